@@ -1,0 +1,104 @@
+package policy
+
+import "github.com/countersign/countersign/pkg/secret"
+
+// Reason is the verdict on a request's token, numbered as countersign.v1.Reason.
+type Reason uint8
+
+// The verdicts, in the order in which Decide looks for them (B19).
+const (
+	AppNotConfigured   Reason = 1
+	TokenValid         Reason = 2
+	TokenValidUnscoped Reason = 3
+	TokenMissing       Reason = 4
+	TokenMalformed     Reason = 5
+	TokenUnknown       Reason = 6
+	TokenRevoked       Reason = 7
+	TokenDisabled      Reason = 8
+	TokenExpired       Reason = 9
+	ScopeNotGranted    Reason = 10
+	SourceNotSupported Reason = 11
+)
+
+// Source is what sent a request, numbered as countersign.v1.Source. Every number but SourceGoogleTagManager counts
+// as unspecified (B18).
+type Source int32
+
+// SourceGoogleTagManager cannot use S2S security (B18).
+const SourceGoogleTagManager Source = 1
+
+// Request is what a decision is about, besides the app.
+type Request struct {
+	// Token is the secret that the request carried; the zero value, or an empty one, is none.
+	Token secret.Secret
+	// Scope is the endpoint, from 1 to MaxScope.
+	Scope  Scope
+	Source Source
+	// NowMillis is the time of the decision, in milliseconds since the Unix epoch.
+	NowMillis int64
+}
+
+// Decision is the answer to one request.
+type Decision struct {
+	Allow  bool
+	Reason Reason
+	// Enforced says whether the scope was enforced.
+	Enforced bool
+	// TokenID is the token that was recognised, whatever its state; empty for none.
+	TokenID string
+}
+
+// Decide answers one request by an app's policy; p is nil for an app that has none. It follows B19 from APP_NOT_CONFIGURED
+// on, touches nothing but its arguments, and does not allocate.
+func Decide(p *Policy, r Request) Decision {
+	if p == nil || p.deleted {
+		return Decision{Allow: true, Reason: AppNotConfigured}
+	}
+	enforced := p.enforcement.At(r.NowMillis).Has(r.Scope)
+	if r.Source == SourceGoogleTagManager {
+		return Decision{
+			Allow:    r.Token.Reveal() == "" && !enforced,
+			Reason:   SourceNotSupported,
+			Enforced: enforced,
+		}
+	}
+	reason, token := p.verdict(r)
+	d := Decision{Reason: reason, Enforced: enforced}
+	d.Allow = !enforced || reason == TokenValid || reason == TokenValidUnscoped
+	if token != nil {
+		d.TokenID = token.ID
+	}
+	return d
+}
+
+// verdict says what the request's token is worth, enforcement aside, and which token it is when it is known.
+func (p *Policy) verdict(r Request) (Reason, *Token) {
+	text := r.Token.Reveal()
+	switch {
+	case text == "":
+		return TokenMissing, nil
+	case len(text) > secret.MaxLength:
+		return TokenMalformed, nil
+	case !p.imported && !secret.WellFormed(text):
+		return TokenMalformed, nil
+	}
+	t := p.FindDigest(secret.DigestOf(text))
+	if t == nil {
+		return TokenUnknown, nil
+	}
+	switch t.StateAt(r.NowMillis) {
+	case Revoked:
+		return TokenRevoked, t
+	case Disabled:
+		return TokenDisabled, t
+	case Expired:
+		return TokenExpired, t
+	}
+	switch {
+	case !t.covers(r.Scope):
+		return ScopeNotGranted, t
+	case t.Scopes == 0:
+		return TokenValidUnscoped, t
+	}
+	return TokenValid, t
+}

@@ -1,0 +1,37 @@
+package secret
+
+const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// largest256 is 2^256 - 1 in base62: what 43 digits can hold beyond it encodes no secret.
+var largest256 = func() string {
+	var ones [randomBytes]byte
+	for i := range ones {
+		ones[i] = 0xff
+	}
+	var digits [randomLength]byte
+	putBase62(digits[:], ones[:])
+	return string(digits[:])
+}()
+
+// putBase62 writes the big-endian number in raw to all of dst, padded with zeros on the left. The number must fit.
+func putBase62(dst, raw []byte) {
+	var number [randomBytes]byte
+	rest := number[:copy(number[:], raw)]
+	for i := len(dst) - 1; i >= 0; i-- {
+		remainder := 0
+		for j, b := range rest {
+			value := remainder<<8 | int(b)
+			rest[j], remainder = byte(value/62), value%62
+		}
+		dst[i] = alphabet[remainder]
+	}
+}
+
+// isBase62 tells whether a character is a digit.
+func isBase62(c byte) bool {
+	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+}
+
+// fits256Bits tells whether 43 base62 digits are at most 2^256 - 1. The alphabet is in ASCII order, so digits
+// compare as text.
+func fits256Bits(digits string) bool { return digits <= largest256 }

@@ -1,0 +1,142 @@
+// Package secret mints, checks and digests the secrets that tokens are made of (rule B03).
+//
+// It knows the form of a secret and nothing else: no storage, no network, no other package of this module. A secret
+// is held in the type Secret, which prints as a placeholder wherever it is formatted, logged or marshalled, so that
+// the only way to its text is the method Reveal.
+package secret
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+const (
+	// Prefix starts every secret that a customer's backend sends.
+	Prefix = "cs_"
+	// AdminPrefix starts every admin key, so that secret scanners tell the two apart.
+	AdminPrefix = "csadm_"
+	// MaxLength is the most bytes a secret may have, foreign ones included. Longer input is rejected unread.
+	MaxLength = 4096
+	// HintLength is how many characters of a secret are kept for people to recognise it by.
+	HintLength = 6
+
+	randomBytes    = 32
+	randomLength   = 43 // ceil(256 / log2(62))
+	checksumLength = 6  // ceil(32 / log2(62))
+)
+
+// Digest is the SHA-256 of a secret: all that is stored of it. A secret has 256 random bits, so no slow hash is
+// needed (NIST SP 800-63B, look-up secrets).
+type Digest [sha256.Size]byte
+
+// DigestOf returns the digest of a secret's text, whatever its form. It does not allocate up to MaxLength.
+func DigestOf(text string) Digest {
+	// A conversion to []byte would allocate for the longer secrets, so the text goes through a buffer on the stack.
+	var buf [128]byte
+	if len(text) <= len(buf) {
+		return sha256.Sum256(buf[:copy(buf[:], text)])
+	}
+	return digestOfLong(text)
+}
+
+// digestOfLong has the larger buffer to itself, so that clearing it costs the usual secrets nothing.
+func digestOfLong(text string) Digest {
+	var buf [MaxLength]byte
+	if len(text) <= len(buf) {
+		return sha256.Sum256(buf[:copy(buf[:], text)])
+	}
+	return sha256.Sum256([]byte(text))
+}
+
+// Secret is the text of a secret. The zero value is no secret. It is safe for concurrent use.
+//
+// The text is behind a pointer because fmt does not call the methods of an unexported field: it would print a text
+// that stood here, and prints an address instead.
+type Secret struct{ text *string }
+
+// New wraps a text that came from outside, unchecked.
+func New(text string) Secret { return Secret{text: &text} }
+
+// Mint returns a new secret with 256 bits from the system's generator.
+func Mint() Secret { return mint(Prefix, rand.Reader) }
+
+// MintAdminKey returns a new admin key: the same form behind AdminPrefix.
+func MintAdminKey() Secret { return mint(AdminPrefix, rand.Reader) }
+
+// mint never fails: crypto/rand.Reader does not return errors since Go 1.24.
+func mint(prefix string, random io.Reader) Secret {
+	var raw [randomBytes]byte
+	if _, err := io.ReadFull(random, raw[:]); err != nil {
+		panic(fmt.Sprintf("secret: system generator: %v", err))
+	}
+	text := make([]byte, len(prefix)+randomLength+checksumLength)
+	body := text[:copy(text, prefix)+randomLength]
+	putBase62(body[len(prefix):], raw[:])
+	sum := checksum(string(body))
+	copy(text[len(body):], sum[:])
+	return New(string(text))
+}
+
+// Reveal returns the text. Call it only where the secret leaves to its owner.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// Digest returns what is stored of the secret.
+func (s Secret) Digest() Digest { return DigestOf(s.Reveal()) }
+
+// Hint returns the first HintLength characters after the prefix, by which people recognise a secret. A foreign
+// secret has no prefix; one that is too short to keep the hint apart from the whole has no hint.
+func (s Secret) Hint() string {
+	text := s.Reveal()
+	if WellFormed(text) {
+		text = text[len(Prefix):]
+	}
+	if len(text) < 2*HintLength {
+		return ""
+	}
+	return text[:HintLength]
+}
+
+// WellFormed tells whether a text has the form of a secret: prefix, length, alphabet and checksum. It does not
+// allocate.
+func WellFormed(text string) bool { return wellFormed(Prefix, text) }
+
+// WellFormedAdminKey tells the same of an admin key.
+func WellFormedAdminKey(text string) bool { return wellFormed(AdminPrefix, text) }
+
+func wellFormed(prefix, text string) bool {
+	if len(text) != len(prefix)+randomLength+checksumLength || text[:len(prefix)] != prefix {
+		return false
+	}
+	body := text[:len(text)-checksumLength]
+	for i := len(prefix); i < len(body); i++ {
+		if !isBase62(body[i]) {
+			return false
+		}
+	}
+	if !fits256Bits(body[len(prefix):]) {
+		return false
+	}
+	sum := checksum(body)
+	return string(sum[:]) == text[len(body):]
+}
+
+// checksum does what crc32.ChecksumIEEE does, which would make every caller allocate: its argument escapes.
+func checksum(body string) (digits [checksumLength]byte) {
+	crc := ^uint32(0)
+	for i := range len(body) {
+		crc = crc32.IEEETable[byte(crc)^body[i]] ^ crc>>8
+	}
+	var raw [4]byte
+	binary.BigEndian.PutUint32(raw[:], ^crc)
+	putBase62(digits[:], raw[:])
+	return digits
+}
