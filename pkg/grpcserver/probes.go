@@ -1,0 +1,55 @@
+package grpcserver
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// maxScrapes is the number of scrapes under way at once; each gathers everything.
+const maxScrapes = 4
+
+// routes are /livez, which answers as long as the process does, so that an outage elsewhere restarts nothing; /readyz,
+// 503 with the reason in words when the process should get no calls; /metrics; and the caller's handler.
+func (s *HTTPServer) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, s.unready()) })
+	if s.config.Metrics != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(s.config.Metrics, promhttp.HandlerOpts{
+			ErrorLog:            slog.NewLogLogger(s.logger.Handler(), slog.LevelError),
+			MaxRequestsInFlight: maxScrapes,
+		}))
+	}
+	if s.config.Handler != nil {
+		mux.Handle("/", s.config.Handler)
+	}
+	return mux
+}
+
+// unready returns why the process should get no calls, or nothing.
+func (s *HTTPServer) unready() string {
+	if s.draining.Load() {
+		return "shutting down"
+	}
+	if s.config.Ready == nil {
+		return ""
+	}
+	if err := s.config.Ready(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func answerProbe(w http.ResponseWriter, failure string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if failure != "" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, failure)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,156 @@
+// Package adminkeys is the file of named admin keys (B26): the authority reads it, the command line adds to it. The
+// file holds digests; a key itself stands only where it was written when it was made.
+package adminkeys
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/countersign/countersign/pkg/secret"
+)
+
+// Role is what an identity may do.
+type Role string
+
+// The roles. Each may do what the one before may.
+const (
+	Viewer Role = "viewer" // read
+	Admin  Role = "admin"  // read and change
+)
+
+// MaxNameLength is the most characters that an identity's name may have.
+const MaxNameLength = 100
+
+// File is the contents of an admin keys file.
+type File struct {
+	Keys []Entry `json:"keys"`
+}
+
+// Entry is one admin key.
+type Entry struct {
+	// Name is the identity, 1 to MaxNameLength characters, unique in the file.
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// SHA256 is the digest of the key in hexadecimal digits, unique in the file.
+	SHA256 string `json:"sha256"`
+}
+
+// Digest returns the digest of the entry's key. The entry must come from Parse or Load.
+func (e Entry) Digest() (d secret.Digest) {
+	raw, _ := hex.DecodeString(e.SHA256)
+	copy(d[:], raw)
+	return d
+}
+
+// Parse reads and checks the contents of an admin keys file.
+func Parse(data []byte) (File, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	var file File
+	if err := decoder.Decode(&file); err != nil {
+		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer" or "admin", "sha256": hex}]}: not of that form`)
+	}
+	return file, file.check()
+}
+
+func (f File) check() error {
+	names := map[string]bool{}
+	digests := map[secret.Digest]bool{}
+	for i, entry := range f.Keys {
+		switch raw, err := hex.DecodeString(entry.SHA256); {
+		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength || strings.ContainsFunc(entry.Name, unicode.IsControl):
+			return fmt.Errorf("keys[%d].name: want 1 to %d characters without control characters", i, MaxNameLength)
+		case names[entry.Name]:
+			return fmt.Errorf("keys[%d].name: %q is there twice", i, entry.Name)
+		case entry.Role != Viewer && entry.Role != Admin:
+			return fmt.Errorf("keys[%d].role: want %s or %s", i, Viewer, Admin)
+		case err != nil || len(raw) != len(secret.Digest{}):
+			return fmt.Errorf("keys[%d].sha256: want 64 hexadecimal digits", i)
+		case digests[entry.Digest()]:
+			return fmt.Errorf("keys[%d].sha256: the same key is there twice", i)
+		}
+		names[entry.Name], digests[entry.Digest()] = true, true
+	}
+	return nil
+}
+
+// Load reads an admin keys file.
+func Load(path string) (File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return File{}, err
+	}
+	file, err := Parse(data)
+	if err != nil {
+		return File{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return file, nil
+}
+
+// ErrNameTaken says that the file has an identity of that name.
+var ErrNameTaken = errors.New("there is an admin key of that name")
+
+// Add mints an admin key, adds its digest to a file, which it makes if it is missing, and returns the key. The file is
+// replaced as a whole, so that a reader never sees half of it. Two processes must not add at once.
+func Add(path, name string, role Role) (secret.Secret, error) {
+	key := secret.MintAdminKey()
+	if err := AddKey(path, name, role, key); err != nil {
+		return secret.Secret{}, err
+	}
+	return key, nil
+}
+
+// AddKey does what Add does, with a key that was minted before.
+func AddKey(path, name string, role Role, key secret.Secret) error {
+	file, err := Load(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range file.Keys {
+		if entry.Name == name {
+			return fmt.Errorf("%w: %q", ErrNameTaken, name)
+		}
+	}
+	digest := key.Digest()
+	file.Keys = append(file.Keys, Entry{Name: name, Role: role, SHA256: hex.EncodeToString(digest[:])})
+	if err := file.check(); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(file, "", "  ")
+	if err != nil {
+		return err
+	}
+	return WritePrivate(path, append(data, '\n'))
+}
+
+// WritePrivate replaces a file by one that only its owner can read, and makes its folder if it is missing.
+func WritePrivate(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,102 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// annotation marks a flag that has a variable, with its name. Flags that cobra adds later, such as --help, have none.
+const annotation = "countersign_env"
+
+// BindEnv lets every flag of the command and of all below it be set by an environment variable too: --keyring-file by
+// COUNTERSIGN_KEYRING_FILE. The flag wins, an empty variable counts as unset, and a bad value is an error that names
+// both. The help text of each flag names its variable. It is called once, on the root, after all commands and flags
+// were added.
+//
+// Variables are read before any hook of the commands runs, and before cobra checks which flags are required or belong
+// together. BindEnv also keeps values that may hold a credential out of the errors of flags on the command line.
+func BindEnv(root *cobra.Command) {
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+			return invalidValue("--"+invalid.GetFlag().Name, invalid)
+		}
+		return err
+	})
+	readFirst(root)
+	bindAll(root)
+}
+
+func bindAll(command *cobra.Command) {
+	bind := func(flag *pflag.Flag) {
+		if flag.Annotations[annotation] != nil {
+			return
+		}
+		name := "COUNTERSIGN_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flag.Name))
+		if flag.Annotations == nil {
+			flag.Annotations = make(map[string][]string)
+		}
+		flag.Annotations[annotation] = []string{name}
+		flag.Usage += " (env " + name + ")"
+	}
+	command.Flags().VisitAll(bind)
+	command.PersistentFlags().VisitAll(bind)
+	for _, below := range command.Commands() {
+		// Only the nearest of these hooks runs, so each has to read.
+		if below.PersistentPreRun != nil || below.PersistentPreRunE != nil {
+			readFirst(below)
+		}
+		bindAll(below)
+	}
+}
+
+// readFirst makes the command's hook read the variables before it does what it did.
+func readFirst(command *cobra.Command) {
+	run, runE := command.PersistentPreRun, command.PersistentPreRunE
+	command.PersistentPreRunE = func(command *cobra.Command, args []string) error {
+		if err := readAll(command.Flags()); err != nil {
+			return err
+		}
+		if runE != nil {
+			return runE(command, args)
+		}
+		if run != nil {
+			run(command, args)
+		}
+		return nil
+	}
+}
+
+func readAll(flags *pflag.FlagSet) error {
+	var all []error
+	flags.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed || flag.Annotations[annotation] == nil {
+			return
+		}
+		name := flag.Annotations[annotation][0]
+		value := os.Getenv(name)
+		if value == "" {
+			return
+		}
+		if invalid := (*pflag.InvalidValueError)(nil); errors.As(flags.Set(flag.Name, value), &invalid) {
+			all = append(all, invalidValue("--"+flag.Name+" ("+name+")", invalid))
+		}
+	})
+	return errors.Join(all...)
+}
+
+// hider is a flag's value that may hold a credential.
+type hider interface {
+	hides()
+}
+
+func invalidValue(from string, invalid *pflag.InvalidValueError) error {
+	if _, ok := invalid.GetFlag().Value.(hider); ok {
+		return fmt.Errorf("%s: %w (value not shown)", from, errors.Unwrap(invalid))
+	}
+	return fmt.Errorf("%s: %q: %w", from, invalid.GetValue(), errors.Unwrap(invalid))
+}
