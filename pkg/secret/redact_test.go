@@ -144,3 +144,16 @@ func TestB02_RevealIsTheOnlyWay(t *testing.T) {
 		t.Errorf("Reveal of the zero value = %q, want nothing", got)
 	}
 }
+
+// B02: a secret is recognised wherever in a text it was pasted, and nothing else is taken for one.
+func TestB02_Within(t *testing.T) {
+	minted, key := secret.Mint().Reveal(), secret.MintAdminKey().Reveal()
+	for text, want := range map[string]bool{
+		minted: true, key: true, "see " + minted + ", please": true, minted + minted: true, "x" + key: true,
+		"": false, "backend": false, minted[1:]: false, minted[:len(minted)-1]: false, "cs_" + strings.Repeat("a", 49): false,
+	} {
+		if got := secret.Within(text); got != want {
+			t.Errorf("Within(%d characters) = %t, want %t", len(text), got, want)
+		}
+	}
+}

@@ -112,6 +112,19 @@ func WellFormed(text string) bool { return wellFormed(Prefix, text) }
 // WellFormedAdminKey tells the same of an admin key.
 func WellFormedAdminKey(text string) bool { return wellFormed(AdminPrefix, text) }
 
+// Within tells whether a secret or an admin key stands anywhere in a text.
+func Within(text string) bool {
+	for _, prefix := range []string{Prefix, AdminPrefix} {
+		length := len(prefix) + randomLength + checksumLength
+		for i := 0; i+length <= len(text); i++ {
+			if wellFormed(prefix, text[i:i+length]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func wellFormed(prefix, text string) bool {
 	if len(text) != len(prefix)+randomLength+checksumLength || text[:len(prefix)] != prefix {
 		return false
