@@ -1,0 +1,80 @@
+package record
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// Tag names one change, so that two changes with one revision can be told apart.
+type Tag [16]byte
+
+// NewTag returns a random tag.
+func NewTag() (t Tag) {
+	_, _ = rand.Read(t[:]) // never fails since Go 1.24
+	return t
+}
+
+// Cursor is a place in the order of a partition's changes. It is comparable with ==.
+type Cursor struct {
+	Epoch    uint64
+	Revision uint64
+	Tag      Tag
+}
+
+// String returns epoch, revision and the start of the tag, for logs.
+func (c Cursor) String() string { return fmt.Sprintf("%d/%d/%x", c.Epoch, c.Revision, c.Tag[:3]) }
+
+// Position is a cursor with the store and partition that it belongs to: what a consistency token holds.
+type Position struct {
+	StoreID   string
+	Partition int
+	Cursor
+}
+
+// MaxPositionLength is the most characters a consistency token may have.
+const MaxPositionLength = 512
+
+// EncodePosition returns the consistency token of a position.
+func EncodePosition(p Position) string {
+	data, err := proto.Marshal(&countersignv1.Position{
+		StoreId: p.StoreID, Partition: uint32(p.Partition), Epoch: p.Epoch, Revision: p.Revision, Tag: p.Tag[:],
+	})
+	if err != nil {
+		panic(fmt.Sprintf("record: position: %v", err)) // five plain fields, store id checked to be ASCII
+	}
+	return base64.RawURLEncoding.EncodeToString(data)
+}
+
+// DecodePosition reads a consistency token. A token is a reference, not a credential: one made up can only make its
+// owner wait.
+func DecodePosition(token string) (Position, error) {
+	if len(token) > MaxPositionLength {
+		return Position{}, fmt.Errorf("%w consistency token: longer than %d", ErrMalformed, MaxPositionLength)
+	}
+	data, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil {
+		return Position{}, fmt.Errorf("%w consistency token: not base64url", ErrMalformed)
+	}
+	var m countersignv1.Position
+	if err := proto.Unmarshal(data, &m); err != nil {
+		return Position{}, fmt.Errorf("%w consistency token: does not parse", ErrMalformed)
+	}
+	cursor, err := cursorOf(m.GetEpoch(), m.GetRevision(), m.GetTag())
+	if err != nil || m.GetPartition() >= MaxPartitions {
+		return Position{}, fmt.Errorf("%w consistency token", ErrMalformed)
+	}
+	return Position{StoreID: m.GetStoreId(), Partition: int(m.GetPartition()), Cursor: cursor}, nil
+}
+
+func cursorOf(epoch, revision uint64, tag []byte) (Cursor, error) {
+	c := Cursor{Epoch: epoch, Revision: revision}
+	if epoch == 0 || copy(c.Tag[:], tag) != len(c.Tag) || len(tag) != len(c.Tag) {
+		return Cursor{}, fmt.Errorf("%w: cursor", ErrMalformed)
+	}
+	return c, nil
+}

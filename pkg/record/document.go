@@ -1,0 +1,143 @@
+package record
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/policy"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// Document is everything the store knows of one app.
+type Document struct {
+	AppID string
+	// Cursor is that of the change that made the document.
+	Cursor
+	Enforcement policy.Enforcement
+	// Tokens are in order of creation.
+	Tokens []Token
+	// Deleted documents stay, so that the digests of their tokens are remembered (B28).
+	Deleted bool
+	// CreateMillis and UpdateMillis are in milliseconds since the Unix epoch.
+	CreateMillis, UpdateMillis int64
+}
+
+// Token is everything the store knows of a token. Times are in milliseconds since the Unix epoch, 0 for none.
+type Token struct {
+	policy.Token
+	Name, Note, Hint, CreatedBy              string
+	CreateMillis, UpdateMillis, RevokeMillis int64
+	PredecessorID, SuccessorID               string
+	// TouchedRevision is that of the change that last touched the token.
+	TouchedRevision uint64
+}
+
+// Policy returns the part that decides.
+func (d *Document) Policy() (*policy.Policy, error) {
+	tokens := make([]policy.Token, len(d.Tokens))
+	for i := range d.Tokens {
+		tokens[i] = d.Tokens[i].Token
+	}
+	return policy.New(d.Enforcement, tokens, d.Deleted)
+}
+
+// SealDocument signs a document.
+func (c *Codec) SealDocument(d *Document) ([]byte, error) {
+	m := &countersignv1.PolicyDocument{
+		AppId: d.AppID, Epoch: d.Epoch, Revision: d.Revision, Tag: d.Tag[:],
+		Policy: &countersignv1.Policy{
+			Enforcement: enforcementToProto(d.Enforcement),
+			Tokens:      make([]*countersignv1.PolicyToken, len(d.Tokens)),
+			Deleted:     d.Deleted,
+		},
+		Details: &countersignv1.PolicyDetails{
+			CreateMillis: d.CreateMillis, UpdateMillis: d.UpdateMillis,
+			Tokens: make([]*countersignv1.TokenDetails, len(d.Tokens)),
+		},
+	}
+	for i := range d.Tokens {
+		t := &d.Tokens[i]
+		m.Policy.Tokens[i] = tokenToProto(&t.Token)
+		m.Details.Tokens[i] = &countersignv1.TokenDetails{
+			Name: t.Name, Note: t.Note, Hint: t.Hint, CreatedBy: t.CreatedBy,
+			CreateMillis: t.CreateMillis, UpdateMillis: t.UpdateMillis, RevokeMillis: t.RevokeMillis,
+			PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Revision: t.TouchedRevision,
+		}
+	}
+	return c.seal(kindPolicy, c.PartitionOf(d.AppID), m)
+}
+
+// OpenDocument verifies the document that stands under an app's id.
+func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
+	m, cursor, err := c.openDocument(appID, raw)
+	if err != nil {
+		return nil, err
+	}
+	tokens, details := m.GetPolicy().GetTokens(), m.GetDetails().GetTokens()
+	if len(tokens) != len(details) {
+		return nil, fmt.Errorf("%w policy of %s: %d tokens, details of %d", ErrMalformed, appID, len(tokens), len(details))
+	}
+	d := &Document{
+		AppID: appID, Cursor: cursor,
+		Enforcement:  enforcementFromProto(m.GetPolicy().GetEnforcement()),
+		Tokens:       make([]Token, len(tokens)),
+		Deleted:      m.GetPolicy().GetDeleted(),
+		CreateMillis: m.GetDetails().GetCreateMillis(), UpdateMillis: m.GetDetails().GetUpdateMillis(),
+	}
+	for i, detail := range details {
+		d.Tokens[i] = Token{
+			Name: detail.GetName(), Note: detail.GetNote(), Hint: detail.GetHint(), CreatedBy: detail.GetCreatedBy(),
+			CreateMillis: detail.GetCreateMillis(), UpdateMillis: detail.GetUpdateMillis(), RevokeMillis: detail.GetRevokeMillis(),
+			PredecessorID: detail.GetPredecessorId(), SuccessorID: detail.GetSuccessorId(), TouchedRevision: detail.GetRevision(),
+		}
+		if d.Tokens[i].Token, err = tokenFromProto(tokens[i]); err != nil {
+			return nil, fmt.Errorf("policy of %s: %w", appID, err)
+		}
+	}
+	if _, err := d.Policy(); err != nil {
+		return nil, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
+	}
+	return d, nil
+}
+
+// OpenPolicy verifies the document that stands under an app's id and returns only what decides, with the document's
+// cursor.
+func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, error) {
+	m, cursor, err := c.openDocument(appID, raw)
+	if err != nil {
+		return nil, Cursor{}, err
+	}
+	tokens, err := tokensFromProto(m.GetPolicy().GetTokens())
+	if err != nil {
+		return nil, Cursor{}, fmt.Errorf("policy of %s: %w", appID, err)
+	}
+	p, err := policy.New(enforcementFromProto(m.GetPolicy().GetEnforcement()), tokens, m.GetPolicy().GetDeleted())
+	if err != nil {
+		return nil, Cursor{}, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
+	}
+	return p, cursor, nil
+}
+
+// ClaimedRevision returns the revision that a document says it has, unverified; false when it cannot be read. A
+// replica uses it to account for a damaged document, and believes it only when the state digest bears it out.
+func ClaimedRevision(raw []byte) (uint64, bool) {
+	var sealed countersignv1.SealedRecord
+	var m countersignv1.PolicyDocument
+	if proto.Unmarshal(raw, &sealed) != nil || proto.Unmarshal(sealed.GetPayload(), &m) != nil {
+		return 0, false
+	}
+	return m.GetRevision(), m.GetRevision() != 0
+}
+
+func (c *Codec) openDocument(appID string, raw []byte) (*countersignv1.PolicyDocument, Cursor, error) {
+	var m countersignv1.PolicyDocument
+	if err := c.open(kindPolicy, c.PartitionOf(appID), raw, &m); err != nil {
+		return nil, Cursor{}, fmt.Errorf("policy of %s: %w", appID, err)
+	}
+	if m.GetAppId() != appID {
+		return nil, Cursor{}, fmt.Errorf("%w policy: stands under another app than its own", ErrMalformed)
+	}
+	cursor, err := cursorOf(m.GetEpoch(), m.GetRevision(), m.GetTag())
+	return &m, cursor, err
+}

@@ -1,0 +1,74 @@
+package record
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// Head is the end of a partition: what it comes to after its latest change.
+type Head struct {
+	Cursor
+	// Policies counts the documents, those of deleted apps included.
+	Policies uint64
+	// State is the sealed digest of all documents; see Sum.
+	State [keyring.MACSize]byte
+	// Audit is the end of the audit trail.
+	Audit AuditTail
+}
+
+// SealHead signs a head.
+func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
+	return c.seal(kindHead, partition, &countersignv1.Head{
+		Epoch: h.Epoch, Revision: h.Revision, Tag: h.Tag[:],
+		PolicyCount: h.Policies, StateDigest: h.State[:],
+		AuditSequence: h.Audit.Sequence, AuditTail: h.Audit.Chain,
+	})
+}
+
+// OpenHead verifies a head.
+func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
+	var m countersignv1.Head
+	if err := c.open(kindHead, partition, raw, &m); err != nil {
+		return Head{}, err
+	}
+	cursor, err := cursorOf(m.GetEpoch(), m.GetRevision(), m.GetTag())
+	if err != nil {
+		return Head{}, err
+	}
+	h := Head{Cursor: cursor, Policies: m.GetPolicyCount(), Audit: AuditTail{Sequence: m.GetAuditSequence(), Chain: m.GetAuditTail()}}
+	if copy(h.State[:], m.GetStateDigest()) != len(h.State) {
+		return Head{}, fmt.Errorf("%w head: state digest", ErrMalformed)
+	}
+	return h, nil
+}
+
+// Meta says which store this is.
+type Meta struct {
+	StoreID    string
+	Partitions int
+	CreateTime time.Time
+}
+
+// SealMeta signs a meta. It is what a codec is made from, so it needs none.
+func SealMeta(ring *keyring.Ring, m Meta) ([]byte, error) {
+	return (&Codec{ring: ring}).seal(kindMeta, 0, &countersignv1.StoreMeta{
+		StoreId: m.StoreID, Partitions: uint32(m.Partitions), CreateTime: timestamppb.New(m.CreateTime),
+	})
+}
+
+// OpenMeta verifies a meta.
+func OpenMeta(ring *keyring.Ring, raw []byte) (Meta, error) {
+	var m countersignv1.StoreMeta
+	if err := (&Codec{ring: ring}).open(kindMeta, 0, raw, &m); err != nil {
+		return Meta{}, err
+	}
+	if m.GetStoreId() == "" || m.GetPartitions() == 0 || m.GetPartitions() > MaxPartitions {
+		return Meta{}, fmt.Errorf("%w meta", ErrMalformed)
+	}
+	return Meta{StoreID: m.GetStoreId(), Partitions: int(m.GetPartitions()), CreateTime: m.GetCreateTime().AsTime()}, nil
+}
