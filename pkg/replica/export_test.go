@@ -1,0 +1,61 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+// What the tests measure against.
+const (
+	HistoryLength = historyLength
+	ReadInterval  = readInterval
+	TailLimit     = tailLimit
+	PollTimeout   = pollTimeout
+)
+
+// Confirmed returns the furthest place of a partition that a read has shown.
+func (r *Replica) Confirmed(partition int) record.Cursor {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.confirmed
+}
+
+// Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum with it.
+func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was := p.held.rows.Get(appID); was != nil {
+		p.held.sum = p.held.sum.Minus(r.codec.Element(partition, appID, was.Revision))
+	}
+	p.held.sum = p.held.sum.Plus(r.codec.Element(partition, appID, e.Revision))
+	p.held.rows.Put(appID, e)
+}
+
+// Freshness is when something was last known to be complete.
+type Freshness struct{ f freshness }
+
+// Mark, Age and Reached are those of freshness.
+func (f *Freshness) Mark(sent time.Time)             { f.f.mark(sent) }
+func (f *Freshness) Age(now time.Time) time.Duration { return f.f.age(now) }
+func (f *Freshness) Reached(t time.Time) bool        { return f.f.reached(t) }
+func (h *History) Add(at record.Cursor, raw []byte)  { h.h.add(at, raw) }
+func (h *History) Agrees(c record.Cursor) bool       { return h.h.agrees(c) }
+func (h *History) Len() int                          { return len(h.h.links) }
+func (h *History) Base() record.Cursor               { return h.h.base }
+func NewHistory(base record.Cursor) *History         { return &History{history{base: base}} }
+
+// History is the latest links of a partition.
+type History struct{ h history }
+
+// After returns the data of the links behind a cursor.
+func (h *History) After(c record.Cursor) (data [][]byte, ok bool) {
+	links, ok := h.h.after(c)
+	for _, link := range links {
+		data = append(data, link.raw)
+	}
+	return data, ok
+}

@@ -1,0 +1,163 @@
+package replica_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// TestForkIsNotFollowed: whatever denies what was confirmed, or cannot be verified, changes nothing. The last good
+// data serves, its age grows, it is said loudly and once, and other partitions do not notice.
+func TestForkIsNotFollowed(t *testing.T) {
+	for name, fork := range map[string]func(w *world, apps []string, before storetest.State){
+		"head lower than confirmed": func(w *world, _ []string, before storetest.State) {
+			w.store.RollBackPartition(0, before)
+		},
+		"other change at confirmed": func(w *world, apps []string, before storetest.State) {
+			w.store.RollBackPartition(0, before)
+			w.store.Commit(apps[2], storetest.AddToken("other"))
+		},
+		"other change at confirmed, and more": func(w *world, apps []string, before storetest.State) {
+			w.store.RollBackPartition(0, before)
+			for i := range 5 {
+				w.store.Commit(apps[2], storetest.AddToken(string(rune('A'+i))))
+			}
+		},
+		"other change at confirmed, hints lost": func(w *world, apps []string, before storetest.State) {
+			w.store.RollBackPartition(0, before)
+			w.faults(storetest.Faults{Hint: deaf})
+			for i := range 5 {
+				w.store.Commit(apps[2], storetest.AddToken(string(rune('A'+i))))
+			}
+		},
+		"lower epoch": func(w *world, _ []string, _ storetest.State) {
+			was := w.store.Save()
+			w.store.NewEpoch(0)
+			w.pass(enough)
+			w.mustEqualStore()
+			w.store.RollBackPartition(0, was)
+			w.log.clear()
+		},
+		"lower epoch that goes on": func(w *world, apps []string, _ storetest.State) {
+			was := w.store.Save()
+			w.store.NewEpoch(0)
+			w.pass(enough)
+			w.mustEqualStore()
+			w.store.RollBackPartition(0, was)
+			w.store.Commit(apps[2], storetest.AddToken("other"))
+			w.log.clear()
+		},
+		"no head":    func(w *world, _ []string, _ storetest.State) { w.store.SetHead(0, nil) },
+		"empty head": func(w *world, _ []string, _ storetest.State) { w.store.SetHead(0, []byte{}) },
+		"unsigned head": func(w *world, _ []string, _ storetest.State) {
+			raw := bytes.Clone(w.store.RawHead(0))
+			raw[len(raw)-1] ^= 1
+			w.store.SetHead(0, raw)
+		},
+		"head of another partition": func(w *world, _ []string, _ storetest.State) { w.store.SetHead(0, w.store.RawHead(1)) },
+		"everything gone": func(w *world, apps []string, _ storetest.State) {
+			w.store.SetHead(0, nil)
+			w.store.SetLog(0, nil)
+			for _, app := range apps {
+				w.store.SetDocument(app, nil)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 2, func(w *world) {
+				apps := w.fill(0, 3)
+				elsewhere := w.fill(1, 1)[0]
+				w.startLoaded()
+				before := w.store.Save()
+				w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+				w.pass(enough)
+				w.mustEqualStore()
+				w.log.clear()
+				good := w.store.Save()
+
+				fork(w, apps, before)
+				cursor, _, _ := w.r.State(0)
+				began := time.Now()
+				w.mustGrowOld(apps[1])
+				if w.tokens(apps[1])["second"] != policy.Revoked {
+					w.Error("the revocation is gone")
+				}
+				if at, _, _ := w.r.State(0); at != cursor {
+					w.Errorf("the cursor went from %v to %v", cursor, at)
+				}
+				alarms := w.log.count("ERROR") + w.log.count("WARN")
+				if alarms == 0 {
+					w.Error("not a word about it")
+				}
+				if least := time.Since(began).Seconds()/2.56 + 10; float64(alarms) > least {
+					w.Errorf("%d alarms:\n%s", alarms, w.log)
+				}
+				w.mustBeFresh(1)
+				w.faults(storetest.Faults{})
+				w.pass(longestPoll)
+				w.commit(elsewhere, storetest.AddToken("third"))
+				if why := w.difference(1); why != "" {
+					w.Errorf("the other partition: %s", why)
+				}
+
+				// When the store is again what it was, it is followed again.
+				if name == "lower epoch" || name == "lower epoch that goes on" {
+					return
+				}
+				w.store.RollBackPartition(0, good)
+				w.pass(enough)
+				w.commit(apps[0], storetest.SetState("second", policy.Disabled))
+				w.mustEqualStore()
+				w.mustBeFresh(0)
+			})
+		})
+	}
+}
+
+// TestHigherSignedEpochCrossesAFork by a whole reload, with whatever the partition became.
+func TestHigherSignedEpochCrossesAFork(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		apps := w.fill(0, 3)
+		w.startLoaded()
+		before := w.store.Save()
+		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.pass(enough)
+		w.store.RollBackPartition(0, before)
+		w.store.Commit(apps[2], storetest.AddToken("other"))
+		w.pass(enough)
+		w.store.ResetCalls()
+
+		w.store.NewEpoch(0)
+		w.pass(3 * time.Second) // the pauses between tries have grown
+		w.mustEqualStore()
+		w.mustBeFresh(0)
+		if calls := w.store.Calls(); calls.Document[0] != 1 {
+			w.Errorf("read everything %d times for a new epoch", calls.Document[0])
+		}
+		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.mustEqualStore()
+		w.pass(enough)
+		w.mustEqualStore()
+	})
+}
+
+// TestHigherEpochIsFollowedWithoutAForkToo, and hints of the epoch before are not.
+func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[1]
+		w.startLoaded()
+		late := w.store.Predict(app, storetest.SetState("second", policy.Disabled))
+		w.store.NewEpoch(0)
+		w.commit(app, storetest.SetState("second", policy.Revoked))
+		w.store.Publish(0, late.Link)
+		w.pass(longestPoll + 20*latency)
+		w.mustEqualStore()
+		w.store.Publish(0, late.Link)
+		w.pass(enough)
+		w.mustEqualStore()
+		w.mustBeFresh(0)
+	})
+}

@@ -1,0 +1,133 @@
+package replica_test
+
+import (
+	"testing"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// reload makes the replica read its partition whole: hints and log do not lead to the head.
+func (w *world) reload(app string, changes ...storetest.Change) {
+	w.faults(storetest.Faults{Hint: deaf})
+	w.store.Commit(app, changes...)
+	w.store.Trim(0, 0)
+	w.pass(2 * longestPoll)
+	w.faults(storetest.Faults{})
+}
+
+// TestB20_DamagedPolicyKeepsTheLastGoodOne when a replica that has one reads the partition anew.
+func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		apps, strangers := w.fill(0, 5), w.fill(1, 1)
+		for name, raw := range damages(w, apps[2], apps[3], strangers[0]) {
+			w.startLoaded()
+			whole, was := w.store.RawDocument(apps[2]), w.tokens(apps[2])
+			w.store.SetDocument(apps[2], raw)
+			w.store.ResetCalls()
+			w.reload(apps[1], storetest.AddToken("for "+name))
+			if calls := w.store.Calls(); calls.Document[0] != 1 {
+				w.Fatalf("%s: read everything %d times", name, calls.Document[0])
+			}
+			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) || w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
+				w.Errorf("%s: %v at %+v, had %v", name, now, w.entry(apps[2]), was)
+			}
+			w.mustDifferIn(0)
+			w.pass(enough)
+			w.mustBeFresh(0)
+			w.store.SetDocument(apps[2], whole)
+		}
+	})
+}
+
+// TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges: what a change says is relative to the policy before it. Applied
+// to an older one, enforcement would come without the tokens that it was switched on for, and deny what it must allow.
+func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		w.fill(0, 3)
+		app := w.store.App(0, 10)
+		w.store.Commit(app, storetest.AddToken("old", events))
+		w.startLoaded()
+
+		// The change that adds the new token is missed, and its document damaged.
+		w.faults(storetest.Faults{Hint: deaf})
+		w.store.Commit(app, storetest.AddToken("new", events))
+		whole := w.store.RawDocument(app)
+		raw := append([]byte{}, whole...)
+		raw[len(raw)-1] ^= 1
+		w.store.SetDocument(app, raw)
+		w.store.Trim(0, 0)
+		w.pass(2 * longestPoll)
+		w.faults(storetest.Faults{})
+		if tokens := w.tokens(app); len(tokens) != 1 || w.entry(app).Revision != w.store.Document(app).Revision {
+			w.Fatalf("%v at %+v, want the last good policy", tokens, w.entry(app))
+		}
+
+		// It is damaged still when the next change comes, and the next but one.
+		for _, change := range []storetest.Change{storetest.Enforce(events), storetest.AddToken("newer", sessions)} {
+			w.store.Commit(app, change)
+			w.store.SetDocument(app, raw)
+			w.pass(2 * longestPoll)
+			entry := w.entry(app)
+			if tokens := w.tokens(app); len(tokens) != 1 || entry.Policy.Enforcement().Scopes != 0 || entry.Revision != w.store.Document(app).Revision {
+				w.Errorf("%+v with %v, want the last good policy at revision %d", entry, tokens, w.store.Document(app).Revision)
+			}
+		}
+		w.mustDifferIn(0, app)
+		w.mustBeFresh(0)
+
+		// With a change that leaves a good document all is well.
+		w.commit(app, storetest.SetState("newer", policy.Disabled))
+		w.pass(20 * latency)
+		w.mustEqualStore()
+	})
+}
+
+// TestB20_RepairedPolicyIsReadWithItsNextChange: an app whose policy could not be verified does not stay undecidable
+// when the authority has changed it since, and so could read it.
+func TestB20_RepairedPolicyIsReadWithItsNextChange(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 4)
+		whole := w.store.RawDocument(apps[1])
+		w.store.SetDocument(apps[1], []byte("garbage"))
+		w.startLoaded()
+		if entry := w.entry(apps[1]); entry == nil || entry.Policy != nil {
+			w.Fatalf("%+v", entry)
+		}
+		w.store.SetDocument(apps[1], whole)
+		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.pass(20 * latency)
+		w.mustEqualStore()
+		w.pass(enough)
+		w.mustEqualStore()
+		if calls := w.store.Calls(); calls.Document[0] != 2 {
+			w.Errorf("read everything %d times", calls.Document[0])
+		}
+	})
+}
+
+// TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy, costs one reload, and nothing else.
+func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 4)
+		w.startLoaded()
+		was := w.entry(apps[1]).Policy
+		w.store.ResetCalls()
+		// Two tokens with one digest: signed, but no policy.
+		w.commit(apps[1], storetest.Add(storetest.Token("twin", "second")))
+		w.pass(enough)
+		if entry := w.entry(apps[1]); entry.Policy != was || entry.Revision != w.store.Document(apps[1]).Revision {
+			w.Errorf("%+v, want the policy of before at revision %d", entry, w.store.Document(apps[1]).Revision)
+		}
+		w.mustDifferIn(0, apps[1])
+		w.mustBeFresh(0)
+		if calls := w.store.Calls(); calls.Document[0] != 1 {
+			w.Errorf("read everything %d times", calls.Document[0])
+		}
+		w.commit(apps[2], storetest.SetState("second", policy.Revoked))
+		w.mustDifferIn(0, apps[1])
+		w.commit(apps[1], storetest.Remove("twin"))
+		w.pass(20 * latency)
+		w.mustEqualStore()
+	})
+}

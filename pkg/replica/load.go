@@ -1,0 +1,252 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+// load reads the whole partition, proves that it is what its head says, and puts it in place of what is held. The
+// old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was confirmed.
+func (p *partition) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	started := time.Now()
+	first, err := p.firstHead(ctx)
+	if err != nil {
+		return err
+	}
+	documents, err := p.readDocuments(ctx)
+	if err != nil {
+		return err
+	}
+	head, sent, err := p.replay(ctx, documents, first.Cursor)
+	if err != nil {
+		return err
+	}
+	sum, err := p.prove(documents, head)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]*table.Entry, len(documents))
+	torn := false
+	for appID, d := range documents {
+		entries[appID] = d.entry
+		torn = torn || d.rewritten
+		if d.damage != nil {
+			p.log.Error("policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
+		}
+	}
+	loaded := state{rows: table.NewPartition(entries, head.Revision), cursor: head.Cursor, sum: sum, torn: torn}
+	if err := p.install(ctx, loaded, sent); err != nil {
+		return err
+	}
+	p.log.Debug("partition loaded", "cursor", head.Cursor, "apps", len(entries), "took", time.Since(started))
+	return nil
+}
+
+// firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
+// crosses gaps, never forks.
+func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
+	p.mu.Lock()
+	confirmed := p.confirmed
+	p.mu.Unlock()
+	raw, links, err := p.r.source.Tail(ctx, p.number, max(confirmed.Revision, 1)-1, 1)
+	if err != nil {
+		return record.Head{}, err
+	}
+	head, err := p.openHead(raw)
+	if err != nil {
+		return record.Head{}, fmt.Errorf("the head is refused: %w", err)
+	}
+	if head.Epoch > confirmed.Epoch {
+		return head, nil
+	}
+	denies := head.Epoch < confirmed.Epoch || head.Revision < confirmed.Revision ||
+		head.Revision == confirmed.Revision && head.Tag != confirmed.Tag
+	if len(links) > 0 && links[0].Revision == confirmed.Revision {
+		link, err := p.openLink(links[0])
+		denies = denies || err == nil && link.Cursor != confirmed
+	}
+	if denies {
+		return record.Head{}, fmt.Errorf("the store has forked: it denies what was confirmed at %s, its head is %s", confirmed, head.Cursor)
+	}
+	return head, nil
+}
+
+// document is what a load knows of one app.
+type document struct {
+	entry *table.Entry
+	// damage is why the document could not be opened; its entry then has the revision that it claims, and the last
+	// good policy if there is one.
+	damage error
+	// rewritten says that the damaged document was changed after it was read, so that another one stands there now.
+	rewritten bool
+}
+
+func (p *partition) readDocuments(ctx context.Context) (map[string]*document, error) {
+	documents := map[string]*document{}
+	old := p.r.table.Partition(p.number)
+	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
+		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
+		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision}, damage: err}
+		if err != nil {
+			next.entry.Revision, _ = record.ClaimedRevision(raw)
+			if old != nil && old.Get(appID) != nil {
+				next.entry.Policy, next.entry.Behind = old.Get(appID).Policy, true
+			}
+		}
+		// A scan may show a document more than once, and an older one after a newer never, but a damaged one must
+		// not hide a good one.
+		if seen := documents[appID]; seen == nil || err == nil && (seen.damage != nil || seen.entry.Revision < at.Revision) {
+			documents[appID] = next
+		}
+	})
+	return documents, err
+}
+
+// replay applies to the documents every link between a cursor and the head, and returns that head with the time at
+// which it was asked for. Documents that the scan saw after a link are left as they are.
+func (p *partition) replay(ctx context.Context, documents map[string]*document, from record.Cursor) (record.Head, time.Time, error) {
+	at := from
+	for {
+		sent := time.Now()
+		raw, links, err := p.r.source.Tail(ctx, p.number, at.Revision, tailLimit)
+		if err != nil {
+			return record.Head{}, sent, err
+		}
+		head, err := p.openHead(raw)
+		if err != nil {
+			return record.Head{}, sent, err
+		}
+		before := at
+		for _, raw := range links {
+			if raw.Revision > head.Revision {
+				break
+			}
+			link, err := p.openLink(raw)
+			if err != nil {
+				return record.Head{}, sent, err
+			}
+			if link.Epoch != at.Epoch || link.Revision != at.Revision+1 || link.PreviousTag != at.Tag {
+				return record.Head{}, sent, fmt.Errorf("the log has a gap behind %s", at)
+			}
+			at = link.Cursor
+			d := documents[link.AppID]
+			if d == nil {
+				d = &document{entry: &table.Entry{}}
+				documents[link.AppID] = d
+			}
+			if d.entry.Revision >= link.Revision {
+				continue
+			}
+			d.entry, err = applied(d.entry, link)
+			if err != nil && d.damage == nil {
+				return record.Head{}, sent, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
+			}
+			d.rewritten = err != nil
+		}
+		if at == head.Cursor {
+			return head, sent, nil
+		}
+		if at == before {
+			return record.Head{}, sent, fmt.Errorf("the log ends at %s, before the head at %s", at, head.Cursor)
+		}
+	}
+}
+
+// maxSearch bounds the search for the revision of a damaged document: about a second of work.
+const maxSearch = 1 << 20
+
+var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
+
+// prove compares the documents with the head and returns their sum. A damaged document counts with the revision that
+// it claims; when it can claim none that fits, and is the only one, the revision that makes everything fit is looked
+// for. So one damaged document costs its own app and no other; but when the sum cannot be made to fit, nothing in the
+// partition can be believed, since a missing or an old document may hide behind a damaged one.
+func (p *partition) prove(documents map[string]*document, head record.Head) (record.Sum, error) {
+	var sum record.Sum
+	var damaged []string
+	for appID, d := range documents {
+		sum = sum.Plus(p.r.codec.Element(p.number, appID, d.entry.Revision))
+		if d.damage != nil {
+			damaged = append(damaged, appID)
+		}
+	}
+	if uint64(len(documents)) != head.Policies {
+		return sum, fmt.Errorf("%w: %d documents, want %d", errDoesNotAddUp, len(documents), head.Policies)
+	}
+	if p.r.codec.SealSum(p.number, sum) == head.State {
+		return sum, nil
+	}
+	if len(damaged) == 1 {
+		entry := documents[damaged[0]].entry
+		rest := sum.Minus(p.r.codec.Element(p.number, damaged[0], entry.Revision))
+		for r := head.Revision; r > 0 && head.Revision-r < maxSearch; r-- {
+			sum = rest.Plus(p.r.codec.Element(p.number, damaged[0], r))
+			if p.r.codec.SealSum(p.number, sum) == head.State {
+				entry.Revision = r
+				return sum, nil
+			}
+		}
+	}
+	return sum, fmt.Errorf("%w: %d of %d are damaged", errDoesNotAddUp, len(damaged), len(documents))
+}
+
+// install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
+// that no reader sees a change go away and come back.
+func (p *partition) install(ctx context.Context, loaded state, sent time.Time) error {
+	proven := loaded.cursor
+	for !p.tryInstall(&loaded, proven, sent) {
+		_, links, err := p.r.source.Tail(ctx, p.number, loaded.cursor.Revision, tailLimit)
+		if err != nil {
+			return err
+		}
+		if len(links) == 0 {
+			return fmt.Errorf("the log ends at %s", loaded.cursor)
+		}
+		for _, raw := range links {
+			link, err := p.openLink(raw)
+			if err != nil {
+				return err
+			}
+			if !loaded.continuedBy(link) {
+				return fmt.Errorf("the log has a gap behind %s", loaded.cursor)
+			}
+			p.extend(&loaded, link)
+		}
+	}
+	return nil
+}
+
+// tryInstall fails when more was applied since the proven cursor than the history keeps.
+func (p *partition) tryInstall(loaded *state, proven record.Cursor, sent time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ahead := p.held.rows != nil && !p.undoing &&
+		p.held.cursor.Epoch == loaded.cursor.Epoch && p.held.cursor.Revision > loaded.cursor.Revision
+	if ahead {
+		if loaded.cursor.Revision < p.past.base.Revision {
+			return false
+		}
+		// When the proven cursor is not in this past, the store took another turn, and nothing is missing.
+		if missing, continued := p.past.after(loaded.cursor); continued {
+			for _, past := range missing {
+				if link, err := p.r.codec.OpenLink(p.number, past.raw); err == nil {
+					p.extend(loaded, link)
+				}
+			}
+		}
+	}
+	if p.held.cursor != loaded.cursor {
+		p.past = history{base: loaded.cursor}
+	}
+	p.held, p.stale, p.undoing = *loaded, loaded.torn, false
+	p.r.table.Swap(p.number, p.held.rows)
+	p.confirm(proven, sent)
+	return true
+}

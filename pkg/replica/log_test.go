@@ -1,0 +1,163 @@
+package replica_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+var errRefused = errors.New("refused")
+
+// deaf loses every hint.
+func deaf(int, []byte) [][]byte { return nil }
+
+// TestGapIsFilledFromTheLog link by link, however long it is.
+func TestGapIsFilledFromTheLog(t *testing.T) {
+	for _, n := range []int{1, 2, replica.TailLimit - 1, replica.TailLimit, replica.TailLimit + 1, 3 * replica.TailLimit} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				w.faults(storetest.Faults{Hint: deaf})
+				w.store.ResetCalls()
+				for i := range n {
+					w.store.Commit(apps[i%3], storetest.SetState("second", policy.State(1+i%2)))
+				}
+				w.pass(2 * longestPoll)
+				w.mustEqualStore()
+				w.mustBeFresh(0)
+				if calls := w.store.Calls(); calls.Document[0] != 0 || calls.Tails[0] > n/replica.TailLimit+3 {
+					w.Errorf("reads for %d links: %+v", n, calls)
+				}
+			})
+		})
+	}
+}
+
+// TestTrimmedLogMeansAWholeReload, since what was trimmed is not known.
+func TestTrimmedLogMeansAWholeReload(t *testing.T) {
+	for _, keep := range []int{0, 1, 3} {
+		t.Run(fmt.Sprint(keep), func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				w.faults(storetest.Faults{Hint: deaf})
+				w.store.ResetCalls()
+				for i := range 8 {
+					w.store.Commit(apps[i%3], storetest.AddToken(string(rune('a'+i))))
+				}
+				w.commit(w.store.App(0, 20), storetest.AddToken("of a new app"))
+				w.store.Trim(0, keep)
+				w.pass(2 * longestPoll)
+				w.mustEqualStore()
+				w.mustBeFresh(0)
+				if calls := w.store.Calls(); calls.Document[0] != 1 {
+					w.Errorf("read everything %d times, want once", calls.Document[0])
+				}
+				// The log of now leads on from here.
+				w.store.ResetCalls()
+				w.store.Commit(apps[0], storetest.SetState("a", policy.Revoked))
+				w.pass(2 * longestPoll)
+				w.mustEqualStore()
+				if calls := w.store.Calls(); calls.Document[0] != 0 {
+					w.Errorf("read everything again: %+v", calls)
+				}
+			})
+		})
+	}
+}
+
+// TestReloadIsProven: when the log was trimmed, a partition that does not add up is not believed.
+func TestReloadIsProven(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 4)
+		w.startLoaded()
+		was := w.store.RawDocument(apps[1])
+		w.faults(storetest.Faults{Hint: deaf})
+		w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.store.Commit(apps[2], storetest.SetState("second", policy.Disabled))
+		w.store.Trim(0, 0)
+		good := w.store.RawDocument(apps[1])
+		w.store.SetDocument(apps[1], was) // undoes the revocation
+		w.mustGrowOld(apps[2])
+		w.store.SetDocument(apps[1], good)
+		w.pass(enough)
+		w.mustEqualStore()
+		w.mustBeFresh(0)
+	})
+}
+
+// spoilLog commits changes whose hints are lost, and spoils the log in between.
+func spoilLog(w *world, spoil func(apps []string, log []replica.RawLink) []replica.RawLink) {
+	apps := w.fill(0, 3)
+	w.startLoaded()
+	w.faults(storetest.Faults{Hint: deaf})
+	for i := range 6 {
+		w.store.Commit(apps[i%3], storetest.AddToken(string(rune('a'+i))))
+	}
+	w.store.SetLog(0, spoil(apps, w.store.Log(0)))
+}
+
+// TestDamagedLogIsMadeUpForByAReload, wherever the damage is, and is no reason to stop or to spin.
+func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
+	type log = []replica.RawLink
+	set := func(l log, fromEnd int, raw []byte) log { l[len(l)-fromEnd].Data = raw; return l }
+	for name, spoil := range map[string]func(apps []string, l log) log{
+		"first garbage":  func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
+		"middle garbage": func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
+		"last garbage":   func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
+		"middle empty":   func(_ []string, l log) log { return set(l, 3, nil) },
+		"middle flipped": func(_ []string, l log) log { raw := bytes.Clone(l[len(l)-3].Data); raw[40] ^= 1; return set(l, 3, raw) },
+		"two swapped": func(_ []string, l log) log {
+			a := l[len(l)-3].Data
+			l = set(l, 3, l[len(l)-4].Data)
+			return set(l, 4, a)
+		},
+		"last is another": func(_ []string, l log) log { return set(l, 1, l[len(l)-2].Data) },
+		"middle removed":  func(_ []string, l log) log { return append(l[:len(l)-3:len(l)-3], l[len(l)-2:]...) },
+		"last removed":    func(_ []string, l log) log { return l[:len(l)-1] },
+		"all removed":     func([]string, log) log { return nil },
+		"garbage at end": func(_ []string, l log) log {
+			return append(l, replica.RawLink{Revision: l[len(l)-1].Revision + 1, Data: []byte("garbage")})
+		},
+		"garbage far away": func(_ []string, l log) log {
+			return append(l, replica.RawLink{Revision: 1 << 60, Data: []byte("garbage")})
+		},
+		"all garbage": func(_ []string, l log) log {
+			for i := range l {
+				l[i].Data = []byte("garbage")
+			}
+			return l
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				spoilLog(w, spoil)
+				w.store.ResetCalls()
+				w.pass(2 * longestPoll)
+				w.mustEqualStore()
+				w.pass(time.Minute)
+				w.mustEqualStore()
+				w.mustBeFresh(0)
+				if calls := w.store.Calls(); calls.Document[0] > 2 || calls.Tails[0] > 20 {
+					w.Errorf("reads in a minute of one damaged log: %+v", calls)
+				}
+				// A fresh replica is not kept from loading.
+				w.start()
+				w.mustLoad()
+				w.mustEqualStore()
+				// And both go on with the next change, if the authority can make it.
+				w.faults(storetest.Faults{})
+				w.pass(longestPoll)
+				w.commit(w.store.App(0, 0), storetest.SetState("second", policy.Revoked))
+				w.mustEqualStore()
+			})
+		})
+	}
+}

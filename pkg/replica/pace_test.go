@@ -1,0 +1,170 @@
+package replica_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// TestPollsEvery250ms give or take a fifth, and reads nothing else: the same work whether nothing happens or much.
+func TestPollsEvery250ms(t *testing.T) {
+	for name, commits := range map[string]int{"idle": 0, "busy": 20} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 4, func(w *world) {
+				apps := w.fill(0, 5)
+				w.startLoaded()
+				var polls []time.Time
+				w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+					if step == storetest.AllHeads {
+						polls = append(polls, time.Now())
+					}
+					return nil
+				}})
+				w.store.ResetCalls()
+				for i := range 600 {
+					for n := range commits {
+						w.store.Commit(apps[n%5], storetest.SetState("second", 1+state(i)))
+					}
+					w.pass(100 * time.Millisecond)
+				}
+				shortest, longest := time.Hour, time.Duration(0)
+				for i := range polls[1:] {
+					shortest, longest = min(shortest, polls[i+1].Sub(polls[i])), max(longest, polls[i+1].Sub(polls[i]))
+				}
+				if shortest < 200*time.Millisecond || longest > 300*time.Millisecond+2*latency {
+					w.Errorf("pauses from %v to %v", shortest, longest)
+				}
+				if spread := longest - shortest; spread < 80*time.Millisecond {
+					w.Errorf("pauses from %v to %v: many replicas would poll in step", shortest, longest)
+				}
+				calls := w.store.Calls()
+				if mean := time.Minute / time.Duration(calls.Heads); mean < 240*time.Millisecond || mean > 260*time.Millisecond {
+					w.Errorf("%d polls in a minute: one in %v", calls.Heads, mean)
+				}
+				for partition := range 4 {
+					if calls.Tails[partition]+calls.Document[partition] > 0 {
+						w.Errorf("more than polls: %+v", calls)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestDownStoreIsPolledAtTheSamePace, however its reads fail, and said to be down once.
+func TestDownStoreIsPolledAtTheSamePace(t *testing.T) {
+	simulate(t, 4, func(w *world) {
+		app := w.fill(0, 5)[0]
+		w.startLoaded()
+		w.store.ResetCalls()
+		w.log.clear()
+		w.faults(storetest.Faults{Down: errRefused})
+		w.pass(time.Minute)
+		if calls := w.store.Calls(); calls.Heads > 260 || calls.Heads < 230 || calls.Tails[0] > 1 {
+			w.Errorf("reads in a minute: %+v", calls)
+		}
+		if n := w.log.count("the store does not answer"); n != 1 {
+			w.Errorf("said %d times:\n%s", n, w.log)
+		}
+		if age := w.age(0); age < time.Minute || age > time.Minute+longestPoll {
+			w.Errorf("the data is %v old after a minute", age)
+		}
+		w.faults(storetest.Faults{})
+		w.pass(longestPoll + 2*latency)
+		w.mustBeFresh(0)
+		if n := w.log.count("the store answers again"); n != 1 {
+			w.Errorf("said %d times that it answers", n)
+		}
+		w.pass(enough) // until it has subscribed again
+		w.commit(app, storetest.AddToken("third"))
+		w.mustEqualStore()
+	})
+}
+
+// TestHalfOpenReadsEnd: a source that does not answer is given up in time, and polls go on.
+func TestHalfOpenReadsEnd(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		w.fill(0, 5)
+		w.startLoaded()
+		w.faults(storetest.Faults{Latency: func() time.Duration { return time.Hour }})
+		w.pass(time.Minute)
+		w.faults(storetest.Faults{})
+		w.pass(replica.PollTimeout + longestPoll + 2*latency)
+		w.mustBeFresh(0)
+	})
+}
+
+// TestReachReadsOnceIn10ms whoever waits, however many.
+func TestReachReadsOnceIn10ms(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		app := w.fill(0, 3)[0]
+		w.startLoaded()
+		w.faults(storetest.Faults{Hint: deaf})
+		ahead := w.store.Predict(app, storetest.AddToken("third")).Cursor
+		var reads []time.Time
+		w.faults(storetest.Faults{Hint: deaf, Step: func(step storetest.Step, partition int) error {
+			if step == storetest.TailHead {
+				if partition != 0 {
+					w.Errorf("read partition %d for one of partition 0", partition)
+				}
+				reads = append(reads, time.Now())
+			}
+			return nil
+		}})
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		results := make(chan error, 100)
+		for i := range cap(results) {
+			go func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				results <- w.r.Reach(ctx, 0, ahead)
+			}()
+		}
+		for range cap(results) {
+			if err := <-results; !errors.Is(err, replica.ErrNotReached) {
+				w.Errorf("%v, want ErrNotReached", err)
+			}
+		}
+		for i := range reads[1:] {
+			if pause := reads[i+1].Sub(reads[i]); pause < replica.ReadInterval {
+				w.Errorf("two reads within %v", pause)
+			}
+		}
+		if len(reads) > 101 || len(reads) < 80 {
+			w.Errorf("%d reads in a second", len(reads))
+		}
+	})
+}
+
+// TestWorkerSlowsDownWhenItFails and does not stay slow.
+func TestWorkerSlowsDownWhenItFails(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[0]
+		w.startLoaded()
+		w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+			if step == storetest.TailHead {
+				return errRefused
+			}
+			return nil
+		}})
+		w.store.ResetCalls()
+		w.store.Publish(0, []byte("garbage")) // so that it reads
+		w.pass(time.Minute)
+		if calls := w.store.Calls(); calls.Tails[0] < 20 || calls.Tails[0] > 40 {
+			w.Errorf("%d tries in a minute", calls.Tails[0])
+		}
+		w.faults(storetest.Faults{})
+		w.pass(3 * time.Second)
+		w.store.ResetCalls()
+		w.faults(storetest.Faults{Hint: deaf})
+		made := w.commit(app, storetest.AddToken("third"))
+		began := time.Now()
+		if err := w.r.Reach(w.Context(), 0, made.Cursor); err != nil || time.Since(began) > 2*replica.ReadInterval {
+			w.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}

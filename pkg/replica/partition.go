@@ -1,0 +1,189 @@
+package replica
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// todo is what a look at the store asks for.
+type todo int
+
+const (
+	nothing todo = iota
+	catchUp      // read the log from the cursor on
+	reload       // read the whole partition
+)
+
+// partition is one partition of a replica. Its mutex guards what changes and is never held during I/O; reads of the
+// source are made by its one worker.
+type partition struct {
+	number int
+	r      *Replica
+	log    *slog.Logger
+	wake   chan struct{}
+	fresh  freshness
+
+	mu sync.Mutex
+	// held is what the table shows; its rows are nil before the first load.
+	held state
+	// confirmed is the furthest place that a read of the store has shown. What lies between it and the cursor came
+	// as hints, which a failover may have taken back.
+	confirmed record.Cursor
+	past      history
+	// stale asks the worker for a reload: the log alone cannot bring the partition up to date.
+	stale bool
+	// undoing says that what lies behind confirmed is not in the store, and must not survive the reload.
+	undoing bool
+	// alarm is the last state of the store that was refused, so that it is reported once.
+	alarm string
+}
+
+// position returns the cursor.
+func (p *partition) position() record.Cursor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held.cursor
+}
+
+func (p *partition) awaken() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the partition's worker. Failures make it slower, up to about 2.5 s between two tries.
+func (p *partition) run(ctx context.Context) {
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		}
+		started := time.Now()
+		switch err := p.work(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			p.log.Warn("reading the store failed; trying again", "error", err)
+			failures = min(failures+1, 8)
+			p.awaken()
+		default:
+			failures = 0
+		}
+		p.r.progress.signal()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(readInterval<<failures - time.Since(started)):
+		}
+	}
+}
+
+// work does what the partition needs: load it, or bring it up to the head.
+func (p *partition) work(ctx context.Context) error {
+	for more := true; more; {
+		var err error
+		if p.needsLoad() {
+			more, err = true, p.load(ctx)
+		} else {
+			more, err = p.readTail(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *partition) needsLoad() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held.rows == nil || p.stale
+}
+
+// readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there is more
+// to do. The link at the cursor itself is read again: it shows whether the log still has the partition's past.
+func (p *partition) readTail(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	before, sent := p.position(), time.Now()
+	head, links, err := p.r.source.Tail(ctx, p.number, max(before.Revision, 1)-1, tailLimit)
+	if err != nil {
+		return false, err
+	}
+	for _, raw := range links {
+		link, err := p.openLink(raw)
+		if err != nil && raw.Revision <= before.Revision {
+			continue // what it did is held
+		}
+		if err != nil {
+			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the head.
+			p.log.Error("link of the log does not verify", "revision", raw.Revision, "error", err)
+			break
+		}
+		if !p.offer(link, raw.Data) {
+			break
+		}
+	}
+	switch p.observe(head, sent, before) {
+	case catchUp:
+		if p.position() == before {
+			// The head is further on, and the log does not lead there from here: it was trimmed or damaged, or this
+			// is a fork. The load tells which.
+			p.demandReload()
+		}
+		return true, nil
+	case reload:
+		return true, nil
+	}
+	return false, nil
+}
+
+func (p *partition) openLink(raw RawLink) (*record.Link, error) {
+	link, err := p.r.codec.OpenLink(p.number, raw.Data)
+	if err == nil && link.Revision != raw.Revision {
+		err = errMisplaced
+	}
+	return link, err
+}
+
+func (p *partition) demandReload() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stale = true
+}
+
+// offer applies a link when it continues the cursor. It tells whether the link is now part of the partition's past.
+func (p *partition) offer(link *record.Link, raw []byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held.rows == nil {
+		return false
+	}
+	if link.Epoch == p.held.cursor.Epoch && link.Revision <= p.held.cursor.Revision {
+		return p.past.agrees(link.Cursor)
+	}
+	if !p.held.continuedBy(link) {
+		return false
+	}
+	p.extend(&p.held, link)
+	p.past.add(link.Cursor, raw)
+	if p.held.torn && !p.stale {
+		p.stale = true
+		p.awaken()
+	}
+	return true
+}
+
+// extend applies a link to a state of the partition. The caller holds the mutex when others can see the state.
+func (p *partition) extend(s *state, link *record.Link) {
+	if err := s.follow(p.r.codec, p.number, link); err != nil {
+		p.log.Error("change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
+	}
+}

@@ -1,0 +1,106 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+var (
+	// ErrNotReached says that a position was not reached before the context ended.
+	ErrNotReached = errors.New("replica: position not reached in time")
+	// ErrLost says that a position is not in the store's past: a failover lost the change that it names.
+	ErrLost = errors.New("replica: position is not in the store's past")
+)
+
+// Reach returns when a partition holds every change up to a cursor, and reads the store to get there. All callers
+// share one read at a time, at most one in 10 ms. It returns ErrLost or ErrNotReached otherwise.
+func (r *Replica) Reach(ctx context.Context, partition int, target record.Cursor) error {
+	p := r.partitions[partition]
+	for {
+		next := r.progress.wait()
+		if reached, err := p.reached(target); reached || err != nil {
+			return err
+		}
+		p.awaken()
+		select {
+		case <-ctx.Done():
+			return ErrNotReached
+		case <-next:
+		case <-time.After(readInterval):
+		}
+	}
+}
+
+func (p *partition) reached(target record.Cursor) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cursor := p.held.cursor
+	switch {
+	case p.held.rows == nil || cursor.Epoch < target.Epoch || cursor.Epoch == target.Epoch && cursor.Revision < target.Revision:
+		return false, nil
+	case !p.past.agrees(target):
+		// In its place stands a hint that no read has borne out: the store may have the target all the same.
+		if target.Revision > p.confirmed.Revision {
+			return false, nil
+		}
+		return false, ErrLost
+	}
+	return true, nil
+}
+
+// Confirm returns when every partition is loaded and was seen to be complete by a read of the store that was sent
+// after the call. It returns ErrNotReached otherwise.
+func (r *Replica) Confirm(ctx context.Context) error {
+	since := time.Now()
+	r.requestPoll()
+	return r.await(ctx, since)
+}
+
+// WaitLoaded returns when every partition is loaded, or ErrNotReached.
+func (r *Replica) WaitLoaded(ctx context.Context) error {
+	return r.await(ctx, time.Time{})
+}
+
+func (r *Replica) await(ctx context.Context, since time.Time) error {
+	for {
+		next := r.progress.wait()
+		complete := true
+		for _, p := range r.partitions {
+			complete = complete && p.fresh.reached(since)
+		}
+		if complete {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ErrNotReached
+		case <-next:
+		}
+	}
+}
+
+// Loaded tells whether every partition is loaded. Once true, it stays true.
+func (r *Replica) Loaded() bool {
+	for i := range r.partitions {
+		if r.table.Partition(i) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Age returns how long ago a partition was last known to be complete; 0 before it is loaded.
+func (r *Replica) Age(partition int, now time.Time) time.Duration {
+	return r.partitions[partition].fresh.age(now)
+}
+
+// State returns a partition's cursor and sum, which belong together; false before it is loaded.
+func (r *Replica) State(partition int) (record.Cursor, record.Sum, bool) {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held.cursor, p.held.sum, p.held.rows != nil
+}

@@ -1,0 +1,209 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+const (
+	// PollInterval is the mean time between two reads of all heads; each is off by up to a fifth.
+	PollInterval = 250 * time.Millisecond
+	// pollTimeout bounds one read of all heads.
+	pollTimeout = 2 * time.Second
+	// readInterval is the least time between two reads of one partition.
+	readInterval = 10 * time.Millisecond
+	// readTimeout bounds one read of a partition's tail, loadTimeout that of a whole partition.
+	readTimeout = 2 * time.Second
+	loadTimeout = time.Minute
+	// tailLimit is the most links that are read at once.
+	tailLimit = 500
+	// historyLength is how many links each partition keeps to tell its own past.
+	historyLength = 1024
+	// watchBackoff is the least pause before a broken subscription is made anew; it doubles up to watchBackoffMax.
+	watchBackoff    = 100 * time.Millisecond
+	watchBackoffMax = 2 * time.Second
+)
+
+// Replica keeps a table equal to a Source. Make one with New, start it with Run. All methods are safe for concurrent
+// use.
+type Replica struct {
+	source     Source
+	codec      *record.Codec
+	table      *table.Table
+	log        *slog.Logger
+	partitions []*partition
+	pollNow    chan struct{}
+	progress   progress
+}
+
+// New returns a replica that holds nothing yet.
+func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
+	r := &Replica{
+		source:  source,
+		codec:   codec,
+		table:   table.New(codec.Partitions()),
+		log:     log,
+		pollNow: make(chan struct{}, 1),
+	}
+	for i := range codec.Partitions() {
+		r.partitions = append(r.partitions, &partition{
+			number: i,
+			r:      r,
+			log:    log.With("partition", i),
+			wake:   make(chan struct{}, 1),
+		})
+	}
+	return r
+}
+
+// Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes wrong
+// with the source is logged and tried again; what was loaded stays.
+func (r *Replica) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range r.partitions {
+		g.Go(func() error { p.run(ctx); return nil })
+	}
+	g.Go(func() error { r.watch(ctx); return nil })
+	g.Go(func() error { r.poll(ctx); return nil })
+	return g.Wait()
+}
+
+// Table returns the table. It is the same for the life of the replica.
+func (r *Replica) Table() *table.Table { return r.table }
+
+// Codec returns the codec of the store's records.
+func (r *Replica) Codec() *record.Codec { return r.codec }
+
+// poll reads all heads again and again: what makes a lost hint harmless.
+func (r *Replica) poll(ctx context.Context) {
+	healthy := true
+	for {
+		err := r.pollOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if (err == nil) != healthy {
+			healthy = err == nil
+			if healthy {
+				r.log.Info("the store answers again")
+			} else {
+				r.log.Warn("the store does not answer; deciding from the last good data", "error", err)
+			}
+		}
+		pause := PollInterval - PollInterval/5 + rand.N(2*PollInterval/5)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		case <-r.pollNow:
+		}
+	}
+}
+
+func (r *Replica) pollOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	before := make([]record.Cursor, len(r.partitions))
+	for i, p := range r.partitions {
+		before[i] = p.position()
+	}
+	sent := time.Now()
+	heads, err := r.source.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	for i, p := range r.partitions {
+		if p.observe(heads[i], sent, before[i]) != nothing {
+			p.awaken()
+		}
+	}
+	r.progress.signal()
+	return nil
+}
+
+// watch follows the hints. What is published while there is no subscription is found by the next poll.
+func (r *Replica) watch(ctx context.Context) {
+	pause, said := watchBackoff, ""
+	for {
+		started := time.Now()
+		err := r.source.Watch(ctx, func(partition int, raw []byte) {
+			if partition >= 0 && partition < len(r.partitions) {
+				r.Offer(partition, raw)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > watchBackoffMax {
+			pause, said = watchBackoff, ""
+		}
+		if reason := fmt.Sprint(err); reason != said {
+			said = reason
+			r.log.Warn("subscription lost; following by polls until it is back", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause + rand.N(pause)):
+		}
+		pause = min(2*pause, watchBackoffMax)
+	}
+}
+
+// Offer gives the replica a link that was published or that the caller has just committed. It is applied at once
+// when it continues the partition, and otherwise starts a catch-up.
+func (r *Replica) Offer(partition int, raw []byte) {
+	p := r.partitions[partition]
+	link, err := r.codec.OpenLink(partition, raw)
+	if err != nil {
+		p.log.Error("hint does not verify", "error", err)
+		p.awaken()
+		return
+	}
+	if !p.offer(link, raw) {
+		p.awaken()
+		return
+	}
+	r.progress.signal()
+}
+
+func (r *Replica) requestPoll() {
+	select {
+	case r.pollNow <- struct{}{}:
+	default:
+	}
+}
+
+// progress lets any number of goroutines wait for the replica to get on. The zero value is ready.
+type progress struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// wait returns a channel that is closed at the next signal.
+func (p *progress) wait() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next == nil {
+		p.next = make(chan struct{})
+	}
+	return p.next
+}
+
+func (p *progress) signal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != nil {
+		close(p.next)
+		p.next = nil
+	}
+}

@@ -1,0 +1,32 @@
+// Package replica keeps a table equal to a store: it loads whole partitions, follows the store's changes, checks at
+// every poll that nothing was missed, and follows nothing that it cannot prove. How: design.md, Replication.
+//
+// It reads through a Source and never writes.
+package replica
+
+import "context"
+
+// RawLink is a link as it stands in a partition's log, not verified.
+type RawLink struct {
+	// Revision is what the log's own id says.
+	Revision uint64
+	Data     []byte
+}
+
+// Source is where a replica reads. Nothing that it returns is believed before it is verified; but a Source must not
+// answer from a copy that may be older than the store at the time of the call. All methods must be safe for
+// concurrent use and return when ctx ends.
+type Source interface {
+	// Heads returns the head of every partition, nil for one that is missing. It does the same work whatever the
+	// load.
+	Heads(ctx context.Context) ([][]byte, error)
+	// Tail returns a partition's head, nil when it is missing, and then, read after it, up to limit links with a
+	// revision above after, in ascending order.
+	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []RawLink, err error)
+	// Documents calls each for every document of the partition that was there all the time, at least once. It fails
+	// rather than leave one out.
+	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error
+	// Watch calls hint for links as they are published, until ctx ends or nothing is heard any more. Hints may be
+	// lost, repeated or late.
+	Watch(ctx context.Context, hint func(partition int, raw []byte)) error
+}

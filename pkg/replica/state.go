@@ -1,0 +1,64 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+var (
+	errDoesNotFit = errors.New("it was made from another revision of the policy than the one held")
+	errNoBase     = errors.New("the policy that it changes could not be verified")
+	errMisplaced  = errors.New("it stands under another revision than its own")
+)
+
+// state is a partition's content at a cursor.
+type state struct {
+	rows   *table.Partition
+	cursor record.Cursor
+	sum    record.Sum
+	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload brings it.
+	torn bool
+}
+
+// continuedBy tells whether a link is the one after the cursor.
+func (s *state) continuedBy(link *record.Link) bool {
+	return link.Epoch == s.cursor.Epoch && link.Revision == s.cursor.Revision+1 && link.PreviousTag == s.cursor.Tag
+}
+
+// follow moves the state on by a link that continues it. When the link cannot be applied to its app's policy, the
+// app keeps its last good one, the state moves on all the same, and the error says why.
+func (s *state) follow(codec *record.Codec, number int, link *record.Link) error {
+	before := s.rows.Get(link.AppID)
+	after, err := applied(before, link)
+	if before != nil {
+		s.sum = s.sum.Minus(codec.Element(number, link.AppID, before.Revision))
+	}
+	s.sum = s.sum.Plus(codec.Element(number, link.AppID, link.Revision))
+	s.cursor, s.torn = link.Cursor, s.torn || err != nil
+	s.rows.Put(link.AppID, after)
+	s.rows.SetRevision(link.Revision)
+	return err
+}
+
+// applied returns an app's entry after a link; before is nil for an app without a document. On an error the entry
+// has the link's revision and the last good policy. A link says what changed since the revision before its own, so it
+// is never applied to a policy that is older: the mixture would be one that the app never had.
+func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
+	if before == nil {
+		before = &table.Entry{}
+	}
+	kept := &table.Entry{Policy: before.Policy, Revision: link.Revision, Behind: true}
+	switch {
+	case before.Revision != link.PreviousAppRevision:
+		return kept, errDoesNotFit
+	case before.Behind || before.Policy == nil && before.Revision != 0:
+		return kept, errNoBase
+	}
+	next, err := link.Apply(before.Policy)
+	if err != nil {
+		return kept, err
+	}
+	return &table.Entry{Policy: next, Revision: link.Revision}, nil
+}

@@ -1,0 +1,145 @@
+// Package table holds every policy of a store in memory, so that any number of readers find an app's policy without
+// a lock while one writer for each partition changes it.
+package table
+
+import (
+	"iter"
+	"sync/atomic"
+
+	"github.com/countersign/countersign/pkg/policy"
+)
+
+// Entry is what is known of one app. It is immutable.
+type Entry struct {
+	// Policy is the last good policy; nil when there never was one that could be verified.
+	Policy *policy.Policy
+	// Revision is that of the app's document.
+	Revision uint64
+	// Behind says that Policy is older than Revision, since what came after it could not be verified or applied.
+	Behind bool
+}
+
+// Table is the policies of all partitions. All methods are safe for concurrent use; those of one Partition that
+// change it need one caller at a time.
+type Table struct {
+	partitions []atomic.Pointer[Partition]
+}
+
+// New returns a table of n partitions, none of them loaded.
+func New(n int) *Table { return &Table{partitions: make([]atomic.Pointer[Partition], n)} }
+
+// Len returns the number of partitions.
+func (t *Table) Len() int { return len(t.partitions) }
+
+// Partition returns a partition, or nil while it is not loaded.
+func (t *Table) Partition(i int) *Partition { return t.partitions[i].Load() }
+
+// Swap puts a partition in place of the one before: readers see all of the old one or all of the new.
+func (t *Table) Swap(i int, p *Partition) { t.partitions[i].Store(p) }
+
+// View is what a decision rests on.
+type View struct {
+	// Partition is the app's partition.
+	Partition int
+	// Loaded says whether the partition has data at all; without it the rest means nothing.
+	Loaded bool
+	// Revision is one of the partition: every change up to it is in Entry.
+	Revision uint64
+	// Entry is nil when the store has no document of the app.
+	Entry *Entry
+}
+
+// Find returns what is known of an app. It takes no lock and does not allocate.
+func (t *Table) Find(appID string) View {
+	hash := policy.HashApp(appID)
+	v := View{Partition: hash.Partition(len(t.partitions))}
+	p := t.partitions[v.Partition].Load()
+	if p == nil {
+		return v
+	}
+	v.Loaded = true
+	// The revision is read before the entry: the writer does it the other way round, so the entry is never older.
+	v.Revision = p.revision.Load()
+	v.Entry = p.find(hash, appID)
+	return v
+}
+
+// buckets is the number of maps that a partition is spread over. A change copies one of them.
+const buckets = 256
+
+// Partition is the policies of one partition.
+type Partition struct {
+	revision atomic.Uint64
+	buckets  [buckets]atomic.Pointer[map[string]*Entry]
+	count    int
+}
+
+// NewPartition returns a partition with the given entries, complete up to a revision.
+func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
+	p := &Partition{count: len(entries)}
+	p.revision.Store(revision)
+	for id, entry := range entries {
+		slot := &p.buckets[bucketOf(policy.HashApp(id))]
+		bucket := slot.Load()
+		if bucket == nil {
+			bucket = &map[string]*Entry{}
+			slot.Store(bucket)
+		}
+		(*bucket)[id] = entry
+	}
+	return p
+}
+
+func (p *Partition) find(hash policy.AppHash, appID string) *Entry {
+	bucket := p.buckets[bucketOf(hash)].Load()
+	if bucket == nil {
+		return nil
+	}
+	return (*bucket)[appID]
+}
+
+// The first 4 bytes choose the partition, so another one chooses the bucket.
+func bucketOf(hash policy.AppHash) int { return int(hash[4]) }
+
+// Get returns the entry of an app, or nil.
+func (p *Partition) Get(appID string) *Entry { return p.find(policy.HashApp(appID), appID) }
+
+// Put sets the entry of an app, for every reader from now on. Only the partition's writer may call it.
+func (p *Partition) Put(appID string, e *Entry) {
+	slot := &p.buckets[bucketOf(policy.HashApp(appID))]
+	before := map[string]*Entry{}
+	if old := slot.Load(); old != nil {
+		before = *old
+	}
+	after := make(map[string]*Entry, len(before)+1)
+	for id, entry := range before {
+		after[id] = entry
+	}
+	after[appID] = e
+	p.count += len(after) - len(before)
+	slot.Store(&after)
+}
+
+// SetRevision says that every change up to a revision is in the partition. Only the partition's writer may call it,
+// after the changes.
+func (p *Partition) SetRevision(revision uint64) { p.revision.Store(revision) }
+
+// Len returns the number of apps. Only the partition's writer may call it.
+func (p *Partition) Len() int { return p.count }
+
+// All yields every app and its entry, in no order. What is put meanwhile may or may not be among them.
+func (p *Partition) All() iter.Seq2[string, *Entry] {
+	return func(yield func(string, *Entry) bool) {
+		for i := range p.buckets {
+			bucket := p.buckets[i].Load()
+			if bucket == nil {
+				continue
+			}
+			for id, entry := range *bucket {
+				if !yield(id, entry) {
+					return
+				}
+			}
+		}
+	}
+}

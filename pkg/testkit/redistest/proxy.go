@@ -1,0 +1,220 @@
+package redistest
+
+import (
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/testport"
+)
+
+// Proxy passes TCP connections on to a server, and spoils them on demand. What it holds back it holds in order, as a
+// network does: after Restore it arrives late, after Cut never.
+type Proxy struct {
+	listener net.Listener
+	target   string
+	done     sync.WaitGroup
+
+	mu          sync.Mutex
+	closed      bool
+	requests    rule
+	replies     rule
+	refusing    bool
+	changed     chan struct{} // closed when one of the rules changes
+	connections map[*link]struct{}
+	accepted    int
+}
+
+// rule is what happens to one direction.
+type rule struct {
+	hold  bool
+	delay time.Duration
+}
+
+// link is one connection and its continuation.
+type link struct {
+	client, server net.Conn
+	cut            chan struct{}
+	once           sync.Once
+}
+
+// NewProxy starts a proxy in front of an address. It ends with the test.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(testport.Free(t))))
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	p := &Proxy{listener: listener, target: target, changed: make(chan struct{}), connections: map[*link]struct{}{}}
+	p.done.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+// Address returns the address that clients connect to.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// URL returns the URL of the server behind the proxy, for its default user.
+func (p *Proxy) URL() string { return URL(p.Address(), "", "") }
+
+// Cut closes every connection. New ones are accepted.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.connections {
+		l.close()
+	}
+}
+
+// Refuse closes every connection, and new ones as soon as they are made, until Restore.
+func (p *Proxy) Refuse() {
+	p.set(func() { p.refusing = true })
+	p.Cut()
+}
+
+// BlackHole holds back everything in both directions until Restore. Connections stay open, and new ones are accepted.
+func (p *Proxy) BlackHole() { p.set(func() { p.requests.hold, p.replies.hold = true, true }) }
+
+// SwallowReplies holds back what the server sends until Restore: it does what it is told, and nobody hears of it.
+func (p *Proxy) SwallowReplies() { p.set(func() { p.replies.hold = true }) }
+
+// Delay makes everything that the server sends from now on arrive later.
+func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.replies.delay = d }) }
+
+// Restore ends whatever was done to the connections; what was held back arrives.
+func (p *Proxy) Restore() {
+	p.set(func() { p.requests, p.replies, p.refusing = rule{}, rule{}, false })
+}
+
+// Connections returns how many connections are open.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.connections)
+}
+
+// Accepted returns how many connections were ever passed on.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}
+
+func (p *Proxy) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *Proxy) close() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.Cut()
+	p.done.Wait()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.done.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	l := &link{client: client, server: server, cut: make(chan struct{})}
+	defer l.close()
+	if !p.enter(l) {
+		return
+	}
+	defer p.leave(l)
+	var pumps sync.WaitGroup
+	pumps.Go(func() { p.pump(l, server, client, &p.requests) })
+	pumps.Go(func() { p.pump(l, client, server, &p.replies) })
+	pumps.Wait()
+}
+
+func (p *Proxy) enter(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.refusing {
+		return false
+	}
+	p.connections[l] = struct{}{}
+	p.accepted++
+	return true
+}
+
+func (p *Proxy) leave(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.connections, l)
+}
+
+// pump passes one direction on, as its rule says.
+func (p *Proxy) pump(l *link, to, from net.Conn, r *rule) {
+	defer l.close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 && (!p.admit(l, r) || !writeAll(to, buffer[:n])) {
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func writeAll(to net.Conn, data []byte) bool {
+	_, err := to.Write(data)
+	return err == nil
+}
+
+// admit waits as the rule says; false when the connection ends meanwhile.
+func (p *Proxy) admit(l *link, r *rule) bool {
+	p.mu.Lock()
+	delay := r.delay
+	p.mu.Unlock()
+	if delay > 0 {
+		select {
+		case <-l.cut:
+			return false
+		case <-time.After(delay):
+		}
+	}
+	for {
+		p.mu.Lock()
+		hold, changed := r.hold, p.changed
+		p.mu.Unlock()
+		if !hold {
+			return true
+		}
+		select {
+		case <-l.cut:
+			return false
+		case <-changed:
+		}
+	}
+}
+
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.cut)
+		_ = l.client.Close()
+		_ = l.server.Close()
+	})
+}

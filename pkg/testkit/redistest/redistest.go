@@ -1,0 +1,265 @@
+// Package redistest starts real Redis servers for tests, and spoils the network between them and their clients. A
+// server listens on a free port of the loopback interface, keeps its files in a directory of the test, and ends with
+// it.
+package redistest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"net/url"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/testport"
+)
+
+const (
+	binary = "redis-server"
+	// startTimeout bounds how long a server may take to answer; a busy machine with the race detector is slow.
+	startTimeout = 20 * time.Second
+	// portAttempts is how many ports are tried: another process may take one between the choice and the start.
+	portAttempts = 5
+)
+
+// Server is a Redis server of one test. Its methods fail the test when they cannot do what they say.
+type Server struct {
+	t    testing.TB
+	dir  string
+	port int
+	args []string
+
+	mu      sync.Mutex
+	process *process // nil while stopped
+}
+
+// process is one life of a server.
+type process struct {
+	cmd    *exec.Cmd
+	output *lockedBuffer
+	ended  chan struct{}
+}
+
+// Start starts a server with nothing in it, and returns when it answers. It fails the test when there is no Redis to
+// start: a test that needs one must not pass without. The server persists nothing unless args, which are those of
+// redis-server, say so.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s := &Server{t: t, dir: t.TempDir(), args: args}
+	t.Cleanup(s.end)
+	var err error
+	for range portAttempts {
+		s.port = testport.Free(t)
+		if err = s.start(); err == nil {
+			return s
+		}
+		if !strings.Contains(err.Error(), "Address already in use") {
+			break
+		}
+	}
+	t.Fatalf("redistest: %v", err)
+	return nil
+}
+
+// Address returns host and port.
+func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// URL returns the URL of the server's database 0, for its default user.
+func (s *Server) URL() string { return URL(s.Address(), "", "") }
+
+// Dir returns the directory of the server's files.
+func (s *Server) Dir() string { return s.dir }
+
+// URL returns the URL of a server, for a user; an empty one is the default user without a password.
+func URL(address, user, password string) string {
+	u := url.URL{Scheme: "redis", Host: address, Path: "/0"}
+	if user != "" {
+		u.User = url.UserPassword(user, password)
+	}
+	return u.String()
+}
+
+// Stop kills the server: what it did not persist is lost, and its port refuses connections.
+func (s *Server) Stop() {
+	s.t.Helper()
+	if !s.kill() {
+		s.t.Fatal("redistest: the server does not run")
+	}
+}
+
+// Restart starts a server that was stopped again, at the same address and over the same files.
+func (s *Server) Restart() {
+	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("redistest: %v", err)
+	}
+}
+
+// Pause stops the server from running without ending it (SIGSTOP): its connections stay open and the kernel goes on
+// accepting, but nothing answers.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+}
+
+// Resume ends a Pause.
+func (s *Server) Resume() {
+	s.t.Helper()
+	s.signal(syscall.SIGCONT)
+}
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		s.t.Fatal("redistest: the server does not run")
+	}
+	if err := s.process.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("redistest: %v: %v", sig, err)
+	}
+}
+
+func (s *Server) start() error {
+	path, err := exec.LookPath(binary)
+	if err != nil {
+		return fmt.Errorf("there is no %s on the PATH: install Redis 7.0 or later (Debian: apt-get install redis-server); it need not run", binary)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != nil {
+		return fmt.Errorf("the server runs")
+	}
+	args := append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, s.args...)
+	p := &process{cmd: exec.Command(path, args...), output: &lockedBuffer{}, ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	dieWithParent(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = p.cmd.Wait() // killed, as a rule
+		close(p.ended)
+	}()
+	s.process = p
+	if err := p.waitReady(s.Address()); err != nil {
+		s.process = nil
+		p.kill()
+		return err
+	}
+	return nil
+}
+
+// waitReady returns when the server answers with something else than that it is loading.
+func (p *process) waitReady(address string) error {
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := ping(address, deadline)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return fmt.Errorf("%s ended at once:\n%s", binary, p.output)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not answer: %w\n%s", binary, err, p.output)
+		}
+	}
+}
+
+func ping(address string, deadline time.Time) error {
+	connection, err := net.DialTimeout("tcp", address, time.Until(deadline))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := connection.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(connection).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	// Anything else, such as that a password is wanted, comes from a server that is up.
+	if strings.HasPrefix(line, "-LOADING") {
+		return fmt.Errorf("answer %q", line)
+	}
+	return nil
+}
+
+// kill ends the server's process, and only that one; false when there is none.
+func (s *Server) kill() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return false
+	}
+	s.process.kill()
+	s.process = nil
+	return true
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only when it has ended
+	<-p.ended
+}
+
+// end is the test's cleanup; it shows what the server had to say when the test failed.
+func (s *Server) end() {
+	s.mu.Lock()
+	p := s.process
+	s.mu.Unlock()
+	s.kill()
+	if s.t.Failed() && p != nil {
+		s.t.Logf("output of %s %s:\n%s", binary, s.Address(), p.output)
+	}
+}
+
+// lockedBuffer takes what a process writes while a test may read it.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(data)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
+// Eventually fails the test when check still returns an error after a generous time. It is for what only another
+// process can bring about.
+func Eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
