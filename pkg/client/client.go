@@ -1,0 +1,102 @@
+// Package client is for the ingest tier: it asks a validator about each request, over gRPC, and puts the question in
+// front of an http.Handler.
+package client
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// DefaultTimeout bounds a question whose context has no deadline. A validator answers within a millisecond; one that
+// does not is as good as gone.
+const DefaultTimeout = time.Second
+
+// Client asks validators. It is safe for concurrent use.
+type Client struct {
+	validator countersignv1.ValidatorServiceClient
+}
+
+// New returns a client over a connection, which stays the caller's to close. For several validators, make the
+// connection with the `dns:///` resolver and the round_robin policy of grpc-go.
+func New(connection grpc.ClientConnInterface) *Client {
+	return &Client{validator: countersignv1.NewValidatorServiceClient(connection)}
+}
+
+// Request is one question.
+type Request struct {
+	// AppID is the app that the request is for.
+	AppID string
+	// Token is the secret that the request carried: what stands behind `Authorization: Bearer `.
+	Token secret.Secret
+	// Scope is the endpoint that was called.
+	Scope countersignv1.Scope
+	// Source is what sent the request; the zero value is an ordinary backend.
+	Source countersignv1.Source
+	// MinRevision is a consistency token; empty to decide at once.
+	MinRevision string
+}
+
+// Answer is the answer to one question.
+type Answer struct {
+	// Allow says whether to accept the request.
+	Allow bool
+	// Reason is the verdict on the token.
+	Reason countersignv1.Reason
+	// Enforced says whether the scope was enforced.
+	Enforced bool
+	// TokenID is the token that was recognised; empty for none.
+	TokenID string
+	// Revision and DataAge say how new the data was that the answer rests on.
+	Revision uint64
+	DataAge  time.Duration
+}
+
+// Authorize asks about one request. An error is never a denial: the question was malformed, or there is no answer
+// now. Reason tells the two apart.
+func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
+	if _, has := ctx.Deadline(); !has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+	token := request.Token.Reveal()
+	if len(token) > secret.MaxLength {
+		// Longer ones are malformed whatever they say (B03), and need not be sent.
+		token = token[:secret.MaxLength+1]
+	}
+	response, err := c.validator.Authorize(ctx, &countersignv1.AuthorizeRequest{
+		AppId: request.AppID, Token: token, Scope: request.Scope, Source: request.Source, MinRevision: request.MinRevision,
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	answer := Answer{
+		Reason: response.GetReason(), Enforced: response.GetEnforced(), TokenID: response.GetTokenId(),
+		Revision: response.GetRevision(), DataAge: response.GetDataAge().AsDuration(),
+	}
+	switch response.GetDecision() {
+	case countersignv1.Decision_DECISION_ALLOW:
+		answer.Allow = true
+	case countersignv1.Decision_DECISION_DENY:
+	default:
+		return Answer{}, fmt.Errorf("the validator answered neither ALLOW nor DENY but %s", response.GetDecision())
+	}
+	return answer, nil
+}
+
+// Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like, or the
+// gRPC code when the validator itself was out of reach.
+func Reason(err error) string {
+	if reason := apierr.ReasonOf(err); reason != "" {
+		return reason
+	}
+	return status.Code(err).String()
+}

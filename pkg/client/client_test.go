@@ -1,0 +1,132 @@
+package client_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/client"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// scripted is a validator that answers what it is told to.
+type scripted struct {
+	countersignv1.UnimplementedValidatorServiceServer
+	response *countersignv1.AuthorizeResponse
+	err      error
+	asked    *countersignv1.AuthorizeRequest
+}
+
+func (s *scripted) Authorize(_ context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	s.asked = r
+	return s.response, s.err
+}
+
+// dial returns a client of a scripted validator.
+func dial(t *testing.T, s *scripted) *client.Client {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer()
+	countersignv1.RegisterValidatorServiceServer(server, s)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	connection, err := grpc.NewClient("passthrough:///validator", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = connection.Close()
+		server.Stop()
+		<-served
+	})
+	return client.New(connection)
+}
+
+func answer(d countersignv1.Decision, r countersignv1.Reason) *countersignv1.AuthorizeResponse {
+	return &countersignv1.AuthorizeResponse{Decision: d, Reason: r}
+}
+
+const (
+	allow = countersignv1.Decision_DECISION_ALLOW
+	deny  = countersignv1.Decision_DECISION_DENY
+)
+
+// B19, B20: what the ingest tier answers its senders. A denial, an outage and an approval never look alike.
+func TestB20_Middleware(t *testing.T) {
+	unavailable := apierr.Unavailable(apierr.NotLoaded, "not loaded")
+	tests := []struct {
+		name     string
+		script   scripted
+		header   string
+		through  func(http.ResponseWriter, *http.Request, http.Handler, error)
+		want     int
+		wantSent string
+		wantAuth string
+	}{
+		{"allowed", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "Bearer cs_x", nil, 200, "cs_x", ""},
+		{"scheme in any case", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "bearer  cs_x ", nil, 200, "cs_x", ""},
+		{"none sent", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MISSING)}, "", nil, 401, "", "Bearer"},
+		{"another scheme is a token nobody knows", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Basic eDp5", nil, 401, "Basic eDp5", `Bearer error="invalid_token"`},
+		{"revoked", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_REVOKED)}, "Bearer cs_x", nil, 401, "cs_x", `Bearer error="invalid_token"`},
+		{"wrong scope", scripted{response: answer(deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)}, "Bearer cs_x", nil, 403, "cs_x", ""},
+		{"unsupported source", scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)}, "", nil, 403, "", ""},
+		{"outage", scripted{err: unavailable}, "Bearer cs_x", nil, 503, "cs_x", ""},
+		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) }, 200, "cs_x", ""},
+		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 503, "cs_x", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := client.Middleware{
+				Client: dial(t, &tt.script), Scope: countersignv1.Scope_SCOPE_EVENTS, Undecided: tt.through,
+				AppID: func(r *http.Request) string { return r.PathValue("app") },
+			}
+			mux := http.NewServeMux()
+			mux.Handle("POST /{app}/events", m.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+			r := httptest.NewRequest("POST", "/app1/events", nil)
+			if tt.header != "" {
+				r.Header.Set("Authorization", tt.header)
+			}
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, r)
+			if w.Code != tt.want || w.Header().Get("WWW-Authenticate") != tt.wantAuth {
+				t.Errorf("answered %d %q, want %d %q", w.Code, w.Header().Get("WWW-Authenticate"), tt.want, tt.wantAuth)
+			}
+			if tt.script.asked.GetToken() != tt.wantSent || tt.script.asked.GetAppId() != "app1" || tt.script.asked.GetScope() != countersignv1.Scope_SCOPE_EVENTS {
+				t.Errorf("asked %q of %q", tt.script.asked.GetToken(), tt.script.asked.GetAppId())
+			}
+			if strings.Contains(w.Body.String(), "cs_x") {
+				t.Error("the answer repeats the secret")
+			}
+		})
+	}
+}
+
+// B03: an over-long token is still over-long when it arrives, and does not hit the bound on messages.
+func TestB03_OverlongTokenIsCut(t *testing.T) {
+	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
+	got, err := dial(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
+	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
+		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
+	}
+}
+
+func TestReason(t *testing.T) {
+	_, err := dial(t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")}).Authorize(t.Context(), client.Request{AppID: "a"})
+	if got := client.Reason(err); got != apierr.DataTooOld {
+		t.Errorf("Reason = %q", got)
+	}
+	_, err = dial(t, &scripted{err: context.Canceled}).Authorize(t.Context(), client.Request{AppID: "a"})
+	if got := client.Reason(err); got == "" {
+		t.Error("no reason for an error without one")
+	}
+}

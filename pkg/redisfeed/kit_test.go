@@ -1,0 +1,102 @@
+package redisfeed_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open returns a client that is closed with the test.
+func open(t testing.TB, url string) *redisfeed.Client {
+	t.Helper()
+	client, err := redisfeed.Open(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// kit is a store in a Redis server.
+type kit struct {
+	server *redistest.Server
+	admin  *redisfeed.Client
+	store  *storetest.Store
+}
+
+func start(t testing.TB, partitions int) *kit {
+	t.Helper()
+	k := &kit{server: redistest.Start(t), store: storetest.New(t, partitions)}
+	k.admin = open(t, k.server.URL())
+	k.store.CopyTo(k.admin)
+	return k
+}
+
+func (k *kit) feed(t testing.TB, url string) *redisfeed.Feed {
+	t.Helper()
+	return redisfeed.New(open(t, url), k.store.Meta().Partitions)
+}
+
+// limited returns a context that ends long after whatever should happen has happened.
+func limited(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// watcher is a Watch that runs.
+type watcher struct {
+	hints chan hint
+	ended chan struct{}
+	stop  context.CancelFunc
+
+	mu  sync.Mutex
+	err error
+	at  time.Time
+}
+
+type hint struct {
+	partition int
+	raw       string
+}
+
+// watch starts a Watch. It ends with the test.
+func watch(t testing.TB, feed *redisfeed.Feed) *watcher {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watcher{hints: make(chan hint, 1000), ended: make(chan struct{}), stop: cancel}
+	go func() {
+		defer close(w.ended)
+		err := feed.Watch(ctx, func(partition int, raw []byte) { w.hints <- hint{partition, string(raw)} })
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err, w.at = err, time.Now()
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-w.ended
+	})
+	return w
+}
+
+// wait returns what Watch ended with, and when.
+func (w *watcher) wait(t testing.TB) (error, time.Time) {
+	t.Helper()
+	select {
+	case <-w.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("Watch does not end")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err, w.at
+}

@@ -1,0 +1,233 @@
+package redisfeed_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
+	k := start(t, 64)
+	k.store.Commit(k.store.App(7, 0), storetest.AddToken("a"))
+	gone := record.KeysOf(9).Head
+	if err := k.admin.Del(t.Context(), gone).Err(); err != nil {
+		t.Fatal(err)
+	}
+	heads, err := k.feed(t, k.server.URL()).Heads(limited(t))
+	if err != nil || len(heads) != 64 {
+		t.Fatalf("%d heads, %v", len(heads), err)
+	}
+	for partition, raw := range heads {
+		if partition == 9 {
+			if raw != nil {
+				t.Errorf("a missing head is %q, want nil", raw)
+			}
+			continue
+		}
+		if head, err := k.store.Codec().OpenHead(partition, raw); err != nil || head.Cursor != k.store.Head(partition).Cursor {
+			t.Errorf("head %d: %v, %v", partition, head.Cursor, err)
+		}
+	}
+	// Something else in the place of a head is an error, and no head.
+	if err := k.admin.HSet(t.Context(), gone, "field", "value").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.feed(t, k.server.URL()).Heads(limited(t)); err == nil {
+		t.Error("a hash is taken for a head")
+	}
+}
+
+func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
+	k := start(t, 2)
+	app := k.store.App(1, 0)
+	feed := k.feed(t, k.server.URL())
+	if head, links, err := feed.Tail(limited(t), 1, 0, 10); err != nil || len(links) != 0 || head == nil {
+		t.Errorf("without a log: head %q, %d links, %v", head, len(links), err)
+	}
+	for i := range 12 {
+		k.store.Commit(app, storetest.AddToken(fmt.Sprint(i)))
+	}
+	log := k.store.Log(1)
+	for _, tt := range []struct {
+		after uint64
+		limit int
+		want  []int // indices of the log
+	}{
+		{0, 500, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
+		{0, 3, []int{0, 1, 2}},
+		{1, 2, []int{1, 2}},
+		{10, 500, []int{10, 11}},
+		{11, 1, []int{11}},
+		{12, 500, nil},
+		{1<<64 - 1, 500, nil},
+	} {
+		head, links, err := feed.Tail(limited(t), 1, tt.after, tt.limit)
+		if err != nil || !bytes.Equal(head, k.store.RawHead(1)) || len(links) != len(tt.want) {
+			t.Errorf("after %d, %d at most: %d links, %v", tt.after, tt.limit, len(links), err)
+			continue
+		}
+		for i, index := range tt.want {
+			if links[i].Revision != log[index].Revision || !bytes.Equal(links[i].Data, log[index].Data) {
+				t.Errorf("after %d, %d at most: link %d is another", tt.after, tt.limit, i)
+			}
+		}
+	}
+	// What is not a link is passed on as none, for the replica to refuse.
+	key := record.KeysOf(1).Log
+	for _, args := range [][]any{{"XADD", key, "13-0", "x", "y"}, {"XADD", key, "13-7", "l", "", "l", "z"}} {
+		if err := k.admin.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, links, err := feed.Tail(limited(t), 1, 12, 10); err != nil || len(links) != 2 || links[0].Revision != 13 || links[1].Revision != 13 || len(links[0].Data) != 0 {
+		t.Errorf("foreign entries: %v, %v", links, err)
+	}
+	if err := k.admin.Del(t.Context(), record.KeysOf(1).Head).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if head, links, err := feed.Tail(limited(t), 1, 0, 1); err != nil || head != nil || len(links) != 1 {
+		t.Errorf("without a head: head %q, %d links, %v", head, len(links), err)
+	}
+}
+
+// TestDocumentsOfALargeHashAreAllThere, also while it grows and its documents change: with more than 512 fields, or
+// values above 64 bytes, Redis keeps a hash as a table that it scans piece by piece.
+func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
+	k := start(t, 1)
+	const apps = 1500
+	for i := range apps {
+		k.store.Commit(k.store.App(0, i), storetest.AddToken("first"))
+	}
+	if encoding := k.admin.ObjectEncoding(t.Context(), record.KeysOf(0).Policies).Val(); encoding != "hashtable" {
+		t.Fatalf("the hash is a %s", encoding)
+	}
+	found := map[string]uint64{}
+	changed := 0
+	err := k.feed(t, k.server.URL()).Documents(limited(t), 0, func(app string, raw []byte) {
+		_, cursor, err := k.store.Codec().OpenPolicy(app, raw)
+		if err != nil {
+			t.Errorf("%s: %v", app, err)
+		}
+		if cursor.Revision < found[app] {
+			t.Errorf("%s goes back from %d to %d", app, found[app], cursor.Revision)
+		}
+		found[app] = cursor.Revision
+		// The hash grows to twice its size while it is scanned, so that Redis moves it to a larger table.
+		if changed < apps {
+			k.store.Commit(k.store.App(0, changed), storetest.AddToken("second"))
+			k.store.Commit(k.store.App(0, apps+changed), storetest.AddToken("new"))
+			changed++
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed < apps {
+		t.Errorf("only %d changes during the scan", changed)
+	}
+	for i := range apps {
+		if found[k.store.App(0, i)] == 0 {
+			t.Errorf("%s is missing", k.store.App(0, i))
+		}
+	}
+}
+
+func TestDocumentsOfAnEmptyPartitionAreNone(t *testing.T) {
+	k := start(t, 1)
+	if err := k.feed(t, k.server.URL()).Documents(limited(t), 0, func(app string, _ []byte) { t.Errorf("found %s", app) }); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestScanThatLosesItsConnectionFails rather than go on elsewhere: a cursor means nothing to another server.
+func TestScanThatLosesItsConnectionFails(t *testing.T) {
+	k := start(t, 1)
+	for i := range 600 {
+		k.store.Commit(k.store.App(0, i), storetest.AddToken("first"))
+	}
+	proxy := redistest.NewProxy(t, k.server.Address())
+	feed := k.feed(t, proxy.URL())
+	if _, err := feed.Heads(limited(t)); err != nil { // a second connection is in the pool
+		t.Fatal(err)
+	}
+	var found atomic.Int64
+	err := feed.Documents(limited(t), 0, func(string, []byte) {
+		if found.Add(1) == 150 {
+			proxy.Cut()
+		}
+	})
+	if err == nil {
+		t.Errorf("succeeded with %d of 600 documents, over a connection that was cut", found.Load())
+	}
+	// The next one has a connection of its own.
+	found.Store(0)
+	if err := feed.Documents(limited(t), 0, func(string, []byte) { found.Add(1) }); err != nil || found.Load() < 600 {
+		t.Errorf("%d documents, %v", found.Load(), err)
+	}
+}
+
+// TestReadsEnd when Redis does not answer: within the timeouts, and with their context.
+func TestReadsEnd(t *testing.T) {
+	k := start(t, 2)
+	feed := k.feed(t, k.server.URL())
+	if _, err := feed.Heads(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	k.server.Pause()
+	defer k.server.Resume()
+	reads := map[string]func(ctx context.Context) error{
+		"Heads":     func(ctx context.Context) error { _, err := feed.Heads(ctx); return err },
+		"Tail":      func(ctx context.Context) error { _, _, err := feed.Tail(ctx, 0, 0, 1); return err },
+		"Documents": func(ctx context.Context) error { return feed.Documents(ctx, 0, func(string, []byte) {}) },
+	}
+	for name, read := range reads {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		began := time.Now()
+		if err := read(ctx); err == nil || time.Since(began) > 2*time.Second {
+			t.Errorf("%s with a deadline: %v after %v", name, err, time.Since(began))
+		}
+		cancel()
+	}
+	began := time.Now()
+	if err := reads["Heads"](t.Context()); err == nil || time.Since(began) > 10*time.Second {
+		t.Errorf("Heads without a deadline: %v after %v", err, time.Since(began))
+	}
+}
+
+func TestMetaTellsAStoreFromNone(t *testing.T) {
+	server := redistest.Start(t)
+	client := open(t, server.URL())
+	ring := keyring.Generate()
+	if _, err := client.Meta(limited(t), ring); !errors.Is(err, redisfeed.ErrNotInitialised) {
+		t.Errorf("an empty Redis: %v", err)
+	}
+	store := storetest.New(t, 3)
+	store.CopyTo(client)
+	if meta, err := client.Meta(limited(t), store.Ring()); err != nil || meta.StoreID != store.Meta().StoreID || meta.Partitions != 3 {
+		t.Errorf("%+v, %v", meta, err)
+	}
+	if _, err := client.Meta(limited(t), ring); !errors.Is(err, keyring.ErrUnknownKey) || !strings.Contains(err.Error(), record.MetaKey) {
+		t.Errorf("with the keys of another store: %v", err)
+	}
+	if err := client.Set(t.Context(), record.MetaKey, "garbage", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Meta(limited(t), store.Ring()); !errors.Is(err, record.ErrMalformed) {
+		t.Errorf("garbage: %v", err)
+	}
+	server.Stop()
+	if _, err := client.Meta(limited(t), store.Ring()); err == nil || errors.Is(err, redisfeed.ErrNotInitialised) {
+		t.Errorf("a Redis that is down: %v", err)
+	}
+}

@@ -1,0 +1,125 @@
+package validator_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// older fails the test unless a validator goes on answering from the last good data, says that it gets older, and
+// stays ready.
+func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
+	t.Helper()
+	last := time.Duration(0)
+	redistest.Eventually(t, "the data gets older", func() error {
+		answer, err := v.Authorize(t.Context(), k.ask())
+		if err != nil || !answer.Allow || answer.Reason != policy.TokenValid {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		if err := v.Ready(); err != nil {
+			t.Fatalf("not ready: %v", err)
+		}
+		if answer.DataAge < least {
+			return fmt.Errorf("it is %v old", answer.DataAge)
+		}
+		last = answer.DataAge
+		return nil
+	})
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.DataAge < last {
+		t.Errorf("the age falls from %v to %v (%v)", last, answer.DataAge, err)
+	}
+}
+
+// fresh waits until the data is fresh.
+func (k *kit) fresh(t *testing.T, v *validator.Validator) {
+	t.Helper()
+	redistest.Eventually(t, "the data gets fresh", func() error {
+		answer, err := v.Authorize(t.Context(), k.ask())
+		if err == nil && answer.DataAge > time.Second {
+			err = fmt.Errorf("it is %v old", answer.DataAge)
+		}
+		return err
+	})
+}
+
+// TestRedisOutageStopsNoAnswer: the last good data serves, and its age grows; when Redis is back with its data, the
+// validator follows it again.
+func TestRedisOutageStopsNoAnswer(t *testing.T) {
+	for name, outage := range map[string]struct {
+		begin, end func(k *kit, p *redistest.Proxy)
+	}{
+		"server stopped, back with its data": {
+			func(k *kit, _ *redistest.Proxy) { k.server.Stop() },
+			func(k *kit, _ *redistest.Proxy) { k.server.Restart(); k.store.CopyTo(k.admin) },
+		},
+		"server does not run": {
+			func(k *kit, _ *redistest.Proxy) { k.server.Pause() },
+			func(k *kit, _ *redistest.Proxy) { k.server.Resume() },
+		},
+		"network drops packets": {
+			func(_ *kit, p *redistest.Proxy) { p.BlackHole() },
+			func(_ *kit, p *redistest.Proxy) { p.Restore() },
+		},
+		"replies are lost": {
+			func(_ *kit, p *redistest.Proxy) { p.SwallowReplies() },
+			func(_ *kit, p *redistest.Proxy) { p.Restore() },
+		},
+		"connections refused": {
+			func(_ *kit, p *redistest.Proxy) { p.Refuse() },
+			func(_ *kit, p *redistest.Proxy) { p.Restore() },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := start(t)
+			k.store.CopyTo(k.admin)
+			proxy := redistest.NewProxy(t, k.server.Address())
+			v := k.ready(t, proxy.URL())
+			k.fresh(t, v)
+			outage.begin(k, proxy)
+			k.older(t, v, 1500*time.Millisecond)
+			outage.end(k, proxy)
+			k.fresh(t, v)
+			k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
+			redistest.Eventually(t, "following again", func() error {
+				if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked {
+					return fmt.Errorf("%+v, %w", answer, errors.Join(err, errors.New("not revoked")))
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestRedisThatForgotEverythingIsNotFollowed: an empty Redis is no reason to open every door.
+func TestRedisThatForgotEverythingIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v := k.ready(t, k.server.URL())
+	k.server.Stop()
+	k.server.Restart()
+	k.older(t, v, 1500*time.Millisecond)
+}
+
+// TestStoreThatAppearsLateIsFound without a restart.
+func TestStoreThatAppearsLateIsFound(t *testing.T) {
+	k := start(t)
+	v := k.validator(t, k.server.URL(), k.store.Ring())
+	if v.Ready() == nil {
+		t.Error("ready without a store")
+	}
+	k.store.CopyTo(k.admin)
+	if err := v.WaitReady(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
