@@ -346,7 +346,9 @@ type App struct {
 	// Tokens that are EXPIRED.
 	ExpiredTokenCount int32 `protobuf:"varint,8,opt,name=expired_token_count,json=expiredTokenCount,proto3" json:"expired_token_count,omitempty"`
 	// Changes with every change of the app or of one of its tokens.
-	Etag          string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Only in lists: the app's policy could not be verified, and nothing but its id is known here.
+	Unverified    bool `protobuf:"varint,10,opt,name=unverified,proto3" json:"unverified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -442,6 +444,13 @@ func (x *App) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *App) GetUnverified() bool {
+	if x != nil {
+		return x.Unverified
+	}
+	return false
 }
 
 // CreateTokenRequest asks for a new token.
@@ -1288,9 +1297,12 @@ type RevokeSecretResponse struct {
 	// One for each token, in the same order.
 	ConsistencyTokens []string `protobuf:"bytes,2,rep,name=consistency_tokens,json=consistencyTokens,proto3" json:"consistency_tokens,omitempty"`
 	// Who has applied the changes, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Apps whose policy could not be verified, so that nobody can say whether they have the secret. When no other app
+	// has it, the call is UNAVAILABLE (POLICY_UNVERIFIED) instead of NOT_FOUND.
+	UnverifiedAppIds []string `protobuf:"bytes,4,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RevokeSecretResponse) Reset() {
@@ -1340,6 +1352,13 @@ func (x *RevokeSecretResponse) GetConsistencyTokens() []string {
 func (x *RevokeSecretResponse) GetReceipt() *Receipt {
 	if x != nil {
 		return x.Receipt
+	}
+	return nil
+}
+
+func (x *RevokeSecretResponse) GetUnverifiedAppIds() []string {
+	if x != nil {
+		return x.UnverifiedAppIds
 	}
 	return nil
 }
@@ -3063,7 +3082,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\bimported\x18\x10 \x01(\bR\bimported\"m\n" +
 	"\aLastUse\x12+\n" +
 	"\x05scope\x18\x01 \x01(\x0e2\x15.countersign.v1.ScopeR\x05scope\x125\n" +
-	"\buse_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\auseTime\"\xb7\x03\n" +
+	"\buse_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\auseTime\"\xd7\x03\n" +
 	"\x03App\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12>\n" +
 	"\x0fenforced_scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x0eenforcedScopes\x12@\n" +
@@ -3073,7 +3092,11 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x14disabled_token_count\x18\x06 \x01(\x05R\x12disabledTokenCount\x12.\n" +
 	"\x13revoked_token_count\x18\a \x01(\x05R\x11revokedTokenCount\x12.\n" +
 	"\x13expired_token_count\x18\b \x01(\x05R\x11expiredTokenCount\x12\x12\n" +
-	"\x04etag\x18\t \x01(\tR\x04etag\"\xab\x02\n" +
+	"\x04etag\x18\t \x01(\tR\x04etag\x12\x1e\n" +
+	"\n" +
+	"unverified\x18\n" +
+	" \x01(\bR\n" +
+	"unverified\"\xab\x02\n" +
 	"\x12CreateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -3135,11 +3158,12 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"R\n" +
 	"\fRevokedToken\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
-	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xae\x01\n" +
+	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xdc\x01\n" +
 	"\x14RevokeSecretResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.countersign.v1.RevokedTokenR\x06tokens\x12-\n" +
 	"\x12consistency_tokens\x18\x02 \x03(\tR\x11consistencyTokens\x121\n" +
-	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"\xe7\x01\n" +
+	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12,\n" +
+	"\x12unverified_app_ids\x18\x04 \x03(\tR\x10unverifiedAppIds\"\xe7\x01\n" +
 	"\x12RotateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x123\n" +

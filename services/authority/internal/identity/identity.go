@@ -1,0 +1,101 @@
+// Package identity says who calls the authority and what the caller may do (B26): named admin keys from a file, roles
+// viewer and admin, everything else denied.
+package identity
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/internal/adminkeys"
+)
+
+// Identity is a known caller.
+type Identity struct {
+	Name string
+	Role adminkeys.Role
+}
+
+// Source knows identities by what they send. Its methods must be safe for concurrent use.
+type Source interface {
+	// Identify returns the identity that a bearer credential belongs to; false when it is nobody's.
+	Identify(credential string) (Identity, bool)
+}
+
+// Anyone is the source of `--insecure-dev`: every caller is an admin.
+type Anyone struct{}
+
+// Identify implements Source.
+func (Anyone) Identify(string) (Identity, bool) {
+	return Identity{Name: "insecure-dev", Role: adminkeys.Admin}, true
+}
+
+type contextKey struct{}
+
+// From returns the identity that Guard has put into a context.
+func From(ctx context.Context) Identity {
+	id, _ := ctx.Value(contextKey{}).(Identity)
+	return id
+}
+
+// Guard lets a call through to the given service when its caller's role reaches the method, and leaves other services
+// (health) alone. A method that does not read by its name needs Admin.
+func Guard(source Source, service string) grpc.UnaryServerInterceptor {
+	prefix := "/" + service + "/"
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		method, ours := strings.CutPrefix(info.FullMethod, prefix)
+		if !ours {
+			return handler(ctx, request)
+		}
+		caller, err := authenticate(ctx, source)
+		if err != nil {
+			return nil, err
+		}
+		if caller.Role != adminkeys.Admin && (caller.Role != adminkeys.Viewer || !reads(method)) {
+			return nil, apierr.PermissionDenied("%s has role %s, which does not reach %s", caller.Name, caller.Role, method)
+		}
+		return handler(context.WithValue(ctx, contextKey{}, caller), request)
+	}
+}
+
+func reads(method string) bool {
+	for _, verb := range []string{"Get", "List", "Wait"} {
+		if strings.HasPrefix(method, verb) {
+			return true
+		}
+	}
+	return false
+}
+
+// authenticate reads the credential of a call: `authorization: Bearer <admin key>` (RFC 6750, section 2.1).
+func authenticate(ctx context.Context, source Source) (Identity, error) {
+	incoming, _ := metadata.FromIncomingContext(ctx)
+	values := incoming.Get("authorization")
+	credential := ""
+	switch len(values) {
+	case 0:
+	case 1:
+		scheme, rest, _ := strings.Cut(values[0], " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return Identity{}, apierr.Unauthenticated("authorization: want Bearer and an admin key")
+		}
+		credential = strings.TrimSpace(rest)
+	default:
+		return Identity{}, apierr.Unauthenticated("authorization: want one value")
+	}
+	if len(credential) > secret.MaxLength {
+		return Identity{}, apierr.Unauthenticated("authorization: want an admin key")
+	}
+	caller, known := source.Identify(credential)
+	if !known {
+		if credential == "" {
+			return Identity{}, apierr.Unauthenticated("no credential: send authorization: Bearer <admin key>")
+		}
+		return Identity{}, apierr.Unauthenticated("the admin key is not known")
+	}
+	return caller, nil
+}

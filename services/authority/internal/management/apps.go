@@ -1,0 +1,175 @@
+package management
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+// GetApp implements the RPC of that name.
+func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*countersignv1.GetAppResponse, error) {
+	d, err := s.read(ctx, r.GetAppId())
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, rules.NoApp()
+	}
+	return &countersignv1.GetAppResponse{App: appToProto(d.AppID, d, time.Now())}, nil
+}
+
+// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds behind.
+func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) (*countersignv1.ListAppsResponse, error) {
+	size, err := pageSize(r.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	from, err := readAppsPage(r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	table := st.Replica().Table()
+	var ids []string
+	for i := range table.Len() {
+		for appID, entry := range table.Partition(i).All() {
+			if appID > from && (entry.Policy == nil || !entry.Policy.Deleted()) {
+				ids = append(ids, appID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	var response countersignv1.ListAppsResponse
+	if len(ids) > size {
+		ids = ids[:size]
+		response.NextPageToken = writeAppsPage(ids[size-1])
+	}
+	now := time.Now()
+	for _, id := range ids {
+		entry := table.Find(id).Entry
+		if entry.Policy == nil {
+			response.Apps = append(response.Apps, &countersignv1.App{AppId: id, Unverified: true})
+			continue
+		}
+		response.Apps = append(response.Apps, appOf(id, entry.Revision, entry.Policy.Enforcement(), entry.Policy.Tokens(), now))
+	}
+	return &response, nil
+}
+
+// DeleteApp implements the RPC of that name (B28).
+func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppRequest) (*countersignv1.DeleteAppResponse, error) {
+	if err := checkAppID(r.GetAppId()); err != nil {
+		return nil, err
+	}
+	if err := checkEtag("etag", r.GetEtag()); err != nil {
+		return nil, err
+	}
+	var response countersignv1.DeleteAppResponse
+	_, err := s.perform(ctx, change{
+		method: "DeleteApp", appID: r.GetAppId(), request: r, urgent: true,
+		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			if err := checkAppEtag(before, r.GetEtag()); err != nil {
+				return nil, err
+			}
+			return rules.Delete(before, by)
+		},
+		answer: func(_, _ *record.Document, position string, _ time.Time) proto.Message {
+			return &countersignv1.DeleteAppResponse{ConsistencyToken: position}
+		},
+	}, &response)
+	if err != nil {
+		return nil, err
+	}
+	return &response, nil
+}
+
+// checkAppEtag makes sure that an app was not changed since the caller read it (AIP-154).
+func checkAppEtag(d *record.Document, want string) error {
+	if want == "" || d != nil && etagOf(d.Revision) == want {
+		return nil
+	}
+	return apierr.Aborted("STALE_ETAG", "etag: the app was changed since it was read; read it again")
+}
+
+// enforcementWarning is what everybody should know who switches enforcement on (B15).
+const enforcementWarning = "Only requests that are sent with one of the app's configured tokens will be accepted for the enforced endpoints."
+
+// SetEnforcement implements the RPC of that name.
+func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest) (*countersignv1.SetEnforcementResponse, error) {
+	if err := checkAppID(r.GetAppId()); err != nil {
+		return nil, err
+	}
+	scopes, err := scopesOf("scopes", r.GetScopes())
+	if err != nil {
+		return nil, err
+	}
+	trialEnd, err := millisOf("trial_end_time", r.GetTrialEndTime())
+	if err != nil {
+		return nil, err
+	}
+	if ratio := r.GetMaxRejectedRatio(); !(ratio >= 0 && ratio <= 1) {
+		return nil, apierr.Invalid("max_rejected_ratio", "want 0 to 1")
+	}
+	if err := checkEtag("etag", r.GetEtag()); err != nil {
+		return nil, err
+	}
+	apply := func(before *record.Document, by rules.By) (*record.Document, error) {
+		if err := checkAppEtag(before, r.GetEtag()); err != nil {
+			return nil, err
+		}
+		return rules.Enforce(before, by, r.GetAppId(), scopes, trialEnd)
+	}
+	var warnings []string
+	if scopes != 0 {
+		warnings = append(warnings, enforcementWarning)
+	}
+	if r.GetValidateOnly() {
+		return s.tryEnforcement(ctx, r, apply, warnings)
+	}
+	var response countersignv1.SetEnforcementResponse
+	_, err = s.perform(ctx, change{
+		method: "SetEnforcement", appID: r.GetAppId(), request: r, apply: apply,
+		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+			return &countersignv1.SetEnforcementResponse{
+				App: appToProto(r.GetAppId(), after, now), Warnings: warnings, ConsistencyToken: position,
+			}
+		},
+	}, &response)
+	if err != nil {
+		return nil, err
+	}
+	return &response, nil
+}
+
+// tryEnforcement answers what the app would be, and changes nothing (AIP-163).
+func (s *Service) tryEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest,
+	apply func(*record.Document, rules.By) (*record.Document, error), warnings []string,
+) (*countersignv1.SetEnforcementResponse, error) {
+	if err := checkChanging(r); err != nil {
+		return nil, err
+	}
+	before, err := s.read(ctx, r.GetAppId())
+	if err != nil {
+		return nil, err
+	}
+	by := rules.By{Now: time.Now()}
+	after, err := apply(before, by)
+	if err != nil {
+		return nil, nameScopes(err)
+	}
+	if after == nil {
+		after = before
+	}
+	app := appToProto(r.GetAppId(), after, by.Now)
+	return &countersignv1.SetEnforcementResponse{App: app, Warnings: warnings}, nil
+}

@@ -1,0 +1,431 @@
+package management_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/secret"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// bad is a request that has to fail.
+type bad struct {
+	name    string
+	request proto.Message
+	want    failure
+}
+
+// invoke calls a method of the AuthorityService by name.
+func (w *world) invoke(t testing.TB, method string, request proto.Message) (proto.Message, error) {
+	t.Helper()
+	service := pb.File_countersign_v1_authority_proto.Services().ByName("AuthorityService")
+	descriptor := service.Methods().ByName(protoreflect.Name(method))
+	kind := must(protoregistry.GlobalTypes.FindMessageByName(descriptor.Output().FullName()))(t)
+	response := kind.New().Interface()
+	err := w.conn.Invoke(t.Context(), "/"+string(service.FullName())+"/"+method, request, response)
+	return response, err
+}
+
+// fixture is what the bad requests find.
+type fixture struct {
+	// on has enforcement of EVENTS with one token a; off has none, and tokens a, dis, rev.
+	on, onToken, off, offToken, offRevoked, offDisabled string
+	// onSecret is the secret of on's token, offSecret that of off's revoked one.
+	onSecret, offSecret string
+	// full has 1,000 tokens, one of which is fullToken.
+	full, fullToken string
+}
+
+func (w *world) fixture(t testing.TB) fixture {
+	t.Helper()
+	f := fixture{on: newApp(), off: newApp(), full: newApp()}
+	a := w.create(t, f.on, "a", events)
+	f.onToken, f.onSecret = a.GetToken().GetTokenId(), a.GetSecret()
+	w.enforce(t, f.on, events)
+	f.offToken = w.create(t, f.off, "a").GetToken().GetTokenId()
+	dis, rev := w.create(t, f.off, "dis", events), w.create(t, f.off, "rev", events)
+	f.offDisabled, f.offRevoked, f.offSecret = dis.GetToken().GetTokenId(), rev.GetToken().GetTokenId(), rev.GetSecret()
+	must(w.update(t.Context(), f.off, &pb.Token{TokenId: f.offDisabled, State: disabled}, "state"))(t)
+	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offRevoked}))(t)
+	imports := make([]*pb.TokenImport, 1000)
+	for i := range imports {
+		imports[i] = &pb.TokenImport{Name: fmt.Sprint(i), Credential: &pb.TokenImport_Secret{Secret: foreign()}}
+	}
+	f.fullToken = must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: f.full, Imports: imports}))(t).GetTokens()[0].GetTokenId()
+	return f
+}
+
+const unknownToken = "tok_aaaaaaaaaaaaaaaa"
+
+var (
+	wait        = durationpb.New(time.Second)
+	noWait      = failure{codes.Unimplemented, "NOT_SERVED", ""}
+	noToken     = failure{codes.NotFound, "TOKEN_NOT_FOUND", ""}
+	noApp       = failure{codes.NotFound, "APP_NOT_FOUND", ""}
+	noSecret    = failure{codes.NotFound, "SECRET_NOT_FOUND", ""}
+	nameTaken   = failure{codes.AlreadyExists, "NAME_TAKEN", ""}
+	secretTaken = failure{codes.AlreadyExists, "SECRET_TAKEN", ""}
+	tooMany     = failure{codes.ResourceExhausted, "TOO_MANY_TOKENS", ""}
+	staleEtag   = failure{codes.Aborted, "STALE_ETAG", ""}
+)
+
+// badTimes are times that none of the fields can have.
+var badTimes = map[string]*timestamppb.Timestamp{
+	"after the year 9999":  {Seconds: 253402300800},
+	"before 1970":          {Seconds: -1},
+	"1970":                 {},
+	"not a time":           {Seconds: 1_900_000_000, Nanos: -1},
+	"more than a second":   {Seconds: 1_900_000_000, Nanos: 1_000_000_000},
+	"far beyond all times": {Seconds: math.MaxInt64},
+}
+
+// common are the mistakes that can be made with every request that has the fields: an app, a token, a request id and a
+// wait. The request must be good.
+func common(good proto.Message) (rows []bad) {
+	set := func(name, field string, value protoreflect.Value, want failure) {
+		request := proto.Clone(good).ProtoReflect()
+		if f := request.Descriptor().Fields().ByName(protoreflect.Name(field)); f != nil {
+			request.Set(f, value)
+			rows = append(rows, bad{field + ": " + name, request.Interface(), want})
+		}
+	}
+	for name, id := range map[string]string{
+		"none": "", "65 characters": strings.Repeat("a", 65), "a space": "my app", "a slash": "my/app", "a letter beyond ASCII": "äpp",
+		"a NUL": "app\x00", "a line break": "app\n", "a dot": "my.app", "a brace": "{app}",
+	} {
+		set(name, "app_id", protoreflect.ValueOfString(id), invalid("app_id"))
+	}
+	for name, id := range map[string]string{
+		"none": "", "over-long": strings.Repeat("t", 65), "no prefix": "aaaaaaaaaaaaaaaa", "too short": unknownToken[:19],
+		"too long": unknownToken + "a", "a capital": "tok_aaaaaaaaaaaaaaaA", "a secret": secret.Mint().Reveal(),
+	} {
+		set(name, "token_id", protoreflect.ValueOfString(id), invalid("token_id"))
+	}
+	set("unknown", "token_id", protoreflect.ValueOfString(unknownToken), noToken)
+	for name, id := range map[string]string{"65 characters": strings.Repeat("r", 65), "a space": "my id", "beyond ASCII": "ïd", "a slash": "a/b"} {
+		set(name, "request_id", protoreflect.ValueOfString(id), invalid("request_id"))
+	}
+	set("any", "wait_for_propagation", protoreflect.ValueOfMessage(wait.ProtoReflect()), noWait)
+	set("none at all", "wait_for_propagation", protoreflect.ValueOfMessage((&durationpb.Duration{}).ProtoReflect()), noWait)
+	if f := good.ProtoReflect().Descriptor().Fields().ByName("page_size"); f != nil {
+		set("negative", "page_size", protoreflect.ValueOfInt32(-1), invalid("page_size"))
+		set("most negative", "page_size", protoreflect.ValueOfInt32(math.MinInt32), invalid("page_size"))
+		for name, token := range map[string]string{
+			"not base64": "%%%", "not ours": "Zm9v", "over-long": strings.Repeat("QUFB", 1000), "nothing in it": "Cg",
+		} {
+			set(name, "page_token", protoreflect.ValueOfString(token), invalid("page_token"))
+		}
+	}
+	if f := good.ProtoReflect().Descriptor().Fields().ByName("etag"); f != nil {
+		set("over-long", "etag", protoreflect.ValueOfString(strings.Repeat("e", 65)), invalid("etag"))
+		set("stale", "etag", protoreflect.ValueOfString("stale"), staleEtag)
+	}
+	return rows
+}
+
+// badScopes are sets of scopes that nobody can have.
+var badScopes = map[string][]pb.Scope{
+	"unspecified": {pb.Scope_SCOPE_UNSPECIFIED}, "unknown": {99}, "negative": {-1}, "beyond 63": {64}, "largest": {math.MaxInt32},
+	"twice": {events, sessions, events}, "unspecified among others": {events, 0},
+}
+
+func badTokenFields(prefix string, row func(name, field string, change func(*pb.Token))) {
+	for name, text := range map[string]string{
+		"none": "", "only space": " \t\n ", "101 characters": long(101), "a line break": "a\nb", "a NUL": "a\x00b", "DEL": "a\x7fb", "C1": "a\u0085b",
+	} {
+		row("name, "+name, prefix+"name", func(t *pb.Token) { t.Name = text })
+	}
+	row("note, 1,001 characters", prefix+"note", func(t *pb.Token) { t.Note = long(1001) })
+	for name, scopes := range badScopes {
+		row("scopes, "+name, prefix+"scopes", func(t *pb.Token) { t.Scopes = scopes })
+	}
+	row("scopes, GDPR", prefix+"scopes", func(t *pb.Token) { t.Scopes = []pb.Scope{gdpr} })
+	for name, at := range badTimes {
+		row("expiry, "+name, prefix+"expire_time", func(t *pb.Token) { t.ExpireTime = at })
+	}
+}
+
+// badRequests is, for every method, what must fail and how.
+var badRequests = map[string]func(f fixture) []bad{
+	"CreateToken": func(f fixture) []bad {
+		rows := common(&pb.CreateTokenRequest{AppId: f.off, Name: "new"})
+		badTokenFields("", func(name, field string, change func(*pb.Token)) {
+			token := &pb.Token{Name: "new"}
+			change(token)
+			rows = append(rows, bad{name, &pb.CreateTokenRequest{
+				AppId: f.off, Name: token.GetName(), Note: token.GetNote(), Scopes: token.GetScopes(), ExpireTime: token.GetExpireTime(),
+			}, invalid(field)})
+		})
+		return append(rows,
+			bad{"expiry in the past", &pb.CreateTokenRequest{AppId: f.off, Name: "new", ExpireTime: in(-time.Second)}, invalid("expire_time")},
+			bad{"B04 no scopes with enforcement", &pb.CreateTokenRequest{AppId: f.on, Name: "new"}, invalid("scopes")},
+			bad{"B01 name taken", &pb.CreateTokenRequest{AppId: f.off, Name: " a "}, nameTaken},
+			bad{"B01 name of a disabled one", &pb.CreateTokenRequest{AppId: f.off, Name: "dis"}, nameTaken},
+			bad{"B01 too many", &pb.CreateTokenRequest{AppId: f.full, Name: "new"}, tooMany},
+		)
+	},
+	"GetToken": func(f fixture) []bad {
+		return append(common(&pb.GetTokenRequest{AppId: f.off, TokenId: f.offToken}),
+			bad{"app never heard of", &pb.GetTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
+			bad{"of another app", &pb.GetTokenRequest{AppId: f.on, TokenId: f.offToken}, noToken},
+		)
+	},
+	"ListTokens": func(f fixture) []bad {
+		return common(&pb.ListTokensRequest{AppId: f.off})
+	},
+	"UpdateToken": func(f fixture) []bad {
+		mask := func(paths ...string) *fieldmaskpb.FieldMask { return &fieldmaskpb.FieldMask{Paths: paths} }
+		all := mask("name", "scopes", "state", "expire_time", "note")
+		good := func() *pb.Token { return &pb.Token{TokenId: f.offToken, Name: "new", State: active} }
+		rows := common(&pb.UpdateTokenRequest{AppId: f.off, Token: good(), UpdateMask: all})
+		row := func(name string, want failure, change func(*pb.UpdateTokenRequest)) {
+			r := &pb.UpdateTokenRequest{AppId: f.off, Token: good(), UpdateMask: all}
+			change(r)
+			rows = append(rows, bad{name, r, want})
+		}
+		badTokenFields("token.", func(name, field string, change func(*pb.Token)) {
+			row(name, invalid(field), func(r *pb.UpdateTokenRequest) { change(r.Token) })
+		})
+		row("no token", invalid("token.token_id"), func(r *pb.UpdateTokenRequest) { r.Token = nil })
+		for _, id := range []string{"", "tok", secret.Mint().Reveal()} {
+			row("token id "+id[:min(3, len(id))], invalid("token.token_id"), func(r *pb.UpdateTokenRequest) { r.Token.TokenId = id })
+		}
+		row("unknown token", noToken, func(r *pb.UpdateTokenRequest) { r.Token.TokenId = unknownToken })
+		row("app never heard of", noToken, func(r *pb.UpdateTokenRequest) { r.AppId = newApp() })
+		row("no mask", invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = nil })
+		row("empty mask", invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = mask() })
+		for _, path := range []string{
+			"*", "", "Name", "name.x", "token.name", "token_id", "etag", "hint", "create_time", "revoke_time", "imported", "successor_id", "secret",
+		} {
+			row("mask "+path, invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = mask("name", path) })
+		}
+		for _, state := range []pb.TokenState{0, revoked, expired, 99, -1} {
+			row("state "+state.String(), invalid("token.state"), func(r *pb.UpdateTokenRequest) { r.Token.State = state })
+		}
+		row("etag over-long", invalid("token.etag"), func(r *pb.UpdateTokenRequest) { r.Token.Etag = strings.Repeat("e", 65) })
+		row("B07 etag stale", staleEtag, func(r *pb.UpdateTokenRequest) { r.Token.Etag = "stale" })
+		row("B01 name taken", nameTaken, func(r *pb.UpdateTokenRequest) { r.Token.Name = "dis" })
+		row("B08 revoked", precondition("TOKEN_REVOKED", "apps/"+f.off+"/tokens/"+f.offRevoked), func(r *pb.UpdateTokenRequest) { r.Token.TokenId = f.offRevoked })
+		row("B05 unscoped again", invalid("token.scopes"), func(r *pb.UpdateTokenRequest) { r.Token.TokenId, r.UpdateMask = f.offDisabled, mask("scopes") })
+		row("B04 no scopes with enforcement", invalid("token.scopes"), func(r *pb.UpdateTokenRequest) {
+			r.AppId, r.Token.TokenId, r.UpdateMask = f.on, f.onToken, mask("scopes")
+		})
+		for _, tt := range []struct {
+			name, path string
+			change     func(*pb.Token)
+		}{
+			{"disable", "state", func(t *pb.Token) { t.State = disabled }},
+			{"narrow", "scopes", func(t *pb.Token) { t.Scopes = []pb.Scope{sessions} }},
+			{"expire", "expire_time", func(t *pb.Token) { t.ExpireTime = in(-time.Hour) }},
+			{"expire later", "expire_time", func(t *pb.Token) { t.ExpireTime = in(time.Hour) }},
+		} {
+			row("B16 "+tt.name+" the last", precondition("LOCKOUT", "apps/"+f.on), func(r *pb.UpdateTokenRequest) {
+				r.AppId, r.Token.TokenId, r.UpdateMask = f.on, f.onToken, mask(tt.path)
+				tt.change(r.Token)
+			})
+		}
+		return rows
+	},
+	"RevokeToken": func(f fixture) []bad {
+		return append(common(&pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offToken}),
+			bad{"app never heard of", &pb.RevokeTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
+			bad{"B16 the last", &pb.RevokeTokenRequest{AppId: f.on, TokenId: f.onToken}, precondition("LOCKOUT", "apps/"+f.on)},
+		)
+	},
+	"RevokeSecret": func(f fixture) []bad {
+		return append(common(&pb.RevokeSecretRequest{Secret: f.onSecret, AllowLockout: true}),
+			bad{"no secret", &pb.RevokeSecretRequest{}, invalid("secret")},
+			bad{"only space", &pb.RevokeSecretRequest{Secret: " \n\t "}, invalid("secret")},
+			bad{"over-long", &pb.RevokeSecretRequest{Secret: strings.Repeat("s", 4097)}, invalid("secret")},
+			bad{"longest", &pb.RevokeSecretRequest{Secret: strings.Repeat("s", 4096)}, noSecret},
+			bad{"nobody's", &pb.RevokeSecretRequest{Secret: secret.Mint().Reveal()}, noSecret},
+			bad{"a part of one", &pb.RevokeSecretRequest{Secret: f.onSecret[:51]}, noSecret},
+			bad{"B16 the last", &pb.RevokeSecretRequest{Secret: f.onSecret}, precondition("LOCKOUT", "apps/"+f.on)},
+		)
+	},
+	"RotateToken": func(f fixture) []bad {
+		rows := common(&pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken})
+		for name, overlap := range map[string]*durationpb.Duration{
+			"negative": durationpb.New(-1), "over 90 days": durationpb.New(90*24*time.Hour + 1), "no duration": {Seconds: 1, Nanos: -1},
+			"nanoseconds over a second": {Nanos: 1_000_000_000}, "longer than all": {Seconds: math.MaxInt64},
+		} {
+			rows = append(rows, bad{"overlap " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, Overlap: overlap}, invalid("overlap")})
+		}
+		subject := "apps/" + f.off + "/tokens/"
+		return append(rows,
+			bad{"app never heard of", &pb.RotateTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
+			bad{"revoked", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offRevoked}, precondition("TOKEN_NOT_ACTIVE", subject+f.offRevoked)},
+			bad{"disabled", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offDisabled}, precondition("TOKEN_NOT_ACTIVE", subject+f.offDisabled)},
+			bad{"B01 too many", &pb.RotateTokenRequest{AppId: f.full, TokenId: f.fullToken}, tooMany},
+		)
+	},
+	"ImportTokens": func(f fixture) []bad {
+		strong := func() *pb.TokenImport {
+			return &pb.TokenImport{Name: "new", Credential: &pb.TokenImport_Secret{Secret: foreign()}}
+		}
+		rows := common(&pb.ImportTokensRequest{AppId: f.off, Imports: []*pb.TokenImport{strong()}})
+		row := func(app, name string, want failure, change func(*pb.TokenImport)) {
+			first, second := strong(), strong()
+			first.Name = "first"
+			if app == f.on {
+				first.Scopes, second.Scopes = []pb.Scope{events}, []pb.Scope{events}
+			}
+			change(second)
+			rows = append(rows, bad{name, &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{first, second}}, want})
+		}
+		badTokenFields("imports[1].", func(name, field string, change func(*pb.Token)) {
+			token := &pb.Token{Name: "new"}
+			change(token)
+			if token.GetNote() == "" && token.GetExpireTime() == nil {
+				row(f.off, name, invalid(field), func(i *pb.TokenImport) { i.Name, i.Scopes = token.GetName(), token.GetScopes() })
+			}
+		})
+		for name, text := range map[string]string{
+			"empty": "", "weak": "0123456789", "repetitive": strings.Repeat("a", 4000), "with a space": foreign() + " ", "beyond ASCII": foreign() + "ä",
+			"with a line break": foreign() + "\n", "over-long": strings.Repeat(foreign(), 100),
+		} {
+			row(f.off, "secret "+name, invalid("imports[1].secret"), func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: text} })
+		}
+		for name, digest := range map[string][]byte{"empty": {}, "31 bytes": sha("x")[:31], "33 bytes": append(sha("x"), 0), "in hexadecimal": []byte(fmt.Sprintf("%x", sha("x")))} {
+			row(f.off, "sha256 "+name, invalid("imports[1].sha256"), func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: digest} })
+		}
+		row(f.off, "no credential", invalid("imports[1].credential"), func(i *pb.TokenImport) { i.Credential = nil })
+		row(f.on, "B04 no scopes with enforcement", invalid("imports[1].scopes"), func(i *pb.TokenImport) { i.Scopes = nil })
+		row(f.off, "B01 name taken", nameTaken, func(i *pb.TokenImport) { i.Name = "dis" })
+		row(f.off, "B01 name of the first", nameTaken, func(i *pb.TokenImport) { i.Name = "first" })
+		row(f.off, "B08 revoked secret", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: f.offSecret} })
+		row(f.off, "B08 revoked digest", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: sha(f.offSecret)} })
+		row(f.full, "B01 too many", tooMany, func(*pb.TokenImport) {})
+		many := make([]*pb.TokenImport, 1001)
+		for i := range many {
+			many[i] = strong()
+		}
+		return append(rows,
+			bad{"none", &pb.ImportTokensRequest{AppId: f.off}, invalid("imports")},
+			bad{"1,001", &pb.ImportTokensRequest{AppId: f.off, Imports: many}, invalid("imports")},
+			bad{"an empty one", &pb.ImportTokensRequest{AppId: f.off, Imports: []*pb.TokenImport{{}}}, invalid("imports[0].name")},
+		)
+	},
+	"GetApp": func(f fixture) []bad {
+		return append(common(&pb.GetAppRequest{AppId: f.off}), bad{"never heard of", &pb.GetAppRequest{AppId: newApp()}, noApp})
+	},
+	"ListApps": func(fixture) []bad { return common(&pb.ListAppsRequest{}) },
+	"DeleteApp": func(f fixture) []bad {
+		return append(common(&pb.DeleteAppRequest{AppId: f.off}),
+			bad{"never heard of", &pb.DeleteAppRequest{AppId: newApp()}, noApp},
+			bad{"B28 enforced", &pb.DeleteAppRequest{AppId: f.on}, precondition("ENFORCED", "apps/"+f.on)},
+		)
+	},
+	"SetEnforcement": func(f fixture) []bad {
+		rows := common(&pb.SetEnforcementRequest{AppId: f.off, Scopes: []pb.Scope{events}})
+		row := func(name string, want failure, change func(*pb.SetEnforcementRequest)) {
+			r := &pb.SetEnforcementRequest{AppId: f.off, Scopes: []pb.Scope{events}}
+			change(r)
+			rows = append(rows, bad{name, r, want})
+		}
+		for name, scopes := range badScopes {
+			row("scopes, "+name, invalid("scopes"), func(r *pb.SetEnforcementRequest) { r.Scopes = scopes })
+		}
+		for name, at := range badTimes {
+			row("trial, "+name, invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = at })
+		}
+		row("trial in the past", invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
+		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
+			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"), func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
+		}
+		row("B12 no token", precondition("NO_TOKEN_FOR_SCOPE", "apps/"+f.on), func(r *pb.SetEnforcementRequest) {
+			r.AppId, r.Scopes = f.on, []pb.Scope{events, revenue}
+		})
+		unknown := newApp()
+		row("B12 app never heard of", precondition("NO_TOKEN_FOR_SCOPE", "apps/"+unknown), func(r *pb.SetEnforcementRequest) { r.AppId = unknown })
+		for _, r := range rows {
+			dry := proto.CloneOf(r.request.(*pb.SetEnforcementRequest))
+			dry.ValidateOnly = true
+			rows = append(rows, bad{r.name + ", dry", dry, r.want})
+		}
+		return rows
+	},
+	"GetReadiness": func(f fixture) []bad {
+		return []bad{{"not served", &pb.GetReadinessRequest{AppId: f.on}, noWait}}
+	},
+	"WaitForPropagation": func(fixture) []bad {
+		return []bad{{"not served", &pb.WaitForPropagationRequest{ConsistencyToken: "x"}, noWait}}
+	},
+	"ListValidators": func(fixture) []bad { return []bad{{"not served", &pb.ListValidatorsRequest{}, noWait}} },
+	"ListAuditEvents": func(f fixture) []bad {
+		return []bad{{"not served", &pb.ListAuditEventsRequest{AppId: f.on}, noWait}}
+	},
+}
+
+// TestBadRequests: for every method of the service, each bad request fails with its code, reason and field, changes
+// nothing, and repeats no secret (B02).
+func TestBadRequests(t *testing.T) {
+	w := newWorld(t)
+	f := w.fixture(t)
+	held := w.contents(t)
+	for _, method := range pb.AuthorityService_ServiceDesc.Methods {
+		rows, known := badRequests[method.MethodName]
+		if !known {
+			t.Errorf("%s has no bad requests", method.MethodName)
+			continue
+		}
+		t.Run(method.MethodName, func(t *testing.T) {
+			for _, row := range rows(f) {
+				t.Run(row.name, func(t *testing.T) {
+					_, err := w.invoke(t, method.MethodName, row.request)
+					wantFailure(t, err, row.want)
+					checkNoSecrets(t, err, row.request)
+				})
+			}
+			w.wantSame(t, held)
+		})
+	}
+}
+
+// checkNoSecrets makes sure that an error holds none of a request's texts that are as long as a secret may be short.
+func checkNoSecrets(t *testing.T, err error, request proto.Message) {
+	t.Helper()
+	told := fmt.Sprintf("%v %v", err, status.Convert(err).Details())
+	walk(request.ProtoReflect(), func(text string, _ func(string)) {
+		if len(text) >= 30 && strings.Contains(told, text) {
+			t.Errorf("the error repeats %q: %s", text, told)
+		}
+	})
+}
+
+// walk visits every text of a message, and lets it be replaced.
+func walk(m protoreflect.Message, visit func(text string, replace func(string))) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		switch {
+		case field.IsList() && m.Has(field):
+			list := m.Get(field).List()
+			for j := range list.Len() {
+				switch field.Kind() {
+				case protoreflect.StringKind:
+					visit(list.Get(j).String(), func(text string) { list.Set(j, protoreflect.ValueOfString(text)) })
+				case protoreflect.MessageKind:
+					walk(list.Get(j).Message(), visit)
+				}
+			}
+		case field.IsList():
+		case field.Kind() == protoreflect.StringKind && (field.ContainingOneof() == nil || m.Has(field)):
+			visit(m.Get(field).String(), func(text string) { m.Set(field, protoreflect.ValueOfString(text)) })
+		case field.Kind() == protoreflect.MessageKind && m.Has(field):
+			walk(m.Get(field).Message(), visit)
+		}
+	}
+}

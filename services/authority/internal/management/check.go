@@ -1,0 +1,130 @@
+package management
+
+import (
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+const (
+	maxNameLength      = 100
+	maxNoteLength      = 1000
+	maxRequestIDLength = 64
+	maxEtagLength      = 64
+)
+
+type protoName = protoreflect.Name
+
+func checkAppID(id string) error {
+	if !policy.ValidAppID(id) {
+		return apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
+	}
+	return nil
+}
+
+// checkTokenID lets through nothing but the form of an id, so that a secret that was put in its place is not repeated
+// in an error.
+func checkTokenID(field, id string) error {
+	if !rules.IsTokenID(id) {
+		return apierr.Invalid(field, "want a token id: tok_ and 16 characters of a-z 2-7")
+	}
+	return nil
+}
+
+func checkEtag(field, etag string) error {
+	if len(etag) > maxEtagLength {
+		return apierr.Invalid(field, "want an etag as it was answered, or none")
+	}
+	return nil
+}
+
+// checkChanging checks what all changing requests have.
+func checkChanging(request changing) error {
+	id := request.GetRequestId()
+	if len(id) > maxRequestIDLength || strings.ContainsFunc(id, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.:", r))
+	}) {
+		return apierr.Invalid("request_id", "want 1 to %d characters of A-Z a-z 0-9 - _ . :", maxRequestIDLength)
+	}
+	if request.GetWaitForPropagation() != nil {
+		return notServed("wait_for_propagation")
+	}
+	return nil
+}
+
+// cleanName trims and checks a token's name (B01).
+func cleanName(field, name string) (string, error) {
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "" || utf8.RuneCountInString(name) > maxNameLength:
+		return "", apierr.Invalid(field, "want 1 to %d characters", maxNameLength)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "", apierr.Invalid(field, "want no control characters")
+	}
+	return name, checkNoSecret(field, name)
+}
+
+func checkNote(field, note string) error {
+	if utf8.RuneCountInString(note) > maxNoteLength {
+		return apierr.Invalid(field, "want at most %d characters", maxNoteLength)
+	}
+	return checkNoSecret(field, note)
+}
+
+// checkNoSecret keeps a secret that was pasted into the wrong field out of lists, logs and the audit trail (B02).
+func checkNoSecret(field, text string) error {
+	if secret.Within(text) {
+		return apierr.Invalid(field, "holds a secret, which would be shown to everybody who may list")
+	}
+	return nil
+}
+
+// scopesOf checks and gathers the scopes of a request. What may be granted or enforced is up to rules.
+func scopesOf(field string, scopes []countersignv1.Scope) (policy.ScopeSet, error) {
+	var set policy.ScopeSet
+	for i, s := range scopes {
+		if _, known := countersignv1.Scope_name[int32(s)]; !known || s == countersignv1.Scope_SCOPE_UNSPECIFIED {
+			return 0, apierr.Invalid(field, "[%d]: want one of %s", i, scopeNames(everyScope))
+		}
+		one := policy.ScopesOf(policy.Scope(s))
+		if set&one != 0 {
+			return 0, apierr.Invalid(field, "%s is there twice", scopeNames(one))
+		}
+		set |= one
+	}
+	return set, nil
+}
+
+// everyScope is the scopes that the contract has.
+var everyScope = func() (set policy.ScopeSet) {
+	for number := range countersignv1.Scope_name {
+		if number != 0 {
+			set |= policy.ScopesOf(policy.Scope(number))
+		}
+	}
+	return set
+}()
+
+// maxTime keeps milliseconds within what a Timestamp can hold (RFC 3339: year 9999).
+var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// millisOf checks an optional time; absent is 0.
+func millisOf(field string, t *timestamppb.Timestamp) (int64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	if t.CheckValid() != nil || t.AsTime().After(maxTime) || t.AsTime().UnixMilli() <= 0 {
+		return 0, apierr.Invalid(field, "want a time after 1970 and before the year 10000")
+	}
+	return t.AsTime().UnixMilli(), nil
+}

@@ -1,0 +1,95 @@
+package management
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+func tokenToProto(t *record.Token, now time.Time) *countersignv1.Token {
+	return &countersignv1.Token{
+		TokenId: t.ID, Name: t.Name, Scopes: scopesToProto(t.Scopes),
+		State:      countersignv1.TokenState(t.StateAt(now.UnixMilli())),
+		ExpireTime: timeToProto(t.ExpireMillis),
+		Note:       t.Note, Etag: etagOf(t.TouchedRevision), Hint: t.Hint, CreatedBy: t.CreatedBy,
+		CreateTime: timeToProto(t.CreateMillis), UpdateTime: timeToProto(t.UpdateMillis), RevokeTime: timeToProto(t.RevokeMillis),
+		PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Imported: t.Imported,
+	}
+}
+
+// tokenIn returns a document's token, which must be there.
+func tokenIn(d *record.Document, id string, now time.Time) *countersignv1.Token {
+	for i := range d.Tokens {
+		if d.Tokens[i].ID == id {
+			return tokenToProto(&d.Tokens[i], now)
+		}
+	}
+	return nil
+}
+
+// appToProto shows a document; nil is an app without settings.
+func appToProto(appID string, d *record.Document, now time.Time) *countersignv1.App {
+	if d == nil {
+		return &countersignv1.App{AppId: appID}
+	}
+	tokens := make([]policy.Token, len(d.Tokens))
+	for i := range d.Tokens {
+		tokens[i] = d.Tokens[i].Token
+	}
+	return appOf(appID, d.Revision, d.Enforcement, tokens, now)
+}
+
+// appOf shows an app by what decides for it.
+func appOf(appID string, revision uint64, e policy.Enforcement, tokens []policy.Token, now time.Time) *countersignv1.App {
+	app := &countersignv1.App{AppId: appID, EnforcedScopes: scopesToProto(e.At(now.UnixMilli())), Etag: etagOf(revision)}
+	if e.TrialEndMillis > now.UnixMilli() {
+		app.TrialEndTime = timeToProto(e.TrialEndMillis)
+		app.ScopesAfterTrial = scopesToProto(e.After)
+	}
+	for i := range tokens {
+		switch tokens[i].StateAt(now.UnixMilli()) {
+		case policy.Active:
+			app.ActiveTokenCount++
+		case policy.Disabled:
+			app.DisabledTokenCount++
+		case policy.Revoked:
+			app.RevokedTokenCount++
+		case policy.Expired:
+			app.ExpiredTokenCount++
+		}
+	}
+	return app
+}
+
+func scopesToProto(set policy.ScopeSet) []countersignv1.Scope {
+	var scopes []countersignv1.Scope
+	for s := range set.All() {
+		scopes = append(scopes, countersignv1.Scope(s))
+	}
+	return scopes
+}
+
+// scopeNames writes a set as people write it: EVENTS, SESSIONS.
+func scopeNames(set policy.ScopeSet) string {
+	var names []string
+	for s := range set.All() {
+		names = append(names, strings.TrimPrefix(countersignv1.Scope(s).String(), "SCOPE_"))
+	}
+	return strings.Join(names, ", ")
+}
+
+func timeToProto(millis int64) *timestamppb.Timestamp {
+	if millis == 0 {
+		return nil
+	}
+	return timestamppb.New(time.UnixMilli(millis))
+}
+
+// etagOf makes an etag of a revision (AIP-154). A revision names one change for ever, so it is a strong one.
+func etagOf(revision uint64) string { return strconv.FormatUint(revision, 36) }

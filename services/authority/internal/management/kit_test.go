@@ -1,0 +1,270 @@
+package management_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	events   = pb.Scope_SCOPE_EVENTS
+	sessions = pb.Scope_SCOPE_SESSIONS
+	revenue  = pb.Scope_SCOPE_AD_REVENUE
+	gdpr     = pb.Scope_SCOPE_GDPR
+
+	active   = pb.TokenState_TOKEN_STATE_ACTIVE
+	disabled = pb.TokenState_TOKEN_STATE_DISABLED
+	revoked  = pb.TokenState_TOKEN_STATE_REVOKED
+	expired  = pb.TokenState_TOKEN_STATE_EXPIRED
+
+	// patience bounds every wait; a busy machine with the race detector is slow.
+	patience = 30 * time.Second
+)
+
+// world is a Countersign with two validators, as an administrator and the ingest tier see it.
+type world struct {
+	pb.AuthorityServiceClient
+	*testcluster.Cluster
+	conn       *grpc.ClientConn
+	validators []pb.ValidatorServiceClient
+	redis      *redisfeed.Client
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	c := testcluster.Start(t, testcluster.Options{Validators: 2})
+	w := &world{Cluster: c, conn: dial(t, c.Authority, c.AdminKey.Reveal())}
+	w.AuthorityServiceClient = pb.NewAuthorityServiceClient(w.conn)
+	for _, address := range c.Validators {
+		w.validators = append(w.validators, pb.NewValidatorServiceClient(dial(t, address, "")))
+	}
+	var err error
+	if w.redis, err = redisfeed.Open(c.RedisURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.redis.Close() })
+	return w
+}
+
+// dial connects with an admin key; an empty one is none.
+func dial(t testing.TB, address, key string) *grpc.ClientConn {
+	t.Helper()
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	if key != "" {
+		options = append(options, grpc.WithUnaryInterceptor(func(
+			ctx context.Context, method string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+		) error {
+			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, request, response, conn, options...)
+		}))
+	}
+	conn, err := grpc.NewClient(address, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// newApp returns the id of an app that was never heard of.
+func newApp() string {
+	id := make([]byte, 12)
+	for i := range id {
+		id[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[rand.IntN(36)]
+	}
+	return string(id)
+}
+
+// must returns the value of a call that has to succeed.
+func must[T any](value T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// create makes a token that has to be made.
+func (w *world) create(t testing.TB, app, name string, scopes ...pb.Scope) *pb.CreateTokenResponse {
+	t.Helper()
+	return must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(t)
+}
+
+// enforce sets what is enforced.
+func (w *world) enforce(t testing.TB, app string, scopes ...pb.Scope) *pb.SetEnforcementResponse {
+	t.Helper()
+	return must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: scopes}))(t)
+}
+
+// update changes the fields of a token that a mask names.
+func (w *world) update(ctx context.Context, app string, token *pb.Token, mask ...string) (*pb.UpdateTokenResponse, error) {
+	return w.UpdateToken(ctx, &pb.UpdateTokenRequest{AppId: app, Token: token, UpdateMask: &fieldmaskpb.FieldMask{Paths: mask}})
+}
+
+func (w *world) get(t testing.TB, app, id string) *pb.Token {
+	t.Helper()
+	return must(w.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
+}
+
+func (w *world) app(t testing.TB, app string) *pb.App {
+	t.Helper()
+	return must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+}
+
+// list returns an app's tokens on one page.
+func (w *world) list(t testing.TB, app string, ended bool) []*pb.Token {
+	t.Helper()
+	return must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1000, ShowRevoked: ended}))(t).GetTokens()
+}
+
+// allow and deny are the answers of a validator, the scope being enforced or not.
+func allow(reason pb.Reason, enforced bool, id string) *pb.AuthorizeResponse {
+	return &pb.AuthorizeResponse{Decision: pb.Decision_DECISION_ALLOW, Reason: reason, Enforced: enforced, TokenId: id}
+}
+
+func deny(reason pb.Reason, id string) *pb.AuthorizeResponse {
+	return &pb.AuthorizeResponse{Decision: pb.Decision_DECISION_DENY, Reason: reason, Enforced: true, TokenId: id}
+}
+
+// authorize asks every validator, which must have applied a change (B25), and wants one answer of all.
+func (w *world) authorize(t testing.TB, after string, request *pb.AuthorizeRequest, want *pb.AuthorizeResponse) {
+	t.Helper()
+	request = proto.CloneOf(request)
+	request.MinRevision = after
+	for i, validator := range w.validators {
+		answer, err := validator.Authorize(t.Context(), request)
+		if err != nil {
+			t.Errorf("validator %d: %v", i, err)
+			continue
+		}
+		answer.Revision, answer.DataAge = 0, nil
+		if !proto.Equal(answer, want) {
+			t.Errorf("validator %d: got %v, want %v", i, answer, want)
+		}
+	}
+}
+
+// failure is what a caller learns of an error, without the words.
+type failure struct {
+	code   codes.Code
+	reason string
+	// field is that of the BadRequest, or the subject of the PreconditionFailure.
+	field string
+}
+
+func (f failure) String() string { return fmt.Sprintf("%s %s %q", f.code, f.reason, f.field) }
+
+func invalid(field string) failure {
+	return failure{codes.InvalidArgument, "INVALID_FIELD", field}
+}
+
+func precondition(reason, subject string) failure {
+	return failure{codes.FailedPrecondition, reason, subject}
+}
+
+func failureOf(err error) failure {
+	f := failure{code: status.Code(err), reason: apierr.ReasonOf(err)}
+	for _, detail := range status.Convert(err).Details() {
+		switch d := detail.(type) {
+		case *errdetails.BadRequest:
+			for _, violation := range d.GetFieldViolations() {
+				f.field += violation.GetField()
+			}
+		case *errdetails.PreconditionFailure:
+			for _, violation := range d.GetViolations() {
+				f.field += violation.GetSubject()
+			}
+		}
+	}
+	return f
+}
+
+func wantFailure(t testing.TB, err error, want failure) {
+	t.Helper()
+	if got := failureOf(err); got != want {
+		t.Errorf("got %v (%v), want %v", got, err, want)
+	}
+}
+
+// contents is everything that Redis holds, as DUMP writes it, by key.
+func (w *world) contents(t testing.TB) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, key := range must(w.redis.Keys(t.Context(), "*").Result())(t) {
+		all[key] = must(w.redis.Dump(t.Context(), key).Result())(t)
+	}
+	return all
+}
+
+// wantSame wants Redis to hold what it held.
+func (w *world) wantSame(t testing.TB, held map[string]string) {
+	t.Helper()
+	now := w.contents(t)
+	for key := range held {
+		if now[key] != held[key] {
+			t.Errorf("%s was changed", key)
+		}
+	}
+	for key := range now {
+		if _, was := held[key]; !was {
+			t.Errorf("%s is new", key)
+		}
+	}
+}
+
+func ids(tokens []*pb.Token) []string {
+	var ids []string
+	for _, token := range tokens {
+		ids = append(ids, token.GetTokenId())
+	}
+	return ids
+}
+
+// in is a time from now.
+func in(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(time.Now().Add(d)) }
+
+// foreign is a secret of another system that is strong enough.
+func foreign() string {
+	text := make([]byte, 40)
+	for i := range text {
+		text[i] = "abcdefghijklmnopqrstuvwxyz"[rand.IntN(26)]
+	}
+	return "legacy-" + string(text)
+}
+
+func sha(text string) []byte {
+	digest := sha256.Sum256([]byte(text))
+	return digest[:]
+}
+
+// sameScopes compares without order.
+func sameScopes(got []pb.Scope, want ...pb.Scope) bool {
+	return slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want)))
+}
+
+// long is a text of a number of characters, some of them of several bytes.
+func long(characters int) string { return strings.Repeat("ä", characters) }

@@ -1,0 +1,191 @@
+// Package management is the AuthorityService: it reads requests, checks their form, has rules compute the change and
+// the store commit it, and writes answers. Every rule about tokens and enforcement is in rules; what is here is the
+// edge.
+package management
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/identity"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+// Service implements countersignv1.AuthorityServiceServer. It is safe for concurrent use.
+type Service struct {
+	countersignv1.UnimplementedAuthorityServiceServer
+	open atomic.Pointer[store.Store]
+}
+
+// Open gives the service the store to work on. Until then every call is UNAVAILABLE.
+func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }
+
+func (s *Service) store() (*store.Store, error) {
+	if opened := s.open.Load(); opened != nil && opened.Replica().Loaded() {
+		return opened, nil
+	}
+	return nil, apierr.Unavailable(apierr.NotLoaded, "the authority has not loaded the store yet; nothing was changed")
+}
+
+// changing is what every changing request has.
+type changing interface {
+	proto.Message
+	GetRequestId() string
+	GetWaitForPropagation() *durationpb.Duration
+}
+
+// change is one changing call on one app.
+type change struct {
+	method  string
+	appID   string
+	request changing
+	urgent  bool
+	apply   func(before *record.Document, by rules.By) (*record.Document, error)
+	// answer makes the response; on a repetition it is not called. The secret, if any, is added by the caller.
+	answer func(before, after *record.Document, token string, now time.Time) proto.Message
+}
+
+// perform carries a change out. The response goes into the given message, also on a repetition (AIP-155).
+func (s *Service) perform(ctx context.Context, c change, response proto.Message) (repeated bool, err error) {
+	if err := checkChanging(c.request); err != nil {
+		return false, err
+	}
+	by := rules.By{Identity: identity.From(ctx).Name, Now: time.Now().Truncate(time.Millisecond)}
+	digest, err := requestDigest(c.method, by.Identity, c.request)
+	if err != nil {
+		return false, err
+	}
+	st, err := s.store()
+	if err != nil {
+		return false, err
+	}
+	result, err := st.Update(ctx, store.Call{
+		AppID:  c.appID,
+		Urgent: c.urgent,
+		Request: store.Request{
+			Identity: by.Identity, Method: c.method, ID: c.request.GetRequestId(), Digest: digest,
+		},
+		Change: func(before *record.Document) (*record.Document, error) {
+			after, err := c.apply(before, by)
+			return after, nameScopes(err)
+		},
+		Describe: func(before, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			event := auditEvent(before, after, by)
+			event.Peer, event.Method, event.RequestId = peerOf(ctx), c.method, c.request.GetRequestId()
+			return event, c.answer(before, after, record.EncodePosition(at), by.Now)
+		},
+	})
+	if err != nil {
+		return false, err
+	}
+	if result.Repeated != nil {
+		return true, proto.Unmarshal(result.Repeated, response)
+	}
+	proto.Merge(response, c.answer(result.Before, result.After, record.EncodePosition(result.Position), by.Now))
+	return false, nil
+}
+
+// requestDigest tells a repeated request from another one with the same id: a digest of all but what may differ.
+func requestDigest(method, caller string, request changing) ([]byte, error) {
+	content := proto.Clone(request)
+	fields := content.ProtoReflect()
+	for _, name := range []string{"request_id", "wait_for_propagation"} {
+		fields.Clear(fields.Descriptor().Fields().ByName(protoName(name)))
+	}
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d:%s%d:%s", len(method), method, len(caller), caller)
+	h.Write(data)
+	return h.Sum(nil), nil
+}
+
+// nameScopes gives an error about scopes its words.
+func nameScopes(err error) error {
+	var about *rules.ScopesError
+	if errors.As(err, &about) {
+		return about.Make(scopeNames(about.Scopes))
+	}
+	return err
+}
+
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+func auditEvent(before, after *record.Document, by rules.By) *countersignv1.AuditEvent {
+	event := &countersignv1.AuditEvent{
+		EventTime: timestamppb.New(by.Now), Identity: by.Identity, AppId: after.AppID,
+		AppAfter: appToProto(after.AppID, after, by.Now),
+	}
+	old := map[string]record.Token{}
+	if before != nil {
+		event.AppBefore = appToProto(after.AppID, before, by.Now)
+		for _, t := range before.Tokens {
+			old[t.ID] = t
+		}
+	}
+	for i := range after.Tokens {
+		t := &after.Tokens[i]
+		was, existed := old[t.ID]
+		delete(old, t.ID)
+		switch {
+		case !existed:
+			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{After: tokenToProto(t, by.Now)})
+		case was != *t:
+			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&was, by.Now), After: tokenToProto(t, by.Now)})
+		}
+	}
+	if before != nil {
+		for i := range before.Tokens {
+			if t, left := old[before.Tokens[i].ID]; left {
+				event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&t, by.Now)})
+			}
+		}
+	}
+	return event
+}
+
+// read returns an app's document as it is now; nil when it has none or was deleted.
+func (s *Service) read(ctx context.Context, appID string) (*record.Document, error) {
+	if err := checkAppID(appID); err != nil {
+		return nil, err
+	}
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := st.Read(ctx, appID)
+	if err != nil || d == nil || d.Deleted {
+		return nil, err
+	}
+	return d, nil
+}
+
+func notServed(what string) error {
+	return apierr.Unimplemented("%s is not served by this release", what)
+}
+
+// Ready returns nil once calls can be answered.
+func (s *Service) Ready() error {
+	_, err := s.store()
+	return err
+}

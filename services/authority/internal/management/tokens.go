@@ -1,0 +1,204 @@
+package management
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+// CreateToken implements the RPC of that name.
+func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+	if err := checkAppID(r.GetAppId()); err != nil {
+		return nil, err
+	}
+	token, err := newToken("", r.GetName(), r.GetNote(), r.GetScopes())
+	if err != nil {
+		return nil, err
+	}
+	if token.ExpireMillis, err = millisOf("expire_time", r.GetExpireTime()); err != nil {
+		return nil, err
+	}
+	minted := secret.Mint()
+	token.Digest, token.Hint = minted.Digest(), minted.Hint()
+	var response countersignv1.CreateTokenResponse
+	repeated, err := s.perform(ctx, change{
+		method: "CreateToken", appID: r.GetAppId(), request: r,
+		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			return rules.Create(before, by, token)
+		},
+		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+			return &countersignv1.CreateTokenResponse{Token: tokenIn(after, token.ID, now), ConsistencyToken: position}
+		},
+	}, &response)
+	if err != nil {
+		return nil, err
+	}
+	if !repeated {
+		response.Secret = minted.Reveal()
+	}
+	return &response, nil
+}
+
+// newToken checks what created and imported tokens have in common; field stands before the names of fields.
+func newToken(field, name, note string, scopes []countersignv1.Scope) (rules.NewToken, error) {
+	token := rules.NewToken{ID: rules.NewTokenID(), Note: note, Field: field}
+	var err error
+	if token.Name, err = cleanName(field+"name", name); err != nil {
+		return token, err
+	}
+	if err := checkNote(field+"note", note); err != nil {
+		return token, err
+	}
+	token.Scopes, err = scopesOf(field+"scopes", scopes)
+	return token, err
+}
+
+// GetToken implements the RPC of that name.
+func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest) (*countersignv1.GetTokenResponse, error) {
+	d, err := s.read(ctx, r.GetAppId())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTokenID("token_id", r.GetTokenId()); err != nil {
+		return nil, err
+	}
+	i, err := rules.Find(d, r.GetTokenId())
+	if err != nil {
+		return nil, err
+	}
+	return &countersignv1.GetTokenResponse{Token: tokenToProto(&d.Tokens[i], time.Now())}, nil
+}
+
+// UpdateToken implements the RPC of that name.
+func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest) (*countersignv1.UpdateTokenResponse, error) {
+	if err := checkAppID(r.GetAppId()); err != nil {
+		return nil, err
+	}
+	if err := checkTokenID("token.token_id", r.GetToken().GetTokenId()); err != nil {
+		return nil, err
+	}
+	update, err := updateOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var response countersignv1.UpdateTokenResponse
+	_, err = s.perform(ctx, change{
+		method: "UpdateToken", appID: r.GetAppId(), request: r,
+		urgent: update.State != nil && *update.State == policy.Disabled,
+		apply:  update.Apply,
+		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+			return &countersignv1.UpdateTokenResponse{Token: tokenIn(after, update.TokenID, now), ConsistencyToken: position}
+		},
+	}, &response)
+	if err != nil {
+		return nil, err
+	}
+	return &response, nil
+}
+
+// updateOf reads the fields that the mask names (AIP-134).
+func updateOf(r *countersignv1.UpdateTokenRequest) (rules.Update, error) {
+	token := r.GetToken()
+	u := rules.Update{TokenID: token.GetTokenId(), AllowLockout: r.GetAllowLockout(), Check: func(*record.Token) error { return nil }}
+	if err := checkEtag("token.etag", token.GetEtag()); err != nil {
+		return u, err
+	}
+	if want := token.GetEtag(); want != "" {
+		u.Check = func(t *record.Token) error {
+			if etagOf(t.TouchedRevision) != want {
+				return apierr.Aborted("STALE_ETAG", "token.etag: the token was changed since it was read; read it again")
+			}
+			return nil
+		}
+	}
+	if len(r.GetUpdateMask().GetPaths()) == 0 {
+		return u, apierr.Invalid("update_mask", "want at least one of name, scopes, state, expire_time, note")
+	}
+	for _, path := range r.GetUpdateMask().GetPaths() {
+		if err := readField(&u, path, token); err != nil {
+			return u, err
+		}
+	}
+	return u, nil
+}
+
+func readField(u *rules.Update, path string, token *countersignv1.Token) error {
+	switch path {
+	case "name":
+		name, err := cleanName("token.name", token.GetName())
+		u.Name = &name
+		return err
+	case "note":
+		note := token.GetNote()
+		u.Note = &note
+		return checkNote("token.note", note)
+	case "scopes":
+		scopes, err := scopesOf("token.scopes", token.GetScopes())
+		u.Scopes = &scopes
+		return err
+	case "expire_time":
+		millis, err := millisOf("token.expire_time", token.GetExpireTime())
+		u.ExpireMillis = &millis
+		return err
+	case "state":
+		var state policy.State
+		switch token.GetState() {
+		case countersignv1.TokenState_TOKEN_STATE_ACTIVE:
+			state = policy.Active
+		case countersignv1.TokenState_TOKEN_STATE_DISABLED:
+			state = policy.Disabled
+		case countersignv1.TokenState_TOKEN_STATE_REVOKED:
+			return apierr.Invalid("token.state", "want ACTIVE or DISABLED; only RevokeToken revokes")
+		default:
+			return apierr.Invalid("token.state", "want ACTIVE or DISABLED")
+		}
+		u.State = &state
+		return nil
+	}
+	return apierr.Invalid("update_mask", "want only name, scopes, state, expire_time, note")
+}
+
+// RotateToken implements the RPC of that name.
+func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) {
+	if err := checkAppID(r.GetAppId()); err != nil {
+		return nil, err
+	}
+	if err := checkTokenID("token_id", r.GetTokenId()); err != nil {
+		return nil, err
+	}
+	overlap := rules.DefaultOverlap
+	if r.GetOverlap() != nil {
+		overlap = r.GetOverlap().AsDuration()
+		if r.GetOverlap().CheckValid() != nil || overlap < 0 || overlap > rules.MaxOverlap {
+			return nil, apierr.Invalid("overlap", "want 0 to 90 days")
+		}
+	}
+	minted, id := secret.Mint(), rules.NewTokenID()
+	var response countersignv1.RotateTokenResponse
+	repeated, err := s.perform(ctx, change{
+		method: "RotateToken", appID: r.GetAppId(), request: r,
+		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			return rules.Rotate(before, by, r.GetTokenId(), overlap, id, minted)
+		},
+		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+			return &countersignv1.RotateTokenResponse{
+				Token: tokenIn(after, id, now), Previous: tokenIn(after, r.GetTokenId(), now), ConsistencyToken: position,
+			}
+		},
+	}, &response)
+	if err != nil {
+		return nil, err
+	}
+	if !repeated {
+		response.Secret = minted.Reveal()
+	}
+	return &response, nil
+}

@@ -1,0 +1,188 @@
+package rules
+
+import (
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// Update is a change of a token's fields; nil leaves a field as it is (B07).
+type Update struct {
+	TokenID string
+	Name    *string
+	Note    *string
+	Scopes  *policy.ScopeSet
+	// State is policy.Active or policy.Disabled.
+	State *policy.State
+	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never. A time that has come expires the token at
+	// once.
+	ExpireMillis *int64
+	// AllowLockout skips the guard of B16.
+	AllowLockout bool
+	// Check is called with the token before it is changed; its error ends the call. It compares the etag.
+	Check func(*record.Token) error
+}
+
+// Apply carries the update out. It returns nil without an error when nothing would change.
+func (u Update) Apply(before *record.Document, by By) (*record.Document, error) {
+	i, err := Find(before, u.TokenID)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.Check(&before.Tokens[i]); err != nil {
+		return nil, err
+	}
+	after := edit(before, by)
+	t := &after.Tokens[i]
+	if t.State == policy.Revoked {
+		return nil, apierr.Precondition("TOKEN_REVOKED", "apps/"+before.AppID+"/tokens/"+u.TokenID,
+			"token %s is revoked, which is final", u.TokenID)
+	}
+	if u.Scopes != nil {
+		if err := u.checkScopes(after, t, by); err != nil {
+			return nil, err
+		}
+		t.Scopes = *u.Scopes
+	}
+	set(&t.Name, u.Name)
+	set(&t.Note, u.Note)
+	set(&t.State, u.State)
+	var when []int64
+	if u.ExpireMillis != nil {
+		t.ExpireMillis = endAt(t.ExpireMillis, *u.ExpireMillis, by)
+		if t.ExpireMillis > by.millis() {
+			when = expiriesFrom(after, t.ExpireMillis)
+		}
+	}
+	if *t == before.Tokens[i] {
+		return nil, nil
+	}
+	t.UpdateMillis = by.millis()
+	if err := guardLockout(before, after, by, u.AllowLockout, when...); err != nil {
+		return nil, err
+	}
+	return finish(after, by)
+}
+
+// endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so that lists
+// show when the token really ended, unless it has expired already.
+func endAt(had, given int64, by By) int64 {
+	switch now := by.millis(); {
+	case given == 0 || given > now:
+		return given
+	case had != 0 && had <= now:
+		return had
+	default:
+		return now
+	}
+}
+
+// expiriesFrom returns when a document's tokens expire, from a time on: a token that is given an expiry no longer
+// stands in for those that outlive it.
+func expiriesFrom(d *record.Document, from int64) []int64 {
+	var when []int64
+	for i := range d.Tokens {
+		if at := d.Tokens[i].ExpireMillis; at >= from {
+			when = append(when, at)
+		}
+	}
+	return when
+}
+
+func (u Update) checkScopes(after *record.Document, t *record.Token, by By) error {
+	if *u.Scopes == 0 && t.Scopes != 0 {
+		return apierr.Invalid("token.scopes", "a scoped token cannot become unscoped, which would widen it")
+	}
+	return checkScopes(after, *u.Scopes, "token.scopes", by)
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// Revoke ends tokens for ever (B08). It returns nil without an error when all are revoked already.
+func Revoke(before *record.Document, by By, allowLockout bool, tokenIDs ...string) (*record.Document, error) {
+	after := edit(before, by)
+	changed := false
+	for _, id := range tokenIDs {
+		i, err := Find(before, id)
+		if err != nil {
+			return nil, err
+		}
+		changed = revoke(&after.Tokens[i], by) || changed
+	}
+	if !changed {
+		return nil, nil
+	}
+	if err := guardLockout(before, after, by, allowLockout); err != nil {
+		return nil, err
+	}
+	return finish(after, by)
+}
+
+func revoke(t *record.Token, by By) bool {
+	if t.State == policy.Revoked {
+		return false
+	}
+	t.State, t.RevokeMillis, t.UpdateMillis = policy.Revoked, by.millis(), by.millis()
+	return true
+}
+
+// Delete ends an app: its tokens are revoked, its settings forgotten, its digests remembered (B28).
+func Delete(before *record.Document, by By) (*record.Document, error) {
+	if before == nil || before.Deleted {
+		return nil, NoApp()
+	}
+	if before.Enforcement.Ever(by.millis()) != 0 {
+		return nil, apierr.Precondition("ENFORCED", "apps/"+before.AppID, "the app has enforcement; switch it off before deleting the app")
+	}
+	after := edit(before, by)
+	for i := range after.Tokens {
+		revoke(&after.Tokens[i], by)
+	}
+	after.Enforcement, after.Deleted = policy.Enforcement{}, true
+	return finish(after, by)
+}
+
+// NoApp is NOT_FOUND for an app without a policy.
+func NoApp() error {
+	return apierr.NotFound("APP_NOT_FOUND", "there is no such app, or it was deleted")
+}
+
+// Enforce sets what is enforced, for good or until trialEnd in milliseconds since the Unix epoch (B12, B17). It
+// returns nil without an error when nothing would change.
+func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64) (*record.Document, error) {
+	if trialEnd != 0 && trialEnd <= by.millis() {
+		return nil, apierr.Invalid("trial_end_time", "want a time in the future")
+	}
+	after := edit(before, by)
+	next := policy.Enforcement{Scopes: scopes}
+	if trialEnd != 0 {
+		next.TrialEndMillis, next.After = trialEnd, base(after.Enforcement, by)
+	}
+	if next == after.Enforcement {
+		return nil, nil
+	}
+	p, err := after.Policy()
+	if err != nil {
+		return nil, err
+	}
+	if bare := p.Uncovered(scopes, by.millis()); bare != 0 {
+		return nil, &ScopesError{Scopes: bare, Make: func(names string) error {
+			return apierr.Precondition("NO_TOKEN_FOR_SCOPE", "apps/"+appID,
+				"no active token authenticates %s; create one before enforcing it", names)
+		}}
+	}
+	after.Enforcement = next
+	return finish(after, by)
+}
+
+// base is what is enforced when no trial is: what a new trial goes back to.
+func base(e policy.Enforcement, by By) policy.ScopeSet {
+	if e.TrialEndMillis != 0 {
+		return e.After
+	}
+	return e.At(by.millis())
+}

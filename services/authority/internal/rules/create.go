@@ -1,0 +1,108 @@
+package rules
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+)
+
+// NewToken is a token to be made.
+type NewToken struct {
+	ID     string
+	Name   string
+	Note   string
+	Scopes policy.ScopeSet
+	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never.
+	ExpireMillis int64
+	Digest       secret.Digest
+	Hint         string
+	Imported     bool
+	// Field stands before the names of fields in errors: empty, or "imports[3].".
+	Field string
+}
+
+// Create adds tokens to an app, minted or imported, all or none (B01, B04, B11).
+func Create(before *record.Document, by By, tokens ...NewToken) (*record.Document, error) {
+	after := edit(before, by)
+	held := make(map[secret.Digest]bool, len(after.Tokens))
+	for i := range after.Tokens {
+		held[after.Tokens[i].Digest] = true
+	}
+	for _, n := range tokens {
+		if err := checkNew(after, n, by); err != nil {
+			return nil, err
+		}
+		if held[n.Digest] {
+			return nil, apierr.AlreadyExists("SECRET_TAKEN", "%ssecret: a token that the app has, or had, has the same secret", n.Field)
+		}
+		held[n.Digest] = true
+		after.Tokens = append(after.Tokens, record.Token{
+			Token: policy.Token{
+				ID: n.ID, Digest: n.Digest, Scopes: n.Scopes, State: policy.Active,
+				ExpireMillis: n.ExpireMillis, Imported: n.Imported,
+			},
+			Name: n.Name, Note: n.Note, Hint: n.Hint, CreatedBy: by.Identity,
+			CreateMillis: by.millis(), UpdateMillis: by.millis(),
+		})
+	}
+	return finish(after, by)
+}
+
+func checkNew(after *record.Document, n NewToken, by By) error {
+	if n.ExpireMillis != 0 && n.ExpireMillis <= by.millis() {
+		return apierr.Invalid(n.Field+"expire_time", "want a time in the future")
+	}
+	return checkScopes(after, n.Scopes, n.Field+"scopes", by)
+}
+
+// checkScopes makes sure that a token can have these scopes (B04, B14).
+func checkScopes(d *record.Document, scopes policy.ScopeSet, field string, by By) error {
+	if scopes.Has(policy.ScopeGDPR) {
+		return apierr.Invalid(field, "GDPR cannot be granted: every active token authenticates it")
+	}
+	if scopes == 0 && d.Enforcement.Ever(by.millis()) != 0 {
+		return apierr.Invalid(field, "want at least one scope, since the app has enforcement")
+	}
+	return nil
+}
+
+// MaxOverlap and DefaultOverlap bound and fill in the overlap of a rotation (B09).
+const (
+	MaxOverlap     = 90 * 24 * time.Hour
+	DefaultOverlap = 7 * 24 * time.Hour
+)
+
+// Rotate replaces a token by a successor; the old one expires after the overlap (B09).
+func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret) (*record.Document, error) {
+	i, err := Find(before, tokenID)
+	if err != nil {
+		return nil, err
+	}
+	after := edit(before, by)
+	old := &after.Tokens[i]
+	subject := fmt.Sprintf("apps/%s/tokens/%s", before.AppID, tokenID)
+	if old.StateAt(by.millis()) != policy.Active {
+		return nil, apierr.Precondition("TOKEN_NOT_ACTIVE", subject, "token %s is not active, so it cannot be rotated", tokenID)
+	}
+	if j, err := Find(before, old.SuccessorID); err == nil && countsAsLive(&before.Tokens[j], by.millis()) {
+		return nil, apierr.Precondition("ALREADY_ROTATED", subject, "token %s has a successor already: rotate %s", tokenID, old.SuccessorID)
+	}
+	successor := record.Token{
+		Token: policy.Token{
+			ID: id, Digest: minted.Digest(), Scopes: old.Scopes, State: policy.Active, ExpireMillis: old.ExpireMillis,
+		},
+		Name: old.Name, Note: old.Note, Hint: minted.Hint(), CreatedBy: by.Identity,
+		CreateMillis: by.millis(), UpdateMillis: by.millis(), PredecessorID: tokenID,
+	}
+	end := by.Now.Add(overlap).UnixMilli()
+	if old.ExpireMillis == 0 || end < old.ExpireMillis {
+		old.ExpireMillis = end
+	}
+	old.SuccessorID, old.UpdateMillis = id, by.millis()
+	after.Tokens = append(after.Tokens, successor)
+	return finish(after, by)
+}

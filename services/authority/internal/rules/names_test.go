@@ -1,0 +1,239 @@
+package rules_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+func create(tokens ...rules.NewToken) func(*record.Document) (*record.Document, error) {
+	return func(d *record.Document) (*record.Document, error) { return rules.Create(d, by, tokens...) }
+}
+
+func TestB01_CreateMakesAnActiveTokenAtTheEnd(t *testing.T) {
+	n := fresh("checkout", events, sessions)
+	n.Note, n.ExpireMillis = "of the shop", millis(time.Hour)
+	after := must(t, document(0, token("a", events)), create(n))
+	want := record.Token{
+		Token: policy.Token{
+			ID: n.ID, Digest: n.Digest, Scopes: set(events, sessions), State: policy.Active, ExpireMillis: millis(time.Hour),
+		},
+		Name: "checkout", Note: "of the shop", Hint: "abcdef", CreatedBy: "ada", CreateMillis: millis(0), UpdateMillis: millis(0),
+	}
+	if len(after.Tokens) != 2 || after.Tokens[1] != want {
+		t.Errorf("got %+v, want a second token %+v", after.Tokens, want)
+	}
+	if after.UpdateMillis != millis(0) || after.CreateMillis != millis(-day) {
+		t.Errorf("the app's times are %d and %d", after.CreateMillis, after.UpdateMillis)
+	}
+}
+
+func TestB01_CreateMakesTheApp(t *testing.T) {
+	after := must(t, nil, create(fresh("first")))
+	if len(after.Tokens) != 1 || after.CreateMillis != millis(0) || after.UpdateMillis != millis(0) || after.Deleted {
+		t.Errorf("got %+v", after)
+	}
+}
+
+func TestB01_ExpiryOfANewToken(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		expire int64
+		want   failure
+	}{
+		{"never", 0, fine},
+		{"the next millisecond", millis(time.Millisecond), fine},
+		{"this very millisecond", millis(0), invalid("expire_time")},
+		{"long ago", 1, invalid("expire_time")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := fresh("a")
+			n.ExpireMillis = tt.expire
+			_, err := pure(t, document(0), create(n))
+			wantFailure(t, err, tt.want)
+		})
+	}
+}
+
+// TestB01_Names: a name is taken by ACTIVE and DISABLED tokens, those that have a successor excepted.
+func TestB01_Names(t *testing.T) {
+	holders := []struct {
+		name  string
+		token record.Token
+		taken bool
+	}{
+		{"active", token("a"), true},
+		{"disabled", disabled(token("a")), true},
+		{"disabled, its expiry has come", expiring(disabled(token("a")), -time.Hour), true},
+		{"about to expire", expiring(token("a"), time.Millisecond), true},
+		{"expired", expiring(token("a"), 0), false},
+		{"revoked", revoked(token("a")), false},
+		{"rotated, overlapping", with(token("a"), func(t *record.Token) { t.SuccessorID = "b" }), false},
+	}
+	for _, tt := range holders {
+		want := fine
+		if tt.taken {
+			want = nameTaken
+		}
+		tt.token.Name = "shop"
+		t.Run("create beside "+tt.name, func(t *testing.T) {
+			_, err := pure(t, document(0, tt.token), create(fresh("shop")))
+			wantFailure(t, err, want)
+		})
+		t.Run("rename beside "+tt.name, func(t *testing.T) {
+			rename := update("z", func(u *rules.Update) { u.Name = ptr("shop") })
+			_, err := pure(t, document(0, tt.token, token("z")), func(d *record.Document) (*record.Document, error) {
+				return rename.Apply(d, by)
+			})
+			wantFailure(t, err, want)
+		})
+	}
+	t.Run("other case is another name", func(t *testing.T) {
+		_, err := pure(t, document(0, named(token("a"), "Shop")), create(fresh("shop")))
+		wantFailure(t, err, fine)
+	})
+	t.Run("twice in one import", func(t *testing.T) {
+		one, two := fresh("shop"), fresh("shop")
+		two.Digest = digest("another")
+		_, err := pure(t, document(0), create(one, two))
+		wantFailure(t, err, nameTaken)
+	})
+}
+
+// TestB01_NamesOfTokensThatComeBack: a token that takes part again must not clash with one that took its name.
+func TestB01_NamesOfTokensThatComeBack(t *testing.T) {
+	tests := []struct {
+		name   string
+		token  record.Token
+		change func(*rules.Update)
+		want   failure
+	}{
+		{
+			"a disabled one held its name all the time", disabled(named(token("a"), "other")),
+			func(u *rules.Update) { u.State = ptr(policy.Active) }, fine,
+		},
+		{
+			"an expired one is given a later expiry", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.ExpireMillis = ptr(millis(time.Hour)) }, nameTaken,
+		},
+		{
+			"an expired one is made to last for ever", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }, nameTaken,
+		},
+		{
+			"an expired one is disabled", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.State = ptr(policy.Disabled) }, nameTaken,
+		},
+		{
+			"an expired one comes back under another name", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.ExpireMillis, u.Name = ptr(int64(0)), ptr("shop 2") }, fine,
+		},
+		{
+			"an expired one stays expired", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.Note = ptr("noted") }, fine,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := document(0, tt.token, named(token("b"), "shop"))
+			_, err := pure(t, before, func(d *record.Document) (*record.Document, error) {
+				return update("a", tt.change).Apply(d, by)
+			})
+			wantFailure(t, err, tt.want)
+		})
+	}
+}
+
+// crowd is an app with a number of tokens.
+func crowd(n int, change func(i int, t *record.Token)) *record.Document {
+	d := document(0)
+	for i := range n {
+		d.Tokens = append(d.Tokens, with(token(fmt.Sprintf("tok_%04d", i)), func(t *record.Token) {
+			if change != nil {
+				change(i, t)
+			}
+		}))
+	}
+	return d
+}
+
+func TestB01_AtMost1000Tokens(t *testing.T) {
+	third := func(i int, t *record.Token) {
+		if i%3 == 0 {
+			t.State = policy.Disabled
+		}
+	}
+	ended := func(d *record.Document) *record.Document {
+		d.Tokens[0] = revoked(d.Tokens[0])
+		d.Tokens[1] = expiring(d.Tokens[1], 0)
+		return d
+	}
+	manyNew := func(n int) []rules.NewToken {
+		tokens := make([]rules.NewToken, n)
+		for i := range tokens {
+			tokens[i] = fresh(fmt.Sprintf("new %d", i))
+		}
+		return tokens
+	}
+	rotate := func(overlap time.Duration) func(*record.Document) (*record.Document, error) {
+		return func(d *record.Document) (*record.Document, error) {
+			return rules.Rotate(d, by, "tok_0500", overlap, "tok_next", secret.Mint())
+		}
+	}
+	revive := func(u rules.Update) func(*record.Document) (*record.Document, error) {
+		return func(d *record.Document) (*record.Document, error) { return u.Apply(d, by) }
+	}
+	tests := []struct {
+		name   string
+		before *record.Document
+		call   func(*record.Document) (*record.Document, error)
+		want   failure
+	}{
+		{"the 1,000th", crowd(999, nil), create(fresh("last")), fine},
+		{"the 1,001st", crowd(1000, nil), create(fresh("last")), tooMany},
+		{"disabled ones count", crowd(1000, third), create(fresh("last")), tooMany},
+		{"revoked and expired ones do not", ended(crowd(1002, nil)), create(fresh("last")), tooMany},
+		{"nor do they at one less", ended(crowd(1001, nil)), create(fresh("last")), fine},
+		{"1,000 at once", document(0), create(manyNew(1000)...), fine},
+		{"1,001 at once", document(0), create(manyNew(1001)...), tooMany},
+		{"all or none", crowd(500, nil), create(manyNew(501)...), tooMany},
+		{"rotation at the limit, overlapping", crowd(1000, nil), rotate(time.Hour), tooMany},
+		{"rotation at the limit, without overlap", crowd(1000, nil), rotate(0), fine},
+		{"rotation below the limit", crowd(999, nil), rotate(time.Hour), fine},
+		{
+			"an expired one comes back at the limit", ended(crowd(1002, nil)),
+			revive(update("tok_0001", func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) })), tooMany,
+		},
+		{
+			"an expired one comes back below the limit", ended(crowd(1001, nil)),
+			revive(update("tok_0001", func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) })), fine,
+		},
+		{
+			"a change of another kind at the limit", crowd(1000, nil),
+			revive(update("tok_0001", func(u *rules.Update) { u.State = ptr(policy.Disabled) })), fine,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := pure(t, tt.before, tt.call)
+			wantFailure(t, err, tt.want)
+		})
+	}
+}
+
+func TestNewTokenID(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		id := rules.NewTokenID()
+		if seen[id] || len(id) != 20 || !strings.HasPrefix(id, "tok_") || strings.Trim(id[4:], "abcdefghijklmnopqrstuvwxyz234567") != "" {
+			t.Fatalf("id %q: want tok_ and 16 characters of a-z 2-7, each once", id)
+		}
+		seen[id] = true
+	}
+}

@@ -1,0 +1,222 @@
+package rules_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+// life is an app over years of calls, with what must be remembered of it.
+type life struct {
+	doc *record.Document
+	now time.Time
+	// past has every document that was ever handed in, and its copy.
+	past [][2]*record.Document
+	// revoked has every digest that was ever revoked, scoped every token that ever had scopes.
+	revoked map[secret.Digest]bool
+	scoped  map[string]bool
+	serial  int
+}
+
+func (l *life) by() rules.By { return rules.By{Identity: "ada", Now: l.now} }
+
+// call makes one call and checks what holds after every call. It tells whether the document was changed.
+func (l *life) call(t *rapid.T, allowed bool, call func(*record.Document, rules.By) (*record.Document, error)) bool {
+	before := l.doc
+	l.past = append(l.past, [2]*record.Document{before, clone(before)})
+	after, err := call(before, l.by())
+	if err != nil || after == nil {
+		if after != nil {
+			t.Fatalf("a document came with the error %v", err)
+		}
+		return false
+	}
+	after.AppID = app
+	if !allowed {
+		l.checkLockout(t, before, after)
+	}
+	l.doc = after
+	l.check(t)
+	return true
+}
+
+// checkLockout: without allow_lockout no scope that is enforced after the call and had a token before it has none (B16).
+func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
+	now := l.now.UnixMilli()
+	if before == nil {
+		return
+	}
+	old, new := policyOf(t, before), policyOf(t, after)
+	enforced := after.Enforcement.Ever(now)
+	if bare := new.Uncovered(enforced, now).Without(old.Uncovered(enforced, now)); bare != 0 {
+		t.Fatalf("scopes %b lost their last token:\nbefore %+v\nafter %+v", bare, before, after)
+	}
+}
+
+func policyOf(t *rapid.T, d *record.Document) *policy.Policy {
+	p, err := d.Policy()
+	if err != nil {
+		t.Fatalf("the document makes no policy: %v", err)
+	}
+	return p
+}
+
+func (l *life) check(t *rapid.T) {
+	now := l.now.UnixMilli()
+	p := policyOf(t, l.doc)
+	live, names := 0, map[string]string{}
+	for _, token := range l.doc.Tokens {
+		if token.State == policy.Revoked {
+			l.revoked[token.Digest] = true
+		}
+		if l.scoped[token.ID] && token.Scopes == 0 {
+			t.Fatalf("token %s was scoped and is unscoped (B05)", token.ID)
+		}
+		l.scoped[token.ID] = l.scoped[token.ID] || token.Scopes != 0
+		if token.Scopes.Has(gdpr) {
+			t.Fatalf("token %s is granted GDPR (B14)", token.ID)
+		}
+		state := token.StateAt(now)
+		if state != policy.Active && state != policy.Disabled {
+			continue
+		}
+		if live++; live > rules.MaxTokens {
+			t.Fatalf("more than %d tokens (B01)", rules.MaxTokens)
+		}
+		if other, taken := names[token.Name]; taken && token.SuccessorID == "" {
+			t.Fatalf("%s and %s have the name %q (B01)", other, token.ID, token.Name)
+		}
+		if token.SuccessorID == "" {
+			names[token.Name] = token.ID
+		}
+	}
+	for digest := range l.revoked {
+		if token := p.FindDigest(digest); token == nil || token.State != policy.Revoked {
+			t.Fatalf("a revoked digest is %+v (B08)", token)
+		}
+	}
+	if l.doc.Deleted && (live != 0 || l.doc.Enforcement != policy.Enforcement{}) {
+		t.Fatalf("a deleted app has %d tokens and %+v (B28)", live, l.doc.Enforcement)
+	}
+}
+
+func (l *life) anyToken(t *rapid.T) string {
+	if l.doc == nil || len(l.doc.Tokens) == 0 {
+		return "tok_none"
+	}
+	return rapid.SampledFrom(l.doc.Tokens).Draw(t, "token").ID
+}
+
+var (
+	grants = rapid.SampledFrom([]policy.ScopeSet{
+		0, set(events), set(sessions), set(events, sessions), set(revenue), set(events, sessions, revenue), set(gdpr),
+	})
+	anyEnforced = rapid.SampledFrom([]policy.ScopeSet{0, set(events), set(sessions), set(events, revenue), set(gdpr), set(events, gdpr)})
+	anyName     = rapid.SampledFrom([]string{"a", "b", "c", "d"})
+	// anyTime is relative to the call, 0 none.
+	anyTime = rapid.SampledFrom([]time.Duration{0, 0, -400 * day, -1, time.Millisecond, time.Hour, 10 * day, 40 * day})
+)
+
+func (l *life) draw(t *rapid.T, label string) int64 {
+	d := anyTime.Draw(t, label)
+	if d == 0 {
+		return 0
+	}
+	return l.now.Add(d).UnixMilli()
+}
+
+func (l *life) create(t *rapid.T) {
+	var tokens []rules.NewToken
+	for range rapid.IntRange(1, 3).Draw(t, "tokens") {
+		l.serial++
+		n := rules.NewToken{
+			ID: fmt.Sprintf("tok_%d", l.serial), Name: anyName.Draw(t, "name"), Scopes: grants.Draw(t, "scopes"),
+			ExpireMillis: l.draw(t, "expiry"),
+			// Few enough that secrets come back.
+			Digest: digest(fmt.Sprint(rapid.IntRange(0, 30).Draw(t, "secret"))),
+		}
+		tokens = append(tokens, n)
+	}
+	l.call(t, false, func(d *record.Document, by rules.By) (*record.Document, error) { return rules.Create(d, by, tokens...) })
+}
+
+func (l *life) update(t *rapid.T) {
+	u := rules.Update{TokenID: l.anyToken(t), AllowLockout: rapid.Bool().Draw(t, "allow"), Check: func(*record.Token) error { return nil }}
+	if rapid.Bool().Draw(t, "renames") {
+		u.Name = ptr(anyName.Draw(t, "name"))
+	}
+	if rapid.Bool().Draw(t, "grants") {
+		u.Scopes = ptr(grants.Draw(t, "scopes"))
+	}
+	if rapid.Bool().Draw(t, "switches") {
+		u.State = ptr(rapid.SampledFrom([]policy.State{policy.Active, policy.Disabled}).Draw(t, "state"))
+	}
+	if rapid.Bool().Draw(t, "expires") {
+		u.ExpireMillis = ptr(l.draw(t, "expiry"))
+	}
+	l.call(t, u.AllowLockout, u.Apply)
+}
+
+func (l *life) rotate(t *rapid.T) {
+	l.serial++
+	id, old := fmt.Sprintf("tok_%d", l.serial), l.anyToken(t)
+	overlap := rapid.SampledFrom([]time.Duration{0, time.Hour, 90 * day}).Draw(t, "overlap")
+	changed := l.call(t, false, func(d *record.Document, by rules.By) (*record.Document, error) {
+		return rules.Rotate(d, by, old, overlap, id, secret.Mint())
+	})
+	if !changed {
+		return
+	}
+	for _, token := range l.doc.Tokens {
+		if token.ID == id && token.PredecessorID != old || token.ID == old && token.SuccessorID != id {
+			t.Fatalf("%s and %s do not name each other (B09): %+v", old, id, token)
+		}
+	}
+}
+
+// TestRandomLives makes random calls and keeps up what holds whatever happens: B01, B05, B08, B09, B14, B16, B28, and that
+// no call changes a document that was handed in.
+func TestRandomLives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := &life{now: now, revoked: map[secret.Digest]bool{}, scoped: map[string]bool{}}
+		t.Repeat(map[string]func(*rapid.T){
+			"create": l.create,
+			"update": l.update,
+			"rotate": l.rotate,
+			"revoke": func(t *rapid.T) {
+				id, allow := l.anyToken(t), rapid.Bool().Draw(t, "allow")
+				l.call(t, allow, func(d *record.Document, by rules.By) (*record.Document, error) { return rules.Revoke(d, by, allow, id) })
+			},
+			"enforce": func(t *rapid.T) {
+				scopes, end := anyEnforced.Draw(t, "scopes"), l.draw(t, "trial")
+				changed := l.call(t, true, func(d *record.Document, by rules.By) (*record.Document, error) {
+					return rules.Enforce(d, by, app, scopes, end)
+				})
+				if bare := policy.ScopeSet(0); changed {
+					if bare = policyOf(t, l.doc).Uncovered(scopes, l.now.UnixMilli()); bare != 0 {
+						t.Fatalf("scopes %b are enforced without a token (B12)", bare)
+					}
+				}
+			},
+			"delete": func(t *rapid.T) {
+				l.call(t, false, rules.Delete)
+			},
+			"wait": func(t *rapid.T) {
+				l.now = l.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Hour, 10 * day, 40 * day}).Draw(t, "time"))
+			},
+		})
+		for _, pair := range l.past {
+			if !reflect.DeepEqual(pair[0], pair[1]) {
+				t.Fatalf("a document that was handed in was changed:\n got %+v\nwant %+v", pair[0], pair[1])
+			}
+		}
+	})
+}

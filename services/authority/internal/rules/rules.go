@@ -1,0 +1,164 @@
+// Package rules is what each management call makes of an app's document: rules B01 to B18 and B28, as pure functions.
+// They read no clock and no store; a document that goes in is never changed, and nil stands for an app without one.
+package rules
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+const (
+	// MaxTokens is the most ACTIVE or DISABLED tokens of an app (B01).
+	MaxTokens = 1000
+	// Retention is how long REVOKED and EXPIRED tokens are listed (B06).
+	Retention = 30 * 24 * time.Hour
+)
+
+// By is who changes something, and when.
+type By struct {
+	Identity string
+	Now      time.Time
+}
+
+func (by By) millis() int64 { return by.Now.UnixMilli() }
+
+// NewTokenID returns a token id: 80 random bits, enough that an app never sees one twice.
+func NewTokenID() string {
+	var raw [10]byte
+	_, _ = rand.Read(raw[:]) // never fails since Go 1.24
+	return tokenIDPrefix + lowerBase32.EncodeToString(raw[:])
+}
+
+// IsTokenID tells whether a text has the form of a token id.
+func IsTokenID(id string) bool {
+	digits, prefixed := strings.CutPrefix(id, tokenIDPrefix)
+	return prefixed && len(digits) == tokenIDLength && strings.Trim(digits, base32Alphabet) == ""
+}
+
+const (
+	tokenIDPrefix = "tok_"
+	tokenIDLength = 16 // 80 bits in base32
+
+	base32Alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+)
+
+var lowerBase32 = base32.NewEncoding(base32Alphabet).WithPadding(base32.NoPadding)
+
+// edit returns a copy of a document to change; a deleted app starts again, with its digests remembered (B28).
+func edit(before *record.Document, by By) *record.Document {
+	if before == nil {
+		return &record.Document{CreateMillis: by.millis(), UpdateMillis: by.millis()}
+	}
+	after := *before
+	after.Tokens = slices.Clone(before.Tokens)
+	after.UpdateMillis = by.millis()
+	if before.Deleted {
+		after.Deleted = false
+		after.CreateMillis = by.millis()
+	}
+	return &after
+}
+
+// finish drops what nobody needs any more and checks what holds for every document.
+func finish(after *record.Document, by By) (*record.Document, error) {
+	forget(after, by)
+	live := 0
+	names := map[string]bool{}
+	for i := range after.Tokens {
+		t := &after.Tokens[i]
+		if !countsAsLive(t, by.millis()) {
+			continue
+		}
+		live++
+		if t.SuccessorID != "" {
+			continue
+		}
+		if names[t.Name] {
+			return nil, apierr.AlreadyExists("NAME_TAKEN", "name: an active or disabled token of the app has the name %q", t.Name)
+		}
+		names[t.Name] = true
+	}
+	if live > MaxTokens {
+		return nil, apierr.Exhausted("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", live, MaxTokens)
+	}
+	return after, nil
+}
+
+// countsAsLive tells whether a token counts for the limit and for unique names: ACTIVE or DISABLED (B01).
+func countsAsLive(t *record.Token, nowMillis int64) bool {
+	state := t.StateAt(nowMillis)
+	return state == policy.Active || state == policy.Disabled
+}
+
+// forget drops tokens that expired before the retention, and of revoked ones all but what keeps their digests from
+// ever working again.
+func forget(after *record.Document, by By) {
+	old := by.Now.Add(-Retention).UnixMilli()
+	after.Tokens = slices.DeleteFunc(after.Tokens, func(t record.Token) bool {
+		return t.State == policy.Active && t.ExpireMillis != 0 && t.ExpireMillis < old
+	})
+	for i := range after.Tokens {
+		t := &after.Tokens[i]
+		if t.State == policy.Revoked && t.RevokeMillis < old {
+			t.Name, t.Note, t.Hint, t.CreatedBy = "", "", "", ""
+			t.PredecessorID, t.SuccessorID = "", ""
+		}
+	}
+}
+
+// Find returns the place of a token in a document.
+func Find(d *record.Document, tokenID string) (int, error) {
+	if d != nil && !d.Deleted {
+		for i := range d.Tokens {
+			if d.Tokens[i].ID == tokenID {
+				return i, nil
+			}
+		}
+	}
+	return 0, apierr.NotFound("TOKEN_NOT_FOUND", "the app has no token %q", tokenID)
+}
+
+// guardLockout refuses a change that takes the last token that authenticates an enforced scope (B16). It looks at
+// now and at the given times: when a token that the change shortens will expire, and those that outlive it.
+func guardLockout(before, after *record.Document, by By, allow bool, when ...int64) error {
+	if allow {
+		return nil
+	}
+	old, err := before.Policy()
+	if err != nil {
+		return err
+	}
+	changed, err := after.Policy()
+	if err != nil {
+		return err
+	}
+	var bare policy.ScopeSet
+	for _, at := range append(when, by.millis()) {
+		enforced := after.Enforcement.Ever(at)
+		bare |= changed.Uncovered(enforced, at).Without(old.Uncovered(enforced, at))
+	}
+	if bare != 0 {
+		return &ScopesError{Scopes: bare, Make: func(names string) error {
+			return apierr.Precondition("LOCKOUT", "apps/"+after.AppID,
+				"no active token would be left for %s, which is enforced; set allow_lockout to do it all the same", names)
+		}}
+	}
+	return nil
+}
+
+// ScopesError is an error whose words name scopes. Scopes have names only at the edge, which calls Make with them.
+type ScopesError struct {
+	Scopes policy.ScopeSet
+	Make   func(names string) error
+}
+
+// Error names the scopes by number, for logs.
+func (e *ScopesError) Error() string { return e.Make(fmt.Sprintf("scopes %b:", e.Scopes)).Error() }

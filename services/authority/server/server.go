@@ -1,0 +1,130 @@
+// Package server puts an authority together: identities, store, management and the servers in front of them. The
+// binary runs one; `countersign dev` runs one in its own process.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/fleet"
+	"github.com/countersign/countersign/services/authority/internal/identity"
+	"github.com/countersign/countersign/services/authority/internal/management"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+// Config is what an authority is started with.
+type Config struct {
+	// GRPC is the server of AuthorityService and FleetService, HTTP that of health and metrics.
+	GRPC grpcserver.Config
+	HTTP grpcserver.HTTPConfig
+	// RedisURL is where the store is; Ring signs its records.
+	RedisURL string
+	Ring     *keyring.Ring
+	// AdminKeysFile names who may call. Empty is allowed only with InsecureDev, which lets anyone do everything and
+	// binds to loopback only (B26).
+	AdminKeysFile string
+	InsecureDev   bool
+	// Store has the options of the store.
+	Store store.Options
+	Log   *slog.Logger
+}
+
+// Server is an authority.
+type Server struct {
+	config     Config
+	client     *redisfeed.Client
+	management *management.Service
+	grpc       *grpcserver.Server
+	http       *grpcserver.HTTPServer
+}
+
+// New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
+func New(config Config) (*Server, error) {
+	source, err := identities(config)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, management: &management.Service{}}
+	if s.client, err = redisfeed.Open(config.RedisURL); err != nil {
+		return nil, err
+	}
+	config.HTTP.Ready = s.management.Ready
+	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
+		return nil, err
+	}
+	config.GRPC.MaxReceive = grpcserver.ManagementMaxReceive
+	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
+	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
+		grpcserver.LogCalls(config.Log), identity.Guard(source, name),
+	)); err != nil {
+		return nil, err
+	}
+	countersignv1.RegisterAuthorityServiceServer(s.grpc, s.management)
+	countersignv1.RegisterFleetServiceServer(s.grpc, fleet.Service{})
+	return s, nil
+}
+
+func identities(config Config) (identity.Source, error) {
+	if !config.InsecureDev {
+		if config.AdminKeysFile == "" {
+			return nil, errors.New("an authority needs to know who may call it: --admin-keys-file, or --insecure-dev on loopback")
+		}
+		return identity.LoadKeys(config.AdminKeysFile)
+	}
+	if config.AdminKeysFile != "" {
+		return nil, errors.New("--insecure-dev lets anyone in: it cannot be combined with --admin-keys-file")
+	}
+	host, _, err := net.SplitHostPort(config.GRPC.Listen)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, errors.New("--insecure-dev lets anyone in, so --listen must be a loopback address, such as 127.0.0.1:7070")
+	}
+	return identity.Anyone{}, nil
+}
+
+// Addr returns the address of the gRPC server.
+func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
+
+// Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls are UNAVAILABLE.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.client.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	// The store is followed until the last call in flight is answered.
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { defer stop(); return s.grpc.Serve(ctx) })
+	group.Go(func() error { return s.http.Serve(ctx) })
+	group.Go(func() error { return s.follow(following) })
+	return group.Wait()
+}
+
+// follow finds the store, opens it for management and keeps the replica.
+func (s *Server) follow(ctx context.Context) error {
+	meta, err := s.client.AwaitMeta(ctx, s.config.Ring, s.config.Log)
+	if err != nil {
+		return nil // only the end of ctx ends the search
+	}
+	codec := record.NewCodec(s.config.Ring, meta)
+	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
+	s.management.Open(store.New(s.client, r, s.config.Store, s.config.Log))
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.Run(ctx) })
+	group.Go(func() error {
+		if r.WaitLoaded(ctx) == nil {
+			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)
+			s.grpc.SetServing("", true)
+			s.grpc.SetServing(countersignv1.AuthorityService_ServiceDesc.ServiceName, true)
+		}
+		return nil
+	})
+	return group.Wait()
+}

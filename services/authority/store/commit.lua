@@ -1,0 +1,49 @@
+-- Commits one change of a partition, all or nothing.
+--
+-- Whatever can fail stands before the first write: a script is atomic, but Redis does not roll it back (Redis,
+-- Scripting with Lua). The first write is the one that a full Redis refuses.
+--
+-- KEYS: head, policies, log, audit, request (optional)
+-- ARGV: 1 expected head, 2 head, 3 revision, 4 link, 5 app, 6 document, 7 audit sequence, 8 audit row, 9 channel,
+--       10 log length, 11 request result, 12 its life in seconds
+local function is(key, want)
+  local kind = redis.call('TYPE', key)
+  if type(kind) == 'table' then kind = kind.ok end
+  return kind == 'none' or kind == want
+end
+
+-- XADD refuses an id that is not past the last one of the stream, also when that entry is gone.
+local function ends_before(key, number)
+  if redis.call('EXISTS', key) == 0 then
+    return true
+  end
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return tonumber(string.match(info[i + 1], '^%d+')) < tonumber(number)
+    end
+  end
+  return false
+end
+
+if not (is(KEYS[1], 'string') and is(KEYS[2], 'hash') and is(KEYS[3], 'stream') and is(KEYS[4], 'stream')
+    and (not KEYS[5] or is(KEYS[5], 'string'))) then
+  return 'WRONG_TYPE'
+end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 'CONFLICT'
+end
+if not (ends_before(KEYS[3], ARGV[3]) and ends_before(KEYS[4], ARGV[7])) then
+  return 'AHEAD_OF_HEAD'
+end
+
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])
+redis.call('XADD', KEYS[4], ARGV[7] .. '-0', 'e', ARGV[8])
+redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
+if KEYS[5] then
+  redis.call('SET', KEYS[5], ARGV[11], 'EX', ARGV[12])
+end
+redis.call('SET', KEYS[1], ARGV[2])
+-- The change is made: that it may not be published, say, must not make it look as if it were not.
+redis.pcall('PUBLISH', ARGV[9], ARGV[4])
+return 'OK'

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+)
+
+// initKey holds the meta of a store whose initialisation is under way, so that one that was cut off is taken up
+// again with the same store id.
+const initKey = "cs:init"
+
+// ErrNotEmpty says that a Redis already has keys where a new store would have its own.
+var ErrNotEmpty = errors.New("there are keys of another store, or the rest of one, in this Redis; nothing was changed")
+
+// Init makes a store in a Redis that holds none: a head for each partition, and at the end the meta that says which
+// store it is. It may be repeated after a failure, and by several at once: one store comes of it. In a Redis that holds
+// a store of this key ring it changes nothing.
+func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (meta record.Meta, created bool, err error) {
+	if partitions < 1 || partitions > record.MaxPartitions {
+		return record.Meta{}, false, fmt.Errorf("partitions: want 1 to %d", record.MaxPartitions)
+	}
+	if meta, err = client.Meta(ctx, ring); !errors.Is(err, redisfeed.ErrNotInitialised) {
+		return meta, false, err
+	}
+	if meta, err = beginInit(ctx, client, ring, partitions); err == nil {
+		created, err = finishInit(ctx, client, ring, meta)
+	}
+	// Whoever else was at it may have been faster, and what is there counts.
+	there, metaErr := client.Meta(ctx, ring)
+	if metaErr == nil {
+		return there, created, nil
+	}
+	if err == nil {
+		err = metaErr
+	}
+	return record.Meta{}, false, err
+}
+
+// beginInit returns the meta of the store to make: that of a try before this one, or a new one if there is nothing in
+// its way.
+func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
+	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now()})
+	if err != nil {
+		return record.Meta{}, err
+	}
+	begun, err := client.Exists(ctx, initKey).Result()
+	if err != nil {
+		return record.Meta{}, err
+	}
+	if begun == 0 {
+		if err := checkEmpty(ctx, client); err != nil {
+			return record.Meta{}, err
+		}
+		if err := client.SetNX(ctx, initKey, raw, 0).Err(); err != nil {
+			return record.Meta{}, err
+		}
+	}
+	if raw, err = client.Get(ctx, initKey).Bytes(); err != nil {
+		return record.Meta{}, err
+	}
+	return record.OpenMeta(ring, raw)
+}
+
+// checkEmpty makes sure that no partition has a key.
+func checkEmpty(ctx context.Context, client *redisfeed.Client) error {
+	for partition := range record.MaxPartitions {
+		keys := record.KeysOf(partition)
+		there, err := client.Exists(ctx, keys.Head, keys.Policies, keys.Log, keys.Audit).Result()
+		if err != nil {
+			return err
+		}
+		if there > 0 {
+			return ErrNotEmpty
+		}
+	}
+	return nil
+}
+
+// finishInit writes the heads and the meta, and tells whether the meta is the one that it wrote.
+func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) (created bool, err error) {
+	codec := record.NewCodec(ring, meta)
+	for partition := range meta.Partitions {
+		raw, err := codec.SealHead(partition, record.Head{
+			Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()},
+			State:  codec.SealSum(partition, record.Sum{}),
+		})
+		if err != nil {
+			return false, err
+		}
+		if err := client.SetNX(ctx, record.KeysOf(partition).Head, raw, 0).Err(); err != nil {
+			return false, err
+		}
+	}
+	raw, err := record.SealMeta(ring, meta)
+	if err != nil {
+		return false, err
+	}
+	if created, err = client.SetNX(ctx, record.MetaKey, raw, 0).Result(); err != nil {
+		return false, err
+	}
+	return created, client.Del(ctx, initKey).Err()
+}
+
+func newStoreID() string {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails since Go 1.24
+	return hex.EncodeToString(id)
+}
