@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -152,5 +153,21 @@ func WritePrivate(path string, data []byte) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return SyncFolder(path)
+}
+
+// SyncFolder makes sure that the name of a file is on disk: without it a power cut can undo a file that was synced.
+func SyncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no such call for folders
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
 }

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/services/countersign/internal/provision"
+	"github.com/countersign/countersign/services/internal/adminkeys"
+)
+
+func adminKeyCommand(g *globals) *cobra.Command {
+	group := &cobra.Command{Use: "admin-key", Short: "Make the keys that administrators call an authority with"}
+	group.AddCommand(adminKeyCreate(g))
+	return group
+}
+
+func adminKeyCreate(g *globals) *cobra.Command {
+	var key provision.AdminKey
+	cmd := &cobra.Command{
+		Use:   "create --name NAME --role ROLE --admin-keys-file FILE",
+		Short: "Make an admin key and add its digest to the file that the authority reads when it starts",
+		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file admin-keys.json
+  countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&key.Name, "name", "", "`name` of who is to call with it (required)")
+	flags.Var((*role)(&key.Role), "role", "admin (read and change) or viewer (read) (required)")
+	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` of all admin keys, with digests only; made if it is missing (required)")
+	// It hides the flag of the same name that the other commands have, and has no variable as that one has: what names
+	// the key to call with must not name a file to write.
+	flags.StringVar(&key.KeyFile, "admin-key-file", "", "new `file` to write the key to, instead of showing it")
+	flags.BoolVar(&key.IfMissing, "if-missing", false, "do nothing when there is a key of that name")
+	required(cmd, "name", "role", "admin-keys-file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		made, created, err := key.Create()
+		if err != nil || !created {
+			return err
+		}
+		value := struct {
+			Name string         `json:"name"`
+			Role adminkeys.Role `json:"role"`
+			Key  string         `json:"key,omitempty"`
+		}{key.Name, key.Role, made.Reveal()}
+		return g.answerValue(cmd, value, func(w io.Writer) error {
+			if key.KeyFile != "" {
+				_, err := fmt.Fprintf(w, "The admin key of %s (%s) is in %s.\n", key.Name, key.Role, key.KeyFile)
+				return err
+			}
+			_, err := fmt.Fprintf(w, "Admin key of %s (%s):\n\n  %s\n\nIt is shown this once: it is not stored, and nobody can show it again.\n",
+				key.Name, key.Role, made.Reveal())
+			return err
+		})
+	}
+	return cmd
+}
+
+// role is a flag for what an admin key may do.
+type role adminkeys.Role
+
+// Type is how the help text calls the value.
+func (*role) Type() string { return "role" }
+
+// String returns the role.
+func (r *role) String() string { return string(*r) }
+
+// Set takes a role.
+func (r *role) Set(text string) error {
+	if is := adminkeys.Role(text); is != adminkeys.Admin && is != adminkeys.Viewer {
+		return errors.New("want admin or viewer")
+	}
+	*r = role(text)
+	return nil
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/show"
+)
+
+func appCommand(g *globals) *cobra.Command {
+	group := &cobra.Command{Use: "app", Short: "Show apps, and choose what is enforced"}
+	group.AddCommand(appGet(g), appList(g), appEnforce(g), appDelete(g))
+	return group
+}
+
+func appGet(g *globals) *cobra.Command {
+	request := &countersignv1.GetAppRequest{}
+	cmd := &cobra.Command{
+		Use:     "get --app APP",
+		Short:   "Show an app: what is enforced, and how many tokens it has",
+		Example: "  countersign app get --app pezwd5bre2xb",
+	}
+	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
+	required(cmd, "app")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.GetApp(ctx, request)
+			if err != nil {
+				return err
+			}
+			return g.answer(cmd, response, func(w io.Writer) error {
+				return show.Details(w, show.App(response.GetApp(), time.Now())...)
+			})
+		})
+	}
+	return cmd
+}
+
+func appList(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List all apps that have tokens or settings",
+		Example: "  countersign app list -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			request := &countersignv1.ListAppsRequest{PageSize: pageSize}
+			return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+				all := &countersignv1.ListAppsResponse{}
+				list := show.NewList(cmd.OutOrStdout(), show.AppHeading...)
+				for {
+					page, err := authority.ListApps(ctx, request)
+					if err != nil {
+						return err
+					}
+					if g.output == inJSON {
+						all.Apps = append(all.Apps, page.GetApps()...)
+					} else if err := list.Page(appRows(page.GetApps())); err != nil {
+						return err
+					}
+					if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+						break
+					}
+				}
+				if g.output == inJSON {
+					return show.Message(cmd.OutOrStdout(), all)
+				}
+				return sayEmpty(cmd, list, "There are no apps.")
+			})
+		},
+	}
+}
+
+func appRows(apps []*countersignv1.App) [][]string {
+	now := time.Now()
+	rows := make([][]string, len(apps))
+	for i, app := range apps {
+		rows[i] = show.AppCells(app, now)
+	}
+	return rows
+}
+
+func appDelete(g *globals) *cobra.Command {
+	request := &countersignv1.DeleteAppRequest{}
+	var change change
+	cmd := &cobra.Command{
+		Use:     "delete --app APP",
+		Short:   "Revoke all tokens of an app and forget its settings; not while anything is enforced",
+		Example: "  countersign app delete --app pezwd5bre2xb",
+	}
+	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
+	cmd.Flags().StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
+	change.flags(cmd)
+	required(cmd, "app")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		request.RequestId = change.requestID()
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.DeleteApp(ctx, request)
+			if err != nil {
+				return change.outcome(err)
+			}
+			return g.answer(cmd, response, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "App %s is deleted, and its tokens are revoked.\n", request.GetAppId())
+				return err
+			})
+		})
+	}
+	return cmd
+}

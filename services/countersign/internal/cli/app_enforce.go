@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+func appEnforce(g *globals) *cobra.Command {
+	request := &countersignv1.SetEnforcementRequest{}
+	var change change
+	var scopes words.Scopes
+	var length words.Days
+	until := words.Moment{Absolute: true}
+	var ratio float64
+	cmd := &cobra.Command{
+		Use:   "enforce --app APP (--scopes SCOPES | --all | --off)",
+		Short: "Choose for which scopes requests must carry a valid token",
+		Long: `Choose for which scopes requests must carry a valid token. What is given replaces what was enforced before.
+
+With --for or --until it is a trial: at its end every validator goes back by itself to what was enforced before.`,
+		Example: `  countersign app enforce --app pezwd5bre2xb --all --dry-run
+  countersign app enforce --app pezwd5bre2xb --scopes events --for 1h
+  countersign app enforce --app pezwd5bre2xb --off`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
+	flags.Var(&scopes, "scopes", "enforce these: "+words.ScopeNames)
+	all := flags.Bool("all", false, "enforce "+words.ListScopes(words.ProposedScopes())+": every scope but gdpr")
+	off := flags.Bool("off", false, "enforce nothing")
+	flags.Var(&length, "for", "only for so long, such as 1h or 2d")
+	flags.Var(&until, "until", "only until then; a time in RFC 3339")
+	flags.BoolVar(&request.ValidateOnly, "dry-run", false, "change nothing; show what would be")
+	flags.BoolVar(&request.AllowRejections, "allow-rejections", false, "also when requests would be rejected")
+	flags.Float64Var(&ratio, "max-rejected-ratio", 0, "share of requests without a known token, 0 to 1, from which on enforcing is refused (default 0.01)")
+	flags.StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
+	change.flags(cmd)
+	required(cmd, "app")
+	cmd.MarkFlagsOneRequired("scopes", "all", "off")
+	cmd.MarkFlagsMutuallyExclusive("scopes", "all", "off")
+	cmd.MarkFlagsMutuallyExclusive("for", "until")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case *all:
+			request.Scopes = words.ProposedScopes()
+		case *off:
+		case len(scopes) == 0:
+			return misuse("want one of --scopes, --all and --off")
+		default:
+			request.Scopes = scopes
+		}
+		if flags.Changed("max-rejected-ratio") {
+			if !(ratio >= 0 && ratio <= 1) { // NaN is neither
+				return misuse("--max-rejected-ratio: want a number from 0 to 1")
+			}
+			request.MaxRejectedRatio = &ratio
+		}
+		if flags.Changed("for") {
+			until.Time = time.Now().Add(time.Duration(length)).Truncate(time.Millisecond)
+			change.repeatWith = []string{"--until " + until.Text() + " in the place of --for"}
+		}
+		if !until.IsZero() {
+			request.TrialEndTime = timestamppb.New(until.Time)
+		}
+		request.RequestId = change.requestID()
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			return g.enforce(ctx, cmd, authority, request, &change)
+		})
+	}
+	return cmd
+}
+
+func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority countersignv1.AuthorityServiceClient,
+	request *countersignv1.SetEnforcementRequest, change *change,
+) error {
+	response, err := authority.SetEnforcement(ctx, request)
+	if err != nil && request.GetValidateOnly() {
+		return err
+	}
+	if err != nil {
+		return change.outcome(err)
+	}
+	for _, warning := range response.GetWarnings() {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", words.Printable(warning))
+	}
+	if request.GetValidateOnly() {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Dry run: nothing was changed. The app would be:")
+	}
+	return g.answer(cmd, response, func(w io.Writer) error {
+		rows := show.App(response.GetApp(), time.Now())
+		return show.Details(w, append(rows, show.Row{Name: "Consistency token", Value: response.GetConsistencyToken()})...)
+	})
+}

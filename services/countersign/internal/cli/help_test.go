@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Every command has an example, and every example is a command line that would run.
+func TestExamples(t *testing.T) {
+	each(newRoot(nil), func(command *cobra.Command) {
+		path := command.CommandPath()
+		if command.Short == "" || !strings.HasPrefix(strings.TrimSpace(command.Example), path+" ") && strings.TrimSpace(command.Example) != path {
+			t.Errorf("%s: example %q", path, command.Example)
+		}
+		for line := range strings.Lines(command.Example) {
+			line, _, _ = strings.Cut(strings.TrimSpace(line), "   (")
+			args := strings.Fields(line)[1:]
+			root := newRoot(nil)
+			found, rest, err := root.Find(args)
+			if err != nil || found.CommandPath() != path {
+				t.Errorf("%s: %q is %s, %v", path, line, found.CommandPath(), err)
+				continue
+			}
+			if err := found.ParseFlags(rest); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if err := found.ValidateArgs(found.Flags().Args()); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if err := found.ValidateRequiredFlags(); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if err := found.ValidateFlagGroups(); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+		}
+	})
+}
+
+var secretive = regexp.MustCompile(`secret|key|password|credential|bearer`)
+
+// B02: a command line is kept in the shell's history and shown to others, so no flag takes a secret; they take files.
+func TestB02_NoFlagTakesASecret(t *testing.T) {
+	each(newRoot(nil), func(command *cobra.Command) {
+		command.InheritedFlags() // merges them
+		command.Flags().VisitAll(func(flag *pflag.Flag) {
+			if secretive.MatchString(flag.Name) && !strings.HasSuffix(flag.Name, "-file") {
+				t.Errorf("%s --%s", command.CommandPath(), flag.Name)
+			}
+		})
+	})
+}
+
+// A variable that stays set must not decide about commands that nobody had in mind: only flags that every command has,
+// and those that say where a store is, have one.
+func TestVariables(t *testing.T) {
+	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|partitions)$`)
+	each(newRoot(nil), func(command *cobra.Command) {
+		command.InheritedFlags()
+		command.Flags().VisitAll(func(flag *pflag.Flag) {
+			bound := strings.Contains(flag.Usage, "(env COUNTERSIGN_")
+			if want := allowed.MatchString(flag.Name) && command.CommandPath() != "countersign admin-key create"; bound && !allowed.MatchString(flag.Name) || want && !bound {
+				t.Errorf("%s --%s: %s", command.CommandPath(), flag.Name, flag.Usage)
+			}
+		})
+	})
+}

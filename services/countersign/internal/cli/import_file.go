@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+// maxLine is the longest line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and room.
+const maxLine = 256 << 10
+
+var (
+	errDigest = errors.New("want 64 hexadecimal digits")
+	errLine   = errors.New(`want {"name": ..., "scopes": [...], "secret": ...}, or "sha256" in the place of "secret"`)
+)
+
+// importLine is one line of an import file.
+type importLine struct {
+	Name   string   `json:"name"`
+	Scopes []string `json:"scopes"`
+	Secret *string  `json:"secret"`
+	SHA256 *string  `json:"sha256"`
+}
+
+// readImports reads an import file. Its errors name the line and never hold what stands there.
+func readImports(cmd *cobra.Command, path string) ([]*countersignv1.TokenImport, error) {
+	file, err := open(cmd, path)
+	if err != nil {
+		return nil, fmt.Errorf("--file: %w", err)
+	}
+	defer file.Close()
+	var imports []*countersignv1.TokenImport
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, maxLine)
+	for number := 1; lines.Scan(); number++ {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		item, err := parseImport(line)
+		if err != nil {
+			return nil, fmt.Errorf("--file: line %d: %w", number, err)
+		}
+		imports = append(imports, item)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("--file: %w", err)
+	}
+	if len(imports) == 0 {
+		return nil, errors.New("--file: there is nothing in it")
+	}
+	return imports, nil
+}
+
+func parseImport(data []byte) (*countersignv1.TokenImport, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	var line importLine
+	if err := decoder.Decode(&line); err != nil || decoder.More() || (line.Secret == nil) == (line.SHA256 == nil) {
+		return nil, errLine
+	}
+	item := &countersignv1.TokenImport{Name: line.Name}
+	for _, name := range line.Scopes {
+		var scope words.Scope
+		if err := scope.Set(name); err != nil {
+			return nil, fmt.Errorf("scopes: %w", err)
+		}
+		item.Scopes = append(item.Scopes, countersignv1.Scope(scope))
+	}
+	if line.Secret != nil {
+		item.Credential = &countersignv1.TokenImport_Secret{Secret: *line.Secret}
+		return item, nil
+	}
+	digest, err := parseDigest(*line.SHA256)
+	if err != nil {
+		return nil, fmt.Errorf("sha256: %w", err)
+	}
+	item.Credential = digest
+	return item, nil
+}

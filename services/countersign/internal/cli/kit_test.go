@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// result is what a command line has come to.
+type result struct {
+	code        int
+	out, errors string
+}
+
+// run runs a command line in this process.
+func run(t *testing.T, args ...string) result {
+	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	var out, errors bytes.Buffer
+	root := newRoot(nil)
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(""))
+	root.SetOut(&out)
+	root.SetErr(&errors)
+	code := execute(root)
+	return result{code, out.String(), errors.String()}
+}
+
+// creates is how an authority answers CreateToken.
+type creates func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error)
+
+// fake is an authority that answers as a test wants.
+type fake struct {
+	countersignv1.UnimplementedAuthorityServiceServer
+	server *grpc.Server
+
+	mu     sync.Mutex
+	create creates
+	seen   []*countersignv1.CreateTokenRequest
+}
+
+// CreateToken implements countersignv1.AuthorityServiceServer.
+func (f *fake) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+	f.mu.Lock()
+	f.seen = append(f.seen, r)
+	create := f.create
+	f.mu.Unlock()
+	return create(ctx, r)
+}
+
+// answer makes the fake answer otherwise.
+func (f *fake) answer(create creates) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.create = create
+}
+
+// requests returns what was asked.
+func (f *fake) requests() []*countersignv1.CreateTokenRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen
+}
+
+// start serves, and points the commands to it.
+func (f *fake) start(t *testing.T) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	f.server = server
+	countersignv1.RegisterAuthorityServiceServer(server, f)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("COUNTERSIGN_AUTHORITY", listener.Addr().String())
+}
+
+// each calls f for every command that does something.
+func each(command *cobra.Command, f func(*cobra.Command)) {
+	if !command.HasSubCommands() {
+		f(command)
+	}
+	for _, below := range command.Commands() {
+		each(below, f)
+	}
+}

@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+var unknownAdvice = regexp.MustCompile(`(?m)^It is not known whether the change was made. Give the same command again with --request-id (\S+) --expires (\S+): it is then not made twice\.$`)
+
+// When it is not known whether a change was made, the advice leads to the very same request.
+func TestUnknownOutcome(t *testing.T) {
+	withDetail, err := status.New(codes.InvalidArgument, "no").WithDetails(&errdetails.BadRequest{
+		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "too long"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var server *grpc.Server
+	for name, tt := range map[string]struct {
+		create  creates
+		says    string
+		unknown bool
+	}{
+		"outcome unknown": {
+			fails(apierr.Unavailable(apierr.OutcomeUnknown, "the store did not say")),
+			"countersign: UNAVAILABLE: the store did not say (OUTCOME_UNKNOWN)\n", true,
+		},
+		"too late": {hangs, "countersign: DEADLINE_EXCEEDED: ", true},
+		"connection lost": {func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+			go server.Stop()
+			return hangs(ctx, r)
+		}, "countersign: UNAVAILABLE: ", true},
+		"interrupted": {func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+			this, _ := os.FindProcess(os.Getpid())
+			if err := this.Signal(os.Interrupt); err != nil {
+				return nil, err
+			}
+			return hangs(ctx, r)
+		}, "countersign: CANCELLED: ", true},
+		"internal":      {fails(status.Error(codes.Internal, "internal error")), "countersign: INTERNAL: internal error\n", true},
+		"not loaded":    {fails(apierr.Unavailable(apierr.NotLoaded, "not yet")), "countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false},
+		"refused":       {fails(apierr.Invalid("name", "too long")), "countersign: INVALID_ARGUMENT: name: too long\n", false},
+		"field added":   {fails(withDetail.Err()), "countersign: INVALID_ARGUMENT: no (name: too long)\n", false},
+		"made harmless": {fails(status.Error(codes.Aborted, "a\x1b[2Jb")), `countersign: ABORTED: a\x1b[2Jb` + "\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{create: tt.create}
+			f.start(t)
+			server = f.server
+			timeout := "--timeout=20s"
+			if name == "too late" {
+				timeout = "--timeout=300ms"
+			}
+			file := filepath.Join(t.TempDir(), "secret")
+			got := run(t, "token", "create", "--app=a", "--name=n", "--expires=30d", timeout, "--secret-file", file)
+			if got.code != exitFailed || got.out != "" || !strings.HasPrefix(got.errors, tt.says) {
+				t.Errorf("%+v, want %q", got, tt.says)
+			}
+			if _, err := os.Stat(file); err == nil {
+				t.Error("a file without a secret is left")
+			}
+			advice := unknownAdvice.FindStringSubmatch(got.errors)
+			if (advice != nil) != tt.unknown {
+				t.Fatalf("advice: %q", got.errors)
+			}
+			if advice == nil {
+				return
+			}
+			if name == "connection lost" {
+				f.start(t)
+			}
+			f.answer(fails(apierr.Invalid("name", "too long")))
+			run(t, "token", "create", "--app=a", "--name=n", "--request-id", advice[1], "--expires", advice[2])
+			if seen := f.requests(); len(seen) != 2 || !proto.Equal(seen[0], seen[1]) {
+				t.Errorf("the same request again: %v", seen)
+			}
+		})
+	}
+}
+
+func fails(err error) creates {
+	return func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		return nil, err
+	}
+}
+
+// hangs answers when nobody waits any more.
+func hangs(ctx context.Context, _ *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A secret that cannot be written is lost, and the token is named.
+func TestSecretIsLost(t *testing.T) {
+	f := &fake{create: func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
+	}}
+	f.start(t)
+	root := newRoot(nil)
+	root.SetArgs([]string{"token", "create", "--app=a", "--name=n"})
+	root.SetOut(full{})
+	var said strings.Builder
+	root.SetErr(&said)
+	if code := execute(root); code != exitFailed || !strings.Contains(said.String(), "token tok_1 was made, but could not be shown: disk full") {
+		t.Errorf("code %d, %q", code, &said)
+	}
+}
+
+// full is a writer that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }

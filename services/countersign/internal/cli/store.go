@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/services/countersign/internal/provision"
+	"github.com/countersign/countersign/services/internal/settings"
+)
+
+func storeCommand(g *globals) *cobra.Command {
+	group := &cobra.Command{Use: "store", Short: "Prepare the store"}
+	group.AddCommand(storeInit(g))
+	return group
+}
+
+func storeInit(g *globals) *cobra.Command {
+	var where provision.Store
+	cmd := &cobra.Command{
+		Use:   "init --redis-url URL --keyring-file FILE",
+		Short: "Make the key ring if it is missing, and initialise the store",
+		Long: `Make the key ring if it is missing, and initialise the store. It may be repeated: what is there is left alone.
+
+An authority and its validators need the same key ring file. Who has it and can write to Redis can forge every policy.`,
+		Example: "  countersign store init --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+	}
+	flags := cmd.Flags()
+	url := settings.RedisURL(flags, "redis-url", "", "where the store is to be: redis://[user:password@]host:port/db or rediss:// (required)")
+	flags.StringVar(&where.KeyringFile, "keyring-file", "", "`file` of the keys that sign the store's records (required)")
+	flags.IntVar(&where.Partitions, "partitions", 0, fmt.Sprintf("`number` of partitions of a new store, 1 to %d (default %d)", record.MaxPartitions, record.DefaultPartitions))
+	settings.BindEnv(cmd)
+	// Bound to no variable, since it must not be said by mistake.
+	flags.BoolVar(&where.StartOver, "new-store", false, "start over with an empty store when the key ring exists and its store is gone")
+	required(cmd, "redis-url", "keyring-file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if where.Partitions < 0 || where.Partitions > record.MaxPartitions || flags.Changed("partitions") && where.Partitions == 0 {
+			return misuse("--partitions: want 1 to %d", record.MaxPartitions)
+		}
+		where.RedisURL = *url
+		ctx, cancel := context.WithTimeout(cmd.Context(), *g.timeout)
+		defer cancel()
+		made, err := where.Init(ctx)
+		if err != nil {
+			return err
+		}
+		return g.answerValue(cmd, made, func(w io.Writer) error {
+			state := "Already initialised"
+			if made.Created {
+				state = "Initialised"
+			}
+			ring := ""
+			if made.NewKeyring {
+				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it in a safe place: without it the store is lost.\n", where.KeyringFile)
+			}
+			_, err := fmt.Fprintf(w, "%s: store %s with %d partitions at %s.\n%s", state, made.StoreID, made.Partitions, settings.RedactURL(where.RedisURL), ring)
+			return err
+		})
+	}
+	return cmd
+}

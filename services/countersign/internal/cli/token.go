@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+func tokenCommand(g *globals) *cobra.Command {
+	group := &cobra.Command{Use: "token", Short: "Create, list, change, rotate, revoke and import tokens"}
+	group.AddCommand(tokenCreate(g), tokenList(g), tokenGet(g), tokenUpdate(g), tokenRevoke(g), tokenRotate(g), tokenImport(g))
+	return group
+}
+
+func tokenCreate(g *globals) *cobra.Command {
+	request := &countersignv1.CreateTokenRequest{}
+	var change change
+	var scopes words.Scopes
+	var expires words.Moment
+	var file string
+	cmd := &cobra.Command{
+		Use:   "create --app APP --name NAME",
+		Short: "Create a token; its secret is shown this once",
+		Example: `  countersign token create --app pezwd5bre2xb --name backend --scopes events,sessions
+  countersign token create --app pezwd5bre2xb --name ci --scopes events --expires 30d --secret-file ci.secret`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
+	flags.StringVar(&request.Name, "name", "", "`name` of the token, unique in the app (required)")
+	flags.Var(&scopes, "scopes", grantHelp)
+	flags.Var(&expires, "expires", "when it stops working by itself: 30d, 12h or a time in RFC 3339 (default never)")
+	flags.StringVar(&request.Note, "note", "", "free `text`")
+	flags.StringVar(&file, "secret-file", "", "new `file` to write the secret to, instead of showing it")
+	change.flags(cmd)
+	required(cmd, "app", "name")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		request.Scopes, request.ExpireTime = scopes, change.time("--expires", &expires)
+		request.RequestId = change.requestID()
+		secrets, err := newSecretFile(file)
+		if err != nil {
+			return err
+		}
+		defer secrets.discard()
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.CreateToken(ctx, request)
+			if err != nil {
+				return change.outcome(err)
+			}
+			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
+			return shown.show(cmd, g, secrets, response, file)
+		})
+	}
+	return cmd
+}
+
+func tokenGet(g *globals) *cobra.Command {
+	request := &countersignv1.GetTokenRequest{}
+	cmd := &cobra.Command{
+		Use:     "get --app APP --token TOKEN",
+		Short:   "Show a token",
+		Example: "  countersign token get --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha",
+	}
+	whichToken(cmd, &request.AppId, &request.TokenId)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkTokenID(request.GetTokenId()); err != nil {
+			return err
+		}
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.GetToken(ctx, request)
+			if err != nil {
+				return err
+			}
+			return g.answer(cmd, response, func(w io.Writer) error {
+				return show.Details(w, show.Token(request.GetAppId(), response.GetToken(), time.Now())...)
+			})
+		})
+	}
+	return cmd
+}
+
+// grantHelp tells what --scopes is for a new token (B04, B05, B14).
+var grantHelp = "what it is to authenticate: " + words.ListScopes(words.ProposedScopes()) +
+	"; without the flag everything, which is possible while nothing is enforced"
+
+// whichToken adds the flags that name a token.
+func whichToken(cmd *cobra.Command, appID, tokenID *string) {
+	cmd.Flags().StringVar(appID, "app", "", "`id` of the app (required)")
+	cmd.Flags().StringVar(tokenID, "token", "", "`id` of the token (required)")
+	required(cmd, "app", "token")
+}
+
+// required marks flags that must be given. Their help texts say so too.
+func required(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // there is no such flag: a mistake in this package
+		}
+	}
+}
+
+// time returns a flag's time for a request, nil when it was not given, and remembers it for the same request to be made
+// again.
+func (c *change) time(flag string, at *words.Moment) *timestamppb.Timestamp {
+	if at.IsZero() {
+		return nil
+	}
+	c.repeatWith = append(c.repeatWith, fmt.Sprintf("%s %s", flag, at.Text()))
+	return timestamppb.New(at.Time)
+}

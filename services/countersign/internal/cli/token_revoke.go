@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+func tokenRevoke(g *globals) *cobra.Command {
+	var appID, tokenID, file string
+	var allowLockout bool
+	var change change
+	cmd := &cobra.Command{
+		Use:   "revoke (--app APP --token TOKEN | --secret-file FILE)",
+		Short: "Revoke a token for ever, by its id or by a secret that leaked",
+		Long: `Revoke a token for ever, by its id or by a secret that leaked.
+
+With --secret-file it is revoked in every app that has it, and the tokens are named.`,
+		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
+  countersign token revoke --secret-file -   (paste the secret, then Ctrl-D)`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&appID, "app", "", "`id` of the app")
+	flags.StringVar(&tokenID, "token", "", "`id` of the token")
+	flags.StringVar(&file, "secret-file", "", "`file` that holds the leaked secret; - is the standard input")
+	lockoutFlag(cmd, &allowLockout)
+	change.flags(cmd)
+	cmd.MarkFlagsOneRequired("token", "secret-file")
+	cmd.MarkFlagsRequiredTogether("app", "token")
+	cmd.MarkFlagsMutuallyExclusive("token", "secret-file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if file != "" {
+			return g.revokeSecret(cmd, file, allowLockout, &change)
+		}
+		if err := checkTokenID(tokenID); err != nil {
+			return err
+		}
+		request := &countersignv1.RevokeTokenRequest{
+			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(),
+		}
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.RevokeToken(ctx, request)
+			if err != nil {
+				return change.outcome(err)
+			}
+			return g.answer(cmd, response, func(w io.Writer) error {
+				return showToken(w, appID, response.GetToken(), response.GetConsistencyToken())
+			})
+		})
+	}
+	return cmd
+}
+
+func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool, change *change) error {
+	leaked, err := readSecret(cmd, file)
+	if err != nil {
+		return err
+	}
+	request := &countersignv1.RevokeSecretRequest{
+		// Pasted secrets bring blanks along, and line breaks of the page they stood on.
+		Secret:       strings.TrimSpace(leaked.Reveal()),
+		AllowLockout: allowLockout, RequestId: change.requestID(),
+	}
+	return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		response, err := authority.RevokeSecret(ctx, request)
+		if err != nil {
+			return change.outcome(err)
+		}
+		if unverified := response.GetUnverifiedAppIds(); len(unverified) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
+				strings.Join(unverified, ", "))
+		}
+		return g.answer(cmd, response, func(w io.Writer) error {
+			var rows [][]string
+			for _, revoked := range response.GetTokens() {
+				token := revoked.GetToken()
+				rows = append(rows, []string{
+					revoked.GetAppId(), token.GetTokenId(), words.Printable(token.GetName()), words.Enum(token.GetState()),
+				})
+			}
+			return show.NewList(w, "APP", "TOKEN", "NAME", "STATE").Page(rows)
+		})
+	})
+}

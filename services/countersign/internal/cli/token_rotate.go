@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+func tokenRotate(g *globals) *cobra.Command {
+	request := &countersignv1.RotateTokenRequest{}
+	var change change
+	var overlap words.Days
+	var file string
+	cmd := &cobra.Command{
+		Use:   "rotate --app APP --token TOKEN",
+		Short: "Replace a token by a new one; the old one works on for a while",
+		Example: `  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
+  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --overlap 1d --secret-file backend.secret`,
+	}
+	whichToken(cmd, &request.AppId, &request.TokenId)
+	cmd.Flags().Var(&overlap, "overlap", "how long the old one works on: 0s to 90d (default 7d)")
+	cmd.Flags().StringVar(&file, "secret-file", "", "new `file` to write the new secret to, instead of showing it")
+	change.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkTokenID(request.GetTokenId()); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("overlap") {
+			request.Overlap = durationpb.New(time.Duration(overlap))
+		}
+		request.RequestId = change.requestID()
+		secrets, err := newSecretFile(file)
+		if err != nil {
+			return err
+		}
+		defer secrets.discard()
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.RotateToken(ctx, request)
+			if err != nil {
+				return change.outcome(err)
+			}
+			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
+			if err := shown.show(cmd, g, secrets, response, file); err != nil || g.output == inJSON {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The old token %s stops working %s.\n",
+				response.GetPrevious().GetTokenId(), words.Relative(response.GetPrevious().GetExpireTime(), time.Now()))
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+func tokenUpdate(g *globals) *cobra.Command {
+	token := &countersignv1.Token{}
+	request := &countersignv1.UpdateTokenRequest{Token: token}
+	var change change
+	var scopes words.Scopes
+	var expires words.Moment
+	state := words.Choice{Of: token.GetState().Descriptor(), Only: []protoreflect.EnumNumber{
+		countersignv1.TokenState_TOKEN_STATE_ACTIVE.Number(), countersignv1.TokenState_TOKEN_STATE_DISABLED.Number(),
+	}}
+	cmd := &cobra.Command{
+		Use:   "update --app APP --token TOKEN",
+		Short: "Change a token: only what is given is changed",
+		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events,ad_revenue
+  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --state disabled`,
+	}
+	whichToken(cmd, &request.AppId, &token.TokenId)
+	flags := cmd.Flags()
+	flags.StringVar(&token.Name, "name", "", "new `name`")
+	flags.Var(&scopes, "scopes", "what it is to authenticate from now on: "+words.ListScopes(words.ProposedScopes()))
+	flags.Var(&state, "state", "active or disabled")
+	flags.Var(&expires, "expires", "when it is to stop working by itself: 30d, 12h or a time in RFC 3339")
+	noExpiry := flags.Bool("no-expiry", false, "it is not to stop working by itself")
+	flags.StringVar(&token.Note, "note", "", "free `text`; empty removes it")
+	flags.StringVar(&token.Etag, "etag", "", "change nothing if the token was changed since it had this `etag`")
+	lockoutFlag(cmd, &request.AllowLockout)
+	change.flags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("expires", "no-expiry")
+	cmd.MarkFlagsOneRequired("name", "scopes", "state", "expires", "no-expiry", "note")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkTokenID(token.GetTokenId()); err != nil {
+			return err
+		}
+		request.UpdateMask = &fieldmaskpb.FieldMask{}
+		for _, field := range []struct{ flag, path string }{
+			{"name", "name"}, {"scopes", "scopes"}, {"state", "state"}, {"expires", "expire_time"}, {"note", "note"},
+		} {
+			if flags.Changed(field.flag) {
+				request.UpdateMask.Paths = append(request.UpdateMask.Paths, field.path)
+			}
+		}
+		if *noExpiry {
+			request.UpdateMask.Paths = append(request.UpdateMask.Paths, "expire_time")
+		}
+		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
+		token.ExpireTime = change.time("--expires", &expires)
+		request.RequestId = change.requestID()
+		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+			response, err := authority.UpdateToken(ctx, request)
+			if err != nil {
+				return change.outcome(err)
+			}
+			return g.answer(cmd, response, func(w io.Writer) error {
+				return showToken(w, request.GetAppId(), response.GetToken(), response.GetConsistencyToken())
+			})
+		})
+	}
+	return cmd
+}
+
+// lockoutFlag adds the flag that lifts the guard against taking an enforced scope's last token (B16).
+func lockoutFlag(cmd *cobra.Command, allow *bool) {
+	cmd.Flags().BoolVar(allow, "allow-lockout", false, "also when an enforced scope is left without an active token")
+}
+
+// showToken writes a token after a change.
+func showToken(w io.Writer, appID string, token *countersignv1.Token, position string) error {
+	return show.Details(w, append(show.Token(appID, token, time.Now()), show.Row{Name: "Consistency token", Value: position})...)
+}

@@ -1,0 +1,118 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/internal/adminkeys"
+)
+
+// AdminKey says which admin key to make.
+type AdminKey struct {
+	Name string
+	Role adminkeys.Role
+	// KeysFile is the file of all admin keys, which the authority reads.
+	KeysFile string
+	// KeyFile is where the key itself goes; empty: nowhere, it is returned.
+	KeyFile string
+	// IfMissing makes it no error that the key is there.
+	IfMissing bool
+}
+
+// Create makes an admin key. It returns the key when no file was to take it, and whether there is a new one.
+//
+// The key is written before it is made known, so that no run that was cut off leaves a name whose key nobody has; with
+// IfMissing the next one then goes on with the key that it finds.
+func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
+	known, err := a.known()
+	if err != nil {
+		return secret.Secret{}, false, err
+	}
+	if known != nil {
+		return secret.Secret{}, false, a.checkKnown(*known)
+	}
+	if a.KeyFile == "" {
+		key, err = adminkeys.Add(a.KeysFile, a.Name, a.Role)
+		return key, err == nil, err
+	}
+	key, written, err := a.writeKey()
+	if err != nil {
+		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)
+	}
+	if err := adminkeys.AddKey(a.KeysFile, a.Name, a.Role, key); err != nil {
+		if written {
+			_ = os.Remove(a.KeyFile) // a key that nobody knows is of no use
+		}
+		return secret.Secret{}, false, err
+	}
+	return secret.Secret{}, true, nil
+}
+
+func (a AdminKey) known() (*adminkeys.Entry, error) {
+	file, err := adminkeys.Load(a.KeysFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, entry := range file.Keys {
+		if entry.Name == a.Name {
+			return &entry, nil
+		}
+	}
+	return nil, nil
+}
+
+// checkKnown makes sure that an entry is the one that would have been made.
+func (a AdminKey) checkKnown(entry adminkeys.Entry) error {
+	if !a.IfMissing {
+		return fmt.Errorf("%w: %q in %s", adminkeys.ErrNameTaken, a.Name, a.KeysFile)
+	}
+	if entry.Role != a.Role {
+		return fmt.Errorf("%q has role %s in %s, not %s", a.Name, entry.Role, a.KeysFile, a.Role)
+	}
+	if a.KeyFile == "" {
+		return nil
+	}
+	remedy := fmt.Sprintf("put the key of %q there, or remove %[1]q from %s and run this again for a new one", a.Name, a.KeysFile)
+	key, err := readAdminKey(a.KeyFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%q is in %s, but %s is missing: %s", a.Name, a.KeysFile, a.KeyFile, remedy)
+	case err != nil:
+		return err
+	case key.Digest() != entry.Digest():
+		return fmt.Errorf("%q is in %s with another key than that in %s: %s", a.Name, a.KeysFile, a.KeyFile, remedy)
+	}
+	return nil
+}
+
+// writeKey makes the key file, or takes up the one of a run that was cut off; it tells which.
+func (a AdminKey) writeKey() (key secret.Secret, written bool, err error) {
+	key = secret.MintAdminKey()
+	err = createWhole(a.KeyFile, func(path string) error {
+		return adminkeys.WritePrivate(path, []byte(key.Reveal()+"\n"))
+	})
+	if !errors.Is(err, fs.ErrExist) {
+		return key, true, err
+	}
+	if !a.IfMissing {
+		return secret.Secret{}, false, fmt.Errorf("%s exists and is not replaced", a.KeyFile)
+	}
+	key, err = readAdminKey(a.KeyFile)
+	return key, false, err
+}
+
+func readAdminKey(path string) (secret.Secret, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	text := strings.TrimSpace(string(data))
+	if !secret.WellFormedAdminKey(text) {
+		return secret.Secret{}, fmt.Errorf("%s does not hold an admin key", path)
+	}
+	return secret.New(text), nil
+}

@@ -1,0 +1,61 @@
+package provision
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/services/internal/adminkeys"
+)
+
+// newRing is where a ring stands until its store is initialised.
+func (s Store) newRing() string { return s.KeyringFile + ".new" }
+
+// prepareRing returns the ring of a run that was cut off, or a new one in its place. Several runs at once get the same.
+// It tells when the ring came to its name meanwhile.
+func (s Store) prepareRing() (ring *keyring.Ring, taken bool, err error) {
+	if err := createWhole(s.newRing(), keyring.Generate().Create); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, false, err
+	}
+	if fileExists(s.KeyringFile) {
+		// What was just put there has signed nothing.
+		if err := os.Remove(s.newRing()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, err
+		}
+		return nil, true, nil
+	}
+	ring, err = keyring.Load(s.newRing())
+	if errors.Is(err, fs.ErrNotExist) && fileExists(s.KeyringFile) {
+		return nil, true, nil
+	}
+	return ring, false, err
+}
+
+// createWhole makes a file that is either there with all its contents, and on disk, or not at all. It fails with
+// fs.ErrExist when there is one.
+func createWhole(path string, write func(path string) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	folder, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	aside := filepath.Join(folder, filepath.Base(path))
+	if err := write(aside); err != nil {
+		return err
+	}
+	// Unlike a rename, a link never replaces what another process has put there.
+	if err := os.Link(aside, path); err != nil {
+		return err
+	}
+	return adminkeys.SyncFolder(path)
+}
+
+func fileExists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

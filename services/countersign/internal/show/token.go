@@ -1,0 +1,68 @@
+package show
+
+import (
+	"time"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+// Scopes writes what a token authenticates. Without scopes it authenticates every one (B05).
+func Scopes(scopes []countersignv1.Scope) string {
+	if len(scopes) == 0 {
+		return "any (unscoped)"
+	}
+	return words.ListScopes(scopes)
+}
+
+// Token returns the rows of one token.
+func Token(appID string, t *countersignv1.Token, now time.Time) []Row {
+	rows := []Row{
+		{"Token", t.GetTokenId()},
+		{"App", appID},
+		{"Name", words.Printable(t.GetName())},
+		{"Scopes", Scopes(t.GetScopes())},
+		{"State", words.Enum(t.GetState())},
+		{"Expires", expiry(t, now)},
+		{"Note", words.Printable(t.GetNote())},
+		{"Hint", words.Printable(t.GetHint())},
+		{"Created", words.Time(t.GetCreateTime(), now) + " by " + words.Printable(t.GetCreatedBy())},
+		{"Changed", words.Time(t.GetUpdateTime(), now)},
+	}
+	if t.GetRevokeTime() != nil {
+		rows = append(rows, Row{"Revoked", words.Time(t.GetRevokeTime(), now)})
+	}
+	for _, use := range t.GetLastUses() {
+		rows = append(rows, Row{"Last used for " + words.ListScopes([]countersignv1.Scope{use.GetScope()}), words.Time(use.GetUseTime(), now)})
+	}
+	if t.GetImported() {
+		rows = append(rows, Row{"Imported", "yes"})
+	}
+	return append(rows, Row{"Replaces", t.GetPredecessorId()}, Row{"Replaced by", t.GetSuccessorId()}, Row{"Etag", t.GetEtag()})
+}
+
+func expiry(t *countersignv1.Token, now time.Time) string {
+	if t.GetExpireTime() == nil {
+		return "never"
+	}
+	return words.Time(t.GetExpireTime(), now)
+}
+
+// TokenHeading is the heading over TokenCells.
+var TokenHeading = []string{"TOKEN", "NAME", "SCOPES", "STATE", "HINT", "EXPIRES", "CREATED", "BY", "CHANGED"}
+
+// TokenCells returns a token's row in a list.
+func TokenCells(t *countersignv1.Token, now time.Time) []string {
+	expires := "never"
+	if t.GetExpireTime() != nil {
+		expires = words.Relative(t.GetExpireTime(), now)
+	}
+	hint := words.Printable(t.GetHint())
+	if hint == "" {
+		hint = "-"
+	}
+	return []string{
+		t.GetTokenId(), words.Printable(t.GetName()), Scopes(t.GetScopes()), words.Enum(t.GetState()), hint, expires,
+		words.Relative(t.GetCreateTime(), now), words.Printable(t.GetCreatedBy()), words.Relative(t.GetUpdateTime(), now),
+	}
+}

@@ -1,0 +1,127 @@
+package words
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+var scopes = countersignv1.Scope(0).Descriptor()
+
+// ScopeNames is the scopes that the contract has, for help texts.
+var ScopeNames = strings.Join(EnumNames(scopes), ", ")
+
+// Scopes is a flag for a list of scopes with commas between them. An empty list is an error: in a script it is a
+// variable that was not set, and no scopes would mean every scope for a token and no enforcement for an app.
+type Scopes []countersignv1.Scope
+
+// Type is how the help text calls the value.
+func (*Scopes) Type() string { return "scopes" }
+
+// String returns the scopes as they are written.
+func (s *Scopes) String() string { return ListScopes(*s) }
+
+// Set adds scopes.
+func (s *Scopes) Set(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		var one Scope
+		if err := one.Set(part); err != nil {
+			return err
+		}
+		if slices.Contains(*s, countersignv1.Scope(one)) {
+			return fmt.Errorf("%s is there twice", &one)
+		}
+		*s = append(*s, countersignv1.Scope(one))
+	}
+	return nil
+}
+
+// Scope is a flag for one scope.
+type Scope countersignv1.Scope
+
+// Type is how the help text calls the value.
+func (*Scope) Type() string { return "scope" }
+
+// String returns the scope as it is written, empty when there is none.
+func (s *Scope) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strings.ToLower(Enum(countersignv1.Scope(*s)))
+}
+
+// Set takes a scope.
+func (s *Scope) Set(text string) error {
+	number, err := ParseEnum(scopes, text)
+	if err != nil {
+		return err
+	}
+	*s = Scope(number)
+	return nil
+}
+
+// ListScopes writes scopes as the flags take them.
+func ListScopes(list []countersignv1.Scope) string {
+	names := make([]string, len(list))
+	for i := range list {
+		names[i] = strings.ToLower(Enum(list[i]))
+	}
+	return strings.Join(names, ",")
+}
+
+// ProposedScopes is what one enforces when in no doubt: every scope of the contract but GDPR (B12).
+func ProposedScopes() []countersignv1.Scope {
+	var all []countersignv1.Scope
+	for i := range scopes.Values().Len() {
+		switch scope := countersignv1.Scope(scopes.Values().Get(i).Number()); scope {
+		case countersignv1.Scope_SCOPE_UNSPECIFIED, countersignv1.Scope_SCOPE_GDPR:
+		default:
+			all = append(all, scope)
+		}
+	}
+	return all
+}
+
+// Choice is a flag for one of some values of an enum.
+type Choice struct {
+	// Of is the enum; Only, when not empty, the values that may be chosen.
+	Of   protoreflect.EnumDescriptor
+	Only []protoreflect.EnumNumber
+	// Number is what was chosen, 0 when nothing was.
+	Number protoreflect.EnumNumber
+}
+
+// Type is how the help text calls the value.
+func (*Choice) Type() string { return "word" }
+
+// String returns the choice as it is written, empty when there is none.
+func (c *Choice) String() string {
+	if c.Of == nil || c.Number == 0 {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(string(c.Of.Values().ByNumber(c.Number).Name()), prefixOf(c.Of)))
+}
+
+// Set takes a value.
+func (c *Choice) Set(text string) error {
+	number, err := ParseEnum(c.Of, text)
+	if len(c.Only) > 0 && (err != nil || !slices.Contains(c.Only, number)) {
+		return errors.New("want " + c.only())
+	}
+	c.Number = number
+	return err
+}
+
+func (c *Choice) only() string {
+	var names []string
+	for _, number := range c.Only {
+		one := Choice{Of: c.Of, Number: number}
+		names = append(names, one.String())
+	}
+	return strings.Join(names, " or ")
+}

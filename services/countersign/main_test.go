@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/services/internal/testcluster"
+)
+
+// leakChecked fails a run of tests that leaves goroutines behind.
+type leakChecked struct{ *testing.M }
+
+// Run implements testscript.TestingM.
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		_, _ = os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	return code
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"countersign": main})
+}
+
+// The scripts are the manual: each is what somebody types, and what comes of it. They run against a real authority and
+// two validators over a real Redis; each has apps of its own.
+func TestScripts(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Validators: 2})
+	run(t, "testdata", func(env *testscript.Env) {
+		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
+		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
+		env.Setenv("VALIDATOR_1", c.Validators[0])
+		env.Setenv("VALIDATOR_2", c.Validators[1])
+		env.Setenv("COUNTERSIGN_VALIDATOR", c.Validators[0])
+		env.Setenv("ADMIN_KEY_FILE", c.AdminKeyFile)
+		env.Setenv("VIEWER_KEY_FILE", c.ViewerKeyFile)
+	})
+}
+
+// The same over TLS, with a certificate that the system does not know.
+func TestTLS(t *testing.T) {
+	files := certificate(t)
+	c := testcluster.Start(t, testcluster.Options{Validators: 1, TLS: files})
+	plain := testcluster.Start(t, testcluster.Options{Validators: 1})
+	run(t, filepath.Join("testdata", "tls"), func(env *testscript.Env) {
+		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
+		env.Setenv("COUNTERSIGN_VALIDATOR", c.Validators[0])
+		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
+		env.Setenv("CA_FILE", files.CertFile)
+		env.Setenv("PLAIN_AUTHORITY", plain.Authority)
+		env.Setenv("PLAIN_ADMIN_KEY_FILE", plain.AdminKeyFile)
+	})
+}
+
+// What prepares a store needs a Redis and nothing else. Each script has databases of its own.
+func TestProvisioning(t *testing.T) {
+	redis := redistest.Start(t)
+	run(t, filepath.Join("testdata", "provision"), func(env *testscript.Env) {
+		env.Setenv("REDIS", "redis://"+redis.Address())
+		env.Setenv("REDIS_ADDRESS", redis.Address())
+	})
+}
+
+func run(t *testing.T, folder string, setup func(*testscript.Env)) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 folder,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TZ", "UTC")
+			// With the race detector each command would sleep a second before it ends.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			setup(env)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "capture": capture, "decide": decide, "json": jsonValue, "mode": mode,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARGUMENT... runs a program that must end with the code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code program argument...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := exitCode(ts, ts.Exec(args[1], args[2:]...)); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func exitCode(ts *testscript.TestScript, err error) int {
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		return ended.ExitCode()
+	}
+	ts.Check(err)
+	return 0
+}
+
+// mode FILE PERMISSIONS compares the permissions of a file, in octal digits.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode file permissions")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[1] {
+		ts.Fatalf("%s has permissions %s, want %s", args[0], got, args[1])
+	}
+}
