@@ -112,7 +112,7 @@ func (s *HTTPServer) Serve(ctx context.Context) error {
 	graceful := func() {
 		// Its error is that of its context, which is cancelled only by the cut.
 		_ = server.Shutdown(requests)
-		_ = <-ended
+		<-ended
 		inFlight.wait()
 	}
 	cut := func() {

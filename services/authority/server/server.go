@@ -5,14 +5,12 @@ package server
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
-	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
@@ -21,23 +19,18 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/management"
 	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/internal/daemon"
 )
 
-// Config is what an authority is started with.
+// Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
 type Config struct {
-	// GRPC is the server of AuthorityService and FleetService, HTTP that of health and metrics.
-	GRPC grpcserver.Config
-	HTTP grpcserver.HTTPConfig
-	// RedisURL is where the store is; Ring signs its records.
-	RedisURL string
-	Ring     *keyring.Ring
+	daemon.Config
 	// AdminKeysFile names who may call. Empty is allowed only with InsecureDev, which lets anyone do everything and
 	// binds to loopback only (B26).
 	AdminKeysFile string
 	InsecureDev   bool
 	// Store has the options of the store.
 	Store store.Options
-	Log   *slog.Logger
 }
 
 // Server is an authority.

@@ -18,6 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/adminkeys"
+	"github.com/countersign/countersign/services/internal/daemon"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,10 +27,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const nowhere = "redis://127.0.0.1:1/0"
 
 func config(listen string, change func(*Config)) Config {
-	c := Config{
+	c := Config{Config: daemon.Config{
 		GRPC: grpcserver.Config{Listen: listen}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
 		RedisURL: nowhere, Ring: keyring.Generate(), Log: slog.New(slog.DiscardHandler),
-	}
+	}}
 	change(&c)
 	return c
 }

@@ -22,6 +22,7 @@ import (
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/adminkeys"
+	"github.com/countersign/countersign/services/internal/daemon"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -90,14 +91,14 @@ func Start(t testing.TB, options Options) *Cluster {
 	log := slog.New(slog.NewTextHandler(options.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	grpc := grpcserver.Config{Listen: anyPort, TLS: options.TLS}
 	http := grpcserver.HTTPConfig{Listen: anyPort}
-	owner, err := authority.New(authority.Config{
-		GRPC: grpc, HTTP: http, RedisURL: c.RedisURL, Ring: c.Ring, AdminKeysFile: c.AdminKeysFile, Log: log,
-	})
+	config := daemon.Config{GRPC: grpc, HTTP: http, RedisURL: c.RedisURL, Ring: c.Ring, Log: log}
+	owner, err := authority.New(authority.Config{Config: config, AdminKeysFile: c.AdminKeysFile})
 	check(t, err)
 	c.Authority = owner.Addr().String()
 	servers := []func(context.Context) error{owner.Run}
+	config.RedisURL = validatorURL
 	for range options.Validators {
-		v, err := validator.New(validator.Config{GRPC: grpc, HTTP: http, RedisURL: validatorURL, Ring: c.Ring, Log: log})
+		v, err := validator.New(config)
 		check(t, err)
 		c.Validators = append(c.Validators, v.Addr().String())
 		servers = append(servers, v.Run)

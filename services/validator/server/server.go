@@ -10,25 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
-	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/validator/internal/authorize"
 )
 
 // StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
 const StreamWorkers = 256
-
-// Config is what a validator is started with.
-type Config struct {
-	// GRPC is the server of ValidatorService, HTTP that of health and metrics.
-	GRPC grpcserver.Config
-	HTTP grpcserver.HTTPConfig
-	// RedisURL is where the store is; Ring verifies its records.
-	RedisURL string
-	Ring     *keyring.Ring
-	Log      *slog.Logger
-}
 
 // Server is a validator.
 type Server struct {
@@ -39,7 +28,7 @@ type Server struct {
 }
 
 // New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
-func New(config Config) (*Server, error) {
+func New(config daemon.Config) (*Server, error) {
 	s := &Server{log: config.Log}
 	var err error
 	if s.validator, err = validator.New(validator.Config{RedisURL: config.RedisURL, Ring: config.Ring, Log: config.Log}); err != nil {

@@ -20,6 +20,7 @@ import (
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/adminkeys"
+	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/settings"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
@@ -143,12 +144,17 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	defer redis.close()
 
 	group, ctx := errgroup.WithContext(ctx)
+	config := func(service, listen, httpListen string) daemon.Config {
+		return daemon.Config{
+			GRPC:     grpcserver.Config{Listen: listen, Reflection: true},
+			HTTP:     grpcserver.HTTPConfig{Listen: httpListen},
+			RedisURL: redis.url, Ring: ring, Log: log.With("service", service),
+		}
+	}
 	owner, err := authority.New(authority.Config{
-		GRPC:     grpcserver.Config{Listen: o.authority, Reflection: true},
-		HTTP:     grpcserver.HTTPConfig{Listen: o.http[0]},
-		RedisURL: redis.url, Ring: ring, AdminKeysFile: keysFile,
-		Store: store.Options{Embedded: true},
-		Log:   log.With("service", "authority"),
+		Config:        config("authority", o.authority, o.http[0]),
+		AdminKeysFile: keysFile,
+		Store:         store.Options{Embedded: true},
 	})
 	if err != nil {
 		return portHint(err)
@@ -156,12 +162,7 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	d := demo{app: o.app, adminKey: adminKey, authority: owner.Addr().String()}
 	runs := []func(context.Context) error{owner.Run}
 	for i := range o.validators {
-		v, err := validator.New(validator.Config{
-			GRPC:     grpcserver.Config{Listen: o.validators[i], Reflection: true},
-			HTTP:     grpcserver.HTTPConfig{Listen: o.http[1+i]},
-			RedisURL: redis.url, Ring: ring,
-			Log: log.With("service", fmt.Sprintf("validator-%d", i+1)),
-		})
+		v, err := validator.New(config(fmt.Sprintf("validator-%d", i+1), o.validators[i], o.http[1+i]))
 		if err != nil {
 			release(runs)
 			return portHint(err)
