@@ -69,6 +69,20 @@ func (v *Validator) Ready() error {
 	return nil
 }
 
+// DataAge returns how long ago the oldest partition was last known to be complete; 0 until all are loaded.
+func (v *Validator) DataAge() time.Duration {
+	r := v.replica.Load()
+	if r == nil || !r.Loaded() {
+		return 0
+	}
+	var oldest time.Duration
+	now := time.Now()
+	for i := range r.Table().Len() {
+		oldest = max(oldest, r.Age(i, now))
+	}
+	return oldest
+}
+
 // WaitReady returns when the validator has all data, or an error when the context ends first.
 func (v *Validator) WaitReady(ctx context.Context) error {
 	select {

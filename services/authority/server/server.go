@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -52,14 +53,17 @@ func New(config Config) (*Server, error) {
 	if s.client, err = redisfeed.Open(config.RedisURL); err != nil {
 		return nil, err
 	}
-	config.HTTP.Ready = s.management.Ready
+	registry := daemon.NewRegistry()
+	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
+	registry.MustRegister(calls)
+	config.HTTP.Ready, config.HTTP.Metrics = s.management.Ready, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
 	config.GRPC.MaxReceive = grpcserver.ManagementMaxReceive
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
-		grpcserver.LogCalls(config.Log), identity.Guard(source, name),
+		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),
 	)); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
@@ -39,6 +41,13 @@ type Service struct {
 	New func(Config) (Runner, error)
 }
 
+// NewRegistry returns a registry with what every Go process shows of itself.
+func NewRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
 // Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process.
 func Main(s Service) int {
 	if err := s.command().Execute(); err != nil {
@@ -58,7 +67,7 @@ func (s Service) command() *cobra.Command {
 	}
 	flags := root.Flags()
 	listen := settings.Listen(flags, "listen", s.Listen, "address of the gRPC server")
-	httpListen := settings.Listen(flags, "http-listen", s.HTTPListen, "address of the HTTP server for health")
+	httpListen := settings.Listen(flags, "http-listen", s.HTTPListen, "address of the HTTP server for health and metrics")
 	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "where the store is")
 	ringFile := flags.String("keyring-file", "", "`file` of the keys that sign the store's records (required)")
 	logger := settings.Log(flags, settings.JSON)

@@ -34,7 +34,8 @@ func New(config daemon.Config) (*Server, error) {
 	if s.validator, err = validator.New(validator.Config{RedisURL: config.RedisURL, Ring: config.Ring, Log: config.Log}); err != nil {
 		return nil, err
 	}
-	config.HTTP.Ready = s.validator.Ready
+	registry := daemon.NewRegistry()
+	config.HTTP.Ready, config.HTTP.Metrics = s.validator.Ready, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func New(config daemon.Config) (*Server, error) {
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
-	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator))
+	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator, registry))
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.Bulk{})
 	return s, nil
 }

@@ -4,6 +4,7 @@ package authorize
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -18,10 +19,13 @@ import (
 type Service struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	validator *validator.Validator
+	counters  *counters
 }
 
-// New returns a service that answers from a validator.
-func New(v *validator.Validator) *Service { return &Service{validator: v} }
+// New returns a service that answers from a validator, and registers its metrics.
+func New(v *validator.Validator, registry prometheus.Registerer) *Service {
+	return &Service{validator: v, counters: newCounters(registry, v)}
+}
 
 // scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in every call.
 var scopes = func() (known [policy.MaxScope + 1]bool) {
@@ -46,8 +50,10 @@ func (s *Service) Authorize(ctx context.Context, r *countersignv1.AuthorizeReque
 		MinRevision: r.GetMinRevision(),
 	})
 	if err != nil {
+		s.counters.failed(err)
 		return nil, err
 	}
+	s.counters.decided(scope, answer.Decision)
 	decision := countersignv1.Decision_DECISION_DENY
 	if answer.Allow {
 		decision = countersignv1.Decision_DECISION_ALLOW

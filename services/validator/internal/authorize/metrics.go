@@ -1,0 +1,74 @@
+package authorize
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/validator"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// counters count the answers. Those of decisions are looked up once, when the process starts: a call adds to one of
+// them and does nothing else.
+type counters struct {
+	decisions [policy.MaxScope + 1][maxReason + 1][2]prometheus.Counter
+	undecided *prometheus.CounterVec
+}
+
+// maxReason is the largest number of a verdict.
+const maxReason = policy.SourceNotSupported
+
+// newCounters registers what a platform team watches: decisions, what could not be decided, and how old the data is.
+func newCounters(registry prometheus.Registerer, v *validator.Validator) *counters {
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_decisions_total",
+		Help: "Answers to Authorize, by scope, decision and verdict on the token.",
+	}, []string{"scope", "decision", "reason"})
+	c := &counters{undecided: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "countersign_undecided_total",
+		Help: "Calls to Authorize that got no decision, by reason: INVALID_FIELD, or why nothing could be decided.",
+	}, []string{"reason"})}
+	registry.MustRegister(decisions, c.undecided,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_data_age_seconds",
+			Help: "How long ago the data of the oldest partition was last known to be complete; below 1 in normal operation. 0 until all is loaded.",
+		}, func() float64 { return v.DataAge().Seconds() }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_ready",
+			Help: "1 once all policies are loaded and proven, which they then stay.",
+		}, func() float64 {
+			if v.Ready() != nil {
+				return 0
+			}
+			return 1
+		}))
+	for number, known := range scopes {
+		if !known {
+			continue
+		}
+		scope := strings.TrimPrefix(countersignv1.Scope(number).String(), "SCOPE_")
+		for reason := policy.AppNotConfigured; reason <= maxReason; reason++ {
+			verdict := strings.TrimPrefix(countersignv1.Reason(reason).String(), "REASON_")
+			c.decisions[number][reason] = [2]prometheus.Counter{
+				decisions.WithLabelValues(scope, "DENY", verdict),
+				decisions.WithLabelValues(scope, "ALLOW", verdict),
+			}
+		}
+	}
+	return c
+}
+
+func (c *counters) decided(scope policy.Scope, d policy.Decision) {
+	i := 0
+	if d.Allow {
+		i = 1
+	}
+	c.decisions[scope][d.Reason][i].Inc()
+}
+
+func (c *counters) failed(err error) {
+	c.undecided.WithLabelValues(apierr.ReasonOf(err)).Inc()
+}
