@@ -17,7 +17,11 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-const storeID = "0123456789abcdef0123456789abcdef"
+const (
+	storeID = "0123456789abcdef0123456789abcdef"
+	// requestKey is what request results stand under.
+	requestKey = "cs:{cs05}:request:0123456789abcdef0123456789abcdef"
+)
 
 // fixedRing is the same in every process, so that what one process of the fuzzer finds another can open.
 func fixedRing(tb testing.TB) *keyring.Ring {
@@ -141,7 +145,7 @@ func opens(c *record.Codec, ring *keyring.Ring, kind string, partition int, app 
 	case "audit":
 		_, _, err = c.OpenAudit(partition, record.AuditTail{}, raw)
 	case "request":
-		_, err = c.OpenRequest(partition, raw)
+		_, err = c.OpenRequest(partition, requestKey, raw)
 	default:
 		panic(kind)
 	}
@@ -173,7 +177,7 @@ func oneOfEach(tb testing.TB, c *record.Codec, app string) []sealedRecord {
 		{"policy", partition, must(c.SealDocument(d))},
 		{"link", partition, must(c.SealLink(record.LinkBetween(record.Tag{2}, nil, d)))},
 		{"audit", partition, must(audit, err)},
-		{"request", partition, must(c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response")}))},
+		{"request", partition, must(c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"), Key: requestKey}))},
 	}
 }
 

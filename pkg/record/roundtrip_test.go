@@ -96,14 +96,21 @@ func TestRequestResultsComeBackAsTheyWere(t *testing.T) {
 	c := newCodec(t)
 	rapid.Check(t, func(t *rapid.T) {
 		partition := rapid.IntRange(0, 255).Draw(t, "partition")
-		want := record.RequestResult{Digest: blobs.Draw(t, "digest"), Response: blobs.Draw(t, "response")}
+		want := record.RequestResult{
+			Digest: blobs.Draw(t, "digest"), Response: blobs.Draw(t, "response"),
+			Key: record.KeysOf(partition).Request("admin", "CreateToken", "app", texts.Draw(t, "id")), CreateMillis: rapid.Int64().Draw(t, "create"),
+		}
 		raw, err := c.SealRequest(partition, want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.OpenRequest(partition, raw)
-		if err != nil || !bytes.Equal(got.Digest, want.Digest) || !bytes.Equal(got.Response, want.Response) {
+		got, err := c.OpenRequest(partition, want.Key, raw)
+		if err != nil || !bytes.Equal(got.Digest, want.Digest) || !bytes.Equal(got.Response, want.Response) ||
+			got.Key != want.Key || got.CreateMillis != want.CreateMillis {
 			t.Fatalf("%+v, %v; want %+v", got, err, want)
+		}
+		if other, err := c.OpenRequest(partition, want.Key+"0", raw); !refusal(err) {
+			t.Fatalf("under another key: %+v, %v", other, err)
 		}
 	})
 }

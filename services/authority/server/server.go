@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
@@ -82,9 +83,11 @@ func identities(config Config) (identity.Source, error) {
 	if config.AdminKeysFile != "" {
 		return nil, errors.New("--insecure-dev lets anyone in: it cannot be combined with --admin-keys-file")
 	}
-	host, _, err := net.SplitHostPort(config.GRPC.Listen)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, errors.New("--insecure-dev lets anyone in, so --listen must be a loopback address, such as 127.0.0.1:7070")
+	for flag, address := range map[string]string{"--listen": config.GRPC.Listen, "--http-listen": config.HTTP.Listen} {
+		host, _, err := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return nil, fmt.Errorf("--insecure-dev lets anyone in, so %s must be a loopback address, such as 127.0.0.1:7070", flag)
+		}
 	}
 	return identity.Anyone{}, nil
 }
@@ -108,7 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) follow(ctx context.Context) error {
 	meta, err := s.client.AwaitMeta(ctx, s.config.Ring, s.config.Log)
 	if err != nil {
-		return nil // only the end of ctx ends the search
+		return nil //nolint:nilerr // only the end of ctx ends the search
 	}
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -107,11 +109,20 @@ func (s *Store) send(ctx context.Context, c *commit) (string, error) {
 		LogLength, c.result, int(RequestLife/time.Second)).Text()
 }
 
-// definite tells whether an error means that the script did not run: Redis said so, or was never reached.
+// refusals are the errors by which Redis refuses the first write of a script, and none after it (Redis, Scripting: OOM,
+// replicas, persistence errors).
+var refusals = []string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
+
+// definite tells whether an error means that the script did not run: Redis said so, or was never reached. An error of a
+// command inside the script says nothing of those before it, but for one of refusals.
 func definite(err error) bool {
 	var answer redis.Error
+	if errors.As(err, &answer) {
+		kind, _, _ := strings.Cut(answer.Error(), " ")
+		return !strings.Contains(answer.Error(), "script: ") || slices.Contains(refusals, kind)
+	}
 	var network *net.OpError
-	return errors.As(err, &answer) || errors.As(err, &network) && network.Op == "dial"
+	return errors.As(err, &network) && network.Op == "dial"
 }
 
 // settle tells whether a commit that was sent more than once is in the store: its tag is in the head, or in the log

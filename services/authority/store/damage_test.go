@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/authority/store"
 )
 
@@ -217,8 +219,17 @@ func TestDamagedAnswer(t *testing.T) {
 	key := s.keysOf("app").Request("ada", "Create", "app", "r1")
 	c := call("app", "made", add("tok"))
 	c.Request = store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
+	partition, other := s.codec.PartitionOf("app"), s.keysOf("app").Request("ada", "Create", "app", "r2")
+	result := func(codec *record.Codec, key string, age time.Duration) []byte {
+		return must(codec.SealRequest(partition, record.RequestResult{
+			Digest: []byte("content"), Response: []byte("answer"), Key: key, CreateMillis: time.Now().Add(-age).UnixMilli(),
+		}))(t)
+	}
 	for name, put := range map[string][]any{
-		"garbage": {"SET", key, garbage}, "another type": {"RPUSH", key, "x"},
+		"garbage": {"SET", key, garbage}, "another type": {"RPUSH", key, "x"}, "empty": {"SET", key, ""},
+		"of another ring":          {"SET", key, result(damaged{system: s}.other(), key, 0)},
+		"of another request":       {"SET", key, result(s.codec, other, 0)},
+		"older than they are kept": {"SET", key, result(s.codec, key, 25*time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			damaged{system: s, t: t}.replace(key, put...)
@@ -230,6 +241,12 @@ func TestDamagedAnswer(t *testing.T) {
 			wantSame(t, s.client, held)
 		})
 	}
+	t.Run("good", func(t *testing.T) {
+		damaged{system: s, t: t}.replace(key, "SET", key, result(s.codec, key, 23*time.Hour))
+		if update(t, opened, c).Repeated == nil {
+			t.Error("it is not answered")
+		}
+	})
 }
 
 // TestTrimmedTrails: a log or an audit trail that is gone hinders no change, since the head has their ends.
@@ -278,4 +295,47 @@ func TestLogIsTrimmed(t *testing.T) {
 	if last[0].ID != fmt.Sprintf("%d-0", before+1) {
 		t.Errorf("the log ends with %s", last[0].ID)
 	}
+}
+
+// TestOldDocumentUnseen: an older document that is put back is found out also when the authority did not know of the
+// newer one yet.
+func TestOldDocumentUnseen(t *testing.T) {
+	s := newSystem(t)
+	line := redistest.NewProxy(t, s.redis.Address())
+	slow := s.openWith(redisClient(t, s.redis.URL()), s.replica(redisClient(t, line.URL())))
+	fast := s.open(s.redis.URL())
+	keys := s.keysOf("app")
+	made := update(t, fast, call("app", "made", add("tok")))
+	if err := slow.Replica().Reach(t.Context(), made.Position.Partition, made.Position.Cursor); err != nil {
+		t.Fatal(err)
+	}
+	old := must(s.client.HGet(t.Context(), keys.Policies, "app").Result())(t)
+	line.BlackHole()
+	update(t, fast, call("app", "changed", note("noted")))
+	if err := s.client.HSet(t.Context(), keys.Policies, "app", old).Err(); err != nil {
+		t.Fatal(err)
+	}
+	held := contents(t, s.client)
+	looks := calls(t, s.client, "hget")
+	ended := make(chan error, 1)
+	computed := false
+	go func() {
+		_, err := slow.Update(context.WithoutCancel(t.Context()), call("app", "refused", func(before *record.Document) (*record.Document, error) {
+			computed = true
+			return note("again")(before)
+		}))
+		ended <- err
+	}()
+	redistest.Eventually(t, "a look at the document", func() error {
+		if calls(t, s.client, "hget") == looks {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	line.Restore()
+	wantUnavailable(t, <-ended, apierr.PolicyUnverified)
+	if computed {
+		t.Error("a change was computed from the older document")
+	}
+	wantSame(t, s.client, held)
 }

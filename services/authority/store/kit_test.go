@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 
@@ -73,7 +72,7 @@ func (s *system) openWith(client *redisfeed.Client, r *replica.Replica) *store.S
 }
 
 // quiet is the log of what is not looked at.
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // replica follows the store until the test ends.
 func (s *system) replica(client *redisfeed.Client) *replica.Replica {

@@ -314,6 +314,29 @@ func TestRepeatedRequests(t *testing.T) {
 	s.verifyAll(t)
 }
 
+// TestRepeatedNothing: the answer of a call that found nothing to do is kept too. Repeated later, it must not be carried
+// out on what has become of the app since.
+func TestRepeatedNothing(t *testing.T) {
+	s := newSystem(t)
+	opened := s.open(s.redis.URL())
+	update(t, opened, call("app", "made", add("tok")))
+	nothing := call("app", "nothing", func(*record.Document) (*record.Document, error) { return nil, nil })
+	nothing.Request = store.Request{Identity: "ada", Method: "Update", ID: "r1", Digest: []byte("content")}
+	first := update(t, opened, nothing)
+	if first.Repeated != nil {
+		t.Fatal("the first call counts as a repetition")
+	}
+	update(t, opened, call("app", "changed", note("noted")))
+	again := nothing
+	again.Change = note("again")
+	if update(t, opened, again).Repeated == nil || len(s.verify(t, s.codec.PartitionOf("app")).links) != 2 {
+		t.Error("the repetition was carried out")
+	}
+	if life := must(s.client.TTL(t.Context(), s.keysOf("app").Request("ada", "Update", "app", "r1")).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
+		t.Errorf("the answer is kept for %v, want 24 h", life)
+	}
+}
+
 // TestRepeatedAtOnce: of many copies of a request that come at once, one is carried out.
 func TestRepeatedAtOnce(t *testing.T) {
 	s := newSystem(t)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -40,6 +41,10 @@ func TestFullRedis(t *testing.T) {
 	if again := update(t, opened, urgent); again.Repeated == nil {
 		t.Error("the answer of an urgent request was not kept")
 	}
+	// So can what finds nothing left to do, although its answer cannot be kept.
+	urgent.Request.ID = "r2"
+	urgent.Change = func(*record.Document) (*record.Document, error) { return nil, nil }
+	update(t, opened, urgent)
 	if h := s.verify(t, partition); len(h.links) != 3 || h.events[2].GetMethod() != "revoked" {
 		t.Errorf("there are %d changes", len(h.links))
 	}
@@ -209,7 +214,7 @@ func TestChangesThatChangeNothing(t *testing.T) {
 	}
 	refused := apierr.Aborted("WHY", "because")
 	_, err := opened.Update(t.Context(), call("app", "refused", func(*record.Document) (*record.Document, error) { return nil, refused }))
-	if err != error(refused) {
+	if !errors.Is(err, refused) {
 		t.Errorf("got %v, want the change's own error", err)
 	}
 	wantSame(t, s.client, held)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,4 +57,11 @@ func awaitInfo(t testing.TB, client *redisfeed.Client, section, field, want stri
 		}
 		return nil
 	})
+}
+
+// calls returns how often a command was carried out, as INFO writes it.
+func calls(t testing.TB, client *redisfeed.Client, command string) string {
+	t.Helper()
+	count, _, _ := strings.Cut(info(t, client, "commandstats", "cmdstat_"+command), ",")
+	return count
 }

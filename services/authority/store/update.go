@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -83,8 +84,14 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (result Resul
 	if f.head.Epoch < known.Epoch || f.head.Epoch == known.Epoch && f.head.Revision < known.Revision {
 		return Result{}, false, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
+	if f.document != nil && f.document.Revision > f.head.Revision {
+		return Result{}, true, nil // it was changed after the head was read
+	}
 	if f.request != nil {
-		stored, err := s.codec.OpenRequest(partition, f.request)
+		stored, err := s.codec.OpenRequest(partition, requestKey, f.request)
+		if err == nil && time.Since(time.UnixMilli(stored.CreateMillis)) > RequestLife+time.Minute {
+			err = errors.New("the request's result is older than results are kept")
+		}
 		switch {
 		case err != nil:
 			return Result{}, false, unverified(err)
@@ -107,7 +114,8 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (result Resul
 		return Result{}, false, err
 	}
 	if after == nil {
-		return Result{Before: f.document, After: f.document, Position: s.Position(call.AppID, f.head.Cursor)}, false, nil
+		position := s.Position(call.AppID, f.head.Cursor)
+		return Result{Before: f.document, After: f.document, Position: position}, false, s.keepResult(ctx, partition, requestKey, call, f.document, position)
 	}
 	c, position, err := s.prepare(partition, call, f, after, sum, requestKey)
 	if err != nil {
@@ -175,17 +183,42 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	c.auditSequence = head.Audit.Sequence
 	c.head, errs[3] = s.codec.SealHead(partition, head)
 	if requestKey != "" {
-		c.result, errs[4] = s.sealResult(partition, call.Request.Digest, answer)
+		c.result, errs[4] = s.sealResult(partition, requestKey, call.Request.Digest, answer)
 	}
 	return c, position, errors.Join(errs[:]...)
 }
 
-func (s *Store) sealResult(partition int, digest []byte, answer proto.Message) ([]byte, error) {
+// keepResult keeps the answer of a call that changed nothing: repeated later, it must not be carried out on what has
+// become of the app since.
+func (s *Store) keepResult(ctx context.Context, partition int, key string, call Call, document *record.Document, at record.Position) error {
+	if key == "" {
+		return nil
+	}
+	_, answer := call.Describe(document, document, at)
+	raw, err := s.sealResult(partition, key, call.Request.Digest, answer)
+	if err != nil {
+		return unavailable(err)
+	}
+	switch err := s.client.SetNX(ctx, key, raw, RequestLife).Err(); {
+	case err == nil:
+		return nil
+	case call.Urgent:
+		// There is nothing left to revoke, say; a full Redis, which cannot keep the answer, must not keep it back.
+		s.log.Warn("the answer to a request could not be kept", "app", call.AppID, "error", err)
+		return nil
+	default:
+		return unavailable(err)
+	}
+}
+
+func (s *Store) sealResult(partition int, key string, digest []byte, answer proto.Message) ([]byte, error) {
 	response, err := proto.Marshal(answer)
 	if err != nil {
 		return nil, err
 	}
-	return s.codec.SealRequest(partition, record.RequestResult{Digest: digest, Response: response})
+	return s.codec.SealRequest(partition, record.RequestResult{
+		Digest: digest, Response: response, Key: key, CreateMillis: time.Now().UnixMilli(),
+	})
 }
 
 // touch sets the revision of every token that is new or changed.

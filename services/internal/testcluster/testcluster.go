@@ -50,6 +50,10 @@ type Options struct {
 const ValidatorAccount = "resetkeys %R~cs:meta %R~cs:{*}:head %R~cs:{*}:policies %R~cs:{*}:log " +
 	"resetchannels &cs:* -@all +get +hscan +xrange +subscribe +ping +auth +hello"
 
+// AuthorityAccount is the same for authorities.
+const AuthorityAccount = "resetkeys ~cs:* resetchannels &cs:* -@all +get +hget +hscan +xrange +subscribe +ping +auth +hello " +
+	"+eval +type +exists +xinfo|stream +xadd +hset +set +publish"
+
 // Cluster is a Countersign that serves.
 type Cluster struct {
 	// Authority and Validators are host:port of the gRPC servers.
@@ -83,7 +87,8 @@ func Start(t testing.TB, options Options) *Cluster {
 	if options.Account == "" {
 		options.Account = ValidatorAccount
 	}
-	validatorURL := c.initStore(t, options.Account)
+	c.initStore(t)
+	authorityURL, validatorURL := c.account(t, "authority", AuthorityAccount), c.account(t, "validator", options.Account)
 
 	if options.Log == nil {
 		options.Log = io.Discard
@@ -91,7 +96,7 @@ func Start(t testing.TB, options Options) *Cluster {
 	log := slog.New(slog.NewTextHandler(options.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	grpc := grpcserver.Config{Listen: anyPort, TLS: options.TLS}
 	http := grpcserver.HTTPConfig{Listen: anyPort}
-	config := daemon.Config{GRPC: grpc, HTTP: http, RedisURL: c.RedisURL, Ring: c.Ring, Log: log}
+	config := daemon.Config{GRPC: grpc, HTTP: http, RedisURL: authorityURL, Ring: c.Ring, Log: log}
 	owner, err := authority.New(authority.Config{Config: config, AdminKeysFile: c.AdminKeysFile})
 	check(t, err)
 	c.Authority = owner.Addr().String()
@@ -116,17 +121,23 @@ func (c *Cluster) addKey(t testing.TB, name string, role adminkeys.Role, file st
 	return key
 }
 
-// initStore initialises the store and makes the account of the validators, whose URL it returns.
-func (c *Cluster) initStore(t testing.TB, account string) string {
+func (c *Cluster) initStore(t testing.TB) {
 	t.Helper()
 	client, err := redisfeed.Open(c.RedisURL)
 	check(t, err)
 	defer client.Close()
 	_, _, err = store.Init(t.Context(), client, c.Ring, record.DefaultPartitions)
 	check(t, err)
-	const user = "validator"
+}
+
+// account makes an account of the Redis with some rights, and returns its URL.
+func (c *Cluster) account(t testing.TB, user, rights string) string {
+	t.Helper()
+	client, err := redisfeed.Open(c.RedisURL)
+	check(t, err)
+	defer client.Close()
 	command := []any{"ACL", "SETUSER", user, "reset", "on", ">" + user}
-	for _, rule := range strings.Fields(account) {
+	for _, rule := range strings.Fields(rights) {
 		command = append(command, rule)
 	}
 	check(t, client.Do(t.Context(), command...).Err())

@@ -15,14 +15,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The account that the documentation tells to give validators is the one that all tests here run them with.
+// The accounts that the documentation tells to make are those that all tests here run with.
 func TestDocumentedAccount(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/deployment.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(page), "user validator on >PASSWORD "+ValidatorAccount+"\n") {
-		t.Errorf("docs/deployment.md does not have the account %q", ValidatorAccount)
+	for user, rights := range map[string]string{"validator": ValidatorAccount, "authority": AuthorityAccount} {
+		if !strings.Contains(string(page), "user "+user+" on >PASSWORD "+rights+"\n") {
+			t.Errorf("docs/deployment.md does not have the account %q of the %s", rights, user)
+		}
 	}
 }
 

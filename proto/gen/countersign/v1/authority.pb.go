@@ -1301,8 +1301,11 @@ type RevokeSecretResponse struct {
 	// Apps whose policy could not be verified, so that nobody can say whether they have the secret. When no other app
 	// has it, the call is UNAVAILABLE (POLICY_UNVERIFIED) instead of NOT_FOUND.
 	UnverifiedAppIds []string `protobuf:"bytes,4,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// A part of the store could not be read as it is now, so that an app whose token is new may be missing. Repeat the call
+	// when the store is whole. When no app is found, the call is UNAVAILABLE instead.
+	Incomplete    bool `protobuf:"varint,5,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeSecretResponse) Reset() {
@@ -1361,6 +1364,13 @@ func (x *RevokeSecretResponse) GetUnverifiedAppIds() []string {
 		return x.UnverifiedAppIds
 	}
 	return nil
+}
+
+func (x *RevokeSecretResponse) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
 }
 
 // RotateTokenRequest replaces a token.
@@ -3158,12 +3168,15 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"R\n" +
 	"\fRevokedToken\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
-	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xdc\x01\n" +
+	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xfc\x01\n" +
 	"\x14RevokeSecretResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.countersign.v1.RevokedTokenR\x06tokens\x12-\n" +
 	"\x12consistency_tokens\x18\x02 \x03(\tR\x11consistencyTokens\x121\n" +
 	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12,\n" +
-	"\x12unverified_app_ids\x18\x04 \x03(\tR\x10unverifiedAppIds\"\xe7\x01\n" +
+	"\x12unverified_app_ids\x18\x04 \x03(\tR\x10unverifiedAppIds\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x05 \x01(\bR\n" +
+	"incomplete\"\xe7\x01\n" +
 	"\x12RotateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x123\n" +

@@ -76,7 +76,8 @@ type AuthorityServiceClient interface {
 	ImportTokens(ctx context.Context, in *ImportTokensRequest, opts ...grpc.CallOption) (*ImportTokensResponse, error)
 	// GetApp returns one app. NOT_FOUND when it has no policy.
 	GetApp(ctx context.Context, in *GetAppRequest, opts ...grpc.CallOption) (*GetAppResponse, error)
-	// ListApps returns all apps that have a policy, by app_id.
+	// ListApps returns all apps that have a policy, by app_id, as this authority has last seen them: milliseconds ago, or
+	// when the store was last within reach. GetApp asks the store.
 	ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error)
 	// DeleteApp revokes all tokens of an app and forgets its settings; the digests are remembered. FAILED_PRECONDITION
 	// while anything is enforced.
@@ -298,7 +299,8 @@ type AuthorityServiceServer interface {
 	ImportTokens(context.Context, *ImportTokensRequest) (*ImportTokensResponse, error)
 	// GetApp returns one app. NOT_FOUND when it has no policy.
 	GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error)
-	// ListApps returns all apps that have a policy, by app_id.
+	// ListApps returns all apps that have a policy, by app_id, as this authority has last seen them: milliseconds ago, or
+	// when the store was last within reach. GetApp asks the store.
 	ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error)
 	// DeleteApp revokes all tokens of an app and forgets its settings; the digests are remembered. FAILED_PRECONDITION
 	// while anything is enforced.

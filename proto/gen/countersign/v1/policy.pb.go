@@ -1085,7 +1085,11 @@ type RequestResult struct {
 	// SHA-256 of the request without its request_id; tells a repetition from another request.
 	RequestDigest []byte `protobuf:"bytes,1,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
 	// The serialized response, without the secret.
-	Response      []byte `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response []byte `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The key under which the result stands; elsewhere it means nothing.
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// When the request was carried out, in milliseconds since the Unix epoch. The result means nothing 24 hours later.
+	CreateMillis  int64 `protobuf:"varint,4,opt,name=create_millis,json=createMillis,proto3" json:"create_millis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1132,6 +1136,20 @@ func (x *RequestResult) GetResponse() []byte {
 		return x.Response
 	}
 	return nil
+}
+
+func (x *RequestResult) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RequestResult) GetCreateMillis() int64 {
+	if x != nil {
+		return x.CreateMillis
+	}
+	return 0
 }
 
 // Position is what a consistency token holds: one change in the store's order. Clients treat it as opaque.
@@ -1296,10 +1314,12 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\bprevious\x18\x02 \x01(\fR\bprevious\x12\x14\n" +
 	"\x05chain\x18\x03 \x01(\fR\x05chain\x12\x14\n" +
-	"\x05event\x18\x04 \x01(\fR\x05event\"R\n" +
+	"\x05event\x18\x04 \x01(\fR\x05event\"\x89\x01\n" +
 	"\rRequestResult\x12%\n" +
 	"\x0erequest_digest\x18\x01 \x01(\fR\rrequestDigest\x12\x1a\n" +
-	"\bresponse\x18\x02 \x01(\fR\bresponse\"\x87\x01\n" +
+	"\bresponse\x18\x02 \x01(\fR\bresponse\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12#\n" +
+	"\rcreate_millis\x18\x04 \x01(\x03R\fcreateMillis\"\x87\x01\n" +
 	"\bPosition\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +

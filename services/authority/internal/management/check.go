@@ -29,7 +29,7 @@ func checkAppID(id string) error {
 	if !policy.ValidAppID(id) {
 		return apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
 	}
-	return nil
+	return checkNoSecret("app_id", id)
 }
 
 // checkTokenID lets through nothing but the form of an id, so that a secret that was put in its place is not repeated
@@ -55,6 +55,9 @@ func checkChanging(request changing) error {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.:", r))
 	}) {
 		return apierr.Invalid("request_id", "want 1 to %d characters of A-Z a-z 0-9 - _ . :", maxRequestIDLength)
+	}
+	if err := checkNoSecret("request_id", id); err != nil {
+		return err
 	}
 	if request.GetWaitForPropagation() != nil {
 		return notServed("wait_for_propagation")

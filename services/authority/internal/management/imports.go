@@ -60,6 +60,9 @@ func importOf(field string, item *countersignv1.TokenImport) (rules.NewToken, er
 		if err := secret.CheckImport(credential.Secret); err != nil {
 			return token, apierr.Invalid(field+"secret", "%s", err)
 		}
+		if secret.WellFormedAdminKey(credential.Secret) {
+			return token, apierr.Invalid(field+"secret", "is an admin key")
+		}
 		foreign := secret.New(credential.Secret)
 		token.Digest, token.Hint = foreign.Digest(), foreign.Hint()
 	case *countersignv1.TokenImport_Sha256:

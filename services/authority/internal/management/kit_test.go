@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -18,12 +19,16 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/testcluster"
 )
 
@@ -236,6 +241,35 @@ func (w *world) wantSame(t testing.TB, held map[string]string) {
 	}
 }
 
+// write makes an app's document what no call would make it, as an authority of its own.
+func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
+	t.Helper()
+	meta := must(w.redis.Meta(t.Context(), w.Ring))(t)
+	r := replica.New(redisfeed.New(w.redis, meta.Partitions), record.NewCodec(w.Ring, meta), slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	must(store.New(w.redis, r, store.Options{}, slog.New(slog.DiscardHandler)).Update(t.Context(), store.Call{
+		AppID: app,
+		Change: func(before *record.Document) (*record.Document, error) {
+			after := &record.Document{}
+			if before != nil {
+				*after = *before
+				after.Tokens = slices.Clone(before.Tokens)
+			}
+			change(after)
+			return after, nil
+		},
+		Describe: func(_, _ *record.Document, _ record.Position) (*pb.AuditEvent, proto.Message) {
+			return &pb.AuditEvent{AppId: app}, nil
+		},
+	}))(t)
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func ids(tokens []*pb.Token) []string {
 	var ids []string
 	for _, token := range tokens {
@@ -246,6 +280,9 @@ func ids(tokens []*pb.Token) []string {
 
 // in is a time from now.
 func in(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(time.Now().Add(d)) }
+
+// noDuration is a duration of nothing, which is not the same as none.
+var noDuration = &durationpb.Duration{}
 
 // foreign is a secret of another system that is strong enough.
 func foreign() string {

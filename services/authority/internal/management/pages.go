@@ -92,17 +92,20 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 	}
 	now := time.Now()
 	var response countersignv1.ListTokensResponse
+	bytes := 0
 	for i := startAfter(d, lastID, lastMillis); i < len(d.Tokens); i++ {
 		t := &d.Tokens[i]
 		if !listed(t, r.GetShowRevoked(), now) {
 			continue
 		}
-		if n := len(response.Tokens); n == size || proto.Size(&response) > maxPageBytes {
+		if n := len(response.Tokens); n == size || bytes > maxPageBytes {
 			last := response.Tokens[n-1]
 			response.NextPageToken = writePage(list, last.GetTokenId(), fmt.Sprint(last.GetCreateTime().AsTime().UnixMilli()))
 			break
 		}
-		response.Tokens = append(response.Tokens, tokenToProto(t, now))
+		token := tokenToProto(t, now)
+		bytes += proto.Size(token)
+		response.Tokens = append(response.Tokens, token)
 	}
 	return &response, nil
 }

@@ -42,34 +42,50 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 }
 
 // scanTimeout bounds how long RevokeSecret waits until it has seen every app as it is now.
-const scanTimeout = 5 * time.Second
+const scanTimeout = 3 * time.Second
 
 // RevokeSecret implements the RPC of that name (B10).
 func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest) (*countersignv1.RevokeSecretResponse, error) {
 	leaked := strings.TrimSpace(r.GetSecret())
-	if leaked == "" || len(leaked) > secret.MaxLength {
+	switch {
+	case leaked == "" || len(leaked) > secret.MaxLength:
 		return nil, apierr.Invalid("secret", "want 1 to %d bytes", secret.MaxLength)
+	case secret.Within(leaked) && !secret.WellFormed(leaked):
+		// Taken as it is it would not be found, and whoever pasted it would believe that it is not ours.
+		return nil, apierr.Invalid("secret", "want the secret alone: what was pasted holds one, with other text around it")
 	}
 	if err := checkChanging(r); err != nil {
 		return nil, err
 	}
-	found, unverified, err := s.holders(ctx, secret.DigestOf(leaked))
+	found, unverified, incomplete, err := s.holders(ctx, secret.DigestOf(leaked))
+	if err == nil {
+		found, unverified, err = s.checkLockouts(ctx, found, unverified, r.GetAllowLockout())
+	}
 	switch {
 	case err != nil:
 		return nil, err
+	case len(found) == 0 && incomplete:
+		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now; nothing was changed")
 	case len(found) == 0 && len(unverified) > 0:
 		return nil, apierr.Unavailable(apierr.PolicyUnverified,
 			"no app is known to have this secret, but the policies of %d could not be verified: %s; nothing was changed",
 			len(unverified), strings.Join(unverified, ", "))
+	case len(found) == 0 && strings.HasPrefix(leaked, secret.Prefix) && !secret.WellFormed(leaked):
+		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: its checksum is wrong")
 	case len(found) == 0:
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
-	if err := s.checkLockouts(ctx, found, r.GetAllowLockout()); err != nil {
-		return nil, err
-	}
-	response := countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified}
+	response := countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified, Incomplete: incomplete}
 	for _, h := range found {
 		var one countersignv1.RevokeTokenResponse
+		if h.deleted {
+			// It was revoked with its app, for ever.
+			response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: &countersignv1.Token{
+				TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED,
+			}})
+			response.ConsistencyTokens = append(response.ConsistencyTokens, h.position)
+			continue
+		}
 		_, err := s.perform(ctx, change{
 			method: "RevokeSecret", appID: h.appID, request: r, urgent: true,
 			apply: func(before *record.Document, by rules.By) (*record.Document, error) {
@@ -79,7 +95,11 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 				return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, h.tokenID, now), ConsistencyToken: position}
 			},
 		}, &one)
-		if err != nil {
+		switch {
+		case err != nil && len(response.Tokens) > 0:
+			return nil, apierr.Unavailable(apierr.OutcomeUnknown,
+				"of %d apps that have the secret %d are done; repeat the call", len(found), len(response.Tokens)).Because(err)
+		case err != nil:
 			return nil, err
 		}
 		response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: one.GetToken()})
@@ -89,53 +109,67 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 }
 
 // holder is a token that has a leaked secret.
-type holder struct{ appID, tokenID string }
+type holder struct {
+	appID, tokenID string
+	// deleted says that the app is, and with it the token is revoked; position is one at which it was so.
+	deleted  bool
+	position string
+}
 
 // holders finds every token with a digest, and the apps of which it cannot be told. It looks through the replica, after
-// making sure that this is complete: an app that was overlooked would keep the leaked secret alive.
-func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, err error) {
+// asking whether this is complete: an app that was overlooked would keep the leaked secret alive.
+func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	st, err := s.store()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	replica := st.Replica()
-	if err := replica.Confirm(ctx); err != nil {
-		return nil, nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now; nothing was changed").Because(err)
-	}
+	incomplete = replica.Confirm(ctx) != nil
 	table := replica.Table()
 	for i := range table.Len() {
 		for appID, entry := range table.Partition(i).All() {
-			if entry.Policy == nil {
+			if entry.Policy == nil || entry.Behind() {
 				unverified = append(unverified, appID)
 				continue
 			}
-			if t := entry.Policy.FindDigest(digest); t != nil && !entry.Policy.Deleted() {
-				found = append(found, holder{appID, t.ID})
+			if t := entry.Policy.FindDigest(digest); t != nil {
+				at, _, _ := replica.State(i)
+				found = append(found, holder{appID, t.ID, entry.Policy.Deleted(), record.EncodePosition(st.Position(appID, at))})
 			}
 		}
 	}
 	slices.SortFunc(found, func(a, b holder) int { return strings.Compare(a.appID, b.appID) })
-	slices.Sort(unverified)
-	return found, unverified, nil
+	return found, unverified, incomplete, nil
 }
 
-// checkLockouts makes sure that no app would refuse, before any is changed.
-func (s *Service) checkLockouts(ctx context.Context, found []holder, allow bool) error {
+// checkLockouts makes sure that no app would refuse, before any is changed. An app that the replica knows and whose
+// document in the store does not verify goes to the unverified ones.
+func (s *Service) checkLockouts(ctx context.Context, holders []holder, unverified []string, allow bool) (found []holder, _ []string, err error) {
 	by := rules.By{Identity: identity.From(ctx).Name, Now: time.Now()}
-	for _, h := range found {
+	for _, h := range holders {
+		if h.deleted {
+			found = append(found, h)
+			continue
+		}
 		d, err := s.read(ctx, h.appID)
+		if apierr.ReasonOf(err) == apierr.PolicyUnverified {
+			unverified = append(unverified, h.appID)
+			continue
+		}
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if _, err := rules.Revoke(d, by, allow, h.tokenID); err != nil {
 			err = nameScopes(err)
 			if e := (*apierr.Error)(nil); errors.As(err, &e) && e.Reason() == "LOCKOUT" {
-				return apierr.Precondition("LOCKOUT", "apps/"+h.appID, "app %s: %s", h.appID, e.Error())
+				return nil, nil, apierr.Precondition("LOCKOUT", "apps/"+h.appID, "app %s: %s", h.appID, e.Error())
 			}
-			return err
+			return nil, nil, err
 		}
+		found = append(found, h)
 	}
-	return nil
+	slices.Sort(unverified)
+	return found, unverified, nil
 }

@@ -83,9 +83,13 @@ func (s *Service) perform(ctx context.Context, c change, response proto.Message)
 			return after, nameScopes(err)
 		},
 		Describe: func(before, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			answer := c.answer(before, after, record.EncodePosition(at), by.Now)
+			if after == before {
+				return nil, answer // nothing was changed
+			}
 			event := auditEvent(before, after, by)
 			event.Peer, event.Method, event.RequestId = peerOf(ctx), c.method, c.request.GetRequestId()
-			return event, c.answer(before, after, record.EncodePosition(at), by.Now)
+			return event, answer
 		},
 	})
 	if err != nil {

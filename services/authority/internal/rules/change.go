@@ -61,7 +61,7 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	if err := guardLockout(before, after, by, u.AllowLockout, when...); err != nil {
 		return nil, err
 	}
-	return finish(after, by)
+	return withLive(after, by)
 }
 
 // endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so that lists
@@ -119,7 +119,7 @@ func Revoke(before *record.Document, by By, allowLockout bool, tokenIDs ...strin
 	if err := guardLockout(before, after, by, allowLockout); err != nil {
 		return nil, err
 	}
-	return finish(after, by)
+	return forget(after, by), nil
 }
 
 func revoke(t *record.Token, by By) bool {
@@ -143,7 +143,7 @@ func Delete(before *record.Document, by By) (*record.Document, error) {
 		revoke(&after.Tokens[i], by)
 	}
 	after.Enforcement, after.Deleted = policy.Enforcement{}, true
-	return finish(after, by)
+	return forget(after, by), nil
 }
 
 // NoApp is NOT_FOUND for an app without a policy.
@@ -176,7 +176,7 @@ func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSe
 		}}
 	}
 	after.Enforcement = next
-	return finish(after, by)
+	return forget(after, by), nil
 }
 
 // base is what is enforced when no trial is: what a new trial goes back to.

@@ -49,7 +49,7 @@ func Create(before *record.Document, by By, tokens ...NewToken) (*record.Documen
 			CreateMillis: by.millis(), UpdateMillis: by.millis(),
 		})
 	}
-	return finish(after, by)
+	return withLive(after, by)
 }
 
 func checkNew(after *record.Document, n NewToken, by By) error {
@@ -104,5 +104,5 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 	}
 	old.SuccessorID, old.UpdateMillis = id, by.millis()
 	after.Tokens = append(after.Tokens, successor)
-	return finish(after, by)
+	return withLive(after, by)
 }

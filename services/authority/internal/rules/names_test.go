@@ -61,20 +61,31 @@ func TestB01_ExpiryOfANewToken(t *testing.T) {
 	}
 }
 
+// rotated returns a token whose successor is b.
+func rotated(t record.Token) record.Token {
+	t.SuccessorID = "b"
+	return t
+}
+
 // TestB01_Names: a name is taken by ACTIVE and DISABLED tokens, those that have a successor excepted.
 func TestB01_Names(t *testing.T) {
 	holders := []struct {
 		name  string
 		token record.Token
-		taken bool
+		// successor is that of a rotated token, under another name.
+		successor []record.Token
+		taken     bool
 	}{
-		{"active", token("a"), true},
-		{"disabled", disabled(token("a")), true},
-		{"disabled, its expiry has come", expiring(disabled(token("a")), -time.Hour), true},
-		{"about to expire", expiring(token("a"), time.Millisecond), true},
-		{"expired", expiring(token("a"), 0), false},
-		{"revoked", revoked(token("a")), false},
-		{"rotated, overlapping", with(token("a"), func(t *record.Token) { t.SuccessorID = "b" }), false},
+		{"active", token("a"), nil, true},
+		{"disabled", disabled(token("a")), nil, true},
+		{"disabled, its expiry has come", expiring(disabled(token("a")), -time.Hour), nil, true},
+		{"about to expire", expiring(token("a"), time.Millisecond), nil, true},
+		{"expired", expiring(token("a"), 0), nil, false},
+		{"revoked", revoked(token("a")), nil, false},
+		{"rotated, overlapping", rotated(token("a")), []record.Token{token("b")}, false},
+		{"rotated, its successor is disabled", rotated(token("a")), []record.Token{disabled(token("b"))}, false},
+		{"rotated, its successor is revoked", rotated(token("a")), []record.Token{revoked(token("b"))}, true},
+		{"rotated, its successor is forgotten", rotated(token("a")), nil, true},
 	}
 	for _, tt := range holders {
 		want := fine
@@ -83,12 +94,12 @@ func TestB01_Names(t *testing.T) {
 		}
 		tt.token.Name = "shop"
 		t.Run("create beside "+tt.name, func(t *testing.T) {
-			_, err := pure(t, document(0, tt.token), create(fresh("shop")))
+			_, err := pure(t, document(0, append(tt.successor, tt.token)...), create(fresh("shop")))
 			wantFailure(t, err, want)
 		})
 		t.Run("rename beside "+tt.name, func(t *testing.T) {
 			rename := update("z", func(u *rules.Update) { u.Name = ptr("shop") })
-			_, err := pure(t, document(0, tt.token, token("z")), func(d *record.Document) (*record.Document, error) {
+			_, err := pure(t, document(0, append(tt.successor, tt.token, token("z"))...), func(d *record.Document) (*record.Document, error) {
 				return rename.Apply(d, by)
 			})
 			wantFailure(t, err, want)

@@ -67,9 +67,14 @@ func edit(before *record.Document, by By) *record.Document {
 	return &after
 }
 
-// finish drops what nobody needs any more and checks what holds for every document.
-func finish(after *record.Document, by By) (*record.Document, error) {
-	forget(after, by)
+// withLive is the end of a call that makes a token, or gives one a name or its life back: it returns the document when
+// all holds that must hold of ACTIVE and DISABLED tokens (B01). A call that takes away is never refused by it.
+func withLive(after *record.Document, by By) (*record.Document, error) {
+	after = forget(after, by)
+	byID := make(map[string]*record.Token, len(after.Tokens))
+	for i := range after.Tokens {
+		byID[after.Tokens[i].ID] = &after.Tokens[i]
+	}
 	live := 0
 	names := map[string]bool{}
 	for i := range after.Tokens {
@@ -78,8 +83,8 @@ func finish(after *record.Document, by By) (*record.Document, error) {
 			continue
 		}
 		live++
-		if t.SuccessorID != "" {
-			continue
+		if hasHeir(byID, t, by.millis()) {
+			continue // the name has gone on
 		}
 		if names[t.Name] {
 			return nil, apierr.AlreadyExists("NAME_TAKEN", "name: an active or disabled token of the app has the name %q", t.Name)
@@ -92,15 +97,26 @@ func finish(after *record.Document, by By) (*record.Document, error) {
 	return after, nil
 }
 
+// hasHeir tells whether a token was rotated and its successor, or that one's successor and so on, is ACTIVE or DISABLED.
+func hasHeir(byID map[string]*record.Token, t *record.Token, nowMillis int64) bool {
+	// A successor is made after its predecessor, so this ends.
+	for next := byID[t.SuccessorID]; next != nil; next = byID[next.SuccessorID] {
+		if countsAsLive(next, nowMillis) {
+			return true
+		}
+	}
+	return false
+}
+
 // countsAsLive tells whether a token counts for the limit and for unique names: ACTIVE or DISABLED (B01).
 func countsAsLive(t *record.Token, nowMillis int64) bool {
 	state := t.StateAt(nowMillis)
 	return state == policy.Active || state == policy.Disabled
 }
 
-// forget drops tokens that expired before the retention, and of revoked ones all but what keeps their digests from
-// ever working again.
-func forget(after *record.Document, by By) {
+// forget returns a document without what nobody needs any more: tokens that expired before the retention, and of revoked
+// ones all but what keeps their digests from ever working again.
+func forget(after *record.Document, by By) *record.Document {
 	old := by.Now.Add(-Retention).UnixMilli()
 	after.Tokens = slices.DeleteFunc(after.Tokens, func(t record.Token) bool {
 		return t.State == policy.Active && t.ExpireMillis != 0 && t.ExpireMillis < old
@@ -112,6 +128,7 @@ func forget(after *record.Document, by By) {
 			t.PredecessorID, t.SuccessorID = "", ""
 		}
 	}
+	return after
 }
 
 // Find returns the place of a token in a document.

@@ -1,0 +1,149 @@
+package management_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/internal/daemon"
+)
+
+// another starts one more authority over the same store, and returns when it serves.
+func (w *world) another(t *testing.T) pb.AuthorityServiceClient {
+	t.Helper()
+	s := must(server.New(server.Config{
+		Config: daemon.Config{
+			GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
+			RedisURL: w.RedisURL, Ring: w.Ring, Log: slog.New(slog.DiscardHandler),
+		},
+		AdminKeysFile: w.AdminKeysFile,
+	}))(t)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	client := pb.NewAuthorityServiceClient(dial(t, s.Addr().String(), w.AdminKey.Reveal()))
+	watch(t, func() bool {
+		_, err := client.ListApps(t.Context(), &pb.ListAppsRequest{})
+		return apierr.ReasonOf(err) != apierr.NotLoaded
+	})
+	return client
+}
+
+// damage makes an app's document one that does not verify.
+func (w *world) damage(t *testing.T, app string) {
+	t.Helper()
+	hash := policy.HashApp(app)
+	key := record.KeysOf(hash.Partition(record.DefaultPartitions)).Policies
+	raw := must(w.redis.HGet(t.Context(), key, app).Bytes())(t)
+	raw[len(raw)-1] ^= 1
+	if err := w.redis.HSet(t.Context(), key, app, raw).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUnverifiedApps: an app whose document was damaged is no app without a policy, is not changed, and hinders no
+// other. A leaked secret is revoked wherever it is known to be, and the answer names the apps of which it is not known.
+func TestUnverifiedApps(t *testing.T) {
+	w := newWorld(t)
+	leaked := foreign()
+	apps := newApps(3)
+	broken, holder, other := apps[0], apps[1], apps[2]
+	tokens := w.share(t, leaked, broken, holder)
+	elsewhere := w.create(t, broken, "a", events).GetSecret()
+	w.create(t, other, "a", events)
+	w.damage(t, broken)
+
+	unverified := failure{codes.Unavailable, apierr.PolicyUnverified, ""}
+	late := w.another(t)
+	for name, authority := range map[string]pb.AuthorityServiceClient{"an authority that knew it": w, "one that came later": late} {
+		t.Run(name, func(t *testing.T) {
+			held := w.contents(t)
+			_, err := authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: broken})
+			wantFailure(t, err, unverified)
+			_, err = authority.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: broken})
+			wantFailure(t, err, unverified)
+			_, err = authority.GetToken(t.Context(), &pb.GetTokenRequest{AppId: broken, TokenId: tokens[broken]})
+			wantFailure(t, err, unverified)
+			for _, c := range []func() error{
+				func() error {
+					_, err := authority.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: broken, Name: "new", Scopes: []pb.Scope{events}})
+					return err
+				},
+				func() error {
+					_, err := authority.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: broken, TokenId: tokens[broken]})
+					return err
+				},
+				func() error {
+					_, err := authority.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: broken})
+					return err
+				},
+				func() error {
+					_, err := authority.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: broken})
+					return err
+				},
+			} {
+				wantFailure(t, c(), unverified)
+			}
+			w.wantSame(t, held)
+			listed := must(authority.ListApps(t.Context(), &pb.ListAppsRequest{}))(t).GetApps()
+			if len(listed) != 3 || listed[0].GetAppId() != broken || listed[1].GetUnverified() || listed[2].GetUnverified() {
+				t.Errorf("listed are %v", listed)
+			}
+			must(authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: other}))(t)
+		})
+	}
+	if listed := must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps(); !listed[0].GetUnverified() {
+		t.Errorf("listed is %v", listed)
+	}
+
+	for name, authority := range map[string]pb.AuthorityServiceClient{"an authority that knew it": w, "one that came later": late} {
+		t.Run("a leaked secret, "+name, func(t *testing.T) {
+			_, err := authority.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: elsewhere})
+			wantFailure(t, err, unverified)
+			done := must(authority.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
+			if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != tokens[holder] || !slices.Equal(done.GetUnverifiedAppIds(), []string{broken}) {
+				t.Errorf("got %v", done)
+			}
+			if got := w.get(t, holder, tokens[holder]).GetState(); got != revoked {
+				t.Errorf("the token is %s", got)
+			}
+		})
+	}
+}
+
+// TestTwoAuthorities: what one has changed the other reads, lists and finds at once.
+func TestTwoAuthorities(t *testing.T) {
+	w := newWorld(t)
+	second := w.another(t)
+	for i := range 20 {
+		app := newApp()
+		writer, reader := w.AuthorityServiceClient, second
+		if i%2 == 1 {
+			writer, reader = second, w.AuthorityServiceClient
+		}
+		made := must(writer.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a"}))(t)
+		must(reader.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId()}))(t)
+		done := must(reader.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
+		if len(done.GetTokens()) != 1 {
+			t.Errorf("got %v", done)
+		}
+		if got := must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
+			t.Errorf("got %v", got)
+		}
+	}
+}
