@@ -5,7 +5,9 @@ package client
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -71,6 +73,10 @@ func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error)
 	if len(token) > secret.MaxLength {
 		// Longer ones are malformed whatever they say (B03), and need not be sent.
 		token = token[:secret.MaxLength+1]
+	}
+	if !utf8.ValidString(token) {
+		// A protobuf string must be UTF-8, and no secret has anything else: what replaces it is malformed, too.
+		token = strings.ToValidUTF8(token, "?")
 	}
 	response, err := c.validator.Authorize(ctx, &countersignv1.AuthorizeRequest{
 		AppId: request.AppID, Token: token, Scope: request.Scope, Source: request.Source, MinRevision: request.MinRevision,

@@ -63,6 +63,7 @@ const (
 
 // B19, B20: what the ingest tier answers its senders. A denial, an outage and an approval never look alike.
 func TestB20_Middleware(t *testing.T) {
+	letThrough := func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) }
 	unavailable := apierr.Unavailable(apierr.NotLoaded, "not loaded")
 	tests := []struct {
 		name     string
@@ -80,8 +81,10 @@ func TestB20_Middleware(t *testing.T) {
 		{"revoked", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_REVOKED)}, "Bearer cs_x", nil, 401, "cs_x", `Bearer error="invalid_token"`},
 		{"wrong scope", scripted{response: answer(deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)}, "Bearer cs_x", nil, 403, "cs_x", ""},
 		{"unsupported source", scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)}, "", nil, 403, "", ""},
+		{"not UTF-8", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Bearer \xff", letThrough, 401, "?", `Bearer error="invalid_token"`},
+		{"malformed is no outage", scripted{err: apierr.Invalid("scope", "want one")}, "Bearer cs_x", letThrough, 400, "cs_x", ""},
 		{"outage", scripted{err: unavailable}, "Bearer cs_x", nil, 503, "cs_x", ""},
-		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) }, 200, "cs_x", ""},
+		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", letThrough, 200, "cs_x", ""},
 		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 503, "cs_x", ""},
 	}
 	for _, tt := range tests {
@@ -117,6 +120,21 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 	got, err := dial(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
 	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
 		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
+	}
+}
+
+// A request for something that is no app never reaches a validator, and is not let through by whoever lets requests
+// through in an outage.
+func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
+	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
+	handler := client.Middleware{
+		Client: dial(t, s), Scope: countersignv1.Scope_SCOPE_EVENTS, AppID: func(*http.Request) string { return "bad app" },
+		Undecided: func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) },
+	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
+	if w.Code != http.StatusBadRequest || s.asked != nil {
+		t.Errorf("answered %d, asked %v", w.Code, s.asked)
 	}
 }
 

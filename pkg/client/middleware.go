@@ -4,6 +4,10 @@ import (
 	"net/http"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -14,7 +18,7 @@ type Middleware struct {
 	Client *Client
 	// Scope is the endpoint that the handler is.
 	Scope countersignv1.Scope
-	// AppID finds the app in a request, for example in its path. An empty one is answered with 400.
+	// AppID finds the app in a request, for example in its path. One that is none is answered with 400.
 	AppID func(*http.Request) string
 	// Source finds what sent a request; nil means an ordinary backend always.
 	Source func(*http.Request) countersignv1.Source
@@ -29,8 +33,8 @@ type Middleware struct {
 func (m Middleware) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := Request{AppID: m.AppID(r), Token: BearerToken(r), Scope: m.Scope}
-		if request.AppID == "" {
-			http.Error(w, "no app id", http.StatusBadRequest)
+		if !policy.ValidAppID(request.AppID) {
+			http.Error(w, "bad app id", http.StatusBadRequest)
 			return
 		}
 		if m.Source != nil {
@@ -38,6 +42,9 @@ func (m Middleware) Wrap(handler http.Handler) http.Handler {
 		}
 		answer, err := m.Client.Authorize(r.Context(), request)
 		switch {
+		case status.Code(err) == codes.InvalidArgument:
+			// A malformed request is no outage: whoever lets requests through in an outage must not let this one.
+			http.Error(w, "bad request", http.StatusBadRequest)
 		case err != nil && m.Undecided != nil:
 			m.Undecided(w, r, handler, err)
 		case err != nil:

@@ -3,10 +3,12 @@ package grpcserver
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // callFields are what a line about a call may hold, all else is left out: the words of an error may repeat what the
@@ -20,7 +22,7 @@ var callFields = map[string]bool{
 }
 
 // LogCalls returns an interceptor that writes one line when a unary call ends: service, method, code, duration, peer;
-// never payloads or metadata. The level follows the code. It adds a good third to the cost of an empty call, so it is
+// never payloads or metadata, and nothing of health checks. The level follows the code. It adds a good third to the cost of an empty call, so it is
 // for management calls, not for Authorize. It is safe for concurrent use.
 func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 	write := func(ctx context.Context, level logging.Level, message string, fields ...any) {
@@ -32,7 +34,7 @@ func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 		}
 		logger.Log(ctx, slog.Level(level), message, kept...)
 	}
-	return logging.UnaryServerInterceptor(logging.LoggerFunc(write),
+	logged := logging.UnaryServerInterceptor(logging.LoggerFunc(write),
 		logging.WithLogOnEvents(logging.FinishCall),
 		logging.WithDurationField(logging.DurationToDurationField),
 		logging.WithCodes(func(err error) codes.Code {
@@ -43,4 +45,10 @@ func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 			return told.Code()
 		}),
 	)
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if strings.HasPrefix(info.FullMethod, "/"+healthpb.Health_ServiceDesc.ServiceName+"/") {
+			return handler(ctx, request) // probes come every few seconds, and say nothing
+		}
+		return logged(ctx, request, info, handler)
+	}
 }

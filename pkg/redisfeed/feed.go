@@ -21,8 +21,8 @@ const (
 )
 
 const (
-	// scanCount is how many documents one HSCAN asks for.
-	scanCount = 100
+	// scanCount is how many documents one HSCAN asks for: few, since one may have 200 KB.
+	scanCount = 25
 	// pingInterval is how long a subscription may be silent before it is pinged, silenceLimit how long before it
 	// is given up.
 	pingInterval = time.Second
@@ -49,22 +49,36 @@ func New(client *Client, partitions int) *Feed {
 // Heads implements replica.Source: one GET for each partition, in one round trip.
 func (f *Feed) Heads(ctx context.Context) ([][]byte, error) {
 	gets := make([]*redis.StringCmd, len(f.keys))
-	_, err := f.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, failed := f.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, keys := range f.keys {
 			gets[i] = pipe.Get(ctx, keys.Head)
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, err
-	}
 	heads := make([][]byte, len(gets))
 	for i, get := range gets {
-		if heads[i], err = bytesOrNil(get); err != nil {
+		if get.Err() != nil {
+			failed = nil // it is the error of the first command that failed, and looked at here
+		}
+		var err error
+		if heads[i], err = bytesOrNil(get); refused(err) {
+			// This partition alone has no head that could be believed.
+			heads[i], err = []byte{}, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
+	if failed != nil {
+		return nil, failed // no command was sent: Redis refused the connection, as for a wrong password
+	}
 	return heads, nil
+}
+
+// refused tells whether Redis would not read one key, whatever it does with others.
+func refused(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && (strings.HasPrefix(answer.Error(), "WRONGTYPE") || strings.HasPrefix(answer.Error(), "NOPERM"))
 }
 
 func bytesOrNil(get *redis.StringCmd) ([]byte, error) {

@@ -88,8 +88,8 @@ func watch(t testing.TB, feed *redisfeed.Feed) *watcher {
 	return w
 }
 
-// wait returns what Watch ended with, and when.
-func (w *watcher) wait(t testing.TB) (error, time.Time) {
+// wait returns when Watch ended, and with what.
+func (w *watcher) wait(t testing.TB) (time.Time, error) {
 	t.Helper()
 	select {
 	case <-w.ended:
@@ -98,5 +98,5 @@ func (w *watcher) wait(t testing.TB) (error, time.Time) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.err, w.at
+	return w.at, w.err
 }

@@ -31,7 +31,7 @@ func (w *watcher) next(t testing.TB) hint {
 	case h := <-w.hints:
 		return h
 	case <-w.ended:
-		err, _ := w.wait(t)
+		_, err := w.wait(t)
 		t.Fatalf("Watch ended with %v", err)
 	case <-time.After(30 * time.Second):
 		t.Fatal("no hint")
@@ -72,7 +72,7 @@ func TestQuietSubscriptionStaysUp(t *testing.T) {
 	k.subscribed(t, 1)
 	select {
 	case <-w.ended:
-		err, _ := w.wait(t)
+		_, err := w.wait(t)
 		t.Fatalf("ended with %v", err)
 	case <-time.After(4500 * time.Millisecond): // longer than any silence that is put up with
 	}
@@ -103,7 +103,7 @@ func TestLostSubscriptionIsAnError(t *testing.T) {
 			k.subscribed(t, 1)
 			began := time.Now()
 			lose(k, proxy)
-			err, at := w.wait(t)
+			at, err := w.wait(t)
 			if err == nil || errors.Is(err, context.Canceled) || at.Sub(began) > 2*time.Second {
 				t.Errorf("%v after %v", err, at.Sub(began))
 			}
@@ -129,7 +129,7 @@ func TestSilentSubscriptionIsGivenUp(t *testing.T) {
 			w.next(t)
 			began := time.Now()
 			silence(k, proxy)
-			err, at := w.wait(t)
+			at, err := w.wait(t)
 			if took := at.Sub(began); err == nil || took < 2900*time.Millisecond || took > 6*time.Second {
 				t.Errorf("%v after %v", err, took)
 			}
@@ -153,7 +153,7 @@ func TestSubscriptionThatDoesNotComeAboutIsGivenUp(t *testing.T) {
 			feed := k.feed(t, proxy.URL())
 			prevent(k, proxy)
 			began := time.Now()
-			err, at := watch(t, feed).wait(t)
+			at, err := watch(t, feed).wait(t)
 			if took := at.Sub(began); err == nil || took > 5500*time.Millisecond {
 				t.Errorf("%v after %v", err, took)
 			}
@@ -173,7 +173,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 			}
 			began := time.Now()
 			w.stop()
-			if err, at := w.wait(t); !errors.Is(err, context.Canceled) || at.Sub(began) > 500*time.Millisecond {
+			if at, err := w.wait(t); !errors.Is(err, context.Canceled) || at.Sub(began) > 500*time.Millisecond {
 				t.Errorf("%v after %v", err, at.Sub(began))
 			}
 		})

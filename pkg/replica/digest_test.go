@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/table"
@@ -36,15 +37,24 @@ func TestSilentDivergenceIsFoundAndMended(t *testing.T) {
 	})
 }
 
-// TestSilentDivergenceIsNotCarriedOn: changes that come before it is found do not hide it.
+// TestSilentDivergenceIsNotCarriedOn: changes that come before it is found do not hide it, and are not applied to what
+// they were not made from.
 func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
 		w.startLoaded()
-		w.r.Corrupt(0, apps[1], &table.Entry{Revision: 1})
-		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+		old := w.entry(apps[1])
+		w.commit(apps[1], storetest.AddToken("third"))
+		w.r.Corrupt(0, apps[1], old)
 		w.commit(apps[2], storetest.SetState("second", policy.Revoked))
-		w.pass(longestPoll + 20*latency)
+		for range 2 {
+			w.store.Commit(apps[1], storetest.Enforce(sessions))
+		}
+		synctest.Wait()
+		if entry := w.entry(apps[1]); entry.Policy != old.Policy || !entry.Behind() {
+			w.Errorf("%+v, want the policy that it had, and to be behind", entry)
+		}
+		w.pass(20 * latency)
 		w.mustEqualStore()
 	})
 }

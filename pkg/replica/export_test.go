@@ -9,10 +9,12 @@ import (
 
 // What the tests measure against.
 const (
-	HistoryLength = historyLength
-	ReadInterval  = readInterval
-	TailLimit     = tailLimit
-	PollTimeout   = pollTimeout
+	HistoryLength  = historyLength
+	ReadInterval   = readInterval
+	TailLimit      = tailLimit
+	PollTimeout    = pollTimeout
+	RepairInterval = repairInterval
+	QuietTime      = quietTime
 )
 
 // Confirmed returns the furthest place of a partition that a read has shown.

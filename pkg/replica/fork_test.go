@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/table"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -117,6 +118,111 @@ func TestForkIsNotFollowed(t *testing.T) {
 	}
 }
 
+// TestForkIsSeenFromTheHeadAlone: what the head denies is said, and is no reason to read anything else.
+func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
+	for name, fork := range map[string]struct {
+		make func(w *world, before storetest.State)
+		says string
+	}{
+		"lower revision": {func(w *world, before storetest.State) { w.store.RollBack(before) }, "it denies changes that were confirmed"},
+		"other change": {func(w *world, before storetest.State) {
+			w.store.RollBack(before)
+			w.store.Commit(w.store.App(0, 2), storetest.AddToken("other"))
+		}, "it denies changes that were confirmed"},
+		"lower epoch": {func(w *world, before storetest.State) {
+			w.store.NewEpoch(0)
+			w.pass(2 * longestPoll)
+			w.store.RollBack(before)
+		}, "its epoch is over"},
+		"lower epoch with a higher revision": {func(w *world, before storetest.State) {
+			w.store.NewEpoch(0)
+			w.pass(2 * longestPoll)
+			w.store.RollBack(before)
+			for range 1100 {
+				w.store.Commit(w.store.App(0, 2), storetest.SetState("second", policy.Disabled))
+			}
+		}, "its epoch is over"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				before := w.store.Save()
+				w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+				w.pass(2 * longestPoll)
+				w.faults(storetest.Faults{Hint: deaf})
+				fork.make(w, before)
+				w.log.clear()
+				w.store.ResetCalls()
+				w.mustGrowOld(apps[1])
+				if calls := w.store.Calls(); calls.Tails[0]+calls.Document[0] > 0 {
+					w.Errorf("read on: %+v", calls)
+				}
+				if n := w.log.count("ERROR the store has forked: " + fork.says); n != 1 {
+					w.Errorf("said %d times:\n%s", n, w.log)
+				}
+			})
+		})
+	}
+}
+
+// TestForkIsNotFollowedByAReloadThatIsDue for another reason: a partition that must be read whole is read from a store
+// that still has what was confirmed, or not at all.
+func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
+	for name, fork := range map[string]func(w *world, before storetest.State){
+		"lower revision": func(*world, storetest.State) {},
+		"other change": func(w *world, _ storetest.State) {
+			w.store.Commit(w.store.App(0, 2), storetest.AddToken("other"))
+		},
+		"other change, and more": func(w *world, _ storetest.State) {
+			for i := range 5 {
+				w.store.Commit(w.store.App(0, 2), storetest.AddToken(string(rune('A'+i))))
+			}
+		},
+		"lower epoch with a higher revision": func(w *world, _ storetest.State) {
+			for range 1100 {
+				w.store.Commit(w.store.App(0, 2), storetest.SetState("second", policy.Disabled))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				before := w.store.Save()
+				if name == "lower epoch with a higher revision" {
+					w.store.NewEpoch(0)
+					w.pass(2 * longestPoll)
+				}
+				w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+				w.pass(2 * longestPoll)
+				w.mustEqualStore()
+				// It begins to load, and cannot.
+				noScan := func(step storetest.Step, _ int) error {
+					if step == storetest.ScanStart {
+						return errRefused
+					}
+					return nil
+				}
+				w.faults(storetest.Faults{Hint: deaf, Step: noScan})
+				w.r.Corrupt(0, w.store.App(0, 30), &table.Entry{Revision: 1})
+				w.pass(2 * longestPoll)
+				w.store.RollBack(before)
+				fork(w, before)
+				w.faults(storetest.Faults{Hint: deaf})
+				w.store.ResetCalls()
+				w.mustGrowOld(apps[1])
+				if w.tokens(apps[1])["second"] != policy.Revoked {
+					w.Error("the revocation is gone")
+				}
+				if calls := w.store.Calls(); calls.Document[0] > 0 {
+					w.Errorf("read it whole: %+v", calls)
+				}
+			})
+		})
+	}
+}
+
 // TestHigherSignedEpochCrossesAFork by a whole reload, with whatever the partition became.
 func TestHigherSignedEpochCrossesAFork(t *testing.T) {
 	simulate(t, 2, func(w *world) {
@@ -150,11 +256,15 @@ func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
 		app := w.fill(0, 3)[1]
 		w.startLoaded()
 		late := w.store.Predict(app, storetest.SetState("second", policy.Disabled))
+		w.log.clear()
 		w.store.NewEpoch(0)
 		w.commit(app, storetest.SetState("second", policy.Revoked))
 		w.store.Publish(0, late.Link)
 		w.pass(longestPoll + 20*latency)
 		w.mustEqualStore()
+		if n := w.log.count("the store is in a new epoch"); n != 1 {
+			w.Errorf("said %d times:\n%s", n, w.log)
+		}
 		w.store.Publish(0, late.Link)
 		w.pass(enough)
 		w.mustEqualStore()

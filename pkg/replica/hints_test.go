@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -222,6 +223,57 @@ func TestHintsBeforeTheFirstLoadAreNotLost(t *testing.T) {
 		if !committed.Load() {
 			w.Fatal("the load did not scan")
 		}
+		w.mustEqualStore()
+	})
+}
+
+// TestSignedHintThatDoesNotContinueIsNotFollowed, however well it is signed: not one of another turn, not one that
+// leaves out a revision, not one of another epoch.
+func TestSignedHintThatDoesNotContinueIsNotFollowed(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[0]
+		w.startLoaded()
+		at := w.position(0)
+		link, err := w.store.Codec().OpenLink(0, w.store.Predict(app, storetest.SetState("second", policy.Revoked)).Link)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for name, change := range map[string]func(l *record.Link){
+			"another turn":         func(l *record.Link) { l.PreviousTag[0] ^= 1 },
+			"the change of before": func(l *record.Link) { l.Revision-- },
+			"a revision left out":  func(l *record.Link) { l.Revision++ },
+			"far ahead":            func(l *record.Link) { l.Revision += 1000 },
+			"an earlier epoch":     func(l *record.Link) { l.Epoch-- },
+			"a later epoch":        func(l *record.Link) { l.Epoch++ },
+		} {
+			other := *link
+			change(&other)
+			if other.Epoch == 0 {
+				other.Epoch = 7
+			}
+			raw, err := w.store.Codec().SealLink(&other)
+			if err != nil {
+				w.Fatal(err)
+			}
+			w.store.Publish(0, raw)
+			synctest.Wait()
+			if w.position(0) != at || w.tokens(app)["second"] != policy.Active {
+				w.Errorf("%s was followed, to %v", name, w.position(0))
+			}
+			w.pass(longestPoll)
+			w.mustEqualStore()
+		}
+	})
+}
+
+// TestHintThatContradictsIsLookedIntoAtOnce: another change in the place of one that is held, both hinted only.
+func TestHintThatContradictsIsLookedIntoAtOnce(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 3)
+		w.startLoaded()
+		w.phantom(apps[0], storetest.SetState("second", policy.Revoked))
+		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.pass(20 * latency)
 		w.mustEqualStore()
 	})
 }

@@ -2,8 +2,10 @@ package replica_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -114,7 +116,11 @@ func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 		was := w.entry(apps[1]).Policy
 		w.store.ResetCalls()
 		// Two tokens with one digest: signed, but no policy.
-		w.commit(apps[1], storetest.Add(storetest.Token("twin", "second")))
+		w.store.Commit(apps[1], storetest.Add(storetest.Token("twin", "second")))
+		w.commit(apps[1], storetest.Enforce(sessions))
+		if entry := w.entry(apps[1]); entry.Policy != was || !entry.Behind() {
+			w.Errorf("%+v, want the policy of before", entry)
+		}
 		w.pass(enough)
 		if entry := w.entry(apps[1]); entry.Policy != was || entry.Revision != w.store.Document(apps[1]).Revision {
 			w.Errorf("%+v, want the policy of before at revision %d", entry, w.store.Document(apps[1]).Revision)
@@ -128,6 +134,68 @@ func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 		w.mustDifferIn(0, apps[1])
 		w.commit(apps[1], storetest.Remove("twin"))
 		w.pass(20 * latency)
+		w.mustEqualStore()
+	})
+}
+
+// TestB20_PolicyRepairedInPlaceIsReadAgain although no change ever tells, and costs little while it is not.
+func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		apps := w.fill(0, 4)
+		whole := w.store.RawDocument(apps[1])
+		w.store.SetDocument(apps[1], []byte("garbage"))
+		w.startLoaded()
+		w.store.ResetCalls()
+		w.pass(time.Minute)
+		if entry := w.entry(apps[1]); entry == nil || entry.Policy != nil {
+			w.Fatalf("%+v", entry)
+		}
+		if calls := w.store.Calls(); calls.Document[0] > int(time.Minute/replica.RepairInterval)+1 || calls.Document[1] > 0 {
+			w.Errorf("reads in a minute: %+v", calls)
+		}
+		w.mustBeFresh(0)
+		w.store.SetDocument(apps[1], whole)
+		w.pass(replica.RepairInterval + 2*longestPoll)
+		w.mustEqualStore()
+		w.store.ResetCalls()
+		w.pass(time.Minute)
+		if calls := w.store.Calls(); calls.Document[0] > 0 {
+			w.Errorf("reads on when all is well: %+v", calls)
+		}
+	})
+}
+
+// TestB20_LastGoodPolicySaysSinceWhenItIsOld and of which revision it is, through every reload, until it is good.
+func TestB20_LastGoodPolicySaysSinceWhenItIsOld(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 4)
+		w.startLoaded()
+		good := w.entry(apps[1])
+		if good.Behind() || good.PolicyRevision != good.Revision || !good.Since.IsZero() {
+			w.Fatalf("%+v is old from the beginning", good)
+		}
+		w.faults(storetest.Faults{Hint: deaf})
+		w.store.Commit(apps[1], storetest.AddToken("third"))
+		whole := w.store.RawDocument(apps[1])
+		w.store.SetDocument(apps[1], []byte("garbage"))
+		w.store.Trim(0, 0)
+		w.pass(2 * longestPoll)
+		first := w.entry(apps[1])
+		if !first.Behind() || first.PolicyRevision != good.Revision || first.Revision != w.store.Document(apps[1]).Revision {
+			w.Fatalf("%+v, want the policy of %d at %d", first, good.Revision, w.store.Document(apps[1]).Revision)
+		}
+		if since := time.Since(first.Since); since <= 0 || since > 2*longestPoll {
+			w.Errorf("old since %v", since)
+		}
+		w.pass(5 * replica.RepairInterval)
+		if later := w.entry(apps[1]); !later.Behind() || !later.Since.Equal(first.Since) || later.PolicyRevision != good.Revision {
+			w.Errorf("%+v after reloads, was %+v", later, first)
+		}
+		w.store.SetDocument(apps[1], whole)
+		w.pass(replica.RepairInterval + 2*longestPoll)
+		if entry := w.entry(apps[1]); entry.Behind() || !entry.Since.IsZero() {
+			w.Errorf("%+v after the repair", entry)
+		}
 		w.mustEqualStore()
 	})
 }

@@ -28,20 +28,24 @@ func (p *partition) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sum, err := p.prove(documents, head)
+	sum, err := p.prove(ctx, documents, head)
 	if err != nil {
 		return err
 	}
 	entries := make(map[string]*table.Entry, len(documents))
-	torn := false
+	loaded := state{cursor: head.Cursor, sum: sum}
 	for appID, d := range documents {
 		entries[appID] = d.entry
-		torn = torn || d.rewritten
+		loaded.torn = loaded.torn || d.rewritten
 		if d.damage != nil {
-			p.log.Error("policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
+			loaded.damaged = true
+			p.r.say.error(p.log, "policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
+		}
+		if !d.entry.Behind() {
+			d.entry.Since = time.Time{}
 		}
 	}
-	loaded := state{rows: table.NewPartition(entries, head.Revision), cursor: head.Cursor, sum: sum, torn: torn}
+	loaded.rows = table.NewPartition(entries, head.Revision)
 	if err := p.install(ctx, loaded, sent); err != nil {
 		return err
 	}
@@ -93,11 +97,11 @@ func (p *partition) readDocuments(ctx context.Context) (map[string]*document, er
 	old := p.r.table.Partition(p.number)
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
 		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
-		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision}, damage: err}
+		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision, PolicyRevision: at.Revision}, damage: err}
 		if err != nil {
 			next.entry.Revision, _ = record.ClaimedRevision(raw)
 			if old != nil && old.Get(appID) != nil {
-				next.entry.Policy, next.entry.Behind = old.Get(appID).Policy, true
+				next.entry = keep(old.Get(appID), next.entry.Revision)
 			}
 		}
 		// A scan may show a document more than once, and an older one after a newer never, but a damaged one must
@@ -115,7 +119,7 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 	at := from
 	for {
 		sent := time.Now()
-		raw, links, err := p.r.source.Tail(ctx, p.number, at.Revision, tailLimit)
+		raw, links, err := p.tail(ctx, at.Revision)
 		if err != nil {
 			return record.Head{}, sent, err
 		}
@@ -162,13 +166,19 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 // maxSearch bounds the search for the revision of a damaged document: about a second of work.
 const maxSearch = 1 << 20
 
+// search is one that found nothing, and need not be made again.
+type search struct {
+	head  record.Cursor
+	appID string
+}
+
 var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
 
 // prove compares the documents with the head and returns their sum. A damaged document counts with the revision that
 // it claims; when it can claim none that fits, and is the only one, the revision that makes everything fit is looked
 // for. So one damaged document costs its own app and no other; but when the sum cannot be made to fit, nothing in the
 // partition can be believed, since a missing or an old document may hide behind a damaged one.
-func (p *partition) prove(documents map[string]*document, head record.Head) (record.Sum, error) {
+func (p *partition) prove(ctx context.Context, documents map[string]*document, head record.Head) (record.Sum, error) {
 	var sum record.Sum
 	var damaged []string
 	for appID, d := range documents {
@@ -186,12 +196,16 @@ func (p *partition) prove(documents map[string]*document, head record.Head) (rec
 	if len(damaged) == 1 {
 		entry := documents[damaged[0]].entry
 		rest := sum.Minus(p.r.codec.Element(p.number, damaged[0], entry.Revision))
-		for r := head.Revision; r > 0 && head.Revision-r < maxSearch; r-- {
+		this := search{head.Cursor, damaged[0]}
+		for r := head.Revision; r > 0 && head.Revision-r < maxSearch && p.searched != this && ctx.Err() == nil; r-- {
 			sum = rest.Plus(p.r.codec.Element(p.number, damaged[0], r))
 			if p.r.codec.SealSum(p.number, sum) == head.State {
 				entry.Revision = r
 				return sum, nil
 			}
+		}
+		if ctx.Err() == nil {
+			p.searched = this
 		}
 	}
 	return sum, fmt.Errorf("%w: %d of %d are damaged", errDoesNotAddUp, len(damaged), len(documents))
@@ -202,7 +216,7 @@ func (p *partition) prove(documents map[string]*document, head record.Head) (rec
 func (p *partition) install(ctx context.Context, loaded state, sent time.Time) error {
 	proven := loaded.cursor
 	for !p.tryInstall(&loaded, proven, sent) {
-		_, links, err := p.r.source.Tail(ctx, p.number, loaded.cursor.Revision, tailLimit)
+		_, links, err := p.tail(ctx, loaded.cursor.Revision)
 		if err != nil {
 			return err
 		}
@@ -245,8 +259,9 @@ func (p *partition) tryInstall(loaded *state, proven record.Cursor, sent time.Ti
 	if p.held.cursor != loaded.cursor {
 		p.past = history{base: loaded.cursor}
 	}
-	p.held, p.stale, p.undoing = *loaded, loaded.torn, false
+	p.held, p.stale, p.undoing, p.loadedAt = *loaded, loaded.torn, false, sent
 	p.r.table.Swap(p.number, p.held.rows)
 	p.confirm(proven, sent)
+	p.progress.signal()
 	return true
 }

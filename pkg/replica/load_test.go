@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/countersign/countersign/pkg/policy"
@@ -138,6 +139,15 @@ func TestFreshReplicaRefusesAPartitionThatIsNotWhole(t *testing.T) {
 			w.store.SetLog(0, nil)
 			w.store.SetHead(0, was)
 		},
+		"head that counts another document": func(w *world, _ []string) {
+			head := w.store.Head(0)
+			head.Policies++
+			raw, err := w.store.Codec().SealHead(0, head)
+			if err != nil {
+				w.Fatal(err)
+			}
+			w.store.SetHead(0, raw)
+		},
 		"no head":           func(w *world, _ []string) { w.store.SetHead(0, nil) },
 		"empty head":        func(w *world, _ []string) { w.store.SetHead(0, []byte{}) },
 		"head of another":   func(w *world, _ []string) { w.store.SetHead(0, w.store.RawHead(1)) },
@@ -271,5 +281,56 @@ func TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone(t *testing.T)
 			}
 		}
 		w.mustDifferIn(0, apps[2:5]...)
+	})
+}
+
+// TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing, when the scan shows it again as it should be, or showed
+// it so before.
+func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) {
+	for name, damagedFirst := range map[string]bool{"damaged, then whole": true, "whole, then damaged": false} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 5)
+				whole := w.store.RawDocument(apps[2])
+				first, second := []byte("garbage"), whole
+				if !damagedFirst {
+					first, second = second, first
+				}
+				w.store.SetDocument(apps[2], first)
+				var shown atomic.Int64
+				w.faults(storetest.Faults{Twice: true, Step: func(step storetest.Step, _ int) error {
+					if step == storetest.ScanNext && shown.Add(1) == int64(len(apps)+1) {
+						w.store.SetDocument(apps[2], second)
+					}
+					return nil
+				}})
+				w.start()
+				w.mustLoad()
+				w.mustEqualStore()
+			})
+		})
+	}
+}
+
+// TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain: the change that repaired it cannot be applied to what was
+// read, and nothing else would ever tell.
+func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 5)
+		w.store.SetDocument(apps[2], []byte("garbage"))
+		var repaired atomic.Bool
+		w.faults(storetest.Faults{Hint: deaf, Step: func(step storetest.Step, _ int) error {
+			if step == storetest.ScanEnd && repaired.CompareAndSwap(false, true) {
+				w.store.Commit(apps[2], storetest.AddToken("third"))
+			}
+			return nil
+		}})
+		w.start()
+		w.mustLoad()
+		w.pass(enough)
+		w.mustEqualStore()
+		if calls := w.store.Calls(); calls.Document[0] != 2 {
+			w.Errorf("read everything %d times", calls.Document[0])
+		}
 	})
 }

@@ -109,11 +109,13 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 	type log = []replica.RawLink
 	set := func(l log, fromEnd int, raw []byte) log { l[len(l)-fromEnd].Data = raw; return l }
 	for name, spoil := range map[string]func(apps []string, l log) log{
-		"first garbage":  func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
-		"middle garbage": func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
-		"last garbage":   func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
-		"middle empty":   func(_ []string, l log) log { return set(l, 3, nil) },
-		"middle flipped": func(_ []string, l log) log { raw := bytes.Clone(l[len(l)-3].Data); raw[40] ^= 1; return set(l, 3, raw) },
+		"first garbage":                      func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
+		"middle garbage":                     func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
+		"last garbage":                       func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
+		"middle empty":                       func(_ []string, l log) log { return set(l, 3, nil) },
+		"middle flipped":                     func(_ []string, l log) log { raw := bytes.Clone(l[len(l)-3].Data); raw[40] ^= 1; return set(l, 3, raw) },
+		"confirmed garbage, rest removed":    func(_ []string, l log) log { return set(l, 7, []byte("garbage"))[:len(l)-6] },
+		"confirmed is another, rest removed": func(_ []string, l log) log { return set(l, 7, l[len(l)-8].Data)[:len(l)-6] },
 		"two swapped": func(_ []string, l log) log {
 			a := l[len(l)-3].Data
 			l = set(l, 3, l[len(l)-4].Data)
@@ -160,4 +162,29 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDamagedLinkThatIsHeldAlreadyCostsNothing: what comes behind it is read from the log.
+func TestDamagedLinkThatIsHeldAlreadyCostsNothing(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 3)
+		w.startLoaded()
+		for back := range uint64(3) {
+			w.store.SetLink(0, w.position(0).Revision-back, []byte("garbage"))
+		}
+		w.faults(storetest.Faults{Hint: deaf})
+		w.store.ResetCalls()
+		for i := range 3 {
+			w.store.Commit(apps[i], storetest.SetState("second", policy.Revoked))
+		}
+		w.pass(longestPoll + 4*latency)
+		w.mustEqualStore()
+		w.mustBeFresh(0)
+		if calls := w.store.Calls(); calls.Document[0] != 0 {
+			w.Errorf("read everything: %+v", calls)
+		}
+		if n := w.log.count("ERROR"); n > 0 {
+			w.Errorf("%d errors:\n%s", n, w.log)
+		}
+	})
 }

@@ -139,9 +139,9 @@ func (m *model) look() {
 func (m *model) known(versions map[uint64][]*policy.Policy, e *table.Entry, damaged bool) bool {
 	same := func(p *policy.Policy) bool { return samePolicy(p, e.Policy) }
 	if slices.ContainsFunc(versions[e.Revision], same) {
-		return !e.Behind || damaged
+		return !e.Behind() || damaged
 	}
-	if !damaged || e.Policy != nil && !e.Behind {
+	if !damaged || e.Policy != nil && !e.Behind() {
 		return false
 	}
 	for revision, policies := range versions {

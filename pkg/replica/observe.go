@@ -31,8 +31,9 @@ func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) to
 		return nothing
 	case head.Revision > cursor.Revision:
 		return catchUp
-	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision:
-		// Either another past, or less of it than was held when the question was asked.
+	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision && p.past.agrees(before):
+		// Either another past, or less of it than was held when the question was asked. What was held then and was
+		// taken back since does not count.
 		return p.contradicted(head)
 	}
 	// The head is in the partition's past or its present, and what lies behind it came while it was read.
@@ -42,6 +43,11 @@ func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) to
 		return reload
 	}
 	p.confirm(head.Cursor, sent)
+	if p.held.damaged && sent.Sub(p.loadedAt) >= repairInterval {
+		// Somebody may have mended the documents that could not be verified.
+		p.stale = true
+		return reload
+	}
 	return nothing
 }
 
@@ -61,6 +67,7 @@ func (p *partition) contradicted(head record.Head) todo {
 func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	if at.Epoch > p.confirmed.Epoch || at.Revision > p.confirmed.Revision {
 		p.confirmed = at
+		p.progress.signal() // whoever waits for another change in this place waits in vain
 	}
 	if p.alarm != "" {
 		p.log.Info("the store is as it should be again", "cursor", at)

@@ -168,3 +168,59 @@ func TestWorkerSlowsDownWhenItFails(t *testing.T) {
 		}
 	})
 }
+
+// narrow is a store whose answers get lost when they hold many links.
+type narrow struct {
+	*storetest.Store
+	most int
+}
+
+func (n narrow) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+	head, links, err := n.Store.Tail(ctx, partition, after, limit)
+	if err == nil && len(links) > n.most {
+		return nil, nil, errRefused
+	}
+	return head, links, err
+}
+
+// TestReadsFewerLinksWhenManyDoNotArrive, down to those without which it would not get on.
+func TestReadsFewerLinksWhenManyDoNotArrive(t *testing.T) {
+	for _, most := range []int{2, 10, 100} {
+		simulate(t, 1, func(w *world) {
+			apps := w.fill(0, 3)
+			w.source = narrow{w.store, most}
+			w.startLoaded()
+			w.faults(storetest.Faults{Hint: deaf})
+			w.store.ResetCalls()
+			for i := range 300 {
+				w.store.Commit(apps[i%3], storetest.SetState("second", 1+state(i)))
+			}
+			w.pass(2 * enough)
+			w.mustEqualStore()
+			w.mustBeFresh(0)
+			if calls := w.store.Calls(); calls.Document[0] > 0 {
+				w.Errorf("at most %d: read everything: %+v", most, calls)
+			}
+		})
+	}
+}
+
+// TestWhatHappensAgainAndAgainDoesNotFloodTheLog, and says how often it was left out.
+func TestWhatHappensAgainAndAgainDoesNotFloodTheLog(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		w.fill(0, 5)
+		w.startLoaded()
+		w.log.clear()
+		const minutes = 5
+		for range minutes * 600 {
+			w.store.Publish(0, []byte("garbage"))
+			w.pass(100 * time.Millisecond)
+		}
+		if n, most := w.log.count("hint does not verify"), int(minutes*time.Minute/replica.QuietTime)+1; n < 2 || n > most {
+			w.Errorf("said %d times, want at most %d", n, most)
+		}
+		if n := w.log.count("omitted=29"); n == 0 {
+			w.Errorf("nowhere is said how often it was left out:\n%s", w.log)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -26,6 +27,14 @@ type partition struct {
 	log    *slog.Logger
 	wake   chan struct{}
 	fresh  freshness
+	// progress is signalled when the cursor has moved; waiting counts those who want it to.
+	progress progress
+	waiting  atomic.Int64
+
+	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads fail, since
+	// many large ones may not arrive in time.
+	limit    int
+	searched search
 
 	mu sync.Mutex
 	// held is what the table shows; its rows are nil before the first load.
@@ -38,6 +47,8 @@ type partition struct {
 	stale bool
 	// undoing says that what lies behind confirmed is not in the store, and must not survive the reload.
 	undoing bool
+	// loadedAt is when the read was sent that the latest load rests on.
+	loadedAt time.Time
 	// alarm is the last state of the store that was refused, so that it is reported once.
 	alarm string
 }
@@ -70,17 +81,20 @@ func (p *partition) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			p.log.Warn("reading the store failed; trying again", "error", err)
+			p.r.say.warn(p.log, "reading the store failed; trying again", "error", err)
 			failures = min(failures+1, 8)
 			p.awaken()
 		default:
-			failures = 0
+			failures, p.limit = 0, min(2*p.limit, tailLimit)
 		}
 		p.r.progress.signal()
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(readInterval<<failures - time.Since(started)):
+		}
+		if p.waiting.Load() > 0 {
+			p.awaken()
 		}
 	}
 }
@@ -110,10 +124,8 @@ func (p *partition) needsLoad() bool {
 // readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there is more
 // to do. The link at the cursor itself is read again: it shows whether the log still has the partition's past.
 func (p *partition) readTail(ctx context.Context) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	before, sent := p.position(), time.Now()
-	head, links, err := p.r.source.Tail(ctx, p.number, max(before.Revision, 1)-1, tailLimit)
+	head, links, err := p.tail(ctx, max(before.Revision, 1)-1)
 	if err != nil {
 		return false, err
 	}
@@ -124,7 +136,7 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		}
 		if err != nil {
 			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the head.
-			p.log.Error("link of the log does not verify", "revision", raw.Revision, "error", err)
+			p.r.say.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
 			break
 		}
 		if !p.offer(link, raw.Data) {
@@ -143,6 +155,18 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// tail reads the head and the links behind a revision. When it fails, the next one asks for fewer links, until the
+// worker is done: trying more at every success would fail every other time, and wait.
+func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	head, links, err = p.r.source.Tail(ctx, p.number, after, p.limit)
+	if err != nil {
+		p.limit = max(p.limit/2, minTailLimit)
+	}
+	return head, links, err
 }
 
 func (p *partition) openLink(raw RawLink) (*record.Link, error) {
@@ -174,6 +198,7 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 	}
 	p.extend(&p.held, link)
 	p.past.add(link.Cursor, raw)
+	p.progress.signal()
 	if p.held.torn && !p.stale {
 		p.stale = true
 		p.awaken()
@@ -184,6 +209,6 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 // extend applies a link to a state of the partition. The caller holds the mutex when others can see the state.
 func (p *partition) extend(s *state, link *record.Link) {
 	if err := s.follow(p.r.codec, p.number, link); err != nil {
-		p.log.Error("change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
+		p.r.say.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
 	}
 }

@@ -19,17 +19,22 @@ var (
 // share one read at a time, at most one in 10 ms. It returns ErrLost or ErrNotReached otherwise.
 func (r *Replica) Reach(ctx context.Context, partition int, target record.Cursor) error {
 	p := r.partitions[partition]
+	if reached, err := p.reached(target); reached || err != nil {
+		return err
+	}
+	// The worker reads on for as long as somebody waits.
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	p.awaken()
 	for {
-		next := r.progress.wait()
+		next := p.progress.wait()
 		if reached, err := p.reached(target); reached || err != nil {
 			return err
 		}
-		p.awaken()
 		select {
 		case <-ctx.Done():
 			return ErrNotReached
 		case <-next:
-		case <-time.After(readInterval):
 		}
 	}
 }

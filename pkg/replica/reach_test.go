@@ -13,12 +13,13 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// reach calls Reach with a limit and returns what came of it and how long it took.
-func (w *world) reach(target record.Cursor, limit time.Duration) (error, time.Duration) {
+// reach calls Reach with a limit and returns how long it took and what came of it.
+func (w *world) reach(target record.Cursor, limit time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(w.Context(), limit)
 	defer cancel()
 	began := time.Now()
-	return w.r.Reach(ctx, 0, target), time.Since(began)
+	err := w.r.Reach(ctx, 0, target)
+	return time.Since(began), err
 }
 
 func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
@@ -27,14 +28,14 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 		w.startLoaded()
 		w.faults(storetest.Faults{Hint: deaf})
 		made := w.commit(app, storetest.SetState("second", policy.Revoked))
-		if err, took := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
+		if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
 			w.Errorf("a change that the store has: %v after %v", err, took)
 		}
 		if w.tokens(app)["second"] != policy.Revoked {
 			w.Error("reached, but not there")
 		}
 		for _, target := range []record.Cursor{made.Cursor, {Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
-			if err, took := w.reach(target, time.Second); err != nil || took != 0 {
+			if took, err := w.reach(target, time.Second); err != nil || took != 0 {
 				w.Errorf("a change that is there: %v after %v", err, took)
 			}
 		}
@@ -45,7 +46,7 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			later <- w.store.Commit(app, storetest.AddToken("third"))
 		}()
-		if err, took := w.reach(ahead, time.Second); !errors.Is(err, replica.ErrLost) || took > 150*time.Millisecond {
+		if took, err := w.reach(ahead, time.Second); !errors.Is(err, replica.ErrLost) || took > 150*time.Millisecond {
 			w.Errorf("a change in whose place another came: %v after %v", err, took)
 		}
 		<-later
@@ -77,7 +78,7 @@ func TestB25_ReachOfWhatNeverComesEndsAtTheDeadline(t *testing.T) {
 			"a later epoch":    {Epoch: 2, Revision: 1, Tag: record.Tag{1}},
 			"far away":         {Epoch: 1 << 63, Revision: 1 << 63, Tag: record.Tag{1}},
 		} {
-			if err, took := w.reach(target, time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
+			if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
 				w.Errorf("%s: %v after %v", name, err, took)
 			}
 		}
@@ -96,14 +97,14 @@ func TestB25_ReachOfAChangeThatIsNotInThePastIsLost(t *testing.T) {
 		at := w.position(0)
 		for _, back := range []uint64{0, 1, 4} {
 			target := record.Cursor{Epoch: 1, Revision: at.Revision - back, Tag: record.Tag{1}}
-			if err, took := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took != 0 {
+			if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took != 0 {
 				w.Errorf("another change at %v: %v after %v", target, err, took)
 			}
 		}
 		// One that was only hinted is asked for first.
 		w.commit(app, storetest.SetState("second", policy.Active))
 		target := record.Cursor{Epoch: 1, Revision: at.Revision + 1, Tag: record.Tag{1}}
-		if err, took := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 || took > 2*replica.ReadInterval {
+		if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 || took > 2*replica.ReadInterval {
 			w.Errorf("another change at a hint: %v after %v", err, took)
 		}
 	})
@@ -121,11 +122,11 @@ func TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace(t *testing.T) {
 		if lost.Cursor.Revision != made.Cursor.Revision || w.position(0) != lost.Cursor {
 			w.Fatal("the two do not compete")
 		}
-		if err, took := w.reach(made.Cursor, time.Second); err != nil || took > 2*replica.ReadInterval {
+		if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 2*replica.ReadInterval {
 			w.Errorf("%v after %v", err, took)
 		}
 		w.mustEqualStore()
-		if err, _ := w.reach(lost.Cursor, time.Second); !errors.Is(err, replica.ErrLost) {
+		if _, err := w.reach(lost.Cursor, time.Second); !errors.Is(err, replica.ErrLost) {
 			w.Errorf("the phantom: %v", err)
 		}
 	})
@@ -138,14 +139,14 @@ func TestB25_ReachBeforeTheFirstLoadWaitsForIt(t *testing.T) {
 		w.faults(storetest.Faults{Down: errRefused})
 		w.start()
 		at := w.store.Head(0).Cursor
-		if err, took := w.reach(at, time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
+		if took, err := w.reach(at, time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
 			w.Errorf("%v after %v", err, took)
 		}
 		go func() {
 			time.Sleep(time.Second)
 			w.faults(storetest.Faults{})
 		}()
-		if err, _ := w.reach(at, enough); err != nil {
+		if _, err := w.reach(at, enough); err != nil {
 			w.Error(err)
 		}
 		w.mustEqualStore()
@@ -158,19 +159,20 @@ func TestConfirmCountsOnlyReadsThatWereSentAfterTheCall(t *testing.T) {
 		app := w.fill(0, 3)[0]
 		w.startLoaded()
 		w.faults(storetest.Faults{Hint: deaf})
-		confirm := func(limit time.Duration) (error, time.Duration) {
+		confirm := func(limit time.Duration) (time.Duration, error) {
 			ctx, cancel := context.WithTimeout(w.Context(), limit)
 			defer cancel()
 			began := time.Now()
-			return w.r.Confirm(ctx), time.Since(began)
+			err := w.r.Confirm(ctx)
+			return time.Since(began), err
 		}
 		w.pass(time.Millisecond)
-		if err, took := confirm(time.Second); err != nil || took != 2*latency {
+		if took, err := confirm(time.Second); err != nil || took != 2*latency {
 			w.Errorf("%v after %v, want nothing but one read of heads", err, took)
 		}
 		w.pass(time.Millisecond)
 		w.store.Commit(app, storetest.SetState("second", policy.Revoked))
-		if err, took := confirm(time.Second); err != nil || took > 6*latency {
+		if took, err := confirm(time.Second); err != nil || took > 6*latency {
 			w.Errorf("%v after %v", err, took)
 		}
 		w.mustEqualStore()
@@ -183,17 +185,17 @@ func TestConfirmCountsOnlyReadsThatWereSentAfterTheCall(t *testing.T) {
 			w.pass(time.Millisecond)
 		}
 		w.pass(slow + time.Millisecond) // the store has been read, the answer is on its way
-		if err, took := confirm(5 * time.Second); err != nil || took < 2*slow {
+		if took, err := confirm(5 * time.Second); err != nil || took < 2*slow {
 			w.Errorf("%v after %v, want a read of its own, which takes %v", err, took, 2*slow)
 		}
 
 		w.faults(storetest.Faults{Down: errRefused})
-		if err, took := confirm(time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
+		if took, err := confirm(time.Second); !errors.Is(err, replica.ErrNotReached) || took != time.Second {
 			w.Errorf("store down: %v after %v", err, took)
 		}
 		w.faults(storetest.Faults{})
 		w.store.SetHead(1, nil)
-		if err, _ := confirm(time.Second); !errors.Is(err, replica.ErrNotReached) {
+		if _, err := confirm(time.Second); !errors.Is(err, replica.ErrNotReached) {
 			w.Errorf("one partition without a head: %v", err)
 		}
 	})

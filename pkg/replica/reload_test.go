@@ -101,6 +101,9 @@ func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) 
 				w.pass(enough)
 				w.mustEqualStore()
 				w.mustBeFresh(0)
+				if n := w.log.count("reading the store failed"); n > 0 {
+					w.Errorf("%d loads failed for no reason but that the store changed:\n%s", n, w.log)
+				}
 				if calls := w.store.Calls(); calls.Document[0] < 4 || changes.Load() < 100 {
 					w.Errorf("%d reloads, %d changes: too few to mean anything", calls.Document[0], changes.Load())
 				}
@@ -117,6 +120,7 @@ func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 		r := w.reader(apps...)
 		var overtaken atomic.Bool
 		w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+			r.look()
 			// The load has read its last head; before it installs, more comes than is kept.
 			if step == storetest.TailLinks && w.store.Calls().Document[0] == 2 && overtaken.CompareAndSwap(false, true) {
 				for i := range replica.HistoryLength + 50 {

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -23,9 +22,14 @@ const (
 	readInterval = 10 * time.Millisecond
 	// readTimeout bounds one read of a partition's tail, loadTimeout that of a whole partition.
 	readTimeout = 2 * time.Second
-	loadTimeout = time.Minute
-	// tailLimit is the most links that are read at once.
-	tailLimit = 500
+	// A load goes on for as long as it gets on: each of its reads is bounded by the source.
+	loadTimeout = 15 * time.Minute
+	// tailLimit is the most links that are read at once, minTailLimit the fewest that are asked for when reads fail: one
+	// that is known and one that is new.
+	tailLimit    = 500
+	minTailLimit = 2
+	// repairInterval is how often a partition with documents that do not verify is loaded again.
+	repairInterval = 10 * time.Second
 	// historyLength is how many links each partition keeps to tell its own past.
 	historyLength = 1024
 	// watchBackoff is the least pause before a broken subscription is made anew; it doubles up to watchBackoffMax.
@@ -43,6 +47,7 @@ type Replica struct {
 	partitions []*partition
 	pollNow    chan struct{}
 	progress   progress
+	say        restraint
 }
 
 // New returns a replica that holds nothing yet.
@@ -60,6 +65,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 			r:      r,
 			log:    log.With("partition", i),
 			wake:   make(chan struct{}, 1),
+			limit:  tailLimit,
 		})
 	}
 	return r
@@ -132,7 +138,7 @@ func (r *Replica) pollOnce(ctx context.Context) error {
 
 // watch follows the hints. What is published while there is no subscription is found by the next poll.
 func (r *Replica) watch(ctx context.Context) {
-	pause, said := watchBackoff, ""
+	pause := watchBackoff
 	for {
 		started := time.Now()
 		err := r.source.Watch(ctx, func(partition int, raw []byte) {
@@ -144,12 +150,9 @@ func (r *Replica) watch(ctx context.Context) {
 			return
 		}
 		if time.Since(started) > watchBackoffMax {
-			pause, said = watchBackoff, ""
+			pause = watchBackoff
 		}
-		if reason := fmt.Sprint(err); reason != said {
-			said = reason
-			r.log.Warn("subscription lost; following by polls until it is back", "error", err)
-		}
+		r.say.warn(r.log, "subscription lost; following by polls until it is back", "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -165,7 +168,7 @@ func (r *Replica) Offer(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)
 	if err != nil {
-		p.log.Error("hint does not verify", "error", err)
+		r.say.error(p.log, "hint does not verify", "error", err)
 		p.awaken()
 		return
 	}

@@ -1,5 +1,5 @@
 // Package replica keeps a table equal to a store: it loads whole partitions, follows the store's changes, checks at
-// every poll that nothing was missed, and follows nothing that it cannot prove. How: design.md, Replication.
+// every poll that nothing was missed, and follows nothing that it cannot prove.
 //
 // It reads through a Source and never writes.
 package replica

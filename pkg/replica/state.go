@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"time"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/table"
@@ -20,6 +21,8 @@ type state struct {
 	sum    record.Sum
 	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload brings it.
 	torn bool
+	// damaged says that a document could not be verified, and that its app has no policy or an old one.
+	damaged bool
 }
 
 // continuedBy tells whether a link is the one after the cursor.
@@ -49,16 +52,25 @@ func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	if before == nil {
 		before = &table.Entry{}
 	}
-	kept := &table.Entry{Policy: before.Policy, Revision: link.Revision, Behind: true}
+	kept := keep(before, link.Revision)
 	switch {
 	case before.Revision != link.PreviousAppRevision:
 		return kept, errDoesNotFit
-	case before.Behind || before.Policy == nil && before.Revision != 0:
+	case before.Behind() || before.Policy == nil && before.Revision != 0:
 		return kept, errNoBase
 	}
 	next, err := link.Apply(before.Policy)
 	if err != nil {
 		return kept, err
 	}
-	return &table.Entry{Policy: next, Revision: link.Revision}, nil
+	return &table.Entry{Policy: next, Revision: link.Revision, PolicyRevision: link.Revision}, nil
+}
+
+// keep returns an entry with the last good policy for a document that has gone on to another revision.
+func keep(before *table.Entry, revision uint64) *table.Entry {
+	kept := &table.Entry{Policy: before.Policy, Revision: revision, PolicyRevision: before.PolicyRevision, Since: before.Since}
+	if kept.Since.IsZero() {
+		kept.Since = time.Now()
+	}
+	return kept
 }

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/table"
@@ -136,8 +137,11 @@ func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 		w.faults(storetest.Faults{Hint: deaf, Step: interfere})
 		w.r.Corrupt(0, apps[0], &table.Entry{Revision: 1}) // so that it loads
 		made := taken.Load()
-		for ; made == nil || w.entry(apps[2]).Revision != made.Cursor.Revision; made = taken.Load() {
+		for began := time.Now(); made == nil || w.entry(apps[2]).Revision != made.Cursor.Revision; made = taken.Load() {
 			w.pass(latency)
+			if time.Since(began) > enough {
+				w.Fatalf("nothing was loaded\n%s", w.log)
+			}
 		}
 		if w.position(0) != made.Cursor || lost[0].Cursor.Revision != made.Cursor.Revision {
 			w.Errorf("the cursor is at %v; the store is at %v", w.position(0), made.Cursor)
@@ -146,5 +150,33 @@ func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 		w.pass(enough)
 		w.mustEqualStore()
 		w.mustBeFresh(0)
+	})
+}
+
+// TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother: it shows less than was held when it was asked for, and
+// that is what was undone.
+func TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[1]
+		w.startLoaded()
+		var late atomic.Bool
+		w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+			if step == storetest.AllHeads && late.CompareAndSwap(false, true) {
+				time.Sleep(50 * time.Millisecond)
+			}
+			return nil
+		}})
+		w.phantom(app, storetest.SetState("second", policy.Revoked))
+		for !late.Load() {
+			w.pass(latency)
+		}
+		w.store.Publish(0, []byte("garbage")) // makes it read at once
+		w.pass(20 * latency)
+		w.mustEqualStore()
+		w.pass(time.Second)
+		w.mustEqualStore()
+		if calls := w.store.Calls(); calls.Document[0] != 2 {
+			w.Errorf("read everything %d times:\n%s", calls.Document[0], w.log)
+		}
 	})
 }

@@ -39,9 +39,11 @@ const (
 type world struct {
 	*testing.T
 	store *storetest.Store
-	r     *replica.Replica
-	log   *logbook
-	stop  func()
+	// source is what the replica reads; the store, as a rule.
+	source replica.Source
+	r      *replica.Replica
+	log    *logbook
+	stop   func()
 }
 
 // simulate runs a test in a bubble, with a store and no replica yet.
@@ -49,6 +51,7 @@ func simulate(t *testing.T, partitions int, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, store: storetest.New(t, partitions), log: &logbook{}, stop: func() {}}
+		w.source = w.store
 		w.faults(storetest.Faults{})
 		defer func() { w.stop() }()
 		test(w)
@@ -66,7 +69,7 @@ func (w *world) faults(f storetest.Faults) {
 // start stops the replica that runs, if any, and starts one that holds nothing.
 func (w *world) start() {
 	w.stop()
-	r := replica.New(w.store, w.store.Codec(), slog.New(w.log))
+	r := replica.New(w.source, w.store.Codec(), slog.New(w.log))
 	w.r = r
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -5,6 +5,7 @@ package table
 import (
 	"iter"
 	"sync/atomic"
+	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
 )
@@ -15,9 +16,15 @@ type Entry struct {
 	Policy *policy.Policy
 	// Revision is that of the app's document.
 	Revision uint64
-	// Behind says that Policy is older than Revision, since what came after it could not be verified or applied.
-	Behind bool
+	// PolicyRevision is the revision that Policy is of. It is below Revision when what came after could not be verified
+	// or applied.
+	PolicyRevision uint64
+	// Since is when Policy was first known not to be that of Revision; zero when it is.
+	Since time.Time
 }
+
+// Behind tells whether the app has a policy that is older than its document.
+func (e *Entry) Behind() bool { return e.Policy != nil && e.PolicyRevision != e.Revision }
 
 // Table is the policies of all partitions. All methods are safe for concurrent use; those of one Partition that
 // change it need one caller at a time.
@@ -49,10 +56,24 @@ type View struct {
 	Entry *Entry
 }
 
-// Find returns what is known of an app. It takes no lock and does not allocate.
-func (t *Table) Find(appID string) View {
+// Place is where an app is in a table.
+type Place struct {
+	Partition int
+	hash      policy.AppHash
+}
+
+// Locate returns the place of an app. It does not allocate.
+func (t *Table) Locate(appID string) Place {
 	hash := policy.HashApp(appID)
-	v := View{Partition: hash.Partition(len(t.partitions))}
+	return Place{Partition: hash.Partition(len(t.partitions)), hash: hash}
+}
+
+// Find returns what is known of an app. It takes no lock and does not allocate.
+func (t *Table) Find(appID string) View { return t.FindAt(t.Locate(appID), appID) }
+
+// FindAt does what Find does, for an app whose place is known.
+func (t *Table) FindAt(place Place, appID string) View {
+	v := View{Partition: place.Partition}
 	p := t.partitions[v.Partition].Load()
 	if p == nil {
 		return v
@@ -60,7 +81,7 @@ func (t *Table) Find(appID string) View {
 	v.Loaded = true
 	// The revision is read before the entry: the writer does it the other way round, so the entry is never older.
 	v.Revision = p.revision.Load()
-	v.Entry = p.find(hash, appID)
+	v.Entry = p.find(place.hash, appID)
 	return v
 }
 

@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
@@ -122,4 +126,55 @@ func TestStoreThatAppearsLateIsFound(t *testing.T) {
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
 		t.Errorf("%+v, %v", answer, err)
 	}
+}
+
+// TestB20_LastGoodPolicyDoesNotPassForANewerOne: when the document of a newer revision cannot be verified, the policy
+// of before goes on deciding, with its own revision and a growing age, and answers no question for the newer one.
+func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v := k.ready(t, k.server.URL())
+	k.fresh(t, v)
+	before, err := v.Authorize(t.Context(), k.ask())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := k.store.Predict(k.app, storetest.SetState("tok_good", policy.Revoked))
+	keys := record.KeysOf(lost.Partition)
+	const script = `redis.call('HSET', KEYS[2], ARGV[2], 'garbage') redis.call('SET', KEYS[1], ARGV[1])`
+	if err := k.admin.Eval(t.Context(), script, []string{keys.Head, keys.Policies}, lost.Head, k.app).Err(); err != nil && err.Error() != "redis: nil" {
+		t.Fatal(err)
+	}
+	newer := k.ask()
+	newer.MinRevision = record.EncodePosition(k.store.Position(lost))
+	_, err = v.Authorize(t.Context(), newer)
+	mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
+
+	old := k.ask()
+	made := lost
+	made.Cursor = k.store.Head(lost.Partition).Cursor
+	old.MinRevision = record.EncodePosition(k.store.Position(made))
+	for _, request := range []validator.Request{k.ask(), old} {
+		answer, err := v.Authorize(t.Context(), request)
+		if err != nil || !answer.Allow || answer.Revision != before.Revision {
+			t.Errorf("%+v, %v; want the answer of revision %d", answer, err, before.Revision)
+		}
+	}
+	k.older(t, v, 500*time.Millisecond)
+	other, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(lost.Partition, 1), Scope: events})
+	if err != nil || other.Revision != lost.Cursor.Revision || other.DataAge > 2*time.Second {
+		t.Errorf("another app of the partition: %+v, %v", other, err)
+	}
+
+	// A good document again, without a change: it is read before long.
+	if err := k.admin.HSet(t.Context(), keys.Policies, k.app, lost.Document).Err(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "reading the repaired policy", func() error {
+		answer, err := v.Authorize(t.Context(), newer)
+		if err == nil && (answer.Reason != policy.TokenRevoked || answer.Revision != lost.Cursor.Revision) {
+			err = fmt.Errorf("%+v", answer)
+		}
+		return err
+	})
 }

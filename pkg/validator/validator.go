@@ -126,32 +126,40 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 		return Answer{}, errBadScope
 	}
 	r := v.replica.Load()
+	var least uint64
 	if request.MinRevision != "" {
-		if err := reach(ctx, r, request); err != nil {
+		var err error
+		if least, err = reach(ctx, r, request); err != nil {
 			return Answer{}, err
 		}
 	}
 	if r == nil {
 		return Answer{}, errNotLoaded
 	}
-	view := r.Table().Find(request.AppID)
+	// The age is read before the data, so that it is never that of newer data.
+	now := time.Now()
+	place := r.Table().Locate(request.AppID)
+	age := r.Age(place.Partition, now)
+	view := r.Table().FindAt(place, request.AppID)
 	if !view.Loaded {
 		return Answer{}, errNotLoaded
 	}
+	answer := Answer{Revision: view.Revision, DataAge: age}
 	var p *policy.Policy
-	if view.Entry != nil {
-		if p = view.Entry.Policy; p == nil {
+	if entry := view.Entry; entry != nil {
+		p = entry.Policy
+		if p == nil || entry.Behind() && entry.PolicyRevision < least {
 			return Answer{}, errUnverified
 		}
+		if entry.Behind() {
+			// The last good policy goes on deciding, but must not pass for a newer one.
+			answer.Revision, answer.DataAge = entry.PolicyRevision, max(age, now.Sub(entry.Since))
+		}
 	}
-	now := time.Now()
-	return Answer{
-		Decision: policy.Decide(p, policy.Request{
-			Token: request.Token, Scope: request.Scope, Source: request.Source, NowMillis: now.UnixMilli(),
-		}),
-		Revision: view.Revision,
-		DataAge:  r.Age(view.Partition, now),
-	}, nil
+	answer.Decision = policy.Decide(p, policy.Request{
+		Token: request.Token, Scope: request.Scope, Source: request.Source, NowMillis: now.UnixMilli(),
+	})
+	return answer, nil
 }
 
 var (
@@ -161,26 +169,26 @@ var (
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
 )
 
-// reach makes sure that the data is as new as the request asks (B25).
-func reach(ctx context.Context, r *replica.Replica, request Request) error {
+// reach makes sure that the data is as new as the request asks, and returns the revision that it asks for (B25).
+func reach(ctx context.Context, r *replica.Replica, request Request) (uint64, error) {
 	position, err := record.DecodePosition(request.MinRevision)
 	if err != nil {
-		return apierr.Invalid("min_revision", "want a consistency token").Because(err)
+		return 0, apierr.Invalid("min_revision", "want a consistency token").Because(err)
 	}
 	if r == nil {
-		return errNotLoaded
+		return 0, errNotLoaded
 	}
 	codec := r.Codec()
 	if position.StoreID != codec.StoreID() || position.Partition != codec.PartitionOf(request.AppID) {
-		return apierr.Invalid("min_revision", "want a consistency token of the same app")
+		return 0, apierr.Invalid("min_revision", "want a consistency token of the same app")
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxCatchUp)
 	defer cancel()
 	switch err := r.Reach(ctx, position.Partition, position.Cursor); {
 	case errors.Is(err, replica.ErrLost):
-		return apierr.Unavailable(apierr.RevisionLost, "the change that min_revision names is not in the store's past")
+		return 0, apierr.Unavailable(apierr.RevisionLost, "the change that min_revision names is not in the store's past")
 	case err != nil:
-		return apierr.Unavailable(apierr.RevisionNotReached, "the change that min_revision names did not arrive in time")
+		return 0, apierr.Unavailable(apierr.RevisionNotReached, "the change that min_revision names did not arrive in time")
 	}
-	return nil
+	return position.Revision, nil
 }
