@@ -95,7 +95,10 @@ func (s Service) command() *cobra.Command {
 		ctx, stop := grpcserver.SignalContext(cmd.Context())
 		defer stop()
 		log.Info("starting", "redis", settings.RedactURL(*redisURL), "ring", ring)
-		return service.Run(ctx)
+		defer context.AfterFunc(ctx, func() { log.Info("stopping: answering what is in flight") })()
+		err = service.Run(ctx)
+		log.Info("stopped", "error", err)
+		return err
 	}
 	settings.BindEnv(root)
 	return root

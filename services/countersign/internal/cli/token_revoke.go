@@ -73,6 +73,9 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 		if err != nil {
 			return change.outcome(err)
 		}
+		if response.GetIncomplete() {
+			fmt.Fprintln(cmd.ErrOrStderr(), "Warning: a part of the store could not be read; repeat the call when it can, in case another app has the secret.")
+		}
 		if unverified := response.GetUnverifiedAppIds(); len(unverified) > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
 				strings.Join(unverified, ", "))

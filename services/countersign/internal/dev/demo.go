@@ -186,8 +186,8 @@ func short(name, prefix string) string { return strings.TrimPrefix(name, prefix)
 func (d *demo) printNext(out io.Writer, o options) {
 	program := programName()
 	flags := ""
-	if o.authority != "127.0.0.1:7070" {
-		flags = " --authority " + d.authority
+	if o.authority != defaultAuthority {
+		flags = " --authority " + d.authority + " --admin-key-file " + o.adminKeyFile
 	}
 	fmt.Fprintf(out, `
 Running: authority %[1]s, validators %[2]s.

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,6 +38,9 @@ type options struct {
 	logger       func(io.Writer) *slog.Logger
 }
 
+// defaultAuthority is where the other commands look for an authority.
+const defaultAuthority = "127.0.0.1:7070"
+
 // Command returns `countersign dev`.
 func Command() *cobra.Command {
 	var o options
@@ -55,7 +60,7 @@ is in memory and gone then.`,
 		into              *string
 		name, value, what string
 	}{
-		{&o.authority, "authority-listen", "127.0.0.1:7070", "the authority's gRPC server"},
+		{&o.authority, "authority-listen", defaultAuthority, "the authority's gRPC server"},
 		{&o.validators[0], "validator-1-listen", "127.0.0.1:7071", "the first validator's gRPC server"},
 		{&o.validators[1], "validator-2-listen", "127.0.0.1:7072", "the second validator's gRPC server"},
 		{&o.http[0], "authority-http-listen", "127.0.0.1:7080", "the authority's HTTP server"},
@@ -116,9 +121,15 @@ func (o *options) files(cmd *cobra.Command) error {
 		if o.adminKeyFile, err = adminkeys.DefaultKeyFile(); err != nil {
 			return fmt.Errorf("--admin-key-file: %w", err)
 		}
+		if _, port, _ := net.SplitHostPort(o.authority); o.authority != defaultAuthority {
+			o.adminKeyFile += "-" + port // the other one is that of a dev at the usual address
+		}
 	}
 	if o.secretFile == "" {
-		o.secretFile = filepath.Join(filepath.Dir(o.adminKeyFile), "demo-secret")
+		o.secretFile = filepath.Join(filepath.Dir(o.adminKeyFile), strings.Replace(filepath.Base(o.adminKeyFile), "admin-key", "demo-secret", 1))
+		if o.secretFile == o.adminKeyFile {
+			o.secretFile += ".demo-secret"
+		}
 	}
 	return nil
 }

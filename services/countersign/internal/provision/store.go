@@ -94,10 +94,15 @@ func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made,
 		return Made{}, err
 	}
 	made.NewKeyring = true
-	switch err := os.Rename(s.newRing(), s.KeyringFile); {
-	case errors.Is(err, fs.ErrNotExist):
+	// A link, unlike a rename, never replaces the ring of another run, nor takes for this run's what another has begun: it
+	// is there from here on, and what stands beside it goes after that.
+	switch err := os.Link(s.newRing(), s.KeyringFile); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
 		return s.init(ctx, client) // another run with the same ring was faster
 	case err != nil:
+		return Made{}, err
+	}
+	if err := os.Remove(s.newRing()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Made{}, err
 	}
 	return made, adminkeys.SyncFolder(s.KeyringFile)
