@@ -44,14 +44,18 @@ type Freshness struct{ f freshness }
 func (f *Freshness) Mark(sent time.Time)             { f.f.mark(sent) }
 func (f *Freshness) Age(now time.Time) time.Duration { return f.f.age(now) }
 func (f *Freshness) Reached(t time.Time) bool        { return f.f.reached(t) }
-func (h *History) Add(at record.Cursor, raw []byte)  { h.h.add(at, raw) }
-func (h *History) Agrees(c record.Cursor) bool       { return h.h.agrees(c) }
-func (h *History) Len() int                          { return len(h.h.links) }
-func (h *History) Base() record.Cursor               { return h.h.base }
-func NewHistory(base record.Cursor) *History         { return &History{history{base: base}} }
 
 // History is the latest links of a partition.
 type History struct{ h history }
+
+// NewHistory returns one that begins at a cursor.
+func NewHistory(base record.Cursor) *History { return &History{history{base: base}} }
+
+// Add and Agrees are those of history, Base and Len what it holds.
+func (h *History) Add(at record.Cursor, raw []byte) { h.h.add(at, raw) }
+func (h *History) Agrees(c record.Cursor) bool      { return h.h.agrees(c) }
+func (h *History) Base() record.Cursor              { return h.h.base }
+func (h *History) Len() int                         { return len(h.h.links) }
 
 // After returns the data of the links behind a cursor.
 func (h *History) After(c record.Cursor) (data [][]byte, ok bool) {

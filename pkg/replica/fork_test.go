@@ -155,7 +155,7 @@ func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
 				w.log.clear()
 				w.store.ResetCalls()
 				w.mustGrowOld(apps[1])
-				if calls := w.store.Calls(); calls.Tails[0]+calls.Document[0] > 0 {
+				if calls := w.store.Calls(); calls.Tails[0]+calls.Documents[0] > 0 {
 					w.Errorf("read on: %+v", calls)
 				}
 				if n := w.log.count("ERROR the store has forked: " + fork.says); n != 1 {
@@ -173,6 +173,7 @@ func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 		"lower revision": func(*world, storetest.State) {},
 		"other change": func(w *world, _ storetest.State) {
 			w.store.Commit(w.store.App(0, 2), storetest.AddToken("other"))
+			w.store.Trim(0, 0)
 		},
 		"other change, and more": func(w *world, _ storetest.State) {
 			for i := range 5 {
@@ -183,6 +184,7 @@ func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 			for range 1100 {
 				w.store.Commit(w.store.App(0, 2), storetest.SetState("second", policy.Disabled))
 			}
+			w.store.Trim(0, 0)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +217,7 @@ func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 				if w.tokens(apps[1])["second"] != policy.Revoked {
 					w.Error("the revocation is gone")
 				}
-				if calls := w.store.Calls(); calls.Document[0] > 0 {
+				if calls := w.store.Calls(); calls.Documents[0] > 0 {
 					w.Errorf("read it whole: %+v", calls)
 				}
 			})
@@ -240,8 +242,8 @@ func TestHigherSignedEpochCrossesAFork(t *testing.T) {
 		w.pass(3 * time.Second) // the pauses between tries have grown
 		w.mustEqualStore()
 		w.mustBeFresh(0)
-		if calls := w.store.Calls(); calls.Document[0] != 1 {
-			w.Errorf("read everything %d times for a new epoch", calls.Document[0])
+		if calls := w.store.Calls(); calls.Documents[0] != 1 {
+			w.Errorf("read everything %d times for a new epoch", calls.Documents[0])
 		}
 		w.commit(apps[1], storetest.SetState("second", policy.Revoked))
 		w.mustEqualStore()

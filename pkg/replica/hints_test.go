@@ -28,7 +28,7 @@ func TestFollowsHintsAtOnce(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			w.Errorf("took %v", took)
 		}
-		if calls := w.store.Calls(); calls.Tails[0]+calls.Document[0]+calls.Heads != 0 {
+		if calls := w.store.Calls(); calls.Tails[0]+calls.Documents[0]+calls.Heads != 0 {
 			w.Errorf("read the store: %+v", calls)
 		}
 		w.pass(enough)
@@ -51,7 +51,7 @@ func TestLostHintsAreMadeUpForWithinAPoll(t *testing.T) {
 		w.pass(longestPoll + 4*latency)
 		w.mustEqualStore()
 		w.mustBeFresh(0)
-		if calls := w.store.Calls(); calls.Document[0] > 0 || calls.Tails[0] > 2 {
+		if calls := w.store.Calls(); calls.Documents[0] > 0 || calls.Tails[0] > 2 {
 			w.Errorf("read too much for one lost hint: %+v", calls)
 		}
 	})
@@ -69,7 +69,7 @@ func TestLaterHintUncoversALostOne(t *testing.T) {
 		w.commit(app, storetest.AddToken("third"))
 		w.pass(2 * latency)
 		w.mustEqualStore()
-		if calls := w.store.Calls(); calls.Document[0] > 0 || calls.Tails[0] != 1 {
+		if calls := w.store.Calls(); calls.Documents[0] > 0 || calls.Tails[0] != 1 {
 			w.Errorf("reads for one gap: %+v", calls)
 		}
 	})
@@ -93,7 +93,7 @@ func TestRepeatedAndReorderedHintsAreHarmless(t *testing.T) {
 			w.commit(apps[i%3], storetest.AddToken(string(rune('a'+i))))
 			w.mustEqualStore()
 		}
-		if calls := w.store.Calls(); calls.Document[0]+calls.Tails[0] != 0 {
+		if calls := w.store.Calls(); calls.Documents[0]+calls.Tails[0] != 0 {
 			w.Errorf("read the store for hints that it knew: %+v", calls)
 		}
 
@@ -137,7 +137,7 @@ func TestGarbageHintsChangeNothing(t *testing.T) {
 		w.pass(enough)
 		w.mustEqualStore()
 		w.mustBeFresh(0)
-		if calls := w.store.Calls(); calls.Document[0] != 1 {
+		if calls := w.store.Calls(); calls.Documents[0] != 1 {
 			w.Errorf("garbage made it read everything: %+v", calls)
 		}
 		w.commit(app, storetest.SetState("second", policy.Disabled))

@@ -28,8 +28,8 @@ func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 			w.store.SetDocument(apps[2], raw)
 			w.store.ResetCalls()
 			w.reload(apps[1], storetest.AddToken("for "+name))
-			if calls := w.store.Calls(); calls.Document[0] != 1 {
-				w.Fatalf("%s: read everything %d times", name, calls.Document[0])
+			if calls := w.store.Calls(); calls.Documents[0] != 1 {
+				w.Fatalf("%s: read everything %d times", name, calls.Documents[0])
 			}
 			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) || w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
 				w.Errorf("%s: %v at %+v, had %v", name, now, w.entry(apps[2]), was)
@@ -102,8 +102,8 @@ func TestB20_RepairedPolicyIsReadWithItsNextChange(t *testing.T) {
 		w.mustEqualStore()
 		w.pass(enough)
 		w.mustEqualStore()
-		if calls := w.store.Calls(); calls.Document[0] != 2 {
-			w.Errorf("read everything %d times", calls.Document[0])
+		if calls := w.store.Calls(); calls.Documents[0] != 2 {
+			w.Errorf("read everything %d times", calls.Documents[0])
 		}
 	})
 }
@@ -127,8 +127,8 @@ func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 		}
 		w.mustDifferIn(0, apps[1])
 		w.mustBeFresh(0)
-		if calls := w.store.Calls(); calls.Document[0] != 1 {
-			w.Errorf("read everything %d times", calls.Document[0])
+		if calls := w.store.Calls(); calls.Documents[0] != 1 {
+			w.Errorf("read everything %d times", calls.Documents[0])
 		}
 		w.commit(apps[2], storetest.SetState("second", policy.Revoked))
 		w.mustDifferIn(0, apps[1])
@@ -150,7 +150,7 @@ func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
 		if entry := w.entry(apps[1]); entry == nil || entry.Policy != nil {
 			w.Fatalf("%+v", entry)
 		}
-		if calls := w.store.Calls(); calls.Document[0] > int(time.Minute/replica.RepairInterval)+1 || calls.Document[1] > 0 {
+		if calls := w.store.Calls(); calls.Documents[0] > int(time.Minute/replica.RepairInterval)+1 || calls.Documents[1] > 0 {
 			w.Errorf("reads in a minute: %+v", calls)
 		}
 		w.mustBeFresh(0)
@@ -159,7 +159,7 @@ func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
 		w.mustEqualStore()
 		w.store.ResetCalls()
 		w.pass(time.Minute)
-		if calls := w.store.Calls(); calls.Document[0] > 0 {
+		if calls := w.store.Calls(); calls.Documents[0] > 0 {
 			w.Errorf("reads on when all is well: %+v", calls)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -51,8 +52,8 @@ func TestLoadsEverything(t *testing.T) {
 		w.mustEqualStore()
 		for partition := range 4 {
 			w.mustBeFresh(partition)
-			if calls := w.store.Calls(); calls.Document[partition] != 1 {
-				w.Errorf("partition %d was read whole %d times, want once", partition, calls.Document[partition])
+			if calls := w.store.Calls(); calls.Documents[partition] != 1 {
+				w.Errorf("partition %d was read whole %d times, want once", partition, calls.Documents[partition])
 			}
 		}
 		if n := w.log.count("ERROR") + w.log.count("WARN"); n > 0 {
@@ -292,7 +293,9 @@ func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) 
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 5)
 				whole := w.store.RawDocument(apps[2])
-				first, second := []byte("garbage"), whole
+				flipped := bytes.Clone(whole)
+				flipped[len(flipped)-1] ^= 1
+				first, second := flipped, whole
 				if !damagedFirst {
 					first, second = second, first
 				}
@@ -329,8 +332,30 @@ func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 		w.mustLoad()
 		w.pass(enough)
 		w.mustEqualStore()
-		if calls := w.store.Calls(); calls.Document[0] != 2 {
-			w.Errorf("read everything %d times", calls.Document[0])
+		if calls := w.store.Calls(); calls.Documents[0] != 2 {
+			w.Errorf("read everything %d times", calls.Documents[0])
 		}
 	})
+}
+
+// TestLogThatIsLostDuringALoadEndsIt, to be tried again, also when something else stands in the log.
+func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
+	for name, log := range map[string][]replica.RawLink{"empty": nil, "garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 5)
+				var lost atomic.Bool
+				w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+					if step == storetest.ScanEnd && lost.CompareAndSwap(false, true) {
+						w.store.Commit(apps[2], storetest.AddToken("third"))
+						w.store.SetLog(0, log)
+					}
+					return nil
+				}})
+				w.start()
+				w.mustLoad()
+				w.mustEqualStore()
+			})
+		})
+	}
 }

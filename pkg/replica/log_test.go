@@ -32,7 +32,7 @@ func TestGapIsFilledFromTheLog(t *testing.T) {
 				w.pass(2 * longestPoll)
 				w.mustEqualStore()
 				w.mustBeFresh(0)
-				if calls := w.store.Calls(); calls.Document[0] != 0 || calls.Tails[0] > n/replica.TailLimit+3 {
+				if calls := w.store.Calls(); calls.Documents[0] != 0 || calls.Tails[0] > n/replica.TailLimit+3 {
 					w.Errorf("reads for %d links: %+v", n, calls)
 				}
 			})
@@ -57,15 +57,15 @@ func TestTrimmedLogMeansAWholeReload(t *testing.T) {
 				w.pass(2 * longestPoll)
 				w.mustEqualStore()
 				w.mustBeFresh(0)
-				if calls := w.store.Calls(); calls.Document[0] != 1 {
-					w.Errorf("read everything %d times, want once", calls.Document[0])
+				if calls := w.store.Calls(); calls.Documents[0] != 1 {
+					w.Errorf("read everything %d times, want once", calls.Documents[0])
 				}
 				// The log of now leads on from here.
 				w.store.ResetCalls()
 				w.store.Commit(apps[0], storetest.SetState("a", policy.Revoked))
 				w.pass(2 * longestPoll)
 				w.mustEqualStore()
-				if calls := w.store.Calls(); calls.Document[0] != 0 {
+				if calls := w.store.Calls(); calls.Documents[0] != 0 {
 					w.Errorf("read everything again: %+v", calls)
 				}
 			})
@@ -147,7 +147,7 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 				w.pass(time.Minute)
 				w.mustEqualStore()
 				w.mustBeFresh(0)
-				if calls := w.store.Calls(); calls.Document[0] > 2 || calls.Tails[0] > 20 {
+				if calls := w.store.Calls(); calls.Documents[0] > 2 || calls.Tails[0] > 20 {
 					w.Errorf("reads in a minute of one damaged log: %+v", calls)
 				}
 				// A fresh replica is not kept from loading.
@@ -180,7 +180,7 @@ func TestDamagedLinkThatIsHeldAlreadyCostsNothing(t *testing.T) {
 		w.pass(longestPoll + 4*latency)
 		w.mustEqualStore()
 		w.mustBeFresh(0)
-		if calls := w.store.Calls(); calls.Document[0] != 0 {
+		if calls := w.store.Calls(); calls.Documents[0] != 0 {
 			w.Errorf("read everything: %+v", calls)
 		}
 		if n := w.log.count("ERROR"); n > 0 {

@@ -46,7 +46,7 @@ func TestPollsEvery250ms(t *testing.T) {
 					w.Errorf("%d polls in a minute: one in %v", calls.Heads, mean)
 				}
 				for partition := range 4 {
-					if calls.Tails[partition]+calls.Document[partition] > 0 {
+					if calls.Tails[partition]+calls.Documents[partition] > 0 {
 						w.Errorf("more than polls: %+v", calls)
 					}
 				}
@@ -198,7 +198,7 @@ func TestReadsFewerLinksWhenManyDoNotArrive(t *testing.T) {
 			w.pass(2 * enough)
 			w.mustEqualStore()
 			w.mustBeFresh(0)
-			if calls := w.store.Calls(); calls.Document[0] > 0 {
+			if calls := w.store.Calls(); calls.Documents[0] > 0 {
 				w.Errorf("at most %d: read everything: %+v", most, calls)
 			}
 		})

@@ -104,8 +104,8 @@ func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) 
 				if n := w.log.count("reading the store failed"); n > 0 {
 					w.Errorf("%d loads failed for no reason but that the store changed:\n%s", n, w.log)
 				}
-				if calls := w.store.Calls(); calls.Document[0] < 4 || changes.Load() < 100 {
-					w.Errorf("%d reloads, %d changes: too few to mean anything", calls.Document[0], changes.Load())
+				if calls := w.store.Calls(); calls.Documents[0] < 4 || changes.Load() < 100 {
+					w.Errorf("%d reloads, %d changes: too few to mean anything", calls.Documents[0], changes.Load())
 				}
 			})
 		})
@@ -122,7 +122,7 @@ func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 		w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
 			r.look()
 			// The load has read its last head; before it installs, more comes than is kept.
-			if step == storetest.TailLinks && w.store.Calls().Document[0] == 2 && overtaken.CompareAndSwap(false, true) {
+			if step == storetest.TailLinks && w.store.Calls().Documents[0] == 2 && overtaken.CompareAndSwap(false, true) {
 				for i := range replica.HistoryLength + 50 {
 					w.r.Offer(0, w.store.Commit(apps[i%3], storetest.SetState("second", 1+state(i))).Link)
 					r.look()

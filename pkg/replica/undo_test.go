@@ -175,8 +175,8 @@ func TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother(t *testing.T) {
 		w.mustEqualStore()
 		w.pass(time.Second)
 		w.mustEqualStore()
-		if calls := w.store.Calls(); calls.Document[0] != 2 {
-			w.Errorf("read everything %d times:\n%s", calls.Document[0], w.log)
+		if calls := w.store.Calls(); calls.Documents[0] != 2 {
+			w.Errorf("read everything %d times:\n%s", calls.Documents[0], w.log)
 		}
 	})
 }

@@ -192,6 +192,7 @@ func (w *world) mustBeFresh(partition int) {
 func (w *world) mustGrowOld(app string) {
 	w.Helper()
 	partition := w.store.Codec().PartitionOf(app)
+	w.pass(4 * latency) // an answer may be on its way that is good
 	was, before, began := w.age(partition), w.entry(app), time.Now()
 	w.pass(enough)
 	if grown := w.age(partition) - was; grown != time.Since(began) {

@@ -131,6 +131,7 @@ func TestStoreThatAppearsLateIsFound(t *testing.T) {
 // TestB20_LastGoodPolicyDoesNotPassForANewerOne: when the document of a newer revision cannot be verified, the policy
 // of before goes on deciding, with its own revision and a growing age, and answers no question for the newer one.
 func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
+	t.Parallel()
 	k := start(t)
 	k.store.CopyTo(k.admin)
 	v := k.ready(t, k.server.URL())

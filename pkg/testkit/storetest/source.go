@@ -43,12 +43,12 @@ type Faults struct {
 
 // Calls counts reads.
 type Calls struct {
-	Heads, Watches  int
-	Tails, Document []int // by partition
+	Heads, Watches   int
+	Tails, Documents []int // by partition
 }
 
 func newCalls(partitions int) Calls {
-	return Calls{Tails: make([]int, partitions), Document: make([]int, partitions)}
+	return Calls{Tails: make([]int, partitions), Documents: make([]int, partitions)}
 }
 
 // Fail sets the faults.
@@ -68,7 +68,7 @@ func (s *Store) Calls() Calls {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls
-	c.Tails, c.Document = slices.Clone(c.Tails), slices.Clone(c.Document)
+	c.Tails, c.Documents = slices.Clone(c.Tails), slices.Clone(c.Documents)
 	return c
 }
 
@@ -160,7 +160,7 @@ func (s *Store) Tail(ctx context.Context, partition int, after uint64, limit int
 
 // Documents implements replica.Source. Each document is read when its turn comes, as a scan of Redis does.
 func (s *Store) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
-	if err := s.enter(ctx, func(c *Calls) { c.Document[partition]++ }); err != nil {
+	if err := s.enter(ctx, func(c *Calls) { c.Documents[partition]++ }); err != nil {
 		return err
 	}
 	if err := s.step(ScanStart, partition); err != nil {

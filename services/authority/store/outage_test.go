@@ -135,6 +135,44 @@ func TestNobodyMayPublish(t *testing.T) {
 	}
 }
 
+// TestMissingRights: an account that may not do all that a commit does can do none of it, since Redis asks for the right
+// to a command only when it comes to it.
+func TestMissingRights(t *testing.T) {
+	s := newSystem(t)
+	request := store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
+	const all = "~cs:* &cs:* +@all "
+	for name, rights := range map[string]string{
+		"XADD": all + "-xadd", "HSET": all + "-hset", "SET": all + "-set", "commands that write": all + "-@write",
+		"the audit trail":   "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
+		"results":           "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
+		"writing heads":     "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+		"writing documents": "~cs:{*}:head ~cs:{*}:log %R~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+	} {
+		t.Run(name, func(t *testing.T) {
+			rules := append([]any{"ACL", "SETUSER", "authority", "reset", "on", ">password"}, fields(rights)...)
+			if err := s.client.Do(t.Context(), rules...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			system := *s
+			system.t = t
+			opened := system.open(redistest.URL(s.redis.Address(), "authority", "password"))
+			held := contents(t, s.client)
+			c := call("app", "refused", add("tok"))
+			c.Request = request
+			_, err := opened.Update(t.Context(), c)
+			wantUnavailable(t, err, apierr.StoreUnavailable)
+			wantSame(t, s.client, held)
+		})
+	}
+}
+
+func fields(text string) (all []any) {
+	for field := range strings.FieldsSeq(text) {
+		all = append(all, field)
+	}
+	return all
+}
+
 // TestSeenLate: what another authority commits while an app is looked at starts the look over; it is no sign of damage.
 func TestSeenLate(t *testing.T) {
 	for _, tt := range []struct {
