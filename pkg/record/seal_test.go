@@ -65,6 +65,11 @@ func TestRecordOpensOnlyAsWhatItIs(t *testing.T) {
 			if err := opens(c, ring, kind, r.partition, app, r.raw); (err == nil) != (kind == r.kind) {
 				t.Errorf("%s as %s: %v", r.kind, kind, err)
 			}
+			// Nor does a payload that is right, but was signed as something else.
+			other := c.SealRaw(kind, r.partition, payloadOf(t, r.raw))
+			if err := opens(c, ring, r.kind, r.partition, app, other); kind != r.kind && !errors.Is(err, keyring.ErrMismatch) {
+				t.Errorf("%s that was signed as %s: %v", r.kind, kind, err)
+			}
 		}
 		if r.kind == "policy" {
 			for _, other := range []string{neighbour, stranger, ""} {
