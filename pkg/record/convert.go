@@ -50,3 +50,20 @@ func tokensFromProto(ms []*countersignv1.PolicyToken) ([]policy.Token, error) {
 	}
 	return tokens, nil
 }
+
+func detailsToProto(d *Token) *countersignv1.TokenDetails {
+	return &countersignv1.TokenDetails{
+		Name: d.Name, Note: d.Note, Hint: d.Hint, CreatedBy: d.CreatedBy,
+		CreateMillis: d.CreateMillis, UpdateMillis: d.UpdateMillis, RevokeMillis: d.RevokeMillis,
+		PredecessorId: d.PredecessorID, SuccessorId: d.SuccessorID, Revision: d.TouchedRevision,
+	}
+}
+
+// detailsFromProto returns a token without the part that decides.
+func detailsFromProto(m *countersignv1.TokenDetails) Token {
+	return Token{
+		Name: m.GetName(), Note: m.GetNote(), Hint: m.GetHint(), CreatedBy: m.GetCreatedBy(),
+		CreateMillis: m.GetCreateMillis(), UpdateMillis: m.GetUpdateMillis(), RevokeMillis: m.GetRevokeMillis(),
+		PredecessorID: m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
+	}
+}

@@ -71,6 +71,16 @@ func DecodePosition(token string) (Position, error) {
 	return Position{StoreID: m.GetStoreId(), Partition: int(m.GetPartition()), Cursor: cursor}, nil
 }
 
+// NewCursor returns the cursor that came over the network, or ErrMalformed.
+func NewCursor(epoch, revision uint64, tag []byte) (Cursor, error) {
+	return cursorOf(epoch, revision, tag)
+}
+
+// Before tells whether a cursor comes before another in the order of epochs and revisions.
+func (c Cursor) Before(d Cursor) bool {
+	return c.Epoch < d.Epoch || c.Epoch == d.Epoch && c.Revision < d.Revision
+}
+
 func cursorOf(epoch, revision uint64, tag []byte) (Cursor, error) {
 	c := Cursor{Epoch: epoch, Revision: revision}
 	if epoch == 0 || copy(c.Tag[:], tag) != len(c.Tag) || len(tag) != len(c.Tag) {

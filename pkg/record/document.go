@@ -59,11 +59,7 @@ func (c *Codec) SealDocument(d *Document) ([]byte, error) {
 	for i := range d.Tokens {
 		t := &d.Tokens[i]
 		m.Policy.Tokens[i] = tokenToProto(&t.Token)
-		m.Details.Tokens[i] = &countersignv1.TokenDetails{
-			Name: t.Name, Note: t.Note, Hint: t.Hint, CreatedBy: t.CreatedBy,
-			CreateMillis: t.CreateMillis, UpdateMillis: t.UpdateMillis, RevokeMillis: t.RevokeMillis,
-			PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Revision: t.TouchedRevision,
-		}
+		m.Details.Tokens[i] = detailsToProto(t)
 	}
 	return c.seal(kindPolicy, c.PartitionOf(d.AppID), m)
 }
@@ -86,11 +82,7 @@ func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 		CreateMillis: m.GetDetails().GetCreateMillis(), UpdateMillis: m.GetDetails().GetUpdateMillis(),
 	}
 	for i, detail := range details {
-		d.Tokens[i] = Token{
-			Name: detail.GetName(), Note: detail.GetNote(), Hint: detail.GetHint(), CreatedBy: detail.GetCreatedBy(),
-			CreateMillis: detail.GetCreateMillis(), UpdateMillis: detail.GetUpdateMillis(), RevokeMillis: detail.GetRevokeMillis(),
-			PredecessorID: detail.GetPredecessorId(), SuccessorID: detail.GetSuccessorId(), TouchedRevision: detail.GetRevision(),
-		}
+		d.Tokens[i] = detailsFromProto(detail)
 		if d.Tokens[i].Token, err = tokenFromProto(tokens[i]); err != nil {
 			return nil, fmt.Errorf("policy of %s: %w", appID, err)
 		}

@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -19,15 +20,32 @@ type Head struct {
 	State [keyring.MACSize]byte
 	// Audit is the end of the audit trail.
 	Audit AuditTail
+	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be changed.
+	Forks []Cursor
+}
+
+// MaxForks is how many ends of epochs a head carries.
+const MaxForks = 16
+
+// Begin returns the head that begins a new epoch behind this one, before anything is changed in it.
+func (h Head) Begin(first Cursor) Head {
+	forks := append(slices.Clone(h.Forks), h.Cursor)
+	h.Forks = forks[max(len(forks)-MaxForks, 0):]
+	h.Cursor = first
+	return h
 }
 
 // SealHead signs a head.
 func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
-	return c.seal(kindHead, partition, &countersignv1.Head{
+	m := &countersignv1.Head{
 		Epoch: h.Epoch, Revision: h.Revision, Tag: h.Tag[:],
 		PolicyCount: h.Policies, StateDigest: h.State[:],
 		AuditSequence: h.Audit.Sequence, AuditTail: h.Audit.Chain,
-	})
+	}
+	for _, f := range h.Forks {
+		m.Forks = append(m.Forks, &countersignv1.Fork{Epoch: f.Epoch, Revision: f.Revision, Tag: f.Tag[:]})
+	}
+	return c.seal(kindHead, partition, m)
 }
 
 // OpenHead verifies a head.
@@ -43,6 +61,13 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 	h := Head{Cursor: cursor, Policies: m.GetPolicyCount(), Audit: AuditTail{Sequence: m.GetAuditSequence(), Chain: m.GetAuditTail()}}
 	if copy(h.State[:], m.GetStateDigest()) != len(h.State) {
 		return Head{}, fmt.Errorf("%w head: state digest", ErrMalformed)
+	}
+	for _, f := range m.GetForks() {
+		fork, err := cursorOf(f.GetEpoch(), f.GetRevision(), f.GetTag())
+		if err != nil {
+			return Head{}, err
+		}
+		h.Forks = append(h.Forks, fork)
 	}
 	return h, nil
 }

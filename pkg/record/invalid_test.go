@@ -61,7 +61,7 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 		if d, err := c.OpenDocument(app, raw); !errors.Is(err, record.ErrMalformed) || d != nil {
 			t.Errorf("document, %s: %+v, %v", name, d, err)
 		}
-		link, err := c.OpenLink(5, sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens}))
+		link, err := c.OpenLink(5, sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens, Details: document.Details.Tokens}))
 		if err == nil {
 			if p, err := link.Apply(nil); err == nil {
 				t.Errorf("link, %s: makes %+v", name, p)

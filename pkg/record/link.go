@@ -17,29 +17,32 @@ type Link struct {
 	PreviousTag Tag
 	// PreviousAppRevision is the revision of the app's document before; 0 for a new app.
 	PreviousAppRevision uint64
-	// Upserts are tokens that are new or changed; Removed are ids of those that left.
-	Upserts []policy.Token
+	// Upserts are tokens that are new or changed, whole: what the store loses can be brought back from links. Removed
+	// are ids of those that left.
+	Upserts []Token
 	Removed []string
 	// Enforcement and Deleted are the app's after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
+	// CommitMillis is when the change was made, in milliseconds since the Unix epoch.
+	CommitMillis int64
 }
 
 // LinkBetween returns the change that made one document of another; before is nil for a new app.
 func LinkBetween(previous Tag, before, after *Document) *Link {
 	l := &Link{
 		AppID: after.AppID, Cursor: after.Cursor, PreviousTag: previous,
-		Enforcement: after.Enforcement, Deleted: after.Deleted,
+		Enforcement: after.Enforcement, Deleted: after.Deleted, CommitMillis: after.UpdateMillis,
 	}
-	old := map[string]policy.Token{}
+	old := map[string]Token{}
 	if before != nil {
 		l.PreviousAppRevision = before.Revision
 		for i := range before.Tokens {
-			old[before.Tokens[i].ID] = before.Tokens[i].Token
+			old[before.Tokens[i].ID] = before.Tokens[i]
 		}
 	}
 	for i := range after.Tokens {
-		t := after.Tokens[i].Token
+		t := after.Tokens[i]
 		if was, ok := old[t.ID]; !ok || was != t {
 			l.Upserts = append(l.Upserts, t)
 		}
@@ -58,27 +61,53 @@ func (l *Link) Apply(p *policy.Policy) (*policy.Policy, error) {
 	if p != nil {
 		before = p.Tokens()
 	}
-	changed := make(map[string]policy.Token, len(l.Upserts))
-	for _, t := range l.Upserts {
-		changed[t.ID] = t
+	return policy.New(l.Enforcement, merge(before, l.Removed, l.Upserts, func(t *policy.Token) string { return t.ID },
+		func(t *Token) policy.Token { return t.Token }), l.Deleted)
+}
+
+// ApplyTo returns the document after the change, with the cursor of the change; d is the one before, nil for a new app.
+func (l *Link) ApplyTo(d *Document) *Document {
+	after := &Document{
+		AppID: l.AppID, Cursor: l.Cursor, Enforcement: l.Enforcement, Deleted: l.Deleted,
+		CreateMillis: l.CommitMillis, UpdateMillis: l.CommitMillis,
 	}
-	tokens := make([]policy.Token, 0, len(before)+len(l.Upserts))
-	for _, t := range before {
-		if slices.Contains(l.Removed, t.ID) {
+	var before []Token
+	if d != nil {
+		before, after.CreateMillis = d.Tokens, d.CreateMillis
+	}
+	after.Tokens = merge(before, l.Removed, l.Upserts, func(t *Token) string { return t.ID }, func(t *Token) Token { return *t })
+	return after
+}
+
+// merge returns tokens with some removed, some replaced in their place, and the new ones at the end.
+func merge[T any](before []T, removed []string, upserts []Token, id func(*T) string, convert func(*Token) T) []T {
+	changed := make(map[string]*Token, len(upserts))
+	for i := range upserts {
+		changed[upserts[i].ID] = &upserts[i]
+	}
+	after := make([]T, 0, len(before)+len(upserts))
+	for i := range before {
+		if slices.Contains(removed, id(&before[i])) {
 			continue
 		}
-		if c, ok := changed[t.ID]; ok {
+		if t, ok := changed[id(&before[i])]; ok {
 			delete(changed, t.ID)
-			t = c
+			after = append(after, convert(t))
+			continue
 		}
-		tokens = append(tokens, t)
+		after = append(after, before[i])
 	}
-	for _, t := range l.Upserts {
-		if _, isNew := changed[t.ID]; isNew {
-			tokens = append(tokens, t)
+	for i := range upserts {
+		if _, isNew := changed[upserts[i].ID]; isNew {
+			after = append(after, convert(&upserts[i]))
 		}
 	}
-	return policy.New(l.Enforcement, tokens, l.Deleted)
+	return after
+}
+
+// Previous returns the place that the link continues.
+func (l *Link) Previous() Cursor {
+	return Cursor{Epoch: l.Epoch, Revision: l.Revision - 1, Tag: l.PreviousTag}
 }
 
 // SealLink signs a link.
@@ -86,10 +115,11 @@ func (c *Codec) SealLink(l *Link) ([]byte, error) {
 	m := &countersignv1.Link{
 		AppId: l.AppID, Epoch: l.Epoch, Revision: l.Revision, Tag: l.Tag[:], PreviousTag: l.PreviousTag[:],
 		PreviousAppRevision: l.PreviousAppRevision, RemovedTokenIds: l.Removed,
-		Enforcement: enforcementToProto(l.Enforcement), Deleted: l.Deleted,
+		Enforcement: enforcementToProto(l.Enforcement), Deleted: l.Deleted, CommitMillis: l.CommitMillis,
 	}
 	for i := range l.Upserts {
-		m.Upserts = append(m.Upserts, tokenToProto(&l.Upserts[i]))
+		m.Upserts = append(m.Upserts, tokenToProto(&l.Upserts[i].Token))
+		m.Details = append(m.Details, detailsToProto(&l.Upserts[i]))
 	}
 	return c.seal(kindLink, c.PartitionOf(l.AppID), m)
 }
@@ -107,12 +137,20 @@ func (c *Codec) OpenLink(partition int, raw []byte) (*Link, error) {
 	l := &Link{
 		AppID: m.GetAppId(), Cursor: cursor, PreviousAppRevision: m.GetPreviousAppRevision(),
 		Removed: m.GetRemovedTokenIds(), Enforcement: enforcementFromProto(m.GetEnforcement()), Deleted: m.GetDeleted(),
+		CommitMillis: m.GetCommitMillis(),
 	}
 	if copy(l.PreviousTag[:], m.GetPreviousTag()) != len(l.PreviousTag) || c.PartitionOf(l.AppID) != partition {
 		return nil, fmt.Errorf("%w link", ErrMalformed)
 	}
-	if l.Upserts, err = tokensFromProto(m.GetUpserts()); err != nil {
-		return nil, fmt.Errorf("link: %w", err)
+	if len(m.GetDetails()) != len(m.GetUpserts()) {
+		return nil, fmt.Errorf("%w link: %d tokens, details of %d", ErrMalformed, len(m.GetUpserts()), len(m.GetDetails()))
+	}
+	l.Upserts = make([]Token, len(m.GetUpserts()))
+	for i, detail := range m.GetDetails() {
+		l.Upserts[i] = detailsFromProto(detail)
+		if l.Upserts[i].Token, err = tokenFromProto(m.GetUpserts()[i]); err != nil {
+			return nil, fmt.Errorf("link: %w", err)
+		}
 	}
 	return l, nil
 }

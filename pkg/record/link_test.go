@@ -117,12 +117,12 @@ func TestLinkIsTheChangeAlone(t *testing.T) {
 	after.Tokens = slices.Clone(before.Tokens)
 	after.Revision = 9
 	after.Tokens[500].State = policy.Revoked
-	after.Tokens[700].Name = "renamed, which decides nothing"
+	after.Tokens[700].Name = "renamed, which decides nothing, and must not be lost either"
 	after.Tokens = slices.Delete(after.Tokens, 900, 901)
 	link := record.LinkBetween(record.Tag{7}, before, &after)
 	want := &record.Link{
 		AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 9}, PreviousTag: record.Tag{7}, PreviousAppRevision: 8,
-		Upserts: []policy.Token{after.Tokens[500].Token}, Removed: []string{before.Tokens[900].ID},
+		Upserts: []record.Token{after.Tokens[500], after.Tokens[700]}, Removed: []string{before.Tokens[900].ID},
 	}
 	if !reflect.DeepEqual(link, want) {
 		t.Errorf("%+v, want %+v", link, want)
@@ -145,8 +145,17 @@ func TestLinkThatMakesAnInvalidPolicyIsAnError(t *testing.T) {
 		"state that is derived":   {tok("b", "2", policy.Expired)},
 		"state of no kind":        {tok("a", "1", 0)},
 	} {
-		if p, err := (&record.Link{AppID: "app", Upserts: upserts}).Apply(before); err == nil || p != nil {
+		if p, err := (&record.Link{AppID: "app", Upserts: whole(upserts)}).Apply(before); err == nil || p != nil {
 			t.Errorf("%s: policy %v, error %v", name, p, err)
 		}
 	}
+}
+
+// whole returns tokens with nothing but what decides.
+func whole(tokens []policy.Token) []record.Token {
+	all := make([]record.Token, len(tokens))
+	for i, t := range tokens {
+		all[i].Token = t
+	}
+	return all
 }

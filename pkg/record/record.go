@@ -8,6 +8,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -33,6 +34,12 @@ const (
 	kindStateElement kind = "state-element"
 	kindStateDigest  kind = "state-digest"
 	kindAuditChain   kind = "audit-chain"
+	kindEpoch        kind = "epoch"
+	kindValidator    kind = "validator"
+	kindNews         kind = "fleet-news"
+	kindFileHeader   kind = "file-header"
+	kindFileRecord   kind = "file-record"
+	kindFileSum      kind = "file-sum"
 )
 
 // Codec signs and opens the records of one store. It is immutable and safe for concurrent use.
@@ -40,11 +47,17 @@ type Codec struct {
 	ring       *keyring.Ring
 	storeID    string
 	partitions int
+	created    time.Time
 }
 
 // NewCodec returns the codec of the store that a meta describes.
 func NewCodec(ring *keyring.Ring, m Meta) *Codec {
-	return &Codec{ring: ring, storeID: m.StoreID, partitions: m.Partitions}
+	return &Codec{ring: ring, storeID: m.StoreID, partitions: m.Partitions, created: m.CreateTime}
+}
+
+// Meta returns which store it is.
+func (c *Codec) Meta() Meta {
+	return Meta{StoreID: c.storeID, Partitions: c.partitions, CreateTime: c.created}
 }
 
 // StoreID returns the store's id.

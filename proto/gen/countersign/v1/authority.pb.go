@@ -470,8 +470,8 @@ type CreateTokenRequest struct {
 	// it within 24 h is not carried out again: the first answer comes back, without the secret. With other content it
 	// is INVALID_ARGUMENT. Its bounds are the identity, the method and the app.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// How long to wait for the receipt, at most 60 s; absent: not at all. Not served yet: UNIMPLEMENTED, before
-	// anything is changed.
+	// How long to wait for the receipt, more than 0 and at most 60 s, and not past the call's deadline; absent: not at all.
+	// The change is made whatever comes of the waiting.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -566,7 +566,9 @@ type CreateTokenResponse struct {
 	// Names the change; see AuthorizeRequest.min_revision.
 	ConsistencyToken string `protobuf:"bytes,3,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,4,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,4,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,5,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -629,6 +631,72 @@ func (x *CreateTokenResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *CreateTokenResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
+// Durability is how many replicas of the store's master have a change. It is absent when the authority waits for none
+// (--write-quorum), and when RevokeSecret finds the secret only in apps that were deleted. A change is made, visible and
+// propagated as soon as the master has it: with fewer replicas than wanted it is no less made, but a failover may lose it
+// until it is healed from what validators hold. Nothing need be repeated.
+type Durability struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many replicas the authority waits for.
+	Wanted uint32 `protobuf:"varint,1,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// How many have confirmed the change within the authority's time, one second. 0 also when that cannot be known: when
+	// the store's reply was lost, when the answer is a repetition of an earlier one, and when nothing was left to change.
+	Acknowledged  uint32 `protobuf:"varint,2,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Durability) Reset() {
+	*x = Durability{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Durability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Durability) ProtoMessage() {}
+
+func (x *Durability) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Durability.ProtoReflect.Descriptor instead.
+func (*Durability) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Durability) GetWanted() uint32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *Durability) GetAcknowledged() uint32 {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return 0
+}
+
 // GetTokenRequest asks for one token.
 type GetTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -642,7 +710,7 @@ type GetTokenRequest struct {
 
 func (x *GetTokenRequest) Reset() {
 	*x = GetTokenRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[5]
+	mi := &file_countersign_v1_authority_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +722,7 @@ func (x *GetTokenRequest) String() string {
 func (*GetTokenRequest) ProtoMessage() {}
 
 func (x *GetTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[5]
+	mi := &file_countersign_v1_authority_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +735,7 @@ func (x *GetTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenRequest.ProtoReflect.Descriptor instead.
 func (*GetTokenRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{5}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetTokenRequest) GetAppId() string {
@@ -695,7 +763,7 @@ type GetTokenResponse struct {
 
 func (x *GetTokenResponse) Reset() {
 	*x = GetTokenResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[6]
+	mi := &file_countersign_v1_authority_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +775,7 @@ func (x *GetTokenResponse) String() string {
 func (*GetTokenResponse) ProtoMessage() {}
 
 func (x *GetTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[6]
+	mi := &file_countersign_v1_authority_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +788,7 @@ func (x *GetTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTokenResponse.ProtoReflect.Descriptor instead.
 func (*GetTokenResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{6}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetTokenResponse) GetToken() *Token {
@@ -747,7 +815,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[7]
+	mi := &file_countersign_v1_authority_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +827,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[7]
+	mi := &file_countersign_v1_authority_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +840,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{7}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListTokensRequest) GetAppId() string {
@@ -816,7 +884,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[8]
+	mi := &file_countersign_v1_authority_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +896,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[8]
+	mi := &file_countersign_v1_authority_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +909,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{8}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -881,7 +949,7 @@ type UpdateTokenRequest struct {
 
 func (x *UpdateTokenRequest) Reset() {
 	*x = UpdateTokenRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[9]
+	mi := &file_countersign_v1_authority_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +961,7 @@ func (x *UpdateTokenRequest) String() string {
 func (*UpdateTokenRequest) ProtoMessage() {}
 
 func (x *UpdateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[9]
+	mi := &file_countersign_v1_authority_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +974,7 @@ func (x *UpdateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTokenRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{9}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateTokenRequest) GetAppId() string {
@@ -959,14 +1027,16 @@ type UpdateTokenResponse struct {
 	// Names the change.
 	ConsistencyToken string `protobuf:"bytes,2,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,4,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateTokenResponse) Reset() {
 	*x = UpdateTokenResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[10]
+	mi := &file_countersign_v1_authority_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1048,7 @@ func (x *UpdateTokenResponse) String() string {
 func (*UpdateTokenResponse) ProtoMessage() {}
 
 func (x *UpdateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[10]
+	mi := &file_countersign_v1_authority_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1061,7 @@ func (x *UpdateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTokenResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{10}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateTokenResponse) GetToken() *Token {
@@ -1015,6 +1085,13 @@ func (x *UpdateTokenResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *UpdateTokenResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // RevokeTokenRequest ends a token.
 type RevokeTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1034,7 +1111,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[11]
+	mi := &file_countersign_v1_authority_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1123,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[11]
+	mi := &file_countersign_v1_authority_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1136,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{11}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RevokeTokenRequest) GetAppId() string {
@@ -1105,14 +1182,16 @@ type RevokeTokenResponse struct {
 	// Names the change; for a token that was revoked before, a position at or after its revocation.
 	ConsistencyToken string `protobuf:"bytes,2,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,4,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[12]
+	mi := &file_countersign_v1_authority_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1203,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[12]
+	mi := &file_countersign_v1_authority_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1216,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{12}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokeTokenResponse) GetToken() *Token {
@@ -1161,6 +1240,13 @@ func (x *RevokeTokenResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *RevokeTokenResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // RevokeSecretRequest ends a leaked secret wherever it is used.
 type RevokeSecretRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1178,7 +1264,7 @@ type RevokeSecretRequest struct {
 
 func (x *RevokeSecretRequest) Reset() {
 	*x = RevokeSecretRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[13]
+	mi := &file_countersign_v1_authority_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1276,7 @@ func (x *RevokeSecretRequest) String() string {
 func (*RevokeSecretRequest) ProtoMessage() {}
 
 func (x *RevokeSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[13]
+	mi := &file_countersign_v1_authority_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1289,7 @@ func (x *RevokeSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSecretRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSecretRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{13}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RevokeSecretRequest) GetSecret() string {
@@ -1247,7 +1333,7 @@ type RevokedToken struct {
 
 func (x *RevokedToken) Reset() {
 	*x = RevokedToken{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[14]
+	mi := &file_countersign_v1_authority_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1345,7 @@ func (x *RevokedToken) String() string {
 func (*RevokedToken) ProtoMessage() {}
 
 func (x *RevokedToken) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[14]
+	mi := &file_countersign_v1_authority_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1358,7 @@ func (x *RevokedToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedToken.ProtoReflect.Descriptor instead.
 func (*RevokedToken) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{14}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokedToken) GetAppId() string {
@@ -1303,14 +1389,16 @@ type RevokeSecretResponse struct {
 	UnverifiedAppIds []string `protobuf:"bytes,4,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
 	// A part of the store could not be read as it is now, so that an app whose token is new may be missing. Repeat the call
 	// when the store is whole. When no app is found, the call is UNAVAILABLE instead.
-	Incomplete    bool `protobuf:"varint,5,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	Incomplete bool `protobuf:"varint,5,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	// How safe the least safe of the changes is from a failover.
+	Durability    *Durability `protobuf:"bytes,6,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeSecretResponse) Reset() {
 	*x = RevokeSecretResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[15]
+	mi := &file_countersign_v1_authority_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1410,7 @@ func (x *RevokeSecretResponse) String() string {
 func (*RevokeSecretResponse) ProtoMessage() {}
 
 func (x *RevokeSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[15]
+	mi := &file_countersign_v1_authority_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1423,7 @@ func (x *RevokeSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSecretResponse.ProtoReflect.Descriptor instead.
 func (*RevokeSecretResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{15}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeSecretResponse) GetTokens() []*RevokedToken {
@@ -1373,6 +1461,13 @@ func (x *RevokeSecretResponse) GetIncomplete() bool {
 	return false
 }
 
+func (x *RevokeSecretResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // RotateTokenRequest replaces a token.
 type RotateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1392,7 +1487,7 @@ type RotateTokenRequest struct {
 
 func (x *RotateTokenRequest) Reset() {
 	*x = RotateTokenRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[16]
+	mi := &file_countersign_v1_authority_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1499,7 @@ func (x *RotateTokenRequest) String() string {
 func (*RotateTokenRequest) ProtoMessage() {}
 
 func (x *RotateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[16]
+	mi := &file_countersign_v1_authority_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1512,7 @@ func (x *RotateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{16}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateTokenRequest) GetAppId() string {
@@ -1467,14 +1562,16 @@ type RotateTokenResponse struct {
 	// Names the change.
 	ConsistencyToken string `protobuf:"bytes,4,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,6,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateTokenResponse) Reset() {
 	*x = RotateTokenResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	mi := &file_countersign_v1_authority_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1583,7 @@ func (x *RotateTokenResponse) String() string {
 func (*RotateTokenResponse) ProtoMessage() {}
 
 func (x *RotateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	mi := &file_countersign_v1_authority_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1596,7 @@ func (x *RotateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenResponse.ProtoReflect.Descriptor instead.
 func (*RotateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{17}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateTokenResponse) GetToken() *Token {
@@ -1537,6 +1634,13 @@ func (x *RotateTokenResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *RotateTokenResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // TokenImport is one secret of another system.
 type TokenImport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1557,7 +1661,7 @@ type TokenImport struct {
 
 func (x *TokenImport) Reset() {
 	*x = TokenImport{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[18]
+	mi := &file_countersign_v1_authority_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1673,7 @@ func (x *TokenImport) String() string {
 func (*TokenImport) ProtoMessage() {}
 
 func (x *TokenImport) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[18]
+	mi := &file_countersign_v1_authority_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1686,7 @@ func (x *TokenImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenImport.ProtoReflect.Descriptor instead.
 func (*TokenImport) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{18}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TokenImport) GetName() string {
@@ -1660,7 +1764,7 @@ type ImportTokensRequest struct {
 
 func (x *ImportTokensRequest) Reset() {
 	*x = ImportTokensRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[19]
+	mi := &file_countersign_v1_authority_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1776,7 @@ func (x *ImportTokensRequest) String() string {
 func (*ImportTokensRequest) ProtoMessage() {}
 
 func (x *ImportTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[19]
+	mi := &file_countersign_v1_authority_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1789,7 @@ func (x *ImportTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportTokensRequest.ProtoReflect.Descriptor instead.
 func (*ImportTokensRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{19}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImportTokensRequest) GetAppId() string {
@@ -1724,14 +1828,16 @@ type ImportTokensResponse struct {
 	// Names the change.
 	ConsistencyToken string `protobuf:"bytes,2,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,4,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImportTokensResponse) Reset() {
 	*x = ImportTokensResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[20]
+	mi := &file_countersign_v1_authority_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1849,7 @@ func (x *ImportTokensResponse) String() string {
 func (*ImportTokensResponse) ProtoMessage() {}
 
 func (x *ImportTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[20]
+	mi := &file_countersign_v1_authority_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1862,7 @@ func (x *ImportTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportTokensResponse.ProtoReflect.Descriptor instead.
 func (*ImportTokensResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{20}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImportTokensResponse) GetTokens() []*Token {
@@ -1780,6 +1886,13 @@ func (x *ImportTokensResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *ImportTokensResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // GetAppRequest asks for one app.
 type GetAppRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1791,7 +1904,7 @@ type GetAppRequest struct {
 
 func (x *GetAppRequest) Reset() {
 	*x = GetAppRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[21]
+	mi := &file_countersign_v1_authority_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1916,7 @@ func (x *GetAppRequest) String() string {
 func (*GetAppRequest) ProtoMessage() {}
 
 func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[21]
+	mi := &file_countersign_v1_authority_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1929,7 @@ func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppRequest.ProtoReflect.Descriptor instead.
 func (*GetAppRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{21}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetAppRequest) GetAppId() string {
@@ -1837,7 +1950,7 @@ type GetAppResponse struct {
 
 func (x *GetAppResponse) Reset() {
 	*x = GetAppResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[22]
+	mi := &file_countersign_v1_authority_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1962,7 @@ func (x *GetAppResponse) String() string {
 func (*GetAppResponse) ProtoMessage() {}
 
 func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[22]
+	mi := &file_countersign_v1_authority_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1975,7 @@ func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppResponse.ProtoReflect.Descriptor instead.
 func (*GetAppResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{22}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetAppResponse) GetApp() *App {
@@ -1885,7 +1998,7 @@ type ListAppsRequest struct {
 
 func (x *ListAppsRequest) Reset() {
 	*x = ListAppsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[23]
+	mi := &file_countersign_v1_authority_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2010,7 @@ func (x *ListAppsRequest) String() string {
 func (*ListAppsRequest) ProtoMessage() {}
 
 func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[23]
+	mi := &file_countersign_v1_authority_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2023,7 @@ func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
 func (*ListAppsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{23}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListAppsRequest) GetPageSize() int32 {
@@ -1940,7 +2053,7 @@ type ListAppsResponse struct {
 
 func (x *ListAppsResponse) Reset() {
 	*x = ListAppsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[24]
+	mi := &file_countersign_v1_authority_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2065,7 @@ func (x *ListAppsResponse) String() string {
 func (*ListAppsResponse) ProtoMessage() {}
 
 func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[24]
+	mi := &file_countersign_v1_authority_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2078,7 @@ func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
 func (*ListAppsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{24}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListAppsResponse) GetApps() []*App {
@@ -1999,7 +2112,7 @@ type DeleteAppRequest struct {
 
 func (x *DeleteAppRequest) Reset() {
 	*x = DeleteAppRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[25]
+	mi := &file_countersign_v1_authority_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2124,7 @@ func (x *DeleteAppRequest) String() string {
 func (*DeleteAppRequest) ProtoMessage() {}
 
 func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[25]
+	mi := &file_countersign_v1_authority_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2137,7 @@ func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAppRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAppRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{25}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteAppRequest) GetAppId() string {
@@ -2061,14 +2174,16 @@ type DeleteAppResponse struct {
 	// Names the change.
 	ConsistencyToken string `protobuf:"bytes,1,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover.
+	Durability    *Durability `protobuf:"bytes,3,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteAppResponse) Reset() {
 	*x = DeleteAppResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[26]
+	mi := &file_countersign_v1_authority_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2195,7 @@ func (x *DeleteAppResponse) String() string {
 func (*DeleteAppResponse) ProtoMessage() {}
 
 func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[26]
+	mi := &file_countersign_v1_authority_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2208,7 @@ func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAppResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAppResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{26}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteAppResponse) GetConsistencyToken() string {
@@ -2106,6 +2221,13 @@ func (x *DeleteAppResponse) GetConsistencyToken() string {
 func (x *DeleteAppResponse) GetReceipt() *Receipt {
 	if x != nil {
 		return x.Receipt
+	}
+	return nil
+}
+
+func (x *DeleteAppResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
 	}
 	return nil
 }
@@ -2139,7 +2261,7 @@ type SetEnforcementRequest struct {
 
 func (x *SetEnforcementRequest) Reset() {
 	*x = SetEnforcementRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[27]
+	mi := &file_countersign_v1_authority_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2273,7 @@ func (x *SetEnforcementRequest) String() string {
 func (*SetEnforcementRequest) ProtoMessage() {}
 
 func (x *SetEnforcementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[27]
+	mi := &file_countersign_v1_authority_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2286,7 @@ func (x *SetEnforcementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetEnforcementRequest.ProtoReflect.Descriptor instead.
 func (*SetEnforcementRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{27}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetEnforcementRequest) GetAppId() string {
@@ -2242,14 +2364,16 @@ type SetEnforcementResponse struct {
 	// Names the change; empty with validate_only.
 	ConsistencyToken string `protobuf:"bytes,4,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
 	// Who has applied the change, when asked for.
-	Receipt       *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// How safe the change is from a failover; absent with validate_only.
+	Durability    *Durability `protobuf:"bytes,6,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetEnforcementResponse) Reset() {
 	*x = SetEnforcementResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[28]
+	mi := &file_countersign_v1_authority_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2385,7 @@ func (x *SetEnforcementResponse) String() string {
 func (*SetEnforcementResponse) ProtoMessage() {}
 
 func (x *SetEnforcementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[28]
+	mi := &file_countersign_v1_authority_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2398,7 @@ func (x *SetEnforcementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetEnforcementResponse.ProtoReflect.Descriptor instead.
 func (*SetEnforcementResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{28}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetEnforcementResponse) GetApp() *App {
@@ -2312,6 +2436,13 @@ func (x *SetEnforcementResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+func (x *SetEnforcementResponse) GetDurability() *Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return nil
+}
+
 // GetReadinessRequest asks for an app's readiness.
 type GetReadinessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2325,7 +2456,7 @@ type GetReadinessRequest struct {
 
 func (x *GetReadinessRequest) Reset() {
 	*x = GetReadinessRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[29]
+	mi := &file_countersign_v1_authority_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2468,7 @@ func (x *GetReadinessRequest) String() string {
 func (*GetReadinessRequest) ProtoMessage() {}
 
 func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[29]
+	mi := &file_countersign_v1_authority_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2481,7 @@ func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
 func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{29}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetReadinessRequest) GetAppId() string {
@@ -2378,7 +2509,7 @@ type GetReadinessResponse struct {
 
 func (x *GetReadinessResponse) Reset() {
 	*x = GetReadinessResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[30]
+	mi := &file_countersign_v1_authority_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2521,7 @@ func (x *GetReadinessResponse) String() string {
 func (*GetReadinessResponse) ProtoMessage() {}
 
 func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[30]
+	mi := &file_countersign_v1_authority_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2534,7 @@ func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
 func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{30}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetReadinessResponse) GetReadiness() *Readiness {
@@ -2436,7 +2567,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[31]
+	mi := &file_countersign_v1_authority_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2579,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[31]
+	mi := &file_countersign_v1_authority_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2592,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{31}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Readiness) GetAppId() string {
@@ -2530,7 +2661,7 @@ type ScopeReadiness struct {
 
 func (x *ScopeReadiness) Reset() {
 	*x = ScopeReadiness{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[32]
+	mi := &file_countersign_v1_authority_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2673,7 @@ func (x *ScopeReadiness) String() string {
 func (*ScopeReadiness) ProtoMessage() {}
 
 func (x *ScopeReadiness) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[32]
+	mi := &file_countersign_v1_authority_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2686,7 @@ func (x *ScopeReadiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeReadiness.ProtoReflect.Descriptor instead.
 func (*ScopeReadiness) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{32}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ScopeReadiness) GetScope() Scope {
@@ -2597,7 +2728,7 @@ type WaitForPropagationRequest struct {
 
 func (x *WaitForPropagationRequest) Reset() {
 	*x = WaitForPropagationRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[33]
+	mi := &file_countersign_v1_authority_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2740,7 @@ func (x *WaitForPropagationRequest) String() string {
 func (*WaitForPropagationRequest) ProtoMessage() {}
 
 func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[33]
+	mi := &file_countersign_v1_authority_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2753,7 @@ func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationRequest.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{33}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WaitForPropagationRequest) GetConsistencyToken() string {
@@ -2643,7 +2774,7 @@ type WaitForPropagationResponse struct {
 
 func (x *WaitForPropagationResponse) Reset() {
 	*x = WaitForPropagationResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[34]
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2786,7 @@ func (x *WaitForPropagationResponse) String() string {
 func (*WaitForPropagationResponse) ProtoMessage() {}
 
 func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[34]
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2799,7 @@ func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationResponse.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{34}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WaitForPropagationResponse) GetReceipt() *Receipt {
@@ -2687,7 +2818,7 @@ type ListValidatorsRequest struct {
 
 func (x *ListValidatorsRequest) Reset() {
 	*x = ListValidatorsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2830,7 @@ func (x *ListValidatorsRequest) String() string {
 func (*ListValidatorsRequest) ProtoMessage() {}
 
 func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2843,7 @@ func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListValidatorsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
 }
 
 // ListValidatorsResponse is the fleet.
@@ -2726,7 +2857,7 @@ type ListValidatorsResponse struct {
 
 func (x *ListValidatorsResponse) Reset() {
 	*x = ListValidatorsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2869,7 @@ func (x *ListValidatorsResponse) String() string {
 func (*ListValidatorsResponse) ProtoMessage() {}
 
 func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2882,7 @@ func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListValidatorsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListValidatorsResponse) GetValidators() []*Validator {
@@ -2759,6 +2890,89 @@ func (x *ListValidatorsResponse) GetValidators() []*Validator {
 		return x.Validators
 	}
 	return nil
+}
+
+// ForgetValidatorRequest names a validator.
+type ForgetValidatorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as in ListValidators. Required.
+	ValidatorId   string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetValidatorRequest) Reset() {
+	*x = ForgetValidatorRequest{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetValidatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetValidatorRequest) ProtoMessage() {}
+
+func (x *ForgetValidatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetValidatorRequest.ProtoReflect.Descriptor instead.
+func (*ForgetValidatorRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ForgetValidatorRequest) GetValidatorId() string {
+	if x != nil {
+		return x.ValidatorId
+	}
+	return ""
+}
+
+// ForgetValidatorResponse says that the validator is forgotten.
+type ForgetValidatorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetValidatorResponse) Reset() {
+	*x = ForgetValidatorResponse{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetValidatorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetValidatorResponse) ProtoMessage() {}
+
+func (x *ForgetValidatorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetValidatorResponse.ProtoReflect.Descriptor instead.
+func (*ForgetValidatorResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
 }
 
 // ListAuditEventsRequest asks for a page of the audit trail.
@@ -2776,7 +2990,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +3002,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +3015,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListAuditEventsRequest) GetAppId() string {
@@ -2838,7 +3052,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3064,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3077,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2909,7 +3123,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3135,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3148,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuditEvent) GetEventTime() *timestamppb.Timestamp {
@@ -3020,7 +3234,7 @@ type TokenChange struct {
 
 func (x *TokenChange) Reset() {
 	*x = TokenChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3246,7 @@ func (x *TokenChange) String() string {
 func (*TokenChange) ProtoMessage() {}
 
 func (x *TokenChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3259,7 @@ func (x *TokenChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenChange.ProtoReflect.Descriptor instead.
 func (*TokenChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TokenChange) GetBefore() *Token {
@@ -3116,12 +3330,19 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x04note\x18\x05 \x01(\tR\x04note\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xbf\x01\n" +
+	"\x14wait_for_propagation\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xfb\x01\n" +
 	"\x13CreateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12+\n" +
 	"\x11consistency_token\x18\x03 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x04 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"C\n" +
+	"\areceipt\x18\x04 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x05 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"H\n" +
+	"\n" +
+	"Durability\x12\x16\n" +
+	"\x06wanted\x18\x01 \x01(\rR\x06wanted\x12\"\n" +
+	"\facknowledged\x18\x02 \x01(\rR\facknowledged\"C\n" +
 	"\x0fGetTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\"?\n" +
@@ -3144,22 +3365,28 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\rallow_lockout\x18\x04 \x01(\bR\fallowLockout\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xa2\x01\n" +
+	"\x14wait_for_propagation\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xde\x01\n" +
 	"\x13UpdateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"\xd7\x01\n" +
+	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x04 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"\xd7\x01\n" +
 	"\x12RevokeTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12#\n" +
 	"\rallow_lockout\x18\x03 \x01(\bR\fallowLockout\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xa2\x01\n" +
+	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xde\x01\n" +
 	"\x13RevokeTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"\xc3\x01\n" +
+	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x04 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"\xc3\x01\n" +
 	"\x13RevokeSecretRequest\x12\x1b\n" +
 	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12#\n" +
 	"\rallow_lockout\x18\x02 \x01(\bR\fallowLockout\x12\x1d\n" +
@@ -3168,7 +3395,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"R\n" +
 	"\fRevokedToken\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
-	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xfc\x01\n" +
+	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xb8\x02\n" +
 	"\x14RevokeSecretResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.countersign.v1.RevokedTokenR\x06tokens\x12-\n" +
 	"\x12consistency_tokens\x18\x02 \x03(\tR\x11consistencyTokens\x121\n" +
@@ -3176,20 +3403,26 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x12unverified_app_ids\x18\x04 \x03(\tR\x10unverifiedAppIds\x12\x1e\n" +
 	"\n" +
 	"incomplete\x18\x05 \x01(\bR\n" +
-	"incomplete\"\xe7\x01\n" +
+	"incomplete\x12:\n" +
+	"\n" +
+	"durability\x18\x06 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"\xe7\x01\n" +
 	"\x12RotateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x123\n" +
 	"\aoverlap\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xf2\x01\n" +
+	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xae\x02\n" +
 	"\x13RotateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x121\n" +
 	"\bprevious\x18\x03 \x01(\v2\x15.countersign.v1.TokenR\bprevious\x12+\n" +
 	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x05 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"\x97\x01\n" +
+	"\areceipt\x18\x05 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x06 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"\x97\x01\n" +
 	"\vTokenImport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x06scopes\x12\x1d\n" +
@@ -3202,11 +3435,14 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\aimports\x18\x02 \x03(\v2\x1b.countersign.v1.TokenImportR\aimports\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xa5\x01\n" +
+	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xe1\x01\n" +
 	"\x14ImportTokensResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x15.countersign.v1.TokenR\x06tokens\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"&\n" +
+	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x04 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"&\n" +
 	"\rGetAppRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\"7\n" +
 	"\x0eGetAppResponse\x12%\n" +
@@ -3223,10 +3459,13 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"s\n" +
+	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xaf\x01\n" +
 	"\x11DeleteAppResponse\x12+\n" +
 	"\x11consistency_token\x18\x01 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x02 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"\xb9\x03\n" +
+	"\areceipt\x18\x02 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x03 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"\xb9\x03\n" +
 	"\x15SetEnforcementRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x06scopes\x12@\n" +
@@ -3238,13 +3477,16 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x12K\n" +
 	"\x14wait_for_propagation\x18\t \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagationB\x15\n" +
-	"\x13_max_rejected_ratio\"\xf4\x01\n" +
+	"\x13_max_rejected_ratio\"\xb0\x02\n" +
 	"\x16SetEnforcementResponse\x12%\n" +
 	"\x03app\x18\x01 \x01(\v2\x13.countersign.v1.AppR\x03app\x127\n" +
 	"\treadiness\x18\x02 \x01(\v2\x19.countersign.v1.ReadinessR\treadiness\x12\x1a\n" +
 	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12+\n" +
 	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\x121\n" +
-	"\areceipt\x18\x05 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\"_\n" +
+	"\areceipt\x18\x05 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
+	"\n" +
+	"durability\x18\x06 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
+	"durability\"_\n" +
 	"\x13GetReadinessRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x121\n" +
 	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\"O\n" +
@@ -3274,7 +3516,10 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x16ListValidatorsResponse\x129\n" +
 	"\n" +
 	"validators\x18\x01 \x03(\v2\x19.countersign.v1.ValidatorR\n" +
-	"validators\"k\n" +
+	"validators\";\n" +
+	"\x16ForgetValidatorRequest\x12!\n" +
+	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\"\x19\n" +
+	"\x17ForgetValidatorResponse\"k\n" +
 	"\x16ListAuditEventsRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -3307,7 +3552,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x17READINESS_VERDICT_READY\x10\x01\x12\x1f\n" +
 	"\x1bREADINESS_VERDICT_NOT_READY\x10\x02\x12 \n" +
 	"\x1cREADINESS_VERDICT_NO_TRAFFIC\x10\x03\x12 \n" +
-	"\x1cREADINESS_VERDICT_INCOMPLETE\x10\x042\xa4\v\n" +
+	"\x1cREADINESS_VERDICT_INCOMPLETE\x10\x042\x88\f\n" +
 	"\x10AuthorityService\x12V\n" +
 	"\vCreateToken\x12\".countersign.v1.CreateTokenRequest\x1a#.countersign.v1.CreateTokenResponse\x12M\n" +
 	"\bGetToken\x12\x1f.countersign.v1.GetTokenRequest\x1a .countersign.v1.GetTokenResponse\x12S\n" +
@@ -3325,6 +3570,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\fGetReadiness\x12#.countersign.v1.GetReadinessRequest\x1a$.countersign.v1.GetReadinessResponse\x12k\n" +
 	"\x12WaitForPropagation\x12).countersign.v1.WaitForPropagationRequest\x1a*.countersign.v1.WaitForPropagationResponse\x12_\n" +
 	"\x0eListValidators\x12%.countersign.v1.ListValidatorsRequest\x1a&.countersign.v1.ListValidatorsResponse\x12b\n" +
+	"\x0fForgetValidator\x12&.countersign.v1.ForgetValidatorRequest\x1a'.countersign.v1.ForgetValidatorResponse\x12b\n" +
 	"\x0fListAuditEvents\x12&.countersign.v1.ListAuditEventsRequest\x1a'.countersign.v1.ListAuditEventsResponseBKZIgithub.com/countersign/countersign/proto/gen/countersign/v1;countersignv1b\x06proto3"
 
 var (
@@ -3340,7 +3586,7 @@ func file_countersign_v1_authority_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_countersign_v1_authority_proto_goTypes = []any{
 	(ReadinessVerdict)(0),              // 0: countersign.v1.ReadinessVerdict
 	(*Token)(nil),                      // 1: countersign.v1.Token
@@ -3348,157 +3594,170 @@ var file_countersign_v1_authority_proto_goTypes = []any{
 	(*App)(nil),                        // 3: countersign.v1.App
 	(*CreateTokenRequest)(nil),         // 4: countersign.v1.CreateTokenRequest
 	(*CreateTokenResponse)(nil),        // 5: countersign.v1.CreateTokenResponse
-	(*GetTokenRequest)(nil),            // 6: countersign.v1.GetTokenRequest
-	(*GetTokenResponse)(nil),           // 7: countersign.v1.GetTokenResponse
-	(*ListTokensRequest)(nil),          // 8: countersign.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 9: countersign.v1.ListTokensResponse
-	(*UpdateTokenRequest)(nil),         // 10: countersign.v1.UpdateTokenRequest
-	(*UpdateTokenResponse)(nil),        // 11: countersign.v1.UpdateTokenResponse
-	(*RevokeTokenRequest)(nil),         // 12: countersign.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 13: countersign.v1.RevokeTokenResponse
-	(*RevokeSecretRequest)(nil),        // 14: countersign.v1.RevokeSecretRequest
-	(*RevokedToken)(nil),               // 15: countersign.v1.RevokedToken
-	(*RevokeSecretResponse)(nil),       // 16: countersign.v1.RevokeSecretResponse
-	(*RotateTokenRequest)(nil),         // 17: countersign.v1.RotateTokenRequest
-	(*RotateTokenResponse)(nil),        // 18: countersign.v1.RotateTokenResponse
-	(*TokenImport)(nil),                // 19: countersign.v1.TokenImport
-	(*ImportTokensRequest)(nil),        // 20: countersign.v1.ImportTokensRequest
-	(*ImportTokensResponse)(nil),       // 21: countersign.v1.ImportTokensResponse
-	(*GetAppRequest)(nil),              // 22: countersign.v1.GetAppRequest
-	(*GetAppResponse)(nil),             // 23: countersign.v1.GetAppResponse
-	(*ListAppsRequest)(nil),            // 24: countersign.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),           // 25: countersign.v1.ListAppsResponse
-	(*DeleteAppRequest)(nil),           // 26: countersign.v1.DeleteAppRequest
-	(*DeleteAppResponse)(nil),          // 27: countersign.v1.DeleteAppResponse
-	(*SetEnforcementRequest)(nil),      // 28: countersign.v1.SetEnforcementRequest
-	(*SetEnforcementResponse)(nil),     // 29: countersign.v1.SetEnforcementResponse
-	(*GetReadinessRequest)(nil),        // 30: countersign.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),       // 31: countersign.v1.GetReadinessResponse
-	(*Readiness)(nil),                  // 32: countersign.v1.Readiness
-	(*ScopeReadiness)(nil),             // 33: countersign.v1.ScopeReadiness
-	(*WaitForPropagationRequest)(nil),  // 34: countersign.v1.WaitForPropagationRequest
-	(*WaitForPropagationResponse)(nil), // 35: countersign.v1.WaitForPropagationResponse
-	(*ListValidatorsRequest)(nil),      // 36: countersign.v1.ListValidatorsRequest
-	(*ListValidatorsResponse)(nil),     // 37: countersign.v1.ListValidatorsResponse
-	(*ListAuditEventsRequest)(nil),     // 38: countersign.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),    // 39: countersign.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),                 // 40: countersign.v1.AuditEvent
-	(*TokenChange)(nil),                // 41: countersign.v1.TokenChange
-	(Scope)(0),                         // 42: countersign.v1.Scope
-	(TokenState)(0),                    // 43: countersign.v1.TokenState
-	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 45: google.protobuf.Duration
-	(*Receipt)(nil),                    // 46: countersign.v1.Receipt
-	(*fieldmaskpb.FieldMask)(nil),      // 47: google.protobuf.FieldMask
-	(*UsageCount)(nil),                 // 48: countersign.v1.UsageCount
-	(*Validator)(nil),                  // 49: countersign.v1.Validator
+	(*Durability)(nil),                 // 6: countersign.v1.Durability
+	(*GetTokenRequest)(nil),            // 7: countersign.v1.GetTokenRequest
+	(*GetTokenResponse)(nil),           // 8: countersign.v1.GetTokenResponse
+	(*ListTokensRequest)(nil),          // 9: countersign.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 10: countersign.v1.ListTokensResponse
+	(*UpdateTokenRequest)(nil),         // 11: countersign.v1.UpdateTokenRequest
+	(*UpdateTokenResponse)(nil),        // 12: countersign.v1.UpdateTokenResponse
+	(*RevokeTokenRequest)(nil),         // 13: countersign.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 14: countersign.v1.RevokeTokenResponse
+	(*RevokeSecretRequest)(nil),        // 15: countersign.v1.RevokeSecretRequest
+	(*RevokedToken)(nil),               // 16: countersign.v1.RevokedToken
+	(*RevokeSecretResponse)(nil),       // 17: countersign.v1.RevokeSecretResponse
+	(*RotateTokenRequest)(nil),         // 18: countersign.v1.RotateTokenRequest
+	(*RotateTokenResponse)(nil),        // 19: countersign.v1.RotateTokenResponse
+	(*TokenImport)(nil),                // 20: countersign.v1.TokenImport
+	(*ImportTokensRequest)(nil),        // 21: countersign.v1.ImportTokensRequest
+	(*ImportTokensResponse)(nil),       // 22: countersign.v1.ImportTokensResponse
+	(*GetAppRequest)(nil),              // 23: countersign.v1.GetAppRequest
+	(*GetAppResponse)(nil),             // 24: countersign.v1.GetAppResponse
+	(*ListAppsRequest)(nil),            // 25: countersign.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),           // 26: countersign.v1.ListAppsResponse
+	(*DeleteAppRequest)(nil),           // 27: countersign.v1.DeleteAppRequest
+	(*DeleteAppResponse)(nil),          // 28: countersign.v1.DeleteAppResponse
+	(*SetEnforcementRequest)(nil),      // 29: countersign.v1.SetEnforcementRequest
+	(*SetEnforcementResponse)(nil),     // 30: countersign.v1.SetEnforcementResponse
+	(*GetReadinessRequest)(nil),        // 31: countersign.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),       // 32: countersign.v1.GetReadinessResponse
+	(*Readiness)(nil),                  // 33: countersign.v1.Readiness
+	(*ScopeReadiness)(nil),             // 34: countersign.v1.ScopeReadiness
+	(*WaitForPropagationRequest)(nil),  // 35: countersign.v1.WaitForPropagationRequest
+	(*WaitForPropagationResponse)(nil), // 36: countersign.v1.WaitForPropagationResponse
+	(*ListValidatorsRequest)(nil),      // 37: countersign.v1.ListValidatorsRequest
+	(*ListValidatorsResponse)(nil),     // 38: countersign.v1.ListValidatorsResponse
+	(*ForgetValidatorRequest)(nil),     // 39: countersign.v1.ForgetValidatorRequest
+	(*ForgetValidatorResponse)(nil),    // 40: countersign.v1.ForgetValidatorResponse
+	(*ListAuditEventsRequest)(nil),     // 41: countersign.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),    // 42: countersign.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),                 // 43: countersign.v1.AuditEvent
+	(*TokenChange)(nil),                // 44: countersign.v1.TokenChange
+	(Scope)(0),                         // 45: countersign.v1.Scope
+	(TokenState)(0),                    // 46: countersign.v1.TokenState
+	(*timestamppb.Timestamp)(nil),      // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 48: google.protobuf.Duration
+	(*Receipt)(nil),                    // 49: countersign.v1.Receipt
+	(*fieldmaskpb.FieldMask)(nil),      // 50: google.protobuf.FieldMask
+	(*UsageCount)(nil),                 // 51: countersign.v1.UsageCount
+	(*Validator)(nil),                  // 52: countersign.v1.Validator
 }
 var file_countersign_v1_authority_proto_depIdxs = []int32{
-	42, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
-	43, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
-	44, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	44, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	44, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
-	44, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	45, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
+	46, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
+	47, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	47, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	47, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
+	47, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
 	2,  // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
-	42, // 7: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
-	44, // 8: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
-	42, // 9: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
-	44, // 10: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
-	42, // 11: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
-	42, // 12: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
-	44, // 13: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
-	45, // 14: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	45, // 7: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
+	47, // 8: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
+	45, // 9: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
+	47, // 10: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
+	45, // 11: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
+	45, // 12: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
+	47, // 13: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
+	48, // 14: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 15: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
-	46, // 16: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	1,  // 17: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 18: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
-	1,  // 19: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
-	47, // 20: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
-	45, // 21: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 22: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
-	46, // 23: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	45, // 24: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 25: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
-	46, // 26: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	45, // 27: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 28: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
-	15, // 29: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
-	46, // 30: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
-	45, // 31: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
-	45, // 32: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 33: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 34: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
-	46, // 35: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	42, // 36: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
-	19, // 37: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
-	45, // 38: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 39: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
-	46, // 40: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
-	3,  // 41: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
-	3,  // 42: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
-	45, // 43: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	46, // 44: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
-	42, // 45: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
-	44, // 46: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
-	45, // 47: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	3,  // 48: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
-	32, // 49: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
-	46, // 50: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
-	45, // 51: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
-	32, // 52: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
-	44, // 53: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
-	44, // 54: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 55: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
-	33, // 56: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
-	42, // 57: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
-	48, // 58: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
-	46, // 59: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
-	49, // 60: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
-	40, // 61: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
-	44, // 62: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
-	3,  // 63: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
-	3,  // 64: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
-	41, // 65: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
-	1,  // 66: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
-	1,  // 67: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
-	4,  // 68: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
-	6,  // 69: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
-	8,  // 70: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
-	10, // 71: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
-	12, // 72: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
-	14, // 73: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
-	17, // 74: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
-	20, // 75: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
-	22, // 76: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
-	24, // 77: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
-	26, // 78: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
-	28, // 79: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
-	30, // 80: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
-	34, // 81: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
-	36, // 82: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
-	38, // 83: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
-	5,  // 84: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
-	7,  // 85: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
-	9,  // 86: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
-	11, // 87: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
-	13, // 88: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
-	16, // 89: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
-	18, // 90: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
-	21, // 91: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
-	23, // 92: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
-	25, // 93: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
-	27, // 94: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
-	29, // 95: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
-	31, // 96: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
-	35, // 97: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
-	37, // 98: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
-	39, // 99: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
-	84, // [84:100] is the sub-list for method output_type
-	68, // [68:84] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	49, // 16: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 17: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
+	1,  // 18: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
+	1,  // 19: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
+	1,  // 20: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
+	50, // 21: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
+	48, // 22: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 23: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
+	49, // 24: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 25: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
+	48, // 26: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 27: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
+	49, // 28: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 29: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
+	48, // 30: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 31: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
+	16, // 32: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
+	49, // 33: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 34: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
+	48, // 35: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	48, // 36: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 37: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
+	1,  // 38: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
+	49, // 39: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 40: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
+	45, // 41: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
+	20, // 42: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
+	48, // 43: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 44: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
+	49, // 45: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 46: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
+	3,  // 47: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
+	3,  // 48: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
+	48, // 49: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	49, // 50: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 51: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
+	45, // 52: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
+	47, // 53: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
+	48, // 54: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	3,  // 55: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
+	33, // 56: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
+	49, // 57: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 58: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
+	48, // 59: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
+	33, // 60: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
+	47, // 61: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
+	47, // 62: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 63: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
+	34, // 64: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
+	45, // 65: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
+	51, // 66: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
+	49, // 67: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
+	52, // 68: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
+	43, // 69: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
+	47, // 70: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	3,  // 71: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
+	3,  // 72: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
+	44, // 73: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
+	1,  // 74: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
+	1,  // 75: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
+	4,  // 76: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
+	7,  // 77: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
+	9,  // 78: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
+	11, // 79: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
+	13, // 80: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
+	15, // 81: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
+	18, // 82: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
+	21, // 83: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
+	23, // 84: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
+	25, // 85: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
+	27, // 86: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
+	29, // 87: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
+	31, // 88: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
+	35, // 89: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
+	37, // 90: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
+	39, // 91: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
+	41, // 92: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
+	5,  // 93: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
+	8,  // 94: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
+	10, // 95: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
+	12, // 96: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
+	14, // 97: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
+	17, // 98: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
+	19, // 99: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
+	22, // 100: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
+	24, // 101: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
+	26, // 102: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
+	28, // 103: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
+	30, // 104: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
+	32, // 105: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
+	36, // 106: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
+	38, // 107: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
+	40, // 108: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
+	42, // 109: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
+	93, // [93:110] is the sub-list for method output_type
+	76, // [76:93] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_authority_proto_init() }
@@ -3508,18 +3767,18 @@ func file_countersign_v1_authority_proto_init() {
 	}
 	file_countersign_v1_fleet_proto_init()
 	file_countersign_v1_policy_proto_init()
-	file_countersign_v1_authority_proto_msgTypes[18].OneofWrappers = []any{
+	file_countersign_v1_authority_proto_msgTypes[19].OneofWrappers = []any{
 		(*TokenImport_Secret)(nil),
 		(*TokenImport_Sha256)(nil),
 	}
-	file_countersign_v1_authority_proto_msgTypes[27].OneofWrappers = []any{}
+	file_countersign_v1_authority_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_authority_proto_rawDesc), len(file_countersign_v1_authority_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	AuthorityService_GetReadiness_FullMethodName       = "/countersign.v1.AuthorityService/GetReadiness"
 	AuthorityService_WaitForPropagation_FullMethodName = "/countersign.v1.AuthorityService/WaitForPropagation"
 	AuthorityService_ListValidators_FullMethodName     = "/countersign.v1.AuthorityService/ListValidators"
+	AuthorityService_ForgetValidator_FullMethodName    = "/countersign.v1.AuthorityService/ForgetValidator"
 	AuthorityService_ListAuditEvents_FullMethodName    = "/countersign.v1.AuthorityService/ListAuditEvents"
 )
 
@@ -87,10 +88,17 @@ type AuthorityServiceClient interface {
 	SetEnforcement(ctx context.Context, in *SetEnforcementRequest, opts ...grpc.CallOption) (*SetEnforcementResponse, error)
 	// GetReadiness says what enforcement would reject. Not served yet: UNIMPLEMENTED.
 	GetReadiness(ctx context.Context, in *GetReadinessRequest, opts ...grpc.CallOption) (*GetReadinessResponse, error)
-	// WaitForPropagation returns when every validator has applied a change. Not served yet: UNIMPLEMENTED.
+	// WaitForPropagation returns when every validator has applied a change, or just before the call's deadline (10 s without
+	// one, at most 60 s), with a receipt that names those that have not. INVALID_ARGUMENT when the consistency token is of
+	// another store; UNAVAILABLE (REVISION_LOST) when the store has lost the change in a failover, also
+	// when it was brought back since.
 	WaitForPropagation(ctx context.Context, in *WaitForPropagationRequest, opts ...grpc.CallOption) (*WaitForPropagationResponse, error)
-	// ListValidators returns the fleet. Not served yet: UNIMPLEMENTED.
+	// ListValidators returns the fleet as this authority sees it.
 	ListValidators(ctx context.Context, in *ListValidatorsRequest, opts ...grpc.CallOption) (*ListValidatorsResponse, error)
+	// ForgetValidator takes a validator that will not come back out of the fleet, so that no receipt names it any more.
+	// NOT_FOUND when there is none of that name; FAILED_PRECONDITION while it reports. One that comes back all the same is a
+	// member again.
+	ForgetValidator(ctx context.Context, in *ForgetValidatorRequest, opts ...grpc.CallOption) (*ForgetValidatorResponse, error)
 	// ListAuditEvents returns what was changed, by whom. Not served yet: UNIMPLEMENTED.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 }
@@ -253,6 +261,16 @@ func (c *authorityServiceClient) ListValidators(ctx context.Context, in *ListVal
 	return out, nil
 }
 
+func (c *authorityServiceClient) ForgetValidator(ctx context.Context, in *ForgetValidatorRequest, opts ...grpc.CallOption) (*ForgetValidatorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetValidatorResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_ForgetValidator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authorityServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditEventsResponse)
@@ -310,10 +328,17 @@ type AuthorityServiceServer interface {
 	SetEnforcement(context.Context, *SetEnforcementRequest) (*SetEnforcementResponse, error)
 	// GetReadiness says what enforcement would reject. Not served yet: UNIMPLEMENTED.
 	GetReadiness(context.Context, *GetReadinessRequest) (*GetReadinessResponse, error)
-	// WaitForPropagation returns when every validator has applied a change. Not served yet: UNIMPLEMENTED.
+	// WaitForPropagation returns when every validator has applied a change, or just before the call's deadline (10 s without
+	// one, at most 60 s), with a receipt that names those that have not. INVALID_ARGUMENT when the consistency token is of
+	// another store; UNAVAILABLE (REVISION_LOST) when the store has lost the change in a failover, also
+	// when it was brought back since.
 	WaitForPropagation(context.Context, *WaitForPropagationRequest) (*WaitForPropagationResponse, error)
-	// ListValidators returns the fleet. Not served yet: UNIMPLEMENTED.
+	// ListValidators returns the fleet as this authority sees it.
 	ListValidators(context.Context, *ListValidatorsRequest) (*ListValidatorsResponse, error)
+	// ForgetValidator takes a validator that will not come back out of the fleet, so that no receipt names it any more.
+	// NOT_FOUND when there is none of that name; FAILED_PRECONDITION while it reports. One that comes back all the same is a
+	// member again.
+	ForgetValidator(context.Context, *ForgetValidatorRequest) (*ForgetValidatorResponse, error)
 	// ListAuditEvents returns what was changed, by whom. Not served yet: UNIMPLEMENTED.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	mustEmbedUnimplementedAuthorityServiceServer()
@@ -370,6 +395,9 @@ func (UnimplementedAuthorityServiceServer) WaitForPropagation(context.Context, *
 }
 func (UnimplementedAuthorityServiceServer) ListValidators(context.Context, *ListValidatorsRequest) (*ListValidatorsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListValidators not implemented")
+}
+func (UnimplementedAuthorityServiceServer) ForgetValidator(context.Context, *ForgetValidatorRequest) (*ForgetValidatorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetValidator not implemented")
 }
 func (UnimplementedAuthorityServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
@@ -665,6 +693,24 @@ func _AuthorityService_ListValidators_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthorityService_ForgetValidator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetValidatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).ForgetValidator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_ForgetValidator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).ForgetValidator(ctx, req.(*ForgetValidatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthorityService_ListAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuditEventsRequest)
 	if err := dec(in); err != nil {
@@ -749,6 +795,10 @@ var AuthorityService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListValidators",
 			Handler:    _AuthorityService_ListValidators_Handler,
+		},
+		{
+			MethodName: "ForgetValidator",
+			Handler:    _AuthorityService_ForgetValidator_Handler,
 		},
 		{
 			MethodName: "ListAuditEvents",

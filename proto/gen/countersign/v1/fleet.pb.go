@@ -35,9 +35,9 @@ const (
 	PropagationState_PROPAGATION_STATE_PENDING PropagationState = 1
 	// The validator has reported a position at or past the change.
 	PropagationState_PROPAGATION_STATE_APPLIED PropagationState = 2
-	// The validator is out of reach, and its staleness bounds have made it stop answering.
+	// The validator has not reported for 10 s, and its staleness bounds keep it from answering without the change.
 	PropagationState_PROPAGATION_STATE_FENCED PropagationState = 3
-	// The validator is out of reach and may still answer from older data.
+	// The validator has not reported for 10 s, and may still answer from older data.
 	PropagationState_PROPAGATION_STATE_LOST PropagationState = 4
 )
 
@@ -86,23 +86,103 @@ func (PropagationState) EnumDescriptor() ([]byte, []int) {
 	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{0}
 }
 
-// ReportRequest is the state of one validator at one moment.
+// ValidatorState is how much is known of a validator.
+type ValidatorState int32
+
+const (
+	// Never answered.
+	ValidatorState_VALIDATOR_STATE_UNSPECIFIED ValidatorState = 0
+	// It has reported within 10 s.
+	ValidatorState_VALIDATOR_STATE_REPORTING ValidatorState = 1
+	// It has not, and by its staleness bounds it answers for no scope unless it follows the store.
+	ValidatorState_VALIDATOR_STATE_FENCED ValidatorState = 2
+	// It has not, and may answer from old data. It stays in every receipt until it is forgotten.
+	ValidatorState_VALIDATOR_STATE_LOST ValidatorState = 3
+)
+
+// Enum value maps for ValidatorState.
+var (
+	ValidatorState_name = map[int32]string{
+		0: "VALIDATOR_STATE_UNSPECIFIED",
+		1: "VALIDATOR_STATE_REPORTING",
+		2: "VALIDATOR_STATE_FENCED",
+		3: "VALIDATOR_STATE_LOST",
+	}
+	ValidatorState_value = map[string]int32{
+		"VALIDATOR_STATE_UNSPECIFIED": 0,
+		"VALIDATOR_STATE_REPORTING":   1,
+		"VALIDATOR_STATE_FENCED":      2,
+		"VALIDATOR_STATE_LOST":        3,
+	}
+)
+
+func (x ValidatorState) Enum() *ValidatorState {
+	p := new(ValidatorState)
+	*p = x
+	return p
+}
+
+func (x ValidatorState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ValidatorState) Descriptor() protoreflect.EnumDescriptor {
+	return file_countersign_v1_fleet_proto_enumTypes[1].Descriptor()
+}
+
+func (ValidatorState) Type() protoreflect.EnumType {
+	return &file_countersign_v1_fleet_proto_enumTypes[1]
+}
+
+func (x ValidatorState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ValidatorState.Descriptor instead.
+func (ValidatorState) EnumDescriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+// ReportRequest is the state of one validator at one moment, or what has changed of it. The first message of a stream
+// introduces the validator; then one comes every second with data_age, stale and key_ids, and others within milliseconds
+// of a change.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The validator's name, unique in the fleet, 1 to 100 characters.
+	// The validator's name, unique in the fleet: 1 to 100 characters, no control characters, no white space at its ends. In
+	// the first message; later empty.
 	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
-	// Random, new at each start of the validator.
+	// Random, new at each start of the validator, 1 to 64 characters. In the first message; later empty.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Positions applied, for the partitions that moved since the report before.
+	// Positions applied, for the partitions that moved since the report before; in the first message for all that are
+	// loaded. Each without its store_id.
 	Cursors []*Position `protobuf:"bytes,3,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	// Age of the oldest partition's data.
 	DataAge *durationpb.Duration `protobuf:"bytes,4,opt,name=data_age,json=dataAge,proto3" json:"data_age,omitempty"`
-	// State digests, for the partitions that are listed in cursors, in the same order; 32 bytes each.
+	// State digests, for the partitions that are listed in cursors, in the same order; 32 bytes each. Heads carry the same.
 	StateDigests [][]byte `protobuf:"bytes,5,rep,name=state_digests,json=stateDigests,proto3" json:"state_digests,omitempty"`
-	// Ids of the keys of the ring that the validator holds.
+	// Ids of the keys of the ring that the validator holds, at most 16.
 	KeyIds []string `protobuf:"bytes,6,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
-	// What was used since the last batch that was acknowledged.
-	Usage         *UsageBatch `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// What was used since the last batch that was acknowledged. Not sent yet.
+	Usage *UsageBatch `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Counts the messages of the instance from 1, through all its streams: two authorities agree by it which of two reports
+	// is the newer.
+	Sequence uint64 `protobuf:"varint,8,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// When the instance was started, by its own clock: of two that report by one name, the one started last counts. In the
+	// first message.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The store that the validator follows. In the first message.
+	StoreId string `protobuf:"bytes,10,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// The data of a partition is stale: older than 2 s, or of an age that the clocks do not agree on.
+	Stale bool `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The age past which the validator answers for no scope any more: the largest of its staleness bounds. Absent when
+	// there is a scope without a bound. In the first message.
+	FencedAfter *durationpb.Duration `protobuf:"bytes,12,opt,name=fenced_after,json=fencedAfter,proto3" json:"fenced_after,omitempty"`
+	// Changes that the validator holds on to and that the store does not have, for the partitions where they have changed.
+	Orphans []*Orphans `protobuf:"bytes,13,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	// An answer to links_wanted.
+	Links *LinkBatch `protobuf:"bytes,14,opt,name=links,proto3" json:"links,omitempty"`
+	// The validator has stopped answering for good, and leaves the fleet. Nothing follows.
+	Leaving       bool `protobuf:"varint,15,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +266,181 @@ func (x *ReportRequest) GetUsage() *UsageBatch {
 	return nil
 }
 
+func (x *ReportRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ReportRequest) GetFencedAfter() *durationpb.Duration {
+	if x != nil {
+		return x.FencedAfter
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetOrphans() []*Orphans {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetLinks() *LinkBatch {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+// Orphans are the changes of one partition that a validator holds on to and that the store does not have.
+type Orphans struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partition.
+	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Their tags, 16 bytes each, at most 1,024; empty when there are none any more.
+	Tags          [][]byte `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Orphans) Reset() {
+	*x = Orphans{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Orphans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Orphans) ProtoMessage() {}
+
+func (x *Orphans) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Orphans.ProtoReflect.Descriptor instead.
+func (*Orphans) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Orphans) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Orphans) GetTags() [][]byte {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// LinkBatch is a portion of the signed links that a validator holds of a partition.
+type LinkBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partition.
+	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Signed links as they stand in the log, oldest first and orphans last; at most 1 MiB, or one link.
+	Links [][]byte `protobuf:"bytes,2,rep,name=links,proto3" json:"links,omitempty"`
+	// Nothing more comes of this partition.
+	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkBatch) Reset() {
+	*x = LinkBatch{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkBatch) ProtoMessage() {}
+
+func (x *LinkBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkBatch.ProtoReflect.Descriptor instead.
+func (*LinkBatch) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LinkBatch) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *LinkBatch) GetLinks() [][]byte {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *LinkBatch) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
 // UsageBatch is a numbered portion of usage counts. It is sent again until acknowledged and counted once.
 type UsageBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -199,7 +454,7 @@ type UsageBatch struct {
 
 func (x *UsageBatch) Reset() {
 	*x = UsageBatch{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -211,7 +466,7 @@ func (x *UsageBatch) String() string {
 func (*UsageBatch) ProtoMessage() {}
 
 func (x *UsageBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -224,7 +479,7 @@ func (x *UsageBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBatch.ProtoReflect.Descriptor instead.
 func (*UsageBatch) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *UsageBatch) GetNumber() uint64 {
@@ -264,7 +519,7 @@ type UsageCount struct {
 
 func (x *UsageCount) Reset() {
 	*x = UsageCount{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +531,7 @@ func (x *UsageCount) String() string {
 func (*UsageCount) ProtoMessage() {}
 
 func (x *UsageCount) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +544,7 @@ func (x *UsageCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCount.ProtoReflect.Descriptor instead.
 func (*UsageCount) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UsageCount) GetAppId() string {
@@ -346,15 +601,20 @@ type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Usage batches up to this number are counted.
 	UsageAcknowledged uint64 `protobuf:"varint,1,opt,name=usage_acknowledged,json=usageAcknowledged,proto3" json:"usage_acknowledged,omitempty"`
-	// The highest positions of the fleet: a store below them is a fork.
-	Floor         []*Position `protobuf:"bytes,2,rep,name=floor,proto3" json:"floor,omitempty"`
+	// The highest positions of the fleet, one for each partition: a store below them is a fork. In the first answer.
+	Floor []*Position `protobuf:"bytes,2,rep,name=floor,proto3" json:"floor,omitempty"`
+	// Reports up to this sequence have arrived. Every report with a data_age is answered at once, so that a validator that
+	// hears nothing for some seconds knows that nobody hears it.
+	Received uint64 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
+	// The partitions whose links are to be sent.
+	LinksWanted   []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +626,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +639,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReportResponse) GetUsageAcknowledged() uint64 {
@@ -396,14 +656,30 @@ func (x *ReportResponse) GetFloor() []*Position {
 	return nil
 }
 
-// Receipt says which validators have applied a change.
+func (x *ReportResponse) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetLinksWanted() []uint32 {
+	if x != nil {
+		return x.LinksWanted
+	}
+	return nil
+}
+
+// Receipt says which validators have applied a change. Validators that nobody has heard of are not in it: every one that
+// is to count has to report (its `--authority`).
 type Receipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Every validator is APPLIED or FENCED, and there is at least one.
+	// Every validator is APPLIED or FENCED, there is at least one, and the authority has made sure that no other is known.
 	Complete bool `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
-	// Each validator of the set.
+	// Each validator that was reporting at the commit or began to before the answer, and those that went silent and were
+	// not forgotten; by name.
 	Validators []*ReceiptEntry `protobuf:"bytes,2,rep,name=validators,proto3" json:"validators,omitempty"`
-	// When the change was committed.
+	// When the change was committed; absent when the authority does not know any more. Of several changes, the last one.
 	CommitTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=commit_time,json=commitTime,proto3" json:"commit_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -411,7 +687,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +699,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +712,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Receipt) GetComplete() bool {
@@ -465,11 +741,12 @@ type ReceiptEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The validator's name.
 	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
-	// What it has done.
+	// What it has done. Of several changes: PENDING before LOST before FENCED before APPLIED.
 	State PropagationState `protobuf:"varint,2,opt,name=state,proto3,enum=countersign.v1.PropagationState" json:"state,omitempty"`
-	// The revision that it has reported for the partition of the change.
+	// The revision that it has reported for the partition of the change. Of several changes, that which goes with the state.
 	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// When its report arrived, by the authority's clock.
+	// When the report that shows the change arrived, by the clock of the authority that answers; or a later one, when the
+	// call came after it. When it is not APPLIED, the latest report of any kind.
 	ReportTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -477,7 +754,7 @@ type ReceiptEntry struct {
 
 func (x *ReceiptEntry) Reset() {
 	*x = ReceiptEntry{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +766,7 @@ func (x *ReceiptEntry) String() string {
 func (*ReceiptEntry) ProtoMessage() {}
 
 func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +779,7 @@ func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptEntry.ProtoReflect.Descriptor instead.
 func (*ReceiptEntry) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReceiptEntry) GetValidatorId() string {
@@ -544,15 +821,29 @@ type Validator struct {
 	ReportTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
 	// Age of its data at that time.
 	DataAge *durationpb.Duration `protobuf:"bytes,4,opt,name=data_age,json=dataAge,proto3" json:"data_age,omitempty"`
-	// Positions applied, one for each partition.
-	Cursors       []*Position `protobuf:"bytes,5,rep,name=cursors,proto3" json:"cursors,omitempty"`
+	// Positions applied, for each partition that it has loaded; without store_id and tag.
+	Cursors []*Position `protobuf:"bytes,5,rep,name=cursors,proto3" json:"cursors,omitempty"`
+	// Whether it reports. An authority that was just started takes 10 s to tell.
+	State ValidatorState `protobuf:"varint,6,opt,name=state,proto3,enum=countersign.v1.ValidatorState" json:"state,omitempty"`
+	// How long ago its latest report arrived.
+	ReportAge *durationpb.Duration `protobuf:"bytes,7,opt,name=report_age,json=reportAge,proto3" json:"report_age,omitempty"`
+	// Its data was stale at that time: older than 2 s, or of an age that its clocks do not agree on.
+	Stale bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The age of data past which it answers for no scope; absent when there is a scope without a staleness bound.
+	FencedAfter *durationpb.Duration `protobuf:"bytes,9,opt,name=fenced_after,json=fencedAfter,proto3" json:"fenced_after,omitempty"`
+	// Ids of the keys of the ring that it holds.
+	KeyIds []string `protobuf:"bytes,10,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
+	// Changes that it holds on to and that the store does not have.
+	OrphanCount uint32 `protobuf:"varint,11,opt,name=orphan_count,json=orphanCount,proto3" json:"orphan_count,omitempty"`
+	// Changes that the authority knows of and that it had not applied at that time.
+	Behind        uint64 `protobuf:"varint,12,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Validator) Reset() {
 	*x = Validator{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +855,7 @@ func (x *Validator) String() string {
 func (*Validator) ProtoMessage() {}
 
 func (x *Validator) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +868,7 @@ func (x *Validator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validator.ProtoReflect.Descriptor instead.
 func (*Validator) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Validator) GetValidatorId() string {
@@ -615,11 +906,252 @@ func (x *Validator) GetCursors() []*Position {
 	return nil
 }
 
+func (x *Validator) GetState() ValidatorState {
+	if x != nil {
+		return x.State
+	}
+	return ValidatorState_VALIDATOR_STATE_UNSPECIFIED
+}
+
+func (x *Validator) GetReportAge() *durationpb.Duration {
+	if x != nil {
+		return x.ReportAge
+	}
+	return nil
+}
+
+func (x *Validator) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *Validator) GetFencedAfter() *durationpb.Duration {
+	if x != nil {
+		return x.FencedAfter
+	}
+	return nil
+}
+
+func (x *Validator) GetKeyIds() []string {
+	if x != nil {
+		return x.KeyIds
+	}
+	return nil
+}
+
+func (x *Validator) GetOrphanCount() uint32 {
+	if x != nil {
+		return x.OrphanCount
+	}
+	return 0
+}
+
+func (x *Validator) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+// ValidatorRecord is one validator as authorities tell each other of it through Redis: whole in a hash, and what has
+// changed in a message to all.
+type ValidatorRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ReportRequest.
+	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
+	// As in ReportRequest.
+	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// When the instance was started by its own clock, in milliseconds since the Unix epoch.
+	StartMillis int64 `protobuf:"varint,3,opt,name=start_millis,json=startMillis,proto3" json:"start_millis,omitempty"`
+	// Of the latest report.
+	Sequence uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Positions applied, without store_id: all, or those that have changed.
+	Cursors []*Position `protobuf:"bytes,5,rep,name=cursors,proto3" json:"cursors,omitempty"`
+	// Age of the data at the latest report that told it, in milliseconds.
+	DataAgeMillis int64 `protobuf:"varint,6,opt,name=data_age_millis,json=dataAgeMillis,proto3" json:"data_age_millis,omitempty"`
+	// As in ReportRequest.
+	Stale bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
+	// As in ReportRequest, in milliseconds; 0 when a scope has no bound.
+	FencedAfterMillis int64 `protobuf:"varint,8,opt,name=fenced_after_millis,json=fencedAfterMillis,proto3" json:"fenced_after_millis,omitempty"`
+	// As in ReportRequest.
+	KeyIds []string `protobuf:"bytes,9,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
+	// How many changes it holds on to that the store does not have.
+	OrphanCount uint32 `protobuf:"varint,10,opt,name=orphan_count,json=orphanCount,proto3" json:"orphan_count,omitempty"`
+	// When the latest report arrived, in milliseconds since the Unix epoch by the clock of the authority that it went to.
+	ReportMillis int64 `protobuf:"varint,11,opt,name=report_millis,json=reportMillis,proto3" json:"report_millis,omitempty"`
+	// The validator has left the fleet or was forgotten; report_millis says when.
+	Gone          bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidatorRecord) Reset() {
+	*x = ValidatorRecord{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidatorRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidatorRecord) ProtoMessage() {}
+
+func (x *ValidatorRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidatorRecord.ProtoReflect.Descriptor instead.
+func (*ValidatorRecord) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ValidatorRecord) GetValidatorId() string {
+	if x != nil {
+		return x.ValidatorId
+	}
+	return ""
+}
+
+func (x *ValidatorRecord) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *ValidatorRecord) GetStartMillis() int64 {
+	if x != nil {
+		return x.StartMillis
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetCursors() []*Position {
+	if x != nil {
+		return x.Cursors
+	}
+	return nil
+}
+
+func (x *ValidatorRecord) GetDataAgeMillis() int64 {
+	if x != nil {
+		return x.DataAgeMillis
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ValidatorRecord) GetFencedAfterMillis() int64 {
+	if x != nil {
+		return x.FencedAfterMillis
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetKeyIds() []string {
+	if x != nil {
+		return x.KeyIds
+	}
+	return nil
+}
+
+func (x *ValidatorRecord) GetOrphanCount() uint32 {
+	if x != nil {
+		return x.OrphanCount
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetReportMillis() int64 {
+	if x != nil {
+		return x.ReportMillis
+	}
+	return 0
+}
+
+func (x *ValidatorRecord) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+// FleetNews is what one authority tells the others at once.
+type FleetNews struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has changed.
+	Records       []*ValidatorRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetNews) Reset() {
+	*x = FleetNews{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetNews) ProtoMessage() {}
+
+func (x *FleetNews) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetNews.ProtoReflect.Descriptor instead.
+func (*FleetNews) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *FleetNews) GetRecords() []*ValidatorRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
 var File_countersign_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n" +
+	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x04\n" +
 	"\rReportRequest\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -628,7 +1160,24 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\bdata_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adataAge\x12#\n" +
 	"\rstate_digests\x18\x05 \x03(\fR\fstateDigests\x12\x17\n" +
 	"\akey_ids\x18\x06 \x03(\tR\x06keyIds\x120\n" +
-	"\x05usage\x18\a \x01(\v2\x1a.countersign.v1.UsageBatchR\x05usage\"X\n" +
+	"\x05usage\x18\a \x01(\v2\x1a.countersign.v1.UsageBatchR\x05usage\x12\x1a\n" +
+	"\bsequence\x18\b \x01(\x04R\bsequence\x129\n" +
+	"\n" +
+	"start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x19\n" +
+	"\bstore_id\x18\n" +
+	" \x01(\tR\astoreId\x12\x14\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\x12<\n" +
+	"\ffenced_after\x18\f \x01(\v2\x19.google.protobuf.DurationR\vfencedAfter\x121\n" +
+	"\aorphans\x18\r \x03(\v2\x17.countersign.v1.OrphansR\aorphans\x12/\n" +
+	"\x05links\x18\x0e \x01(\v2\x19.countersign.v1.LinkBatchR\x05links\x12\x18\n" +
+	"\aleaving\x18\x0f \x01(\bR\aleaving\";\n" +
+	"\aOrphans\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04tags\x18\x02 \x03(\fR\x04tags\"S\n" +
+	"\tLinkBatch\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05links\x18\x02 \x03(\fR\x05links\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"X\n" +
 	"\n" +
 	"UsageBatch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x122\n" +
@@ -641,10 +1190,12 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x16.countersign.v1.ReasonR\x06reason\x12\x1a\n" +
 	"\benforced\x18\x05 \x01(\bR\benforced\x122\n" +
 	"\x06minute\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06minute\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"o\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xae\x01\n" +
 	"\x0eReportResponse\x12-\n" +
 	"\x12usage_acknowledged\x18\x01 \x01(\x04R\x11usageAcknowledged\x12.\n" +
-	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\"\xa0\x01\n" +
+	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\x04R\breceived\x12!\n" +
+	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\"\xa0\x01\n" +
 	"\aReceipt\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12<\n" +
 	"\n" +
@@ -657,7 +1208,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2 .countersign.v1.PropagationStateR\x05state\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12;\n" +
 	"\vreport_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportTime\"\xf6\x01\n" +
+	"reportTime\"\x8e\x04\n" +
 	"\tValidator\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -665,13 +1216,44 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\vreport_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportTime\x124\n" +
 	"\bdata_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\adataAge\x122\n" +
-	"\acursors\x18\x05 \x03(\v2\x18.countersign.v1.PositionR\acursors*\xad\x01\n" +
+	"\acursors\x18\x05 \x03(\v2\x18.countersign.v1.PositionR\acursors\x124\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x1e.countersign.v1.ValidatorStateR\x05state\x128\n" +
+	"\n" +
+	"report_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\treportAge\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\x12<\n" +
+	"\ffenced_after\x18\t \x01(\v2\x19.google.protobuf.DurationR\vfencedAfter\x12\x17\n" +
+	"\akey_ids\x18\n" +
+	" \x03(\tR\x06keyIds\x12!\n" +
+	"\forphan_count\x18\v \x01(\rR\vorphanCount\x12\x16\n" +
+	"\x06behind\x18\f \x01(\x04R\x06behind\"\xab\x03\n" +
+	"\x0fValidatorRecord\x12!\n" +
+	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
+	"\vinstance_id\x18\x02 \x01(\tR\n" +
+	"instanceId\x12!\n" +
+	"\fstart_millis\x18\x03 \x01(\x03R\vstartMillis\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x122\n" +
+	"\acursors\x18\x05 \x03(\v2\x18.countersign.v1.PositionR\acursors\x12&\n" +
+	"\x0fdata_age_millis\x18\x06 \x01(\x03R\rdataAgeMillis\x12\x14\n" +
+	"\x05stale\x18\a \x01(\bR\x05stale\x12.\n" +
+	"\x13fenced_after_millis\x18\b \x01(\x03R\x11fencedAfterMillis\x12\x17\n" +
+	"\akey_ids\x18\t \x03(\tR\x06keyIds\x12!\n" +
+	"\forphan_count\x18\n" +
+	" \x01(\rR\vorphanCount\x12#\n" +
+	"\rreport_millis\x18\v \x01(\x03R\freportMillis\x12\x12\n" +
+	"\x04gone\x18\f \x01(\bR\x04gone\"F\n" +
+	"\tFleetNews\x129\n" +
+	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords*\xad\x01\n" +
 	"\x10PropagationState\x12!\n" +
 	"\x1dPROPAGATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_PENDING\x10\x01\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_APPLIED\x10\x02\x12\x1c\n" +
 	"\x18PROPAGATION_STATE_FENCED\x10\x03\x12\x1a\n" +
-	"\x16PROPAGATION_STATE_LOST\x10\x042[\n" +
+	"\x16PROPAGATION_STATE_LOST\x10\x04*\x86\x01\n" +
+	"\x0eValidatorState\x12\x1f\n" +
+	"\x1bVALIDATOR_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19VALIDATOR_STATE_REPORTING\x10\x01\x12\x1a\n" +
+	"\x16VALIDATOR_STATE_FENCED\x10\x02\x12\x18\n" +
+	"\x14VALIDATOR_STATE_LOST\x10\x032[\n" +
 	"\fFleetService\x12K\n" +
 	"\x06Report\x12\x1d.countersign.v1.ReportRequest\x1a\x1e.countersign.v1.ReportResponse(\x010\x01BKZIgithub.com/countersign/countersign/proto/gen/countersign/v1;countersignv1b\x06proto3"
 
@@ -687,46 +1269,60 @@ func file_countersign_v1_fleet_proto_rawDescGZIP() []byte {
 	return file_countersign_v1_fleet_proto_rawDescData
 }
 
-var file_countersign_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_countersign_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_countersign_v1_fleet_proto_goTypes = []any{
 	(PropagationState)(0),         // 0: countersign.v1.PropagationState
-	(*ReportRequest)(nil),         // 1: countersign.v1.ReportRequest
-	(*UsageBatch)(nil),            // 2: countersign.v1.UsageBatch
-	(*UsageCount)(nil),            // 3: countersign.v1.UsageCount
-	(*ReportResponse)(nil),        // 4: countersign.v1.ReportResponse
-	(*Receipt)(nil),               // 5: countersign.v1.Receipt
-	(*ReceiptEntry)(nil),          // 6: countersign.v1.ReceiptEntry
-	(*Validator)(nil),             // 7: countersign.v1.Validator
-	(*Position)(nil),              // 8: countersign.v1.Position
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(Scope)(0),                    // 10: countersign.v1.Scope
-	(Reason)(0),                   // 11: countersign.v1.Reason
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(ValidatorState)(0),           // 1: countersign.v1.ValidatorState
+	(*ReportRequest)(nil),         // 2: countersign.v1.ReportRequest
+	(*Orphans)(nil),               // 3: countersign.v1.Orphans
+	(*LinkBatch)(nil),             // 4: countersign.v1.LinkBatch
+	(*UsageBatch)(nil),            // 5: countersign.v1.UsageBatch
+	(*UsageCount)(nil),            // 6: countersign.v1.UsageCount
+	(*ReportResponse)(nil),        // 7: countersign.v1.ReportResponse
+	(*Receipt)(nil),               // 8: countersign.v1.Receipt
+	(*ReceiptEntry)(nil),          // 9: countersign.v1.ReceiptEntry
+	(*Validator)(nil),             // 10: countersign.v1.Validator
+	(*ValidatorRecord)(nil),       // 11: countersign.v1.ValidatorRecord
+	(*FleetNews)(nil),             // 12: countersign.v1.FleetNews
+	(*Position)(nil),              // 13: countersign.v1.Position
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(Scope)(0),                    // 16: countersign.v1.Scope
+	(Reason)(0),                   // 17: countersign.v1.Reason
 }
 var file_countersign_v1_fleet_proto_depIdxs = []int32{
-	8,  // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
-	9,  // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
-	2,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
-	3,  // 3: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
-	10, // 4: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
-	11, // 5: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
-	12, // 6: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
-	8,  // 7: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
-	6,  // 8: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
-	12, // 9: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
-	0,  // 10: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
-	12, // 11: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
-	12, // 12: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
-	9,  // 13: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
-	8,  // 14: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
-	1,  // 15: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
-	4,  // 16: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
+	14, // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
+	5,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
+	15, // 3: countersign.v1.ReportRequest.start_time:type_name -> google.protobuf.Timestamp
+	14, // 4: countersign.v1.ReportRequest.fenced_after:type_name -> google.protobuf.Duration
+	3,  // 5: countersign.v1.ReportRequest.orphans:type_name -> countersign.v1.Orphans
+	4,  // 6: countersign.v1.ReportRequest.links:type_name -> countersign.v1.LinkBatch
+	6,  // 7: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
+	16, // 8: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
+	17, // 9: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
+	15, // 10: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
+	13, // 11: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
+	9,  // 12: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
+	15, // 13: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
+	0,  // 14: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
+	15, // 15: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
+	15, // 16: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
+	14, // 17: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
+	13, // 18: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
+	1,  // 19: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
+	14, // 20: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
+	14, // 21: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
+	13, // 22: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
+	11, // 23: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
+	2,  // 24: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
+	7,  // 25: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_fleet_proto_init() }
@@ -741,8 +1337,8 @@ func file_countersign_v1_fleet_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_fleet_proto_rawDesc), len(file_countersign_v1_fleet_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      2,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

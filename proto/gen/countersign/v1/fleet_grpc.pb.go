@@ -31,7 +31,9 @@ const (
 // FleetService is what validators report to.
 type FleetServiceClient interface {
 	// Report carries a validator's state to the authority and instructions back. Needs an identity of role
-	// `validator`. Not served yet: UNIMPLEMENTED.
+	// `validator`. UNAVAILABLE (NOT_LOADED) until the authority knows the store; FAILED_PRECONDITION when the validator
+	// follows another store; ALREADY_EXISTS while a newer instance reports by the same name. Whatever ends the stream, the
+	// validator opens another.
 	Report(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportRequest, ReportResponse], error)
 }
 
@@ -63,7 +65,9 @@ type FleetService_ReportClient = grpc.BidiStreamingClient[ReportRequest, ReportR
 // FleetService is what validators report to.
 type FleetServiceServer interface {
 	// Report carries a validator's state to the authority and instructions back. Needs an identity of role
-	// `validator`. Not served yet: UNIMPLEMENTED.
+	// `validator`. UNAVAILABLE (NOT_LOADED) until the authority knows the store; FAILED_PRECONDITION when the validator
+	// follows another store; ALREADY_EXISTS while a newer instance reports by the same name. Whatever ends the stream, the
+	// validator opens another.
 	Report(grpc.BidiStreamingServer[ReportRequest, ReportResponse]) error
 	mustEmbedUnimplementedFleetServiceServer()
 }

@@ -149,6 +149,63 @@ func (TokenState) EnumDescriptor() ([]byte, []int) {
 	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{1}
 }
 
+// EpochCause is why an epoch was begun.
+type EpochCause int32
+
+const (
+	// Never written.
+	EpochCause_EPOCH_CAUSE_UNSPECIFIED EpochCause = 0
+	// An authority brought back changes that the store had lost.
+	EpochCause_EPOCH_CAUSE_HEALED EpochCause = 1
+	// An operator put a backup in place of the store.
+	EpochCause_EPOCH_CAUSE_RESTORED EpochCause = 2
+	// An operator took the store as it is, with whatever it had lost.
+	EpochCause_EPOCH_CAUSE_ADOPTED EpochCause = 3
+)
+
+// Enum value maps for EpochCause.
+var (
+	EpochCause_name = map[int32]string{
+		0: "EPOCH_CAUSE_UNSPECIFIED",
+		1: "EPOCH_CAUSE_HEALED",
+		2: "EPOCH_CAUSE_RESTORED",
+		3: "EPOCH_CAUSE_ADOPTED",
+	}
+	EpochCause_value = map[string]int32{
+		"EPOCH_CAUSE_UNSPECIFIED": 0,
+		"EPOCH_CAUSE_HEALED":      1,
+		"EPOCH_CAUSE_RESTORED":    2,
+		"EPOCH_CAUSE_ADOPTED":     3,
+	}
+)
+
+func (x EpochCause) Enum() *EpochCause {
+	p := new(EpochCause)
+	*p = x
+	return p
+}
+
+func (x EpochCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EpochCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_countersign_v1_policy_proto_enumTypes[2].Descriptor()
+}
+
+func (EpochCause) Type() protoreflect.EnumType {
+	return &file_countersign_v1_policy_proto_enumTypes[2]
+}
+
+func (x EpochCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EpochCause.Descriptor instead.
+func (EpochCause) EnumDescriptor() ([]byte, []int) {
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
 // SealedRecord is how every record stands in Redis.
 type SealedRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -157,7 +214,7 @@ type SealedRecord struct {
 	// HMAC-SHA-256 (RFC 2104), 32 bytes, over the kind of record, the store id, the partition and the payload, each
 	// with its length in front.
 	Mac []byte `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
-	// The serialized record: StoreMeta, Head, PolicyDocument, Link, AuditRecord or RequestResult.
+	// The serialized record: StoreMeta, Head, PolicyDocument, Link, EpochStart, AuditRecord or RequestResult.
 	Payload       []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,7 +351,9 @@ type Head struct {
 	// Sequence number of the latest audit record; 0 before the first.
 	AuditSequence uint64 `protobuf:"varint,6,opt,name=audit_sequence,json=auditSequence,proto3" json:"audit_sequence,omitempty"`
 	// The chain value of the latest audit record; 32 bytes, or empty before the first.
-	AuditTail     []byte `protobuf:"bytes,7,opt,name=audit_tail,json=auditTail,proto3" json:"audit_tail,omitempty"`
+	AuditTail []byte `protobuf:"bytes,7,opt,name=audit_tail,json=auditTail,proto3" json:"audit_tail,omitempty"`
+	// Where the earlier epochs ended, oldest first; at most the latest 16.
+	Forks         []*Fork `protobuf:"bytes,8,rep,name=forks,proto3" json:"forks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +437,179 @@ func (x *Head) GetAuditTail() []byte {
 	return nil
 }
 
+func (x *Head) GetForks() []*Fork {
+	if x != nil {
+		return x.Forks
+	}
+	return nil
+}
+
+// Fork is the end of an epoch, which the epoch after it continues. What the earlier one had past this place is not in the
+// store's past.
+type Fork struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch that ended.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Its last revision that counts.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The tag of that change; 16 bytes.
+	Tag           []byte `protobuf:"bytes,3,opt,name=tag,proto3" json:"tag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fork) Reset() {
+	*x = Fork{}
+	mi := &file_countersign_v1_policy_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fork) ProtoMessage() {}
+
+func (x *Fork) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_policy_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fork.ProtoReflect.Descriptor instead.
+func (*Fork) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Fork) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Fork) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Fork) GetTag() []byte {
+	if x != nil {
+		return x.Tag
+	}
+	return nil
+}
+
+// EpochStart is the first entry of an epoch in a partition's log. It changes many apps at once, or none: whoever
+// follows the log across it loads the whole partition.
+type EpochStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch that begins.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Its first revision, above every one that was ever seen.
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Its tag; 16 random bytes.
+	Tag []byte `protobuf:"bytes,3,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Why.
+	Cause EpochCause `protobuf:"varint,4,opt,name=cause,proto3,enum=countersign.v1.EpochCause" json:"cause,omitempty"`
+	// The tags of the lost changes that are dealt with: brought back, or given up for what was changed since.
+	SettledTags [][]byte `protobuf:"bytes,5,rep,name=settled_tags,json=settledTags,proto3" json:"settled_tags,omitempty"`
+	// When it was begun, in milliseconds since the Unix epoch.
+	CommitMillis int64 `protobuf:"varint,6,opt,name=commit_millis,json=commitMillis,proto3" json:"commit_millis,omitempty"`
+	// The head that it was begun on: the entry before this one in the log. Absent when nothing was left of the partition.
+	Previous      *Fork `protobuf:"bytes,7,opt,name=previous,proto3" json:"previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochStart) Reset() {
+	*x = EpochStart{}
+	mi := &file_countersign_v1_policy_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochStart) ProtoMessage() {}
+
+func (x *EpochStart) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_policy_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochStart.ProtoReflect.Descriptor instead.
+func (*EpochStart) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *EpochStart) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *EpochStart) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *EpochStart) GetTag() []byte {
+	if x != nil {
+		return x.Tag
+	}
+	return nil
+}
+
+func (x *EpochStart) GetCause() EpochCause {
+	if x != nil {
+		return x.Cause
+	}
+	return EpochCause_EPOCH_CAUSE_UNSPECIFIED
+}
+
+func (x *EpochStart) GetSettledTags() [][]byte {
+	if x != nil {
+		return x.SettledTags
+	}
+	return nil
+}
+
+func (x *EpochStart) GetCommitMillis() int64 {
+	if x != nil {
+		return x.CommitMillis
+	}
+	return 0
+}
+
+func (x *EpochStart) GetPrevious() *Fork {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
 // PolicyDocument is everything the store knows of one app.
 type PolicyDocument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +631,7 @@ type PolicyDocument struct {
 
 func (x *PolicyDocument) Reset() {
 	*x = PolicyDocument{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[3]
+	mi := &file_countersign_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +643,7 @@ func (x *PolicyDocument) String() string {
 func (*PolicyDocument) ProtoMessage() {}
 
 func (x *PolicyDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[3]
+	mi := &file_countersign_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +656,7 @@ func (x *PolicyDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyDocument.ProtoReflect.Descriptor instead.
 func (*PolicyDocument) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PolicyDocument) GetAppId() string {
@@ -484,7 +716,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[4]
+	mi := &file_countersign_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +728,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[4]
+	mi := &file_countersign_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +741,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Policy) GetEnforcement() *Enforcement {
@@ -548,7 +780,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[5]
+	mi := &file_countersign_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +792,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[5]
+	mi := &file_countersign_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +805,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Enforcement) GetScopes() uint64 {
@@ -618,7 +850,7 @@ type PolicyToken struct {
 
 func (x *PolicyToken) Reset() {
 	*x = PolicyToken{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[6]
+	mi := &file_countersign_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +862,7 @@ func (x *PolicyToken) String() string {
 func (*PolicyToken) ProtoMessage() {}
 
 func (x *PolicyToken) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[6]
+	mi := &file_countersign_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +875,7 @@ func (x *PolicyToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyToken.ProtoReflect.Descriptor instead.
 func (*PolicyToken) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PolicyToken) GetTokenId() string {
@@ -703,7 +935,7 @@ type PolicyDetails struct {
 
 func (x *PolicyDetails) Reset() {
 	*x = PolicyDetails{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[7]
+	mi := &file_countersign_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +947,7 @@ func (x *PolicyDetails) String() string {
 func (*PolicyDetails) ProtoMessage() {}
 
 func (x *PolicyDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[7]
+	mi := &file_countersign_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +960,7 @@ func (x *PolicyDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyDetails.ProtoReflect.Descriptor instead.
 func (*PolicyDetails) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PolicyDetails) GetCreateMillis() int64 {
@@ -781,7 +1013,7 @@ type TokenDetails struct {
 
 func (x *TokenDetails) Reset() {
 	*x = TokenDetails{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[8]
+	mi := &file_countersign_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +1025,7 @@ func (x *TokenDetails) String() string {
 func (*TokenDetails) ProtoMessage() {}
 
 func (x *TokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[8]
+	mi := &file_countersign_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +1038,7 @@ func (x *TokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenDetails.ProtoReflect.Descriptor instead.
 func (*TokenDetails) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TokenDetails) GetName() string {
@@ -894,21 +1126,26 @@ type Link struct {
 	Tag []byte `protobuf:"bytes,5,opt,name=tag,proto3" json:"tag,omitempty"`
 	// Revision of the app's document that this change was made from; 0 when the app is new.
 	PreviousAppRevision uint64 `protobuf:"varint,6,opt,name=previous_app_revision,json=previousAppRevision,proto3" json:"previous_app_revision,omitempty"`
-	// Tokens that are new or changed, each whole.
+	// Tokens that are new or changed in what decides or in what people see, each whole.
 	Upserts []*PolicyToken `protobuf:"bytes,7,rep,name=upserts,proto3" json:"upserts,omitempty"`
 	// Ids of tokens that left the policy.
 	RemovedTokenIds []string `protobuf:"bytes,8,rep,name=removed_token_ids,json=removedTokenIds,proto3" json:"removed_token_ids,omitempty"`
 	// What is enforced after the change.
 	Enforcement *Enforcement `protobuf:"bytes,9,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	// The app is deleted after the change.
-	Deleted       bool `protobuf:"varint,10,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted bool `protobuf:"varint,10,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// When it was committed, in milliseconds since the Unix epoch.
+	CommitMillis int64 `protobuf:"varint,11,opt,name=commit_millis,json=commitMillis,proto3" json:"commit_millis,omitempty"`
+	// What people see of the tokens in upserts, in the same order, so that a change that the store loses can be brought
+	// back whole. Validators keep it no longer than the link.
+	Details       []*TokenDetails `protobuf:"bytes,12,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[9]
+	mi := &file_countersign_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1157,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[9]
+	mi := &file_countersign_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1170,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Link) GetAppId() string {
@@ -1006,6 +1243,20 @@ func (x *Link) GetDeleted() bool {
 	return false
 }
 
+func (x *Link) GetCommitMillis() int64 {
+	if x != nil {
+		return x.CommitMillis
+	}
+	return 0
+}
+
+func (x *Link) GetDetails() []*TokenDetails {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
 // AuditRecord is one row of a partition's audit trail, as it stands in Redis.
 type AuditRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1023,7 +1274,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[10]
+	mi := &file_countersign_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1286,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[10]
+	mi := &file_countersign_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1299,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AuditRecord) GetSequence() uint64 {
@@ -1096,7 +1347,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[11]
+	mi := &file_countersign_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1359,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[11]
+	mi := &file_countersign_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1372,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RequestResult) GetRequestDigest() []byte {
@@ -1171,7 +1422,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_countersign_v1_policy_proto_msgTypes[12]
+	mi := &file_countersign_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1434,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_policy_proto_msgTypes[12]
+	mi := &file_countersign_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1447,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_countersign_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Position) GetStoreId() string {
@@ -1249,7 +1500,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"partitions\x18\x02 \x01(\rR\n" +
 	"partitions\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xd6\x01\n" +
+	"createTime\"\x82\x02\n" +
 	"\x04Head\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +
@@ -1258,7 +1509,21 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\fstate_digest\x18\x05 \x01(\fR\vstateDigest\x12%\n" +
 	"\x0eaudit_sequence\x18\x06 \x01(\x04R\rauditSequence\x12\x1d\n" +
 	"\n" +
-	"audit_tail\x18\a \x01(\fR\tauditTail\"\xd4\x01\n" +
+	"audit_tail\x18\a \x01(\fR\tauditTail\x12*\n" +
+	"\x05forks\x18\b \x03(\v2\x14.countersign.v1.ForkR\x05forks\"J\n" +
+	"\x04Fork\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +
+	"\x03tag\x18\x03 \x01(\fR\x03tag\"\xfc\x01\n" +
+	"\n" +
+	"EpochStart\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +
+	"\x03tag\x18\x03 \x01(\fR\x03tag\x120\n" +
+	"\x05cause\x18\x04 \x01(\x0e2\x1a.countersign.v1.EpochCauseR\x05cause\x12!\n" +
+	"\fsettled_tags\x18\x05 \x03(\fR\vsettledTags\x12#\n" +
+	"\rcommit_millis\x18\x06 \x01(\x03R\fcommitMillis\x120\n" +
+	"\bprevious\x18\a \x01(\v2\x14.countersign.v1.ForkR\bprevious\"\xd4\x01\n" +
 	"\x0ePolicyDocument\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1297,7 +1562,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x0epredecessor_id\x18\b \x01(\tR\rpredecessorId\x12!\n" +
 	"\fsuccessor_id\x18\t \x01(\tR\vsuccessorId\x12\x1a\n" +
 	"\brevision\x18\n" +
-	" \x01(\x04R\brevision\"\xf4\x02\n" +
+	" \x01(\x04R\brevision\"\xd1\x03\n" +
 	"\x04Link\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1309,7 +1574,9 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x11removed_token_ids\x18\b \x03(\tR\x0fremovedTokenIds\x12=\n" +
 	"\venforcement\x18\t \x01(\v2\x1b.countersign.v1.EnforcementR\venforcement\x12\x18\n" +
 	"\adeleted\x18\n" +
-	" \x01(\bR\adeleted\"q\n" +
+	" \x01(\bR\adeleted\x12#\n" +
+	"\rcommit_millis\x18\v \x01(\x03R\fcommitMillis\x126\n" +
+	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\"q\n" +
 	"\vAuditRecord\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\bprevious\x18\x02 \x01(\fR\bprevious\x12\x14\n" +
@@ -1339,7 +1606,13 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x12TOKEN_STATE_ACTIVE\x10\x01\x12\x18\n" +
 	"\x14TOKEN_STATE_DISABLED\x10\x02\x12\x17\n" +
 	"\x13TOKEN_STATE_REVOKED\x10\x03\x12\x17\n" +
-	"\x13TOKEN_STATE_EXPIRED\x10\x04BKZIgithub.com/countersign/countersign/proto/gen/countersign/v1;countersignv1b\x06proto3"
+	"\x13TOKEN_STATE_EXPIRED\x10\x04*t\n" +
+	"\n" +
+	"EpochCause\x12\x1b\n" +
+	"\x17EPOCH_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12EPOCH_CAUSE_HEALED\x10\x01\x12\x18\n" +
+	"\x14EPOCH_CAUSE_RESTORED\x10\x02\x12\x17\n" +
+	"\x13EPOCH_CAUSE_ADOPTED\x10\x03BKZIgithub.com/countersign/countersign/proto/gen/countersign/v1;countersignv1b\x06proto3"
 
 var (
 	file_countersign_v1_policy_proto_rawDescOnce sync.Once
@@ -1353,41 +1626,48 @@ func file_countersign_v1_policy_proto_rawDescGZIP() []byte {
 	return file_countersign_v1_policy_proto_rawDescData
 }
 
-var file_countersign_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_countersign_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_countersign_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_countersign_v1_policy_proto_goTypes = []any{
 	(Scope)(0),                    // 0: countersign.v1.Scope
 	(TokenState)(0),               // 1: countersign.v1.TokenState
-	(*SealedRecord)(nil),          // 2: countersign.v1.SealedRecord
-	(*StoreMeta)(nil),             // 3: countersign.v1.StoreMeta
-	(*Head)(nil),                  // 4: countersign.v1.Head
-	(*PolicyDocument)(nil),        // 5: countersign.v1.PolicyDocument
-	(*Policy)(nil),                // 6: countersign.v1.Policy
-	(*Enforcement)(nil),           // 7: countersign.v1.Enforcement
-	(*PolicyToken)(nil),           // 8: countersign.v1.PolicyToken
-	(*PolicyDetails)(nil),         // 9: countersign.v1.PolicyDetails
-	(*TokenDetails)(nil),          // 10: countersign.v1.TokenDetails
-	(*Link)(nil),                  // 11: countersign.v1.Link
-	(*AuditRecord)(nil),           // 12: countersign.v1.AuditRecord
-	(*RequestResult)(nil),         // 13: countersign.v1.RequestResult
-	(*Position)(nil),              // 14: countersign.v1.Position
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(EpochCause)(0),               // 2: countersign.v1.EpochCause
+	(*SealedRecord)(nil),          // 3: countersign.v1.SealedRecord
+	(*StoreMeta)(nil),             // 4: countersign.v1.StoreMeta
+	(*Head)(nil),                  // 5: countersign.v1.Head
+	(*Fork)(nil),                  // 6: countersign.v1.Fork
+	(*EpochStart)(nil),            // 7: countersign.v1.EpochStart
+	(*PolicyDocument)(nil),        // 8: countersign.v1.PolicyDocument
+	(*Policy)(nil),                // 9: countersign.v1.Policy
+	(*Enforcement)(nil),           // 10: countersign.v1.Enforcement
+	(*PolicyToken)(nil),           // 11: countersign.v1.PolicyToken
+	(*PolicyDetails)(nil),         // 12: countersign.v1.PolicyDetails
+	(*TokenDetails)(nil),          // 13: countersign.v1.TokenDetails
+	(*Link)(nil),                  // 14: countersign.v1.Link
+	(*AuditRecord)(nil),           // 15: countersign.v1.AuditRecord
+	(*RequestResult)(nil),         // 16: countersign.v1.RequestResult
+	(*Position)(nil),              // 17: countersign.v1.Position
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_countersign_v1_policy_proto_depIdxs = []int32{
-	15, // 0: countersign.v1.StoreMeta.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 1: countersign.v1.PolicyDocument.policy:type_name -> countersign.v1.Policy
-	9,  // 2: countersign.v1.PolicyDocument.details:type_name -> countersign.v1.PolicyDetails
-	7,  // 3: countersign.v1.Policy.enforcement:type_name -> countersign.v1.Enforcement
-	8,  // 4: countersign.v1.Policy.tokens:type_name -> countersign.v1.PolicyToken
-	1,  // 5: countersign.v1.PolicyToken.state:type_name -> countersign.v1.TokenState
-	10, // 6: countersign.v1.PolicyDetails.tokens:type_name -> countersign.v1.TokenDetails
-	8,  // 7: countersign.v1.Link.upserts:type_name -> countersign.v1.PolicyToken
-	7,  // 8: countersign.v1.Link.enforcement:type_name -> countersign.v1.Enforcement
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	18, // 0: countersign.v1.StoreMeta.create_time:type_name -> google.protobuf.Timestamp
+	6,  // 1: countersign.v1.Head.forks:type_name -> countersign.v1.Fork
+	2,  // 2: countersign.v1.EpochStart.cause:type_name -> countersign.v1.EpochCause
+	6,  // 3: countersign.v1.EpochStart.previous:type_name -> countersign.v1.Fork
+	9,  // 4: countersign.v1.PolicyDocument.policy:type_name -> countersign.v1.Policy
+	12, // 5: countersign.v1.PolicyDocument.details:type_name -> countersign.v1.PolicyDetails
+	10, // 6: countersign.v1.Policy.enforcement:type_name -> countersign.v1.Enforcement
+	11, // 7: countersign.v1.Policy.tokens:type_name -> countersign.v1.PolicyToken
+	1,  // 8: countersign.v1.PolicyToken.state:type_name -> countersign.v1.TokenState
+	13, // 9: countersign.v1.PolicyDetails.tokens:type_name -> countersign.v1.TokenDetails
+	11, // 10: countersign.v1.Link.upserts:type_name -> countersign.v1.PolicyToken
+	10, // 11: countersign.v1.Link.enforcement:type_name -> countersign.v1.Enforcement
+	13, // 12: countersign.v1.Link.details:type_name -> countersign.v1.TokenDetails
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_policy_proto_init() }
@@ -1400,8 +1680,8 @@ func file_countersign_v1_policy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_policy_proto_rawDesc), len(file_countersign_v1_policy_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

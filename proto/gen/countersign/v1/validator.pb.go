@@ -231,8 +231,10 @@ type AuthorizeRequest struct {
 	// What sent the request.
 	Source Source `protobuf:"varint,4,opt,name=source,proto3,enum=countersign.v1.Source" json:"source,omitempty"`
 	// A consistency token. The decision is made on data at least as new as the change that it names; the validator
-	// catches up first, for at most 5 s or the call's deadline, or answers UNAVAILABLE (REVISION_NOT_REACHED). Empty:
-	// decide at once. At most 512 characters.
+	// catches up first, for at most 5 s or the call's deadline, or answers UNAVAILABLE: REVISION_NOT_REACHED when it
+	// was not there in time, REVISION_LOST when the change is not in the store's past. The latter is for good, on every
+	// validator, also when the change was brought back, since it stands elsewhere then: ask without min_revision, or with
+	// the token of a later change. Empty: decide at once. At most 512 characters.
 	MinRevision   string `protobuf:"bytes,5,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

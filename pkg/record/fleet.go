@@ -1,0 +1,120 @@
+package record
+
+import (
+	"fmt"
+	"time"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// FleetKey is the hash in which authorities keep the validators that report to them, by name, and the channel on which
+// they tell each other what changes.
+const FleetKey = "cs:fleet"
+
+// Validator is one validator as authorities know it.
+type Validator struct {
+	ID, InstanceID string
+	// Start is when the instance was started, by its own clock. Of two that go by one name the later one counts.
+	Start time.Time
+	// Sequence is that of the latest report; of two records of one instance the higher one is newer.
+	Sequence uint64
+	// Cursors are by partition: all, or those that have changed.
+	Cursors map[int]Cursor
+	// DataAge and Stale are what the latest report said of the data.
+	DataAge time.Duration
+	Stale   bool
+	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such age.
+	FencedAfter time.Duration
+	KeyIDs      []string
+	// Orphans is how many changes it holds on to that the store does not have.
+	Orphans int
+	// Reported is when the latest report arrived, by the wall clock of the authority that it went to.
+	Reported time.Time
+	// Gone says that the validator left the fleet, or was forgotten, at the time Reported.
+	Gone bool
+}
+
+// Newer tells whether a record is newer than another one of the same name.
+func (v *Validator) Newer(than *Validator) bool {
+	switch {
+	case v.InstanceID == than.InstanceID:
+		return v.Sequence > than.Sequence || v.Sequence == than.Sequence && v.Gone && !than.Gone
+	case !v.Start.Equal(than.Start):
+		return v.Start.After(than.Start)
+	}
+	return v.InstanceID > than.InstanceID
+}
+
+// SealValidator signs what stands in the hash.
+func (c *Codec) SealValidator(v *Validator) ([]byte, error) {
+	return c.seal(kindValidator, 0, validatorToProto(v))
+}
+
+// OpenValidator verifies the record that stands under a validator's name.
+func (c *Codec) OpenValidator(id string, raw []byte) (*Validator, error) {
+	var m countersignv1.ValidatorRecord
+	if err := c.open(kindValidator, 0, raw, &m); err != nil {
+		return nil, err
+	}
+	if m.GetValidatorId() != id {
+		return nil, fmt.Errorf("%w validator: stands under another name than its own", ErrMalformed)
+	}
+	return c.validatorFromProto(&m)
+}
+
+// SealNews signs what is published.
+func (c *Codec) SealNews(records []*Validator) ([]byte, error) {
+	m := &countersignv1.FleetNews{}
+	for _, v := range records {
+		m.Records = append(m.Records, validatorToProto(v))
+	}
+	return c.seal(kindNews, 0, m)
+}
+
+// OpenNews verifies what was published.
+func (c *Codec) OpenNews(raw []byte) ([]*Validator, error) {
+	var m countersignv1.FleetNews
+	if err := c.open(kindNews, 0, raw, &m); err != nil {
+		return nil, err
+	}
+	records := make([]*Validator, len(m.GetRecords()))
+	for i, one := range m.GetRecords() {
+		var err error
+		if records[i], err = c.validatorFromProto(one); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
+	m := &countersignv1.ValidatorRecord{
+		ValidatorId: v.ID, InstanceId: v.InstanceID, StartMillis: v.Start.UnixMilli(), Sequence: v.Sequence,
+		DataAgeMillis: v.DataAge.Milliseconds(), Stale: v.Stale, FencedAfterMillis: v.FencedAfter.Milliseconds(),
+		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone,
+	}
+	for partition, at := range v.Cursors {
+		m.Cursors = append(m.Cursors, &countersignv1.Position{
+			Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
+		})
+	}
+	return m
+}
+
+func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator, error) {
+	v := &Validator{
+		ID: m.GetValidatorId(), InstanceID: m.GetInstanceId(), Start: time.UnixMilli(m.GetStartMillis()), Sequence: m.GetSequence(),
+		DataAge: time.Duration(m.GetDataAgeMillis()) * time.Millisecond, Stale: m.GetStale(),
+		FencedAfter: time.Duration(m.GetFencedAfterMillis()) * time.Millisecond,
+		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), Reported: time.UnixMilli(m.GetReportMillis()), Gone: m.GetGone(),
+		Cursors: make(map[int]Cursor, len(m.GetCursors())),
+	}
+	for _, at := range m.GetCursors() {
+		cursor, err := cursorOf(at.GetEpoch(), at.GetRevision(), at.GetTag())
+		if err != nil || int(at.GetPartition()) >= c.partitions {
+			return nil, fmt.Errorf("%w validator: cursor", ErrMalformed)
+		}
+		v.Cursors[int(at.GetPartition())] = cursor
+	}
+	return v, nil
+}
