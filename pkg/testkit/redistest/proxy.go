@@ -38,6 +38,7 @@ type link struct {
 	client, server net.Conn
 	cut            chan struct{}
 	once           sync.Once
+	halfOpen       bool // nothing passes any more
 }
 
 // NewProxy starts a proxy in front of an address. It ends with the test.
@@ -80,12 +81,30 @@ func (p *Proxy) BlackHole() { p.set(func() { p.requests.hold, p.replies.hold = t
 // SwallowReplies holds back what the server sends until Restore: it does what it is told, and nobody hears of it.
 func (p *Proxy) SwallowReplies() { p.set(func() { p.replies.hold = true }) }
 
+// HalfOpen makes the connections that there are half-open: nothing passes them any more, and neither side is told. New
+// ones are like any other. It lasts until Restore.
+func (p *Proxy) HalfOpen() {
+	p.set(func() {
+		for l := range p.connections {
+			l.halfOpen = true
+		}
+	})
+}
+
+// SwallowRequests holds back what clients send until Restore: they wait for what the server was never told.
+func (p *Proxy) SwallowRequests() { p.set(func() { p.requests.hold = true }) }
+
 // Delay makes everything that the server sends from now on arrive later.
 func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.replies.delay = d }) }
 
 // Restore ends whatever was done to the connections; what was held back arrives.
 func (p *Proxy) Restore() {
-	p.set(func() { p.requests, p.replies, p.refusing = rule{}, rule{}, false })
+	p.set(func() {
+		p.requests, p.replies, p.refusing = rule{}, rule{}, false
+		for l := range p.connections {
+			l.halfOpen = false
+		}
+	})
 }
 
 // Connections returns how many connections are open.
@@ -198,7 +217,7 @@ func (p *Proxy) admit(l *link, r *rule) bool {
 	}
 	for {
 		p.mu.Lock()
-		hold, changed := r.hold, p.changed
+		hold, changed := r.hold || l.halfOpen, p.changed
 		p.mu.Unlock()
 		if !hold {
 			return true

@@ -91,3 +91,21 @@ func TestProxyDelaysReplies(t *testing.T) {
 		t.Errorf("a delayed reply took %v, want at least %v", took, moment)
 	}
 }
+
+func TestProxyHalfOpensWhatThereIs(t *testing.T) {
+	p := NewProxy(t, Start(t).Address())
+	old := dial(t, p.Address())
+	old.ask("PING")
+	p.HalfOpen()
+	old.send("PING")
+	if line, err := old.read(moment); err == nil {
+		t.Errorf("an answer came through: %q", line)
+	}
+	if got := ask(t, p.Address(), "PING"); got != "+PONG" {
+		t.Errorf("a new connection: %q", got)
+	}
+	p.Restore()
+	if line, err := old.read(startTimeout); err != nil || line != "+PONG" {
+		t.Errorf("after Restore: %q, %v", line, err)
+	}
+}

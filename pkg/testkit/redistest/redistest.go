@@ -30,13 +30,17 @@ const (
 
 // Server is a Redis server of one test. Its methods fail the test when they cannot do what they say.
 type Server struct {
-	t    testing.TB
-	dir  string
-	port int
-	args []string
+	t     testing.TB
+	dir   string
+	port  int
+	args  []string // what the process is started with
+	proxy *Proxy   // nil for none
+	// ready is called when the process answers after a start; nil for nothing.
+	ready func() error
 
 	mu      sync.Mutex
 	process *process // nil while stopped
+	paused  bool
 }
 
 // process is one life of a server.
@@ -51,11 +55,18 @@ type process struct {
 // redis-server, say so.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: t.TempDir(), args: args}
+	return launch(t, func(s *Server) { s.args = append(s.defaults(), args...) })
+}
+
+// launch starts a server that prepare has made ready for a port.
+func launch(t testing.TB, prepare func(*Server)) *Server {
+	t.Helper()
+	s := &Server{t: t, dir: t.TempDir()}
 	t.Cleanup(s.end)
 	var err error
 	for range portAttempts {
 		s.port = testport.Free(t)
+		prepare(s)
 		if err = s.start(); err == nil {
 			return s
 		}
@@ -67,8 +78,35 @@ func Start(t testing.TB, args ...string) *Server {
 	return nil
 }
 
+// defaults are the arguments of every server that holds data.
+func (s *Server) defaults() []string {
+	return []string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}
+}
+
 // Address returns host and port.
 func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Proxy returns the proxy that the server's clients, replicas and sentinels see in its place; nil if there is none. It
+// can be told to spoil their connections.
+func (s *Server) Proxy() *Proxy { return s.proxy }
+
+// PublicAddress is where others find the server: its proxy's address if it has one.
+func (s *Server) PublicAddress() string {
+	if s.proxy != nil {
+		return s.proxy.Address()
+	}
+	return s.Address()
+}
+
+// Running tells whether the server was started, and not stopped or paused.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process != nil && !s.paused
+}
 
 // URL returns the URL of the server's database 0, for its default user.
 func (s *Server) URL() string { return URL(s.Address(), "", "") }
@@ -124,6 +162,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	if err := s.process.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatalf("redistest: %v: %v", sig, err)
 	}
+	s.paused = sig == syscall.SIGSTOP
 }
 
 func (s *Server) start() error {
@@ -136,11 +175,7 @@ func (s *Server) start() error {
 	if s.process != nil {
 		return fmt.Errorf("the server runs")
 	}
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, s.args...)
-	p := &process{cmd: exec.Command(path, args...), output: &lockedBuffer{}, ended: make(chan struct{})}
+	p := &process{cmd: exec.Command(path, s.args...), output: &lockedBuffer{}, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	dieWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
@@ -151,12 +186,15 @@ func (s *Server) start() error {
 		close(p.ended)
 	}()
 	s.process = p
-	if err := p.waitReady(s.Address()); err != nil {
+	err = p.waitReady(s.Address())
+	if err == nil && s.ready != nil {
+		err = s.ready()
+	}
+	if err != nil {
 		s.process = nil
 		p.kill()
-		return err
 	}
-	return nil
+	return err
 }
 
 // waitReady returns when the server answers with something else than that it is loading.
@@ -209,7 +247,7 @@ func (s *Server) kill() bool {
 		return false
 	}
 	s.process.kill()
-	s.process = nil
+	s.process, s.paused = nil, false
 	return true
 }
 

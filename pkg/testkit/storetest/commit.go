@@ -9,6 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // Change changes a document in place. The cursor is not its business.
@@ -90,13 +91,21 @@ func (s *Store) Observe(f func(Commit)) {
 	s.observe = f
 }
 
-// NewEpoch ends a partition's epoch: the next change is in the one after, far above every revision of this one.
-func (s *Store) NewEpoch(partition int) {
+// NewEpoch ends a partition's epoch, as an operator does who takes the store as it is: the next one begins far above
+// every revision of this one. It settles lost changes by their tags.
+func (s *Store) NewEpoch(partition int, settled ...record.Tag) record.Cursor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.partitions[partition]
-	c.head.Cursor = record.Cursor{Epoch: c.head.Epoch + 1, Revision: c.head.Revision + 1000, Tag: record.NewTag()}
+	start := record.EpochStart{
+		Cursor:   record.Cursor{Epoch: c.head.Epoch + 1, Revision: c.head.Revision + 1000, Tag: record.NewTag()},
+		Previous: c.head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+		Settled: settled, CommitMillis: time.Now().UnixMilli(),
+	}
+	c.head = c.head.Begin(start.Cursor)
+	c.log = append(c.log, replica.RawLink{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)), EpochStart: true})
 	s.sealHead(partition)
+	return start.Cursor
 }
 
 // Position returns the position of a commit: what its consistency token holds.

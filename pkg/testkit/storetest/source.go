@@ -117,7 +117,7 @@ func (s *Store) step(step Step, partition int) error {
 }
 
 // Heads implements replica.Source.
-func (s *Store) Heads(ctx context.Context) ([][]byte, error) {
+func (s *Store) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 	if err := s.enter(ctx, func(c *Calls) { c.Heads++ }); err != nil {
 		return nil, err
 	}
@@ -125,9 +125,9 @@ func (s *Store) Heads(ctx context.Context) ([][]byte, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	heads := make([][]byte, len(s.partitions))
+	heads := make([]replica.HeadRead, len(s.partitions))
 	for i := range s.partitions {
-		heads[i] = s.partitions[i].rawHead
+		heads[i].Raw = s.partitions[i].rawHead
 	}
 	s.mu.Unlock()
 	return heads, s.leave(ctx)
