@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/countersign/countersign/pkg/secret"
 )
@@ -107,6 +108,25 @@ func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
 		p.imported = p.imported || t.Imported
 	}
 	return p, nil
+}
+
+// WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is Revoked
+// whatever it was, and a token that is not there is added as Revoked (B08).
+func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
+	tokens := slices.Clone(p.tokens)
+	for _, t := range revoked {
+		t.State = Revoked
+		i := slices.IndexFunc(tokens, func(has Token) bool { return has.Digest == t.Digest })
+		if i >= 0 {
+			tokens[i].State = Revoked
+			continue
+		}
+		for slices.ContainsFunc(tokens, func(has Token) bool { return has.ID == t.ID }) {
+			t.ID += "'" // another token goes by the id since
+		}
+		tokens = append(tokens, t)
+	}
+	return New(p.enforcement, tokens, p.deleted)
 }
 
 // Enforcement returns what is enforced.

@@ -10,20 +10,13 @@ import (
 // What the tests measure against.
 const (
 	HistoryLength  = historyLength
+	HistorySlack   = historySlack
 	ReadInterval   = readInterval
 	TailLimit      = tailLimit
 	PollTimeout    = pollTimeout
 	RepairInterval = repairInterval
 	QuietTime      = quietTime
 )
-
-// Confirmed returns the furthest place of a partition that a read has shown.
-func (r *Replica) Confirmed(partition int) record.Cursor {
-	p := r.partitions[partition]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.confirmed
-}
 
 // Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum with it.
 func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
@@ -40,10 +33,11 @@ func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 // Freshness is when something was last known to be complete.
 type Freshness struct{ f freshness }
 
-// Mark, Age and Reached are those of freshness.
-func (f *Freshness) Mark(sent time.Time)             { f.f.mark(sent) }
-func (f *Freshness) Age(now time.Time) time.Duration { return f.f.age(now) }
-func (f *Freshness) Reached(t time.Time) bool        { return f.f.reached(t) }
+// Mark, Recall, Reached and Age are those of freshness.
+func (f *Freshness) Mark(sent time.Time)                     { f.f.mark(sent) }
+func (f *Freshness) Recall(wall time.Time)                   { f.f.recall(wall) }
+func (f *Freshness) Reached(t time.Time) bool                { return f.f.reached(t) }
+func (f *Freshness) Age(now time.Time) (time.Duration, bool) { return f.f.age(now) }
 
 // History is the latest links of a partition.
 type History struct{ h history }

@@ -2,10 +2,13 @@ package replica_test
 
 import (
 	"bytes"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/table"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -95,6 +98,9 @@ func TestForkIsNotFollowed(t *testing.T) {
 				}
 				if least := time.Since(began).Seconds()/2.56 + 10; float64(alarms) > least {
 					w.Errorf("%d alarms:\n%s", alarms, w.log)
+				}
+				if bad := w.r.Stats().Quarantined; bad != 0 != slices.Contains([]string{"empty head", "unsigned head", "head of another partition"}, name) || bad > 2 {
+					w.Errorf("%d records count as damaged", bad)
 				}
 				w.mustBeFresh(1)
 				w.faults(storetest.Faults{})
@@ -271,5 +277,78 @@ func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
 		w.pass(enough)
 		w.mustEqualStore()
 		w.mustBeFresh(0)
+	})
+}
+
+// TestLostHintsAreHeldOnTo: a change that came as a hint, and that the store has lost, is held on to whether the store then
+// ends before it, at its place, or beyond.
+func TestLostHintsAreHeldOnTo(t *testing.T) {
+	for name, others := range map[string]int{"behind": 0, "level": 1, "ahead": 2} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				was := w.store.Save()
+				lost := w.commit(apps[1], storetest.AddToken("lost"))
+				w.faults(storetest.Faults{Hint: deaf})
+				w.store.RollBack(was)
+				for i := range others {
+					w.store.Commit(apps[2], storetest.AddToken(string(rune('A'+i))))
+				}
+				w.pass(4 * longestPoll)
+				w.mustBeFresh(0)
+				if orphans := w.r.Orphans(0); !w.r.Forked(0) || !slices.Equal(orphans, []record.Tag{lost.Cursor.Tag}) {
+					t.Errorf("forked %t, held on to: %v", w.r.Forked(0), orphans)
+				}
+				if !slices.ContainsFunc(w.r.Links(0), func(raw []byte) bool { return string(raw) == string(lost.Link) }) {
+					t.Error("the change cannot be supplied")
+				}
+			})
+		})
+	}
+}
+
+// TestFloorBelowTheStore: a store that has another change where the fleet has seen one is not followed, though it goes on from
+// what is held.
+func TestFloorBelowTheStore(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 3)
+		w.startLoaded()
+		was := w.store.Save()
+		w.faults(storetest.Faults{Hint: deaf, Down: errors.New("down")})
+		lost := w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked))
+		w.store.RollBack(was)
+		for i := range 3 {
+			w.store.Commit(apps[2], storetest.AddToken(string(rune('A'+i))))
+		}
+		w.r.SetFloor([]record.Position{w.store.Position(lost)})
+		at := w.position(0)
+		w.faults(storetest.Faults{Hint: deaf})
+		w.mustGrowOld(apps[1])
+		if !w.r.Forked(0) || w.position(0) != at {
+			t.Errorf("forked %t, the cursor went from %v to %v", w.r.Forked(0), at, w.position(0))
+		}
+	})
+}
+
+// TestDamagedDocumentIsNotReached: while an app has its last good policy only, the partition does not count as being at its
+// cursor, and the policy is as old as when it was last known to be the app's.
+func TestDamagedDocumentIsNotReached(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[1]
+		w.startLoaded()
+		w.faults(storetest.Faults{Hint: deaf, Down: errors.New("down")})
+		w.store.Commit(app, storetest.SetState("second", policy.Revoked))
+		raw := bytes.Clone(w.store.RawDocument(app))
+		raw[len(raw)-1] ^= 1
+		w.store.SetDocument(app, raw)
+		w.store.Trim(0, 0)
+		w.pass(time.Minute)
+		w.faults(storetest.Faults{Hint: deaf})
+		w.pass(4 * time.Second)
+		entry := w.entry(app)
+		if age := time.Since(entry.Since); !w.r.Torn(0) || !entry.Behind() || age < time.Minute {
+			t.Errorf("torn %t, behind %t, for %s", w.r.Torn(0), entry.Behind(), age)
+		}
 	})
 }

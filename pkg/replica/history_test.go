@@ -21,9 +21,10 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 		for r := uint64(base + 1); r <= base+n; r++ {
 			h.Add(at(r), binary.BigEndian.AppendUint64(nil, r))
 		}
-		first := base + n - min(n, replica.HistoryLength)
-		if h.Base() != at(first) || h.Len() != int(min(n, replica.HistoryLength)) {
-			t.Fatalf("%d links: base %v and %d of them, want base %d", n, h.Base(), h.Len(), first)
+		first := base + n - uint64(h.Len())
+		if least, most := min(n, replica.HistoryLength), min(n, replica.HistoryLength+replica.HistorySlack); h.Base() != at(first) ||
+			uint64(h.Len()) < least || uint64(h.Len()) > most {
+			t.Fatalf("%d links: base %v and %d of them, want %d to %d", n, h.Base(), h.Len(), least, most)
 		}
 		for r := uint64(base) - 3; r <= base+n+3; r++ {
 			other := at(r)
@@ -49,10 +50,10 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 				t.Fatalf("%d links: another %d is known", n, r)
 			}
 		}
-		later, earlier := at(base+n), at(base+n)
-		later.Epoch, earlier.Epoch = 4, 2
-		if h.Agrees(later) || !h.Agrees(earlier) {
-			t.Fatalf("%d links: agrees with a later epoch, or not with an earlier", n)
+		later, earlier, before := at(base+n), at(base+n), at(first-1)
+		later.Epoch, earlier.Epoch, before.Epoch = 4, 2, 2
+		if h.Agrees(later) || h.Agrees(earlier) || !h.Agrees(before) {
+			t.Fatalf("%d links: agrees with another epoch, or not with one from before it began", n)
 		}
 		if _, known := h.After(later); known {
 			t.Fatalf("%d links: a later epoch is known", n)

@@ -16,6 +16,7 @@ func (p *partition) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	started := time.Now()
+	p.r.stats.reloads[p.cause()].Add(1)
 	first, err := p.firstHead(ctx)
 	if err != nil {
 		return err
@@ -24,7 +25,8 @@ func (p *partition) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	head, sent, err := p.replay(ctx, documents, first.Cursor)
+	revoked := stickies{}
+	head, sent, err := p.replay(ctx, documents, revoked, first.Cursor)
 	if err != nil {
 		return err
 	}
@@ -33,12 +35,13 @@ func (p *partition) load(ctx context.Context) error {
 		return err
 	}
 	entries := make(map[string]*table.Entry, len(documents))
-	loaded := state{cursor: head.Cursor, sum: sum}
+	loaded := state{cursor: head.Cursor, sum: sum, forks: head.Forks, revoked: revoked}
 	for appID, d := range documents {
 		entries[appID] = d.entry
 		loaded.torn = loaded.torn || d.rewritten
 		if d.damage != nil {
-			loaded.damaged = true
+			loaded.damaged++
+			p.r.quarantine(d.damage)
 			p.r.say.error(p.log, "policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
 		}
 		if !d.entry.Behind() {
@@ -46,7 +49,14 @@ func (p *partition) load(ctx context.Context) error {
 		}
 	}
 	loaded.rows = table.NewPartition(entries, head.Revision)
-	if err := p.install(ctx, loaded, sent); err != nil {
+	if err := p.settling(ctx, head); err != nil {
+		return err
+	}
+	crossed, err := p.crossing(ctx, head)
+	if err != nil {
+		return err
+	}
+	if err := p.install(ctx, loaded, crossed, sent); err != nil {
 		return err
 	}
 	p.log.Debug("partition loaded", "cursor", head.Cursor, "apps", len(entries), "took", time.Since(started))
@@ -56,30 +66,78 @@ func (p *partition) load(ctx context.Context) error {
 // firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
 // crosses gaps, never forks.
 func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
-	p.mu.Lock()
-	confirmed := p.confirmed
-	p.mu.Unlock()
+	confirmed, sent := p.confirmedAt(), time.Now()
 	raw, links, err := p.r.source.Tail(ctx, p.number, max(confirmed.Revision, 1)-1, 1)
 	if err != nil {
 		return record.Head{}, err
 	}
 	head, err := p.openHead(raw)
 	if err != nil {
+		p.refuse(raw == nil, "the head is refused: "+err.Error())
 		return record.Head{}, fmt.Errorf("the head is refused: %w", err)
 	}
 	if head.Epoch > confirmed.Epoch {
 		return head, nil
 	}
-	denies := head.Epoch < confirmed.Epoch || head.Revision < confirmed.Revision ||
-		head.Revision == confirmed.Revision && head.Tag != confirmed.Tag
-	if len(links) > 0 && links[0].Revision == confirmed.Revision {
-		link, err := p.openLink(links[0])
-		denies = denies || err == nil && link.Cursor != confirmed
+	p.mu.Lock()
+	denies := p.denied(head) && !p.fresh.reached(sent)
+	p.mu.Unlock()
+	if len(links) > 0 && confirmed.Revision > 0 {
+		next, err := p.openEntry(links[0])
+		denies = denies || err == nil && next.skips(confirmed)
 	}
 	if denies {
-		return record.Head{}, fmt.Errorf("the store has forked: it denies what was confirmed at %s, its head is %s", confirmed, head.Cursor)
+		p.refuse(true, "the store has forked: it denies changes that were confirmed", "confirmed", confirmed, "head", head.Cursor)
+		return record.Head{}, fmt.Errorf("%w: confirmed was %s, its head is %s", errForked, confirmed, head.Cursor)
 	}
 	return head, nil
+}
+
+// skips tells whether the first entry of a log from a place on shows that the log does not have what is at that place:
+// it has something else there, or goes on from something before.
+func (e *entry) skips(place record.Cursor) bool {
+	if e.Revision == place.Revision {
+		return e.Cursor != place
+	}
+	return e.previous.Revision <= place.Revision && e.previous != place
+}
+
+var errForked = errors.New("the store denies what was confirmed")
+
+func (p *partition) confirmedAt() record.Cursor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.confirmed
+}
+
+func (p *partition) refuse(forked bool, what string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report(forked, what, args...)
+}
+
+// settleTime is how long a store that an operator has restored, or taken as it is, may take until the fleet has brought back
+// what it knows beyond that.
+const settleTime = 5 * time.Second
+
+// settling fails while the store is about to be given what it lacks, for a partition that holds nothing yet: it would take for
+// good what the others know to be revoked. It tells by the wall clocks of this machine and of the operator's.
+func (p *partition) settling(ctx context.Context, head record.Head) error {
+	if len(head.Forks) == 0 || p.position() != (record.Cursor{}) {
+		return nil
+	}
+	_, entries, err := p.r.source.Tail(ctx, p.number, head.Forks[len(head.Forks)-1].Revision, 1)
+	if err != nil || len(entries) == 0 || !entries[0].EpochStart {
+		return err // it was trimmed off the log, long after
+	}
+	start, err := p.r.codec.OpenEpoch(p.number, entries[0].Data)
+	if err != nil || start.Healed() {
+		return nil //nolint:nilerr // a start that does not verify tells nothing, for ever
+	}
+	if since := time.Since(time.UnixMilli(start.CommitMillis)).Abs(); since < settleTime {
+		return fmt.Errorf("the store was restored, or taken as it is, %s ago: what the fleet knows beyond that comes first", since.Round(time.Millisecond))
+	}
+	return nil
 }
 
 // document is what a load knows of one app.
@@ -94,14 +152,19 @@ type document struct {
 
 func (p *partition) readDocuments(ctx context.Context) (map[string]*document, error) {
 	documents := map[string]*document{}
-	old := p.r.table.Partition(p.number)
+	old, complete := p.r.table.Partition(p.number), p.fresh.last()
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
 		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
 		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision, PolicyRevision: at.Revision}, damage: err}
 		if err != nil {
 			next.entry.Revision, _ = record.ClaimedRevision(raw)
-			if old != nil && old.Get(appID) != nil {
-				next.entry = keep(old.Get(appID), next.entry.Revision)
+			if old != nil {
+				if before := old.Get(appID); before != nil {
+					next.entry = keep(before, next.entry.Revision)
+					if !before.Behind() && !complete.IsZero() {
+						next.entry.Since = complete // it may have been changed right after
+					}
+				}
 			}
 		}
 		// A scan may show a document more than once, and an older one after a newer never, but a damaged one must
@@ -115,7 +178,7 @@ func (p *partition) readDocuments(ctx context.Context) (map[string]*document, er
 
 // replay applies to the documents every link between a cursor and the head, and returns that head with the time at
 // which it was asked for. Documents that the scan saw after a link are left as they are.
-func (p *partition) replay(ctx context.Context, documents map[string]*document, from record.Cursor) (record.Head, time.Time, error) {
+func (p *partition) replay(ctx context.Context, documents map[string]*document, revoked stickies, from record.Cursor) (record.Head, time.Time, error) {
 	at := from
 	for {
 		sent := time.Now()
@@ -127,10 +190,13 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 		if err != nil {
 			return record.Head{}, sent, err
 		}
-		before := at
+		began := at
 		for _, raw := range links {
 			if raw.Revision > head.Revision {
 				break
+			}
+			if raw.EpochStart {
+				return record.Head{}, sent, errors.New("an epoch began meanwhile")
 			}
 			link, err := p.openLink(raw)
 			if err != nil {
@@ -148,7 +214,9 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 			if d.entry.Revision >= link.Revision {
 				continue
 			}
-			d.entry, err = applied(d.entry, link)
+			before := d.entry
+			d.entry, err = applied(before, link)
+			d.entry = revoked.hold(link.AppID, before, d.entry)
 			if err != nil && d.damage == nil {
 				return record.Head{}, sent, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
 			}
@@ -157,7 +225,7 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 		if at == head.Cursor {
 			return head, sent, nil
 		}
-		if at == before {
+		if at == began {
 			return record.Head{}, sent, fmt.Errorf("the log ends at %s, before the head at %s", at, head.Cursor)
 		}
 	}
@@ -213,9 +281,13 @@ func (p *partition) prove(ctx context.Context, documents map[string]*document, h
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
 // that no reader sees a change go away and come back.
-func (p *partition) install(ctx context.Context, loaded state, sent time.Time) error {
+func (p *partition) install(ctx context.Context, loaded state, crossed crossing, sent time.Time) error {
 	proven := loaded.cursor
-	for !p.tryInstall(&loaded, proven, sent) {
+	past := history{base: loaded.cursor}
+	if crossed.past.end() == loaded.cursor {
+		past = crossed.past
+	}
+	for !p.tryInstall(&loaded, past, crossed, proven, sent) {
 		_, links, err := p.tail(ctx, loaded.cursor.Revision)
 		if err != nil {
 			return err
@@ -224,6 +296,9 @@ func (p *partition) install(ctx context.Context, loaded state, sent time.Time) e
 			return fmt.Errorf("the log ends at %s", loaded.cursor)
 		}
 		for _, raw := range links {
+			if raw.EpochStart {
+				return errors.New("an epoch began meanwhile")
+			}
 			link, err := p.openLink(raw)
 			if err != nil {
 				return err
@@ -232,13 +307,14 @@ func (p *partition) install(ctx context.Context, loaded state, sent time.Time) e
 				return fmt.Errorf("the log has a gap behind %s", loaded.cursor)
 			}
 			p.extend(&loaded, link)
+			past.add(link.Cursor, raw.Data)
 		}
 	}
 	return nil
 }
 
 // tryInstall fails when more was applied since the proven cursor than the history keeps.
-func (p *partition) tryInstall(loaded *state, proven record.Cursor, sent time.Time) bool {
+func (p *partition) tryInstall(loaded *state, past history, crossed crossing, proven record.Cursor, sent time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ahead := p.held.rows != nil && !p.undoing &&
@@ -249,19 +325,57 @@ func (p *partition) tryInstall(loaded *state, proven record.Cursor, sent time.Ti
 		}
 		// When the proven cursor is not in this past, the store took another turn, and nothing is missing.
 		if missing, continued := p.past.after(loaded.cursor); continued {
-			for _, past := range missing {
-				if link, err := p.r.codec.OpenLink(p.number, past.raw); err == nil {
+			for _, gone := range missing {
+				if link, err := p.r.codec.OpenLink(p.number, gone.raw); err == nil {
 					p.extend(loaded, link)
+					past.add(link.Cursor, gone.raw)
 				}
 			}
 		}
 	}
-	if p.held.cursor != loaded.cursor {
-		p.past = history{base: loaded.cursor}
+	p.orphan(loaded.cursor, crossed)
+	p.holdRevoked(loaded)
+	if p.past.end() == loaded.cursor {
+		past = p.past // the same past, and more of it
+	} else {
+		past.precede(p.past)
+		p.filled = false
 	}
-	p.held, p.stale, p.undoing, p.loadedAt = *loaded, loaded.torn, false, sent
+	p.held, p.past, p.stale, p.undoing, p.loadedAt = *loaded, past, "", false, sent
+	if loaded.torn {
+		p.stale = causeTorn
+	}
 	p.r.table.Swap(p.number, p.held.rows)
 	p.confirm(proven, sent)
-	p.progress.signal()
+	p.looked = true
+	p.moved()
 	return true
+}
+
+// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08).
+func (p *partition) holdRevoked(loaded *state) {
+	revoked := p.held.revoked
+	for appID, tokens := range loaded.revoked {
+		for _, t := range tokens {
+			revoked.add(appID, t)
+		}
+	}
+	apps := map[string]*table.Entry{}
+	if p.held.rows != nil {
+		for appID, before := range p.held.rows.All() {
+			apps[appID] = before
+		}
+	}
+	for appID := range revoked {
+		if _, known := apps[appID]; !known {
+			apps[appID] = nil // the store knew nothing of it at last
+		}
+	}
+	for appID, before := range apps {
+		next := loaded.rows.Get(appID)
+		if held := revoked.hold(appID, before, next); held != next {
+			loaded.rows.Put(appID, held)
+		}
+	}
+	loaded.revoked = revoked
 }

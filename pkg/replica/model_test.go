@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/table"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -62,6 +63,8 @@ type model struct {
 	seen    map[string]uint64
 	views   map[int]uint64
 	checked map[string]*table.Entry
+	// revoked are the digests of each app that were seen revoked.
+	revoked map[string]map[secret.Digest]bool
 	// spoilt partitions were changed behind the replica's back, damaged apps may have an older policy, or none.
 	spoilt  map[int]bool
 	damaged map[string]bool
@@ -125,9 +128,10 @@ func (m *model) look() {
 		if view.Entry != nil {
 			revision = view.Entry.Revision
 			if m.checked[app] != view.Entry && !m.known(versions, view.Entry, m.damaged[app]) {
-				m.Errorf("seed %d: %s has a policy at revision %d that it never had: %+v", m.seed, app, revision, view.Entry.Policy)
+				m.Errorf("seed %d: %s has a policy at revision %d that it never had: %+v", m.seed, app, revision, view.Entry.StoredPolicy())
 			}
 		}
+		m.stayRevoked(app, view.Entry)
 		if !m.lossy && (revision < m.seen[app] || view.Revision < m.views[view.Partition]) {
 			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition], revision, view.Revision)
 		}
@@ -135,9 +139,29 @@ func (m *model) look() {
 	}
 }
 
+// stayRevoked checks that what was once seen revoked is revoked as long as the app has a policy at all (B08).
+func (m *model) stayRevoked(app string, e *table.Entry) {
+	if e == nil || e.Policy == nil {
+		return
+	}
+	if m.revoked[app] == nil {
+		m.revoked[app] = map[secret.Digest]bool{}
+	}
+	for digest := range m.revoked[app] {
+		if t := e.Policy.FindDigest(digest); t == nil || t.State != policy.Revoked {
+			m.Errorf("seed %d: %s has a token that was revoked and is %+v", m.seed, app, t)
+		}
+	}
+	for _, t := range e.Policy.Tokens() {
+		if t.State == policy.Revoked {
+			m.revoked[app][t.Digest] = true
+		}
+	}
+}
+
 // known tells whether an app had the policy of an entry at its revision, or at an earlier one if it was damaged.
 func (m *model) known(versions map[uint64][]*policy.Policy, e *table.Entry, damaged bool) bool {
-	same := func(p *policy.Policy) bool { return samePolicy(p, e.Policy) }
+	same := func(p *policy.Policy) bool { return samePolicy(p, e.StoredPolicy()) }
 	if slices.ContainsFunc(versions[e.Revision], same) {
 		return !e.Behind() || damaged
 	}
@@ -280,11 +304,13 @@ func (m *model) step() {
 		m.damage(partition)
 	case m.damaging:
 		m.say("spoil %d", partition)
+		app := m.store.App(partition, m.random.IntN(modelApps+1))
 		m.mu.Lock()
 		m.spoilt[partition] = true
+		delete(m.revoked, app) // the replica has lost it with all else that it knew of the app
 		m.mu.Unlock()
 		if _, _, loaded := m.r.State(partition); loaded {
-			m.r.Corrupt(partition, m.store.App(partition, m.random.IntN(modelApps+1)), &table.Entry{Revision: 1<<40 + m.random.Uint64N(30)})
+			m.r.Corrupt(partition, app, &table.Entry{Revision: 1<<40 + m.random.Uint64N(30)})
 		}
 	}
 }
@@ -294,6 +320,7 @@ func (m *model) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]*table.Entry{}
+	m.revoked = map[string]map[secret.Digest]bool{}
 	clear(m.spoilt)
 }
 
@@ -384,7 +411,7 @@ func (m *model) run() {
 	for began := time.Now(); time.Since(began) < enough && !m.converged(); {
 		m.pass(longestPoll)
 	}
-	m.forget()
+	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]*table.Entry{}
 	m.look()
 	for partition := range m.sums {
 		if why := m.difference(partition); why != "" {

@@ -13,54 +13,63 @@ func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) to
 	head, err := p.openHead(raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil {
-		p.report("the head is refused: " + err.Error())
+	next := p.compare(head, err, raw == nil, sent, before)
+	p.looked = p.looked || next == nothing
+	return next
+}
+
+func (p *partition) compare(head record.Head, err error, missing bool, sent time.Time, before record.Cursor) todo {
+	switch cursor := p.held.cursor; {
+	case err != nil:
+		refused := "the head is refused: " + err.Error()
+		if !missing && p.alarm != refused {
+			p.r.quarantine(err)
+		}
+		p.report(missing, refused)
 		return nothing
-	}
-	if p.held.rows == nil || p.stale {
+	case p.held.rows == nil || p.stale != "":
 		return reload
-	}
-	cursor := p.held.cursor
-	switch {
 	case head.Epoch > cursor.Epoch:
 		p.log.Warn("the store is in a new epoch; loading the partition", "cursor", cursor, "head", head.Cursor)
-		p.stale = true
+		p.stale = causeEpoch
 		return reload
-	case head.Epoch < cursor.Epoch:
-		p.report("the store has forked: its epoch is over", "confirmed", p.confirmed, "head", head.Cursor)
+	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.denied(head)):
+		return nothing // it was asked for before the read that has shown more, and was slow on its way
+	case head.Epoch < max(cursor.Epoch, p.confirmed.Epoch):
+		p.r.stats.RefusedEpochs.Add(1)
+		p.report(true, "the store has forked: its epoch is over", "confirmed", p.confirmed, "head", head.Cursor)
+		return nothing
+	case p.denied(head):
+		p.report(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.confirmed, "head", head.Cursor)
 		return nothing
 	case head.Revision > cursor.Revision:
 		return catchUp
 	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision && p.past.agrees(before):
 		// Either another past, or less of it than was held when the question was asked. What was held then and was
 		// taken back since does not count.
-		return p.contradicted(head)
-	}
-	// The head is in the partition's past or its present, and what lies behind it came while it was read.
-	if head.Cursor == cursor && p.r.codec.SealSum(p.number, p.held.sum) != head.State {
+		p.log.Info("taking back changes that the store does not have", "cursor", cursor, "head", head.Cursor)
+		p.stale, p.undoing = causeUndo, true
+		return reload
+	case head.Cursor == cursor && p.r.codec.SealSum(p.number, p.held.sum) != head.State:
+		p.r.stats.DigestMismatches.Add(1)
 		p.log.Error("the data does not add up to the head's digest; loading the partition", "cursor", cursor)
-		p.stale = true
+		p.stale = causeDigest
 		return reload
 	}
+	// The head is in the partition's past or its present, and what lies behind it came while it was read.
 	p.confirm(head.Cursor, sent)
-	if p.held.damaged && sent.Sub(p.loadedAt) >= repairInterval {
+	if p.held.damaged > 0 && sent.Sub(p.loadedAt) >= repairInterval {
 		// Somebody may have mended the documents that could not be verified.
-		p.stale = true
+		p.stale = causeRepair
 		return reload
 	}
 	return nothing
 }
 
-// contradicted is for a head of the same epoch that does not lead to the cursor: a fork when it denies what was
-// confirmed, and otherwise a hint that the store took back.
-func (p *partition) contradicted(head record.Head) todo {
-	if head.Revision < p.confirmed.Revision || head.Revision == p.confirmed.Revision && head.Tag != p.confirmed.Tag {
-		p.report("the store has forked: it denies changes that were confirmed", "confirmed", p.confirmed, "head", head.Cursor)
-		return nothing
-	}
-	p.log.Info("taking back changes that the store does not have", "cursor", p.held.cursor, "head", head.Cursor)
-	p.stale, p.undoing = true, true
-	return reload
+// denied tells whether a head does not have what was confirmed: it ends before, or with another change in its place.
+func (p *partition) denied(head record.Head) bool {
+	return head.Epoch < p.confirmed.Epoch || head.Epoch == p.confirmed.Epoch &&
+		(head.Revision < p.confirmed.Revision || head.Revision == p.confirmed.Revision && head.Tag != p.confirmed.Tag)
 }
 
 // confirm notes that a read which was sent at a time has shown the store at a cursor of this past.
@@ -71,15 +80,26 @@ func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	}
 	if p.alarm != "" {
 		p.log.Info("the store is as it should be again", "cursor", at)
-		p.alarm = ""
+		p.alarm, p.forked = "", false
+		p.r.changes.signal()
 	}
 	p.fresh.mark(sent)
+	if len(p.pending) > 0 {
+		p.review()
+	}
 }
 
-func (p *partition) report(what string, args ...any) {
-	if p.alarm != what {
-		p.log.Error(what+"; deciding from the last good data", args...)
-		p.alarm = what
+// report notes that the store is refused; forked says that it denies what was confirmed.
+func (p *partition) report(forked bool, what string, args ...any) {
+	if p.alarm == what {
+		return
+	}
+	p.log.Error(what+"; deciding from the last good data", args...)
+	p.alarm = what
+	if forked {
+		p.forked = true
+		p.r.stats.Forks.Add(1)
+		p.r.changes.signal()
 	}
 }
 

@@ -43,14 +43,25 @@ type partition struct {
 	// as hints, which a failover may have taken back.
 	confirmed record.Cursor
 	past      history
-	// stale asks the worker for a reload: the log alone cannot bring the partition up to date.
-	stale bool
+	// filled says that past reaches back as far as it should, or as the log does.
+	filled bool
+	// orphans are links that were held and that the store does not have, until it is said that they are dealt with, and
+	// the starts of epochs that lead to them.
+	orphans []pastLink
+	// pending are changes that were made through this process and have not been seen in the store's past yet.
+	pending []pastLink
+	// stale asks the worker for a reload, and says why: the log alone cannot bring the partition up to date.
+	stale cause
 	// undoing says that what lies behind confirmed is not in the store, and must not survive the reload.
 	undoing bool
 	// loadedAt is when the read was sent that the latest load rests on.
 	loadedAt time.Time
-	// alarm is the last state of the store that was refused, so that it is reported once.
-	alarm string
+	// alarm is the last state of the store that was refused, so that it is reported once; forked says that it denies
+	// what was confirmed.
+	alarm  string
+	forked bool
+	// looked says that the store was asked about the partition since the start, and that there is nothing to wait for.
+	looked bool
 }
 
 // position returns the cursor.
@@ -112,13 +123,13 @@ func (p *partition) work(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return p.fill(ctx)
 }
 
 func (p *partition) needsLoad() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held.rows == nil || p.stale
+	return p.held.rows == nil || p.stale != ""
 }
 
 // readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there is more
@@ -129,13 +140,21 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	p.r.stats.CatchUps.Add(1)
 	for _, raw := range links {
+		if raw.EpochStart {
+			if raw.Revision <= before.Revision {
+				continue
+			}
+			break // the head shows it too, and asks for a reload
+		}
 		link, err := p.openLink(raw)
 		if err != nil && raw.Revision <= before.Revision {
 			continue // what it did is held
 		}
 		if err != nil {
 			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the head.
+			p.r.quarantine(err)
 			p.r.say.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
 			break
 		}
@@ -148,7 +167,7 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		if p.position() == before {
 			// The head is further on, and the log does not lead there from here: it was trimmed or damaged, or this
 			// is a fork. The load tells which.
-			p.demandReload()
+			p.demandReload(causeGap)
 		}
 		return true, nil
 	case reload:
@@ -177,10 +196,20 @@ func (p *partition) openLink(raw RawLink) (*record.Link, error) {
 	return link, err
 }
 
-func (p *partition) demandReload() {
+// cause returns why the partition is to be loaded.
+func (p *partition) cause() cause {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stale = true
+	if p.stale == "" {
+		return causeStart
+	}
+	return p.stale
+}
+
+func (p *partition) demandReload(why cause) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stale = why
 }
 
 // offer applies a link when it continues the cursor. It tells whether the link is now part of the partition's past.
@@ -196,19 +225,32 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 	if !p.held.continuedBy(link) {
 		return false
 	}
+	if link.Epoch == p.confirmed.Epoch && link.Revision == p.confirmed.Revision && link.Tag != p.confirmed.Tag {
+		return false // a fork: the fleet has seen another change in this place
+	}
 	p.extend(&p.held, link)
 	p.past.add(link.Cursor, raw)
-	p.progress.signal()
-	if p.held.torn && !p.stale {
-		p.stale = true
+	if len(p.orphans)+len(p.pending) > 0 {
+		p.found(link.Cursor)
+	}
+	p.moved()
+	if p.held.torn && p.stale == "" {
+		p.stale = causeTorn
 		p.awaken()
 	}
 	return true
 }
 
+// moved tells whoever waits that the cursor is another.
+func (p *partition) moved() {
+	p.progress.signal()
+	p.r.changes.signal()
+}
+
 // extend applies a link to a state of the partition. The caller holds the mutex when others can see the state.
 func (p *partition) extend(s *state, link *record.Link) {
 	if err := s.follow(p.r.codec, p.number, link); err != nil {
+		p.r.stats.Quarantined.Add(1)
 		p.r.say.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
 	}
 }

@@ -46,6 +46,11 @@ func (p *partition) reached(target record.Cursor) (bool, error) {
 	switch {
 	case p.held.rows == nil || cursor.Epoch < target.Epoch || cursor.Epoch == target.Epoch && cursor.Revision < target.Revision:
 		return false, nil
+	case target.Epoch < cursor.Epoch:
+		if !p.past.agrees(target) || !p.held.before(target) {
+			return false, ErrLost
+		}
+		return true, nil
 	case !p.past.agrees(target):
 		// In its place stands a hint that no read has borne out: the store may have the target all the same.
 		if target.Revision > p.confirmed.Revision {
@@ -74,7 +79,7 @@ func (r *Replica) await(ctx context.Context, since time.Time) error {
 		next := r.progress.wait()
 		complete := true
 		for _, p := range r.partitions {
-			complete = complete && p.fresh.reached(since)
+			complete = complete && p.fresh.reached(since) && p.settled()
 		}
 		if complete {
 			return nil
@@ -87,19 +92,38 @@ func (r *Replica) await(ctx context.Context, since time.Time) error {
 	}
 }
 
-// Loaded tells whether every partition is loaded. Once true, it stays true.
+// Loaded tells whether every partition is loaded; one that was given its data, by Import, after the store has added to
+// it, if it answers. Once true, it stays true.
 func (r *Replica) Loaded() bool {
-	for i := range r.partitions {
-		if r.table.Partition(i) == nil {
+	for i, p := range r.partitions {
+		if r.table.Partition(i) == nil || !p.settled() {
 			return false
 		}
 	}
 	return true
 }
 
+// settled tells whether the store was asked about the partition, or could not be, since the start.
+func (p *partition) settled() bool {
+	started := p.r.started.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.looked || started != nil && time.Since(*started) > maxLook
+}
+
+// maxLook is how long a replica that was given its data waits for the store to add to it.
+const maxLook = 5 * time.Second
+
+func (p *partition) lookedInVain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looked = true
+}
+
 // Age returns how long ago a partition was last known to be complete; 0 before it is loaded.
 func (r *Replica) Age(partition int, now time.Time) time.Duration {
-	return r.partitions[partition].fresh.age(now)
+	age, _ := r.partitions[partition].fresh.age(now)
+	return age
 }
 
 // State returns a partition's cursor and sum, which belong together; false before it is loaded.

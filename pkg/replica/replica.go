@@ -2,9 +2,11 @@ package replica
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,7 +49,10 @@ type Replica struct {
 	partitions []*partition
 	pollNow    chan struct{}
 	progress   progress
+	changes    progress
 	say        restraint
+	stats      *counters
+	started    atomic.Pointer[time.Time]
 }
 
 // New returns a replica that holds nothing yet.
@@ -58,6 +63,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 		table:   table.New(codec.Partitions()),
 		log:     log,
 		pollNow: make(chan struct{}, 1),
+		stats:   newCounters(),
 	}
 	for i := range codec.Partitions() {
 		r.partitions = append(r.partitions, &partition{
@@ -66,6 +72,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 			log:    log.With("partition", i),
 			wake:   make(chan struct{}, 1),
 			limit:  tailLimit,
+			held:   state{revoked: stickies{}},
 		})
 	}
 	return r
@@ -74,6 +81,8 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 // Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes wrong
 // with the source is logged and tried again; what was loaded stays.
 func (r *Replica) Run(ctx context.Context) error {
+	now := time.Now()
+	r.started.Store(&now)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range r.partitions {
 		g.Go(func() error { p.run(ctx); return nil })
@@ -123,17 +132,24 @@ func (r *Replica) pollOnce(ctx context.Context) error {
 		before[i] = p.position()
 	}
 	sent := time.Now()
+	r.stats.Polls.Add(1)
 	heads, err := r.source.Heads(ctx)
 	if err != nil {
-		return err
+		r.stats.PollFailures.Add(1)
 	}
 	for i, p := range r.partitions {
-		if p.observe(heads[i], sent, before[i]) != nothing {
+		if err == nil && heads[i].Err != nil {
+			err = fmt.Errorf("partition %d: %w", i, heads[i].Err)
+		}
+		switch {
+		case heads == nil || heads[i].Err != nil:
+			p.lookedInVain()
+		case p.observe(heads[i].Raw, sent, before[i]) != nothing:
 			p.awaken()
 		}
 	}
 	r.progress.signal()
-	return nil
+	return err
 }
 
 // watch follows the hints. What is published while there is no subscription is found by the next poll.
@@ -162,21 +178,44 @@ func (r *Replica) watch(ctx context.Context) {
 	}
 }
 
-// Offer gives the replica a link that was published or that the caller has just committed. It is applied at once
-// when it continues the partition, and otherwise starts a catch-up.
+// Offer gives the replica a link that was published. It is applied at once when it continues the partition, and otherwise
+// starts a catch-up.
 func (r *Replica) Offer(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)
 	if err != nil {
+		r.stats.HintsBad.Add(1)
+		r.quarantine(err)
 		r.say.error(p.log, "hint does not verify", "error", err)
 		p.awaken()
 		return
 	}
 	if !p.offer(link, raw) {
+		r.stats.HintsIgnored.Add(1)
 		p.awaken()
 		return
 	}
+	r.stats.HintsApplied.Add(1)
 	r.progress.signal()
+}
+
+// Committed gives the replica a link that the caller has just committed. It does what Offer does, and holds on to the
+// change until it is seen in the store's past: whoever has taken it may not be the master any more.
+func (r *Replica) Committed(partition int, raw []byte) {
+	p := r.partitions[partition]
+	link, err := r.codec.OpenLink(partition, raw)
+	if err != nil {
+		return // the caller has sealed it
+	}
+	if p.offer(link, raw) {
+		r.progress.signal()
+		return
+	}
+	p.mu.Lock()
+	p.pending = append(p.pending, pastLink{Cursor: link.Cursor, raw: raw})
+	p.review()
+	p.mu.Unlock()
+	p.awaken()
 }
 
 func (r *Replica) requestPoll() {

@@ -11,15 +11,26 @@ type RawLink struct {
 	// Revision is what the log's own id says.
 	Revision uint64
 	Data     []byte
+	// EpochStart says that Data is not a link but the start of an epoch.
+	EpochStart bool
+}
+
+// HeadRead is what a look at one partition's head has shown.
+type HeadRead struct {
+	// Raw is the head as it stands in the store; nil when it is missing.
+	Raw []byte
+	// Err says that the head could not be read, or not from a server that is known to be up to date: the look says
+	// nothing at all.
+	Err error
 }
 
 // Source is where a replica reads. Nothing that it returns is believed before it is verified; but a Source must not
 // answer from a copy that may be older than the store at the time of the call. All methods must be safe for
 // concurrent use and return when ctx ends.
 type Source interface {
-	// Heads returns the head of every partition, nil for one that is missing. It does the same work whatever the
-	// load.
-	Heads(ctx context.Context) ([][]byte, error)
+	// Heads looks at the head of every partition; it fails when it could look at none. It does the same work whatever
+	// the load.
+	Heads(ctx context.Context) ([]HeadRead, error)
 	// Tail returns a partition's head, nil when it is missing, and then, read after it, up to limit links with a
 	// revision above after, in ascending order.
 	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []RawLink, err error)

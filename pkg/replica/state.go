@@ -21,8 +21,12 @@ type state struct {
 	sum    record.Sum
 	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload brings it.
 	torn bool
-	// damaged says that a document could not be verified, and that its app has no policy or an old one.
-	damaged bool
+	// damaged is the number of documents that could not be verified; their apps have no policy or an old one.
+	damaged int
+	// forks are the ends of earlier epochs, oldest first.
+	forks []record.Cursor
+	// revoked is what stays revoked against the store.
+	revoked stickies
 }
 
 // continuedBy tells whether a link is the one after the cursor.
@@ -30,11 +34,22 @@ func (s *state) continuedBy(link *record.Link) bool {
 	return link.Epoch == s.cursor.Epoch && link.Revision == s.cursor.Revision+1 && link.PreviousTag == s.cursor.Tag
 }
 
-// follow moves the state on by a link that continues it. When the link cannot be applied to its app's policy, the
-// app keeps its last good one, the state moves on all the same, and the error says why.
+// before tells whether a cursor of an earlier epoch is known to lie in the past of this one.
+func (s *state) before(c record.Cursor) bool {
+	for _, end := range s.forks {
+		if end.Epoch == c.Epoch {
+			return c.Revision < end.Revision || c == end
+		}
+	}
+	return false
+}
+
+// follow moves the state on by a link that continues it, holding on to what is revoked. When the link cannot be applied
+// to its app's policy, the app keeps its last good one, the state moves on all the same, and the error says why.
 func (s *state) follow(codec *record.Codec, number int, link *record.Link) error {
 	before := s.rows.Get(link.AppID)
 	after, err := applied(before, link)
+	after = s.revoked.hold(link.AppID, before, after)
 	if before != nil {
 		s.sum = s.sum.Minus(codec.Element(number, link.AppID, before.Revision))
 	}
@@ -59,7 +74,7 @@ func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	case before.Behind() || before.Policy == nil && before.Revision != 0:
 		return kept, errNoBase
 	}
-	next, err := link.Apply(before.Policy)
+	next, err := link.Apply(before.StoredPolicy())
 	if err != nil {
 		return kept, err
 	}
@@ -68,9 +83,10 @@ func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
 
 // keep returns an entry with the last good policy for a document that has gone on to another revision.
 func keep(before *table.Entry, revision uint64) *table.Entry {
-	kept := &table.Entry{Policy: before.Policy, Revision: revision, PolicyRevision: before.PolicyRevision, Since: before.Since}
+	kept := *before
+	kept.Revision = revision
 	if kept.Since.IsZero() {
 		kept.Since = time.Now()
 	}
-	return kept
+	return &kept
 }

@@ -24,8 +24,8 @@ func TestHintThatTheStoreTookBackIsUndone(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
 		w.startLoaded()
-		lost := w.phantom(app, storetest.SetState("second", policy.Revoked))
-		if w.tokens(app)["second"] != policy.Revoked || w.position(0) != lost.Cursor {
+		lost := w.phantom(app, storetest.SetState("second", policy.Disabled))
+		if w.tokens(app)["second"] != policy.Disabled || w.position(0) != lost.Cursor {
 			w.Fatal("the hint was not followed")
 		}
 		w.pass(longestPoll + 10*latency)

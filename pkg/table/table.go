@@ -19,8 +19,22 @@ type Entry struct {
 	// PolicyRevision is the revision that Policy is of. It is below Revision when what came after could not be verified
 	// or applied.
 	PolicyRevision uint64
-	// Since is when Policy was first known not to be that of Revision; zero when it is.
+	// Since is when Policy was last known to be the app's, or a little later; zero while it is.
 	Since time.Time
+	// Stored is the policy as the store has it, where Policy has tokens revoked of which the store says something else;
+	// nil where the two are the same.
+	Stored *policy.Policy
+}
+
+// Kept tells whether the policy has tokens revoked of which the store says something else.
+func (e *Entry) Kept() bool { return e.Stored != nil }
+
+// StoredPolicy returns the policy as the store has it; nil when there never was one that could be verified.
+func (e *Entry) StoredPolicy() *policy.Policy {
+	if e.Stored != nil {
+		return e.Stored
+	}
+	return e.Policy
 }
 
 // Behind tells whether the app has a policy that is older than its document.

@@ -1,0 +1,137 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+// Contents is everything that a partition holds, for a replica that is started later.
+type Contents struct {
+	Partition int
+	// Cursor is how far the data is, Confirmed how far a read of the store has shown it, Base where Links begin.
+	Cursor, Confirmed, Base record.Cursor
+	// Forks are the ends of earlier epochs.
+	Forks []record.Cursor
+	// VerifyTime is when the data was last known to be complete, by the wall clock.
+	VerifyTime time.Time
+	// Sum is that of Apps.
+	Sum  record.Sum
+	Apps []App
+	// Sticky are the tokens that are kept revoked against the store.
+	Sticky []Sticky
+	// Links are the latest entries of the log, signed, oldest first: links and starts of epochs. Orphans are those that
+	// the store does not have.
+	Links, Orphans [][]byte
+}
+
+// App is one app of a partition. The entry is shared and immutable; of one that is kept, its StoredPolicy is enough:
+// Import makes the rest of it from Sticky.
+type App struct {
+	ID    string
+	Entry *table.Entry
+}
+
+// Export returns what a partition holds; false before it is loaded.
+func (r *Replica) Export(partition int) (Contents, bool) {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held.rows == nil {
+		return Contents{}, false
+	}
+	c := Contents{
+		Partition: partition, Cursor: p.held.cursor, Confirmed: p.confirmed, Base: p.past.base, Forks: p.held.forks,
+		VerifyTime: p.fresh.last(), Sum: p.held.sum, Sticky: p.held.revoked.list(),
+	}
+	for appID, entry := range p.held.rows.All() {
+		c.Apps = append(c.Apps, App{appID, entry})
+	}
+	for _, link := range p.past.links {
+		c.Links = append(c.Links, link.raw)
+	}
+	for _, link := range p.orphans {
+		c.Orphans = append(c.Orphans, link.raw)
+	}
+	return c, true
+}
+
+// Import gives a partition what Export returned in another life of the replica. It must be called before Run, and fails
+// when the contents do not add up. The data's age counts from VerifyTime.
+func (r *Replica) Import(c Contents) error {
+	if c.Partition < 0 || c.Partition >= len(r.partitions) {
+		return fmt.Errorf("partition %d: want one below %d", c.Partition, len(r.partitions))
+	}
+	p := r.partitions[c.Partition]
+	var sum record.Sum
+	entries := make(map[string]*table.Entry, len(c.Apps))
+	loaded := state{cursor: c.Cursor, sum: c.Sum, forks: c.Forks, revoked: stickies{}}
+	for _, app := range c.Apps {
+		entries[app.ID] = app.Entry
+		sum = sum.Plus(r.codec.Element(c.Partition, app.ID, app.Entry.Revision))
+		if app.Entry.Policy == nil || app.Entry.Behind() {
+			loaded.damaged++
+		}
+	}
+	if sum != c.Sum || len(entries) != len(c.Apps) {
+		return fmt.Errorf("partition %d: %w", c.Partition, errDoesNotAddUp)
+	}
+	past := history{base: c.Base}
+	for _, raw := range c.Links {
+		e, err := p.openRaw(raw)
+		if err != nil || e.previous != past.end() {
+			return fmt.Errorf("partition %d: %w", c.Partition, errors.Join(errPastElsewhere, err))
+		}
+		past.append(e.pastLink)
+	}
+	if past.end() != c.Cursor {
+		return fmt.Errorf("partition %d: %w", c.Partition, errPastElsewhere)
+	}
+	var orphans []pastLink
+	for _, raw := range c.Orphans {
+		if e, err := p.openRaw(raw); err == nil {
+			orphans = append(orphans, e.pastLink)
+		}
+	}
+	for _, kept := range c.Sticky {
+		loaded.revoked.add(kept.AppID, kept.Token)
+	}
+	for appID := range loaded.revoked {
+		if entry := entries[appID]; entry != nil {
+			entries[appID] = loaded.revoked.hold(appID, nil, entry)
+		}
+	}
+	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held, p.past, p.orphans, p.confirmed, p.loadedAt = loaded, past, orphans, c.Confirmed, time.Now()
+	p.fresh.recall(c.VerifyTime)
+	r.table.Swap(c.Partition, loaded.rows)
+	return nil
+}
+
+// openRaw opens an entry of the log of which it is not said what it is.
+func (p *partition) openRaw(raw []byte) (entry, error) {
+	if link, err := p.r.codec.OpenLink(p.number, raw); err == nil {
+		return entry{pastLink{link.Cursor, raw, false}, link.Previous(), nil}, nil
+	}
+	start, err := p.r.codec.OpenEpoch(p.number, raw)
+	return entry{pastLink{start.Cursor, raw, true}, start.Previous, start.Settled}, err
+}
+
+var errPastElsewhere = errors.New("its links do not lead to its cursor")
+
+// KeptRevoked tells whether a token of an app is revoked here against the store: for the metric of such denials.
+func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest) bool {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t, kept := p.held.revoked[appID][digest]
+	return kept && t.State == policy.Revoked
+}

@@ -1,0 +1,216 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// crossing is what has to be known of the log before a partition takes another turn than the one it was on.
+type crossing struct {
+	// does says that the partition leaves a past for another one.
+	does bool
+	past history
+	// ends are where the epochs of the store's past ended.
+	ends []record.Cursor
+	// present are the tags that the log has, settled those of lost changes that are dealt with; first is the lowest
+	// revision of the log.
+	present, settled map[record.Tag]bool
+	first            uint64
+}
+
+// crossing reads the log from where the partition's history begins, if the load leaves any of it behind: the links that
+// the store does not have are not to be forgotten.
+func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, error) {
+	p.mu.Lock()
+	from, leaves := p.past.base, p.held.rows != nil && (p.undoing || head.Epoch > p.held.cursor.Epoch)
+	if !leaves && p.stale == causeGap && p.held.cursor.Revision > p.confirmed.Revision {
+		// The store went on without what came here as hints, or the log was trimmed: its links tell.
+		from, leaves = p.confirmed, true
+	}
+	if len(p.orphans) > 0 {
+		from.Revision = min(from.Revision, p.orphans[0].Revision)
+	}
+	p.mu.Unlock()
+	if !leaves {
+		return crossing{}, nil
+	}
+	c := crossing{does: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{}, settled: map[record.Tag]bool{}}
+	last, err := p.readLog(ctx, max(from.Revision, 1)-1, head.Revision, func(e entry) {
+		c.past.follow(e)
+		c.present[e.Tag], c.first = true, min(c.first, e.Revision)
+		for _, tag := range e.settled {
+			c.settled[tag] = true
+		}
+	})
+	if err == nil {
+		err = leads(head, last, c.past)
+	}
+	return c, err
+}
+
+// leads fails when a log that was read, and the head that was read with it, are not those of the store that the head
+// before them came from: a failover may come between.
+func leads(from, to record.Head, log history) error {
+	end := log.end()
+	if to.Epoch != from.Epoch || to.Revision < from.Revision || to.Revision == from.Revision && to.Tag != from.Tag ||
+		len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor {
+		return fmt.Errorf("the store was at %s, and is at %s", from.Cursor, to.Cursor)
+	}
+	return nil
+}
+
+// follow adds an entry of the log, or begins anew with it when it does not follow.
+func (h *history) follow(e entry) {
+	if h.end() != e.previous || len(h.links) == 0 {
+		*h = history{base: e.previous}
+	}
+	h.append(e.pastLink)
+}
+
+// orphan keeps the links of the past that the store does not have, and drops those that are dealt with.
+func (p *partition) orphan(to record.Cursor, c crossing) {
+	if !c.does {
+		return
+	}
+	known := map[record.Tag]bool{}
+	var kept []pastLink
+	keep := func(link pastLink) {
+		if !c.present[link.Tag] && !c.settled[link.Tag] && !known[link.Tag] {
+			known[link.Tag] = true
+			kept = append(kept, link)
+		}
+	}
+	for _, link := range p.orphans {
+		keep(link)
+	}
+	// What an epoch ended with is its past. So is, as far as anybody can tell, what lies before the log.
+	ends := append(slices.Clone(c.ends), to)
+	ended := func(link pastLink) bool {
+		i := slices.IndexFunc(ends, func(end record.Cursor) bool { return end.Epoch == link.Epoch })
+		return i >= 0 && link.Revision <= ends[i].Revision && (link.Revision < c.first || p.past.agrees(ends[i]))
+	}
+	for _, link := range p.past.links {
+		// So is what a read of the store has confirmed in the epoch that goes on.
+		if !ended(link) && !(to.Epoch == link.Epoch && link.Revision <= p.confirmed.Revision) {
+			keep(link)
+		}
+	}
+	p.orphans = kept[max(len(kept)-historyLength, 0):]
+	if n := p.lost(); n > 0 {
+		p.log.Info("holding on to changes that the store does not have", "changes", n, "cursor", to)
+	} else {
+		p.orphans = nil // starts of epochs are there only to lead to changes
+	}
+}
+
+// review looks again at the changes that are pending: what is in the past now is forgotten, and what turns out not to be
+// is held on to.
+func (p *partition) review() {
+	p.pending = slices.DeleteFunc(p.pending, func(link pastLink) bool {
+		if _, known := p.past.after(link.Cursor); known {
+			return true
+		}
+		passed := link.Epoch < p.held.cursor.Epoch || link.Epoch == p.confirmed.Epoch && link.Revision <= p.confirmed.Revision
+		if passed {
+			p.log.Info("holding on to a change that the store does not have", "change", link.Cursor, "cursor", p.held.cursor)
+			p.orphans = append(p.orphans, link)
+			p.r.changes.signal()
+		}
+		return passed
+	})
+	p.pending = p.pending[max(len(p.pending)-historyLength, 0):]
+}
+
+// found drops a change that was held on to, since the store has it after all: whoever said otherwise was no more the
+// master.
+func (p *partition) found(at record.Cursor) {
+	is := func(link pastLink) bool { return link.Cursor == at }
+	p.orphans, p.pending = slices.DeleteFunc(p.orphans, is), slices.DeleteFunc(p.pending, is)
+	if p.lost() == 0 {
+		p.orphans = nil
+	}
+}
+
+// lost returns how many changes are held on to that the store does not have.
+func (p *partition) lost() (n int) {
+	for _, link := range p.orphans {
+		if !link.start {
+			n++
+		}
+	}
+	return n
+}
+
+// fill reads as much of the log into the history as that keeps, once after a load: a failover may take back what was
+// changed before this replica was started too, and a position of that time must be told from one that was lost.
+func (p *partition) fill(ctx context.Context) error {
+	p.mu.Lock()
+	base, need := p.past.base, !p.filled && p.held.rows != nil
+	p.mu.Unlock()
+	if !need {
+		return nil
+	}
+	var older history
+	if base.Revision > 0 {
+		_, err := p.readLog(ctx, base.Revision-min(base.Revision, historyLength), base.Revision, older.follow)
+		if err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.past.precede(older)
+	p.filled = true
+	return nil
+}
+
+// entry is one of the log that verifies: a link, or the start of an epoch.
+type entry struct {
+	pastLink
+	// previous is the place of the entry before.
+	previous record.Cursor
+	// settled are the tags that the start of an epoch settles.
+	settled []record.Tag
+}
+
+// readLog calls each for every entry of the log behind a revision, up to and including another, that verifies. It
+// returns the head that was read with the last of them, the zero head when that does not verify.
+func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(entry)) (record.Head, error) {
+	for {
+		raw, links, err := p.tail(ctx, after)
+		if err != nil {
+			return record.Head{}, err
+		}
+		head, _ := p.openHead(raw)
+		for _, raw := range links {
+			after = raw.Revision
+			if after > upTo {
+				return head, nil
+			}
+			if e, err := p.openEntry(raw); err == nil {
+				each(e)
+			}
+		}
+		if len(links) == 0 || after == upTo {
+			return head, nil
+		}
+	}
+}
+
+func (p *partition) openEntry(raw RawLink) (entry, error) {
+	if raw.EpochStart {
+		start, err := p.r.codec.OpenEpoch(p.number, raw.Data)
+		if err == nil && start.Revision != raw.Revision {
+			err = errMisplaced
+		}
+		return entry{pastLink{start.Cursor, raw.Data, true}, start.Previous, start.Settled}, err
+	}
+	link, err := p.openLink(raw)
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{pastLink{link.Cursor, raw.Data, false}, link.Previous(), nil}, nil
+}

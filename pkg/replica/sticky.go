@@ -1,0 +1,97 @@
+package replica
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/table"
+)
+
+// Sticky is a token that was seen revoked and of which the store says something else, or nothing. It stays revoked
+// (B08).
+type Sticky struct {
+	AppID string
+	Token policy.Token
+}
+
+// stickies are the revocations that a partition keeps against the store, by app and digest. Most partitions have none.
+type stickies map[string]map[secret.Digest]policy.Token
+
+// hold makes an app's next entry keep what was seen revoked: in the entry before, which may be nil, and what is held
+// already. It returns the entry to show; next may be nil.
+func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
+	if next != nil && next.Policy == nil {
+		return next // nothing is decided by it
+	}
+	var stored *policy.Policy
+	if next != nil {
+		stored = next.StoredPolicy()
+	}
+	var denied []policy.Token
+	check := func(t policy.Token) {
+		if stored == nil {
+			s.add(appID, t)
+			return
+		}
+		if now := stored.FindDigest(t.Digest); now == nil || now.State != policy.Revoked {
+			s.add(appID, t)
+			denied = append(denied, t)
+			return
+		}
+		s.drop(appID, t.Digest)
+	}
+	if before != nil && before.Policy != nil && before.Policy != stored {
+		for _, t := range before.Policy.Tokens() {
+			if _, known := s[appID][t.Digest]; t.State == policy.Revoked && !known {
+				check(t)
+			}
+		}
+	}
+	denied = denied[:0]
+	for _, t := range s[appID] {
+		check(t)
+	}
+	if next == nil || len(denied) == 0 && !next.Kept() {
+		return next
+	}
+	held := *next
+	held.Policy, held.Stored = stored, nil
+	if len(denied) > 0 {
+		kept, err := stored.WithRevoked(denied)
+		if err != nil {
+			// It cannot be, since each of the two is well-formed. If it were, deciding nothing is what cannot be wrong.
+			kept = nil
+		}
+		held.Policy, held.Stored = kept, stored
+	}
+	return &held
+}
+
+func (s stickies) add(appID string, t policy.Token) {
+	if s[appID] == nil {
+		s[appID] = map[secret.Digest]policy.Token{}
+	}
+	s[appID][t.Digest] = t
+}
+
+func (s stickies) drop(appID string, d secret.Digest) {
+	delete(s[appID], d)
+	if len(s[appID]) == 0 {
+		delete(s, appID)
+	}
+}
+
+func (s stickies) list() []Sticky {
+	var all []Sticky
+	for appID, tokens := range s {
+		for _, t := range tokens {
+			all = append(all, Sticky{AppID: appID, Token: t})
+		}
+	}
+	slices.SortFunc(all, func(a, b Sticky) int {
+		return cmp.Or(cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Token.ID, b.Token.ID))
+	})
+	return all
+}
