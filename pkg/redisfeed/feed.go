@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,94 +14,90 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// LinkField is the one field of a log entry, AuditField that of an audit entry.
+// LinkField is the one field of a log entry that is a link, EpochField of one that starts an epoch, AuditField that of
+// an audit entry.
 const (
 	LinkField  = "l"
+	EpochField = "s"
 	AuditField = "e"
 )
 
-const (
-	// scanCount is how many documents one HSCAN asks for: few, since one may have 200 KB.
-	scanCount = 25
-	// pingInterval is how long a subscription may be silent before it is pinged, silenceLimit how long before it
-	// is given up.
-	pingInterval = time.Second
-	silenceLimit = 3 * time.Second
-)
+// scanCount is how many documents one HSCAN asks for: few, since one may have 200 KB.
+const scanCount = 25
 
 var _ replica.Source = (*Feed)(nil)
 
 // Feed reads one store. It is safe for concurrent use.
 type Feed struct {
-	client redis.UniversalClient
+	client *Client
 	keys   []record.Keys
+	slots  []int
+	get    [][]any // the arguments of a GET of each head
+	groups atomic.Pointer[groups]
 }
 
 // New returns a feed of a store with a number of partitions. The client stays the caller's to close.
 func New(client *Client, partitions int) *Feed {
-	f := &Feed{client: client.UniversalClient}
+	f := &Feed{client: client}
 	for i := range partitions {
-		f.keys = append(f.keys, record.KeysOf(i))
+		keys := record.KeysOf(i)
+		f.keys, f.slots = append(f.keys, keys), append(f.slots, slotOf(keys.Head))
+		f.get = append(f.get, []any{"get", keys.Head})
 	}
 	return f
 }
 
-// Heads implements replica.Source: one GET for each partition, in one round trip.
-func (f *Feed) Heads(ctx context.Context) ([][]byte, error) {
-	gets := make([]*redis.StringCmd, len(f.keys))
-	_, failed := f.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, keys := range f.keys {
-			gets[i] = pipe.Get(ctx, keys.Head)
+// chase reads one key wherever its slot is.
+func (c *Client) chase(ctx context.Context, p *pool, slot int, command redis.Cmder) error {
+	s, err := c.master(ctx, p, slot)
+	if err != nil {
+		return err
+	}
+	commands := []redis.Cmder{command}
+	for range maxRedirects {
+		if err := c.exchange(ctx, p, s, commands...); err != nil {
+			return err
 		}
-		return nil
-	})
-	heads := make([][]byte, len(gets))
-	for i, get := range gets {
-		if get.Err() != nil {
-			failed = nil // it is the error of the first command that failed, and looked at here
+		r, elsewhere := redirected(command.Err())
+		if !elsewhere {
+			return nil
 		}
-		var err error
-		if heads[i], err = bytesOrNil(get); refused(err) {
-			// This partition alone has no head that could be believed.
-			heads[i], err = []byte{}, nil
+		if s, err = p.at(seenFrom(s.address, r.address)); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil, err
+		commands = []redis.Cmder{command}
+		if r.ask {
+			commands = []redis.Cmder{redis.NewStatusCmd(ctx, "asking"), command}
 		}
 	}
-	if failed != nil {
-		return nil, failed // no command was sent: Redis refused the connection, as for a wrong password
-	}
-	return heads, nil
-}
-
-// refused tells whether Redis would not read one key, whatever it does with others.
-func refused(err error) bool {
-	var answer redis.Error
-	return errors.As(err, &answer) && (strings.HasPrefix(answer.Error(), "WRONGTYPE") || strings.HasPrefix(answer.Error(), "NOPERM"))
-}
-
-func bytesOrNil(get *redis.StringCmd) ([]byte, error) {
-	raw, err := get.Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	return raw, err
+	return fmt.Errorf("the slot moves: %w", command.Err())
 }
 
 // Tail implements replica.Source. The two commands are one pipeline, so the head is read first.
 func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
-	var get *redis.StringCmd
-	var entries *redis.XMessageSliceCmd
-	_, err := f.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		get = pipe.Get(ctx, f.keys[partition].Head)
-		entries = pipe.XRangeN(ctx, f.keys[partition].Log, fmt.Sprintf("(%d-0", after), "+", int64(limit))
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	pool, slot := f.client.reading, f.slots[partition]
+	get := redis.NewStringCmd(ctx, f.get[partition]...)
+	entries := redis.NewXMessageSliceCmd(ctx, "xrange", f.keys[partition].Log, fmt.Sprintf("(%d-0", after), "+", "count", limit)
+	s, err := f.client.master(ctx, pool, slot)
+	if err != nil {
 		return nil, nil, err
 	}
-	head, err := bytesOrNil(get)
+	if err := f.client.exchange(ctx, pool, s, get, entries); err != nil {
+		return nil, nil, err
+	}
+	_, headElsewhere := redirected(get.Err())
+	if _, logElsewhere := redirected(entries.Err()); headElsewhere || logElsewhere {
+		// While a slot moves each of its keys is at one of two servers. The head is still read first.
+		for _, command := range []redis.Cmder{get, entries} {
+			if err := f.client.chase(ctx, pool, slot, command); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	head, err := get.Bytes()
+	if errors.Is(err, redis.Nil) {
+		head, err = nil, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +112,8 @@ func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int)
 			return nil, nil, err
 		}
 		data, _ := message.Values[LinkField].(string)
-		links = append(links, replica.RawLink{Revision: revision, Data: []byte(data)})
+		start, isStart := message.Values[EpochField].(string)
+		links = append(links, replica.RawLink{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
 	}
 	return head, links, nil
 }
@@ -131,87 +128,61 @@ func revisionOf(id string) (uint64, error) {
 }
 
 // Documents implements replica.Source. The scan stays on one connection: a cursor means nothing to another server,
-// which would answer it all the same and leave elements out (Redis, SCAN: guarantees).
+// which would answer it all the same and leave elements out (Redis, SCAN: guarantees). So it fails when the slot moves.
 func (f *Feed) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
-	key := f.keys[partition].Policies
-	connection, release, err := f.connection(ctx, key)
+	select {
+	case f.client.scans <- struct{}{}:
+		defer func() { <-f.client.scans }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s, err := f.client.master(ctx, f.client.reading, f.slots[partition])
 	if err != nil {
 		return err
 	}
-	defer release()
-	var cursor uint64
-	for {
-		pairs, next, err := connection.HScan(ctx, key, cursor, "", scanCount).Result()
+	err = f.scan(ctx, s, false, partition, each)
+	for range maxRedirects {
+		r, elsewhere := redirected(err)
+		if !elsewhere || !errors.Is(err, errNotBegun) {
+			break
+		}
+		if s, err = f.client.reading.at(seenFrom(s.address, r.address)); err != nil {
+			return err
+		}
+		err = f.scan(ctx, s, r.ask, partition, each)
+	}
+	return err
+}
+
+// errNotBegun says that a scan has not shown anything yet.
+var errNotBegun = errors.New("the scan did not begin")
+
+// scan reads all documents of a partition from one connection of a server; asking, if their slot is only moving there.
+func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, each func(appID string, raw []byte)) error {
+	connection := s.Conn()
+	defer connection.Close()
+	for cursor, begun := uint64(0), false; !begun || cursor != 0; begun = true {
+		page := redis.NewScanCmd(ctx, nil, "hscan", f.keys[partition].Policies, cursor, "count", scanCount)
+		s.asks()
+		_, err := connection.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			if asking {
+				_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "asking"))
+			}
+			return pipe.Process(ctx, page)
+		})
+		f.client.reading.heard(s, err)
+		f.client.topology.learn(s.address, err)
+		if err != nil && !begun {
+			return errors.Join(errNotBegun, err)
+		}
 		if err != nil {
 			return err
 		}
+		var pairs []string
+		pairs, cursor = page.Val()
 		for i := 0; i+1 < len(pairs); i += 2 {
 			each(pairs[i], []byte(pairs[i+1]))
 		}
-		if next == 0 {
-			return nil
-		}
-		cursor = next
 	}
-}
-
-// connection returns one connection to the master that has a key.
-func (f *Feed) connection(ctx context.Context, key string) (redis.Cmdable, func(), error) {
-	client, ok := f.client.(*redis.Client)
-	if cluster, isCluster := f.client.(*redis.ClusterClient); isCluster {
-		var err error
-		if client, err = cluster.MasterForKey(ctx, key); err != nil {
-			return nil, nil, err
-		}
-		ok = true
-	}
-	if !ok {
-		return nil, nil, fmt.Errorf("redisfeed: no single connection from a %T", f.client)
-	}
-	connection := client.Conn()
-	return connection, func() { _ = connection.Close() }, nil
-}
-
-// Watch implements replica.Source by a classic subscription, on a connection of its own: sharded ones die silently
-// when a slot moves.
-func (f *Feed) Watch(ctx context.Context, hint func(partition int, raw []byte)) error {
-	// By name, not by pattern: an account with &cs:* may subscribe to the names it matches, but to no pattern other
-	// than that very one (Redis ACL, pub/sub permissions).
-	channels := make([]string, len(f.keys))
-	for i, keys := range f.keys {
-		channels[i] = keys.Hint
-	}
-	heard := time.Now() // connecting is silence too
-	subscription := f.client.Subscribe(ctx, channels...)
-	defer subscription.Close()
-	// A receive looks at its context only between frames.
-	defer context.AfterFunc(ctx, func() { _ = subscription.Close() })()
-	for {
-		frame, err := subscription.ReceiveTimeout(ctx, pingInterval)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case isTimeout(err):
-			if time.Since(heard) > silenceLimit {
-				return errors.New("nothing was heard on the subscription")
-			}
-			if err := subscription.Ping(ctx); err != nil {
-				return err
-			}
-			continue
-		case err != nil:
-			return err
-		}
-		heard = time.Now()
-		if message, ok := frame.(*redis.Message); ok {
-			if partition, err := record.PartitionOfHint(message.Channel); err == nil {
-				hint(partition, []byte(message.Payload))
-			}
-		}
-	}
-}
-
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
+	return nil
 }

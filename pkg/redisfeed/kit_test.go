@@ -2,6 +2,7 @@ package redisfeed_test
 
 import (
 	"context"
+	"flag"
 	"sync"
 	"testing"
 	"time"
@@ -13,12 +14,20 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs more tests at a time than there are processors: most of them wait for a Redis, or for it to be missed.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6")
+	goleak.VerifyTestMain(m)
+}
 
 // open returns a client that is closed with the test.
-func open(t testing.TB, url string) *redisfeed.Client {
+func open(t testing.TB, url string) *redisfeed.Client { return openWith(t, url, 0) }
+
+// openWith returns one that asks for a write quorum.
+func openWith(t testing.TB, url string, quorum int) *redisfeed.Client {
 	t.Helper()
-	client, err := redisfeed.Open(url)
+	client, err := redisfeed.Open(url, redisfeed.Options{WriteQuorum: quorum})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,14 +29,14 @@ func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
 	if err != nil || len(heads) != 64 {
 		t.Fatalf("%d heads, %v", len(heads), err)
 	}
-	for partition, raw := range heads {
+	for partition, read := range heads {
 		if partition == 9 {
-			if raw != nil {
-				t.Errorf("a missing head is %q, want nil", raw)
+			if read.Raw != nil || read.Err != nil {
+				t.Errorf("a missing head is %q, %v; want nil", read.Raw, read.Err)
 			}
 			continue
 		}
-		if head, err := k.store.Codec().OpenHead(partition, raw); err != nil || head.Cursor != k.store.Head(partition).Cursor {
+		if head, err := k.store.Codec().OpenHead(partition, read.Raw); err != nil || head.Cursor != k.store.Head(partition).Cursor {
 			t.Errorf("head %d: %v, %v", partition, head.Cursor, err)
 		}
 	}
@@ -44,8 +45,8 @@ func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	heads, err = k.feed(t, k.server.URL()).Heads(limited(t))
-	if err != nil || len(heads) != 64 || len(heads[9]) != 0 || !bytes.Equal(heads[8], k.store.RawHead(8)) || !bytes.Equal(heads[10], k.store.RawHead(10)) {
-		t.Errorf("with a hash for a head: %d heads, the hash as %q, %v", len(heads), heads[9], err)
+	if err != nil || len(heads) != 64 || len(heads[9].Raw) != 0 || heads[9].Raw == nil || !bytes.Equal(heads[8].Raw, k.store.RawHead(8)) || !bytes.Equal(heads[10].Raw, k.store.RawHead(10)) {
+		t.Errorf("with a hash for a head: %d heads, the hash as %+v, %v", len(heads), heads[9], err)
 	}
 }
 
@@ -141,6 +142,47 @@ func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
 		if found[k.store.App(0, i)] == 0 {
 			t.Errorf("%s is missing", k.store.App(0, i))
 		}
+	}
+}
+
+// TestScansLeaveRoomForOtherReads: however many there are, and however long they take.
+func TestScansLeaveRoomForOtherReads(t *testing.T) {
+	k := start(t, 64)
+	feed := k.feed(t, k.server.URL())
+	for partition := range 64 {
+		k.store.Commit(k.store.App(partition, 0), storetest.AddToken("a"))
+	}
+	release := make(chan struct{})
+	var scans sync.WaitGroup
+	var begun atomic.Int64
+	for partition := range 64 {
+		scans.Go(func() {
+			if err := feed.Documents(limited(t), partition, func(string, []byte) { begun.Add(1); <-release }); err != nil {
+				t.Errorf("scan %d: %v", partition, err)
+			}
+		})
+	}
+	redistest.Eventually(t, "scans", func() error {
+		if begun.Load() == 0 {
+			return errors.New("none has begun")
+		}
+		return nil
+	})
+	waiting, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := feed.Documents(waiting, 0, func(string, []byte) {}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a scan that has no time to wait: %v", err)
+	}
+	for partition := range 64 {
+		began := time.Now()
+		if _, _, err := feed.Tail(limited(t), partition, 0, 1); err != nil || time.Since(began) > time.Second {
+			t.Errorf("tail %d: %v after %v", partition, err, time.Since(began))
+		}
+	}
+	close(release)
+	scans.Wait()
+	if n := begun.Load(); n != 64 {
+		t.Errorf("%d documents, want 64", n)
 	}
 }
 

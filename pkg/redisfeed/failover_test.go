@@ -1,0 +1,179 @@
+package redisfeed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// TestFeedFollowsAFailover under Sentinel: polls, tails, scans and hints come from the new master, and so does the
+// connection of a writer.
+func TestFeedFollowsAFailover(t *testing.T) {
+	t.Parallel()
+	r := redistest.StartReplicated(t, 1)
+	g := group{r.Servers, r.URLFor, 1}
+	k := g.fill(t, 4)
+	k.store.Commit(k.store.App(2, 0), storetest.AddToken("before"))
+	feed := k.feed(t, r.URL())
+	w := watch(t, feed)
+	k.hear(t, w, 2)
+	lost := r.Master()
+	settled(t, r)
+	lost.Stop()
+	began := time.Now()
+	if at, err := w.wait(t); err == nil || at.Sub(began) > 3*time.Second {
+		t.Errorf("Watch ended after %v with %v", at.Sub(began), err)
+	}
+	master := r.AwaitOther(lost)
+	eventually(t, "reading the new master", 2*time.Second, readAll(feed))
+	eventually(t, "asking the new master", 2*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
+	k.store.Commit(k.store.App(2, 0), storetest.AddToken("after"))
+	if _, links, err := feed.Tail(limited(t), 2, 0, 500); err != nil || len(links) != len(k.store.Log(2)) {
+		t.Errorf("Tail: %d links, %v", len(links), err)
+	}
+	if err := feed.Documents(limited(t), 2, func(string, []byte) {}); err != nil {
+		t.Errorf("Documents: %v", err)
+	}
+	k.hear(t, watch(t, feed), 2)
+	var port string
+	if err := k.admin.OnMaster(limited(t), "key", func(c *redis.Conn) error {
+		info, err := c.Info(t.Context(), "server").Result()
+		for line := range strings.Lines(info) {
+			if value, ok := strings.CutPrefix(line, "tcp_port:"); ok {
+				port = strings.TrimSpace(value)
+			}
+		}
+		return err
+	}); err != nil || !strings.HasSuffix(master.Address(), ":"+port) {
+		t.Errorf("OnMaster went to port %s, and the master is %s: %v", port, master.Address(), err)
+	}
+}
+
+// settled returns when the replicas have what the master has.
+func settled(t testing.TB, r *redistest.Replicated) {
+	t.Helper()
+	redistest.Eventually(t, "replication", func() error {
+		offset := r.Master().Info("replication")["master_repl_offset"]
+		for _, s := range r.Replicas() {
+			if got := s.Info("replication")["slave_repl_offset"]; got != offset {
+				return fmt.Errorf("%s of %s", got, offset)
+			}
+		}
+		return nil
+	})
+}
+
+// TestDeposedMasterDoesNotPassForFresh: it was stopped, replaced, and goes on where it was, not knowing better. With a
+// write quorum nothing that it says is believed from then on, whoever still asks it. Without one it is: only the
+// sentinels' word leads a reader away from it.
+func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
+	t.Parallel()
+	r := redistest.StartReplicated(t, 1)
+	g := group{r.Servers, r.URLFor, 1}
+	k := g.fill(t, 1)
+	key := record.KeysOf(0).Head
+	deposed := r.Master()
+	settled(t, r)
+	feeds := map[string]*redisfeed.Feed{
+		"under Sentinel, with a quorum":   k.feedWith(t, r.URL(), 1),
+		"of this server, with a quorum":   k.feedWith(t, deposed.URL(), 1),
+		"new, of this server, a quorum":   nil, // made when it goes on
+		"of this server, without quorum":  k.feedWith(t, deposed.URL(), 0),
+		"new, of this server, no quorum ": nil,
+	}
+	for name, feed := range feeds {
+		if feed != nil {
+			if err := readAll(feed)(t.Context()); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	w := watch(t, feeds["under Sentinel, with a quorum"])
+	k.hear(t, w, 0)
+	old := string(k.store.RawHead(0))
+	deposed.Pause()
+	master := r.AwaitOther(deposed)
+	// Polls find out that there is another one; then nobody waits for the old one, though its connections are there.
+	eventually(t, "polling the new master", 4*time.Second, readAll(redisfeed.New(k.admin, 1)))
+	eventually(t, "the embedded client", time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
+	eventually(t, "a connection to the master", time.Second, func(ctx context.Context) error {
+		return k.admin.OnMaster(ctx, key, func(c *redis.Conn) error { return c.Ping(ctx).Err() })
+	})
+	if _, err := master.Do("SET", key, "new head"); err != nil {
+		t.Fatal(err)
+	}
+	feeds["new, of this server, a quorum"] = k.feedWith(t, deposed.URL(), 1)
+	feeds["new, of this server, no quorum "] = k.feedWith(t, deposed.URL(), 0)
+	believed := map[string]*atomic.Int64{}
+	ended := make(chan struct{})
+	for name, feed := range feeds {
+		believed[name] = &atomic.Int64{}
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for began := time.Now(); time.Since(began) < 2*time.Second; {
+				heads, err := feed.Heads(context.Background())
+				if err == nil && heads[0].Err == nil && string(heads[0].Raw) == old {
+					believed[name].Add(1)
+				}
+				head, _, err := feed.Tail(context.Background(), 0, 0, 1)
+				if err == nil && string(head) == old {
+					believed[name].Add(1)
+				}
+			}
+		}()
+	}
+	time.Sleep(100 * time.Millisecond) // all are waiting for it
+	deposed.Resume()
+	for range feeds {
+		<-ended
+	}
+	for name, count := range believed {
+		if n := count.Load(); strings.Contains(name, "a quorum") != (n == 0) {
+			t.Errorf("%s: an old head was believed %d times", name, n)
+		}
+	}
+	eventually(t, "reading with a quorum", 20*time.Second, readAll(feeds["under Sentinel, with a quorum"]))
+}
+
+// TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong: within seconds, long before it takes them for gone, and
+// from then on until it hears of them.
+func TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong(t *testing.T) {
+	t.Parallel()
+	r := patient.StartReplicated(t, 1)
+	g := group{r.Servers, r.URLFor, 1}
+	k := g.fill(t, 1)
+	master := r.Master()
+	direct := k.feedWith(t, master.URL(), 1)
+	if err := readAll(direct)(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := readAll(k.feedWith(t, master.URL(), 2))(t.Context()); !errors.Is(err, redisfeed.ErrNotProven) {
+		t.Errorf("one replica, and two wanted: %v", err)
+	}
+	master.Proxy().BlackHole()
+	eventually(t, "doubt", 5*time.Second, func(ctx context.Context) error {
+		if err := readAll(direct)(ctx); !errors.Is(err, redisfeed.ErrNotProven) {
+			return fmt.Errorf("heads: %w", err)
+		}
+		if _, _, err := direct.Tail(ctx, 0, 0, 1); !errors.Is(err, redisfeed.ErrNotProven) {
+			return fmt.Errorf("tail: %w", err)
+		}
+		return nil
+	})
+	if state := master.Info("replication")["slave0"]; !strings.Contains(state, "state=online") {
+		t.Errorf("the master has noticed by itself: %s", state)
+	}
+	master.Proxy().Restore()
+	eventually(t, "trust", 5*time.Second, readAll(direct))
+}

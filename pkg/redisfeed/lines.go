@@ -1,0 +1,91 @@
+package redisfeed
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// lines are connections to the master that Sentinel names at the time. Those to the one before are closed, since it may
+// not know yet that it was deposed.
+type lines struct {
+	options *redis.Options
+
+	mu     sync.Mutex
+	master string
+	open   map[*line]struct{}
+}
+
+// line is one connection.
+type line struct {
+	net.Conn
+	address string
+	lines   *lines
+}
+
+// plainLine is one that go-redis can look at while it is idle, to find out whether it was closed.
+type plainLine struct {
+	*line
+	syscall.Conn
+}
+
+func (l plainLine) SyscallConn() (syscall.RawConn, error) { return l.Conn.SyscallConn() }
+
+// newLines makes a client's connections lead to the master, whatever their address is.
+func newLines(t *topology, options *redis.Options) *lines {
+	l := &lines{options: options, open: map[*line]struct{}{}}
+	dial := redis.NewDialer(options)
+	options.Addr = "master"
+	options.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		layout, err := t.layout(ctx)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		}
+		connection, err := dial(ctx, "tcp", layout.masters[0])
+		if err != nil {
+			t.suspect()
+			return nil, err
+		}
+		return l.add(connection, layout.masters[0])
+	}
+	return l
+}
+
+func (l *lines) add(connection net.Conn, address string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.master != "" && l.master != address {
+		_ = connection.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errOtherMaster}
+	}
+	added := &line{connection, address, l}
+	l.open[added] = struct{}{}
+	if inner, ok := connection.(syscall.Conn); ok {
+		return plainLine{added, inner}, nil
+	}
+	return added, nil
+}
+
+// follow closes the connections to any other server than the master.
+func (l *lines) follow(now *layout) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.master = now.masters[0]
+	for open := range l.open {
+		if open.address != l.master {
+			delete(l.open, open)
+			_ = open.Conn.Close()
+		}
+	}
+}
+
+// Close implements net.Conn.
+func (l *line) Close() error {
+	l.lines.mu.Lock()
+	delete(l.lines.open, l)
+	l.lines.mu.Unlock()
+	return l.Conn.Close()
+}

@@ -1,0 +1,120 @@
+package redisfeed
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+const (
+	// pingInterval is how long a subscription may be silent before it is pinged.
+	pingInterval = time.Second
+	// silenceLimit is how long before it is given up.
+	silenceLimit = 3 * time.Second
+	// subscribeTimeout bounds each step of making a subscription.
+	subscribeTimeout = time.Second
+)
+
+var (
+	errSilent      = errors.New("nothing was heard on the subscription")
+	errOtherMaster = errors.New("the server is no master any more")
+	errOneLine     = errors.New("the subscription is lost")
+)
+
+// Watch implements replica.Source.
+func (f *Feed) Watch(ctx context.Context, hint func(partition int, raw []byte)) error {
+	channels := make([]string, len(f.keys))
+	for i, keys := range f.keys {
+		channels[i] = keys.Hint
+	}
+	return f.client.Listen(ctx, channels, func(channel, payload string) {
+		if partition, err := record.PartitionOfHint(channel); err == nil {
+			hint(partition, []byte(payload))
+		}
+	})
+}
+
+// Listen calls each for what is published on some channels, until ctx ends or nothing is heard any more, and returns why.
+// It is a classic subscription, on a connection of its own to one master: sharded ones die silently when a slot moves,
+// and the nodes of a cluster pass on to all others what is published.
+func (c *Client) Listen(ctx context.Context, channels []string, each func(channel, payload string)) error {
+	heard := time.Now() // connecting is silence too
+	l, err := c.topology.layout(ctx)
+	if err != nil {
+		return err
+	}
+	address := l.masters[rand.IntN(len(l.masters))]
+	client := redis.NewClient(oneLine(c.target.server, address))
+	defer client.Close()
+	// By name, not by pattern: an account with &cs:* may subscribe to the names it matches, but to no pattern other
+	// than that very one (Redis ACL, pub/sub permissions).
+	subscription := client.Subscribe(ctx, channels...)
+	defer subscription.Close()
+	// A receive looks at its context only between frames.
+	defer context.AfterFunc(ctx, func() { _ = subscription.Close() })()
+	defer context.AfterFunc(c.topology.ctx, func() { _ = subscription.Close() })()
+	err = c.receive(ctx, subscription, address, heard, each)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c.topology.learn(address, err)
+	return err
+}
+
+// receive passes messages on until something is wrong.
+func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string, heard time.Time, each func(channel, payload string)) error {
+	looked := time.Now()
+	for {
+		frame, err := from.ReceiveTimeout(ctx, pingInterval)
+		now := time.Now()
+		switch {
+		case isTimeout(err) && now.Sub(heard) > silenceLimit:
+			return errSilent
+		case isTimeout(err):
+			if err := from.Ping(ctx); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			heard = now
+		}
+		if message, ok := frame.(*redis.Message); ok {
+			each(message.Channel, message.Payload)
+		}
+		if now.Sub(looked) > pingInterval {
+			looked = now
+			if l, err := c.topology.layout(ctx); err == nil && !l.isMaster(address) {
+				return errOtherMaster
+			}
+		}
+	}
+}
+
+// oneLine returns options for a client that connects once: go-redis would connect again behind the subscription, and
+// nobody would know of what was published meanwhile.
+func oneLine(server redis.Options, address string) *redis.Options {
+	o := at(server, address)
+	o.ReadTimeout, o.WriteTimeout = subscribeTimeout, subscribeTimeout
+	dial := redis.NewDialer(o)
+	var used atomic.Bool
+	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if used.Swap(true) {
+			return nil, errOneLine
+		}
+		return dial(ctx, network, address)
+	}
+	return o
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
