@@ -36,6 +36,8 @@ type HTTPConfig struct {
 	// Ready returns why the process cannot do its work yet, nil when it can. Its words are shown to anyone who asks. It
 	// is called for every probe, possibly by several at once. Nil means always ready.
 	Ready func() error
+	// Detail returns a line that /readyz shows beside "ok"; nil means none.
+	Detail func() string
 	// Metrics are served on /metrics; nil means none.
 	Metrics *prometheus.Registry
 	// Handler gets all other paths; nil means that there are none.

@@ -62,6 +62,7 @@ func TestProbesAndMetrics(t *testing.T) {
 			}
 			return nil
 		},
+		Detail:  func() string { return "in good health" },
 		Metrics: registry,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "console "+r.URL.Path) }),
 	})
@@ -73,7 +74,7 @@ func TestProbesAndMetrics(t *testing.T) {
 		}
 	}
 	expectGet("/livez", 200, "ok\n")
-	expectGet("/readyz", 200, "ok\n")
+	expectGet("/readyz", 200, "ok\nin good health\n")
 	expectGet("/metrics", 200, "test_total 3\n")
 	expectGet("/apps/x", 200, "console /apps/x")
 	failure := errors.New("partition 7 is not loaded")

@@ -15,8 +15,8 @@ const maxScrapes = 4
 // 503 with the reason in words when the process should get no calls; /metrics; and the caller's handler.
 func (s *HTTPServer) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, s.unready()) })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "", nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, s.unready(), s.config.Detail) })
 	if s.config.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.config.Metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.logger.Handler(), slog.LevelError),
@@ -43,7 +43,7 @@ func (s *HTTPServer) unready() string {
 	return ""
 }
 
-func answerProbe(w http.ResponseWriter, failure string) {
+func answerProbe(w http.ResponseWriter, failure string, detail func() string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if failure != "" {
@@ -52,4 +52,7 @@ func answerProbe(w http.ResponseWriter, failure string) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+	if detail != nil {
+		fmt.Fprintln(w, detail())
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 )
 
 // KeySize is the length of a key in bytes: that of the output of SHA-256 (RFC 2104, section 3).
@@ -73,6 +75,9 @@ func (r *Ring) Verify(keyID string, mac []byte, parts ...[]byte) error {
 	}
 	return nil
 }
+
+// IDs returns the ids of all keys, ascending.
+func (r *Ring) IDs() []string { return slices.Sorted(maps.Keys(r.keys())) }
 
 // String returns the current key's id; never a key.
 func (r *Ring) String() string { return "keyring " + r.current }

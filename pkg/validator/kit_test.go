@@ -54,7 +54,7 @@ func start(t testing.TB) *kit {
 
 func client(t testing.TB, url string) *redisfeed.Client {
 	t.Helper()
-	c, err := redisfeed.Open(url)
+	c, err := redisfeed.Open(url, redisfeed.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

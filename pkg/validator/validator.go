@@ -5,9 +5,12 @@ package validator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/keyring"
@@ -15,19 +18,28 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
 // MaxCatchUp is how long Authorize waits at most for the revision that a request asks for (B25).
 const MaxCatchUp = 5 * time.Second
 
-// Config is what a validator needs. All fields are required.
+// Config is what a validator needs. Fields are required where nothing else is said.
 type Config struct {
-	// RedisURL is where the store is: redis://[user:password@]host:port/db or rediss://.
+	// RedisURL is where the store is; see redisfeed.Open.
 	RedisURL string
+	// WriteQuorum is how many replicas a Redis master must have for what it says to count as fresh; 0 asks for none.
+	WriteQuorum int
 	// Ring verifies the store's records.
 	Ring *keyring.Ring
 	Log  *slog.Logger
+	// MaxStaleness is, by scope, the age past which data decides no more (B20); 0 is no bound.
+	MaxStaleness [policy.MaxScope + 1]time.Duration
+	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is nowhere.
+	Snapshot SnapshotFile
+	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs and Log are filled in.
+	Fleet report.Config
 }
 
 // Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe for
@@ -37,29 +49,121 @@ type Validator struct {
 	client  *redisfeed.Client
 	replica atomic.Pointer[replica.Replica] // nil until the store was found
 	found   chan struct{}                   // closed when replica is set
+	// replaced is closed when another replica has taken the place of the first.
+	replaced chan struct{}
+	snapshot snapshotState
+	fleet    membership
+	// stickyDenials counts denials for a token that is revoked here against the store.
+	stickyDenials atomic.Uint64
 }
 
-// New returns a validator that holds nothing yet. It fails when the URL does not parse.
+// New returns a validator that holds nothing yet. It fails when the configuration is wrong.
 func New(config Config) (*Validator, error) {
-	client, err := redisfeed.Open(config.RedisURL)
+	client, err := redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum})
 	if err != nil {
 		return nil, err
 	}
-	return &Validator{config: config, client: client, found: make(chan struct{})}, nil
+	v := &Validator{config: config, client: client, found: make(chan struct{}), replaced: make(chan struct{})}
+	return v, v.fleet.open(config)
 }
 
-// Run finds the store, loads it and follows it until ctx ends, which is not an error. It may be called once.
+// Run finds the store, loads it and follows it until ctx ends, which is not an error. It may be called once. With a
+// snapshot file it decides from that while Redis does not answer, and leaves a new one behind. One that reports to an authority
+// answers nothing any more after Run.
 func (v *Validator) Run(ctx context.Context) error {
 	defer v.client.Close()
+	defer v.leave()
+	defer v.leaveSnapshot()
+	if r := v.fromSnapshot(); r != nil {
+		if !v.followUnlessForeign(ctx, r) {
+			return nil
+		}
+	}
 	meta, err := v.client.AwaitMeta(ctx, v.config.Ring, v.config.Log)
 	if err != nil {
 		return nil // only the end of ctx ends the search
 	}
-	r := replica.New(redisfeed.New(v.client, meta.Partitions), record.NewCodec(v.config.Ring, meta), v.config.Log)
+	r := v.newReplica(meta)
+	if v.replica.Load() == nil {
+		v.show(r)
+		return v.follow(ctx, r)
+	}
+	// What is there decides until there is something whole to put in its place.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return v.follow(ctx, r) })
+	group.Go(func() error {
+		if r.WaitLoaded(ctx) == nil {
+			v.replica.Store(r)
+			close(v.replaced)
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func (v *Validator) newReplica(meta record.Meta) *replica.Replica {
+	return replica.New(redisfeed.New(v.client, meta.Partitions), record.NewCodec(v.config.Ring, meta), v.config.Log)
+}
+
+// show makes a replica the first to decide from.
+func (v *Validator) show(r *replica.Replica) {
 	v.replica.Store(r)
 	close(v.found)
-	return r.Run(ctx)
 }
+
+// follow keeps a replica equal to the store until ctx ends.
+func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
+	following, stop := context.WithCancel(ctx)
+	group, _ := errgroup.WithContext(following)
+	group.Go(func() error {
+		defer stop()
+		v.fleet.awaitFloor(ctx)
+		return r.Run(ctx)
+	})
+	group.Go(func() error { v.keepSnapshot(following, r); return nil })
+	group.Go(func() error { v.fleet.report(following, r); return nil })
+	return group.Wait()
+}
+
+// followUnlessForeign follows the store of a snapshot file. It returns true when Redis turns out to hold another one,
+// and false when ctx has ended.
+func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica) (foreign bool) {
+	ours, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error { return v.follow(ours, r) })
+	group.Go(func() error { v.showLooked(ours, r); return nil })
+	group.Go(func() error {
+		meta, err := v.client.AwaitMeta(ours, v.config.Ring, v.config.Log)
+		if err == nil && (meta.StoreID != r.Codec().StoreID() || meta.Partitions != r.Codec().Partitions()) {
+			foreign = true
+			v.snapshot.unusable(v.config.Log, fmt.Errorf("it is of store %s, Redis has store %s", r.Codec().StoreID(), meta.StoreID))
+			cancel()
+		}
+		return nil
+	})
+	_ = group.Wait()
+	return foreign
+}
+
+// probeTimeout is how long a Redis that does not answer keeps a snapshot file from being decided from.
+const probeTimeout = 2 * time.Second
+
+// showLooked shows a replica that was read from a snapshot file: at once when Redis does not answer, and otherwise when what
+// Redis has was looked at, since the file may be older than a revocation that this validator has confirmed before.
+func (v *Validator) showLooked(ctx context.Context, r *replica.Replica) {
+	probing, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, err := v.client.Meta(probing, v.config.Ring); err == nil && r.WaitLoaded(ctx) != nil {
+		return
+	}
+	if ctx.Err() == nil {
+		v.show(r)
+	}
+}
+
+// Replica returns what the validator decides from; nil until the store was found, or a snapshot of it.
+func (v *Validator) Replica() *replica.Replica { return v.replica.Load() }
 
 // Ready returns nil once the validator has all data. It stays ready when the store goes away.
 func (v *Validator) Ready() error {
@@ -71,16 +175,23 @@ func (v *Validator) Ready() error {
 
 // DataAge returns how long ago the oldest partition was last known to be complete; 0 until all are loaded.
 func (v *Validator) DataAge() time.Duration {
+	age, _ := v.Freshness()
+	return age
+}
+
+// Freshness returns the age of the oldest partition's data, 0 until all are loaded, and whether any is stale: older than
+// replica.StaleAfter, or of an age that the machine's clocks do not agree on.
+func (v *Validator) Freshness() (oldest time.Duration, stale bool) {
 	r := v.replica.Load()
 	if r == nil || !r.Loaded() {
-		return 0
+		return 0, true
 	}
-	var oldest time.Duration
 	now := time.Now()
 	for i := range r.Table().Len() {
-		oldest = max(oldest, r.Age(i, now))
+		age, old := r.Freshness(i, now)
+		oldest, stale = max(oldest, age), stale || old
 	}
-	return oldest
+	return oldest, stale
 }
 
 // WaitReady returns when the validator has all data, or an error when the context ends first.
@@ -89,8 +200,20 @@ func (v *Validator) WaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-v.found:
-		return v.replica.Load().WaitLoaded(ctx)
 	}
+	first, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		select {
+		case <-first.Done():
+		case <-v.replaced:
+		}
+	}()
+	if v.replica.Load().WaitLoaded(first) == nil {
+		return nil
+	}
+	return v.replica.Load().WaitLoaded(ctx)
 }
 
 // Request is one question.
@@ -156,16 +279,27 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 			answer.Revision, answer.DataAge = entry.PolicyRevision, max(age, now.Sub(entry.Since))
 		}
 	}
+	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
+		return Answer{}, errTooOld
+	}
 	answer.Decision = policy.Decide(p, policy.Request{
 		Token: request.Token, Scope: request.Scope, Source: request.Source, NowMillis: now.UnixMilli(),
 	})
+	if entry := view.Entry; entry != nil && entry.Kept() && answer.Reason == policy.TokenRevoked && !answer.Allow &&
+		r.KeptRevoked(view.Partition, request.AppID, request.Token.Digest()) {
+		v.stickyDenials.Add(1)
+	}
 	return answer, nil
 }
+
+// StickyDenials returns how many requests were denied for a token that is revoked here although the store says otherwise.
+func (v *Validator) StickyDenials() uint64 { return v.stickyDenials.Load() }
 
 var (
 	errBadAppID   = apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
 	errBadScope   = apierr.Invalid("scope", "want a scope, not unspecified or unknown")
 	errNotLoaded  = apierr.Unavailable(apierr.NotLoaded, "this validator has not loaded the policies yet")
+	errTooOld     = apierr.Unavailable(apierr.DataTooOld, "the data is older than is allowed for this scope")
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
 )
 

@@ -24,13 +24,16 @@ var mayImport = map[string][]string{
 	"pkg/policy":    {"pkg/secret"},
 	"pkg/table":     {"pkg/policy"},
 	"pkg/record":    {"pkg/keyring", "pkg/policy", generated},
-	"pkg/replica":   {"pkg/policy", "pkg/record", "pkg/table"},
+	"pkg/replica":   {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/secret", "pkg/table"},
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
-	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/secret"},
+	"pkg/snapshot":  {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
+	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot"},
+	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
 	"pkg/client":    {"pkg/apierr", "pkg/policy", "pkg/secret", generated},
 
 	"pkg/grpcserver": {"pkg/apierr"},
+	"pkg/grpcclient": {"pkg/secret"},
 
 	"services/authority/internal/rules": {"pkg/apierr", "pkg/policy", "pkg/record", "pkg/secret"},
 }
@@ -40,7 +43,7 @@ var standardOnly = []string{"pkg/secret", "pkg/keyring", "pkg/policy", "pkg/tabl
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.
 var only = map[string][]string{
-	redis:                           {"pkg/redisfeed", "services/authority/store"},
+	redis:                           {"pkg/redisfeed", "services/authority/store", "services/internal/storetools"},
 	"github.com/alicebob/miniredis": {"services/countersign/internal/dev"},
 }
 

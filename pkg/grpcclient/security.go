@@ -1,0 +1,76 @@
+package grpcclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/countersign/countersign/pkg/secret"
+)
+
+// Security says which connections are encrypted. With nothing set, those to other machines are, and those on loopback
+// are not.
+type Security struct {
+	// TLS encrypts on loopback too.
+	TLS bool
+	// CAFile is a PEM file of the authorities that servers' certificates are checked against, instead of the system's.
+	// It implies TLS.
+	CAFile string
+	// Plaintext encrypts nothing, wherever the server is.
+	Plaintext bool
+}
+
+// ErrContradiction says that TLS and plain text were asked for.
+var ErrContradiction = errors.New("TLS and plain text contradict each other")
+
+// Encrypts tells whether a connection to an address is encrypted.
+func (s Security) Encrypts(a Address) bool {
+	return !s.Plaintext && (s.TLS || s.CAFile != "" || !a.Loopback())
+}
+
+// Credentials returns what a connection to an address is secured with.
+func (s Security) Credentials(a Address) (credentials.TransportCredentials, error) {
+	if s.TLS && s.Plaintext {
+		return nil, ErrContradiction
+	}
+	if !s.Encrypts(a) {
+		return insecure.NewCredentials(), nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("no certificate in %s", s.CAFile)
+		}
+	}
+	return credentials.NewTLS(config), nil
+}
+
+// Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the connection was to be
+// encrypted and is not, grpc refuses to send it.
+func (s Security) Bearer(key secret.Secret, a Address) credentials.PerRPCCredentials {
+	return bearer{key: key, encrypted: s.Encrypts(a)}
+}
+
+type bearer struct {
+	key       secret.Secret
+	encrypted bool
+}
+
+// GetRequestMetadata returns the metadata of one call.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + b.key.Reveal()}, nil
+}
+
+// RequireTransportSecurity tells grpc whether the key may go over plain text.
+func (b bearer) RequireTransportSecurity() bool { return b.encrypted }

@@ -1,0 +1,186 @@
+// Package report is a validator's side of the fleet: it tells an authority what the validator holds, every second and
+// within milliseconds of a change, hands over the signed links that it is asked for, and brings back the floor.
+package report
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+const (
+	// Interval is how often a validator reports when nothing changes.
+	Interval = time.Second
+	// coalesce is the least time between two reports: a burst of changes is one.
+	coalesce = 2 * time.Millisecond
+	// silence is how long an authority may not answer before the connection is given up. Each report of an Interval is
+	// answered at once, so this finds what grpc's own keepalive, with its least interval of 10 s, is slow to find.
+	silence = 3 * time.Second
+	// minPause and maxPause are the mean pauses before the connection is made anew, each off by up to a half: an
+	// authority that is started again is not overrun.
+	minPause = 100 * time.Millisecond
+	maxPause = 750 * time.Millisecond
+	// patience is how many tries in a row fail before that is worth a word: one authority is restarted, another takes over.
+	patience = 3
+	// leaveTimeout bounds the farewell.
+	leaveTimeout = time.Second
+	// MaxIDLength is the most characters that a validator's name may have.
+	MaxIDLength = 100
+)
+
+// Config says where a validator reports.
+type Config struct {
+	// Authority is the address of the authority; empty: nowhere.
+	Authority grpcclient.Address
+	Security  grpcclient.Security
+	// Key is that of an identity of role validator; the zero value sends none.
+	Key secret.Secret
+	// ID is the validator's name, unique in the fleet; see CheckID.
+	ID string
+	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such age. See
+	// FencedAfter.
+	FencedAfter time.Duration
+	// KeyIDs are those of the ring.
+	KeyIDs []string
+	Log    *slog.Logger
+}
+
+// CheckID returns an error when a text cannot be a validator's name.
+func CheckID(id string) error {
+	if id == "" || !utf8.ValidString(id) || utf8.RuneCountInString(id) > MaxIDLength || strings.TrimSpace(id) != id || strings.ContainsFunc(id, unicode.IsControl) {
+		return fmt.Errorf("want 1 to %d characters, no control characters, no white space at the ends", MaxIDLength)
+	}
+	return nil
+}
+
+// FencedAfter returns the age of data past which no scope is answered for, by the bounds of the scopes, where 0 is none;
+// 0 when a scope of the contract has none.
+func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Duration) {
+	for scope := range countersignv1.Scope_name {
+		switch {
+		case scope == 0:
+		case bounds[scope] == 0:
+			return 0
+		default:
+			largest = max(largest, bounds[scope])
+		}
+	}
+	return largest
+}
+
+// Reporter reports one validator. Make one with New. Its methods are safe for concurrent use, but only one Run at a time.
+type Reporter struct {
+	config   Config
+	dialing  []grpc.DialOption
+	instance string
+	start    time.Time
+	sequence atomic.Uint64
+
+	connected atomic.Bool
+	verified  atomic.Bool
+	reports   atomic.Uint64
+}
+
+// New checks the configuration. Nothing is sent before Run.
+func New(config Config) (*Reporter, error) {
+	if err := CheckID(config.ID); err != nil {
+		return nil, fmt.Errorf("validator id: %w", err)
+	}
+	transport, err := config.Security.Credentials(config.Authority)
+	if err != nil {
+		return nil, fmt.Errorf("connection to the authority: %w", err)
+	}
+	r := &Reporter{config: config, instance: rand.Text(), start: time.Now()}
+	r.dialing = []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithContextDialer(func(ctx context.Context, resolved string) (net.Conn, error) {
+			return config.Security.Dial(ctx, config.Authority, resolved)
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: silence}),
+		// Several authorities behind one name share the validators.
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`),
+	}
+	if config.Key.Reveal() != "" {
+		r.dialing = append(r.dialing, grpc.WithPerRPCCredentials(config.Security.Bearer(config.Key, config.Authority)))
+	}
+	return r, nil
+}
+
+// Connected tells whether an authority hears the validator now.
+func (r *Reporter) Connected() bool { return r.connected.Load() }
+
+// FloorVerified tells whether the validator has learnt from an authority how far the store must be at least. Without, a
+// complete old copy of the store cannot be told from the store.
+func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
+
+// Reports returns how many reports were sent.
+func (r *Reporter) Reports() uint64 { return r.reports.Load() }
+
+// Run reports what a replica holds until ctx ends, through whatever happens to the connection. It calls welcomed each time
+// that an authority has told the floor, after the replica was told.
+func (r *Reporter) Run(ctx context.Context, of *replica.Replica, welcomed func()) {
+	said, pause, failures := "", minPause, 0
+	for {
+		err := r.session(ctx, of, func() {
+			if said != "" {
+				r.config.Log.Info("the authority hears this validator again", "authority", r.config.Authority)
+			}
+			said, pause, failures = "", minPause, 0
+			welcomed()
+		})
+		r.connected.Store(false)
+		if ctx.Err() != nil {
+			return
+		}
+		if failures++; failures >= patience && err != nil && said != err.Error() {
+			said = err.Error()
+			r.config.Log.Warn("no authority hears this validator; trying again", "authority", r.config.Authority, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause/2 + mathrand.N(pause)):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// Leave tells an authority that the validator has stopped answering for good, so that no receipt waits for it. It must be
+// called after Run has returned, and does not insist: a validator that went without a word is listed as lost.
+func (r *Reporter) Leave(storeID string) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	err := r.call(ctx, func(stream reportStream) error {
+		hello := r.hello(storeID)
+		hello.Leaving = true
+		if err := stream.Send(hello); err != nil {
+			return err
+		}
+		for {
+			if _, err := stream.Recv(); err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil && !errors.Is(err, errEnded) {
+		r.config.Log.Info("no authority has heard that this validator leaves; it will be listed as lost", "error", err)
+	}
+}

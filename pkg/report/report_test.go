@@ -1,0 +1,500 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const partitions = 4
+
+// fakeAuthority notes what it is sent, and answers as a test wants.
+type fakeAuthority struct {
+	countersignv1.UnimplementedFleetServiceServer
+	address string
+
+	mu       sync.Mutex
+	received []received
+	streams  int
+	keys     []string
+	floor    []*countersignv1.Position
+	silent   bool
+	refuse   error
+	wants    chan uint32
+}
+
+type received struct {
+	*countersignv1.ReportRequest
+	at     time.Time
+	stream int
+}
+
+func newAuthority(t *testing.T) *fakeAuthority {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeAuthority{address: listener.Addr().String(), wants: make(chan uint32, 10)}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(5 << 20))
+	countersignv1.RegisterFleetServiceServer(server, f)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *fakeAuthority) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func (f *fakeAuthority) all() []received {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]received{}, f.received...)
+}
+
+// Report implements countersignv1.FleetServiceServer.
+func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse]) error {
+	incoming, _ := metadata.FromIncomingContext(call.Context())
+	f.mu.Lock()
+	f.streams++
+	number, refuse := f.streams, f.refuse
+	f.keys = append(f.keys, strings.Join(incoming.Get("authorization"), ","))
+	f.mu.Unlock()
+	if refuse != nil {
+		return refuse
+	}
+	done := make(chan struct{})
+	defer close(done)
+	send := make(chan *countersignv1.ReportResponse)
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case partition := <-f.wants:
+				select {
+				case send <- &countersignv1.ReportResponse{LinksWanted: []uint32{partition}}:
+				case <-done:
+					return
+				}
+			}
+		}
+	}()
+	messages, failed := make(chan *countersignv1.ReportRequest), make(chan error, 1)
+	go func() {
+		for {
+			m, err := call.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case messages <- m:
+			case <-done:
+				return
+			}
+		}
+	}()
+	for first := true; ; {
+		var answer *countersignv1.ReportResponse
+		select {
+		case m := <-messages:
+			f.mu.Lock()
+			f.received = append(f.received, received{m, time.Now(), number})
+			silent := f.silent
+			if m.GetLeaving() {
+				f.mu.Unlock()
+				return nil
+			}
+			if m.GetDataAge() == nil || silent {
+				f.mu.Unlock()
+				continue
+			}
+			answer = &countersignv1.ReportResponse{Received: m.GetSequence()}
+			if first {
+				answer.Floor, first = f.floor, false
+			}
+			f.mu.Unlock()
+		case answer = <-send:
+		case err := <-failed:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := call.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// kit is a replica that reports.
+type kit struct {
+	*storetest.Store
+	t         *testing.T
+	replica   *replica.Replica
+	reporter  *Reporter
+	authority *fakeAuthority
+	welcomed  chan struct{}
+	stop      func()
+}
+
+func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	k := &kit{Store: storetest.New(t, partitions), t: t, authority: authority, welcomed: make(chan struct{}, 100)}
+	for partition := range partitions {
+		k.Commit(k.App(partition, 0), storetest.AddToken("first"))
+	}
+	k.replica = replica.New(k.Store, k.Codec(), log)
+	config := Config{
+		Authority: grpcclient.Address(authority.address), Key: secret.New("csadm_key"), ID: "v", KeyIDs: []string{"k1", "k2"}, Log: log,
+	}
+	change(&config)
+	var err error
+	if k.reporter, err = New(config); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = k.replica.Run(ctx) })
+	if err := k.replica.WaitLoaded(ctx); err != nil {
+		t.Fatal(err)
+	}
+	running.Go(func() { k.reporter.Run(ctx, k.replica, func() { k.welcomed <- struct{}{} }) })
+	k.stop = func() { cancel(); running.Wait() }
+	t.Cleanup(k.stop)
+	return k
+}
+
+func (k *kit) awaitWelcome() {
+	k.t.Helper()
+	select {
+	case <-k.welcomed:
+	case <-time.After(20 * time.Second):
+		k.t.Fatal("not welcomed")
+	}
+}
+
+// find waits for a message that has something.
+func (k *kit) find(what string, has func(received) bool) (found received) {
+	k.t.Helper()
+	redistest.Eventually(k.t, what, func() error {
+		for _, m := range k.authority.all() {
+			if has(m) {
+				found = m
+				return nil
+			}
+		}
+		return errors.New("not received")
+	})
+	return found
+}
+
+// TestHello: the first message has everything.
+func TestHello(t *testing.T) {
+	k := start(t, newAuthority(t), func(c *Config) { c.FencedAfter = 90 * time.Second })
+	k.awaitWelcome()
+	m := k.authority.all()[0]
+	if m.GetValidatorId() != "v" || m.GetInstanceId() == "" || m.GetStoreId() != "storetest" || m.GetSequence() == 0 || m.GetDataAge() == nil ||
+		m.GetFencedAfter().AsDuration() != 90*time.Second || len(m.GetKeyIds()) != 2 || time.Since(m.GetStartTime().AsTime()) > time.Minute {
+		t.Errorf("%v", m)
+	}
+	if len(m.GetCursors()) != partitions || len(m.GetStateDigests()) != partitions {
+		t.Fatalf("%v", m)
+	}
+	for i, at := range m.GetCursors() {
+		partition := int(at.GetPartition())
+		head, digest := k.Head(partition), k.Codec().SealSum(partition, k.Sum(partition))
+		if at.GetEpoch() != head.Epoch || at.GetRevision() != head.Revision || string(at.GetTag()) != string(head.Tag[:]) || at.GetStoreId() != "" {
+			t.Errorf("%v, want %v", at, head.Cursor)
+		}
+		if string(m.GetStateDigests()[i]) != string(digest[:]) {
+			t.Errorf("digest of %d", partition)
+		}
+	}
+	if k.authority.keys[0] != "Bearer csadm_key" {
+		t.Error("the key is not sent")
+	}
+	if !k.reporter.Connected() || !k.reporter.FloorVerified() || k.reporter.Reports() == 0 {
+		t.Error("it does not know that it is heard")
+	}
+}
+
+// TestChangesAreReportedAtOnce, each partition that moved and no other, and a burst in few messages.
+func TestChangesAreReportedAtOnce(t *testing.T) {
+	k := start(t, newAuthority(t), func(*Config) {})
+	k.awaitWelcome()
+	var slowest time.Duration
+	for i := range 20 {
+		time.Sleep(5 * time.Millisecond) // it is not one burst
+		began := time.Now()
+		made := k.Commit(k.App(i%partitions, 0), storetest.AddToken(fmt.Sprint(i)))
+		m := k.find("the change", func(m received) bool {
+			for _, at := range m.GetCursors() {
+				if int(at.GetPartition()) == made.Partition && at.GetRevision() == made.Cursor.Revision {
+					return true
+				}
+			}
+			return false
+		})
+		if len(m.GetCursors()) != 1 && m.GetDataAge() == nil {
+			t.Errorf("%v", m)
+		}
+		slowest = max(slowest, m.at.Sub(began))
+	}
+	t.Logf("slowest of 20: %v", slowest)
+
+	before := len(k.authority.all())
+	began := time.Now()
+	var last storetest.Commit
+	for i := range 500 {
+		last = k.Commit(k.App(1, 0), storetest.AddToken(fmt.Sprint("burst", i)))
+	}
+	k.find("the last of the burst", func(m received) bool {
+		return len(m.GetCursors()) > 0 && m.GetCursors()[0].GetRevision() == last.Cursor.Revision
+	})
+	if sent, most := len(k.authority.all())-before, int(time.Since(began)/coalesce)+3; sent > most {
+		t.Errorf("%d messages for a burst of %v, want at most %d", sent, time.Since(began), most)
+	}
+	sequence := uint64(0)
+	for _, m := range k.authority.all() {
+		if m.GetSequence() != sequence+1 {
+			t.Errorf("sequence %d after %d", m.GetSequence(), sequence)
+		}
+		sequence = m.GetSequence()
+	}
+}
+
+// TestSignsOfLife come every second, and tell when the store cannot be read.
+func TestSignsOfLife(t *testing.T) {
+	t.Parallel()
+	k := start(t, newAuthority(t), func(*Config) {})
+	k.awaitWelcome()
+	k.Fail(storetest.Faults{Down: errors.New("down")})
+	m := k.find("stale data", func(m received) bool { return m.GetStale() })
+	if age := m.GetDataAge().AsDuration(); age < replica.StaleAfter {
+		t.Errorf("stale at %v", age)
+	}
+	var last time.Time
+	for _, m := range k.authority.all() {
+		if m.GetDataAge() == nil {
+			continue
+		}
+		if apart := m.at.Sub(last); !last.IsZero() && (apart < Interval/2 || apart > 2*Interval) {
+			t.Errorf("%v apart", apart)
+		}
+		last = m.at
+	}
+}
+
+// TestFloor: it reaches the replica, also from a later stream, and not that of another store.
+func TestFloor(t *testing.T) {
+	authority := newAuthority(t)
+	beyond := record.Cursor{Epoch: 1, Revision: 50, Tag: record.Tag{1}}
+	position := func(store string, partition uint32) *countersignv1.Position {
+		return &countersignv1.Position{StoreId: store, Partition: partition, Epoch: 1, Revision: 50, Tag: beyond.Tag[:]}
+	}
+	authority.floor = []*countersignv1.Position{position("storetest", 2), position("another", 3), {StoreId: "storetest", Partition: 1, Epoch: 1, Tag: []byte{1}}}
+	k := start(t, authority, func(*Config) {})
+	k.awaitWelcome()
+	if k.replica.Confirmed(2) != beyond || k.replica.Confirmed(3) == beyond {
+		t.Errorf("confirmed %v and %v", k.replica.Confirmed(2), k.replica.Confirmed(3))
+	}
+	redistest.Eventually(t, "the fork", func() error {
+		if !k.replica.Forked(2) || k.replica.Forked(3) {
+			return errors.New("not seen")
+		}
+		return nil
+	})
+}
+
+// TestLinks: what is asked for is sent, in portions, with orphans.
+func TestLinks(t *testing.T) {
+	authority := newAuthority(t)
+	k := start(t, authority, func(*Config) {})
+	k.awaitWelcome()
+	var want []string
+	for i := range 60 {
+		made := k.Commit(k.App(1, 0), func(d *record.Document) {
+			token := storetest.Token(fmt.Sprint(i), fmt.Sprint(i))
+			token.Note = strings.Repeat("n", 50_000)
+			d.Tokens = append(d.Tokens[:1:1], token)
+		})
+		want = append(want, string(made.Link))
+	}
+	if err := k.replica.Reach(t.Context(), 1, k.Head(1).Cursor); err != nil {
+		t.Fatal(err)
+	}
+	authority.wants <- 1
+	k.find("the last portion", func(m received) bool { return m.GetLinks().GetLast() })
+	var got []string
+	portions := 0
+	for _, m := range authority.all() {
+		if m.GetLinks() == nil {
+			continue
+		}
+		portions++
+		size := 0
+		for _, link := range m.GetLinks().GetLinks() {
+			got, size = append(got, string(link)), size+len(link)
+		}
+		if m.GetLinks().GetPartition() != 1 || size > batchSize {
+			t.Errorf("%d bytes of partition %d", size, m.GetLinks().GetPartition())
+		}
+	}
+	if len(got) < len(want) || strings.Join(got[len(got)-len(want):], "") != strings.Join(want, "") || portions < 3 {
+		t.Errorf("%d links in %d portions, want %d", len(got), portions, len(want))
+	}
+	authority.wants <- 77 // there is no such partition
+	authority.wants <- 2
+	k.find("another partition", func(m received) bool { return m.GetLinks().GetPartition() == 2 && m.GetLinks().GetLast() })
+}
+
+// TestReconnects: whatever ends the stream, soon, and not all the time.
+func TestReconnects(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]func(f *fakeAuthority, p *redistest.Proxy){
+		"refused": func(f *fakeAuthority, _ *redistest.Proxy) {
+			f.set(func() { f.refuse = status.Error(codes.Unavailable, "no") })
+		},
+		"no connection": func(_ *fakeAuthority, p *redistest.Proxy) { p.Refuse() },
+		"half open":     func(_ *fakeAuthority, p *redistest.Proxy) { p.BlackHole() },
+		"not answered":  func(f *fakeAuthority, _ *redistest.Proxy) { f.set(func() { f.silent = true }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			authority := newAuthority(t)
+			proxy := redistest.NewProxy(t, authority.address)
+			k := start(t, authority, func(c *Config) { c.Authority = grpcclient.Address(proxy.Address()) })
+			k.awaitWelcome()
+			trouble(authority, proxy)
+			if name == "refused" {
+				proxy.Cut()
+			}
+			began := time.Now()
+			redistest.Eventually(t, "noticing", func() error {
+				if k.reporter.Connected() {
+					return errors.New("it believes that it is heard")
+				}
+				return nil
+			})
+			if took := time.Since(began); took > silence+Interval+2*time.Second {
+				t.Errorf("noticed after %v", took)
+			}
+			authority.mu.Lock()
+			before := authority.streams
+			authority.mu.Unlock()
+			time.Sleep(3 * time.Second)
+			authority.mu.Lock()
+			if tries := authority.streams - before; tries > 30 || name == "refused" && tries < 3 {
+				t.Errorf("%d tries in 3 s", tries)
+			}
+			authority.refuse, authority.silent = nil, false
+			authority.mu.Unlock()
+			proxy.Restore()
+			began = time.Now()
+			k.awaitWelcome()
+			t.Logf("heard again after %v", time.Since(began))
+			if took := time.Since(began); took > 2*maxPause+silence+2*time.Second {
+				t.Errorf("heard again after %v", took)
+			}
+			// The next stream begins with everything.
+			last := 0
+			for _, m := range authority.all() {
+				if m.stream != last && (m.GetValidatorId() != "v" || len(m.GetCursors()) != partitions) {
+					t.Errorf("stream %d begins with %v", m.stream, m)
+				}
+				last = m.stream
+			}
+		})
+	}
+}
+
+// TestLeave says good-bye, also when there was no stream, and does not wait for an authority that is not there.
+func TestLeave(t *testing.T) {
+	authority := newAuthority(t)
+	k := start(t, authority, func(*Config) {})
+	k.awaitWelcome()
+	k.stop()
+	k.reporter.Leave("storetest")
+	all := authority.all()
+	last := all[len(all)-1]
+	if !last.GetLeaving() || last.GetValidatorId() != "v" || last.GetInstanceId() != all[0].GetInstanceId() || last.GetSequence() != uint64(len(all)) {
+		t.Errorf("%v", last)
+	}
+	nobody, err := New(Config{Authority: "127.0.0.1:1", ID: "v", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	nobody.Leave("storetest")
+	if took := time.Since(began); took > leaveTimeout+time.Second {
+		t.Errorf("after %v", took)
+	}
+}
+
+// TestKeyStaysAtHome: not over plain text to elsewhere.
+func TestKeyStaysAtHome(t *testing.T) {
+	for name, c := range map[string]Config{
+		"no name":        {Authority: "localhost:1"},
+		"bad name":       {Authority: "localhost:1", ID: "a\n"},
+		"no such CA":     {Authority: "localhost:1", ID: "a", Security: grpcclient.Security{CAFile: "missing"}},
+		"TLS and no TLS": {Authority: "localhost:1", ID: "a", Security: grpcclient.Security{TLS: true, Plaintext: true}},
+	} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	elsewhere := newAuthority(t)
+	k := start(t, elsewhere, func(c *Config) { c.Security = grpcclient.Security{TLS: true} })
+	time.Sleep(300 * time.Millisecond)
+	k.stop()
+	if len(elsewhere.all()) != 0 || len(elsewhere.keys) != 0 {
+		t.Error("it speaks plain text although it was told not to")
+	}
+}
+
+func TestFencedAfter(t *testing.T) {
+	var none, some, all [policy.MaxScope + 1]time.Duration
+	some[1], some[2] = time.Second, time.Second
+	for scope := range all {
+		all[scope] = time.Duration(scope) * time.Second
+	}
+	if FencedAfter(none) != 0 || FencedAfter(some) != 0 || FencedAfter(all) != time.Duration(len(countersignv1.Scope_name)-1)*time.Second {
+		t.Errorf("%v, %v, %v", FencedAfter(none), FencedAfter(some), FencedAfter(all))
+	}
+}

@@ -1,0 +1,270 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+const (
+	// batchSize is about how many bytes of links are sent at once, maxLink the size of the largest link that is: what an
+	// authority receives is bounded.
+	batchSize = 1 << 20
+	maxLink   = 4 << 20
+	// orphansAtOnce is of how many partitions one report has orphans.
+	orphansAtOnce = 16
+)
+
+type reportStream = grpc.BidiStreamingClient[countersignv1.ReportRequest, countersignv1.ReportResponse]
+
+var (
+	errSilent = errors.New("the authority does not answer")
+	errEnded  = errors.New("the authority has ended the stream")
+)
+
+// call opens a connection and a stream, and closes both when talk has returned. Each stream has a connection of its own: one
+// that is half open must not carry the next.
+func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) error {
+	connection, err := grpc.NewClient(r.config.Authority.Target(), r.dialing...)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := countersignv1.NewFleetServiceClient(connection).Report(ctx)
+	if err == nil {
+		err = talk(stream)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return errEnded
+	case err != nil && status.Convert(err).Message() != "":
+		return errors.New(status.Code(err).String() + ": " + status.Convert(err).Message())
+	}
+	return err
+}
+
+// session is one stream.
+type session struct {
+	*Reporter
+	of     *replica.Replica
+	stream reportStream
+	// sent and orphans are what the authority was told, by partition.
+	sent    []record.Cursor
+	orphans [][]record.Tag
+	last    time.Time // when the latest report was sent
+	wanted  chan int  // partitions whose links are asked for
+}
+
+// session reports over one stream until it ends, and calls welcomed when the authority has answered.
+func (r *Reporter) session(ctx context.Context, of *replica.Replica, welcomed func()) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	watchdog := time.AfterFunc(silence, func() { end(errSilent) })
+	defer watchdog.Stop()
+	err := r.call(ctx, func(stream reportStream) error {
+		partitions := of.Codec().Partitions()
+		s := &session{
+			Reporter: r, of: of, stream: stream, wanted: make(chan int, partitions),
+			sent: make([]record.Cursor, partitions), orphans: make([][]record.Tag, partitions),
+		}
+		var receiving sync.WaitGroup
+		defer receiving.Wait()
+		ctx, cancel := context.WithCancelCause(stream.Context())
+		receiving.Go(func() { cancel(s.receive(watchdog, welcomed)) })
+		err := s.send(ctx)
+		if errors.Is(err, io.EOF) {
+			// Only receiving tells why the stream has ended.
+			<-ctx.Done()
+			err = context.Cause(ctx)
+		}
+		end(err)
+		return err
+	})
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return errSilent
+	}
+	return err
+}
+
+// receive does what the authority asks, until the stream ends, and returns why it has.
+func (s *session) receive(watchdog *time.Timer, welcomed func()) error {
+	for first := true; ; first = false {
+		m, err := s.stream.Recv()
+		if err != nil {
+			return err
+		}
+		watchdog.Reset(silence)
+		if first {
+			s.of.SetFloor(floorOf(m))
+			s.connected.Store(true)
+			s.verified.Store(true)
+			welcomed()
+		}
+		for _, partition := range m.GetLinksWanted() {
+			if int(partition) < len(s.sent) {
+				select {
+				case s.wanted <- int(partition):
+				default:
+				}
+			}
+		}
+	}
+}
+
+func floorOf(m *countersignv1.ReportResponse) []record.Position {
+	var floor []record.Position
+	for _, at := range m.GetFloor() {
+		cursor, err := record.NewCursor(at.GetEpoch(), at.GetRevision(), at.GetTag())
+		if err == nil {
+			floor = append(floor, record.Position{StoreID: at.GetStoreId(), Partition: int(at.GetPartition()), Cursor: cursor})
+		}
+	}
+	return floor
+}
+
+// hello returns the first message of a stream.
+func (r *Reporter) hello(storeID string) *countersignv1.ReportRequest {
+	m := &countersignv1.ReportRequest{
+		ValidatorId: r.config.ID, InstanceId: r.instance, StartTime: timestamppb.New(r.start), StoreId: storeID,
+		Sequence: r.sequence.Add(1),
+	}
+	if r.config.FencedAfter > 0 {
+		m.FencedAfter = durationpb.New(r.config.FencedAfter)
+	}
+	return m
+}
+
+// send reports until ctx ends.
+func (s *session) send(ctx context.Context) error {
+	hello := s.hello(s.of.Codec().StoreID())
+	s.addAge(hello)
+	changed := s.of.Changed()
+	s.addMoved(hello)
+	s.addOrphans(hello)
+	if err := s.stream.Send(hello); err != nil {
+		return err
+	}
+	s.last = time.Now()
+	s.reports.Add(1)
+	heartbeat := time.NewTicker(Interval)
+	defer heartbeat.Stop()
+	for {
+		m := &countersignv1.ReportRequest{}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case partition := <-s.wanted:
+			if err := s.sendLinks(partition); err != nil {
+				return err
+			}
+			continue
+		case <-heartbeat.C:
+			s.addAge(m)
+		case <-changed:
+			if pause := coalesce - time.Since(s.last); pause > 0 {
+				select {
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				case <-time.After(pause):
+				}
+			}
+		}
+		changed = s.of.Changed()
+		s.addMoved(m)
+		s.addOrphans(m)
+		if m.GetDataAge() == nil && len(m.GetCursors()) == 0 && len(m.GetOrphans()) == 0 {
+			continue
+		}
+		m.Sequence = s.sequence.Add(1)
+		if err := s.stream.Send(m); err != nil {
+			return err
+		}
+		s.last = time.Now()
+		s.reports.Add(1)
+	}
+}
+
+// addAge adds what is told every Interval.
+func (s *session) addAge(m *countersignv1.ReportRequest) {
+	var oldest time.Duration
+	now := time.Now()
+	for partition := range s.sent {
+		age, stale := s.of.Freshness(partition, now)
+		oldest, m.Stale = max(oldest, age), m.GetStale() || stale
+	}
+	m.DataAge, m.KeyIds = durationpb.New(oldest), s.config.KeyIDs
+}
+
+// addMoved adds the partitions that are elsewhere than the authority was told. One in which an app has an older policy than
+// the cursor says has not got there yet.
+func (s *session) addMoved(m *countersignv1.ReportRequest) {
+	for partition, at := range s.of.Cursors() {
+		if at == s.sent[partition] {
+			continue
+		}
+		at, sum, loaded := s.of.State(partition)
+		if !loaded || s.of.Torn(partition) {
+			continue
+		}
+		digest := s.of.Codec().SealSum(partition, sum)
+		m.Cursors = append(m.Cursors, &countersignv1.Position{
+			Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
+		})
+		m.StateDigests = append(m.StateDigests, digest[:])
+		s.sent[partition] = at
+	}
+}
+
+// addOrphans adds the partitions whose orphans are others than the authority was told.
+func (s *session) addOrphans(m *countersignv1.ReportRequest) {
+	for partition := range s.orphans {
+		tags := s.of.Orphans(partition)
+		if len(m.GetOrphans()) == orphansAtOnce || slices.Equal(tags, s.orphans[partition]) {
+			continue
+		}
+		o := &countersignv1.Orphans{Partition: uint32(partition)}
+		for i := range tags {
+			o.Tags = append(o.Tags, tags[i][:])
+		}
+		m.Orphans = append(m.Orphans, o)
+		s.orphans[partition] = tags
+	}
+}
+
+// sendLinks sends the links of a partition.
+func (s *session) sendLinks(partition int) error {
+	batch := &countersignv1.LinkBatch{Partition: uint32(partition)}
+	size := 0
+	flush := func() error {
+		m := &countersignv1.ReportRequest{Sequence: s.sequence.Add(1), Links: batch}
+		batch, size = &countersignv1.LinkBatch{Partition: uint32(partition)}, 0
+		return s.stream.Send(m)
+	}
+	for _, raw := range s.of.Links(partition) {
+		if len(raw) > maxLink {
+			continue
+		}
+		if size+len(raw) > batchSize && size > 0 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		batch.Links, size = append(batch.Links, raw), size+len(raw)
+	}
+	batch.Last = true
+	return flush()
+}

@@ -1,0 +1,44 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// million is how many tokens the benchmarks hold.
+const million = 1_000_000
+
+// BenchmarkStart measures how long a validator takes from its file to its first decision. Run it with -cpu 1.
+func BenchmarkStart(b *testing.B) {
+	for _, perApp := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("%d-an-app", perApp), func(b *testing.B) {
+			ring, meta := fixedRing(b), record.Meta{StoreID: "s", Partitions: record.DefaultPartitions, CreateTime: time.Now()}
+			var file bytes.Buffer
+			writeReplica(b, &file, ring, meta, filled(b, ring, meta, million/perApp, perApp))
+			b.SetBytes(int64(file.Len()))
+			for b.Loop() {
+				r := newReplica(storetest.NewWith(b, ring, meta))
+				if err := must(snapshot.NewReader(bytes.NewReader(file.Bytes()), ring))(b).Replicas(r.Import); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(file.Len())/million, "bytes/token")
+		})
+	}
+}
+
+// BenchmarkWrite measures one copy, of 10 tokens an app.
+func BenchmarkWrite(b *testing.B) {
+	ring, meta := fixedRing(b), record.Meta{StoreID: "s", Partitions: record.DefaultPartitions, CreateTime: time.Now()}
+	all := filled(b, ring, meta, million/10, 10)
+	for b.Loop() {
+		writeReplica(b, io.Discard, ring, meta, all)
+	}
+}

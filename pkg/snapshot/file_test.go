@@ -1,0 +1,112 @@
+package snapshot_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+)
+
+func runUntil(t *testing.T, run func(context.Context) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// names returns what is in a folder.
+func names(t *testing.T, folder string) (all []string) {
+	t.Helper()
+	for _, entry := range must(os.ReadDir(folder))(t) {
+		all = append(all, entry.Name())
+	}
+	return all
+}
+
+func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
+	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 2}
+	path := filepath.Join(t.TempDir(), "policies.snapshot")
+	write := func(apps int, commit bool) error {
+		f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+		for _, c := range filled(t, ring, meta, apps, 2) {
+			if err := f.Replica(c); err != nil {
+				t.Fatal(err)
+			}
+			if !commit {
+				f.Discard()
+				return nil
+			}
+		}
+		return f.Commit()
+	}
+	count := func() (apps int) {
+		r := must(snapshot.Open(path, ring))(t)
+		defer r.Close()
+		if err := r.Replicas(func(c replica.Contents) error { apps += len(c.Apps); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return apps
+	}
+	for _, apps := range []int{5, 9} {
+		if err := write(apps, true); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(); got != apps {
+			t.Errorf("%d apps, want %d", got, apps)
+		}
+	}
+	_ = write(100, false)
+	// One that is not whole is not put in its place either.
+	f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+	if f.Commit() == nil {
+		t.Error("a file without partitions was committed")
+	}
+	if got := count(); got != 9 {
+		t.Errorf("%d apps, want 9", got)
+	}
+	if info := must(os.Stat(path))(t); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	if left := names(t, filepath.Dir(path)); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "s")
+	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute, "other": 2 * time.Hour} {
+		file := filepath.Join(folder, name)
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(snapshot.Create(path, fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}, snapshot.Backup))(t).Discard()
+	if left := names(t, folder); len(left) != 2 {
+		t.Errorf("left are %v", left)
+	}
+}
+
+func TestUnwritableFolderIsAnError(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing", "s")
+	if _, err := snapshot.Create(missing, fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}, snapshot.Backup); err == nil {
+		t.Error("no error")
+	}
+	if _, err := snapshot.Open(missing, fixedRing(t)); err == nil {
+		t.Error("no error")
+	}
+}

@@ -1,0 +1,70 @@
+package validator
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/report"
+)
+
+// maxFloorWait is how long a validator waits for an authority to tell how far the store must be at least, before it loads
+// what is there.
+const maxFloorWait = 5 * time.Second
+
+// membership is a validator's part in the fleet; the zero value has none.
+type membership struct {
+	reporter *report.Reporter // nil: nowhere to report
+	welcome  chan struct{}    // closed when the floor was first told
+	once     sync.Once
+}
+
+// open makes the reporter, if there is somewhere to report.
+func (m *membership) open(c Config) (err error) {
+	if c.Fleet.Authority == "" {
+		return nil
+	}
+	c.Fleet.FencedAfter, c.Fleet.KeyIDs, c.Fleet.Log = report.FencedAfter(c.MaxStaleness), c.Ring.IDs(), c.Log
+	m.welcome = make(chan struct{})
+	m.reporter, err = report.New(c.Fleet)
+	return err
+}
+
+// report reports what a replica holds until ctx ends.
+func (m *membership) report(ctx context.Context, r *replica.Replica) {
+	if m.reporter != nil {
+		m.reporter.Run(ctx, r, func() { m.once.Do(func() { close(m.welcome) }) })
+	}
+}
+
+// awaitFloor returns when an authority has told the floor, or none is in reach.
+func (m *membership) awaitFloor(ctx context.Context) {
+	if m.reporter == nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-m.welcome:
+	case <-time.After(maxFloorWait):
+	}
+}
+
+// leave stops answering, and says so: a validator that has left is in no receipt.
+func (v *Validator) leave() {
+	r := v.replica.Load()
+	if v.fleet.reporter == nil || r == nil {
+		return
+	}
+	v.replica.Store(replica.New(nil, r.Codec(), v.config.Log)) // it holds nothing, and is not run
+	v.fleet.reporter.Leave(r.Codec().StoreID())
+}
+
+// Reporting tells whether an authority hears the validator now.
+func (v *Validator) Reporting() bool { return v.fleet.reporter != nil && v.fleet.reporter.Connected() }
+
+// FloorVerified tells whether an authority has told the validator how far the store must be at least. Without, a complete
+// old copy of the store cannot be told from the store.
+func (v *Validator) FloorVerified() bool {
+	return v.fleet.reporter != nil && v.fleet.reporter.FloorVerified()
+}

@@ -1,0 +1,381 @@
+package validator_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// snapshotFile returns a path for a snapshot file.
+func snapshotFile(t *testing.T) validator.SnapshotFile {
+	t.Helper()
+	return validator.SnapshotFile{Path: filepath.Join(t.TempDir(), "policies.snapshot"), Interval: time.Second}
+}
+
+// run runs a validator over the store's Redis until the returned function is called, or the test ends.
+func (k *kit) run(t testing.TB, change func(*validator.Config)) (v *validator.Validator, stop func()) {
+	t.Helper()
+	config := validator.Config{RedisURL: k.server.URL(), Ring: k.store.Ring(), Log: slog.New(slog.DiscardHandler)}
+	change(&config)
+	v, err := validator.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- v.Run(ctx); close(done) }()
+	stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return v, stop
+}
+
+// keeping runs a validator with a snapshot file, and waits until it is ready.
+func (k *kit) keeping(t *testing.T, file validator.SnapshotFile) (v *validator.Validator, stop func()) {
+	t.Helper()
+	v, stop = k.run(t, func(c *validator.Config) { c.Snapshot = file })
+	if err := v.WaitReady(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	return v, stop
+}
+
+// TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown, with the age that the data has; one without it says that it
+// cannot.
+func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	file := snapshotFile(t)
+	_, stop := k.keeping(t, file)
+	stop()
+	stopped := time.Now()
+	if info, err := os.Stat(file.Path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	k.server.Stop()
+
+	without, _ := k.run(t, func(*validator.Config) {})
+	v, stop := k.keeping(t, file)
+	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: events, Token: k.revoked}, {AppID: "unknown", Scope: events}} {
+		answer, err := v.Authorize(t.Context(), request)
+		if err != nil || answer.Allow != (request.Token != k.revoked) || answer.DataAge < time.Since(stopped)-time.Second {
+			t.Errorf("%+v, %v; stopped %v ago", answer, err, time.Since(stopped))
+		}
+		_, err = without.Authorize(t.Context(), request)
+		mustRefuse(t, err, codes.Unavailable, apierr.NotLoaded)
+	}
+	if without.Ready() == nil {
+		t.Error("the one without is ready")
+	}
+	stats, wanted := v.Snapshot()
+	if !wanted || stats.ReadErrors+stats.WriteErrors > 0 || stats.Time.After(stopped) || time.Since(stats.Time) > time.Minute {
+		t.Errorf("%+v, %t", stats, wanted)
+	}
+
+	// Nothing was verified since, so the file stays as it is.
+	before := must(os.ReadFile(file.Path))(t)
+	stop()
+	if after := must(os.ReadFile(file.Path))(t); !bytes.Equal(before, after) {
+		t.Error("it was written again, without anything new in it")
+	}
+	k.server.Restart()
+	k.store.CopyTo(k.admin)
+	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Disabled))
+	redistest.Eventually(t, "following the store", func() error {
+		answer, err := without.Authorize(t.Context(), k.ask())
+		if err == nil && (answer.Reason != policy.TokenDisabled || answer.Revision != made.Cursor.Revision) {
+			err = fmt.Errorf("%+v", answer)
+		}
+		return err
+	})
+}
+
+func must[T any](value T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: what a file has is not the last word when Redis answers.
+func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	file := snapshotFile(t)
+	_, stop := k.keeping(t, file)
+	stop()
+	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
+	v, _ := k.keeping(t, file)
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Revision != made.Cursor.Revision {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	k.fresh(t, v)
+}
+
+// TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers: it may be older than a revocation that the validator has confirmed
+// before it was killed, and that a receipt has named.
+func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	file := snapshotFile(t)
+	_, stop := k.keeping(t, file)
+	stop()
+	k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
+	for range 20 {
+		old := must(os.ReadFile(file.Path))(t)
+		v, stop := k.run(t, func(c *validator.Config) { c.Snapshot = file })
+		for v.Ready() != nil && t.Context().Err() == nil {
+			if answer, err := v.Authorize(t.Context(), k.ask()); err == nil && answer.Reason != policy.TokenRevoked {
+				t.Fatalf("%+v", answer)
+			}
+		}
+		stop()
+		if err := os.WriteFile(file.Path, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt: what the file has seen is a floor.
+func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	before := k.store.Save()
+	file := snapshotFile(t)
+	v, stop := k.keeping(t, file)
+	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
+	newer := k.ask()
+	newer.MinRevision = record.EncodePosition(k.store.Position(made))
+	if answer, err := v.Authorize(t.Context(), newer); err != nil || answer.Reason != policy.TokenRevoked {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	redistest.Eventually(t, "confirming it", func() error {
+		if at := v.Replica().Confirmed(made.Partition); at != made.Cursor {
+			return fmt.Errorf("at %s", at)
+		}
+		return nil
+	})
+	stop()
+
+	forget := func(epochs int) {
+		k.store.RollBack(before)
+		for range epochs {
+			k.store.NewEpoch(made.Partition)
+		}
+		if err := k.admin.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		k.store.CopyTo(k.admin)
+	}
+	// An older copy of the store is not followed, and a new epoch without the revocation is, all but for that.
+	forget(0)
+	v, _ = k.keeping(t, file)
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	if n := v.StickyDenials(); n != 0 {
+		t.Errorf("%d denials against the store, of which nothing was taken", n)
+	}
+	forget(1)
+	redistest.Eventually(t, "crossing", func() error {
+		if at := v.Replica().Cursors()[made.Partition]; at.Epoch != 2 {
+			return fmt.Errorf("at %s", at)
+		}
+		return nil
+	})
+	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: sessions, Token: k.good}, {AppID: k.app, Scope: events, Token: k.revoked}} {
+		if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow == answer.Enforced {
+			t.Errorf("%+v, %v", answer, err)
+		}
+	}
+	if n := v.StickyDenials(); n != 1 {
+		t.Errorf("%d denials against the store, want one: one was allowed, and one is of a token that the store has revoked too", n)
+	}
+}
+
+// TestSnapshotThatCannotBeUsedIsIgnored and counted; the validator starts from Redis.
+func TestSnapshotThatCannotBeUsedIsIgnored(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	good := snapshotFile(t)
+	_, stop := k.keeping(t, good)
+	stop()
+	data := must(os.ReadFile(good.Path))(t)
+	for name, make := range map[string]func(path string) error{
+		"garbage":       func(path string) error { return os.WriteFile(path, []byte("garbage"), 0o600) },
+		"empty":         func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"cut":           func(path string) error { return os.WriteFile(path, data[:len(data)-1], 0o600) },
+		"extended":      func(path string) error { return os.WriteFile(path, append(bytes.Clone(data), 0), 0o600) },
+		"a folder":      func(path string) error { return os.Mkdir(path, 0o700) },
+		"another ring":  func(path string) error { return backup(path, keyring.Generate(), k.store.Meta()) },
+		"a backup":      func(path string) error { return backup(path, k.store.Ring(), k.store.Meta()) },
+		"not readable":  func(path string) error { return os.Symlink(path, path) },
+		"not adding up": func(path string) error { return incomplete(path, good.Path, k.store.Ring()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := snapshotFile(t)
+			if err := make(file.Path); err != nil {
+				t.Fatal(err)
+			}
+			v, _ := k.keeping(t, file)
+			if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
+				t.Errorf("%+v, %v", answer, err)
+			}
+			if stats, _ := v.Snapshot(); stats.ReadErrors != 1 {
+				t.Errorf("%+v", stats)
+			}
+		})
+	}
+	// None at all is what the first start finds.
+	v, _ := k.keeping(t, snapshotFile(t))
+	if stats, _ := v.Snapshot(); stats.ReadErrors != 0 {
+		t.Errorf("%+v", stats)
+	}
+}
+
+// backup writes an empty backup.
+func backup(path string, ring *keyring.Ring, meta record.Meta) error {
+	file, err := snapshot.Create(path, ring, meta, snapshot.Backup)
+	for i := 0; i < meta.Partitions && err == nil; i++ {
+		err = file.Partition(i, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return file.Commit()
+}
+
+// incomplete copies a snapshot without its apps: well signed, by somebody who has the keys, and wrong.
+func incomplete(path, from string, ring *keyring.Ring) error {
+	source, err := snapshot.Open(from, ring)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	file, err := snapshot.Create(path, ring, source.Meta(), snapshot.OfReplica)
+	if err != nil {
+		return err
+	}
+	err = source.Replicas(func(c replica.Contents) error { c.Apps = nil; return file.Replica(c) })
+	return errors.Join(err, file.Commit())
+}
+
+// TestSnapshotOfAnotherStoreGivesWayToRedis whole, and no answer is a mixture of the two.
+func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	file := snapshotFile(t)
+	_, stop := k.keeping(t, file)
+	stop()
+
+	other := storetest.NewWith(t, k.store.Ring(), record.Meta{StoreID: "another", Partitions: 4, CreateTime: time.Now()})
+	other.Commit(k.app, storetest.Add(storetest.Token("tok_other", k.revoked.Reveal(), events)), storetest.Enforce(events))
+	proxy := redistest.NewProxy(t, k.server.Address())
+	proxy.Refuse()
+	if err := k.admin.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	other.CopyTo(k.admin)
+	v, stop := k.run(t, func(c *validator.Config) { c.Snapshot, c.RedisURL = file, proxy.URL() })
+	if err := v.WaitReady(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.TokenID != "tok_good" || !answer.Allow {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	proxy.Restore()
+	redistest.Eventually(t, "deciding from the other store", func() error {
+		good, err := v.Authorize(t.Context(), k.ask())
+		revoked, err2 := v.Authorize(t.Context(), validator.Request{AppID: k.app, Scope: events, Token: k.revoked})
+		switch {
+		case err != nil || err2 != nil:
+			t.Fatalf("%v, %v", err, err2)
+		case v.Ready() != nil:
+			t.Fatal("not ready any more")
+		case good.Reason == policy.TokenUnknown && revoked.TokenID == "tok_other" && revoked.Allow:
+			return nil
+		case good.TokenID != "tok_good" || revoked.TokenID != "tok_revoked" && revoked.TokenID != "tok_other":
+			t.Fatalf("%+v, %+v", good, revoked)
+		}
+		return fmt.Errorf("%+v, %+v", good, revoked)
+	})
+	if stats, _ := v.Snapshot(); stats.ReadErrors != 1 {
+		t.Errorf("%+v", stats)
+	}
+	stop()
+	if source := must(snapshot.Open(file.Path, k.store.Ring()))(t); source.Meta().StoreID != "another" {
+		t.Errorf("the file is of store %s", source.Meta().StoreID)
+	}
+}
+
+// TestSnapshotIsWrittenWhileTheValidatorRuns: at the interval, and one that cannot be written is no reason to stop.
+func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	file := snapshotFile(t)
+	v, _ := k.keeping(t, file)
+	made := k.store.Commit(k.app, storetest.AddToken("tok_new"))
+	redistest.Eventually(t, "writing the change", func() error {
+		source, err := snapshot.Open(file.Path, k.store.Ring())
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		found := errors.New("an older one")
+		err = source.Replicas(func(c replica.Contents) error {
+			if c.Partition == made.Partition && c.Cursor == made.Cursor {
+				found = io.EOF
+			}
+			return nil
+		})
+		if errors.Is(found, io.EOF) {
+			return err
+		}
+		return found
+	})
+	if err := os.RemoveAll(filepath.Dir(file.Path)); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "counting what fails", func() error {
+		if stats, _ := v.Snapshot(); stats.WriteErrors == 0 {
+			return fmt.Errorf("%+v", stats)
+		}
+		return nil
+	})
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}

@@ -1,0 +1,91 @@
+package validator_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// TestB20_DataPastItsBoundDecidesNothing: for the scopes that have a bound, for every app, and until the data is fresh again.
+func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	const bound = 1500 * time.Millisecond
+	v, _ := k.run(t, func(c *validator.Config) { c.MaxStaleness[events], c.MaxStaleness[policy.ScopeGDPR] = bound, time.Hour })
+	if err := v.WaitReady(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	k.fresh(t, v)
+	ask := func(app string, scope policy.Scope) error {
+		_, err := v.Authorize(t.Context(), validator.Request{AppID: app, Scope: scope, Token: k.good})
+		return err
+	}
+	k.server.Pause()
+	paused := time.Now()
+	redistest.Eventually(t, "the data gets too old", func() error {
+		answer, err := v.Authorize(t.Context(), k.ask())
+		if err == nil {
+			if answer.DataAge > bound {
+				t.Fatalf("%+v", answer)
+			}
+			return fmt.Errorf("it is %v old", answer.DataAge)
+		}
+		mustRefuse(t, err, codes.Unavailable, apierr.DataTooOld)
+		return nil
+	})
+	if took := time.Since(paused); took > bound+5*time.Second {
+		t.Errorf("after %v", took)
+	}
+	for _, app := range []string{k.app, "unknown"} {
+		// Its partition may have been read last a moment later.
+		redistest.Eventually(t, "the data of "+app+" gets too old", func() error {
+			if err := ask(app, events); err != nil {
+				mustRefuse(t, err, codes.Unavailable, apierr.DataTooOld)
+				return nil
+			}
+			return errors.New("it decides")
+		})
+		for _, scope := range []policy.Scope{sessions, policy.ScopeGDPR, policy.MaxScope} {
+			if err := ask(app, scope); err != nil {
+				t.Errorf("%s, scope %d: %v", app, scope, err)
+			}
+		}
+	}
+	if err := v.Ready(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+	k.server.Resume()
+	redistest.Eventually(t, "deciding again", func() error { return ask(k.app, events) })
+}
+
+// TestAuthorizeWithBoundsDoesNotAllocate, neither when they hold nor when they do not.
+func TestAuthorizeWithBoundsDoesNotAllocate(t *testing.T) {
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v, _ := k.run(t, func(c *validator.Config) {
+		c.MaxStaleness[events], c.MaxStaleness[sessions] = time.Hour, time.Nanosecond
+	})
+	if err := v.WaitReady(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, scope := range []policy.Scope{events, sessions} {
+		request := k.ask()
+		request.Scope = scope
+		least := 1.0
+		for range 20 {
+			least = min(least, testing.AllocsPerRun(100, func() { _, _ = v.Authorize(t.Context(), request) }))
+		}
+		if least != 0 {
+			t.Errorf("scope %d: %v allocations", scope, least)
+		}
+	}
+}
