@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -18,10 +19,12 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
+	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/management"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/replicametrics"
 )
 
 // Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
@@ -40,8 +43,11 @@ type Server struct {
 	config     Config
 	client     *redisfeed.Client
 	management *management.Service
+	fleet      *fleet.Service
+	metrics    fleetMetrics
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
+	replica    atomic.Pointer[replica.Replica] // nil until the store was found
 }
 
 // New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
@@ -50,13 +56,15 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, management: &management.Service{}}
-	if s.client, err = redisfeed.Open(config.RedisURL); err != nil {
+	s := &Server{config: config, fleet: &fleet.Service{}}
+	s.management = management.New(s.fleet)
+	if s.client, err = redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum}); err != nil {
 		return nil, err
 	}
 	registry := daemon.NewRegistry()
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
-	registry.MustRegister(calls)
+	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
+	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
 	config.HTTP.Ready, config.HTTP.Metrics = s.management.Ready, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
@@ -65,11 +73,12 @@ func New(config Config) (*Server, error) {
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
 		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),
-	)); err != nil {
+	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
+	s.fleet.EndWith(s.grpc.Draining())
 	countersignv1.RegisterAuthorityServiceServer(s.grpc, s.management)
-	countersignv1.RegisterFleetServiceServer(s.grpc, fleet.Service{})
+	countersignv1.RegisterFleetServiceServer(s.grpc, s.fleet)
 	return s, nil
 }
 
@@ -95,6 +104,9 @@ func identities(config Config) (identity.Source, error) {
 // Addr returns the address of the gRPC server.
 func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 
+// HTTPAddr returns the address of the HTTP server.
+func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
+
 // Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls are UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.client.Close()
@@ -115,9 +127,17 @@ func (s *Server) follow(ctx context.Context) error {
 	}
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
-	s.management.Open(store.New(s.client, r, s.config.Store, s.config.Log))
+	s.replica.Store(r)
+	options := s.config.Store
+	options.WriteQuorum, options.Describe = s.config.WriteQuorum, management.Event
+	if options.Meta, err = record.SealMeta(s.config.Ring, meta); err != nil {
+		return err
+	}
+	opened := store.New(store.Over(s.client, meta.Partitions, options), r, options, s.config.Log)
+	s.management.Open(opened)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
+	group.Go(func() error { return s.followFleet(ctx, r, opened) })
 	group.Go(func() error {
 		if r.WaitLoaded(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)

@@ -102,6 +102,10 @@ func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	validator, err := adminkeys.Add(file, "val", adminkeys.Validator)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := New(config("127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }))
 	if err != nil {
 		t.Fatal(err)
@@ -126,12 +130,17 @@ func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.NotLoaded {
 		t.Errorf("without a store: %v, want UNAVAILABLE %s", err, apierr.NotLoaded)
 	}
-	stream, err := countersignv1.NewFleetServiceClient(conn).Report(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = stream.Recv(); status.Code(err) != codes.Unimplemented || apierr.ReasonOf(err) == "" {
-		t.Errorf("Report: %v, want UNIMPLEMENTED with a reason", err)
+	fleet := countersignv1.NewFleetServiceClient(conn)
+	for key, want := range map[string]codes.Code{
+		"": codes.Unauthenticated, key.Reveal(): codes.PermissionDenied, validator.Reveal(): codes.Unavailable,
+	} {
+		stream, err := fleet.Report(t.Context(), grpc.PerRPCCredentials(bearer(key)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = stream.Recv(); status.Code(err) != want || apierr.ReasonOf(err) == "" {
+			t.Errorf("Report: %v, want %s with a reason", err, want)
+		}
 	}
 }
 

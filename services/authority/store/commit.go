@@ -3,149 +3,153 @@ package store
 import (
 	"bytes"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-//go:embed commit.lua
-var script string
-
-// allowOOM lets a script write when Redis is out of memory, so that a full Redis can still revoke (Redis, Scripting:
-// script flags).
-const allowOOM = "#!lua flags=allow-oom\n"
-
-// resendPause is the pause between two sendings of a commit whose outcome is unknown.
+// resendPause is the pause between two sendings of a script, or two looks, that Redis did not answer.
 const resendPause = 50 * time.Millisecond
-
-// commit is everything that one run of the script writes. Sent again, it is the same to the byte, so that it cannot
-// be done twice.
-type commit struct {
-	partition     int
-	appID         string
-	expected      []byte
-	head          []byte
-	cursor        record.Cursor
-	link          []byte
-	document      []byte
-	auditSequence uint64
-	audit         []byte
-	requestKey    string
-	result        []byte
-	urgent        bool
-}
 
 type outcome int
 
 const (
-	unknown   outcome = iota // it may have been made
-	refused                  // it was not made, and will not be
-	conflict                 // it was not made: the head is another
-	committed                // it was made
+	unknown    outcome = iota // it may have been made
+	refused                   // it was not made, and will not be
+	conflict                  // it was not made: the head is another
+	superseded                // as conflict, after a sending that nobody answered; see sending.settle
+	committed                 // it was made
 )
 
-// commit sends a commit until its outcome is known, for at most commitTimeout. The error is nil for conflict and
-// committed.
-func (s *Store) commit(ctx context.Context, c *commit) (outcome, error) {
+// sending is a script that is sent until it is known what became of it.
+type sending struct {
+	partition int
+	// expected is the head that it was computed from, nil for none; head is the one that it writes.
+	expected, head []byte
+	// cursor and entry are those of the first entry of the log that it writes.
+	cursor record.Cursor
+	entry  []byte
+	send   func(context.Context) (Reply, error)
+}
+
+// pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for conflict,
+// superseded and committed. When nobody answered, the identical script is sent again; so one that was lost with a
+// master that failed over is made after all.
+func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
+	durability := Durability{Wanted: s.options.WriteQuorum}
 	for ambiguous := false; ; {
-		reply, err := s.send(ctx, c)
+		reply, err := c.send(ctx)
+		if err == nil && reply.Answer != Made && reply.Answer != Conflict {
+			err = fmt.Errorf("%w: %s", ErrRefused, reply.Answer)
+		}
 		switch {
-		case err == nil && reply == "OK":
-			return committed, nil
-		case err == nil && reply == "CONFLICT" && !ambiguous:
-			return conflict, nil
-		case err == nil && reply == "CONFLICT":
-			if done, err := s.settle(ctx, c); err == nil {
-				return done, nil
+		case err == nil && reply.Answer == Made:
+			durability.Acknowledged = reply.Acknowledged
+			return committed, durability, nil
+		case err == nil && !ambiguous:
+			return conflict, durability, nil
+		case err == nil:
+			var done outcome
+			if done, err = s.settle(ctx, c); err == nil {
+				return done, durability, nil
 			}
-		case !ambiguous && (err == nil || definite(err)):
-			return refused, unavailable(fmt.Errorf("commit script: %q %w", reply, errOrNil(err)))
+		case !ambiguous && (errors.Is(err, ErrNotRun) || errors.Is(err, ErrRefused)):
+			return refused, durability, unavailable(err)
 		default:
 			ambiguous = true
-			s.log.Warn("a commit's reply was lost; sending it again", "app", c.appID, "revision", c.cursor.Revision, "error", err)
+			s.log.Warn("a commit's reply was lost; sending it again", "partition", c.partition, "revision", c.cursor.Revision, "error", err)
 		}
-		select {
-		case <-ctx.Done():
-			return unknown, apierr.Unavailable(apierr.OutcomeUnknown,
-				"the store did not say whether the change was made; repeat the call with its request_id, or read the app").Because(err)
-		case <-time.After(resendPause):
+		if !pause(ctx) {
+			return unknown, durability, outcomeUnknown(err)
 		}
 	}
 }
 
-var errRefused = errors.New("refused")
-
-func errOrNil(err error) error {
-	if err == nil {
-		return errRefused
+// pause waits a little; false when ctx ended.
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(resendPause):
+		return true
 	}
-	return err
 }
 
-func (s *Store) send(ctx context.Context, c *commit) (string, error) {
-	text := script
-	if c.urgent && !s.options.Embedded {
-		text = allowOOM + script
-	}
-	names := record.KeysOf(c.partition)
-	keys := []string{names.Head, names.Policies, names.Log, names.Audit}
-	if c.requestKey != "" {
-		keys = append(keys, c.requestKey)
-	}
-	return s.client.Eval(ctx, text, keys,
-		c.expected, c.head, c.cursor.Revision, c.link, c.appID, c.document, c.auditSequence, c.audit, names.Hint,
-		LogLength, c.result, int(RequestLife/time.Second)).Text()
+func outcomeUnknown(cause error) error {
+	return apierr.Unavailable(apierr.OutcomeUnknown,
+		"the store did not say whether the change was made; repeat the call with its request_id, or read the app").Because(cause)
 }
 
-// refusals are the errors by which Redis refuses the first write of a script, and none after it (Redis, Scripting: OOM,
-// replicas, persistence errors).
-var refusals = []string{"OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
-
-// definite tells whether an error means that the script did not run: Redis said so, or was never reached. An error of a
-// command inside the script says nothing of those before it, but for one of refusals.
-func definite(err error) bool {
-	var answer redis.Error
-	if errors.As(err, &answer) {
-		kind, _, _ := strings.Cut(answer.Error(), " ")
-		return !strings.Contains(answer.Error(), "script: ") || slices.Contains(refusals, kind)
+// settle tells whether a script that was sent more than once, and found another head at last, was carried out: what it
+// writes is in the head, or in the log in its place. An error says that it cannot be told now.
+//
+// Superseded is certain for the store as it is. It does not say that a failover did not lose the script's work: those
+// who saw it then hold on to it, and a healing may bring it back.
+func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
+	raw, entries, err := s.redis.Tail(ctx, c.partition, c.cursor.Revision-1, 1)
+	switch {
+	case err != nil:
+		return unknown, err
+	case bytes.Equal(raw, c.head):
+		return committed, nil
+	case raw == nil:
+		return unknown, errNoHead
 	}
-	var network *net.OpError
-	return errors.As(err, &network) && network.Op == "dial"
-}
-
-// settle tells whether a commit that was sent more than once is in the store: its tag is in the head, or in the log
-// at its revision.
-func (s *Store) settle(ctx context.Context, c *commit) (outcome, error) {
-	names := record.KeysOf(c.partition)
-	raw, err := s.client.Get(ctx, names.Head).Bytes()
+	head, err := s.codec.OpenHead(c.partition, raw)
 	if err != nil {
 		return unknown, err
 	}
-	if bytes.Equal(raw, c.head) {
-		return committed, nil
+	var expected record.Head // none is behind all
+	if c.expected != nil {
+		if expected, err = s.codec.OpenHead(c.partition, c.expected); err != nil {
+			return unknown, err
+		}
 	}
-	id := fmt.Sprintf("%d-0", c.cursor.Revision)
-	entries, err := s.client.XRange(ctx, names.Log, id, id).Result()
-	if err != nil {
-		return unknown, err
+	switch {
+	case covers(head, c.cursor):
+		if len(entries) == 0 || entries[0].Revision != c.cursor.Revision {
+			return unknown, fmt.Errorf("the log has no revision %d", c.cursor.Revision)
+		}
+		if bytes.Equal(entries[0].Data, c.entry) {
+			return committed, nil
+		}
+		return superseded, nil
+	case head.Epoch > c.cursor.Epoch:
+		healed, err := s.settled(ctx, c.partition, c.cursor, head)
+		if err == nil && healed {
+			err = errors.New("a failover lost it, and a healing brought it back, or a part of it")
+		}
+		return superseded, err
+	case head.Epoch > expected.Epoch || head.Epoch == expected.Epoch && head.Revision > expected.Revision:
+		return superseded, nil
 	}
-	if len(entries) == 0 {
-		return unknown, fmt.Errorf("the log has no revision %d", c.cursor.Revision)
+	return unknown, fmt.Errorf("the store has gone back to %s", head.Cursor)
+}
+
+// covers tells whether a head's past has a change at the place of a cursor, be it that one or another.
+func covers(head record.Head, at record.Cursor) bool {
+	if at.Epoch == head.Epoch {
+		return at.Revision <= head.Revision
 	}
-	if entries[0].Values[redisfeed.LinkField] == string(c.link) {
-		return committed, nil
+	i := slices.IndexFunc(head.Forks, func(end record.Cursor) bool { return end.Epoch == at.Epoch })
+	return i >= 0 && at.Revision <= head.Forks[i].Revision
+}
+
+// settled tells whether the start of an epoch settles a lost change.
+func (s *Store) settled(ctx context.Context, partition int, lost record.Cursor, head record.Head) (bool, error) {
+	after := lost.Revision - 1
+	if i := slices.IndexFunc(head.Forks, func(end record.Cursor) bool { return end.Epoch == lost.Epoch }); i >= 0 {
+		after = min(after, head.Forks[i].Revision)
 	}
-	return conflict, nil
+	found := false
+	err := s.readLog(ctx, partition, after, head.Revision, func(e entry) {
+		found = found || slices.Contains(e.settled, lost.Tag)
+	})
+	return found, err
 }

@@ -6,26 +6,6 @@
 -- KEYS: head, policies, log, audit, request (optional)
 -- ARGV: 1 expected head, 2 head, 3 revision, 4 link, 5 app, 6 document, 7 audit sequence, 8 audit row, 9 channel,
 --       10 log length, 11 request result, 12 its life in seconds
-local function is(key, want)
-  local kind = redis.call('TYPE', key)
-  if type(kind) == 'table' then kind = kind.ok end
-  return kind == 'none' or kind == want
-end
-
--- XADD refuses an id that is not past the last one of the stream, also when that entry is gone.
-local function ends_before(key, number)
-  if redis.call('EXISTS', key) == 0 then
-    return true
-  end
-  local info = redis.call('XINFO', 'STREAM', key)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      return tonumber(string.match(info[i + 1], '^%d+')) < tonumber(number)
-    end
-  end
-  return false
-end
-
 if not (is(KEYS[1], 'string') and is(KEYS[2], 'hash') and is(KEYS[3], 'stream') and is(KEYS[4], 'stream')
     and (not KEYS[5] or is(KEYS[5], 'string'))) then
   return 'WRONG_TYPE'
@@ -36,11 +16,8 @@ end
 if not (ends_before(KEYS[3], ARGV[3]) and ends_before(KEYS[4], ARGV[7])) then
   return 'AHEAD_OF_HEAD'
 end
-
--- Redis asks for the right to a command only when it comes to it (7.0 and later; the embedded store has no accounts).
-if redis.acl_check_cmd and not (redis.acl_check_cmd('XADD', KEYS[3], '*', 'l', '') and redis.acl_check_cmd('XADD', KEYS[4], '*', 'e', '')
-    and redis.acl_check_cmd('HSET', KEYS[2], ARGV[5], '') and redis.acl_check_cmd('SET', KEYS[1], '')
-    and (not KEYS[5] or redis.acl_check_cmd('SET', KEYS[5], ''))) then
+if not (may('XADD', KEYS[3], '*', 'l', '') and may('XADD', KEYS[4], '*', 'e', '') and may('HSET', KEYS[2], ARGV[5], '')
+    and may('SET', KEYS[1], '') and (not KEYS[5] or may('SET', KEYS[5], ''))) then
   return 'NO_PERMISSION'
 end
 

@@ -68,7 +68,7 @@ func (s *system) open(url string) *store.Store {
 
 func (s *system) openWith(client *redisfeed.Client, r *replica.Replica) *store.Store {
 	s.t.Helper()
-	return store.New(client, r, store.Options{}, quiet)
+	return store.New(store.Over(client, s.meta.Partitions, store.Options{}), r, store.Options{}, quiet)
 }
 
 // quiet is the log of what is not looked at.

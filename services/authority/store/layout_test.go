@@ -159,7 +159,8 @@ func TestEmbedded(t *testing.T) {
 	s := &system{t: t, ring: keyring.Generate(), client: redisClient(t, "redis://"+server.Addr()+"/0")}
 	s.init()
 	r := s.replica(s.client)
-	opened := store.New(s.client, r, store.Options{Embedded: true}, slog.New(slog.DiscardHandler))
+	options := store.Options{Embedded: true}
+	opened := store.New(store.Over(s.client, partitions, options), r, options, slog.New(slog.DiscardHandler))
 
 	made := call("app", "made", add("tok"))
 	made.Request = store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/store"
 )
@@ -227,6 +228,29 @@ func TestOutcomeUnknown(t *testing.T) {
 				t.Errorf("there are %d changes", len(h.links))
 			}
 		})
+	}
+}
+
+// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be gone, and a failover may lose it. So one
+// that answers for it must hold its link, for a healing to find.
+func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
+	s := newSystem(t)
+	p := redistest.NewProxy(t, s.redis.Address())
+	follower := s.replica(redisClient(t, p.URL()))
+	behind := s.openWith(redisClient(t, s.redis.URL()), follower)
+	p.BlackHole()
+	c := call("app", "made", add("tok"))
+	c.Request = store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
+	update(t, s.open(s.redis.URL()), c)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if result, err := behind.Update(ctx, c); apierr.ReasonOf(err) != apierr.StoreUnavailable {
+		t.Errorf("one that does not hold the change: %v, %v", result, err)
+	}
+	p.Restore()
+	result := update(t, behind, c)
+	if links := follower.Links(s.codec.PartitionOf("app")); result.Repeated == nil || len(links) != 1 {
+		t.Errorf("repeated: %t, with %d links", result.Repeated != nil, len(links))
 	}
 }
 

@@ -17,7 +17,7 @@ const patience = 30 * time.Second
 // redisClient is a client of the test's own, as the product makes it.
 func redisClient(t testing.TB, url string) *redisfeed.Client {
 	t.Helper()
-	client, err := redisfeed.Open(url)
+	client, err := redisfeed.Open(url, redisfeed.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

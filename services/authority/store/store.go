@@ -6,15 +6,15 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 const (
@@ -28,34 +28,87 @@ const (
 	commitTimeout = 5 * time.Second
 	// callTimeout bounds a call that came without a deadline.
 	callTimeout = 10 * time.Second
+	// outageTimeout bounds how long a call waits for a Redis that does not carry it out: longer than a failover takes,
+	// and not so long that the calls of a longer outage pile up.
+	outageTimeout = 6 * time.Second
+	// defaultQuorumTimeout is Options.QuorumTimeout when it is not set.
+	defaultQuorumTimeout = time.Second
 )
 
 // Options are what a store may need besides Redis.
 type Options struct {
 	// Embedded says that the Redis is the embedded one of `dev`, which has no script flags.
 	Embedded bool
+	// WriteQuorum is how many replicas of the master are waited for after each change, for at most QuorumTimeout (0 is
+	// a second); 0 waits for none. A change that fewer have is made all the same, and its result says so.
+	WriteQuorum   int
+	QuorumTimeout time.Duration
+	// Meta is the store's signed meta, which is put back when Redis was wiped. Without it a wiped store is not healed.
+	Meta []byte
+	// Describe returns the audit event of a change that the store makes by itself; nil: one that names the app alone.
+	Describe func(before, after *record.Document, identity string, at time.Time) *countersignv1.AuditEvent
+}
+
+func (o Options) quorumTimeout() time.Duration {
+	if o.QuorumTimeout > 0 {
+		return o.QuorumTimeout
+	}
+	return defaultQuorumTimeout
 }
 
 // Store commits changes. It is safe for concurrent use; several may write one Redis.
 type Store struct {
-	client  *redisfeed.Client
-	codec   *record.Codec
-	replica *replica.Replica
-	options Options
-	log     *slog.Logger
-	// turns holds one place for each partition: changes of one process to one partition wait for each other, since
-	// all but one would fail and start over.
-	turns []chan struct{}
+	redis      Redis
+	codec      *record.Codec
+	replica    *replica.Replica
+	options    Options
+	log        *slog.Logger
+	partitions []partition
+}
+
+// partition is what a store knows of a partition.
+type partition struct {
+	// turn holds one place: changes of one process to one partition wait for each other, since all but one would fail
+	// and start over.
+	turn   chan struct{}
+	frozen atomic.Bool
 }
 
 // New returns a store over a replica of the same Redis, which must be running for anything to be committed: a head
 // carries only a seal of the partition's sum, and the replica knows the sum.
-func New(client *redisfeed.Client, r *replica.Replica, options Options, log *slog.Logger) *Store {
-	s := &Store{client: client, codec: r.Codec(), replica: r, options: options, log: log}
-	for range s.codec.Partitions() {
-		s.turns = append(s.turns, make(chan struct{}, 1))
+func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *Store {
+	s := &Store{redis: redis, codec: r.Codec(), replica: r, options: options, log: log}
+	s.partitions = make([]partition, s.codec.Partitions())
+	for i := range s.partitions {
+		s.partitions[i].turn = make(chan struct{}, 1)
 	}
 	return s
+}
+
+// Freeze stops changes of a partition, or lets them go on: while it is frozen they are UNAVAILABLE, STORE_FORKED. What
+// is under way is not held up, and Heal and Adopt may be called.
+func (s *Store) Freeze(partition int, frozen bool) { s.partitions[partition].frozen.Store(frozen) }
+
+// take waits for a turn to change a partition, until ctx ends.
+func (s *Store) take(ctx context.Context, partition int) (release func(), err error) {
+	turn := s.partitions[partition].turn
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, unavailable(ctx.Err())
+	}
+}
+
+// insist calls a function until its error is another than ErrNotRun, for at most outageTimeout or until ctx ends.
+func insist(ctx context.Context, f func() error) error {
+	until := time.Now().Add(outageTimeout)
+	for {
+		err := f()
+		if !errors.Is(err, ErrNotRun) || !time.Now().Before(until) || !pause(ctx) {
+			return err
+		}
+	}
 }
 
 // Replica returns the replica that the store computes from.
@@ -71,8 +124,12 @@ func (s *Store) Position(appID string, at record.Cursor) record.Position {
 func (s *Store) Read(ctx context.Context, appID string) (*record.Document, record.Head, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
-	found, err := s.read(ctx, appID, "")
-	return found.document, found.head, err
+	var f found
+	err := insist(ctx, func() (err error) {
+		f, err = s.read(ctx, appID, "")
+		return err
+	})
+	return f.document, f.head, err
 }
 
 // found is what one look at Redis has shown.
@@ -83,54 +140,55 @@ type found struct {
 	request  []byte           // nil when there is none
 }
 
+// revision returns that of the document, 0 for none.
+func (f *found) revision() uint64 {
+	if f.document == nil {
+		return 0
+	}
+	return f.document.Revision
+}
+
+// behind tells whether a store at one cursor lacks what one at another had.
+func behind(at, known record.Cursor) bool {
+	return at.Epoch < known.Epoch || at.Epoch == known.Epoch && at.Revision < known.Revision
+}
+
+var errNoHead = errors.New("the partition's head is missing")
+
 // read looks at an app's head, document and request result, the head first: a commit that comes between the commands
 // changes the head, and then nothing computed from this look can be committed.
 func (s *Store) read(ctx context.Context, appID, requestKey string) (found, error) {
-	var f found
-	// A replica learns only what the store has, so what it knew before this look must show in it.
-	known := s.revisionOf(appID)
+	// A replica learns only what the store has, so what it knew before this look must show in it, unless the store is in
+	// a later epoch, that did without what an earlier one had.
 	partition := s.codec.PartitionOf(appID)
-	keys := record.KeysOf(partition)
-	var head, document, request *redis.StringCmd
-	_, err := s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		head = pipe.Get(ctx, keys.Head)
-		document = pipe.HGet(ctx, keys.Policies, appID)
-		if requestKey != "" {
-			request = pipe.Get(ctx, requestKey)
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	at, _, _ := s.replica.State(partition)
+	known := s.revisionOf(appID)
+	look, err := s.redis.Look(ctx, partition, appID, requestKey)
+	f := found{rawHead: look.Head, request: look.Result}
+	if err == nil && look.Head == nil {
+		err = errNoHead
+	}
+	if err == nil {
+		f.head, err = s.codec.OpenHead(partition, look.Head)
+	}
+	if err != nil {
 		return f, unavailable(err)
 	}
-	if f.rawHead, err = head.Bytes(); err != nil {
-		if errors.Is(err, redis.Nil) {
-			err = errors.New("the partition's head is missing")
-		}
-		return f, unavailable(err)
-	}
-	if f.head, err = s.codec.OpenHead(partition, f.rawHead); err != nil {
-		return f, unavailable(err)
-	}
-	switch raw, err := document.Bytes(); {
-	case err == nil:
-		if f.document, err = s.codec.OpenDocument(appID, raw); err != nil {
+	if look.Document != nil {
+		if f.document, err = s.codec.OpenDocument(appID, look.Document); err != nil {
 			return f, unverified(err)
 		}
-		if f.document.Revision < known {
-			return f, unverified(errors.New("the document is an older one"))
-		}
-	case !errors.Is(err, redis.Nil):
-		return f, unavailable(err)
-	case known > 0:
+	}
+	switch held := f.revision(); {
+	case held >= known || f.head.Epoch > at.Epoch:
+		return f, nil
+	case behind(f.head.Cursor, at):
+		return f, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, at))
+	case held > 0:
+		return f, unverified(errors.New("the document is an older one"))
+	default:
 		return f, unverified(errors.New("the document is missing"))
 	}
-	if request != nil {
-		if f.request, err = request.Bytes(); err != nil && !errors.Is(err, redis.Nil) {
-			return f, unavailable(err)
-		}
-	}
-	return f, nil
 }
 
 // revisionOf returns the revision of an app's document that the replica holds, 0 when it holds none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -44,6 +45,17 @@ type Result struct {
 	Position record.Position
 	// Repeated is the stored answer of the first call with the request's id; nil when this was the first.
 	Repeated []byte
+	// Durability is how safe the change is from a failover.
+	Durability Durability
+}
+
+// Durability is what is known of the replicas that have a change.
+type Durability struct {
+	// Wanted is Options.WriteQuorum.
+	Wanted int
+	// Acknowledged is how many replicas have confirmed the change in time; 0 also when that is not known: after a
+	// lost reply, or when this call changed nothing.
+	Acknowledged int
 }
 
 // Update carries out a call: it reads the app, computes the change and commits it, and starts over when somebody else
@@ -53,25 +65,45 @@ func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
 	partition := s.codec.PartitionOf(call.AppID)
-	select {
-	case s.turns[partition] <- struct{}{}:
-		defer func() { <-s.turns[partition] }()
-	case <-ctx.Done():
-		return Result{}, unavailable(ctx.Err())
-	}
-	for {
-		result, again, err := s.try(ctx, partition, call)
-		if !again {
-			return result, err
+	var result Result
+	inDoubt := false
+	err := insist(ctx, func() error {
+		for {
+			next, done, err := s.turn(ctx, partition, call)
+			result = next
+			inDoubt = inDoubt || done == superseded
+			if err != nil || done != conflict && done != superseded {
+				return err
+			}
+			if ctx.Err() != nil {
+				return unavailable(errors.Join(errors.New("others kept changing the partition"), ctx.Err()))
+			}
 		}
-		if ctx.Err() != nil {
-			return Result{}, unavailable(errors.Join(errors.New("others kept changing the partition"), ctx.Err()))
-		}
+	})
+	if e := (*apierr.Error)(nil); inDoubt && errors.As(err, &e) && e.Code() == codes.Unavailable {
+		// What was sent first is not in the store, but may have been, and then it may come back.
+		err = outcomeUnknown(err)
 	}
+	return result, err
 }
 
-// try carries out a call once; again says that the store was changed meanwhile and nothing was done.
-func (s *Store) try(ctx context.Context, partition int, call Call) (result Result, again bool, err error) {
+// turn carries out a call once, when it is its turn.
+func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, outcome, error) {
+	release, err := s.take(ctx, partition)
+	if err != nil {
+		return Result{}, refused, err
+	}
+	defer release()
+	if s.partitions[partition].frozen.Load() {
+		return Result{}, refused, forked(errors.New("the partition is frozen until it is healed"))
+	}
+	return s.try(ctx, partition, call)
+}
+
+// try carries out a call once. After conflict or superseded, which come without an error, the store has another head
+// than the call was computed from, and it has to be tried again; any other outcome is that of the call.
+func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outcome, error) {
+	none := Durability{Wanted: s.options.WriteQuorum}
 	requestKey := ""
 	if r := call.Request; r.ID != "" {
 		requestKey = record.KeysOf(partition).Request(r.Identity, r.Method, call.AppID, r.ID)
@@ -79,53 +111,72 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (result Resul
 	known, _, _ := s.replica.State(partition)
 	f, err := s.read(ctx, call.AppID, requestKey)
 	if err != nil {
-		return Result{}, false, err
+		return Result{}, refused, err
 	}
-	if f.head.Epoch < known.Epoch || f.head.Epoch == known.Epoch && f.head.Revision < known.Revision {
-		return Result{}, false, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
+	if behind(f.head.Cursor, known) {
+		return Result{}, refused, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
 	if f.document != nil && f.document.Revision > f.head.Revision {
-		return Result{}, true, nil // it was changed after the head was read
+		return Result{}, conflict, nil // it was changed after the head was read
 	}
+	var stored []byte
 	if f.request != nil {
-		stored, err := s.codec.OpenRequest(partition, requestKey, f.request)
-		if err == nil && time.Since(time.UnixMilli(stored.CreateMillis)) > RequestLife+time.Minute {
-			err = errors.New("the request's result is older than results are kept")
+		if stored, err = s.openResult(partition, requestKey, f.request, call.Request.Digest); err != nil {
+			return Result{}, refused, err
 		}
-		switch {
-		case err != nil:
-			return Result{}, false, unverified(err)
-		case !bytes.Equal(stored.Digest, call.Request.Digest):
-			return Result{}, false, apierr.Invalid("request_id", "was used before with other content")
-		}
-		return Result{Before: f.document, After: f.document, Repeated: stored.Response}, false, nil
 	}
 	sum, ready, err := s.sumAt(ctx, partition, f)
-	if err != nil || !ready {
-		return Result{}, err == nil, err
+	switch {
+	case err != nil:
+		return Result{}, refused, err
+	case stored != nil:
+		// Not before this authority has what it answers for: whoever made it may be gone, and a failover may lose it.
+		return Result{Before: f.document, After: f.document, Repeated: stored, Durability: none}, refused, nil
+	case !ready:
+		return Result{}, conflict, nil
 	}
 	if err := s.checkDocument(call.AppID, f.document); err != nil {
-		// Either the document is not the one that the head stands for, or the head has moved on.
-		now, _, _ := s.replica.State(partition)
-		return Result{}, now != f.head.Cursor, err
+		if now, _, _ := s.replica.State(partition); now != f.head.Cursor {
+			return Result{}, conflict, nil
+		}
+		return Result{}, refused, err
 	}
 	after, err := call.Change(f.document)
 	if err != nil {
-		return Result{}, false, err
+		return Result{}, refused, err
 	}
 	if after == nil {
 		position := s.Position(call.AppID, f.head.Cursor)
-		return Result{Before: f.document, After: f.document, Position: position}, false, s.keepResult(ctx, partition, requestKey, call, f.document, position)
+		return Result{Before: f.document, After: f.document, Position: position, Durability: none}, refused,
+			s.keepResult(ctx, partition, requestKey, call, f.document, position)
 	}
 	c, position, err := s.prepare(partition, call, f, after, sum, requestKey)
 	if err != nil {
-		return Result{}, false, apierr.Unavailable(apierr.StoreUnavailable, "the change could not be encoded; nothing was changed").Because(err)
+		return Result{}, refused, apierr.Unavailable(apierr.StoreUnavailable, "the change could not be encoded; nothing was changed").Because(err)
 	}
-	outcome, err := s.commit(ctx, c)
-	if outcome == committed {
-		s.replica.Offer(partition, c.link)
+	done, durability, err := s.pursue(ctx, sending{
+		partition: partition, expected: c.Expected, head: c.Head, cursor: c.Cursor, entry: c.Link,
+		send: func(ctx context.Context) (Reply, error) { return s.redis.Commit(ctx, c) },
+	})
+	if done == committed {
+		s.replica.Committed(partition, c.Link)
 	}
-	return Result{Before: f.document, After: after, Position: position}, outcome == conflict, err
+	return Result{Before: f.document, After: after, Position: position, Durability: durability}, done, err
+}
+
+// openResult returns the answer that is kept of a request with some content.
+func (s *Store) openResult(partition int, key string, raw, digest []byte) ([]byte, error) {
+	stored, err := s.codec.OpenRequest(partition, key, raw)
+	if err == nil && time.Since(time.UnixMilli(stored.CreateMillis)) > RequestLife+time.Minute {
+		err = errors.New("the request's result is older than results are kept")
+	}
+	switch {
+	case err != nil:
+		return nil, unverified(err)
+	case !bytes.Equal(stored.Digest, digest):
+		return nil, apierr.Invalid("request_id", "was used before with other content")
+	}
+	return stored.Response, nil
 }
 
 // sumAt returns the partition's sum at the head that was read; ready is false when the head has moved on.
@@ -155,7 +206,7 @@ func (s *Store) checkDocument(appID string, d *record.Document) error {
 }
 
 // prepare computes everything that a commit writes.
-func (s *Store) prepare(partition int, call Call, f found, after *record.Document, sum record.Sum, requestKey string) (*commit, record.Position, error) {
+func (s *Store) prepare(partition int, call Call, f found, after *record.Document, sum record.Sum, requestKey string) (*Commit, record.Position, error) {
 	before := f.document
 	after.AppID = call.AppID
 	after.Cursor = record.Cursor{Epoch: f.head.Epoch, Revision: f.head.Revision + 1, Tag: record.NewTag()}
@@ -164,7 +215,8 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	event, answer := call.Describe(before, after, position)
 	event.Revision = after.Revision
 
-	head := record.Head{Cursor: after.Cursor, Policies: f.head.Policies}
+	head := f.head
+	head.Cursor = after.Cursor
 	if before == nil {
 		head.Policies++
 	} else {
@@ -172,18 +224,18 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	}
 	head.State = s.codec.SealSum(partition, sum.Plus(s.codec.Element(partition, call.AppID, after.Revision)))
 
-	c := &commit{
-		partition: partition, appID: call.AppID, expected: f.rawHead, cursor: after.Cursor,
-		requestKey: requestKey, urgent: call.Urgent,
+	c := &Commit{
+		Partition: partition, AppID: call.AppID, Expected: f.rawHead, Cursor: after.Cursor,
+		RequestKey: requestKey, Urgent: call.Urgent,
 	}
 	var errs [5]error
-	c.link, errs[0] = s.codec.SealLink(record.LinkBetween(f.head.Tag, before, after))
-	c.document, errs[1] = s.codec.SealDocument(after)
-	c.audit, head.Audit, errs[2] = s.codec.SealAudit(partition, f.head.Audit, event)
-	c.auditSequence = head.Audit.Sequence
-	c.head, errs[3] = s.codec.SealHead(partition, head)
+	c.Link, errs[0] = s.codec.SealLink(record.LinkBetween(f.head.Tag, before, after))
+	c.Document, errs[1] = s.codec.SealDocument(after)
+	c.Audit.Data, head.Audit, errs[2] = s.codec.SealAudit(partition, f.head.Audit, event)
+	c.Audit.Sequence = head.Audit.Sequence
+	c.Head, errs[3] = s.codec.SealHead(partition, head)
 	if requestKey != "" {
-		c.result, errs[4] = s.sealResult(partition, requestKey, call.Request.Digest, answer)
+		c.Result, errs[4] = s.sealResult(partition, requestKey, call.Request.Digest, answer)
 	}
 	return c, position, errors.Join(errs[:]...)
 }
@@ -199,7 +251,7 @@ func (s *Store) keepResult(ctx context.Context, partition int, key string, call 
 	if err != nil {
 		return unavailable(err)
 	}
-	switch err := s.client.SetNX(ctx, key, raw, RequestLife).Err(); {
+	switch err := s.redis.Keep(ctx, key, raw); {
 	case err == nil:
 		return nil
 	case call.Urgent:

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/countersign/countersign/pkg/policy"
@@ -15,6 +16,7 @@ import (
 type history struct {
 	head      record.Head
 	links     []*record.Link
+	starts    []record.EpochStart
 	events    []*countersignv1.AuditEvent
 	documents map[string]*record.Document
 }
@@ -30,25 +32,46 @@ func (s *system) verify(t testing.TB, partition int) history {
 
 	policies := map[string]*policy.Policy{}
 	revisions := map[string]record.Cursor{}
-	var at *record.Link
+	var at record.Cursor
+	var forks []record.Cursor
+	audited := map[uint64]string{}
 	for i, entry := range must(s.client.XRange(ctx, keys.Log, "-", "+").Result())(t) {
+		if raw, isStart := entry.Values[redisfeed.EpochField].(string); isStart {
+			start := must(s.codec.OpenEpoch(partition, []byte(raw)))(t)
+			if start.Previous != at || start.Epoch <= at.Epoch || start.Revision <= at.Revision || entry.ID != fmt.Sprintf("%d-0", start.Revision) {
+				t.Fatalf("entry %d of the log has the id %s and begins an epoch at %s behind %s, it is behind %s", i, entry.ID, start.Cursor, start.Previous, at)
+			}
+			if at != (record.Cursor{}) {
+				forks = append(forks, at)
+			}
+			h.starts, at = append(h.starts, start), start.Cursor
+			audited[start.Revision] = ""
+			continue
+		}
 		link := must(s.codec.OpenLink(partition, []byte(entry.Values[redisfeed.LinkField].(string))))(t)
-		revision := uint64(i + 1)
-		if link.Revision != revision || entry.ID != fmt.Sprintf("%d-0", revision) || link.Epoch != h.head.Epoch {
+		revision := at.Revision + 1
+		if link.Revision != revision || entry.ID != fmt.Sprintf("%d-0", revision) || i > 0 && link.Epoch != at.Epoch {
 			t.Fatalf("entry %d of the log has the id %s and is %s", i, entry.ID, link.Cursor)
 		}
-		if at != nil && link.PreviousTag != at.Tag {
+		if i > 0 && link.PreviousTag != at.Tag {
 			t.Fatalf("revision %d does not follow the one before", revision)
 		}
+		if i > 0 && len(h.starts) > 0 && at == h.starts[len(h.starts)-1].Cursor {
+			delete(audited, at.Revision) // it has changes of its own, if they were made with it
+		}
+		audited[revision] = link.AppID
 		if link.PreviousAppRevision != revisions[link.AppID].Revision {
 			t.Fatalf("revision %d was made from revision %d of %s, want %d", revision, link.PreviousAppRevision, link.AppID, revisions[link.AppID].Revision)
 		}
 		policies[link.AppID] = must(link.Apply(policies[link.AppID]))(t)
 		revisions[link.AppID] = link.Cursor
-		h.links, at = append(h.links, link), link
+		h.links, at = append(h.links, link), link.Cursor
 	}
-	if at != nil && at.Cursor != h.head.Cursor || at == nil && h.head.Revision != 0 {
-		t.Fatalf("the head is at %s, the log ends with %+v", h.head.Cursor, at)
+	if at != (record.Cursor{}) && at != h.head.Cursor || at == (record.Cursor{}) && h.head.Revision != 0 {
+		t.Fatalf("the head is at %s, the log ends with %s", h.head.Cursor, at)
+	}
+	if got := h.head.Forks; len(got) < len(forks) || !slices.Equal(got[len(got)-len(forks):], forks) {
+		t.Fatalf("the head names the forks %v, the log %v", got, forks)
 	}
 
 	var tail record.AuditTail
@@ -57,12 +80,14 @@ func (s *system) verify(t testing.TB, partition int) history {
 		if err != nil {
 			t.Fatalf("audit row %d: %v", i+1, err)
 		}
-		if event.GetRevision() != uint64(i+1) || entry.ID != fmt.Sprintf("%d-0", i+1) || i < len(h.links) && event.GetAppId() != h.links[i].AppID {
+		app, made := audited[event.GetRevision()]
+		delete(audited, event.GetRevision())
+		if !made && event.GetAppId() != "" || event.GetAppId() != app || entry.ID != fmt.Sprintf("%d-0", i+1) {
 			t.Fatalf("audit row %d has the id %s and is %v", i+1, entry.ID, event)
 		}
 		h.events, tail = append(h.events, event), next
 	}
-	if !reflect.DeepEqual(tail, h.head.Audit) || len(h.events) != len(h.links) {
+	if !reflect.DeepEqual(tail, h.head.Audit) || len(audited) > 0 {
 		t.Fatalf("the audit trail has %d rows for %d changes and ends with %+v, the head says %+v", len(h.events), len(h.links), tail, h.head.Audit)
 	}
 

@@ -1,12 +1,11 @@
-// Package identity says who calls the authority and what the caller may do (B26): named admin keys from a file, roles
-// viewer and admin, everything else denied.
+// Package identity says who calls the authority and what the caller may do (B26): named keys from a file, roles
+// viewer, admin and validator, everything else denied.
 package identity
 
 import (
 	"context"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -26,12 +25,12 @@ type Source interface {
 	Identify(credential string) (Identity, bool)
 }
 
-// Anyone is the source of `--insecure-dev`: every caller is an admin.
+// Anyone is the source of `--insecure-dev`: every caller may do everything.
 type Anyone struct{}
 
 // Identify implements Source.
 func (Anyone) Identify(string) (Identity, bool) {
-	return Identity{Name: "insecure-dev", Role: adminkeys.Admin}, true
+	return Identity{Name: "insecure-dev", Role: anything}, true
 }
 
 type contextKey struct{}
@@ -40,35 +39,6 @@ type contextKey struct{}
 func From(ctx context.Context) Identity {
 	id, _ := ctx.Value(contextKey{}).(Identity)
 	return id
-}
-
-// Guard lets a call through to the given service when its caller's role reaches the method, and leaves other services
-// (health) alone. A method that does not read by its name needs Admin.
-func Guard(source Source, service string) grpc.UnaryServerInterceptor {
-	prefix := "/" + service + "/"
-	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		method, ours := strings.CutPrefix(info.FullMethod, prefix)
-		if !ours {
-			return handler(ctx, request)
-		}
-		caller, err := authenticate(ctx, source)
-		if err != nil {
-			return nil, err
-		}
-		if caller.Role != adminkeys.Admin && (caller.Role != adminkeys.Viewer || !reads(method)) {
-			return nil, apierr.PermissionDenied("%s has role %s, which does not reach %s", caller.Name, caller.Role, method)
-		}
-		return handler(context.WithValue(ctx, contextKey{}, caller), request)
-	}
-}
-
-func reads(method string) bool {
-	for _, verb := range []string{"Get", "List", "Wait"} {
-		if strings.HasPrefix(method, verb) {
-			return true
-		}
-	}
-	return false
 }
 
 // authenticate reads the credential of a call: `authorization: Bearer <admin key>` (RFC 6750, section 2.1).

@@ -27,7 +27,7 @@ var (
 		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListTokens", "ListValidators", "WaitForPropagation",
 	}
 	changing = []string{
-		"CreateToken", "DeleteApp", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken", "SetEnforcement", "UpdateToken",
+		"CreateToken", "DeleteApp", "ForgetValidator", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken", "SetEnforcement", "UpdateToken",
 	}
 )
 
@@ -43,12 +43,16 @@ func TestB26_EveryMethodHasItsRole(t *testing.T) {
 		t.Errorf("the contract has the methods %v, this test knows %v", methods, known)
 	}
 	if len(service.Streams) != 0 {
-		t.Errorf("streams %v have no guard", service.Streams)
+		t.Errorf("streams %v: who may open them?", service.Streams)
+	}
+	fleet := countersignv1.FleetService_ServiceDesc
+	if len(fleet.Methods) != 0 || len(fleet.Streams) != 1 {
+		t.Errorf("FleetService has the methods %v and the streams %v: who may call them?", fleet.Methods, fleet.Streams)
 	}
 }
 
-// keys is a file with a viewer and an admin, and their keys.
-func keys(t *testing.T) (source *identity.Keys, viewer, admin string) {
+// keys is a file with a viewer, an admin and a validator, and their keys.
+func keys(t *testing.T) (source *identity.Keys, viewer, admin, validator string) {
 	t.Helper()
 	path := t.TempDir() + "/admin-keys.json"
 	add := func(name string, role adminkeys.Role) string {
@@ -58,12 +62,12 @@ func keys(t *testing.T) (source *identity.Keys, viewer, admin string) {
 		}
 		return key.Reveal()
 	}
-	viewer, admin = add("vera", adminkeys.Viewer), add("ada", adminkeys.Admin)
+	viewer, admin, validator = add("vera", adminkeys.Viewer), add("ada", adminkeys.Admin), add("val", adminkeys.Validator)
 	source, err := identity.LoadKeys(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return source, viewer, admin
+	return source, viewer, admin, validator
 }
 
 // call sends a call with metadata through the guard and returns who the handler thinks calls.
@@ -83,7 +87,7 @@ func call(source identity.Source, method string, pairs ...string) (caller identi
 func full(method string) string { return "/" + service.ServiceName + "/" + method }
 
 func TestB26_Roles(t *testing.T) {
-	source, viewer, admin := keys(t)
+	source, viewer, admin, validator := keys(t)
 	check := func(method, key, name string, want codes.Code) {
 		t.Helper()
 		caller, reached, err := call(source, full(method), "authorization", "Bearer "+key)
@@ -100,11 +104,58 @@ func TestB26_Roles(t *testing.T) {
 	for _, method := range reading {
 		check(method, viewer, "vera", codes.OK)
 		check(method, admin, "ada", codes.OK)
+		check(method, validator, "val", codes.PermissionDenied)
 	}
 	// What nobody has thought of yet needs an admin.
 	for _, method := range slices.Concat(changing, []string{"PurgeAudit", "", "getToken", "ResetGetToken", "Watch"}) {
 		check(method, viewer, "vera", codes.PermissionDenied)
 		check(method, admin, "ada", codes.OK)
+		check(method, validator, "val", codes.PermissionDenied)
+	}
+}
+
+// fakeStream is a stream with a context and nothing else.
+type fakeStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s fakeStream) Context() context.Context { return s.ctx }
+
+// TestB26_StreamRoles: validators report, and nobody else does.
+func TestB26_StreamRoles(t *testing.T) {
+	source, viewer, admin, validator := keys(t)
+	report := countersignv1.FleetService_Report_FullMethodName
+	health := "/grpc.health.v1.Health/Watch"
+	for _, tt := range []struct {
+		method, key string
+		source      identity.Source
+		want        codes.Code
+		name        string
+	}{
+		{report, validator, source, codes.OK, "val"},
+		{report, admin, source, codes.PermissionDenied, ""},
+		{report, viewer, source, codes.PermissionDenied, ""},
+		{report, secret.MintAdminKey().Reveal(), source, codes.Unauthenticated, ""},
+		{report, "", source, codes.Unauthenticated, ""},
+		{report, "", identity.Anyone{}, codes.OK, "insecure-dev"},
+		{"/countersign.v1.FleetService/Command", validator, source, codes.OK, "val"},
+		{full("Watch"), validator, source, codes.PermissionDenied, ""},
+		{full("Watch"), viewer, source, codes.PermissionDenied, ""},
+		{full("ListAll"), viewer, source, codes.OK, "vera"},
+		{full("Watch"), admin, source, codes.OK, "ada"},
+		{health, "", source, codes.OK, ""},
+	} {
+		ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs("authorization", "Bearer "+tt.key))
+		name := ""
+		guard := identity.GuardStreams(tt.source, service.ServiceName, countersignv1.FleetService_ServiceDesc.ServiceName)
+		err := guard(nil, fakeStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: tt.method}, func(_ any, stream grpc.ServerStream) error {
+			name = identity.From(stream.Context()).Name
+			return nil
+		})
+		if code := status.Code(grpcError(err)); code != tt.want || name != tt.name {
+			t.Errorf("%s: %s as %q, want %s as %q", tt.method, code, name, tt.want, tt.name)
+		}
 	}
 }
 
@@ -117,7 +168,7 @@ func grpcError(err error) error {
 }
 
 func TestB26_Credentials(t *testing.T) {
-	source, _, admin := keys(t)
+	source, _, admin, _ := keys(t)
 	unknown := secret.MintAdminKey().Reveal()
 	appSecret := secret.Mint().Reveal()
 	for _, tt := range []struct {
@@ -182,7 +233,7 @@ func TestB26_AnAppSecretIsNoAdminKey(t *testing.T) {
 }
 
 func TestB26_OtherServicesAreLeftAlone(t *testing.T) {
-	source, _, _ := keys(t)
+	source, _, _, _ := keys(t)
 	for _, method := range []string{"/grpc.health.v1.Health/Check", "/other.AuthorityService/CreateToken"} {
 		if _, reached, err := call(source, method); err != nil || !reached {
 			t.Errorf("%s: %v", method, err)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -70,8 +71,7 @@ func (w *world) fixture(t testing.TB) fixture {
 const unknownToken = "tok_aaaaaaaaaaaaaaaa"
 
 var (
-	wait        = durationpb.New(time.Second)
-	noWait      = failure{codes.Unimplemented, "NOT_SERVED", ""}
+	notServed   = failure{codes.Unimplemented, "NOT_SERVED", ""}
 	noToken     = failure{codes.NotFound, "TOKEN_NOT_FOUND", ""}
 	noApp       = failure{codes.NotFound, "APP_NOT_FOUND", ""}
 	noSecret    = failure{codes.NotFound, "SECRET_NOT_FOUND", ""}
@@ -117,8 +117,12 @@ func common(good proto.Message) (rows []bad) {
 	for name, id := range map[string]string{"65 characters": strings.Repeat("r", 65), "a space": "my id", "beyond ASCII": "ïd", "a slash": "a/b"} {
 		set(name, "request_id", protoreflect.ValueOfString(id), invalid("request_id"))
 	}
-	set("any", "wait_for_propagation", protoreflect.ValueOfMessage(wait.ProtoReflect()), noWait)
-	set("none at all", "wait_for_propagation", protoreflect.ValueOfMessage((&durationpb.Duration{}).ProtoReflect()), noWait)
+	for name, wait := range map[string]*durationpb.Duration{
+		"none at all": {}, "negative": {Seconds: -1}, "more than 60 s": {Seconds: 60, Nanos: 1}, "far too long": {Seconds: math.MaxInt64},
+		"not a duration": {Seconds: 1, Nanos: -1}, "more than a second in it": {Nanos: 1_000_000_000},
+	} {
+		set(name, "wait_for_propagation", protoreflect.ValueOfMessage(wait.ProtoReflect()), invalid("wait_for_propagation"))
+	}
 	if f := good.ProtoReflect().Descriptor().Fields().ByName("page_size"); f != nil {
 		set("negative", "page_size", protoreflect.ValueOfInt32(-1), invalid("page_size"))
 		set("most negative", "page_size", protoreflect.ValueOfInt32(math.MinInt32), invalid("page_size"))
@@ -358,14 +362,31 @@ var badRequests = map[string]func(f fixture) []bad{
 		return rows
 	},
 	"GetReadiness": func(f fixture) []bad {
-		return []bad{{"not served", &pb.GetReadinessRequest{AppId: f.on}, noWait}}
+		return []bad{{"not served", &pb.GetReadinessRequest{AppId: f.on}, notServed}}
 	},
 	"WaitForPropagation": func(fixture) []bad {
-		return []bad{{"not served", &pb.WaitForPropagationRequest{ConsistencyToken: "x"}, noWait}}
+		rows := []bad{}
+		for name, token := range map[string]string{
+			"none": "", "not base64": "%%%", "not ours": "Zm9v", "over-long": strings.Repeat("QUFB", 1000), "nothing in it": "Cg",
+			"another store":     record.EncodePosition(record.Position{StoreID: "another", Partition: 1, Cursor: record.Cursor{Epoch: 1}}),
+			"no such partition": record.EncodePosition(record.Position{Partition: 200, Cursor: record.Cursor{Epoch: 1}}),
+		} {
+			rows = append(rows, bad{name, &pb.WaitForPropagationRequest{ConsistencyToken: token}, invalid("consistency_token")})
+		}
+		return rows
 	},
-	"ListValidators": func(fixture) []bad { return []bad{{"not served", &pb.ListValidatorsRequest{}, noWait}} },
+	"ListValidators": func(fixture) []bad { return nil }, // there is nothing to do wrong
+	"ForgetValidator": func(fixture) []bad {
+		rows := []bad{{"unknown", &pb.ForgetValidatorRequest{ValidatorId: "nobody"}, failure{codes.NotFound, "VALIDATOR_NOT_FOUND", ""}}}
+		for name, id := range map[string]string{
+			"none": "", "101 characters": long(101), "a line break": "a\nb", "a space at the end": "a ", "only space": " ",
+		} {
+			rows = append(rows, bad{name, &pb.ForgetValidatorRequest{ValidatorId: id}, invalid("validator_id")})
+		}
+		return rows
+	},
 	"ListAuditEvents": func(f fixture) []bad {
-		return []bad{{"not served", &pb.ListAuditEventsRequest{AppId: f.on}, noWait}}
+		return []bad{{"not served", &pb.ListAuditEventsRequest{AppId: f.on}, notServed}}
 	},
 }
 

@@ -308,6 +308,7 @@ func TestB26_RolesOverGRPC(t *testing.T) {
 	anyone.conn, viewer.conn = dial(t, w.Authority, ""), dial(t, w.Authority, w.ViewerKey.Reveal())
 	for _, method := range pb.AuthorityService_ServiceDesc.Methods {
 		rows := badRequests[method.MethodName](fixture{off: newApp(), offToken: unknownToken, onSecret: secret.Mint().Reveal(), offSecret: foreign()})
+		rows = append(rows, bad{request: &pb.ListValidatorsRequest{}}) // of which there is no bad one
 		if _, err := anyone.invoke(t, method.MethodName, rows[0].request); status.Code(err) != codes.Unauthenticated || apierr.ReasonOf(err) != "NO_IDENTITY" {
 			t.Errorf("%s without a key: %v", method.MethodName, err)
 		}

@@ -58,16 +58,18 @@ type world struct {
 	redis      *redisfeed.Client
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldWith(t, testcluster.Options{Validators: 2}) }
+
+func newWorldWith(t testing.TB, options testcluster.Options) *world {
 	t.Helper()
-	c := testcluster.Start(t, testcluster.Options{Validators: 2})
+	c := testcluster.Start(t, options)
 	w := &world{Cluster: c, conn: dial(t, c.Authority, c.AdminKey.Reveal())}
 	w.AuthorityServiceClient = pb.NewAuthorityServiceClient(w.conn)
 	for _, address := range c.Validators {
 		w.validators = append(w.validators, pb.NewValidatorServiceClient(dial(t, address, "")))
 	}
 	var err error
-	if w.redis, err = redisfeed.Open(c.RedisURL); err != nil {
+	if w.redis, err = redisfeed.Open(c.RedisURL, redisfeed.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.redis.Close() })
@@ -249,7 +251,7 @@ func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- r.Run(ctx) }()
-	must(store.New(w.redis, r, store.Options{}, slog.New(slog.DiscardHandler)).Update(t.Context(), store.Call{
+	must(store.New(store.Over(w.redis, meta.Partitions, store.Options{}), r, store.Options{}, slog.New(slog.DiscardHandler)).Update(t.Context(), store.Call{
 		AppID: app,
 		Change: func(before *record.Document) (*record.Document, error) {
 			after := &record.Document{}

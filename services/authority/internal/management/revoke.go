@@ -76,6 +76,7 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
 	response := countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified, Incomplete: incomplete}
+	unconfirmed := false
 	for _, h := range found {
 		var one countersignv1.RevokeTokenResponse
 		if h.deleted {
@@ -84,9 +85,10 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 				TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED,
 			}})
 			response.ConsistencyTokens = append(response.ConsistencyTokens, h.position)
+			unconfirmed = true
 			continue
 		}
-		_, err := s.perform(ctx, change{
+		_, err := s.carryOut(ctx, change{
 			method: "RevokeSecret", appID: h.appID, request: r, urgent: true,
 			apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 				return rules.Revoke(before, by, r.GetAllowLockout(), h.tokenID)
@@ -104,7 +106,14 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 		}
 		response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: one.GetToken()})
 		response.ConsistencyTokens = append(response.ConsistencyTokens, one.GetConsistencyToken())
+		if d := one.GetDurability(); response.Durability == nil || d.GetAcknowledged() < response.GetDurability().GetAcknowledged() {
+			response.Durability = d
+		}
 	}
+	if unconfirmed && response.Durability != nil {
+		response.Durability.Acknowledged = 0 // of one that was revoked before, nobody knows
+	}
+	s.addReceipt(ctx, r, &response, response.GetConsistencyTokens()...)
 	return &response, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,8 +28,12 @@ import (
 // Service implements countersignv1.AuthorityServiceServer. It is safe for concurrent use.
 type Service struct {
 	countersignv1.UnimplementedAuthorityServiceServer
-	open atomic.Pointer[store.Store]
+	open  atomic.Pointer[store.Store]
+	fleet Fleet
 }
+
+// New returns a service that asks a fleet for receipts.
+func New(fleet Fleet) *Service { return &Service{fleet: fleet} }
 
 // Open gives the service the store to work on. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }
@@ -58,8 +63,22 @@ type change struct {
 	answer func(before, after *record.Document, token string, now time.Time) proto.Message
 }
 
-// perform carries a change out. The response goes into the given message, also on a repetition (AIP-155).
-func (s *Service) perform(ctx context.Context, c change, response proto.Message) (repeated bool, err error) {
+// perform carries a change out, and waits for its receipt if that is asked for.
+func (s *Service) perform(ctx context.Context, c change, response changed) (repeated bool, err error) {
+	if repeated, err = s.carryOut(ctx, c, response); err == nil {
+		s.addReceipt(ctx, c.request, response, response.GetConsistencyToken())
+	}
+	return repeated, err
+}
+
+// changed is what every response to a change of one app has.
+type changed interface {
+	proto.Message
+	GetConsistencyToken() string
+}
+
+// carryOut carries a change out. The response goes into the given message, also on a repetition (AIP-155).
+func (s *Service) carryOut(ctx context.Context, c change, response proto.Message) (repeated bool, err error) {
 	if err := checkChanging(c.request); err != nil {
 		return false, err
 	}
@@ -87,7 +106,7 @@ func (s *Service) perform(ctx context.Context, c change, response proto.Message)
 			if after == before {
 				return nil, answer // nothing was changed
 			}
-			event := auditEvent(before, after, by)
+			event := Event(before, after, by.Identity, by.Now)
 			event.Peer, event.Method, event.RequestId = peerOf(ctx), c.method, c.request.GetRequestId()
 			return event, answer
 		},
@@ -96,10 +115,25 @@ func (s *Service) perform(ctx context.Context, c change, response proto.Message)
 		return false, err
 	}
 	if result.Repeated != nil {
-		return true, proto.Unmarshal(result.Repeated, response)
+		if err := proto.Unmarshal(result.Repeated, response); err != nil {
+			return true, err
+		}
+	} else {
+		proto.Merge(response, c.answer(result.Before, result.After, record.EncodePosition(result.Position), by.Now))
 	}
-	proto.Merge(response, c.answer(result.Before, result.After, record.EncodePosition(result.Position), by.Now))
-	return false, nil
+	setDurability(response, result.Durability)
+	return result.Repeated != nil, nil
+}
+
+// setDurability fills in the field that every changing response has, if replicas were waited for. It is not part of the
+// answer that is kept for a repetition, since that is written with the change, before anybody can confirm it.
+func setDurability(response proto.Message, d store.Durability) {
+	if d.Wanted == 0 {
+		return
+	}
+	fields := response.ProtoReflect()
+	value := &countersignv1.Durability{Wanted: uint32(d.Wanted), Acknowledged: uint32(d.Acknowledged)}
+	fields.Set(fields.Descriptor().Fields().ByName("durability"), protoreflect.ValueOfMessage(value.ProtoReflect()))
 }
 
 // requestDigest tells a repeated request from another one with the same id: a digest of all but what may differ.
@@ -135,14 +169,16 @@ func peerOf(ctx context.Context) string {
 	return ""
 }
 
-func auditEvent(before, after *record.Document, by rules.By) *countersignv1.AuditEvent {
+// Event returns the audit event of a change of an app: all but the method, where it came from, and its revision. Before
+// is nil for a new app.
+func Event(before, after *record.Document, identity string, now time.Time) *countersignv1.AuditEvent {
 	event := &countersignv1.AuditEvent{
-		EventTime: timestamppb.New(by.Now), Identity: by.Identity, AppId: after.AppID,
-		AppAfter: appToProto(after.AppID, after, by.Now),
+		EventTime: timestamppb.New(now), Identity: identity, AppId: after.AppID,
+		AppAfter: appToProto(after.AppID, after, now),
 	}
 	old := map[string]record.Token{}
 	if before != nil {
-		event.AppBefore = appToProto(after.AppID, before, by.Now)
+		event.AppBefore = appToProto(after.AppID, before, now)
 		for _, t := range before.Tokens {
 			old[t.ID] = t
 		}
@@ -153,15 +189,15 @@ func auditEvent(before, after *record.Document, by rules.By) *countersignv1.Audi
 		delete(old, t.ID)
 		switch {
 		case !existed:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{After: tokenToProto(t, by.Now)})
+			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{After: tokenToProto(t, now)})
 		case was != *t:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&was, by.Now), After: tokenToProto(t, by.Now)})
+			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&was, now), After: tokenToProto(t, now)})
 		}
 	}
 	if before != nil {
 		for i := range before.Tokens {
 			if t, left := old[before.Tokens[i].ID]; left {
-				event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&t, by.Now)})
+				event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&t, now)})
 			}
 		}
 	}

@@ -12,18 +12,25 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
 )
 
-// another starts one more authority over the same store, and returns when it serves.
-func (w *world) another(t *testing.T) pb.AuthorityServiceClient {
+// another starts one more authority over the same store, whose URL may name an account, and returns when it serves.
+func (w *world) another(t *testing.T, redisURL string) pb.AuthorityServiceClient {
+	t.Helper()
+	return w.anotherWith(t, redisURL, 0)
+}
+
+// anotherWith is another that waits for replicas.
+func (w *world) anotherWith(t *testing.T, redisURL string, writeQuorum int) pb.AuthorityServiceClient {
 	t.Helper()
 	s := must(server.New(server.Config{
 		Config: daemon.Config{
 			GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
-			RedisURL: w.RedisURL, Ring: w.Ring, Log: slog.New(slog.DiscardHandler),
+			RedisURL: redisURL, WriteQuorum: writeQuorum, Ring: w.Ring, Log: slog.New(slog.DiscardHandler),
 		},
 		AdminKeysFile: w.AdminKeysFile,
 	}))(t)
@@ -69,7 +76,7 @@ func TestUnverifiedApps(t *testing.T) {
 	w.damage(t, broken)
 
 	unverified := failure{codes.Unavailable, apierr.PolicyUnverified, ""}
-	late := w.another(t)
+	late := w.another(t, w.RedisURL)
 	for name, authority := range map[string]pb.AuthorityServiceClient{"an authority that knew it": w, "one that came later": late} {
 		t.Run(name, func(t *testing.T) {
 			held := w.contents(t)
@@ -126,15 +133,18 @@ func TestUnverifiedApps(t *testing.T) {
 	}
 }
 
-// TestTwoAuthorities: what one has changed the other reads, lists and finds at once.
+// TestTwoAuthorities: what one has changed the other reads and finds at once, also when it hears of changes late.
 func TestTwoAuthorities(t *testing.T) {
 	w := newWorld(t)
-	second := w.another(t)
+	if err := w.redis.Do(t.Context(), "ACL", "SETUSER", "deaf", "on", ">password", "~cs:*", "resetchannels", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	deaf := w.another(t, redistest.URL(w.Redis.Address(), "deaf", "password"))
 	for i := range 20 {
 		app := newApp()
-		writer, reader := w.AuthorityServiceClient, second
-		if i%2 == 1 {
-			writer, reader = second, w.AuthorityServiceClient
+		writer, reader := w.AuthorityServiceClient, deaf
+		if i%4 == 0 {
+			writer, reader = deaf, w.AuthorityServiceClient
 		}
 		made := must(writer.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a"}))(t)
 		must(reader.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId()}))(t)
@@ -145,5 +155,37 @@ func TestTwoAuthorities(t *testing.T) {
 		if got := must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
 			t.Errorf("got %v", got)
 		}
+	}
+}
+
+// TestFullRedis: out of memory nothing can be made, and whatever ends a token's life can (B08).
+func TestFullRedis(t *testing.T) {
+	w := newWorld(t)
+	app, gone, secret := newApp(), newApp(), foreign()
+	first, second := w.create(t, app, "first", events).GetToken(), w.create(t, app, "second", events).GetToken()
+	w.create(t, gone, "a")
+	w.share(t, secret, app)
+	if err := w.redis.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	full := failure{codes.Unavailable, apierr.StoreUnavailable, ""}
+	held := w.contents(t)
+	_, err := w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "new", Scopes: []pb.Scope{events}})
+	wantFailure(t, err, full)
+	_, err = w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: first.GetTokenId()})
+	wantFailure(t, err, full)
+	_, err = w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}})
+	wantFailure(t, err, full)
+	_, err = w.update(t.Context(), app, &pb.Token{TokenId: first.GetTokenId(), Name: "renamed"}, "name")
+	wantFailure(t, err, full)
+	w.wantSame(t, held)
+
+	must(w.update(t.Context(), app, &pb.Token{TokenId: first.GetTokenId(), State: disabled}, "state"))(t)
+	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetTokenId(), RequestId: "r1"}))(t)
+	must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: secret, RequestId: "r2"}))(t)
+	done := must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
+	w.authorize(t, done.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: gone, Scope: events}, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
+	if got := w.app(t, app); got.GetDisabledTokenCount() != 1 || got.GetRevokedTokenCount() != 2 {
+		t.Errorf("got %v", got)
 	}
 }

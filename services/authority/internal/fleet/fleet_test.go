@@ -1,0 +1,395 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
+	validator "github.com/countersign/countersign/services/validator/server"
+)
+
+// wait is longer than anything here takes.
+const wait = 30 * time.Second
+
+// TestB24_ReceiptOfEveryValidator: whichever authority a validator reports to, and whichever makes the change.
+func TestB24_ReceiptOfEveryValidator(t *testing.T) {
+	w := start(t, testcluster.Options{Validators: 3, Authorities: 2})
+	want := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied, "validator-3": applied}
+	for i := range 20 {
+		made := w.change(i%2, "app", wait)
+		if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), want) {
+			t.Fatalf("receipt %v", r)
+		}
+	}
+	for i := range 2 {
+		for id, v := range w.validators(i) {
+			if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 || len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
+				t.Errorf("%s: %v", id, v)
+			}
+		}
+	}
+}
+
+// TestB24_LaggardsAreNamed just before the caller's deadline, and the change is made.
+func TestB24_LaggardsAreNamed(t *testing.T) {
+	w := start(t, testcluster.Options{Validators: 1})
+	r := w.play(0, w.FleetKey.Reveal())
+	if _, err := r.send(r.hello); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.admin(), 2*time.Second)
+	defer cancel()
+	began := time.Now()
+	made, err := w.authorities[0].CreateToken(ctx, &pb.CreateTokenRequest{AppId: "app", Name: "a", WaitForPropagation: durationpb.New(time.Minute)})
+	if err != nil {
+		t.Fatalf("after %v: %v", time.Since(began), err)
+	}
+	want := map[string]pb.PropagationState{"validator-1": applied, "played": pending}
+	if got := made.GetReceipt(); got.GetComplete() || !maps.Equal(states(got), want) || made.GetSecret() == "" {
+		t.Errorf("%v", made)
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("after %v", took)
+	}
+	began = time.Now()
+	got, err := w.authorities[0].WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()})
+	if err == nil && (got.GetReceipt().GetComplete() || !maps.Equal(states(got.GetReceipt()), want)) {
+		t.Errorf("%v after %v", got, time.Since(began))
+	}
+}
+
+// TestB24_SilentValidators: one is LOST until it is forgotten, on both authorities; one whose data is bounded is FENCED.
+func TestB24_SilentValidators(t *testing.T) {
+	t.Parallel()
+	w := start(t, testcluster.Options{Validators: 1, Authorities: 2})
+	for id, bound := range map[string]time.Duration{"lost": 0, "fenced": 2 * time.Second, "slow": time.Minute} {
+		r := w.play(1, w.FleetKey.Reveal())
+		r.hello.ValidatorId = id
+		if bound > 0 {
+			r.hello.FencedAfter = durationpb.New(bound)
+		}
+		if _, err := r.send(r.hello); err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+	}
+	_, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: "lost"})
+	if status.Code(err) != codes.FailedPrecondition || apierr.ReasonOf(err) != "VALIDATOR_REPORTS" {
+		t.Errorf("forgetting one that has just reported: %v", err)
+	}
+	for i := range w.authorities {
+		eventually(t, "the end of the leases", func() error {
+			all := w.validators(i)
+			if all["lost"].GetState() != isLost || all["fenced"].GetState() != isFenced || all["slow"].GetState() != isLost || all["validator-1"].GetState() != isReporting {
+				return fmt.Errorf("authority %d: %v", i, all)
+			}
+			return nil
+		})
+	}
+	want := map[string]pb.PropagationState{"validator-1": applied, "lost": lost, "fenced": fenced, "slow": lost}
+	if r := w.change(0, "app", 4*time.Second).GetReceipt(); r.GetComplete() || !maps.Equal(states(r), want) {
+		t.Errorf("receipt %v", r)
+	}
+	for i, id := range []string{"lost", "slow"} {
+		if _, err := w.authorities[i].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want = map[string]pb.PropagationState{"validator-1": applied, "fenced": fenced}
+	for i := range w.authorities {
+		eventually(t, "forgetting everywhere", func() error {
+			if len(w.validators(i)) != 2 {
+				return fmt.Errorf("%v", w.validators(i))
+			}
+			return nil
+		})
+		if r := w.change(i, "app", wait).GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), want) {
+			t.Errorf("receipt %v", r)
+		}
+	}
+}
+
+// TestB24_Restarts: a validator that is shut down leaves the fleet, one that is started again takes its place, and an
+// authority that is started again knows everybody.
+func TestB24_Restarts(t *testing.T) {
+	w := start(t, testcluster.Options{Validators: 2})
+	both := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied}
+	instance := w.validators(0)["validator-1"].GetInstanceId()
+	w.ValidatorProcesses[0].Stop()
+	if all := w.validators(0); len(all) != 1 {
+		t.Errorf("after it was shut down: %v", all)
+	}
+	w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
+	eventually(t, "a new instance", func() error {
+		if v := w.validators(0)["validator-1"]; v == nil || v.GetInstanceId() == instance || len(v.GetCursors()) == 0 {
+			return fmt.Errorf("%v", v)
+		}
+		return nil
+	})
+	if r := w.change(0, "app", wait).GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), both) {
+		t.Errorf("receipt %v", r)
+	}
+
+	w.AuthorityProcesses[0].Stop()
+	w.StartAuthority(t, w.Authority)
+	var made *pb.CreateTokenResponse
+	eventually(t, "a change over the authority that was started again", func() (err error) {
+		made, err = w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "again", WaitForPropagation: durationpb.New(wait)})
+		if status.Code(err) == codes.AlreadyExists {
+			t.Fatal(err)
+		}
+		return err
+	})
+	// It may have been made before the validators were back: then they are known from before.
+	if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), both) {
+		t.Errorf("receipt %v", r)
+	}
+}
+
+// TestB24_HalfOpenConnection: a validator notices within seconds that nobody hears it, and is heard again at once when it
+// can be.
+func TestB24_HalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	w := start(t, testcluster.Options{})
+	proxy := redistest.NewProxy(t, w.Authority)
+	w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("v", proxy.Address()) })
+	reports := func() error {
+		if v := w.validators(0)["v"]; v.GetState() != isReporting || v.GetReportAge().AsDuration() > 1500*time.Millisecond {
+			return fmt.Errorf("%v", v)
+		}
+		return nil
+	}
+	eventually(t, "the first report", reports)
+	proxy.BlackHole()
+	accepted := proxy.Accepted()
+	eventually(t, "another connection", func() error {
+		if proxy.Accepted() == accepted {
+			return errors.New("none")
+		}
+		return nil
+	})
+	if v := w.validators(0)["v"]; v.GetReportAge().AsDuration() < 2*time.Second || v.GetReportAge().AsDuration() > 9*time.Second {
+		t.Errorf("given up %v after the last report", v.GetReportAge().AsDuration())
+	}
+	proxy.Restore()
+	eventually(t, "the next report", reports)
+	if r := w.change(0, "app", wait).GetReceipt(); !r.GetComplete() {
+		t.Errorf("receipt %v", r)
+	}
+}
+
+// copyOf returns all keys of a Redis as DUMP writes them.
+func copyOf(t *testing.T, client *redisfeed.Client) map[string]string {
+	t.Helper()
+	keys, err := client.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, key := range keys {
+		if all[key], err = client.Dump(t.Context(), key).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// putBack puts a copy in the place of all that a Redis has, at once.
+func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
+	t.Helper()
+	pipe := client.TxPipeline()
+	pipe.FlushAll(t.Context())
+	for key, dump := range all {
+		pipe.Restore(t.Context(), key, 0, dump)
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// oldCopy makes a token, takes a copy of everything, revokes the token everywhere, and returns the copy and the secret.
+func (w *world) oldCopy(client *redisfeed.Client, app string) (all map[string]string, secret string) {
+	w.t.Helper()
+	patience := wait
+	if len(w.Validators) == 0 {
+		patience = time.Millisecond
+	}
+	made := w.change(0, app, patience)
+	all = copyOf(w.t, client)
+	last := len(w.authorities) - 1
+	revoked, err := w.authorities[last].RevokeToken(w.admin(), &pb.RevokeTokenRequest{
+		AppId: app, TokenId: made.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(patience),
+	})
+	if err != nil || revoked.GetReceipt().GetComplete() != (len(w.Validators) > 0) {
+		w.t.Fatalf("%v, %v", revoked, err)
+	}
+	return all, made.GetSecret()
+}
+
+func (w *world) ask(address, app, secret string) (*pb.AuthorizeResponse, error) {
+	return pb.NewValidatorServiceClient(dial(w.t, address)).Authorize(w.t.Context(), &pb.AuthorizeRequest{
+		AppId: app, Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
+	})
+}
+
+// TestB20_OldCopyIsNotBelieved: with an authority in reach, a validator that was just started does not take an old copy of
+// everything for the store, and the store is healed.
+func TestB20_OldCopyIsNotBelieved(t *testing.T) {
+	w := start(t, testcluster.Options{Validators: 1})
+	client := w.redis()
+	old, secret := w.oldCopy(client, "app")
+	putBack(t, client, old)
+	began := time.Now()
+	fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("fresh", w.Authority) })
+	for decided := 0; decided < 20; {
+		answer, err := w.ask(fresh.Address, "app", secret)
+		switch {
+		case err == nil && answer.GetReason() == pb.Reason_REASON_TOKEN_REVOKED:
+			decided++
+		case err == nil:
+			t.Fatalf("it believes the copy: %v", answer)
+		case time.Since(began) > wait:
+			t.Fatalf("it does not decide: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Logf("the fresh validator decides %v after the old copy was put back", time.Since(began))
+	eventually(t, "a change after the healing", func() error {
+		r, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "after", WaitForPropagation: durationpb.New(wait)})
+		if err == nil && !r.GetReceipt().GetComplete() {
+			t.Errorf("receipt %v", r.GetReceipt())
+		}
+		return err
+	})
+	t.Logf("changes are made %v after it", time.Since(began))
+}
+
+// TestB20_OldCopyIsBelievedWithoutAuthority: there is nobody who knows better, and the validator says that.
+func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
+	t.Parallel()
+	w := start(t, testcluster.Options{})
+	client := w.redis()
+	old, secret := w.oldCopy(client, "app")
+	w.AuthorityProcesses[0].Stop()
+	putBack(t, client, old)
+	began := time.Now()
+	fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("fresh", w.Authority) })
+	eventually(t, "a decision", func() error {
+		answer, err := w.ask(fresh.Address, "app", secret)
+		if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
+			t.Errorf("%v", answer)
+		}
+		return err
+	})
+	if took := time.Since(began); took < 4*time.Second {
+		t.Errorf("it waited only %v for an authority", took)
+	}
+	if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "1" {
+		t.Errorf("floor_unverified is %s", got)
+	}
+	w.StartAuthority(t, w.Authority)
+	eventually(t, "the floor", func() error {
+		if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "0" {
+			return fmt.Errorf("floor_unverified is %s", got)
+		}
+		return nil
+	})
+	if got := metric(t, fresh.HTTPAddress, "countersign_report_connected"); got != "1" {
+		t.Errorf("report_connected is %s", got)
+	}
+}
+
+// TestHealed: what a failover loses is brought back by whichever authority, within seconds, and no revoked secret works in
+// between.
+func TestHealed(t *testing.T) {
+	w := start(t, testcluster.Options{Validators: 2, Authorities: 2})
+	client := w.redis()
+	for round := range 3 {
+		app := fmt.Sprintf("app%d", round)
+		old, secret := w.oldCopy(client, app)
+		putBack(t, client, old)
+		began := time.Now()
+		healed := false
+		for !healed {
+			for _, address := range w.Validators {
+				answer, err := w.ask(address, app, secret)
+				if err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
+					t.Fatalf("%v, %v", answer, err)
+				}
+			}
+			made, err := w.authorities[round%2].CreateToken(w.admin(), &pb.CreateTokenRequest{
+				AppId: app, Name: "after", WaitForPropagation: durationpb.New(wait),
+			})
+			switch {
+			case err == nil:
+				healed = true
+				if !made.GetReceipt().GetComplete() {
+					t.Errorf("receipt %v", made.GetReceipt())
+				}
+			case apierr.ReasonOf(err) != apierr.StoreForked && apierr.ReasonOf(err) != apierr.StoreUnavailable && apierr.ReasonOf(err) != apierr.PolicyUnverified:
+				t.Fatal(err)
+			case time.Since(began) > wait:
+				t.Fatalf("not healed: %v", err)
+			}
+		}
+		t.Logf("healed, and a change is everywhere, after %v", time.Since(began))
+	}
+}
+
+// TestHealedFromValidators: an authority that was started after the loss knows nothing of it but what validators report.
+func TestHealedFromValidators(t *testing.T) {
+	for name, wiped := range map[string]bool{"put back": false, "wiped under the authority": true} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, testcluster.Options{Validators: 2})
+			client := w.redis()
+			old, secret := w.oldCopy(client, "app")
+			w.AuthorityProcesses[0].Stop()
+			if wiped {
+				w.AuthorityProcesses[0] = w.StartAuthority(t, w.Authority)
+				eventually(t, "a loaded authority", func() error { _, err := w.create("warm"); return err })
+				if err := client.FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				putBack(t, client, old)
+				w.AuthorityProcesses[0] = w.StartAuthority(t, w.Authority)
+			}
+			began := time.Now()
+			eventually(t, name, func() error {
+				for _, address := range w.Validators {
+					if answer, err := w.ask(address, "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
+						t.Fatalf("%v, %v", answer, err)
+					}
+				}
+				made, err := w.create("app")
+				if err == nil && !made.GetReceipt().GetComplete() {
+					t.Errorf("receipt %v", made.GetReceipt())
+				}
+				return err
+			})
+			t.Logf("a change is everywhere after %v", time.Since(began))
+			listed, err := w.authorities[0].ListTokens(w.admin(), &pb.ListTokensRequest{AppId: "app", ShowRevoked: true})
+			if err != nil || len(listed.GetTokens()) < 2 || listed.GetTokens()[0].GetState() != pb.TokenState_TOKEN_STATE_REVOKED {
+				t.Errorf("%v, %v", listed, err)
+			}
+		})
+	}
+}
+
+func (w *world) create(app string) (*pb.CreateTokenResponse, error) {
+	return w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{
+		AppId: app, Name: time.Now().String(), WaitForPropagation: durationpb.New(wait),
+	})
+}

@@ -1,0 +1,197 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/services/authority/internal/identity"
+)
+
+var (
+	errNameTaken = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator reports by this name, and was started later")
+	errReplaced  = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator that was started later reports by this name now")
+	errElsewhere = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
+	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
+)
+
+// join makes a validator a member, and returns the floor that it starts from. The other authorities can know it before
+// it can have loaded anything: what it loads is newer than every change of which a receipt leaves it out.
+func (r *Registry) join(ctx context.Context, s *stream, u *update) ([]record.Position, error) {
+	v := u.validator
+	r.mu.Lock()
+	known, err := r.admit(&v)
+	r.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	v.Reported = time.Now()
+	raw, err := r.write(ctx, &v)
+	if err != nil && !known {
+		return nil, errNotShared.Because(err)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.admit(&v); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	m := r.members[v.ID]
+	if m == nil || m.InstanceID != v.InstanceID || m.Gone {
+		next := newMember(&v, now)
+		if m != nil {
+			next.stream = m.stream
+		}
+		m = next
+		r.seat(m)
+	}
+	if m.stream != nil {
+		m.stream.end(errElsewhere)
+	}
+	m.stream, m.Start, m.FencedAfter = s, v.Start, v.FencedAfter
+	if raw != "" {
+		m.kept = raw
+	}
+	s.id = v.ID
+	r.take(m, u, now)
+	r.log.Info("a validator reports", "validator", v.ID, "instance", v.InstanceID, "identity", s.identity)
+	return r.floor(), nil
+}
+
+// admit decides whether an instance may report by its name, and whether the others know it. It makes the instance newer
+// than the one whose name it takes. The caller holds the mutex.
+func (r *Registry) admit(v *record.Validator) (known bool, err error) {
+	m := r.members[v.ID]
+	if m == nil || m.Gone {
+		return false, nil
+	}
+	if m.InstanceID == v.InstanceID {
+		if v.Start.Before(m.Start) {
+			v.Start = m.Start
+		}
+		return m.kept != "", nil
+	}
+	if time.Since(m.heard) < claim && m.Start.After(v.Start) {
+		r.log.Warn("two validators report by one name; the one that was started later counts", "validator", v.ID)
+		return false, errNameTaken
+	}
+	if !v.Start.After(m.Start) {
+		v.Start = m.Start.Add(time.Millisecond)
+	}
+	if m.stream != nil {
+		if time.Since(m.heard) < claim {
+			r.log.Warn("two validators report by one name; the one that was started later counts", "validator", v.ID)
+		}
+		m.stream.end(errReplaced)
+	}
+	return false, nil
+}
+
+// report takes in what a validator has sent.
+func (r *Registry) report(s *stream, u *update) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.members[s.id]
+	if m == nil || m.stream != s {
+		return errElsewhere
+	}
+	r.take(m, u, time.Now())
+	return nil
+}
+
+// take notes a report. The caller holds the mutex.
+func (r *Registry) take(m *member, u *update, now time.Time) {
+	r.metrics.reports.Inc()
+	m.Sequence = max(m.Sequence, u.validator.Sequence)
+	m.heard, m.Reported = now, now
+	if u.heartbeat {
+		m.DataAge, m.Stale, m.KeyIDs = u.validator.DataAge, u.validator.Stale, u.validator.KeyIDs
+	}
+	var moved []int
+	for partition, at := range u.validator.Cursors {
+		m.told[partition] = m.Sequence
+		if r.move(m, partition, at, now) {
+			moved = append(moved, partition)
+			m.digests[partition] = u.digests[partition]
+		}
+	}
+	for partition, tags := range u.orphans {
+		delete(m.orphans, partition)
+		if len(tags) > 0 {
+			m.orphans[partition] = tags
+			r.notice(partition)
+		}
+	}
+	if len(u.orphans) > 0 {
+		m.Orphans = 0
+		for _, tags := range m.orphans {
+			m.Orphans += len(tags)
+		}
+	}
+	r.tellLater(m, moved)
+}
+
+// drop notes that a stream has ended.
+func (r *Registry) drop(s *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for g := range r.gathers {
+		g.ended(s)
+	}
+	if m := r.members[s.id]; m != nil && m.stream == s {
+		m.stream = nil
+		clear(m.orphans) // nobody can be asked for them now; the next stream tells them again
+	}
+}
+
+// leave takes a validator out of the fleet that has stopped answering.
+func (r *Registry) leave(ctx context.Context, u *update) error {
+	r.mu.Lock()
+	m := r.members[u.validator.ID]
+	if m == nil || m.Gone || m.InstanceID != u.validator.InstanceID {
+		r.mu.Unlock()
+		return nil // it never joined, or another one has its name
+	}
+	v := m.whole()
+	r.mu.Unlock()
+	v.Sequence = max(v.Sequence, u.validator.Sequence)
+	r.log.Info("a validator has left", "validator", v.ID, "instance", v.InstanceID)
+	return r.remove(ctx, v)
+}
+
+// Forget takes a validator out of the fleet that does not report.
+func (r *Registry) Forget(ctx context.Context, id string) error {
+	_ = r.confirm(ctx) // one that has just joined another authority reports
+	r.mu.Lock()
+	m := r.members[id]
+	switch {
+	case m == nil || m.Gone:
+		r.mu.Unlock()
+		return apierr.NotFound("VALIDATOR_NOT_FOUND", "the fleet has no validator of this name")
+	case !m.silent(time.Now()):
+		r.mu.Unlock()
+		return apierr.Precondition("VALIDATOR_REPORTS", "validators/"+id,
+			"it has reported within %s: only one that does not can be forgotten", Lease)
+	}
+	v := m.whole()
+	r.mu.Unlock()
+	r.log.Info("a validator is forgotten", "validator", id, "instance", v.InstanceID, "identity", identity.From(ctx).Name)
+	return r.remove(ctx, v)
+}
+
+// remove makes it known that a validator is gone.
+func (r *Registry) remove(ctx context.Context, v *record.Validator) error {
+	v.Gone, v.Reported, v.Cursors = true, time.Now(), nil
+	if _, err := r.write(ctx, v); err != nil {
+		return apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet").Because(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.merge(v, time.Now())
+	if m := r.members[v.ID]; m.Gone {
+		r.tellLater(m, nil)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// maxGathered bounds what is kept of one validator's answer: more links than any holds.
+const maxGathered = 4096
+
+// gather is one question for the links of a partition.
+type gather struct {
+	partition int
+	// asked are those who have not answered in full, and how many links they have sent.
+	asked map[*stream]int
+	links [][]byte
+	have  map[string]bool
+	done  chan struct{}
+}
+
+// ended notes that nothing more comes of a validator. The caller holds the mutex.
+func (g *gather) ended(s *stream) {
+	if _, was := g.asked[s]; !was {
+		return
+	}
+	delete(g.asked, s)
+	if len(g.asked) == 0 {
+		close(g.done)
+	}
+}
+
+// Links returns the signed links of a partition that validators hold, each once: of those that report here, one for each
+// place where one is, since those at one place hold the same, and all that hold what the store does not have. It returns
+// what has come when ctx ends. Nothing of it is verified.
+func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
+	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
+	r.mu.Lock()
+	for _, s := range r.holders(partition) {
+		select {
+		case s.wants <- partition:
+			g.asked[s] = 0
+		default: // it has more questions than it answers
+		}
+	}
+	waiting := len(g.asked) > 0
+	if waiting {
+		r.gathers[g] = struct{}{}
+	}
+	r.mu.Unlock()
+	if waiting {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.gathers, g)
+	return slices.Clone(g.links)
+}
+
+// holders returns whom to ask for a partition's links. The caller holds the mutex.
+func (r *Registry) holders(partition int) []*stream {
+	type place struct {
+		at      record.Cursor
+		orphans string
+	}
+	taken := map[place]bool{}
+	var all []*stream
+	for _, m := range r.members {
+		at, has := m.Cursors[partition]
+		if m.stream == nil || m.Gone || !has {
+			continue
+		}
+		here := place{at, fmt.Sprint(m.orphans[partition])}
+		if !taken[here] {
+			taken[here] = true
+			all = append(all, m.stream)
+		}
+	}
+	return all
+}
+
+// gathered takes in a portion of a validator's links.
+func (r *Registry) gathered(s *stream, batch *countersignv1.LinkBatch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for g := range r.gathers {
+		count, asked := g.asked[s]
+		if !asked || g.partition != int(batch.GetPartition()) {
+			continue
+		}
+		for _, link := range batch.GetLinks() {
+			if count++; count <= maxGathered && !g.have[string(link)] {
+				g.have[string(link)] = true
+				g.links = append(g.links, link)
+			}
+		}
+		g.asked[s] = count
+		if batch.GetLast() {
+			g.ended(s)
+		}
+	}
+}

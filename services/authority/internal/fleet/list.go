@@ -1,0 +1,56 @@
+package fleet
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// List returns the fleet, by name.
+func (r *Registry) List() []*countersignv1.Validator {
+	own := r.past.Cursors()
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*countersignv1.Validator
+	for _, m := range r.members {
+		if m.Gone {
+			continue
+		}
+		v := &countersignv1.Validator{
+			ValidatorId: m.ID, InstanceId: m.InstanceID, ReportTime: timestamppb.New(m.Reported), DataAge: durationpb.New(m.DataAge),
+			State: m.state(now), ReportAge: durationpb.New(now.Sub(m.heard)), Stale: m.Stale, KeyIds: m.KeyIDs, OrphanCount: uint32(m.Orphans),
+		}
+		if m.FencedAfter > 0 {
+			v.FencedAfter = durationpb.New(m.FencedAfter)
+		}
+		for partition, to := range own {
+			at, loaded := m.Cursors[partition]
+			if loaded {
+				v.Cursors = append(v.Cursors, &countersignv1.Position{Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision})
+			}
+			if at.Revision < to.Revision {
+				v.Behind += to.Revision - at.Revision
+			}
+		}
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b *countersignv1.Validator) int { return cmp.Compare(a.GetValidatorId(), b.GetValidatorId()) })
+	return all
+}
+
+// state says how much is known of a member.
+func (m *member) state(now time.Time) countersignv1.ValidatorState {
+	switch {
+	case !m.silent(now):
+		return countersignv1.ValidatorState_VALIDATOR_STATE_REPORTING
+	case stateOf(now.Sub(m.heard), m.FencedAfter, Lease) == Fenced:
+		return countersignv1.ValidatorState_VALIDATOR_STATE_FENCED
+	}
+	return countersignv1.ValidatorState_VALIDATOR_STATE_LOST
+}

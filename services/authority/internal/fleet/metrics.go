@@ -1,0 +1,67 @@
+package fleet
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// Metrics are those of a fleet.
+type Metrics struct {
+	registry    atomic.Pointer[Registry]
+	reports     prometheus.Counter
+	divergences prometheus.Counter
+	receipts    *prometheus.CounterVec
+	validators  *prometheus.Desc
+}
+
+// NewMetrics registers the metrics of a fleet.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		reports: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_fleet_reports_total", Help: "Reports of validators that came to this authority.",
+		}),
+		divergences: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_fleet_divergences_total",
+			Help: "Reports whose state digest is another than this authority's at the same place.",
+		}),
+		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_receipts_total", Help: "Receipts that were waited for, by whether every validator had the change.",
+		}, []string{"complete"}),
+		validators: prometheus.NewDesc("countersign_fleet_validators", "Validators that this authority knows of, by state.",
+			[]string{"state"}, nil),
+	}
+	m.receipts.WithLabelValues("true")
+	m.receipts.WithLabelValues("false")
+	registerer.MustRegister(m.reports, m.divergences, m.receipts, m)
+	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- m.validators }
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
+	names := map[countersignv1.ValidatorState]string{
+		countersignv1.ValidatorState_VALIDATOR_STATE_REPORTING: "reporting",
+		countersignv1.ValidatorState_VALIDATOR_STATE_FENCED:    "fenced",
+		countersignv1.ValidatorState_VALIDATOR_STATE_LOST:      "lost",
+	}
+	counts := map[countersignv1.ValidatorState]int{}
+	if r := m.registry.Load(); r != nil {
+		now := time.Now()
+		r.mu.Lock()
+		for _, member := range r.members {
+			if !member.Gone {
+				counts[member.state(now)]++
+			}
+		}
+		r.mu.Unlock()
+	}
+	for state, name := range names {
+		metrics <- prometheus.MustNewConstMetric(m.validators, prometheus.GaugeValue, float64(counts[state]), name)
+	}
+}

@@ -1,0 +1,175 @@
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// The bounds of a report.
+const (
+	maxIDLength       = 100
+	maxInstanceLength = 64
+	maxKeys           = 16
+	maxKeyLength      = 64
+	maxOrphans        = 1024
+	// maxRevision is above every epoch and revision: the store counts in floating point numbers.
+	maxRevision = 1 << 53
+	maxAge      = 10 * 365 * 24 * time.Hour
+)
+
+// update is a report that was found to be in order.
+type update struct {
+	// validator has the sequence, what has moved, and of a hello who reports.
+	validator record.Validator
+	// heartbeat says that the report tells the age of the data.
+	heartbeat bool
+	digests   map[int][32]byte
+	orphans   map[int][]record.Tag
+}
+
+var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator follows another store than this authority")
+
+// readHello reads the first message of a stream.
+func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
+	switch id := m.GetValidatorId(); {
+	case !ValidID(id):
+		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control characters, no white space at the ends", maxIDLength)
+	case m.GetInstanceId() == "" || len(m.GetInstanceId()) > maxInstanceLength:
+		return nil, apierr.Invalid("instance_id", "want 1 to %d characters", maxInstanceLength)
+	case !m.GetStartTime().IsValid() || m.GetStartTime().AsTime().UnixMilli() <= 0:
+		return nil, apierr.Invalid("start_time", "want a time after 1970")
+	case m.GetStoreId() != r.codec.StoreID():
+		return nil, errOtherStore
+	}
+	u, err := r.readReport(m)
+	if err != nil {
+		return nil, err
+	}
+	u.validator.ID, u.validator.InstanceID = m.GetValidatorId(), m.GetInstanceId()
+	u.validator.Start = m.GetStartTime().AsTime().Truncate(time.Millisecond)
+	u.validator.FencedAfter, err = durationOf("fenced_after", m.GetFencedAfter())
+	return u, err
+}
+
+// ValidID tells whether a text may be a validator's name.
+func ValidID(id string) bool {
+	return id != "" && utf8.ValidString(id) && utf8.RuneCountInString(id) <= maxIDLength && strings.TrimSpace(id) == id &&
+		!strings.ContainsFunc(id, unicode.IsControl)
+}
+
+// readReport reads what every message may have.
+func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
+	u := &update{
+		heartbeat: m.GetDataAge() != nil,
+		digests:   map[int][32]byte{}, orphans: map[int][]record.Tag{},
+	}
+	u.validator.Cursors = map[int]record.Cursor{}
+	u.validator.Sequence, u.validator.Stale, u.validator.KeyIDs = m.GetSequence(), m.GetStale(), m.GetKeyIds()
+	var err error
+	if u.validator.DataAge, err = durationOf("data_age", m.GetDataAge()); err != nil {
+		return nil, err
+	}
+	if m.GetSequence() == 0 {
+		return nil, apierr.Invalid("sequence", "want 1 or more")
+	}
+	if len(m.GetKeyIds()) > maxKeys {
+		return nil, apierr.Invalid("key_ids", "want at most %d", maxKeys)
+	}
+	for i, id := range m.GetKeyIds() {
+		if id == "" || len(id) > maxKeyLength {
+			return nil, apierr.Invalid(fmt.Sprintf("key_ids[%d]", i), "want 1 to %d characters", maxKeyLength)
+		}
+	}
+	if len(m.GetStateDigests()) != len(m.GetCursors()) {
+		return nil, apierr.Invalid("state_digests", "want one for each of cursors")
+	}
+	for i, at := range m.GetCursors() {
+		if err := r.readCursor(u, i, at, m.GetStateDigests()[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i, o := range m.GetOrphans() {
+		if err := r.readOrphans(u, i, o); err != nil {
+			return nil, err
+		}
+	}
+	if batch := m.GetLinks(); batch != nil && int64(batch.GetPartition()) >= int64(r.codec.Partitions()) {
+		return nil, r.badPartition("links.partition")
+	}
+	return u, nil
+}
+
+func (r *Registry) badPartition(field string) error {
+	return apierr.Invalid(field, "want a partition below %d", r.codec.Partitions())
+}
+
+func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, digest []byte) error {
+	field := fmt.Sprintf("cursors[%d]", i)
+	if int64(at.GetPartition()) >= int64(r.codec.Partitions()) {
+		return r.badPartition(field + ".partition")
+	}
+	cursor, err := record.NewCursor(at.GetEpoch(), at.GetRevision(), at.GetTag())
+	if err != nil || cursor.Epoch >= maxRevision || cursor.Revision >= maxRevision {
+		return apierr.Invalid(field, "want an epoch from 1 and a revision, both below 2^53, and a tag of 16 bytes")
+	}
+	if _, twice := u.validator.Cursors[int(at.GetPartition())]; twice {
+		return apierr.Invalid(field+".partition", "is there twice")
+	}
+	var d [32]byte
+	if len(digest) != len(d) {
+		return apierr.Invalid(fmt.Sprintf("state_digests[%d]", i), "want 32 bytes")
+	}
+	copy(d[:], digest)
+	u.validator.Cursors[int(at.GetPartition())], u.digests[int(at.GetPartition())] = cursor, d
+	return nil
+}
+
+func (r *Registry) readOrphans(u *update, i int, o *countersignv1.Orphans) error {
+	field := fmt.Sprintf("orphans[%d]", i)
+	if int64(o.GetPartition()) >= int64(r.codec.Partitions()) {
+		return r.badPartition(field + ".partition")
+	}
+	if len(o.GetTags()) > maxOrphans {
+		return apierr.Invalid(field+".tags", "want at most %d", maxOrphans)
+	}
+	tags := make([]record.Tag, len(o.GetTags()))
+	for j, raw := range o.GetTags() {
+		if len(raw) != len(tags[j]) {
+			return apierr.Invalid(field+".tags", "want 16 bytes each")
+		}
+		copy(tags[j][:], raw)
+	}
+	u.orphans[int(o.GetPartition())] = tags
+	return nil
+}
+
+// durationOf reads a duration that may be absent, which is 0.
+func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if d.CheckValid() != nil || d.AsDuration() < 0 || d.AsDuration() > maxAge {
+		return 0, apierr.Invalid(field, "want a duration from 0 to 10 years")
+	}
+	return d.AsDuration(), nil
+}
+
+// welcome is the first answer of a stream.
+func welcome(floor []record.Position, received uint64) *countersignv1.ReportResponse {
+	m := &countersignv1.ReportResponse{Received: received}
+	for _, at := range floor {
+		m.Floor = append(m.Floor, &countersignv1.Position{
+			StoreId: at.StoreID, Partition: uint32(at.Partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
+		})
+	}
+	return m
+}

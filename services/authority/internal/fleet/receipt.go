@@ -1,0 +1,201 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// State is what a validator has done with a change. Of several changes the smallest counts.
+type State int
+
+// The states; see PropagationState.
+const (
+	Pending State = iota
+	Lost
+	Fenced
+	Applied
+)
+
+// Entry is one validator's part of a receipt.
+type Entry struct {
+	ID       string
+	State    State
+	Revision uint64
+	// Reported is when the report that shows the change arrived; when the state is not Applied, the latest of any kind.
+	Reported time.Time
+}
+
+// Receipt says which validators have applied some changes.
+type Receipt struct {
+	// Complete says that there are validators, that each has every change or cannot answer without, and that there are
+	// no others.
+	Complete bool
+	// Entries are by name.
+	Entries []Entry
+	// Committed is when the last of the changes was made; zero when it is not known any more.
+	Committed time.Time
+}
+
+// ErrLost says that a change is not in the store's past: a failover lost it.
+var ErrLost = errors.New("fleet: the change is not in the store's past")
+
+// stateOf judges a validator that has not shown a change. The validator was silent for a time, answers for no scope from
+// data older than fencedAfter (0: there is no such age), and the change is made since a time, or longer.
+//
+// One that does not report may well follow the store, and then answers only from data that was complete within
+// fencedAfter: once the change is older than that, every answer takes it into account.
+func stateOf(silent, fencedAfter, since time.Duration) State {
+	switch {
+	case silent <= Lease:
+		return Pending
+	case fencedAfter <= 0 || fencedAfter >= Lease:
+		return Lost
+	case since <= fencedAfter:
+		return Pending
+	}
+	return Fenced
+}
+
+// merge makes one receipt of those of several changes, all of the same validators.
+func merge(receipts []Receipt) Receipt {
+	merged := receipts[0]
+	entries := map[string]Entry{}
+	for _, r := range receipts {
+		merged.Complete = merged.Complete && r.Complete
+		if r.Committed.After(merged.Committed) {
+			merged.Committed = r.Committed
+		}
+		for _, e := range r.Entries {
+			if was, has := entries[e.ID]; !has || e.State < was.State || e.State == was.State && e.Reported.After(was.Reported) {
+				entries[e.ID] = e
+			}
+		}
+	}
+	merged.Entries = nil
+	for _, e := range entries {
+		merged.Entries = append(merged.Entries, e)
+	}
+	slices.SortFunc(merged.Entries, func(a, b Entry) int { return strings.Compare(a.ID, b.ID) })
+	return merged
+}
+
+// Wait returns when every validator has applied some changes, or when ctx ends. It returns ErrLost, with the receipt as it
+// stands, when one of the changes is not in the store's past. There is at least one position, each of this store.
+func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
+	waits := make([]*wait, len(positions))
+	r.mu.Lock()
+	for i, at := range positions {
+		waits[i] = &wait{
+			partition: at.Partition, at: at.Cursor, since: time.Now(),
+			seen: map[string]seen{}, done: make(chan struct{}),
+		}
+		r.waits[at.Partition][waits[i]] = struct{}{}
+		r.check(waits[i])
+	}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, w := range waits {
+			delete(r.waits[w.partition], w)
+		}
+	}()
+	for {
+		for _, w := range waits {
+			select {
+			case <-w.done:
+			case <-ctx.Done():
+			}
+		}
+		sure := r.confirm(ctx) == nil
+		receipt, lost := r.receipt(waits)
+		receipt.Complete = receipt.Complete && sure
+		switch {
+		case lost:
+			r.metrics.receipts.WithLabelValues("false").Inc()
+			return receipt, ErrLost
+		case receipt.Complete || ctx.Err() != nil:
+			r.metrics.receipts.WithLabelValues(strconv.FormatBool(receipt.Complete)).Inc()
+			return receipt, nil
+		case !sure:
+			// The others cannot be asked now.
+			select {
+			case <-ctx.Done():
+			case <-time.After(confirmPause):
+			}
+		}
+	}
+}
+
+// confirmPause is the pause between two tries to make sure that no validator is missing.
+const confirmPause = 100 * time.Millisecond
+
+// receipt says what the validators have done now. Waits that turn out not to be done are to be waited for again.
+func (r *Registry) receipt(waits []*wait) (_ Receipt, lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	receipts := make([]Receipt, len(waits))
+	for i, w := range waits {
+		w.again()
+		r.check(w)
+		lost = lost || w.lost
+		receipts[i] = r.receiptOf(w)
+	}
+	return merge(receipts), lost
+}
+
+// receiptOf says what the validators have done with one change. The caller holds the mutex.
+func (r *Registry) receiptOf(w *wait) Receipt {
+	now := time.Now()
+	var receipt Receipt
+	complete := !w.lost
+	for _, m := range r.members {
+		if m.Gone {
+			continue
+		}
+		e := Entry{ID: m.ID, State: Applied, Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
+		if shown, has := w.seen[m.ID]; has && !w.lost {
+			e.Revision, e.Reported = shown.revision, shown.at
+		} else {
+			e.State = stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since))
+			complete = complete && e.State == Fenced
+		}
+		receipt.Entries = append(receipt.Entries, e)
+	}
+	receipt.Complete = complete && len(receipt.Entries) > 0
+	if raw, held := r.past.LinkAt(w.partition, w.at); held {
+		if link, err := r.codec.OpenLink(w.partition, raw); err == nil {
+			receipt.Committed = time.UnixMilli(link.CommitMillis)
+		}
+	}
+	return receipt
+}
+
+// ToProto returns the receipt as it is answered.
+func (r Receipt) ToProto() *countersignv1.Receipt {
+	states := map[State]countersignv1.PropagationState{
+		Pending: countersignv1.PropagationState_PROPAGATION_STATE_PENDING,
+		Lost:    countersignv1.PropagationState_PROPAGATION_STATE_LOST,
+		Fenced:  countersignv1.PropagationState_PROPAGATION_STATE_FENCED,
+		Applied: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED,
+	}
+	m := &countersignv1.Receipt{Complete: r.Complete}
+	if !r.Committed.IsZero() {
+		m.CommitTime = timestamppb.New(r.Committed)
+	}
+	for _, e := range r.Entries {
+		m.Validators = append(m.Validators, &countersignv1.ReceiptEntry{
+			ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, ReportTime: timestamppb.New(e.Reported),
+		})
+	}
+	return m
+}

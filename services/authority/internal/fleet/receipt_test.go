@@ -1,0 +1,264 @@
+package fleet
+
+import (
+	"errors"
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestB24_StateOf: what is said of a validator that has not shown a change.
+func TestB24_StateOf(t *testing.T) {
+	for _, tt := range []struct {
+		name                       string
+		silent, fencedAfter, since time.Duration
+		want                       State
+	}{
+		{"it reports", 0, 0, time.Hour, Pending},
+		{"at the end of its lease", Lease, 0, time.Hour, Pending},
+		{"silent, no bounds", Lease + 1, 0, time.Hour, Lost},
+		{"silent, bounds as long as the lease", Lease + 1, Lease, time.Hour, Lost},
+		{"silent, bounds longer than the lease", time.Hour, time.Minute, time.Hour, Lost},
+		{"silent, short bounds, old change", Lease + 1, 2 * time.Second, time.Hour, Fenced},
+		{"silent, short bounds, new change", Lease + 1, 2 * time.Second, time.Second, Pending},
+		{"silent for an hour, short bounds, new change", time.Hour, 2 * time.Second, 2 * time.Second, Pending},
+		{"silent, short bounds, just old enough", Lease + 1, 2 * time.Second, 2*time.Second + 1, Fenced},
+		{"silent, bounds a little shorter than the lease", Lease + 1, Lease - 1, time.Hour, Fenced},
+		{"it reports, short bounds", time.Second, time.Second, time.Hour, Pending},
+	} {
+		if got := stateOf(tt.silent, tt.fencedAfter, tt.since); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestB24_Merge: of several changes the one that is least far counts.
+func TestB24_Merge(t *testing.T) {
+	now := time.Now()
+	one := Receipt{Complete: true, Committed: now, Entries: []Entry{
+		{"a", Applied, 5, now}, {"b", Applied, 5, now.Add(time.Second)}, {"c", Fenced, 1, now}, {"d", Lost, 1, now},
+	}}
+	two := Receipt{Complete: false, Committed: now.Add(time.Minute), Entries: []Entry{
+		{"a", Pending, 2, now}, {"b", Applied, 9, now}, {"c", Applied, 7, now}, {"d", Fenced, 1, now},
+	}}
+	got := merge([]Receipt{one, two})
+	want := []Entry{{"a", Pending, 2, now}, {"b", Applied, 5, now.Add(time.Second)}, {"c", Fenced, 1, now}, {"d", Lost, 1, now}}
+	if got.Complete || !got.Committed.Equal(two.Committed) || len(got.Entries) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i := range want {
+		if got.Entries[i] != want[i] {
+			t.Errorf("%+v, want %+v", got.Entries[i], want[i])
+		}
+	}
+	if all := merge([]Receipt{one, one}); !all.Complete {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestB24_Receipts: who is in a receipt, and as what.
+func TestB24_Receipts(t *testing.T) {
+	change := at(1, 2)
+	const bound = 2 * time.Second
+	for _, tt := range []struct {
+		name string
+		// during runs while somebody waits for the change, which the authority has applied.
+		during   func(f *fixture, a *authority, v1, v2 *reporter)
+		complete bool
+		want     map[string]State
+		within   time.Duration
+	}{
+		{"all apply it", func(_ *fixture, _ *authority, v1, v2 *reporter) {
+			time.Sleep(3 * time.Millisecond)
+			_ = v1.report(to(change))
+			time.Sleep(3 * time.Millisecond)
+			_ = v2.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 10 * time.Millisecond},
+		{"one goes past it at once", func(_ *fixture, a *authority, v1, v2 *reporter) {
+			a.past.move(0, at(1, 9))
+			_ = v1.report(to(at(1, 9)))
+			_ = v2.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 0},
+		{"one does not get there", func(f *fixture, _ *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			alive(f.t, time.Minute, v1, v2)
+		}, false, map[string]State{"v1": Applied, "v2": Pending}, 30 * time.Second},
+		{"one is elsewhere at that revision", func(f *fixture, _ *authority, v1, v2 *reporter) {
+			_, _ = v1.report(to(change)), v2.report(to(off(1, 2)))
+			alive(f.t, time.Minute, v1, v2)
+		}, false, map[string]State{"v1": Applied, "v2": Pending}, 30 * time.Second},
+		{"one is past that revision on another turn", func(f *fixture, a *authority, v1, v2 *reporter) {
+			_, _ = v1.report(to(change)), v2.report(to(off(1, 3)))
+			alive(f.t, 5*time.Second, v1, v2)
+			a.past.move(0, at(1, 9)) // now it is known to be another turn
+			alive(f.t, time.Minute, v1, v2)
+		}, false, map[string]State{"v1": Applied, "v2": Pending}, 30 * time.Second},
+		{"one is further than this authority", func(_ *fixture, a *authority, v1, v2 *reporter) {
+			_, _ = v1.report(to(change)), v2.report(to(at(1, 3)))
+			time.Sleep(40 * time.Millisecond)
+			a.past.move(0, at(1, 3))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 40 * time.Millisecond},
+		{"one is in the next epoch, which has it", func(_ *fixture, a *authority, v1, v2 *reporter) {
+			a.past.mu.Lock()
+			a.past.forks[1] = 2
+			a.past.mu.Unlock()
+			_, _ = v1.report(to(change)), v2.report(to(at(2, 50)))
+			time.Sleep(40 * time.Millisecond)
+			a.past.move(0, at(2, 51))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 40 * time.Millisecond},
+		{"a third joins", func(f *fixture, a *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			v3 := f.validator("v3", 0).mustJoin(a, nil)
+			_ = v2.report(to(change))
+			time.Sleep(100 * time.Millisecond)
+			_ = v3.report(to(at(1, 2)))
+		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 100 * time.Millisecond},
+		{"one leaves", func(_ *fixture, a *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			time.Sleep(time.Second)
+			v2.hangUp()
+			_ = a.leave(a.t.Context(), v2.next(nil))
+		}, true, map[string]State{"v1": Applied}, time.Second},
+		{"one applies it and goes silent", func(f *fixture, _ *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			alive(f.t, 15*time.Second, v2)
+			_ = v2.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 15 * time.Second},
+		{"one goes silent", func(f *fixture, _ *authority, v1, _ *reporter) {
+			_ = v1.report(to(change))
+			alive(f.t, time.Minute, v1)
+		}, false, map[string]State{"v1": Applied, "v2": Lost}, 30 * time.Second},
+		{"one that is bounded goes silent", func(f *fixture, a *authority, v1, v2 *reporter) {
+			v3 := f.validator("v3", bound).mustJoin(a, first())
+			v3.hangUp()
+			_, _ = v1.report(to(change)), v2.report(to(change))
+			alive(f.t, time.Minute, v1, v2)
+		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Fenced}, Lease + sweepInterval},
+		{"one that is bounded too late goes silent", func(f *fixture, a *authority, v1, v2 *reporter) {
+			f.validator("v3", Lease).mustJoin(a, first()).hangUp()
+			_, _ = v1.report(to(change)), v2.report(to(change))
+			alive(f.t, time.Minute, v1, v2)
+		}, false, map[string]State{"v1": Applied, "v2": Applied, "v3": Lost}, 30 * time.Second},
+		{"one is started again and loads the store", func(f *fixture, a *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			time.Sleep(100 * time.Millisecond)
+			again := f.validator("v1", 0).mustJoin(a, nil)
+			_ = v2.report(to(change))
+			time.Sleep(400 * time.Millisecond)
+			_ = again.report(to(at(1, 2)))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 500 * time.Millisecond},
+		{"one that was lost is back", func(f *fixture, a *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			v2.hangUp()
+			alive(f.t, 12*time.Second, v1)
+			v2.mustJoin(a, first())
+			_ = v2.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, 12 * time.Second},
+		{"one that was lost is forgotten", func(f *fixture, a *authority, v1, v2 *reporter) {
+			_ = v1.report(to(change))
+			v2.hangUp()
+			alive(f.t, 12*time.Second, v1)
+			if err := a.Forget(a.t.Context(), "v2"); err != nil {
+				f.t.Error(err)
+			}
+		}, true, map[string]State{"v1": Applied}, 12 * time.Second},
+		{"one that nobody here has heard of is in the hash", func(f *fixture, _ *authority, v1, v2 *reporter) {
+			f.shared.mu.Lock()
+			f.shared.deaf = true
+			f.shared.mu.Unlock()
+			other := f.authority()
+			v3 := f.validator("v3", 0).mustJoin(other, nil)
+			_, _ = v1.report(to(change)), v2.report(to(change))
+			time.Sleep(10 * time.Millisecond)
+			_ = v3.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 2 * keepInterval},
+		{"the hash cannot be read", func(f *fixture, _ *authority, v1, v2 *reporter) {
+			f.shared.mu.Lock()
+			f.shared.failing = true
+			f.shared.mu.Unlock()
+			_, _ = v1.report(to(change)), v2.report(to(change))
+		}, false, map[string]State{"v1": Applied, "v2": Applied}, 30 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a := f.authority()
+				v1, v2 := f.validator("v1", 0).mustJoin(a, first()), f.validator("v2", 0).mustJoin(a, first())
+				a.past.move(0, change)
+				result := a.wait(change, 30*time.Second)
+				tt.during(f, a, v1, v2)
+				receipt, took, err := result()
+				if err != nil || receipt.Complete != tt.complete || !maps.Equal(statesOf(receipt), tt.want) {
+					t.Errorf("complete %t, %v, %v; want %t, %v", receipt.Complete, statesOf(receipt), err, tt.complete, tt.want)
+				}
+				if took > tt.within {
+					t.Errorf("after %v, want within %v", took, tt.within)
+				}
+				for _, e := range receipt.Entries {
+					if e.State == Applied && e.Reported.After(time.Now()) || e.State == Applied && e.Revision < 2 {
+						t.Errorf("%+v", e)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestB24_ReportTime is when the change was shown, not when the last validator showed it.
+func TestB24_ReportTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		v1, v2 := f.validator("v1", 0).mustJoin(a, first()), f.validator("v2", 0).mustJoin(a, first())
+		a.past.move(0, at(1, 2))
+		began := time.Now()
+		result := a.wait(at(1, 2), time.Minute)
+		time.Sleep(5 * time.Millisecond)
+		_ = v1.report(to(at(1, 2)))
+		a.past.move(0, at(1, 3))
+		time.Sleep(5 * time.Millisecond)
+		_ = v1.report(to(at(1, 3)))
+		time.Sleep(5 * time.Millisecond)
+		_ = v2.report(to(at(1, 3)))
+		receipt, _, _ := result()
+		for i, want := range []Entry{{"v1", Applied, 2, began.Add(5 * time.Millisecond)}, {"v2", Applied, 3, began.Add(15 * time.Millisecond)}} {
+			if got := receipt.Entries[i]; got.ID != want.ID || got.Revision != want.Revision || !got.Reported.Equal(want.Reported) {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		}
+	})
+}
+
+// TestB24_LostChange: a change that a failover lost is told at once, also when it was everywhere.
+func TestB24_LostChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		f.validator("v1", 0).mustJoin(a, first())
+		a.past.move(0, at(1, 9))
+		if _, took, err := a.wait(off(1, 5), time.Minute)(); !errors.Is(err, ErrLost) || took != 0 {
+			t.Errorf("%v after %v", err, took)
+		}
+		result := a.wait(at(1, 12), time.Minute)
+		time.Sleep(time.Second)
+		a.past.move(0, at(2, 100)) // epoch 1 has no end that is known
+		if r, took, err := result(); !errors.Is(err, ErrLost) || took > time.Second || r.Complete {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
+
+// TestB24_NobodyIsNotComplete.
+func TestB24_NobodyIsNotComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		result := a.wait(at(1, 1), 10*time.Second)
+		time.Sleep(3 * time.Second)
+		f.validator("v1", 0).mustJoin(a, first())
+		if r, took, err := result(); err != nil || !r.Complete || took != 3*time.Second {
+			t.Errorf("%+v, %v after %v", r, err, took)
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package fleet
+
+import (
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// wait is somebody waiting for a change to be everywhere. Nobody asks again and again: a report looks at the waits of the
+// partitions that it moves, and only when it is of the one validator that a wait is known to lack, the wait looks for
+// another one.
+type wait struct {
+	partition int
+	at        record.Cursor
+	since     time.Time
+	// seen are the validators that have shown the change, by name.
+	seen map[string]seen
+	// blocker is one that has not; empty: nobody knows.
+	blocker string
+	// lost says that the change is not in the store's past.
+	lost bool
+	// done is closed when nobody is missing, or the change is lost.
+	done   chan struct{}
+	closed bool
+}
+
+// seen is how a validator has shown a change.
+type seen struct {
+	revision uint64
+	at       time.Time
+}
+
+func (w *wait) finish() {
+	if !w.closed {
+		w.closed = true
+		close(w.done)
+	}
+}
+
+// again makes a wait that was done one that is not.
+func (w *wait) again() {
+	if w.closed {
+		w.closed, w.done, w.blocker = false, make(chan struct{}), ""
+	}
+}
+
+// see looks whether a member has shown the change. The caller holds the mutex.
+func (r *Registry) see(w *wait, m *member) {
+	if _, has := w.seen[m.ID]; has {
+		return
+	}
+	if r.shows(w, m) {
+		w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
+	}
+	if w.blocker == m.ID || w.blocker == "" {
+		r.check(w)
+	}
+}
+
+// shows tells whether a member has reported a cursor that has the change in its past. A validator may be on another turn
+// of the store than this authority, as after a failover, so both the change and the cursor must be in this authority's
+// past. The caller holds the mutex.
+func (r *Registry) shows(w *wait, m *member) bool {
+	at := m.Cursors[w.partition]
+	if m.Gone || at.Before(w.at) || at.Epoch == w.at.Epoch && at.Revision == w.at.Revision && at != w.at {
+		return false
+	}
+	past, err := r.past.Reached(w.partition, w.at)
+	if err != nil || !past {
+		return false
+	}
+	past, err = r.past.Reached(w.partition, at)
+	return err == nil && past
+}
+
+// check looks for a validator that is missing. The caller holds the mutex.
+func (r *Registry) check(w *wait) {
+	past, err := r.past.Reached(w.partition, w.at)
+	if w.lost = err != nil; w.lost {
+		w.finish()
+		return
+	}
+	w.blocker = ""
+	if !past {
+		return
+	}
+	now, anybody := time.Now(), false
+	for _, m := range r.members {
+		if m.Gone {
+			continue
+		}
+		anybody = true
+		if _, has := w.seen[m.ID]; has {
+			continue
+		}
+		if r.shows(w, m) {
+			w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
+			continue
+		}
+		if stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since)) != Fenced {
+			w.blocker = m.ID
+			return
+		}
+	}
+	if anybody {
+		w.finish()
+	}
+}
+
+// checkAll looks at every wait of some partitions, or of all. The caller holds the mutex.
+func (r *Registry) checkAll(partitions ...int) {
+	if len(partitions) == 0 {
+		for partition := range r.waits {
+			partitions = append(partitions, partition)
+		}
+	}
+	for _, partition := range partitions {
+		for w := range r.waits[partition] {
+			r.check(w)
+		}
+	}
+}

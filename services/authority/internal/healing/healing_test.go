@@ -1,0 +1,349 @@
+package healing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const partitions = 64
+
+// fake is a replica, a fleet and a store.
+type fake struct {
+	mu      sync.Mutex
+	changed chan struct{}
+	forked  map[int]bool
+	sticky  map[int][]replica.Sticky
+	frozen  map[int]bool
+	calls   []call
+	// heal is what the store does.
+	heal func(ctx context.Context, partition int) (store.Healed, error)
+	// orphans are what validators hold on to, settled what the store was told to settle again.
+	orphans, settled []record.Tag
+	// held are links that validators supply.
+	held [][]byte
+	// slow is how long validators take to answer.
+	slow time.Duration
+}
+
+// call is one try.
+type call struct {
+	partition  int
+	at         time.Duration
+	candidates []string
+	frozen     bool
+}
+
+func (f *fake) Codec() *record.Codec { return codec }
+
+var codec = record.NewCodec(keyring.Generate(), record.Meta{StoreID: "store", Partitions: partitions})
+
+// linkOf returns a signed link of a partition, and its tag.
+func linkOf(t *testing.T, partition int) ([]byte, record.Tag) {
+	after := &record.Document{Cursor: record.Cursor{Epoch: 1, Revision: 2, Tag: record.NewTag()}}
+	for n := 0; after.AppID == "" || codec.PartitionOf(after.AppID) != partition; n++ {
+		after.AppID = fmt.Sprint("app", n)
+	}
+	raw, err := codec.SealLink(record.LinkBetween(record.NewTag(), nil, after))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw, after.Tag
+}
+
+func (f *fake) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fake) Forked(partition int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.forked[partition]
+}
+
+func (f *fake) Sticky(partition int) []replica.Sticky {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sticky[partition]
+}
+
+func (f *fake) isFrozen(partition int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.frozen[partition]
+}
+
+func (f *fake) Links(int) [][]byte { return [][]byte{[]byte("own")} }
+
+func (f *fake) Cursors() []record.Cursor { return make([]record.Cursor, partitions) }
+
+func (f *fake) Orphans(int) []record.Tag { return nil }
+
+func (f *fake) Settle(_ context.Context, partition int, tags []record.Tag) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.settled = append(f.settled, tags...)
+	f.orphans = nil
+	return nil
+}
+
+func (f *fake) Reach(context.Context, int, record.Cursor) error { return nil }
+
+func (f *fake) Freeze(partition int, frozen bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen[partition] = frozen
+}
+
+var began time.Time
+
+func (f *fake) Heal(ctx context.Context, partition int, candidates [][]byte, _ []replica.Sticky, highest []record.Cursor) (store.Healed, error) {
+	c := call{partition: partition, at: time.Since(began)}
+	for _, raw := range candidates {
+		c.candidates = append(c.candidates, string(raw))
+	}
+	f.mu.Lock()
+	c.frozen = f.frozen[partition]
+	f.calls = append(f.calls, c)
+	f.mu.Unlock()
+	if len(highest) != 1 {
+		return store.Healed{}, errors.New("nobody was asked for the highest cursors")
+	}
+	return f.heal(ctx, partition)
+}
+
+func (f *fake) made() []call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+// fleet is the fake's validators.
+type fleet struct{ *fake }
+
+func (f fleet) Links(ctx context.Context, partition int) [][]byte {
+	select {
+	case <-ctx.Done():
+	case <-time.After(f.slow):
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([][]byte{[]byte("theirs")}, f.held...)
+}
+
+func (f fleet) Orphans(int, uint64) []record.Tag {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.orphans
+}
+
+func (f fleet) Highest(int) []record.Cursor { return []record.Cursor{{Epoch: 1, Revision: 1}} }
+
+// healer runs a healer over a fake until the test ends, in a bubble.
+func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.Healed, error)) (*fake, *Healer, *bytes.Buffer) {
+	f := &fake{changed: make(chan struct{}), forked: map[int]bool{}, sticky: map[int][]replica.Sticky{}, frozen: map[int]bool{}}
+	f.heal = heal(f)
+	var log bytes.Buffer
+	h := New(f, f, NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(&log, nil)))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = h.Run(ctx, fleet{f})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	began = time.Now()
+	synctest.Wait()
+	return f, h, &log
+}
+
+// mends is a store that brings everything back.
+func mends(f *fake) func(context.Context, int) (store.Healed, error) {
+	return func(_ context.Context, partition int) (store.Healed, error) {
+		f.set(func() { delete(f.forked, partition); delete(f.sticky, partition) })
+		return store.Healed{Lost: 3, Apps: []string{"a", "b"}}, nil
+	}
+}
+
+// TestHeals: what this authority sees, and what validators give notice of, is healed at once, with changes held up only
+// meanwhile.
+func TestHeals(t *testing.T) {
+	for name, trouble := range map[string]func(f *fake, h *Healer){
+		"fork":   func(f *fake, _ *Healer) { f.set(func() { f.forked[7] = true }) },
+		"sticky": func(f *fake, _ *Healer) { f.set(func() { f.sticky[7] = make([]replica.Sticky, 1) }) },
+		"notice": func(_ *fake, h *Healer) { h.Notice(7) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, h, log := healer(t, mends)
+				f.slow = 30 * time.Millisecond
+				trouble(f, h)
+				time.Sleep(lookInterval + 5*time.Millisecond)
+				if !f.isFrozen(7) {
+					t.Error("changes are not held up")
+				}
+				time.Sleep(time.Second)
+				calls := f.made()
+				if len(calls) != 1 || calls[0].partition != 7 || !calls[0].frozen || calls[0].at > 100*time.Millisecond ||
+					!slices.Equal(calls[0].candidates, []string{"theirs", "own"}) {
+					t.Errorf("%+v", calls)
+				}
+				if f.isFrozen(7) {
+					t.Error("changes are still held up")
+				}
+				if got := testutil.ToFloat64(h.metrics.heals) + testutil.ToFloat64(h.metrics.changes) + testutil.ToFloat64(h.metrics.apps); got != 1+3+2 {
+					t.Errorf("counted %v", got)
+				}
+				if !strings.Contains(log.String(), "brought back") {
+					t.Errorf("log: %s", log)
+				}
+			})
+		})
+	}
+}
+
+// TestIncomplete: changes stay held up, it is tried again and again but not all the time, and said once in 30 s.
+func TestIncomplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
+			return func(context.Context, int) (store.Healed, error) {
+				return store.Healed{}, fmt.Errorf("%w: revision 5", store.ErrIncomplete)
+			}
+		})
+		f.set(func() { f.forked[7] = true })
+		time.Sleep(time.Minute)
+		calls := f.made()
+		if len(calls) < 8 || len(calls) > 20 {
+			t.Errorf("%d tries in a minute", len(calls))
+		}
+		for i := 1; i < len(calls); i++ {
+			if calls[i].at-calls[i-1].at < tryInterval || !calls[i].frozen {
+				t.Errorf("%+v after %+v", calls[i], calls[i-1])
+			}
+		}
+		if !f.isFrozen(7) || testutil.ToFloat64(h.metrics.incomplete) != float64(len(calls)) || testutil.ToFloat64(h.metrics.frozen) != 1 {
+			t.Error("it does not stay frozen, or is not counted")
+		}
+		if said := strings.Count(log.String(), "neither this authority nor a validator can supply"); said != 2 {
+			t.Errorf("said %d times in a minute:\n%s", said, log)
+		}
+		// Another authority has healed it, or an operator.
+		f.set(func() { delete(f.forked, 7) })
+		time.Sleep(maxTryInterval)
+		if f.isFrozen(7) || testutil.ToFloat64(h.metrics.frozen) != 0 {
+			t.Error("it stays frozen")
+		}
+	})
+}
+
+// TestNothingToDo: a notice to which there is nothing to do holds up changes once, and not for as long as it is given.
+func TestNothingToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
+			return func(context.Context, int) (store.Healed, error) { return store.Healed{Nothing: true}, nil }
+		})
+		for range 40 {
+			h.Notice(7)
+			time.Sleep(250 * time.Millisecond)
+		}
+		calls := f.made()
+		if len(calls) < 3 || len(calls) > 8 || !calls[0].frozen {
+			t.Fatalf("%+v", calls)
+		}
+		for _, c := range calls[1:] {
+			if c.frozen {
+				t.Errorf("changes are held up again: %+v", c)
+			}
+		}
+		if f.isFrozen(7) {
+			t.Error("it stays frozen")
+		}
+	})
+}
+
+// TestSlowPartitionsDoNotHoldUpOthers.
+func TestSlowPartitionsDoNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h, _ := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
+			mend := mends(f)
+			return func(ctx context.Context, partition int) (store.Healed, error) {
+				if partition < atOnce-1 {
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Minute):
+					}
+				}
+				return mend(ctx, partition)
+			}
+		})
+		f.set(func() {
+			for partition := range partitions {
+				f.forked[partition] = true
+			}
+		})
+		_ = h
+		time.Sleep(5 * time.Second)
+		if calls := f.made(); len(calls) != partitions {
+			t.Errorf("%d partitions were tried", len(calls))
+		}
+		for partition := range partitions {
+			if frozen := f.isFrozen(partition); frozen != (partition < atOnce-1) {
+				t.Errorf("partition %d frozen: %t", partition, frozen)
+			}
+		}
+	})
+}
+
+// TestSettlesAgain: what somebody still holds on to although there is nothing to do for it is settled again, once. The
+// fleet gives notice while it is locked, and is asked meanwhile.
+func TestSettlesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
+			return func(context.Context, int) (store.Healed, error) { return store.Healed{Nothing: true}, nil }
+		})
+		raw, tag := linkOf(t, 7)
+		f.set(func() { f.orphans, f.held = []record.Tag{tag, {2}}, [][]byte{raw} })
+		for range 80 {
+			f.mu.Lock()
+			if f.orphans != nil {
+				h.Notice(7)
+			}
+			f.mu.Unlock()
+			time.Sleep(250 * time.Millisecond)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !slices.Equal(f.settled, []record.Tag{tag}) {
+			t.Errorf("settled %v, want %v alone: nobody has supplied the other", f.settled, tag)
+		}
+	})
+}

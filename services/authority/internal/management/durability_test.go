@@ -1,0 +1,64 @@
+package management_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
+)
+
+// TestDurability: an authority that waits for replicas says in every answer to a change how many have it, and one that
+// does not wait says nothing.
+func TestDurability(t *testing.T) {
+	w := newWorldWith(t, testcluster.Options{RedisArgs: []string{"--repl-diskless-sync-delay", "0"}})
+	host, port, _ := net.SplitHostPort(w.Redis.Address())
+	redistest.Start(t, "--replicaof", host+" "+port)
+	redistest.Eventually(t, "a replica", func() error {
+		if w.Redis.Info("replication")["connected_slaves"] != "1" {
+			return errors.New("there is none yet")
+		}
+		return nil
+	})
+	authority := w.anotherWith(t, w.RedisURL, 1)
+	one, none := &pb.Durability{Wanted: 1, Acknowledged: 1}, &pb.Durability{Wanted: 1}
+	check := func(what string, got, want *pb.Durability) {
+		t.Helper()
+		if !proto.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	ctx, app := t.Context(), newApp()
+	leaked := foreign()
+
+	check("without a quorum", w.create(t, newApp(), "a", events).GetDurability(), nil)
+	request := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: []pb.Scope{events}, RequestId: "r1"}
+	created := must(authority.CreateToken(ctx, request))(t)
+	check("CreateToken", created.GetDurability(), one)
+	check("a repetition", must(authority.CreateToken(ctx, request))(t).GetDurability(), none)
+	id := created.GetToken().GetTokenId()
+	update := &pb.UpdateTokenRequest{
+		AppId: app, Token: &pb.Token{TokenId: id, Note: "noted"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}},
+	}
+	check("UpdateToken", must(authority.UpdateToken(ctx, update))(t).GetDurability(), one)
+	check("UpdateToken that changes nothing", must(authority.UpdateToken(ctx, update))(t).GetDurability(), none)
+	check("RotateToken", must(authority.RotateToken(ctx, &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	check("RevokeToken", must(authority.RevokeToken(ctx, &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	imports := &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
+		{Name: "b", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: leaked}},
+	}}
+	check("ImportTokens", must(authority.ImportTokens(ctx, imports))(t).GetDurability(), one)
+	enforce := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, ValidateOnly: true}
+	check("SetEnforcement, validate_only", must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), nil)
+	enforce.ValidateOnly = false
+	check("SetEnforcement", must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), one)
+	check("RevokeSecret", must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), one)
+	must(authority.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app}))(t)
+	check("DeleteApp", must(authority.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app}))(t).GetDurability(), one)
+	check("RevokeSecret of a deleted app", must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), nil)
+}

@@ -1,0 +1,119 @@
+package management
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/fleet"
+)
+
+const (
+	// defaultWait is how long WaitForPropagation waits for a caller without a deadline, maxWait how long any call waits.
+	defaultWait = 10 * time.Second
+	maxWait     = time.Minute
+	// answerTime is the most that is left of a caller's deadline for the answer, a tenth when that is less.
+	answerTime = 250 * time.Millisecond
+)
+
+// Fleet is what the service asks of the fleet. Its methods must be safe for concurrent use.
+type Fleet interface {
+	// Wait returns when every validator has some changes, or ctx ends, with fleet.ErrLost when one of them is lost, and
+	// another error when nothing is known of the fleet.
+	Wait(ctx context.Context, positions []record.Position) (fleet.Receipt, error)
+	List() ([]*countersignv1.Validator, error)
+	Forget(ctx context.Context, id string) error
+}
+
+// waiting returns a context that ends after a time, and just before the caller's deadline.
+func waiting(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, has := ctx.Deadline(); has {
+		left := time.Until(deadline)
+		most = min(most, left-min(left/10, answerTime))
+	}
+	return context.WithTimeout(ctx, most)
+}
+
+// addReceipt waits for the receipt that a request asks for, and puts it into the response. The change is made: whatever
+// goes wrong here is said by a receipt that is not complete.
+func (s *Service) addReceipt(ctx context.Context, request changing, response proto.Message, tokens ...string) {
+	if request.GetWaitForPropagation() == nil || len(tokens) == 0 {
+		return
+	}
+	ctx, cancel := waiting(ctx, request.GetWaitForPropagation().AsDuration())
+	defer cancel()
+	positions := make([]record.Position, len(tokens))
+	for i, token := range tokens {
+		var err error
+		if positions[i], err = s.positionOf(token); err != nil {
+			return // it is ours
+		}
+	}
+	receipt, _ := s.fleet.Wait(ctx, positions)
+	fields := response.ProtoReflect()
+	fields.Set(fields.Descriptor().Fields().ByName("receipt"), protoreflect.ValueOfMessage(receipt.ToProto().ProtoReflect()))
+}
+
+// positionOf reads a consistency token of this store.
+func (s *Service) positionOf(token string) (record.Position, error) {
+	st, err := s.store()
+	if err != nil {
+		return record.Position{}, err
+	}
+	at, err := record.DecodePosition(token)
+	if err != nil {
+		return at, apierr.Invalid("consistency_token", "want one as a change has answered it").Because(err)
+	}
+	if codec := st.Replica().Codec(); at.StoreID != codec.StoreID() || at.Partition >= codec.Partitions() {
+		return at, apierr.Invalid("consistency_token", "is of another store")
+	}
+	return at, nil
+}
+
+// WaitForPropagation implements the RPC of that name (B24).
+func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitForPropagationRequest) (*countersignv1.WaitForPropagationResponse, error) {
+	at, err := s.positionOf(r.GetConsistencyToken())
+	if err != nil {
+		return nil, err
+	}
+	most := maxWait
+	if _, has := ctx.Deadline(); !has {
+		most = defaultWait
+	}
+	ctx, cancel := waiting(ctx, most)
+	defer cancel()
+	receipt, err := s.fleet.Wait(ctx, []record.Position{at})
+	switch {
+	case errors.Is(err, fleet.ErrLost):
+		return nil, apierr.Unavailable(apierr.RevisionLost, "the change is not in the store's past: it was lost in a failover")
+	case err != nil:
+		return nil, err
+	}
+	return &countersignv1.WaitForPropagationResponse{Receipt: receipt.ToProto()}, nil
+}
+
+// ListValidators implements the RPC of that name.
+func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsRequest) (*countersignv1.ListValidatorsResponse, error) {
+	validators, err := s.fleet.List()
+	if err != nil {
+		return nil, err
+	}
+	return &countersignv1.ListValidatorsResponse{Validators: validators}, nil
+}
+
+// ForgetValidator implements the RPC of that name.
+func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetValidatorRequest) (*countersignv1.ForgetValidatorResponse, error) {
+	if !fleet.ValidID(r.GetValidatorId()) {
+		return nil, apierr.Invalid("validator_id", "want the name of a validator")
+	}
+	if err := s.fleet.Forget(ctx, r.GetValidatorId()); err != nil {
+		return nil, err
+	}
+	return &countersignv1.ForgetValidatorResponse{}, nil
+}

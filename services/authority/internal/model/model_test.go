@@ -1,0 +1,651 @@
+package model
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/healing"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	seeds     = flag.Int("seeds", 200, "how many random histories are tried")
+	firstSeed = flag.Uint64("first-seed", 1, "the seed of the first of them")
+)
+
+const (
+	partitions  = 2
+	apps        = 6
+	authorities = 2
+	validators  = 3
+	writers     = 3
+	// settling is how long everything may take to be whole again after the last fault.
+	settling = 30 * time.Second
+)
+
+// TestNoHistoryOfFaultsLosesAPromise runs two authorities, three validators and three writers against a Redis that fails
+// over, and a network that loses messages. At every moment a validator shows of each partition a state that some master
+// had, and nothing that it has shown revoked is anything else later. When the faults end, everybody agrees; every
+// revocation that was acknowledged is in force; every change that the replica had acknowledged is there; and while no
+// failover loses writes, every change that was acknowledged at all is.
+//
+// A failure names its seed: go test -run NoHistory -first-seed=N -seeds=1.
+func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
+	workers := min(runtime.GOMAXPROCS(0), *seeds)
+	var mu sync.Mutex
+	total := tally{}
+	for worker := range workers {
+		t.Run(fmt.Sprint(worker), func(t *testing.T) {
+			t.Parallel()
+			for i := worker; i < *seeds && !t.Failed(); i += workers {
+				seed := *firstSeed + uint64(i)
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, seed)
+					w.run()
+					mu.Lock()
+					defer mu.Unlock()
+					total.add(w.tally)
+				})
+			}
+		})
+	}
+	t.Cleanup(func() { t.Logf("%d histories: %+v", *seeds, total) })
+}
+
+// tally counts what happened, so that a model in which nothing happens is noticed.
+type tally struct {
+	changes, unknown, failovers, heals, superseded int
+}
+
+func (a *tally) add(b tally) {
+	a.changes += b.changes
+	a.unknown += b.unknown
+	a.failovers += b.failovers
+	a.heals += b.heals
+	a.superseded += b.superseded
+}
+
+// member is one process: an authority or a validator.
+type member struct {
+	name    string
+	client  *Client
+	replica *replica.Replica
+	store   *store.Store // nil for a validator
+	stop    func()
+	// lost is how many of a hundred messages of the member are lost.
+	lost int
+}
+
+type world struct {
+	*testing.T
+	seed  uint64
+	redis *Redis
+	codec *record.Codec
+	meta  []byte
+	log   *logbook
+	// lossy histories have failovers that lose writes; in the others everything that was written stays.
+	lossy, quorum bool
+	members       []*member
+	apps          []string
+
+	mu      sync.Mutex
+	random  *rand.Rand
+	tally   tally
+	states  []map[record.Cursor]record.Head
+	written []written
+	revoked map[string]map[string]bool // by validator's name and instance: app/token that it has shown revoked
+	trace   []string
+}
+
+// written is what a caller was told of a change.
+type written struct {
+	app, token   string
+	revoke       bool
+	acknowledged bool // by the replica
+	at           record.Cursor
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		T: t, seed: seed, random: rand.New(rand.NewPCG(seed, 7)), log: &logbook{},
+		lossy: seed%3 != 0, quorum: seed%3 == 2, revoked: map[string]map[string]bool{},
+	}
+	ring := keyring.Generate()
+	meta := record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: partitions, CreateTime: time.Now()}
+	w.codec = record.NewCodec(ring, meta)
+	w.meta = must(record.SealMeta(ring, meta))
+	var heads [][]byte
+	for p := range partitions {
+		h := record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: w.codec.SealSum(p, record.Sum{})}
+		heads = append(heads, must(w.codec.SealHead(p, h)))
+		w.states = append(w.states, map[record.Cursor]record.Head{h.Cursor: h})
+	}
+	for i := 0; len(w.apps) < apps; i++ {
+		w.apps = append(w.apps, fmt.Sprintf("app%d", i))
+	}
+	w.redis = NewRedis(w.meta, heads, func() time.Duration { return w.upTo(30 * time.Millisecond) })
+	w.redis.wrote = func(partition int, raw []byte) {
+		if h, err := w.codec.OpenHead(partition, raw); err == nil {
+			w.mu.Lock()
+			w.states[partition][h.Cursor] = h
+			w.mu.Unlock()
+		}
+	}
+	return w
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (w *world) intn(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.IntN(n)
+}
+
+func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.intn(int(d))) }
+
+func (w *world) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trace = append(w.trace, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// join starts a process.
+func (w *world) join(name string, authority bool) *member {
+	m := &member{name: name}
+	m.client = w.redis.Connect(Network{
+		Latency: func() time.Duration { return 100*time.Microsecond + w.upTo(time.Millisecond) },
+		Lost:    func() bool { return w.intn(100) < w.loss(m) },
+		Hint: func(_ int, raw []byte) [][]byte {
+			switch n := w.intn(100); {
+			case n < w.loss(m):
+				return nil
+			case n >= 95:
+				return [][]byte{raw, raw}
+			}
+			return [][]byte{raw}
+		},
+	})
+	m.client.Quorum = authority && w.quorum
+	m.replica = replica.New(m.client, w.codec, slog.New(w.log).With("member", name))
+	if authority {
+		options := store.Options{Meta: w.meta}
+		if w.quorum {
+			options.WriteQuorum = 1
+		}
+		m.store = store.New(m.client, m.replica, options, slog.New(w.log).With("member", name))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = m.replica.Run(ctx) })
+	if authority {
+		running.Go(func() { w.heal(ctx, m) })
+	} else {
+		running.Go(func() { w.watch(ctx, m) })
+	}
+	m.stop = func() { cancel(); running.Wait() }
+	return m
+}
+
+func (w *world) loss(m *member) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.lost
+}
+
+// watch looks at a validator whenever it changes.
+func (w *world) watch(ctx context.Context, m *member) {
+	for {
+		next := m.replica.Changed()
+		w.look(m)
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// look checks what a validator shows now.
+func (w *world) look(m *member) {
+	for p := range partitions {
+		cursor, sum, loaded := m.replica.State(p)
+		if !loaded {
+			continue
+		}
+		w.mu.Lock()
+		head, known := w.states[p][cursor]
+		w.mu.Unlock()
+		if !known || w.codec.SealSum(p, sum) != head.State {
+			w.Errorf("seed %d: %s shows a state of partition %d at %v that no master had", w.seed, m.name, p, cursor)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	shown := w.revoked[m.name]
+	if shown == nil {
+		shown = map[string]bool{}
+		w.revoked[m.name] = shown
+	}
+	now := map[string]policy.State{}
+	for _, app := range w.apps {
+		entry := m.replica.Table().Find(app).Entry
+		if entry == nil || entry.Policy == nil {
+			continue
+		}
+		for _, t := range entry.Policy.Tokens() {
+			now[app+"/"+t.ID] = t.State
+			if t.State == policy.Revoked {
+				shown[app+"/"+t.ID] = true
+			}
+		}
+		for token := range shown {
+			if state, there := now[token]; strings.HasPrefix(token, app+"/") && (!there || state != policy.Revoked) {
+				w.Errorf("seed %d: %s showed %s revoked, and now in state %d", w.seed, m.name, token, state)
+			}
+		}
+	}
+}
+
+// write makes one change and notes what became of it.
+func (w *world) write(ctx context.Context, number int) {
+	authority := w.members[w.intn(authorities)]
+	app := w.apps[w.intn(len(w.apps))]
+	change := written{app: app, token: fmt.Sprintf("t%d", number)}
+	revoke := w.intn(3) == 0
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	pick := w.intn(1000)
+	result, err := authority.store.Update(ctx, store.Call{
+		AppID: app, Request: store.Request{Identity: "model", Method: "Change", ID: fmt.Sprint(number), Digest: []byte{1}},
+		Change: func(before *record.Document) (*record.Document, error) {
+			after := &record.Document{CreateMillis: time.Now().UnixMilli()}
+			if before != nil {
+				*after = *before
+				after.Tokens = slices.Clone(before.Tokens)
+			}
+			after.UpdateMillis = time.Now().UnixMilli()
+			if change.revoke = revoke && len(after.Tokens) > 0; change.revoke {
+				t := &after.Tokens[pick%len(after.Tokens)]
+				change.token, t.State = t.ID, policy.Revoked
+				return after, nil
+			}
+			change.token = fmt.Sprintf("t%d", number)
+			if slices.ContainsFunc(after.Tokens, func(t record.Token) bool { return t.ID == change.token }) {
+				return nil, nil // a healing has brought it back
+			}
+			after.Tokens = append(after.Tokens, record.Token{
+				Token: policy.Token{ID: change.token, Digest: secret.DigestOf(app + change.token), State: policy.Active},
+				Name:  change.token,
+			})
+			return after, nil
+		},
+		Describe: func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			return &countersignv1.AuditEvent{AppId: after.AppID, Method: "Change"},
+				&countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		},
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.tally.unknown++
+		return
+	}
+	w.tally.changes++
+	change.acknowledged = result.Durability.Acknowledged > 0
+	change.at = result.Position.Cursor
+	w.written = append(w.written, change)
+	w.trace = append(w.trace, fmt.Sprintf("%s %s: %s %s revoke=%t at %v, replica has it: %t",
+		time.Now().Format("05.000"), authority.name, app, change.token, change.revoke, change.at, change.acknowledged))
+}
+
+// disturb does one bad thing.
+func (w *world) disturb() {
+	victim := w.members[w.intn(len(w.members))]
+	switch n := w.intn(100); {
+	case n < 30:
+		lost := w.intn(4) * 10
+		w.say("%s loses %d %% of its messages", victim.name, lost)
+		w.mu.Lock()
+		victim.lost = lost
+		w.mu.Unlock()
+	case n < 40:
+		w.say("%s is cut off", victim.name)
+		w.mu.Lock()
+		victim.lost = 100
+		w.mu.Unlock()
+	case n < 60:
+		w.say("everybody is back")
+		w.mu.Lock()
+		for _, m := range w.members {
+			m.lost = 0
+		}
+		w.mu.Unlock()
+	case n < 70:
+		i := authorities + w.intn(validators)
+		w.say("%s restarts", w.members[i].name)
+		w.members[i].stop()
+		w.mu.Lock()
+		delete(w.revoked, w.members[i].name) // it starts with nothing
+		w.mu.Unlock()
+		again := w.join(w.members[i].name, false)
+		w.mu.Lock()
+		w.members[i] = again
+		w.mu.Unlock()
+	case n < 76:
+		p, keep := w.intn(partitions), 3+w.intn(20)
+		w.say("the log of %d is trimmed to %d", p, keep)
+		w.redis.Trim(p, keep)
+	case w.lossy && n < 82:
+		w.say("the replica is severed")
+		w.redis.Sever()
+	case w.lossy:
+		w.failover()
+	}
+}
+
+// failover makes the replica the master, and lets everybody find that out in their time.
+func (w *world) failover() {
+	w.say("failover")
+	w.mu.Lock()
+	w.tally.failovers++
+	w.mu.Unlock()
+	w.redis.Failover()
+	for _, m := range w.members {
+		go func() {
+			time.Sleep(w.upTo(1500 * time.Millisecond))
+			m.client.Reconnect()
+		}()
+	}
+}
+
+func (w *world) run() {
+	join := func(name string, authority bool) {
+		m := w.join(name, authority)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.members = append(w.members, m)
+	}
+	for i := range authorities {
+		join(fmt.Sprintf("authority%d", i), true)
+	}
+	for i := range validators {
+		join(fmt.Sprintf("validator%d", i), false)
+	}
+	time.Sleep(time.Second)
+	writing, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for i := range writers {
+		running.Go(func() {
+			for n := i; writing.Err() == nil; n += writers {
+				w.write(writing, n)
+				sleep(writing, w.upTo(300*time.Millisecond))
+			}
+		})
+	}
+	for range 8 + w.intn(16) {
+		time.Sleep(w.upTo(800 * time.Millisecond))
+		w.disturb()
+	}
+	stop()
+	running.Wait()
+	w.say("all faults end")
+	w.mu.Lock()
+	for _, m := range w.members {
+		m.lost = 0
+	}
+	w.mu.Unlock()
+	for _, m := range w.members {
+		m.client.Reconnect()
+	}
+	began := time.Now()
+	for why := "?"; why != ""; time.Sleep(100 * time.Millisecond) {
+		if why = w.difference(); time.Since(began) > settling {
+			w.Errorf("seed %d: after %v: %s", w.seed, settling, why)
+			break
+		}
+	}
+	w.check()
+	for p := range partitions {
+		head, _ := w.codec.OpenHead(p, w.redis.master.data.partitions[p].head)
+		w.tally.heals += int(head.Epoch) - 1
+	}
+	for _, m := range w.members {
+		m.stop()
+	}
+	time.Sleep(2 * time.Second) // reconnections that are due
+	if w.Failed() {
+		for _, m := range w.members {
+			for p := range partitions {
+				var held []string
+				for _, raw := range m.replica.Links(p) {
+					if link, err := w.codec.OpenLink(p, raw); err == nil {
+						held = append(held, link.Cursor.String())
+					} else if start, err := w.codec.OpenEpoch(p, raw); err == nil {
+						held = append(held, "start "+start.Cursor.String())
+					}
+				}
+				w.Logf("%s holds of partition %d: %v", m.name, p, held)
+			}
+		}
+		w.Logf("%s", strings.Join(w.trace, "\n"))
+		w.Logf("%s", w.log)
+	}
+}
+
+// documents returns what the master has of every app.
+func (w *world) documents() map[string]*record.Document {
+	w.redis.mu.Lock()
+	defer w.redis.mu.Unlock()
+	all := map[string]*record.Document{}
+	for _, p := range w.redis.master.data.partitions {
+		for appID, raw := range p.documents {
+			d, err := w.codec.OpenDocument(appID, raw)
+			if err != nil {
+				w.Errorf("seed %d: %v", w.seed, err)
+				continue
+			}
+			all[appID] = d
+		}
+	}
+	return all
+}
+
+// difference says what is not yet as the store is; empty when nothing is.
+func (w *world) difference() string {
+	documents := w.documents()
+	for p := range partitions {
+		w.redis.mu.Lock()
+		raw := w.redis.master.data.partitions[p].head
+		w.redis.mu.Unlock()
+		head, err := w.codec.OpenHead(p, raw)
+		if err != nil {
+			return err.Error()
+		}
+		for _, m := range w.members {
+			cursor, sum, loaded := m.replica.State(p)
+			age, stale := m.replica.Freshness(p, time.Now())
+			switch {
+			case !loaded || cursor != head.Cursor:
+				return fmt.Sprintf("%s has partition %d at %v, the store at %v", m.name, p, cursor, head.Cursor)
+			case w.codec.SealSum(p, sum) != head.State:
+				return fmt.Sprintf("%s has another sum of partition %d", m.name, p)
+			case m.replica.Forked(p):
+				return fmt.Sprintf("%s takes partition %d for forked, and holds %d changes", m.name, p, len(m.replica.Orphans(p)))
+			case len(m.replica.Sticky(p)) > 0:
+				return fmt.Sprintf("%s holds against the store %+v", m.name, m.replica.Sticky(p))
+			case stale:
+				return fmt.Sprintf("%s has partition %d %v old", m.name, p, age)
+			}
+		}
+	}
+	for _, m := range w.members {
+		for _, app := range w.apps {
+			entry := m.replica.Table().Find(app).Entry
+			d := documents[app]
+			if entry == nil && d == nil {
+				continue
+			}
+			if entry == nil || d == nil || entry.Revision != d.Revision {
+				return fmt.Sprintf("%s has %s as %+v", m.name, app, entry)
+			}
+			if want, err := d.Policy(); err != nil || !slices.Equal(want.Tokens(), entry.Policy.Tokens()) {
+				return fmt.Sprintf("%s has other tokens of %s (%v)", m.name, app, err)
+			}
+		}
+	}
+	return ""
+}
+
+// check compares what callers were told with what there is.
+func (w *world) check() {
+	documents := w.documents()
+	state := map[string]policy.State{}
+	names := map[string]string{}
+	for app, d := range documents {
+		for _, t := range d.Tokens {
+			state[app+"/"+t.ID], names[app+"/"+t.ID] = t.State, t.Name
+		}
+	}
+	for _, change := range w.written {
+		key := change.app + "/" + change.token
+		now, there := state[key]
+		switch {
+		case change.revoke && now != policy.Revoked:
+			w.Errorf("seed %d: %s was revoked at %v, and is in state %d", w.seed, key, change.at, now)
+		case there && names[key] != change.token && now != policy.Revoked:
+			w.Errorf("seed %d: %s lost its name: %q", w.seed, key, names[key])
+		case there:
+		case !w.lossy || change.acknowledged:
+			w.Errorf("seed %d: %s was made at %v, and is gone; the replica had it: %t", w.seed, key, change.at, change.acknowledged)
+		default:
+			w.tally.superseded++
+		}
+	}
+}
+
+// logbook takes what everybody logs.
+type logbook struct {
+	mu    sync.Mutex
+	lines []string
+	attrs string
+	to    *logbook
+}
+
+func (b *logbook) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (b *logbook) WithGroup(string) slog.Handler                    { return b }
+func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
+	to := b
+	if b.to != nil {
+		to = b.to
+	}
+	text := b.attrs
+	for _, a := range attrs {
+		text += " " + a.String()
+	}
+	return &logbook{attrs: text, to: to}
+}
+
+func (b *logbook) Handle(_ context.Context, r slog.Record) error {
+	line := r.Time.Format("05.000 ") + r.Level.String() + " " + r.Message + b.attrs
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	to := b
+	if b.to != nil {
+		to = b.to
+	}
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	to.lines = append(to.lines, line)
+	return nil
+}
+
+// String returns the last lines.
+func (b *logbook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lines[max(len(b.lines)-400, 0):], "\n")
+}
+
+// heal runs an authority's healer, with the members that can be reached as its fleet.
+func (w *world) heal(ctx context.Context, m *member) {
+	fleet := &fleet{w: w}
+	healer := healing.New(m.replica, m.store, healing.NewMetrics(prometheus.NewRegistry()), slog.New(w.log).With("member", m.name))
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { _ = healer.Run(ctx, fleet) })
+	for sleep(ctx, 250*time.Millisecond) {
+		for p := range partitions {
+			for _, other := range fleet.members() {
+				reached, cancel := context.WithTimeout(ctx, time.Second)
+				at := other.replica.Cursors()[p]
+				if len(other.replica.Orphans(p)) > 0 || at.Epoch > 0 && m.replica.Reach(reached, p, at) != nil {
+					healer.Notice(p)
+				}
+				cancel()
+			}
+		}
+	}
+}
+
+// fleet is the members that can be reached.
+type fleet struct{ w *world }
+
+func (f *fleet) members() []*member {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(f.w.members), func(m *member) bool { return m.lost > 50 })
+}
+
+// Links implements healing.Fleet.
+func (f *fleet) Links(_ context.Context, partition int) (links [][]byte) {
+	for _, m := range f.members() {
+		links = append(links, m.replica.Links(partition)...)
+	}
+	return links
+}
+
+// Highest implements healing.Fleet.
+func (f *fleet) Highest(partition int) (highest []record.Cursor) {
+	for _, m := range f.members() {
+		highest = append(highest, m.replica.Cursors()[partition])
+	}
+	return highest
+}
+
+// Orphans implements healing.Fleet.
+func (f *fleet) Orphans(partition int, epoch uint64) (tags []record.Tag) {
+	for _, m := range f.members() {
+		if m.replica.Cursors()[partition].Epoch >= epoch {
+			tags = append(tags, m.replica.Orphans(partition)...)
+		}
+	}
+	return tags
+}

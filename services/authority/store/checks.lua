@@ -1,0 +1,29 @@
+-- What the scripts that write have in common. It stands in front of each.
+local function kind(key)
+  local answer = redis.call('TYPE', key)
+  return type(answer) == 'table' and answer.ok or answer
+end
+
+local function is(key, want)
+  local has = kind(key)
+  return has == 'none' or has == want
+end
+
+-- XADD refuses an id that is not past the last one of the stream, also when that entry is gone.
+local function ends_before(key, number)
+  if redis.call('EXISTS', key) == 0 then
+    return true
+  end
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return tonumber(string.match(info[i + 1], '^%d+')) < tonumber(number)
+    end
+  end
+  return false
+end
+
+-- Redis asks for the right to a command only when it comes to it (7.0 and later; the embedded store has no accounts).
+local function may(...)
+  return not redis.acl_check_cmd or redis.acl_check_cmd(...)
+end

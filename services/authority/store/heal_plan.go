@@ -1,0 +1,302 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text is for an
+// operator.
+var ErrIncomplete = errors.New("changes were lost and cannot be brought back without a gap")
+
+// known is what the head and the log of a partition tell of its past.
+type known struct {
+	// head is nil for a partition of which nothing is left; then all else is empty.
+	head *record.Head
+	// cursors are those of the log's entries and of the changes that these name as the ones before, changes their
+	// revisions.
+	cursors map[record.Tag]record.Cursor
+	changes map[uint64]bool
+	// ends are where the epochs ended whose successors begin in the log, settled the lost changes that those deal with.
+	ends    map[uint64]record.Cursor
+	settled map[record.Tag]bool
+	// jumps are the starts of epochs with what they were begun on: the store has no revision between the two.
+	jumps []entry
+}
+
+// newKnown knows what a head alone tells.
+func newKnown(head *record.Head) known {
+	return known{
+		head: head, cursors: map[record.Tag]record.Cursor{}, changes: map[uint64]bool{}, ends: map[uint64]record.Cursor{}, settled: map[record.Tag]bool{},
+	}
+}
+
+// learn takes in an entry of the log that is not beyond the head.
+func (k *known) learn(e entry) {
+	k.name(e.Cursor)
+	if e.previous != (record.Cursor{}) {
+		k.name(e.previous)
+	}
+	if e.link == nil {
+		k.ends[e.previous.Epoch] = e.previous
+		k.jumps = append(k.jumps, e)
+		for _, tag := range e.settled {
+			k.settled[tag] = true
+		}
+	}
+}
+
+func (k *known) name(c record.Cursor) { k.cursors[c.Tag], k.changes[c.Revision] = c, true }
+
+// end returns where an epoch of the store's past ended, or the store is; false when it has no such epoch.
+func (k *known) end(epoch uint64) (record.Cursor, bool) {
+	if epoch == k.head.Epoch {
+		return k.head.Cursor, true
+	}
+	if i := slices.IndexFunc(k.head.Forks, func(f record.Cursor) bool { return f.Epoch == epoch }); i >= 0 {
+		return k.head.Forks[i], true
+	}
+	end, had := k.ends[epoch]
+	return end, had
+}
+
+// has tells whether a change needs no healing: it is in the store's past or is dealt with, as far as can be told. What
+// lies before the log, or where it has a hole, is taken for what the head says that there was.
+func (k *known) has(c record.Cursor) bool {
+	switch {
+	case k.head == nil:
+		return false
+	case k.cursors[c.Tag] == c, k.settled[c.Tag]:
+		return true
+	}
+	for _, e := range k.jumps {
+		if e.previous.Revision < c.Revision && c.Revision < e.Revision {
+			return false
+		}
+	}
+	if end, had := k.end(c.Epoch); had && (c == end || c.Revision < end.Revision) {
+		return c == end || !k.changes[c.Revision]
+	}
+	// It is past the end of its epoch, and no start of an epoch says that it was dealt with. If one did that is no more in
+	// the log, it is dealt with again: what it brought is found changed since, and what it revoked is revoked.
+	return false
+}
+
+// needs returns the revision behind which the log has to be read to tell of a change.
+func (k *known) needs(c record.Cursor) uint64 {
+	after := max(c.Revision, 2) - 2
+	if c.Epoch >= k.head.Epoch {
+		return after
+	}
+	// The start of the epoch that came after its own is behind the end of that or of an earlier one.
+	end := uint64(0)
+	for _, f := range k.head.Forks {
+		if f.Epoch <= c.Epoch {
+			end = f.Revision
+		}
+	}
+	return min(after, end)
+}
+
+// loss is what a partition has lost.
+type loss struct {
+	// lineages are the lost entries, each list in the order in which they were made. The first is the one that went
+	// furthest; the others are what they have beside those before them.
+	lineages [][]entry
+	// stray are lost entries of earlier epochs, or that a lost epoch has dealt with, that nothing connects with the
+	// store's past.
+	stray []entry
+	// unknown are cursors of earlier epochs that somebody has seen and nobody has supplied.
+	unknown []record.Cursor
+	// top is above every epoch and revision that is known of; its tag means nothing. last is where the first lineage
+	// ends, or the furthest that somebody has seen.
+	top, last record.Cursor
+}
+
+// tags returns the tags of all that was lost.
+func (l *loss) tags() (tags []record.Tag) {
+	for _, lineage := range append(slices.Clone(l.lineages), l.stray) {
+		for _, e := range lineage {
+			tags = append(tags, e.Tag)
+		}
+	}
+	return tags
+}
+
+// search finds what was lost: of all entries, in any order, those that the store does not have. It fails with
+// ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the store's past. Only those
+// of an earlier epoch than the store's may be missing: what they had was given up when it ended.
+func (k *known) search(partition int, entries []entry, seen []record.Cursor) (loss, error) {
+	s := searcher{known: k, lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}, settles: map[record.Tag][]record.Tag{}}
+	if k.head != nil {
+		s.top = k.head.Cursor
+	}
+	if k.head != nil {
+		k.recall(entries)
+	}
+	followed := map[record.Cursor]bool{}
+	for _, e := range entries {
+		s.raise(e.Cursor)
+		s.settles[e.Tag] = e.settled
+		if !k.has(e.Cursor) {
+			s.lost[e.Cursor] = e
+			followed[e.previous] = true
+		}
+	}
+	lost := slices.SortedFunc(maps.Values(s.lost), func(a, b entry) int {
+		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(b.Revision, a.Revision), slices.Compare(a.Tag[:], b.Tag[:]))
+	})
+	for _, e := range lost {
+		if !followed[e.Cursor] {
+			s.follow(e)
+		}
+	}
+	// A lineage that ends at what another one has dealt with says nothing of what lies before that.
+	for _, e := range lost {
+		if !s.taken[e.Cursor] && !s.dealt[e.Tag] {
+			s.follow(e)
+		}
+	}
+	for _, c := range seen {
+		s.account(c)
+	}
+	if k.head == nil && s.last == (record.Cursor{}) {
+		s.gaps = append(s.gaps, "nobody knows what it held")
+	}
+	if len(s.gaps) > 0 {
+		return loss{}, fmt.Errorf("%w: partition %d: %s", ErrIncomplete, partition, strings.Join(s.gaps, "; "))
+	}
+	s.top.Epoch++
+	s.top.Revision++
+	return s.loss, nil
+}
+
+// recall takes in those entries that lead to what is known of the past: what was trimmed from the log, and somebody has.
+func (k *known) recall(entries []entry) {
+	descending := slices.Clone(entries)
+	slices.SortFunc(descending, func(a, b entry) int { return cmp.Compare(b.Revision, a.Revision) })
+	for _, e := range descending {
+		if end, had := k.end(e.Epoch); k.cursors[e.Tag] == e.Cursor || had && end == e.Cursor {
+			k.learn(e)
+		}
+	}
+}
+
+// searcher is a search under way.
+type searcher struct {
+	*known
+	loss
+	lost  map[record.Cursor]entry
+	taken map[record.Cursor]bool
+	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a change, if it is
+	// the start of an epoch itself, has dealt with. Settles are those of each entry.
+	dealt   map[record.Tag]bool
+	settles map[record.Tag][]record.Tag
+	gaps    []string
+}
+
+func (s *searcher) raise(c record.Cursor) {
+	s.top.Epoch, s.top.Revision = max(s.top.Epoch, c.Epoch), max(s.top.Revision, c.Revision)
+}
+
+// accounted tells whether what a cursor stands for is known: it is the store's past, or a lost entry that is connected
+// with it. Of a partition of which nothing is left, the past is that before its first change.
+func (s *searcher) accounted(c record.Cursor) bool {
+	if s.head == nil && c.Revision == 0 {
+		return true
+	}
+	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
+}
+
+// follow takes a lineage from its last entry down to the store's past. What was before a backup took the store's place
+// does not lead to what was after.
+func (s *searcher) follow(leaf entry) {
+	var lineage []entry
+	connected := false
+	for e, lost := leaf, true; lost && !connected; {
+		lineage = append(lineage, e)
+		if e.cause == countersignv1.EpochCause_EPOCH_CAUSE_RESTORED {
+			break
+		}
+		connected = s.accounted(e.previous)
+		e, lost = s.lost[e.previous]
+	}
+	bottom := lineage[len(lineage)-1]
+	slices.Reverse(lineage)
+	switch {
+	case connected:
+		for _, e := range lineage {
+			s.taken[e.Cursor] = true
+			s.deal(e.settled)
+		}
+		if len(s.lineages) == 0 {
+			s.last = leaf.Cursor
+		}
+		s.lineages = append(s.lineages, lineage)
+	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
+		for _, e := range lineage {
+			if !slices.ContainsFunc(s.stray, func(has entry) bool { return has.Cursor == e.Cursor }) {
+				s.stray = append(s.stray, e)
+			}
+		}
+	case bottom.previous == record.Cursor{}:
+		s.gap(bottom.Epoch, bottom.Revision)
+	default:
+		s.gap(bottom.previous.Epoch, bottom.previous.Revision)
+	}
+}
+
+func (s *searcher) deal(tags []record.Tag) {
+	for _, tag := range tags {
+		if !s.dealt[tag] {
+			s.dealt[tag] = true
+			s.deal(s.settles[tag])
+		}
+	}
+}
+
+// account makes sure that a cursor that somebody has seen is known, or given up. The zero cursor is that of somebody who
+// has seen nothing.
+func (s *searcher) account(c record.Cursor) {
+	switch {
+	case c == record.Cursor{}:
+	case s.accounted(c):
+		s.raise(c)
+		if len(s.lineages) == 0 {
+			s.last = c
+		}
+	case s.head != nil && c.Epoch < s.head.Epoch:
+		s.unknown = append(s.unknown, c)
+	default:
+		s.gap(c.Epoch, c.Revision)
+	}
+}
+
+// gap notes that a change is not known, and how many before it.
+func (s *searcher) gap(epoch, revision uint64) {
+	from := uint64(0)
+	if s.head != nil {
+		if end, had := s.end(epoch); had {
+			from = end.Revision
+		}
+	}
+	for at := range s.lost {
+		if at.Epoch == epoch && at.Revision < revision {
+			from = max(from, at.Revision)
+		}
+	}
+	words := fmt.Sprintf("of epoch %d, revisions %d to %d have been seen, and nobody has them", epoch, from+1, revision)
+	if from >= revision {
+		words = fmt.Sprintf("of epoch %d, a revision %d has been seen that is not the store's, and nobody has it", epoch, revision)
+	}
+	if !slices.Contains(s.gaps, words) {
+		s.gaps = append(s.gaps, words)
+	}
+}

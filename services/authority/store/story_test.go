@@ -1,0 +1,206 @@
+package store
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// story is what a store of one partition holds, without a Redis. A fork of it goes on by itself: a failover that loses
+// what one of the two does next.
+type story struct {
+	t         fatal
+	store     *Store
+	head      record.Head
+	sum       record.Sum
+	documents map[string]*record.Document
+	log       []entry
+	entries   map[record.Tag]entry // all that it ever had
+	clock     *int64
+}
+
+// fatal is what a story needs of a test, or of one round of a property.
+type fatal interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newStory(t fatal) *story {
+	t.Helper()
+	codec := record.NewCodec(keyring.Generate(), record.Meta{StoreID: "story", Partitions: 1, CreateTime: time.Now()})
+	return &story{
+		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]entry{}, clock: new(int64),
+		head: record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: codec.SealSum(0, record.Sum{})},
+	}
+}
+
+func (s *story) fork() *story {
+	other := *s
+	other.documents, other.log, other.entries = maps.Clone(s.documents), slices.Clone(s.log), maps.Clone(s.entries)
+	return &other
+}
+
+// change changes an app.
+func (s *story) change(app string, changes ...func(*record.Document)) {
+	s.t.Helper()
+	*s.clock++
+	before, after := s.documents[app], &record.Document{AppID: app, CreateMillis: *s.clock}
+	if before != nil {
+		*after = *before
+		after.Tokens = slices.Clone(before.Tokens)
+		s.sum = s.sum.Minus(s.store.codec.Element(0, app, before.Revision))
+	} else {
+		s.head.Policies++
+	}
+	for _, change := range changes {
+		change(after)
+	}
+	after.UpdateMillis = *s.clock
+	after.Cursor = record.Cursor{Epoch: s.head.Epoch, Revision: s.head.Revision + 1, Tag: record.NewTag()}
+	touch(before, after)
+	raw, err := s.store.codec.SealLink(record.LinkBetween(s.head.Tag, before, after))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.sum = s.sum.Plus(s.store.codec.Element(0, app, after.Revision))
+	s.head.Cursor, s.head.State = after.Cursor, s.store.codec.SealSum(0, s.sum)
+	s.documents[app] = after
+	s.append(replica.RawLink{Revision: after.Revision, Data: raw})
+}
+
+func (s *story) append(raw replica.RawLink) entry {
+	s.t.Helper()
+	e, err := s.store.openEntry(0, raw)
+	if err != nil || e.Revision != raw.Revision {
+		s.t.Fatalf("entry %+v: %v", e, err)
+	}
+	s.log, s.entries[e.Tag] = append(s.log, e), e
+	return e
+}
+
+// held returns the entries that a replica which follows the store holds.
+func (s *story) held() []entry {
+	entries := slices.Collect(maps.Values(s.entries))
+	slices.SortFunc(entries, func(a, b entry) int { return int(a.Revision) - int(b.Revision) })
+	return entries
+}
+
+// known is what the store's head and log tell.
+func (s *story) known() known {
+	k := newKnown(&s.head)
+	for _, e := range s.log {
+		k.learn(e)
+	}
+	return k
+}
+
+// heal does what a Heal does to the store, and returns what came of it.
+func (s *story) heal(entries []entry, sticky []replica.Sticky, seen []record.Cursor) (Healed, error) {
+	s.t.Helper()
+	k := s.known()
+	lost, err := k.search(0, entries, seen)
+	if err != nil {
+		return Healed{}, err
+	}
+	changes, err := lost.merge(s.documents, sticky, 1000)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tags := lost.tags()
+	if len(tags) == 0 && len(changes) == 0 {
+		return Healed{Nothing: true, GivenUp: lost.unknown}, nil
+	}
+	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: tags, changes: changes, sum: s.sum}), nil
+}
+
+// adopt begins a new epoch on the store as it is.
+func (s *story) adopt() Healed {
+	s.t.Helper()
+	return s.take(epoch{
+		top: record.Cursor{Epoch: s.head.Epoch + 1, Revision: s.head.Revision + 1}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum,
+	})
+}
+
+// take writes the beginning of an epoch, after proving that all that it writes fits together.
+func (s *story) take(e epoch) Healed {
+	s.t.Helper()
+	previous := s.head
+	b, healed, err := s.store.compose(0, origin{raw: []byte("head"), head: &previous}, e, time.UnixMilli(1000))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at := previous.Cursor
+	for i, raw := range b.Entries {
+		e := s.append(raw)
+		if (e.link == nil) != (i == 0) || e.previous != at {
+			s.t.Fatalf("entry %+v behind %s", e, at)
+		}
+		at = e.Cursor
+	}
+	if s.head, err = s.store.codec.OpenHead(0, b.Head); err != nil || s.head.Cursor != at {
+		s.t.Fatalf("the head is at %s, the log ends at %s: %v", s.head.Cursor, at, err)
+	}
+	for _, raw := range b.Documents {
+		d, err := s.store.codec.OpenDocument(raw.AppID, raw.Data)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.documents[raw.AppID] = d
+	}
+	s.sum = record.Sum{}
+	for app, d := range s.documents {
+		s.sum = s.sum.Plus(s.store.codec.Element(0, app, d.Revision))
+	}
+	if s.store.codec.SealSum(0, s.sum) != s.head.State || s.head.Policies != uint64(len(s.documents)) {
+		s.t.Fatalf("the documents do not add up to the head: %d, it has %d", len(s.documents), s.head.Policies)
+	}
+	return healed
+}
+
+func token(id string) record.Token {
+	return record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id), State: policy.Active}, Name: "name of " + id}
+}
+
+func create(id string) func(*record.Document) {
+	return func(d *record.Document) { d.Tokens = append(d.Tokens, token(id)) }
+}
+
+// with changes a token, which has to be there.
+func with(id string, change func(*record.Token)) func(*record.Document) {
+	return func(d *record.Document) {
+		change(&d.Tokens[slices.IndexFunc(d.Tokens, func(t record.Token) bool { return t.ID == id })])
+	}
+}
+
+func revoked(id string) func(*record.Document) {
+	return with(id, func(t *record.Token) { t.State, t.RevokeMillis = policy.Revoked, 77 })
+}
+
+func renamed(id, name string) func(*record.Document) {
+	return with(id, func(t *record.Token) { t.Name = name })
+}
+
+func enforced(scopes ...policy.Scope) func(*record.Document) {
+	return func(d *record.Document) { d.Enforcement.Scopes = policy.ScopesOf(scopes...) }
+}
+
+// states returns the state of an app's tokens by id; nil for no document.
+func (s *story) states(app string) map[string]policy.State {
+	d := s.documents[app]
+	if d == nil {
+		return nil
+	}
+	all := map[string]policy.State{}
+	for _, t := range d.Tokens {
+		all[t.ID] = t.State
+	}
+	return all
+}
