@@ -3,19 +3,41 @@ package main
 
 import (
 	"os"
+	"time"
 
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/pkg/validator"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/settings"
 	"github.com/countersign/countersign/services/validator/server"
 )
 
 func main() {
+	var staleness *settings.Staleness
+	var snapshot validator.SnapshotFile
+	var interval *time.Duration
+	var fleet fleetFlags
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "validator",
 		Short:      "Keep every policy in memory and answer Authorize over gRPC",
 		Listen:     ":7071",
 		HTTPListen: ":7081",
+		Flags: func(cmd *cobra.Command) {
+			flags := cmd.Flags()
+			staleness = settings.MaxStaleness(flags, "max-staleness",
+				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; such calls are UNAVAILABLE then (default no bound)")
+			flags.StringVar(&snapshot.Path, "snapshot-file", "", "`file` to start from when Redis is down; written by this validator alone (default none)")
+			fleet.define(flags)
+			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour, "time between two copies in --snapshot-file")
+		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
-			return server.New(c)
+			snapshot.Interval = *interval
+			reports, err := fleet.config(c.GRPC.Listen)
+			if err != nil {
+				return nil, err
+			}
+			return server.New(server.Config{Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports})
 		},
 	}))
 }

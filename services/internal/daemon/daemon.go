@@ -3,6 +3,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -21,8 +22,11 @@ type Config struct {
 	GRPC     grpcserver.Config
 	HTTP     grpcserver.HTTPConfig
 	RedisURL string
-	Ring     *keyring.Ring
-	Log      *slog.Logger
+	// WriteQuorum is how many replicas of Redis the authority waits for after a change, and a read counts only from a
+	// master that has as many; 0 asks for none.
+	WriteQuorum int
+	Ring        *keyring.Ring
+	Log         *slog.Logger
 }
 
 // Runner is a service that was put together. Run serves until ctx ends, which is not an error.
@@ -68,7 +72,9 @@ func (s Service) command() *cobra.Command {
 	flags := root.Flags()
 	listen := settings.Listen(flags, "listen", s.Listen, "address of the gRPC server")
 	httpListen := settings.Listen(flags, "http-listen", s.HTTPListen, "address of the HTTP server for health and metrics")
-	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "where the store is")
+	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "where the store is: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS")
+	quorum := flags.Int("write-quorum", 0, "how many `replicas` of the Redis master must have a change before the authority answers, for at most a second "+
+		"(short of them it is made all the same, and the answer says so), and must be there for what is read to count as fresh; the same for all services")
 	ringFile := flags.String("keyring-file", "", "`file` of the keys that sign the store's records (required)")
 	logger := settings.Log(flags, settings.JSON)
 	tls := settings.TLS(root)
@@ -77,6 +83,9 @@ func (s Service) command() *cobra.Command {
 		s.Flags(root)
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *quorum < 0 {
+			return errors.New("--write-quorum: want 0 or more")
+		}
 		ring, err := keyring.Load(*ringFile)
 		if err != nil {
 			return fmt.Errorf("--keyring-file: %w", err)
@@ -87,7 +96,7 @@ func (s Service) command() *cobra.Command {
 		service, err := s.New(Config{
 			GRPC:     grpcserver.Config{Listen: *listen, TLS: *tls},
 			HTTP:     grpcserver.HTTPConfig{Listen: *httpListen},
-			RedisURL: *redisURL, Ring: ring, Log: log,
+			RedisURL: *redisURL, WriteQuorum: *quorum, Ring: ring, Log: log,
 		})
 		if err != nil {
 			return err

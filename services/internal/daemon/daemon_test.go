@@ -29,10 +29,11 @@ func TestCommand(t *testing.T) {
 		env  map[string]string
 		want string // part of the error; empty for none
 	}{
-		{"all given", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--own", "x"}, nil, ""},
-		{"by environment", []string{"--own", "x"}, map[string]string{"COUNTERSIGN_KEYRING_FILE": ring, "COUNTERSIGN_LISTEN": "127.0.0.1:7000"}, ""},
+		{"all given", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2", "--own", "x"}, nil, ""},
+		{"by environment", []string{"--own", "x"}, map[string]string{"COUNTERSIGN_KEYRING_FILE": ring, "COUNTERSIGN_LISTEN": "127.0.0.1:7000", "COUNTERSIGN_WRITE_QUORUM": "2"}, ""},
 		{"no ring", []string{"--listen", "127.0.0.1:7000"}, nil, "keyring-file"},
 		{"ring is missing", []string{"--keyring-file", ring + "x"}, nil, "--keyring-file"},
+		{"bad quorum", []string{"--keyring-file", ring, "--write-quorum", "-1"}, nil, "--write-quorum"},
 		{"bad address", []string{"--keyring-file", ring, "--listen", "nowhere"}, nil, "listen"},
 		{"bad address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": "nowhere"}, "COUNTERSIGN_LISTEN"},
 		{"the service fails", []string{"--keyring-file", ring, "--own", "fail"}, nil, "failed"},
@@ -68,7 +69,7 @@ func TestCommand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.GRPC.Listen != "127.0.0.1:7000" || got.HTTP.Listen != ":2" || got.Ring == nil || got.Log == nil || own != "x" {
+			if got.GRPC.Listen != "127.0.0.1:7000" || got.HTTP.Listen != ":2" || got.WriteQuorum != 2 || got.Ring == nil || got.Log == nil || own != "x" {
 				t.Errorf("config = %+v, own = %q", got, own)
 			}
 		})

@@ -85,7 +85,7 @@ func startProcesses(t *testing.T) *processes {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	p := &processes{redis: redistest.Start(t), keys: map[string]string{}}
-	p.client = must(redisfeed.Open(p.redis.URL()))(t)
+	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
 	t.Cleanup(func() { p.client.Close() })
 
 	ring, ringFile, keysFile := keyring.Generate(), filepath.Join(folder, "ring.json"), filepath.Join(folder, "keys.json")

@@ -7,10 +7,17 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// RedisURL defines a flag for a Redis URL, which may hold a password: redis://[user:password@]host:port/db, rediss for
-// TLS, or unix with a path. Its value is never part of an error or of the help text; to log it, use RedactURL.
+// RedisURL defines a flag for the URL of a Redis, which may hold a password:
+//
+//	redis://[user:password@]host:port/db                           one server; rediss for TLS, unix with a path
+//	redis://host:port/db?master_name=NAME&addr=host:port...        sentinels; username and password of Redis as parameters
+//	redis://[user:password@]host:port?cluster=true&addr=host:port  nodes of a cluster
+//
+// Its value is never part of an error or of the help text; to log it, use RedactURL.
 func RedisURL(flags *pflag.FlagSet, name, value, usage string) *string {
 	u := redisURL(value)
 	flags.Var(&u, name, usage)
@@ -34,12 +41,15 @@ func (u *redisURL) Set(value string) error {
 		return errors.New("want redis://, rediss:// or unix://, then [user:password@]host:port/db," +
 			" with characters such as / ? # @ % in the password percent-encoded")
 	}
+	if err := redisfeed.CheckURL(value); err != nil {
+		return err
+	}
 	*u = redisURL(value)
 	return nil
 }
 
 // publicParameters are those of a URL's query that RedactURL shows: which servers are meant, and nothing else.
-var publicParameters = []string{"addr", "db", "master_name"}
+var publicParameters = []string{"addr", "cluster", "db", "master_name"}
 
 // RedactURL returns a URL in a form that may be logged: the password is replaced, and so is a user name that stands
 // alone, since it may be a password given in the wrong place; of the query only addresses, master name and database are

@@ -25,23 +25,42 @@ func TestRedactURL(t *testing.T) {
 		"redis://hunter2:@host":            "redis://xxxxx@host",
 		"redis://h?addr=a:1&addr=b:2":      "redis://h?addr=a%3A1&addr=b%3A2",
 		"redis://h?sentinel_password=hunt": "redis://h",
-		"redis://h?master_name=m&PASS=h":   "redis://h?master_name=m",
-		"redis://me:hunt@er2@host":         hidden,
-		"redis://me:hunt/er2@host":         hidden,
-		"redis://me:12/er2@host":           hidden,
-		"redis://me:12?er2@host":           hidden,
-		"redis://me:12#er2@host":           hidden,
-		"redis://me:12#hunter2":            hidden,
-		"redis://me:hunt%er2@host":         hidden,
-		"me:hunter2@host":                  hidden,
-		"host:6379":                        hidden,
-		"hunter2":                          hidden,
-		"redis://":                         hidden,
-		"redis://host/hunter2@":            hidden,
-		":hunter2@host":                    hidden,
-		"redis://me:hunter2@ho st":         hidden,
+		"redis://h?cluster=true&addr=b:2":  "redis://h?addr=b%3A2&cluster=true",
+		"redis://s:hunt@h?master_name=m&username=u&password=hunt2": "redis://s:xxxxx@h?master_name=m",
+		"redis://h?master_name=m&PASS=h":                           "redis://h?master_name=m",
+		"redis://me:hunt@er2@host":                                 hidden,
+		"redis://me:hunt/er2@host":                                 hidden,
+		"redis://me:12/er2@host":                                   hidden,
+		"redis://me:12?er2@host":                                   hidden,
+		"redis://me:12#er2@host":                                   hidden,
+		"redis://me:12#hunter2":                                    hidden,
+		"redis://me:hunt%er2@host":                                 hidden,
+		"me:hunter2@host":                                          hidden,
+		"host:6379":                                                hidden,
+		"hunter2":                                                  hidden,
+		"redis://":                                                 hidden,
+		"redis://host/hunter2@":                                    hidden,
+		":hunter2@host":                                            hidden,
+		"redis://me:hunter2@ho st":                                 hidden,
 	} {
 		expect(t, "RedactURL of "+raw, RedactURL(raw), want)
+	}
+}
+
+// TestRedisURLNamesWhatIsWrong with a URL that is one, and shows none of it.
+func TestRedisURLNamesWhatIsWrong(t *testing.T) {
+	t.Setenv("COUNTERSIGN_REDIS_URL", "")
+	for value, want := range map[string]string{
+		"redis://me:hunter2@host/x":              "master_name=NAME",
+		"redis://me:hunter2@host?addr=b":         "addr=host:port",
+		"redis://me:hunter2@host?master_name=":   "master_name=NAME",
+		"redis://me:hunter2@host?cluster=maybe":  "cluster=true",
+		"redis://me:hunter2@host?max_retries=10": "no other parameters",
+	} {
+		_, err := run(command(func(flags *pflag.FlagSet) { RedisURL(flags, "redis-url", "", "the store") }), "--redis-url", value)
+		if got := words(err); !strings.HasPrefix(got, "--redis-url: want ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+			t.Errorf("%s: %s", value, got)
+		}
 	}
 }
 
@@ -66,10 +85,12 @@ func TestRedisURL(t *testing.T) {
 		"redis://me:hunter2@host:6379/0": true,
 		"rediss://host:6379":             true,
 		"unix:///run/redis.sock":         true,
-		"http://me:hunter2@host":         false,
-		"redis://me:hunter2/@host":       false,
-		"me:hunter2@host":                false,
-		"hunter2":                        false,
+		"redis://h?master_name=m&addr=b:26379&username=u&password=hunter2": true,
+		"rediss://me:hunter2@h:7000?cluster=true&addr=b:7000":              true,
+		"http://me:hunter2@host":                                           false,
+		"redis://me:hunter2/@host":                                         false,
+		"me:hunter2@host":                                                  false,
+		"hunter2":                                                          false,
 	} {
 		for _, fromEnv := range []bool{false, true} {
 			var got *string

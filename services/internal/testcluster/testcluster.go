@@ -3,7 +3,7 @@
 package testcluster
 
 import (
-	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -11,18 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
-	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/adminkeys"
-	"github.com/countersign/countersign/services/internal/daemon"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -36,6 +32,10 @@ const anyPort = "127.0.0.1:0"
 type Options struct {
 	// Validators is how many there are.
 	Validators int
+	// Authorities is how many there are; 0 is one.
+	Authorities int
+	// Report makes the validators report, to the authorities in turn, under the names validator-1, validator-2 and so on.
+	Report bool
 	// TLS is for the gRPC servers; empty is plain text.
 	TLS grpcserver.TLS
 	// Log is where the servers log to, at level debug; nil is nowhere. It must be safe for concurrent use.
@@ -48,27 +48,34 @@ type Options struct {
 
 // ValidatorAccount is what validators need of Redis, and all that the documentation tells to give them.
 const ValidatorAccount = "resetkeys %R~cs:meta %R~cs:{*}:head %R~cs:{*}:policies %R~cs:{*}:log " +
-	"resetchannels &cs:* -@all +get +hscan +xrange +subscribe +ping +auth +hello"
+	"resetchannels &cs:* -@all +get +hscan +xrange +subscribe +ping +auth +hello +info +asking +cluster|slots"
 
 // AuthorityAccount is the same for authorities.
-const AuthorityAccount = "resetkeys ~cs:* resetchannels &cs:* -@all +get +hget +hscan +xrange +subscribe +ping +auth +hello " +
-	"+eval +type +exists +xinfo|stream +xadd +hset +set +publish"
+const AuthorityAccount = "resetkeys ~cs:* resetchannels &cs:* -@all +get +hget +hscan +xrange +subscribe +ping +auth +hello +info +asking +cluster|slots " +
+	"+eval +type +exists +xinfo|stream +xadd +hset +set +publish +wait +hgetall +hkeys +hmget +hdel"
 
 // Cluster is a Countersign that serves.
 type Cluster struct {
-	// Authority and Validators are host:port of the gRPC servers.
-	Authority  string
-	Validators []string
-	// AdminKey and ViewerKey are known to the authority, under the names admin and viewer.
-	AdminKey, ViewerKey secret.Secret
-	// AdminKeyFile and ViewerKeyFile hold the two, AdminKeysFile is what the authority has read.
-	AdminKeyFile, ViewerKeyFile, AdminKeysFile string
+	// Authority is the first of Authorities; these and Validators are host:port of the gRPC servers.
+	Authority               string
+	Authorities, Validators []string
+	// AdminKey, ViewerKey and FleetKey are known to the authorities, under the names admin, viewer and validators.
+	AdminKey, ViewerKey, FleetKey secret.Secret
+	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold the three, AdminKeysFile is what the authorities have read.
+	AdminKeyFile, ViewerKeyFile, FleetKeyFile, AdminKeysFile string
 	// Redis is the server of the store, RedisURL its URL.
 	Redis    *redistest.Server
 	RedisURL string
 	// Ring signs the store; RingFile holds it.
 	Ring     *keyring.Ring
 	RingFile string
+
+	// AuthorityProcesses and ValidatorProcesses are the servers of Authorities and Validators.
+	AuthorityProcesses, ValidatorProcesses []*Process
+
+	options                    Options
+	log                        *slog.Logger
+	authorityURL, validatorURL string
 }
 
 // Start starts a cluster and returns when all of it serves.
@@ -77,39 +84,42 @@ func Start(t testing.TB, options Options) *Cluster {
 	folder := t.TempDir()
 	c := &Cluster{
 		AdminKeyFile: filepath.Join(folder, "admin-key"), ViewerKeyFile: filepath.Join(folder, "viewer-key"),
-		AdminKeysFile: filepath.Join(folder, "admin-keys.json"), RingFile: filepath.Join(folder, "keyring.json"),
-		Redis: redistest.Start(t, options.RedisArgs...), Ring: keyring.Generate(),
+		FleetKeyFile: filepath.Join(folder, "fleet-key"), AdminKeysFile: filepath.Join(folder, "admin-keys.json"),
+		RingFile: filepath.Join(folder, "keyring.json"),
+		Redis:    redistest.Start(t, options.RedisArgs...), Ring: keyring.Generate(),
 	}
 	c.RedisURL = c.Redis.URL()
 	check(t, c.Ring.Create(c.RingFile))
 	c.AdminKey = c.addKey(t, "admin", adminkeys.Admin, c.AdminKeyFile)
 	c.ViewerKey = c.addKey(t, "viewer", adminkeys.Viewer, c.ViewerKeyFile)
+	c.FleetKey = c.addKey(t, "validators", adminkeys.Validator, c.FleetKeyFile)
 	if options.Account == "" {
 		options.Account = ValidatorAccount
 	}
-	c.initStore(t)
-	authorityURL, validatorURL := c.account(t, "authority", AuthorityAccount), c.account(t, "validator", options.Account)
-
 	if options.Log == nil {
 		options.Log = io.Discard
 	}
-	log := slog.New(slog.NewTextHandler(options.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	grpc := grpcserver.Config{Listen: anyPort, TLS: options.TLS}
-	http := grpcserver.HTTPConfig{Listen: anyPort}
-	config := daemon.Config{GRPC: grpc, HTTP: http, RedisURL: authorityURL, Ring: c.Ring, Log: log}
-	owner, err := authority.New(authority.Config{Config: config, AdminKeysFile: c.AdminKeysFile})
-	check(t, err)
-	c.Authority = owner.Addr().String()
-	servers := []func(context.Context) error{owner.Run}
-	config.RedisURL = validatorURL
-	for range options.Validators {
-		v, err := validator.New(config)
-		check(t, err)
-		c.Validators = append(c.Validators, v.Addr().String())
-		servers = append(servers, v.Run)
+	c.options = options
+	c.log = slog.New(slog.NewTextHandler(options.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c.initStore(t)
+	c.authorityURL, c.validatorURL = c.account(t, "authority", AuthorityAccount), c.account(t, "validator", options.Account)
+	for range max(options.Authorities, 1) {
+		p := c.StartAuthority(t, anyPort)
+		c.AuthorityProcesses, c.Authorities = append(c.AuthorityProcesses, p), append(c.Authorities, p.Address)
 	}
-	run(t, servers)
+	c.Authority = c.Authorities[0]
+	for i := range options.Validators {
+		p := c.StartValidator(t, func(config *validator.Config) {
+			if options.Report {
+				config.Fleet = c.Fleet(fmt.Sprintf("validator-%d", i+1), c.Authorities[i%len(c.Authorities)])
+			}
+		})
+		c.ValidatorProcesses, c.Validators = append(c.ValidatorProcesses, p), append(c.Validators, p.Address)
+	}
 	c.awaitServing(t, options.TLS)
+	if options.Report {
+		c.awaitFleet(t)
+	}
 	return c
 }
 
@@ -123,7 +133,7 @@ func (c *Cluster) addKey(t testing.TB, name string, role adminkeys.Role, file st
 
 func (c *Cluster) initStore(t testing.TB) {
 	t.Helper()
-	client, err := redisfeed.Open(c.RedisURL)
+	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})
 	check(t, err)
 	defer client.Close()
 	_, _, err = store.Init(t.Context(), client, c.Ring, record.DefaultPartitions)
@@ -133,7 +143,7 @@ func (c *Cluster) initStore(t testing.TB) {
 // account makes an account of the Redis with some rights, and returns its URL.
 func (c *Cluster) account(t testing.TB, user, rights string) string {
 	t.Helper()
-	client, err := redisfeed.Open(c.RedisURL)
+	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})
 	check(t, err)
 	defer client.Close()
 	command := []any{"ACL", "SETUSER", user, "reset", "on", ">" + user}
@@ -142,22 +152,6 @@ func (c *Cluster) account(t testing.TB, user, rights string) string {
 	}
 	check(t, client.Do(t.Context(), command...).Err())
 	return redistest.URL(c.Redis.Address(), user, user)
-}
-
-// run runs servers until the test ends, and fails it when one fails.
-func run(t testing.TB, servers []func(context.Context) error) {
-	// A test's own context ends before its cleanups; the servers serve them too.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	group, ctx := errgroup.WithContext(ctx)
-	for _, server := range servers {
-		group.Go(func() error { return server(ctx) })
-	}
-	t.Cleanup(func() {
-		cancel()
-		if err := group.Wait(); err != nil {
-			t.Errorf("testcluster: %v", err)
-		}
-	})
 }
 
 func check(t testing.TB, err error) {

@@ -4,20 +4,34 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/replicametrics"
 	"github.com/countersign/countersign/services/validator/internal/authorize"
 )
 
 // StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
 const StreamWorkers = 256
+
+// Config is what a validator is started with.
+type Config struct {
+	daemon.Config
+	// MaxStaleness, Snapshot and Fleet are those of validator.Config.
+	MaxStaleness [policy.MaxScope + 1]time.Duration
+	Snapshot     validator.SnapshotFile
+	Fleet        report.Config
+}
 
 // Server is a validator.
 type Server struct {
@@ -28,14 +42,17 @@ type Server struct {
 }
 
 // New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
-func New(config daemon.Config) (*Server, error) {
+func New(config Config) (*Server, error) {
 	s := &Server{log: config.Log}
 	var err error
-	if s.validator, err = validator.New(validator.Config{RedisURL: config.RedisURL, Ring: config.Ring, Log: config.Log}); err != nil {
+	if s.validator, err = validator.New(validator.Config{
+		RedisURL: config.RedisURL, WriteQuorum: config.WriteQuorum, Ring: config.Ring, Log: config.Log,
+		MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot, Fleet: config.Fleet,
+	}); err != nil {
 		return nil, err
 	}
 	registry := daemon.NewRegistry()
-	config.HTTP.Ready, config.HTTP.Metrics = s.validator.Ready, registry
+	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.validator.Ready, s.freshness, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
@@ -44,6 +61,9 @@ func New(config daemon.Config) (*Server, error) {
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
+	registry.MustRegister(replicametrics.New(s.validator.Replica))
+	registerSnapshotMetrics(registry, s.validator)
+	registerFleetMetrics(registry, s.validator)
 	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator, registry))
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.Bulk{})
 	return s, nil
@@ -51,6 +71,19 @@ func New(config daemon.Config) (*Server, error) {
 
 // Addr returns the address of the gRPC server.
 func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
+
+// HTTPAddr returns the address of the HTTP server.
+func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
+
+// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz: being STALE makes no
+// validator unready.
+func (s *Server) freshness() string {
+	age, stale := s.validator.Freshness()
+	if stale {
+		return fmt.Sprintf("STALE, %s old", age.Round(time.Millisecond))
+	}
+	return fmt.Sprintf("FRESH, %s old", age.Round(time.Millisecond))
+}
 
 // Run serves until ctx ends, which is not an error. Until the policies are loaded, calls are UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {

@@ -21,7 +21,7 @@ type counters struct {
 // maxReason is the largest number of a verdict.
 const maxReason = policy.SourceNotSupported
 
-// newCounters registers what a platform team watches: decisions, what could not be decided, and how old the data is.
+// newCounters registers what a platform team watches: decisions, and what could not be decided.
 func newCounters(registry prometheus.Registerer, v *validator.Validator) *counters {
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "countersign_decisions_total",
@@ -32,10 +32,10 @@ func newCounters(registry prometheus.Registerer, v *validator.Validator) *counte
 		Help: "Calls to Authorize that got no decision, by reason: INVALID_FIELD, or why nothing could be decided.",
 	}, []string{"reason"})}
 	registry.MustRegister(decisions, c.undecided,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "countersign_data_age_seconds",
-			Help: "How long ago the data of the oldest partition was last known to be complete; below 1 in normal operation. 0 until all is loaded.",
-		}, func() float64 { return v.DataAge().Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "countersign_sticky_denials_total",
+			Help: "Denials for a token that was seen revoked and of which the store says otherwise.",
+		}, func() float64 { return float64(v.StickyDenials()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_ready",
 			Help: "1 once all policies are loaded and proven, which they then stay.",

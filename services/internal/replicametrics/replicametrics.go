@@ -1,0 +1,121 @@
+// Package replicametrics shows Prometheus how a replica follows its store. Validators and authorities have the same
+// metrics; docs/operations.md says what to do about each.
+package replicametrics
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/replica"
+)
+
+// Collector asks a replica when it is asked.
+type Collector struct{ current func() *replica.Replica }
+
+// New returns a collector of whatever replica there is at the time; nil for none yet.
+func New(current func() *replica.Replica) *Collector { return &Collector{current} }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("countersign_"+name, help, labels, nil)
+}
+
+// states are those of a partition's data.
+var states = []string{"FRESH", "STALE", "NOT_LOADED"}
+
+var (
+	dataAge = describe("data_age_seconds",
+		"How long ago the data of the oldest partition was last known to be complete; below 1 in normal operation. 0 until all is loaded.")
+	partitions = describe("partitions", "Partitions by the state of their data: FRESH (at most 2 s old), STALE, NOT_LOADED.", "state")
+	epoch      = describe("partition_epoch", "Epoch that a partition is in.", "partition")
+	revision   = describe("partition_revision", "Revision that a partition has reached.", "partition")
+	forked     = describe("forked_partitions", "Partitions whose store denies what was confirmed before; they are decided from the last good data.")
+	orphans    = describe("orphaned_changes", "Changes that are held on to and that the store does not have.")
+	sticky     = describe("sticky_tokens", "Tokens that are kept revoked although the store says otherwise.")
+	damaged    = describe("undecidable_documents", "Documents in the store that cannot be verified; their apps are decided from an older policy, or not at all.")
+
+	polls        = describe("polls_total", "Reads of all heads of the store.")
+	pollFailures = describe("poll_failures_total", "Reads of all heads of the store that failed.")
+	hints        = describe("hints_total", "Changes that were published, by outcome: applied at once, ignored (known, or left to a catch-up) or bad (not verified).", "outcome")
+	catchUps     = describe("catch_ups_total", "Reads of a partition's log.")
+	resyncs      = describe("resyncs_total", "Loads of whole partitions, by cause: start, gap, digest, torn, undo, epoch or repair.", "cause")
+	mismatches   = describe("digest_mismatches_total", "How often the data of a partition did not add up to the store's digest.")
+	quarantined  = describe("quarantined_records_total", "Records that were not believed, by cause: bad (damaged, forged or out of place) or unknown_key (signed with a key that is not in the key ring).", "cause")
+	forks        = describe("forks_total", "How often the store began to deny what was confirmed before.")
+	refused      = describe("refused_epochs_total", "Heads of an epoch that was over.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		dataAge, partitions, epoch, revision, forked, orphans, sticky, damaged,
+		polls, pollFailures, hints, catchUps, resyncs, mismatches, quarantined, forks, refused,
+	} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	count := func(d *prometheus.Desc, value uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	r := c.current()
+	if r == nil {
+		gauge(dataAge, 0)
+		return
+	}
+	c.collectPartitions(r, gauge)
+	s := r.Stats()
+	gauge(forked, float64(s.Forked))
+	gauge(orphans, float64(s.Orphans))
+	gauge(sticky, float64(s.Sticky))
+	gauge(damaged, float64(s.Undecidable))
+	count(polls, s.Polls)
+	count(pollFailures, s.PollFailures)
+	count(hints, s.HintsApplied, "applied")
+	count(hints, s.HintsIgnored, "ignored")
+	count(hints, s.HintsBad, "bad")
+	count(catchUps, s.CatchUps)
+	for cause, n := range s.Reloads {
+		count(resyncs, n, cause)
+	}
+	count(mismatches, s.DigestMismatches)
+	count(quarantined, s.Quarantined-min(s.UnknownKeys, s.Quarantined), "bad")
+	count(quarantined, s.UnknownKeys, "unknown_key")
+	count(forks, s.Forks)
+	count(refused, s.RefusedEpochs)
+}
+
+func (c *Collector) collectPartitions(r *replica.Replica, gauge func(*prometheus.Desc, float64, ...string)) {
+	in := map[string]int{}
+	var oldest time.Duration
+	now := time.Now()
+	for i, at := range r.Cursors() {
+		if r.Table().Partition(i) == nil {
+			in["NOT_LOADED"]++
+			continue
+		}
+		age, stale := r.Freshness(i, now)
+		oldest = max(oldest, age)
+		if stale {
+			in["STALE"]++
+		} else {
+			in["FRESH"]++
+		}
+		number := strconv.Itoa(i)
+		gauge(epoch, float64(at.Epoch), number)
+		gauge(revision, float64(at.Revision), number)
+	}
+	for _, state := range states {
+		gauge(partitions, float64(in[state]), state)
+	}
+	if !r.Loaded() {
+		oldest = 0
+	}
+	gauge(dataAge, oldest.Seconds())
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/secret"
+)
+
+// fleetFlags say where the validator reports.
+type fleetFlags struct {
+	authority   grpcclient.Address
+	security    grpcclient.Security
+	keyFile, id string
+}
+
+func (f *fleetFlags) define(flags *pflag.FlagSet) {
+	flags.Var(&f.authority, "authority", "address of the authority to report to: receipts and healing count on it (default none)")
+	flags.StringVar(&f.keyFile, "fleet-key-file", "", "`file` that holds a key of role validator, to report with")
+	flags.BoolVar(&f.security.TLS, "authority-tls", false, "encrypt reports also on loopback; elsewhere it is the default")
+	flags.StringVar(&f.security.CAFile, "authority-tls-ca-file", "",
+		"PEM `file` of the authorities to check the authority's certificate against (implies --authority-tls)")
+	flags.BoolVar(&f.security.Plaintext, "authority-plaintext", false,
+		"do not encrypt reports, wherever the authority is; the key can be read on the way")
+	flags.StringVar(&f.id, "validator-id", "", "the validator's `name` in the fleet, which no other may have (default host name and port of --listen)")
+}
+
+// config returns what the flags say for a validator that listens on an address.
+func (f *fleetFlags) config(listen string) (report.Config, error) {
+	c := report.Config{Authority: f.authority, Security: f.security, ID: f.id}
+	if f.authority == "" {
+		if f.keyFile != "" {
+			return c, errors.New("--fleet-key-file: there is no --authority to use it with")
+		}
+		return c, nil
+	}
+	if c.Security.TLS && c.Security.Plaintext {
+		return c, errors.New("--authority-tls and --authority-plaintext contradict each other")
+	}
+	if c.ID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return c, fmt.Errorf("--validator-id: %w", err)
+		}
+		_, port, err := net.SplitHostPort(listen)
+		if err != nil {
+			return c, fmt.Errorf("--listen: %w", err)
+		}
+		c.ID = net.JoinHostPort(host, port)
+	}
+	if err := report.CheckID(c.ID); err != nil {
+		return c, fmt.Errorf("--validator-id: %w", err)
+	}
+	if f.keyFile != "" {
+		data, err := os.ReadFile(f.keyFile)
+		if err != nil {
+			return c, fmt.Errorf("--fleet-key-file: %w", err)
+		}
+		text := strings.TrimSpace(string(data))
+		if !secret.WellFormedAdminKey(text) {
+			// It would be sent: another file, named by mistake, may hold worse.
+			return c, fmt.Errorf("--fleet-key-file: %s does not hold a key, which begins with %s", f.keyFile, secret.AdminPrefix)
+		}
+		c.Key = secret.New(text)
+	}
+	return c, nil
+}

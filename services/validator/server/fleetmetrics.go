@@ -1,0 +1,24 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// registerFleetMetrics registers what there is to know of a validator's part in the fleet.
+func registerFleetMetrics(registry prometheus.Registerer, v *validator.Validator) {
+	is := func(name, help string, yes func() bool) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			if yes() {
+				return 1
+			}
+			return 0
+		})
+	}
+	registry.MustRegister(
+		is("countersign_floor_unverified", "1 while no authority has told this validator how far the store must be at least.",
+			func() bool { return !v.FloorVerified() }),
+		is("countersign_report_connected", "1 while an authority hears this validator.", v.Reporting),
+	)
+}
