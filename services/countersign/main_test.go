@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 // The scripts are the manual: each is what somebody types, and what comes of it. They run against a real authority and
 // two validators over a real Redis; each has apps of its own.
 func TestScripts(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{Validators: 2})
+	c := testcluster.Start(t, testcluster.Options{Validators: 2, Report: true})
+	lonely := testcluster.Start(t, testcluster.Options{})
 	run(t, "testdata", func(env *testscript.Env) {
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
 		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
@@ -44,13 +45,16 @@ func TestScripts(t *testing.T) {
 		env.Setenv("COUNTERSIGN_VALIDATOR", c.Validators[0])
 		env.Setenv("ADMIN_KEY_FILE", c.AdminKeyFile)
 		env.Setenv("VIEWER_KEY_FILE", c.ViewerKeyFile)
+		env.Setenv("FLEET_KEY_FILE", c.FleetKeyFile)
+		env.Setenv("LONELY_AUTHORITY", lonely.Authority)
+		env.Setenv("LONELY_ADMIN_KEY_FILE", lonely.AdminKeyFile)
 	})
 }
 
 // The same over TLS, with a certificate that the system does not know.
 func TestTLS(t *testing.T) {
 	files := certificate(t)
-	c := testcluster.Start(t, testcluster.Options{Validators: 1, TLS: files})
+	c := testcluster.Start(t, testcluster.Options{Validators: 1, TLS: files, Report: true})
 	plain := testcluster.Start(t, testcluster.Options{Validators: 1})
 	run(t, filepath.Join("testdata", "tls"), func(env *testscript.Env) {
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
@@ -72,8 +76,13 @@ func TestProvisioning(t *testing.T) {
 }
 
 func run(t *testing.T, folder string, setup func(*testscript.Env)) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 folder,
+	p := params(setup)
+	p.Dir = folder
+	testscript.Run(t, p)
+}
+
+func params(setup func(*testscript.Env)) testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
@@ -84,9 +93,9 @@ func run(t *testing.T, folder string, setup func(*testscript.Env)) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "capture": capture, "decide": decide, "json": jsonValue, "mode": mode,
+			"exits": exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide, "json": jsonValue, "mode": mode,
 		},
-	})
+	}
 }
 
 // exits CODE PROGRAM ARGUMENT... runs a program that must end with the code.

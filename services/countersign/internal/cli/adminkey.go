@@ -12,7 +12,7 @@ import (
 )
 
 func adminKeyCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "admin-key", Short: "Make the keys that administrators call an authority with"}
+	group := &cobra.Command{Use: "admin-key", Short: "Make the keys that administrators and validators call an authority with"}
 	group.AddCommand(adminKeyCreate(g))
 	return group
 }
@@ -23,11 +23,12 @@ func adminKeyCreate(g *globals) *cobra.Command {
 		Use:   "create --name NAME --role ROLE --admin-keys-file FILE",
 		Short: "Make an admin key and add its digest to the file that the authority reads when it starts",
 		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file admin-keys.json
-  countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing`,
+  countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing
+  countersign admin-key create --name validators --role validator --admin-keys-file admin-keys.json --admin-key-file fleet.key`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key.Name, "name", "", "`name` of who is to call with it (required)")
-	flags.Var((*role)(&key.Role), "role", "admin (read and change) or viewer (read) (required)")
+	flags.Var((*role)(&key.Role), "role", "admin (read and change), viewer (read) or validator (report to the fleet) (required)")
 	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` of all admin keys, with digests only; made if it is missing (required)")
 	// It hides the flag of the same name that the other commands have, and has no variable as that one has: what names
 	// the key to call with must not name a file to write.
@@ -68,8 +69,8 @@ func (r *role) String() string { return string(*r) }
 
 // Set takes a role.
 func (r *role) Set(text string) error {
-	if is := adminkeys.Role(text); is != adminkeys.Admin && is != adminkeys.Viewer {
-		return errors.New("want admin or viewer")
+	if !adminkeys.Role(text).Known() {
+		return errors.New("want admin, viewer or validator")
 	}
 	*r = role(text)
 	return nil

@@ -96,13 +96,13 @@ func appDelete(g *globals) *cobra.Command {
 	change.flags(cmd)
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		request.RequestId = change.requestID()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.DeleteApp(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
-			return g.answer(cmd, response, func(w io.Writer) error {
+			return response, g.answer(cmd, response, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "App %s is deleted, and its tokens are revoked.\n", request.GetAppId())
 				return err
 			})

@@ -71,7 +71,11 @@ With --for or --until it is a trial: at its end every validator goes back by its
 			request.TrialEndTime = timestamppb.New(until.Time)
 		}
 		request.RequestId = change.requestID()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		if request.GetValidateOnly() {
+			*change.wait = 0 // there will be nothing to wait for
+		}
+		request.WaitForPropagation = change.waiting()
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			return g.enforce(ctx, cmd, authority, request, &change)
 		})
 	}
@@ -80,13 +84,13 @@ With --for or --until it is a trial: at its end every validator goes back by its
 
 func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority countersignv1.AuthorityServiceClient,
 	request *countersignv1.SetEnforcementRequest, change *change,
-) error {
+) (receipted, error) {
 	response, err := authority.SetEnforcement(ctx, request)
 	if err != nil && request.GetValidateOnly() {
-		return err
+		return nil, err
 	}
 	if err != nil {
-		return change.outcome(err)
+		return nil, change.outcome(err)
 	}
 	for _, warning := range response.GetWarnings() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", words.Printable(warning))
@@ -94,7 +98,7 @@ func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority cou
 	if request.GetValidateOnly() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Dry run: nothing was changed. The app would be:")
 	}
-	return g.answer(cmd, response, func(w io.Writer) error {
+	return response, g.answer(cmd, response, func(w io.Writer) error {
 		rows := show.App(response.GetApp(), time.Now())
 		return show.Details(w, append(rows, show.Row{Name: "Consistency token", Value: response.GetConsistencyToken()})...)
 	})

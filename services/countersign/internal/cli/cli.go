@@ -1,8 +1,8 @@
 // Package cli is the command line for people: it administers tokens and enforcement through an authority, asks a
 // validator, and prepares what both are started with.
 //
-// Exit codes: 0 done, or ALLOW; 1 an error; 2 the command line itself is wrong; 3 DENY. Nothing that failed ever looks
-// like a denial.
+// Exit codes: 0 done, or ALLOW; 1 an error; 2 the command line itself is wrong; 3 DENY; 4 done, but not known to be on
+// every validator. Nothing that failed ever looks like a denial.
 package cli
 
 import (
@@ -20,10 +20,14 @@ const (
 	exitFailed
 	exitMisused
 	exitDenied
+	exitIncomplete
 )
 
 // errDenied ends a command whose answer was DENY. It is an answer, so there is nothing to say on top.
 var errDenied = errors.New("denied")
+
+// errIncomplete ends a command whose change is made, and whose receipt is not complete. Both have been shown.
+var errIncomplete = errors.New("the receipt is not complete")
 
 // errShown ends a command line that was answered with its help.
 var errShown = errors.New("help was shown")
@@ -41,6 +45,8 @@ func execute(root *cobra.Command) int {
 		return exitDone
 	case errors.Is(err, errDenied):
 		return exitDenied
+	case errors.Is(err, errIncomplete):
+		return exitIncomplete
 	case errors.Is(err, errShown):
 		return exitMisused
 	case errors.As(err, &misuse) || !errors.As(err, &failed):
@@ -74,7 +80,8 @@ func newRoot(others []*cobra.Command) *cobra.Command {
 
 Flags that every command has can be set by environment variables too; a flag wins. An admin key is read from
 --admin-key-file, else from COUNTERSIGN_ADMIN_KEY, else, when the authority is on loopback, from the file that
-'countersign dev' writes. Exit codes: 0 done or ALLOW, 1 error, 2 wrong command line, 3 DENY.`,
+'countersign dev' writes. Exit codes: 0 done or ALLOW, 1 error, 2 wrong command line, 3 DENY, 4 done,
+but not known to be on every validator (--wait).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -85,7 +92,7 @@ Flags that every command has can be set by environment variables too; a flag win
 	for _, other := range others {
 		settings.BindEnv(other)
 	}
-	root.AddCommand(tokenCommand(g), appCommand(g), authorizeCommand(g),
+	root.AddCommand(tokenCommand(g), appCommand(g), authorizeCommand(g), fleetCommand(g),
 		storeCommand(g), adminKeyCommand(g), healthCommand(g), versionCommand(g))
 	root.AddCommand(others...)
 	guard(root)

@@ -35,7 +35,7 @@ func newGlobals(flags *pflag.FlagSet) *globals {
 	flags.BoolVar(&g.security.TLS, "tls", false, "encrypt also on loopback; elsewhere it is the default")
 	flags.StringVar(&g.security.CAFile, "tls-ca-file", "", "PEM `file` of the authorities to check the server's certificate against (implies --tls)")
 	flags.BoolVar(&g.security.Plaintext, "plaintext", false, "do not encrypt, wherever the server is; admin keys and secrets can be read on the way")
-	g.timeout = settings.Duration(flags, "timeout", 10*time.Second, time.Millisecond, time.Hour, "how long a call may take")
+	g.timeout = settings.Duration(flags, "timeout", 10*time.Second, time.Millisecond, time.Hour, "how long a call may take, waiting for a receipt aside; store commands but init take as long as they need unless it is given")
 	flags.VarP(&g.output, "output", "o", "form of the answer: table or json")
 	return g
 }
@@ -65,11 +65,15 @@ func (o *outputForm) Set(text string) error {
 
 // manage lets a command call the authority.
 func (g *globals) manage(cmd *cobra.Command, call func(context.Context, countersignv1.AuthorityServiceClient) error) error {
+	return g.manageWithin(cmd, *g.timeout, call)
+}
+
+func (g *globals) manageWithin(cmd *cobra.Command, timeout time.Duration, call func(context.Context, countersignv1.AuthorityServiceClient) error) error {
 	key, err := client.FindKey(g.adminKeyFile, g.authority)
 	if err != nil {
 		return err
 	}
-	to := client.Target{Role: "authority", Address: g.authority, Security: g.security, Key: key, Timeout: *g.timeout}
+	to := client.Target{Role: "authority", Address: g.authority, Security: g.security, Key: key, Timeout: timeout}
 	return connect(cmd, to, func(ctx context.Context, connection *grpc.ClientConn) error {
 		return aboutKey(call(ctx, countersignv1.NewAuthorityServiceClient(connection)), key)
 	})
@@ -80,7 +84,7 @@ func (g *globals) manage(cmd *cobra.Command, call func(context.Context, counters
 func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *grpc.ClientConn) error) error {
 	connection, err := client.Dial(to)
 	if errors.Is(err, client.ErrContradiction) {
-		return &misuseError{err}
+		return misuse("--tls and --plaintext contradict each other")
 	}
 	if err != nil {
 		return err

@@ -8,12 +8,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -124,3 +126,36 @@ func TestSecretIsLost(t *testing.T) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+// A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as long as it
+// waits.
+func TestIncompleteReceipt(t *testing.T) {
+	f := &fake{create: func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		if deadline, has := ctx.Deadline(); r.GetWaitForPropagation().AsDuration() != 30*time.Second || !has || time.Until(deadline) < 31*time.Second {
+			t.Errorf("%v until %v", r, deadline)
+		}
+		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1", Receipt: &countersignv1.Receipt{
+			CommitTime: timestamppb.New(time.UnixMilli(1000)),
+			Validators: []*countersignv1.ReceiptEntry{
+				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7, ReportTime: timestamppb.New(time.UnixMilli(1012))},
+				{ValidatorId: "fenced", State: countersignv1.PropagationState_PROPAGATION_STATE_FENCED, Revision: 5},
+				{ValidatorId: "slow\x1b[2J", State: countersignv1.PropagationState_PROPAGATION_STATE_PENDING, Revision: 6},
+				{ValidatorId: "gone", State: countersignv1.PropagationState_PROPAGATION_STATE_LOST, Revision: 1},
+			},
+		}}, nil
+	}}
+	f.start(t)
+	got := run(t, "token", "create", "--app=a", "--name=n", "--timeout=2s", "--wait=30s")
+	const says = "countersign: the change is made, but after 30s it is not certain that it is everywhere: slow\\x1b[2J is PENDING, gone is LOST\n"
+	if got.code != exitIncomplete || got.errors != says || !strings.Contains(got.out, "cs_1") {
+		t.Errorf("%+v", got)
+	}
+	for _, row := range []string{"fast APPLIED 7 12 ms", "fenced FENCED 5 -", "gone LOST 1 -"} {
+		if !strings.Contains(strings.Join(strings.Fields(got.out), " "), row) {
+			t.Errorf("no %q in %s", row, got.out)
+		}
+	}
+	if got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s", "-o=json"); got.code != exitIncomplete || !strings.Contains(got.out, `"validatorId": "gone"`) {
+		t.Errorf("%+v", got)
+	}
+}

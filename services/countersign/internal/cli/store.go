@@ -13,8 +13,8 @@ import (
 )
 
 func storeCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "store", Short: "Prepare the store"}
-	group.AddCommand(storeInit(g))
+	group := &cobra.Command{Use: "store", Short: "Prepare the store, look after it, and put it back after a loss"}
+	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g))
 	return group
 }
 
@@ -29,7 +29,7 @@ An authority and its validators need the same key ring file. Who has it and can 
 		Example: "  countersign store init --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
 	}
 	flags := cmd.Flags()
-	url := settings.RedisURL(flags, "redis-url", "", "where the store is to be: redis://[user:password@]host:port/db or rediss:// (required)")
+	url := settings.RedisURL(flags, "redis-url", "", "where the store is to be: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS (required)")
 	flags.StringVar(&where.KeyringFile, "keyring-file", "", "`file` of the keys that sign the store's records (required)")
 	flags.IntVar(&where.Partitions, "partitions", 0, fmt.Sprintf("`number` of partitions of a new store, 1 to %d (default %d)", record.MaxPartitions, record.DefaultPartitions))
 	settings.BindEnv(cmd)

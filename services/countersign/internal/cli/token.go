@@ -43,19 +43,19 @@ func tokenCreate(g *globals) *cobra.Command {
 	required(cmd, "app", "name")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		request.Scopes, request.ExpireTime = scopes, change.time("--expires", &expires)
-		request.RequestId = change.requestID()
+		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
 		secrets, err := newSecretFile(file)
 		if err != nil {
 			return err
 		}
 		defer secrets.discard()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.CreateToken(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
-			return shown.show(cmd, g, secrets, response, file)
+			return response, shown.show(cmd, g, secrets, response, file)
 		})
 	}
 	return cmd

@@ -57,13 +57,13 @@ The strength of a digest's secret cannot be checked: make sure that it was rando
 		if err != nil {
 			return err
 		}
-		request.RequestId = change.requestID()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.ImportTokens(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
-			return g.answer(cmd, response, func(w io.Writer) error {
+			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return show.NewList(w, show.TokenHeading...).Page(tokenRows(response.GetTokens()))
 			})
 		})

@@ -43,14 +43,14 @@ With --secret-file it is revoked in every app that has it, and the tokens are na
 			return err
 		}
 		request := &countersignv1.RevokeTokenRequest{
-			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(),
+			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(), WaitForPropagation: change.waiting(),
 		}
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.RevokeToken(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
-			return g.answer(cmd, response, func(w io.Writer) error {
+			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return showToken(w, appID, response.GetToken(), response.GetConsistencyToken())
 			})
 		})
@@ -66,12 +66,12 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 	request := &countersignv1.RevokeSecretRequest{
 		// Pasted secrets bring blanks along, and line breaks of the page they stood on.
 		Secret:       strings.TrimSpace(leaked.Reveal()),
-		AllowLockout: allowLockout, RequestId: change.requestID(),
+		AllowLockout: allowLockout, RequestId: change.requestID(), WaitForPropagation: change.waiting(),
 	}
-	return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+	return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 		response, err := authority.RevokeSecret(ctx, request)
 		if err != nil {
-			return change.outcome(err)
+			return nil, change.outcome(err)
 		}
 		if response.GetIncomplete() {
 			fmt.Fprintln(cmd.ErrOrStderr(), "Warning: a part of the store could not be read; repeat the call when it can, in case another app has the secret.")
@@ -80,7 +80,7 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
 				strings.Join(unverified, ", "))
 		}
-		return g.answer(cmd, response, func(w io.Writer) error {
+		return response, g.answer(cmd, response, func(w io.Writer) error {
 			var rows [][]string
 			for _, revoked := range response.GetTokens() {
 				token := revoked.GetToken()

@@ -34,24 +34,24 @@ func tokenRotate(g *globals) *cobra.Command {
 		if cmd.Flags().Changed("overlap") {
 			request.Overlap = durationpb.New(time.Duration(overlap))
 		}
-		request.RequestId = change.requestID()
+		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
 		secrets, err := newSecretFile(file)
 		if err != nil {
 			return err
 		}
 		defer secrets.discard()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.RotateToken(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
 			if err := shown.show(cmd, g, secrets, response, file); err != nil || g.output == inJSON {
-				return err
+				return response, err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The old token %s stops working %s.\n",
 				response.GetPrevious().GetTokenId(), words.Relative(response.GetPrevious().GetExpireTime(), time.Now()))
-			return err
+			return response, err
 		})
 	}
 	return cmd

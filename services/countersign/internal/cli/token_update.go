@@ -59,13 +59,13 @@ func tokenUpdate(g *globals) *cobra.Command {
 		}
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
 		token.ExpireTime = change.time("--expires", &expires)
-		request.RequestId = change.requestID()
-		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
+		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.UpdateToken(ctx, request)
 			if err != nil {
-				return change.outcome(err)
+				return nil, change.outcome(err)
 			}
-			return g.answer(cmd, response, func(w io.Writer) error {
+			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return showToken(w, request.GetAppId(), response.GetToken(), response.GetConsistencyToken())
 			})
 		})

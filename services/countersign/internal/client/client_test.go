@@ -141,7 +141,7 @@ func TestFindKey(t *testing.T) {
 	if _, err := FindKey(own, here); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a file without a key: %v", err)
 	}
-	shown := fmt.Sprintf("%v %+v %#v", bearer{key: keys[KeyVariable]}, Key{secret: keys[KeyVariable]}, Target{Key: Key{secret: keys[KeyVariable]}})
+	shown := fmt.Sprintf("%v %+v %#v", Security{}.Bearer(keys[KeyVariable], here), Key{secret: keys[KeyVariable]}, Target{Key: Key{secret: keys[KeyVariable]}})
 	if strings.Contains(shown, keys[KeyVariable].Reveal()) {
 		t.Errorf("a key is shown: %s", shown)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -30,7 +29,10 @@ type Target struct {
 // Dial makes a connection, which is set up by the first call. A call fails at once when nothing answers, with an
 // *UnreachableError.
 func Dial(to Target) (*grpc.ClientConn, error) {
-	transport, err := to.Security.credentials(to.Address)
+	transport, err := to.Security.Credentials(to.Address)
+	if err != nil && to.Security.CAFile != "" {
+		err = fmt.Errorf("--tls-ca-file: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +43,9 @@ func Dial(to Target) (*grpc.ClientConn, error) {
 		grpc.WithUnaryInterceptor(d.call),
 	}
 	if to.Key.From != "" {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{
-			key: to.Key.secret, encrypted: to.Security.Encrypts(to.Address),
-		}))
+		options = append(options, grpc.WithPerRPCCredentials(to.Security.Bearer(to.Key.secret, to.Address)))
 	}
-	return grpc.NewClient("dns:///"+string(to.Address), options...)
+	return grpc.NewClient(to.Address.Target(), options...)
 }
 
 // dialer opens the connections of one Dial, and remembers why it could not.
@@ -57,7 +57,7 @@ type dialer struct {
 }
 
 func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
-	connection, err := d.open(ctx, address)
+	connection, err := d.Security.Dial(ctx, d.Address, address)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tried = true
@@ -65,16 +65,6 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 		d.failed = err
 	}
 	return connection, err
-}
-
-func (d *dialer) open(ctx context.Context, address string) (net.Conn, error) {
-	// localhost is whatever the resolver says; plain text is not to leave the machine unless --plaintext says so.
-	if !d.Security.Plaintext && !d.Security.Encrypts(d.Address) {
-		if at, err := netip.ParseAddrPort(address); err != nil || !at.Addr().Unmap().IsLoopback() {
-			return nil, fmt.Errorf("%s is %s, which is not a loopback address: give --tls or --plaintext", d.Address, address)
-		}
-	}
-	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
 // call bounds a call and finds words for one that did not reach the server.

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,17 +62,3 @@ func parseKey(text, from string) (Key, error) {
 	}
 	return Key{secret: secret.New(text), From: from}, nil
 }
-
-// bearer sends an admin key with every call.
-type bearer struct {
-	key       secret.Secret
-	encrypted bool
-}
-
-// GetRequestMetadata returns the metadata of one call (RFC 6750, section 2.1).
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + b.key.Reveal()}, nil
-}
-
-// RequireTransportSecurity makes grpc refuse to send the key over a connection that was to be encrypted and is not.
-func (b bearer) RequireTransportSecurity() bool { return b.encrypted }

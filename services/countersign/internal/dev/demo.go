@@ -201,7 +201,8 @@ Go on in another terminal:
   %[5]s authorize --app %[6]s --scope events --secret-file %[4]s --validator %[7]s
   %[5]s authorize --app %[6]s --scope events --validator %[8]s
   %[5]s token list --app %[6]s%[9]s
-  %[5]s token create --app %[6]s --name mine --scopes events%[9]s
+  %[5]s token create --app %[6]s --name mine --scopes events --wait%[9]s
+  %[5]s fleet list%[9]s
   %[5]s app get --app %[6]s%[9]s
 Any gRPC client does as well, for example:
   grpcurl -plaintext -d '{"app_id":"%[6]s","scope":"SCOPE_EVENTS","token":"..."}' %[7]s countersign.v1.ValidatorService/Authorize

@@ -17,8 +17,10 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/report"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -148,6 +150,10 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	fleetKey, err := adminkeys.Add(keysFile, "dev-validators", adminkeys.Validator)
+	if err != nil {
+		return err
+	}
 	redis, err := startEmbedded(ctx, ring)
 	if err != nil {
 		return err
@@ -173,7 +179,13 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	d := demo{app: o.app, adminKey: adminKey, authority: owner.Addr().String()}
 	runs := []func(context.Context) error{owner.Run}
 	for i := range o.validators {
-		v, err := validator.New(config(fmt.Sprintf("validator-%d", i+1), o.validators[i], o.http[1+i]))
+		name := fmt.Sprintf("validator-%d", i+1)
+		v, err := validator.New(validator.Config{
+			Config: config(name, o.validators[i], o.http[1+i]),
+			Fleet: report.Config{
+				Authority: grpcclient.Address(d.authority), Security: grpcclient.Security{Plaintext: true}, Key: fleetKey, ID: name,
+			},
+		})
 		if err != nil {
 			release(runs)
 			return portHint(err)

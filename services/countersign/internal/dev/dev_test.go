@@ -142,7 +142,7 @@ func TestEmbeddedNeedsPassword(t *testing.T) {
 		url  string
 		want bool
 	}{{e.url, true}, {"redis://" + e.server.Addr() + "/0", false}} {
-		client, err := redisfeed.Open(tt.url)
+		client, err := redisfeed.Open(tt.url, redisfeed.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

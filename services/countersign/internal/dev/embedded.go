@@ -35,7 +35,7 @@ func startEmbedded(ctx context.Context, ring *keyring.Ring) (*embedded, error) {
 	e := &embedded{server: server, url: where.String()}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	client, err := redisfeed.Open(e.url)
+	client, err := redisfeed.Open(e.url, redisfeed.Options{})
 	if err != nil {
 		server.Close()
 		return nil, err

@@ -43,7 +43,7 @@ func TestInitAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := redisfeed.Open(s.RedisURL)
+	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

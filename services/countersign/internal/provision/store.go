@@ -46,7 +46,7 @@ var ErrDataLost = errors.New("there is no store here, but the key ring exists, s
 // The ring comes to its name last. Until then it stands beside it, and a run after one that was cut off takes it from
 // there. So a ring under its name always has a store, and an empty Redis beside it is an accident.
 func (s Store) Init(ctx context.Context) (Made, error) {
-	client, err := redisfeed.Open(s.RedisURL)
+	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
 	if err != nil {
 		return Made{}, fmt.Errorf("--redis-url: %w", err)
 	}

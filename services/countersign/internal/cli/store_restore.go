@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/services/internal/storetools"
+)
+
+func storeRestore(g *globals) *cobra.Command {
+	var options storetools.RestoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore FILE --redis-url URL --keyring-file FILE",
+		Short: "Put a backup in the place of a store",
+		Long: `Put a backup in the place of a store, as a new epoch above all that is known. Validators that run cross to it within
+seconds, keep every revocation that they have seen, and report what they know beyond the backup; authorities that run bring
+that back. So the closer the backup, the less depends on them.
+
+It may be repeated when it was cut off, and authorities and validators may run. With a validator's snapshot instead of a
+backup (--without-names) what decides is restored, and what people see is lost.`,
+		Example: `  countersign store restore store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json
+  countersign store restore policies.snapshot --without-names --redis-url redis://localhost:6379/0 --keyring-file keyring.json`,
+		Args: oneFile,
+	}
+	store := newStoreFlags(cmd)
+	// Bound to no variable, since they must not be said by mistake.
+	flags := cmd.Flags()
+	flags.BoolVar(&options.Replace, "replace", false, "also when there is a store, which is gone then")
+	flags.BoolVar(&options.WithoutNames, "without-names", false, "take a validator's snapshot: the ids of tokens stand in for their names")
+	flags.BoolVar(&options.AllowDamaged, "allow-damaged", false, "leave out what does not verify")
+	flags.Uint64Var(&options.AboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and that the store does not know (metric countersign_partition_epoch)")
+	required(cmd, "redis-url", "keyring-file")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
+			done, err := tools.Restore(ctx, args[0], options)
+			switch {
+			case errors.Is(err, storetools.ErrDamaged):
+				return fmt.Errorf("%s: %w", args[0], damage(done.Findings, "nothing was changed; --allow-damaged leaves that out"))
+			case errors.Is(err, storetools.ErrNoNames):
+				return fmt.Errorf("%s: %w. To take it all the same, give --without-names", args[0], err)
+			case errors.Is(err, storetools.ErrNotEmpty):
+				return store.about(fmt.Errorf("%w. To replace it, give --replace", err))
+			case err != nil:
+				return store.about(err)
+			}
+			return g.answerValue(cmd, done, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "Restored store %s from a %s of %s: %s, epoch %s.\n",
+					done.StoreID, done.Kind, done.Created.Local().Format(time.RFC3339), totals(done.Totals), fromTo(done.Epochs))
+				if err == nil && len(done.Findings) > 0 {
+					_, err = fmt.Fprintln(w, "Left out, since they do not verify:")
+				}
+				return errors.Join(err, list(w, done.Findings))
+			})
+		})
+	}
+	return cmd
+}
+
+func storeAdopt(g *globals) *cobra.Command {
+	var aboveEpoch uint64
+	cmd := &cobra.Command{
+		Use:   "adopt --redis-url URL --keyring-file FILE [--yes]",
+		Short: "Take a store as it is, and give up what it has lost",
+		Long: `Take a store as it is, and give up what it has lost: when validators refuse it since it denies what they have seen, and
+nobody can supply that any more. Each partition begins a new epoch above all that is known, which validators follow.
+Revocations that a running validator has seen stay in force there.
+
+Without --yes it shows what would be lost, as far as validators have reported, and changes nothing.`,
+		Example: "  countersign store adopt --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes",
+	}
+	store := newStoreFlags(cmd)
+	// Bound to no variable, since they must not be said by mistake.
+	yes := cmd.Flags().Bool("yes", false, "do it")
+	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
+	required(cmd, "redis-url", "keyring-file")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
+			plan, err := tools.PlanAdoption(ctx, aboveEpoch)
+			if err != nil {
+				return store.about(err)
+			}
+			if *yes {
+				if err := tools.Adopt(ctx, plan); err != nil {
+					return store.about(err)
+				}
+			}
+			if err := g.answerValue(cmd, plan, func(w io.Writer) error { return showAdoption(w, plan, *yes) }); err != nil {
+				return err
+			}
+			if !*yes {
+				return store.about(errors.New("nothing was changed; to go ahead, give --yes"))
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func showAdoption(w io.Writer, a *storetools.Adoption, done bool) error {
+	is := "would be"
+	if done {
+		is = "is"
+		fmt.Fprintf(w, "Store %s is taken as it is: epoch %s.\n", a.StoreID, fromTo(a.Epochs))
+	}
+	if len(a.Missing) > 0 {
+		fmt.Fprintf(w, "%s without a head: all that was there %s lost.\n", count(len(a.Missing), "partition"), is)
+	}
+	if a.Validators == 0 {
+		_, err := fmt.Fprintln(w, "No validator has reported, so what else was lost is not known.")
+		return err
+	}
+	if len(a.Losses) == 0 {
+		_, err := fmt.Fprintf(w, "Nothing else %s lost that one of %s has reported.\n", is, count(a.Validators, "validator"))
+		return err
+	}
+	fmt.Fprintf(w, "By the reports of %s, this %s lost:\n", count(a.Validators, "validator"), is)
+	return list(w, a.Losses)
+}

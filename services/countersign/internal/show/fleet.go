@@ -1,0 +1,63 @@
+package show
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/words"
+)
+
+// Receipt writes who has a change: each validator, its revision, and how long after the commit its report came.
+func Receipt(w io.Writer, r *countersignv1.Receipt) error {
+	var rows [][]string
+	for _, e := range r.GetValidators() {
+		after := "-"
+		if e.GetState() == applied && r.GetCommitTime() != nil {
+			after = fmt.Sprintf("%d ms", max(e.GetReportTime().AsTime().Sub(r.GetCommitTime().AsTime()), 0).Milliseconds())
+		}
+		rows = append(rows, []string{words.Printable(e.GetValidatorId()), words.Enum(e.GetState()), fmt.Sprint(e.GetRevision()), after})
+	}
+	return NewList(w, "VALIDATOR", "STATE", "REVISION", "AFTER").Page(rows)
+}
+
+const applied = countersignv1.PropagationState_PROPAGATION_STATE_APPLIED
+
+// Laggards names the validators that keep a receipt from being complete.
+func Laggards(r *countersignv1.Receipt) string {
+	var names []string
+	for _, e := range r.GetValidators() {
+		if state := e.GetState(); state != applied && state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED {
+			names = append(names, fmt.Sprintf("%s is %s", words.Printable(e.GetValidatorId()), words.Enum(state)))
+		}
+	}
+	switch {
+	case len(names) > 0:
+		return strings.Join(names, ", ")
+	case len(r.GetValidators()) == 0:
+		return "no validator reports to the authority"
+	}
+	return "the authority cannot tell whether there are other validators"
+}
+
+// ValidatorHeading is the heading over ValidatorCells.
+var ValidatorHeading = []string{"VALIDATOR", "STATE", "REPORTED", "DATA AGE", "BEHIND", "ORPHANS", "FENCED AFTER"}
+
+// ValidatorCells returns a validator's row in a list.
+func ValidatorCells(v *countersignv1.Validator) []string {
+	age := v.GetDataAge().AsDuration().Round(time.Millisecond).String()
+	if v.GetStale() {
+		age += " (stale)"
+	}
+	fenced := "never"
+	if v.GetFencedAfter() != nil {
+		fenced = v.GetFencedAfter().AsDuration().String()
+	}
+	return []string{
+		words.Printable(v.GetValidatorId()), words.Enum(v.GetState()),
+		v.GetReportAge().AsDuration().Round(time.Millisecond).String() + " ago",
+		age, fmt.Sprint(v.GetBehind()), fmt.Sprint(v.GetOrphanCount()), fenced,
+	}
+}

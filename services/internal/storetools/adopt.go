@@ -1,0 +1,114 @@
+package storetools
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+// Loss is what a partition has lost, as far as it is known.
+type Loss struct {
+	Partition int `json:"partition"`
+	// Epoch is that of the lost changes, From and To their revisions. From is 0 when all of the partition is gone.
+	Epoch uint64 `json:"epoch"`
+	From  uint64 `json:"from"`
+	To    uint64 `json:"to"`
+}
+
+// String returns it as one line.
+func (l Loss) String() string {
+	if l.From == 0 {
+		return fmt.Sprintf("partition %d: all of it is gone; a validator was at revision %d of epoch %d", l.Partition, l.To, l.Epoch)
+	}
+	return fmt.Sprintf("partition %d: revisions %d to %d of epoch %d", l.Partition, l.From, l.To, l.Epoch)
+}
+
+// Adoption is what taking a store as it is means.
+type Adoption struct {
+	StoreID string `json:"storeId"`
+	// Validators are how many have reported: what others know of is not known.
+	Validators int    `json:"validators"`
+	Losses     []Loss `json:"losses"`
+	// Missing are partitions without a head: they begin empty.
+	Missing []int `json:"missing"`
+	// Epochs are the lowest and the highest that were begun; 0 before Adopt.
+	Epochs [2]uint64 `json:"epochs"`
+
+	codec *record.Codec
+	above []record.Cursor
+}
+
+// PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it. AboveEpoch is
+// an epoch that somebody else has seen.
+func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
+	codec, err := t.codec(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reports, err := t.fleet(ctx, codec)
+	if err != nil {
+		return nil, err
+	}
+	reads, err := redisfeed.New(t.client, codec.Partitions()).Heads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a := &Adoption{StoreID: codec.StoreID(), Validators: len(reports), codec: codec, above: furthest(reports, codec.Partitions())}
+	for i, read := range reads {
+		if read.Err != nil {
+			return nil, read.Err
+		}
+		at, top := record.Cursor{}, a.above[i]
+		if read.Raw == nil {
+			a.Missing = append(a.Missing, i)
+		} else {
+			head, err := codec.OpenHead(i, read.Raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is: %w", record.KeysOf(i).Head, err)
+			}
+			at = head.Cursor
+		}
+		switch {
+		case !beyond(top, at):
+		case top.Epoch == at.Epoch:
+			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, From: at.Revision + 1, To: top.Revision})
+		case read.Raw == nil:
+			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, To: top.Revision})
+		default:
+			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, From: 1, To: top.Revision})
+		}
+		a.above[i].Epoch = max(top.Epoch, aboveEpoch)
+		// Further than anybody can be who has not reported.
+		a.above[i].Revision = max(top.Revision, at.Revision) + revisionJump
+	}
+	a.Losses, a.Missing = listed(a.Losses), listed(a.Missing)
+	return a, nil
+}
+
+// Adopt takes the store as it is: every partition begins a new epoch above all that is known.
+func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
+	meta, err := record.SealMeta(t.ring, a.codec.Meta())
+	if err != nil {
+		return err
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	options := store.Options{Meta: meta}
+	r := replica.New(redisfeed.New(t.client, a.codec.Partitions()), a.codec, quiet)
+	s := store.New(store.Over(t.client, a.codec.Partitions(), options), r, options, quiet)
+	var starts []record.Cursor
+	for i, above := range a.above {
+		start, err := s.Adopt(ctx, i, []record.Cursor{above}, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+		if err != nil {
+			return fmt.Errorf("partition %d: %w; those before it are adopted: give the same command again", i, err)
+		}
+		starts = append(starts, start)
+	}
+	a.Epochs = epochsOf(starts)
+	return nil
+}

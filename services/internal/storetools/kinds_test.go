@@ -1,0 +1,51 @@
+package storetools
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+)
+
+// TestToolsWorkOnEveryKindOfRedis: a Sentinel group, and a Cluster whose partitions are on several masters.
+func TestToolsWorkOnEveryKindOfRedis(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) (url string, masters int){
+		"Sentinel": func(t *testing.T) (string, int) { return redistest.StartReplicated(t, 1).URL(), 1 },
+		"Cluster":  func(t *testing.T) (string, int) { return redistest.StartCluster(t, 3, 0).URL(), 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, masters := start(t)
+			s := &system{t: t, ring: keyring.Generate()}
+			s.fill(url)
+			status := must(s.tools.Status(t.Context()))(t)
+			if len(status.Servers) != masters || len(status.Heads) > 0 || status.Apps != 3*partitions {
+				t.Errorf("%+v", status)
+			}
+			s.wantClean()
+			path := s.backup()
+			running, _ := s.follow()
+			s.revoke(s.app(1, 0), "first")
+			redistest.Eventually(t, "following", func() error {
+				if state(running, s.app(1, 0), "first") != policy.Revoked {
+					return errors.New("not there yet")
+				}
+				return nil
+			})
+			must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+			if v := s.wantClean(); v.Totals.Apps != 3*partitions {
+				t.Errorf("%+v", v)
+			}
+			crossed(t, running, 2)
+			plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+			if err := s.tools.Adopt(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+			crossed(t, running, 3)
+			if got := state(running, s.app(1, 0), "first"); got != policy.Revoked {
+				t.Errorf("state %d", got)
+			}
+		})
+	}
+}

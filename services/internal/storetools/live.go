@@ -1,0 +1,252 @@
+package storetools
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+)
+
+const (
+	// page is how many entries of a log or trail are read at once: few, since one may have 200 KB.
+	page = 100
+	// maxReads is how often a partition is read that is changed meanwhile. Each time only what was changed is read.
+	maxReads = 1000
+)
+
+// live reads the store that a Redis holds.
+type live struct {
+	client *redisfeed.Client
+	feed   *redisfeed.Feed
+	codec  *record.Codec
+}
+
+func (t *Tools) live(codec *record.Codec) *live {
+	return &live{client: t.client, feed: redisfeed.New(t.client, codec.Partitions()), codec: codec}
+}
+
+// pour gives a sink every partition.
+func (l *live) pour(ctx context.Context, to snapshot.Sink) error {
+	for i := range l.codec.Partitions() {
+		if err := l.pourPartition(ctx, i, to); err != nil {
+			return fmt.Errorf("partition %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// contents is one state of a partition, but for its audit trail, of which the head says how much belongs to it.
+type contents struct {
+	rawHead   []byte
+	head      record.Head // the zero value when rawHead does not verify
+	documents map[string][]byte
+	log       []replica.RawLink
+}
+
+func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) error {
+	c, err := l.read(ctx, number)
+	if err != nil {
+		return err
+	}
+	if err := to.Partition(number, c.rawHead); err != nil {
+		return err
+	}
+	for _, appID := range slices.Sorted(maps.Keys(c.documents)) {
+		if err := to.Document(appID, c.documents[appID]); err != nil {
+			return err
+		}
+	}
+	for _, entry := range c.log {
+		if err := to.Entry(entry); err != nil {
+			return err
+		}
+	}
+	last := uint64(math.MaxInt64)
+	if c.head.Epoch > 0 {
+		last = c.head.Audit.Sequence
+	}
+	return l.pourAudit(ctx, number, last, to)
+}
+
+// read reads a partition until it was one and the same at the beginning and at the end.
+func (l *live) read(ctx context.Context, number int) (*contents, error) {
+	for range maxReads {
+		c, err := l.begin(ctx, number)
+		if err != nil {
+			return nil, err
+		}
+		for range maxReads {
+			again, err := l.settle(ctx, number, c)
+			if err != nil {
+				return nil, err
+			}
+			if again == settled {
+				return c, nil
+			}
+			if again == startOver {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, errors.New("it is changed all the time")
+}
+
+// begin reads everything once.
+func (l *live) begin(ctx context.Context, number int) (*contents, error) {
+	c := &contents{documents: map[string][]byte{}}
+	if err := l.readHead(ctx, number, c); err != nil {
+		return nil, err
+	}
+	err := again(ctx, func() error {
+		clear(c.documents)
+		return l.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.log, err = l.logBehind(ctx, number, 0)
+	return c, err
+}
+
+func (l *live) readHead(ctx context.Context, number int, c *contents) error {
+	raw, _, err := l.tail(ctx, number, math.MaxInt64, 1)
+	if err != nil {
+		return err
+	}
+	c.rawHead, c.head = raw, record.Head{}
+	if head, err := l.codec.OpenHead(number, raw); err == nil {
+		c.head = head
+	}
+	return nil
+}
+
+func (l *live) logBehind(ctx context.Context, number int, after uint64) (entries []replica.RawLink, err error) {
+	for {
+		_, more, err := l.tail(ctx, number, after, page)
+		if err != nil || len(more) == 0 {
+			return entries, err
+		}
+		entries, after = append(entries, more...), more[len(more)-1].Revision
+	}
+}
+
+func (l *live) tail(ctx context.Context, number int, after uint64, limit int) (head []byte, entries []replica.RawLink, err error) {
+	err = again(ctx, func() (err error) {
+		head, entries, err = l.feed.Tail(ctx, number, after, limit)
+		return err
+	})
+	return head, entries, err
+}
+
+type settlement int
+
+const (
+	settled settlement = iota
+	changed
+	startOver
+)
+
+// settle looks whether the partition is what was read, and reads again what was changed since: a commit changes head, log
+// and document at once.
+func (l *live) settle(ctx context.Context, number int, c *contents) (settlement, error) {
+	before := *c
+	if err := l.readHead(ctx, number, c); err != nil {
+		return 0, err
+	}
+	if bytes.Equal(c.rawHead, before.rawHead) {
+		return settled, nil
+	}
+	if before.head.Epoch == 0 || c.head.Epoch != before.head.Epoch || c.head.Revision < before.head.Revision {
+		return startOver, nil
+	}
+	after := uint64(0)
+	if n := len(c.log); n > 0 {
+		after = c.log[n-1].Revision
+	}
+	more, err := l.logBehind(ctx, number, after)
+	if err != nil {
+		return 0, err
+	}
+	c.log = append(c.log, more...)
+	apps, whole := l.appsBehind(number, c.log, before.head.Cursor)
+	if !whole {
+		return startOver, nil
+	}
+	for _, appID := range apps {
+		var raw []any
+		err := again(ctx, func() (err error) {
+			raw, err = l.client.HMGet(ctx, record.KeysOf(number).Policies, appID).Result()
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		delete(c.documents, appID)
+		if text, there := raw[0].(string); there {
+			c.documents[appID] = []byte(text)
+		}
+	}
+	return changed, nil
+}
+
+// appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from there.
+func (l *live) appsBehind(number int, log []replica.RawLink, at record.Cursor) (apps []string, whole bool) {
+	for _, e := range log {
+		if e.Revision <= at.Revision {
+			continue
+		}
+		link, err := l.codec.OpenLink(number, e.Data)
+		if err != nil || link.PreviousTag != at.Tag || link.Revision != at.Revision+1 {
+			return nil, false
+		}
+		at = link.Cursor
+		apps = append(apps, link.AppID)
+	}
+	return apps, true
+}
+
+// pourAudit gives a sink the rows up to a number.
+func (l *live) pourAudit(ctx context.Context, number int, last uint64, to snapshot.Sink) error {
+	for next := uint64(0); next < last; {
+		var rows []redis.XMessage
+		err := again(ctx, func() (err error) {
+			rows, err = l.client.XRangeN(ctx, record.KeysOf(number).Audit, fmt.Sprintf("(%d-0", next), fmt.Sprintf("%d-0", last), page).Result()
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			id, _, _ := strings.Cut(row.ID, "-")
+			if next, err = strconv.ParseUint(id, 10, 64); err != nil {
+				return err
+			}
+			raw, _ := row.Values[redisfeed.AuditField].(string)
+			if err := to.Audit(next, []byte(raw)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wrongType tells whether an error says that a key holds something else than it should.
+func wrongType(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "WRONGTYPE")
+}

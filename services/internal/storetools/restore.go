@@ -1,0 +1,376 @@
+package storetools
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+const (
+	// revisionJump is how far the revisions of an epoch that an operator begins are above all that is known: further than
+	// anybody can have seen who is not known.
+	revisionJump = 1_000_000_000
+	// restoreKey holds the meta of a store whose restoration is under way.
+	restoreKey = "cs:restore"
+
+	discardTimeout = 5 * time.Second
+)
+
+var (
+	// ErrNotEmpty says that a Redis holds something where nothing should be.
+	ErrNotEmpty = errors.New("there is a store, or the rest of one, in this Redis; nothing was changed")
+	// ErrNoNames says that a file has no names.
+	ErrNoNames = errors.New("this is a validator's snapshot: it has no names, hints, notes and times of tokens, and no audit trail; nothing was changed")
+)
+
+// RestoreOptions say what a restoration may do.
+type RestoreOptions struct {
+	// Replace lets it take the place of a store that is there.
+	Replace bool
+	// WithoutNames lets it take a validator's snapshot.
+	WithoutNames bool
+	// AllowDamaged lets it leave out what does not verify.
+	AllowDamaged bool
+	// AboveEpoch is an epoch that somebody has seen.
+	AboveEpoch uint64
+}
+
+// Restored is what a restoration has come to.
+type Restored struct {
+	StoreID string          `json:"storeId"`
+	File    string          `json:"file"`
+	Kind    string          `json:"kind"`
+	Created time.Time       `json:"created"`
+	Starts  []record.Cursor `json:"-"`
+	// Epochs are the lowest and the highest that were begun.
+	Epochs [2]uint64 `json:"epochs"`
+	Totals Totals    `json:"totals"`
+	// Findings are what did not verify, and was left out.
+	Findings []Finding `json:"findings"`
+}
+
+// Restore puts a backup, or a validator's snapshot, in the place of a store. Each partition takes its place at once, as a
+// new epoch above everything that is known, so that running validators cross to it, hold on to every revocation that they
+// have seen, and report what they know beyond it. It may be repeated when it was cut off: until it is done an empty Redis
+// holds no store that anybody would start with.
+func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
+	verified, kind, err := t.VerifyFile(ctx, path)
+	if err != nil {
+		return Restored{}, err
+	}
+	done := Restored{StoreID: verified.StoreID, File: path, Kind: kind.String(), Totals: verified.Totals, Findings: verified.Findings}
+	if kind == snapshot.OfReplica && !options.WithoutNames {
+		return done, ErrNoNames
+	}
+	if len(verified.Findings) > 0 && !options.AllowDamaged {
+		return done, ErrDamaged
+	}
+	file, err := snapshot.Open(path, t.ring)
+	if err != nil {
+		return done, err
+	}
+	defer file.Close()
+	done.Created = file.CreateTime()
+	meta := file.Meta()
+	r := &restorer{
+		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(),
+		tops: make([]record.Cursor, meta.Partitions),
+	}
+	if err := r.prepare(meta); err != nil {
+		return done, err
+	}
+	if kind == snapshot.Backup {
+		c := &checker{codec: r.codec, next: r, onlyGood: true}
+		err = errors.Join(file.Backup(interruptible{ctx, c}), c.finish())
+	} else {
+		err = file.Replicas(r.replica)
+	}
+	if err != nil {
+		r.discard()
+		return done, fmt.Errorf("%w; %d of %d partitions are restored: give the same command again", err, r.swapped, meta.Partitions)
+	}
+	done.Starts, done.Epochs = r.starts, epochsOf(r.starts)
+	return done, r.finish(meta)
+}
+
+func newRun() string {
+	var id [4]byte
+	_, _ = rand.Read(id[:]) // never fails since Go 1.24
+	return hex.EncodeToString(id[:])
+}
+
+func epochsOf(starts []record.Cursor) (epochs [2]uint64) {
+	for i, at := range starts {
+		if i == 0 || at.Epoch < epochs[0] {
+			epochs[0] = at.Epoch
+		}
+		epochs[1] = max(epochs[1], at.Epoch)
+	}
+	return epochs
+}
+
+var _ target = (*restorer)(nil)
+
+// restorer puts what it is given in its place, partition by partition.
+type restorer struct {
+	*Tools
+	ctx     context.Context
+	codec   *record.Codec
+	options RestoreOptions
+	run     string
+	// overwrite says that what is there may be replaced, foreign that it is another store.
+	overwrite, foreign bool
+	// tops are the furthest that validators have reported.
+	tops    []record.Cursor
+	stage   *stage
+	starts  []record.Cursor
+	swapped int
+}
+
+// prepare finds out what is there, and whether it may be replaced.
+func (r *restorer) prepare(meta record.Meta) error {
+	there, err := r.client.Meta(r.ctx, r.ring)
+	switch {
+	case errors.Is(err, redisfeed.ErrNotInitialised):
+	case errors.Is(err, keyring.ErrUnknownKey), errors.Is(err, keyring.ErrMismatch):
+		return fmt.Errorf("there is a store that another key ring has signed; nothing was changed: %w", err)
+	case err != nil:
+		return err
+	default:
+		r.foreign = there.StoreID != meta.StoreID || there.Partitions != meta.Partitions
+	}
+	begun, err := r.begun(meta)
+	if err != nil {
+		return err
+	}
+	r.overwrite = r.options.Replace || begun
+	if !r.overwrite {
+		used := 0
+		if err := r.keys(r.ctx, func(key string) {
+			if key != record.FleetKey {
+				used++
+			}
+		}); err != nil {
+			return err
+		}
+		if used > 0 {
+			return ErrNotEmpty
+		}
+	}
+	if !r.foreign {
+		validators, err := r.fleet(r.ctx, r.codec)
+		if err != nil {
+			return err
+		}
+		r.tops = furthest(validators, meta.Partitions)
+	}
+	raw, err := record.SealMeta(r.ring, meta)
+	if err != nil {
+		return err
+	}
+	if err := r.client.Set(r.ctx, restoreKey, raw, 0).Err(); err != nil {
+		return err
+	}
+	if r.foreign {
+		// Whoever starts meanwhile must not take one store for the other.
+		if err := r.client.Del(r.ctx, record.MetaKey).Err(); err != nil {
+			return err
+		}
+	}
+	return r.removeLeftovers()
+}
+
+// begun tells whether a restoration of the same store was cut off.
+func (r *restorer) begun(meta record.Meta) (bool, error) {
+	there, err := r.client.Exists(r.ctx, restoreKey).Result()
+	if err != nil || there == 0 {
+		return false, err
+	}
+	raw, err := r.client.Get(r.ctx, restoreKey).Bytes()
+	if err != nil {
+		return false, err
+	}
+	begun, err := record.OpenMeta(r.ring, raw)
+	return err == nil && begun.StoreID == meta.StoreID, nil
+}
+
+// leftover is the form of keys that a run has written aside.
+var leftover = regexp.MustCompile(`^cs:\{cs\d{2,3}\}:(policies|log|audit):restore-[0-9a-f]{8}$`)
+
+func (r *restorer) removeLeftovers() error {
+	return r.remove(func(key string) bool { return leftover.MatchString(key) && !strings.HasSuffix(key, r.run) })
+}
+
+func (r *restorer) remove(unwanted func(key string) bool) error {
+	var keys []string
+	if err := r.keys(r.ctx, func(key string) {
+		if unwanted(key) {
+			keys = append(keys, key)
+		}
+	}); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := r.client.Unlink(r.ctx, key).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Partition implements snapshot.Sink.
+func (r *restorer) Partition(number int, _ []byte) error {
+	r.stage = newStage(r.ctx, r.client, number, r.run)
+	return nil
+}
+
+// Document implements snapshot.Sink.
+func (r *restorer) Document(appID string, raw []byte) error { return r.stage.document(appID, raw) }
+
+// Entry implements snapshot.Sink.
+func (r *restorer) Entry(e replica.RawLink) error { return r.stage.entry(e) }
+
+// Audit implements snapshot.Sink.
+func (r *restorer) Audit(sequence uint64, raw []byte) error { return r.stage.audit(sequence, raw) }
+
+// done puts a partition of a backup in its place.
+func (r *restorer) done(p proof) error {
+	expected, start, err := r.start(p.partition, p.highest)
+	if err != nil {
+		return err
+	}
+	head := record.Head{Cursor: p.last}
+	if p.head != nil {
+		head = *p.head
+	}
+	head.Policies, head.State, head.Audit = p.count, r.codec.SealSum(p.partition, p.sum), p.audit
+	return r.swap(p.partition, expected, head, start)
+}
+
+// start returns the head that is there now, nil for none, and where the new epoch begins: above it, above what the file
+// has, and above all that is known.
+func (r *restorer) start(partition int, has record.Cursor) (expected []byte, start record.Cursor, err error) {
+	if expected, err = r.headNow(partition); err != nil {
+		return nil, start, err
+	}
+	top := record.Cursor{Epoch: r.options.AboveEpoch}
+	known := []record.Cursor{has, r.tops[partition]}
+	if head, err := r.codec.OpenHead(partition, expected); err == nil {
+		known = append(known, head.Cursor)
+	}
+	for _, at := range known {
+		top.Epoch, top.Revision = max(top.Epoch, at.Epoch), max(top.Revision, at.Revision)
+	}
+	return expected, record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + revisionJump, Tag: record.NewTag()}, nil
+}
+
+// swap begins the new epoch behind a head and puts the partition in its place.
+func (r *restorer) swap(partition int, expected []byte, head record.Head, start record.Cursor) error {
+	now := time.Now()
+	e := record.EpochStart{
+		Cursor: start, Previous: head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED, CommitMillis: now.UnixMilli(),
+	}
+	if head.Epoch > 0 {
+		head = head.Begin(start)
+	}
+	head.Cursor = start
+	raw, err := r.codec.SealEpoch(partition, e)
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	row, tail, err := r.codec.SealAudit(partition, head.Audit, &countersignv1.AuditEvent{
+		EventTime: timestamppb.New(now), Identity: restorerName, Peer: host, Method: "Restore", Revision: start.Revision,
+	})
+	if err != nil {
+		return err
+	}
+	head.Audit = tail
+	sealed, err := r.codec.SealHead(partition, head)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}),
+		r.stage.audit(tail.Sequence, row),
+	); err != nil {
+		return err
+	}
+	if err := r.stage.flush(); err != nil {
+		return fmt.Errorf("partition %d: %w", partition, err)
+	}
+	if err := r.replace(partition, expected, sealed, start); err != nil {
+		return fmt.Errorf("partition %d: %w", partition, err)
+	}
+	r.stage = nil
+	r.starts = append(r.starts, start)
+	r.swapped++
+	return nil
+}
+
+// replace swaps the partition in. An authority that runs may have changed what is there meanwhile, again and again; that
+// goes with the rest, as long as the new epoch is above it.
+func (r *restorer) replace(partition int, expected, head []byte, start record.Cursor) error {
+	for {
+		err := r.stage.swap(expected, head)
+		if !errors.Is(err, errChanged) || !r.overwrite {
+			return err
+		}
+		if expected, err = r.headNow(partition); err != nil {
+			return err
+		}
+		now, err := r.codec.OpenHead(partition, expected)
+		if err == nil && (now.Epoch >= start.Epoch || now.Revision >= start.Revision) {
+			return errChanged // by another restoration, or a healing
+		}
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+	}
+}
+
+// headNow returns the head as it stands in Redis; nil for none.
+func (r *restorer) headNow(partition int) ([]byte, error) {
+	raw, _, err := redisfeed.New(r.client, r.codec.Partitions()).Tail(r.ctx, partition, 1<<62, 1)
+	return raw, err
+}
+
+func (r *restorer) discard() {
+	if r.stage != nil {
+		r.stage.discard()
+	}
+}
+
+// finish says which store it is, last of all, and removes what is left of the one before: a result of a request that was
+// made there says nothing of what is here.
+func (r *restorer) finish(meta record.Meta) error {
+	raw, err := record.SealMeta(r.ring, meta)
+	if err != nil {
+		return err
+	}
+	if err := r.client.Set(r.ctx, record.MetaKey, raw, 0).Err(); err != nil {
+		return err
+	}
+	err = r.remove(func(key string) bool {
+		return !belongs(key, meta.Partitions) && ofPartition.MatchString(key) || strings.Contains(key, "}:request:") || r.foreign && key == record.FleetKey
+	})
+	if err != nil {
+		return err
+	}
+	return r.client.Del(r.ctx, restoreKey).Err()
+}
