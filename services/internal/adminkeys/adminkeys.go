@@ -22,11 +22,15 @@ import (
 // Role is what an identity may do.
 type Role string
 
-// The roles. Each may do what the one before may.
+// The roles. None may do what another may, but that an admin reads too.
 const (
-	Viewer Role = "viewer" // read
-	Admin  Role = "admin"  // read and change
+	Viewer    Role = "viewer"    // read
+	Admin     Role = "admin"     // read and change
+	Validator Role = "validator" // report to the fleet
 )
+
+// Known tells whether there is such a role.
+func (r Role) Known() bool { return r == Viewer || r == Admin || r == Validator }
 
 // MaxNameLength is the most characters that an identity's name may have.
 const MaxNameLength = 100
@@ -58,7 +62,7 @@ func Parse(data []byte) (File, error) {
 	decoder.DisallowUnknownFields()
 	var file File
 	if err := decoder.Decode(&file); err != nil {
-		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer" or "admin", "sha256": hex}]}: not of that form`)
+		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}: not of that form`)
 	}
 	return file, file.check()
 }
@@ -72,8 +76,8 @@ func (f File) check() error {
 			return fmt.Errorf("keys[%d].name: want 1 to %d characters without control characters", i, MaxNameLength)
 		case names[entry.Name]:
 			return fmt.Errorf("keys[%d].name: %q is there twice", i, entry.Name)
-		case entry.Role != Viewer && entry.Role != Admin:
-			return fmt.Errorf("keys[%d].role: want %s or %s", i, Viewer, Admin)
+		case !entry.Role.Known():
+			return fmt.Errorf("keys[%d].role: want %s, %s or %s", i, Viewer, Admin, Validator)
 		case err != nil || len(raw) != len(secret.Digest{}):
 			return fmt.Errorf("keys[%d].sha256: want 64 hexadecimal digits", i)
 		case digests[entry.Digest()]:

@@ -1,0 +1,260 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+)
+
+const (
+	// healBound is how long it may take, undisturbed and with the store writable, until everything acknowledged is there
+	// again; lostBound is how long the campaign waits before it takes what is missing for lost.
+	healBound = 5 * time.Second
+	lostBound = 20 * time.Second
+	// slack is what a busy machine may add to a bound.
+	slack = time.Second
+	// lookInterval is the pause between two looks at the store.
+	lookInterval = 100 * time.Millisecond
+	// wholeBound is how long servers may take until all of them run and follow each other again.
+	wholeBound = 2 * time.Minute
+)
+
+const (
+	notHealed = "not healed in time"
+	lostAgain = "an acknowledged change is lost"
+	lostForce = "a change that all replicas had is lost"
+	notWhole  = "the servers of the store do not find together again (the campaign's fault, or Redis')"
+)
+
+// healing is how a loss was made good.
+type healing struct {
+	What string `json:"what"`
+	// Missing is how many acknowledged changes the store was seen to lack, Revocations those of them that revoke,
+	// Superseded those that gave way to others.
+	Missing, Revocations, Superseded int
+	// Gone are changes that nobody was left to know of: the authority that had made them was killed, and no validator
+	// that runs had seen them.
+	Gone int
+	// SinceLoss is how long it took from the loss on, Took since the store was writable again; Disturbed says that other
+	// faults were going on, and that Took is counted from when they had ended.
+	SinceLoss, Took time.Duration
+	Disturbed       bool
+	// Restored says that it took an operator.
+	Restored bool
+}
+
+// settle waits until the store has everything again that a loss may have taken, and judges how that went.
+func (c *campaign) settle(ctx context.Context, l *loss) {
+	h := healing{What: l.What, Restored: l.Restored}
+	var writable, undisturbed, missing moment
+	late, begun := false, c.oracle.now()
+	for {
+		now := c.oracle.now()
+		masters, err := c.topology.masters()
+		if err != nil || !slices.ContainsFunc(c.authorities, func(a *authority) bool { return a.serving(ctx) }) {
+			writable = 0
+		} else if writable == 0 {
+			writable = now
+		}
+		if writable == 0 || c.faults.active() {
+			undisturbed = 0
+		} else if undisturbed == 0 {
+			undisturbed = now
+		}
+		var gaps []gap
+		if err == nil {
+			v, looked := look(ctx, c.oracle, masters, c.codec)
+			if err = looked; err == nil {
+				gaps = c.oracle.gaps(v)
+			}
+		}
+		var must []gap
+		superseded, gone, open := 0, 0, 0
+		for _, g := range gaps {
+			gaveWay, known := c.oracle.superseded(g)
+			switch {
+			case !known:
+				open++
+			case gaveWay:
+				superseded++
+			case c.gone(g):
+				gone++
+			default:
+				must = append(must, g)
+			}
+		}
+		if len(must) > 0 {
+			missing, h.SinceLoss = now, 0
+			h.Missing = max(h.Missing, len(must))
+			revocations := 0
+			for _, g := range must {
+				if g.revocation {
+					revocations++
+				}
+			}
+			h.Revocations = max(h.Revocations, revocations)
+		}
+		calm := time.Duration(0)
+		if undisturbed != 0 {
+			calm = time.Duration(now - undisturbed)
+		}
+		if err == nil && len(must) == 0 && missing != 0 && h.SinceLoss == 0 {
+			h.Disturbed = undisturbed != writable
+			h.SinceLoss = time.Duration(now - l.From)
+			if writable != 0 {
+				h.Took = time.Duration(now - max(writable, undisturbed))
+			}
+		}
+		if len(must) > 0 && calm > healBound+slack && !late && !c.oracle.wholeLost() {
+			late = true
+			c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
+				l.What, len(must), calm, must[0].what)
+		}
+		whole := c.topology.whole()
+		if whole == nil && !h.Restored && len(must) > 0 && calm > operatorPatience {
+			h.Restored = true
+			if err := c.operator.restore(ctx, c, undisturbed); err != nil {
+				c.oracle.violate(notRestored, now, "%s: %v", l.What, err)
+			}
+			undisturbed = 0
+			continue
+		}
+		switch {
+		case ctx.Err() != nil:
+			l.until.Store(int64(now))
+			return
+		case whole == nil && err == nil && len(gaps) == 0:
+		case whole == nil && err == nil && len(must)+open == 0 && calm > healBound+slack:
+			h.Superseded, h.Gone = superseded, gone
+			c.adopt(ctx, l, gaps)
+		case whole == nil && err == nil && calm > lostBound:
+			for _, g := range must {
+				kind := lostAgain
+				if g.missing.durable && !l.Whole {
+					kind = lostForce
+				}
+				c.oracle.violate(kind, now, "%s: %s", l.What, g.what)
+			}
+			c.adopt(ctx, l, gaps)
+		case now-begun > moment(wholeBound):
+			c.oracle.violate(notWhole, now, "%s: %v, %v", l.What, whole, err)
+			c.adopt(ctx, l, gaps)
+		default:
+			pause(ctx, lookInterval)
+			continue
+		}
+		l.until.Store(int64(c.oracle.now()))
+		c.stats.healed(h)
+		return
+	}
+}
+
+// wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it need not heal by
+// itself then.
+func (o *oracle) wholeLost() bool {
+	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool { return l.Whole && l.until.Load() == 0 })
+}
+
+// superseded tells whether a change may be missing for good: the store has lost it just now, somebody changed the same app
+// in what the store had become, and it was no revocation. It is not known while the app is being changed.
+func (o *oracle) superseded(g gap) (yes, known bool) {
+	if g.revocation {
+		return false, true
+	}
+	if !g.app.mu.TryLock() {
+		return false, false
+	}
+	defer g.app.mu.Unlock()
+	for _, l := range *o.losses.Load() {
+		if l.until.Load() != 0 || !l.covers(g.missing) {
+			continue
+		}
+		for _, m := range g.app.changes {
+			if m != g.missing && (m.acked == 0 || m.acked > l.From) {
+				return true, true
+			}
+		}
+	}
+	return false, true
+}
+
+// gone tells whether nobody is left who could know of a missing change, since no validator that runs has seen it: all replicas
+// never had it, and the authority that made it was killed since; or a backup that does not have it was restored. What was no
+// revocation may be lost with a restoration in any case: what brings it back may have been given up before.
+func (c *campaign) gone(g gap) bool {
+	m := g.missing
+	restored := slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
+	if restored && !g.revocation {
+		return true
+	}
+	if !restored && (m.durable || m.by == nil || m.by.lives.Load() == m.life) {
+		return false
+	}
+	return !slices.ContainsFunc(c.seats, func(s *seat) bool { return c.knows(s, g) })
+}
+
+// knows tells whether a validator has a change that is missing.
+func (c *campaign) knows(s *seat, g gap) bool {
+	e := s.now.Load()
+	if e == nil || e.Replica() == nil {
+		return false
+	}
+	partition := c.codec.PartitionOf(g.app.id)
+	return slices.ContainsFunc(e.Replica().Links(partition), func(raw []byte) bool {
+		link, err := c.codec.OpenLink(partition, raw)
+		if err != nil || link.AppID != g.app.id {
+			return false
+		}
+		var tokens []policy.Token
+		for i := range link.Upserts {
+			tokens = append(tokens, link.Upserts[i].Token)
+		}
+		return g.holds(link.Enforcement, tokens)
+	})
+}
+
+// adopt takes the store as it is for the apps of some gaps.
+func (c *campaign) adopt(ctx context.Context, l *loss, gaps []gap) {
+	done := map[*app]bool{}
+	for _, g := range gaps {
+		if !done[g.app] {
+			done[g.app] = true
+			c.adoptApp(ctx, l, g.app)
+		}
+	}
+}
+
+func (c *campaign) adoptApp(ctx context.Context, l *loss, a *app) {
+	a.mu.Lock() // waits for a change that is under way
+	defer a.mu.Unlock()
+	masters, err := c.topology.masters()
+	if err != nil {
+		return
+	}
+	v, err := look(ctx, c.oracle, masters, c.codec)
+	if err != nil {
+		return
+	}
+	for _, g := range c.oracle.gaps(v) {
+		if g.app != a {
+			continue
+		}
+		c.stats.example(g.what)
+		g.adopt(made{sent: l.From, acked: c.oracle.now(), durable: true})
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (h healing) String() string {
+	return fmt.Sprintf("%s: %d missing, %d of them revocations, %d superseded, %s", h.What, h.Missing, h.Revocations, h.Superseded, h.Took)
+}

@@ -1,0 +1,112 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/countersign/countersign/services/internal/storetools"
+)
+
+// operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the latest one in the
+// place of a store that has lost what nobody can supply.
+type operator struct {
+	tools *storetools.Tools
+	path  string
+	// acting is held while the store is backed up or restored.
+	acting sync.Mutex
+	// taken is before everything that the latest backup may lack; 0 while there is none.
+	taken moment
+	// restored is when the store was last restored; 0 is never.
+	restored moment
+}
+
+const (
+	// operatorBackup is the pause between two backups.
+	operatorBackup = 5 * time.Second
+	// operatorPatience is how long an operator leaves the store to heal by itself.
+	operatorPatience = 8 * time.Second
+	// operatorTimeout bounds a backup or a restoration.
+	operatorTimeout = time.Minute
+)
+
+const notRestored = "the latest backup could not be put back"
+
+// keepBackups takes a backup now and then, when the store lacks nothing.
+func (o *operator) keepBackups(ctx context.Context, c *campaign) {
+	for ; ctx.Err() == nil; pause(ctx, operatorBackup) {
+		o.backup(ctx, c)
+	}
+}
+
+func (o *operator) backup(ctx context.Context, c *campaign) {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	if c.oracle.lacking() {
+		return
+	}
+	at := c.oracle.now()
+	// It fails when Redis is out of reach, and is worth nothing when the store has just lost something.
+	next := o.path + ".next"
+	if _, err := o.tools.Backup(ctx, next, false); err == nil && !c.oracle.lacking() {
+		if os.Rename(next, o.path) == nil {
+			o.taken = at
+		}
+	}
+}
+
+// restore puts the latest backup in the place of the store, unless that was done since a time. What came after the backup, and
+// nobody has any more, is lost with that.
+func (o *operator) restore(ctx context.Context, c *campaign, since moment) error {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	if o.restored > since {
+		return nil
+	}
+	defer func() { o.restored = c.oracle.now() }()
+	if o.taken == 0 {
+		return errors.New("there is no backup yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	l := &loss{What: "restored by the operator", Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true}
+	c.oracle.open(l)
+	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	highest := uint64(0)
+	for _, s := range c.seats {
+		if e := s.now.Load(); e != nil && e.Replica() != nil {
+			for _, at := range e.Replica().Cursors() {
+				highest = max(highest, at.Epoch)
+			}
+		}
+	}
+	_, err := again(func() (storetools.Restored, error) {
+		return o.tools.Restore(ctx, o.path, storetools.RestoreOptions{Replace: true, AboveEpoch: highest})
+	})
+	return err
+}
+
+// verify proves the whole store.
+func (o *operator) verify(ctx context.Context) (storetools.Verified, error) {
+	return again(func() (storetools.Verified, error) { return o.tools.Verify(ctx) })
+}
+
+// again gives a command up to three times, as operators do: the first one after a failover may meet connections to the old
+// master.
+func again[T any](command func() (T, error)) (result T, err error) {
+	for range 3 {
+		if result, err = command(); err == nil {
+			break
+		}
+	}
+	return result, err
+}
+
+func newOperator(tools *storetools.Tools, folder string) *operator {
+	return &operator{tools: tools, path: filepath.Join(folder, "store.backup")}
+}

@@ -1,0 +1,184 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/testport"
+	"github.com/countersign/countersign/pkg/validator"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	authorityserver "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/internal/daemon"
+	validatorserver "github.com/countersign/countersign/services/validator/server"
+)
+
+// processEnv has the settings of a service in a process of its own: this very binary, started again.
+const processEnv = "COUNTERSIGN_FAULTS_PROCESS"
+
+// processSettings are what such a process is started with.
+type processSettings struct {
+	// Listen is the address of its gRPC server.
+	Listen             string
+	RedisURL           string
+	WriteQuorum        int
+	RingFile, KeysFile string
+	// Validator is what a validator needs beside; nil for an authority.
+	Validator *validatorSettings
+}
+
+type validatorSettings struct {
+	MaxStaleness       [policy.MaxScope + 1]time.Duration
+	Snapshot           validator.SnapshotFile
+	ID, Authority, Key string
+}
+
+// runProcess is the whole of such a process.
+func runProcess(raw string) error {
+	var s processSettings
+	if err := json.Unmarshal([]byte(raw), &s); err != nil {
+		return err
+	}
+	ring, err := keyring.Load(s.RingFile)
+	if err != nil {
+		return err
+	}
+	config := daemon.Config{
+		GRPC: grpcserver.Config{Listen: s.Listen}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
+		RedisURL: s.RedisURL, WriteQuorum: s.WriteQuorum, Ring: ring, Log: newLog(os.Stderr),
+	}
+	var service daemon.Runner
+	if v := s.Validator; v != nil {
+		service, err = validatorserver.New(validatorserver.Config{
+			Config: config, MaxStaleness: v.MaxStaleness, Snapshot: v.Snapshot,
+			Fleet: report.Config{Authority: grpcclient.Address(v.Authority), Key: secret.New(v.Key), ID: v.ID},
+		})
+	} else {
+		service, err = authorityserver.New(authorityserver.Config{Config: config, AdminKeysFile: s.KeysFile})
+	}
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return service.Run(ctx)
+}
+
+func newLog(file *os.File) *slog.Logger {
+	return slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// process is a service that can be killed at any moment, and started again.
+type process struct {
+	name       string
+	settings   processSettings
+	output     *os.File
+	connection *grpc.ClientConn
+	health     healthpb.HealthClient
+	// lives counts its starts.
+	lives atomic.Int64
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil while it does not run
+}
+
+func newProcess(t testing.TB, name, folder string, settings processSettings) *process {
+	settings.Listen = fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
+	output, err := os.Create(filepath.Join(folder, name+".log"))
+	must(t, err)
+	// A client that waits long before it connects again would measure its own patience.
+	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
+		}))
+	must(t, err)
+	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection)}
+	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
+	must(t, p.start())
+	return p
+}
+
+func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	raw, err := json.Marshal(p.settings)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), processEnv+"="+string(raw))
+	cmd.Stdout, cmd.Stderr = p.output, p.output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.lives.Add(1)
+	p.cmd = cmd
+	return nil
+}
+
+// kill ends the process without a warning; false when there is none.
+func (p *process) kill() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return false
+	}
+	_ = p.cmd.Process.Kill() // fails only when it has ended
+	_ = p.cmd.Wait()
+	p.cmd = nil
+	return true
+}
+
+// serving tells whether it does what it is there for.
+func (p *process) serving(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	response, err := p.health.Check(ctx, &healthpb.HealthCheckRequest{})
+	return err == nil && response.GetStatus() == healthpb.HealthCheckResponse_SERVING
+}
+
+// authority is one in a process of its own.
+type authority struct {
+	*process
+	client countersignv1.AuthorityServiceClient
+	// calls counts the changes that were sent to it.
+	calls atomic.Int64
+}
+
+func newAuthority(t testing.TB, name, folder string, settings processSettings) *authority {
+	p := newProcess(t, name, folder, settings)
+	return &authority{process: p, client: countersignv1.NewAuthorityServiceClient(p.connection)}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

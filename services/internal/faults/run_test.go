@@ -1,0 +1,37 @@
+//go:build campaign
+
+package faults
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It takes the machine for
+// itself, so it is run by `make faults` and not with the other tests.
+func TestCampaign(t *testing.T) {
+	if given.seed == 0 {
+		given.seed = rand.Uint64()
+	}
+	names, quorums := strings.Split(given.topologies, ","), strings.Split(given.quorums, ",")
+	for _, name := range names {
+		start := kinds[name]
+		if start == nil {
+			t.Fatalf("there is no topology %q", name)
+		}
+		for _, quorum := range quorums {
+			t.Run(name+" "+quorum, func(t *testing.T) {
+				options := given
+				var err error
+				options.quorum, err = strconv.Atoi(quorum)
+				must(t, err)
+				options.length /= time.Duration(len(names) * len(quorums))
+				t.Logf("seed %d, %s", options.seed, options.length)
+				newCampaign(t, options, start(t)).run()
+			})
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/client"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/validator"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// decider is a validator, embedded or behind its server.
+type decider interface {
+	Authorize(ctx context.Context, request validator.Request) (validator.Answer, error)
+	DataAge() time.Duration
+	Ready() error
+	// Replica is nil for one in another process.
+	Replica() *replica.Replica
+}
+
+// seat is a place for a validator: one after the other sits in it.
+type seat struct {
+	number int
+	id     string
+	config validator.Config
+	// process is where its validators run; nil: in this one.
+	process *process
+	// now is who sits there; nil for nobody.
+	now atomic.Pointer[sitting]
+
+	mu    sync.Mutex
+	lives int64
+}
+
+// sitting is a validator in a seat.
+type sitting struct {
+	decider
+	life int64
+	// ready is the moment when it had all data; 0 before.
+	ready atomic.Int64
+	end   func()
+}
+
+// start seats a validator.
+func (s *seat) start(o *oracle) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lives++
+	if s.process != nil {
+		if s.lives > 1 { // the first one was started with the process
+			if err := s.process.start(); err != nil {
+				return err
+			}
+		}
+		s.now.Store(&sitting{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives, end: func() { s.process.kill() }})
+		return nil
+	}
+	v, err := validator.New(s.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	now := &sitting{decider: v, life: s.lives, end: func() { cancel(); running.Wait() }}
+	running.Go(func() { _ = v.Run(ctx) }) // only the end of ctx ends it
+	running.Go(func() {
+		if v.WaitReady(ctx) == nil {
+			now.ready.Store(int64(o.now()))
+		}
+	})
+	s.now.Store(now)
+	return nil
+}
+
+// leave ends the validator that sits there: one in this process properly, one in another by kill -9.
+func (s *seat) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.now.Swap(nil); now != nil {
+		now.end()
+	}
+}
+
+// remote is a validator in another process, asked as the ingest tier asks.
+type remote struct {
+	*process
+	client *client.Client
+}
+
+// errAway says that there was no answer: the process was killed, or its machine is busy.
+var errAway = errors.New("the validator did not answer")
+
+func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := r.client.Authorize(ctx, client.Request{
+		AppID: q.AppID, Token: q.Token, Scope: countersignv1.Scope(q.Scope), MinRevision: q.MinRevision,
+	})
+	if err != nil && apierr.ReasonOf(err) == "" {
+		return validator.Answer{}, errAway
+	}
+	return validator.Answer{
+		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced, TokenID: answer.TokenID},
+		Revision: answer.Revision, DataAge: answer.DataAge,
+	}, err
+}
+
+// DataAge asks about an app that nobody has: its partition is as old as any.
+func (r *remote) DataAge() time.Duration {
+	answer, _ := r.Authorize(context.Background(), validator.Request{AppID: "nobody", Scope: 1})
+	return answer.DataAge
+}
+
+func (r *remote) Ready() error {
+	if !r.serving(context.Background()) {
+		return errAway
+	}
+	return nil
+}
+
+func (r *remote) Replica() *replica.Replica { return nil }
+
+// newSeat makes a seat with a validator in it, in a process of its own if there are settings for one.
+func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings) {
+	s := &seat{number: len(c.seats), id: config.Fleet.ID, config: config}
+	if own != nil {
+		settings := *own
+		settings.RedisURL = config.RedisURL
+		settings.Validator = &validatorSettings{
+			MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot,
+			ID: s.id, Authority: string(config.Fleet.Authority), Key: config.Fleet.Key.Reveal(),
+		}
+		s.process = newProcess(t, s.id, folder, settings)
+	}
+	c.seats = append(c.seats, s)
+	t.Cleanup(s.leave)
+	must(t, s.start(c.oracle))
+}

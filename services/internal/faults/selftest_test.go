@@ -1,0 +1,235 @@
+package faults
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/secret"
+)
+
+// bench is an oracle with one app and one token, which enforces events and was made at 10 s, and revoked at 20 s.
+type bench struct {
+	*oracle
+	app   *app
+	token *token
+}
+
+const second = moment(time.Second)
+
+var (
+	active = credential{state: policy.Active, scopes: policy.ScopesOf(1)}
+	made10 = made{sent: 10 * second, acked: 10*second + 1}
+	made20 = made{sent: 20 * second, acked: 20*second + 1}
+)
+
+func newBench(revocation made) *bench {
+	b := &bench{oracle: newOracle(2)}
+	b.app = b.newApp("app")
+	b.app.setting.set(setting{configured: true, scopes: policy.ScopesOf(1)}, made10)
+	b.token = b.newToken(b.app, "tok", "name", secret.Mint(), false, active, made10)
+	b.token.state.set(policy.Revoked, revocation)
+	b.token.revoked.Store(int64(revocation.sent))
+	b.app.changes = []made{made10, revocation}
+	return b
+}
+
+// answer is one of validator 0 at a time, from data of an age.
+func (b *bench) answer(at moment, age time.Duration, reason policy.Reason) *decision {
+	valid := reason == policy.TokenValid
+	return &decision{
+		seat: 0, life: 1, app: b.app, token: b.token, scope: 1, asked: at, answered: at + 1, age: age,
+		answer: policy.Decision{Allow: valid, Reason: reason, Enforced: true, TokenID: "tok"},
+	}
+}
+
+// The oracle reports what is wrong, and nothing else.
+func TestOracleAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		revocation made
+		do         func(*bench)
+		want       string // a kind of violation; empty for none
+	}{
+		"valid before the revocation":                {made20, func(b *bench) { b.judge(b.answer(15*second, 0, policy.TokenValid)) }, ""},
+		"revoked after it":                           {made20, func(b *bench) { b.judge(b.answer(25*second, 0, policy.TokenRevoked)) }, ""},
+		"valid after it, from data of before":        {made20, func(b *bench) { b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid)) }, ""},
+		"valid after it, from data of after":         {made20, func(b *bench) { b.judge(b.answer(25*second, 4*time.Second, policy.TokenValid)) }, stale},
+		"valid while it is being made":               {made{sent: 20 * second}, func(b *bench) { b.judge(b.answer(25*second, 0, policy.TokenValid)) }, ""},
+		"revoked before anybody asked for it":        {made20, func(b *bench) { b.judge(b.answer(15*second, 0, policy.TokenRevoked)) }, unexplained},
+		"unknown though it was there":                {made20, func(b *bench) { b.judge(b.answer(15*second, 0, policy.TokenUnknown)) }, denied},
+		"unknown before it was there":                {made20, func(b *bench) { b.judge(b.answer(15*second, 6*time.Second, policy.TokenUnknown)) }, ""},
+		"disabled though it never was":               {made20, func(b *bench) { b.judge(b.answer(15*second, 0, policy.TokenDisabled)) }, unexplained},
+		"no policy though the app has one":           {made20, func(b *bench) { b.judge(b.notConfigured(15*second, 0)) }, stale},
+		"no policy before the app had one":           {made20, func(b *bench) { b.judge(b.notConfigured(15*second, 6*time.Second)) }, ""},
+		"valid but denied":                           {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenValid); d.answer.Allow = false; b.judge(d) }, wrong},
+		"data of before the change that was asked":   {made20, func(b *bench) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenValid)) }, stale},
+		"the change that was asked for":              {made20, func(b *bench) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenRevoked)) }, ""},
+		"a secret that nobody was given":             {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenUnknown); d.token = nil; b.judge(d) }, ""},
+		"a secret that nobody was given is accepted": {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenValid); d.token = nil; b.judge(d) }, unexplained},
+		"valid after a receipt, from data that says it is old": {made20, func(b *bench) {
+			b.token.receipts[0].Store(&receipt{21 * second, 1})
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, afterReceipt},
+		"valid after a receipt of an earlier life, from data that says it is older": {made20, func(b *bench) {
+			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, ""},
+		"valid after a receipt of an earlier life, from data that says it is newer": {made20, func(b *bench) {
+			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.judge(b.answer(25*second, time.Second, policy.TokenValid))
+		}, afterReceipt},
+		"valid at another validator than the receipt's": {made20, func(b *bench) {
+			b.token.receipts[1].Store(&receipt{21 * second, 1})
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, ""},
+		"valid after it was denied there": {made20, func(b *bench) {
+			b.judge(b.answer(22*second, 0, policy.TokenRevoked))
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, afterDenial},
+		"valid after it was denied there, in another life": {made20, func(b *bench) {
+			b.judge(b.answer(22*second, 0, policy.TokenRevoked))
+			d := b.answer(25*second, 6*time.Second, policy.TokenValid)
+			d.life++
+			b.judge(d)
+		}, ""},
+		"valid while a failover has lost the revocation": {made20, func(b *bench) {
+			b.open(&loss{Floor: 19 * second, From: 24 * second})
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, ""},
+		"valid before the failover": {made20, func(b *bench) {
+			b.open(&loss{Floor: 19 * second, From: 24 * second})
+			b.judge(b.answer(23*second, 2*time.Second, policy.TokenValid))
+		}, stale},
+		"valid though the failover cannot have lost the revocation": {made20, func(b *bench) {
+			b.open(&loss{Floor: 21 * second, From: 24 * second})
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, stale},
+		"valid though all replicas had the revocation": {made{sent: made20.sent, acked: made20.acked, durable: true}, func(b *bench) {
+			b.open(&loss{Floor: 19 * second, From: 24 * second})
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, stale},
+		"valid while the store is wiped": {made{sent: made20.sent, acked: made20.acked, durable: true}, func(b *bench) {
+			b.open(&loss{Floor: 19 * second, From: 24 * second, Whole: true})
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, ""},
+		"valid after the loss was healed": {made20, func(b *bench) {
+			l := &loss{Floor: 19 * second, From: 24 * second}
+			l.until.Store(int64(26 * second))
+			b.open(l)
+			b.judge(b.answer(28*second, time.Second, policy.TokenValid))
+		}, stale},
+		"a loss that becomes known later": {made20, func(b *bench) {
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+			b.open(&loss{Floor: 19 * second, From: 24 * second})
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(test.revocation)
+			test.do(b)
+			b.review(true)
+			got := slices.DeleteFunc(slices.Collect(maps.Keys(b.counts)), func(kind string) bool {
+				// Whoever accepts it after a receipt or a denial may also have claimed too much of its data.
+				return kind == stale && (test.want == afterReceipt || test.want == afterDenial) || kind == denied && test.want == wrong
+			})
+			if test.want == "" && len(got) > 0 || test.want != "" && !slices.Equal(got, []string{test.want}) {
+				t.Errorf("reported %q, want %q: %v", got, test.want, b.found)
+			}
+		})
+	}
+}
+
+func (b *bench) notConfigured(at moment, age time.Duration) *decision {
+	d := b.answer(at, age, policy.AppNotConfigured)
+	d.answer.Allow, d.answer.Enforced = true, false
+	return d
+}
+
+// asking is an answer to a request that names the latest change.
+func (b *bench) asking(at moment, age time.Duration, reason policy.Reason) *decision {
+	d := b.answer(at, age, reason)
+	d.about = b.token.state.last().made
+	return d
+}
+
+// The oracle sees what the store lacks and what it should not have.
+func TestOracleStore(t *testing.T) {
+	document := func(tokens ...record.Token) *record.Document {
+		return &record.Document{AppID: "app", Tokens: tokens, Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1)}}
+	}
+	token := func(state policy.State) record.Token {
+		return record.Token{Token: policy.Token{ID: "tok", State: state, Scopes: policy.ScopesOf(1)}, Name: "name"}
+	}
+	unlike := token(policy.Revoked)
+	unlike.ID, unlike.Name = "tok2", "other"
+	widened := token(policy.Active)
+	widened.Scopes = policy.ScopesOf(1, 2)
+	for name, test := range map[string]struct {
+		revocation made
+		d          *record.Document
+		gaps       int
+		revocations,
+		strangers int
+	}{
+		"as it should be":                      {made20, document(token(policy.Revoked)), 0, 0, 0},
+		"the revocation is lost":               {made20, document(token(policy.Active)), 1, 1, 0},
+		"the token is lost":                    {made20, document(), 1, 1, 0},
+		"the app is lost":                      {made20, nil, 2, 1, 0},
+		"a revocation that nobody was told of": {made{sent: 20 * second}, document(token(policy.Revoked)), 0, 0, 0},
+		"one that was not made":                {made{sent: 20 * second}, document(token(policy.Active)), 0, 0, 0},
+		"scopes that nobody asked for":         {made{sent: 20 * second}, document(widened), 1, 0, 0},
+		"a token that nobody asked for":        {made20, document(token(policy.Revoked), unlike), 0, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(test.revocation)
+			v := &view{from: 30 * second, to: 31 * second, documents: map[string]*record.Document{}}
+			if test.d != nil {
+				v.documents["app"] = test.d
+			}
+			gaps := b.gaps(v)
+			revocations := 0
+			for _, g := range gaps {
+				if g.revocation {
+					revocations++
+				}
+			}
+			if len(gaps) != test.gaps || revocations != test.revocations || len(b.strangers(v)) != test.strangers {
+				t.Errorf("gaps %+v, strangers %v", gaps, b.strangers(v))
+			}
+		})
+	}
+}
+
+// What a loss may have taken may be missing when the app was changed on both sides of it, and is no revocation.
+func TestOracleSuperseded(t *testing.T) {
+	made30 := made{sent: 30 * second, acked: 30*second + 1}
+	for name, test := range map[string]struct {
+		g    func(*bench) gap
+		more []made
+		loss *loss
+		want bool
+	}{
+		"changed on both sides": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, true},
+		"a revocation":          {func(b *bench) gap { return gap{app: b.app, missing: made20, revocation: true} }, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, false},
+		"not changed since":     {func(b *bench) gap { return gap{app: b.app, missing: made20} }, nil, &loss{Floor: 19 * second, From: 24 * second}, false},
+		"nothing was lost":      {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, nil, false},
+		"cannot have been lost": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, &loss{Floor: 21 * second, From: 24 * second}, false},
+		"all replicas had it": {func(b *bench) gap {
+			return gap{app: b.app, missing: made{sent: made20.sent, acked: made20.acked, durable: true}}
+		}, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, false},
+		"changed without anybody being told": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{{sent: 30 * second}}, &loss{Floor: 19 * second, From: 24 * second}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(made20)
+			b.app.changes = append(b.app.changes, test.more...)
+			if test.loss != nil {
+				b.open(test.loss)
+			}
+			if got, known := b.superseded(test.g(b)); got != test.want || !known {
+				t.Errorf("superseded: %t, want %t", got, test.want)
+			}
+		})
+	}
+}

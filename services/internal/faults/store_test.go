@@ -1,0 +1,232 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// view is what the masters held, each partition at some time between two.
+type view struct {
+	from, to  moment
+	heads     map[int]record.Head
+	documents map[string]*record.Document
+}
+
+var errNotWhole = errors.New("not every partition has a master that answers")
+
+// look reads heads and documents straight from the masters, around the proxies. Of partitions it fails when one cannot be
+// read; a head that is missing is not an error.
+func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
+	v := &view{from: o.now(), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
+	seen := make([]bool, codec.Partitions())
+	for _, master := range masters {
+		var heads []*redis.StringCmd
+		var documents []*redis.MapStringStringCmd
+		_, _ = master.direct.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
+			for i := range seen {
+				keys := record.KeysOf(i)
+				heads, documents = append(heads, pipe.Get(ctx, keys.Head)), append(documents, pipe.HGetAll(ctx, keys.Policies))
+			}
+			return nil
+		})
+		for i := range seen {
+			if err := heads[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
+				if strings.HasPrefix(err.Error(), "MOVED") {
+					continue
+				}
+				return nil, err
+			}
+			if err := documents[i].Err(); err != nil {
+				return nil, err
+			}
+			seen[i] = true
+			if err := v.add(codec, i, []byte(heads[i].Val()), documents[i].Val()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	v.to = o.now()
+	if slices.Contains(seen, false) {
+		return nil, errNotWhole
+	}
+	return v, nil
+}
+
+func (v *view) add(codec *record.Codec, partition int, head []byte, documents map[string]string) error {
+	if len(head) > 0 {
+		opened, err := codec.OpenHead(partition, head)
+		if err != nil {
+			return fmt.Errorf("partition %d: %w", partition, err)
+		}
+		v.heads[partition] = opened
+	}
+	for appID, raw := range documents {
+		d, err := codec.OpenDocument(appID, []byte(raw))
+		if err != nil {
+			return err
+		}
+		v.documents[appID] = d
+	}
+	return nil
+}
+
+// gap is something acknowledged that the store does not have.
+type gap struct {
+	app     *app
+	missing made
+	// revocation gaps are never in order.
+	revocation bool
+	what       string
+	// holds tells whether somebody who has this of the app has what is missing.
+	holds func(policy.Enforcement, []policy.Token) bool
+	// adopt takes for acknowledged what the store has instead.
+	adopt func(made)
+}
+
+// gaps compares a view with what was acknowledged before it was taken.
+func (o *oracle) gaps(v *view) []gap {
+	o.mu.Lock()
+	apps := o.apps
+	o.mu.Unlock()
+	var all []gap
+	for _, a := range apps {
+		d := v.documents[a.id]
+		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
+			return e.Scopes == wanted.scopes
+		})
+		tokens := tokensOf(d)
+		for _, t := range a.list() {
+			name, stored := "token "+t.id+" of app "+a.id, credentialOf(tokens[t.id])
+			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
+				continue // asked for is enough
+			}
+			add(&all, v, a, t.state, stored.state, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
+				return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
+			})
+			if stored.state == 0 || lastAcked(t.state).value == policy.Revoked {
+				continue
+			}
+			add(&all, v, a, t.scopes, stored.scopes, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
+				return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
+			})
+			add(&all, v, a, t.expiry, stored.expiry, name, within, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
+				return t.among(tokens, func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
+			})
+		}
+	}
+	return all
+}
+
+// add adds a gap when the store has something else than a register may have.
+func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name string, same func(stored, set V) bool,
+	holds func(policy.Enforcement, []policy.Token, V) bool,
+) {
+	found := false
+	r.possible(nil, span{low: v.from, end: v.to}, func(value V) { found = found || same(stored, value) })
+	if found {
+		return
+	}
+	acked := lastAcked(r)
+	*all = append(*all, gap{
+		app: a, missing: acked.made, revocation: any(acked.value) == policy.Revoked,
+		what:  fmt.Sprintf("%s: the store has %v, but %s", name, stored, history(r)),
+		holds: func(e policy.Enforcement, tokens []policy.Token) bool { return holds(e, tokens, acked.value) },
+		adopt: func(m made) { r.set(stored, m) },
+	})
+}
+
+func equal[V comparable](stored, set V) bool { return stored == set }
+
+// within tells whether an expiry that was read is one that was set.
+func within(stored, set expiry) bool { return set.from <= stored.from && stored.to <= set.to }
+
+// among tells whether a condition holds of a token as somebody has it.
+func (t *token) among(tokens []policy.Token, holds func(policy.Token) bool) bool {
+	return slices.ContainsFunc(tokens, func(has policy.Token) bool { return has.ID == t.id && holds(has) })
+}
+
+// strangers returns the tokens of a view that nobody can have made.
+func (o *oracle) strangers(v *view) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := map[string]*app{}
+	for _, a := range o.apps {
+		known[a.id] = a
+	}
+	var all []string
+	for appID, d := range v.documents {
+		a := known[appID]
+		if a == nil {
+			all = append(all, "app "+appID)
+			continue
+		}
+		a.mu.Lock()
+		ids := map[string]bool{}
+		for _, t := range a.list() {
+			ids[t.id] = true
+		}
+		for i := range d.Tokens {
+			if t := &d.Tokens[i]; !ids[t.ID] && !a.doubtful[t.Name] {
+				all = append(all, fmt.Sprintf("token %s (%s) of app %s", t.ID, t.Name, appID))
+			}
+		}
+		a.mu.Unlock()
+	}
+	return all
+}
+
+// lastAcked returns the last value that was acknowledged.
+func lastAcked[V any](r *register[V]) write[V] {
+	all := r.all()
+	i := len(all) - 1
+	for i > 0 && all[i].acked == 0 {
+		i--
+	}
+	return all[i]
+}
+
+func settingOf(d *record.Document) setting {
+	if d == nil || d.Deleted {
+		return setting{}
+	}
+	return setting{configured: true, scopes: d.Enforcement.Scopes}
+}
+
+func tokensOf(d *record.Document) map[string]*record.Token {
+	all := map[string]*record.Token{}
+	if d != nil {
+		for i := range d.Tokens {
+			all[d.Tokens[i].ID] = &d.Tokens[i]
+		}
+	}
+	return all
+}
+
+func credentialOf(t *record.Token) credential {
+	if t == nil {
+		return credential{}
+	}
+	return credential{t.State, t.Scopes, expiry{t.ExpireMillis, t.ExpireMillis}}
+}
+
+// masterOf is a head count by node, for people.
+func (v *view) String() string {
+	return fmt.Sprintf("%d heads, %d documents, epochs %v", len(v.heads), len(v.documents), slices.Sorted(maps.Keys(v.epochs())))
+}
+
+func (v *view) epochs() map[uint64]int {
+	all := map[uint64]int{}
+	for _, h := range v.heads {
+		all[h.Epoch]++
+	}
+	return all
+}
