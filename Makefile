@@ -10,6 +10,10 @@ NO_SKIPS ?=
 TESTFLAGS ?=
 FUZZTIME ?= 1m
 BENCH ?= .
+GUARDS ?=
+SEEDS ?= 1000
+FAULTS ?= 2m
+FAULTFLAGS ?=
 
 .PHONY: help
 help: ## List the targets
@@ -23,6 +27,19 @@ test: install ## Install what is missing and run all tests (NO_SKIPS=1: none may
 .PHONY: install
 install: ## Install what the tests need beside Go
 	@.ci/install
+
+.PHONY: guards
+guards: install ## Take each guard of the product away in turn: the tests must fail (GUARDS="floor sticky": only these)
+	go run -C tools -exec 'env --chdir=$(CURDIR)' ./guards $(GUARDS)
+
+.PHONY: model
+model: ## Try random histories of faults against a simulated store and network, in fake time (SEEDS=1000)
+	go test -count=1 -timeout=24h -run=AnyHistory ./pkg/replica -seeds=$(SEEDS)
+	go test -count=1 -timeout=24h -run=NoHistory -v ./services/authority/internal/model -seeds=$(SEEDS)
+
+.PHONY: faults
+faults: install ## Break Redis, processes and network under load, for FAULTS (2m), and judge what comes of it (FAULTFLAGS: docs/faults.md)
+	go test -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/internal/faults -length=$(FAULTS) $(FAULTFLAGS)
 
 .PHONY: test-tools
 test-tools: ## Test the helpers in tools/
@@ -68,6 +85,29 @@ fuzz: ## Run every fuzz target in turn, for FUZZTIME each (1m)
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp, PKGS=./pkg/...)
 	go test -run='^$$' -bench='$(BENCH)' -benchmem $(TESTFLAGS) $(PKGS)
+
+# The measurements of docs/performance.md. In `make test` they run for seconds and look at no times.
+MEASURE := go test -count=1 -v -timeout 6h ./services/internal/performance
+
+.PHONY: stability
+stability: OUTAGE ?= 1h
+stability: ## Measure decisions while Redis is away for OUTAGE (1h)
+	$(MEASURE) -run StaticStability -stability.outage=$(OUTAGE) -stability.around=10m -stability.rate=500
+
+.PHONY: propagation
+propagation: REVOKES ?= 10000
+propagation: ## Measure how fast each of REVOKES (10000) revocations is at 100 validators
+	$(MEASURE) -run Propagation -propagation.revokes=$(REVOKES) -propagation.validators=100 -propagation.rate=100
+
+.PHONY: read-your-writes
+read-your-writes: PAIRS ?= 100000
+read-your-writes: ## Create PAIRS (100000) tokens and authorize each at once
+	$(MEASURE) -run ReadYourWrites -writes.pairs=$(PAIRS)
+
+.PHONY: cold-start
+cold-start: TOKENS ?= 1000000
+cold-start: ## Measure how a validator starts with TOKENS (1000000) tokens
+	$(MEASURE) -run ColdStart -cold.tokens=$(TOKENS) -cold.runs=5
 
 .PHONY: test-compose
 test-compose: ## Build the images and test docker-compose.yml end to end (needs Docker)

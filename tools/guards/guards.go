@@ -1,0 +1,122 @@
+package main
+
+const (
+	replicaPackage = "./pkg/replica/"
+	storePackage   = "./services/authority/store/"
+	model          = "TestAnyHistoryOfFaultsConverges"
+)
+
+// guards are the lines of defence that the promises rest on.
+var guards = []guard{
+	{
+		name: "tag check",
+		file: "pkg/replica/state.go",
+		cuts: []cut{{" && link.PreviousTag == s.cursor.Tag\n", "\n"}},
+		// A hint of a past that the store does not have must not be applied to another one.
+		tests: "TestHint|TestPhantom|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "sticky denial",
+		file:  "pkg/replica/sticky.go",
+		cuts:  []cut{{"	if next != nil && next.Policy == nil {\n		return next", "	if next == nil || next != nil {\n		return next"}},
+		tests: "TestB08_|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "head check",
+		file:  "pkg/replica/replica.go",
+		cuts:  []cut{{"case p.observe(heads[i].Raw, sent, before[i]) != nothing:", "case p.needsLoad() && p.observe(heads[i].Raw, sent, before[i]) != nothing:"}},
+		tests: "TestLostHint|TestHints|TestHead|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "digest comparison",
+		file:  "pkg/replica/observe.go",
+		cuts:  []cut{{"case head.Cursor == cursor && p.r.codec.SealSum(p.number, p.held.sum) != head.State:", "case false:"}},
+		tests: "Digest|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "digest comparison of a load",
+		file:  "pkg/replica/load.go",
+		cuts:  []cut{{"	if p.r.codec.SealSum(p.number, sum) == head.State {\n		return sum, nil\n	}\n	if len(damaged)", "	if p.number >= 0 {\n		return sum, nil\n	}\n	if len(damaged)"}},
+		tests: "Load|Reload|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "fork refusal",
+		file:  "pkg/replica/observe.go",
+		cuts:  []cut{{"	return head.Epoch < p.confirmed.Epoch || head.Epoch == p.confirmed.Epoch &&\n", "	return head.Epoch == 0 && head.Epoch == p.confirmed.Epoch &&\n"}},
+		tests: "Fork", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor",
+		file:  "pkg/replica/fleet.go",
+		cuts:  []cut{{"			p.confirmed = at.Cursor\n", ""}},
+		tests: "TestB20_StoreBelowTheFloorIsAFork", packages: []string{replicaPackage},
+	},
+	{
+		name:  "lost changes are held",
+		file:  "pkg/replica/load.go",
+		cuts:  []cut{{"	p.orphan(loaded.cursor, crossed)\n", ""}},
+		tests: "TestChangesThatTheStoreLost", packages: []string{replicaPackage},
+	},
+	{
+		name:  "request id",
+		file:  "services/authority/store/update.go",
+		cuts:  []cut{{"	if f.request != nil {\n", "	if f.request != nil && partition < 0 {\n"}},
+		tests: "TestRepeated", packages: []string{storePackage},
+	},
+	{
+		name: "log-first order",
+		file: "services/authority/store/commit.lua",
+		cuts: []cut{
+			{"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n", ""},
+			{"redis.call('SET', KEYS[1], ARGV[2])\n", "redis.call('SET', KEYS[1], ARGV[2])\nredis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
+		},
+		tests: "TestTheLogIsWrittenFirst|TestFullRedis", packages: []string{storePackage},
+	},
+	{
+		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has become.
+		name:  "identical resend",
+		file:  "services/authority/store/commit.go",
+		cuts:  []cut{{"			ambiguous = true\n", "			return conflict, durability, nil\n"}},
+		tests: "TestLost", packages: []string{storePackage},
+	},
+	{
+		name:  "good-replica check",
+		file:  "pkg/redisfeed/proof.go",
+		cuts:  []cut{{"	return master && replicas <= 0\n", "	return master\n"}},
+		tests: "TestDeposedMaster|TestMasterThatIsCutOff", packages: []string{"./pkg/redisfeed/"},
+	},
+	{
+		name:  "own commits are held",
+		file:  "pkg/replica/replica.go",
+		cuts:  []cut{{"	p.pending = append(p.pending, pastLink{Cursor: link.Cursor, raw: raw})\n", ""}},
+		tests: "TestChangeThatADeposedMaster", packages: []string{replicaPackage},
+	},
+	{
+		name:  "lineage of a healing",
+		file:  "services/authority/store/heal_plan.go",
+		cuts:  []cut{{"		connected = s.accounted(e.previous)\n", "		connected = true\n"}},
+		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "wait after a restoration", file: "pkg/replica/load.go",
+		cuts:  []cut{{`since < settleTime`, `since < 0`}},
+		tests: "TestB08_FreshReplicaWaitsForTheFleet", packages: []string{"./pkg/replica"},
+	},
+	{
+		name: "look before an old snapshot", file: "pkg/validator/validator.go",
+		cuts:  []cut{{`err == nil && r.WaitLoaded(ctx) != nil`, `err == nil && ctx.Err() != nil`}},
+		tests: "TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers", packages: []string{"./pkg/validator"},
+	},
+	{
+		name: "nothing settled unseen", file: "services/authority/internal/healing/healing.go",
+		cuts:  []cut{{`return !seen[tag]`, `return false`}},
+		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
+	},
+	{
+		name: "repetition by who holds it", file: "services/authority/store/update.go",
+		cuts: []cut{{`case err != nil:
+		return Result{}, refused, err
+	case stored != nil:`, `case stored != nil:`}},
+		tests: "TestRepetitionIsAnswered", packages: []string{"./services/authority/store"},
+	},
+}
