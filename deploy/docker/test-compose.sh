@@ -110,6 +110,10 @@ for service in validator-1 validator-2; do eventually 15 answers 0 $service "$se
 "${compose[@]}" exec -T authority /countersign app enforce --app $app --scopes events </dev/null >/dev/null
 both
 
+step "a receipt of both validators"
+"${compose[@]}" exec -T authority /countersign token create --app $app --name receipt --scopes events --wait </dev/null >"$work/receipt"
+for service in validator-1 validator-2; do grep -q "^$service  *APPLIED" "$work/receipt"; done
+
 step "restart Redis"
 "${compose[@]}" restart redis
 eventually 30 healthy redis
