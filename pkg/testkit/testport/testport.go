@@ -2,6 +2,7 @@
 package testport
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -15,36 +16,66 @@ import (
 const (
 	firstPort = 20000
 	lastPort  = 32767
-	attempts  = 1000
+	// A process has whole blocks of ports to itself, by listening on the first of each until it ends: no other test
+	// process is given a port of a server that is stopped for a while, or about to start.
+	blockSize = 76
+	blocks    = (lastPort - firstPort + 1) / blockSize
 )
 
 var (
-	mu    sync.Mutex
-	given = make(map[int]bool)
+	mu sync.Mutex
+	// own are the listeners of the blocks, by the block's number: one that nobody holds is collected, and closed.
+	own  = map[int]net.Listener{}
+	rest []int
 )
 
-// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago. A process gets each port
-// once; across processes the port is only likely to stay free, being random. It fails the test if it finds none. It is
-// safe for concurrent use.
+// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago, and that no other caller
+// is given, in this process or another, until this process ends. It fails the test if it finds none. It is safe for
+// concurrent use.
 func Free(t testing.TB) int {
 	t.Helper()
+	port, err := free()
+	if err != nil {
+		t.Fatalf("testport: %v", err)
+	}
+	return port
+}
+
+func free() (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
-	for range attempts {
-		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if given[port] {
+	for {
+		if len(rest) == 0 && !takeBlock() {
+			return 0, fmt.Errorf("no free block of %d ports from %d to %d", blockSize, firstPort, lastPort)
+		}
+		port := rest[0]
+		rest = rest[1:]
+		if listener, err := listen(port); err == nil {
+			return port, listener.Close()
+		}
+	}
+}
+
+// takeBlock adds the ports of a block to the rest; false when there is none. The caller holds the mutex.
+func takeBlock() bool {
+	for _, block := range rand.Perm(blocks) {
+		first := firstPort + block*blockSize
+		if own[block] != nil {
 			continue
 		}
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		listener, err := listen(first)
 		if err != nil {
 			continue
 		}
-		if err := listener.Close(); err != nil {
-			t.Fatalf("testport: release port %d: %v", port, err)
+		own[block] = listener
+		for port := first + 1; port < first+blockSize; port++ {
+			rest = append(rest, port)
 		}
-		given[port] = true
-		return port
+		return true
 	}
-	t.Fatalf("testport: no free port from %d to %d in %d attempts", firstPort, lastPort, attempts)
-	return 0
+	return false
+}
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }

@@ -1,14 +1,31 @@
 package testport
 
 import (
-	"net"
-	"strconv"
+	"fmt"
+	"os"
+	"os/exec"
 	"sync"
 	"testing"
 )
 
+// asProcess tells this test binary to print ports, and to wait until it may end.
+const asProcess = "TESTPORT_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProcess) != "" {
+		for range callers {
+			fmt.Println(free())
+		}
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// callers are more than a block has ports.
+const callers = 2 * blockSize
+
 func TestFree(t *testing.T) {
-	const callers = 50
 	ports := make(chan int, callers)
 	var wg sync.WaitGroup
 	for range callers {
@@ -27,15 +44,56 @@ func TestFree(t *testing.T) {
 		}
 		seen[port] = true
 	}
-	if len(seen) == 0 {
-		t.Fatal("no port was given")
-	}
 	for port := range seen {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		listener, err := listen(port)
 		if err != nil {
 			t.Fatalf("port %d is not free: %v", port, err)
 		}
 		listener.Close()
 		break
 	}
+	for port := range ofProcesses(t, 4) {
+		if seen[port] {
+			t.Errorf("port %d was given to another process too", port)
+		}
+	}
+}
+
+// ofProcesses returns what processes that run at once are given, and fails the test when two have a port in common.
+func ofProcesses(t *testing.T, count int) map[int]bool {
+	t.Helper()
+	seen := map[int]bool{}
+	for range count {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), asProcess+"=1", "GORACE=atexit_sleep_ms=0")
+		stdin, err := child.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = stdin.Close()
+			if err := child.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+		for range callers {
+			var port int
+			var failed string
+			if _, err := fmt.Fscanln(stdout, &port, &failed); err != nil || failed != "<nil>" {
+				t.Fatal(err, failed)
+			}
+			if seen[port] {
+				t.Errorf("two processes were given port %d", port)
+			}
+			seen[port] = true
+		}
+	}
+	return seen
 }
