@@ -56,7 +56,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, fleet: &fleet.Service{}}
+	s := &Server{config: config, fleet: fleet.NewService()}
 	s.management = management.New(s.fleet)
 	if s.client, err = redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum}); err != nil {
 		return nil, err

@@ -20,15 +20,22 @@ import (
 // helloTimeout bounds how long a stream may be silent before it says who it is.
 const helloTimeout = 5 * time.Second
 
-// Service implements countersignv1.FleetServiceServer. It is safe for concurrent use.
+// Service implements countersignv1.FleetServiceServer. Make one with NewService. It is safe for concurrent use.
 type Service struct {
 	countersignv1.UnimplementedFleetServiceServer
 	registry atomic.Pointer[Registry]
+	opened   chan struct{} // closed when there is a registry
 	draining atomic.Pointer[<-chan struct{}]
 }
 
-// Open gives the service the fleet. Until then nobody can report.
-func (s *Service) Open(r *Registry) { s.registry.Store(r) }
+// NewService returns a service without a fleet.
+func NewService() *Service { return &Service{opened: make(chan struct{})} }
+
+// Open gives the service the fleet; it is called once. Until then nobody can report.
+func (s *Service) Open(r *Registry) {
+	s.registry.Store(r)
+	close(s.opened)
+}
 
 // EndWith makes all streams end when a channel is closed.
 func (s *Service) EndWith(draining <-chan struct{}) { s.draining.Store(&draining) }
@@ -149,12 +156,8 @@ func endOf(err error) error {
 
 var errNotOpen = apierr.Unavailable(apierr.NotLoaded, "the authority does not know the fleet yet")
 
-// Wait is that of the registry, but ends early when the authority is shut down.
+// Wait is that of the registry, but ends early when the authority is shut down. It waits for the fleet to be known too.
 func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
-	r := s.registry.Load()
-	if r == nil {
-		return Receipt{}, errNotOpen
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if c := s.draining.Load(); c != nil {
@@ -166,7 +169,12 @@ func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receip
 			}
 		}()
 	}
-	return r.Wait(ctx, positions)
+	select {
+	case <-s.opened:
+		return s.registry.Load().Wait(ctx, positions)
+	case <-ctx.Done():
+		return Receipt{}, errNotOpen
+	}
 }
 
 // List is that of the registry.
