@@ -49,7 +49,7 @@ type healing struct {
 // settle waits until the store has everything again that a loss may have taken, and judges how that went.
 func (c *campaign) settle(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
-	var writable, undisturbed, missing moment
+	var writable, undisturbed, missing, quiet moment
 	late, begun := false, c.oracle.now()
 	for {
 		now := c.oracle.now()
@@ -114,12 +114,19 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 				l.What, len(must), calm, must[0].what)
 		}
 		whole := c.topology.whole()
-		if whole == nil && !h.Restored && len(must) > 0 && calm > operatorPatience {
+		if whole != nil || c.faults.active() {
+			quiet = 0
+		} else if quiet == 0 {
+			quiet = now
+		}
+		// The store need not be writable for an operator: authorities that were started after it was wiped know nothing of it,
+		// and wait for one.
+		if quiet != 0 && !h.Restored && len(must) > 0 && time.Duration(now-quiet) > operatorPatience {
 			h.Restored = true
-			if err := c.operator.restore(ctx, c, undisturbed); err != nil {
+			if err := c.operator.restore(ctx, c, quiet); err != nil {
 				c.oracle.violate(notRestored, now, "%s: %v", l.What, err)
 			}
-			undisturbed = 0
+			undisturbed, quiet = 0, 0
 			continue
 		}
 		switch {
