@@ -52,7 +52,8 @@ func (c *Codec) openFile(k kind, file FileID, number uint64, raw []byte) ([]byte
 	if len(raw) < 1 || len(raw) < 1+int(raw[0])+keyring.MACSize {
 		return nil, fmt.Errorf("%w %s: too short", ErrMalformed, k)
 	}
-	id, rest := string(raw[1:1+raw[0]]), raw[1+raw[0]:]
+	after := 1 + int(raw[0])
+	id, rest := string(raw[1:after]), raw[after:]
 	mac, payload := rest[:keyring.MACSize], rest[keyring.MACSize:]
 	if err := c.ring.Verify(id, mac, c.fileParts(k, file, number, payload)...); err != nil {
 		return nil, fmt.Errorf("record %s: %w", k, err)

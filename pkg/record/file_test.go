@@ -30,6 +30,12 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
+		for first := range 256 {
+			long := append([]byte{byte(first)}, make([]byte, 400)...)
+			if _, err := c.OpenFileRecord(file, 3, long); !refusal(err) {
+				t.Errorf("key id of %d bytes: %v", first, err)
+			}
+		}
 		for bit := range 8 * len(raw) {
 			flipped := bytes.Clone(raw)
 			flipped[bit/8] ^= 1 << (bit % 8)
