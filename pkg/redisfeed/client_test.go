@@ -125,9 +125,10 @@ func TestNothingIsSentTwice(t *testing.T) {
 					t.Fatal(err)
 				}
 				network.each((*redistest.Proxy).SwallowReplies)
-				ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+				// Long enough for a busy machine to send the command, and for the server to run it.
+				ctx, cancel := context.WithTimeout(t.Context(), 750*time.Millisecond)
 				if cut {
-					time.AfterFunc(50*time.Millisecond, func() {
+					time.AfterFunc(250*time.Millisecond, func() {
 						network.each((*redistest.Proxy).Cut)
 						network.each((*redistest.Proxy).Restore)
 					})

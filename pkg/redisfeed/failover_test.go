@@ -32,12 +32,12 @@ func TestFeedFollowsAFailover(t *testing.T) {
 	settled(t, r)
 	lost.Stop()
 	began := time.Now()
-	if at, err := w.wait(t); err == nil || at.Sub(began) > 3*time.Second {
+	if at, err := w.wait(t); err == nil || at.Sub(began) > 6*time.Second {
 		t.Errorf("Watch ended after %v with %v", at.Sub(began), err)
 	}
 	master := r.AwaitOther(lost)
-	eventually(t, "reading the new master", 2*time.Second, readAll(feed))
-	eventually(t, "asking the new master", 2*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
+	eventually(t, "reading the new master", 5*time.Second, readAll(feed))
+	eventually(t, "asking the new master", 5*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
 	k.store.Commit(k.store.App(2, 0), storetest.AddToken("after"))
 	if _, links, err := feed.Tail(limited(t), 2, 0, 500); err != nil || len(links) != len(k.store.Log(2)) {
 		t.Errorf("Tail: %d links, %v", len(links), err)
@@ -105,9 +105,9 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	deposed.Pause()
 	master := r.AwaitOther(deposed)
 	// Polls find out that there is another one; then nobody waits for the old one, though its connections are there.
-	eventually(t, "polling the new master", 4*time.Second, readAll(redisfeed.New(k.admin, 1)))
-	eventually(t, "the embedded client", time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
-	eventually(t, "a connection to the master", time.Second, func(ctx context.Context) error {
+	eventually(t, "polling the new master", 8*time.Second, readAll(redisfeed.New(k.admin, 1)))
+	eventually(t, "the embedded client", 5*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
+	eventually(t, "a connection to the master", 5*time.Second, func(ctx context.Context) error {
 		return k.admin.OnMaster(ctx, key, func(c *redis.Conn) error { return c.Ping(ctx).Err() })
 	})
 	if _, err := master.Do("SET", key, "new head"); err != nil {

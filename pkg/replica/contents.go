@@ -14,7 +14,7 @@ import (
 // Contents is everything that a partition holds, for a replica that is started later.
 type Contents struct {
 	Partition int
-	// Cursor is how far the data is, Confirmed how far a read of the store has shown it, Base where Links begin.
+	// Cursor is how far the data is, Confirmed how far the store must be at least, Base where Links begin.
 	Cursor, Confirmed, Base record.Cursor
 	// Forks are the ends of earlier epochs.
 	Forks []record.Cursor
@@ -46,7 +46,7 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 		return Contents{}, false
 	}
 	c := Contents{
-		Partition: partition, Cursor: p.held.cursor, Confirmed: p.confirmed, Base: p.past.base, Forks: p.held.forks,
+		Partition: partition, Cursor: p.held.cursor, Confirmed: p.least(), Base: p.past.base, Forks: p.held.forks,
 		VerifyTime: p.fresh.last(), Sum: p.held.sum, Sticky: p.held.revoked.list(),
 	}
 	for appID, entry := range p.held.rows.All() {
@@ -101,16 +101,23 @@ func (r *Replica) Import(c Contents) error {
 	for _, kept := range c.Sticky {
 		loaded.revoked.add(kept.AppID, kept.Token)
 	}
+	missing := map[string]bool{}
 	for appID := range loaded.revoked {
 		if entry := entries[appID]; entry != nil {
 			entries[appID] = loaded.revoked.hold(appID, nil, entry)
+		} else {
+			missing[appID] = true
 		}
 	}
 	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.held, p.past, p.orphans, p.confirmed, p.loadedAt = loaded, past, orphans, c.Confirmed, time.Now()
+	p.held, p.past, p.orphans, p.floor, p.loadedAt = loaded, past, orphans, c.Confirmed, time.Now()
+	if !c.Cursor.Before(c.Confirmed) {
+		p.confirmed = c.Confirmed
+	}
+	p.lacks(missing)
 	p.fresh.recall(c.VerifyTime)
 	r.table.Swap(c.Partition, loaded.rows)
 	return nil

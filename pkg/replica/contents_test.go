@@ -53,6 +53,10 @@ func TestB20_ReplicaGoesOnFromWhatItKept(t *testing.T) {
 		w.faults(storetest.Faults{Down: errRefused})
 		w.startFrom(all)
 		w.pass(longestPoll)
+		if w.r.Loaded() {
+			w.Error("one answer that did not come made it ready")
+		}
+		w.pass(3 * longestPoll)
 		if !w.r.Loaded() {
 			w.Error("it is not ready though the store does not answer")
 		}
@@ -142,6 +146,35 @@ func TestContentsThatDoNotAddUpAreRefused(t *testing.T) {
 			if r.Table().Partition(0) != nil || r.Table().Partition(1) != nil {
 				w.Errorf("%s: shown", name)
 			}
+		}
+	})
+}
+
+// TestB08_NotReadyWhileTheStoreAddsToWhatWasKept, however long that takes: what was kept may be older than a revocation that
+// is in force everywhere.
+func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[1]
+		w.startLoaded()
+		all := w.keep()
+		w.stop()
+		w.store.Commit(app, storetest.SetState("second", policy.Revoked))
+		w.store.NewEpoch(0)
+		w.faults(storetest.Faults{Step: func(s storetest.Step, _ int) error {
+			if s == storetest.ScanNext {
+				time.Sleep(3 * time.Second)
+			}
+			return nil
+		}})
+		w.startFrom(all)
+		for range 30 {
+			w.pass(time.Second)
+			if state := w.tokens(app)["second"]; w.r.Loaded() && state != policy.Revoked {
+				w.Fatalf("it is ready, and the token is %d", state)
+			}
+		}
+		if !w.r.Loaded() {
+			w.Error("it is never ready")
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
-		w.store.NewEpoch(0)
+		w.store.Adopt(0)
 		began := time.Now()
 		w.start()
 		w.pass(4 * time.Second)
@@ -31,12 +31,81 @@ func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	})
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
-		w.store.NewEpoch(0)
+		w.store.Adopt(0)
 		time.Sleep(5 * time.Second)
 		began := time.Now()
 		w.startLoaded()
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it was loaded after %s", took)
+		}
+	})
+}
+
+// TestRestoredStoreIsLeftTimeToHeal by a replica that runs, too, unless it is that of whoever heals.
+func TestRestoredStoreIsLeftTimeToHeal(t *testing.T) {
+	for _, heals := range []bool{false, true} {
+		simulate(t, 1, func(w *world) {
+			app := w.fill(0, 3)[1]
+			w.prepare()
+			if heals {
+				w.r.Heals()
+			}
+			w.run()
+			w.mustLoad()
+			before := w.store.Save()
+			w.commit(app, storetest.Enforce(7))
+			w.pass(2 * longestPoll)
+			w.store.RollBack(before)
+			w.store.Adopt(0)
+			enforced := func() bool { return w.entry(app).Policy.Enforcement().Scopes.Has(7) }
+			w.pass(4 * time.Second)
+			if enforced() == heals {
+				t.Errorf("heals %t: enforced %t\n%s", heals, enforced(), w.log)
+			}
+			w.pass(2 * enough)
+			w.mustEqualStore()
+		})
+	}
+}
+
+// TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy: nothing is decided about it until it is there again.
+func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		w.fill(0, 3)
+		app, deleted, other := w.store.App(0, 20), w.store.App(0, 21), w.store.App(0, 22)
+		w.startLoaded()
+		before := w.store.Save()
+		w.commit(app, storetest.AddToken("leaked"), storetest.Enforce(1), storetest.SetState("leaked", policy.Revoked))
+		w.commit(deleted, storetest.AddToken("x"), func(d *record.Document) { d.Deleted = true })
+		w.pass(2 * longestPoll)
+		w.store.RollBack(before)
+		w.store.NewEpoch(0)
+		w.pass(enough)
+		w.mustEqualStore()
+		for id, want := range map[string]bool{app: true, deleted: false, other: false} {
+			if w.entry(id) != nil || w.r.Missing(0, id) != want {
+				t.Errorf("%s: missing %t, want %t; entry %+v", id, w.r.Missing(0, id), want, w.entry(id))
+			}
+		}
+		all := w.keep()
+		w.stop()
+		w.startFrom(all)
+		w.pass(enough)
+		if !w.r.Missing(0, app) {
+			t.Error("it is forgotten by what is kept")
+		}
+		w.store.NewEpoch(0)
+		w.pass(enough)
+		if !w.r.Missing(0, app) {
+			t.Error("it is forgotten in the next epoch")
+		}
+		w.commit(app, storetest.AddToken("new"))
+		w.pass(enough)
+		w.store.NewEpoch(0)
+		w.pass(enough)
+		w.mustEqualStore()
+		if w.r.Missing(0, app) {
+			t.Error("it is missing though it is there again")
 		}
 	})
 }

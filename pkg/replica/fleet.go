@@ -68,11 +68,15 @@ func (r *Replica) Sticky(partition int) []Sticky {
 
 // Confirmed returns the furthest place of a partition that a read of the store has shown, or SetFloor has told.
 func (r *Replica) Confirmed(partition int) record.Cursor {
-	return r.partitions[partition].confirmedAt()
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.least()
 }
 
 // SetFloor says how far a fleet has seen the store: one that is below is a fork, and not followed. Positions of another
-// store, or that are not beyond what is confirmed, are ignored.
+// store, or that are not beyond what is confirmed, are ignored. What a partition has read, and what it holds on to, does not
+// change by it.
 func (r *Replica) SetFloor(positions []record.Position) {
 	for _, at := range positions {
 		if at.StoreID != r.codec.StoreID() || at.Partition < 0 || at.Partition >= len(r.partitions) {
@@ -80,8 +84,8 @@ func (r *Replica) SetFloor(positions []record.Position) {
 		}
 		p := r.partitions[at.Partition]
 		p.mu.Lock()
-		if at.Epoch > p.confirmed.Epoch || at.Epoch == p.confirmed.Epoch && at.Revision > p.confirmed.Revision {
-			p.confirmed = at.Cursor
+		if p.least().Before(at.Cursor) {
+			p.floor = at.Cursor
 		}
 		p.mu.Unlock()
 		p.awaken()

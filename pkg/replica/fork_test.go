@@ -352,3 +352,53 @@ func TestDamagedDocumentIsNotReached(t *testing.T) {
 		}
 	})
 }
+
+// TestFloorDuringALoad: what was being loaded when the fleet told of more is not taken for the store.
+func TestFloorDuringALoad(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		app := w.fill(0, 3)[1]
+		old := w.store.Save()
+		w.store.Commit(app, storetest.SetState("second", policy.Revoked))
+		at := record.Position{StoreID: w.store.Codec().StoreID(), Partition: 0, Cursor: w.store.Head(0).Cursor}
+		now := w.store.Save()
+		w.store.RollBack(old)
+		w.prepare()
+		w.faults(storetest.Faults{Step: func(s storetest.Step, _ int) error {
+			if s == storetest.ScanNext {
+				w.r.SetFloor([]record.Position{at})
+			}
+			return nil
+		}})
+		w.run()
+		w.pass(enough)
+		if w.r.Loaded() {
+			w.Errorf("it is ready, and a token that is revoked is %d", w.tokens(app)["second"])
+		}
+		w.store.RollBack(now)
+		w.mustLoad()
+		w.mustEqualStore()
+	})
+}
+
+// TestFloorIsNoPast: to be told how far the fleet has seen the store does not make a replica forget a change that it alone
+// holds, and that the store has lost.
+func TestFloorIsNoPast(t *testing.T) {
+	simulate(t, 1, func(w *world) {
+		apps := w.fill(0, 3)
+		w.startLoaded()
+		w.pass(2 * longestPoll)
+		lost := w.store.Predict(apps[1], storetest.SetState("second", policy.Revoked))
+		w.faults(storetest.Faults{Hint: deaf, Down: errRefused})
+		w.r.Offer(0, lost.Link)
+		for _, id := range []string{"A", "B", "C"} {
+			w.store.Commit(apps[2], storetest.AddToken(id))
+		}
+		w.r.SetFloor([]record.Position{{StoreID: w.store.Codec().StoreID(), Partition: 0, Cursor: w.store.Head(0).Cursor}})
+		w.faults(storetest.Faults{Hint: deaf})
+		w.pass(enough)
+		w.mustEqualStore()
+		if held := w.r.Orphans(0); !slices.Equal(held, []record.Tag{lost.Cursor.Tag}) {
+			w.Errorf("held are %x\n%s", held, w.log)
+		}
+	})
+}

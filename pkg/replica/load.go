@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -66,7 +67,9 @@ func (p *partition) load(ctx context.Context) error {
 // firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
 // crosses gaps, never forks.
 func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
-	confirmed, sent := p.confirmedAt(), time.Now()
+	p.mu.Lock()
+	confirmed, sent := p.least(), time.Now()
+	p.mu.Unlock()
 	raw, links, err := p.r.source.Tail(ctx, p.number, max(confirmed.Revision, 1)-1, 1)
 	if err != nil {
 		return record.Head{}, err
@@ -80,7 +83,7 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 		return head, nil
 	}
 	p.mu.Lock()
-	denies := p.denied(head) && !p.fresh.reached(sent)
+	denies := p.denied(head.Cursor) && !p.fresh.reached(sent)
 	p.mu.Unlock()
 	if len(links) > 0 && confirmed.Revision > 0 {
 		next, err := p.openEntry(links[0])
@@ -104,12 +107,6 @@ func (e *entry) skips(place record.Cursor) bool {
 
 var errForked = errors.New("the store denies what was confirmed")
 
-func (p *partition) confirmedAt() record.Cursor {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.confirmed
-}
-
 func (p *partition) refuse(forked bool, what string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,10 +117,12 @@ func (p *partition) refuse(forked bool, what string, args ...any) {
 // what it knows beyond that.
 const settleTime = 5 * time.Second
 
-// settling fails while the store is about to be given what it lacks, for a partition that holds nothing yet: it would take for
-// good what the others know to be revoked. It tells by the wall clocks of this machine and of the operator's.
+// settling fails while the store is about to be given what it lacks: a partition that holds nothing yet would take for good what
+// the others know to be revoked, and one that holds something would give up what is enforced. It tells by the wall clocks of
+// this machine and of the operator's. Whoever heals must see at once what is lost.
 func (p *partition) settling(ctx context.Context, head record.Head) error {
-	if len(head.Forks) == 0 || p.position() != (record.Cursor{}) {
+	at := p.position()
+	if len(head.Forks) == 0 || at.Epoch == head.Epoch || at != (record.Cursor{}) && p.r.heals {
 		return nil
 	}
 	_, entries, err := p.r.source.Tail(ctx, p.number, head.Forks[len(head.Forks)-1].Revision, 1)
@@ -287,7 +286,11 @@ func (p *partition) install(ctx context.Context, loaded state, crossed crossing,
 	if crossed.past.end() == loaded.cursor {
 		past = crossed.past
 	}
-	for !p.tryInstall(&loaded, past, crossed, proven, sent) {
+	for {
+		installed, err := p.tryInstall(&loaded, past, crossed, proven, sent)
+		if installed || err != nil {
+			return err
+		}
 		_, links, err := p.tail(ctx, loaded.cursor.Revision)
 		if err != nil {
 			return err
@@ -310,18 +313,18 @@ func (p *partition) install(ctx context.Context, loaded state, crossed crossing,
 			past.add(link.Cursor, raw.Data)
 		}
 	}
-	return nil
 }
 
-// tryInstall fails when more was applied since the proven cursor than the history keeps.
-func (p *partition) tryInstall(loaded *state, past history, crossed crossing, proven record.Cursor, sent time.Time) bool {
+// tryInstall does nothing, and returns false, when more was applied since the proven cursor than the history keeps. It fails
+// when the fleet has been told meanwhile to have seen the store further on than the state is.
+func (p *partition) tryInstall(loaded *state, past history, crossed crossing, proven record.Cursor, sent time.Time) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ahead := p.held.rows != nil && !p.undoing &&
 		p.held.cursor.Epoch == loaded.cursor.Epoch && p.held.cursor.Revision > loaded.cursor.Revision
 	if ahead {
 		if loaded.cursor.Revision < p.past.base.Revision {
-			return false
+			return false, nil
 		}
 		// When the proven cursor is not in this past, the store took another turn, and nothing is missing.
 		if missing, continued := p.past.after(loaded.cursor); continued {
@@ -333,8 +336,11 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 			}
 		}
 	}
+	if p.denied(loaded.cursor) {
+		return false, fmt.Errorf("%w: confirmed is %s, it was at %s", errForked, p.least(), loaded.cursor)
+	}
 	p.orphan(loaded.cursor, crossed)
-	p.holdRevoked(loaded)
+	p.holdRevoked(loaded, p.undoing || loaded.cursor.Epoch > p.held.cursor.Epoch)
 	if p.past.end() == loaded.cursor {
 		past = p.past // the same past, and more of it
 	} else {
@@ -349,18 +355,19 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 	p.confirm(proven, sent)
 	p.looked = true
 	p.moved()
-	return true
+	return true, nil
 }
 
-// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08).
-func (p *partition) holdRevoked(loaded *state) {
+// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08). When the partition leaves a
+// past for another one, the apps that are gone with that are noted too.
+func (p *partition) holdRevoked(loaded *state, crossed bool) {
 	revoked := p.held.revoked
 	for appID, tokens := range loaded.revoked {
 		for _, t := range tokens {
 			revoked.add(appID, t)
 		}
 	}
-	apps := map[string]*table.Entry{}
+	apps, missing := map[string]*table.Entry{}, map[string]bool{}
 	if p.held.rows != nil {
 		for appID, before := range p.held.rows.All() {
 			apps[appID] = before
@@ -371,11 +378,31 @@ func (p *partition) holdRevoked(loaded *state) {
 			apps[appID] = nil // the store knew nothing of it at last
 		}
 	}
+	if known := p.missing.Load(); known != nil {
+		maps.Copy(missing, *known)
+		maps.DeleteFunc(missing, func(appID string, _ bool) bool { return loaded.rows.Get(appID) != nil })
+	}
 	for appID, before := range apps {
 		next := loaded.rows.Get(appID)
 		if held := revoked.hold(appID, before, next); held != next {
 			loaded.rows.Put(appID, held)
 		}
+		// In one and the same epoch the store loses nothing, and what was held may have been wrong.
+		if crossed && next == nil && (before == nil || before.Policy == nil || !before.Policy.Deleted()) {
+			missing[appID] = true
+		}
 	}
+	p.lacks(missing)
 	loaded.revoked = revoked
+}
+
+// lacks notes the apps of which the store knows nothing any more. It comes before they are gone from the table, so that nobody
+// takes them for apps that never had a policy.
+func (p *partition) lacks(missing map[string]bool) {
+	if len(missing) == 0 {
+		p.missing.Store(nil)
+		return
+	}
+	p.log.Error("the store has lost apps; nothing is decided about them until they are there again", "apps", len(missing))
+	p.missing.Store(&missing)
 }

@@ -33,14 +33,14 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		p.log.Warn("the store is in a new epoch; loading the partition", "cursor", cursor, "head", head.Cursor)
 		p.stale = causeEpoch
 		return reload
-	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.denied(head)):
+	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.denied(head.Cursor)):
 		return nothing // it was asked for before the read that has shown more, and was slow on its way
-	case head.Epoch < max(cursor.Epoch, p.confirmed.Epoch):
+	case head.Epoch < max(cursor.Epoch, p.least().Epoch):
 		p.r.stats.RefusedEpochs.Add(1)
-		p.report(true, "the store has forked: its epoch is over", "confirmed", p.confirmed, "head", head.Cursor)
+		p.report(true, "the store has forked: its epoch is over", "confirmed", p.least(), "head", head.Cursor)
 		return nothing
-	case p.denied(head):
-		p.report(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.confirmed, "head", head.Cursor)
+	case p.denied(head.Cursor):
+		p.report(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.least(), "head", head.Cursor)
 		return nothing
 	case head.Revision > cursor.Revision:
 		return catchUp
@@ -66,15 +66,23 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 	return nothing
 }
 
+// least returns how far the store must be at least: what a read has shown here, or the fleet has told.
+func (p *partition) least() record.Cursor {
+	if p.confirmed.Before(p.floor) {
+		return p.floor
+	}
+	return p.confirmed
+}
+
 // denied tells whether a head does not have what was confirmed: it ends before, or with another change in its place.
-func (p *partition) denied(head record.Head) bool {
-	return head.Epoch < p.confirmed.Epoch || head.Epoch == p.confirmed.Epoch &&
-		(head.Revision < p.confirmed.Revision || head.Revision == p.confirmed.Revision && head.Tag != p.confirmed.Tag)
+func (p *partition) denied(head record.Cursor) bool {
+	least := p.least()
+	return head.Before(least) || head.Epoch == least.Epoch && head.Revision == least.Revision && head.Tag != least.Tag
 }
 
 // confirm notes that a read which was sent at a time has shown the store at a cursor of this past.
 func (p *partition) confirm(at record.Cursor, sent time.Time) {
-	if at.Epoch > p.confirmed.Epoch || at.Revision > p.confirmed.Revision {
+	if p.confirmed.Before(at) {
 		p.confirmed = at
 		p.progress.signal() // whoever waits for another change in this place waits in vain
 	}

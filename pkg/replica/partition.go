@@ -42,7 +42,9 @@ type partition struct {
 	// confirmed is the furthest place that a read of the store has shown. What lies between it and the cursor came
 	// as hints, which a failover may have taken back.
 	confirmed record.Cursor
-	past      history
+	// floor is the furthest place that the fleet has told of. It need not be in this past, and says nothing of what is.
+	floor record.Cursor
+	past  history
 	// filled says that past reaches back as far as it should, or as the log does.
 	filled bool
 	// orphans are links that were held and that the store does not have, until it is said that they are dealt with, and
@@ -60,8 +62,12 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
-	// looked says that the store was asked about the partition since the start, and that there is nothing to wait for.
+	// looked says that the store was asked about the partition since the start, and that there is nothing to wait for: it
+	// has nothing to add, or did not answer several times. vain is how many times in succession it did not.
 	looked bool
+	vain   int
+	// missing are apps that the partition had a policy of, and of which the store knows nothing any more; nil for none.
+	missing atomic.Pointer[map[string]bool]
 }
 
 // position returns the cursor.
@@ -225,7 +231,7 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 	if !p.held.continuedBy(link) {
 		return false
 	}
-	if link.Epoch == p.confirmed.Epoch && link.Revision == p.confirmed.Revision && link.Tag != p.confirmed.Tag {
+	if least := p.least(); link.Epoch == least.Epoch && link.Revision == least.Revision && link.Tag != least.Tag {
 		return false // a fork: the fleet has seen another change in this place
 	}
 	p.extend(&p.held, link)

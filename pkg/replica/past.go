@@ -26,8 +26,8 @@ type crossing struct {
 func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, error) {
 	p.mu.Lock()
 	from, leaves := p.past.base, p.held.rows != nil && (p.undoing || head.Epoch > p.held.cursor.Epoch)
-	if !leaves && p.stale == causeGap && p.held.cursor.Revision > p.confirmed.Revision {
-		// The store went on without what came here as hints, or the log was trimmed: its links tell.
+	if !leaves && p.held.rows != nil && p.confirmed.Before(p.held.cursor) {
+		// The store may have gone on without what came here as hints: its links tell.
 		from, leaves = p.confirmed, true
 	}
 	if len(p.orphans) > 0 {

@@ -103,21 +103,29 @@ func (r *Replica) Loaded() bool {
 	return true
 }
 
-// settled tells whether the store was asked about the partition, or could not be, since the start.
+// settled tells whether the store was asked about the partition since the start, and has nothing to add, or did not answer.
 func (p *partition) settled() bool {
-	started := p.r.started.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.looked || started != nil && time.Since(*started) > maxLook
+	return p.looked
 }
 
-// maxLook is how long a replica that was given its data waits for the store to add to it.
-const maxLook = 5 * time.Second
+// maxVain is how many times in succession the store is asked in vain until a replica that was given its data does without.
+const maxVain = 3
 
+// lookedInVain notes that the store did not answer about the partition.
 func (p *partition) lookedInVain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.looked = true
+	p.vain++
+	p.looked = p.looked || p.vain >= maxVain
+}
+
+// answered notes that it did.
+func (p *partition) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.vain = 0
 }
 
 // Age returns how long ago a partition was last known to be complete; 0 before it is loaded.

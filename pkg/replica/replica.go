@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +44,7 @@ type Replica struct {
 	source     Source
 	codec      *record.Codec
 	table      *table.Table
+	heals      bool
 	log        *slog.Logger
 	partitions []*partition
 	pollNow    chan struct{}
@@ -52,7 +52,6 @@ type Replica struct {
 	changes    progress
 	say        restraint
 	stats      *counters
-	started    atomic.Pointer[time.Time]
 }
 
 // New returns a replica that holds nothing yet.
@@ -81,8 +80,6 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 // Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes wrong
 // with the source is logged and tried again; what was loaded stays.
 func (r *Replica) Run(ctx context.Context) error {
-	now := time.Now()
-	r.started.Store(&now)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range r.partitions {
 		g.Go(func() error { p.run(ctx); return nil })
@@ -90,6 +87,17 @@ func (r *Replica) Run(ctx context.Context) error {
 	g.Go(func() error { r.watch(ctx); return nil })
 	g.Go(func() error { r.poll(ctx); return nil })
 	return g.Wait()
+}
+
+// Heals says that this process heals the store. Its replica follows a store that an operator has restored, or taken as it is,
+// at once, since it must see what that has lost; others leave it some seconds for that. It must be called before Run.
+func (r *Replica) Heals() { r.heals = true }
+
+// Missing tells whether an app is one that a partition had a policy of, and of which the store knows nothing any more: nothing
+// can be decided about it. It takes no lock. It is for apps that the table does not have; ask it afterwards.
+func (r *Replica) Missing(partition int, appID string) bool {
+	missing := r.partitions[partition].missing.Load()
+	return missing != nil && (*missing)[appID]
 }
 
 // Table returns the table. It is the same for the life of the replica.
@@ -144,6 +152,10 @@ func (r *Replica) pollOnce(ctx context.Context) error {
 		switch {
 		case heads == nil || heads[i].Err != nil:
 			p.lookedInVain()
+			continue
+		}
+		p.answered()
+		switch {
 		case p.observe(heads[i].Raw, sent, before[i]) != nothing:
 			p.awaken()
 		}

@@ -134,12 +134,13 @@ func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
 // Reports returns how many reports were sent.
 func (r *Reporter) Reports() uint64 { return r.reports.Load() }
 
-// Run reports what a replica holds until ctx ends, through whatever happens to the connection. It calls welcomed each time
+// Run reports what a replica holds until ctx ends, through whatever happens to the connection. How far it is it reports only
+// while decides tells that it is the one from which the validator answers: a receipt is of that. It calls welcomed each time
 // that an authority has told the floor, after the replica was told.
-func (r *Reporter) Run(ctx context.Context, of *replica.Replica, welcomed func()) {
+func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() bool, welcomed func()) {
 	said, pause, failures := "", minPause, 0
 	for {
-		err := r.session(ctx, of, func() {
+		err := r.session(ctx, of, decides, func() {
 			if said != "" {
 				r.config.Log.Info("the authority hears this validator again", "authority", r.config.Authority)
 			}

@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,7 +171,9 @@ type kit struct {
 	reporter  *Reporter
 	authority *fakeAuthority
 	welcomed  chan struct{}
-	stop      func()
+	// silent says that it is not the replica that decides.
+	silent atomic.Bool
+	stop   func()
 }
 
 func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
@@ -194,7 +198,9 @@ func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
 	if err := k.replica.WaitLoaded(ctx); err != nil {
 		t.Fatal(err)
 	}
-	running.Go(func() { k.reporter.Run(ctx, k.replica, func() { k.welcomed <- struct{}{} }) })
+	running.Go(func() {
+		k.reporter.Run(ctx, k.replica, func() bool { return !k.silent.Load() }, func() { k.welcomed <- struct{}{} })
+	})
 	k.stop = func() { cancel(); running.Wait() }
 	t.Cleanup(k.stop)
 	return k
@@ -252,6 +258,27 @@ func TestHello(t *testing.T) {
 	if !k.reporter.Connected() || !k.reporter.FloorVerified() || k.reporter.Reports() == 0 {
 		t.Error("it does not know that it is heard")
 	}
+}
+
+// TestB24_WhatDoesNotDecideIsNotReported: a replica that has not taken the place of the one from which the validator answers
+// has applied nothing yet, as far as receipts are concerned. It is told the floor all the same.
+func TestB24_WhatDoesNotDecideIsNotReported(t *testing.T) {
+	k := start(t, newAuthority(t), func(*Config) {})
+	k.awaitWelcome()
+	k.silent.Store(true)
+	made := k.Commit(k.App(2, 0), storetest.AddToken("later"))
+	shows := func(m received) bool {
+		return slices.ContainsFunc(m.GetCursors(), func(at *countersignv1.Position) bool {
+			return at.GetRevision() == made.Cursor.Revision && at.GetPartition() == 2
+		})
+	}
+	seen := len(k.authority.all())
+	k.find("three signs of life", func(received) bool { return len(k.authority.all()) >= seen+3 })
+	if slices.ContainsFunc(k.authority.all(), shows) {
+		t.Error("a change is reported that nothing is decided from")
+	}
+	k.silent.Store(false)
+	k.find("the change, once it decides", shows)
 }
 
 // TestChangesAreReportedAtOnce, each partition that moved and no other, and a burst in few messages.

@@ -60,8 +60,9 @@ func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) erro
 // session is one stream.
 type session struct {
 	*Reporter
-	of     *replica.Replica
-	stream reportStream
+	of      *replica.Replica
+	decides func() bool
+	stream  reportStream
 	// sent and orphans are what the authority was told, by partition.
 	sent    []record.Cursor
 	orphans [][]record.Tag
@@ -70,7 +71,7 @@ type session struct {
 }
 
 // session reports over one stream until it ends, and calls welcomed when the authority has answered.
-func (r *Reporter) session(ctx context.Context, of *replica.Replica, welcomed func()) error {
+func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides func() bool, welcomed func()) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	watchdog := time.AfterFunc(silence, func() { end(errSilent) })
@@ -78,7 +79,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, welcomed fu
 	err := r.call(ctx, func(stream reportStream) error {
 		partitions := of.Codec().Partitions()
 		s := &session{
-			Reporter: r, of: of, stream: stream, wanted: make(chan int, partitions),
+			Reporter: r, of: of, decides: decides, stream: stream, wanted: make(chan int, partitions),
 			sent: make([]record.Cursor, partitions), orphans: make([][]record.Tag, partitions),
 		}
 		var receiving sync.WaitGroup
@@ -212,6 +213,9 @@ func (s *session) addAge(m *countersignv1.ReportRequest) {
 // addMoved adds the partitions that are elsewhere than the authority was told. One in which an app has an older policy than
 // the cursor says has not got there yet.
 func (s *session) addMoved(m *countersignv1.ReportRequest) {
+	if !s.decides() {
+		return
+	}
 	for partition, at := range s.of.Cursors() {
 		if at == s.sent[partition] {
 			continue

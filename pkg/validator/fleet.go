@@ -31,10 +31,10 @@ func (m *membership) open(c Config) (err error) {
 	return err
 }
 
-// report reports what a replica holds until ctx ends.
-func (m *membership) report(ctx context.Context, r *replica.Replica) {
+// report reports what a replica holds until ctx ends, while it is the one that decides.
+func (m *membership) report(ctx context.Context, r *replica.Replica, decides func() bool) {
 	if m.reporter != nil {
-		m.reporter.Run(ctx, r, func() { m.once.Do(func() { close(m.welcome) }) })
+		m.reporter.Run(ctx, r, decides, func() { m.once.Do(func() { close(m.welcome) }) })
 	}
 }
 

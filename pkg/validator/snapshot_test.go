@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/snapshot"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
@@ -163,6 +164,51 @@ func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestB20_AppThatTheStoreLostIsUndecided: to lose a policy is not to have none, which would open the app, even to a token that
+// was revoked.
+func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	before, app := k.store.Save(), k.store.App(3, 9)
+	v := k.ready(t, k.server.URL())
+	ask := validator.Request{AppID: app, Token: secret.Mint(), Scope: events}
+	if answer, err := v.Authorize(t.Context(), ask); err != nil || answer.Reason != policy.AppNotConfigured {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	replace := func() {
+		if err := k.admin.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		k.store.CopyTo(k.admin)
+	}
+	k.store.Commit(app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)), storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events))
+	k.store.NewEpoch(3)
+	replace()
+	redistest.Eventually(t, "the new app", func() error {
+		if answer, err := v.Authorize(t.Context(), ask); err != nil || answer.Reason != policy.TokenRevoked {
+			return fmt.Errorf("%+v, %w", answer, err)
+		}
+		return nil
+	})
+	k.store.RollBack(before)
+	for range 2 {
+		k.store.NewEpoch(3)
+	}
+	replace()
+	redistest.Eventually(t, "crossing", func() error {
+		answer, err := v.Authorize(t.Context(), ask)
+		if err == nil && answer.Allow {
+			t.Fatalf("a revoked token is let through: %+v", answer)
+		}
+		if err == nil {
+			return fmt.Errorf("%+v", answer)
+		}
+		mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
+		return nil
+	})
 }
 
 // TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt: what the file has seen is a floor.

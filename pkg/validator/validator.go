@@ -121,7 +121,10 @@ func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
 		return r.Run(ctx)
 	})
 	group.Go(func() error { v.keepSnapshot(following, r); return nil })
-	group.Go(func() error { v.fleet.report(following, r); return nil })
+	group.Go(func() error {
+		v.fleet.report(following, r, func() bool { return v.replica.Load() == r })
+		return nil
+	})
 	return group.Wait()
 }
 
@@ -278,6 +281,8 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 			// The last good policy goes on deciding, but must not pass for a newer one.
 			answer.Revision, answer.DataAge = entry.PolicyRevision, max(age, now.Sub(entry.Since))
 		}
+	} else if r.Missing(view.Partition, request.AppID) {
+		return Answer{}, errUnverified // it had a policy that the store has lost: that is not to have none
 	}
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld

@@ -91,15 +91,24 @@ func (s *Store) Observe(f func(Commit)) {
 	s.observe = f
 }
 
-// NewEpoch ends a partition's epoch, as an operator does who takes the store as it is: the next one begins far above
-// every revision of this one. It settles lost changes by their tags.
+// NewEpoch ends a partition's epoch, as a healing does: the next one begins far above every revision of this one. It settles
+// lost changes by their tags.
 func (s *Store) NewEpoch(partition int, settled ...record.Tag) record.Cursor {
+	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled)
+}
+
+// Adopt ends a partition's epoch, as an operator does who takes the store as it is.
+func (s *Store) Adopt(partition int) record.Cursor {
+	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, nil)
+}
+
+func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled []record.Tag) record.Cursor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.partitions[partition]
 	start := record.EpochStart{
 		Cursor:   record.Cursor{Epoch: c.head.Epoch + 1, Revision: c.head.Revision + 1000, Tag: record.NewTag()},
-		Previous: c.head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+		Previous: c.head.Cursor, Cause: cause,
 		Settled: settled, CommitMillis: time.Now().UnixMilli(),
 	}
 	c.head = c.head.Begin(start.Cursor)

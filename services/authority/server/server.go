@@ -127,6 +127,7 @@ func (s *Server) follow(ctx context.Context) error {
 	}
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
+	r.Heals()
 	s.replica.Store(r)
 	options := s.config.Store
 	options.WriteQuorum, options.Describe = s.config.WriteQuorum, management.Event

@@ -125,14 +125,15 @@ func (h *healing) revokeAll(link *record.Link) {
 }
 
 // revoke makes sure that a token's secret never works again: the token that has its digest is revoked, or if there is
-// none the token is added as revoked (B08). An app that is not there becomes one that was deleted.
+// none the token is added as revoked (B08). An app that is not there is left alone: it has no token that could work, and a
+// document that says nothing of what was enforced would tell those who know that the app is missing that it is not.
 func (h *healing) revoke(t record.Token) {
-	i := -1
-	if h.document != nil {
-		i = slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.Digest == t.Digest })
-		if i >= 0 && h.document.Tokens[i].State == policy.Revoked {
-			return
-		}
+	if h.document == nil {
+		return
+	}
+	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.Digest == t.Digest })
+	if i >= 0 && h.document.Tokens[i].State == policy.Revoked {
+		return
 	}
 	h.edit()
 	if i < 0 {
@@ -156,10 +157,6 @@ func (h *healing) revoke(t record.Token) {
 // edit makes the document one that may be changed.
 func (h *healing) edit() {
 	h.changed = true
-	if h.document == nil {
-		h.document = &record.Document{AppID: h.id, Deleted: true, CreateMillis: h.now}
-		return
-	}
 	own := *h.document
 	own.Tokens = slices.Clone(own.Tokens)
 	h.document = &own

@@ -130,7 +130,7 @@ func TestB24_WaitForPropagation(t *testing.T) {
 
 	never := at
 	never.Revision += 1000
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	r := must(w.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
 	if r.GetComplete() || len(r.GetValidators()) != 2 || r.GetCommitTime() != nil {
