@@ -68,6 +68,8 @@ type Stats struct {
 	Orphans int
 	// Sticky are the tokens that are kept revoked against the store.
 	Sticky int
+	// Missing are apps that had a policy and that the store has lost.
+	Missing int
 }
 
 // Stats returns what has happened so far.
@@ -93,6 +95,9 @@ func (r *Replica) Stats() Stats {
 		}
 		for _, tokens := range p.held.revoked {
 			s.Sticky += len(tokens)
+		}
+		if missing := p.missing.Load(); missing != nil {
+			s.Missing += len(*missing)
 		}
 		p.mu.Unlock()
 	}

@@ -74,6 +74,13 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 			time.Sleep(time.Second)
 			s.RollBack(before)
 		}, map[string]float64{"forks_total": 1, "forked_partitions": 1, "hints_total applied": 1}},
+		{"a lost app", func(s *storetest.Store) {
+			before := s.Save()
+			s.Commit(s.App(1, 5), storetest.AddToken("b"))
+			time.Sleep(time.Second)
+			s.RollBack(before)
+			s.NewEpoch(1)
+		}, map[string]float64{"missing_apps": 1, "forks_total": 0, "resyncs_total epoch": 1, "hints_total applied": 1, "orphaned_changes": 1}},
 		{"a new epoch", func(s *storetest.Store) { s.NewEpoch(1) }, map[string]float64{"resyncs_total epoch": 1}},
 		{"an outage", func(s *storetest.Store) { s.Fail(storetest.Faults{Down: errors.New("down")}) }, map[string]float64{"partitions STALE": 2}},
 	} {

@@ -468,7 +468,8 @@ type CreateTokenRequest struct {
 	Note string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
 	// Chosen by the caller, 1 to 64 characters of A-Z a-z 0-9 - _ . : (a UUID, say). The same request repeated with
 	// it within 24 h is not carried out again: the first answer comes back, without the secret. With other content it
-	// is INVALID_ARGUMENT. Its bounds are the identity, the method and the app.
+	// is INVALID_ARGUMENT. Its bounds are the identity, the method and the app. A failover that loses the change forgets the
+	// id: repeated after the change was brought back, the request is refused as one whose name is taken, or similar.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How long to wait for the receipt, more than 0 and at most 60 s, and not past the call's deadline; absent: not at all.
 	// The change is made whatever comes of the waiting.

@@ -51,7 +51,7 @@ const (
 // What all calls share: a bad field is INVALID_ARGUMENT with google.rpc.BadRequest naming it; a condition that does
 // not hold is FAILED_PRECONDITION with google.rpc.PreconditionFailure; each error has a google.rpc.ErrorInfo with a
 // stable reason. UNAVAILABLE says that nothing was changed, except with reason OUTCOME_UNKNOWN: then the change may
-// have been made, and repeating the call with its request_id tells.
+// have been made, and repeating the call with its request_id tells, unless a failover came between (see request_id).
 //
 // Times are kept to the millisecond.
 type AuthorityServiceClient interface {
@@ -291,7 +291,7 @@ func (c *authorityServiceClient) ListAuditEvents(ctx context.Context, in *ListAu
 // What all calls share: a bad field is INVALID_ARGUMENT with google.rpc.BadRequest naming it; a condition that does
 // not hold is FAILED_PRECONDITION with google.rpc.PreconditionFailure; each error has a google.rpc.ErrorInfo with a
 // stable reason. UNAVAILABLE says that nothing was changed, except with reason OUTCOME_UNKNOWN: then the change may
-// have been made, and repeating the call with its request_id tells.
+// have been made, and repeating the call with its request_id tells, unless a failover came between (see request_id).
 //
 // Times are kept to the millisecond.
 type AuthorityServiceServer interface {
