@@ -44,17 +44,18 @@ type Decision struct {
 	Reason Reason
 	// Enforced says whether the scope was enforced.
 	Enforced bool
-	// TokenID is the token that was recognised, whatever its state; empty for none.
+	// TokenID is the token that was recognised, whatever its state; empty for none. It shares memory with the policy, and
+	// whatever that is a part of: clone it to keep it.
 	TokenID string
 }
 
 // Decide answers one request by an app's policy; p is nil for an app that has none. It follows B19 from APP_NOT_CONFIGURED
 // on, touches nothing but its arguments, and does not allocate.
 func Decide(p *Policy, r Request) Decision {
-	if p == nil || p.deleted {
+	if p == nil || p.Deleted() {
 		return Decision{Allow: true, Reason: AppNotConfigured}
 	}
-	enforced := p.enforcement.At(r.NowMillis).Has(r.Scope)
+	enforced := p.Enforcement().At(r.NowMillis).Has(r.Scope)
 	if r.Source == SourceGoogleTagManager {
 		return Decision{
 			Allow:    r.Token.Reveal() == "" && !enforced,
@@ -62,43 +63,41 @@ func Decide(p *Policy, r Request) Decision {
 			Enforced: enforced,
 		}
 	}
-	reason, token := p.verdict(r)
-	d := Decision{Reason: reason, Enforced: enforced}
-	d.Allow = !enforced || reason == TokenValid || reason == TokenValidUnscoped
-	if token != nil {
-		d.TokenID = token.ID
-	}
+	d := Decision{Enforced: enforced}
+	d.Reason, d.TokenID = p.verdict(r)
+	d.Allow = !enforced || d.Reason == TokenValid || d.Reason == TokenValidUnscoped
 	return d
 }
 
-// verdict says what the request's token is worth, enforcement aside, and which token it is when it is known.
-func (p *Policy) verdict(r Request) (Reason, *Token) {
+// verdict says what the request's token is worth, enforcement aside, and the id of the token when it is known.
+func (p *Policy) verdict(r Request) (Reason, string) {
 	text := r.Token.Reveal()
 	switch {
 	case text == "":
-		return TokenMissing, nil
+		return TokenMissing, ""
 	case len(text) > secret.MaxLength:
-		return TokenMalformed, nil
-	case !p.imported && !secret.WellFormed(text):
-		return TokenMalformed, nil
+		return TokenMalformed, ""
+	case !p.imported() && !secret.WellFormed(text):
+		return TokenMalformed, ""
 	}
-	t := p.FindDigest(secret.DigestOf(text))
-	if t == nil {
-		return TokenUnknown, nil
+	digest := secret.DigestOf(text)
+	t, found := p.find(&digest)
+	if !found {
+		return TokenUnknown, ""
 	}
-	switch t.StateAt(r.NowMillis) {
+	switch t.stateAt(r.NowMillis) {
 	case Revoked:
-		return TokenRevoked, t
+		return TokenRevoked, t.id()
 	case Disabled:
-		return TokenDisabled, t
+		return TokenDisabled, t.id()
 	case Expired:
-		return TokenExpired, t
+		return TokenExpired, t.id()
 	}
 	switch {
 	case !t.covers(r.Scope):
-		return ScopeNotGranted, t
-	case t.Scopes == 0:
-		return TokenValidUnscoped, t
+		return ScopeNotGranted, t.id()
+	case t.scopes() == 0:
+		return TokenValidUnscoped, t.id()
 	}
-	return TokenValid, t
+	return TokenValid, t.id()
 }

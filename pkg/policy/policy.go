@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/countersign/countersign/pkg/secret"
 )
@@ -34,19 +36,21 @@ type Token struct {
 
 // StateAt returns the token's state at a time in milliseconds since the Unix epoch: an Active token whose expiry has
 // come is Expired (B08).
-func (t *Token) StateAt(nowMillis int64) State {
-	if t.State == Active && t.ExpireMillis != 0 && nowMillis >= t.ExpireMillis {
+func (t *Token) StateAt(nowMillis int64) State { return stateOf(t.State, t.ExpireMillis, nowMillis) }
+
+func stateOf(stored State, expireMillis, nowMillis int64) State {
+	if stored == Active && expireMillis != 0 && nowMillis >= expireMillis {
 		return Expired
 	}
-	return t.State
+	return stored
 }
 
 // Authenticates tells whether the token is good for a scope at a time (B05, B14).
 func (t *Token) Authenticates(s Scope, nowMillis int64) bool {
-	return t.StateAt(nowMillis) == Active && t.covers(s)
+	return t.StateAt(nowMillis) == Active && covers(t.Scopes, s)
 }
 
-func (t *Token) covers(s Scope) bool { return t.Scopes == 0 || t.Scopes.Has(s) || s == ScopeGDPR }
+func covers(granted ScopeSet, s Scope) bool { return granted == 0 || granted.Has(s) || s == ScopeGDPR }
 
 // Enforcement is the set of scopes for which requests must carry a valid token, and what it becomes by itself.
 type Enforcement struct {
@@ -73,47 +77,59 @@ func (e Enforcement) Ever(nowMillis int64) ScopeSet {
 	return now
 }
 
-// Policy is all that decides for one app. It is immutable once made, so any number of goroutines may read it.
-type Policy struct {
-	enforcement Enforcement
-	tokens      []Token
-	byDigest    map[secret.Digest]*Token
-	imported    bool
-	deleted     bool
+// Policy is all that decides for one app. It is immutable once made, so any number of goroutines may read it. It is one
+// string, as packed.go says, so that millions of them cost the garbage collector nothing. Two policies are equal (==, of
+// what the pointers point to) when they were made of the same.
+type Policy struct{ data string }
+
+// New makes a policy of an enforcement and tokens. Two tokens with one id or one digest are an error, since one of them
+// would be silently without effect, and so are more than MaxTokens. A deleted app counts as not configured; its tokens are
+// there to be remembered.
+func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
+	sorted, err := byDigest(tokens)
+	if err != nil {
+		return nil, err
+	}
+	return &Policy{pack(e, tokens, sorted, deleted)}, nil
 }
 
-// New makes a policy of an enforcement and tokens, which it keeps: the caller must not change them afterwards. Two
-// tokens with one id or one digest are an error, since one of them would be silently without effect. A deleted app
-// counts as not configured; its tokens are there to be remembered.
-func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
-	p := &Policy{
-		enforcement: e,
-		tokens:      tokens,
-		byDigest:    make(map[secret.Digest]*Token, len(tokens)),
-		deleted:     deleted,
+// byDigest returns the indexes of tokens in the order of their digests, when a policy can be made of them.
+func byDigest(tokens []Token) ([]int, error) {
+	if len(tokens) > MaxTokens {
+		return nil, fmt.Errorf("%d tokens, want at most %d", len(tokens), MaxTokens)
 	}
-	ids := make(map[string]bool, len(tokens))
+	// One array for both orders, since policies are made by the million.
+	orders := make([]int, 2*len(tokens))
+	digests, ids := orders[:len(tokens)], orders[len(tokens):]
 	for i := range tokens {
 		t := &tokens[i]
 		if t.State != Active && t.State != Disabled && t.State != Revoked {
 			return nil, fmt.Errorf("token %q: state %d is not one that is stored", t.ID, t.State)
 		}
-		if ids[t.ID] || t.ID == "" {
-			return nil, fmt.Errorf("token id %q is empty or not unique", t.ID)
+		if len(t.ID) > MaxTokenIDLength {
+			return nil, fmt.Errorf("token %q...: its id has %d bytes, want at most %d", t.ID[:MaxTokenIDLength], len(t.ID), MaxTokenIDLength)
 		}
-		if p.byDigest[t.Digest] != nil {
-			return nil, fmt.Errorf("token %q: another token has its digest", t.ID)
-		}
-		ids[t.ID], p.byDigest[t.Digest] = true, t
-		p.imported = p.imported || t.Imported
+		digests[i], ids[i] = i, i
 	}
-	return p, nil
+	slices.SortFunc(ids, func(a, b int) int { return strings.Compare(tokens[a].ID, tokens[b].ID) })
+	slices.SortFunc(digests, func(a, b int) int { return bytes.Compare(tokens[a].Digest[:], tokens[b].Digest[:]) })
+	for n, i := range ids {
+		if tokens[i].ID == "" || n > 0 && tokens[i].ID == tokens[ids[n-1]].ID {
+			return nil, fmt.Errorf("token id %q is empty or not unique", tokens[i].ID)
+		}
+	}
+	for n, i := range digests {
+		if n > 0 && tokens[i].Digest == tokens[digests[n-1]].Digest {
+			return nil, fmt.Errorf("token %q: another token has its digest", tokens[i].ID)
+		}
+	}
+	return digests, nil
 }
 
 // WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is Revoked
 // whatever it was, and a token that is not there is added as Revoked (B08).
 func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
-	tokens := slices.Clone(p.tokens)
+	tokens := p.Tokens()
 	for _, t := range revoked {
 		t.State = Revoked
 		i := slices.IndexFunc(tokens, func(has Token) bool { return has.Digest == t.Digest })
@@ -126,29 +142,28 @@ func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 		}
 		tokens = append(tokens, t)
 	}
-	return New(p.enforcement, tokens, p.deleted)
+	return New(p.Enforcement(), tokens, p.Deleted())
 }
 
-// Enforcement returns what is enforced.
-func (p *Policy) Enforcement() Enforcement { return p.enforcement }
-
-// Tokens returns the tokens in order of creation. The slice belongs to the policy.
-func (p *Policy) Tokens() []Token { return p.tokens }
-
-// Deleted tells whether the app was deleted.
-func (p *Policy) Deleted() bool { return p.deleted }
-
 // FindDigest returns the token with a digest, or nil.
-func (p *Policy) FindDigest(d secret.Digest) *Token { return p.byDigest[d] }
+func (p *Policy) FindDigest(d secret.Digest) *Token {
+	r, found := p.find(&d)
+	if !found {
+		return nil
+	}
+	t := r.token()
+	return &t
+}
 
 // Uncovered returns the scopes of a set that no token authenticates at a time in milliseconds since the Unix epoch
 // (B12, B16).
 func (p *Policy) Uncovered(set ScopeSet, nowMillis int64) ScopeSet {
 	var bare ScopeSet
+	tokens := p.Tokens()
 	for s := range set.All() {
 		covered := false
-		for i := range p.tokens {
-			if covered = p.tokens[i].Authenticates(s, nowMillis); covered {
+		for i := range tokens {
+			if covered = tokens[i].Authenticates(s, nowMillis); covered {
 				break
 			}
 		}

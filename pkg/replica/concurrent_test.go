@@ -43,8 +43,8 @@ func TestRevisionIsNeverAheadOfTheEntries(t *testing.T) {
 				view := r.Table().Find(ids[i])
 				// Change number c is to app (c-1) mod apps, from the first on: this is the latest up to the revision.
 				least := view.Revision - (view.Revision-1-uint64(i))%apps
-				if view.Entry == nil || view.Entry.Revision < least {
-					t.Errorf("%s is at %+v in a partition at %d; it was changed at %d", ids[i], view.Entry, view.Revision, least)
+				if view.Entry() == nil || view.Entry().Revision < least {
+					t.Errorf("%s is at %+v in a partition at %d; it was changed at %d", ids[i], view.Entry(), view.Revision, least)
 					return
 				}
 			}

@@ -51,7 +51,7 @@ func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 			w.store.Commit(apps[1], storetest.Enforce(sessions))
 		}
 		synctest.Wait()
-		if entry := w.entry(apps[1]); entry.Policy != old.Policy || !entry.Behind() {
+		if entry := w.entry(apps[1]); *entry.Policy != *old.Policy || !entry.Behind() {
 			w.Errorf("%+v, want the policy that it had, and to be behind", entry)
 		}
 		w.pass(20 * latency)

@@ -118,11 +118,11 @@ func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 		// Two tokens with one digest: signed, but no policy.
 		w.store.Commit(apps[1], storetest.Add(storetest.Token("twin", "second")))
 		w.commit(apps[1], storetest.Enforce(sessions))
-		if entry := w.entry(apps[1]); entry.Policy != was || !entry.Behind() {
+		if entry := w.entry(apps[1]); *entry.Policy != *was || !entry.Behind() {
 			w.Errorf("%+v, want the policy of before", entry)
 		}
 		w.pass(enough)
-		if entry := w.entry(apps[1]); entry.Policy != was || entry.Revision != w.store.Document(apps[1]).Revision {
+		if entry := w.entry(apps[1]); *entry.Policy != *was || entry.Revision != w.store.Document(apps[1]).Revision {
 			w.Errorf("%+v, want the policy of before at revision %d", entry, w.store.Document(apps[1]).Revision)
 		}
 		w.mustDifferIn(0, apps[1])

@@ -45,7 +45,7 @@ func TestLoadsEverything(t *testing.T) {
 			t.Error("not loaded after WaitLoaded")
 		}
 		w.mustEqualStore()
-		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry != nil || !view.Loaded || view.Revision != w.store.Head(1).Revision {
+		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry() != nil || !view.Loaded || view.Revision != w.store.Head(1).Revision {
 			w.Errorf("an app that the store does not have: %+v", view)
 		}
 		w.pass(enough)

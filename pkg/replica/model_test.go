@@ -62,7 +62,7 @@ type model struct {
 	// What was seen last, of apps and of partitions.
 	seen    map[string]uint64
 	views   map[int]uint64
-	checked map[string]*table.Entry
+	checked map[string]table.Row
 	// revoked are the digests of each app that were seen revoked.
 	revoked map[string]map[secret.Digest]bool
 	// spoilt partitions were changed behind the replica's back, damaged apps may have an older policy, or none.
@@ -125,17 +125,18 @@ func (m *model) look() {
 			continue
 		}
 		revision := uint64(0)
-		if view.Entry != nil {
-			revision = view.Entry.Revision
-			if m.checked[app] != view.Entry && !m.known(versions, view.Entry, m.damaged[app]) {
-				m.Errorf("seed %d: %s has a policy at revision %d that it never had: %+v", m.seed, app, revision, view.Entry.StoredPolicy())
+		entry := view.Entry()
+		if entry != nil {
+			revision = entry.Revision
+			if m.checked[app] != view.Row && !m.known(versions, entry, m.damaged[app]) {
+				m.Errorf("seed %d: %s has a policy at revision %d that it never had: %+v", m.seed, app, revision, entry.StoredPolicy())
 			}
 		}
-		m.stayRevoked(app, view.Entry)
+		m.stayRevoked(app, entry)
 		if !m.lossy && (revision < m.seen[app] || view.Revision < m.views[view.Partition]) {
 			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition], revision, view.Revision)
 		}
-		m.seen[app], m.views[view.Partition], m.checked[app] = revision, view.Revision, view.Entry
+		m.seen[app], m.views[view.Partition], m.checked[app] = revision, view.Revision, view.Row
 	}
 }
 
@@ -319,7 +320,7 @@ func (m *model) step() {
 func (m *model) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]*table.Entry{}
+	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]table.Row{}
 	m.revoked = map[string]map[secret.Digest]bool{}
 	clear(m.spoilt)
 }
@@ -411,7 +412,7 @@ func (m *model) run() {
 	for began := time.Now(); time.Since(began) < enough && !m.converged(); {
 		m.pass(longestPoll)
 	}
-	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]*table.Entry{}
+	m.seen, m.views, m.checked = map[string]uint64{}, map[int]uint64{}, map[string]table.Row{}
 	m.look()
 	for partition := range m.sums {
 		if why := m.difference(partition); why != "" {

@@ -37,8 +37,8 @@ func (r *reader) look() {
 			continue
 		}
 		revision := uint64(0)
-		if view.Entry != nil {
-			revision = view.Entry.Revision
+		if view.Entry() != nil {
+			revision = view.Entry().Revision
 		}
 		if revision < r.revisions[app] {
 			r.w.Errorf("%s goes back from revision %d to %d", app, r.revisions[app], revision)

@@ -122,7 +122,7 @@ func (w *world) commit(app string, changes ...storetest.Change) storetest.Commit
 	return made
 }
 
-func (w *world) entry(app string) *table.Entry { return w.r.Table().Find(app).Entry }
+func (w *world) entry(app string) *table.Entry { return w.r.Table().Find(app).Entry() }
 
 // tokens returns the states of an app's tokens by their ids; nil for an app without a policy.
 func (w *world) tokens(app string) map[string]policy.State {
@@ -162,12 +162,12 @@ func (w *world) difference(partition int) string {
 		if err != nil {
 			return err.Error()
 		}
-		if view.Entry == nil || view.Entry.Revision != document.Revision || view.Revision != head.Revision {
+		if view.Entry() == nil || view.Entry().Revision != document.Revision || view.Revision != head.Revision {
 			return fmt.Sprintf("%s: revision %+v, want %d of %d", app, view, document.Revision, head.Revision)
 		}
 		// What was seen revoked stays so, whatever the store says of it.
-		if !samePolicy(view.Entry.StoredPolicy(), want) {
-			return fmt.Sprintf("%s: policy %+v, want %+v", app, view.Entry.StoredPolicy(), want)
+		if !samePolicy(view.Entry().StoredPolicy(), want) {
+			return fmt.Sprintf("%s: policy %+v, want %+v", app, view.Entry().StoredPolicy(), want)
 		}
 	}
 	return ""
@@ -204,13 +204,13 @@ func (w *world) mustGrowOld(app string) {
 	w.Helper()
 	partition := w.store.Codec().PartitionOf(app)
 	w.pass(4 * latency) // an answer may be on its way that is good
-	was, before, began := w.age(partition), w.entry(app), time.Now()
+	was, before, began := w.age(partition), w.r.Table().Find(app).Row, time.Now()
 	w.pass(enough)
 	if grown := w.age(partition) - was; grown != time.Since(began) {
 		w.Errorf("in %v the age went from %v to %v\n%s", time.Since(began), was, w.age(partition), w.log)
 	}
-	if after := w.entry(app); after != before {
-		w.Errorf("the entry of %s became %+v, was %+v", app, after, before)
+	if after := w.r.Table().Find(app).Row; after != before {
+		w.Errorf("the entry of %s became %+v, was %+v", app, after.Entry(), before.Entry())
 	}
 }
 

@@ -80,7 +80,7 @@ func TestReplicaGoesOnFromAFile(t *testing.T) {
 		if got, want := second.Cursors(), first.Cursors(); !slices.Equal(got, want) {
 			t.Errorf("cursors %v, want %v", got, want)
 		}
-		entry := second.Table().Find(app).Entry
+		entry := second.Table().Find(app).Entry()
 		if b := entry.Policy.Tokens()[1]; b.ID != "b" || b.State != policy.Revoked {
 			t.Errorf("%+v", b)
 		}

@@ -37,15 +37,15 @@ func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 				view := tab.Find(ids[i])
 				// Change r was made to app (r-1) mod apps: this is the latest up to the revision.
 				least := view.Revision - (view.Revision-1-uint64(i))%apps
-				if view.Entry == nil || view.Entry.Revision < least {
-					t.Errorf("revision %d with an entry of %s older than %d: %+v", view.Revision, ids[i], least, view.Entry)
+				if view.Entry() == nil || view.Entry().Revision < least {
+					t.Errorf("revision %d with an entry of %s older than %d: %+v", view.Revision, ids[i], least, view.Entry())
 					return
 				}
-				if view.Entry.Revision < last[i] {
-					t.Errorf("%s goes back from %d to %d", ids[i], last[i], view.Entry.Revision)
+				if view.Entry().Revision < last[i] {
+					t.Errorf("%s goes back from %d to %d", ids[i], last[i], view.Entry().Revision)
 					return
 				}
-				last[i] = view.Entry.Revision
+				last[i] = view.Entry().Revision
 			}
 		})
 	}
@@ -87,11 +87,11 @@ func TestSwapIsAllOrNothing(t *testing.T) {
 					return
 				}
 				view := tab.Find("a")
-				if view.Revision != view.Entry.Revision {
-					t.Errorf("revision of one and entry of another: %d with %+v", view.Revision, view.Entry)
+				if view.Revision != view.Entry().Revision {
+					t.Errorf("revision of one and entry of another: %d with %+v", view.Revision, view.Entry())
 					return
 				}
-				if view := tab.Find("b"); (view.Entry != nil) != (view.Revision%2 == 1) {
+				if view := tab.Find("b"); (view.Entry() != nil) != (view.Revision%2 == 1) {
 					t.Errorf("revision of one and entries of another: %+v", view)
 					return
 				}

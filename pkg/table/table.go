@@ -1,16 +1,16 @@
 // Package table holds every policy of a store in memory, so that any number of readers find an app's policy without
-// a lock while one writer for each partition changes it.
+// a lock while one writer for each partition changes it. It is a few large pieces of memory without pointers, whatever
+// the number of apps: the garbage collector has nothing to look at.
 package table
 
 import (
-	"iter"
 	"sync/atomic"
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Entry is what is known of one app. It is immutable.
+// Entry is what is known of one app, as it is put into a table and looked at outside of decisions. It is immutable.
 type Entry struct {
 	// Policy is the last good policy; nil when there never was one that could be verified.
 	Policy *policy.Policy
@@ -64,11 +64,14 @@ type View struct {
 	Partition int
 	// Loaded says whether the partition has data at all; without it the rest means nothing.
 	Loaded bool
-	// Revision is one of the partition: every change up to it is in Entry.
+	// Revision is one of the partition: every change up to it is in Row.
 	Revision uint64
-	// Entry is nil when the store has no document of the app.
-	Entry *Entry
+	// Row is the zero Row when the store has no document of the app.
+	Row Row
 }
+
+// Entry returns the row's entry; nil when the store has no document of the app.
+func (v View) Entry() *Entry { return v.Row.Entry() }
 
 // Place is where an app is in a table.
 type Place struct {
@@ -93,88 +96,8 @@ func (t *Table) FindAt(place Place, appID string) View {
 		return v
 	}
 	v.Loaded = true
-	// The revision is read before the entry: the writer does it the other way round, so the entry is never older.
+	// The revision is read before the row: the writer does it the other way round, so the row is never older.
 	v.Revision = p.revision.Load()
-	v.Entry = p.find(place.hash, appID)
+	v.Row = p.find(keyOf(&place.hash), appID)
 	return v
-}
-
-// buckets is the number of maps that a partition is spread over. A change copies one of them.
-const buckets = 256
-
-// Partition is the policies of one partition.
-type Partition struct {
-	revision atomic.Uint64
-	buckets  [buckets]atomic.Pointer[map[string]*Entry]
-	count    int
-}
-
-// NewPartition returns a partition with the given entries, complete up to a revision.
-func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
-	p := &Partition{count: len(entries)}
-	p.revision.Store(revision)
-	for id, entry := range entries {
-		slot := &p.buckets[bucketOf(policy.HashApp(id))]
-		bucket := slot.Load()
-		if bucket == nil {
-			bucket = &map[string]*Entry{}
-			slot.Store(bucket)
-		}
-		(*bucket)[id] = entry
-	}
-	return p
-}
-
-func (p *Partition) find(hash policy.AppHash, appID string) *Entry {
-	bucket := p.buckets[bucketOf(hash)].Load()
-	if bucket == nil {
-		return nil
-	}
-	return (*bucket)[appID]
-}
-
-// The first 4 bytes choose the partition, so another one chooses the bucket.
-func bucketOf(hash policy.AppHash) int { return int(hash[4]) }
-
-// Get returns the entry of an app, or nil.
-func (p *Partition) Get(appID string) *Entry { return p.find(policy.HashApp(appID), appID) }
-
-// Put sets the entry of an app, for every reader from now on. Only the partition's writer may call it.
-func (p *Partition) Put(appID string, e *Entry) {
-	slot := &p.buckets[bucketOf(policy.HashApp(appID))]
-	before := map[string]*Entry{}
-	if old := slot.Load(); old != nil {
-		before = *old
-	}
-	after := make(map[string]*Entry, len(before)+1)
-	for id, entry := range before {
-		after[id] = entry
-	}
-	after[appID] = e
-	p.count += len(after) - len(before)
-	slot.Store(&after)
-}
-
-// SetRevision says that every change up to a revision is in the partition. Only the partition's writer may call it,
-// after the changes.
-func (p *Partition) SetRevision(revision uint64) { p.revision.Store(revision) }
-
-// Len returns the number of apps. Only the partition's writer may call it.
-func (p *Partition) Len() int { return p.count }
-
-// All yields every app and its entry, in no order. What is put meanwhile may or may not be among them.
-func (p *Partition) All() iter.Seq2[string, *Entry] {
-	return func(yield func(string, *Entry) bool) {
-		for i := range p.buckets {
-			bucket := p.buckets[i].Load()
-			if bucket == nil {
-				continue
-			}
-			for id, entry := range *bucket {
-				if !yield(id, entry) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -271,16 +271,18 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 		return Answer{}, errNotLoaded
 	}
 	answer := Answer{Revision: view.Revision, DataAge: age}
+	var decides policy.Policy
 	var p *policy.Policy
-	if entry := view.Entry; entry != nil {
-		p = entry.Policy
-		if p == nil || entry.Behind() && entry.PolicyRevision < least {
+	if row := &view.Row; row.Known() {
+		var has bool
+		if decides, has = row.Policy(); !has || row.Behind() && row.PolicyRevision() < least {
 			return Answer{}, errUnverified
 		}
-		if entry.Behind() {
+		if row.Behind() {
 			// The last good policy goes on deciding, but must not pass for a newer one.
-			answer.Revision, answer.DataAge = entry.PolicyRevision, max(age, now.Sub(entry.Since))
+			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, now.Sub(row.Since()))
 		}
+		p = &decides
 	} else if r.Missing(view.Partition, request.AppID) {
 		return Answer{}, errUnverified // it had a policy that the store has lost: that is not to have none
 	}
@@ -290,7 +292,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	answer.Decision = policy.Decide(p, policy.Request{
 		Token: request.Token, Scope: request.Scope, Source: request.Source, NowMillis: now.UnixMilli(),
 	})
-	if entry := view.Entry; entry != nil && entry.Kept() && answer.Reason == policy.TokenRevoked && !answer.Allow &&
+	if answer.Reason == policy.TokenRevoked && !answer.Allow && view.Row.Kept() &&
 		r.KeptRevoked(view.Partition, request.AppID, request.Token.Digest()) {
 		v.stickyDenials.Add(1)
 	}

@@ -193,7 +193,7 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 
 // revisionOf returns the revision of an app's document that the replica holds, 0 when it holds none.
 func (s *Store) revisionOf(appID string) uint64 {
-	if entry := s.replica.Table().Find(appID).Entry; entry != nil {
+	if entry := s.replica.Table().Find(appID).Entry(); entry != nil {
 		return entry.Revision
 	}
 	return 0

@@ -197,7 +197,7 @@ func forked(cause error) error {
 
 // checkDocument makes sure that a document is the app's latest, not an older one that was put back.
 func (s *Store) checkDocument(appID string, d *record.Document) error {
-	entry := s.replica.Table().Find(appID).Entry
+	entry := s.replica.Table().Find(appID).Entry()
 	switch {
 	case entry == nil && d == nil, entry != nil && d != nil && entry.Revision == d.Revision:
 		return nil

@@ -179,10 +179,10 @@ func (s *system) revoke(appID, name string) {
 // state returns what a replica says of a token; 0 for nothing.
 func state(r *replica.Replica, appID, name string) policy.State {
 	view := r.Table().Find(appID)
-	if view.Entry == nil || view.Entry.Policy == nil {
+	if view.Entry() == nil || view.Entry().Policy == nil {
 		return 0
 	}
-	if t := view.Entry.Policy.FindDigest(secret.DigestOf(appID + "/" + name)); t != nil {
+	if t := view.Entry().Policy.FindDigest(secret.DigestOf(appID + "/" + name)); t != nil {
 		return t.State
 	}
 	return 0

@@ -56,7 +56,7 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 	}
 	now := time.Now()
 	for _, id := range ids {
-		entry := table.Find(id).Entry
+		entry := table.Find(id).Entry()
 		if entry.Policy == nil || entry.Behind() {
 			response.Apps = append(response.Apps, &countersignv1.App{AppId: id, Unverified: true})
 			continue

@@ -257,7 +257,7 @@ func (w *world) look(m *member) {
 	}
 	now := map[string]policy.State{}
 	for _, app := range w.apps {
-		entry := m.replica.Table().Find(app).Entry
+		entry := m.replica.Table().Find(app).Entry()
 		if entry == nil || entry.Policy == nil {
 			continue
 		}
@@ -509,7 +509,7 @@ func (w *world) difference() string {
 	}
 	for _, m := range w.members {
 		for _, app := range w.apps {
-			entry := m.replica.Table().Find(app).Entry
+			entry := m.replica.Table().Find(app).Entry()
 			d := documents[app]
 			if entry == nil && d == nil {
 				continue

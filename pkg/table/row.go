@@ -1,0 +1,191 @@
+package table
+
+import (
+	"encoding/binary"
+	"time"
+	"unsafe"
+
+	"github.com/countersign/countersign/pkg/policy"
+)
+
+// Row is an Entry as a table holds it, packed into bytes that the row shares with the table: the table, or what was a part
+// of it, stays in memory as long as the row or anything that it returns. The zero value is that of an app without a
+// document.
+//
+//	size of the app id (uvarint) | app id | flags (1) | revision (8) | [revision of the policy (8) | since (8)] |
+//	[size of the policy (4) | policy] | [size of the stored policy (4) | stored policy]
+type Row struct{ raw string }
+
+const (
+	flagBehind = 1 << iota // the revision of the policy and the time since are there
+	flagPolicy
+	flagStored
+)
+
+// origin is what times are counted from, so that they keep the reading of the monotonic clock.
+var origin = time.Now()
+
+// rowSize returns how many bytes an entry takes.
+func rowSize(appID string, e *Entry) int {
+	size := binary.PutUvarint(make([]byte, binary.MaxVarintLen64), uint64(len(appID))) + len(appID) + 1 + 8
+	if e.marked() {
+		size += 16
+	}
+	for _, p := range []*policy.Policy{e.Policy, e.Stored} {
+		if p != nil {
+			size += 4 + len(p.Packed())
+		}
+	}
+	return size
+}
+
+// marked tells whether the entry has something to say of its age.
+func (e *Entry) marked() bool { return e.PolicyRevision != e.Revision || !e.Since.IsZero() }
+
+// appendRow appends an entry to bytes that have room for it.
+func appendRow(b []byte, appID string, e *Entry) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(appID))), appID...)
+	flags := len(b)
+	b = append(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, e.Revision)
+	if e.marked() {
+		b[flags] |= flagBehind
+		since := int64(never)
+		if !e.Since.IsZero() {
+			since = int64(e.Since.Sub(origin))
+		}
+		b = binary.LittleEndian.AppendUint64(b, e.PolicyRevision)
+		b = binary.LittleEndian.AppendUint64(b, uint64(since))
+	}
+	b = appendPolicy(b, flags, flagPolicy, e.Policy)
+	return appendPolicy(b, flags, flagStored, e.Stored)
+}
+
+// never is the age of what has none.
+const never = -1 << 63
+
+func appendPolicy(b []byte, flags int, flag byte, p *policy.Policy) []byte {
+	if p == nil {
+		return b
+	}
+	b[flags] |= flag
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.Packed())))
+	return append(b, p.Packed()...)
+}
+
+// rowAt returns the row that begins at a place.
+func rowAt(b []byte, at uint32) Row {
+	b = b[at:]
+	size := bodyAt(b)
+	flags := b[size]
+	size += 1 + 8
+	if flags&flagBehind != 0 {
+		size += 16
+	}
+	for _, flag := range [...]byte{flagPolicy, flagStored} {
+		if flags&flag != 0 {
+			size += 4 + int(binary.LittleEndian.Uint32(b[size:]))
+		}
+	}
+	return Row{unsafe.String(unsafe.SliceData(b), size)}
+}
+
+// Known tells whether the app has a document.
+func (r Row) Known() bool { return r.raw != "" }
+
+// appID is the app that the row is of.
+func (r Row) appID() string {
+	_, prefix := binary.Uvarint(bytesOf(r.raw))
+	return r.raw[prefix:bodyAt(bytesOf(r.raw))]
+}
+
+// body is what follows the app's id.
+func (r Row) body() string { return r.raw[bodyAt(bytesOf(r.raw)):] }
+
+// bodyAt returns where the flags of a row are.
+func bodyAt(b []byte) int {
+	if b[0] < 0x80 {
+		return 1 + int(b[0]) // every id that may have a token is that short
+	}
+	size, prefix := binary.Uvarint(b)
+	return prefix + int(size)
+}
+
+// bytesOf returns the bytes of a string, which must not be written to.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// Revision is that of the entry.
+func (r Row) Revision() uint64 { return number(r.body()[1:]) }
+
+// Behind is that of the entry.
+func (r Row) Behind() bool {
+	b := r.body()
+	return b[0]&flagBehind != 0 && b[0]&flagPolicy != 0 && number(b[9:]) != number(b[1:])
+}
+
+// PolicyRevision is that of the entry.
+func (r Row) PolicyRevision() uint64 {
+	b := r.body()
+	if b[0]&flagBehind == 0 {
+		return number(b[1:])
+	}
+	return number(b[9:])
+}
+
+// Since is that of the entry.
+func (r Row) Since() time.Time {
+	b := r.body()
+	if b[0]&flagBehind == 0 || int64(number(b[17:])) == never {
+		return time.Time{}
+	}
+	return origin.Add(time.Duration(number(b[17:])))
+}
+
+// Kept is that of the entry.
+func (r Row) Kept() bool { return r.body()[0]&flagStored != 0 }
+
+// Policy returns the entry's policy; false when there is none.
+func (r Row) Policy() (policy.Policy, bool) {
+	b := r.body()
+	if b[0]&flagPolicy == 0 {
+		return policy.Policy{}, false
+	}
+	at := 9
+	if b[0]&flagBehind != 0 {
+		at += 16
+	}
+	data, _ := cut(b[at:])
+	return policy.Unpack(data), true
+}
+
+// Entry returns the entry; nil for the zero row. Its policies share memory with the table.
+func (r Row) Entry() *Entry {
+	if !r.Known() {
+		return nil
+	}
+	e := &Entry{Revision: r.Revision(), PolicyRevision: r.PolicyRevision(), Since: r.Since()}
+	rest := r.body()[9:]
+	if r.body()[0]&flagBehind != 0 {
+		rest = rest[16:]
+	}
+	for _, part := range []struct {
+		flag byte
+		to   **policy.Policy
+	}{{flagPolicy, &e.Policy}, {flagStored, &e.Stored}} {
+		if r.body()[0]&part.flag != 0 {
+			var data string
+			data, rest = cut(rest)
+			p := policy.Unpack(data)
+			*part.to = &p
+		}
+	}
+	return e
+}
+
+// cut returns a text that begins with its size, and what follows.
+func cut(b string) (text, rest string) {
+	end := 4 + int(binary.LittleEndian.Uint32(bytesOf(b)))
+	return b[4:end], b[end:]
+}
+
+func number(b string) uint64 { return binary.LittleEndian.Uint64(bytesOf(b)) }
