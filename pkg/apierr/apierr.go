@@ -28,6 +28,9 @@ const (
 	OutcomeUnknown     = "OUTCOME_UNKNOWN"
 )
 
+// Overloaded is the reason of RESOURCE_EXHAUSTED when a validator has too many calls in flight.
+const Overloaded = "OVERLOADED"
+
 // Error is an error with its gRPC code and public words. It is immutable.
 type Error struct {
 	code    codes.Code

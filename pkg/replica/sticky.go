@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
@@ -71,8 +72,9 @@ func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
 
 func (s stickies) add(appID string, t policy.Token) {
 	if s[appID] == nil {
-		s[appID] = map[secret.Digest]policy.Token{}
+		s[strings.Clone(appID)] = map[secret.Digest]policy.Token{}
 	}
+	t.ID = strings.Clone(t.ID) // it may be a part of the table
 	s[appID][t.Digest] = t
 }
 

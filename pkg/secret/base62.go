@@ -27,10 +27,13 @@ func putBase62(dst, raw []byte) {
 	}
 }
 
-// isBase62 tells whether a character is a digit.
-func isBase62(c byte) bool {
-	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
-}
+// isBase62 tells whether a character is a digit. It is a table since it is looked at for every character of every token.
+var isBase62 = func() (digits [256]bool) {
+	for i := range len(alphabet) {
+		digits[alphabet[i]] = true
+	}
+	return digits
+}()
 
 // fits256Bits tells whether 43 base62 digits are at most 2^256 - 1. The alphabet is in ASCII order, so digits
 // compare as text.

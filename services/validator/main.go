@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -18,6 +19,7 @@ func main() {
 	var snapshot validator.SnapshotFile
 	var interval *time.Duration
 	var fleet fleetFlags
+	var maxInFlight int
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "validator",
 		Short:      "Keep every policy in memory and answer Authorize over gRPC",
@@ -28,16 +30,21 @@ func main() {
 			staleness = settings.MaxStaleness(flags, "max-staleness",
 				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; such calls are UNAVAILABLE then (default no bound)")
 			flags.StringVar(&snapshot.Path, "snapshot-file", "", "`file` to start from when Redis is down; written by this validator alone (default none)")
+			flags.IntVar(&maxInFlight, "max-in-flight", server.DefaultMaxInFlight,
+				"about how many `calls` may be in flight (three are counted for each connection); more are RESOURCE_EXHAUSTED, 0 for no bound")
 			fleet.define(flags)
 			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour, "time between two copies in --snapshot-file")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
+			if maxInFlight < 0 {
+				return nil, errors.New("--max-in-flight: want 0 or more")
+			}
 			snapshot.Interval = *interval
 			reports, err := fleet.config(c.GRPC.Listen)
 			if err != nil {
 				return nil, err
 			}
-			return server.New(server.Config{Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports})
+			return server.New(server.Config{Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports, MaxInFlight: maxInFlight})
 		},
 	}))
 }

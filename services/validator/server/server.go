@@ -31,7 +31,13 @@ type Config struct {
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	Snapshot     validator.SnapshotFile
 	Fleet        report.Config
+	// MaxInFlight is about how many calls may be in flight: past it they are RESOURCE_EXHAUSTED. It is compared to the number of
+	// goroutines of the process, of which each connection has three. 0 is no bound.
+	MaxInFlight int
 }
+
+// DefaultMaxInFlight is what a core answers in a fifth of a second.
+const DefaultMaxInFlight = 10_000
 
 // Server is a validator.
 type Server struct {
@@ -64,7 +70,7 @@ func New(config Config) (*Server, error) {
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
-	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator, registry))
+	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator, config.MaxInFlight, registry))
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.Bulk{})
 	return s, nil
 }

@@ -2,6 +2,7 @@ package authorize
 
 import (
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,7 @@ import (
 type counters struct {
 	decisions [policy.MaxScope + 1][maxReason + 1][2]prometheus.Counter
 	undecided *prometheus.CounterVec
+	latency   prometheus.Histogram
 }
 
 // maxReason is the largest number of a verdict.
@@ -31,7 +33,12 @@ func newCounters(registry prometheus.Registerer, v *validator.Validator) *counte
 		Name: "countersign_undecided_total",
 		Help: "Calls to Authorize that got no decision, by reason: INVALID_FIELD, or why nothing could be decided.",
 	}, []string{"reason"})}
-	registry.MustRegister(decisions, c.undecided,
+	c.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "countersign_authorize_duration_seconds",
+		Help:    "How long it took to answer a request that had been read, decided or not. Those with a min_revision may wait for it.",
+		Buckets: []float64{2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 5},
+	})
+	registry.MustRegister(decisions, c.undecided, c.latency,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "countersign_sticky_denials_total",
 			Help: "Denials for a token that was seen revoked and of which the store says otherwise.",
@@ -68,6 +75,8 @@ func (c *counters) decided(scope policy.Scope, d policy.Decision) {
 	}
 	c.decisions[scope][d.Reason][i].Inc()
 }
+
+func (c *counters) took(d time.Duration) { c.latency.Observe(d.Seconds()) }
 
 func (c *counters) failed(err error) {
 	c.undecided.WithLabelValues(apierr.ReasonOf(err)).Inc()

@@ -21,7 +21,7 @@ func newService(t *testing.T) (*Service, *prometheus.Registry) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	return New(v, registry), registry
+	return New(v, 0, registry), registry
 }
 
 // B20: what could not be decided is counted by its reason, and never as a decision.

@@ -3,6 +3,7 @@ package authorize
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -20,11 +21,13 @@ type Service struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	validator *validator.Validator
 	counters  *counters
+	limit     limit
 }
 
-// New returns a service that answers from a validator, and registers its metrics.
-func New(v *validator.Validator, registry prometheus.Registerer) *Service {
-	return &Service{validator: v, counters: newCounters(registry, v)}
+// New returns a service that answers from a validator, and registers its metrics. While the process has more than a number of
+// goroutines, calls are refused; see limit.
+func New(v *validator.Validator, maxGoroutines int, registry prometheus.Registerer) *Service {
+	return &Service{validator: v, counters: newCounters(registry, v), limit: limit(maxGoroutines)}
 }
 
 // scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in every call.
@@ -35,37 +38,58 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 	return known
 }()
 
+// answer is a response and all that it points to, which are allocated at once.
+type answer struct {
+	response countersignv1.AuthorizeResponse
+	age      durationpb.Duration
+}
+
 // Authorize implements the RPC of that name.
 func (s *Service) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	began := time.Now()
+	a := new(answer)
+	err := s.limit.check()
+	if err == nil {
+		err = s.decide(ctx, r, a)
+	}
+	s.counters.took(time.Since(began))
+	if err != nil {
+		s.counters.failed(err)
+		return nil, err
+	}
+	return &a.response, nil
+}
+
+// decide answers a request, and counts the decision.
+func (s *Service) decide(ctx context.Context, r *countersignv1.AuthorizeRequest, a *answer) error {
 	// A number that is no scope goes on as 0, which the validator refuses in its turn (B19).
 	var scope policy.Scope
 	if n := r.GetScope(); n > 0 && int(n) < len(scopes) && scopes[n] {
 		scope = policy.Scope(n)
 	}
-	answer, err := s.validator.Authorize(ctx, validator.Request{
+	decided, err := s.validator.Authorize(ctx, validator.Request{
 		AppID:       r.GetAppId(),
-		Token:       secret.New(r.GetToken()),
+		Token:       secret.Of(&r.Token),
 		Scope:       scope,
 		Source:      policy.Source(r.GetSource()),
 		MinRevision: r.GetMinRevision(),
 	})
 	if err != nil {
-		s.counters.failed(err)
-		return nil, err
+		return err
 	}
-	s.counters.decided(scope, answer.Decision)
-	decision := countersignv1.Decision_DECISION_DENY
-	if answer.Allow {
-		decision = countersignv1.Decision_DECISION_ALLOW
+	s.counters.decided(scope, decided.Decision)
+	a.response.Decision = countersignv1.Decision_DECISION_DENY
+	if decided.Allow {
+		a.response.Decision = countersignv1.Decision_DECISION_ALLOW
 	}
-	return &countersignv1.AuthorizeResponse{
-		Decision: decision,
-		Reason:   countersignv1.Reason(answer.Reason),
-		Enforced: answer.Enforced,
-		TokenId:  answer.TokenID,
-		Revision: answer.Revision,
-		DataAge:  durationpb.New(answer.DataAge),
-	}, nil
+	a.response.Reason = countersignv1.Reason(decided.Reason)
+	a.response.Enforced = decided.Enforced
+	a.response.TokenId = decided.TokenID
+	a.response.Revision = decided.Revision
+	a.age.Seconds = int64(decided.DataAge / time.Second)
+	a.age.Nanos = int32(decided.DataAge % time.Second)
+	a.response.DataAge = &a.age
+	return nil
 }
 
 // Bulk implements countersignv1.BulkValidatorServiceServer.
