@@ -10,9 +10,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // KeySize is the length of a key in bytes: that of the output of SHA-256 (RFC 2104, section 3).
@@ -30,13 +32,30 @@ var ErrMismatch = errors.New("keyring: MAC does not match")
 // Ring is a set of keys by id, one of which signs. It is immutable and safe for concurrent use, and formats as the
 // ids of its keys only.
 type Ring struct {
-	// keys is a function since fmt looks into a struct that holds a Ring past the methods that keep the keys from it.
+	// keys and signers are functions since fmt looks into a struct that holds a Ring past the methods that keep the keys from it.
 	keys    func() map[string][]byte
+	signers func() map[string]*sync.Pool // of *signer
 	current string
 }
 
 func newRing(current string, keys map[string][]byte) *Ring {
-	return &Ring{keys: func() map[string][]byte { return keys }, current: current}
+	signers := make(map[string]*sync.Pool, len(keys))
+	for id, key := range keys {
+		signers[id] = &sync.Pool{New: func() any { return &signer{keyed: hmac.New(sha256.New, key)} }}
+	}
+	return &Ring{
+		keys:    func() map[string][]byte { return keys },
+		signers: func() map[string]*sync.Pool { return signers },
+		current: current,
+	}
+}
+
+// signer makes MACs with one key. It is kept since preparing the key costs as much as a short MAC, and a validator that starts
+// makes one or two for each app.
+type signer struct {
+	keyed  hash.Hash
+	length [8]byte
+	mac    [MACSize]byte
 }
 
 // Generate returns a ring with one new key.
@@ -52,16 +71,16 @@ func Generate() *Ring {
 // Sign returns the MAC of some parts with the current key, and the key's id. Each part goes in with its length, so
 // that no two lists of parts have the same MAC.
 func (r *Ring) Sign(parts ...[]byte) (keyID string, mac [MACSize]byte) {
-	return r.current, sum(r.keys()[r.current], parts)
+	return r.current, sum(r.signers()[r.current], parts)
 }
 
 // SignWith does what Sign does, with a key chosen by id.
 func (r *Ring) SignWith(keyID string, parts ...[]byte) (mac [MACSize]byte, err error) {
-	key, ok := r.keys()[keyID]
+	signers, ok := r.signers()[keyID]
 	if !ok {
 		return mac, fmt.Errorf("%w %q", ErrUnknownKey, keyID)
 	}
-	return sum(key, parts), nil
+	return sum(signers, parts), nil
 }
 
 // Verify returns nil when the MAC is that of the parts, ErrUnknownKey or ErrMismatch otherwise.
@@ -88,14 +107,15 @@ func (r *Ring) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(r.String())) 
 // LogValue logs the current key's id.
 func (r *Ring) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-func sum(key []byte, parts [][]byte) (mac [MACSize]byte) {
-	h := hmac.New(sha256.New, key)
-	var length [8]byte
+func sum(signers *sync.Pool, parts [][]byte) [MACSize]byte {
+	s := signers.Get().(*signer)
+	defer signers.Put(s)
+	s.keyed.Reset()
 	for _, part := range parts {
-		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
-		h.Write(length[:])
-		h.Write(part)
+		binary.BigEndian.PutUint64(s.length[:], uint64(len(part)))
+		s.keyed.Write(s.length[:])
+		s.keyed.Write(part)
 	}
-	h.Sum(mac[:0])
-	return mac
+	s.keyed.Sum(s.mac[:0])
+	return s.mac
 }

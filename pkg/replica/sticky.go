@@ -43,7 +43,7 @@ func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
 		}
 		s.drop(appID, t.Digest)
 	}
-	if before != nil && before.Policy != nil && before.Policy != stored {
+	if before != nil && before.Policy != nil && (stored == nil || *before.Policy != *stored) {
 		for _, t := range before.Policy.Tokens() {
 			if _, known := s[appID][t.Digest]; t.State == policy.Revoked && !known {
 				check(t)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/metrics"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +30,7 @@ var (
 type full struct {
 	*validator.Validator
 	replica *replica.Replica
-	apps    []string
-	// secrets are some of each app that is asked about; unknown are of no app.
+	// requests are about some of the tokens, unknown about secrets of none.
 	requests, unknown []validator.Request
 }
 
@@ -82,7 +82,25 @@ func fill(t testing.TB, tokens, perApp int) *full {
 		f.requests[i], f.requests[j] = f.requests[j], f.requests[i]
 		f.unknown[i], f.unknown[j] = f.unknown[j], f.unknown[i]
 	})
+	// What is asked lies in memory as it is asked, so that finding the question costs little, as when it was just received.
+	for _, requests := range [][]validator.Request{f.requests, f.unknown} {
+		for i := range requests {
+			r := &requests[i]
+			r.AppID, r.Token = strings.Clone(r.AppID), secret.New(strings.Clone(r.Token.Reveal()))
+		}
+	}
 	return f
+}
+
+// TestTableIsSmall: what a token takes in memory, by the sizes of what is allocated.
+func TestTableIsSmall(t *testing.T) {
+	for perApp, most := range map[int]float64{1: 150, 10: 96, 100: 85} {
+		if got := bytesPerToken(fill(t, 100_000, perApp), 100_000); got > most {
+			t.Errorf("%d tokens an app: %.1f bytes a token, want at most %.0f", perApp, got, most)
+		} else {
+			t.Logf("%d tokens an app: %.1f bytes a token", perApp, got)
+		}
+	}
 }
 
 // BenchmarkDecision decides in process about one of many tokens after the other, in no order.
@@ -104,7 +122,7 @@ func BenchmarkDecision(b *testing.B) {
 		})
 	}
 	b.Run("collection", func(b *testing.B) {
-		b.ReportMetric(bytesPerToken(f), "B/token")
+		b.ReportMetric(bytesPerToken(f, *benchTokens), "B/token")
 		cpu := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 		metrics.Read(cpu)
 		before := cpu[0].Value.Float64()
@@ -117,10 +135,10 @@ func BenchmarkDecision(b *testing.B) {
 	runtime.KeepAlive(f)
 }
 
-func bytesPerToken(f *full) float64 {
+func bytesPerToken(f *full, tokens int) float64 {
 	bytes := 0
 	for i := range f.replica.Table().Len() {
 		bytes += f.replica.Table().Partition(i).Bytes()
 	}
-	return float64(bytes) / float64(*benchTokens)
+	return float64(bytes) / float64(tokens)
 }
