@@ -26,6 +26,7 @@ const (
 	StoreUnavailable   = "STORE_UNAVAILABLE"
 	StoreForked        = "STORE_FORKED"
 	OutcomeUnknown     = "OUTCOME_UNKNOWN"
+	ShuttingDown       = "SHUTTING_DOWN"
 )
 
 // Error is an error with its gRPC code and public words. It is immutable.
