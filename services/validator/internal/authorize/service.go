@@ -1,14 +1,14 @@
-// Package authorize is the ValidatorService: the edge between the contract and pkg/validator.
+// Package authorize is the ValidatorService and the BulkValidatorService: the edge between the contract and
+// pkg/validator.
 package authorize
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/validator"
@@ -37,43 +37,54 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 
 // Authorize implements the RPC of that name.
 func (s *Service) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
-	// A number that is no scope goes on as 0, which the validator refuses in its turn (B19).
-	var scope policy.Scope
-	if n := r.GetScope(); n > 0 && int(n) < len(scopes) && scopes[n] {
-		scope = policy.Scope(n)
+	answer, err := s.ask(ctx, r)
+	s.count(r, answer, err)
+	if err != nil {
+		return nil, err
 	}
-	answer, err := s.validator.Authorize(ctx, validator.Request{
+	response := &countersignv1.AuthorizeResponse{DataAge: new(durationpb.Duration)}
+	fill(response, answer)
+	return response, nil
+}
+
+// scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator refuses (B19).
+func scopeOf(r *countersignv1.AuthorizeRequest) policy.Scope {
+	if n := r.GetScope(); n > 0 && int(n) < len(scopes) && scopes[n] {
+		return policy.Scope(n)
+	}
+	return 0
+}
+
+// ask has the validator answer a request. Whoever passes its answer or error on counts it.
+func (s *Service) ask(ctx context.Context, r *countersignv1.AuthorizeRequest) (validator.Answer, error) {
+	return s.validator.Authorize(ctx, validator.Request{
 		AppID:       r.GetAppId(),
 		Token:       secret.New(r.GetToken()),
-		Scope:       scope,
+		Scope:       scopeOf(r),
 		Source:      policy.Source(r.GetSource()),
 		MinRevision: r.GetMinRevision(),
 	})
+}
+
+// count counts what a request was answered.
+func (s *Service) count(r *countersignv1.AuthorizeRequest, answer validator.Answer, err error) {
 	if err != nil {
 		s.counters.failed(err)
-		return nil, err
+		return
 	}
-	s.counters.decided(scope, answer.Decision)
-	decision := countersignv1.Decision_DECISION_DENY
+	s.counters.decided(scopeOf(r), answer.Decision)
+}
+
+// fill makes a response say what was answered. It overwrites every field; DataAge must be there.
+func fill(response *countersignv1.AuthorizeResponse, answer validator.Answer) {
+	response.Decision = countersignv1.Decision_DECISION_DENY
 	if answer.Allow {
-		decision = countersignv1.Decision_DECISION_ALLOW
+		response.Decision = countersignv1.Decision_DECISION_ALLOW
 	}
-	return &countersignv1.AuthorizeResponse{
-		Decision: decision,
-		Reason:   countersignv1.Reason(answer.Reason),
-		Enforced: answer.Enforced,
-		TokenId:  answer.TokenID,
-		Revision: answer.Revision,
-		DataAge:  durationpb.New(answer.DataAge),
-	}, nil
-}
-
-// Bulk implements countersignv1.BulkValidatorServiceServer.
-type Bulk struct {
-	countersignv1.UnimplementedBulkValidatorServiceServer
-}
-
-// AuthorizeStream answers UNIMPLEMENTED.
-func (Bulk) AuthorizeStream(grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]) error {
-	return apierr.Unimplemented("AuthorizeStream is not served by this release; use Authorize")
+	response.Reason = countersignv1.Reason(answer.Reason)
+	response.Enforced = answer.Enforced
+	response.TokenId = answer.TokenID
+	response.Revision = answer.Revision
+	response.DataAge.Seconds = int64(answer.DataAge / time.Second)
+	response.DataAge.Nanos = int32(answer.DataAge % time.Second)
 }
