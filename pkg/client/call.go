@@ -1,7 +1,9 @@
 package client
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -18,6 +20,8 @@ type call struct {
 	done     chan struct{} // of capacity 1: whoever answers waits for no caller
 	response *countersignv1.AuthorizeResponse
 	err      error
+
+	bound *time.Timer // stopped, but while a caller without a deadline waits
 }
 
 type state int
@@ -34,14 +38,15 @@ type pool struct{ unused sync.Pool }
 func (p *pool) call(question *countersignv1.AuthorizeRequest) *call {
 	c, _ := p.unused.Get().(*call)
 	if c == nil {
-		c = &call{done: make(chan struct{}, 1)}
+		c = &call{done: make(chan struct{}, 1), bound: time.NewTimer(DefaultTimeout)}
+		c.bound.Stop()
 	}
 	c.question = question
 	return c
 }
 
 func (p *pool) free(c *call) {
-	*c = call{done: c.done}
+	*c = call{done: c.done, bound: c.bound}
 	p.unused.Put(c)
 }
 
@@ -49,6 +54,25 @@ func (p *pool) free(c *call) {
 func (c *call) conclude(response *countersignv1.AuthorizeResponse, err error) {
 	c.response, c.err = response, err
 	c.done <- struct{}{}
+}
+
+// wait returns when the call is concluded, or the error of a context that ended before. One without a deadline ends
+// DefaultTimeout after the question was asked.
+func (c *call) wait(ctx context.Context, asked time.Time) error {
+	var expired <-chan time.Time
+	if _, has := ctx.Deadline(); !has {
+		c.bound.Reset(time.Until(asked.Add(DefaultTimeout)))
+		defer c.bound.Stop()
+		expired = c.bound.C
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-expired:
+		return context.DeadlineExceeded
+	}
 }
 
 // queue holds calls in their order. The zero value is empty.

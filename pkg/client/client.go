@@ -65,11 +65,6 @@ type Answer struct {
 // Authorize asks about one request. An error is never a denial: the question was malformed, or there is no answer
 // now. Reason tells the two apart.
 func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
-	if _, has := ctx.Deadline(); !has {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
 	token := request.Token.Reveal()
 	if len(token) > secret.MaxLength {
 		// Longer ones are malformed whatever they say (B03), and need not be sent.
@@ -103,7 +98,17 @@ func (c *Client) ask(ctx context.Context, question *countersignv1.AuthorizeReque
 	if c.streams != nil {
 		return c.streams.ask(ctx, question)
 	}
+	ctx, cancel := bounded(ctx, time.Now())
+	defer cancel()
 	return c.validator.Authorize(ctx, question)
+}
+
+// bounded returns a context for a question that was asked at a time. It has a deadline.
+func bounded(ctx context.Context, asked time.Time) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, asked.Add(DefaultTimeout))
 }
 
 // Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like, or the

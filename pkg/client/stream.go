@@ -54,18 +54,18 @@ func newStream(
 	return &stream{grpc: opened, cancel: cancel, wake: make(chan struct{}, 1), retired: make(chan struct{}), sent: make(map[uint64]*call)}
 }
 
-// ask returns the answer to a question, or errUnanswered when the stream does not give one.
-func (s *stream) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+// ask returns the answer to a question that was asked at a time, or errUnanswered when the stream does not give one.
+func (s *stream) ask(
+	ctx context.Context, asked time.Time, question *countersignv1.AuthorizeRequest,
+) (*countersignv1.AuthorizeResponse, error) {
 	c := s.pool.call(question)
 	defer s.pool.free(c)
 	if !s.enqueue(c) {
 		return nil, errUnanswered
 	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
+	if err := c.wait(ctx, asked); err != nil {
 		if s.abandon(c) {
-			return nil, status.FromContextError(ctx.Err()).Err()
+			return nil, status.FromContextError(err).Err()
 		}
 		<-c.done // it is being concluded
 	}
@@ -128,8 +128,8 @@ func (s *stream) run() error {
 			<-received
 			return nil
 		case <-s.wake:
-			// Goroutines that can run now and are about to ask go first, so that one message carries what they ask. With
-			// none this costs nothing.
+			// Goroutines that can run now and are about to ask go first, so that one message carries what they ask: it
+			// halves the cost of a question. With none there is nobody to wait for.
 			runtime.Gosched()
 			s.flush()
 		}

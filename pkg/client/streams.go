@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sync/semaphore"
@@ -39,22 +40,35 @@ func (s *streams) close() {
 	s.keepers.Wait()
 }
 
-// ask asks a question, whose context has a deadline. Asking twice does no harm, since it changes nothing.
+// ask asks a question. Asking twice does no harm, since it changes nothing. A context that is made for each question would
+// cost a tenth of it, so one is made only where something waits that knows no other bound.
 func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
-	if !streamable(question) {
-		return s.calls.Authorize(ctx, question)
-	}
-	if err := s.turns.Acquire(ctx, 1); err != nil {
-		return nil, status.FromContextError(err).Err()
-	}
-	defer s.turns.Release(1)
-	if stream := s.pick(); stream != nil {
-		response, err := stream.ask(ctx, question)
-		if !errors.Is(err, errUnanswered) {
-			return response, err
+	asked := time.Now()
+	if streamable(question) {
+		if err := s.turn(ctx, asked); err != nil {
+			return nil, status.FromContextError(err).Err()
+		}
+		defer s.turns.Release(1)
+		if stream := s.pick(); stream != nil {
+			response, err := stream.ask(ctx, asked, question)
+			if !errors.Is(err, errUnanswered) {
+				return response, err
+			}
 		}
 	}
+	ctx, cancel := bounded(ctx, asked)
+	defer cancel()
 	return s.calls.Authorize(ctx, question)
+}
+
+// turn waits for the turn of a question that was asked at a time.
+func (s *streams) turn(ctx context.Context, asked time.Time) error {
+	if ctx.Err() == nil && s.turns.TryAcquire(1) {
+		return nil
+	}
+	ctx, cancel := bounded(ctx, asked)
+	defer cancel()
+	return s.turns.Acquire(ctx, 1)
 }
 
 // maxQuestion is the size in bytes of the largest question that is asked over a stream: one with an over-long token.
