@@ -150,7 +150,7 @@ func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}
-		c := streaming(t, f, client.StreamOptions{})
+		c := streaming(t, f, client.StreamOptions{Streams: 1})
 		calls := opened(t, c, f)
 		for i, r := range []client.Request{
 			{AppID: "a", MinRevision: "AAAA"}, {AppID: strings.Repeat("a", 20_000)}, {AppID: "\xff"}, {AppID: strings.Repeat("a", 1<<20)},
@@ -162,7 +162,7 @@ func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 			}
 		}
 		// The third never leaves, and the last is refused before the handler sees it.
-		if got := f.calls.Load() - calls; got != 2 || f.streams.Load() != client.DefaultStreams {
+		if got := f.calls.Load() - calls; got != 2 || f.streams.Load() != 1 {
 			t.Errorf("%d calls, %d streams", got, f.streams.Load())
 		}
 		if err := ask(t.Context(), t, c, "still"); err != nil || f.calls.Load() != calls+2 {
