@@ -1,7 +1,9 @@
 package authorize_test
 
 import (
+	"bytes"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,12 +14,14 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
 )
 
 // B19, B20: over a stream a question gets the answer, or the error with its code, reason and details, that it gets by
 // call, whatever it is and whoever else asks at the same time.
 func TestB19_StreamAndCallSayTheSame(t *testing.T) {
-	w := startDemo(t)
+	var logged log
+	w := startDemo(t, func(o *testcluster.Options) { o.Log = &logged })
 	calls, bulk := countersignv1.NewValidatorServiceClient(w.connection), countersignv1.NewBulkValidatorServiceClient(w.connection)
 	sdkCalls, sdkStreams := client.New(w.connection), client.NewStreaming(w.connection, client.StreamOptions{})
 	defer sdkStreams.Close()
@@ -70,6 +74,28 @@ func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 			}
 		}
 	})
+	// B02: nothing of it was logged.
+	if logged.contains(w.secret) || logged.contains(strings.Repeat("x", 100)) {
+		t.Error("a secret was logged")
+	}
+}
+
+// log keeps what is logged.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) contains(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), s)
 }
 
 type streamResult interface {

@@ -174,6 +174,15 @@ func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 	}
 }
 
+// What arrives after that is not answered: the handler's stream must not be used any more.
+func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
+	s := newStream(t.Context(), NewBulk(&Service{}, testServer{}), nil)
+	s.end()
+	if err := s.answer(&countersignv1.AuthorizeStreamRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A client that goes leaves nothing behind, though requests of its wait.
 func TestStreamEndsWithItsClient(t *testing.T) {
 	w := startWorld(t)
