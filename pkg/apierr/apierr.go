@@ -26,6 +26,7 @@ const (
 	StoreUnavailable   = "STORE_UNAVAILABLE"
 	StoreForked        = "STORE_FORKED"
 	OutcomeUnknown     = "OUTCOME_UNKNOWN"
+	ShuttingDown       = "SHUTTING_DOWN"
 )
 
 // Overloaded is the reason of RESOURCE_EXHAUSTED when a validator has too many calls in flight.

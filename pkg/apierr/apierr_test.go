@@ -142,6 +142,7 @@ func TestB20_EveryUnavailableHasAStableReason(t *testing.T) {
 		"STORE_UNAVAILABLE":    apierr.StoreUnavailable,
 		"STORE_FORKED":         apierr.StoreForked,
 		"OUTCOME_UNKNOWN":      apierr.OutcomeUnknown,
+		"SHUTTING_DOWN":        apierr.ShuttingDown,
 	} {
 		received := overTheWire(t, apierr.Unavailable(reason, "no decision"))
 		if status.Code(received) != codes.Unavailable || apierr.ReasonOf(received) != want {

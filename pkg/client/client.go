@@ -1,5 +1,5 @@
-// Package client is for the ingest tier: it asks a validator about each request, over gRPC, and puts the question in
-// front of an http.Handler.
+// Package client is for the ingest tier: it asks a validator about each request, over gRPC, in calls or over streams, and
+// puts the question in front of an http.Handler.
 package client
 
 import (
@@ -24,9 +24,10 @@ const DefaultTimeout = time.Second
 // Client asks validators. It is safe for concurrent use.
 type Client struct {
 	validator countersignv1.ValidatorServiceClient
+	streams   *streams // nil: all questions are asked in calls
 }
 
-// New returns a client over a connection, which stays the caller's to close. For several validators, make the
+// New returns a client that asks each question in a call of its own, over a connection that stays the caller's to close. For several validators, make the
 // connection with the `dns:///` resolver and the round_robin policy of grpc-go.
 func New(connection grpc.ClientConnInterface) *Client {
 	return &Client{validator: countersignv1.NewValidatorServiceClient(connection)}
@@ -64,11 +65,6 @@ type Answer struct {
 // Authorize asks about one request. An error is never a denial: the question was malformed, or there is no answer
 // now. Reason tells the two apart.
 func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
-	if _, has := ctx.Deadline(); !has {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
 	token := request.Token.Reveal()
 	if len(token) > secret.MaxLength {
 		// Longer ones are malformed whatever they say (B03), and need not be sent.
@@ -78,7 +74,7 @@ func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error)
 		// A protobuf string must be UTF-8, and no secret has anything else: what replaces it is malformed, too.
 		token = strings.ToValidUTF8(token, "?")
 	}
-	response, err := c.validator.Authorize(ctx, &countersignv1.AuthorizeRequest{
+	response, err := c.ask(ctx, &countersignv1.AuthorizeRequest{
 		AppId: request.AppID, Token: token, Scope: request.Scope, Source: request.Source, MinRevision: request.MinRevision,
 	})
 	if err != nil {
@@ -96,6 +92,23 @@ func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error)
 		return Answer{}, fmt.Errorf("the validator answered neither ALLOW nor DENY but %s", response.GetDecision())
 	}
 	return answer, nil
+}
+
+func (c *Client) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	if c.streams != nil {
+		return c.streams.ask(ctx, question)
+	}
+	ctx, cancel := bounded(ctx, time.Now())
+	defer cancel()
+	return c.validator.Authorize(ctx, question)
+}
+
+// bounded returns a context for a question that was asked at a time. It has a deadline.
+func bounded(ctx context.Context, asked time.Time) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, asked.Add(DefaultTimeout))
 }
 
 // Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like, or the

@@ -9,6 +9,7 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // boundary is where errors and panics become statuses. It is idempotent: behind the caller's interceptors it lets them
@@ -55,9 +56,13 @@ func (b *boundary) panicked(ctx context.Context, value any) error {
 	return errInternal.Err()
 }
 
-// failed logs what the status does not say. An error without a cause is not logged, so a handler whose refusals can
-// come at the rate of its calls returns them without one.
 func (b *boundary) failed(ctx context.Context, method string, err error) error {
+	return b.tell(ctx, method, err).Err()
+}
+
+// tell logs what the status does not say. An error without a cause is not logged, so a handler whose refusals can
+// come at the rate of its calls returns them without one.
+func (b *boundary) tell(ctx context.Context, method string, err error) *status.Status {
 	told, unsaid := translate(err)
 	if unsaid != nil {
 		level := slog.LevelWarn
@@ -66,5 +71,5 @@ func (b *boundary) failed(ctx context.Context, method string, err error) error {
 		}
 		b.logger.Log(ctx, level, "call failed", "method", method, "code", told.Code().String(), "error", unsaid)
 	}
-	return told.Err()
+	return told
 }

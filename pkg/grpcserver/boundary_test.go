@@ -66,6 +66,25 @@ func TestErrorsOverTheWire(t *testing.T) {
 	}
 }
 
+// Tell says and logs of an error what the end of a call with it would: a request of a stream that fails tells no more.
+func TestTell(t *testing.T) {
+	server := start(t, Config{}, &echo{})
+	unsaid := 0
+	for _, tt := range translations {
+		told := server.Tell(t.Context(), tt.err)
+		check(t, told.Err(), tt.code, tt.message)
+		if got := apierr.ReasonOf(told.Err()); got != tt.reason {
+			t.Errorf("%s: reason = %q, want %q", tt.name, got, tt.reason)
+		}
+		if tt.unsaid {
+			unsaid++
+		}
+	}
+	if got := len(server.logs.lines(t, "call failed")); got != unsaid {
+		t.Errorf("%d causes were logged, want %d", got, unsaid)
+	}
+}
+
 func passUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	return handler(ctx, request)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 )
 
 // Server is a gRPC server. Services are registered on it first; then Serve is called, once. Its other methods are safe
@@ -23,6 +24,7 @@ type Server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
+	edge     *boundary
 	draining chan struct{}
 }
 
@@ -58,9 +60,9 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 func build(config Config, logger *slog.Logger, listener net.Listener, base, options []grpc.ServerOption) *Server {
 	server := &Server{
 		config: config, logger: logger, listener: listener,
-		health: health.NewServer(), draining: make(chan struct{}),
+		health: health.NewServer(), edge: newBoundary(logger), draining: make(chan struct{}),
 	}
-	edge := newBoundary(logger)
+	edge := server.edge
 	all := append(base,
 		grpc.ChainUnaryInterceptor(edge.unary),
 		grpc.ChainStreamInterceptor(edge.stream, server.endWatches),
@@ -91,6 +93,13 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Draining is closed when calls in flight should end. A handler that could go on for as long as its client likes ends
 // its stream then; nothing else tells it until the bound of the drain, when its context is cancelled.
 func (s *Server) Draining() <-chan struct{} { return s.draining }
+
+// Tell returns what a caller is told of an error, which is what it would be if the call had ended with it, and logs what
+// is not told. It is for handlers of streams, in which one request may fail and the stream goes on; ctx is the stream's.
+func (s *Server) Tell(ctx context.Context, err error) *status.Status {
+	method, _ := grpc.Method(ctx)
+	return s.edge.tell(ctx, method, err)
+}
 
 // Serve answers calls until the context is done, then drains as Config.Drain says. It returns an error if it could not
 // go on, or if a handler ignored its cancelled context and was left behind; else nothing that it started is left when

@@ -70,8 +70,9 @@ func New(config Config) (*Server, error) {
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
-	countersignv1.RegisterValidatorServiceServer(s.grpc, authorize.New(s.validator, config.MaxInFlight, registry))
-	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.Bulk{})
+	service := authorize.New(s.validator, config.MaxInFlight, registry)
+	countersignv1.RegisterValidatorServiceServer(s.grpc, service)
+	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))
 	return s, nil
 }
 
@@ -104,6 +105,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Info("all policies loaded")
 			s.grpc.SetServing("", true)
 			s.grpc.SetServing(countersignv1.ValidatorService_ServiceDesc.ServiceName, true)
+			s.grpc.SetServing(countersignv1.BulkValidatorService_ServiceDesc.ServiceName, true)
 		}
 		return nil
 	})

@@ -11,6 +11,7 @@ package countersignv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	anypb "google.golang.org/protobuf/types/known/anypb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
@@ -397,13 +398,15 @@ func (x *AuthorizeResponse) GetDataAge() *durationpb.Duration {
 	return nil
 }
 
-// AuthorizeStreamRequest is one request on a stream.
+// AuthorizeStreamRequest is one request on a stream, or several: most of what a request costs is its message.
 type AuthorizeStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the caller; the answer carries it.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The request.
-	Request       *AuthorizeRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	Request *AuthorizeRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	// Further requests, at most 255. Their sequences follow: the first has sequence + 1, the next sequence + 2.
+	More          []*AuthorizeRequest `protobuf:"bytes,3,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,7 +455,14 @@ func (x *AuthorizeStreamRequest) GetRequest() *AuthorizeRequest {
 	return nil
 }
 
-// AuthorizeStreamResponse is one answer on a stream.
+func (x *AuthorizeStreamRequest) GetMore() []*AuthorizeRequest {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+// AuthorizeStreamResponse is one answer on a stream, or several.
 type AuthorizeStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sequence of the request that this answers.
@@ -463,7 +473,9 @@ type AuthorizeStreamResponse struct {
 	//
 	//	*AuthorizeStreamResponse_Response
 	//	*AuthorizeStreamResponse_Error
-	Result        isAuthorizeStreamResponse_Result `protobuf_oneof:"result"`
+	Result isAuthorizeStreamResponse_Result `protobuf_oneof:"result"`
+	// Further answers. Only to requests of a message that had further requests: who sends one by one is answered so.
+	More          []*AuthorizeStreamResult `protobuf:"bytes,4,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +542,13 @@ func (x *AuthorizeStreamResponse) GetError() *AuthorizeError {
 	return nil
 }
 
+func (x *AuthorizeStreamResponse) GetMore() []*AuthorizeStreamResult {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
 type isAuthorizeStreamResponse_Result interface {
 	isAuthorizeStreamResponse_Result()
 }
@@ -548,6 +567,102 @@ func (*AuthorizeStreamResponse_Response) isAuthorizeStreamResponse_Result() {}
 
 func (*AuthorizeStreamResponse_Error) isAuthorizeStreamResponse_Result() {}
 
+// AuthorizeStreamResult is a further answer in a message.
+type AuthorizeStreamResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sequence of the request that this answers.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Exactly one of the two is set.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*AuthorizeStreamResult_Response
+	//	*AuthorizeStreamResult_Error
+	Result        isAuthorizeStreamResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorizeStreamResult) Reset() {
+	*x = AuthorizeStreamResult{}
+	mi := &file_countersign_v1_validator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorizeStreamResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorizeStreamResult) ProtoMessage() {}
+
+func (x *AuthorizeStreamResult) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_validator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorizeStreamResult.ProtoReflect.Descriptor instead.
+func (*AuthorizeStreamResult) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_validator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AuthorizeStreamResult) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *AuthorizeStreamResult) GetResult() isAuthorizeStreamResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *AuthorizeStreamResult) GetResponse() *AuthorizeResponse {
+	if x != nil {
+		if x, ok := x.Result.(*AuthorizeStreamResult_Response); ok {
+			return x.Response
+		}
+	}
+	return nil
+}
+
+func (x *AuthorizeStreamResult) GetError() *AuthorizeError {
+	if x != nil {
+		if x, ok := x.Result.(*AuthorizeStreamResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isAuthorizeStreamResult_Result interface {
+	isAuthorizeStreamResult_Result()
+}
+
+type AuthorizeStreamResult_Response struct {
+	// The answer.
+	Response *AuthorizeResponse `protobuf:"bytes,2,opt,name=response,proto3,oneof"`
+}
+
+type AuthorizeStreamResult_Error struct {
+	// Why there is none.
+	Error *AuthorizeError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*AuthorizeStreamResult_Response) isAuthorizeStreamResult_Result() {}
+
+func (*AuthorizeStreamResult_Error) isAuthorizeStreamResult_Result() {}
+
 // AuthorizeError is the failure of one request on a stream, with the meaning of a gRPC status.
 type AuthorizeError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -556,14 +671,16 @@ type AuthorizeError struct {
 	// The stable reason, as in google.rpc.ErrorInfo.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// For people.
-	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The details of the google.rpc.Status that Authorize would have answered, the ErrorInfo among them.
+	Details       []*anypb.Any `protobuf:"bytes,4,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuthorizeError) Reset() {
 	*x = AuthorizeError{}
-	mi := &file_countersign_v1_validator_proto_msgTypes[4]
+	mi := &file_countersign_v1_validator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +692,7 @@ func (x *AuthorizeError) String() string {
 func (*AuthorizeError) ProtoMessage() {}
 
 func (x *AuthorizeError) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_validator_proto_msgTypes[4]
+	mi := &file_countersign_v1_validator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +705,7 @@ func (x *AuthorizeError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizeError.ProtoReflect.Descriptor instead.
 func (*AuthorizeError) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_validator_proto_rawDescGZIP(), []int{4}
+	return file_countersign_v1_validator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AuthorizeError) GetCode() int32 {
@@ -612,11 +729,18 @@ func (x *AuthorizeError) GetMessage() string {
 	return ""
 }
 
+func (x *AuthorizeError) GetDetails() []*anypb.Any {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
 var File_countersign_v1_validator_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_validator_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecountersign/v1/validator.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x01\n" +
+	"\x1ecountersign/v1/validator.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x01\n" +
 	"\x10AuthorizeRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x12+\n" +
@@ -629,19 +753,27 @@ const file_countersign_v1_validator_proto_rawDesc = "" +
 	"\benforced\x18\x03 \x01(\bR\benforced\x12\x19\n" +
 	"\btoken_id\x18\x04 \x01(\tR\atokenId\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x124\n" +
-	"\bdata_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\adataAge\"p\n" +
+	"\bdata_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\adataAge\"\xa6\x01\n" +
 	"\x16AuthorizeStreamRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12:\n" +
-	"\arequest\x18\x02 \x01(\v2 .countersign.v1.AuthorizeRequestR\arequest\"\xb8\x01\n" +
+	"\arequest\x18\x02 \x01(\v2 .countersign.v1.AuthorizeRequestR\arequest\x124\n" +
+	"\x04more\x18\x03 \x03(\v2 .countersign.v1.AuthorizeRequestR\x04more\"\xf3\x01\n" +
 	"\x17AuthorizeStreamResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12?\n" +
 	"\bresponse\x18\x02 \x01(\v2!.countersign.v1.AuthorizeResponseH\x00R\bresponse\x126\n" +
+	"\x05error\x18\x03 \x01(\v2\x1e.countersign.v1.AuthorizeErrorH\x00R\x05error\x129\n" +
+	"\x04more\x18\x04 \x03(\v2%.countersign.v1.AuthorizeStreamResultR\x04moreB\b\n" +
+	"\x06result\"\xb6\x01\n" +
+	"\x15AuthorizeStreamResult\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12?\n" +
+	"\bresponse\x18\x02 \x01(\v2!.countersign.v1.AuthorizeResponseH\x00R\bresponse\x126\n" +
 	"\x05error\x18\x03 \x01(\v2\x1e.countersign.v1.AuthorizeErrorH\x00R\x05errorB\b\n" +
-	"\x06result\"V\n" +
+	"\x06result\"\x86\x01\n" +
 	"\x0eAuthorizeError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage*?\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12.\n" +
+	"\adetails\x18\x04 \x03(\v2\x14.google.protobuf.AnyR\adetails*?\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19SOURCE_GOOGLE_TAG_MANAGER\x10\x01*K\n" +
@@ -681,7 +813,7 @@ func file_countersign_v1_validator_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_validator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_countersign_v1_validator_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_countersign_v1_validator_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_countersign_v1_validator_proto_goTypes = []any{
 	(Source)(0),                     // 0: countersign.v1.Source
 	(Decision)(0),                   // 1: countersign.v1.Decision
@@ -690,28 +822,35 @@ var file_countersign_v1_validator_proto_goTypes = []any{
 	(*AuthorizeResponse)(nil),       // 4: countersign.v1.AuthorizeResponse
 	(*AuthorizeStreamRequest)(nil),  // 5: countersign.v1.AuthorizeStreamRequest
 	(*AuthorizeStreamResponse)(nil), // 6: countersign.v1.AuthorizeStreamResponse
-	(*AuthorizeError)(nil),          // 7: countersign.v1.AuthorizeError
-	(Scope)(0),                      // 8: countersign.v1.Scope
-	(*durationpb.Duration)(nil),     // 9: google.protobuf.Duration
+	(*AuthorizeStreamResult)(nil),   // 7: countersign.v1.AuthorizeStreamResult
+	(*AuthorizeError)(nil),          // 8: countersign.v1.AuthorizeError
+	(Scope)(0),                      // 9: countersign.v1.Scope
+	(*durationpb.Duration)(nil),     // 10: google.protobuf.Duration
+	(*anypb.Any)(nil),               // 11: google.protobuf.Any
 }
 var file_countersign_v1_validator_proto_depIdxs = []int32{
-	8,  // 0: countersign.v1.AuthorizeRequest.scope:type_name -> countersign.v1.Scope
+	9,  // 0: countersign.v1.AuthorizeRequest.scope:type_name -> countersign.v1.Scope
 	0,  // 1: countersign.v1.AuthorizeRequest.source:type_name -> countersign.v1.Source
 	1,  // 2: countersign.v1.AuthorizeResponse.decision:type_name -> countersign.v1.Decision
 	2,  // 3: countersign.v1.AuthorizeResponse.reason:type_name -> countersign.v1.Reason
-	9,  // 4: countersign.v1.AuthorizeResponse.data_age:type_name -> google.protobuf.Duration
+	10, // 4: countersign.v1.AuthorizeResponse.data_age:type_name -> google.protobuf.Duration
 	3,  // 5: countersign.v1.AuthorizeStreamRequest.request:type_name -> countersign.v1.AuthorizeRequest
-	4,  // 6: countersign.v1.AuthorizeStreamResponse.response:type_name -> countersign.v1.AuthorizeResponse
-	7,  // 7: countersign.v1.AuthorizeStreamResponse.error:type_name -> countersign.v1.AuthorizeError
-	3,  // 8: countersign.v1.ValidatorService.Authorize:input_type -> countersign.v1.AuthorizeRequest
-	5,  // 9: countersign.v1.BulkValidatorService.AuthorizeStream:input_type -> countersign.v1.AuthorizeStreamRequest
-	4,  // 10: countersign.v1.ValidatorService.Authorize:output_type -> countersign.v1.AuthorizeResponse
-	6,  // 11: countersign.v1.BulkValidatorService.AuthorizeStream:output_type -> countersign.v1.AuthorizeStreamResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	3,  // 6: countersign.v1.AuthorizeStreamRequest.more:type_name -> countersign.v1.AuthorizeRequest
+	4,  // 7: countersign.v1.AuthorizeStreamResponse.response:type_name -> countersign.v1.AuthorizeResponse
+	8,  // 8: countersign.v1.AuthorizeStreamResponse.error:type_name -> countersign.v1.AuthorizeError
+	7,  // 9: countersign.v1.AuthorizeStreamResponse.more:type_name -> countersign.v1.AuthorizeStreamResult
+	4,  // 10: countersign.v1.AuthorizeStreamResult.response:type_name -> countersign.v1.AuthorizeResponse
+	8,  // 11: countersign.v1.AuthorizeStreamResult.error:type_name -> countersign.v1.AuthorizeError
+	11, // 12: countersign.v1.AuthorizeError.details:type_name -> google.protobuf.Any
+	3,  // 13: countersign.v1.ValidatorService.Authorize:input_type -> countersign.v1.AuthorizeRequest
+	5,  // 14: countersign.v1.BulkValidatorService.AuthorizeStream:input_type -> countersign.v1.AuthorizeStreamRequest
+	4,  // 15: countersign.v1.ValidatorService.Authorize:output_type -> countersign.v1.AuthorizeResponse
+	6,  // 16: countersign.v1.BulkValidatorService.AuthorizeStream:output_type -> countersign.v1.AuthorizeStreamResponse
+	15, // [15:17] is the sub-list for method output_type
+	13, // [13:15] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_validator_proto_init() }
@@ -724,13 +863,17 @@ func file_countersign_v1_validator_proto_init() {
 		(*AuthorizeStreamResponse_Response)(nil),
 		(*AuthorizeStreamResponse_Error)(nil),
 	}
+	file_countersign_v1_validator_proto_msgTypes[4].OneofWrappers = []any{
+		(*AuthorizeStreamResult_Response)(nil),
+		(*AuthorizeStreamResult_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_validator_proto_rawDesc), len(file_countersign_v1_validator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

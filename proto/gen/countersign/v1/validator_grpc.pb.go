@@ -150,9 +150,19 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// BulkValidatorService decides about many requests over one stream.
+// BulkValidatorService decides about many requests over one stream, for a fraction of what as many calls cost.
 type BulkValidatorServiceClient interface {
-	// AuthorizeStream answers each request of the stream, in any order. Not served yet: UNIMPLEMENTED.
+	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
+	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
+	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// a stream have no deadline of their own.
+	//
+	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A
+	// validator that shuts down ends it with UNAVAILABLE (SHUTTING_DOWN), and cuts it when its connection has been open
+	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
+	// on another stream or with Authorize; a stream that does not read its answers is not read from.
+	//
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
 	AuthorizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AuthorizeStreamRequest, AuthorizeStreamResponse], error)
 }
 
@@ -181,9 +191,19 @@ type BulkValidatorService_AuthorizeStreamClient = grpc.BidiStreamingClient[Autho
 // All implementations must embed UnimplementedBulkValidatorServiceServer
 // for forward compatibility.
 //
-// BulkValidatorService decides about many requests over one stream.
+// BulkValidatorService decides about many requests over one stream, for a fraction of what as many calls cost.
 type BulkValidatorServiceServer interface {
-	// AuthorizeStream answers each request of the stream, in any order. Not served yet: UNIMPLEMENTED.
+	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
+	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
+	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// a stream have no deadline of their own.
+	//
+	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A
+	// validator that shuts down ends it with UNAVAILABLE (SHUTTING_DOWN), and cuts it when its connection has been open
+	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
+	// on another stream or with Authorize; a stream that does not read its answers is not read from.
+	//
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
 	AuthorizeStream(grpc.BidiStreamingServer[AuthorizeStreamRequest, AuthorizeStreamResponse]) error
 	mustEmbedUnimplementedBulkValidatorServiceServer()
 }

@@ -5,68 +5,18 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
 )
-
-const (
-	fuzzApp = "fuzz0app"
-	events  = countersignv1.Scope_SCOPE_EVENTS
-)
-
-// fuzzWorld is a validator with one app: EVENTS is enforced, the token with this secret has it.
-type fuzzWorld struct {
-	validator countersignv1.ValidatorServiceClient
-	secret    string
-	position  string
-}
-
-func startFuzzWorld(f *testing.F) fuzzWorld {
-	c := testcluster.Start(f, testcluster.Options{Validators: 1})
-	dial := func(address string) *grpc.ClientConn {
-		connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Cleanup(func() { _ = connection.Close() })
-		return connection
-	}
-	admin := metadata.AppendToOutgoingContext(f.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
-	management := countersignv1.NewAuthorityServiceClient(dial(c.Authority))
-	created, err := management.CreateToken(admin, &countersignv1.CreateTokenRequest{
-		AppId: fuzzApp, Name: "good", Scopes: []countersignv1.Scope{events},
-	})
-	if err != nil {
-		f.Fatal(err)
-	}
-	enforced, err := management.SetEnforcement(admin, &countersignv1.SetEnforcementRequest{
-		AppId: fuzzApp, Scopes: []countersignv1.Scope{events},
-	})
-	if err != nil {
-		f.Fatal(err)
-	}
-	w := fuzzWorld{
-		validator: countersignv1.NewValidatorServiceClient(dial(c.Validators[0])),
-		secret:    created.GetSecret(), position: enforced.GetConsistencyToken(),
-	}
-	// From here on the validator has seen both changes, and every answer must show them.
-	if _, err := w.validator.Authorize(f.Context(), &countersignv1.AuthorizeRequest{AppId: fuzzApp, Scope: events, MinRevision: w.position}); err != nil {
-		f.Fatal(err)
-	}
-	return w
-}
 
 // FuzzAuthorize sends whatever parses as a request, over gRPC. A validator answers or says what is wrong; it never
 // fails, and lets nothing through to an enforced scope but the one good secret (B13, B18, B19, B20).
 func FuzzAuthorize(f *testing.F) {
-	w := startFuzzWorld(f)
+	w := startDemo(f)
+	validator := countersignv1.NewValidatorServiceClient(w.connection)
 	for _, seed := range []*countersignv1.AuthorizeRequest{
 		{AppId: fuzzApp, Scope: events},
 		{AppId: fuzzApp, Token: w.secret, Scope: events},
@@ -89,7 +39,7 @@ func FuzzAuthorize(f *testing.F) {
 		// A position that does not exist is waited for.
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		answer, err := w.validator.Authorize(ctx, &request)
+		answer, err := validator.Authorize(ctx, &request)
 		if err != nil {
 			switch status.Code(err) {
 			case codes.InvalidArgument, codes.ResourceExhausted:

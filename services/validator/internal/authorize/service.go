@@ -1,4 +1,5 @@
-// Package authorize is the ValidatorService: the edge between the contract and pkg/validator.
+// Package authorize is the ValidatorService and the BulkValidatorService: the edge between the contract and
+// pkg/validator.
 package authorize
 
 import (
@@ -6,10 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/validator"
@@ -38,66 +37,75 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 	return known
 }()
 
-// answer is a response and all that it points to, which are allocated at once.
-type answer struct {
+// called is a response to a call and all that it points to, which are allocated at once.
+type called struct {
 	response countersignv1.AuthorizeResponse
 	age      durationpb.Duration
 }
 
 // Authorize implements the RPC of that name.
 func (s *Service) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
-	began := time.Now()
-	a := new(answer)
-	err := s.limit.check()
-	if err == nil {
-		err = s.decide(ctx, r, a)
-	}
-	s.counters.took(time.Since(began))
+	answer, err := s.ask(ctx, r)
+	s.count(r, answer, err)
 	if err != nil {
-		s.counters.failed(err)
 		return nil, err
 	}
-	return &a.response, nil
+	c := new(called)
+	c.response.DataAge = &c.age
+	fill(&c.response, answer)
+	return &c.response, nil
 }
 
-// decide answers a request, and counts the decision.
-func (s *Service) decide(ctx context.Context, r *countersignv1.AuthorizeRequest, a *answer) error {
-	// A number that is no scope goes on as 0, which the validator refuses in its turn (B19).
-	var scope policy.Scope
+// scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator refuses (B19).
+func scopeOf(r *countersignv1.AuthorizeRequest) policy.Scope {
 	if n := r.GetScope(); n > 0 && int(n) < len(scopes) && scopes[n] {
-		scope = policy.Scope(n)
+		return policy.Scope(n)
 	}
-	decided, err := s.validator.Authorize(ctx, validator.Request{
+	return 0
+}
+
+// none stands for a request that is not there, as a message of a stream may have one.
+var none = &countersignv1.AuthorizeRequest{}
+
+// ask has the validator answer a request. Whoever passes its answer or error on counts it.
+func (s *Service) ask(ctx context.Context, r *countersignv1.AuthorizeRequest) (validator.Answer, error) {
+	if r == nil {
+		r = none
+	}
+	if err := s.limit.check(); err != nil {
+		return validator.Answer{}, err
+	}
+	began := time.Now()
+	answer, err := s.validator.Authorize(ctx, validator.Request{
 		AppID:       r.GetAppId(),
 		Token:       secret.Of(&r.Token),
-		Scope:       scope,
+		Scope:       scopeOf(r),
 		Source:      policy.Source(r.GetSource()),
 		MinRevision: r.GetMinRevision(),
 	})
+	s.counters.took(time.Since(began))
+	return answer, err
+}
+
+// count counts what a request was answered.
+func (s *Service) count(r *countersignv1.AuthorizeRequest, answer validator.Answer, err error) {
 	if err != nil {
-		return err
+		s.counters.failed(err)
+		return
 	}
-	s.counters.decided(scope, decided.Decision)
-	a.response.Decision = countersignv1.Decision_DECISION_DENY
-	if decided.Allow {
-		a.response.Decision = countersignv1.Decision_DECISION_ALLOW
-	}
-	a.response.Reason = countersignv1.Reason(decided.Reason)
-	a.response.Enforced = decided.Enforced
-	a.response.TokenId = decided.TokenID
-	a.response.Revision = decided.Revision
-	a.age.Seconds = int64(decided.DataAge / time.Second)
-	a.age.Nanos = int32(decided.DataAge % time.Second)
-	a.response.DataAge = &a.age
-	return nil
+	s.counters.decided(scopeOf(r), answer.Decision)
 }
 
-// Bulk implements countersignv1.BulkValidatorServiceServer.
-type Bulk struct {
-	countersignv1.UnimplementedBulkValidatorServiceServer
-}
-
-// AuthorizeStream answers UNIMPLEMENTED.
-func (Bulk) AuthorizeStream(grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]) error {
-	return apierr.Unimplemented("AuthorizeStream is not served by this release; use Authorize")
+// fill makes a response say what was answered. It overwrites every field; DataAge must be there.
+func fill(response *countersignv1.AuthorizeResponse, answer validator.Answer) {
+	response.Decision = countersignv1.Decision_DECISION_DENY
+	if answer.Allow {
+		response.Decision = countersignv1.Decision_DECISION_ALLOW
+	}
+	response.Reason = countersignv1.Reason(answer.Reason)
+	response.Enforced = answer.Enforced
+	response.TokenId = answer.TokenID
+	response.Revision = answer.Revision
+	response.DataAge.Seconds = int64(answer.DataAge / time.Second)
+	response.DataAge.Nanos = int32(answer.DataAge % time.Second)
 }

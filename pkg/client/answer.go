@@ -1,0 +1,87 @@
+package client
+
+import (
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// answer is what came of a call.
+type answer struct {
+	call     *call
+	response *countersignv1.AuthorizeResponse
+	err      error
+}
+
+// result is one answer in a message: its own or a further one.
+type result interface {
+	GetSequence() uint64
+	GetResponse() *countersignv1.AuthorizeResponse
+	GetError() *countersignv1.AuthorizeError
+}
+
+// match appends the answers that a message holds to a list, but for those whose callers have gone.
+func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answer) []answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress, s.answered = time.Now(), true
+	to = s.matchOne(message, to)
+	for _, further := range message.GetMore() {
+		to = s.matchOne(further, to)
+	}
+	return to
+}
+
+func (s *stream) matchOne(r result, to []answer) []answer {
+	c, owed := s.sent[r.GetSequence()]
+	if !owed {
+		return to // an answer that nobody asked for
+	}
+	delete(s.sent, r.GetSequence())
+	s.load.Add(-1)
+	if c == nil {
+		return to
+	}
+	c.state = concluded
+	if failed := r.GetError(); failed != nil {
+		return append(to, answer{call: c, err: errorOf(failed)})
+	}
+	return append(to, answer{call: c, response: r.GetResponse()})
+}
+
+// errorOf returns the error that a call would have returned.
+func errorOf(e *countersignv1.AuthorizeError) error {
+	if codes.Code(e.GetCode()) == codes.OK {
+		return status.Error(codes.Internal, "the validator answered with an error that is none")
+	}
+	return status.FromProto(&spb.Status{Code: e.GetCode(), Message: e.GetMessage(), Details: e.GetDetails()}).Err()
+}
+
+// abort concludes all calls without an answer.
+func (s *stream) abort() {
+	var left []*call
+	s.mu.Lock()
+	s.closed = true
+	for s.queue.length > 0 {
+		c := s.queue.first
+		s.queue.remove(c)
+		left = append(left, c)
+	}
+	for _, c := range s.sent {
+		if c != nil {
+			left = append(left, c)
+		}
+	}
+	clear(s.sent)
+	for _, c := range left {
+		c.state = concluded
+	}
+	s.mu.Unlock()
+	for _, c := range left {
+		c.conclude(nil, errUnanswered)
+	}
+}

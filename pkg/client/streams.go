@@ -1,0 +1,106 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc/status"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// streams asks over streams, and in calls where it cannot.
+type streams struct {
+	calls   countersignv1.ValidatorServiceClient
+	turns   *semaphore.Weighted
+	lines   []*line
+	cancel  context.CancelFunc
+	keepers sync.WaitGroup
+}
+
+func newStreams(
+	calls countersignv1.ValidatorServiceClient, bulk countersignv1.BulkValidatorServiceClient, options StreamOptions,
+) *streams {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &streams{calls: calls, turns: semaphore.NewWeighted(int64(options.InFlight)), cancel: cancel}
+	for range options.Streams {
+		l := newLine(bulk)
+		s.lines = append(s.lines, l)
+		s.keepers.Go(func() { l.keep(ctx) })
+	}
+	return s
+}
+
+func (s *streams) close() {
+	s.cancel()
+	s.keepers.Wait()
+}
+
+// ask asks a question. Asking twice does no harm, since it changes nothing. A context that is made for each question would
+// cost a tenth of it, so one is made only where something waits that knows no other bound.
+func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	asked := time.Now()
+	if streamable(question) {
+		if err := s.turn(ctx, asked); err != nil {
+			return nil, status.FromContextError(err).Err()
+		}
+		defer s.turns.Release(1)
+		if stream := s.pick(); stream != nil {
+			response, err := stream.ask(ctx, asked, question)
+			if !errors.Is(err, errUnanswered) {
+				return response, err
+			}
+		}
+	}
+	ctx, cancel := bounded(ctx, asked)
+	defer cancel()
+	return s.calls.Authorize(ctx, question)
+}
+
+// turn waits for the turn of a question that was asked at a time.
+func (s *streams) turn(ctx context.Context, asked time.Time) error {
+	if ctx.Err() == nil && s.turns.TryAcquire(1) {
+		return nil
+	}
+	ctx, cancel := bounded(ctx, asked)
+	defer cancel()
+	return s.turns.Acquire(ctx, 1)
+}
+
+// maxQuestion is the size in bytes of the largest question that is asked over a stream: one with an over-long token.
+const maxQuestion = 8 << 10
+
+// streamable tells whether a question may go with those of others. One that cannot be encoded, or is larger than a
+// validator takes, would end the stream for all; one that waits is to be answered within its deadline, which only a
+// call tells the validator.
+func streamable(q *countersignv1.AuthorizeRequest) bool {
+	return q.GetMinRevision() == "" && sizeOf(q) <= maxQuestion && utf8.ValidString(q.GetAppId())
+}
+
+// sizeOf returns about how many bytes a question is on the wire, and no fewer.
+func sizeOf(q *countersignv1.AuthorizeRequest) int {
+	const rest = 40 // tags, lengths and two numbers of up to ten bytes
+	return rest + len(q.GetAppId()) + len(q.GetToken())
+}
+
+// pick returns the open stream with the fewest unanswered questions, so that one whose validator has stalled is
+// left alone; nil when none is open. Streams that are not are wanted then.
+func (s *streams) pick() *stream {
+	var best *stream
+	var least int64
+	for _, l := range s.lines {
+		stream := l.open.Load()
+		if stream == nil {
+			l.want()
+			continue
+		}
+		if load := stream.load.Load(); best == nil || load < least {
+			best, least = stream, load
+		}
+	}
+	return best
+}

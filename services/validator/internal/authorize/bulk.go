@@ -1,0 +1,81 @@
+package authorize
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+const (
+	// MaxRequests is how many requests one message of a stream may carry. What a message makes the server hold is
+	// bounded by it: 64 KiB have room for 32,000 empty requests, each of which is answered.
+	MaxRequests = 256
+
+	// MaxWaiting is how many requests of all streams may wait for their min_revision, each on a goroutine. They wait
+	// for milliseconds, or for a change that does not come.
+	MaxWaiting = 1024
+)
+
+// Server is the part of grpcserver.Server that streams need.
+type Server interface {
+	// Draining is closed when streams should end.
+	Draining() <-chan struct{}
+	// Tell returns what a caller may know of an error, and logs the rest.
+	Tell(ctx context.Context, err error) *status.Status
+}
+
+// Bulk implements countersignv1.BulkValidatorServiceServer. It is safe for concurrent use.
+type Bulk struct {
+	countersignv1.UnimplementedBulkValidatorServiceServer
+	service *Service
+	server  Server
+	waiting chan struct{} // holds one element for each request that waits
+}
+
+// NewBulk returns the service whose streams are answered as calls to a Service are, and counted with them.
+func NewBulk(service *Service, server Server) *Bulk {
+	return &Bulk{service: service, server: server, waiting: make(chan struct{}, MaxWaiting)}
+}
+
+var (
+	errShuttingDown   = apierr.Unavailable(apierr.ShuttingDown, "the server shuts down; ask for what was not answered elsewhere")
+	errTooManyInOne   = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
+	errTooManyWaiting = apierr.Exhausted("TOO_MANY_WAITING", "too many requests wait for their min_revision")
+)
+
+// AuthorizeStream implements the RPC of that name. It answers on a goroutine of its own, because nothing else lets a
+// stream that waits for its client's next message end when the server drains: that RecvMsg returns once the handler has.
+func (b *Bulk) AuthorizeStream(
+	grpcStream grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse],
+) error {
+	ctx, cancel := context.WithCancel(grpcStream.Context())
+	defer cancel()
+	s := newStream(ctx, b, grpcStream)
+	received := make(chan error, 1)
+	go s.guard(func() { received <- s.receive() })
+
+	var err error
+	select {
+	case err = <-received:
+		if err != nil {
+			cancel()
+		}
+	case value := <-s.panicked:
+		cancel()
+		s.end()
+		panic(value) // on the one goroutine where it is caught
+	case <-b.server.Draining():
+		err = errShuttingDown
+	}
+	s.end()
+	select {
+	case value := <-s.panicked:
+		panic(value)
+	default:
+	}
+	return err
+}

@@ -1,0 +1,197 @@
+package authorize
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	"github.com/countersign/countersign/pkg/validator"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const events = countersignv1.Scope_SCOPE_EVENTS
+
+// world is a service whose validator follows a store: one app, which enforces EVENTS, with one token for it.
+type world struct {
+	service  *Service
+	registry *prometheus.Registry
+	store    *storetest.Store
+	app      string
+	good     secret.Secret
+}
+
+func startWorld(t testing.TB) world {
+	t.Helper()
+	server := redistest.Start(t)
+	w := world{store: storetest.New(t, 8), registry: prometheus.NewRegistry(), good: secret.Mint()}
+	w.app = w.store.App(3, 0)
+	w.store.Commit(w.app, storetest.Add(storetest.Token("tok_good", w.good.Reveal(), policy.Scope(events))), storetest.Enforce(policy.Scope(events)))
+	admin, err := redisfeed.Open(server.URL(), redisfeed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = admin.Close() })
+	w.store.CopyTo(admin)
+	v, err := validator.New(validator.Config{RedisURL: server.URL(), Ring: w.store.Ring(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- v.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	loading, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	if err := v.WaitReady(loading); err != nil {
+		t.Fatal(err)
+	}
+	w.service = New(v, 0, w.registry)
+	return w
+}
+
+// request returns one that is allowed.
+func (w world) request() *countersignv1.AuthorizeRequest {
+	return &countersignv1.AuthorizeRequest{AppId: w.app, Token: w.good.Reveal(), Scope: events}
+}
+
+// ahead returns one that asks for a change that is not made yet: the next but n.
+func (w world) ahead(n uint64) *countersignv1.AuthorizeRequest {
+	r := w.request()
+	r.MinRevision = record.EncodePosition(record.Position{
+		StoreID: w.store.Meta().StoreID, Partition: 3,
+		Cursor: record.Cursor{Epoch: 1, Revision: w.store.Head(3).Revision + 1 + n, Tag: record.Tag{1}},
+	})
+	return r
+}
+
+// testServer is the server that a stream is on.
+type testServer struct{ draining chan struct{} }
+
+func (s testServer) Draining() <-chan struct{} { return s.draining }
+
+func (s testServer) Tell(_ context.Context, err error) *status.Status { return status.Convert(err) }
+
+// wire is a stream without a network. What it carries is copied, as a network would.
+type wire struct {
+	grpc.ServerStream
+	ctx      context.Context
+	hangUp   context.CancelFunc
+	requests chan *countersignv1.AuthorizeStreamRequest
+	answers  chan *countersignv1.AuthorizeStreamResponse
+	ended    chan error
+}
+
+func (w *wire) Context() context.Context { return w.ctx }
+
+func (w *wire) RecvMsg(into any) error {
+	select {
+	case m, open := <-w.requests:
+		if !open {
+			return io.EOF
+		}
+		m = proto.CloneOf(m)
+		proto.Reset(into.(proto.Message))
+		proto.Merge(into.(proto.Message), m)
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
+
+func (w *wire) SendMsg(m any) error {
+	select {
+	case w.answers <- proto.CloneOf(m.(*countersignv1.AuthorizeStreamResponse)):
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
+
+// talk opens a stream to a service. It is broken when the test ends.
+func talk(t testing.TB, bulk *Bulk) *wire {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &wire{
+		ctx: ctx, hangUp: cancel, requests: make(chan *countersignv1.AuthorizeStreamRequest), answers: make(chan *countersignv1.AuthorizeStreamResponse),
+		ended: make(chan error, 1),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// As grpc-go does, what receives is told when the handler has returned.
+		defer cancel()
+		defer func() {
+			if p := recover(); p != nil {
+				w.ended <- panicked{p}
+			}
+		}()
+		w.ended <- bulk.AuthorizeStream(&grpc.GenericServerStream[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]{ServerStream: w})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return w
+}
+
+// panicked is what a handler has panicked with.
+type panicked struct{ value any }
+
+func (panicked) Error() string { return "panic" }
+
+// ask sends requests in one message, with sequences from 1.
+func (w *wire) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
+	w.requests <- &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: first, More: more}
+}
+
+// outcome is the part of an answer that tests look at: a verdict or the reason of an error.
+type outcome struct {
+	reason  countersignv1.Reason
+	failure string
+}
+
+// outcomes returns those of a message, by sequence.
+func outcomes(t testing.TB, m *countersignv1.AuthorizeStreamResponse) map[uint64]outcome {
+	t.Helper()
+	found := make(map[uint64]outcome)
+	add := func(sequence uint64, response *countersignv1.AuthorizeResponse, failed *countersignv1.AuthorizeError) {
+		if _, twice := found[sequence]; twice || (response == nil) == (failed == nil) {
+			t.Errorf("answer %d: %v %v", sequence, response, failed)
+		}
+		found[sequence] = outcome{response.GetReason(), failed.GetReason()}
+	}
+	add(m.GetSequence(), m.GetResponse(), m.GetError())
+	for _, r := range m.GetMore() {
+		add(r.GetSequence(), r.GetResponse(), r.GetError())
+	}
+	return found
+}
+
+var (
+	valid    = outcome{reason: countersignv1.Reason_REASON_TOKEN_VALID}
+	missing  = outcome{reason: countersignv1.Reason_REASON_TOKEN_MISSING}
+	malform  = outcome{failure: "INVALID_FIELD"}
+	tooMany  = outcome{failure: "TOO_MANY_WAITING"}
+	notThere = outcome{failure: apierr.RevisionNotReached}
+)

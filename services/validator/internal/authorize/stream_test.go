@@ -1,0 +1,240 @@
+package authorize
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+type request = *countersignv1.AuthorizeRequest
+
+// B19, B20, B25: each request of a stream is answered by itself, and counted as a call would be.
+func TestB19_StreamAnswersEachRequest(t *testing.T) {
+	w := startWorld(t)
+	bulk := NewBulk(w.service, testServer{})
+	wire := talk(t, bulk)
+	reached := w.request()
+	reached.MinRevision = record.EncodePosition(record.Position{StoreID: w.store.Meta().StoreID, Partition: 3, Cursor: w.store.Head(3).Cursor})
+	noToken := &countersignv1.AuthorizeRequest{AppId: w.app, Scope: events}
+	for _, tt := range []struct {
+		name  string
+		first request
+		more  []request
+		want  map[uint64]outcome
+	}{
+		{"one", w.request(), nil, map[uint64]outcome{1: valid}},
+		{"another kind after it", noToken, nil, map[uint64]outcome{1: missing}},
+		{"an empty message", nil, nil, map[uint64]outcome{1: malform}},
+		{"after a failure", w.request(), nil, map[uint64]outcome{1: valid}},
+		{
+			"several, of which some fail", noToken,
+			[]request{w.request(), {AppId: "no app"}, {AppId: w.app, Scope: 99}, reached, {AppId: w.app, MinRevision: "x", Scope: events}, w.request()},
+			map[uint64]outcome{1: missing, 2: valid, 3: malform, 4: malform, 5: valid, 6: malform, 7: valid},
+		},
+		{"a failure first", nil, []request{w.request(), noToken}, map[uint64]outcome{1: malform, 2: valid, 3: missing}},
+		{"fewer again", noToken, []request{nil}, map[uint64]outcome{1: missing, 2: malform}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			wire.ask(tt.first, tt.more...)
+			if got := outcomes(t, <-wire.answers); !maps.Equal(got, tt.want) {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+	close(wire.requests)
+	if err := <-wire.ended; err != nil {
+		t.Errorf("the stream ends with %v", err)
+	}
+	for name, want := range map[string]float64{"countersign_decisions_total": 10, "countersign_undecided_total": 6} {
+		if got := sum(t, w.registry, name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// sum adds up a counter.
+func sum(t testing.TB, registry *prometheus.Registry, name string) (total float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			total += m.GetCounter().GetValue()
+		}
+	}
+	return total
+}
+
+// B25: a request that waits for its min_revision holds up no other, and gets its answer when the change is there.
+func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
+	w := startWorld(t)
+	wire := talk(t, NewBulk(w.service, testServer{}))
+	next := w.ahead(0)
+	wire.ask(next, w.request(), w.ahead(1000), w.request())
+	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{2: valid, 4: valid}) {
+		t.Errorf("at once: %v", got)
+	}
+	for range 100 {
+		wire.ask(w.request())
+		if got := outcomes(t, <-wire.answers); got[1] != valid {
+			t.Fatalf("meanwhile: %v", got)
+		}
+	}
+	// With the tag of another change in its place, what next asks for is lost.
+	w.store.Commit(w.app, storetest.AddToken("next"))
+	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
+		t.Errorf("after the change: %v", got)
+	}
+	// The client's end of the stream waits for the last answer.
+	close(wire.requests)
+	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
+		t.Errorf("in the end: %v", got)
+	}
+	if err := <-wire.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// Beyond a bound nothing waits.
+func TestB25_StreamBoundsWhatWaits(t *testing.T) {
+	w := startWorld(t)
+	bulk := NewBulk(w.service, testServer{})
+	bulk.waiting = make(chan struct{}, 2)
+	one, other := talk(t, bulk), talk(t, bulk)
+	one.ask(w.ahead(1000), w.request())
+	<-one.answers
+	other.ask(w.ahead(1000), w.ahead(1000), w.request())
+	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: tooMany, 3: valid}) {
+		t.Errorf("%v", got)
+	}
+	// Who goes makes room.
+	one.hangUp()
+	<-one.ended
+	third := talk(t, bulk)
+	third.ask(w.ahead(1000), w.request())
+	if got := outcomes(t, <-third.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestStreamRefusesTooManyInOneMessage(t *testing.T) {
+	s, _ := newService(t)
+	wire := talk(t, NewBulk(s, testServer{}))
+	wire.ask(nil, make([]request, MaxRequests-1)...)
+	if got := outcomes(t, <-wire.answers); len(got) != MaxRequests {
+		t.Errorf("%d answers", len(got))
+	}
+	wire.ask(nil, make([]request, MaxRequests)...)
+	if err := <-wire.ended; status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != "TOO_MANY_REQUESTS" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server that drains ends its streams, whether they are idle or not, when it has answered what it has.
+func TestStreamEndsWhenTheServerDrains(t *testing.T) {
+	w := startWorld(t)
+	server := testServer{make(chan struct{})}
+	bulk := NewBulk(w.service, server)
+	idle, waiting := talk(t, bulk), talk(t, bulk)
+	waiting.ask(w.ahead(0), w.request())
+	<-waiting.answers
+	close(server.draining)
+	if err := <-idle.ended; apierr.ReasonOf(err) != apierr.ShuttingDown || status.Code(err) != codes.Unavailable {
+		t.Errorf("idle: %v", err)
+	}
+	select {
+	case err := <-waiting.ended:
+		t.Errorf("ended with %v before its answer", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.store.Commit(w.app, storetest.AddToken("next"))
+	if got := outcomes(t, <-waiting.answers); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	if err := <-waiting.ended; apierr.ReasonOf(err) != apierr.ShuttingDown {
+		t.Errorf("waiting: %v", err)
+	}
+}
+
+// What arrives after that is not answered: the handler's stream must not be used any more.
+func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
+	s := newStream(t.Context(), NewBulk(&Service{}, testServer{}), nil)
+	s.end()
+	if err := s.answer(&countersignv1.AuthorizeStreamRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that goes leaves nothing behind, though requests of its wait.
+func TestStreamEndsWithItsClient(t *testing.T) {
+	w := startWorld(t)
+	wire := talk(t, NewBulk(w.service, testServer{}))
+	wire.ask(w.ahead(0), w.request())
+	<-wire.answers
+	began := time.Now()
+	wire.hangUp()
+	if err := <-wire.ended; err == nil || time.Since(began) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// A panic reaches the handler, where it is caught, with the stack that it came from.
+func TestStreamPanicsInItsHandler(t *testing.T) {
+	wire := talk(t, NewBulk(&Service{counters: nil, validator: nil}, testServer{}))
+	wire.ask(&countersignv1.AuthorizeRequest{AppId: "app", Scope: events})
+	var p panicked
+	if err := <-wire.ended; !errors.As(err, &p) || !strings.Contains(p.value.(string), "stream.go") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What a request of a stream costs is what it consists of: deciding and answering allocate nothing.
+func TestStreamDecidesWithoutAllocating(t *testing.T) {
+	w := startWorld(t)
+	s := newStream(t.Context(), NewBulk(w.service, testServer{}), discard{})
+	more := make([]request, 49)
+	for i := range more {
+		more[i] = w.request()
+		if i%3 == 0 {
+			more[i].Token = ""
+		}
+	}
+	message := &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more}
+	least := 1.0
+	for range 20 { // the validator's own work allocates now and then
+		least = min(least, testing.AllocsPerRun(20, func() {
+			if err := s.answer(message); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+	if least != 0 {
+		t.Errorf("%v allocations for 50 requests", least)
+	}
+	if testutil.CollectAndCount(w.registry, "countersign_decisions_total") == 0 || sum(t, w.registry, "countersign_decisions_total") < 1000 {
+		t.Error("not counted")
+	}
+}
+
+// discard is a stream that sends nowhere.
+type discard struct{ grpc.ServerStream }
+
+func (discard) SendMsg(any) error { return nil }
