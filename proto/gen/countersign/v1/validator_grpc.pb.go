@@ -35,7 +35,8 @@ type ValidatorServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT names the field (a bad app_id, a scope that is unspecified or unknown, a min_revision
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
-	// is neither a denial nor an approval; its google.rpc.ErrorInfo has one of the reasons NOT_LOADED, DATA_TOO_OLD,
+	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
+	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
 	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
@@ -70,7 +71,8 @@ type ValidatorServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT names the field (a bad app_id, a scope that is unspecified or unknown, a min_revision
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
-	// is neither a denial nor an approval; its google.rpc.ErrorInfo has one of the reasons NOT_LOADED, DATA_TOO_OLD,
+	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
+	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
 	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
