@@ -159,6 +159,19 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 			}
 			return unavailable, reason + ": " + d.String()
 		})
+	case apierr.PolicyUnverified:
+		// The app's first change is among those that the store has just lost, and nobody has brought back.
+		c.oracle.suspect(func() (string, string) {
+			d.app.mu.Lock()
+			defer d.app.mu.Unlock()
+			for _, l := range *c.oracle.losses.Load() {
+				until := moment(l.until.Load())
+				if (until == 0 || until+moment(slack) > d.asked) && len(d.app.changes) > 0 && l.covers(d.app.changes[0]) {
+					return "", ""
+				}
+			}
+			return unavailable, reason + ": " + d.String()
+		})
 	default:
 		c.oracle.violate(unavailable, d.answered, "%v: %s", err, d)
 	}
