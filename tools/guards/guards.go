@@ -42,14 +42,38 @@ var guards = []guard{
 	{
 		name:  "fork refusal",
 		file:  "pkg/replica/observe.go",
-		cuts:  []cut{{"	return head.Epoch < p.confirmed.Epoch || head.Epoch == p.confirmed.Epoch &&\n", "	return head.Epoch == 0 && head.Epoch == p.confirmed.Epoch &&\n"}},
+		cuts:  []cut{{"	return head.Before(least) || head.Epoch == least.Epoch", "	return head.Epoch == 0 && head.Epoch == least.Epoch"}},
 		tests: "Fork", packages: []string{replicaPackage},
 	},
 	{
 		name:  "floor",
 		file:  "pkg/replica/fleet.go",
-		cuts:  []cut{{"			p.confirmed = at.Cursor\n", ""}},
+		cuts:  []cut{{"			p.floor = at.Cursor\n", ""}},
 		tests: "TestB20_StoreBelowTheFloorIsAFork", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor during a load",
+		file:  "pkg/replica/load.go",
+		cuts:  []cut{{"	if p.denied(loaded.cursor) {\n", "	if p.number < 0 {\n"}},
+		tests: "TestFloorDuringALoad", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor is no past",
+		file:  "pkg/replica/fleet.go",
+		cuts:  []cut{{"			p.floor = at.Cursor\n", "			p.confirmed = at.Cursor\n"}},
+		tests: "TestFloorIsNoPast", packages: []string{replicaPackage},
+	},
+	{
+		name:  "a lost app is undecided",
+		file:  "pkg/validator/validator.go",
+		cuts:  []cut{{"	} else if r.Missing(view.Partition, request.AppID) {\n", "	} else if r == nil {\n"}},
+		tests: "TestB20_AppThatTheStoreLostIsUndecided", packages: []string{"./pkg/validator"},
+	},
+	{
+		name:  "receipts of what decides",
+		file:  "pkg/report/session.go",
+		cuts:  []cut{{"	if !s.decides() {\n", "	if s.decides == nil {\n"}},
+		tests: "TestB24_WhatDoesNotDecide", packages: []string{"./pkg/report"},
 	},
 	{
 		name:  "lost changes are held",
