@@ -17,6 +17,7 @@ func (r *Report) Write(w io.Writer) error {
 		{"Program", fmt.Sprintf("%s, grpc-go %s, commit %s", e.Go, orUnknown(e.GRPC), orUnknown(e.commit()))},
 		{"Store", fmt.Sprintf("%d tokens, %d an app, %s changes a second", o.Tokens, o.TokensPerApp, number(o.ChangesPerSecond))},
 		{"Calls", fmt.Sprintf("%d connections, %d in flight, tokens %s", o.Connections, o.InFlight, o.Mix)},
+		{"Latency", "counts from when a call was due; percentiles are those of all rounds together"},
 		{"Rounds", fmt.Sprintf("%d, interleaved, order by --seed %d; medians, quartiles in brackets", o.Rounds, o.Seed)},
 	} {
 		fmt.Fprintf(t, "%s\t%s\n", row[0], row[1])

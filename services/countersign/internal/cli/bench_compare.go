@@ -26,7 +26,8 @@ func benchCompare(g *globals) *cobra.Command {
 
 Servers are processes of this program, each on a CPU of its own, and take turns in rounds: first as many calls as are
 answered, which shows the CPU time of each, and then calls at fixed rates, which show latencies. Every answer is checked.
-A Redis is started when there is a redis-server on the PATH; without one the validator follows an embedded store.
+A Redis is started when there is a redis-server on the PATH; without one the validator follows an embedded store. The
+validator has its metrics, and reports to an authority, as in production. The other servers have neither.
 What else runs on the machine is in the figures: compare those of one run with each other.`,
 		Example: `  countersign bench compare --tokens 1000000 --json compare.json --plot compare.svg
   countersign bench compare --legs tuned-empty,validator --changes-per-second 1000 --rates 3000`,
@@ -45,7 +46,7 @@ What else runs on the machine is in the figures: compare those of one run with e
 	flags.IntVar(&o.Tokens, "tokens", 100_000, "`number` of tokens of the store")
 	flags.IntVar(&o.TokensPerApp, "tokens-per-app", 10, "`number` of tokens of each app")
 	flags.Var(&o.Mix, "mix", "what calls carry: valid tokens, unknown ones, or mixed (mostly valid; unknown, revoked, other apps' and none among them)")
-	flags.Float64Var(&o.ChangesPerSecond, "changes-per-second", 0, "how `many` policies are changed each second all the while")
+	flags.Float64Var(&o.ChangesPerSecond, "changes-per-second", 0, "`number` of policies that are changed each second all the while")
 	flags.Uint64Var(&o.Seed, "seed", 1, "`number` that decides what is random: the order of turns, arrivals, and the order of calls")
 	flags.StringVar(&jsonFile, "json", "", "`file` to write all rounds to")
 	flags.StringVar(&plotFile, "plot", "", "`file` to write a picture to, in SVG")

@@ -26,6 +26,8 @@ const (
 	Validator Role = "validator"
 	// Lookup is what the product is compared with: it asks Redis about each call, and remembers nothing.
 	Lookup Role = "lookup"
+	// Authority is the product's, too: validators report to it.
+	Authority Role = "authority"
 	// Writer changes policies.
 	Writer Role = "writer"
 )
@@ -39,6 +41,10 @@ type Config struct {
 	// RedisURL and RingFile say where the store is, for all roles but Empty; Embedded that it is the embedded one.
 	RedisURL, RingFile string
 	Embedded           bool
+	// AdminKeysFile is for Authority.
+	AdminKeysFile string
+	// Authority is where a Validator reports, with FleetKey, under the name ID.
+	Authority, FleetKey, ID string
 	// ChangesPerSecond is for Writer.
 	ChangesPerSecond float64
 }
@@ -102,6 +108,8 @@ func newServer(c Config) (server, error) {
 		return newEmpty(c)
 	case Validator:
 		return newValidator(c)
+	case Authority:
+		return newAuthority(c)
 	case Lookup:
 		return newLookup(c)
 	case Writer:
