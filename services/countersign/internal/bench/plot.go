@@ -17,7 +17,7 @@ var plotTemplate = template.Must(template.New("plot").Parse(plotText))
 // Measures of the plot, in pixels. Bars begin at plotLeft and are at most plotWidth long; what stands behind a bar has
 // plotRight.
 const (
-	plotLeft  = 224
+	plotLeft  = 236
 	plotWidth = 430
 	plotRight = 186
 	plotTop   = 66
