@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
@@ -16,9 +17,10 @@ type Report struct {
 	// Notes say what was done otherwise than one might think, such as that there was no Redis.
 	Notes   []string  `json:"notes"`
 	Summary []Summary `json:"summary"`
-	// Changes is how many policies were changed meanwhile.
-	Changes uint64  `json:"changes"`
-	Turns   []*Turn `json:"turns"`
+	// Changes is how many policies were changed meanwhile, and how many a second that was.
+	Changes        uint64  `json:"changes"`
+	ChangesReached float64 `json:"changesPerSecondReached"`
+	Turns          []*Turn `json:"turns"`
 }
 
 // Compare runs a comparison. It keeps this process to some of the machine's processors, for good.
@@ -47,22 +49,42 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	if len(a.contestants) == 0 {
 		return nil, fmt.Errorf("--legs: nothing is left to compare without a Redis")
 	}
+	changed, err := a.changes()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
 	if r.Turns, err = a.rounds(ctx); err != nil {
 		return nil, err
 	}
-	if a.writer != nil {
-		var s serve.State
-		if err := a.writer.Ask(struct{}{}, &s); err != nil {
-			return nil, err
-		}
-		if r.Changes = s.Changes; s.Failed > 0 {
-			r.note("%d changes of policies failed", s.Failed)
-		}
+	took := time.Since(began)
+	now, err := a.changes()
+	if err != nil {
+		return nil, err
+	}
+	r.Changes = now.Changes - changed.Changes
+	r.ChangesReached = float64(r.Changes) / took.Seconds()
+	if failed := now.Failed - changed.Failed; failed > 0 {
+		r.note("%d changes of policies failed", failed)
+	}
+	if r.ChangesReached < o.ChangesPerSecond*nearly {
+		r.note("only %.0f of %s policies a second could be changed, with what the servers left of the machine", r.ChangesReached, number(o.ChangesPerSecond))
 	}
 	for _, c := range a.contestants {
 		r.Summary = append(r.Summary, summarise(c.leg, r.Turns))
 	}
 	return r, nil
+}
+
+// nearly is how much of the changes that were asked for must be made without a note.
+const nearly = 0.95
+
+// changes asks the writer what it has done so far: nothing when there is none.
+func (a *arena) changes() (s serve.State, err error) {
+	if a.writer != nil {
+		err = a.writer.Ask(struct{}{}, &s)
+	}
+	return s, err
 }
 
 func (r *Report) note(format string, args ...any) {

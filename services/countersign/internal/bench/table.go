@@ -44,7 +44,7 @@ func (r *Report) Write(w io.Writer) error {
 		calls += s.Calls
 	}
 	if o.ChangesPerSecond > 0 {
-		fmt.Fprintf(t, "\n%d policies were changed meanwhile.", r.Changes)
+		fmt.Fprintf(t, "\n%d policies were changed meanwhile, %.0f a second.", r.Changes, r.ChangesReached)
 	}
 	fmt.Fprintf(t, "\nEvery one of %d answers was checked; none was wrong.\n", calls)
 	return t.Flush()
