@@ -14,6 +14,7 @@ GUARDS ?=
 SEEDS ?= 1000
 FAULTS ?= 2m
 FAULTFLAGS ?=
+BENCHFLAGS ?=
 
 .PHONY: help
 help: ## List the targets
@@ -108,6 +109,12 @@ read-your-writes: ## Create PAIRS (100000) tokens and authorize each at once
 cold-start: TOKENS ?= 1000000
 cold-start: ## Measure how a validator starts with TOKENS (1000000) tokens
 	$(MEASURE) -run ColdStart -cold.tokens=$(TOKENS) -cold.runs=5
+
+.PHONY: bench-compare
+bench-compare: TOKENS ?= 1000000
+bench-compare: ## Measure what a decision costs beside other servers, with TOKENS (1000000) tokens (BENCHFLAGS="--json compare.json --plot compare.svg")
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
+	bin/countersign bench compare --tokens $(TOKENS) $(BENCHFLAGS)
 
 .PHONY: test-compose
 test-compose: ## Build the images and test docker-compose.yml end to end (needs Docker)

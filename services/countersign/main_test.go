@@ -38,6 +38,8 @@ func TestScripts(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{Validators: 2, Report: true})
 	lonely := testcluster.Start(t, testcluster.Options{})
 	run(t, "testdata", func(env *testscript.Env) {
+		// Where countersign is, and no redis-server.
+		env.Setenv("LONELY_PATH", filepath.SplitList(env.Getenv("PATH"))[0])
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
 		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
 		env.Setenv("VALIDATOR_1", c.Validators[0])

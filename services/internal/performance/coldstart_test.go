@@ -82,14 +82,14 @@ func coldStart(t *testing.T, binary string, perApp int) (cells []string) {
 // check asks about samples of the apps, and about what none of them has.
 func (b *bulk) check(t testing.TB, v countersignv1.ValidatorServiceClient) {
 	t.Helper()
-	for i, app := range b.samples {
+	for i, app := range b.Samples {
 		for token, want := range map[string]countersignv1.Reason{
-			app.secret:                             countersignv1.Reason_REASON_TOKEN_VALID,
-			b.samples[(i+1)%len(b.samples)].secret: countersignv1.Reason_REASON_TOKEN_UNKNOWN,
+			app.Secret:                             countersignv1.Reason_REASON_TOKEN_VALID,
+			b.Samples[(i+1)%len(b.Samples)].Secret: countersignv1.Reason_REASON_TOKEN_UNKNOWN,
 		} {
-			answer, err := v.Authorize(t.Context(), &countersignv1.AuthorizeRequest{AppId: app.id, Token: token, Scope: events})
+			answer, err := v.Authorize(t.Context(), &countersignv1.AuthorizeRequest{AppId: app.AppID, Token: token, Scope: events})
 			if err != nil || answer.GetReason() != want {
-				t.Fatalf("app %s: %v %v, want %s", app.id, answer.GetReason(), err, want)
+				t.Fatalf("app %s: %v %v, want %s", app.AppID, answer.GetReason(), err, want)
 			}
 		}
 	}

@@ -93,7 +93,7 @@ but not known to be on every validator (--wait).`,
 		settings.BindEnv(other)
 	}
 	root.AddCommand(tokenCommand(g), appCommand(g), authorizeCommand(g), fleetCommand(g),
-		storeCommand(g), adminKeyCommand(g), healthCommand(g), versionCommand(g))
+		storeCommand(g), adminKeyCommand(g), healthCommand(g), benchCommand(g), versionCommand(g))
 	root.AddCommand(others...)
 	guard(root)
 	return root
@@ -102,9 +102,12 @@ but not known to be on every validator (--wait).`,
 // guard makes every command tell its own failures from errors of the command line, and groups want one of their
 // commands.
 func guard(command *cobra.Command) {
-	if command.HasSubCommands() {
+	if command.HasSubCommands() && command.RunE == nil {
 		guardGroup(command)
 		return
+	}
+	for _, below := range command.Commands() {
+		guard(below)
 	}
 	if command.Args == nil {
 		command.Args = noArguments

@@ -96,7 +96,7 @@ func (f *fake) start(t *testing.T) {
 
 // each calls f for every command that does something.
 func each(command *cobra.Command, f func(*cobra.Command)) {
-	if !command.HasSubCommands() {
+	if !command.HasSubCommands() || command.Example != "" {
 		f(command)
 	}
 	for _, below := range command.Commands() {

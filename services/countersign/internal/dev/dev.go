@@ -23,6 +23,7 @@ import (
 	"github.com/countersign/countersign/pkg/report"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/countersign/internal/embedded"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/settings"
@@ -154,18 +155,18 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	redis, err := startEmbedded(ctx, ring)
+	redis, err := embedded.StartStore(ctx, ring)
 	if err != nil {
 		return err
 	}
-	defer redis.close()
+	defer redis.Close()
 
 	group, ctx := errgroup.WithContext(ctx)
 	config := func(service, listen, httpListen string) daemon.Config {
 		return daemon.Config{
 			GRPC:     grpcserver.Config{Listen: listen, Reflection: true},
 			HTTP:     grpcserver.HTTPConfig{Listen: httpListen},
-			RedisURL: redis.url, Ring: ring, Log: log.With("service", service),
+			RedisURL: redis.URL, Ring: ring, Log: log.With("service", service),
 		}
 	}
 	owner, err := authority.New(authority.Config{

@@ -14,8 +14,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"go.uber.org/goleak"
 
-	"github.com/countersign/countersign/pkg/keyring"
-	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -127,28 +125,5 @@ func TestDevPortTaken(t *testing.T) {
 	}
 	if _, err := os.Stat(o.adminKeyFile); !os.IsNotExist(err) {
 		t.Error("the admin key file was written although nothing runs")
-	}
-}
-
-// Nobody else on the machine can read or write the embedded store.
-func TestEmbeddedNeedsPassword(t *testing.T) {
-	ring := keyring.Generate()
-	e, err := startEmbedded(t.Context(), ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.close()
-	for _, tt := range []struct {
-		url  string
-		want bool
-	}{{e.url, true}, {"redis://" + e.server.Addr() + "/0", false}} {
-		client, err := redisfeed.Open(tt.url, redisfeed.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := client.Meta(t.Context(), ring); (err == nil) != tt.want {
-			t.Errorf("meta: %v, want it readable: %t", err, tt.want)
-		}
-		_ = client.Close()
 	}
 }

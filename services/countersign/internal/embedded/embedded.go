@@ -1,4 +1,5 @@
-package dev
+// Package embedded is a store in this process's memory, for trying things out where there is no Redis. Nothing is kept.
+package embedded
 
 import (
 	"context"
@@ -15,14 +16,15 @@ import (
 	"github.com/countersign/countersign/services/authority/store"
 )
 
-// embedded is a store in this process's memory. It speaks Redis on loopback, behind a password that nobody else has.
-type embedded struct {
+// Redis speaks Redis on loopback, behind a password that nobody else has. Its store needs store.Options.Embedded.
+type Redis struct {
 	server *miniredis.Miniredis
-	url    string
+	// URL has the password.
+	URL string
 }
 
-// startEmbedded starts a store and initialises it for a key ring.
-func startEmbedded(ctx context.Context, ring *keyring.Ring) (*embedded, error) {
+// Start starts an empty Redis, until Close.
+func Start() (*Redis, error) {
 	server := miniredis.NewMiniRedis()
 	password := secret.Mint().Reveal()
 	server.RequireAuth(password)
@@ -32,20 +34,32 @@ func startEmbedded(ctx context.Context, ring *keyring.Ring) (*embedded, error) {
 		return nil, fmt.Errorf("embedded store: %w", err)
 	}
 	where := url.URL{Scheme: "redis", User: url.UserPassword("", password), Host: server.Addr(), Path: "/0"}
-	e := &embedded{server: server, url: where.String()}
+	return &Redis{server: server, URL: where.String()}, nil
+}
+
+// StartStore starts one and makes a store in it that a key ring signs.
+func StartStore(ctx context.Context, ring *keyring.Ring) (*Redis, error) {
+	r, err := Start()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	client, err := redisfeed.Open(e.url, redisfeed.Options{})
+	client, err := redisfeed.Open(r.URL, redisfeed.Options{})
 	if err != nil {
-		server.Close()
+		r.Close()
 		return nil, err
 	}
 	defer client.Close()
 	if _, _, err := store.Init(ctx, client, ring, record.DefaultPartitions); err != nil {
-		server.Close()
+		r.Close()
 		return nil, fmt.Errorf("embedded store: %w", err)
 	}
-	return e, nil
+	return r, nil
 }
 
-func (e *embedded) close() { e.server.Close() }
+// Addr returns host and port.
+func (r *Redis) Addr() string { return r.server.Addr() }
+
+// Close ends it, and what it holds is gone.
+func (r *Redis) Close() { r.server.Close() }

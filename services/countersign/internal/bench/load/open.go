@@ -1,0 +1,77 @@
+package load
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// maxUnderWay bounds how many calls of an open loop may wait for an answer: past it the server is not going to catch
+	// up, and calls are counted as notSent.
+	maxUnderWay = 1 << 16
+	notSent     = "TOO_MANY_UNDER_WAY"
+	// flushEvery is how many calls that are due at once are lined up before they are sent.
+	flushEvery = 64
+	// nap is the longest sleep of a sender, so that it sees the end of its context.
+	nap = 50 * time.Millisecond
+)
+
+// Open sends calls when a schedule says so, whether or not those before are answered, until a limit is reached or ctx ends.
+// The latency of a call counts from when it was due, so that neither a slow server nor a late generator can leave out of the
+// figures what they made wait (no coordinated omission). The caller stays open.
+func Open(ctx context.Context, caller Caller, deck *Deck, limits Limits, schedule *Schedule) *Result {
+	r := newRun(caller, deck)
+	r.again = func(time.Duration) bool { return false }
+	sleeper := newSleeper()
+	defer sleeper.close()
+	for n := uint64(0); ; n++ {
+		due := schedule.Next()
+		if limits.reached(n, due) || !awaitDue(ctx, r, sleeper, due) {
+			break
+		}
+		if c := r.take(int(n), due); c != nil {
+			caller.Start(c)
+		}
+		if n%flushEvery == flushEvery-1 {
+			caller.Flush()
+		}
+	}
+	caller.Flush()
+	return r.finish()
+}
+
+// awaitDue sends what is lined up and returns when the next call is due; false when ctx has ended.
+func awaitDue(ctx context.Context, r *run, sleeper *sleeper, due time.Duration) bool {
+	flushed := false
+	for {
+		early := due - r.passed()
+		if early <= 0 || ctx.Err() != nil {
+			return ctx.Err() == nil
+		}
+		if !flushed {
+			r.caller.Flush()
+			flushed = true
+			continue
+		}
+		sleeper.sleep(min(early, nap))
+	}
+}
+
+// take returns a call for a question that is due; nil when too many wait for an answer.
+func (r *run) take(slot int, due time.Duration) *Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keep(r.result.Late, r.passed()-due)
+	if r.underWay >= maxUnderWay {
+		r.result.Errors[notSent]++
+		return nil
+	}
+	r.sent++
+	r.underWay++
+	c := &Call{run: r}
+	if n := len(r.free); n > 0 {
+		c, r.free = r.free[n-1], r.free[:n-1]
+	}
+	c.Slot, c.due, c.Question = slot, due, r.deck.take()
+	return c
+}

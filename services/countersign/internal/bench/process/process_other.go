@@ -1,0 +1,24 @@
+//go:build !linux
+
+package process
+
+import (
+	"errors"
+	"os/exec"
+	"time"
+)
+
+func apart(*exec.Cmd) {}
+
+// CPUs returns nothing: only Linux lets a process choose.
+func CPUs() []int { return nil }
+
+func onCPUs(_ []int, start func() error) error { return start() }
+
+// Pin fails: only Linux can do it.
+func Pin([]int) error { return errors.ErrUnsupported }
+
+func cpuOf(int) (time.Duration, bool) { return 0, false }
+
+// OwnCPU is not known.
+func OwnCPU() (time.Duration, bool) { return 0, false }

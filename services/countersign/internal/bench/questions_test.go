@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/countersign/countersign/services/internal/bulkstore"
+)
+
+// Every kind of question is there when the samples have what it takes, and a deck is never empty.
+func TestDecks(t *testing.T) {
+	samples := []bulkstore.Sample{{AppID: "a", Secret: "s1", Revoked: "r1"}, {AppID: "b", Secret: "s2"}, {AppID: "c", Revoked: "r3"}}
+	for _, tt := range []struct {
+		mix     Mix
+		samples []bulkstore.Sample
+		want    int
+	}{
+		{Valid, samples, 20 * 2},
+		{Unknown, samples, 3},
+		// unknown and missing 3 each, revoked 2, other apps' 2, and 16 times the 2 valid ones
+		{Mixed, samples, 3 + 3 + 2 + 2 + 16*2},
+		{Valid, samples[2:], 0},
+		// the only app has no other
+		{Mixed, samples[:1], 1 + 1 + 1 + 16},
+	} {
+		t.Run(fmt.Sprint(tt.mix, len(tt.samples)), func(t *testing.T) {
+			deck, err := newDeck(tt.samples, tt.mix, 1)
+			if (err != nil) != (tt.want == 0) {
+				t.Fatal(err)
+			}
+			if err == nil && deck.Len() != tt.want {
+				t.Errorf("%d questions, want %d", deck.Len(), tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+package serve
+
+import (
+	"context"
+	"net"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/secret"
+	authority "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/internal/daemon"
+	validator "github.com/countersign/countersign/services/validator/server"
+)
+
+// product is one of the product's service, with everything that it has in production.
+type product struct {
+	service interface {
+		Run(ctx context.Context) error
+		Addr() net.Addr
+	}
+}
+
+// Run implements server.
+func (p product) Run(ctx context.Context) error { return p.service.Run(ctx) }
+
+func (p product) state(to *State) { to.Address = p.service.Addr().String() }
+
+func newValidator(c Config) (server, error) {
+	config, err := productConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	s, err := validator.New(validator.Config{Config: config, Fleet: report.Config{
+		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true}, Key: secret.New(c.FleetKey), ID: c.ID,
+	}})
+	return product{s}, err
+}
+
+func newAuthority(c Config) (server, error) {
+	config, err := productConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	s, err := authority.New(authority.Config{Config: config, AdminKeysFile: c.AdminKeysFile, Store: store.Options{Embedded: c.Embedded}})
+	return product{s}, err
+}
+
+func productConfig(c Config) (daemon.Config, error) {
+	ring, err := keyring.Load(c.RingFile)
+	return daemon.Config{
+		GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
+		RedisURL: c.RedisURL, Ring: ring, Log: logger(),
+	}, err
+}

@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+const (
+	// changedApps is how many apps are changed in turn; nobody asks about them.
+	changedApps = 256
+	// changesAtOnce is how many changes are under way: as many as an authority that is kept busy has.
+	changesAtOnce = 16
+)
+
+// writer changes policies as an authority does, at a constant rate: a token of each of its apps in turn is disabled and
+// made active again.
+type writer struct {
+	config Config
+	client *redisfeed.Client
+	ring   *keyring.Ring
+	digest secret.Digest
+
+	made, failed atomic.Uint64
+}
+
+func newWriter(c Config) (server, error) {
+	w := &writer{config: c, digest: secret.Mint().Digest()}
+	var err error
+	if w.ring, err = keyring.Load(c.RingFile); err != nil {
+		return nil, err
+	}
+	w.client, err = redisfeed.Open(c.RedisURL, redisfeed.Options{})
+	return w, err
+}
+
+func (w *writer) state(to *State) { to.Changes, to.Failed = w.made.Load(), w.failed.Load() }
+
+// Run implements server.
+func (w *writer) Run(ctx context.Context) error {
+	defer w.client.Close()
+	meta, err := w.client.Meta(ctx, w.ring)
+	if err != nil {
+		return err
+	}
+	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(w.ring, meta), logger())
+	options := store.Options{Embedded: w.config.Embedded}
+	to := store.New(store.Over(w.client, meta.Partitions, options), r, options, logger())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.Run(ctx) })
+	group.Go(func() error {
+		if r.WaitLoaded(ctx) == nil { // else ctx has ended
+			w.write(ctx, to)
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// write makes changes until ctx ends. When the store does not keep up, those that are due wait.
+func (w *writer) write(ctx context.Context, to *store.Store) {
+	var group errgroup.Group
+	defer func() { _ = group.Wait() }() // what failed was counted
+	group.SetLimit(changesAtOnce)
+	began := time.Now()
+	for n := 0; ; n++ {
+		due := began.Add(time.Duration(float64(n) / w.config.ChangesPerSecond * float64(time.Second)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(due)):
+		}
+		group.Go(func() error {
+			_, err := to.Update(ctx, w.change(n))
+			switch {
+			case err == nil:
+				w.made.Add(1)
+			case ctx.Err() == nil:
+				w.failed.Add(1)
+			}
+			return nil
+		})
+	}
+}
+
+// change returns the n-th change.
+func (w *writer) change(n int) store.Call {
+	appID := fmt.Sprintf("changed%03d", n%changedApps)
+	now := time.Now()
+	return store.Call{
+		AppID: appID,
+		Change: func(before *record.Document) (*record.Document, error) {
+			after := &record.Document{AppID: appID, CreateMillis: now.UnixMilli(), Tokens: []record.Token{{
+				Token:     policy.Token{ID: "tok_changed", Digest: w.digest, State: policy.Disabled},
+				Name:      "changed",
+				CreatedBy: "bench",
+			}}}
+			if before != nil {
+				after.CreateMillis = before.CreateMillis
+				after.Tokens[0] = before.Tokens[0]
+			}
+			if t := &after.Tokens[0]; t.State == policy.Disabled {
+				t.State = policy.Active
+			} else {
+				t.State = policy.Disabled
+			}
+			after.Tokens[0].UpdateMillis, after.UpdateMillis = now.UnixMilli(), now.UnixMilli()
+			return after, nil
+		},
+		Describe: func(_, _ *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			return &countersignv1.AuditEvent{
+				EventTime: timestamppb.New(now), Identity: "bench", Method: "UpdateToken", AppId: appID, Revision: at.Revision,
+			}, &countersignv1.UpdateTokenResponse{}
+		},
+	}
+}

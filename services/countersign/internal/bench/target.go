@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+)
+
+// TargetOptions say what load is put on a server.
+type TargetOptions struct {
+	Endpoint  load.Endpoint
+	Questions []load.Question
+	// Connections and InFlight are as in Options; InFlight is for closed loops.
+	Connections, InFlight int
+	// Rate is how many calls are sent a second, as Arrivals and Seed say; 0 is a closed loop.
+	Rate     float64
+	Arrivals load.Arrivals
+	Seed     uint64
+	WarmUp   time.Duration
+	Limits   load.Limits
+}
+
+// Check says what is wrong with the options, by the names of the flags that have set them.
+func (o TargetOptions) Check() error {
+	switch {
+	case o.Connections < 1 || o.Connections > maxConnections:
+		return fmt.Errorf("--connections: want 1 to %d", maxConnections)
+	case o.InFlight < o.Connections || o.InFlight > maxInFlight:
+		return fmt.Errorf("--in-flight: want from --connections, since each of them needs a call, to %d", maxInFlight)
+	case o.Rate < 0 || o.Rate > maxRate:
+		return fmt.Errorf("--rate: want calls a second, up to %d, or 0 for a closed loop", maxRate)
+	}
+	return nil
+}
+
+// TargetReport is what came of load on a server.
+type TargetReport struct {
+	Target string `json:"target"`
+	// Rate is how many calls were meant to be sent a second; 0 in a closed loop.
+	Rate     float64       `json:"rate"`
+	Arrivals load.Arrivals `json:"arrivals,omitempty"`
+	// Calls is how many were answered, Wrong how many of these with another decision than was expected.
+	Calls uint64 `json:"calls"`
+	Wrong uint64 `json:"wrong"`
+	// Examples are some of the wrong ones, in words.
+	Examples []string `json:"examples,omitempty"`
+	// Failed is how many calls got no answer; Errors has them by reason.
+	Failed         uint64            `json:"failed"`
+	Errors         map[string]uint64 `json:"errors"`
+	ElapsedSeconds float64           `json:"elapsedSeconds"`
+	PerSecond      float64           `json:"perSecond"`
+	Quantiles
+	MaxMicros float64 `json:"maxMicros"`
+	// LateP99 is how late calls of an open loop were sent, in microseconds. It is part of the latencies.
+	LateP99 float64 `json:"lateP99Micros"`
+}
+
+// Target puts load on a server.
+func Target(ctx context.Context, o TargetOptions) (*TargetReport, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	caller, err := load.NewUnary(ctx, o.Endpoint, o.Connections)
+	if err != nil {
+		return nil, err
+	}
+	defer caller.Close()
+	deck := load.NewDeck(o.Questions, o.Seed)
+	if o.WarmUp > 0 {
+		load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, o.InFlight)
+	}
+	report := &TargetReport{Target: o.Endpoint.Address, Rate: o.Rate}
+	var r *load.Result
+	if o.Rate > 0 {
+		report.Arrivals = o.Arrivals
+		r = load.Open(ctx, caller, deck, o.Limits, load.NewSchedule(o.Rate, o.Arrivals, o.Seed))
+	} else {
+		r = load.Closed(ctx, caller, deck, o.Limits, o.InFlight)
+	}
+	report.Calls, report.Wrong, report.Examples = r.Answered, r.Wrong, r.Examples
+	report.Failed, report.Errors = r.Failed(), r.Errors
+	report.ElapsedSeconds, report.PerSecond = r.Elapsed.Seconds(), r.Rate()
+	report.Quantiles, report.LateP99 = quantilesOf(r.Latency), quantilesOf(r.Late).P99
+	report.MaxMicros = float64(r.Latency.Max()) / float64(time.Microsecond)
+	return report, nil
+}
+
+// Write writes the report for people.
+func (r *TargetReport) Write(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "Target\t%s\n", r.Target)
+	fmt.Fprintf(t, "Decisions\t%d, each compared with what was expected\n", r.Calls)
+	fmt.Fprintf(t, "Wrong\t%d\n", r.Wrong)
+	for _, example := range r.Examples {
+		fmt.Fprintf(t, "\t%s\n", example)
+	}
+	fmt.Fprintf(t, "Errors\t%d\n", r.Failed)
+	for _, reason := range slices.Sorted(maps.Keys(r.Errors)) {
+		fmt.Fprintf(t, "\t%s %d\n", reason, r.Errors[reason])
+	}
+	fmt.Fprintf(t, "Throughput\t%.0f a second, for %.1f s\n", r.PerSecond, r.ElapsedSeconds)
+	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", span(r.P50), span(r.P99), span(r.P999), span(r.MaxMicros))
+	if r.Rate > 0 {
+		fmt.Fprintf(t, "Sent late\tp99 %s, which is in the latency\n", span(r.LateP99))
+	}
+	return t.Flush()
+}
+
+// Err returns what makes the load a failure: wrong decisions, or no decision at all.
+func (r *TargetReport) Err() error {
+	switch {
+	case r.Wrong > 0:
+		return fmt.Errorf("%w: %d of %d", ErrWrong, r.Wrong, r.Calls)
+	case r.Calls == 0:
+		return fmt.Errorf("there was no decision: %v", r.Errors)
+	}
+	return nil
+}
