@@ -40,7 +40,7 @@ type traffic struct {
 	made, unknown int
 	// refused are changes for which no master was found in time: nothing was changed.
 	refused int
-	slowest       time.Duration
+	slowest time.Duration
 }
 
 // start makes traffic, by an authority that heals as soon as it is told that the store has lost changes. Every other

@@ -43,6 +43,7 @@ var legs = []leg{
 	{name: emptyLeg, title: "empty server, default settings", role: serve.Empty, connect: connectEmpty},
 	{name: tunedLeg, title: "tuned empty server", role: serve.Empty, workers: validator.StreamWorkers, tuned: true, connect: connectEmpty},
 	{name: "validator", title: "validator, unary Authorize", role: serve.Validator, tuned: true, asks: true, connect: connectAuthorize},
+	{name: "stream", title: "validator, streams of the client", role: serve.Validator, tuned: true, asks: true, connect: connectStream},
 	{name: redisLeg, title: "Redis asked per request", role: serve.Lookup, workers: validator.StreamWorkers, tuned: true, redis: true, asks: true, connect: connectAuthorize},
 }
 

@@ -33,7 +33,7 @@ func newValidator(c Config) (server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := validator.New(validator.Config{Config: config, Fleet: report.Config{
+	s, err := validator.New(validator.Config{Config: config, MaxInFlight: validator.DefaultMaxInFlight, Fleet: report.Config{
 		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true}, Key: secret.New(c.FleetKey), ID: c.ID,
 	}})
 	return product{s}, err
