@@ -95,7 +95,7 @@ func fill(t testing.TB, tokens, perApp int) *full {
 // TestTableIsSmall: what a token takes in memory, by the sizes of what is allocated.
 func TestTableIsSmall(t *testing.T) {
 	for perApp, most := range map[int]float64{1: 150, 10: 96, 100: 85} {
-		if got := bytesPerToken(fill(t, 100_000, perApp), 100_000); got > most {
+		if got := bytesPerToken(fill(t, 30_000, perApp), 30_000); got > most {
 			t.Errorf("%d tokens an app: %.1f bytes a token, want at most %.0f", perApp, got, most)
 		} else {
 			t.Logf("%d tokens an app: %.1f bytes a token", perApp, got)

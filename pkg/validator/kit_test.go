@@ -44,7 +44,7 @@ type kit struct {
 func start(t testing.TB) *kit {
 	t.Helper()
 	k := &kit{server: redistest.Start(t), store: storetest.New(t, 8), good: secret.Mint(), revoked: secret.Mint()}
-	k.admin = client(t, k.server.URL())
+	k.admin = openClient(t, k.server.URL())
 	k.app = k.store.App(3, 0)
 	k.store.Commit(k.app, storetest.Add(
 		storetest.Token("tok_good", k.good.Reveal(), events), storetest.Token("tok_revoked", k.revoked.Reveal(), events),
@@ -52,7 +52,7 @@ func start(t testing.TB) *kit {
 	return k
 }
 
-func client(t testing.TB, url string) *redisfeed.Client {
+func openClient(t testing.TB, url string) *redisfeed.Client {
 	t.Helper()
 	c, err := redisfeed.Open(url, redisfeed.Options{})
 	if err != nil {

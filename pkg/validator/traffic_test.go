@@ -1,0 +1,81 @@
+package validator_test
+
+import (
+	"regexp"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// commands returns how many commands a Redis has carried out, those of its clients' connections apart.
+func (k *kit) commands(t testing.TB) (total int) {
+	t.Helper()
+	text, err := k.admin.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`cmdstat_(\S+?):calls=(\d+)`).FindAllStringSubmatch(text, -1) {
+		switch m[1] {
+		case "info", "hello", "client|setinfo", "client|maint_notifications", "auth", "select":
+			continue
+		}
+		n, err := strconv.Atoi(m[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	return total
+}
+
+// TestRedisIsAskedTheSameHoweverBusy a validator is, also in a flood of unknown tokens, and of apps that nobody has heard of: it
+// reads all heads four times a second, and nothing else. The flood leaves nothing behind in memory.
+func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v := k.ready(t, k.server.URL())
+	time.Sleep(time.Second) // what follows the start is over
+	const span = 3 * time.Second
+	during := func(f func(until time.Time)) (commandsASecond float64) {
+		before, began := k.commands(t), time.Now()
+		f(began.Add(span))
+		return float64(k.commands(t)-before) / time.Since(began).Seconds()
+	}
+	idle := during(func(until time.Time) { time.Sleep(time.Until(until)) })
+	heap := liveHeap()
+	asked := 0
+	busy := during(func(until time.Time) {
+		for ; time.Now().Before(until); asked++ {
+			r := validator.Request{AppID: k.app, Token: secret.Mint(), Scope: events}
+			want := policy.TokenUnknown
+			if asked%2 == 0 {
+				r.AppID, want = "app"+strconv.Itoa(asked), policy.AppNotConfigured
+			}
+			if answer, err := v.Authorize(t.Context(), r); err != nil || answer.Reason != want {
+				t.Fatalf("%+v, %v", answer, err)
+			}
+		}
+	})
+	grown := liveHeap() - heap
+	t.Logf("commands a second: %.1f idle, %.1f while %d questions were asked, which left %d bytes", idle, busy, asked, grown)
+	// One read of all heads is a few commands, in a transaction with a look at the replication.
+	if idle > 40 || busy > idle+10 {
+		t.Errorf("commands a second: %.1f idle, %.1f busy", idle, busy)
+	}
+	if grown > 1<<20 {
+		t.Errorf("%d questions left %d bytes behind", asked, grown)
+	}
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
