@@ -25,6 +25,8 @@ type Contents struct {
 	Apps []App
 	// Sticky are the tokens that are kept revoked against the store.
 	Sticky []Sticky
+	// Missing are apps that are known to have had a policy, and of which the store knows nothing any more.
+	Missing []string
 	// Links are the latest entries of the log, signed, oldest first: links and starts of epochs. Orphans are those that
 	// the store does not have.
 	Links, Orphans [][]byte
@@ -47,7 +49,7 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 	}
 	c := Contents{
 		Partition: partition, Cursor: p.held.cursor, Confirmed: p.least(), Base: p.past.base, Forks: p.held.forks,
-		VerifyTime: p.fresh.last(), Sum: p.held.sum, Sticky: p.held.revoked.list(),
+		VerifyTime: p.fresh.last(), Sum: p.held.sum, Sticky: p.held.revoked.list(), Missing: p.held.rows.Missing(),
 	}
 	for appID, entry := range p.held.rows.All() {
 		c.Apps = append(c.Apps, App{appID, entry})
@@ -62,7 +64,8 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 }
 
 // Import gives a partition what Export returned in another life of the replica. It must be called before Run, and fails
-// when the contents do not add up. The data's age counts from VerifyTime.
+// when the contents do not add up. The data's age counts from VerifyTime. A partition decides from what it was given once the
+// store has shown that it has nothing to add, or did not answer several times.
 func (r *Replica) Import(c Contents) error {
 	if c.Partition < 0 || c.Partition >= len(r.partitions) {
 		return fmt.Errorf("partition %d: want one below %d", c.Partition, len(r.partitions))
@@ -101,15 +104,13 @@ func (r *Replica) Import(c Contents) error {
 	for _, kept := range c.Sticky {
 		loaded.revoked.add(kept.AppID, kept.Token)
 	}
-	missing := map[string]bool{}
 	for appID := range loaded.revoked {
 		if entry := entries[appID]; entry != nil {
 			entries[appID] = loaded.revoked.hold(appID, nil, entry)
-		} else {
-			missing[appID] = true
 		}
 	}
 	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
+	loaded.rows.Lacks(c.Missing)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,9 +118,7 @@ func (r *Replica) Import(c Contents) error {
 	if !c.Cursor.Before(c.Confirmed) {
 		p.confirmed = c.Confirmed
 	}
-	p.lacks(missing)
 	p.fresh.recall(c.VerifyTime)
-	r.table.Swap(c.Partition, loaded.rows)
 	return nil
 }
 

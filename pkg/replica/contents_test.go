@@ -169,12 +169,34 @@ func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
 		w.startFrom(all)
 		for range 30 {
 			w.pass(time.Second)
-			if state := w.tokens(app)["second"]; w.r.Loaded() && state != policy.Revoked {
-				w.Fatalf("it is ready, and the token is %d", state)
+			if state, shown := w.tokens(app)["second"]; shown && state != policy.Revoked {
+				w.Fatalf("it decides, and the token is %d", state)
 			}
 		}
 		if !w.r.Loaded() {
 			w.Error("it is never ready")
+		}
+	})
+}
+
+// TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers: what was kept of it is not decided from while the store says that
+// there is more, however long that cannot be read.
+func TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		bad, good := w.fill(0, 3)[1], w.fill(1, 3)[1]
+		w.startLoaded()
+		all := w.keep()
+		w.stop()
+		w.store.Commit(bad, storetest.SetState("second", policy.Revoked))
+		w.store.NewEpoch(0)
+		w.store.SetDocument(w.store.App(0, 0), nil)
+		w.startFrom(all)
+		w.pass(time.Minute)
+		if view := w.r.Table().Find(good); !view.Loaded || view.Entry() == nil {
+			w.Errorf("nothing is decided where nothing is wrong: %+v", view)
+		}
+		if view := w.r.Table().Find(bad); view.Loaded || w.r.Loaded() {
+			w.Errorf("it is decided from a copy that is older than the store: %+v", view)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -58,12 +59,13 @@ func (r *Replica) Forked(partition int) bool {
 	return p.forked || len(p.orphans) > 0
 }
 
-// Sticky returns the tokens of a partition that are kept revoked against the store, by app and token id.
+// Sticky returns the tokens of a partition that are kept revoked against the store, by app and token id, of apps that the store
+// knows of.
 func (r *Replica) Sticky(partition int) []Sticky {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held.revoked.list()
+	return slices.DeleteFunc(p.held.revoked.list(), func(s Sticky) bool { return p.held.rows == nil || p.held.rows.Get(s.AppID) == nil })
 }
 
 // Confirmed returns the furthest place of a partition that a read of the store has shown, or SetFloor has told.

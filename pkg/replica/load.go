@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -340,7 +339,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 		return false, fmt.Errorf("%w: confirmed is %s, it was at %s", errForked, p.least(), loaded.cursor)
 	}
 	p.orphan(loaded.cursor, crossed)
-	p.holdRevoked(loaded, p.undoing || loaded.cursor.Epoch > p.held.cursor.Epoch)
+	p.holdRevoked(loaded, p.stale == causeDigest)
 	if p.past.end() == loaded.cursor {
 		past = p.past // the same past, and more of it
 	} else {
@@ -351,24 +350,25 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 	if loaded.torn {
 		p.stale = causeTorn
 	}
-	p.r.table.Swap(p.number, p.held.rows)
 	p.confirm(proven, sent)
-	p.looked = true
+	p.settle()
 	p.moved()
 	return true, nil
 }
 
-// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08). When the partition leaves a
-// past for another one, the apps that are gone with that are noted too.
-func (p *partition) holdRevoked(loaded *state, crossed bool) {
+// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08), and notes the apps that are
+// gone: the store loses none by itself. What was held counts unless it was wrong.
+func (p *partition) holdRevoked(loaded *state, wrong bool) {
 	revoked := p.held.revoked
 	for appID, tokens := range loaded.revoked {
 		for _, t := range tokens {
 			revoked.add(appID, t)
 		}
 	}
-	apps, missing := map[string]*table.Entry{}, map[string]bool{}
+	apps := map[string]*table.Entry{}
+	var missing []string
 	if p.held.rows != nil {
+		missing = p.held.rows.Missing()
 		for appID, before := range p.held.rows.All() {
 			apps[appID] = before
 		}
@@ -378,31 +378,17 @@ func (p *partition) holdRevoked(loaded *state, crossed bool) {
 			apps[appID] = nil // the store knew nothing of it at last
 		}
 	}
-	if known := p.missing.Load(); known != nil {
-		maps.Copy(missing, *known)
-		maps.DeleteFunc(missing, func(appID string, _ bool) bool { return loaded.rows.Get(appID) != nil })
-	}
 	for appID, before := range apps {
 		next := loaded.rows.Get(appID)
 		if held := revoked.hold(appID, before, next); held != next {
 			loaded.rows.Put(appID, held)
 		}
-		// In one and the same epoch the store loses nothing, and what was held may have been wrong.
-		if crossed && next == nil && (before == nil || before.Policy == nil || !before.Policy.Deleted()) {
-			missing[appID] = true
+		if next == nil && !wrong && before != nil && (before.Policy == nil || !before.Policy.Deleted()) {
+			missing = append(missing, appID)
 		}
 	}
-	p.lacks(missing)
-	loaded.revoked = revoked
-}
-
-// lacks notes the apps of which the store knows nothing any more. It comes before they are gone from the table, so that nobody
-// takes them for apps that never had a policy.
-func (p *partition) lacks(missing map[string]bool) {
-	if len(missing) == 0 {
-		p.missing.Store(nil)
-		return
+	if lost := loaded.rows.Lacks(missing); lost > 0 {
+		p.log.Error("the store has lost apps; nothing is decided about them until they are there again", "apps", lost)
 	}
-	p.log.Error("the store has lost apps; nothing is decided about them until they are there again", "apps", len(missing))
-	p.missing.Store(&missing)
+	loaded.revoked = revoked
 }

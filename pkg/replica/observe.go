@@ -14,7 +14,9 @@ func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) to
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := p.compare(head, err, raw == nil, sent, before)
-	p.looked = p.looked || next == nothing
+	if next == nothing {
+		p.settle()
+	}
 	return next
 }
 

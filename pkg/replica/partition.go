@@ -62,12 +62,8 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
-	// looked says that the store was asked about the partition since the start, and that there is nothing to wait for: it
-	// has nothing to add, or did not answer several times. vain is how many times in succession it did not.
-	looked bool
-	vain   int
-	// missing are apps that the partition had a policy of, and of which the store knows nothing any more; nil for none.
-	missing atomic.Pointer[map[string]bool]
+	// vain is how many times in succession the store did not answer about the partition.
+	vain int
 }
 
 // position returns the cursor.

@@ -95,19 +95,23 @@ func (r *Replica) await(ctx context.Context, since time.Time) error {
 // Loaded tells whether every partition is loaded; one that was given its data, by Import, after the store has added to
 // it, if it answers. Once true, it stays true.
 func (r *Replica) Loaded() bool {
-	for i, p := range r.partitions {
-		if r.table.Partition(i) == nil || !p.settled() {
+	for i := range r.partitions {
+		if r.table.Partition(i) == nil {
 			return false
 		}
 	}
 	return true
 }
 
-// settled tells whether the store was asked about the partition since the start, and has nothing to add, or did not answer.
-func (p *partition) settled() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.looked
+// settled tells whether the partition decides: it was loaded, or was given its data and the store was asked since the start, and
+// has nothing to add, or did not answer.
+func (p *partition) settled() bool { return p.r.table.Partition(p.number) != nil }
+
+// settle lets the partition decide from what it holds. The caller holds the mutex.
+func (p *partition) settle() {
+	if p.held.rows != nil && p.r.table.Partition(p.number) != p.held.rows {
+		p.r.table.Swap(p.number, p.held.rows)
+	}
 }
 
 // maxVain is how many times in succession the store is asked in vain until a replica that was given its data does without.
@@ -117,8 +121,9 @@ const maxVain = 3
 func (p *partition) lookedInVain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.vain++
-	p.looked = p.looked || p.vain >= maxVain
+	if p.vain++; p.vain >= maxVain {
+		p.settle()
+	}
 }
 
 // answered notes that it did.

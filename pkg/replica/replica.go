@@ -93,13 +93,6 @@ func (r *Replica) Run(ctx context.Context) error {
 // at once, since it must see what that has lost; others leave it some seconds for that. It must be called before Run.
 func (r *Replica) Heals() { r.heals = true }
 
-// Missing tells whether an app is one that a partition had a policy of, and of which the store knows nothing any more: nothing
-// can be decided about it. It takes no lock. It is for apps that the table does not have; ask it afterwards.
-func (r *Replica) Missing(partition int, appID string) bool {
-	missing := r.partitions[partition].missing.Load()
-	return missing != nil && (*missing)[appID]
-}
-
 // Table returns the table. It is the same for the life of the replica.
 func (r *Replica) Table() *table.Table { return r.table }
 

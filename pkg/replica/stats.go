@@ -96,8 +96,8 @@ func (r *Replica) Stats() Stats {
 		for _, tokens := range p.held.revoked {
 			s.Sticky += len(tokens)
 		}
-		if missing := p.missing.Load(); missing != nil {
-			s.Missing += len(*missing)
+		if p.held.rows != nil {
+			s.Missing += len(p.held.rows.Missing())
 		}
 		p.mu.Unlock()
 	}

@@ -178,7 +178,7 @@ func stickyFromProto(m *countersignv1.SnapshotSticky) (replica.Sticky, error) {
 
 // contents returns a partition that begins.
 func (r *Reader) contents(p *countersignv1.SnapshotPartition) (*replica.Contents, error) {
-	c := &replica.Contents{Partition: int(p.GetPartition())}
+	c := &replica.Contents{Partition: int(p.GetPartition()), Missing: p.GetMissingApps()}
 	for _, at := range []struct {
 		from *countersignv1.SnapshotCursor
 		to   *record.Cursor

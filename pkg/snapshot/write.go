@@ -109,7 +109,7 @@ func (w *Writer) Replica(c replica.Contents) error {
 	}
 	begin := &countersignv1.SnapshotPartition{
 		Cursor: cursorToProto(c.Cursor), Confirmed: cursorToProto(c.Confirmed), Base: cursorToProto(c.Base),
-		HiddenSum: w.codec.HideSum(w.file, c.Partition, c.Sum),
+		HiddenSum: w.codec.HideSum(w.file, c.Partition, c.Sum), MissingApps: c.Missing,
 	}
 	for _, fork := range c.Forks {
 		begin.Forks = append(begin.Forks, cursorToProto(fork))

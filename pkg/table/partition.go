@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
@@ -16,6 +17,9 @@ import (
 type Partition struct {
 	revision atomic.Uint64
 	content  atomic.Pointer[content]
+	// missing are apps that are known to have had a policy, of which the store knows nothing any more. It is set before the
+	// partition is shown.
+	missing map[string]bool
 	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of all chunks that
 	// nothing leads to, all those of all chunks that are taken.
 	count, used, garbage, all int
@@ -179,6 +183,32 @@ func (c *content) rows() iter.Seq[Row] {
 			}
 		}
 	}
+}
+
+// Lacks says that apps which the partition does not have are known to have had a policy, and returns how many those are. It must
+// be called before the partition is shown.
+func (p *Partition) Lacks(apps []string) int {
+	p.missing = nil
+	for _, appID := range apps {
+		if p.Get(appID) == nil {
+			if p.missing == nil {
+				p.missing = map[string]bool{}
+			}
+			p.missing[strings.Clone(appID)] = true
+		}
+	}
+	return len(p.missing)
+}
+
+// Missing returns the apps that are known to have had a policy and are not there, in no order.
+func (p *Partition) Missing() []string {
+	var missing []string
+	for appID := range p.missing {
+		if p.Get(appID) == nil {
+			missing = append(missing, appID)
+		}
+	}
+	return missing
 }
 
 // SetRevision says that every change up to a revision is in the partition. Only the partition's writer may call it,

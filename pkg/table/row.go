@@ -20,9 +20,10 @@ const (
 	flagBehind = 1 << iota // the revision of the policy and the time since are there
 	flagPolicy
 	flagStored
+	flagWall // the time since is one of the wall clock
 )
 
-// origin is what times are counted from, so that they keep the reading of the monotonic clock.
+// origin is what times that have a reading of the monotonic clock are counted from, so that they keep it.
 var origin = time.Now()
 
 // rowSize returns how many bytes an entry takes.
@@ -51,7 +52,12 @@ func appendRow(b []byte, appID string, e *Entry) []byte {
 	if e.marked() {
 		b[flags] |= flagBehind
 		since := int64(never)
-		if !e.Since.IsZero() {
+		switch wall := e.Since.Round(0); {
+		case e.Since.IsZero():
+		case e.Since == wall: // it has no reading of the monotonic clock, see package time
+			b[flags] |= flagWall
+			since = wall.UnixNano()
+		default:
 			since = int64(e.Since.Sub(origin))
 		}
 		b = binary.LittleEndian.AppendUint64(b, e.PolicyRevision)
@@ -137,6 +143,9 @@ func (r Row) Since() time.Time {
 	b := r.body()
 	if b[0]&flagBehind == 0 || int64(number(b[17:])) == never {
 		return time.Time{}
+	}
+	if b[0]&flagWall != 0 {
+		return time.Unix(0, int64(number(b[17:])))
 	}
 	return origin.Add(time.Duration(number(b[17:])))
 }

@@ -68,6 +68,8 @@ type View struct {
 	Revision uint64
 	// Row is the zero Row when the store has no document of the app.
 	Row Row
+	// Missing says that the app, which has no row, is known to have had one: that is not to have no policy.
+	Missing bool
 }
 
 // Entry returns the row's entry; nil when the store has no document of the app.
@@ -99,5 +101,6 @@ func (t *Table) FindAt(place Place, appID string) View {
 	// The revision is read before the row: the writer does it the other way round, so the row is never older.
 	v.Revision = p.revision.Load()
 	v.Row = p.find(keyOf(&place.hash), appID)
+	v.Missing = p.missing != nil && !v.Row.Known() && p.missing[appID]
 	return v
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -78,6 +79,36 @@ func TestTableIsAMap(t *testing.T) {
 		}
 		check()
 	})
+}
+
+// TestTimesKeepTheirClock: a time of the wall clock comes back as one, and a reading of the monotonic clock as that.
+func TestTimesKeepTheirClock(t *testing.T) {
+	now := time.Now()
+	for name, since := range map[string]time.Time{"monotonic": now, "wall": now.Round(0), "wall, long ago": time.UnixMilli(1)} {
+		p := table.NewPartition(map[string]*table.Entry{"a": {Revision: 2, PolicyRevision: 1, Since: since}}, 2)
+		got := p.Get("a").Since
+		if monotonic := got != got.Round(0); !got.Equal(since) || monotonic != (name == "monotonic") {
+			t.Errorf("%s: %v became %v", name, since, got)
+		}
+	}
+}
+
+// TestLacks: apps that are known to be gone are told from those that never were, until they are put.
+func TestLacks(t *testing.T) {
+	tab, p := table.New(1), table.NewPartition(map[string]*table.Entry{"a": entry(1)}, 1)
+	if n := p.Lacks([]string{"a", "gone"}); n != 1 {
+		t.Errorf("%d are missing", n)
+	}
+	tab.Swap(0, p)
+	for id, want := range map[string]bool{"a": false, "gone": true, "other": false} {
+		if view := tab.Find(id); view.Missing != want {
+			t.Errorf("%s: %+v", id, view)
+		}
+	}
+	p.Put("gone", entry(2))
+	if view := tab.Find("gone"); view.Missing || len(p.Missing()) != 0 {
+		t.Errorf("%+v, %v", view, p.Missing())
+	}
 }
 
 func TestTableIsAsLongAsItWasMade(t *testing.T) {

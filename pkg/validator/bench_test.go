@@ -1,7 +1,9 @@
 package validator_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -34,6 +36,18 @@ type full struct {
 	requests, unknown []validator.Request
 }
 
+// away is a store that does not answer.
+type away struct{}
+
+var errAway = errors.New("away")
+
+func (away) Heads(context.Context) ([]replica.HeadRead, error) { return nil, errAway }
+func (away) Tail(context.Context, int, uint64, int) ([]byte, []replica.RawLink, error) {
+	return nil, nil, errAway
+}
+func (away) Documents(context.Context, int, func(string, []byte)) error { return errAway }
+func (away) Watch(context.Context, func(int, []byte)) error             { return errAway }
+
 // asked is how many of the tokens are asked about: so many that what a processor keeps close helps as little as in real life.
 const asked = 1 << 17
 
@@ -42,7 +56,7 @@ func fill(t testing.TB, tokens, perApp int) *full {
 	t.Helper()
 	meta := record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64, CreateTime: time.Now()}
 	codec := record.NewCodec(keyring.Generate(), meta)
-	f := &full{replica: replica.New(nil, codec, slog.New(slog.DiscardHandler))}
+	f := &full{replica: replica.New(away{}, codec, slog.New(slog.DiscardHandler))}
 	f.Validator = validator.Of(f.replica)
 	contents := make([]replica.Contents, meta.Partitions)
 	at := record.Cursor{Epoch: 1, Revision: uint64(tokens)}
@@ -77,6 +91,15 @@ func fill(t testing.TB, tokens, perApp int) *full {
 			t.Fatal(err)
 		}
 		contents[i] = replica.Contents{}
+	}
+	// It decides once the store was asked in vain.
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ended := make(chan error, 1)
+	go func() { ended <- f.replica.Run(ctx) }()
+	err := f.replica.WaitLoaded(ctx)
+	stop()
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Fatal(err)
 	}
 	rand.Shuffle(len(f.requests), func(i, j int) {
 		f.requests[i], f.requests[j] = f.requests[j], f.requests[i]

@@ -133,9 +133,9 @@ func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
 func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica) (foreign bool) {
 	ours, cancel := context.WithCancel(ctx)
 	defer cancel()
+	v.show(r)
 	var group errgroup.Group
 	group.Go(func() error { return v.follow(ours, r) })
-	group.Go(func() error { v.showLooked(ours, r); return nil })
 	group.Go(func() error {
 		meta, err := v.client.AwaitMeta(ours, v.config.Ring, v.config.Log)
 		if err == nil && (meta.StoreID != r.Codec().StoreID() || meta.Partitions != r.Codec().Partitions()) {
@@ -147,22 +147,6 @@ func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica)
 	})
 	_ = group.Wait()
 	return foreign
-}
-
-// probeTimeout is how long a Redis that does not answer keeps a snapshot file from being decided from.
-const probeTimeout = 2 * time.Second
-
-// showLooked shows a replica that was read from a snapshot file: at once when Redis does not answer, and otherwise when what
-// Redis has was looked at, since the file may be older than a revocation that this validator has confirmed before.
-func (v *Validator) showLooked(ctx context.Context, r *replica.Replica) {
-	probing, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if _, err := v.client.Meta(probing, v.config.Ring); err == nil && r.WaitLoaded(ctx) != nil {
-		return
-	}
-	if ctx.Err() == nil {
-		v.show(r)
-	}
 }
 
 // Replica returns what the validator decides from; nil until the store was found, or a snapshot of it.
@@ -283,7 +267,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, now.Sub(row.Since()))
 		}
 		p = &decides
-	} else if r.Missing(view.Partition, request.AppID) {
+	} else if view.Missing {
 		return Answer{}, errUnverified // it had a policy that the store has lost: that is not to have none
 	}
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {

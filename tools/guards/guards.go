@@ -66,7 +66,7 @@ var guards = []guard{
 	{
 		name:  "a lost app is undecided",
 		file:  "pkg/validator/validator.go",
-		cuts:  []cut{{"	} else if r.Missing(view.Partition, request.AppID) {\n", "	} else if r == nil {\n"}},
+		cuts:  []cut{{"	} else if view.Missing {\n", "	} else if r == nil {\n"}},
 		tests: "TestB20_AppThatTheStoreLostIsUndecided", packages: []string{"./pkg/validator"},
 	},
 	{
@@ -127,8 +127,8 @@ var guards = []guard{
 		tests: "TestB08_FreshReplicaWaitsForTheFleet", packages: []string{"./pkg/replica"},
 	},
 	{
-		name: "look before an old snapshot", file: "pkg/validator/validator.go",
-		cuts:  []cut{{`err == nil && r.WaitLoaded(ctx) != nil`, `err == nil && ctx.Err() != nil`}},
+		name: "look before an old snapshot", file: "pkg/replica/contents.go",
+		cuts:  []cut{{"	p.fresh.recall(c.VerifyTime)\n	return nil\n", "	p.fresh.recall(c.VerifyTime)\n	p.settle()\n	return nil\n"}},
 		tests: "TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers", packages: []string{"./pkg/validator"},
 	},
 	{

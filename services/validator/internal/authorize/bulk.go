@@ -18,6 +18,10 @@ const (
 	// MaxWaiting is how many requests of all streams may wait for their min_revision, each on a goroutine. They wait
 	// for milliseconds, or for a change that does not come.
 	MaxWaiting = 1024
+
+	// maxWaitingOfOne is how many of those may be of one stream: a client that does not read its answers must not take what
+	// all have.
+	maxWaitingOfOne = 64
 )
 
 // Server is the part of grpcserver.Server that streams need.

@@ -8,7 +8,7 @@ import (
 
 // limit is the most goroutines of the process while calls are answered. grpc-go gives every call a goroutine, from the
 // moment its headers are read: their number is that of the calls in flight, the few dozen that the process needs for itself,
-// and three for each connection. It is counted by the runtime, so a call that comes to nothing on its way cannot be left in
+// three for each connection and two for each stream: the metric go_goroutines. It is counted by the runtime, so a call that comes to nothing on its way cannot be left in
 // the count, and costs no atomic of ours.
 type limit int
 

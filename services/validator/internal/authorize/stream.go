@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -24,6 +25,7 @@ type stream struct {
 	// panicked has what a goroutine of the stream has panicked with, and its stack.
 	panicked chan string
 	waiters  sync.WaitGroup
+	waiting  atomic.Int64 // how many of those there are
 
 	mu      sync.Mutex // held to answer a message, and to send: one goroutine at a time may
 	ended   bool
@@ -132,14 +134,22 @@ func (s *stream) conclude(
 // wait answers a request later, in a message of its own; false when too many wait. Unmarshalling makes new requests for
 // each message, so this one stays as it is.
 func (s *stream) wait(sequence uint64, r *countersignv1.AuthorizeRequest) bool {
+	if s.waiting.Add(1) > maxWaitingOfOne {
+		s.waiting.Add(-1)
+		return false
+	}
 	select {
-	case s.waiting <- struct{}{}:
+	case s.Bulk.waiting <- struct{}{}:
 	default:
+		s.waiting.Add(-1)
 		return false
 	}
 	s.waiters.Go(func() {
 		s.guard(func() {
-			defer func() { <-s.waiting }()
+			defer func() {
+				<-s.Bulk.waiting
+				s.waiting.Add(-1)
+			}()
 			answer, err := s.service.ask(s.ctx, r)
 			var late answers
 			s.conclude(&late, sequence, r, answer, err)

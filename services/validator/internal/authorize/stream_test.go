@@ -135,6 +135,29 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	}
 }
 
+// One stream alone gets no more than its share of what may wait.
+func TestB25_StreamHasItsShareOfWhatWaits(t *testing.T) {
+	w := startWorld(t)
+	bulk := NewBulk(w.service, testServer{})
+	greedy, other := talk(t, bulk), talk(t, bulk)
+	far := make([]request, maxWaitingOfOne+1)
+	for i := range far {
+		far[i] = w.ahead(1000)
+	}
+	greedy.ask(w.request(), far...)
+	if got := outcomes(t, <-greedy.answers); len(got) != 2 || got[1] != valid || got[maxWaitingOfOne+2] != tooMany {
+		t.Errorf("%v", got)
+	}
+	other.ask(w.ahead(1000), w.request())
+	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+		t.Errorf("%v", got)
+	}
+	greedy.hangUp()
+	<-greedy.ended
+	other.hangUp()
+	<-other.ended
+}
+
 func TestStreamRefusesTooManyInOneMessage(t *testing.T) {
 	s, _ := newService(t)
 	wire := talk(t, NewBulk(s, testServer{}))
