@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -95,12 +96,7 @@ func (r *Replica) await(ctx context.Context, since time.Time) error {
 // Loaded tells whether every partition is loaded; one that was given its data, by Import, after the store has added to
 // it, if it answers. Once true, it stays true.
 func (r *Replica) Loaded() bool {
-	for i := range r.partitions {
-		if r.table.Partition(i) == nil {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.partitions, func(p *partition) bool { return !p.settled() })
 }
 
 // settled tells whether the partition decides: it was loaded, or was given its data and the store was asked since the start, and

@@ -155,16 +155,20 @@ func (r Row) Kept() bool { return r.body()[0]&flagStored != 0 }
 
 // Policy returns the entry's policy; false when there is none.
 func (r Row) Policy() (policy.Policy, bool) {
-	b := r.body()
-	if b[0]&flagPolicy == 0 {
+	if r.body()[0]&flagPolicy == 0 {
 		return policy.Policy{}, false
 	}
-	at := 9
-	if b[0]&flagBehind != 0 {
-		at += 16
-	}
-	data, _ := cut(b[at:])
+	data, _ := cut(r.policies())
 	return policy.Unpack(data), true
+}
+
+// policies is what follows the numbers.
+func (r Row) policies() string {
+	b := r.body()
+	if b[0]&flagBehind != 0 {
+		return b[25:]
+	}
+	return b[9:]
 }
 
 // Entry returns the entry; nil for the zero row. Its policies share memory with the table.
@@ -173,10 +177,7 @@ func (r Row) Entry() *Entry {
 		return nil
 	}
 	e := &Entry{Revision: r.Revision(), PolicyRevision: r.PolicyRevision(), Since: r.Since()}
-	rest := r.body()[9:]
-	if r.body()[0]&flagBehind != 0 {
-		rest = rest[16:]
-	}
+	rest := r.policies()
 	for _, part := range []struct {
 		flag byte
 		to   **policy.Policy

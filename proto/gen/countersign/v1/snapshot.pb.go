@@ -280,7 +280,7 @@ type SnapshotPartition struct {
 	Head []byte `protobuf:"bytes,2,opt,name=head,proto3,oneof" json:"head,omitempty"`
 	// Of a replica: how far the data is.
 	Cursor *SnapshotCursor `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// Of a replica: how far a read of the store has shown it.
+	// Of a replica: how far the store must be at least: what a read has shown, or the fleet has told.
 	Confirmed *SnapshotCursor `protobuf:"bytes,4,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	// Of a replica: the place before the first of links.
 	Base *SnapshotCursor `protobuf:"bytes,5,opt,name=base,proto3" json:"base,omitempty"`

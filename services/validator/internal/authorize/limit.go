@@ -7,9 +7,9 @@ import (
 )
 
 // limit is the most goroutines of the process while calls are answered. grpc-go gives every call a goroutine, from the
-// moment its headers are read: their number is that of the calls in flight, the few dozen that the process needs for itself,
-// three for each connection and two for each stream: the metric go_goroutines. It is counted by the runtime, so a call that comes to nothing on its way cannot be left in
-// the count, and costs no atomic of ours.
+// moment its headers are read: their number, the metric go_goroutines, is that of the calls in flight, the few dozen that the
+// process needs for itself, three for each connection and two for each stream. It is counted by the runtime, so a call that
+// comes to nothing on its way cannot be left in the count, and costs no atomic of ours.
 type limit int
 
 // errOverloaded is no decision and no denial: the caller asks another validator, or later.
