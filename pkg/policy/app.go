@@ -25,14 +25,8 @@ func ValidAppID(id string) bool {
 // AppHash spreads apps over partitions: the SHA-256 of an app id.
 type AppHash [sha256.Size]byte
 
-// HashApp returns the hash of an app id. It does not allocate for valid ids.
-func HashApp(id string) AppHash {
-	var buf [MaxAppIDLength]byte
-	if len(id) <= len(buf) {
-		return sha256.Sum256(buf[:copy(buf[:], id)])
-	}
-	return sha256.Sum256([]byte(id))
-}
+// HashApp returns the hash of an app id. It does not allocate.
+func HashApp(id string) AppHash { return sha256.Sum256(view(id)) }
 
 // Partition returns the app's partition among n: the first 4 bytes, big-endian, mod n.
 func (h *AppHash) Partition(n int) int { return int(binary.BigEndian.Uint32(h[:4]) % uint32(n)) }

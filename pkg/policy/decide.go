@@ -55,33 +55,44 @@ func Decide(p *Policy, r Request) Decision {
 	if p == nil || p.Deleted() {
 		return Decision{Allow: true, Reason: AppNotConfigured}
 	}
+	c := ClaimOf(r.Token)
+	return DecideClaim(p, r, &c)
+}
+
+// DecideClaim does what Decide does for a token that was looked at before, and does not look at r.Token.
+func DecideClaim(p *Policy, r Request, c *Claim) Decision {
+	if p == nil || p.Deleted() {
+		return Decision{Allow: true, Reason: AppNotConfigured}
+	}
 	enforced := p.Enforcement().At(r.NowMillis).Has(r.Scope)
 	if r.Source == SourceGoogleTagManager {
 		return Decision{
-			Allow:    r.Token.Reveal() == "" && !enforced,
+			Allow:    c.token.Reveal() == "" && !enforced,
 			Reason:   SourceNotSupported,
 			Enforced: enforced,
 		}
 	}
 	d := Decision{Enforced: enforced}
-	d.Reason, d.TokenID = p.verdict(r)
+	d.Reason, d.TokenID = p.verdict(r, c)
 	d.Allow = !enforced || d.Reason == TokenValid || d.Reason == TokenValidUnscoped
 	return d
 }
 
 // verdict says what the request's token is worth, enforcement aside, and the id of the token when it is known.
-func (p *Policy) verdict(r Request) (Reason, string) {
-	text := r.Token.Reveal()
-	switch {
-	case text == "":
-		return TokenMissing, ""
-	case len(text) > secret.MaxLength:
-		return TokenMalformed, ""
-	case !p.imported() && !secret.WellFormed(text):
-		return TokenMalformed, ""
+func (p *Policy) verdict(r Request, c *Claim) (Reason, string) {
+	digest := &c.digest
+	if !c.wellFormed {
+		text := c.token.Reveal()
+		switch {
+		case text == "":
+			return TokenMissing, ""
+		case len(text) > secret.MaxLength, !p.imported():
+			return TokenMalformed, ""
+		}
+		imported := secret.DigestOf(text)
+		digest = &imported
 	}
-	digest := secret.DigestOf(text)
-	t, found := p.find(&digest)
+	t, found := p.find(digest)
 	if !found {
 		return TokenUnknown, ""
 	}

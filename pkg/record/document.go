@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/policy"
@@ -66,7 +67,7 @@ func (c *Codec) SealDocument(d *Document) ([]byte, error) {
 
 // OpenDocument verifies the document that stands under an app's id.
 func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
-	m, cursor, err := c.openDocument(appID, raw)
+	m, cursor, err := c.openDocument(appID, raw, whole)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 // OpenPolicy verifies the document that stands under an app's id and returns only what decides, with the document's
 // cursor.
 func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, error) {
-	m, cursor, err := c.openDocument(appID, raw)
+	m, cursor, err := c.openDocument(appID, raw, withoutDetails)
 	if err != nil {
 		return nil, Cursor{}, err
 	}
@@ -122,9 +123,14 @@ func ClaimedRevision(raw []byte) (uint64, bool) {
 	return m.GetRevision(), m.GetRevision() != 0
 }
 
-func (c *Codec) openDocument(appID string, raw []byte) (*countersignv1.PolicyDocument, Cursor, error) {
+// openDocument verifies a document and parses a part of it.
+func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte) (*countersignv1.PolicyDocument, Cursor, error) {
 	var m countersignv1.PolicyDocument
-	if err := c.open(kindPolicy, c.PartitionOf(appID), raw, &m); err != nil {
+	_, payload, err := c.verified(kindPolicy, c.PartitionOf(appID), raw)
+	if err == nil {
+		err = parse(kindPolicy, part(payload), &m)
+	}
+	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("policy of %s: %w", appID, err)
 	}
 	if m.GetAppId() != appID {
@@ -132,4 +138,30 @@ func (c *Codec) openDocument(appID string, raw []byte) (*countersignv1.PolicyDoc
 	}
 	cursor, err := cursorOf(m.GetEpoch(), m.GetRevision(), m.GetTag())
 	return &m, cursor, err
+}
+
+func whole(payload []byte) []byte { return payload }
+
+// detailsField is the number of PolicyDocument.details.
+const detailsField = 6
+
+// withoutDetails returns a document without the details if they are at its end, where they are written, and otherwise, or when it
+// does not parse, all of it. They are most of what a document is made of, and nobody who decides looks at them.
+func withoutDetails(payload []byte) []byte {
+	for at := 0; at < len(payload); {
+		field, kind, tag := protowire.ConsumeTag(payload[at:])
+		if tag < 0 {
+			return payload
+		}
+		size := protowire.ConsumeFieldValue(field, kind, payload[at+tag:])
+		switch end := at + tag + size; {
+		case size < 0:
+			return payload
+		case field == detailsField && kind == protowire.BytesType && end == len(payload):
+			return payload[:at]
+		default:
+			at = end
+		}
+	}
+	return payload
 }

@@ -94,16 +94,29 @@ func (c *Codec) open(k kind, partition int, raw []byte, into proto.Message) erro
 
 // openWithKey does what open does, and returns the id of the key that signed the record.
 func (c *Codec) openWithKey(k kind, partition int, raw []byte, into proto.Message) (keyID string, err error) {
+	keyID, payload, err := c.verified(k, partition, raw)
+	if err != nil {
+		return "", err
+	}
+	return keyID, parse(k, payload, into)
+}
+
+// verified returns what was sealed, and the id of the key that signed it.
+func (c *Codec) verified(k kind, partition int, raw []byte) (keyID string, payload []byte, err error) {
 	var sealed countersignv1.SealedRecord
 	if err := proto.Unmarshal(raw, &sealed); err != nil {
-		return "", fmt.Errorf("%w %s: not a sealed record", ErrMalformed, k)
+		return "", nil, fmt.Errorf("%w %s: not a sealed record", ErrMalformed, k)
 	}
 	kindPart, storePart, partitionPart := c.scope(k, partition)
 	if err := c.ring.Verify(sealed.GetKeyId(), sealed.GetMac(), kindPart, storePart, partitionPart, sealed.GetPayload()); err != nil {
-		return "", fmt.Errorf("record %s: %w", k, err)
+		return "", nil, fmt.Errorf("record %s: %w", k, err)
 	}
-	if err := proto.Unmarshal(sealed.GetPayload(), into); err != nil {
-		return "", fmt.Errorf("%w %s: payload does not parse", ErrMalformed, k)
+	return sealed.GetKeyId(), sealed.GetPayload(), nil
+}
+
+func parse(k kind, payload []byte, into proto.Message) error {
+	if err := proto.Unmarshal(payload, into); err != nil {
+		return fmt.Errorf("%w %s: payload does not parse", ErrMalformed, k)
 	}
-	return sealed.GetKeyId(), nil
+	return nil
 }

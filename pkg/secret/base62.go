@@ -27,13 +27,35 @@ func putBase62(dst, raw []byte) {
 	}
 }
 
-// isBase62 tells whether a character is a digit. It is a table since it is looked at for every character of every token.
-var isBase62 = func() (digits [256]bool) {
-	for i := range len(alphabet) {
-		digits[alphabet[i]] = true
+// notBase62 stands in valueOf for a character that is no digit. It is a bit that no digit's value has.
+const notBase62 = 1 << 7
+
+// valueOf is what a character is worth as a digit. It is a table since it is looked at for every character of every token.
+var valueOf = func() (values [256]byte) {
+	for i := range values {
+		values[i] = notBase62
 	}
-	return digits
+	for i := range len(alphabet) {
+		values[alphabet[i]] = byte(i)
+	}
+	return values
 }()
+
+// numberOf returns what base62 digits are worth; of at most ten.
+func numberOf(digits string) (n uint64) {
+	for i := range len(digits) {
+		n = 62*n + uint64(valueOf[digits[i]])
+	}
+	return n
+}
+
+// putNumber writes a number to all of dst, padded with zeros on the left. The number must fit.
+func putNumber(dst []byte, n uint32) {
+	for i := len(dst) - 1; i >= 0; i-- {
+		dst[i] = alphabet[n%62]
+		n /= 62
+	}
+}
 
 // fits256Bits tells whether 43 base62 digits are at most 2^256 - 1. The alphabet is in ASCII order, so digits
 // compare as text.

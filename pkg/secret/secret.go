@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"unsafe"
 )
 
 const (
@@ -32,23 +33,10 @@ const (
 // needed (NIST SP 800-63B, look-up secrets).
 type Digest [sha256.Size]byte
 
-// DigestOf returns the digest of a secret's text, whatever its form. It does not allocate up to MaxLength.
+// DigestOf returns the digest of a secret's text, whatever its form. It does not allocate.
 func DigestOf(text string) Digest {
-	// A conversion to []byte would allocate for the longer secrets, so the text goes through a buffer on the stack.
-	var buf [128]byte
-	if len(text) <= len(buf) {
-		return sha256.Sum256(buf[:copy(buf[:], text)])
-	}
-	return digestOfLong(text)
-}
-
-// digestOfLong has the larger buffer to itself, so that clearing it costs the usual secrets nothing.
-func digestOfLong(text string) Digest {
-	var buf [MaxLength]byte
-	if len(text) <= len(buf) {
-		return sha256.Sum256(buf[:copy(buf[:], text)])
-	}
-	return sha256.Sum256([]byte(text))
+	// A conversion would copy the text, and the hash does not write to what it reads.
+	return sha256.Sum256(unsafe.Slice(unsafe.StringData(text), len(text)))
 }
 
 // Secret is the text of a secret. The zero value is no secret. It is safe for concurrent use.
@@ -79,8 +67,7 @@ func mint(prefix string, random io.Reader) Secret {
 	text := make([]byte, len(prefix)+randomLength+checksumLength)
 	body := text[:copy(text, prefix)+randomLength]
 	putBase62(body[len(prefix):], raw[:])
-	sum := checksum(string(body))
-	copy(text[len(body):], sum[:])
+	putNumber(text[len(body):], checksum(string(body)))
 	return New(string(text))
 }
 
@@ -133,16 +120,12 @@ func wellFormed(prefix, text string) bool {
 		return false
 	}
 	body := text[:len(text)-checksumLength]
-	for i := len(prefix); i < len(body); i++ {
-		if !isBase62[body[i]] {
-			return false
-		}
+	digits := text[len(prefix):]
+	foreign := byte(0)
+	for i := range len(digits) {
+		foreign |= valueOf[digits[i]]
 	}
-	if !fits256Bits(body[len(prefix):]) {
-		return false
-	}
-	sum := checksum(body)
-	return string(sum[:]) == text[len(body):]
+	return foreign&notBase62 == 0 && fits256Bits(body[len(prefix):]) && numberOf(text[len(body):]) == uint64(checksum(body))
 }
 
 // slices are the tables by which 8 bytes of a CRC-32 are taken at once (Kounavis and Berry, Novel Table Lookup-Based
@@ -157,21 +140,18 @@ var slices = func() (tables [8][256]uint32) {
 	return tables
 }()
 
-// checksum is made of what crc32.ChecksumIEEE returns, which would make every caller allocate: its argument escapes.
-func checksum(body string) (digits [checksumLength]byte) {
+// checksum returns what crc32.ChecksumIEEE returns, which would make every caller allocate: its argument escapes.
+func checksum(body string) uint32 {
 	crc := ^uint32(0)
 	for ; len(body) >= 8; body = body[8:] {
 		crc ^= uint32(body[0]) | uint32(body[1])<<8 | uint32(body[2])<<16 | uint32(body[3])<<24
 		crc = slices[0][body[7]] ^ slices[1][body[6]] ^ slices[2][body[5]] ^ slices[3][body[4]] ^
 			slices[4][crc>>24] ^ slices[5][crc>>16&0xff] ^ slices[6][crc>>8&0xff] ^ slices[7][crc&0xff]
 	}
+	// What is left is taken at once as well. A shift by more bits than there are leaves nothing.
+	rest := crc >> (8 * len(body))
 	for i := range len(body) {
-		crc = slices[0][byte(crc)^body[i]] ^ crc>>8
+		rest ^= slices[len(body)-1-i][body[i]^byte(crc>>(8*i))]
 	}
-	crc = ^crc
-	for i := len(digits) - 1; i >= 0; i-- {
-		digits[i] = alphabet[crc%62]
-		crc /= 62
-	}
-	return digits
+	return ^rest
 }

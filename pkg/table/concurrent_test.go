@@ -34,7 +34,9 @@ func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 			last := make([]uint64, apps)
 			for n := 0; !done.Load(); n++ {
 				i := n % apps
-				view := tab.Find(ids[i])
+				place := tab.Locate(ids[i])
+				tab.Fetch(place)
+				view := tab.FindAt(place, ids[i])
 				// Change r was made to app (r-1) mod apps: this is the latest up to the revision.
 				least := view.Revision - (view.Revision-1-uint64(i))%apps
 				if view.Entry() == nil || view.Entry().Revision < least {

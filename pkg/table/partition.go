@@ -23,6 +23,7 @@ type Partition struct {
 	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of all chunks that
 	// nothing leads to, all those of all chunks that are taken.
 	count, used, garbage, all int
+	between                   func()
 }
 
 // content is where the rows are.
@@ -45,13 +46,15 @@ const (
 	minSlots = 8
 )
 
-// A slot is a mark that it is taken, 15 bits of the key, which spare most looks at other apps' rows, the number of a chunk
-// and the place in it.
+// A slot is a mark that it is taken, 15 bits of the key, which spare most looks at other apps' rows, how many cache lines the
+// row lies on, or maxLines, the number of a chunk and the place in it.
 const (
 	taken      = 1 << 63
 	tagShift   = 48
+	linesShift = 39
+	maxLines   = 1<<(tagShift-linesShift) - 1
 	chunkShift = 32
-	chunkMask  = 1<<(tagShift-chunkShift) - 1
+	chunkMask  = 1<<(linesShift-chunkShift) - 1
 )
 
 // key is what an app is sought by: it says where to begin, and the tag.
@@ -70,14 +73,21 @@ func (k key) first(n int) int {
 
 // NewPartition returns a partition with the given entries, complete up to a revision.
 func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
+	return Build(entries, revision, func() {})
+}
+
+// Build does what NewPartition does, and calls between wherever others may be let through: it takes long when there is much.
+func Build(entries map[string]*Entry, revision uint64, between func()) *Partition {
 	size := 0
 	for appID, e := range entries {
+		between()
 		size += rowSize(appID, e)
 	}
-	p := &Partition{count: len(entries), all: size}
+	p := &Partition{count: len(entries), all: size, between: between}
 	p.revision.Store(revision)
 	b := newBuilder(len(entries), size)
 	for appID, e := range entries {
+		between()
 		b.chunk = appendRow(b.begin(appID, rowSize(appID, e)), appID, e)
 	}
 	p.content.Store(b.end())
@@ -85,8 +95,9 @@ func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
 	return p
 }
 
-func slotOf(k key, chunk, at int) uint64 {
-	return k.tag() | uint64(chunk)<<chunkShift | uint64(at)
+// slotOf returns the slot of a row of a size.
+func slotOf(k key, chunk, at, size int) uint64 {
+	return k.tag() | linesOf(at, size)<<linesShift | uint64(chunk)<<chunkShift | uint64(at)
 }
 
 // row returns the row that a slot leads to.
@@ -139,7 +150,7 @@ func (p *Partition) Put(appID string, e *Entry) {
 	}
 	chunk := *c.chunks[c.last].Load()
 	appendRow(chunk[:p.used], appID, e)
-	c.slots[slot].Store(slotOf(k, c.last, p.used))
+	c.slots[slot].Store(slotOf(k, c.last, p.used, size))
 	p.used += size
 	p.all += size
 }
@@ -148,7 +159,7 @@ func (p *Partition) Put(appID string, e *Entry) {
 func (p *Partition) room(size int) *content {
 	c := p.content.Load()
 	if 6*(p.count+1) > 5*len(c.slots) || p.garbage > max(minGarbage, p.all/4) || c.last == maxChunks-1 {
-		b := c.compact(p.count + 1)
+		b := c.compact(p.count+1, p.between)
 		c = b.end()
 		p.used, p.all, p.garbage = len(b.chunk), p.all-p.garbage, 0
 		p.content.Store(c)
@@ -162,14 +173,20 @@ func (p *Partition) room(size int) *content {
 	return c
 }
 
+// Between makes the writer call between wherever others may be let through when it copies everything. It must be called before
+// the partition is shown.
+func (p *Partition) Between(between func()) { p.between = between }
+
 // compact returns a content of the same rows, without garbage, with slots for a number of apps.
-func (c *content) compact(apps int) *builder {
+func (c *content) compact(apps int, between func()) *builder {
 	size := 0
 	for row := range c.rows() {
+		between()
 		size += len(row.raw)
 	}
 	b := newBuilder(apps, size)
 	for row := range c.rows() {
+		between()
 		b.chunk = append(b.begin(row.appID(), len(row.raw)), row.raw...)
 	}
 	return b

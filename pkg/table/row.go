@@ -14,7 +14,10 @@ import (
 //
 //	size of the app id (uvarint) | app id | flags (1) | revision (8) | [revision of the policy (8) | since (8)] |
 //	[size of the policy (4) | policy] | [size of the stored policy (4) | stored policy]
-type Row struct{ raw string }
+type Row struct {
+	raw string
+	at  int // where the flags are
+}
 
 const (
 	flagBehind = 1 << iota // the revision of the policy and the time since are there
@@ -82,37 +85,44 @@ func appendPolicy(b []byte, flags int, flag byte, p *policy.Policy) []byte {
 // rowAt returns the row that begins at a place.
 func rowAt(b []byte, at uint32) Row {
 	b = b[at:]
-	size := bodyAt(b)
-	flags := b[size]
-	size += 1 + 8
-	if flags&flagBehind != 0 {
+	flags := flagsAt(b)
+	size := flags + 1 + 8
+	if b[flags]&flagBehind != 0 {
 		size += 16
 	}
-	for _, flag := range [...]byte{flagPolicy, flagStored} {
-		if flags&flag != 0 {
-			size += 4 + int(binary.LittleEndian.Uint32(b[size:]))
-		}
+	if b[flags]&flagPolicy != 0 {
+		size += 4 + int(binary.LittleEndian.Uint32(b[size:]))
 	}
-	return Row{unsafe.String(unsafe.SliceData(b), size)}
+	if b[flags]&flagStored != 0 {
+		size += 4 + int(binary.LittleEndian.Uint32(b[size:]))
+	}
+	return Row{unsafe.String(unsafe.SliceData(b), size), flags}
 }
 
 // Known tells whether the app has a document.
-func (r Row) Known() bool { return r.raw != "" }
+func (r *Row) Known() bool { return r.raw != "" }
 
 // appID is the app that the row is of.
-func (r Row) appID() string {
-	_, prefix := binary.Uvarint(bytesOf(r.raw))
-	return r.raw[prefix:bodyAt(bytesOf(r.raw))]
+func (r *Row) appID() string {
+	prefix := 1
+	if r.raw[0] >= 0x80 {
+		_, prefix = binary.Uvarint(bytesOf(r.raw))
+	}
+	return r.raw[prefix:r.at]
 }
 
 // body is what follows the app's id.
-func (r Row) body() string { return r.raw[bodyAt(bytesOf(r.raw)):] }
+func (r *Row) body() string { return r.raw[r.at:] }
 
-// bodyAt returns where the flags of a row are.
-func bodyAt(b []byte) int {
+// flagsAt returns where the flags of a row are.
+func flagsAt(b []byte) int {
 	if b[0] < 0x80 {
 		return 1 + int(b[0]) // every id that may have a token is that short
 	}
+	return flagsAfter(b)
+}
+
+func flagsAfter(b []byte) int {
 	size, prefix := binary.Uvarint(b)
 	return prefix + int(size)
 }
@@ -121,16 +131,16 @@ func bodyAt(b []byte) int {
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // Revision is that of the entry.
-func (r Row) Revision() uint64 { return number(r.body()[1:]) }
+func (r *Row) Revision() uint64 { return number(r.body()[1:]) }
 
 // Behind is that of the entry.
-func (r Row) Behind() bool {
+func (r *Row) Behind() bool {
 	b := r.body()
 	return b[0]&flagBehind != 0 && b[0]&flagPolicy != 0 && number(b[9:]) != number(b[1:])
 }
 
 // PolicyRevision is that of the entry.
-func (r Row) PolicyRevision() uint64 {
+func (r *Row) PolicyRevision() uint64 {
 	b := r.body()
 	if b[0]&flagBehind == 0 {
 		return number(b[1:])
@@ -139,7 +149,7 @@ func (r Row) PolicyRevision() uint64 {
 }
 
 // Since is that of the entry.
-func (r Row) Since() time.Time {
+func (r *Row) Since() time.Time {
 	b := r.body()
 	if b[0]&flagBehind == 0 || int64(number(b[17:])) == never {
 		return time.Time{}
@@ -151,10 +161,10 @@ func (r Row) Since() time.Time {
 }
 
 // Kept is that of the entry.
-func (r Row) Kept() bool { return r.body()[0]&flagStored != 0 }
+func (r *Row) Kept() bool { return r.body()[0]&flagStored != 0 }
 
 // Policy returns the entry's policy; false when there is none.
-func (r Row) Policy() (policy.Policy, bool) {
+func (r *Row) Policy() (policy.Policy, bool) {
 	if r.body()[0]&flagPolicy == 0 {
 		return policy.Policy{}, false
 	}
@@ -163,7 +173,7 @@ func (r Row) Policy() (policy.Policy, bool) {
 }
 
 // policies is what follows the numbers.
-func (r Row) policies() string {
+func (r *Row) policies() string {
 	b := r.body()
 	if b[0]&flagBehind != 0 {
 		return b[25:]
@@ -172,7 +182,7 @@ func (r Row) policies() string {
 }
 
 // Entry returns the entry; nil for the zero row. Its policies share memory with the table.
-func (r Row) Entry() *Entry {
+func (r *Row) Entry() *Entry {
 	if !r.Known() {
 		return nil
 	}

@@ -111,6 +111,44 @@ func TestLacks(t *testing.T) {
 	}
 }
 
+// TestRowsOfAnySize: what is fetched ahead depends on how long a row is and where it is, and what is found does not.
+func TestRowsOfAnySize(t *testing.T) {
+	entries := map[string]*table.Entry{}
+	sized := func(tokens int) *table.Entry {
+		list := make([]policy.Token, tokens)
+		for i := range list {
+			list[i] = policy.Token{ID: fmt.Sprintf("tok_%016d", i), State: policy.Active}
+			list[i].Digest[0], list[i].Digest[1] = byte(i>>8), byte(i)
+		}
+		p, err := policy.New(policy.Enforcement{}, list, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &table.Entry{Policy: p, Revision: 1, PolicyRevision: 1}
+	}
+	sizes := []*table.Entry{entry(1), sized(0), sized(1), sized(10), sized(15), sized(1000)}
+	next := func() (string, *table.Entry) {
+		id := fmt.Sprintf("app%d", len(entries))
+		entries[id] = sizes[len(entries)%len(sizes)]
+		return id, entries[id]
+	}
+	for range 100 {
+		next()
+	}
+	tab := table.New(1)
+	tab.Swap(0, table.NewPartition(entries, 1))
+	for range 400 {
+		tab.Partition(0).Put(next())
+	}
+	for id, want := range entries {
+		place := tab.Locate(id)
+		tab.Fetch(place)
+		if view := tab.FindAt(place, id); !reflect.DeepEqual(view.Entry(), want) {
+			t.Fatalf("%s is not what was put", id)
+		}
+	}
+}
+
 func TestTableIsAsLongAsItWasMade(t *testing.T) {
 	if got := table.New(7).Len(); got != 7 {
 		t.Errorf("%d partitions, want 7", got)
@@ -139,7 +177,11 @@ func TestFindDoesNotAllocate(t *testing.T) {
 		}
 		for _, app := range []string{"known", "unknown", longest} {
 			var view table.View
-			if n := testing.AllocsPerRun(100, func() { view = tab.Find(app) }); n != 0 {
+			if n := testing.AllocsPerRun(100, func() {
+				place := tab.Locate(app)
+				tab.Fetch(place)
+				view = tab.FindAt(place, app)
+			}); n != 0 {
 				t.Errorf("%s, %s: %v allocations", name, app, n)
 			}
 			if view.Loaded != loaded || (view.Entry() != nil) != (loaded && app != "unknown") {

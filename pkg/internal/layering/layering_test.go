@@ -22,12 +22,13 @@ var mayImport = map[string][]string{
 	"pkg/secret":    {},
 	"pkg/keyring":   {},
 	"pkg/policy":    {"pkg/secret"},
-	"pkg/table":     {"pkg/policy"},
+	"pkg/table":     {"pkg/internal/prefetch", "pkg/policy"},
+	"pkg/usage":     {"pkg/internal/prefetch", "pkg/policy"},
 	"pkg/record":    {"pkg/keyring", "pkg/policy", generated},
 	"pkg/replica":   {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/secret", "pkg/table"},
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
 	"pkg/snapshot":  {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
-	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot"},
+	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
 	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
 	"pkg/client":    {"pkg/apierr", "pkg/policy", "pkg/secret", generated},
@@ -39,7 +40,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/secret", "pkg/keyring", "pkg/policy", "pkg/table"}
+var standardOnly = []string{"pkg/secret", "pkg/keyring", "pkg/policy", "pkg/table", "pkg/usage"}
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.
 var only = map[string][]string{

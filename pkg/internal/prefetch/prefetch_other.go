@@ -1,0 +1,8 @@
+//go:build !amd64 && !arm64
+
+package prefetch
+
+import "unsafe"
+
+// Lines does nothing on this kind of processor.
+func Lines(unsafe.Pointer, int) {}
