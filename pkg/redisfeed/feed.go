@@ -161,6 +161,7 @@ var errNotBegun = errors.New("the scan did not begin")
 func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, each func(appID string, raw []byte)) error {
 	connection := s.Conn()
 	defer connection.Close()
+	var raw []byte // of one document after the other: memory for each would have to be cleared away
 	for cursor, begun := uint64(0), false; !begun || cursor != 0; begun = true {
 		page := redis.NewScanCmd(ctx, nil, "hscan", f.keys[partition].Policies, cursor, "count", scanCount)
 		s.asks()
@@ -181,7 +182,8 @@ func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, 
 		var pairs []string
 		pairs, cursor = page.Val()
 		for i := 0; i+1 < len(pairs); i += 2 {
-			each(pairs[i], []byte(pairs[i+1]))
+			raw = append(raw[:0], pairs[i+1]...)
+			each(pairs[i], raw)
 		}
 	}
 	return nil

@@ -110,6 +110,7 @@ func (r *Replica) Import(c Contents) error {
 		}
 	}
 	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
+	loaded.rows.Between(r.pace.stint(true).step)
 	loaded.rows.Lacks(c.Missing)
 
 	p.mu.Lock()

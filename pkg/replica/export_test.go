@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"maps"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -17,6 +18,27 @@ const (
 	RepairInterval = repairInterval
 	QuietTime      = quietTime
 )
+
+// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything. It must be called
+// before Run.
+func (r *Replica) Pace() {
+	r.pace = newPace(1)
+	r.pace.burst = 0
+}
+
+// Retake compares a partition with a loaded state that is what it holds now, and returns what would be shown of that if something
+// happened between the comparison and its end.
+func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
+	p := r.partitions[partition]
+	loaded := state{cursor: p.position(), revoked: stickies{}}
+	loaded.rows = table.NewPartition(maps.Collect(p.held.rows.All()), loaded.cursor.Revision)
+	seen := p.compared(&stint{}, &loaded)
+	meanwhile()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holdRevoked(&loaded, seen, false)
+	return loaded.rows
+}
 
 // Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum with it.
 func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {

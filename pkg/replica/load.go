@@ -13,30 +13,36 @@ import (
 // load reads the whole partition, proves that it is what its head says, and puts it in place of what is held. The
 // old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was confirmed.
 func (p *partition) load(ctx context.Context) error {
+	p.r.stats.reloads[p.cause()].Add(1)
+	leave, err := p.admitted(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	started := time.Now()
-	p.r.stats.reloads[p.cause()].Add(1)
+	started, work := time.Now(), p.stint()
 	first, err := p.firstHead(ctx)
 	if err != nil {
 		return err
 	}
-	documents, err := p.readDocuments(ctx)
+	documents, err := p.readDocuments(ctx, work)
 	if err != nil {
 		return err
 	}
 	revoked := stickies{}
-	head, sent, err := p.replay(ctx, documents, revoked, first.Cursor)
+	head, sent, err := p.replay(ctx, work, documents, revoked, first.Cursor)
 	if err != nil {
 		return err
 	}
-	sum, err := p.prove(ctx, documents, head)
+	sum, err := p.prove(ctx, work, documents, head)
 	if err != nil {
 		return err
 	}
 	entries := make(map[string]*table.Entry, len(documents))
 	loaded := state{cursor: head.Cursor, sum: sum, forks: head.Forks, revoked: revoked}
 	for appID, d := range documents {
+		work.step()
 		entries[appID] = d.entry
 		loaded.torn = loaded.torn || d.rewritten
 		if d.damage != nil {
@@ -48,7 +54,8 @@ func (p *partition) load(ctx context.Context) error {
 			d.entry.Since = time.Time{}
 		}
 	}
-	loaded.rows = table.NewPartition(entries, head.Revision)
+	loaded.rows = table.Build(entries, head.Revision, work.step)
+	loaded.rows.Between(p.r.pace.stint(true).step)
 	if err := p.settling(ctx, head); err != nil {
 		return err
 	}
@@ -56,12 +63,32 @@ func (p *partition) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.install(ctx, loaded, crossed, sent); err != nil {
+	if err := p.install(ctx, work, loaded, crossed, sent); err != nil {
 		return err
 	}
 	p.log.Debug("partition loaded", "cursor", head.Cursor, "apps", len(entries), "took", time.Since(started))
 	return nil
 }
+
+// admitted waits until the partition may be loaded, and returns how to say that it was: those that serve callers do not all do
+// it at once. Whether the store answers is found out first, lest a server that is down keep the partitions of others waiting.
+func (p *partition) admitted(ctx context.Context) (leave func(), err error) {
+	if !p.serves() {
+		return func() {}, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if _, err := p.firstHead(asking); err != nil {
+		return nil, err
+	}
+	return enter(ctx, p.r.pace.loads)
+}
+
+// serves tells whether callers are answered from what the partition has.
+func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
+
+// stint begins work on the partition, beside which callers are to be answered if it serves any.
+func (p *partition) stint() *stint { return p.r.pace.stint(p.serves()) }
 
 // firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
 // crosses gaps, never forks.
@@ -148,10 +175,11 @@ type document struct {
 	rewritten bool
 }
 
-func (p *partition) readDocuments(ctx context.Context) (map[string]*document, error) {
+func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]*document, error) {
 	documents := map[string]*document{}
 	old, complete := p.r.table.Partition(p.number), p.fresh.last()
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
+		work.step()
 		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
 		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision, PolicyRevision: at.Revision}, damage: err}
 		if err != nil {
@@ -176,7 +204,7 @@ func (p *partition) readDocuments(ctx context.Context) (map[string]*document, er
 
 // replay applies to the documents every link between a cursor and the head, and returns that head with the time at
 // which it was asked for. Documents that the scan saw after a link are left as they are.
-func (p *partition) replay(ctx context.Context, documents map[string]*document, revoked stickies, from record.Cursor) (record.Head, time.Time, error) {
+func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (record.Head, time.Time, error) {
 	at := from
 	for {
 		sent := time.Now()
@@ -190,6 +218,7 @@ func (p *partition) replay(ctx context.Context, documents map[string]*document, 
 		}
 		began := at
 		for _, raw := range links {
+			work.step()
 			if raw.Revision > head.Revision {
 				break
 			}
@@ -244,10 +273,11 @@ var errDoesNotAddUp = errors.New("the documents do not add up to the head's coun
 // it claims; when it can claim none that fits, and is the only one, the revision that makes everything fit is looked
 // for. So one damaged document costs its own app and no other; but when the sum cannot be made to fit, nothing in the
 // partition can be believed, since a missing or an old document may hide behind a damaged one.
-func (p *partition) prove(ctx context.Context, documents map[string]*document, head record.Head) (record.Sum, error) {
+func (p *partition) prove(ctx context.Context, work *stint, documents map[string]*document, head record.Head) (record.Sum, error) {
 	var sum record.Sum
 	var damaged []string
 	for appID, d := range documents {
+		work.step()
 		sum = sum.Plus(p.r.codec.Element(p.number, appID, d.entry.Revision))
 		if d.damage != nil {
 			damaged = append(damaged, appID)
@@ -264,6 +294,7 @@ func (p *partition) prove(ctx context.Context, documents map[string]*document, h
 		rest := sum.Minus(p.r.codec.Element(p.number, damaged[0], entry.Revision))
 		this := search{head.Cursor, damaged[0]}
 		for r := head.Revision; r > 0 && head.Revision-r < maxSearch && p.searched != this && ctx.Err() == nil; r-- {
+			work.step()
 			sum = rest.Plus(p.r.codec.Element(p.number, damaged[0], r))
 			if p.r.codec.SealSum(p.number, sum) == head.State {
 				entry.Revision = r
@@ -279,14 +310,15 @@ func (p *partition) prove(ctx context.Context, documents map[string]*document, h
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
 // that no reader sees a change go away and come back.
-func (p *partition) install(ctx context.Context, loaded state, crossed crossing, sent time.Time) error {
+func (p *partition) install(ctx context.Context, work *stint, loaded state, crossed crossing, sent time.Time) error {
 	proven := loaded.cursor
 	past := history{base: loaded.cursor}
 	if crossed.past.end() == loaded.cursor {
 		past = crossed.past
 	}
 	for {
-		installed, err := p.tryInstall(&loaded, past, crossed, proven, sent)
+		seen := p.compared(work, &loaded)
+		installed, err := p.tryInstall(&loaded, past, crossed, seen, proven, sent)
 		if installed || err != nil {
 			return err
 		}
@@ -298,6 +330,7 @@ func (p *partition) install(ctx context.Context, loaded state, crossed crossing,
 			return fmt.Errorf("the log ends at %s", loaded.cursor)
 		}
 		for _, raw := range links {
+			work.step()
 			if raw.EpochStart {
 				return errors.New("an epoch began meanwhile")
 			}
@@ -316,7 +349,7 @@ func (p *partition) install(ctx context.Context, loaded state, crossed crossing,
 
 // tryInstall does nothing, and returns false, when more was applied since the proven cursor than the history keeps. It fails
 // when the fleet has been told meanwhile to have seen the store further on than the state is.
-func (p *partition) tryInstall(loaded *state, past history, crossed crossing, proven record.Cursor, sent time.Time) (bool, error) {
+func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *comparison, proven record.Cursor, sent time.Time) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ahead := p.held.rows != nil && !p.undoing &&
@@ -329,6 +362,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 		if missing, continued := p.past.after(loaded.cursor); continued {
 			for _, gone := range missing {
 				if link, err := p.r.codec.OpenLink(p.number, gone.raw); err == nil {
+					seen.again(link.AppID)
 					p.extend(loaded, link)
 					past.add(link.Cursor, gone.raw)
 				}
@@ -339,7 +373,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 		return false, fmt.Errorf("%w: confirmed is %s, it was at %s", errForked, p.least(), loaded.cursor)
 	}
 	p.orphan(loaded.cursor, crossed)
-	p.holdRevoked(loaded, p.stale == causeDigest)
+	p.holdRevoked(loaded, seen, p.stale == causeDigest)
 	if p.past.end() == loaded.cursor {
 		past = p.past // the same past, and more of it
 	} else {
@@ -354,41 +388,4 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, pr
 	p.settle()
 	p.moved()
 	return true, nil
-}
-
-// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08), and notes the apps that are
-// gone: the store loses none by itself. What was held counts unless it was wrong.
-func (p *partition) holdRevoked(loaded *state, wrong bool) {
-	revoked := p.held.revoked
-	for appID, tokens := range loaded.revoked {
-		for _, t := range tokens {
-			revoked.add(appID, t)
-		}
-	}
-	apps := map[string]*table.Entry{}
-	var missing []string
-	if p.held.rows != nil {
-		missing = p.held.rows.Missing()
-		for appID, before := range p.held.rows.All() {
-			apps[appID] = before
-		}
-	}
-	for appID := range revoked {
-		if _, known := apps[appID]; !known {
-			apps[appID] = nil // the store knew nothing of it at last
-		}
-	}
-	for appID, before := range apps {
-		next := loaded.rows.Get(appID)
-		if held := revoked.hold(appID, before, next); held != next {
-			loaded.rows.Put(appID, held)
-		}
-		if next == nil && !wrong && before != nil && (before.Policy == nil || !before.Policy.Deleted()) {
-			missing = append(missing, appID)
-		}
-	}
-	if lost := loaded.rows.Lacks(missing); lost > 0 {
-		p.log.Error("the store has lost apps; nothing is decided about them until they are there again", "apps", lost)
-	}
-	loaded.revoked = revoked
 }

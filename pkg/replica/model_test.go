@@ -86,6 +86,7 @@ func newModel(w *world, seed uint64) *model {
 		lossy: seed%3 == 1, damaging: seed%3 == 2, arriving: 10,
 		versions: map[string]map[uint64][]*policy.Policy{}, spoilt: map[int]bool{}, damaged: map[string]bool{},
 	}
+	m.paced = seed%2 == 1
 	for partition := range m.sums {
 		m.sums[partition] = map[record.Cursor]record.Sum{w.store.Head(partition).Cursor: {}}
 	}

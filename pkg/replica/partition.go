@@ -143,7 +143,13 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	p.r.stats.CatchUps.Add(1)
+	work, leave, err := p.following(ctx, links)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	for _, raw := range links {
+		work.step()
 		if raw.EpochStart {
 			if raw.Revision <= before.Revision {
 				continue
@@ -183,11 +189,29 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	head, links, err = p.r.source.Tail(ctx, p.number, after, p.limit)
+	head, links, err = p.r.source.Tail(ctx, p.number, after, p.atOnce())
 	if err != nil {
 		p.limit = max(p.limit/2, minTailLimit)
 	}
 	return head, links, err
+}
+
+// atOnce returns how many links are read at once.
+func (p *partition) atOnce() int {
+	if p.r.pace.bursts && p.serves() {
+		return min(p.limit, pacedLinks)
+	}
+	return p.limit
+}
+
+// following begins to go through links that were read, and returns how to end it. When they are many, other partitions' come
+// first or later.
+func (p *partition) following(ctx context.Context, links []RawLink) (work *stint, leave func(), err error) {
+	if len(links) <= fewLinks || !p.serves() {
+		return &stint{}, func() {}, nil
+	}
+	leave, err = enter(ctx, p.r.pace.tails)
+	return p.stint(), leave, err
 }
 
 func (p *partition) openLink(raw RawLink) (*record.Link, error) {

@@ -185,19 +185,35 @@ func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(e
 			return record.Head{}, err
 		}
 		head, _ := p.openHead(raw)
-		for _, raw := range links {
-			after = raw.Revision
-			if after > upTo {
-				return head, nil
-			}
-			if e, err := p.openEntry(raw); err == nil {
-				each(e)
-			}
+		if after, err = p.openAll(ctx, links, after, upTo, each); err != nil {
+			return record.Head{}, err
+		}
+		if after > upTo {
+			return head, nil
 		}
 		if len(links) == 0 || after == upTo {
 			return head, nil
 		}
 	}
+}
+
+// openAll calls each for what was read, up to a revision, and returns the revision that it has come to.
+func (p *partition) openAll(ctx context.Context, links []RawLink, after, upTo uint64, each func(entry)) (uint64, error) {
+	work, leave, err := p.following(ctx, links)
+	if err != nil {
+		return after, err
+	}
+	defer leave()
+	for _, raw := range links {
+		work.step()
+		if after = raw.Revision; after > upTo {
+			break
+		}
+		if e, err := p.openEntry(raw); err == nil {
+			each(e)
+		}
+	}
+	return after, nil
 }
 
 func (p *partition) openEntry(raw RawLink) (entry, error) {

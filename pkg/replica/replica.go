@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type Replica struct {
 	changes    progress
 	say        restraint
 	stats      *counters
+	pace       *pace
 }
 
 // New returns a replica that holds nothing yet.
@@ -63,6 +65,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 		log:     log,
 		pollNow: make(chan struct{}, 1),
 		stats:   newCounters(),
+		pace:    newPace(runtime.GOMAXPROCS(0)),
 	}
 	for i := range codec.Partitions() {
 		r.partitions = append(r.partitions, &partition{

@@ -35,7 +35,7 @@ type Source interface {
 	// revision above after, in ascending order.
 	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []RawLink, err error)
 	// Documents calls each for every document of the partition that was there all the time, at least once. It fails
-	// rather than leave one out.
+	// rather than leave one out. What raw holds is the callee's until it returns.
 	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error
 	// Watch calls hint for links as they are published, until ctx ends or nothing is heard any more. Hints may be
 	// lost, repeated or late.

@@ -78,6 +78,13 @@ func (s stickies) add(appID string, t policy.Token) {
 	s[appID][t.Digest] = t
 }
 
+// copy adds what others keep of an app.
+func (s stickies) copy(appID string, from stickies) {
+	for _, t := range from[appID] {
+		s.add(appID, t)
+	}
+}
+
 func (s stickies) drop(appID string, d secret.Digest) {
 	delete(s[appID], d)
 	if len(s[appID]) == 0 {

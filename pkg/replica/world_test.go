@@ -44,6 +44,8 @@ type world struct {
 	r      *replica.Replica
 	log    *logbook
 	stop   func()
+	// paced says that loads let others through wherever they may.
+	paced bool
 }
 
 // simulate runs a test in a bubble, with a store and no replica yet.
@@ -76,6 +78,9 @@ func (w *world) start() {
 func (w *world) prepare() {
 	w.stop()
 	w.r = replica.New(w.source, w.store.Codec(), slog.New(w.log))
+	if w.paced {
+		w.r.Pace()
+	}
 }
 
 // run starts the replica.
