@@ -2,6 +2,7 @@ package validator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -73,6 +74,14 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("%s: after %v", name, took)
 		}
+	}
+	// What is no position at all is refused without a cause, which would be logged at whatever rate it is sent.
+	garbled := k.ask()
+	garbled.MinRevision = "!"
+	if _, err := v.Authorize(t.Context(), garbled); errors.Unwrap(err) != nil {
+		t.Errorf("%v has a cause", err)
+	} else {
+		mustRefuse(t, err, codes.InvalidArgument, "min_revision")
 	}
 	// One of another app of the same partition is as good.
 	made := k.store.Commit(k.store.App(3, 1), storetest.AddToken("a"))

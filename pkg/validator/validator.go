@@ -20,6 +20,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/usage"
 )
 
 // MaxCatchUp is how long Authorize waits at most for the revision that a request asks for (B25).
@@ -55,6 +56,7 @@ type Validator struct {
 	fleet    membership
 	// stickyDenials counts denials for a token that is revoked here against the store.
 	stickyDenials atomic.Uint64
+	usage         usage.Counter
 }
 
 // New returns a validator that holds nothing yet. It fails when the configuration is wrong.
@@ -246,9 +248,15 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if r == nil {
 		return Answer{}, errNotLoaded
 	}
-	// The age is read before the data, so that it is never that of newer data.
-	now := time.Now()
+	// What needs no policy is done while the app's comes from memory.
 	place := r.Table().Locate(request.AppID)
+	claim := policy.ClaimOf(request.Token)
+	r.Table().Fetch(place)
+	spot, bare := usage.SpotOf(place.Hash(), claim.Hash()), usage.SpotOf(place.Hash(), 0)
+	v.usage.Fetch(spot)
+	v.usage.Fetch(bare)
+	now := time.Now()
+	// The age is read before the data, so that it is never that of newer data.
 	age := r.Age(place.Partition, now)
 	view := r.Table().FindAt(place, request.AppID)
 	if !view.Loaded {
@@ -273,9 +281,12 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld
 	}
-	answer.Decision = policy.Decide(p, policy.Request{
-		Token: request.Token, Scope: request.Scope, Source: request.Source, NowMillis: now.UnixMilli(),
-	})
+	nowMillis := now.UnixMilli()
+	answer.Decision = policy.DecideClaim(p, policy.Request{Scope: request.Scope, Source: request.Source, NowMillis: nowMillis}, &claim)
+	if answer.TokenID == "" {
+		spot = bare
+	}
+	v.usage.Count(nowMillis, spot, request.AppID, request.Scope, answer.Decision)
 	if answer.Reason == policy.TokenRevoked && !answer.Allow && view.Row.Kept() &&
 		r.KeptRevoked(view.Partition, request.AppID, request.Token.Digest()) {
 		v.stickyDenials.Add(1)
@@ -283,12 +294,21 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	return answer, nil
 }
 
+// Usage returns what Authorize has decided, by app, token, scope, verdict and minute, for who takes it and passes it on (B21,
+// B22). Apps without a policy and requests that got an error are not in it. It keeps an hour of what nobody takes, at most; see
+// usage.Counter.
+func (v *Validator) Usage() *usage.Counter { return &v.usage }
+
 // StickyDenials returns how many requests were denied for a token that is revoked here although the store says otherwise.
 func (v *Validator) StickyDenials() uint64 { return v.stickyDenials.Load() }
 
 var (
-	errBadAppID   = apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
-	errBadScope   = apierr.Invalid("scope", "want a scope, not unspecified or unknown")
+	errBadAppID = apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
+	errBadScope = apierr.Invalid("scope", "want a scope, not unspecified or unknown")
+	// These have no cause, which would be logged: anyone can send them at any rate.
+	errBadRevision   = apierr.Invalid("min_revision", "want a consistency token")
+	errOtherRevision = apierr.Invalid("min_revision", "want a consistency token of the same app")
+
 	errNotLoaded  = apierr.Unavailable(apierr.NotLoaded, "this validator has not loaded the policies yet")
 	errTooOld     = apierr.Unavailable(apierr.DataTooOld, "the data is older than is allowed for this scope")
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
@@ -298,14 +318,14 @@ var (
 func reach(ctx context.Context, r *replica.Replica, request Request) (uint64, error) {
 	position, err := record.DecodePosition(request.MinRevision)
 	if err != nil {
-		return 0, apierr.Invalid("min_revision", "want a consistency token").Because(err)
+		return 0, errBadRevision
 	}
 	if r == nil {
 		return 0, errNotLoaded
 	}
 	codec := r.Codec()
 	if position.StoreID != codec.StoreID() || position.Partition != codec.PartitionOf(request.AppID) {
-		return 0, apierr.Invalid("min_revision", "want a consistency token of the same app")
+		return 0, errOtherRevision
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxCatchUp)
 	defer cancel()

@@ -1,0 +1,68 @@
+package validator_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/usage"
+	"github.com/countersign/countersign/pkg/validator"
+)
+
+// B21, B22: every decision about an app with a policy is counted, by token and scope, in the minute in which it was made.
+// What is no decision, or is about an app that anyone can make up, is not.
+func TestB21_DecisionsAreCounted(t *testing.T) {
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v := k.ready(t, k.server.URL())
+	began := time.Now().Truncate(time.Minute)
+	other := k.store.App(3, 1) // of the same partition, without a policy
+	const times = 3
+	for range times {
+		for _, request := range []validator.Request{
+			k.ask(),
+			{AppID: k.app, Scope: sessions, Token: k.good},
+			{AppID: k.app, Scope: events, Token: k.revoked},
+			{AppID: k.app, Scope: events, Token: secret.Mint()},
+			{AppID: k.app, Scope: sessions, Source: policy.SourceGoogleTagManager},
+			{AppID: other, Scope: events, Token: k.good},
+			{AppID: "unknown", Scope: events},
+		} {
+			if _, err := v.Authorize(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, request := range []validator.Request{{AppID: k.app}, {AppID: k.app, Scope: events, MinRevision: "x"}, {Scope: events}} {
+			if _, err := v.Authorize(t.Context(), request); err == nil {
+				t.Fatal("a decision")
+			}
+		}
+	}
+	ended := time.Now()
+	got := map[usage.Count]uint64{}
+	for _, c := range v.Usage().TakeAll(100) {
+		if c.Minute.Before(began) || c.Minute.After(ended) || !c.Minute.Equal(c.Minute.Truncate(time.Minute)) {
+			t.Errorf("%+v, between %v and %v", c, began, ended)
+		}
+		n := c.N
+		c.N, c.Minute = 0, time.Time{}
+		got[c] += n
+	}
+	want := []usage.Count{
+		{TokenID: "tok_good", Scope: events, Reason: policy.TokenValid, Enforced: true},
+		{TokenID: "tok_good", Scope: sessions, Reason: policy.ScopeNotGranted},
+		{TokenID: "tok_revoked", Scope: events, Reason: policy.TokenRevoked, Enforced: true},
+		{Scope: events, Reason: policy.TokenUnknown, Enforced: true},
+		{Scope: sessions, Reason: policy.SourceNotSupported},
+	}
+	for _, c := range want {
+		c.AppID = k.app
+		if got[c] != times {
+			t.Errorf("%d of %d: %+v", got[c], times, c)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d kinds, want %d: %+v", len(got), len(want), got)
+	}
+}
