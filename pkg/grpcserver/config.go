@@ -1,6 +1,10 @@
 package grpcserver
 
-import "fmt"
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+)
 
 // Bounds of one received message, in bytes, for Config.MaxReceive.
 const (
@@ -25,6 +29,8 @@ type Config struct {
 	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of calls in
 	// flight, since their stacks have grown already. A call that finds none free gets its own. 0 keeps none.
 	StreamWorkers uint32
+	// Codec encodes and decodes all messages; nil is that of protobuf messages.
+	Codec encoding.CodecV2
 	// Drain says how Serve ends.
 	Drain Drain
 }

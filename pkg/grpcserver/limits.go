@@ -20,6 +20,12 @@ const (
 	// a larger answer would be lost on arrival, where nobody here sees it.
 	maxSend = 4 << 20
 
+	// streamWindow and connectionWindow are how many bytes a client may send on a call, and on a connection, before it is told that
+	// they were read. Fixed ones spare the pings by which grpc-go would measure the connection to find its own: for messages of
+	// a hundred bytes those are a part of what a call costs.
+	streamWindow     = 256 << 10
+	connectionWindow = 1 << 20
+
 	// connectionTimeout bounds TLS and HTTP/2 handshakes. A drain waits for those under way, so it must be well below
 	// DefaultDrainBound.
 	connectionTimeout = 5 * time.Second
@@ -45,12 +51,14 @@ const (
 )
 
 func limits(c Config) []grpc.ServerOption {
-	return []grpc.ServerOption{
+	options := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxRecvMsgSize(c.MaxReceive),
 		grpc.MaxSendMsgSize(maxSend),
 		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.NumStreamWorkers(c.StreamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: minPing,
@@ -65,4 +73,8 @@ func limits(c Config) []grpc.ServerOption {
 			Timeout:               pingTimeout,
 		}),
 	}
+	if c.Codec != nil {
+		options = append(options, grpc.ForceServerCodecV2(c.Codec))
+	}
+	return options
 }

@@ -21,7 +21,7 @@ import (
 type Server struct {
 	config   Config
 	logger   *slog.Logger
-	listener net.Listener
+	listener *counted
 	grpc     *grpc.Server
 	health   *health.Server
 	edge     *boundary
@@ -59,7 +59,7 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 // build cannot fail: grpc.NewServer starts its workers, and only Serve ends them.
 func build(config Config, logger *slog.Logger, listener net.Listener, base, options []grpc.ServerOption) *Server {
 	server := &Server{
-		config: config, logger: logger, listener: listener,
+		config: config, logger: logger, listener: &counted{Listener: listener},
 		health: health.NewServer(), edge: newBoundary(logger), draining: make(chan struct{}),
 	}
 	edge := server.edge
@@ -89,6 +89,9 @@ func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) 
 
 // Addr returns the address that is listened on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Connections returns how many connections are open.
+func (s *Server) Connections() int { return int(s.listener.open.Load()) }
 
 // Draining is closed when calls in flight should end. A handler that could go on for as long as its client likes ends
 // its stream then; nothing else tells it until the bound of the drain, when its context is cancelled.

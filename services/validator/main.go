@@ -39,7 +39,7 @@ func main() {
 				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; such calls are UNAVAILABLE then (default no bound)")
 			flags.StringVar(&snapshot.Path, "snapshot-file", "", "`file` to start from when Redis is down; written by this validator alone (default none)")
 			flags.IntVar(&maxInFlight, "max-in-flight", server.DefaultMaxInFlight,
-				"about how many `calls` may be in flight (go_goroutines, of which a connection has three and an open stream two); more are RESOURCE_EXHAUSTED, 0 for no bound")
+				"about how many `calls` may be in flight; more are RESOURCE_EXHAUSTED, 0 for no bound")
 			fleet.define(flags)
 			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour, "time between two copies in --snapshot-file")
 		},

@@ -19,10 +19,14 @@ import (
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/replicametrics"
 	"github.com/countersign/countersign/services/validator/internal/authorize"
+	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
 // StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
 const StreamWorkers = 256
+
+// ownGoroutines is more than a validator has besides: they follow the store, report, and serve its metrics.
+const ownGoroutines = 128
 
 // Config is what a validator is started with.
 type Config struct {
@@ -31,8 +35,8 @@ type Config struct {
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	Snapshot     validator.SnapshotFile
 	Fleet        report.Config
-	// MaxInFlight is about how many calls may be in flight: past it they are RESOURCE_EXHAUSTED. It is compared to the number of
-	// goroutines of the process, of which each connection has three. 0 is no bound.
+	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it they are
+	// RESOURCE_EXHAUSTED. 0 is no bound.
 	MaxInFlight int
 }
 
@@ -64,14 +68,18 @@ func New(config Config) (*Server, error) {
 	}
 	config.GRPC.MaxReceive = grpcserver.AuthorizeMaxReceive
 	config.GRPC.StreamWorkers = StreamWorkers
+	config.GRPC.Codec = wire.NewCodec()
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
-	service := authorize.New(s.validator, config.MaxInFlight, registry)
-	countersignv1.RegisterValidatorServiceServer(s.grpc, service)
+	registerUsageMetrics(registry, s.validator.Usage())
+	service := authorize.New(s.validator, authorize.Bound{
+		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections,
+	}, registry)
+	service.Register(s.grpc)
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))
 	return s, nil
 }

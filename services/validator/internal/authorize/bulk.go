@@ -58,6 +58,8 @@ func (b *Bulk) AuthorizeStream(
 ) error {
 	ctx, cancel := context.WithCancel(grpcStream.Context())
 	defer cancel()
+	b.service.limit.streams.Add(1)
+	defer b.service.limit.streams.Add(-1)
 	s := newStream(ctx, b, grpcStream)
 	received := make(chan error, 1)
 	go s.guard(func() { received <- s.receive() })

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,7 +69,7 @@ func startWorld(t testing.TB) world {
 	if err := v.WaitReady(loading); err != nil {
 		t.Fatal(err)
 	}
-	w.service = New(v, 0, w.registry)
+	w.service = New(v, Bound{}, w.registry)
 	return w
 }
 
@@ -86,6 +88,44 @@ func (w world) ahead(n uint64) *countersignv1.AuthorizeRequest {
 	return r
 }
 
+var codec = wire.NewCodec()
+
+// encode returns a message as it is received: in a buffer that is used again once it was freed.
+func encode(m proto.Message) mem.BufferSlice {
+	encoded, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, 2<<10), m)
+	if err != nil {
+		panic(err)
+	}
+	return mem.BufferSlice{mem.NewBuffer(&encoded, wiped{})}
+}
+
+// wiped is a pool that spoils what it is given back.
+type wiped struct{ mem.NopBufferPool }
+
+func (wiped) Put(b *[]byte) {
+	for i := range *b {
+		(*b)[i] = 0xff
+	}
+}
+
+// call calls Authorize as a server does.
+func (s *Service) call(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	encoded, err := handle(s, ctx, func(into any) error {
+		data := encode(r)
+		defer data.Free()
+		return codec.Unmarshal(data, into)
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	data, err := codec.Marshal(encoded)
+	if err != nil {
+		return nil, err
+	}
+	response := new(countersignv1.AuthorizeResponse)
+	return response, proto.Unmarshal(data.Materialize(), response)
+}
+
 // testServer is the server that a stream is on.
 type testServer struct{ draining chan struct{} }
 
@@ -93,8 +133,8 @@ func (s testServer) Draining() <-chan struct{} { return s.draining }
 
 func (s testServer) Tell(_ context.Context, err error) *status.Status { return status.Convert(err) }
 
-// wire is a stream without a network. What it carries is copied, as a network would.
-type wire struct {
+// line is a stream without a network. What it carries is encoded, as for a network.
+type line struct {
 	grpc.ServerStream
 	ctx      context.Context
 	hangUp   context.CancelFunc
@@ -103,26 +143,32 @@ type wire struct {
 	ended    chan error
 }
 
-func (w *wire) Context() context.Context { return w.ctx }
+func (w *line) Context() context.Context { return w.ctx }
 
-func (w *wire) RecvMsg(into any) error {
+func (w *line) RecvMsg(into any) error {
 	select {
 	case m, open := <-w.requests:
 		if !open {
 			return io.EOF
 		}
-		m = proto.CloneOf(m)
-		proto.Reset(into.(proto.Message))
-		proto.Merge(into.(proto.Message), m)
-		return nil
+		return codec.Unmarshal(encode(m), into)
 	case <-w.ctx.Done():
 		return w.ctx.Err()
 	}
 }
 
-func (w *wire) SendMsg(m any) error {
+func (w *line) SendMsg(m any) error {
+	data, err := codec.Marshal(m)
+	if err != nil {
+		return err
+	}
+	defer data.Free()
+	answer := new(countersignv1.AuthorizeStreamResponse)
+	if err := proto.Unmarshal(data.Materialize(), answer); err != nil {
+		return err
+	}
 	select {
-	case w.answers <- proto.CloneOf(m.(*countersignv1.AuthorizeStreamResponse)):
+	case w.answers <- answer:
 		return nil
 	case <-w.ctx.Done():
 		return w.ctx.Err()
@@ -130,9 +176,9 @@ func (w *wire) SendMsg(m any) error {
 }
 
 // talk opens a stream to a service. It is broken when the test ends.
-func talk(t testing.TB, bulk *Bulk) *wire {
+func talk(t testing.TB, bulk *Bulk) *line {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &wire{
+	w := &line{
 		ctx: ctx, hangUp: cancel, requests: make(chan *countersignv1.AuthorizeStreamRequest), answers: make(chan *countersignv1.AuthorizeStreamResponse),
 		ended: make(chan error, 1),
 	}
@@ -161,7 +207,7 @@ type panicked struct{ value any }
 func (panicked) Error() string { return "panic" }
 
 // ask sends requests in one message, with sequences from 1.
-func (w *wire) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
+func (w *line) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
 	w.requests <- &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: first, More: more}
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,8 +18,9 @@ import (
 // room again they are answered.
 func TestOverloadIsNoDecision(t *testing.T) {
 	w := startWorld(t)
-	w.service.limit = limit(runtime.NumGoroutine() + 50)
-	ask := func() error { _, err := w.service.Authorize(t.Context(), w.request()); return err }
+	connections := 0
+	w.service.limit.Bound = Bound{MostInFlight: 50, AtRest: runtime.NumGoroutine(), Connections: func() int { return connections }}
+	ask := func() error { _, err := w.service.call(t.Context(), w.request()); return err }
 	if err := ask(); err != nil {
 		t.Fatalf("below the bound: %v", err)
 	}
@@ -32,9 +34,21 @@ func TestOverloadIsNoDecision(t *testing.T) {
 			t.Errorf("past the bound: %v", err)
 		}
 	}
+	// What has goroutines and asks nothing is no load.
+	for name, count := range map[string]func(n int){
+		"connections":                 func(n int) { connections += n },
+		"streams":                     func(n int) { w.service.limit.streams.Add(int64(n)) },
+		"requests that have not come": func(n int) { anyTally().Add(2 * int64(n)) },
+	} {
+		count(30)
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		count(-30)
+	}
 	close(stop)
 	others.Wait()
-	for runtime.NumGoroutine() > int(w.service.limit) {
+	for runtime.NumGoroutine() > w.service.limit.AtRest+50 {
 		runtime.Gosched()
 	}
 	if err := ask(); err != nil {
@@ -43,11 +57,26 @@ func TestOverloadIsNoDecision(t *testing.T) {
 	if got := testutil.ToFloat64(w.service.counters.undecided.WithLabelValues(apierr.Overloaded)); got != 10 {
 		t.Errorf("%v refusals are counted", got)
 	}
-	if got := testutil.CollectAndCount(w.service.counters.latency); got != 1 {
-		t.Errorf("%d histograms of latency", got)
+	if got := samples(t, w.registry); got != 5 {
+		t.Errorf("%d calls were timed, want those that were answered", got)
 	}
-	w.service.limit = 0
-	if _, err := w.service.Authorize(t.Context(), &countersignv1.AuthorizeRequest{AppId: w.app, Scope: countersignv1.Scope_SCOPE_EVENTS}); err != nil {
+	w.service.limit.Bound = Bound{}
+	if _, err := w.service.call(t.Context(), &countersignv1.AuthorizeRequest{AppId: w.app, Scope: countersignv1.Scope_SCOPE_EVENTS}); err != nil {
 		t.Errorf("without a bound: %v", err)
 	}
+}
+
+// samples returns how many calls the histogram of latencies has.
+func samples(t *testing.T, registry *prometheus.Registry) uint64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "countersign_authorize_duration_seconds" {
+			return family.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	return 0
 }

@@ -21,7 +21,7 @@ func newService(t *testing.T) (*Service, *prometheus.Registry) {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	return New(v, 0, registry), registry
+	return New(v, Bound{}, registry), registry
 }
 
 // B20: what could not be decided is counted by its reason, and never as a decision.
@@ -32,7 +32,7 @@ func TestB20_UndecidedIsCountedApart(t *testing.T) {
 		{AppId: "a", Scope: countersignv1.Scope_SCOPE_EVENTS},
 		{AppId: "no app", Scope: countersignv1.Scope_SCOPE_EVENTS},
 	} {
-		if _, err := s.Authorize(t.Context(), r); err == nil {
+		if _, err := s.call(t.Context(), r); err == nil {
 			t.Fatal("a decision without data")
 		}
 	}

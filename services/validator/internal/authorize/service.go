@@ -4,29 +4,34 @@ package authorize
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/grpc"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// Service implements countersignv1.ValidatorServiceServer. It is safe for concurrent use.
+// Service is the ValidatorService. It is safe for concurrent use.
 type Service struct {
-	countersignv1.UnimplementedValidatorServiceServer
 	validator *validator.Validator
 	counters  *counters
 	limit     limit
+	info      grpc.UnaryServerInfo
 }
 
-// New returns a service that answers from a validator, and registers its metrics. While the process has more than a number of
-// goroutines, calls are refused; see limit.
-func New(v *validator.Validator, maxGoroutines int, registry prometheus.Registerer) *Service {
-	return &Service{validator: v, counters: newCounters(registry, v), limit: limit(maxGoroutines)}
+// New returns a service that answers from a validator, and registers its metrics. Calls past the bound are refused.
+func New(v *validator.Validator, bound Bound, registry prometheus.Registerer) *Service {
+	s := &Service{validator: v, counters: newCounters(registry, v), limit: limit{Bound: bound}}
+	s.info = grpc.UnaryServerInfo{Server: s, FullMethod: countersignv1.ValidatorService_Authorize_FullMethodName}
+	return s
 }
 
 // scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in every call.
@@ -37,58 +42,105 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 	return known
 }()
 
-// called is a response to a call and all that it points to, which are allocated at once.
-type called struct {
-	response countersignv1.AuthorizeResponse
-	age      durationpb.Duration
+// call is what a call needs while it is answered. They are used again and again.
+type call struct {
+	service  *Service
+	receives *tally
+	request  wire.Request
+	response wire.Response
 }
 
-// Authorize implements the RPC of that name.
-func (s *Service) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
-	answer, err := s.ask(ctx, r)
-	s.count(r, answer, err)
+var calls = sync.Pool{New: func() any { return &call{receives: anyTally()} }}
+
+// Format implements fmt.Formatter: no verb prints a token (B02).
+func (c *call) Format(to fmt.State, _ rune) { fmt.Fprint(to, c.request) }
+
+// description is that of generated code, but for what it says of Authorize: a handler that makes no messages.
+var description = func() grpc.ServiceDesc {
+	d := countersignv1.ValidatorService_ServiceDesc
+	d.HandlerType = (*any)(nil)
+	d.Methods = slices.Clone(d.Methods)
+	for i := range d.Methods {
+		if d.Methods[i].MethodName == "Authorize" {
+			d.Methods[i].Handler = handle
+		}
+	}
+	return d
+}()
+
+// Register registers the service on a server whose codec is a wire.Codec.
+func (s *Service) Register(on grpc.ServiceRegistrar) { on.RegisterService(&description, s) }
+
+// handle is what generated code does for a method, with wire's types.
+//
+//nolint:revive // the order is that of grpc.MethodHandler
+func handle(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+	c := calls.Get().(*call)
+	c.service = service.(*Service)
+	c.receives.Add(1)
+	err := decode(&c.request)
+	c.receives.Add(-1)
 	if err != nil {
 		return nil, err
 	}
-	c := new(called)
-	c.response.DataAge = &c.age
-	fill(&c.response, answer)
-	return &c.response, nil
+	if intercept == nil {
+		return answer(ctx, c)
+	}
+	return intercept(ctx, c, &c.service.info, answer)
+}
+
+// answer answers a call, which nobody uses afterwards. One that panics is not used again.
+func answer(ctx context.Context, request any) (any, error) {
+	c := request.(*call)
+	encoded, err := c.service.authorize(ctx, c)
+	*c = call{receives: c.receives}
+	calls.Put(c)
+	if err != nil {
+		return nil, err
+	}
+	return encoded, nil
+}
+
+func (s *Service) authorize(ctx context.Context, c *call) (*wire.Encoded, error) {
+	given, took, err := s.ask(ctx, &c.request)
+	s.count(&c.request, given, took, err)
+	if err != nil {
+		return nil, err
+	}
+	fill(&c.response, given)
+	return c.response.Encode(), nil
 }
 
 // scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator refuses (B19).
-func scopeOf(r *countersignv1.AuthorizeRequest) policy.Scope {
-	if n := r.GetScope(); n > 0 && int(n) < len(scopes) && scopes[n] {
+func scopeOf(r *wire.Request) policy.Scope {
+	if n := r.Scope; n > 0 && int(n) < len(scopes) && scopes[n] {
 		return policy.Scope(n)
 	}
 	return 0
 }
 
-// none stands for a request that is not there, as a message of a stream may have one.
-var none = &countersignv1.AuthorizeRequest{}
-
-// ask has the validator answer a request. Whoever passes its answer or error on counts it.
-func (s *Service) ask(ctx context.Context, r *countersignv1.AuthorizeRequest) (validator.Answer, error) {
-	if r == nil {
-		r = none
-	}
+// ask has the validator answer a request, and returns how long that took; 0 when it was not asked. Whoever passes the answer or the
+// error on counts it.
+func (s *Service) ask(ctx context.Context, r *wire.Request) (answer validator.Answer, took time.Duration, err error) {
 	if err := s.limit.check(); err != nil {
-		return validator.Answer{}, err
+		return answer, 0, err
 	}
 	began := time.Now()
-	answer, err := s.validator.Authorize(ctx, validator.Request{
-		AppID:       r.GetAppId(),
+	answer, err = s.validator.Authorize(ctx, validator.Request{
+		AppID:       r.AppID,
 		Token:       secret.Of(&r.Token),
 		Scope:       scopeOf(r),
-		Source:      policy.Source(r.GetSource()),
-		MinRevision: r.GetMinRevision(),
+		Source:      policy.Source(r.Source),
+		MinRevision: r.MinRevision,
 	})
-	s.counters.took(time.Since(began))
-	return answer, err
+	return answer, time.Since(began), err
 }
 
 // count counts what a request was answered.
-func (s *Service) count(r *countersignv1.AuthorizeRequest, answer validator.Answer, err error) {
+func (s *Service) count(r *wire.Request, answer validator.Answer, took time.Duration, err error) {
+	if took > 0 {
+		s.counters.took(took)
+	}
 	if err != nil {
 		s.counters.failed(err)
 		return
@@ -96,16 +148,13 @@ func (s *Service) count(r *countersignv1.AuthorizeRequest, answer validator.Answ
 	s.counters.decided(scopeOf(r), answer.Decision)
 }
 
-// fill makes a response say what was answered. It overwrites every field; DataAge must be there.
-func fill(response *countersignv1.AuthorizeResponse, answer validator.Answer) {
-	response.Decision = countersignv1.Decision_DECISION_DENY
+// fill makes a response say what was answered. It overwrites every field.
+func fill(response *wire.Response, answer validator.Answer) {
+	*response = wire.Response{
+		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(answer.Reason), Enforced: answer.Enforced,
+		TokenID: answer.TokenID, Revision: answer.Revision, DataAge: answer.DataAge,
+	}
 	if answer.Allow {
 		response.Decision = countersignv1.Decision_DECISION_ALLOW
 	}
-	response.Reason = countersignv1.Reason(answer.Reason)
-	response.Enforced = answer.Enforced
-	response.TokenId = answer.TokenID
-	response.Revision = answer.Revision
-	response.DataAge.Seconds = int64(answer.DataAge / time.Second)
-	response.DataAge.Nanos = int32(answer.DataAge % time.Second)
 }

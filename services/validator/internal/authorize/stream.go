@@ -8,12 +8,14 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
 // stream is one call to AuthorizeStream. What needs no waiting is decided where it is received, message by message,
@@ -29,7 +31,9 @@ type stream struct {
 
 	mu      sync.Mutex // held to answer a message, and to send: one goroutine at a time may
 	ended   bool
-	answers answers
+	answers wire.Answers
+	// response is filled for each answer of answers.
+	response wire.Response
 }
 
 func newStream(ctx context.Context, b *Bulk, on grpc.ServerStream) *stream {
@@ -60,7 +64,8 @@ func (s *stream) end() {
 // receive answers what comes until the client closes its side, which is no error. While the client does not read its
 // answers, sending them blocks, so that nothing more of its stream is read either.
 func (s *stream) receive() error {
-	message := new(countersignv1.AuthorizeStreamRequest)
+	message := new(wire.Requests)
+	defer message.Free()
 	for {
 		if err := s.grpc.RecvMsg(message); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -68,16 +73,17 @@ func (s *stream) receive() error {
 			}
 			return err
 		}
-		if err := s.answer(message); err != nil {
+		err := s.answer(message)
+		message.Free() // an idle stream holds no secrets
+		if err != nil {
 			return err
 		}
 	}
 }
 
 // answer answers one message with one message, but for the requests that have to wait.
-func (s *stream) answer(message *countersignv1.AuthorizeStreamRequest) error {
-	sequence, more := message.GetSequence(), message.GetMore()
-	if 1+len(more) > MaxRequests {
+func (s *stream) answer(message *wire.Requests) error {
+	if len(message.List) > MaxRequests {
 		return errTooManyInOne
 	}
 	s.mu.Lock()
@@ -85,15 +91,14 @@ func (s *stream) answer(message *countersignv1.AuthorizeStreamRequest) error {
 	if s.ended {
 		return nil
 	}
-	s.answers.clear()
-	s.decide(sequence, message.GetRequest())
-	for i, r := range more {
-		s.decide(sequence+1+uint64(i), r)
+	s.answers.Clear()
+	for i := range message.List {
+		s.decide(message.Sequence+uint64(i), &message.List[i])
 	}
-	if s.answers.empty() {
+	if s.answers.Empty() {
 		return nil
 	}
-	return s.grpc.SendMsg(s.answers.message())
+	return s.grpc.SendMsg(&s.answers)
 }
 
 // noWaiting is a context that is done: with it, a request for a revision that is not there yet is turned down at once.
@@ -104,36 +109,39 @@ var noWaiting = func() context.Context {
 }()
 
 // decide adds the answer to a request, unless it has to wait.
-func (s *stream) decide(sequence uint64, r *countersignv1.AuthorizeRequest) {
+func (s *stream) decide(sequence uint64, r *wire.Request) {
 	ctx := s.ctx
-	if r.GetMinRevision() != "" {
+	if r.MinRevision != "" {
 		ctx = noWaiting
 	}
-	answer, err := s.service.ask(ctx, r)
-	if r.GetMinRevision() != "" && apierr.ReasonOf(err) == apierr.RevisionNotReached {
-		if s.wait(sequence, r) {
+	answer, took, err := s.service.ask(ctx, r)
+	if r.MinRevision != "" && apierr.ReasonOf(err) == apierr.RevisionNotReached {
+		if s.wait(sequence, r.Keep()) {
 			return
 		}
 		err = errTooManyWaiting
 	}
-	s.conclude(&s.answers, sequence, r, answer, err)
+	s.conclude(&s.answers, &s.response, sequence, r, answer, took, err)
 }
 
 // conclude counts what a request was answered, and adds it to a message.
 func (s *stream) conclude(
-	in *answers, sequence uint64, r *countersignv1.AuthorizeRequest, answer validator.Answer, err error,
+	in *wire.Answers, response *wire.Response, sequence uint64, r *wire.Request, answer validator.Answer, took time.Duration, err error,
 ) {
-	s.service.count(r, answer, err)
+	s.service.count(r, answer, took, err)
 	if err != nil {
-		in.failed(sequence, s.server.Tell(s.ctx, err))
+		told := s.server.Tell(s.ctx, err)
+		in.Fail(sequence, &countersignv1.AuthorizeError{
+			Code: int32(told.Code()), Reason: apierr.ReasonOf(told.Err()), Message: told.Message(), Details: told.Proto().GetDetails(),
+		})
 		return
 	}
-	in.decided(sequence, answer)
+	fill(response, answer)
+	in.Add(sequence, response)
 }
 
-// wait answers a request later, in a message of its own; false when too many wait. Unmarshalling makes new requests for
-// each message, so this one stays as it is.
-func (s *stream) wait(sequence uint64, r *countersignv1.AuthorizeRequest) bool {
+// wait answers a request, which must stay as it is, later, in a message of its own; false when too many wait.
+func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 	if s.waiting.Add(1) > maxWaitingOfOne {
 		s.waiting.Add(-1)
 		return false
@@ -146,18 +154,22 @@ func (s *stream) wait(sequence uint64, r *countersignv1.AuthorizeRequest) bool {
 	}
 	s.waiters.Go(func() {
 		s.guard(func() {
-			defer func() {
-				<-s.Bulk.waiting
-				s.waiting.Add(-1)
-			}()
-			answer, err := s.service.ask(s.ctx, r)
-			var late answers
-			s.conclude(&late, sequence, r, answer, err)
+			defer s.waiting.Add(-1)
+			answer, took, err := s.askLate(r)
+			var late wire.Answers
+			s.conclude(&late, new(wire.Response), sequence, r, answer, took, err)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			// Why a stream does not take an answer any more is what its receiving returns.
-			_ = s.grpc.SendMsg(late.message())
+			_ = s.grpc.SendMsg(&late)
 		})
 	})
 	return true
+}
+
+// askLate asks once more, and waits. It gives the place among all that wait back before anything is sent: whoever does not read answers
+// holds up nobody else.
+func (s *stream) askLate(r *wire.Request) (validator.Answer, time.Duration, error) {
+	defer func() { <-s.Bulk.waiting }()
+	return s.service.ask(s.ctx, r)
 }

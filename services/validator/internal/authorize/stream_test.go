@@ -17,6 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
 type request = *countersignv1.AuthorizeRequest
@@ -25,7 +26,7 @@ type request = *countersignv1.AuthorizeRequest
 func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
-	wire := talk(t, bulk)
+	line := talk(t, bulk)
 	reached := w.request()
 	reached.MinRevision = record.EncodePosition(record.Position{StoreID: w.store.Meta().StoreID, Partition: 3, Cursor: w.store.Head(3).Cursor})
 	noToken := &countersignv1.AuthorizeRequest{AppId: w.app, Scope: events}
@@ -48,14 +49,14 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 		{"fewer again", noToken, []request{nil}, map[uint64]outcome{1: missing, 2: malform}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			wire.ask(tt.first, tt.more...)
-			if got := outcomes(t, <-wire.answers); !maps.Equal(got, tt.want) {
+			line.ask(tt.first, tt.more...)
+			if got := outcomes(t, <-line.answers); !maps.Equal(got, tt.want) {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
 	}
-	close(wire.requests)
-	if err := <-wire.ended; err != nil {
+	close(line.requests)
+	if err := <-line.ended; err != nil {
 		t.Errorf("the stream ends with %v", err)
 	}
 	for name, want := range map[string]float64{"countersign_decisions_total": 10, "countersign_undecided_total": 6} {
@@ -86,29 +87,29 @@ func sum(t testing.TB, registry *prometheus.Registry, name string) (total float6
 // B25: a request that waits for its min_revision holds up no other, and gets its answer when the change is there.
 func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 	w := startWorld(t)
-	wire := talk(t, NewBulk(w.service, testServer{}))
+	line := talk(t, NewBulk(w.service, testServer{}))
 	next := w.ahead(0)
-	wire.ask(next, w.request(), w.ahead(1000), w.request())
-	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{2: valid, 4: valid}) {
+	line.ask(next, w.request(), w.ahead(1000), w.request())
+	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{2: valid, 4: valid}) {
 		t.Errorf("at once: %v", got)
 	}
 	for range 100 {
-		wire.ask(w.request())
-		if got := outcomes(t, <-wire.answers); got[1] != valid {
+		line.ask(w.request())
+		if got := outcomes(t, <-line.answers); got[1] != valid {
 			t.Fatalf("meanwhile: %v", got)
 		}
 	}
 	// With the tag of another change in its place, what next asks for is lost.
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
+	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
 		t.Errorf("after the change: %v", got)
 	}
 	// The client's end of the stream waits for the last answer.
-	close(wire.requests)
-	if got := outcomes(t, <-wire.answers); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
+	close(line.requests)
+	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
 		t.Errorf("in the end: %v", got)
 	}
-	if err := <-wire.ended; err != nil {
+	if err := <-line.ended; err != nil {
 		t.Error(err)
 	}
 }
@@ -131,6 +132,27 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	third := talk(t, bulk)
 	third.ask(w.ahead(1000), w.request())
 	if got := outcomes(t, <-third.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// A client that does not read its answers holds up nobody: what waited gives its place back before it is sent.
+func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
+	w := startWorld(t)
+	bulk := NewBulk(w.service, testServer{})
+	bulk.waiting = make(chan struct{}, 1)
+	unread, other := talk(t, bulk), talk(t, bulk)
+	unread.ask(w.ahead(0), w.request())
+	<-unread.answers
+	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
+	w.store.Commit(w.app, storetest.AddToken("next"))
+	for deadline := time.Now().Add(10 * time.Second); len(bulk.waiting) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the place is still taken")
+		}
+	}
+	other.ask(w.ahead(1000), w.request())
+	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -160,13 +182,13 @@ func TestB25_StreamHasItsShareOfWhatWaits(t *testing.T) {
 
 func TestStreamRefusesTooManyInOneMessage(t *testing.T) {
 	s, _ := newService(t)
-	wire := talk(t, NewBulk(s, testServer{}))
-	wire.ask(nil, make([]request, MaxRequests-1)...)
-	if got := outcomes(t, <-wire.answers); len(got) != MaxRequests {
+	line := talk(t, NewBulk(s, testServer{}))
+	line.ask(nil, make([]request, MaxRequests-1)...)
+	if got := outcomes(t, <-line.answers); len(got) != MaxRequests {
 		t.Errorf("%d answers", len(got))
 	}
-	wire.ask(nil, make([]request, MaxRequests)...)
-	if err := <-wire.ended; status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != "TOO_MANY_REQUESTS" {
+	line.ask(nil, make([]request, MaxRequests)...)
+	if err := <-line.ended; status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != "TOO_MANY_REQUESTS" {
 		t.Errorf("%v", err)
 	}
 }
@@ -201,7 +223,7 @@ func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
 	s := newStream(t.Context(), NewBulk(&Service{}, testServer{}), nil)
 	s.end()
-	if err := s.answer(&countersignv1.AuthorizeStreamRequest{}); err != nil {
+	if err := s.answer(&wire.Requests{List: make([]wire.Request, 1)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -209,27 +231,27 @@ func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
 // A client that goes leaves nothing behind, though requests of its wait.
 func TestStreamEndsWithItsClient(t *testing.T) {
 	w := startWorld(t)
-	wire := talk(t, NewBulk(w.service, testServer{}))
-	wire.ask(w.ahead(0), w.request())
-	<-wire.answers
+	line := talk(t, NewBulk(w.service, testServer{}))
+	line.ask(w.ahead(0), w.request())
+	<-line.answers
 	began := time.Now()
-	wire.hangUp()
-	if err := <-wire.ended; err == nil || time.Since(began) > 2*time.Second {
+	line.hangUp()
+	if err := <-line.ended; err == nil || time.Since(began) > 2*time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }
 
 // A panic reaches the handler, where it is caught, with the stack that it came from.
 func TestStreamPanicsInItsHandler(t *testing.T) {
-	wire := talk(t, NewBulk(&Service{counters: nil, validator: nil}, testServer{}))
-	wire.ask(&countersignv1.AuthorizeRequest{AppId: "app", Scope: events})
+	line := talk(t, NewBulk(&Service{counters: nil, validator: nil}, testServer{}))
+	line.ask(&countersignv1.AuthorizeRequest{AppId: "app", Scope: events})
 	var p panicked
-	if err := <-wire.ended; !errors.As(err, &p) || !strings.Contains(p.value.(string), "stream.go") {
+	if err := <-line.ended; !errors.As(err, &p) || !strings.Contains(p.value.(string), "stream.go") {
 		t.Errorf("%v", err)
 	}
 }
 
-// What a request of a stream costs is what it consists of: deciding and answering allocate nothing.
+// What a request of a stream costs is what it consists of: reading, deciding and answering allocate nothing.
 func TestStreamDecidesWithoutAllocating(t *testing.T) {
 	w := startWorld(t)
 	s := newStream(t.Context(), NewBulk(w.service, testServer{}), discard{})
@@ -240,10 +262,16 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 			more[i].Token = ""
 		}
 	}
-	message := &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more}
+	data, message := encode(&countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more}), new(wire.Requests)
+	receive := func() {
+		if err := codec.Unmarshal(data, message); err != nil {
+			t.Fatal(err)
+		}
+	}
 	least := 1.0
 	for range 20 { // the validator's own work allocates now and then
 		least = min(least, testing.AllocsPerRun(20, func() {
+			receive()
 			if err := s.answer(message); err != nil {
 				t.Fatal(err)
 			}

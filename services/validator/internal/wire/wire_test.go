@@ -1,0 +1,286 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"pgregory.net/rapid"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+var codec = NewCodec()
+
+// buffers are the ways in which a message may arrive: in one piece that lasts, in one that is used again, and in several.
+func buffers(raw []byte) []mem.BufferSlice {
+	lasting := append([]byte(nil), raw...)
+	passing := append(make([]byte, 0, 2<<10), raw...)
+	half := len(raw) / 2
+	return []mem.BufferSlice{
+		{mem.SliceBuffer(lasting)},
+		{mem.NewBuffer(&passing, spoiling{})},
+		{mem.SliceBuffer(append([]byte(nil), raw[:half]...)), mem.SliceBuffer(append([]byte(nil), raw[half:]...))},
+	}
+}
+
+// spoiling is a pool that overwrites what it is given back.
+type spoiling struct{ mem.NopBufferPool }
+
+func (spoiling) Put(b *[]byte) {
+	for i := range *b {
+		(*b)[i] = '!'
+	}
+}
+
+func same(r *Request, m *countersignv1.AuthorizeRequest) bool {
+	return r.AppID == m.GetAppId() && r.Token == m.GetToken() && r.MinRevision == m.GetMinRevision() &&
+		r.Scope == m.GetScope() && r.Source == m.GetSource()
+}
+
+func requestSeeds() []*countersignv1.AuthorizeRequest {
+	return []*countersignv1.AuthorizeRequest{
+		{},
+		{AppId: "app", Token: "cs_token", Scope: countersignv1.Scope_SCOPE_EVENTS},
+		{AppId: "app", Token: strings.Repeat("x", 5000), Scope: -1, Source: math.MaxInt32, MinRevision: "AAAA"},
+		{AppId: "ä", Scope: 200},
+	}
+}
+
+// broken tells whether protobuf refuses a message, and lenient that it does so for a text that is not UTF-8, which may be read here.
+func broken(raw []byte, into proto.Message) (bad, lenient bool) {
+	err := proto.Unmarshal(raw, into)
+	return err != nil, err != nil && strings.Contains(err.Error(), "UTF-8")
+}
+
+// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and an error when that is one; also
+// once the memory in which it arrived is used for something else.
+func FuzzRequest(f *testing.F) {
+	for _, m := range requestSeeds() {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+		f.Add(append(raw, raw...))      // every field twice
+		f.Add(append(raw, 0x38, 1))     // a field that is not known
+		f.Add(append(raw, 0x0a, 1, 80)) // a text that is not UTF-8
+	}
+	f.Add([]byte{0x0a, 1, 0xff})
+	f.Add([]byte{0x8a, 0, 1, 'a'})
+	f.Add([]byte{0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var want countersignv1.AuthorizeRequest
+		bad, lenient := broken(raw, &want)
+		for i, data := range buffers(raw) {
+			got := &Request{AppID: "before", Scope: 3}
+			err := codec.Unmarshal(data, got)
+			data.Free()
+			if (err != nil) != bad && !lenient {
+				t.Fatalf("%d: %v, protobuf: %t", i, err, bad)
+			}
+			if !bad && !same(got, &want) {
+				t.Errorf("%d: %+v, want %v", i, got, &want)
+			}
+		}
+	})
+}
+
+// FuzzRequests does the same for the messages of a stream.
+func FuzzRequests(f *testing.F) {
+	all := requestSeeds()
+	for _, m := range []*countersignv1.AuthorizeStreamRequest{
+		{},
+		{Sequence: 1, Request: all[1]},
+		{Sequence: math.MaxUint64, Request: all[2], More: all},
+		{More: all},
+	} {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+		f.Add(append(raw, raw...))
+		f.Add(append(raw, 0x28, 1))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var want countersignv1.AuthorizeStreamRequest
+		bad, lenient := broken(raw, &want)
+		got := new(Requests)
+		for i, data := range buffers(raw) {
+			err := codec.Unmarshal(data, got)
+			data.Free()
+			if (err != nil) != bad && !lenient {
+				t.Fatalf("%d: %v, protobuf: %t", i, err, bad)
+			}
+			if bad {
+				continue
+			}
+			if got.Sequence != want.GetSequence() || len(got.List) != 1+len(want.GetMore()) || !same(&got.List[0], want.GetRequest()) {
+				t.Fatalf("%d: %+v, want %v", i, got, &want)
+			}
+			var kept []*Request
+			for n := range want.GetMore() {
+				if !same(&got.List[n+1], want.GetMore()[n]) {
+					t.Errorf("%d: %+v, want %v", i, got.List[n+1], want.GetMore()[n])
+				}
+				kept = append(kept, got.List[n+1].Keep())
+			}
+			got.Free()
+			for n := range kept {
+				if !same(kept[n], want.GetMore()[n]) {
+					t.Errorf("%d: kept %+v, want %v", i, kept[n], want.GetMore()[n])
+				}
+			}
+		}
+	})
+}
+
+var responses = rapid.Custom(func(t *rapid.T) Response {
+	return Response{
+		Decision: countersignv1.Decision(rapid.Int32Range(0, 2).Draw(t, "decision")), Reason: countersignv1.Reason(rapid.Int32Range(0, 11).Draw(t, "reason")),
+		Enforced: rapid.Bool().Draw(t, "enforced"), TokenID: rapid.StringN(-1, -1, 300).Draw(t, "token_id"), Revision: rapid.Uint64().Draw(t, "revision"),
+		DataAge: time.Duration(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, 2e9)).Draw(t, "data_age")),
+	}
+})
+
+func (r *Response) message() *countersignv1.AuthorizeResponse {
+	return &countersignv1.AuthorizeResponse{
+		Decision: r.Decision, Reason: r.Reason, Enforced: r.Enforced, TokenId: r.TokenID, Revision: r.Revision, DataAge: durationpb.New(r.DataAge),
+	}
+}
+
+func marshalled(t *rapid.T, v any) []byte {
+	data, err := codec.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Free()
+	return data.Materialize()
+}
+
+// TestAnswersAreEncodedAsByProtobuf: the answer to a call byte by byte.
+func TestAnswersAreEncodedAsByProtobuf(t *testing.T) {
+	var answers Answers
+	rapid.Check(t, func(t *rapid.T) {
+		r := responses.Draw(t, "response")
+		if got, want := marshalled(t, r.Encode()), marshalled(t, r.message()); !bytes.Equal(got, want) {
+			t.Fatalf("%x, protobuf: %x", got, want)
+		}
+		answers.Clear()
+		want := new(countersignv1.AuthorizeStreamResponse)
+		for n := range rapid.IntRange(1, 60).Draw(t, "answers") {
+			result := &countersignv1.AuthorizeStreamResult{Sequence: rapid.Uint64().Draw(t, "sequence")}
+			if rapid.IntRange(0, 5).Draw(t, "kind") == 0 {
+				failed := &countersignv1.AuthorizeError{Code: 3, Reason: "R", Message: rapid.StringN(-1, -1, 200).Draw(t, "message")}
+				result.Result = &countersignv1.AuthorizeStreamResult_Error{Error: failed}
+				answers.Fail(result.GetSequence(), failed)
+			} else {
+				r := responses.Draw(t, "response")
+				result.Result = &countersignv1.AuthorizeStreamResult_Response{Response: r.message()}
+				answers.Add(result.GetSequence(), &r)
+			}
+			if n > 0 {
+				want.More = append(want.More, result)
+				continue
+			}
+			want.Sequence = result.GetSequence()
+			if failed := result.GetError(); failed != nil {
+				want.Result = &countersignv1.AuthorizeStreamResponse_Error{Error: failed}
+			} else {
+				want.Result = &countersignv1.AuthorizeStreamResponse_Response{Response: result.GetResponse()}
+			}
+		}
+		// Protobuf puts the first answer behind the others, so only what it says is the same, and the size.
+		got, raw := new(countersignv1.AuthorizeStreamResponse), marshalled(t, &answers)
+		if err := proto.Unmarshal(raw, got); err != nil || !proto.Equal(got, want) || len(raw) != proto.Size(want) {
+			t.Fatalf("%v %v, want %v", got, err, want)
+		}
+	})
+}
+
+// An error whose text cannot be sent still says its code.
+func TestAnswersOfBadText(t *testing.T) {
+	var answers Answers
+	answers.Fail(7, &countersignv1.AuthorizeError{Code: 3, Message: "\xff"})
+	data, err := codec.Marshal(&answers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got countersignv1.AuthorizeStreamResponse
+	if err := codec.Unmarshal(data, &got); err != nil || got.GetSequence() != 7 || got.GetError().GetCode() != 3 {
+		t.Errorf("%v %v", &got, err)
+	}
+}
+
+// A field that is added to the contract is to be read and written here, too.
+func TestEveryFieldIsKnown(t *testing.T) {
+	for _, tt := range []struct {
+		message proto.Message
+		fields  []protoreflect.Name
+	}{
+		{&countersignv1.AuthorizeRequest{}, []protoreflect.Name{"app_id", "token", "scope", "source", "min_revision"}},
+		{&countersignv1.AuthorizeResponse{}, []protoreflect.Name{"decision", "reason", "enforced", "token_id", "revision", "data_age"}},
+		{&countersignv1.AuthorizeStreamRequest{}, []protoreflect.Name{"sequence", "request", "more"}},
+		{&countersignv1.AuthorizeStreamResponse{}, []protoreflect.Name{"sequence", "response", "error", "more"}},
+		{&countersignv1.AuthorizeStreamResult{}, []protoreflect.Name{"sequence", "response", "error"}},
+	} {
+		descriptor := tt.message.ProtoReflect().Descriptor()
+		for i := range descriptor.Fields().Len() {
+			if name := descriptor.Fields().Get(i).Name(); !slices.Contains(tt.fields, name) {
+				t.Errorf("%s has a field %s", descriptor.Name(), name)
+			}
+		}
+	}
+}
+
+// B03: a token that is not UTF-8 is a token that nobody has, not a broken message.
+func TestB03_TokensOfAnyBytes(t *testing.T) {
+	raw := []byte{bytesOf1, 1, 'a', bytesOf2, 2, 0xff, 0xfe, numberOf3, 1}
+	got := new(Request)
+	if err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw)}, got); err != nil || got.Token != "\xff\xfe" || got.AppID != "a" || got.Scope != 1 {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+// B02: what is formatted shows no token, whatever the verb.
+func TestB02_RequestsPrintNoToken(t *testing.T) {
+	r := Request{AppID: "app", Token: "cs_secret"}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		for _, value := range []any{r, &r, &Requests{List: []Request{r}}, []Request{r}} {
+			if got := fmt.Sprintf(verb, value); strings.Contains(got, "secret") || strings.Contains(got, fmt.Sprintf("%x", "secret")) {
+				t.Errorf("%s: %s", verb, got)
+			}
+		}
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	r := Response{Decision: 1, Reason: 2, Enforced: true, TokenID: "tok_0123456789abcdef", Revision: 1 << 40, DataAge: time.Millisecond}
+	raw, err := proto.Marshal(&countersignv1.AuthorizeRequest{AppId: "app", Token: strings.Repeat("x", 52), Scope: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, request, answers := mem.BufferSlice{mem.SliceBuffer(raw)}, new(Request), new(Answers)
+	for _, tt := range []struct {
+		name string
+		most float64
+		do   func()
+	}{
+		{"a request is read", 0, func() { _ = codec.Unmarshal(data, request) }},
+		{"a response is written", 1, func() { _, _ = codec.Marshal(r.Encode()) }},
+		{"an answer of a stream is written", 0, func() { answers.Clear(); answers.Add(1, &r); answers.Add(2, &r) }},
+	} {
+		if got := testing.AllocsPerRun(1000, tt.do); got > tt.most {
+			t.Errorf("%s: %v allocations, want %v", tt.name, got, tt.most)
+		}
+	}
+}

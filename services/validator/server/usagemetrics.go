@@ -1,0 +1,21 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/usage"
+)
+
+// registerUsageMetrics registers how many usage counts wait to be taken, and what was lost of them.
+func registerUsageMetrics(registry prometheus.Registerer, c *usage.Counter) {
+	registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_usage_entries",
+			Help: "Usage counts that are held: one for each app, token, scope, verdict and minute.",
+		}, func() float64 { return float64(c.Stats().Entries) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "countersign_usage_dropped_total",
+			Help: "Decisions that are in no usage count, because those that nobody took had to go, or there were too many in a minute.",
+		}, func() float64 { return float64(c.Stats().Dropped) }),
+	)
+}

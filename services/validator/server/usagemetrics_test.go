@@ -1,0 +1,33 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/usage"
+)
+
+// B21: what is held and what is lost can be seen.
+func TestB21_UsageThatIsHeldOrLostIsShown(t *testing.T) {
+	var c usage.Counter
+	registry := prometheus.NewRegistry()
+	registerUsageMetrics(registry, &c)
+	for minute := range int64(usage.MaxMinutes + 3) {
+		c.Count(minute*60_000, 0, "app", 1, policy.Decision{Reason: policy.TokenMissing})
+	}
+	want := `
+# HELP countersign_usage_dropped_total Decisions that are in no usage count, because those that nobody took had to go, or there were too many in a minute.
+# TYPE countersign_usage_dropped_total counter
+countersign_usage_dropped_total 2
+# HELP countersign_usage_entries Usage counts that are held: one for each app, token, scope, verdict and minute.
+# TYPE countersign_usage_entries gauge
+countersign_usage_entries 61
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+}
