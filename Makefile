@@ -116,6 +116,18 @@ bench-compare: ## Measure what a decision costs beside other servers, with TOKEN
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
 	bin/countersign bench compare --tokens $(TOKENS) $(BENCHFLAGS)
 
+.PHONY: bench-grow
+bench-grow: BY ?= tokens connections changes validators reasons
+bench-grow: ## Measure what a decision costs while something grows (BY="tokens connections changes validators reasons"), into bin/grow-*.json and .svg
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
+	for by in $(BY); do bin/countersign bench grow --by $$by --json bin/grow-$$by.json --plot bin/grow-$$by.svg $(BENCHFLAGS); done
+
+.PHONY: bench-flood
+bench-flood: TOKENS ?= 1000000
+bench-flood: ## Measure what callers have of a validator in a flood of unknown tokens and in an overload, with TOKENS (1000000) tokens (BENCHFLAGS="--json flood.json")
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
+	bin/countersign bench flood --tokens $(TOKENS) $(BENCHFLAGS)
+
 .PHONY: test-compose
 test-compose: ## Build the images and test docker-compose.yml end to end (needs Docker)
 	deploy/docker/test-compose.sh

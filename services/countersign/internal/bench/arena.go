@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
 	"github.com/countersign/countersign/services/countersign/internal/embedded"
@@ -31,15 +32,18 @@ type arena struct {
 	fleetKey     secret.Secret
 	fleetAddress string
 
-	// helpers are the authority, and the writer of changes, which is nil when there is none.
+	// helpers are the authority, the other validators, and the writer of changes, which is nil when there is nothing for it to do.
 	helpers     []*process.Child
 	writer      *process.Child
 	contestants []*contestant
+	// decks are the questions, by what they carry; the empty servers have their own.
+	decks map[Mix]*load.Deck
+	empty *load.Deck
 }
 
 // newArena makes a store, and starts what competes over it. It must be closed, also after an error.
 func newArena(ctx context.Context, o Options, p place) (a *arena, err error) {
-	a = &arena{options: o, place: p, ring: keyring.Generate()}
+	a = &arena{options: o, place: p, ring: keyring.Generate(), decks: map[Mix]*load.Deck{}}
 	if a.folder, err = os.MkdirTemp("", "countersign-bench-"); err != nil {
 		return a, err
 	}
@@ -62,32 +66,42 @@ func (a *arena) ringFile() string { return filepath.Join(a.folder, "keyring.json
 
 // startServers starts the servers of the legs, and the writer of changes.
 func (a *arena) startServers(ctx context.Context) error {
-	asking, err := newDeck(a.store.Samples, a.options.Mix, a.options.Seed)
-	if err != nil {
-		return err
-	}
-	empty, err := emptyDeck()
-	if err != nil {
-		return err
-	}
 	for _, l := range a.chosen() {
-		c := &contestant{leg: l, deck: empty}
-		if l.asks {
-			c.deck = asking
-		}
+		c := &contestant{leg: l}
 		fmt.Fprintf(a.options.Progress, "Starting: %s\n", l.title)
 		if err := a.start(ctx, c); err != nil {
 			return fmt.Errorf("%s: %w", l.title, err)
 		}
 	}
-	if a.options.ChangesPerSecond == 0 {
+	if err := a.startFleet(ctx); err != nil {
+		return err
+	}
+	if a.options.ChangesPerSecond == 0 && a.options.ResyncEvery == 0 {
 		return nil
 	}
+	var err error
 	a.writer, _, err = a.newChild(process.Start{CPUs: a.place.others}, serve.Config{Role: serve.Writer, ChangesPerSecond: a.options.ChangesPerSecond})
 	if err == nil {
 		a.helpers = append(a.helpers, a.writer)
 	}
 	return err
+}
+
+// deck returns the questions for a leg.
+func (a *arena) deck(l leg, m Mix) (deck *load.Deck, err error) {
+	if !l.asks {
+		if a.empty == nil {
+			a.empty, err = emptyDeck()
+		}
+		return a.empty, err
+	}
+	if a.decks[m] == nil {
+		if deck, err = newDeck(a.store.Samples, m, a.options.Seed); err != nil {
+			return nil, err
+		}
+		a.decks[m] = deck
+	}
+	return a.decks[m], nil
 }
 
 // chosen returns the legs that compete.

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
@@ -28,23 +27,43 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	r := &Report{Environment: readEnvironment(), Options: o}
 	p := newPlace(process.CPUs())
-	if p.pinned() {
-		r.note("each server runs on CPU %v alone, the load generator and Redis on CPUs %v", p.servers, p.others)
-	} else {
-		r.note("nothing is pinned, since this machine has one processor or its system does not let processes choose: servers and load generator are in each other's way")
-	}
 	if err := p.take(); err != nil {
 		return nil, err
 	}
+	found, err := o.run(ctx, p, []condition{o.condition()})
+	if err != nil {
+		return nil, err
+	}
+	return &Report{
+		Environment: readEnvironment(), Options: o, Notes: append([]string{p.note()}, found.Notes...),
+		Summary: found.summaries[0], Changes: found.Changes, ChangesReached: found.ChangesReached, Turns: found.turns[0],
+	}, nil
+}
+
+// findings are what one arena has shown, under one condition or more.
+type findings struct {
+	Notes          []string
+	Changes        uint64
+	ChangesReached float64
+	// turns and summaries are by condition.
+	turns     [][]*Turn
+	summaries [][]Summary
+}
+
+// run starts what competes, lets it compete, and ends it.
+func (o Options) run(ctx context.Context, p place, under []condition) (*findings, error) {
+	f := &findings{}
 	a, err := newArena(ctx, o, p)
 	defer a.close()
 	if err != nil {
 		return nil, err
 	}
+	if o.ResyncEvery > 0 {
+		f.note("while a validator has its turn it loads everything anew, again and again: it is cut off from Redis, every partition is changed, the log is trimmed, and it is let in again; the other servers have nothing of that while they have theirs")
+	}
 	if a.embedded != nil {
-		r.note("there is no redis-server on the PATH: the validator follows the embedded store, and asking Redis per request is left out")
+		f.note("there is no redis-server on the PATH: the validator follows the embedded store, and asking Redis per request is left out")
 	}
 	if len(a.contestants) == 0 {
 		return nil, fmt.Errorf("--legs: nothing is left to compare without a Redis")
@@ -54,7 +73,7 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	began := time.Now()
-	if r.Turns, err = a.rounds(ctx); err != nil {
+	if f.turns, err = a.rounds(ctx, under); err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
@@ -62,18 +81,36 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Changes = now.Changes - changed.Changes
-	r.ChangesReached = float64(r.Changes) / took.Seconds()
+	f.Changes = now.Changes - changed.Changes
+	f.ChangesReached = float64(f.Changes) / took.Seconds()
 	if failed := now.Failed - changed.Failed; failed > 0 {
-		r.note("%d changes of policies failed", failed)
+		f.note("%d changes of policies failed", failed)
 	}
-	if r.ChangesReached < o.ChangesPerSecond*nearly {
-		r.note("only %.0f of %s policies a second could be changed, with what the servers left of the machine", r.ChangesReached, number(o.ChangesPerSecond))
+	if f.ChangesReached < o.ChangesPerSecond*nearly {
+		f.note("only %.0f of %s policies a second could be changed, with what the servers left of the machine", f.ChangesReached, number(o.ChangesPerSecond))
 	}
+	return f, f.summarise(a)
+}
+
+// summarise puts the turns together.
+func (f *findings) summarise(a *arena) error {
+	f.summaries = make([][]Summary, len(f.turns))
 	for _, c := range a.contestants {
-		r.Summary = append(r.Summary, summarise(c.leg, r.Turns))
+		left, err := c.ask(serve.Command{Collect: true})
+		if err != nil {
+			return err
+		}
+		for i, turns := range f.turns {
+			s := summarise(c.leg, turns)
+			s.HeapBytes = left.HeapBytes
+			f.summaries[i] = append(f.summaries[i], s)
+		}
 	}
-	return r, nil
+	return nil
+}
+
+func (f *findings) note(format string, args ...any) {
+	f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
 }
 
 // nearly is how much of the changes that were asked for must be made without a note.
@@ -82,29 +119,7 @@ const nearly = 0.95
 // changes asks the writer what it has done so far: nothing when there is none.
 func (a *arena) changes() (s serve.State, err error) {
 	if a.writer != nil {
-		err = a.writer.Ask(struct{}{}, &s)
+		err = a.writer.Ask(serve.Command{}, &s)
 	}
 	return s, err
-}
-
-func (r *Report) note(format string, args ...any) {
-	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
-}
-
-// rounds lets every contestant have its turn in every round, each time in another order, so that none always comes after
-// the same one.
-func (a *arena) rounds(ctx context.Context) (turns []*Turn, err error) {
-	random := rand.New(rand.NewPCG(a.options.Seed, 2))
-	for round := 1; round <= a.options.Rounds; round++ {
-		fmt.Fprintf(a.options.Progress, "Round %d of %d\n", round, a.options.Rounds)
-		for _, i := range random.Perm(len(a.contestants)) {
-			c := a.contestants[i]
-			t, err := a.turn(ctx, round, c)
-			if err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w", c.title, round, err)
-			}
-			turns = append(turns, t)
-		}
-	}
-	return turns, nil
 }

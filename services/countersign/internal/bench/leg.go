@@ -32,19 +32,24 @@ type leg struct {
 	connect func(ctx context.Context, address string, connections int) (load.Caller, error)
 }
 
-// The legs that the product is compared with.
+// The names of the legs: what the product is compared with, and the product.
 const (
-	emptyLeg = "empty"
-	tunedLeg = "tuned-empty"
-	redisLeg = "redis"
+	emptyLeg      = "empty"
+	tunedLeg      = "tuned-empty"
+	redisLeg      = "redis"
+	tunedRedisLeg = "tuned-redis"
+	// validatorLeg is the product, asked call by call; streamLeg asks it over streams.
+	validatorLeg = "validator"
+	streamLeg    = "stream"
 )
 
 var legs = []leg{
 	{name: emptyLeg, title: "empty server, default settings", role: serve.Empty, connect: connectEmpty},
 	{name: tunedLeg, title: "tuned empty server", role: serve.Empty, workers: validator.StreamWorkers, tuned: true, connect: connectEmpty},
-	{name: "validator", title: "validator, unary Authorize", role: serve.Validator, tuned: true, asks: true, connect: connectAuthorize},
-	{name: "stream", title: "validator, streams of the client", role: serve.Validator, tuned: true, asks: true, connect: connectStream},
-	{name: redisLeg, title: "Redis asked per request", role: serve.Lookup, workers: validator.StreamWorkers, tuned: true, redis: true, asks: true, connect: connectAuthorize},
+	{name: validatorLeg, title: "validator, unary Authorize", role: serve.Validator, tuned: true, asks: true, connect: connectAuthorize},
+	{name: streamLeg, title: "validator, streams of the client", role: serve.Validator, tuned: true, asks: true, connect: connectStream},
+	{name: redisLeg, title: "Redis asked per request, default settings", role: serve.Lookup, redis: true, asks: true, connect: connectAuthorize},
+	{name: tunedRedisLeg, title: "Redis asked per request, tuned", role: serve.Lookup, workers: validator.StreamWorkers, tuned: true, redis: true, asks: true, connect: connectAuthorize},
 }
 
 // LegNames returns the names of all legs.
@@ -91,12 +96,18 @@ type contestant struct {
 	leg
 	child   *process.Child
 	address string
-	deck    *load.Deck
+	// http is where a validator's metrics are, account its own of Redis; empty when it needs none.
+	http, account string
+	// maxInFlight is a validator's bound; 0 is its default.
+	maxInFlight int
 }
 
 // state asks the child how it is.
-func (c *contestant) state() (s serve.State, err error) {
-	if err = c.child.Ask(struct{}{}, &s); err == nil && s.Error != "" {
+func (c *contestant) state() (serve.State, error) { return c.ask(serve.Command{}) }
+
+// ask tells the child what to do, and returns how it is then.
+func (c *contestant) ask(command serve.Command) (s serve.State, err error) {
+	if err = c.child.Ask(command, &s); err == nil && s.Error != "" {
 		err = fmt.Errorf("%s: %s", c.title, s.Error)
 	}
 	return s, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 )
 
 // Options say what is compared, and how.
@@ -37,6 +38,12 @@ type Options struct {
 	Mix Mix `json:"mix"`
 	// ChangesPerSecond is how many policies are changed all the while.
 	ChangesPerSecond float64 `json:"changesPerSecond"`
+	// ResyncEvery is how long it takes from one time that a validator loads the whole store anew to the next, while it has its
+	// turn; 0 is never.
+	ResyncEvery time.Duration `json:"resyncEveryNanos,omitempty"`
+	// Validators is how many follow the store and report to the authority: those beside the ones that are measured share a
+	// process.
+	Validators int `json:"validators"`
 	// Progress is told what is under way; it is for people.
 	Progress io.Writer `json:"-"`
 }
@@ -55,6 +62,8 @@ func (o Options) Check() error {
 		{o.TokensPerApp >= 1 && o.TokensPerApp <= 1000, "tokens-per-app", "1 to 1000, which is the most that an app may have"},
 		{o.TokensPerApp <= o.Tokens, "tokens-per-app", "at most --tokens"},
 		{o.ChangesPerSecond >= 0 && o.ChangesPerSecond <= maxChanges, "changes-per-second", fmt.Sprintf("0 to %d", maxChanges)},
+		{o.Validators >= 1 && o.Validators <= maxValidators, "validators", fmt.Sprintf("1 to %d", maxValidators)},
+		{o.ResyncEvery == 0 || process.HasRedis(), "resync-every", "a redis-server on the PATH: the embedded store has no accounts, which is how a validator is cut off"},
 		{slices.IndexFunc(o.Legs, unknownLeg) < 0, "legs", "names from " + strings.Join(LegNames(), ", ")},
 	} {
 		if !c.ok {
@@ -71,4 +80,5 @@ const (
 	maxTokens      = 10_000_000
 	maxChanges     = 5000
 	maxRate        = 1_000_000
+	maxValidators  = 200
 )

@@ -8,7 +8,7 @@ import (
 )
 
 func good() Options {
-	return Options{Rounds: 11, Connections: 4, InFlight: 32, Tokens: 1000, TokensPerApp: 10, Rates: []int{500}, Mix: Mixed, Arrivals: load.Poisson}
+	return Options{Rounds: 11, Connections: 4, InFlight: 32, Tokens: 1000, TokensPerApp: 10, Rates: []int{500}, Mix: Mixed, Arrivals: load.Poisson, Validators: 1}
 }
 
 // Every error names the flag that it is about.
@@ -23,6 +23,7 @@ func TestOptions(t *testing.T) {
 		"--tokens":             {func(o *Options) { o.Tokens = 0 }, func(o *Options) { o.Tokens = 10_000_001 }},
 		"--tokens-per-app":     {func(o *Options) { o.TokensPerApp = 0 }, func(o *Options) { o.TokensPerApp = 1001 }, func(o *Options) { o.Tokens = 9 }},
 		"--changes-per-second": {func(o *Options) { o.ChangesPerSecond = -1 }, func(o *Options) { o.ChangesPerSecond = 5001 }},
+		"--validators":         {func(o *Options) { o.Validators = 0 }, func(o *Options) { o.Validators = 201 }},
 		"--legs":               {func(o *Options) { o.Legs = []string{"validator", "valdator"} }},
 	} {
 		for i, change := range changes {
@@ -51,7 +52,7 @@ func TestTargetOptions(t *testing.T) {
 
 func TestMixFlag(t *testing.T) {
 	var m Mix
-	for text, good := range map[string]bool{"valid": true, "unknown": true, "mixed": true, "": false, "all": false} {
+	for text, good := range map[string]bool{"valid": true, "unknown": true, "mixed": true, "malformed": true, "others": true, "": false, "all": false} {
 		if err := m.Set(text); (err == nil) != good || good && m.String() != text {
 			t.Errorf("%q: %v, %s", text, err, m)
 		}

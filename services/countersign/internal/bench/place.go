@@ -1,6 +1,10 @@
 package bench
 
-import "github.com/countersign/countersign/services/countersign/internal/bench/process"
+import (
+	"fmt"
+
+	"github.com/countersign/countersign/services/countersign/internal/bench/process"
+)
 
 // place says which processors are whose.
 type place struct {
@@ -27,4 +31,12 @@ func (p place) take() error {
 		return nil
 	}
 	return process.Pin(p.others)
+}
+
+// note says which processors are whose, for people.
+func (p place) note() string {
+	if !p.pinned() {
+		return "nothing is pinned, since this machine has one processor or its system does not let processes choose: servers and load generator are in each other's way"
+	}
+	return fmt.Sprintf("each server runs on CPU %v alone, the load generator and Redis on CPUs %v", p.servers, p.others)
 }

@@ -11,8 +11,14 @@ import (
 //go:embed plot.svg.tmpl
 var plotText string
 
+//go:embed style.css.tmpl
+var styleText string
+
 // plotTemplate is one of HTML, which escapes what SVG wants escaped, too.
-var plotTemplate = template.Must(template.New("plot").Parse(plotText))
+var plotTemplate = template.Must(template.Must(styled()).New("plot").Parse(plotText))
+
+// styled returns templates with the style sheet that all pictures share.
+func styled() (*template.Template, error) { return template.New("style").Parse(styleText) }
 
 // Measures of the plot, in pixels. Bars begin at plotLeft and are at most plotWidth long; what stands behind a bar has
 // plotRight.
@@ -50,7 +56,7 @@ type tick struct {
 
 // Plot writes the CPU time of a decision as a picture in SVG, with bars and their quartiles. It is readable on a light and
 // on a dark page.
-func (r *Report) Plot(w io.Writer) error { return plotTemplate.Execute(w, r.plot()) }
+func (r *Report) Plot(w io.Writer) error { return plotTemplate.ExecuteTemplate(w, "plot", r.plot()) }
 
 func (r *Report) plot() plot {
 	longest := 0.0
@@ -88,15 +94,22 @@ func (r *Report) plot() plot {
 	return p
 }
 
+// The classes of the style sheet.
+const (
+	ours      = "ours"
+	reference = "reference"
+	another   = "other"
+)
+
 // classOf tells apart what the product is compared with: what any server costs, and what others do.
 func classOf(leg string) string {
 	switch leg {
 	case emptyLeg, tunedLeg:
-		return "reference"
-	case redisLeg:
-		return "other"
+		return reference
+	case redisLeg, tunedRedisLeg:
+		return another
 	}
-	return "ours"
+	return ours
 }
 
 // niceStep returns 1, 2 or 5 times a power of ten, the least that is not below a number; 1 for 0.

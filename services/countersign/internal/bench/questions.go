@@ -37,26 +37,43 @@ var (
 		other := s[(i+1)%len(s)]
 		return other.Secret, other.Secret != "" && other.AppID != s[i].AppID
 	}}
+	malformed = kind{countersignv1.Reason_REASON_TOKEN_MALFORMED, func([]bulkstore.Sample, int) (string, bool) {
+		text := secret.Mint().Reveal()
+		last := byte('0')
+		if text[len(text)-1] == last {
+			last = '1'
+		}
+		return text[:len(text)-1] + string(last), true
+	}}
 	missing = kind{countersignv1.Reason_REASON_TOKEN_MISSING, func([]bulkstore.Sample, int) (string, bool) {
 		return "", true
 	}}
 )
 
-// kinds returns 20 kinds, as often as each is to be asked.
+// kinds returns what is asked about, each as often as its part of the whole: 20 kinds for Mixed, one for the others.
 func (m Mix) kinds() []kind {
-	var all []kind
 	switch m {
 	case Unknown:
 		return []kind{unknown}
+	case Malformed:
+		return []kind{malformed}
+	case Missing:
+		return []kind{missing}
+	case Revoked:
+		return []kind{revoked}
+	case Others:
+		return []kind{others}
 	case Mixed:
+		var all []kind
 		for range otherShare {
 			all = append(all, unknown, revoked, others, missing)
 		}
+		for len(all) < 20 {
+			all = append(all, valid)
+		}
+		return all
 	}
-	for len(all) < 20 {
-		all = append(all, valid)
-	}
-	return all
+	return []kind{valid}
 }
 
 // newDeck returns questions about samples of a store, each with its right answer.

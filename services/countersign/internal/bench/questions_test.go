@@ -15,8 +15,12 @@ func TestDecks(t *testing.T) {
 		samples []bulkstore.Sample
 		want    int
 	}{
-		{Valid, samples, 20 * 2},
+		{Valid, samples, 2},
 		{Unknown, samples, 3},
+		{Malformed, samples, 3},
+		{Missing, samples, 3},
+		{Revoked, samples, 2},
+		{Others, samples, 2},
 		// unknown and missing 3 each, revoked 2, other apps' 2, and 16 times the 2 valid ones
 		{Mixed, samples, 3 + 3 + 2 + 2 + 16*2},
 		{Valid, samples[2:], 0},

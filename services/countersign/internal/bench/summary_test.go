@@ -54,6 +54,8 @@ func TestSummary(t *testing.T) {
 	}{
 		"to tuned": {s.ToTuned, 1.1}, "to empty": {s.ToEmpty, 0.55},
 		"p99 to tuned": {s.Open[0].P99ToTuned, 2}, "p99 to empty": {s.Open[0].P99ToEmpty, 2},
+		"p50 to tuned": {s.Open[0].P50ToTuned, 2}, "p50 to empty": {s.Open[0].P50ToEmpty, 2},
+		"to itself": {s.ToValidator, 1}, "empty to validator": {report().Summary[0].ToValidator, 20 / 11.},
 	} {
 		if r.got == nil || !near(r.got.Q1, r.want) || !near(r.got.Median, r.want) || !near(r.got.Q3, r.want) {
 			t.Errorf("%s: %v, want %v", name, r.got, r.want)
@@ -61,6 +63,44 @@ func TestSummary(t *testing.T) {
 	}
 	if o := s.Open[0]; o.Calls != 30 || o.Rate != 500 || !near(o.P50, 2000) || !near(o.P999, 2000) {
 		t.Errorf("%+v", o)
+	}
+}
+
+// What Redis spends on a leg is part of what the leg costs.
+func TestSummaryWithRedis(t *testing.T) {
+	asks, decides := turnOf(1, redisLeg, 30, time.Millisecond), turnOf(1, validatorLeg, 10, time.Millisecond)
+	asks.Closed.RedisCPUNanos, decides.Closed.RedisCPUNanos = 12_000, 500
+	turns := []*Turn{asks, decides}
+	s := summarise(legs[4], turns)
+	if s.WithRedisCPUNanos.Median != 42_000 || s.ToValidator.Median != 3 || s.WithRedisToValidator.Median != 4 {
+		t.Errorf("%+v", s)
+	}
+	var out strings.Builder
+	if err := (&Report{Summary: []Summary{s}}).Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "30.00 us [30.00, 30.00]  3.00 [3.00, 3.00]  12.00 us [12.00, 12.00]  42.00 us [42.00, 42.00]  4.00 [4.00, 4.00]"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in:\n%s", want, &out)
+	}
+}
+
+func TestSummaryWithResyncs(t *testing.T) {
+	var turns []*Turn
+	for round := 1; round <= 3; round++ {
+		turn := turnOf(round, validatorLeg, 10, time.Millisecond)
+		turn.Resyncs = &Resyncs{Times: uint64(round), Share: 0.2 * float64(round)}
+		turns = append(turns, turn, turnOf(round, tunedLeg, 10, time.Millisecond))
+	}
+	s := summarise(legs[2], turns)
+	if s.Resyncs != 6 || s.ResyncShare == nil || s.ResyncShare.Median != 0.4 {
+		t.Errorf("%+v", s)
+	}
+	var out strings.Builder
+	if err := (&Report{Summary: []Summary{summarise(legs[1], turns), s}}).Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "validator, unary Authorize: everything was loaded anew 6 times, in 40 % [30 %, 50 %] of the time of its turns."; strings.Count(out.String(), "loaded anew") != 1 || !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in:\n%s", want, &out)
 	}
 }
 

@@ -73,7 +73,9 @@ func Target(ctx context.Context, o TargetOptions) (*TargetReport, error) {
 	defer caller.Close()
 	deck := load.NewDeck(o.Questions, o.Seed)
 	if o.WarmUp > 0 {
-		load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, o.InFlight)
+		if warm := load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, o.InFlight); warm.Wrong > 0 {
+			return nil, fmt.Errorf("%w: %d of %d: %v", ErrWrong, warm.Wrong, warm.Answered, warm.Examples)
+		}
 	}
 	report := &TargetReport{Target: o.Endpoint.Address, Rate: o.Rate}
 	var r *load.Result
@@ -119,6 +121,8 @@ func (r *TargetReport) Err() error {
 		return fmt.Errorf("%w: %d of %d", ErrWrong, r.Wrong, r.Calls)
 	case r.Calls == 0:
 		return fmt.Errorf("there was no decision: %v", r.Errors)
+	case r.Failed > 0:
+		return fmt.Errorf("%d calls of %d were not answered: %v", r.Failed, r.Failed+r.Calls, r.Errors)
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ type Turn struct {
 	Leg    string `json:"leg"`
 	Closed Closed `json:"closed"`
 	Open   []Open `json:"open,omitempty"`
+	// Resyncs is nil when none were made.
+	Resyncs *Resyncs `json:"resyncs,omitempty"`
 }
 
 // Closed is what came of a closed loop.
@@ -49,6 +51,8 @@ type Open struct {
 	Quantiles
 	// LateP99 is the 99th percentile of how late calls were sent, in microseconds.
 	LateP99 float64 `json:"lateP99Micros"`
+	// Utilisation is what part of one processor the server has used: what it does beside the calls is in it.
+	Utilisation float64 `json:"serverUtilisation"`
 
 	latency *hdrhistogram.Histogram
 }
@@ -68,38 +72,66 @@ func quantilesOf(h *hdrhistogram.Histogram) Quantiles {
 }
 
 // turn lets a contestant have its turn in a round: on connections of its own, so that each turn begins alike.
-func (a *arena) turn(ctx context.Context, round int, c *contestant) (*Turn, error) {
+func (a *arena) turn(ctx context.Context, round int, c *contestant, under condition) (*Turn, error) {
 	o := a.options
-	caller, err := c.connect(ctx, c.address, o.Connections)
+	deck, err := a.deck(c.leg, under.mix)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := c.connect(ctx, c.address, under.connections)
 	if err != nil {
 		return nil, err
 	}
 	defer caller.Close()
 	if o.WarmUp > 0 {
-		if err := judge(ctx, load.Closed(ctx, caller, c.deck, load.Limits{Time: o.WarmUp}, o.InFlight)); err != nil {
+		if err := judge(ctx, load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, under.inFlight)); err != nil {
 			return nil, err
 		}
 	}
 	t := &Turn{Round: round, Leg: c.name}
-	if t.Closed, err = a.closed(ctx, c, caller); err != nil {
+	end, err := a.resyncing(c)
+	if err != nil {
 		return nil, err
 	}
-	for _, rate := range o.Rates {
-		// All legs of a round get the same schedule, and each round another one.
-		schedule := load.NewSchedule(float64(rate), o.Arrivals, o.Seed+uint64(round))
-		r := load.Open(ctx, caller, c.deck, load.Limits{Time: o.OpenTime}, schedule)
-		if err := judge(ctx, r); err != nil {
-			return nil, err
-		}
-		t.Open = append(t.Open, Open{
-			Rate: rate, Calls: r.Answered, Quantiles: quantilesOf(r.Latency), LateP99: quantilesOf(r.Late).P99, latency: r.Latency,
-		})
+	measured := a.measure(ctx, t, c, asking{caller, deck, under.inFlight})
+	if t.Resyncs, err = end(); measured != nil || err != nil {
+		return nil, errors.Join(measured, err)
 	}
 	return t, nil
 }
 
+// asking is who asks a contestant, and what.
+type asking struct {
+	caller   load.Caller
+	deck     *load.Deck
+	inFlight int
+}
+
+// measure does what counts of a turn.
+func (a *arena) measure(ctx context.Context, t *Turn, c *contestant, by asking) (err error) {
+	o := a.options
+	if t.Closed, err = a.closed(ctx, c, by); err != nil {
+		return err
+	}
+	for _, rate := range o.Rates {
+		// All legs of a round get the same schedule, and each round another one.
+		schedule := load.NewSchedule(float64(rate), o.Arrivals, o.Seed+uint64(t.Round))
+		used, _ := c.child.CPU()
+		r := load.Open(ctx, by.caller, by.deck, load.Limits{Time: o.OpenTime}, schedule)
+		if err := judge(ctx, r); err != nil {
+			return err
+		}
+		usedEnd, _ := c.child.CPU()
+		t.Open = append(t.Open, Open{
+			Rate: rate, Calls: r.Answered, Quantiles: quantilesOf(r.Latency), LateP99: quantilesOf(r.Late).P99, latency: r.Latency,
+			Utilisation: float64(usedEnd-used) / float64(r.Elapsed),
+		})
+	}
+	return nil
+}
+
 // closed measures what calls cost.
-func (a *arena) closed(ctx context.Context, c *contestant, caller load.Caller) (Closed, error) {
+func (a *arena) closed(ctx context.Context, c *contestant, by asking) (Closed, error) {
 	before, err := c.state()
 	if err != nil {
 		return Closed{}, err
@@ -108,7 +140,7 @@ func (a *arena) closed(ctx context.Context, c *contestant, caller load.Caller) (
 	server, known := c.child.CPU()
 	own, _ := process.OwnCPU()
 	redis := a.redisCPU()
-	r := load.Closed(ctx, caller, c.deck, a.options.Closed, a.options.InFlight)
+	r := load.Closed(ctx, by.caller, by.deck, a.options.Closed, by.inFlight)
 	serverEnd, _ := c.child.CPU()
 	ownEnd, _ := process.OwnCPU()
 	redisEnd := a.redisCPU()

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -43,13 +44,21 @@ func (r *Rates) Set(text string) error {
 // Mix is what calls ask about.
 type Mix string
 
-// The mixes. A valid token is known, ACTIVE and has the scope; an unknown one has the form of a secret and is nobody's.
-// Mixed is mostly valid, with unknown, revoked, other apps' and missing tokens among them.
+// The mixes. A valid token is known, ACTIVE and has the scope; an unknown one has the form of a secret and is nobody's; a
+// malformed one is a secret with a letter wrong; another app's is valid there. Mixed is mostly valid, with unknown, revoked,
+// other apps' and missing tokens among them.
 const (
-	Valid   Mix = "valid"
-	Unknown Mix = "unknown"
-	Mixed   Mix = "mixed"
+	Valid     Mix = "valid"
+	Unknown   Mix = "unknown"
+	Malformed Mix = "malformed"
+	Missing   Mix = "missing"
+	Revoked   Mix = "revoked"
+	Others    Mix = "others"
+	Mixed     Mix = "mixed"
 )
+
+// Mixes are all of them, those of one kind first.
+var Mixes = []Mix{Valid, Unknown, Malformed, Missing, Revoked, Others, Mixed}
 
 // Type is how a help text calls the value.
 func (*Mix) Type() string { return "word" }
@@ -59,9 +68,18 @@ func (m *Mix) String() string { return string(*m) }
 
 // Set takes one of the words.
 func (m *Mix) Set(text string) error {
-	if one := Mix(text); one == Valid || one == Unknown || one == Mixed {
-		*m = one
-		return nil
+	if !slices.Contains(Mixes, Mix(text)) {
+		return fmt.Errorf("want one of %s", words(Mixes))
 	}
-	return fmt.Errorf("want %s, %s or %s", Valid, Unknown, Mixed)
+	*m = Mix(text)
+	return nil
+}
+
+// words writes names with commas between them.
+func words[T ~string](names []T) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = string(name)
+	}
+	return strings.Join(texts, ", ")
 }

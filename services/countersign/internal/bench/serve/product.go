@@ -20,20 +20,27 @@ type product struct {
 	service interface {
 		Run(ctx context.Context) error
 		Addr() net.Addr
+		HTTPAddr() net.Addr
 	}
 }
 
 // Run implements server.
 func (p product) Run(ctx context.Context) error { return p.service.Run(ctx) }
 
-func (p product) state(to *State) { to.Address = p.service.Addr().String() }
+func (p product) state(to *State) {
+	to.Address, to.HTTP = p.service.Addr().String(), p.service.HTTPAddr().String()
+}
 
 func newValidator(c Config) (server, error) {
 	config, err := productConfig(c)
 	if err != nil {
 		return nil, err
 	}
-	s, err := validator.New(validator.Config{Config: config, MaxInFlight: validator.DefaultMaxInFlight, Fleet: report.Config{
+	bound := validator.DefaultMaxInFlight
+	if c.MaxInFlight > 0 {
+		bound = c.MaxInFlight
+	}
+	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Fleet: report.Config{
 		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true}, Key: secret.New(c.FleetKey), ID: c.ID,
 	}})
 	return product{s}, err
@@ -52,6 +59,6 @@ func productConfig(c Config) (daemon.Config, error) {
 	ring, err := keyring.Load(c.RingFile)
 	return daemon.Config{
 		GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
-		RedisURL: c.RedisURL, Ring: ring, Log: logger(),
+		RedisURL: c.RedisURL, Ring: ring, Log: logger(c),
 	}, err
 }

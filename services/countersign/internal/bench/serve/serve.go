@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -24,11 +25,13 @@ const (
 	Empty Role = "empty"
 	// Validator is the product's.
 	Validator Role = "validator"
+	// Fleet is several of them, which are there beside the one that is measured.
+	Fleet Role = "fleet"
 	// Lookup is what the product is compared with: it asks Redis about each call, and remembers nothing.
 	Lookup Role = "lookup"
 	// Authority is the product's, too: validators report to it.
 	Authority Role = "authority"
-	// Writer changes policies.
+	// Writer changes policies, and cuts validators off.
 	Writer Role = "writer"
 )
 
@@ -45,24 +48,50 @@ type Config struct {
 	AdminKeysFile string
 	// Authority is where a Validator reports, with FleetKey, under the name ID.
 	Authority, FleetKey, ID string
+	// MaxInFlight is the bound of a Validator; 0 is its default.
+	MaxInFlight int
+	// Validators is how many Fleet is; they report under ID with a number behind it.
+	Validators int
 	// ChangesPerSecond is for Writer.
 	ChangesPerSecond float64
+	// Quiet leaves out of the log what is in the way of following the store: since that is what is wanted, or happens to
+	// validators that nobody asks.
+	Quiet bool
 }
 
-// State is the answer to every line. Those after the first may say anything: each asks for the state as it is then.
+// Command is every other line; the zero value only asks for the state.
+type Command struct {
+	// Resync tells Writer to make a validator load everything anew, again and again; Steady to leave that, which takes until
+	// the validator has all.
+	Resync *Victim `json:",omitempty"`
+	Steady bool    `json:",omitempty"`
+	// Collect makes the child collect its garbage before it tells its state.
+	Collect bool `json:",omitempty"`
+}
+
+// State is the answer to every line: how the child is then.
 type State struct {
-	// Error is empty unless the child could not start.
+	// Error is empty unless the child could not start, or do what it was told to.
 	Error string `json:",omitempty"`
 	// Address is host:port of the gRPC server.
 	Address string `json:",omitempty"`
+	// Addresses are those of the validators of Fleet.
+	Addresses []string `json:",omitempty"`
+	// HTTP is that of the metrics.
+	HTTP string `json:",omitempty"`
 	// Mallocs is how many objects were allocated so far (runtime.MemStats), GCs how many collections there were.
 	Mallocs, GCs uint64
-	// HeapBytes is how much the latest collection has left, and what was allocated since.
-	HeapBytes uint64
+	// HeapBytes is how much the latest collection has left, and what was allocated since; SystemBytes is the memory that the
+	// process has of the system for itself.
+	HeapBytes, SystemBytes uint64
 	// Changes is how many were made, Failed how many were not.
 	Changes, Failed uint64
-	// Processors is how many the child may use at once.
-	Processors int
+	// Resyncs is how often a validator has loaded everything anew, ResyncTime how long that took in all; the one that goes on
+	// now is in both.
+	Resyncs    uint64
+	ResyncTime time.Duration
+	// Processors is how many the child may use at once, Goroutines how many it has.
+	Processors, Goroutines int
 }
 
 // server is what a role runs.
@@ -73,11 +102,17 @@ type server interface {
 	state(*State)
 }
 
+// commanded is a server that does what it is told.
+type commanded interface {
+	// command returns when it is done, or under way. The end of ctx is that of the server.
+	command(ctx context.Context, c Command)
+}
+
 // Main is the whole of a child. It ends when its input does.
 func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
-		return fmt.Errorf("this command is what 'countersign bench compare' starts; it is not for people")
+		return fmt.Errorf("this command is what 'countersign bench compare' and its like start; it is not for people")
 	}
 	var config Config
 	if err := json.Unmarshal(lines.Bytes(), &config); err != nil {
@@ -92,7 +127,17 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Run(ctx) })
-	for more := true; more && err == nil; more = lines.Scan() {
+	for err = answers.Encode(stateOf(s)); err == nil && lines.Scan(); {
+		var c Command
+		if err = json.Unmarshal(lines.Bytes(), &c); err != nil {
+			break
+		}
+		if c.Collect {
+			runtime.GC()
+		}
+		if s, can := s.(commanded); can {
+			s.command(ctx, c)
+		}
 		err = answers.Encode(stateOf(s))
 	}
 	stop()
@@ -110,6 +155,8 @@ func newServer(c Config) (server, error) {
 		return newValidator(c)
 	case Authority:
 		return newAuthority(c)
+	case Fleet:
+		return newFleet(c)
 	case Lookup:
 		return newLookup(c)
 	case Writer:
@@ -121,12 +168,19 @@ func newServer(c Config) (server, error) {
 func stateOf(s server) State {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	state := State{Mallocs: m.Mallocs, GCs: uint64(m.NumGC), HeapBytes: m.HeapAlloc, Processors: runtime.GOMAXPROCS(0)}
+	state := State{
+		Mallocs: m.Mallocs, GCs: uint64(m.NumGC), HeapBytes: m.HeapAlloc, SystemBytes: m.Sys - m.HeapReleased,
+		Processors: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(),
+	}
 	s.state(&state)
 	return state
 }
 
 // logger logs what is wrong to the standard error, which the parent shows.
-func logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+func logger(c Config) *slog.Logger {
+	level := slog.LevelWarn
+	if c.Quiet {
+		level = slog.LevelError
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }

@@ -28,7 +28,7 @@ const (
 )
 
 // writer changes policies as an authority does, at a constant rate: a token of each of its apps in turn is disabled and
-// made active again.
+// made active again. When it is told to, it makes validators load everything anew.
 type writer struct {
 	config Config
 	client *redisfeed.Client
@@ -36,10 +36,14 @@ type writer struct {
 	digest secret.Digest
 
 	made, failed atomic.Uint64
+
+	// resyncer is there when ready is closed.
+	resyncer *resyncer
+	ready    chan struct{}
 }
 
 func newWriter(c Config) (server, error) {
-	w := &writer{config: c, digest: secret.Mint().Digest()}
+	w := &writer{config: c, digest: secret.Mint().Digest(), ready: make(chan struct{})}
 	var err error
 	if w.ring, err = keyring.Load(c.RingFile); err != nil {
 		return nil, err
@@ -48,7 +52,30 @@ func newWriter(c Config) (server, error) {
 	return w, err
 }
 
-func (w *writer) state(to *State) { to.Changes, to.Failed = w.made.Load(), w.failed.Load() }
+func (w *writer) state(to *State) {
+	to.Changes, to.Failed = w.made.Load(), w.failed.Load()
+	select {
+	case <-w.ready:
+		w.resyncer.state(to)
+	default:
+	}
+}
+
+// command implements commanded.
+func (w *writer) command(ctx context.Context, c Command) {
+	if c.Resync == nil && !c.Steady {
+		return
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-w.ready:
+	}
+	w.resyncer.end()
+	if c.Resync != nil {
+		w.resyncer.begin(ctx, *c.Resync)
+	}
+}
 
 // Run implements server.
 func (w *writer) Run(ctx context.Context) error {
@@ -57,18 +84,28 @@ func (w *writer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(w.ring, meta), logger())
+	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(w.ring, meta), logger(w.config))
 	options := store.Options{Embedded: w.config.Embedded}
-	to := store.New(store.Over(w.client, meta.Partitions, options), r, options, logger())
+	to := store.New(store.Over(w.client, meta.Partitions, options), r, options, logger(w.config))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error {
 		if r.WaitLoaded(ctx) == nil { // else ctx has ended
-			w.write(ctx, to)
+			w.resyncer = newResyncer(to, r, w.client, w.change)
+			close(w.ready)
+			if w.config.ChangesPerSecond > 0 {
+				w.write(ctx, to)
+			}
 		}
 		return nil
 	})
-	return group.Wait()
+	err = group.Wait()
+	select {
+	case <-w.ready:
+		w.resyncer.end()
+	default:
+	}
+	return err
 }
 
 // write makes changes until ctx ends. When the store does not keep up, those that are due wait.
@@ -85,7 +122,7 @@ func (w *writer) write(ctx context.Context, to *store.Store) {
 		case <-time.After(time.Until(due)):
 		}
 		group.Go(func() error {
-			_, err := to.Update(ctx, w.change(n))
+			_, err := to.Update(ctx, w.change(fmt.Sprintf("changed%03d", n%changedApps)))
 			switch {
 			case err == nil:
 				w.made.Add(1)
@@ -97,9 +134,8 @@ func (w *writer) write(ctx context.Context, to *store.Store) {
 	}
 }
 
-// change returns the n-th change.
-func (w *writer) change(n int) store.Call {
-	appID := fmt.Sprintf("changed%03d", n%changedApps)
+// change returns a change of an app.
+func (w *writer) change(appID string) store.Call {
 	now := time.Now()
 	return store.Call{
 		AppID: appID,
