@@ -80,28 +80,41 @@ func TestPaceOnlyWhereProcessorsAreShort(t *testing.T) {
 		if p.stint(false).pace != nil {
 			t.Errorf("%d processors: paced beside nobody", processors)
 		}
-		if places, want := cap(p.loads), max(processors-1, 1); places != want {
+		if places, want := cap(p.loads.places), max(processors-1, 1); places != want {
 			t.Errorf("%d processors: %d loads at once, want %d", processors, places, want)
 		}
 	}
 }
 
-// TestPlacesAreLeft, and waiting for one ends with the context.
+// TestPlacesAreLeft, and waiting for one ends with the context, or when whoever has it does nothing; not while that works.
 func TestPlacesAreLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		places := make(chan struct{}, 1)
-		leave, err := enter(t.Context(), places)
+		p := newPace(2)
+		work, leave, err := p.enter(t.Context(), p.loads)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
 		defer cancel()
-		if _, err := enter(ctx, places); err == nil {
+		go func() {
+			for ctx.Err() == nil {
+				work.step()
+				time.Sleep(patience / 2)
+			}
+		}()
+		if _, _, err := p.enter(ctx, p.loads); err == nil {
 			t.Error("two have the same place")
 		}
+		began := time.Now()
+		_, leaveNone, err := p.enter(t.Context(), p.loads)
+		if waited := time.Since(began); err != nil || waited < patience || waited > 3*patience {
+			t.Errorf("%v after %v with one that does nothing", err, waited)
+		}
+		leaveNone()
 		leave()
-		if _, err := enter(t.Context(), places); err != nil {
-			t.Error(err)
+		began = time.Now()
+		if _, _, err := p.enter(t.Context(), p.loads); err != nil || time.Since(began) > 0 {
+			t.Errorf("%v after %v for a place that is free", err, time.Since(began))
 		}
 	})
 }

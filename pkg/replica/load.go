@@ -14,14 +14,14 @@ import (
 // old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was confirmed.
 func (p *partition) load(ctx context.Context) error {
 	p.r.stats.reloads[p.cause()].Add(1)
-	leave, err := p.admitted(ctx)
+	work, leave, err := p.admitted(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	started, work := time.Now(), p.stint()
+	started := time.Now()
 	first, err := p.firstHead(ctx)
 	if err != nil {
 		return err
@@ -70,25 +70,22 @@ func (p *partition) load(ctx context.Context) error {
 	return nil
 }
 
-// admitted waits until the partition may be loaded, and returns how to say that it was: those that serve callers do not all do
-// it at once. Whether the store answers is found out first, lest a server that is down keep the partitions of others waiting.
-func (p *partition) admitted(ctx context.Context) (leave func(), err error) {
+// admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do it at once. Whether
+// the store answers is found out first, lest one that is down keep the partitions of others waiting.
+func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), err error) {
 	if !p.serves() {
-		return func() {}, nil
+		return &stint{}, func() {}, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if _, err := p.firstHead(asking); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return enter(ctx, p.r.pace.loads)
+	return p.r.pace.enter(ctx, p.r.pace.loads)
 }
 
 // serves tells whether callers are answered from what the partition has.
 func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
-
-// stint begins work on the partition, beside which callers are to be answered if it serves any.
-func (p *partition) stint() *stint { return p.r.pace.stint(p.serves()) }
 
 // firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
 // crosses gaps, never forks.

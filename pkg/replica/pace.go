@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,9 @@ const (
 	// runs, which is always ready to go on, nobody looks at the network (runtime.bgsweep). That cannot be helped, but it can
 	// come so seldom that it is not among the slowest hundredth of the calls.
 	breath, bursts = 500 * time.Microsecond, 4
+	// patience is how long whoever waits for a place lets those that have one do nothing: they may be waiting for a store that
+	// does not answer, and a partition of another is not to wait with them.
+	patience = 250 * time.Millisecond
 	// fewLinks are as many links as are not worth being paced, pacedLinks the most that are read at once by who is: what
 	// the client of the source makes of an answer is a stretch too.
 	fewLinks, pacedLinks = 25, 100
@@ -27,33 +31,56 @@ type pace struct {
 	// bursts says that work is to be done in bursts, each as long as burst.
 	bursts bool
 	burst  time.Duration
-	// loads and tails hold a place for each load, and for whoever goes through many links.
-	loads, tails chan struct{}
+	// loads and tails have a place for each load, and for whoever goes through many links.
+	loads, tails *lane
 }
 
 // newPace returns the pace for a number of processors.
 func newPace(processors int) *pace {
 	return &pace{
 		bursts: processors == 1, burst: burst,
-		loads: make(chan struct{}, max(processors-1, 1)),
-		tails: make(chan struct{}, max(processors-1, 1)),
+		loads: newLane(max(processors-1, 1)),
+		tails: newLane(max(processors-1, 1)),
 	}
 }
 
-// enter waits for one of a number of places, and returns how to leave it.
-func enter(ctx context.Context, places chan struct{}) (leave func(), err error) {
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// lane has a number of places for those that work.
+type lane struct {
+	places chan struct{}
+	// steps is how many were taken by those that have a place.
+	steps atomic.Uint64
+}
+
+func newLane(places int) *lane { return &lane{places: make(chan struct{}, places)} }
+
+// enter waits for a place, or until those that have one have done nothing for as long as patience lasts. It returns work, and how
+// to end it.
+func (p *pace) enter(ctx context.Context, l *lane) (*stint, func(), error) {
+	for seen := l.steps.Load(); ; {
+		select {
+		case l.places <- struct{}{}:
+			work := p.stint(true)
+			work.steps = &l.steps
+			return work, func() { l.steps.Add(1); <-l.places }, nil
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(patience):
+			now := l.steps.Load()
+			if now == seen {
+				return p.stint(true), func() {}, nil
+			}
+			seen = now
+		}
 	}
 }
 
 // stint is the work of one goroutine at a time. The zero value is in no hurry to let others through.
 type stint struct {
+	// pace is nil for work that is not done in bursts.
 	pace  *pace
 	since time.Time
+	// steps counts those of whoever has a place in a lane; nil for others.
+	steps *atomic.Uint64
 	// bursts is how many there were since the last breath.
 	bursts int
 }
@@ -68,6 +95,9 @@ func (p *pace) stint(leavesRoom bool) *stint {
 
 // step is called between any two pieces of work that are short beside a burst.
 func (s *stint) step() {
+	if s.steps != nil {
+		s.steps.Add(1)
+	}
 	if s.pace == nil || time.Since(s.since) < s.pace.burst {
 		return
 	}

@@ -210,8 +210,7 @@ func (p *partition) following(ctx context.Context, links []RawLink) (work *stint
 	if len(links) <= fewLinks || !p.serves() {
 		return &stint{}, func() {}, nil
 	}
-	leave, err = enter(ctx, p.r.pace.tails)
-	return p.stint(), leave, err
+	return p.r.pace.enter(ctx, p.r.pace.tails)
 }
 
 func (p *partition) openLink(raw RawLink) (*record.Link, error) {

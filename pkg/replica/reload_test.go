@@ -187,3 +187,36 @@ func TestManyReadersSeeNoChangeGoAway(t *testing.T) {
 		w.mustEqualStore()
 	})
 }
+
+// TestReloadThatStallsHoldsUpNoOther: a store has several servers, and one that does not answer any more is not to keep what the
+// others have from being seen.
+func TestReloadThatStallsHoldsUpNoOther(t *testing.T) {
+	for _, paced := range []bool{false, true} {
+		t.Run(fmt.Sprintf("paced %t", paced), func(t *testing.T) {
+			simulate(t, 8, func(w *world) {
+				for partition := range 8 {
+					w.fill(partition, 3)
+				}
+				w.paced = paced
+				w.startLoaded()
+				w.faults(storetest.Faults{Step: func(step storetest.Step, partition int) error {
+					if step == storetest.ScanNext && partition < 7 {
+						time.Sleep(time.Minute)
+					}
+					return nil
+				}})
+				for partition := range 8 {
+					w.r.Corrupt(partition, w.store.App(partition, 40), &table.Entry{Revision: 1})
+					w.pass(enough)
+				}
+				w.pass(enough)
+				if different := w.difference(7); different != "" {
+					w.Errorf("while others stall: %s", different)
+				}
+				if w.difference(0) == "" {
+					w.Error("none stalled")
+				}
+			})
+		})
+	}
+}
