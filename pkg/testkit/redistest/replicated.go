@@ -97,9 +97,11 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 		fmt.Sprintf("sentinel failover-timeout %s %d", MasterName, failoverTimeout),
 		fmt.Sprintf("sentinel parallel-syncs %s 10", MasterName),
 	}), "--sentinel"}
-	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy machine it does.
+	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy machine it does. Of a
+	// master that is down they promote a replica only when they have heard of it within five PING-PERIODs, and they ask it
+	// once a second (sentinelSelectSlave, sentinelSendPeriodicCommands).
 	s.ready = func() error {
-		_, err := s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "100", "PUBLISH-PERIOD", "200",
+		_, err := s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "300", "PUBLISH-PERIOD", "200",
 			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000", "TILT-PERIOD", "500")
 		return err
 	}
