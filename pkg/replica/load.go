@@ -22,7 +22,7 @@ func (p *partition) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	started := time.Now()
-	first, err := p.firstHead(ctx)
+	first, err := p.settledHead(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,14 +71,14 @@ func (p *partition) load(ctx context.Context) error {
 }
 
 // admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do it at once. Whether
-// the store answers is found out first, lest one that is down keep the partitions of others waiting.
+// the store answers, and with what may be shown, is found out first, lest others wait for nothing.
 func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), err error) {
 	if !p.serves() {
 		return &stint{}, func() {}, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if _, err := p.firstHead(asking); err != nil {
+	if _, err := p.settledHead(asking); err != nil {
 		return nil, nil, err
 	}
 	return p.r.pace.enter(ctx, p.r.pace.loads)
@@ -86,6 +86,15 @@ func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), er
 
 // serves tells whether callers are answered from what the partition has.
 func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
+
+// settledHead reads the head from which a load starts, and fails when one that starts there could not be shown yet.
+func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
+	head, err := p.firstHead(ctx)
+	if err == nil {
+		err = p.settling(ctx, head)
+	}
+	return head, err
+}
 
 // firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
 // crosses gaps, never forks.

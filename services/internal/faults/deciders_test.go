@@ -160,13 +160,15 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 			return unavailable, reason + ": " + d.String()
 		})
 	case apierr.PolicyUnverified:
-		// The app's first change is among those that the store has just lost, and nobody has brought back.
+		// The app's first change is among those that the store has lost and nobody had brought back, as far as a validator
+		// can know that cannot always read the store.
+		read := d.answered - moment(e.DataAge())
 		c.oracle.suspect(func() (string, string) {
 			d.app.mu.Lock()
 			defer d.app.mu.Unlock()
 			for _, l := range *c.oracle.losses.Load() {
 				until := moment(l.until.Load())
-				if (until == 0 || until+moment(slack) > d.asked) && len(d.app.changes) > 0 && l.covers(d.app.changes[0]) {
+				if (until == 0 || until+moment(slack) > min(d.asked, read)) && len(d.app.changes) > 0 && l.covers(d.app.changes[0]) {
 					return "", ""
 				}
 			}
