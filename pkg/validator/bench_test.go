@@ -189,6 +189,18 @@ func BenchmarkDecision(b *testing.B) {
 			}
 		})
 	}
+	b.Run("none", func(b *testing.B) { // what the benchmark itself costs
+		asker := newAsker(f.valid)
+		for b.Loop() {
+			asker.receive()
+		}
+	})
+	b.Run("hash", func(b *testing.B) { // what any validator pays that keeps no secrets
+		minted := secret.Mint()
+		for b.Loop() {
+			minted.Digest()
+		}
+	})
 	b.Run("collection", func(b *testing.B) {
 		cpu := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 		metrics.Read(cpu)

@@ -82,6 +82,12 @@ var guards = []guard{
 		tests: "TestChangesThatTheStoreLost", packages: []string{replicaPackage},
 	},
 	{
+		name:  "patience with loads",
+		file:  "pkg/replica/pace.go",
+		cuts:  []cut{{"			if now == seen {\n", "			if l == nil {\n"}},
+		tests: "TestReloadThatStallsHoldsUpNoOther|TestPlacesAreLeft", packages: []string{replicaPackage},
+	},
+	{
 		name:  "request id",
 		file:  "services/authority/store/update.go",
 		cuts:  []cut{{"	if f.request != nil {\n", "	if f.request != nil && partition < 0 {\n"}},
