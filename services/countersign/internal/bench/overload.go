@@ -14,7 +14,7 @@ import (
 
 // Overload is what has become of calls to a validator that was asked more than it may take at once.
 type Overload struct {
-	// AtRest is how many goroutines it had before, which is what its bound is compared with.
+	// AtRest is how many goroutines it had before; its bound does not count them.
 	AtRest int `json:"goroutinesAtRest"`
 	// Calls is how many there were, Right how many of these were decided, as they should be; Refused how many were
 	// RESOURCE_EXHAUSTED. There were no others.
