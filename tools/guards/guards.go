@@ -84,7 +84,7 @@ var guards = []guard{
 	{
 		name:  "patience with loads",
 		file:  "pkg/replica/pace.go",
-		cuts:  []cut{{"			if now == seen {\n", "			if l == nil {\n"}},
+		cuts:  []cut{{"			if now == seen {\n", "			if now == seen && l == nil {\n"}},
 		tests: "TestReloadThatStallsHoldsUpNoOther|TestPlacesAreLeft", packages: []string{replicaPackage},
 	},
 	{
