@@ -106,9 +106,11 @@ func TestPlacesAreLeft(t *testing.T) {
 			t.Error("two have the same place")
 		}
 		began := time.Now()
-		_, leaveNone, err := p.enter(t.Context(), p.loads)
+		later, cancelLater := context.WithTimeout(t.Context(), 10*patience)
+		defer cancelLater()
+		_, leaveNone, err := p.enter(later, p.loads)
 		if waited := time.Since(began); err != nil || waited < patience || waited > 3*patience {
-			t.Errorf("%v after %v with one that does nothing", err, waited)
+			t.Fatalf("%v after %v with one that does nothing", err, waited)
 		}
 		leaveNone()
 		leave()
