@@ -74,7 +74,7 @@ func (p *partition) load(ctx context.Context) error {
 // the store answers, and with what may be shown, is found out first, lest others wait for nothing.
 func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), err error) {
 	if !p.serves() {
-		return &stint{}, func() {}, nil
+		return p.r.pace.stint(false), func() {}, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

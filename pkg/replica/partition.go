@@ -208,7 +208,7 @@ func (p *partition) atOnce() int {
 // first or later.
 func (p *partition) following(ctx context.Context, links []RawLink) (work *stint, leave func(), err error) {
 	if len(links) <= fewLinks || !p.serves() {
-		return &stint{}, func() {}, nil
+		return p.r.pace.stint(false), func() {}, nil
 	}
 	return p.r.pace.enter(ctx, p.r.pace.tails)
 }
