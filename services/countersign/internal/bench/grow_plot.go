@@ -60,8 +60,7 @@ func (g *Growth) plot() growPlot {
 			highest = max(highest, s.CPUNanos.Q3/1000, s.CPUNanos.Median/1000)
 		}
 	}
-	tick := niceStep(highest / plotTicks)
-	end := max(math.Ceil(highest/tick), 1) * tick
+	tick, end := scale(highest)
 	y := func(micros float64) float64 { return growTop + growHeight*(1-micros/end) }
 	xs := g.places()
 	p := growPlot{

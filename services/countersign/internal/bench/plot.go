@@ -63,8 +63,7 @@ func (r *Report) plot() plot {
 	for _, s := range r.Summary {
 		longest = max(longest, s.CPUNanos.Q3/1000, s.CPUNanos.Median/1000)
 	}
-	step := niceStep(longest / plotTicks)
-	end := max(math.Ceil(longest/step), 1) * step
+	step, end := scale(longest)
 	x := func(micros float64) float64 { return plotLeft + micros/end*plotWidth }
 	axis := plotTop + len(r.Summary)*rowHeight
 	p := plot{
@@ -110,6 +109,12 @@ func classOf(leg string) string {
 		return another
 	}
 	return ours
+}
+
+// scale returns the step between the ticks of an axis that reaches from 0 to a value at least, and where it ends.
+func scale(highest float64) (step, end float64) {
+	step = niceStep(highest / plotTicks)
+	return step, max(math.Ceil(highest/step), 1) * step
 }
 
 // niceStep returns 1, 2 or 5 times a power of ten, the least that is not below a number; 1 for 0.
