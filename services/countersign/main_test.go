@@ -6,11 +6,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/internal/testcluster"
 )
@@ -68,13 +70,31 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// What prepares a store needs a Redis and nothing else. Each script has databases of its own.
+// What prepares a store needs a Redis and nothing else, and of that the operator's account. Each script has databases of
+// its own.
 func TestProvisioning(t *testing.T) {
-	redis := redistest.Start(t)
+	redis := redistest.StartWithAccounts(t)
+	t.Cleanup(func() { operatorsRights(t, redis) })
 	run(t, filepath.Join("testdata", "provision"), func(env *testscript.Env) {
-		env.Setenv("REDIS", "redis://"+redis.Address())
+		env.Setenv("REDIS", "redis://operator:operator@"+redis.Address())
+		env.Setenv("AUTHORITY_REDIS", "redis://authority:authority@"+redis.Address())
+		env.Setenv("ADMIN_REDIS", "redis://admin:admin@"+redis.Address())
 		env.Setenv("REDIS_ADDRESS", redis.Address())
 	})
+}
+
+// operatorsRights makes sure that the operator's account may do no more than `countersign store` has done.
+func operatorsRights(t *testing.T, redis *redistest.Server) {
+	// For a Cluster, for a partition that is changed while it is read, and for apps, of which the scripts have none.
+	used := map[string]bool{"asking": true, "cluster|slots": true, "hmget": true, "hset": true}
+	for line := range redis.Info("commandstats") {
+		used[strings.TrimPrefix(line, "cmdstat_")] = true
+	}
+	for right := range strings.FieldsSeq(redisacl.Rules(redisacl.Operator)) {
+		if command, given := strings.CutPrefix(right, "+"); given && !used[command] {
+			t.Errorf("the operator's account may do %s, which no command of `countersign store` needs", command)
+		}
+	}
 }
 
 func run(t *testing.T, folder string, setup func(*testscript.Env)) {

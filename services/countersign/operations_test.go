@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/internal/testcluster"
 	validator "github.com/countersign/countersign/services/validator/server"
@@ -153,7 +152,7 @@ func startSite(t *testing.T) *site {
 // setup is for the environment of a script.
 func (s *site) setup(env *testscript.Env) {
 	env.Setenv("REDIS_URL", s.RedisURL)
-	env.Setenv("COUNTERSIGN_REDIS_URL", s.RedisURL)
+	env.Setenv("COUNTERSIGN_REDIS_URL", s.OperatorURL)
 	env.Setenv("COUNTERSIGN_KEYRING_FILE", s.RingFile)
 	env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", s.AdminKeyFile)
 	env.Setenv("SNAPSHOT", s.snapshot)
@@ -263,30 +262,15 @@ func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 		s.Redis.Stop()
 		ts.Check(os.WriteFile(dump, data, 0o600))
 		s.Redis.Restart()
-		s.accounts(ts)
 	case "replica":
 		if args[1] == "stop" {
 			s.replica.Stop()
 			return
 		}
 		host, port, _ := strings.Cut(s.Redis.Address(), ":")
-		s.replica = redistest.Start(s.t, "--replicaof", host, port, "--repl-ping-replica-period", "1")
+		s.replica = redistest.StartWithAccounts(s.t, "--replicaof", host, port, "--repl-ping-replica-period", "1")
 	default:
 		ts.Fatalf("usage: redis stop|start|save|load|replica")
-	}
-}
-
-// accounts makes the accounts of the services again, which the configuration of a Redis would hold.
-func (s *site) accounts(ts *testscript.TestScript) {
-	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
-	ts.Check(err)
-	defer client.Close()
-	for user, rights := range map[string]string{"authority": testcluster.AuthorityAccount, "validator": testcluster.ValidatorAccount} {
-		command := []any{"ACL", "SETUSER", user, "reset", "on", ">" + user}
-		for _, rule := range strings.Fields(rights) {
-			command = append(command, rule)
-		}
-		ts.Check(client.Do(s.t.Context(), command...).Err())
 	}
 }
 

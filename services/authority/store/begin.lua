@@ -5,6 +5,9 @@
 -- ARGV: 1 expected head, empty for a partition of which nothing is left, 2 head, 3 log length, 4 number of log entries,
 --       5 of audit rows, 6 of documents; then revision, field and data of each entry, sequence and data of each row, app
 --       and data of each document
+if not may_check() then
+  return 'NO_PERMISSION'
+end
 if not (is(KEYS[1], 'string') and is(KEYS[2], 'hash') and is(KEYS[3], 'stream') and is(KEYS[4], 'stream')) then
   return 'WRONG_TYPE'
 end

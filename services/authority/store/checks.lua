@@ -27,3 +27,8 @@ end
 local function may(...)
   return not redis.acl_check_cmd or redis.acl_check_cmd(...)
 end
+
+-- What these checks and the comparison of heads take themselves.
+local function may_check()
+  return may('GET', KEYS[1]) and may('TYPE', KEYS[1]) and may('EXISTS', KEYS[3]) and may('XINFO', 'STREAM', KEYS[3])
+end

@@ -6,6 +6,9 @@
 -- KEYS: head, policies, log, audit, request (optional)
 -- ARGV: 1 expected head, 2 head, 3 revision, 4 link, 5 app, 6 document, 7 audit sequence, 8 audit row, 9 channel,
 --       10 log length, 11 request result, 12 its life in seconds
+if not may_check() then
+  return 'NO_PERMISSION'
+end
 if not (is(KEYS[1], 'string') and is(KEYS[2], 'hash') and is(KEYS[3], 'stream') and is(KEYS[4], 'stream')
     and (not KEYS[5] or is(KEYS[5], 'string'))) then
   return 'WRONG_TYPE'

@@ -8,14 +8,16 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// initKey holds the meta of a store whose initialisation is under way, so that one that was cut off is taken up
+// InitKey holds the meta of a store whose initialisation is under way, so that one that was cut off is taken up
 // again with the same store id.
-const initKey = "cs:init"
+const InitKey = "cs:init"
 
 // ErrNotEmpty says that a Redis already has keys where a new store would have its own.
 var ErrNotEmpty = errors.New("there are keys of another store, or the rest of one, in this Redis; nothing was changed")
@@ -27,7 +29,9 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 	if partitions < 1 || partitions > record.MaxPartitions {
 		return record.Meta{}, false, fmt.Errorf("partitions: want 1 to %d", record.MaxPartitions)
 	}
-	if meta, err = client.Meta(ctx, ring); !errors.Is(err, redisfeed.ErrNotInitialised) {
+	if meta, err = client.Meta(ctx, ring); err == nil {
+		return meta, false, endInit(ctx, client, ring, meta)
+	} else if !errors.Is(err, redisfeed.ErrNotInitialised) {
 		return meta, false, err
 	}
 	if meta, err = beginInit(ctx, client, ring, partitions); err == nil {
@@ -51,7 +55,7 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 	if err != nil {
 		return record.Meta{}, err
 	}
-	begun, err := client.Exists(ctx, initKey).Result()
+	begun, err := client.Exists(ctx, InitKey).Result()
 	if err != nil {
 		return record.Meta{}, err
 	}
@@ -59,14 +63,50 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 		if err := checkEmpty(ctx, client); err != nil {
 			return record.Meta{}, err
 		}
-		if err := client.SetNX(ctx, initKey, raw, 0).Err(); err != nil {
+		if err := CheckRights(ctx, client, InitKey, initCommands(partitions)...); err != nil {
+			return record.Meta{}, err
+		}
+		if _, err := setNew(ctx, client, InitKey, raw); err != nil {
 			return record.Meta{}, err
 		}
 	}
-	if raw, err = client.Get(ctx, initKey).Bytes(); err != nil {
+	if raw, err = client.Get(ctx, InitKey).Bytes(); err != nil {
 		return record.Meta{}, err
 	}
 	return record.OpenMeta(ring, raw)
+}
+
+// initCommands are those that change something.
+func initCommands(partitions int) []string {
+	commands := []string{"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX"}
+	for partition := range partitions {
+		commands = append(commands, "SET "+record.KeysOf(partition).Head+" x NX")
+	}
+	return commands
+}
+
+// setNew sets a key that is not there, and tells whether it was not.
+func setNew(ctx context.Context, client *redisfeed.Client, key string, value []byte) (bool, error) {
+	err := client.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX"}).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// endInit removes what the initialisation of a store that is there has left, when it was cut off just before its end.
+func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) error {
+	raw, err := client.Get(ctx, InitKey).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if begun, err := record.OpenMeta(ring, raw); err != nil || begun.StoreID != meta.StoreID {
+		return nil // it is not of this store
+	}
+	return client.Del(ctx, InitKey).Err()
 }
 
 // checkEmpty makes sure that no partition has a key.
@@ -95,7 +135,7 @@ func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Rin
 		if err != nil {
 			return false, err
 		}
-		if err := client.SetNX(ctx, record.KeysOf(partition).Head, raw, 0).Err(); err != nil {
+		if _, err := setNew(ctx, client, record.KeysOf(partition).Head, raw); err != nil {
 			return false, err
 		}
 	}
@@ -103,10 +143,10 @@ func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Rin
 	if err != nil {
 		return false, err
 	}
-	if created, err = client.SetNX(ctx, record.MetaKey, raw, 0).Result(); err != nil {
+	if created, err = setNew(ctx, client, record.MetaKey, raw); err != nil {
 		return false, err
 	}
-	return created, client.Del(ctx, initKey).Err()
+	return created, client.Del(ctx, InitKey).Err()
 }
 
 func newStoreID() string {

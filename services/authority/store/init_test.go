@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
@@ -208,6 +210,70 @@ func TestInitCutOff(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestInitNeedsItsRights: an account that may not finish an initialisation begins none, and one that may is not in its way.
+func TestInitNeedsItsRights(t *testing.T) {
+	server := redistest.StartWithAccounts(t)
+	all, ring := redisClient(t, server.URL()), keyring.Generate()
+	for name, rights := range map[string]string{
+		"the authority": redisacl.Rules(redisacl.Authority),
+		"no DEL":        "~cs:* +@all -del",
+		"a head":        "~cs:init ~cs:meta %R~cs:* ~cs:{cs00}:* ~cs:{cs01}:* ~cs:{cs02}:* +@all",
+		"the meta":      "~cs:init %R~cs:meta ~cs:{*}:* +@all",
+	} {
+		t.Run(name, func(t *testing.T) {
+			rules := append([]any{"ACL", "SETUSER", "limited", "reset", "on", ">limited"}, fields(rights)...)
+			if err := all.Do(t.Context(), rules...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			_, created, err := store.Init(t.Context(), redisClient(t, server.URLFor("limited")), ring, partitions)
+			if err == nil || created || !strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
+				t.Errorf("created %t, %v", created, err)
+			}
+			wantSame(t, all, map[string]string{})
+		})
+	}
+	meta, created, err := store.Init(t.Context(), redisClient(t, server.URLFor(redisacl.Operator)), ring, partitions)
+	if err != nil || !created {
+		t.Fatalf("the operator's account: created %t, %v", created, err)
+	}
+	checkStore(t, all, ring, meta)
+}
+
+// TestInitRemovesWhatIsLeft of an initialisation that wrote its store and did not come to remove its beginning.
+func TestInitRemovesWhatIsLeft(t *testing.T) {
+	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
+	meta, _, err := store.Init(t.Context(), client, ring, partitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := contents(t, client)
+	for name, left := range map[string]struct {
+		raw   []byte
+		stays bool
+	}{
+		"its own":           {raw: must(record.SealMeta(ring, meta))(t)},
+		"of another store":  {raw: must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t), stays: true},
+		"of another ring":   {raw: must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
+		"of nobody we know": {raw: []byte("x"), stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := client.Set(t.Context(), "cs:init", left.raw, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if again, created, err := store.Init(t.Context(), client, ring, partitions); err != nil || created || again.StoreID != meta.StoreID {
+				t.Errorf("%+v, created %t, %v", again, created, err)
+			}
+			if left.stays {
+				if removed := must(client.Del(t.Context(), "cs:init").Result())(t); removed != 1 {
+					t.Error("it was removed")
+				}
+				return
+			}
+			wantSame(t, client, held)
+		})
 	}
 }
 

@@ -187,6 +187,7 @@ func TestMissingRights(t *testing.T) {
 	const all = "~cs:* &cs:* +@all "
 	for name, rights := range map[string]string{
 		"XADD": all + "-xadd", "HSET": all + "-hset", "SET": all + "-set", "commands that write": all + "-@write",
+		"TYPE": all + "-type", "EXISTS": all + "-exists", "XINFO": all + "-xinfo",
 		"the audit trail":   "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
 		"results":           "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
 		"writing heads":     "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",

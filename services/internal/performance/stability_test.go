@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -169,7 +168,7 @@ func (p *phase) usual() time.Duration {
 }
 
 func startOutage(t *testing.T) *outage {
-	o := &outage{world: start(t, testcluster.Options{RedisArgs: append(durable, accounts()...)}), binary: buildValidator(t)}
+	o := &outage{world: start(t, testcluster.Options{RedisArgs: durable}), binary: buildValidator(t)}
 	o.client = o.redis(t)
 	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"), "--keyring-file=" + o.RingFile}
 	for range *outageFleet {
@@ -185,15 +184,6 @@ func startOutage(t *testing.T) *outage {
 	}
 	writer.end()
 	return o
-}
-
-// accounts are the arguments by which a Redis has the accounts of testcluster after a restart too.
-func accounts() (arguments []string) {
-	for user, rights := range map[string]string{"authority": testcluster.AuthorityAccount, "validator": testcluster.ValidatorAccount} {
-		arguments = append(arguments, "--user", user, "on", ">"+user)
-		arguments = append(arguments, strings.Fields(rights)...)
-	}
-	return arguments
 }
 
 // enter begins a phase, nil for none, and ends the one before.

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/store"
 )
 
 const (
@@ -183,6 +184,9 @@ func (r *restorer) prepare(meta record.Meta) error {
 	if err != nil {
 		return err
 	}
+	if err := store.CheckRights(r.ctx, r.client, restoreKey, restoreCommands(r.run)...); err != nil {
+		return err
+	}
 	if err := r.client.Set(r.ctx, restoreKey, raw, 0).Err(); err != nil {
 		return err
 	}
@@ -193,6 +197,15 @@ func (r *restorer) prepare(meta record.Meta) error {
 		}
 	}
 	return r.removeLeftovers()
+}
+
+// restoreCommands are those that change something, with one partition for all.
+func restoreCommands(run string) []string {
+	aside := asideNames(record.KeysOf(0), run)
+	return []string{
+		"SET " + restoreKey + " x", "DEL " + restoreKey, "SET " + record.MetaKey + " x", "DEL " + record.MetaKey, "SCAN 0",
+		"UNLINK " + aside[0], "HSET " + aside[0] + " app x", "XADD " + aside[1] + " * l x", "HLEN " + aside[0], "XLEN " + aside[1],
+	}
 }
 
 // begun tells whether a restoration of the same store was cut off.

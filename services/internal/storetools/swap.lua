@@ -15,6 +15,7 @@ if redis.call('HLEN', KEYS[5]) ~= tonumber(ARGV[3]) or redis.call('XLEN', KEYS[6
 end
 for i = 1, 7 do
   if not (redis.acl_check_cmd('SET', KEYS[i], '') and redis.acl_check_cmd('UNLINK', KEYS[i])
+      and redis.acl_check_cmd('EXISTS', KEYS[i])
       and redis.acl_check_cmd('RENAME', KEYS[i], KEYS[i])) then
     return 'NO_PERMISSION'
   end

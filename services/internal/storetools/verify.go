@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/services/authority/store"
 )
 
 // Verified is what a verification has come to.
@@ -44,7 +45,14 @@ func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 		return Verified{}, err
 	}
 	for _, key := range strays {
-		c.find(key, "does not belong here")
+		switch key {
+		case store.InitKey:
+			c.find(key, "is left of an initialisation that was cut off: `countersign store init` removes it")
+		case restoreKey:
+			c.find(key, "is of a restoration that was cut off: give the same `countersign store restore` again")
+		default:
+			c.find(key, "does not belong here")
+		}
 	}
 	return Verified{StoreID: codec.StoreID(), Totals: c.totals, Findings: listed(c.findings)}, nil
 }

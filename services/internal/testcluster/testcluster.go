@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
@@ -46,13 +47,11 @@ type Options struct {
 	Account string
 }
 
-// ValidatorAccount is what validators need of Redis, and all that the documentation tells to give them.
-const ValidatorAccount = "resetkeys %R~cs:meta %R~cs:{*}:head %R~cs:{*}:policies %R~cs:{*}:log " +
-	"resetchannels &cs:* -@all +get +hscan +xrange +subscribe +ping +auth +hello +info +asking +cluster|slots"
-
-// AuthorityAccount is the same for authorities.
-const AuthorityAccount = "resetkeys ~cs:* resetchannels &cs:* -@all +get +hget +hscan +xrange +subscribe +ping +auth +hello +info +asking +cluster|slots " +
-	"+eval +type +exists +xinfo|stream +xadd +hset +set +publish +wait +hgetall +hkeys +hmget +hdel"
+// What the accounts of validators and authorities may do: the rules of deploy/redisacl.
+var (
+	ValidatorAccount = redisacl.Rules(redisacl.Validator)
+	AuthorityAccount = redisacl.Rules(redisacl.Authority)
+)
 
 // Cluster is a Countersign that serves.
 type Cluster struct {
@@ -63,9 +62,10 @@ type Cluster struct {
 	AdminKey, ViewerKey, FleetKey secret.Secret
 	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold the three, AdminKeysFile is what the authorities have read.
 	AdminKeyFile, ViewerKeyFile, FleetKeyFile, AdminKeysFile string
-	// Redis is the server of the store, RedisURL its URL.
-	Redis    *redistest.Server
-	RedisURL string
+	// Redis is the server of the store, with the accounts of deploy/redisacl. RedisURL is its URL for an account that may
+	// do everything, OperatorURL that for `countersign store`.
+	Redis                 *redistest.Server
+	RedisURL, OperatorURL string
 	// Ring signs the store; RingFile holds it.
 	Ring     *keyring.Ring
 	RingFile string
@@ -86,23 +86,23 @@ func Start(t testing.TB, options Options) *Cluster {
 		AdminKeyFile: filepath.Join(folder, "admin-key"), ViewerKeyFile: filepath.Join(folder, "viewer-key"),
 		FleetKeyFile: filepath.Join(folder, "fleet-key"), AdminKeysFile: filepath.Join(folder, "admin-keys.json"),
 		RingFile: filepath.Join(folder, "keyring.json"),
-		Redis:    redistest.Start(t, options.RedisArgs...), Ring: keyring.Generate(),
+		Redis:    redistest.StartWithAccounts(t, options.RedisArgs...), Ring: keyring.Generate(),
 	}
-	c.RedisURL = c.Redis.URL()
+	c.RedisURL, c.OperatorURL = c.Redis.URL(), c.Redis.URLFor(redisacl.Operator)
 	check(t, c.Ring.Create(c.RingFile))
 	c.AdminKey = c.addKey(t, "admin", adminkeys.Admin, c.AdminKeyFile)
 	c.ViewerKey = c.addKey(t, "viewer", adminkeys.Viewer, c.ViewerKeyFile)
 	c.FleetKey = c.addKey(t, "validators", adminkeys.Validator, c.FleetKeyFile)
-	if options.Account == "" {
-		options.Account = ValidatorAccount
-	}
 	if options.Log == nil {
 		options.Log = io.Discard
 	}
 	c.options = options
 	c.log = slog.New(slog.NewTextHandler(options.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c.initStore(t)
-	c.authorityURL, c.validatorURL = c.account(t, "authority", AuthorityAccount), c.account(t, "validator", options.Account)
+	c.authorityURL, c.validatorURL = c.Redis.URLFor(redisacl.Authority), c.Redis.URLFor(redisacl.Validator)
+	if options.Account != "" {
+		c.account(t, redisacl.Validator, options.Account)
+	}
 	for range max(options.Authorities, 1) {
 		p := c.StartAuthority(t, anyPort)
 		c.AuthorityProcesses, c.Authorities = append(c.AuthorityProcesses, p), append(c.Authorities, p.Address)
@@ -133,15 +133,15 @@ func (c *Cluster) addKey(t testing.TB, name string, role adminkeys.Role, file st
 
 func (c *Cluster) initStore(t testing.TB) {
 	t.Helper()
-	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})
+	client, err := redisfeed.Open(c.OperatorURL, redisfeed.Options{})
 	check(t, err)
 	defer client.Close()
 	_, _, err = store.Init(t.Context(), client, c.Ring, record.DefaultPartitions)
 	check(t, err)
 }
 
-// account makes an account of the Redis with some rights, and returns its URL.
-func (c *Cluster) account(t testing.TB, user, rights string) string {
+// account gives an account of the Redis other rights, until that is restarted.
+func (c *Cluster) account(t testing.TB, user, rights string) {
 	t.Helper()
 	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})
 	check(t, err)
@@ -151,7 +151,6 @@ func (c *Cluster) account(t testing.TB, user, rights string) string {
 		command = append(command, rule)
 	}
 	check(t, client.Do(t.Context(), command...).Err())
-	return redistest.URL(c.Redis.Address(), user, user)
 }
 
 func check(t testing.TB, err error) {

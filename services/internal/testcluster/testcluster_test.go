@@ -1,8 +1,6 @@
 package testcluster
 
 import (
-	"os"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,19 +12,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// The accounts that the documentation tells to make are those that all tests here run with.
-func TestDocumentedAccount(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/deployment.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for user, rights := range map[string]string{"validator": ValidatorAccount, "authority": AuthorityAccount} {
-		if !strings.Contains(string(page), "user "+user+" on >PASSWORD "+rights+"\n") {
-			t.Errorf("docs/deployment.md does not have the account %q of the %s", rights, user)
-		}
-	}
-}
 
 func TestStart(t *testing.T) {
 	c := Start(t, Options{Validators: 2})

@@ -8,14 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
 )
-
-// validatorRights are what docs/deployment.md gives a validator's account.
-const validatorRights = "resetkeys %R~cs:meta %R~cs:{*}:head %R~cs:{*}:policies %R~cs:{*}:log resetchannels &cs:* " +
-	"-@all +get +hscan +xrange +subscribe +ping +auth +hello +info +asking +cluster|slots"
 
 // Resyncs is how often a validator has loaded the whole store anew in a turn, while it decided.
 type Resyncs struct {
@@ -37,7 +34,7 @@ func (a *arena) account(ctx context.Context, name string) (string, error) {
 	defer client.Close()
 	password := secret.Mint().Reveal()
 	command := []any{"ACL", "SETUSER", name, "on", ">" + password}
-	for right := range strings.FieldsSeq(validatorRights) {
+	for right := range strings.FieldsSeq(redisacl.Rules(redisacl.Validator)) {
 		command = append(command, right)
 	}
 	if err := client.Do(ctx, command...).Err(); err != nil {

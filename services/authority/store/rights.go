@@ -1,0 +1,35 @@
+package store
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/redisfeed"
+)
+
+//go:embed rights.lua
+var rightsScript string
+
+// CheckRights makes sure that the account may carry out some commands, written as "SET cs:meta x", and carries out none.
+// It is for what takes several commands: nothing is begun that the account may not finish. The master of a key is asked.
+func CheckRights(ctx context.Context, client *redisfeed.Client, key string, commands ...string) error {
+	args := make([]any, len(commands))
+	for i, command := range commands {
+		args[i] = command
+	}
+	var refused string
+	err := client.OnMaster(ctx, key, func(conn *redis.Conn) (err error) {
+		refused, err = conn.Eval(ctx, checks+rightsScript, []string{key}, args...).Text()
+		return err
+	})
+	if err != nil || refused == "" {
+		return err
+	}
+	words := strings.Fields(refused)
+	return fmt.Errorf("the account of Redis may not do %s; nothing was changed; use the operator's account (deploy/redisacl/users.acl)",
+		strings.Join(words[:min(len(words), 2)], " "))
+}
