@@ -95,6 +95,9 @@ func (r *Ring) Verify(keyID string, mac []byte, parts ...[]byte) error {
 	return nil
 }
 
+// Current returns the id of the key that signs.
+func (r *Ring) Current() string { return r.current }
+
 // IDs returns the ids of all keys, ascending.
 func (r *Ring) IDs() []string { return slices.Sorted(maps.Keys(r.keys())) }
 

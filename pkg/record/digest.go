@@ -9,49 +9,101 @@ import (
 
 // Sum is the state of a partition in 256 bits: the sum mod 2^256 of HMAC(app_id, revision) over its documents. A
 // document's own MAC binds its content to (app_id, revision), so equal sums mean equal content. It is cheap to keep
-// up (subtract the old element, add the new) and does not depend on order. The zero value is the empty partition.
+// up (subtract the old element, add the new) and does not depend on order.
+//
+// A sum is made with one key, and only sums of one key can be compared. The zero value is the empty partition under the
+// current key.
 //
 // A sum is never stored: heads carry Codec.SealSum of it, so that whoever reads Redis cannot combine sums.
-type Sum [4]uint64
+type Sum struct {
+	key   string // its id; empty for the current one
+	words [4]uint64
+}
 
-// Element returns what a document adds to the sum.
+// SealedSum is what a head carries of a sum. It is comparable with ==.
+type SealedSum struct {
+	// Key is the id of the key that the sum was made and sealed with. It stays the same when another key becomes the
+	// current one: a new key would need the sum of everything anew.
+	Key string
+	MAC [keyring.MACSize]byte
+}
+
+// EmptySum returns the sum of an empty partition, under the key of a sealed one.
+func (s SealedSum) EmptySum() Sum { return Sum{key: s.Key} }
+
+// Empty returns the sum of an empty partition, under the same key.
+func (s Sum) Empty() Sum { return Sum{key: s.key} }
+
+// Key returns the id of the sum's key; empty for the current one of a zero value.
+func (s Sum) Key() string { return s.key }
+
+// Element returns what a document adds to a sum under the current key.
 func (c *Codec) Element(partition int, appID string, revision uint64) Sum {
-	kindPart, storePart, partitionPart := c.scope(kindStateElement, partition)
-	var rev [8]byte
-	binary.BigEndian.PutUint64(rev[:], revision)
-	_, mac := c.ring.Sign(kindPart, storePart, partitionPart, []byte(appID), rev[:])
-	var s Sum
-	for i := range s {
-		s[i] = binary.BigEndian.Uint64(mac[8*i:])
-	}
-	return s
+	return c.element(c.ring.Current(), partition, appID, revision)
+}
+
+// Add returns a sum with one more document.
+func (c *Codec) Add(s Sum, partition int, appID string, revision uint64) Sum {
+	return s.Plus(c.element(c.keyOf(s), partition, appID, revision))
+}
+
+// Remove returns a sum without a document.
+func (c *Codec) Remove(s Sum, partition int, appID string, revision uint64) Sum {
+	return s.Minus(c.element(c.keyOf(s), partition, appID, revision))
 }
 
 // SealSum returns what a head carries of a sum.
-func (c *Codec) SealSum(partition int, s Sum) (sealed [keyring.MACSize]byte) {
+func (c *Codec) SealSum(partition int, s Sum) SealedSum {
 	kindPart, storePart, partitionPart := c.scope(kindStateDigest, partition)
 	var raw [32]byte
-	for i, word := range s {
+	for i, word := range s.words {
 		binary.BigEndian.PutUint64(raw[8*i:], word)
 	}
-	_, sealed = c.ring.Sign(kindPart, storePart, partitionPart, raw[:])
+	sealed := SealedSum{Key: c.keyOf(s)}
+	// A key comes from the ring or from a record that was opened, so it is known.
+	sealed.MAC, _ = c.ring.SignWith(sealed.Key, kindPart, storePart, partitionPart, raw[:])
 	return sealed
 }
 
-// Plus returns s + t mod 2^256.
-func (s Sum) Plus(t Sum) Sum {
-	var carry uint64
-	for i := len(s) - 1; i >= 0; i-- {
-		s[i], carry = bits.Add64(s[i], t[i], carry)
+func (c *Codec) keyOf(s Sum) string {
+	if s.key == "" {
+		return c.ring.Current()
+	}
+	return s.key
+}
+
+func (c *Codec) element(key string, partition int, appID string, revision uint64) Sum {
+	kindPart, storePart, partitionPart := c.scope(kindStateElement, partition)
+	var rev [8]byte
+	binary.BigEndian.PutUint64(rev[:], revision)
+	mac, _ := c.ring.SignWith(key, kindPart, storePart, partitionPart, []byte(appID), rev[:])
+	return sumOf(key, mac)
+}
+
+func sumOf(key string, raw [32]byte) Sum {
+	s := Sum{key: key}
+	for i := range s.words {
+		s.words[i] = binary.BigEndian.Uint64(raw[8*i:])
 	}
 	return s
 }
 
-// Minus returns s - t mod 2^256.
-func (s Sum) Minus(t Sum) Sum {
-	var borrow uint64
-	for i := len(s) - 1; i >= 0; i-- {
-		s[i], borrow = bits.Sub64(s[i], t[i], borrow)
+// Plus returns s + t mod 2^256. Both are of one key.
+func (s Sum) Plus(t Sum) Sum {
+	sum := Sum{key: max(s.key, t.key)} // one that is empty is that of the other
+	var carry uint64
+	for i := len(s.words) - 1; i >= 0; i-- {
+		sum.words[i], carry = bits.Add64(s.words[i], t.words[i], carry)
 	}
-	return s
+	return sum
+}
+
+// Minus returns s - t mod 2^256. Both are of one key.
+func (s Sum) Minus(t Sum) Sum {
+	difference := Sum{key: max(s.key, t.key)}
+	var borrow uint64
+	for i := len(s.words) - 1; i >= 0; i-- {
+		difference.words[i], borrow = bits.Sub64(s.words[i], t.words[i], borrow)
+	}
+	return difference
 }

@@ -19,3 +19,9 @@ func (c *Codec) SealRaw(k string, partition int, payload []byte) []byte {
 	}
 	return raw
 }
+
+// SumOf returns a sum of some words, under the current key.
+func SumOf(words [4]uint64) Sum { return Sum{words: words} }
+
+// Words returns what a sum adds up to.
+func (s Sum) Words() [4]uint64 { return s.words }

@@ -22,8 +22,8 @@ func SealFileHeader(ring *keyring.Ring, payload []byte) []byte {
 	return (&Codec{ring: ring}).sealFile(kindFileHeader, FileID{}, 0, payload)
 }
 
-// OpenFileHeader verifies what a file begins with.
-func OpenFileHeader(ring *keyring.Ring, raw []byte) ([]byte, error) {
+// OpenFileHeader verifies what a file begins with. It returns the id of the key that signed it, too.
+func OpenFileHeader(ring *keyring.Ring, raw []byte) (payload []byte, keyID string, err error) {
 	return (&Codec{ring: ring}).openFile(kindFileHeader, FileID{}, 0, raw)
 }
 
@@ -34,7 +34,8 @@ func (c *Codec) SealFileRecord(file FileID, number uint64, payload []byte) []byt
 
 // OpenFileRecord verifies the record of a file with a number. What it returns is part of raw.
 func (c *Codec) OpenFileRecord(file FileID, number uint64, raw []byte) ([]byte, error) {
-	return c.openFile(kindFileRecord, file, number, raw)
+	payload, _, err := c.openFile(kindFileRecord, file, number, raw)
+	return payload, err
 }
 
 // sealFile returns the length of the key's id, the id, the MAC and the payload. Unlike a SealedRecord it can be written in
@@ -48,17 +49,17 @@ func (c *Codec) sealFile(k kind, file FileID, number uint64, payload []byte) []b
 	return append(raw, payload...)
 }
 
-func (c *Codec) openFile(k kind, file FileID, number uint64, raw []byte) ([]byte, error) {
+func (c *Codec) openFile(k kind, file FileID, number uint64, raw []byte) (payload []byte, keyID string, err error) {
 	if len(raw) < 1 || len(raw) < 1+int(raw[0])+keyring.MACSize {
-		return nil, fmt.Errorf("%w %s: too short", ErrMalformed, k)
+		return nil, "", fmt.Errorf("%w %s: too short", ErrMalformed, k)
 	}
 	after := 1 + int(raw[0])
-	id, rest := string(raw[1:after]), raw[after:]
+	keyID, rest := string(raw[1:after]), raw[after:]
 	mac, payload := rest[:keyring.MACSize], rest[keyring.MACSize:]
-	if err := c.ring.Verify(id, mac, c.fileParts(k, file, number, payload)...); err != nil {
-		return nil, fmt.Errorf("record %s: %w", k, err)
+	if err := c.ring.Verify(keyID, mac, c.fileParts(k, file, number, payload)...); err != nil {
+		return nil, "", fmt.Errorf("record %s: %w", k, err)
 	}
-	return payload, nil
+	return payload, keyID, nil
 }
 
 func (c *Codec) fileParts(k kind, file FileID, number uint64, payload []byte) [][]byte {
@@ -66,34 +67,31 @@ func (c *Codec) fileParts(k kind, file FileID, number uint64, payload []byte) []
 	return [][]byte{kindPart, storePart, file[:], binary.BigEndian.AppendUint64(nil, number), payload}
 }
 
-// HideSum returns a sum in a form that may be written to a file: whoever reads many sums could find documents that add
-// up to the same (see Sum). RevealSum is its inverse.
-func (c *Codec) HideSum(file FileID, partition int, s Sum) []byte {
-	s = s.Plus(c.pad(file, partition))
-	var raw []byte
-	for _, word := range s {
+// HideSum returns a sum in a form that may be written to a file, and the id of its key: whoever reads many sums could find
+// documents that add up to the same (see Sum). RevealSum is its inverse.
+func (c *Codec) HideSum(file FileID, partition int, s Sum) (raw []byte, keyID string) {
+	keyID = c.keyOf(s)
+	for _, word := range s.Plus(c.pad(keyID, file, partition)).words {
 		raw = binary.BigEndian.AppendUint64(raw, word)
 	}
-	return raw
+	return raw, keyID
 }
 
 // RevealSum returns the sum that HideSum was given.
-func (c *Codec) RevealSum(file FileID, partition int, raw []byte) (s Sum, err error) {
-	if len(raw) != 8*len(s) {
-		return s, fmt.Errorf("%w sum", ErrMalformed)
+func (c *Codec) RevealSum(file FileID, partition int, raw []byte, keyID string) (Sum, error) {
+	var words [32]byte
+	if copy(words[:], raw) != len(raw) || len(raw) != len(words) {
+		return Sum{}, fmt.Errorf("%w sum", ErrMalformed)
 	}
-	for i := range s {
-		s[i] = binary.BigEndian.Uint64(raw[8*i:])
+	if _, err := c.ring.SignWith(keyID); err != nil {
+		return Sum{}, fmt.Errorf("record %s: %w", kindFileSum, err)
 	}
-	return s.Minus(c.pad(file, partition)), nil
+	return sumOf(keyID, words).Minus(c.pad(keyID, file, partition)), nil
 }
 
 // pad is used for one sum only: that of a partition in a file.
-func (c *Codec) pad(file FileID, partition int) (s Sum) {
+func (c *Codec) pad(keyID string, file FileID, partition int) Sum {
 	kindPart, storePart, partitionPart := c.scope(kindFileSum, partition)
-	_, mac := c.ring.Sign(kindPart, storePart, partitionPart, file[:])
-	for i := range s {
-		s[i] = binary.BigEndian.Uint64(mac[8*i:])
-	}
-	return s
+	mac, _ := c.ring.SignWith(keyID, kindPart, storePart, partitionPart, file[:])
+	return sumOf(keyID, mac)
 }

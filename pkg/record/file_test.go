@@ -2,6 +2,7 @@ package record_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/countersign/countersign/pkg/keyring"
@@ -24,7 +25,10 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 			"another file":   func(raw []byte) ([]byte, error) { return c.OpenFileRecord(other, 3, raw) },
 			"another store":  func(raw []byte) ([]byte, error) { return otherStore.OpenFileRecord(file, 3, raw) },
 			"other keys":     func(raw []byte) ([]byte, error) { return otherKeys.OpenFileRecord(file, 3, raw) },
-			"as a header":    func(raw []byte) ([]byte, error) { return record.OpenFileHeader(ring, raw) },
+			"as a header": func(raw []byte) ([]byte, error) {
+				payload, _, err := record.OpenFileHeader(ring, raw)
+				return payload, err
+			},
 		} {
 			if got, err := open(raw); !refusal(err) || got != nil {
 				t.Errorf("%s: %q, %v", name, got, err)
@@ -53,8 +57,8 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 		}
 	}
 	header := record.SealFileHeader(ring, []byte("header"))
-	if got, err := record.OpenFileHeader(ring, header); err != nil || string(got) != "header" {
-		t.Errorf("%q, %v", got, err)
+	if got, keyID, err := record.OpenFileHeader(ring, header); err != nil || string(got) != "header" || keyID != ring.Current() {
+		t.Errorf("%q of key %q, %v", got, keyID, err)
 	}
 	if _, err := c.OpenFileRecord(record.FileID{}, 0, header); !refusal(err) {
 		t.Errorf("a header as a record: %v", err)
@@ -66,19 +70,26 @@ func TestHiddenSumIsRevealedInItsPlace(t *testing.T) {
 	c := newCodec(t)
 	file, other := record.NewFileID(), record.NewFileID()
 	sum := c.Element(5, "app", 1)
-	hidden := c.HideSum(file, 5, sum)
-	if got, err := c.RevealSum(file, 5, hidden); err != nil || got != sum {
+	hide := func(file record.FileID, partition int, s record.Sum) []byte {
+		raw, _ := c.HideSum(file, partition, s)
+		return raw
+	}
+	hidden, keyID := c.HideSum(file, 5, sum)
+	if got, err := c.RevealSum(file, 5, hidden, keyID); err != nil || got != sum {
 		t.Errorf("%v, %v; want %v", got, err, sum)
 	}
-	for name, again := range map[string][]byte{"another file": c.HideSum(other, 5, sum), "another partition": c.HideSum(file, 6, sum)} {
+	for name, again := range map[string][]byte{"another file": hide(other, 5, sum), "another partition": hide(file, 6, sum)} {
 		if bytes.Equal(again, hidden) {
 			t.Errorf("%s hides it in the same way", name)
 		}
 	}
-	if bytes.Equal(c.HideSum(file, 5, record.Sum{}), make([]byte, 32)) {
+	if bytes.Equal(hide(file, 5, record.Sum{}), make([]byte, 32)) {
 		t.Error("a sum of 0 shows")
 	}
-	if _, err := c.RevealSum(file, 5, hidden[1:]); !refusal(err) {
+	if _, err := c.RevealSum(file, 5, hidden[1:], keyID); !refusal(err) {
 		t.Errorf("cut: %v", err)
+	}
+	if _, err := c.RevealSum(file, 5, hidden, "unknown"); !errors.Is(err, keyring.ErrUnknownKey) {
+		t.Errorf("under a key that is not in the ring: %v", err)
 	}
 }

@@ -173,7 +173,7 @@ func oneOfEach(tb testing.TB, c *record.Codec, app string) []sealedRecord {
 	audit, _, err := c.SealAudit(partition, record.AuditTail{}, &countersignv1.AuditEvent{AppId: app})
 	return []sealedRecord{
 		{"meta", 0, must(record.SealMeta(ring, record.Meta{StoreID: storeID, Partitions: 64, CreateTime: time.Unix(1, 0)}))},
-		{"head", partition, must(c.SealHead(partition, record.Head{Cursor: d.Cursor, Policies: 3, State: [32]byte{9}}))},
+		{"head", partition, must(c.SealHead(partition, record.Head{Cursor: d.Cursor, Policies: 3, State: record.SealedSum{MAC: [32]byte{9}}}))},
 		{"policy", partition, must(c.SealDocument(d))},
 		{"link", partition, must(c.SealLink(record.LinkBetween(record.Tag{2}, nil, d)))},
 		{"audit", partition, must(audit, err)},

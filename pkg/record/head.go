@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ type Head struct {
 	// Policies counts the documents, those of deleted apps included.
 	Policies uint64
 	// State is the sealed digest of all documents; see Sum.
-	State [keyring.MACSize]byte
+	State SealedSum
 	// Audit is the end of the audit trail.
 	Audit AuditTail
 	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be changed.
@@ -39,7 +40,7 @@ func (h Head) Begin(first Cursor) Head {
 func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
 	m := &countersignv1.Head{
 		Epoch: h.Epoch, Revision: h.Revision, Tag: h.Tag[:],
-		PolicyCount: h.Policies, StateDigest: h.State[:],
+		PolicyCount: h.Policies, StateDigest: h.State.MAC[:], StateKeyId: h.State.Key,
 		AuditSequence: h.Audit.Sequence, AuditTail: h.Audit.Chain,
 	}
 	for _, f := range h.Forks {
@@ -51,7 +52,8 @@ func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
 // OpenHead verifies a head.
 func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 	var m countersignv1.Head
-	if err := c.open(kindHead, partition, raw, &m); err != nil {
+	keyID, err := c.openWithKey(kindHead, partition, raw, &m)
+	if err != nil {
 		return Head{}, err
 	}
 	cursor, err := cursorOf(m.GetEpoch(), m.GetRevision(), m.GetTag())
@@ -59,8 +61,13 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 		return Head{}, err
 	}
 	h := Head{Cursor: cursor, Policies: m.GetPolicyCount(), Audit: AuditTail{Sequence: m.GetAuditSequence(), Chain: m.GetAuditTail()}}
-	if copy(h.State[:], m.GetStateDigest()) != len(h.State) {
+	if copy(h.State.MAC[:], m.GetStateDigest()) != len(h.State.MAC) {
 		return Head{}, fmt.Errorf("%w head: state digest", ErrMalformed)
+	}
+	// Earlier releases name no key: all was made with the one that signed.
+	h.State.Key = cmp.Or(m.GetStateKeyId(), keyID)
+	if _, err := c.ring.SignWith(h.State.Key); err != nil {
+		return Head{}, fmt.Errorf("record %s: state digest: %w", kindHead, err)
 	}
 	for _, f := range m.GetForks() {
 		fork, err := cursorOf(f.GetEpoch(), f.GetRevision(), f.GetTag())

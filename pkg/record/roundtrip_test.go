@@ -21,7 +21,9 @@ func TestHeadsComeBackAsTheyWere(t *testing.T) {
 		partition := rapid.IntRange(0, 255).Draw(t, "partition")
 		want := record.Head{
 			Cursor: cursors.Draw(t, "cursor"), Policies: rapid.Uint64().Draw(t, "policies"),
-			State: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
+			State: record.SealedSum{
+				Key: rapid.SampledFrom([]string{"new", "old"}).Draw(t, "key"), MAC: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
+			},
 			Audit: record.AuditTail{Sequence: rapid.Uint64().Draw(t, "sequence"), Chain: blobs.Draw(t, "chain")},
 		}
 		raw, err := c.SealHead(partition, want)

@@ -71,12 +71,12 @@ func (r *Replica) Import(c Contents) error {
 		return fmt.Errorf("partition %d: want one below %d", c.Partition, len(r.partitions))
 	}
 	p := r.partitions[c.Partition]
-	var sum record.Sum
+	sum := c.Sum.Empty()
 	entries := make(map[string]*table.Entry, len(c.Apps))
 	loaded := state{cursor: c.Cursor, sum: c.Sum, forks: c.Forks, revoked: stickies{}}
 	for _, app := range c.Apps {
 		entries[app.ID] = app.Entry
-		sum = sum.Plus(r.codec.Element(c.Partition, app.ID, app.Entry.Revision))
+		sum = r.codec.Add(sum, c.Partition, app.ID, app.Entry.Revision)
 		if app.Entry.Policy == nil || app.Entry.Behind() {
 			loaded.damaged++
 		}

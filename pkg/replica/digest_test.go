@@ -66,7 +66,7 @@ func TestHeadThatDoesNotFitItsDocumentsIsNotBelieved(t *testing.T) {
 		app := w.fill(0, 3)[1]
 		w.startLoaded()
 		head := w.store.Head(0)
-		head.State[0] ^= 1
+		head.State.MAC[0] ^= 1
 		raw, err := w.store.Codec().SealHead(0, head)
 		if err != nil {
 			w.Fatal(err)

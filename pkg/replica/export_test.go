@@ -46,9 +46,9 @@ func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if was := p.held.rows.Get(appID); was != nil {
-		p.held.sum = p.held.sum.Minus(r.codec.Element(partition, appID, was.Revision))
+		p.held.sum = r.codec.Remove(p.held.sum, partition, appID, was.Revision)
 	}
-	p.held.sum = p.held.sum.Plus(r.codec.Element(partition, appID, e.Revision))
+	p.held.sum = r.codec.Add(p.held.sum, partition, appID, e.Revision)
 	p.held.rows.Put(appID, e)
 }
 

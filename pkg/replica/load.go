@@ -280,11 +280,11 @@ var errDoesNotAddUp = errors.New("the documents do not add up to the head's coun
 // for. So one damaged document costs its own app and no other; but when the sum cannot be made to fit, nothing in the
 // partition can be believed, since a missing or an old document may hide behind a damaged one.
 func (p *partition) prove(ctx context.Context, work *stint, documents map[string]*document, head record.Head) (record.Sum, error) {
-	var sum record.Sum
+	sum := head.State.EmptySum()
 	var damaged []string
 	for appID, d := range documents {
 		work.step()
-		sum = sum.Plus(p.r.codec.Element(p.number, appID, d.entry.Revision))
+		sum = p.r.codec.Add(sum, p.number, appID, d.entry.Revision)
 		if d.damage != nil {
 			damaged = append(damaged, appID)
 		}
@@ -297,11 +297,11 @@ func (p *partition) prove(ctx context.Context, work *stint, documents map[string
 	}
 	if len(damaged) == 1 {
 		entry := documents[damaged[0]].entry
-		rest := sum.Minus(p.r.codec.Element(p.number, damaged[0], entry.Revision))
+		rest := p.r.codec.Remove(sum, p.number, damaged[0], entry.Revision)
 		this := search{head.Cursor, damaged[0]}
 		for r := head.Revision; r > 0 && head.Revision-r < maxSearch && p.searched != this && ctx.Err() == nil; r-- {
 			work.step()
-			sum = rest.Plus(p.r.codec.Element(p.number, damaged[0], r))
+			sum = p.r.codec.Add(rest, p.number, damaged[0], r)
 			if p.r.codec.SealSum(p.number, sum) == head.State {
 				entry.Revision = r
 				return sum, nil

@@ -88,7 +88,7 @@ func newModel(w *world, seed uint64) *model {
 	}
 	m.paced = seed%2 == 1
 	for partition := range m.sums {
-		m.sums[partition] = map[record.Cursor]record.Sum{w.store.Head(partition).Cursor: {}}
+		m.sums[partition] = map[record.Cursor]record.Sum{w.store.Head(partition).Cursor: w.store.Sum(partition)}
 	}
 	w.store.Observe(m.note)
 	return m

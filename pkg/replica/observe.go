@@ -52,7 +52,7 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		p.log.Info("taking back changes that the store does not have", "cursor", cursor, "head", head.Cursor)
 		p.stale, p.undoing = causeUndo, true
 		return reload
-	case head.Cursor == cursor && p.r.codec.SealSum(p.number, p.held.sum) != head.State:
+	case head.Cursor == cursor && p.sealed(head.State) != head.State:
 		p.r.stats.DigestMismatches.Add(1)
 		p.log.Error("the data does not add up to the head's digest; loading the partition", "cursor", cursor)
 		p.stale = causeDigest
@@ -66,6 +66,12 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		return reload
 	}
 	return nothing
+}
+
+// sealed returns the sum of what is held, as a head carries it that was sealed with some key.
+func (p *partition) sealed(under record.SealedSum) record.SealedSum {
+	p.held.sumUnder(p.r.codec, p.number, under)
+	return p.r.codec.SealSum(p.number, p.held.sum)
 }
 
 // least returns how far the store must be at least: what a read has shown here, or the fleet has told.

@@ -248,7 +248,7 @@ func TestHello(t *testing.T) {
 		if at.GetEpoch() != head.Epoch || at.GetRevision() != head.Revision || string(at.GetTag()) != string(head.Tag[:]) || at.GetStoreId() != "" {
 			t.Errorf("%v, want %v", at, head.Cursor)
 		}
-		if string(m.GetStateDigests()[i]) != string(digest[:]) {
+		if string(m.GetStateDigests()[i]) != string(digest.MAC[:]) {
 			t.Errorf("digest of %d", partition)
 		}
 	}

@@ -228,7 +228,7 @@ func (s *session) addMoved(m *countersignv1.ReportRequest) {
 		m.Cursors = append(m.Cursors, &countersignv1.Position{
 			Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
 		})
-		m.StateDigests = append(m.StateDigests, digest[:])
+		m.StateDigests = append(m.StateDigests, digest.MAC[:])
 		s.sent[partition] = at
 	}
 }

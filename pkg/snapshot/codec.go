@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -199,7 +200,7 @@ func (r *Reader) contents(p *countersignv1.SnapshotPartition) (*replica.Contents
 		c.VerifyTime = time.UnixMilli(p.GetVerifyMillis())
 	}
 	var err error
-	c.Sum, err = r.codec.RevealSum(r.file, c.Partition, p.GetHiddenSum())
+	c.Sum, err = r.codec.RevealSum(r.file, c.Partition, p.GetHiddenSum(), cmp.Or(p.GetSumKeyId(), r.keyID))
 	return c, err
 }
 

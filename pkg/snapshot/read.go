@@ -26,6 +26,7 @@ type Reader struct {
 	meta       record.Meta
 	kind       Kind
 	file       record.FileID
+	keyID      string // of the key that signed the header
 	created    time.Time
 	records    uint64 // read so far
 	partitions int    // begun so far
@@ -61,8 +62,8 @@ func NewReader(in io.Reader, ring *keyring.Ring) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, err := record.OpenFileHeader(ring, raw)
-	if err != nil {
+	var payload []byte
+	if payload, r.keyID, err = record.OpenFileHeader(ring, raw); err != nil {
 		return nil, fmt.Errorf("the header: %w", err)
 	}
 	var header countersignv1.SnapshotHeader

@@ -109,8 +109,9 @@ func (w *Writer) Replica(c replica.Contents) error {
 	}
 	begin := &countersignv1.SnapshotPartition{
 		Cursor: cursorToProto(c.Cursor), Confirmed: cursorToProto(c.Confirmed), Base: cursorToProto(c.Base),
-		HiddenSum: w.codec.HideSum(w.file, c.Partition, c.Sum), MissingApps: c.Missing,
+		MissingApps: c.Missing,
 	}
+	begin.HiddenSum, begin.SumKeyId = w.codec.HideSum(w.file, c.Partition, c.Sum)
 	for _, fork := range c.Forks {
 		begin.Forks = append(begin.Forks, cursorToProto(fork))
 	}

@@ -30,7 +30,7 @@ var guards = []guard{
 	{
 		name:  "digest comparison",
 		file:  "pkg/replica/observe.go",
-		cuts:  []cut{{"case head.Cursor == cursor && p.r.codec.SealSum(p.number, p.held.sum) != head.State:", "case false:"}},
+		cuts:  []cut{{"case head.Cursor == cursor && p.sealed(head.State) != head.State:", "case false:"}},
 		tests: "Digest|" + model, packages: []string{replicaPackage},
 	},
 	{

@@ -60,7 +60,7 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 	if before != nil {
 		*after = *before
 		after.Tokens = slices.Clone(before.Tokens)
-		c.sum = c.sum.Minus(s.codec.Element(partition, appID, before.Revision))
+		c.sum = s.codec.Remove(c.sum, partition, appID, before.Revision)
 	}
 	for _, change := range changes {
 		change(after)
@@ -71,7 +71,7 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 	made := Commit{Partition: partition, AppID: appID, Cursor: after.Cursor, After: after}
 	made.Link = s.must(s.codec.SealLink(record.LinkBetween(c.head.Tag, before, after)))
 	made.Document = s.must(s.codec.SealDocument(after))
-	c.sum = c.sum.Plus(s.codec.Element(partition, appID, after.Revision))
+	c.sum = s.codec.Add(c.sum, partition, appID, after.Revision)
 	c.truth[appID], c.documents[appID] = after, made.Document
 	c.log = append(c.log, replica.RawLink{Revision: after.Revision, Data: made.Link})
 	c.head.Cursor = after.Cursor

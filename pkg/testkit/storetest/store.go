@@ -68,6 +68,7 @@ func NewWith(tb testing.TB, ring *keyring.Ring, meta record.Meta) *Store {
 		c.documents, c.truth = map[string][]byte{}, map[string]*record.Document{}
 		c.head = record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}}
 		s.sealHead(i)
+		c.sum = c.head.State.EmptySum()
 	}
 	return s
 }

@@ -105,9 +105,9 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 		if c.before == nil {
 			head.Policies++
 		} else {
-			e.sum = e.sum.Minus(s.codec.Element(partition, c.after.AppID, c.before.Revision))
+			e.sum = s.codec.Remove(e.sum, partition, c.after.AppID, c.before.Revision)
 		}
-		e.sum = e.sum.Plus(s.codec.Element(partition, c.after.AppID, c.after.Revision))
+		e.sum = s.codec.Add(e.sum, partition, c.after.AppID, c.after.Revision)
 		head.State = s.codec.SealSum(partition, e.sum)
 
 		link, err := s.codec.SealLink(record.LinkBetween(previous, c.before, c.after))

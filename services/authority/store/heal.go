@@ -207,6 +207,7 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 	if from.head == nil {
 		return documents, sum, committed, nil
 	}
+	sum = from.head.State.EmptySum()
 	var failed error
 	err := s.redis.Documents(ctx, partition, func(appID string, raw []byte) {
 		d, err := s.codec.OpenDocument(appID, raw)
@@ -220,7 +221,7 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 		return nil, sum, refused, err
 	}
 	for appID, d := range documents {
-		sum = sum.Plus(s.codec.Element(partition, appID, d.Revision))
+		sum = s.codec.Add(sum, partition, appID, d.Revision)
 	}
 	if failed == nil && uint64(len(documents)) == from.head.Policies && s.codec.SealSum(partition, sum) == from.head.State {
 		return documents, sum, committed, nil

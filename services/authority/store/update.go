@@ -220,9 +220,9 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	if before == nil {
 		head.Policies++
 	} else {
-		sum = sum.Minus(s.codec.Element(partition, call.AppID, before.Revision))
+		sum = s.codec.Remove(sum, partition, call.AppID, before.Revision)
 	}
-	head.State = s.codec.SealSum(partition, sum.Plus(s.codec.Element(partition, call.AppID, after.Revision)))
+	head.State = s.codec.SealSum(partition, s.codec.Add(sum, partition, call.AppID, after.Revision))
 
 	c := &Commit{
 		Partition: partition, AppID: call.AppID, Expected: f.rawHead, Cursor: after.Cursor,

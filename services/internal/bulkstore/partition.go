@@ -34,7 +34,7 @@ func (p *partition) write(ctx context.Context, apps []int) (samples []Sample, er
 		if err != nil {
 			return nil, err
 		}
-		sum = sum.Plus(p.codec.Element(p.number, sample.AppID, revision))
+		sum = p.codec.Add(sum, p.number, sample.AppID, revision)
 		if i%stride == 0 && len(samples) < wanted {
 			samples = append(samples, sample)
 		}

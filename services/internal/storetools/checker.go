@@ -65,7 +65,7 @@ func (c *checker) Partition(number int, head []byte) error {
 	case err != nil:
 		c.find(c.keys.Head, "does not verify: %v", err)
 	default:
-		c.head, c.highest = &opened, opened.Cursor
+		c.head, c.highest, c.sum = &opened, opened.Cursor, opened.State.EmptySum()
 	}
 	if c.next == nil {
 		return nil
@@ -91,7 +91,7 @@ func (c *checker) Document(appID string, raw []byte) error {
 		}
 		c.count++
 		c.totals.Apps++
-		c.sum = c.sum.Plus(c.codec.Element(c.partition, appID, d.Revision))
+		c.sum = c.codec.Add(c.sum, c.partition, appID, d.Revision)
 		c.raise(d.Cursor)
 		return c.pass(func() error { return c.next.Document(appID, raw) })
 	}

@@ -40,7 +40,7 @@ func (r *restorer) replica(c replica.Contents) error {
 			return err
 		}
 		head.Policies++
-		sum = sum.Plus(r.codec.Element(c.Partition, d.AppID, d.Revision))
+		sum = r.codec.Add(sum, c.Partition, d.AppID, d.Revision)
 	}
 	head.State = r.codec.SealSum(c.Partition, sum)
 	for _, raw := range c.Links {

@@ -93,9 +93,9 @@ func aboutFile(path string, err error) error {
 func checkReplica(codec *record.Codec, c replica.Contents) (findings []Finding) {
 	keys := record.KeysOf(c.Partition)
 	find := func(where, what string) { findings = append(findings, Finding{where, what}) }
-	var sum record.Sum
+	sum := c.Sum.Empty()
 	for _, app := range c.Apps {
-		sum = sum.Plus(codec.Element(c.Partition, app.ID, app.Entry.Revision))
+		sum = codec.Add(sum, c.Partition, app.ID, app.Entry.Revision)
 		if app.Entry.Policy == nil {
 			find(keys.Policies+" "+app.ID, "could not be verified")
 		} else if app.Entry.Behind() {

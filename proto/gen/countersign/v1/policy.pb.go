@@ -353,7 +353,10 @@ type Head struct {
 	// The chain value of the latest audit record; 32 bytes, or empty before the first.
 	AuditTail []byte `protobuf:"bytes,7,opt,name=audit_tail,json=auditTail,proto3" json:"audit_tail,omitempty"`
 	// Where the earlier epochs ended, oldest first; at most the latest 16.
-	Forks         []*Fork `protobuf:"bytes,8,rep,name=forks,proto3" json:"forks,omitempty"`
+	Forks []*Fork `protobuf:"bytes,8,rep,name=forks,proto3" json:"forks,omitempty"`
+	// The id of the key that the HMACs of state_digest were made with; empty for the key that signed the head. It stays the
+	// same when another key begins to sign.
+	StateKeyId    string `protobuf:"bytes,20,opt,name=state_key_id,json=stateKeyId,proto3" json:"state_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -442,6 +445,13 @@ func (x *Head) GetForks() []*Fork {
 		return x.Forks
 	}
 	return nil
+}
+
+func (x *Head) GetStateKeyId() string {
+	if x != nil {
+		return x.StateKeyId
+	}
+	return ""
 }
 
 // Fork is the end of an epoch, which the epoch after it continues. What the earlier one had past this place is not in the
@@ -1500,7 +1510,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"partitions\x18\x02 \x01(\rR\n" +
 	"partitions\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x82\x02\n" +
+	"createTime\"\xa4\x02\n" +
 	"\x04Head\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +
@@ -1510,7 +1520,9 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x0eaudit_sequence\x18\x06 \x01(\x04R\rauditSequence\x12\x1d\n" +
 	"\n" +
 	"audit_tail\x18\a \x01(\fR\tauditTail\x12*\n" +
-	"\x05forks\x18\b \x03(\v2\x14.countersign.v1.ForkR\x05forks\"J\n" +
+	"\x05forks\x18\b \x03(\v2\x14.countersign.v1.ForkR\x05forks\x12 \n" +
+	"\fstate_key_id\x18\x14 \x01(\tR\n" +
+	"stateKeyId\"J\n" +
 	"\x04Fork\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +

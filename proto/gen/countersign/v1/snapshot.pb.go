@@ -291,7 +291,9 @@ type SnapshotPartition struct {
 	// Of a replica: the sum of the apps, hidden with a key; 32 bytes.
 	HiddenSum []byte `protobuf:"bytes,8,opt,name=hidden_sum,json=hiddenSum,proto3" json:"hidden_sum,omitempty"`
 	// Of a replica: apps that had a policy, and of which the store knows nothing any more.
-	MissingApps   []string `protobuf:"bytes,9,rep,name=missing_apps,json=missingApps,proto3" json:"missing_apps,omitempty"`
+	MissingApps []string `protobuf:"bytes,9,rep,name=missing_apps,json=missingApps,proto3" json:"missing_apps,omitempty"`
+	// Of a replica: the id of the key that hidden_sum was made and hidden with; empty for the key that signed the header.
+	SumKeyId      string `protobuf:"bytes,20,opt,name=sum_key_id,json=sumKeyId,proto3" json:"sum_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -387,6 +389,13 @@ func (x *SnapshotPartition) GetMissingApps() []string {
 		return x.MissingApps
 	}
 	return nil
+}
+
+func (x *SnapshotPartition) GetSumKeyId() string {
+	if x != nil {
+		return x.SumKeyId
+	}
+	return ""
 }
 
 // SnapshotCursor is one place in the order of a partition's changes.
@@ -893,7 +902,7 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"\tdocuments\x18\x06 \x03(\v2 .countersign.v1.SnapshotDocumentR\tdocuments\x122\n" +
 	"\x03log\x18\a \x03(\v2 .countersign.v1.SnapshotLogEntryR\x03log\x126\n" +
 	"\x05audit\x18\b \x03(\v2 .countersign.v1.SnapshotAuditRowR\x05audit\x12\x10\n" +
-	"\x03end\x18\t \x01(\bR\x03end\"\x9a\x03\n" +
+	"\x03end\x18\t \x01(\bR\x03end\"\xb8\x03\n" +
 	"\x11SnapshotPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x17\n" +
 	"\x04head\x18\x02 \x01(\fH\x00R\x04head\x88\x01\x01\x126\n" +
@@ -904,7 +913,9 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"\rverify_millis\x18\a \x01(\x03R\fverifyMillis\x12\x1d\n" +
 	"\n" +
 	"hidden_sum\x18\b \x01(\fR\thiddenSum\x12!\n" +
-	"\fmissing_apps\x18\t \x03(\tR\vmissingAppsB\a\n" +
+	"\fmissing_apps\x18\t \x03(\tR\vmissingApps\x12\x1c\n" +
+	"\n" +
+	"sum_key_id\x18\x14 \x01(\tR\bsumKeyIdB\a\n" +
 	"\x05_head\"T\n" +
 	"\x0eSnapshotCursor\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +

@@ -436,7 +436,7 @@ func TestSilentDivergence(t *testing.T) {
 		f := newFixture(t)
 		a := f.authority()
 		v := f.validator("v", 0).mustJoin(a, nil)
-		good := f.codec.SealSum(0, record.Sum{})
+		good := f.codec.SealSum(0, record.Sum{}).MAC
 		send := func(cursor record.Cursor, digest [32]byte) {
 			u := v.next(to(cursor))
 			u.digests[0] = digest

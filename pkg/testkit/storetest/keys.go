@@ -1,0 +1,58 @@
+package storetest
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// Successor returns a ring with all keys of another one, and a new key that signs in place of its current one.
+func Successor(tb testing.TB, ring *keyring.Ring) *keyring.Ring {
+	tb.Helper()
+	was, is := readRing(tb, ring), readRing(tb, keyring.Generate())
+	for id, key := range was.Keys {
+		is.Keys[id] = key
+	}
+	data, err := json.Marshal(is)
+	if err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	next, err := keyring.Parse(data)
+	if err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	return next
+}
+
+// ringFile is the form of a key ring file.
+type ringFile struct {
+	Current string            `json:"current"`
+	Keys    map[string][]byte `json:"keys"`
+}
+
+func readRing(tb testing.TB, ring *keyring.Ring) (f ringFile) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "keyring.json")
+	if err := ring.Create(path); err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &f)
+	}
+	if err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	return f
+}
+
+// Resign makes the store sign with another ring from here on. What it has is left as it is.
+func (s *Store) Resign(ring *keyring.Ring) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ring, s.codec = ring, record.NewCodec(ring, s.meta)
+}
