@@ -28,6 +28,20 @@ func Successor(tb testing.TB, ring *keyring.Ring) *keyring.Ring {
 	return next
 }
 
+// RingFile returns a key ring file with some keys of a ring, the first of which signs.
+func RingFile(tb testing.TB, ring *keyring.Ring, ids ...string) []byte {
+	tb.Helper()
+	all, some := readRing(tb, ring), ringFile{Current: ids[0], Keys: map[string][]byte{}}
+	for _, id := range ids {
+		some.Keys[id] = all.Keys[id]
+	}
+	data, err := json.Marshal(some)
+	if err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	return data
+}
+
 // ringFile is the form of a key ring file.
 type ringFile struct {
 	Current string            `json:"current"`
