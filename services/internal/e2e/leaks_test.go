@@ -108,7 +108,7 @@ func (p *processes) monitor(t *testing.T) (end func() []byte) {
 		}
 	})
 	t.Cleanup(func() { connection.Close(); done.Wait() })
-	fmt.Fprint(connection, "MONITOR\r\n")
+	fmt.Fprint(connection, "AUTH admin admin\r\nMONITOR\r\n")
 	return func() []byte {
 		if err := p.client.Echo(t.Context(), "the end of it").Err(); err != nil {
 			t.Fatal(err)

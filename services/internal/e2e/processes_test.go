@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
@@ -84,7 +85,7 @@ func startProcesses(t *testing.T) *processes {
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	p := &processes{redis: redistest.Start(t), keys: map[string]string{}}
+	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
 	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
 	t.Cleanup(func() { p.client.Close() })
 
@@ -98,10 +99,10 @@ func startProcesses(t *testing.T) *processes {
 	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
 		t.Fatal(err)
 	}
-	common := []string{"--redis-url=" + p.redis.URL(), "--keyring-file=" + ringFile, "--log-level=debug"}
+	common := []string{"--keyring-file=" + ringFile, "--log-level=debug"}
 	for range 2 {
-		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(common, "--admin-keys-file="+keysFile)...))
-		p.validators = append(p.validators, startProcess(t, folder, "validator", common...))
+		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+keysFile, "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
+		p.validators = append(p.validators, startProcess(t, folder, "validator", append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
 	}
 	for _, process := range slices.Concat(p.authorities, p.validators) {
 		process.awaitServing(t)
