@@ -87,6 +87,12 @@ both() {
 	done
 }
 
+# verify FILE proves the store with the operator's account, and writes to a file what is in it.
+verify() {
+	"${compose[@]}" exec -T authority /countersign store verify --redis-url redis://operator:operator@redis:6379/0 \
+		--keyring-file /keys/keyring.json </dev/null >"$1"
+}
+
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # What a killed run left behind.
@@ -115,8 +121,15 @@ step "a receipt of both validators"
 for service in validator-1 validator-2; do grep -q "^$service  *APPLIED" "$work/receipt"; done
 
 step "restart Redis"
+if "${compose[@]}" exec -T redis env -u REDISCLI_AUTH redis-cli -e get cs:meta </dev/null >"$work/anonymous" 2>&1; then
+	echo "Redis answers without a password: $(cat "$work/anonymous")" >&2
+	exit 1
+fi
+verify "$work/before"
 "${compose[@]}" restart redis
 eventually 30 healthy redis
+verify "$work/after"
+cmp "$work/before" "$work/after"
 both
 eventually 30 create_second
 second=$(cat "$work/second")

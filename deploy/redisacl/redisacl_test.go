@@ -1,12 +1,49 @@
 package redisacl_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/countersign/countersign/deploy/redisacl"
 )
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// TestAccountsAreThoseOfTheDocumentation, and of docker-compose.yml: there is one file of them.
+func TestAccountsAreThoseOfTheDocumentation(t *testing.T) {
+	page, compose, file := read(t, "../../docs/deployment.md"), read(t, "../../docker-compose.yml"), read(t, "users.acl")
+	loader, _, _ := strings.Cut(file, "\n")
+	if !strings.HasPrefix(loader, "user default ") || !strings.Contains(page, "`"+loader+"`") {
+		t.Errorf("docs/deployment.md does not have %q, which keeps the data on a restart", loader)
+	}
+	for _, user := range all {
+		if !strings.Contains(page, "\n| `"+user+"` | ") {
+			t.Errorf("docs/deployment.md does not say what the account %q is for", user)
+		}
+	}
+	for name, text := range map[string]string{"docs/deployment.md": page, "docker-compose.yml": compose} {
+		if strings.Contains(text, "+hscan") || strings.Contains(text, "redis://redis:") {
+			t.Errorf("%s has accounts of its own, or none", name)
+		}
+		for _, user := range []string{redisacl.Authority, redisacl.Validator, redisacl.Operator} {
+			if !strings.Contains(text, "redis://"+user+":") || !strings.Contains(text, strings.ToUpper(user)+"_PASSWORD") {
+				t.Errorf("%s does not use the account %q", name, user)
+			}
+		}
+	}
+	if strings.Count(file, "\n") != len(all)+1 {
+		t.Errorf("there are other accounts than %v and the default user", all)
+	}
+}
 
 var all = []string{redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica, redisacl.Sentinel}
 
