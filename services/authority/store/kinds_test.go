@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
@@ -148,7 +149,7 @@ func (tr *traffic) check(t testing.TB) {
 func TestSentinel(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	options := store.Options{WriteQuorum: 2, QuorumTimeout: 100 * time.Millisecond} // one replica is gone in the end
-	opened, other := s.openOptions(group.URL(), options), s.openOptions(group.URL(), options)
+	opened, other := s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options), s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options)
 	all := []*traffic{s.start(opened, 1), s.start(other, 2)}
 	all[0].more(t)
 	group.Failover()
@@ -164,12 +165,12 @@ func TestSentinel(t *testing.T) {
 
 // TestCluster: on a Redis Cluster changes go on while slots are moved and masters fail over.
 func TestCluster(t *testing.T) {
-	cluster := redistest.StartCluster(t, 3, 1)
+	cluster := redistest.Options{Accounts: true}.StartCluster(t, 3, 1)
 	s := &system{t: t, ring: keyring.Generate()}
 	s.client = redisClient(t, cluster.URL())
 	s.init()
-	opened := s.openOptions(cluster.URL(), store.Options{WriteQuorum: 1})
-	other := s.openOptions(cluster.URL(), store.Options{WriteQuorum: 1})
+	opened := s.openOptions(cluster.URLFor(redisacl.Authority, redisacl.Authority), store.Options{WriteQuorum: 1})
+	other := s.openOptions(cluster.URLFor(redisacl.Authority, redisacl.Authority), store.Options{WriteQuorum: 1})
 	all := []*traffic{s.start(opened, 1), s.start(other, 2)}
 	all[0].more(t)
 	for partition := range partitions {
@@ -192,11 +193,11 @@ func TestCluster(t *testing.T) {
 // TestSlotOnItsWay: while a slot is moved, with some of its keys here and some there, a change waits; it is not made in
 // part.
 func TestSlotOnItsWay(t *testing.T) {
-	cluster := redistest.StartCluster(t, 2, 0)
+	cluster := redistest.Options{Accounts: true}.StartCluster(t, 2, 0)
 	s := &system{t: t, ring: keyring.Generate()}
 	s.client = redisClient(t, cluster.URL())
 	s.init()
-	opened := s.openOptions(cluster.URL(), store.Options{})
+	opened := s.openOptions(cluster.URLFor(redisacl.Authority, redisacl.Authority), store.Options{})
 	app, partition := "app", s.codec.PartitionOf("app")
 	names := record.KeysOf(partition)
 	update(t, opened, call(app, "made", add("tok")))
@@ -238,11 +239,11 @@ func TestSlotOnItsWay(t *testing.T) {
 
 // TestHealCluster: a partition is healed on a Cluster as on one server, wiped ones included.
 func TestHealCluster(t *testing.T) {
-	cluster := redistest.StartCluster(t, 3, 0)
+	cluster := redistest.Options{Accounts: true}.StartCluster(t, 3, 0)
 	s := &system{t: t, ring: keyring.Generate()}
 	s.client = redisClient(t, cluster.URL())
 	s.init()
-	opened := s.openOptions(cluster.URL(), store.Options{})
+	opened := s.openOptions(cluster.URLFor(redisacl.Authority, redisacl.Authority), store.Options{})
 	for partition := range partitions {
 		update(t, opened, call(s.appIn(partition), "made", add("tok")))
 		update(t, opened, call(s.appIn(partition), "made", add("tok-2")))

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/authority/store"
@@ -13,7 +14,7 @@ import (
 // newReplicatedSystem is a store in a master with replicas.
 func newReplicatedSystem(t *testing.T, replicas int) (*system, *redistest.Replicated) {
 	t.Helper()
-	group := redistest.StartReplicated(t, replicas)
+	group := redistest.Options{Accounts: true}.StartReplicated(t, replicas)
 	s := &system{t: t, redis: group.Master(), ring: keyring.Generate()}
 	s.client = redisClient(t, group.URL())
 	s.init()
@@ -32,7 +33,7 @@ func (s *system) openOptions(url string, options store.Options) *store.Store {
 func TestWriteQuorum(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	opened := func(quorum int) *store.Store {
-		return s.openOptions(group.URL(), store.Options{WriteQuorum: quorum})
+		return s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), store.Options{WriteQuorum: quorum})
 	}
 	none, one, two, three := opened(0), opened(1), opened(2), opened(3)
 	number := 0

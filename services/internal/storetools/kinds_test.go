@@ -4,21 +4,28 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestToolsWorkOnEveryKindOfRedis: a Sentinel group, and a Cluster whose partitions are on several masters.
+// TestToolsWorkOnEveryKindOfRedis with the operator's account, while an authority with its own makes changes: one server, a
+// Sentinel group, and a Cluster whose partitions are on several masters.
 func TestToolsWorkOnEveryKindOfRedis(t *testing.T) {
-	for name, start := range map[string]func(t *testing.T) (url string, masters int){
-		"Sentinel": func(t *testing.T) (string, int) { return redistest.StartReplicated(t, 1).URL(), 1 },
-		"Cluster":  func(t *testing.T) (string, int) { return redistest.StartCluster(t, 3, 0).URL(), 3 },
+	with := redistest.Options{Accounts: true}
+	for name, start := range map[string]func(t *testing.T) (urlFor func(user, password string) string, masters int){
+		"one server": func(t *testing.T) (func(string, string) string, int) {
+			server := redistest.StartWithAccounts(t)
+			return func(user, _ string) string { return server.URLFor(user) }, 1
+		},
+		"Sentinel": func(t *testing.T) (func(string, string) string, int) { return with.StartReplicated(t, 1).URLFor, 1 },
+		"Cluster":  func(t *testing.T) (func(string, string) string, int) { return with.StartCluster(t, 3, 0).URLFor, 3 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, masters := start(t)
+			urlFor, masters := start(t)
 			s := &system{t: t, ring: keyring.Generate()}
-			s.fill(url)
+			s.fill(urlFor(redisacl.Authority, redisacl.Authority), urlFor(redisacl.Operator, redisacl.Operator))
 			status := must(s.tools.Status(t.Context()))(t)
 			if len(status.Servers) != masters || len(status.Heads) > 0 || status.Apps != 3*partitions {
 				t.Errorf("%+v", status)

@@ -63,20 +63,21 @@ func clientOf(t testing.TB, url string) *redisfeed.Client {
 func newSystem(t testing.TB) *system {
 	t.Helper()
 	s := &system{t: t, redis: redistest.Start(t), ring: keyring.Generate()}
-	s.fill(s.redis.URL())
+	s.fill(s.redis.URL(), s.redis.URL())
 	return s
 }
 
-// fill makes the store.
-func (s *system) fill(url string) {
+// fill makes the store. The operator's URL is for what the command line does.
+func (s *system) fill(url, operatorURL string) {
 	t := s.t
 	t.Helper()
 	s.client = clientOf(t, url)
-	meta, _, err := store.Init(t.Context(), s.client, s.ring, partitions)
+	operator := clientOf(t, operatorURL)
+	meta, _, err := store.Init(t.Context(), operator, s.ring, partitions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.codec, s.tools = record.NewCodec(s.ring, meta), New(s.client, s.ring)
+	s.codec, s.tools = record.NewCodec(s.ring, meta), New(operator, s.ring)
 	options := store.Options{}
 	r, _ := s.follow()
 	s.store = store.New(store.Over(s.client, partitions, options), r, options, quiet)
