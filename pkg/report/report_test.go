@@ -195,14 +195,12 @@ func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
 	k.replica = replica.New(k.Store, k.Codec(), log)
 	config := Config{
 		Authority: grpcclient.Address(authority.address), Key: secret.New("csadm_key"), ID: "v", KeyIDs: []string{"k1", "k2"}, Log: log,
+		Dial: authority.dial,
 	}
 	change(&config)
 	var err error
 	if k.reporter, err = New(config); err != nil {
 		t.Fatal(err)
-	}
-	if authority.dial != nil {
-		k.reporter.dialing = append(k.reporter.dialing, grpc.WithContextDialer(authority.dial))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
