@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/validator/internal/wire"
@@ -146,11 +147,12 @@ func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	unread.answer()
 	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	for deadline := time.Now().Add(10 * time.Second); len(bulk.waiting) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the place is still taken")
+	redistest.Eventually(t, "a free place", func() error {
+		if len(bulk.waiting) > 0 {
+			return errors.New("it is still taken")
 		}
-	}
+		return nil
+	})
 	other.ask(w.ahead(1000), w.request())
 	if got := outcomes(t, other.answer()); !maps.Equal(got, map[uint64]outcome{2: valid}) {
 		t.Errorf("%v", got)
