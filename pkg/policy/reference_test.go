@@ -199,11 +199,16 @@ func TestB19_AgreesWithTheReference(t *testing.T) {
 				source: rapid.OneOf(rapid.Int32Range(0, 2), rapid.Int32()).Draw(t, "source"),
 				now:    drawMoment.Draw(t, "now"),
 			}
-			got := policy.Decide(p, policy.Request{
+			asked := policy.Request{
 				Token: secret.New(r.text), Scope: policy.Scope(r.scope), Source: policy.Source(r.source), NowMillis: r.now,
-			})
+			}
+			got := policy.Decide(p, asked)
 			if want := referenceDecide(app, r); got != want {
 				t.Fatalf("got %+v, want %+v", got, want)
+			}
+			claim := policy.ClaimOf(asked.Token)
+			if late := policy.DecideClaim(p, asked, &claim); late != got {
+				t.Fatalf("for a token that was looked at before %+v, want %+v", late, got)
 			}
 			seen[got.Reason]++
 			if got.TokenID != "" && len(app.tokens) > 2*16 {
