@@ -9,7 +9,11 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// patience bounds every wait for what another goroutine or process does; a busy machine is slow.
+const patience = 30 * time.Second
 
 // childVariable makes the test binary the process that gets the signals.
 const childVariable = "SIGNAL_TEST_CHILD"
@@ -31,6 +35,8 @@ func TestSignalContext(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = command.Process.Kill() })
+			// A process that hangs is killed, which ends its output, and fails the test.
+			defer time.AfterFunc(patience, func() { _ = command.Process.Kill() }).Stop()
 			lines := bufio.NewScanner(output)
 			for _, want := range []string{"started", "asked to end"} {
 				if !lines.Scan() || lines.Text() != want {
@@ -61,5 +67,9 @@ func child() {
 func TestSignalContextIsReleased(t *testing.T) {
 	ctx, stop := SignalContext(t.Context())
 	stop()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-time.After(patience):
+		t.Error("the context goes on")
+	}
 }

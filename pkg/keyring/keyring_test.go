@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,6 +54,50 @@ func showsKey(text string, key []byte) bool {
 		}
 	}
 	return false
+}
+
+// A key that is not random is as good as none: every byte of it differs from ring to ring.
+func TestGeneratedKeysAreRandom(t *testing.T) {
+	type form struct {
+		Current string
+		Keys    map[string][]byte
+	}
+	names := map[string]bool{}
+	var differ [keyring.KeySize]bool
+	var first []byte
+	for range 64 {
+		path := filepath.Join(t.TempDir(), "ring")
+		if err := keyring.Generate().Create(path); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got form
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		key := got.Keys[got.Current]
+		if len(key) != keyring.KeySize || len(got.Keys) != 1 {
+			t.Fatalf("%d keys, the current one of %d bytes", len(got.Keys), len(key))
+		}
+		names[got.Current] = true
+		if first == nil {
+			first = key
+		}
+		for i := range key {
+			differ[i] = differ[i] || key[i] != first[i]
+		}
+	}
+	if len(names) < 63 { // of 2^32
+		t.Errorf("64 rings have %d key ids", len(names))
+	}
+	for i, d := range differ {
+		if !d {
+			t.Errorf("byte %d is the same in 64 keys", i)
+		}
+	}
 }
 
 func TestGeneratedRingsDiffer(t *testing.T) {

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -99,8 +100,9 @@ type sendable struct {
 	wellFormed bool
 }
 
+// There are enough of them for policies whose lookups search by halves.
 var sendables = func() (all []sendable) {
-	for range 5 {
+	for range 40 {
 		text := secret.Mint().Reveal()
 		all = append(all, sendable{text, true}, sendable{flipLast(text), false})
 	}
@@ -131,12 +133,10 @@ func drawApp(t *rapid.T) referenceApp {
 		app.afterTrial = drawScopes(t, "after trial")
 	}
 	mayImport := rapid.Bool().Draw(t, "has imported")
-	for i, s := range sendables {
-		if rapid.Bool().Draw(t, "left out") {
-			continue
-		}
+	few := rapid.Permutation(sendables).Draw(t, "texts")[:rapid.IntRange(0, len(sendables)-1).Draw(t, "tokens")]
+	for i, s := range few {
 		token := referenceToken{
-			id: string(rune('a' + i)), text: s.text, scopes: drawScopes(t, "scopes"),
+			id: fmt.Sprintf("tok%d", i), text: s.text, scopes: drawScopes(t, "scopes"),
 			state:    rapid.SampledFrom([]string{"ACTIVE", "ACTIVE", "ACTIVE", "DISABLED", "REVOKED"}).Draw(t, "state"),
 			expires:  rapid.Bool().Draw(t, "expires"),
 			imported: mayImport && rapid.Bool().Draw(t, "imported"),
@@ -182,31 +182,46 @@ func scopeSet(numbers []int) (set policy.ScopeSet) {
 }
 
 func TestB19_AgreesWithTheReference(t *testing.T) {
-	seen := map[policy.Reason]int{}
+	seen, byHalves := map[policy.Reason]int{}, 0
 	rapid.Check(t, func(t *rapid.T) {
 		app := drawApp(t)
 		p := app.build(t)
 		// Several requests to one app, since making one is the slow part.
 		for range 20 {
 			s := rapid.SampledFrom(append(sendables, sendable{})).Draw(t, "sent")
+			if n := len(app.tokens); n > 0 && rapid.Bool().Draw(t, "of a token") {
+				s.text = app.tokens[rapid.IntRange(0, n-1).Draw(t, "token")].text
+				s.wellFormed = slices.Contains(sendables, sendable{s.text, true})
+			}
 			r := referenceRequest{
 				text: s.text, wellFormed: s.wellFormed,
 				scope:  drawScope.Draw(t, "scope"),
 				source: rapid.OneOf(rapid.Int32Range(0, 2), rapid.Int32()).Draw(t, "source"),
 				now:    drawMoment.Draw(t, "now"),
 			}
-			got := policy.Decide(p, policy.Request{
+			asked := policy.Request{
 				Token: secret.New(r.text), Scope: policy.Scope(r.scope), Source: policy.Source(r.source), NowMillis: r.now,
-			})
+			}
+			got := policy.Decide(p, asked)
 			if want := referenceDecide(app, r); got != want {
 				t.Fatalf("got %+v, want %+v", got, want)
 			}
+			claim := policy.ClaimOf(asked.Token)
+			if late := policy.DecideClaim(p, asked, &claim); late != got {
+				t.Fatalf("for a token that was looked at before %+v, want %+v", late, got)
+			}
 			seen[got.Reason]++
+			if got.TokenID != "" && len(app.tokens) > 2*16 {
+				byHalves++
+			}
 		}
 	})
 	for name, reason := range reasons {
 		if seen[reason] == 0 && !t.Failed() && !testing.Short() {
 			t.Errorf("%s was never drawn", name)
 		}
+	}
+	if byHalves == 0 && !t.Failed() && !testing.Short() {
+		t.Error("no token of a policy with more than 32 was ever found")
 	}
 }

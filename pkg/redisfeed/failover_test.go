@@ -116,11 +116,13 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	feeds["new, of this server, a quorum"] = k.feedWith(t, deposed.URL(), 1)
 	feeds["new, of this server, no quorum "] = k.feedWith(t, deposed.URL(), 0)
 	believed := map[string]*atomic.Int64{}
-	ended := make(chan struct{})
+	// All of them are at it when the deposed master goes on.
+	ended, asking := make(chan struct{}), make(chan struct{}, len(feeds))
 	for name, feed := range feeds {
 		believed[name] = &atomic.Int64{}
 		go func() {
 			defer func() { ended <- struct{}{} }()
+			asking <- struct{}{}
 			for began := time.Now(); time.Since(began) < 2*time.Second; {
 				heads, err := feed.Heads(context.Background())
 				if err == nil && heads[0].Err == nil && string(heads[0].Raw) == old {
@@ -133,7 +135,9 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 			}
 		}()
 	}
-	time.Sleep(100 * time.Millisecond) // all are waiting for it
+	for range feeds {
+		<-asking
+	}
 	deposed.Resume()
 	for range feeds {
 		<-ended

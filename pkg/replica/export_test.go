@@ -14,14 +14,19 @@ const (
 	HistorySlack   = historySlack
 	ReadInterval   = readInterval
 	TailLimit      = tailLimit
+	PacedLinks     = pacedLinks
 	PollTimeout    = pollTimeout
 	RepairInterval = repairInterval
 	QuietTime      = quietTime
 )
 
-// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything. It must be called
-// before Run.
-func (r *Replica) Pace() {
+// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything, or work as with
+// several processors, however many the machine has. It must be called before Run.
+func (r *Replica) Pace(paced bool) {
+	if !paced {
+		r.pace = newPace(2)
+		return
+	}
 	r.pace = newPace(1)
 	r.pace.burst = 0
 }

@@ -17,26 +17,29 @@ var errRefused = errors.New("refused")
 // deaf loses every hint.
 func deaf(int, []byte) [][]byte { return nil }
 
-// TestGapIsFilledFromTheLog link by link, however long it is.
+// TestGapIsFilledFromTheLog link by link, however long it is, in few reads: on one processor each of them is smaller.
 func TestGapIsFilledFromTheLog(t *testing.T) {
-	for _, n := range []int{1, 2, replica.TailLimit - 1, replica.TailLimit, replica.TailLimit + 1, 3 * replica.TailLimit} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			simulate(t, 1, func(w *world) {
-				apps := w.fill(0, 3)
-				w.startLoaded()
-				w.faults(storetest.Faults{Hint: deaf})
-				w.store.ResetCalls()
-				for i := range n {
-					w.store.Commit(apps[i%3], storetest.SetState("second", policy.State(1+i%2)))
-				}
-				w.pass(2 * longestPoll)
-				w.mustEqualStore()
-				w.mustBeFresh(0)
-				if calls := w.store.Calls(); calls.Documents[0] != 0 || calls.Tails[0] > n/replica.TailLimit+3 {
-					w.Errorf("reads for %d links: %+v", n, calls)
-				}
+	for paced, limit := range map[bool]int{false: replica.TailLimit, true: replica.PacedLinks} {
+		for _, n := range []int{1, 2, limit - 1, limit, limit + 1, 3 * limit, 3 * replica.TailLimit} {
+			t.Run(fmt.Sprintf("%d links, paced %t", n, paced), func(t *testing.T) {
+				simulate(t, 1, func(w *world) {
+					w.paced = paced
+					apps := w.fill(0, 3)
+					w.startLoaded()
+					w.faults(storetest.Faults{Hint: deaf})
+					w.store.ResetCalls()
+					for i := range n {
+						w.store.Commit(apps[i%3], storetest.SetState("second", policy.State(1+i%2)))
+					}
+					w.pass(2 * longestPoll)
+					w.mustEqualStore()
+					w.mustBeFresh(0)
+					if calls := w.store.Calls(); calls.Documents[0] != 0 || calls.Tails[0] > n/limit+3 {
+						w.Errorf("reads for %d links: %+v", n, calls)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -78,9 +78,7 @@ func (w *world) start() {
 func (w *world) prepare() {
 	w.stop()
 	w.r = replica.New(w.source, w.store.Codec(), slog.New(w.log))
-	if w.paced {
-		w.r.Pace()
-	}
+	w.r.Pace(w.paced)
 }
 
 // run starts the replica.

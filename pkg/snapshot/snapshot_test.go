@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -232,39 +231,9 @@ func TestErrorOfAReceiverEndsTheReading(t *testing.T) {
 	}
 }
 
-// golden is a file that was written when the form got its version, of 8 apps with 2 tokens each in 3 partitions.
-func golden(t testing.TB) []byte {
-	t.Helper()
-	return must(os.ReadFile("testdata/v1.snapshot"))(t)
-}
-
-// TestFilesOfEarlierReleasesAreRead: who upgrades must not lose what there is to start from.
-func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
-	got, _, err := read(bytes.NewReader(golden(t)), fixedRing(t))
-	if err != nil || len(got) != 3 {
-		t.Fatalf("%d partitions, %v", len(got), err)
-	}
-	apps, kept := 0, 0
-	for _, c := range got {
-		kept += len(c.Sticky)
-		if c.Cursor.Epoch != 2 || c.Cursor.Revision != 1<<20 || len(c.Forks) != 1 || c.VerifyTime.UnixMilli() != 1_700_000_000_000+int64(c.Partition) {
-			t.Errorf("%+v", c)
-		}
-		for _, app := range c.Apps {
-			apps++
-			if p := app.Entry.Policy; p != nil && !reflect.DeepEqual(p, policyOf(t, app.ID, 2)) {
-				t.Errorf("%s: %+v", app.ID, p)
-			}
-		}
-	}
-	if apps != 8 || kept != 3 {
-		t.Errorf("%d apps, %d tokens kept revoked", apps, kept)
-	}
-}
-
 // FuzzOpenSnapshot: a file reads as it was written, or not at all.
 func FuzzOpenSnapshot(f *testing.F) {
-	ring, good := fixedRing(f), golden(f)
+	ring, good := fixedRing(f), golden(f, "v1.snapshot")
 	begin, records := frames(good)
 	for _, seed := range [][]byte{nil, begin, good, good[:len(good)/2], join(begin, records[0], records[2])} {
 		f.Add(seed)

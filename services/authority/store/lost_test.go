@@ -119,11 +119,14 @@ func TestLostAtRandom(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	dice := rand.New(rand.NewPCG(seed, 0))
+	spoilt := map[fault]int{}
 	p.spoil(func(command string) fault {
 		n := dice.IntN(100)
 		switch {
 		case command == "eval" && n < 24:
-			return []fault{before, middle, after, late}[n/6]
+			f := []fault{before, middle, after, late}[n/6]
+			spoilt[f]++
+			return f
 		case (command == "get" || command == "hget" || command == "xrange") && n < 2:
 			return []fault{before, after}[n]
 		}
@@ -149,6 +152,11 @@ func TestLostAtRandom(t *testing.T) {
 	group.Wait()
 	p.spoil(nil)
 	p.deliver("eval")
+	for f, name := range map[fault]string{before: "before", middle: "while", after: "after", late: "long before"} {
+		if spoilt[f] == 0 {
+			t.Errorf("no connection was cut %s a change was carried out", name)
+		}
+	}
 
 	rows := map[string]int{}
 	places := map[string]record.Cursor{}

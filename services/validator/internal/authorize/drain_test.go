@@ -1,6 +1,11 @@
 package authorize_test
 
 import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +17,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/internal/testcluster"
 )
 
@@ -30,12 +36,14 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 
 	var callers sync.WaitGroup
 	var asked atomic.Int64
-	stop := make(chan struct{})
+	stopped := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(stopped); callers.Wait() })
+	defer stop()
 	for range 20 {
 		callers.Go(func() {
 			for {
 				select {
-				case <-stop:
+				case <-stopped:
 					return
 				default:
 				}
@@ -48,17 +56,45 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 		})
 	}
 	await := func(n int64) {
-		for deadline := time.Now().Add(20 * time.Second); asked.Load() < n && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond)
-		}
+		t.Helper()
+		redistest.Eventually(t, "questions", func() error {
+			if got := asked.Load(); got < n {
+				return fmt.Errorf("%d were asked, want %d", got, n)
+			}
+			return nil
+		})
 	}
 	await(1000)
+	for i, process := range d.cluster.ValidatorProcesses {
+		if decisions(t, process.HTTPAddress) < 10 {
+			t.Errorf("validator %d is asked nothing: to stop it shows nothing", i)
+		}
+	}
 	began := time.Now()
 	d.cluster.ValidatorProcesses[0].Stop()
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the drain took %v", took)
 	}
 	await(asked.Load() + 1000)
-	close(stop)
-	callers.Wait()
+	stop()
+}
+
+// decisions returns how many a validator has made, by its metrics.
+func decisions(t *testing.T, address string) (total float64) {
+	t.Helper()
+	response, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if name, value, _ := strings.Cut(lines.Text(), "} "); strings.HasPrefix(name, "countersign_decisions_total{") {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += n
+		}
+	}
+	return total
 }

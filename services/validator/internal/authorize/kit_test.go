@@ -136,6 +136,7 @@ func (s testServer) Tell(_ context.Context, err error) *status.Status { return s
 // line is a stream without a network. What it carries is encoded, as for a network.
 type line struct {
 	grpc.ServerStream
+	t        testing.TB
 	ctx      context.Context
 	hangUp   context.CancelFunc
 	requests chan *countersignv1.AuthorizeStreamRequest
@@ -178,8 +179,9 @@ func (w *line) SendMsg(m any) error {
 // talk opens a stream to a service. It is broken when the test ends.
 func talk(t testing.TB, bulk *Bulk) *line {
 	ctx, cancel := context.WithCancel(context.Background())
+	t.Helper()
 	w := &line{
-		ctx: ctx, hangUp: cancel, requests: make(chan *countersignv1.AuthorizeStreamRequest), answers: make(chan *countersignv1.AuthorizeStreamResponse),
+		t: t, ctx: ctx, hangUp: cancel, requests: make(chan *countersignv1.AuthorizeStreamRequest), answers: make(chan *countersignv1.AuthorizeStreamResponse),
 		ended: make(chan error, 1),
 	}
 	done := make(chan struct{})
@@ -206,10 +208,46 @@ type panicked struct{ value any }
 
 func (panicked) Error() string { return "panic" }
 
-// ask sends requests in one message, with sequences from 1.
+// ask sends requests in one message, with sequences from 1. A stream that has ended, or hangs, fails the test.
 func (w *line) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
-	w.requests <- &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: first, More: more}
+	w.t.Helper()
+	select {
+	case w.requests <- &countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: first, More: more}:
+	case <-w.ctx.Done():
+		w.t.Fatal("the stream has ended, and takes no message")
+	case <-time.After(patience):
+		w.t.Fatal("the stream takes no message")
+	}
 }
+
+// answer returns the next message of answers. A stream that has ended without one, or hangs, fails the test.
+func (w *line) answer() *countersignv1.AuthorizeStreamResponse {
+	w.t.Helper()
+	select {
+	case m := <-w.answers:
+		return m
+	case <-w.ctx.Done():
+		w.t.Fatal("the stream has ended without an answer")
+	case <-time.After(patience):
+		w.t.Fatal("no answer")
+	}
+	return nil
+}
+
+// end returns what the stream has ended with. One that does not end fails the test.
+func (w *line) end() error {
+	w.t.Helper()
+	select {
+	case err := <-w.ended:
+		return err
+	case <-time.After(patience):
+		w.t.Fatal("the stream does not end")
+	}
+	return nil
+}
+
+// patience bounds every wait; a busy machine with the race detector is slow.
+const patience = 30 * time.Second
 
 // outcome is the part of an answer that tests look at: a verdict or the reason of an error.
 type outcome struct {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/validator/internal/wire"
@@ -50,13 +51,13 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			line.ask(tt.first, tt.more...)
-			if got := outcomes(t, <-line.answers); !maps.Equal(got, tt.want) {
+			if got := outcomes(t, line.answer()); !maps.Equal(got, tt.want) {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
 		})
 	}
 	close(line.requests)
-	if err := <-line.ended; err != nil {
+	if err := line.end(); err != nil {
 		t.Errorf("the stream ends with %v", err)
 	}
 	for name, want := range map[string]float64{"countersign_decisions_total": 10, "countersign_undecided_total": 6} {
@@ -90,26 +91,26 @@ func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 	line := talk(t, NewBulk(w.service, testServer{}))
 	next := w.ahead(0)
 	line.ask(next, w.request(), w.ahead(1000), w.request())
-	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{2: valid, 4: valid}) {
+	if got := outcomes(t, line.answer()); !maps.Equal(got, map[uint64]outcome{2: valid, 4: valid}) {
 		t.Errorf("at once: %v", got)
 	}
 	for range 100 {
 		line.ask(w.request())
-		if got := outcomes(t, <-line.answers); got[1] != valid {
+		if got := outcomes(t, line.answer()); got[1] != valid {
 			t.Fatalf("meanwhile: %v", got)
 		}
 	}
 	// With the tag of another change in its place, what next asks for is lost.
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
+	if got := outcomes(t, line.answer()); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
 		t.Errorf("after the change: %v", got)
 	}
 	// The client's end of the stream waits for the last answer.
 	close(line.requests)
-	if got := outcomes(t, <-line.answers); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
+	if got := outcomes(t, line.answer()); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
 		t.Errorf("in the end: %v", got)
 	}
-	if err := <-line.ended; err != nil {
+	if err := line.end(); err != nil {
 		t.Error(err)
 	}
 }
@@ -121,17 +122,17 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	bulk.waiting = make(chan struct{}, 2)
 	one, other := talk(t, bulk), talk(t, bulk)
 	one.ask(w.ahead(1000), w.request())
-	<-one.answers
+	one.answer()
 	other.ask(w.ahead(1000), w.ahead(1000), w.request())
-	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: tooMany, 3: valid}) {
+	if got := outcomes(t, other.answer()); !maps.Equal(got, map[uint64]outcome{2: tooMany, 3: valid}) {
 		t.Errorf("%v", got)
 	}
 	// Who goes makes room.
 	one.hangUp()
-	<-one.ended
+	one.end()
 	third := talk(t, bulk)
 	third.ask(w.ahead(1000), w.request())
-	if got := outcomes(t, <-third.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+	if got := outcomes(t, third.answer()); !maps.Equal(got, map[uint64]outcome{2: valid}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -143,16 +144,17 @@ func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	bulk.waiting = make(chan struct{}, 1)
 	unread, other := talk(t, bulk), talk(t, bulk)
 	unread.ask(w.ahead(0), w.request())
-	<-unread.answers
+	unread.answer()
 	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	for deadline := time.Now().Add(10 * time.Second); len(bulk.waiting) > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the place is still taken")
+	redistest.Eventually(t, "a free place", func() error {
+		if len(bulk.waiting) > 0 {
+			return errors.New("it is still taken")
 		}
-	}
+		return nil
+	})
 	other.ask(w.ahead(1000), w.request())
-	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+	if got := outcomes(t, other.answer()); !maps.Equal(got, map[uint64]outcome{2: valid}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -167,29 +169,36 @@ func TestB25_StreamHasItsShareOfWhatWaits(t *testing.T) {
 		far[i] = w.ahead(1000)
 	}
 	greedy.ask(w.request(), far...)
-	if got := outcomes(t, <-greedy.answers); len(got) != 2 || got[1] != valid || got[maxWaitingOfOne+2] != tooMany {
+	if got := outcomes(t, greedy.answer()); len(got) != 2 || got[1] != valid || got[maxWaitingOfOne+2] != tooMany {
 		t.Errorf("%v", got)
 	}
 	other.ask(w.ahead(1000), w.request())
-	if got := outcomes(t, <-other.answers); !maps.Equal(got, map[uint64]outcome{2: valid}) {
+	if got := outcomes(t, other.answer()); !maps.Equal(got, map[uint64]outcome{2: valid}) {
 		t.Errorf("%v", got)
 	}
 	greedy.hangUp()
-	<-greedy.ended
+	greedy.end()
 	other.hangUp()
-	<-other.ended
+	other.end()
 }
 
 func TestStreamRefusesTooManyInOneMessage(t *testing.T) {
 	s, _ := newService(t)
 	line := talk(t, NewBulk(s, testServer{}))
 	line.ask(nil, make([]request, MaxRequests-1)...)
-	if got := outcomes(t, <-line.answers); len(got) != MaxRequests {
+	if got := outcomes(t, line.answer()); len(got) != MaxRequests {
 		t.Errorf("%d answers", len(got))
 	}
 	line.ask(nil, make([]request, MaxRequests)...)
-	if err := <-line.ended; status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != "TOO_MANY_REQUESTS" {
-		t.Errorf("%v", err)
+	select {
+	case m := <-line.answers:
+		t.Errorf("a message of %d requests has %d answers", MaxRequests+1, len(outcomes(t, m)))
+	case err := <-line.ended:
+		if status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != "TOO_MANY_REQUESTS" {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the stream neither answers nor ends")
 	}
 }
 
@@ -200,9 +209,9 @@ func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 	bulk := NewBulk(w.service, server)
 	idle, waiting := talk(t, bulk), talk(t, bulk)
 	waiting.ask(w.ahead(0), w.request())
-	<-waiting.answers
+	waiting.answer()
 	close(server.draining)
-	if err := <-idle.ended; apierr.ReasonOf(err) != apierr.ShuttingDown || status.Code(err) != codes.Unavailable {
+	if err := idle.end(); apierr.ReasonOf(err) != apierr.ShuttingDown || status.Code(err) != codes.Unavailable {
 		t.Errorf("idle: %v", err)
 	}
 	select {
@@ -211,10 +220,10 @@ func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	if got := outcomes(t, <-waiting.answers); len(got) != 1 {
+	if got := outcomes(t, waiting.answer()); len(got) != 1 {
 		t.Errorf("%v", got)
 	}
-	if err := <-waiting.ended; apierr.ReasonOf(err) != apierr.ShuttingDown {
+	if err := waiting.end(); apierr.ReasonOf(err) != apierr.ShuttingDown {
 		t.Errorf("waiting: %v", err)
 	}
 }
@@ -233,10 +242,10 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	w := startWorld(t)
 	line := talk(t, NewBulk(w.service, testServer{}))
 	line.ask(w.ahead(0), w.request())
-	<-line.answers
+	line.answer()
 	began := time.Now()
 	line.hangUp()
-	if err := <-line.ended; err == nil || time.Since(began) > 2*time.Second {
+	if err := line.end(); err == nil || time.Since(began) > 2*time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }
@@ -246,7 +255,7 @@ func TestStreamPanicsInItsHandler(t *testing.T) {
 	line := talk(t, NewBulk(&Service{counters: nil, validator: nil}, testServer{}))
 	line.ask(&countersignv1.AuthorizeRequest{AppId: "app", Scope: events})
 	var p panicked
-	if err := <-line.ended; !errors.As(err, &p) || !strings.Contains(p.value.(string), "stream.go") {
+	if err := line.end(); !errors.As(err, &p) || !strings.Contains(p.value.(string), "stream.go") {
 		t.Errorf("%v", err)
 	}
 }

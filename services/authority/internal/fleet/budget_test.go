@@ -1,0 +1,165 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// office is an authority that validators reach over a network of its own, in fake time.
+type office struct {
+	*Registry
+	listener *bufconn.Listener
+}
+
+// chain is a store with the authorities and the validators that follow it, all of them the real ones.
+type chain struct {
+	*storetest.Store
+	t          *testing.T
+	ctx        context.Context
+	running    sync.WaitGroup
+	shared     *fakeShared
+	offices    []*office
+	validators []*report.Reporter
+}
+
+func startChain(t *testing.T, authorities, validators int) *chain {
+	c := &chain{
+		Store: storetest.New(t, partitions), t: t,
+		shared: &fakeShared{hash: map[string]string{}, listeners: map[*Registry]func([]byte){}},
+	}
+	var cancel context.CancelFunc
+	c.ctx, cancel = context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(func() { cancel(); c.running.Wait() })
+	for partition := range partitions {
+		c.Commit(c.App(partition, 0), storetest.AddToken("first"))
+	}
+	for range authorities {
+		c.offices = append(c.offices, c.open())
+	}
+	for i := range validators {
+		c.join(fmt.Sprintf("v%02d", i), c.offices[i%authorities])
+	}
+	return c
+}
+
+// follow returns a replica of the store that is loaded.
+func (c *chain) follow() *replica.Replica {
+	c.t.Helper()
+	r := replica.New(c.Store, c.Codec(), slog.New(slog.DiscardHandler))
+	c.running.Go(func() { _ = r.Run(c.ctx) })
+	if err := r.WaitLoaded(c.ctx); err != nil {
+		c.t.Fatal(err)
+	}
+	return r
+}
+
+func (c *chain) open() *office {
+	c.t.Helper()
+	shared := &sharedOf{fakeShared: c.shared}
+	o := &office{listener: bufconn.Listen(1 << 20)}
+	o.Registry = NewRegistry(c.follow(), shared, func(int) {}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	shared.registry = o.Registry
+	if err := o.Load(c.ctx); err != nil {
+		c.t.Fatal(err)
+	}
+	c.running.Go(func() { _ = o.Run(c.ctx) })
+	service, server := NewService(), grpc.NewServer()
+	service.Open(o.Registry)
+	countersignv1.RegisterFleetServiceServer(server, service)
+	c.running.Go(func() { _ = server.Serve(o.listener) })
+	c.running.Go(func() { <-c.ctx.Done(); server.Stop() })
+	return o
+}
+
+// join starts a validator that reports to an authority, and returns when it is heard.
+func (c *chain) join(id string, o *office) {
+	c.t.Helper()
+	v, err := report.New(report.Config{
+		Authority: "127.0.0.1:1", ID: id, Log: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) },
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	held, welcomed := c.follow(), make(chan struct{})
+	c.running.Go(func() {
+		v.Run(c.ctx, held, func() bool { return true }, sync.OnceFunc(func() { close(welcomed) }))
+	})
+	<-welcomed
+	c.validators = append(c.validators, v)
+}
+
+// reports returns how many reports the validators have sent.
+func (c *chain) reports() (n uint64) {
+	for _, v := range c.validators {
+		n += v.Reports()
+	}
+	return n
+}
+
+// What a receipt costs and how long it takes, from the change to the answer: one report of each validator, and milliseconds.
+// It is counted in fake time, since on a real clock a receipt that waits for the next sign of life looks like a busy machine.
+func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
+	const changes = 50
+	for _, tt := range []struct {
+		authorities, validators int
+		// within is how long a receipt may take: a report comes within 5 ms, and authorities tell one another every 10 ms.
+		within time.Duration
+	}{
+		{1, 1, 5 * time.Millisecond},
+		{1, 7, 5 * time.Millisecond},
+		{2, 8, 25 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprintf("%d authorities, %d validators", tt.authorities, tt.validators), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := startChain(t, tt.authorities, tt.validators)
+				time.Sleep(3 * keepInterval) // every authority has heard of every validator
+				for i := range changes {
+					// Some changes follow closely, and each falls on another moment between two signs of life.
+					time.Sleep(20*time.Millisecond + 37*time.Millisecond*time.Duration(i%13))
+					before := c.reports()
+					made := c.Commit(c.App(i%partitions, 0), storetest.AddToken(fmt.Sprint(i)))
+					began := time.Now()
+					ctx, cancel := context.WithTimeout(c.ctx, time.Minute)
+					receipt, err := c.offices[i%tt.authorities].Wait(ctx, []record.Position{
+						{StoreID: c.Meta().StoreID, Partition: made.Partition, Cursor: made.Cursor},
+					})
+					cancel()
+					took := time.Since(began)
+					synctest.Wait()
+					if err != nil || !receipt.Complete || len(receipt.Entries) != tt.validators {
+						t.Fatalf("change %d: %+v, %v", i, receipt, err)
+					}
+					if took > tt.within {
+						t.Errorf("change %d: the receipt took %v", i, took)
+					}
+					for _, e := range receipt.Entries {
+						if after := e.Reported.Sub(began); e.State != Applied || after < 0 || after > tt.within {
+							t.Errorf("change %d: %+v, reported after %v", i, e, after)
+						}
+					}
+					// Beside the one that shows the change, a validator may have sent a sign of life.
+					if n := c.reports() - before; n < uint64(tt.validators) || n > 2*uint64(tt.validators) {
+						t.Errorf("change %d took %d reports of %d validators", i, n, tt.validators)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,59 @@
+package identity_test
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/authority/internal/identity"
+)
+
+// witness is a source that knows nobody, and notes what it is asked.
+type witness []string
+
+func (w *witness) Identify(credential string) (identity.Identity, bool) {
+	*w = append(*w, credential)
+	return identity.Identity{}, false
+}
+
+// B26: whatever the source, nothing over-long reaches it, and a caller that has sent nothing is told what to send.
+func TestB26_WhatReachesTheSource(t *testing.T) {
+	longest := strings.Repeat("a", secret.MaxLength)
+	for _, tt := range []struct {
+		name    string
+		sent    []string
+		reaches bool
+		says    string
+	}{
+		{"nothing", nil, true, "no credential"},
+		{"a scheme alone", []string{"authorization", "Bearer"}, true, "no credential"},
+		{"an unknown key", []string{"authorization", "Bearer key"}, true, "is not known"},
+		{"the longest", []string{"authorization", "Bearer " + longest}, true, "is not known"},
+		{"longer than that", []string{"authorization", "Bearer " + longest + "a"}, false, "want an admin key"},
+		{"two", []string{"authorization", "Bearer a", "authorization", "Bearer a"}, false, "want one value"},
+		{"another scheme", []string{"authorization", "Basic a"}, false, "want Bearer"},
+	} {
+		var asked witness
+		_, _, err := call(&asked, full("GetApp"), tt.sent...)
+		if code := status.Code(grpcError(err)); code != codes.Unauthenticated || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want UNAUTHENTICATED that says %q", tt.name, err, tt.says)
+		}
+		if reached := len(asked) > 0; reached != tt.reaches {
+			t.Errorf("%s: reached the source: %v", tt.name, reached)
+		}
+	}
+}
+
+// A keys file that cannot be read is not one without keys: the error says why.
+func TestB26_UnreadableKeysFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "missing")
+	if keys, err := identity.LoadKeys(path); keys != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v, %v", keys, err)
+	}
+}
