@@ -45,6 +45,22 @@ func (c *trouble) restart(ctx context.Context, a *authority, r *rand.Rand) error
 	return a.start()
 }
 
+// stopValidator keeps a validator from running for longer than a lease, or shorter, and lets it go on with what it had.
+func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
+	if c.options.processes == 0 {
+		return errNotNow
+	}
+	s := oneOf(r, c.seats[c.options.validators:])
+	if now := s.now.Load(); now == nil || now.ready.Load() == 0 {
+		return errNotNow
+	}
+	c.note("%s", s.id)
+	resume := s.stop(c.oracle)
+	pause(ctx, upTo(r, 15*time.Second))
+	resume()
+	return nil
+}
+
 func restartValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	s := oneOf(r, c.seats)
 	c.note("%s", s.id)

@@ -21,6 +21,9 @@ type fault struct {
 	kinds []string
 }
 
+// fits tells whether the fault is for a kind of topology.
+func (f fault) fits(kind string) bool { return len(f.kinds) == 0 || slices.Contains(f.kinds, kind) }
+
 var errNotNow = errors.New("not now")
 
 // trouble is a campaign with the fault that is being inflicted.
@@ -64,6 +67,9 @@ var lanes = []lane{
 		{name: "validator cut off", weight: 1, inflict: cutValidator},
 		{name: "validator restarted", weight: 1, inflict: restartValidator},
 	}},
+	{name: "stopped", pause: 6 * time.Second, faults: []fault{
+		{name: "validator stopped and continued", weight: 1, inflict: stopValidator},
+	}},
 	{name: "authorities", pause: 2 * time.Second, faults: []fault{
 		{name: "authority killed while it writes", weight: 5, inflict: crash},
 		{name: "authority killed while it waits for a reply", weight: 3, inflict: crashWithoutReply},
@@ -87,7 +93,7 @@ var lanes = []lane{
 func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 	var all []fault
 	for _, f := range l.faults {
-		if (len(f.kinds) == 0 || slices.Contains(f.kinds, c.topology.kind)) && c.options.wants(f.name) {
+		if f.fits(c.topology.kind) && c.options.wants(f.name) {
 			all = append(all, slices.Repeat([]fault{f}, f.weight)...)
 		}
 	}

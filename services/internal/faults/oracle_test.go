@@ -170,6 +170,8 @@ type receipt struct {
 	at moment
 	// life is that of the validator; 0 when it was started again meanwhile.
 	life int64
+	// fenced says that the validator had gone silent, and decides nothing from data that old.
+	fenced bool
 }
 
 // app is one app of the campaign. Whoever changes it, or what is known of it, holds the mutex.
@@ -303,7 +305,7 @@ func (o *oracle) judge(d *decision) {
 	if t := d.token; t != nil && accepted && t.revoked.Load() != 0 {
 		// A validator that was started again may hold an older copy, and then has to say so.
 		if r := t.receipts[d.seat].Load(); r != nil && d.asked > r.at {
-			if d.life == r.life || d.answered-moment(d.age) > r.at {
+			if r.fenced || d.life == r.life || d.answered-moment(d.age) > r.at {
 				o.violate(afterReceipt, d.answered, "%s, receipt of %s", d, r.at)
 			} else {
 				o.older.Add(1)

@@ -70,21 +70,25 @@ func TestOracleAnswers(t *testing.T) {
 		"a secret that nobody was given":             {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenUnknown); d.token = nil; b.judge(d) }, ""},
 		"a secret that nobody was given is accepted": {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenValid); d.token = nil; b.judge(d) }, unexplained},
 		"valid after a receipt, from data that says it is old": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 1})
+			b.token.receipts[0].Store(&receipt{at: 21 * second, life: 1})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, afterReceipt},
 		"valid after a receipt of an earlier life, from data that says it is older": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.token.receipts[0].Store(&receipt{at: 21 * second})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, ""},
 		"valid after a receipt of an earlier life, from data that says it is newer": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.token.receipts[0].Store(&receipt{at: 21 * second})
 			b.judge(b.answer(25*second, time.Second, policy.TokenValid))
 		}, afterReceipt},
 		"valid at another validator than the receipt's": {made20, func(b *bench) {
-			b.token.receipts[1].Store(&receipt{21 * second, 1})
+			b.token.receipts[1].Store(&receipt{at: 21 * second, life: 1})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, ""},
+		"valid after a receipt that fenced it, from data that says it is old": {made20, func(b *bench) {
+			b.token.receipts[0].Store(&receipt{at: 21 * second, fenced: true})
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, afterReceipt},
 		"valid after it was denied there": {made20, func(b *bench) {
 			b.judge(b.answer(22*second, 0, policy.TokenRevoked))
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))

@@ -177,6 +177,7 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 			}
 			if receipt := answer.GetReceipt(); receipt != nil {
 				w.receipts.add(receipt.GetComplete(), time.Duration(out.acked-asked))
+				w.judgeReceipt(out.sent, receipt)
 			}
 			break
 		}
@@ -389,8 +390,9 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 		return
 	}
 	for _, entry := range out.answer.GetReceipt().GetValidators() {
-		if s := w.seatOf(entry.GetValidatorId()); s != nil && entry.GetState() == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED {
-			r := receipt{at: out.acked}
+		state := entry.GetState()
+		if s := w.seatOf(entry.GetValidatorId()); s != nil && (state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
+			r := receipt{at: out.acked, fenced: state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED}
 			if now := s.now.Load(); now != nil && now.life == lives[s.number] {
 				r.life = now.life
 			}
