@@ -43,7 +43,7 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 	for range masters * (1 + replicasPerMaster) {
 		s := launch(t, func(s *Server) {
 			bus[s] = testport.Free(t)
-			s.args = append(s.defaults(),
+			s.args = append(o.arguments(s),
 				"--cluster-enabled", "yes", "--cluster-node-timeout", strconv.Itoa(nodeTimeout), "--cluster-port", strconv.Itoa(bus[s]),
 				"--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0",
 				"--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
@@ -78,8 +78,8 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 	return c
 }
 
-// URL returns the URL of the cluster, with all nodes, for the default user.
-func (c *Cluster) URL() string { return c.URLFor("", "") }
+// URL returns the URL of the cluster, with all nodes, for the user that may do everything.
+func (c *Cluster) URL() string { return c.URLFor(c.Servers[0].admin, c.Servers[0].admin) }
 
 // URLFor returns the URL for a user; an empty one is the default user without a password.
 func (c *Cluster) URLFor(user, password string) string {
@@ -363,7 +363,11 @@ func (m *Migration) MoveKey() bool {
 		return false
 	}
 	host, port, _ := net.SplitHostPort(m.to.Address())
-	m.from.do("MIGRATE", host, port, keys[0].(string), "0", "5000")
+	command := []string{"MIGRATE", host, port, keys[0].(string), "0", "5000"}
+	if m.to.admin != "" {
+		command = append(command, "AUTH2", m.to.admin, m.to.admin)
+	}
+	m.from.do(command...)
 	return true
 }
 

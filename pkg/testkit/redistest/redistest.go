@@ -35,6 +35,7 @@ type Server struct {
 	port  int
 	args  []string // what the process is started with
 	proxy *Proxy   // nil for none
+	admin string   // the account that may do everything, whose password is its name; empty for the default user
 	// ready is called when the process answers after a start; nil for nothing.
 	ready func() error
 
@@ -108,8 +109,9 @@ func (s *Server) Running() bool {
 	return s.process != nil && !s.paused
 }
 
-// URL returns the URL of the server's database 0, for its default user.
-func (s *Server) URL() string { return URL(s.Address(), "", "") }
+// URL returns the URL of the server's database 0, for the user that may do everything: the default user, or that of
+// StartWithAccounts.
+func (s *Server) URL() string { return URL(s.Address(), s.admin, s.admin) }
 
 // Dir returns the directory of the server's files.
 func (s *Server) Dir() string { return s.dir }
@@ -186,7 +188,7 @@ func (s *Server) start() error {
 		close(p.ended)
 	}()
 	s.process = p
-	err = p.waitReady(s.Address())
+	err = s.waitReady(p)
 	if err == nil && s.ready != nil {
 		err = s.ready()
 	}
@@ -198,10 +200,10 @@ func (s *Server) start() error {
 }
 
 // waitReady returns when the server answers with something else than that it is loading.
-func (p *process) waitReady(address string) error {
+func (s *Server) waitReady(p *process) error {
 	deadline := time.Now().Add(startTimeout)
 	for {
-		err := ping(address, deadline)
+		err := ping(s.Address(), s.admin, deadline)
 		if err == nil {
 			return nil
 		}
@@ -216,7 +218,8 @@ func (p *process) waitReady(address string) error {
 	}
 }
 
-func ping(address string, deadline time.Time) error {
+// ping asks an address as a user; an empty one is the default user.
+func ping(address, user string, deadline time.Time) error {
 	connection, err := net.DialTimeout("tcp", address, time.Until(deadline))
 	if err != nil {
 		return err
@@ -225,10 +228,17 @@ func ping(address string, deadline time.Time) error {
 	if err := connection.SetDeadline(deadline); err != nil {
 		return err
 	}
+	reader := bufio.NewReader(connection)
+	if user != "" {
+		// Redis tells a client that has not authenticated nothing else, also while it is loading.
+		if _, err := send(connection, reader, "AUTH", user, user); err != nil {
+			return err
+		}
+	}
 	if _, err := connection.Write([]byte("PING\r\n")); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(connection).ReadString('\n')
+	line, err := reader.ReadString('\n')
 	if err != nil {
 		return err
 	}

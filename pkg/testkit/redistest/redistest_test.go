@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // probe asks an address once; the answer must come within a moment.
-func probe(address string) error { return ping(address, time.Now().Add(200*time.Millisecond)) }
+func probe(address string) error { return ping(address, "", time.Now().Add(200*time.Millisecond)) }
 
 func TestServerAnswersUntilItsTestEnds(t *testing.T) {
 	var address string
@@ -109,7 +109,7 @@ func TestPausedServerAcceptsAndDoesNotAnswer(t *testing.T) {
 		t.Errorf("a paused server: %v, want a timeout", err)
 	}
 	s.Resume()
-	if err := ping(s.Address(), time.Now().Add(startTimeout)); err != nil {
+	if err := ping(s.Address(), "", time.Now().Add(startTimeout)); err != nil {
 		t.Errorf("a resumed server: %v", err)
 	}
 }

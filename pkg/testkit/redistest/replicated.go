@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/countersign/countersign/deploy/redisacl"
 )
 
 // Options say how a group of servers is started.
@@ -23,6 +25,16 @@ type Options struct {
 	// DownAfter is how long a master is silent before a sentinel takes it for down; 0 for half a second. The nodes of a
 	// cluster take a second.
 	DownAfter time.Duration
+	// Accounts gives every server that holds data the accounts of deploy/redisacl; see StartWithAccounts.
+	Accounts bool
+}
+
+// arguments are those of a server that holds data.
+func (o Options) arguments(s *Server) []string {
+	if o.Accounts {
+		return append(s.defaults(), s.withAccounts()...)
+	}
+	return s.defaults()
 }
 
 // MasterName is what sentinels call the master.
@@ -80,7 +92,7 @@ func (r *Replicated) prepare(s *Server, o Options, args []string) {
 		host, port, _ := net.SplitHostPort(r.Servers[0].PublicAddress())
 		config = append(config, "replicaof "+host+" "+port)
 	}
-	s.args = append(append([]string{s.write("redis.conf", config)}, s.defaults()...), args...)
+	s.args = append(append([]string{s.write("redis.conf", config)}, o.arguments(s)...), args...)
 }
 
 func prepareSentinel(s *Server, o Options, monitor string) {
@@ -91,12 +103,16 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 	if o.DownAfter > 0 {
 		down = o.DownAfter
 	}
-	s.args = []string{s.write("sentinel.conf", []string{
+	config := []string{
 		"port " + strconv.Itoa(s.port), "bind 127.0.0.1", "dir " + s.dir, "daemonize no", monitor,
 		fmt.Sprintf("sentinel down-after-milliseconds %s %d", MasterName, down.Milliseconds()),
 		fmt.Sprintf("sentinel failover-timeout %s %d", MasterName, failoverTimeout),
 		fmt.Sprintf("sentinel parallel-syncs %s 10", MasterName),
-	}), "--sentinel"}
+	}
+	if o.Accounts {
+		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel, "sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
+	}
+	s.args = []string{s.write("sentinel.conf", config), "--sentinel"}
 	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy machine it does. Of a
 	// master that is down they promote a replica only when they have heard of it within five PING-PERIODs, and they ask it
 	// once a second (sentinelSelectSlave, sentinelSendPeriodicCommands).
@@ -115,8 +131,8 @@ func (s *Server) write(name string, lines []string) string {
 	return path
 }
 
-// URL returns the URL of the sentinels, for the default user of the servers.
-func (r *Replicated) URL() string { return r.URLFor("", "") }
+// URL returns the URL of the sentinels, for the user of the servers that may do everything.
+func (r *Replicated) URL() string { return r.URLFor(r.Servers[0].admin, r.Servers[0].admin) }
 
 // URLFor returns the URL for a user of the servers; an empty one is the default user without a password.
 func (r *Replicated) URLFor(user, password string) string {

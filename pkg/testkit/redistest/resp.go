@@ -14,7 +14,7 @@ import (
 // doTimeout bounds a command of Do.
 const doTimeout = 5 * time.Second
 
-// Do sends one command to the server itself, past its proxy, on a connection of its own and as the default user. The
+// Do sends one command to the server itself, past its proxy, on a connection of its own and as the user of URL. The
 // answer is nil, an int64, a string or a []any of these; an error of Redis is an error.
 func (s *Server) Do(args ...string) (any, error) {
 	connection, err := net.DialTimeout("tcp", s.Address(), doTimeout)
@@ -25,6 +25,17 @@ func (s *Server) Do(args ...string) (any, error) {
 	if err := connection.SetDeadline(time.Now().Add(doTimeout)); err != nil {
 		return nil, err
 	}
+	reader := bufio.NewReader(connection)
+	if s.admin != "" {
+		if _, err := send(connection, reader, "AUTH", s.admin, s.admin); err != nil {
+			return nil, err
+		}
+	}
+	return send(connection, reader, args...)
+}
+
+// send sends one command and reads its answer.
+func send(connection io.Writer, reader *bufio.Reader, args ...string) (any, error) {
 	var request strings.Builder
 	fmt.Fprintf(&request, "*%d\r\n", len(args))
 	for _, arg := range args {
@@ -33,7 +44,7 @@ func (s *Server) Do(args ...string) (any, error) {
 	if _, err := io.WriteString(connection, request.String()); err != nil {
 		return nil, err
 	}
-	answer, err := readAnswer(bufio.NewReader(connection))
+	answer, err := readAnswer(reader)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", args[0], err)
 	}

@@ -1,0 +1,52 @@
+package redisacl_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/countersign/countersign/deploy/redisacl"
+)
+
+var all = []string{redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica, redisacl.Sentinel}
+
+// fill runs fill.sh with some passwords.
+func fill(t *testing.T, passwords map[string]string) string {
+	t.Helper()
+	command := exec.Command("sh", "fill.sh")
+	for user, password := range passwords {
+		command.Env = append(command.Env, strings.ToUpper(user)+"_PASSWORD="+password)
+	}
+	command.Env = append(command.Env, "PATH=/usr/bin:/bin")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// TestFillIsFile: the script that operators run makes the accounts that the tests run with, whatever is in a password.
+func TestFillIsFile(t *testing.T) {
+	passwords := map[string]string{}
+	for _, user := range all {
+		passwords[user] = user + ` "it's" $HOME \n * & | / # ü`
+	}
+	file := redisacl.File(passwords)
+	if got := fill(t, passwords); got != file {
+		t.Errorf("fill.sh prints\n%s\nwant\n%s", got, file)
+	}
+	for _, user := range all {
+		if strings.Contains(file, passwords[user]) || !strings.Contains(file, redisacl.Rules(user)) {
+			t.Errorf("the account of the %s holds its password, or not its rules: %s", user, file)
+		}
+	}
+}
+
+// TestFillLeavesOutWhatHasNoPassword: an account that nobody uses is not left with a password that everybody knows.
+func TestFillLeavesOutWhatHasNoPassword(t *testing.T) {
+	got := strings.TrimSpace(fill(t, map[string]string{redisacl.Validator: "v", redisacl.Replica: ""}))
+	lines := strings.Split(got, "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "user default off ") || !strings.HasPrefix(lines[1], "user validator on #") {
+		t.Errorf("fill.sh prints\n%s\nwant the default user and the validator's account", got)
+	}
+}
