@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
@@ -144,7 +145,8 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	reporting, err := adminkeys.Add(keysFile, "validators", adminkeys.Validator)
 	must(t, err)
 	c.adminKey = admin.Reveal()
-	owner, err := redisfeed.Open(top.urlFor("", ""), redisfeed.Options{})
+	must(t, top.addSeats(t.Context(), options.validators+options.processes))
+	owner, err := redisfeed.Open(top.urlFor(redisacl.Operator, redisacl.Operator), redisfeed.Options{})
 	must(t, err)
 	t.Cleanup(func() { owner.Close() })
 	c.operator = newOperator(storetools.New(owner, ring), folder)
@@ -155,12 +157,12 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile}
 	for i := range 2 {
 		own := settings
-		own.RedisURL = top.urlFor("authority", "authority")
+		own.RedisURL = top.urlFor(redisacl.Authority, redisacl.Authority)
 		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own))
 	}
 	for i := range options.validators + options.processes {
 		config := validator.Config{
-			RedisURL: top.urlFor(validatorUser(i), "validator"), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
+			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
 			Fleet: report.Config{
 				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
 			},
@@ -181,9 +183,6 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	}
 	return c
 }
-
-// maxSeats is how many validators the servers have accounts for.
-const maxSeats = 12
 
 func validatorUser(seat int) string { return fmt.Sprintf("validator%d", seat) }
 

@@ -44,6 +44,8 @@ type lane struct {
 
 var (
 	replicated = []string{"sentinel", "cluster"}
+	appending  = []string{"single", "sentinel", "cluster"}
+	snapshots  = []string{"rdb"}
 	clustered  = []string{"cluster"}
 )
 
@@ -77,7 +79,7 @@ var lanes = []lane{
 		{name: "sentinel killed", weight: 1, inflict: killSentinel, kinds: []string{"sentinel"}},
 	}},
 	{name: "servers", pause: 1500 * time.Millisecond, patient: true, faults: []fault{
-		{name: "master killed", weight: 4, inflict: killMaster},
+		{name: "master killed", weight: 4, inflict: killMaster, kinds: appending},
 		{name: "replica killed", weight: 3, inflict: killReplica, kinds: replicated},
 		{name: "master stopped and continued", weight: 4, inflict: stopMaster},
 		{name: "failover", weight: 2, inflict: failover, kinds: replicated},
@@ -85,7 +87,10 @@ var lanes = []lane{
 		{name: "slot moved", weight: 6, inflict: moveSlots, kinds: clustered},
 		{name: "out of memory", weight: 3, inflict: outOfMemory},
 		{name: "wiped", weight: 2, inflict: wipe},
-		{name: "older copy put back", weight: 3, inflict: putBack},
+		{name: "older copy put back", weight: 3, inflict: putBack, kinds: appending},
+		{name: "all servers of a group restarted", weight: 3, inflict: restartAll},
+		{name: "append-only file torn", weight: 4, inflict: tearLog, kinds: appending},
+		{name: "killed, and back at its latest snapshot", weight: 4, inflict: killSnapshot, kinds: snapshots},
 	}},
 }
 

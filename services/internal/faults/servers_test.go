@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -93,7 +94,7 @@ func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	for until := time.Now().Add(15 * time.Second); g.current() == n && time.Now().Before(until) && ctx.Err() == nil; {
 		pause(ctx, lookInterval)
 	}
-	credentials(context.WithoutCancel(ctx), "", "")
+	credentials(context.WithoutCancel(ctx), redisacl.Replica, redisacl.Replica)
 	pause(ctx, upTo(r, 3*time.Second))
 	n.server.Restart()
 	return nil

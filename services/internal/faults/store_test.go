@@ -16,29 +16,39 @@ import (
 
 // view is what the masters held, each partition at some time between two.
 type view struct {
-	from, to  moment
+	from, to moment
+	// seen are the partitions that somebody had.
+	seen      []bool
 	heads     map[int]record.Head
 	documents map[string]*record.Document
 }
 
 var errNotWhole = errors.New("not every partition has a master that answers")
 
-// look reads heads and documents straight from the masters, around the proxies. Of partitions it fails when one cannot be
-// read; a head that is missing is not an error.
+// look reads the heads and documents of all partitions straight from the masters, around the proxies. It fails when one
+// cannot be read; a head that is missing is not an error.
 func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
-	v := &view{from: o.now(), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
-	seen := make([]bool, codec.Partitions())
+	v, err := lookAt(ctx, o, masters, codec)
+	if err == nil && slices.Contains(v.seen, false) {
+		return nil, errNotWhole
+	}
+	return v, err
+}
+
+// lookAt is look for the partitions that some masters have.
+func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
+	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
 	for _, master := range masters {
 		var heads []*redis.StringCmd
 		var documents []*redis.MapStringStringCmd
 		_, _ = master.direct.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
-			for i := range seen {
+			for i := range v.seen {
 				keys := record.KeysOf(i)
 				heads, documents = append(heads, pipe.Get(ctx, keys.Head)), append(documents, pipe.HGetAll(ctx, keys.Policies))
 			}
 			return nil
 		})
-		for i := range seen {
+		for i := range v.seen {
 			if err := heads[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
 				if strings.HasPrefix(err.Error(), "MOVED") {
 					continue
@@ -48,16 +58,13 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 			if err := documents[i].Err(); err != nil {
 				return nil, err
 			}
-			seen[i] = true
+			v.seen[i] = true
 			if err := v.add(codec, i, []byte(heads[i].Val()), documents[i].Val()); err != nil {
 				return nil, err
 			}
 		}
 	}
 	v.to = o.now()
-	if slices.Contains(seen, false) {
-		return nil, errNotWhole
-	}
 	return v, nil
 }
 
