@@ -10,10 +10,30 @@ import (
 	"time"
 )
 
+// lives returns how often everybody was started.
+func (c *campaign) lives() (all []int64) {
+	for _, a := range c.authorities {
+		all = append(all, a.lives.Load())
+	}
+	for _, s := range c.seats {
+		if now := s.now.Load(); now != nil {
+			all = append(all, now.life)
+		} else {
+			all = append(all, 0)
+		}
+	}
+	return all
+}
+
 // wipe empties the store, or one shard of it.
 func wipe(ctx context.Context, c *trouble, r *rand.Rand) error {
+	return c.wipe(ctx, "wiped", r)
+}
+
+func (c *trouble) wipe(ctx context.Context, what string, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
-	l := &loss{What: "wiped: " + g.name, From: c.oracle.now(), Whole: true}
+	c.note("%s", g.name)
+	l := &loss{What: what + ": " + g.name, From: c.oracle.now(), Whole: true, lives: c.lives()}
 	c.oracle.open(l)
 	err := g.current().direct.FlushAll(ctx).Err()
 	c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })

@@ -87,6 +87,8 @@ var lanes = []lane{
 		{name: "slot moved", weight: 6, inflict: moveSlots, kinds: clustered},
 		{name: "out of memory", weight: 3, inflict: outOfMemory},
 		{name: "wiped", weight: 2, inflict: wipe},
+		{name: "restored while writers run", weight: 4, inflict: restoreWhileWriting},
+		{name: "wiped after a restoration", weight: 3, inflict: wipeAfterRestore},
 		{name: "older copy put back", weight: 3, inflict: putBack, kinds: appending},
 		{name: "all servers of a group restarted", weight: 3, inflict: restartAll},
 		{name: "append-only file torn", weight: 4, inflict: tearLog, kinds: appending},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -41,6 +42,8 @@ type made struct {
 	// by is the authority that made it, in its life of that number; nil while it is not known.
 	by   *authority
 	life int64
+	// at is where it stands in the history of the store; the zero cursor while that is not known.
+	at record.Cursor
 }
 
 // write is one value that a register was given.
@@ -91,6 +94,10 @@ type span struct {
 	end moment
 	// about is a change that must be in the data, whatever else is said; the zero value is none.
 	about made
+	// seat and life are whose answer it is; the zero values are nobody's. Late says that all is known of the losses then.
+	seat int
+	life int64
+	late bool
 }
 
 // possible calls each for every value that may show in an answer.
@@ -118,6 +125,10 @@ type loss struct {
 	Whole bool
 	// Restored says that an operator put a backup in the place of the store: what is in no validator is lost then.
 	Restored bool
+	// held is what validators could supply then.
+	held held
+	// lives are those of everybody when it happened; nil when the store need not be made good by itself.
+	lives []int64
 	// until is when everything was there again; 0 while it is not.
 	until atomic.Int64
 }
@@ -132,7 +143,7 @@ func (l *loss) covers(m made) bool {
 func excused(losses []*loss, m made, s span) bool {
 	for _, l := range losses {
 		until := moment(l.until.Load())
-		if (until == 0 || until >= s.low) && s.end >= l.From && l.covers(m) {
+		if (until == 0 || until >= s.low) && s.end >= l.From && l.covers(m) && !l.shows(m, s) {
 			return true
 		}
 	}
@@ -283,7 +294,9 @@ type decision struct {
 	asked, answered             moment
 	askedMillis, answeredMillis int64
 	// about is the change that the data had to have; the zero value is none.
-	about  made
+	about made
+	// late says that it is judged with all that is known of the losses.
+	late   bool
 	age    time.Duration
 	answer policy.Decision
 }
@@ -346,6 +359,7 @@ func (o *oracle) suspect(review func() (kind, what string)) {
 
 // again judges an answer with all that is known by now.
 func (o *oracle) again(d *decision) (kind, what string) {
+	d.late = true
 	if o.explains(d, *o.losses.Load()) {
 		o.excusedOnes.Add(1)
 		return "", ""
@@ -364,8 +378,8 @@ func (o *oracle) again(d *decision) (kind, what string) {
 const (
 	// maxSuspects bounds what is kept of a build that is all wrong.
 	maxSuspects = 100_000
-	// reviewAfter is how long after a loss of the store it is known at the latest.
-	reviewAfter = 3 * time.Second
+	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made good at once.
+	reviewAfter = healBound + 3*time.Second
 )
 
 // review looks again at the answers that were not understood, those that are old enough.
@@ -388,7 +402,7 @@ func (o *oracle) review(all bool) {
 // explains tells whether an answer is what some state of the app says that its data may have had.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
 	// The change that was asked for came with all that was acknowledged before it.
-	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about}
+	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life, late: d.late}
 	notThere, enforced, open := false, false, false
 	d.app.setting.possible(losses, s, func(e setting) {
 		switch {

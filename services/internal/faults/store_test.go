@@ -95,6 +95,8 @@ type gap struct {
 	what       string
 	// holds tells whether somebody who has this of the app has what is missing.
 	holds func(policy.Enforcement, []policy.Token) bool
+	// rival tells whether the same token or setting was changed after a time, or may have been.
+	rival func(moment) bool
 	// adopt takes for acknowledged what the store has instead.
 	adopt func(made)
 }
@@ -107,7 +109,7 @@ func (o *oracle) gaps(v *view) []gap {
 	var all []gap
 	for _, a := range apps {
 		d := v.documents[a.id]
-		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
+		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
 			return e.Scopes == wanted.scopes
 		})
 		tokens := tokensOf(d)
@@ -116,16 +118,16 @@ func (o *oracle) gaps(v *view) []gap {
 			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
 				continue // asked for is enough
 			}
-			add(&all, v, a, t.state, stored.state, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
+			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
 				return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
 			})
 			if stored.state == 0 || lastAcked(t.state).value == policy.Revoked {
 				continue
 			}
-			add(&all, v, a, t.scopes, stored.scopes, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
+			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
 				return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
 			})
-			add(&all, v, a, t.expiry, stored.expiry, name, within, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
+			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
 				return t.among(tokens, func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
 			})
 		}
@@ -135,7 +137,7 @@ func (o *oracle) gaps(v *view) []gap {
 
 // add adds a gap when the store has something else than a register may have.
 func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name string, same func(stored, set V) bool,
-	holds func(policy.Enforcement, []policy.Token, V) bool,
+	rival func(moment) bool, holds func(policy.Enforcement, []policy.Token, V) bool,
 ) {
 	found := false
 	r.possible(nil, span{low: v.from, end: v.to}, func(value V) { found = found || same(stored, value) })
@@ -146,6 +148,7 @@ func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name stri
 	*all = append(*all, gap{
 		app: a, missing: acked.made, revocation: any(acked.value) == policy.Revoked,
 		what:  fmt.Sprintf("%s: the store has %v, but %s", name, stored, history(r)),
+		rival: rival,
 		holds: func(e policy.Enforcement, tokens []policy.Token) bool { return holds(e, tokens, acked.value) },
 		adopt: func(m made) { r.set(stored, m) },
 	})
@@ -189,6 +192,16 @@ func (o *oracle) strangers(v *view) []string {
 		a.mu.Unlock()
 	}
 	return all
+}
+
+// changedSince tells whether a value was set after a time, or may have been.
+func (r *register[V]) changedSince(at moment) bool {
+	return slices.ContainsFunc(r.all(), func(w write[V]) bool { return w.acked == 0 || w.acked > at })
+}
+
+// changedSince tells whether anything of a token was.
+func (t *token) changedSince(at moment) bool {
+	return t.state.changedSince(at) || t.scopes.changedSince(at) || t.expiry.changedSince(at)
 }
 
 // lastAcked returns the last value that was acknowledged.

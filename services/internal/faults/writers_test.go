@@ -18,6 +18,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -170,6 +171,9 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 		cancel()
 		if err == nil {
 			out.acked, out.by, out.life, out.answer = w.oracle.now(), authority, life, answer
+			if position, err := record.DecodePosition(answer.GetConsistencyToken()); err == nil {
+				out.at = position.Cursor
+			}
 			confirmed := int(answer.GetDurability().GetAcknowledged())
 			out.durable = w.topology.replicas > 0 && confirmed >= w.topology.replicas
 			if certain {
