@@ -248,7 +248,7 @@ func (c *campaign) run() *summary {
 	troubles.Wait()
 	endTrouble()
 	c.settling.Wait()
-	pause(ctx, calmEnough+restLength/3) // changes and decisions with nothing wrong
+	pause(ctx, leaseEnds+4*time.Second) // changes and decisions with nothing wrong
 	endWork()
 	writers.Wait()
 	c.converge(ctx)

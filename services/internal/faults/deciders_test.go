@@ -171,6 +171,9 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 		// can know that cannot always read the store.
 		read := d.answered - moment(e.DataAge())
 		c.oracle.suspect(func() (string, string) {
+			if c.oracle.damaged(c.codec.PartitionOf(d.app.id), min(d.asked, read)-moment(slack)) {
+				return "", ""
+			}
 			d.app.mu.Lock()
 			defer d.app.mu.Unlock()
 			for _, l := range *c.oracle.losses.Load() {

@@ -216,6 +216,7 @@ type oracle struct {
 	tokens   []*token // those that can be asked about
 	hot      []*token // those of them that were changed last
 	suspects []suspect
+	damages  []*damage
 	found    []violation
 	counts   map[string]int
 

@@ -43,13 +43,17 @@ func (r *receipts) counts() receiptCounts {
 
 const (
 	unearned   = "a receipt is complete though a validator may answer without the change"
+	incomplete = "a receipt is not complete though nothing is wrong"
 	unnamed    = "a receipt does not name a validator that was stopped"
 	impossible = "a receipt says that a validator has applied what it cannot have"
 )
 
-// judgeReceipt looks at the receipt of a change that was first asked for at a time (B24).
-func (c *campaign) judgeReceipt(sent moment, got *countersignv1.Receipt) {
+// judgeReceipt looks at the receipt of a change that was first asked for at a time, and last at another (B24).
+func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) {
 	now := c.oracle.now()
+	if !got.GetComplete() && c.calmFor() > leaseEnds+time.Duration(now-asked) {
+		c.oracle.violate(incomplete, now, "nothing was wrong for %s: %v", c.calmFor(), got)
+	}
 	for _, entry := range got.GetValidators() {
 		s := c.seatOf(entry.GetValidatorId())
 		switch state := entry.GetState(); {
@@ -90,6 +94,9 @@ func (c *campaign) judgeStopped(s *seat, since, now moment, got *countersignv1.R
 		}
 	}
 }
+
+// leaseEnds is how long an authority that was just started may take to tell who reports.
+const leaseEnds = calmEnough + 5*time.Second
 
 // memberFor is how long a validator that reports takes at most until the store says that it is a member.
 const memberFor = 15 * time.Second

@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"math/rand/v2"
-	"time"
 )
 
 // restoreWhileWriting puts the latest backup, some seconds old, in the place of a store that is being changed. What
@@ -15,12 +14,17 @@ func restoreWhileWriting(ctx context.Context, c *trouble, _ *rand.Rand) error {
 	return c.operator.restore(context.WithoutCancel(ctx), c.campaign, c.oracle.now()) // half of one is another fault
 }
 
-// wipeAfterRestore empties the store shortly after a restoration: what was restored is in no link that anybody holds.
+// wipeAfterRestore empties a store of which the latest loss was a restoration: what was restored is in no link that anybody
+// holds.
 func wipeAfterRestore(ctx context.Context, c *trouble, r *rand.Rand) error {
-	if err := restoreWhileWriting(ctx, c, r); err != nil {
-		return err
+	last := (*loss)(nil)
+	for _, l := range *c.oracle.losses.Load() {
+		if l.Whole {
+			last = l
+		}
 	}
-	c.recover(ctx)
-	pause(ctx, upTo(r, 4*time.Second))
+	if last == nil || !last.Restored || c.oracle.lacking() {
+		return errNotNow
+	}
 	return c.wipe(ctx, "wiped after a restoration", r)
 }

@@ -181,7 +181,7 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 			}
 			if receipt := answer.GetReceipt(); receipt != nil {
 				w.receipts.add(receipt.GetComplete(), time.Duration(out.acked-asked))
-				w.judgeReceipt(out.sent, receipt)
+				w.judgeReceipt(asked, out.sent, receipt)
 			}
 			break
 		}
