@@ -120,6 +120,11 @@ func (c *campaign) ask(ctx context.Context, d *decision, text secret.Secret, pos
 		return
 	}
 	d.age, d.answer = answer.DataAge, answer.Decision
+	least, most := c.seats[d.seat].clock.between(d.asked, d.answered)
+	if least != 0 && least == most && d.token.turned(d.answer.Reason, d.answeredMillis) {
+		c.stats.reach(skewExpired)
+	}
+	d.askedMillis, d.answeredMillis = d.askedMillis+least.Milliseconds(), d.answeredMillis+most.Milliseconds()
 	if c.seats[d.seat].justContinued(d.answered) && d.age > replica.StaleAfter {
 		c.stats.reach(continuedOld)
 	}

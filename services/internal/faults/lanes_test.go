@@ -72,6 +72,9 @@ var lanes = []lane{
 	{name: "stopped", pause: 6 * time.Second, faults: []fault{
 		{name: "validator stopped and continued", weight: 1, inflict: stopValidator},
 	}},
+	{name: "clocks", pause: 4 * time.Second, faults: []fault{
+		{name: "clock set off by 5 minutes", weight: 1, inflict: jumpClock},
+	}},
 	{name: "authorities", pause: 2 * time.Second, faults: []fault{
 		{name: "authority killed while it writes", weight: 5, inflict: crash},
 		{name: "authority killed while it waits for a reply", weight: 3, inflict: crashWithoutReply},

@@ -24,7 +24,8 @@ type credential struct {
 	expiry expiry
 }
 
-// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is never.
+// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is never, endedAtOnce
+// before any time.
 type expiry struct{ from, to int64 }
 
 // setting is what an app enforces. The zero value is an app that is not there.
@@ -291,7 +292,8 @@ type decision struct {
 	app   *app
 	token *token // nil for a secret that nobody was ever given
 	scope policy.Scope
-	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch.
+	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch by the clock of
+	// the validator.
 	asked, answered             moment
 	askedMillis, answeredMillis int64
 	// about is the change that the data had to have; the zero value is none.

@@ -26,6 +26,8 @@ const (
 	stoppedPending = "a receipt named a stopped validator PENDING"
 	continuedOld   = "a validator that was continued decided from old data, and said so"
 	continuedMute  = "a validator that was continued refused to decide from old data"
+	skewNamed      = "a receipt named a validator whose clock is off"
+	skewExpired    = "a validator whose clock is off took a token for expired, or for alive, that others did not"
 	damageSeen     = "verify named a damaged record"
 	damageHealed   = "a damaged record was made good without an operator"
 	damageRepaired = "a damaged record was made good by a restoration"
@@ -44,6 +46,8 @@ var rarities = []rarity{
 	{stoppedPending, "validator stopped"},
 	{continuedOld, "validator stopped"},
 	{continuedMute, "validator stopped"},
+	{skewNamed, "clock set off"},
+	{skewExpired, "clock set off"},
 	{damageSeen, "record damaged"},
 	{damageHealed, "record damaged"},
 	{damageRepaired, "record damaged"},

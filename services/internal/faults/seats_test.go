@@ -31,6 +31,8 @@ type seat struct {
 	number int
 	id     string
 	config validator.Config
+	// clock is the time of day of those that run in this process.
+	clock clock
 	// process is where its validators run; nil: in this one.
 	process *process
 	// now is who sits there; nil for nobody.
@@ -180,6 +182,7 @@ func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config,
 		}
 		s.process = newProcess(t, s.id, folder, settings)
 	}
+	s.config.WallClock = s.clock.now
 	c.seats = append(c.seats, s)
 	t.Cleanup(s.leave)
 	must(t, s.start(c.oracle))
