@@ -45,7 +45,7 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		left := t.node.direct.Dump(ctx, t.name).Val()
 		pause(ctx, upTo(r, 4*time.Second))
 		ctx = context.WithoutCancel(ctx) // nobody leaves a store like that
-		c.makeGood(ctx, t, d, left, strings.HasPrefix(how.name, "a ") && t.kind != "" && isType(how))
+		c.makeGood(ctx, t, d, left, isType(how))
 		for i, s := range c.seats {
 			if now := s.now.Load(); now != nil && now.life != began[len(c.authorities)+i] {
 				c.settling.Go(func() { c.outlive(ctx, now) })

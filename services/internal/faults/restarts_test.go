@@ -96,7 +96,7 @@ func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 // tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost, also for its
 // replicas, which take what it has. The file may end within a transaction.
 func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	return c.killAndLose(ctx, "append-only file torn", r, func(n *node) (func() error, error) {
+	return c.killAndLose(ctx, "append-only file torn", tornLost, r, func(n *node) (func() error, error) {
 		path, err := n.appendOnlyFile()
 		if err != nil {
 			return nil, err
@@ -117,13 +117,14 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 
 // killSnapshot kills a server that keeps snapshots only: it comes back with the latest.
 func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
-	return c.killAndLose(ctx, "killed, and back at its latest snapshot", r, func(n *node) (func() error, error) {
+	return c.killAndLose(ctx, "killed, and back at its latest snapshot", snapshotLost, r, func(n *node) (func() error, error) {
 		return func() error { return nil }, n.direct.Save(ctx).Err()
 	})
 }
 
-// killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil.
-func (c *trouble) killAndLose(ctx context.Context, what string, r *rand.Rand, spoil func(*node) (func() error, error)) error {
+// killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil. Lost is what
+// is counted when it did.
+func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand, spoil func(*node) (func() error, error)) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
 	if !n.busy.TryLock() {
@@ -150,7 +151,7 @@ func (c *trouble) killAndLose(ctx context.Context, what string, r *rand.Rand, sp
 	n.server.Restart()
 	if gaps, err := c.gapsAt(ctx, n); err == nil && len(gaps) > 0 {
 		c.note("%d gaps", len(gaps))
-		c.stats.reach(tornLost)
+		c.stats.reach(lost)
 	}
 	return nil
 }
