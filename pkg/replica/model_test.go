@@ -30,14 +30,20 @@ var (
 // A failure names its seed: go test -run AnyHistory -first-seed=N -seeds=1.
 func TestAnyHistoryOfFaultsConverges(t *testing.T) {
 	workers := min(runtime.GOMAXPROCS(0), *seeds)
+	var total reached
 	for worker := range workers {
 		t.Run(fmt.Sprint(worker), func(t *testing.T) {
 			t.Parallel()
 			for i := worker; i < *seeds && !t.Failed(); i += workers {
-				simulate(t, modelPartitions, func(w *world) { newModel(w, *firstSeed+uint64(i)).run() })
+				simulate(t, modelPartitions, func(w *world) {
+					m := newModel(w, *firstSeed+uint64(i))
+					m.run()
+					total.add(&m.reached)
+				})
 			}
 		})
 	}
+	t.Cleanup(func() { total.check(t, *seeds) })
 }
 
 const (
@@ -73,6 +79,12 @@ type model struct {
 	held     []hint
 	faulty   *rand.Rand // for decisions of the store, on whatever goroutine
 	failing  int        // how many of a hundred steps of reads fail
+	// what was put in the way of the replica: see model_damage_test.go.
+	wrong   wrongTypes
+	ahead   time.Duration // by how much its clock is
+	reached reached
+	// inTheWay says that something keeps a new replica from loading, or may.
+	inTheWay bool
 }
 
 type hint struct {
@@ -87,6 +99,8 @@ func newModel(w *world, seed uint64) *model {
 		versions: map[string]map[uint64][]*policy.Policy{}, spoilt: map[int]bool{}, damaged: map[string]bool{},
 	}
 	m.paced = seed%2 == 1
+	m.wrong.Store, w.source = w.store, &m.wrong
+	m.clock = m.timeOfDay
 	for partition := range m.sums {
 		m.sums[partition] = map[record.Cursor]record.Sum{w.store.Head(partition).Cursor: w.store.Sum(partition)}
 	}
@@ -293,8 +307,11 @@ func (m *model) step() {
 	case n < 86:
 		m.say("garbage")
 		m.store.Publish(partition, []byte("garbage"))
-	case n < 88:
+	case n < 87:
+		m.jump()
+	case n < 89:
 		m.say("restart")
+		m.countRestart()
 		m.stop()
 		m.forget()
 		m.start()
@@ -302,8 +319,10 @@ func (m *model) step() {
 		m.lose()
 	case m.lossy:
 		m.fork(partition)
-	case m.damaging && n < 94:
+	case m.damaging && n < 93:
 		m.damage(partition)
+	case m.damaging && n < 97:
+		m.putInTheWay(partition)
 	case m.damaging:
 		m.say("spoil %d", partition)
 		app := m.store.App(partition, m.random.IntN(modelApps+1))
@@ -405,6 +424,7 @@ func (m *model) run() {
 		}
 	}
 	m.faults(storetest.Faults{})
+	m.clearTheWay()
 	// What was damaged is read again when it is changed.
 	for app := range m.damaged {
 		m.store.Commit(app, m.change(app))
@@ -422,6 +442,10 @@ func (m *model) run() {
 		if age := m.age(partition); age > 2*longestPoll {
 			m.Errorf("seed %d: partition %d is %v old", m.seed, partition, age)
 		}
+	}
+	m.reached.WrongTypes = m.wrong.hits
+	if m.r.Stats().Quarantined > 0 {
+		m.reached.Quarantined++
 	}
 	if m.Failed() {
 		m.Logf("%v", m.trace)

@@ -44,6 +44,8 @@ type world struct {
 	r      *replica.Replica
 	log    *logbook
 	stop   func()
+	// clock is the replica's time of day; nil is that of the bubble.
+	clock replica.WallClock
 	// paced says that loads let others through wherever they may.
 	paced bool
 }
@@ -78,6 +80,7 @@ func (w *world) start() {
 func (w *world) prepare() {
 	w.stop()
 	w.r = replica.New(w.source, w.store.Codec(), slog.New(w.log))
+	w.r.SetWallClock(w.clock)
 	w.r.Pace(w.paced)
 }
 

@@ -64,6 +64,8 @@ type Config struct {
 	// Dial opens a connection to an address that Authority stands for; nil is TCP, which keeps plain text on this machine
 	// unless Security allows more.
 	Dial func(ctx context.Context, resolved string) (net.Conn, error)
+	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
+	WallClock replica.WallClock
 }
 
 // CheckID returns an error when a text cannot be a validator's name.
@@ -117,7 +119,7 @@ func New(config Config) (*Reporter, error) {
 			return config.Security.Dial(ctx, config.Authority, resolved)
 		}
 	}
-	r := &Reporter{config: config, instance: rand.Text(), start: time.Now()}
+	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(time.Now())}
 	r.dialing = []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(dial),

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
@@ -54,7 +55,8 @@ type options struct {
 	pause      time.Duration
 	decisions  float64
 	receipts   float64
-	only       string
+	only, skip string
+	recorded   bool
 	report     string
 }
 
@@ -66,17 +68,20 @@ func init() {
 	flag.StringVar(&given.topologies, "topology", "sentinel,cluster", "single, sentinel, cluster, or several with commas")
 	flag.StringVar(&given.quorums, "quorum", "-1", "replicas that a change waits for, or several with commas; -1 is all")
 	flag.IntVar(&given.validators, "validators", 6, "how many validators decide in the campaign's process")
-	flag.IntVar(&given.processes, "processes", 2, "how many more are processes of their own, and killed without warning")
+	flag.IntVar(&given.processes, "processes", 3, "how many more are processes of their own, stopped, and killed without warning")
 	flag.IntVar(&given.writers, "writers", 6, "how many writers change apps")
 	flag.DurationVar(&given.pause, "pause", 60*time.Millisecond, "mean pause between two changes of a writer")
 	flag.Float64Var(&given.decisions, "decisions", 20_000, "decisions a second, all validators together")
 	flag.Float64Var(&given.receipts, "receipts", 0.3, "share of the changes that wait for their receipt")
 	flag.StringVar(&given.only, "only", "", "regexp of the faults to inflict; empty is all")
+	flag.StringVar(&given.skip, "skip", "", "regexp of the faults to leave out; empty is none")
+	flag.BoolVar(&given.recorded, "recorded", false, "fail when a fault was never inflicted or a rare state never reached")
 	flag.StringVar(&given.report, "report", "", "file to add the report to, a line of JSON for each topology")
 }
 
 func (o options) wants(name string) bool {
-	return o.only == "" || regexp.MustCompile(o.only).MatchString(name)
+	matches := func(pattern string) bool { return regexp.MustCompile(pattern).MatchString(name) }
+	return (o.only == "" || matches(o.only)) && (o.skip == "" || !matches(o.skip))
 }
 
 // calmEnough is how long nothing must have been wrong for everything to be well.
@@ -140,7 +145,8 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	reporting, err := adminkeys.Add(keysFile, "validators", adminkeys.Validator)
 	must(t, err)
 	c.adminKey = admin.Reveal()
-	owner, err := redisfeed.Open(top.urlFor("", ""), redisfeed.Options{})
+	must(t, top.addSeats(t.Context(), options.validators+options.processes))
+	owner, err := redisfeed.Open(top.urlFor(redisacl.Operator, redisacl.Operator), redisfeed.Options{})
 	must(t, err)
 	t.Cleanup(func() { owner.Close() })
 	c.operator = newOperator(storetools.New(owner, ring), folder)
@@ -151,12 +157,12 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile}
 	for i := range 2 {
 		own := settings
-		own.RedisURL = top.urlFor("authority", "authority")
+		own.RedisURL = top.urlFor(redisacl.Authority, redisacl.Authority)
 		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own))
 	}
 	for i := range options.validators + options.processes {
 		config := validator.Config{
-			RedisURL: top.urlFor(validatorUser(i), "validator"), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
+			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
 			Fleet: report.Config{
 				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
 			},
@@ -164,7 +170,7 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 		if i%2 == 0 {
 			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"), Interval: 5 * time.Second}
 		}
-		if i == 0 { // one that rather says nothing than something old
+		if i == 0 || i == options.validators { // one of each that rather says nothing than something old
 			for scope := range config.MaxStaleness {
 				config.MaxStaleness[scope] = 3 * time.Second
 			}
@@ -177,9 +183,6 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	}
 	return c
 }
-
-// maxSeats is how many validators the servers have accounts for.
-const maxSeats = 12
 
 func validatorUser(seat int) string { return fmt.Sprintf("validator%d", seat) }
 
@@ -197,7 +200,7 @@ func (c *campaign) keepLogs(folder string) {
 }
 
 // run is the campaign: trouble for a time, then none until everything is well again.
-func (c *campaign) run() {
+func (c *campaign) run() *summary {
 	ctx, endWatching := context.WithCancel(context.Background())
 	defer endWatching()
 	var watching sync.WaitGroup
@@ -232,8 +235,8 @@ func (c *campaign) run() {
 		deciders.Go(func() { c.decide(deciding, embedded, source("decider", i), c.options.decisions/deciderCount) })
 		deciders.Go(func() { c.follow(deciding, source("follower", i)) })
 	}
-	if len(remote) > 0 {
-		deciders.Go(func() { c.decide(deciding, remote, source("remote", 0), remoteDecisions) })
+	for i := range remote { // one that is stopped keeps nobody else waiting
+		deciders.Go(func() { c.decide(deciding, remote[i:i+1], source("remote", i), remoteDecisions/float64(len(remote))) })
 	}
 	began := time.Now()
 	troubling, endTrouble := context.WithTimeout(ctx, c.options.length)
@@ -245,7 +248,7 @@ func (c *campaign) run() {
 	troubles.Wait()
 	endTrouble()
 	c.settling.Wait()
-	pause(ctx, calmEnough+restLength/3) // changes and decisions with nothing wrong
+	pause(ctx, leaseEnds+4*time.Second) // changes and decisions with nothing wrong
 	endWork()
 	writers.Wait()
 	c.converge(ctx)
@@ -254,7 +257,7 @@ func (c *campaign) run() {
 	c.oracle.review(true)
 	endWatching()
 	watching.Wait()
-	c.finish(time.Since(began))
+	return c.finish(time.Since(began))
 }
 
 // remoteDecisions is how many decisions a second are asked of validators in processes of their own.

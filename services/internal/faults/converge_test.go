@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -194,7 +193,7 @@ func (c *campaign) equalAuthority(ctx context.Context, a *authority, v *view) er
 }
 
 // finish judges what is left in the store, and reports.
-func (c *campaign) finish(took time.Duration) {
+func (c *campaign) finish(took time.Duration) *summary {
 	ctx := context.Background()
 	v, err := c.lookNow(ctx)
 	if err != nil {
@@ -223,6 +222,7 @@ func (c *campaign) finish(took time.Duration) {
 	if len(r.Violations) > 0 {
 		c.t.Errorf("%d promises were broken; seed %d", len(r.Violations), r.Seed)
 	}
+	return r
 }
 
 // audit verifies the trail of every partition, and that every acknowledged change is in it but for what a loss of the store
@@ -271,37 +271,4 @@ func (c *campaign) auditOf(ctx context.Context, partition int) (rows []string) {
 		}
 	}
 	return rows
-}
-
-// receiptCounts are what came of the changes that waited for a receipt.
-type receiptCounts struct {
-	Complete, Incomplete int
-	P50, P99             time.Duration
-}
-
-// receipts collects them.
-type receipts struct {
-	mu   sync.Mutex
-	all  receiptCounts
-	took []time.Duration
-}
-
-func (r *receipts) add(complete bool, took time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !complete {
-		r.all.Incomplete++
-		return
-	}
-	r.all.Complete++
-	r.took = append(r.took, took)
-}
-
-func (r *receipts) counts() receiptCounts {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if slices.Sort(r.took); len(r.took) > 0 {
-		r.all.P50, r.all.P99 = r.took[len(r.took)/2], r.took[len(r.took)*99/100]
-	}
-	return r.all
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/validator"
 )
@@ -119,6 +120,14 @@ func (c *campaign) ask(ctx context.Context, d *decision, text secret.Secret, pos
 		return
 	}
 	d.age, d.answer = answer.DataAge, answer.Decision
+	least, most := c.seats[d.seat].clock.between(d.asked, d.answered)
+	if least != 0 && least == most && d.token.turned(d.answer.Reason, d.answeredMillis) {
+		c.stats.reach(skewExpired)
+	}
+	d.askedMillis, d.answeredMillis = d.askedMillis+least.Milliseconds(), d.answeredMillis+most.Milliseconds()
+	if c.seats[d.seat].justContinued(d.answered) && d.age > replica.StaleAfter {
+		c.stats.reach(continuedOld)
+	}
 	if bound := c.seats[d.seat].config.MaxStaleness[d.scope]; bound > 0 && d.age > bound {
 		c.oracle.violate(tooOld, d.answered, "bound %s: %s", bound, d)
 	}
@@ -143,6 +152,9 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 			c.oracle.violate(unavailable, d.answered, "%s after it was ready: %s", reason, d)
 		}
 	case apierr.DataTooOld:
+		if c.seats[d.seat].justContinued(d.answered) {
+			c.stats.reach(continuedMute)
+		}
 		if bound := c.seats[d.seat].config.MaxStaleness[d.scope]; bound == 0 || c.calmFor() > calmEnough {
 			c.oracle.violate(unavailable, d.answered, "%s, bound %s: %s", reason, bound, d)
 		}
@@ -164,6 +176,9 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 		// can know that cannot always read the store.
 		read := d.answered - moment(e.DataAge())
 		c.oracle.suspect(func() (string, string) {
+			if c.oracle.damaged(c.codec.PartitionOf(d.app.id), min(d.asked, read)-moment(slack)) {
+				return "", ""
+			}
 			d.app.mu.Lock()
 			defer d.app.mu.Unlock()
 			for _, l := range *c.oracle.losses.Load() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
@@ -25,6 +26,7 @@ const (
 const (
 	notHealed = "not healed in time"
 	lostAgain = "an acknowledged change is lost"
+	lostHeld  = "a change that running validators held is lost in a restoration"
 	lostForce = "a change that all replicas had is lost"
 	notWhole  = "the servers of the store do not find together again (the campaign's fault, or Redis')"
 )
@@ -50,6 +52,7 @@ type healing struct {
 func (c *campaign) settle(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
 	var writable, undisturbed, missing, quiet moment
+	merging := map[made]*app{}
 	late, begun := false, c.oracle.now()
 	for {
 		now := c.oracle.now()
@@ -108,10 +111,17 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 				h.Took = time.Duration(now - max(writable, undisturbed))
 			}
 		}
-		if len(must) > 0 && calm > healBound+slack && !late && !c.oracle.wholeLost() {
-			late = true
-			c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
-				l.What, len(must), calm, must[0].what)
+		for _, g := range must {
+			if g.rival(l.From) {
+				merging[g.missing] = g.app
+			}
+		}
+		if calm > healBound+slack && !late {
+			if i := slices.IndexFunc(must, func(g gap) bool { return c.mustHeal(l, g) }); i >= 0 {
+				late = true
+				c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
+					l.What, len(must), calm, must[i].what)
+			}
 		}
 		whole := c.topology.whole()
 		if whole != nil || c.faults.active() {
@@ -140,6 +150,9 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		case whole == nil && err == nil && calm > lostBound:
 			for _, g := range must {
 				kind := lostAgain
+				if c.available(l, g.missing) {
+					kind = lostHeld
+				}
 				if g.missing.durable && !l.Whole {
 					kind = lostForce
 				}
@@ -155,8 +168,29 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		}
 		l.until.Store(int64(c.oracle.now()))
 		c.stats.healed(h)
+		c.countHealed(h, len(merging))
 		return
 	}
+}
+
+// countHealed counts the rare states that a loss went through. Merged is how many changes were missing of what was changed on the
+// other side as well.
+func (c *campaign) countHealed(h healing, merged int) {
+	for what, reached := range map[string]bool{
+		restoredBack:  h.What == restoredLoss && h.Missing > 0 && h.Gone == 0,
+		wipedRestored: strings.HasPrefix(h.What, "wiped after a restoration") && h.Missing > 0 && !h.Restored,
+		bothSides:     merged > 0 && h.Superseded+h.Gone == 0 && !h.Restored,
+	} {
+		if reached {
+			c.stats.reach(what)
+		}
+	}
+}
+
+// mustHeal tells whether the store must get back by itself what it lacks: a running validator has supplied it before, or
+// everybody runs who did when it was lost, or it was not the whole store that was lost.
+func (c *campaign) mustHeal(l *loss, g gap) bool {
+	return c.available(l, g.missing) || l.lives != nil && slices.Equal(l.lives, c.lives()) || !c.oracle.wholeLost()
 }
 
 // wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it need not heal by
@@ -165,8 +199,8 @@ func (o *oracle) wholeLost() bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool { return l.Whole && l.until.Load() == 0 })
 }
 
-// superseded tells whether a change may be missing for good: the store has lost it just now, somebody changed the same app
-// in what the store had become, and it was no revocation. It is not known while the app is being changed.
+// superseded tells whether a change may be missing for good: the store has lost it just now, somebody changed the same token
+// or setting in what the store had become, and it was no revocation (B30). It is not known while the app is being changed.
 func (o *oracle) superseded(g gap) (yes, known bool) {
 	if g.revocation {
 		return false, true
@@ -176,13 +210,8 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 	}
 	defer g.app.mu.Unlock()
 	for _, l := range *o.losses.Load() {
-		if l.until.Load() != 0 || !l.covers(g.missing) {
-			continue
-		}
-		for _, m := range g.app.changes {
-			if m != g.missing && (m.acked == 0 || m.acked > l.From) {
-				return true, true
-			}
+		if l.until.Load() == 0 && l.covers(g.missing) && g.rival(l.From) {
+			return true, true
 		}
 	}
 	return false, true
@@ -194,6 +223,9 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 func (c *campaign) gone(g gap) bool {
 	m := g.missing
 	restored := slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
+	if slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.until.Load() == 0 && c.available(l, m) }) {
+		return false
+	}
 	if restored && !g.revocation {
 		return true
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/services/internal/storetools"
 )
 
@@ -20,6 +21,8 @@ type operator struct {
 	acting sync.Mutex
 	// taken is before everything that the latest backup may lack; 0 while there is none.
 	taken moment
+	// heads are those of the store when the backup was begun.
+	heads map[int]record.Head
 	// restored is when the store was last restored; 0 is never.
 	restored moment
 }
@@ -51,14 +54,24 @@ func (o *operator) backup(ctx context.Context, c *campaign) {
 		return
 	}
 	at := c.oracle.now()
+	before, err := c.lookNow(ctx)
+	if err != nil {
+		return
+	}
 	// It fails when Redis is out of reach, and is worth nothing when the store has just lost something.
 	next := o.path + ".next"
 	if _, err := o.tools.Backup(ctx, next, false); err == nil && !c.oracle.lacking() {
 		if os.Rename(next, o.path) == nil {
-			o.taken = at
+			o.taken, o.heads = at, before.heads
 		}
 	}
 }
+
+// prepared tells whether there is a backup.
+func (o *operator) prepared() bool { o.acting.Lock(); defer o.acting.Unlock(); return o.taken != 0 }
+
+// restoredLoss is what a restoration is called among the losses.
+const restoredLoss = "restored by the operator"
 
 // restore puts the latest backup in the place of the store, unless that was done since a time. What came after the backup, and
 // nobody has any more, is lost with that.
@@ -74,7 +87,7 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
-	l := &loss{What: "restored by the operator", Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true}
+	l := &loss{What: restoredLoss, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
 	c.oracle.open(l)
 	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
 	highest := uint64(0)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -23,7 +24,8 @@ type credential struct {
 	expiry expiry
 }
 
-// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is never.
+// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is never, endedAtOnce
+// before any time.
 type expiry struct{ from, to int64 }
 
 // setting is what an app enforces. The zero value is an app that is not there.
@@ -41,6 +43,8 @@ type made struct {
 	// by is the authority that made it, in its life of that number; nil while it is not known.
 	by   *authority
 	life int64
+	// at is where it stands in the history of the store; the zero cursor while that is not known.
+	at record.Cursor
 }
 
 // write is one value that a register was given.
@@ -91,6 +95,10 @@ type span struct {
 	end moment
 	// about is a change that must be in the data, whatever else is said; the zero value is none.
 	about made
+	// seat and life are whose answer it is; the zero values are nobody's. Late says that all is known of the losses then.
+	seat int
+	life int64
+	late bool
 }
 
 // possible calls each for every value that may show in an answer.
@@ -118,6 +126,10 @@ type loss struct {
 	Whole bool
 	// Restored says that an operator put a backup in the place of the store: what is in no validator is lost then.
 	Restored bool
+	// held is what validators could supply then.
+	held held
+	// lives are those of everybody when it happened; nil when the store need not be made good by itself.
+	lives []int64
 	// until is when everything was there again; 0 while it is not.
 	until atomic.Int64
 }
@@ -132,7 +144,7 @@ func (l *loss) covers(m made) bool {
 func excused(losses []*loss, m made, s span) bool {
 	for _, l := range losses {
 		until := moment(l.until.Load())
-		if (until == 0 || until >= s.low) && s.end >= l.From && l.covers(m) {
+		if (until == 0 || until >= s.low) && s.end >= l.From && l.covers(m) && !l.shows(m, s) {
 			return true
 		}
 	}
@@ -170,6 +182,8 @@ type receipt struct {
 	at moment
 	// life is that of the validator; 0 when it was started again meanwhile.
 	life int64
+	// fenced says that the validator had gone silent, and decides nothing from data that old.
+	fenced bool
 }
 
 // app is one app of the campaign. Whoever changes it, or what is known of it, holds the mutex.
@@ -203,6 +217,7 @@ type oracle struct {
 	tokens   []*token // those that can be asked about
 	hot      []*token // those of them that were changed last
 	suspects []suspect
+	damages  []*damage
 	found    []violation
 	counts   map[string]int
 
@@ -277,11 +292,14 @@ type decision struct {
 	app   *app
 	token *token // nil for a secret that nobody was ever given
 	scope policy.Scope
-	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch.
+	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch by the clock of
+	// the validator.
 	asked, answered             moment
 	askedMillis, answeredMillis int64
 	// about is the change that the data had to have; the zero value is none.
-	about  made
+	about made
+	// late says that it is judged with all that is known of the losses.
+	late   bool
 	age    time.Duration
 	answer policy.Decision
 }
@@ -303,7 +321,7 @@ func (o *oracle) judge(d *decision) {
 	if t := d.token; t != nil && accepted && t.revoked.Load() != 0 {
 		// A validator that was started again may hold an older copy, and then has to say so.
 		if r := t.receipts[d.seat].Load(); r != nil && d.asked > r.at {
-			if d.life == r.life || d.answered-moment(d.age) > r.at {
+			if r.fenced || d.life == r.life || d.answered-moment(d.age) > r.at {
 				o.violate(afterReceipt, d.answered, "%s, receipt of %s", d, r.at)
 			} else {
 				o.older.Add(1)
@@ -344,6 +362,7 @@ func (o *oracle) suspect(review func() (kind, what string)) {
 
 // again judges an answer with all that is known by now.
 func (o *oracle) again(d *decision) (kind, what string) {
+	d.late = true
 	if o.explains(d, *o.losses.Load()) {
 		o.excusedOnes.Add(1)
 		return "", ""
@@ -362,8 +381,8 @@ func (o *oracle) again(d *decision) (kind, what string) {
 const (
 	// maxSuspects bounds what is kept of a build that is all wrong.
 	maxSuspects = 100_000
-	// reviewAfter is how long after a loss of the store it is known at the latest.
-	reviewAfter = 3 * time.Second
+	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made good at once.
+	reviewAfter = healBound + 3*time.Second
 )
 
 // review looks again at the answers that were not understood, those that are old enough.
@@ -386,7 +405,7 @@ func (o *oracle) review(all bool) {
 // explains tells whether an answer is what some state of the app says that its data may have had.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
 	// The change that was asked for came with all that was acknowledged before it.
-	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about}
+	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life, late: d.late}
 	notThere, enforced, open := false, false, false
 	d.app.setting.possible(losses, s, func(e setting) {
 		switch {

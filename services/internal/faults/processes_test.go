@@ -155,6 +155,15 @@ func (p *process) kill() bool {
 	return true
 }
 
+// signal sends a signal to the process; it does nothing when there is none.
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		_ = p.cmd.Process.Signal(s) // fails only when it has ended
+	}
+}
+
 // serving tells whether it does what it is there for.
 func (p *process) serving(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

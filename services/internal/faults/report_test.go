@@ -88,6 +88,7 @@ type stats struct {
 	changes      map[string]int
 	errors       map[string]int
 	undecided    map[string]int
+	reached      map[string]int
 	heals        []healing
 	examples     []string
 	acknowledged []acknowledgement
@@ -102,7 +103,7 @@ type acknowledgement struct {
 }
 
 func newStats() *stats {
-	return &stats{changes: map[string]int{}, errors: map[string]int{}, undecided: map[string]int{}}
+	return &stats{changes: map[string]int{}, errors: map[string]int{}, undecided: map[string]int{}, reached: map[string]int{}}
 }
 
 func (s *stats) count(in map[string]int, what string) {
@@ -150,6 +151,8 @@ type summary struct {
 	// Older are those by which a validator that was started again accepted what it had applied before, and said so.
 	Older     int64          `json:"older"`
 	Undecided map[string]int `json:"undecided"`
+	// Reached are the rare states that came about.
+	Reached map[string]int `json:"reached"`
 	// Changes are by what became of them and method; Durable are those that all replicas had when they were acknowledged.
 	Changes map[string]int `json:"changes"`
 	Durable int            `json:"durable"`
@@ -204,6 +207,10 @@ func (c *campaign) newSummary() *summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.Undecided, r.Changes, r.Errors, r.Examples = s.undecided, s.changes, s.errors, s.examples
+	r.Reached = map[string]int{}
+	for _, rare := range rarities {
+		r.Reached[rare.name] = s.reached[rare.name]
+	}
 	for _, a := range s.acknowledged {
 		if a.durable {
 			r.Durable++
@@ -256,6 +263,7 @@ func (r *summary) String() string {
 		r.Losses, r.Healed, r.Missing, r.Revoked, r.HealedP50.Round(time.Millisecond), r.HealedMax.Round(time.Millisecond),
 		r.SinceP50.Round(time.Millisecond), r.SinceMax.Round(time.Millisecond), r.Superseded, r.Gone, r.Restored)
 	fmt.Fprintf(&b, "audit: %d rows, %d lost with the store; everything equal %s after the last fault\n", r.AuditRows, r.AuditLost, r.Converged.Round(time.Millisecond))
+	fmt.Fprintf(&b, "rare states:\n%s", table(r.Reached))
 	fmt.Fprintf(&b, "violations: %v\n", r.Violations)
 	for _, v := range r.Found {
 		fmt.Fprintf(&b, "\n%s at %s: %s\n\t%s\n", v.Kind, v.At, v.What, strings.Join(v.Faults, "\n\t"))

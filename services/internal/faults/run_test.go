@@ -17,6 +17,7 @@ func TestCampaign(t *testing.T) {
 		given.seed = rand.Uint64()
 	}
 	names, quorums := strings.Split(given.topologies, ","), strings.Split(given.quorums, ",")
+	var runs []*summary
 	for _, name := range names {
 		start := kinds[name]
 		if start == nil {
@@ -30,8 +31,13 @@ func TestCampaign(t *testing.T) {
 				must(t, err)
 				options.length /= time.Duration(len(names) * len(quorums))
 				t.Logf("seed %d, %s", options.seed, options.length)
-				newCampaign(t, options, start(t)).run()
+				runs = append(runs, newCampaign(t, options, start(t)).run())
 			})
+		}
+	}
+	if given.recorded {
+		for _, what := range unreached(given, runs) {
+			t.Errorf("never reached: %s", what)
 		}
 	}
 }

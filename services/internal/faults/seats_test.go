@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,13 +31,29 @@ type seat struct {
 	number int
 	id     string
 	config validator.Config
+	// clock is the time of day of those that run in this process.
+	clock clock
 	// process is where its validators run; nil: in this one.
 	process *process
 	// now is who sits there; nil for nobody.
 	now atomic.Pointer[sitting]
 
+	// stopped is since when its process does not run though it lives (SIGSTOP), continued when one was continued last; 0 for
+	// neither.
+	stopped, continued atomic.Int64
+
 	mu    sync.Mutex
 	lives int64
+}
+
+// fenced tells whether its validator decides nothing, for no scope, from data older than a bound.
+func (s *seat) fenced() bool {
+	for scope := policy.Scope(1); scope <= lastScope; scope++ {
+		if s.config.MaxStaleness[scope] == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // sitting is a validator in a seat.
@@ -85,6 +102,32 @@ func (s *seat) leave() {
 	defer s.mu.Unlock()
 	if now := s.now.Swap(nil); now != nil {
 		now.end()
+	}
+	s.stopped.Store(0)
+}
+
+// justContinued tells whether its process was stopped until shortly before a time.
+func (s *seat) justContinued(at moment) bool {
+	since := moment(s.continued.Load())
+	return since != 0 && at-since < moment(time.Second)
+}
+
+// stop keeps the validator in another process from running, without ending it: its connections stay open, and what is sent
+// to it waits. It returns what lets it go on, which does nothing if another one sits there by then.
+func (s *seat) stop(o *oracle) (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	life := s.lives
+	s.process.signal(syscall.SIGSTOP)
+	s.stopped.Store(int64(o.now()))
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.lives == life {
+			s.process.signal(syscall.SIGCONT)
+			s.stopped.Store(0)
+			s.continued.Store(int64(o.now()))
+		}
 	}
 }
 
@@ -139,6 +182,7 @@ func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config,
 		}
 		s.process = newProcess(t, s.id, folder, settings)
 	}
+	s.config.WallClock = s.clock.now
 	c.seats = append(c.seats, s)
 	t.Cleanup(s.leave)
 	must(t, s.start(c.oracle))

@@ -24,6 +24,8 @@ var (
 	active = credential{state: policy.Active, scopes: policy.ScopesOf(1)}
 	made10 = made{sent: 10 * second, acked: 10*second + 1}
 	made20 = made{sent: 20 * second, acked: 20*second + 1}
+	// held20 has a place in the history of the store.
+	held20 = made{sent: 20 * second, acked: 20*second + 1, at: record.Cursor{Epoch: 1, Revision: 2, Tag: record.Tag{3}}}
 )
 
 func newBench(revocation made) *bench {
@@ -70,21 +72,25 @@ func TestOracleAnswers(t *testing.T) {
 		"a secret that nobody was given":             {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenUnknown); d.token = nil; b.judge(d) }, ""},
 		"a secret that nobody was given is accepted": {made20, func(b *bench) { d := b.answer(15*second, 0, policy.TokenValid); d.token = nil; b.judge(d) }, unexplained},
 		"valid after a receipt, from data that says it is old": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 1})
+			b.token.receipts[0].Store(&receipt{at: 21 * second, life: 1})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, afterReceipt},
 		"valid after a receipt of an earlier life, from data that says it is older": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.token.receipts[0].Store(&receipt{at: 21 * second})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, ""},
 		"valid after a receipt of an earlier life, from data that says it is newer": {made20, func(b *bench) {
-			b.token.receipts[0].Store(&receipt{21 * second, 0})
+			b.token.receipts[0].Store(&receipt{at: 21 * second})
 			b.judge(b.answer(25*second, time.Second, policy.TokenValid))
 		}, afterReceipt},
 		"valid at another validator than the receipt's": {made20, func(b *bench) {
-			b.token.receipts[1].Store(&receipt{21 * second, 1})
+			b.token.receipts[1].Store(&receipt{at: 21 * second, life: 1})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
 		}, ""},
+		"valid after a receipt that fenced it, from data that says it is old": {made20, func(b *bench) {
+			b.token.receipts[0].Store(&receipt{at: 21 * second, fenced: true})
+			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
+		}, afterReceipt},
 		"valid after it was denied there": {made20, func(b *bench) {
 			b.judge(b.answer(22*second, 0, policy.TokenRevoked))
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
@@ -121,6 +127,22 @@ func TestOracleAnswers(t *testing.T) {
 			b.open(l)
 			b.judge(b.answer(28*second, time.Second, policy.TokenValid))
 		}, stale},
+		"valid while a backup without the revocation is restored": {held20, func(b *bench) {
+			b.open(b.restored(0, 0))
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, ""},
+		"valid while it is restored, at a validator that held the revocation": {held20, func(b *bench) {
+			b.open(b.restored(1, 26*second))
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, stale},
+		"valid while it is restored, at a validator that was started since": {held20, func(b *bench) {
+			b.open(b.restored(2, 26*second))
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, ""},
+		"valid while it is restored for long, at a validator that held the revocation": {held20, func(b *bench) {
+			b.open(b.restored(1, 40*second))
+			b.judge(b.answer(25*second, 0, policy.TokenValid))
+		}, ""},
 		"a loss that becomes known later": {made20, func(b *bench) {
 			b.judge(b.answer(25*second, 0, policy.TokenValid))
 			b.open(&loss{Floor: 19 * second, From: 24 * second})
@@ -139,6 +161,13 @@ func TestOracleAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restored is a restoration at 24 s of a backup of 19 s, while validator 0 held the latest change in a life, over at a time.
+func (b *bench) restored(life int64, until moment) *loss {
+	l := &loss{Floor: 19 * second, From: 24 * second, Whole: true, Restored: true, held: held{held20.at.Tag: {{0, life}}}}
+	l.until.Store(int64(until))
+	return l
 }
 
 func (b *bench) notConfigured(at moment, age time.Duration) *decision {
@@ -202,32 +231,37 @@ func TestOracleStore(t *testing.T) {
 	}
 }
 
-// What a loss may have taken may be missing when the app was changed on both sides of it, and is no revocation.
+// What a loss may have taken may be missing when the same token or setting was changed on both sides of it, and is no
+// revocation (B30).
 func TestOracleSuperseded(t *testing.T) {
 	made30 := made{sent: 30 * second, acked: 30*second + 1}
+	rename := func(m made) func(*bench) { return func(b *bench) { b.token.scopes.set(0, m) } }
+	setting19 := &loss{Floor: 19 * second, From: 24 * second}
 	for name, test := range map[string]struct {
-		g    func(*bench) gap
-		more []made
-		loss *loss
-		want bool
+		missing    made
+		revocation bool
+		more       func(*bench)
+		loss       *loss
+		want       bool
 	}{
-		"changed on both sides": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, true},
-		"a revocation":          {func(b *bench) gap { return gap{app: b.app, missing: made20, revocation: true} }, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, false},
-		"not changed since":     {func(b *bench) gap { return gap{app: b.app, missing: made20} }, nil, &loss{Floor: 19 * second, From: 24 * second}, false},
-		"nothing was lost":      {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, nil, false},
-		"cannot have been lost": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{made30}, &loss{Floor: 21 * second, From: 24 * second}, false},
-		"all replicas had it": {func(b *bench) gap {
-			return gap{app: b.app, missing: made{sent: made20.sent, acked: made20.acked, durable: true}}
-		}, []made{made30}, &loss{Floor: 19 * second, From: 24 * second}, false},
-		"changed without anybody being told": {func(b *bench) gap { return gap{app: b.app, missing: made20} }, []made{{sent: 30 * second}}, &loss{Floor: 19 * second, From: 24 * second}, true},
+		"changed on both sides":     {made20, false, rename(made30), setting19, true},
+		"a revocation":              {made20, true, rename(made30), setting19, false},
+		"not changed since":         {made20, false, func(*bench) {}, setting19, false},
+		"another setting changed":   {made20, false, func(b *bench) { b.app.setting.set(setting{configured: true}, made30) }, setting19, false},
+		"another token changed":     {made20, false, func(b *bench) { b.newToken(b.app, "tok2", "other", secret.Mint(), false, active, made30) }, setting19, false},
+		"nothing was lost":          {made20, false, rename(made30), nil, false},
+		"cannot have been lost":     {made20, false, rename(made30), &loss{Floor: 21 * second, From: 24 * second}, false},
+		"all replicas had it":       {made{sent: made20.sent, acked: made20.acked, durable: true}, false, rename(made30), setting19, false},
+		"changed, and nobody knows": {made20, false, rename(made{sent: 30 * second}), setting19, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(made20)
-			b.app.changes = append(b.app.changes, test.more...)
+			test.more(b)
 			if test.loss != nil {
 				b.open(test.loss)
 			}
-			if got, known := b.superseded(test.g(b)); got != test.want || !known {
+			g := gap{app: b.app, missing: test.missing, revocation: test.revocation, rival: b.token.changedSince}
+			if got, known := b.superseded(g); got != test.want || !known {
 				t.Errorf("superseded: %t, want %t", got, test.want)
 			}
 		})

@@ -16,29 +16,39 @@ import (
 
 // view is what the masters held, each partition at some time between two.
 type view struct {
-	from, to  moment
+	from, to moment
+	// seen are the partitions that somebody had.
+	seen      []bool
 	heads     map[int]record.Head
 	documents map[string]*record.Document
 }
 
 var errNotWhole = errors.New("not every partition has a master that answers")
 
-// look reads heads and documents straight from the masters, around the proxies. Of partitions it fails when one cannot be
-// read; a head that is missing is not an error.
+// look reads the heads and documents of all partitions straight from the masters, around the proxies. It fails when one
+// cannot be read; a head that is missing is not an error.
 func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
-	v := &view{from: o.now(), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
-	seen := make([]bool, codec.Partitions())
+	v, err := lookAt(ctx, o, masters, codec)
+	if err == nil && slices.Contains(v.seen, false) {
+		return nil, errNotWhole
+	}
+	return v, err
+}
+
+// lookAt is look for the partitions that some masters have.
+func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
+	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
 	for _, master := range masters {
 		var heads []*redis.StringCmd
 		var documents []*redis.MapStringStringCmd
 		_, _ = master.direct.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
-			for i := range seen {
+			for i := range v.seen {
 				keys := record.KeysOf(i)
 				heads, documents = append(heads, pipe.Get(ctx, keys.Head)), append(documents, pipe.HGetAll(ctx, keys.Policies))
 			}
 			return nil
 		})
-		for i := range seen {
+		for i := range v.seen {
 			if err := heads[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
 				if strings.HasPrefix(err.Error(), "MOVED") {
 					continue
@@ -48,16 +58,13 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 			if err := documents[i].Err(); err != nil {
 				return nil, err
 			}
-			seen[i] = true
+			v.seen[i] = true
 			if err := v.add(codec, i, []byte(heads[i].Val()), documents[i].Val()); err != nil {
 				return nil, err
 			}
 		}
 	}
 	v.to = o.now()
-	if slices.Contains(seen, false) {
-		return nil, errNotWhole
-	}
 	return v, nil
 }
 
@@ -88,6 +95,8 @@ type gap struct {
 	what       string
 	// holds tells whether somebody who has this of the app has what is missing.
 	holds func(policy.Enforcement, []policy.Token) bool
+	// rival tells whether the same token or setting was changed after a time, or may have been.
+	rival func(moment) bool
 	// adopt takes for acknowledged what the store has instead.
 	adopt func(made)
 }
@@ -100,7 +109,7 @@ func (o *oracle) gaps(v *view) []gap {
 	var all []gap
 	for _, a := range apps {
 		d := v.documents[a.id]
-		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
+		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
 			return e.Scopes == wanted.scopes
 		})
 		tokens := tokensOf(d)
@@ -109,16 +118,16 @@ func (o *oracle) gaps(v *view) []gap {
 			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
 				continue // asked for is enough
 			}
-			add(&all, v, a, t.state, stored.state, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
+			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
 				return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
 			})
 			if stored.state == 0 || lastAcked(t.state).value == policy.Revoked {
 				continue
 			}
-			add(&all, v, a, t.scopes, stored.scopes, name, equal, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
+			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
 				return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
 			})
-			add(&all, v, a, t.expiry, stored.expiry, name, within, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
+			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
 				return t.among(tokens, func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
 			})
 		}
@@ -128,7 +137,7 @@ func (o *oracle) gaps(v *view) []gap {
 
 // add adds a gap when the store has something else than a register may have.
 func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name string, same func(stored, set V) bool,
-	holds func(policy.Enforcement, []policy.Token, V) bool,
+	rival func(moment) bool, holds func(policy.Enforcement, []policy.Token, V) bool,
 ) {
 	found := false
 	r.possible(nil, span{low: v.from, end: v.to}, func(value V) { found = found || same(stored, value) })
@@ -139,6 +148,7 @@ func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name stri
 	*all = append(*all, gap{
 		app: a, missing: acked.made, revocation: any(acked.value) == policy.Revoked,
 		what:  fmt.Sprintf("%s: the store has %v, but %s", name, stored, history(r)),
+		rival: rival,
 		holds: func(e policy.Enforcement, tokens []policy.Token) bool { return holds(e, tokens, acked.value) },
 		adopt: func(m made) { r.set(stored, m) },
 	})
@@ -182,6 +192,16 @@ func (o *oracle) strangers(v *view) []string {
 		a.mu.Unlock()
 	}
 	return all
+}
+
+// changedSince tells whether a value was set after a time, or may have been.
+func (r *register[V]) changedSince(at moment) bool {
+	return slices.ContainsFunc(r.all(), func(w write[V]) bool { return w.acked == 0 || w.acked > at })
+}
+
+// changedSince tells whether anything of a token was.
+func (t *token) changedSince(at moment) bool {
+	return t.state.changedSince(at) || t.scopes.changedSince(at) || t.expiry.changedSince(at)
 }
 
 // lastAcked returns the last value that was acknowledged.

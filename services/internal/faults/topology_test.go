@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,8 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
-	"github.com/countersign/countersign/services/internal/testcluster"
 )
 
 // topology is the Redis of a campaign.
@@ -27,7 +28,8 @@ type topology struct {
 	cluster   *redistest.Cluster // nil for the other kinds
 	// replicas is how many each master has.
 	replicas int
-	urlFor   func(user, password string) string
+	// urlFor returns the URL for an account.
+	urlFor func(user, password string) string
 }
 
 // group is a master with its replicas, whoever is which.
@@ -78,19 +80,29 @@ type sighting struct {
 
 func (n *node) sighting() sighting { n.mu.Lock(); defer n.mu.Unlock(); return n.seen }
 
-// settings make what is acknowledged outlive the process that acknowledged it, and let the accounts in that the
-// documentation tells to make.
-func settings(t testing.TB) []string {
-	users := filepath.Join(t.TempDir(), "users.acl")
-	lines := fmt.Sprintln("user authority on >authority", testcluster.AuthorityAccount)
-	for i := range maxSeats {
-		lines += fmt.Sprintln("user", validatorUser(i), "on >validator", testcluster.ValidatorAccount)
-	}
-	must(t, os.WriteFile(users, []byte(lines), 0o600))
+// appendOnly makes what is acknowledged outlive the process that acknowledged it. (Redis writes to its append-only file before
+// it answers; appendfsync is about the machine's end.)
+func appendOnly() []string {
 	return []string{
 		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction",
-		"--aclfile", users,
 	}
+}
+
+// addSeats gives every server an account for each seat, with the rights of the shipped one: so that one validator can be shut
+// out.
+func (t *topology) addSeats(ctx context.Context, seats int) error {
+	var errs []error
+	for _, n := range t.nodes() {
+		for i := range seats {
+			command := []any{"ACL", "SETUSER", validatorUser(i), "on", ">" + redisacl.Validator}
+			for _, rule := range strings.Fields(redisacl.Rules(redisacl.Validator)) {
+				command = append(command, rule)
+			}
+			errs = append(errs, n.direct.Do(ctx, command...).Err())
+		}
+		errs = append(errs, n.direct.Do(ctx, "ACL", "SAVE").Err())
+	}
+	return errors.Join(errs...)
 }
 
 // kinds are the topologies by name.
@@ -98,21 +110,29 @@ var kinds = map[string]func(testing.TB) *topology{
 	"single":   startSingle,
 	"sentinel": startSentinel,
 	"cluster":  startCluster,
+	"rdb":      startRDB,
 }
 
-func startSingle(t testing.TB) *topology {
-	server := redistest.Start(t, settings(t)...)
+func startSingle(t testing.TB) *topology { return startOne(t, "single", appendOnly()...) }
+
+// startRDB starts a server that keeps what it has when it is told to, or shut down.
+func startRDB(t testing.TB) *topology {
+	return startOne(t, "rdb", "--save", "3600 1", "--maxmemory-policy", "noeviction")
+}
+
+func startOne(t testing.TB, kind string, args ...string) *topology {
+	server := redistest.StartWithAccounts(t, args...)
 	proxy := redistest.NewProxy(t, server.Address())
 	n := newNode(t, "server", server, proxy)
 	return &topology{
-		kind: "single", groups: []*group{newGroup("server", n)},
+		kind: kind, groups: []*group{newGroup("server", n)},
 		urlFor: func(user, password string) string { return redistest.URL(proxy.Address(), user, password) },
 	}
 }
 
 func startSentinel(t testing.TB) *topology {
 	const replicas = 2
-	r := redistest.Options{Proxied: true}.StartReplicated(t, replicas, settings(t)...)
+	r := redistest.Options{Proxied: true, Accounts: true}.StartReplicated(t, replicas, appendOnly()...)
 	top := &topology{kind: "sentinel", replicas: replicas, urlFor: r.URLFor}
 	var nodes []*node
 	for i, s := range r.Servers {
@@ -127,7 +147,7 @@ func startSentinel(t testing.TB) *topology {
 
 func startCluster(t testing.TB) *topology {
 	const masters, replicas = 3, 1
-	c := redistest.Options{Proxied: true}.StartCluster(t, masters, replicas, settings(t)...)
+	c := redistest.Options{Proxied: true, Accounts: true}.StartCluster(t, masters, replicas, appendOnly()...)
 	top := &topology{kind: "cluster", cluster: c, replicas: replicas, urlFor: c.URLFor}
 	for i := range masters {
 		name := "shard " + strconv.Itoa(i+1)
@@ -150,8 +170,10 @@ func newGroup(name string, nodes ...*node) *group {
 
 func newNode(t testing.TB, name string, s *redistest.Server, p *redistest.Proxy) *node {
 	n := &node{name: name, server: s, proxy: p}
+	admin, err := redis.ParseURL(s.URL())
+	must(t, err)
 	n.direct = redis.NewClient(&redis.Options{
-		Addr: s.Address(), MaxRetries: -1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
+		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 		ContextTimeoutEnabled: true, DisableIdentity: true,
 	})
 	t.Cleanup(func() { n.direct.Close() })

@@ -18,6 +18,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -170,6 +171,9 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 		cancel()
 		if err == nil {
 			out.acked, out.by, out.life, out.answer = w.oracle.now(), authority, life, answer
+			if position, err := record.DecodePosition(answer.GetConsistencyToken()); err == nil {
+				out.at = position.Cursor
+			}
 			confirmed := int(answer.GetDurability().GetAcknowledged())
 			out.durable = w.topology.replicas > 0 && confirmed >= w.topology.replicas
 			if certain {
@@ -177,6 +181,7 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 			}
 			if receipt := answer.GetReceipt(); receipt != nil {
 				w.receipts.add(receipt.GetComplete(), time.Duration(out.acked-asked))
+				w.judgeReceipt(asked, out.sent, receipt)
 			}
 			break
 		}
@@ -313,31 +318,44 @@ func (w *writer) setState(ctx context.Context, t *token, value policy.State) {
 }
 
 func (w *writer) setExpiry(ctx context.Context, t *token) {
-	at := time.Now().Add(time.Duration(500+w.random.IntN(3000)) * time.Millisecond)
-	// A time that has come when the call is carried out is taken for that moment (B07).
-	asked := expiry{at.UnixMilli(), at.Add(patience + callTimeout).UnixMilli()}
-	settled := func(now expiry) expiry { return expiry{asked.from, max(asked.from, now.to)} }
-	update(ctx, w, t, t.expiry, asked, settled, "expire_time", &countersignv1.Token{ExpireTime: timestamppb.New(at.Truncate(time.Millisecond))})
+	at := time.Now().Add(time.Duration(500*(w.random.IntN(7)-1)) * time.Millisecond).Truncate(time.Millisecond)
+	// A time that has come when the call is carried out ends the token at once (B08).
+	asked := expiry{endedAtOnce, at.Add(patience + callTimeout).UnixMilli()}
+	settled := func(now expiry) expiry {
+		switch {
+		case now.to < at.UnixMilli():
+			return expiry{at.UnixMilli(), at.UnixMilli()}
+		case now.from > at.UnixMilli():
+			return expiry{endedAtOnce, endedAtOnce}
+		}
+		return expiry{endedAtOnce, now.to}
+	}
+	out := update(ctx, w, t, t.expiry, asked, settled, "expire_time", &countersignv1.Token{ExpireTime: timestamppb.New(at)})
+	if out.answer != nil {
+		w.judgeTurn(out.answer.GetReceipt(), at)
+	}
 }
 
-// update changes one field of a token. Settled returns the value that it has then, given the time.
-func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V, field string, wanted *countersignv1.Token) {
+// update changes one field of a token. Settled returns the value that it has then, given when the call was made first and
+// answered.
+func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V, field string, wanted *countersignv1.Token) (out outcome) {
 	if value == r.last().value {
-		return // what changes nothing leaves no trace
+		return out // what changes nothing leaves no trace
 	}
 	wanted.TokenId = t.id
-	out := w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value), func(ctx context.Context, c manager, q request) (response, error) {
+	began := time.Now().UnixMilli()
+	out = w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value), func(ctx context.Context, c manager, q request) (response, error) {
 		return c.UpdateToken(ctx, &countersignv1.UpdateTokenRequest{
 			AppId: t.app.id, Token: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
 			RequestId: q.id, WaitForPropagation: q.wait,
 		})
 	})
 	if out.answer != nil {
-		now := time.Now().UnixMilli()
-		value = settled(expiry{now, now})
+		value = settled(expiry{began, time.Now().UnixMilli()})
 	}
 	r.settle(value, out.made, out.refused())
 	w.touched(t, out)
+	return out
 }
 
 // asking returns what says that something of a token is to get a value.
@@ -389,8 +407,9 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 		return
 	}
 	for _, entry := range out.answer.GetReceipt().GetValidators() {
-		if s := w.seatOf(entry.GetValidatorId()); s != nil && entry.GetState() == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED {
-			r := receipt{at: out.acked}
+		state := entry.GetState()
+		if s := w.seatOf(entry.GetValidatorId()); s != nil && (state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
+			r := receipt{at: out.acked, fenced: state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED}
 			if now := s.now.Load(); now != nil && now.life == lives[s.number] {
 				r.life = now.life
 			}
@@ -413,9 +432,15 @@ func (r revokedSecret) GetConsistencyToken() string {
 
 func (w *writer) rotate(ctx context.Context, t *token) {
 	overlap := []time.Duration{0, time.Second, time.Hour}[w.random.IntN(3)]
+	ends := func(from, to time.Time) expiry {
+		if overlap == 0 {
+			return expiry{endedAtOnce, endedAtOnce}
+		}
+		return expiry{from.Add(overlap).UnixMilli(), to.Add(overlap).UnixMilli()}
+	}
+	began := time.Now()
 	begin := func() bool {
-		now := time.Now()
-		asking(w, t, t.expiry, expiry{now.Add(overlap).UnixMilli(), now.Add(overlap + patience + callTimeout).UnixMilli()})()
+		asking(w, t, t.expiry, ends(began, began.Add(patience+callTimeout)))()
 		t.app.doubtful[t.name] = true
 		return true
 	}
@@ -424,9 +449,10 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 			AppId: t.app.id, TokenId: t.id, Overlap: durationpb.New(overlap), RequestId: r.id, WaitForPropagation: r.wait,
 		})
 	})
-	value := t.expiry.last().value
-	value.to = min(value.to, time.Now().Add(overlap).UnixMilli())
-	t.expiry.settle(value, out.made, out.refused())
+	t.expiry.settle(ends(began, time.Now()), out.made, out.refused())
+	if out.answer != nil && overlap > 0 {
+		w.judgeTurn(out.answer.GetReceipt(), began.Add(overlap))
+	}
 	if answer, ok := out.answer.(*countersignv1.RotateTokenResponse); ok {
 		// The successor has the scopes that the store had, which need not be the latest while it lacks something.
 		next := credential{state: policy.Active}

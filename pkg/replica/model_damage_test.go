@@ -1,0 +1,181 @@
+package replica_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/storetest"
+)
+
+// reached counts the rare states of all histories, so that a model that never comes to one is noticed.
+type reached struct {
+	mu sync.Mutex
+	// WrongTypes are keys of another type that were read, Strays fields among the policies that are none, Heads garbage in the
+	// place of a head, Restarts replicas that were started while one of these was there.
+	WrongTypes, Strays, Heads, Restarts int
+	// Jumps are changes of the clock that made data stale, Quarantined histories in which a record did not verify.
+	Jumps, Quarantined int
+}
+
+func (r *reached) add(of *reached) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum, other := reflect.ValueOf(r).Elem(), reflect.ValueOf(of).Elem()
+	for i := range sum.NumField() {
+		if sum.Field(i).CanInt() {
+			sum.Field(i).SetInt(sum.Field(i).Int() + other.Field(i).Int())
+		}
+	}
+}
+
+// enoughSeeds is how many histories come to every state, with certainty for all practical purposes.
+const enoughSeeds = 1000
+
+func (r *reached) check(t *testing.T, seeds int) {
+	all := reflect.ValueOf(r).Elem()
+	for i := range all.NumField() {
+		if !all.Field(i).CanInt() {
+			continue
+		}
+		name, n := all.Type().Field(i).Name, all.Field(i).Int()
+		t.Logf("%s: %d", name, n)
+		if n == 0 && seeds >= enoughSeeds && !t.Failed() {
+			t.Errorf("%d histories never came to this: %s", seeds, name)
+		}
+	}
+}
+
+var errWrongType = errors.New("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+// wrongTypes is a store of which some keys hold something of another type.
+type wrongTypes struct {
+	*storetest.Store
+	mu   sync.Mutex
+	keys map[string]bool
+	hits int
+}
+
+// set says whether the key of a kind is of a wrong type.
+func (w *wrongTypes) set(kind string, partition int, wrong bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.keys == nil {
+		w.keys = map[string]bool{}
+	}
+	w.keys[fmt.Sprint(kind, partition)] = wrong
+}
+
+func (w *wrongTypes) err(kind string, partition int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.keys[fmt.Sprint(kind, partition)] {
+		return nil
+	}
+	w.hits++
+	return errWrongType
+}
+
+// Heads implements replica.Source.
+func (w *wrongTypes) Heads(ctx context.Context) ([]replica.HeadRead, error) {
+	heads, err := w.Store.Heads(ctx)
+	for i := range heads {
+		if wrong := w.err("head", i); wrong != nil {
+			heads[i] = replica.HeadRead{Err: wrong}
+		}
+	}
+	return heads, err
+}
+
+// Tail implements replica.Source.
+func (w *wrongTypes) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+	if err := errors.Join(w.err("head", partition), w.err("log", partition)); err != nil {
+		return nil, nil, err
+	}
+	return w.Store.Tail(ctx, partition, after, limit)
+}
+
+// Documents implements replica.Source.
+func (w *wrongTypes) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
+	if err := w.err("policies", partition); err != nil {
+		return err
+	}
+	return w.Store.Documents(ctx, partition, each)
+}
+
+// putInTheWay makes a key of a partition one of another type, its head garbage, or adds a field to its policies; or ends all
+// that.
+func (m *model) putInTheWay(partition int) {
+	switch m.random.IntN(4) {
+	case 0:
+		kind := []string{"head", "policies", "log"}[m.random.IntN(3)]
+		m.say("wrong type of %s of %d", kind, partition)
+		m.wrong.set(kind, partition, true)
+	case 1:
+		m.say("garbage for the head of %d", partition)
+		m.store.SetHead(partition, []byte("garbage"))
+		m.reached.Heads++
+	case 2:
+		m.say("stray field in %d", partition)
+		m.store.SetDocument(m.store.App(partition, modelApps+1+m.random.IntN(3)), []byte("garbage"))
+		m.reached.Strays++
+	default:
+		m.clearTheWay()
+	}
+	m.inTheWay = true
+}
+
+// clearTheWay ends what putInTheWay has done, but for strays, which nobody has to remove. A head is written with each change.
+func (m *model) clearTheWay() {
+	for partition := range m.sums {
+		for _, kind := range []string{"head", "policies", "log"} {
+			m.wrong.set(kind, partition, false)
+		}
+		app := m.store.App(partition, m.random.IntN(modelApps))
+		made := m.store.Commit(app, m.change(app))
+		m.say("way cleared: commit %s at %v", app, made.Cursor)
+	}
+	m.inTheWay = false
+}
+
+func (m *model) countRestart() {
+	if m.inTheWay {
+		m.reached.Restarts++
+	}
+}
+
+// timeOfDay is what the replica's clock shows.
+func (m *model) timeOfDay() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Add(m.ahead)
+}
+
+// jump sets the clock of the replica. What was fresh is not known to be any more, until the store has been read again.
+func (m *model) jump() {
+	by := []time.Duration{-5 * time.Minute, -2 * time.Second, 2 * time.Second, 5 * time.Minute}[m.random.IntN(4)]
+	m.say("clock jumps by %v", by)
+	fresh := map[int]bool{}
+	for partition := range m.sums {
+		_, _, loaded := m.r.State(partition)
+		_, stale := m.r.Freshness(partition, time.Now())
+		fresh[partition] = loaded && !stale
+	}
+	m.mu.Lock()
+	m.ahead += by
+	m.mu.Unlock()
+	for partition, was := range fresh {
+		if !was {
+			continue
+		}
+		if age, stale := m.r.Freshness(partition, time.Now()); !stale {
+			m.Errorf("seed %d: the clock has jumped by %v, and partition %d is taken for fresh, %v old", m.seed, by, partition, age)
+		}
+		m.reached.Jumps++
+	}
+}

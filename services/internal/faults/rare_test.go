@@ -1,0 +1,97 @@
+package faults
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// rarity is a state that promises are made for and that comes about by chance. A recorded run must have reached each:
+// a promise that was never put to the test was not kept either.
+type rarity struct {
+	name string
+	// needs is a part of the name of the fault that brings it about: the state is asked for only when that is inflicted.
+	needs string
+}
+
+// after tells whether a fault brings the state about.
+func (r rarity) after(fault string) bool { return strings.Contains(fault, r.needs) }
+
+// The states that are counted.
+const (
+	restoredBack   = "a restoration while writers ran lacked changes, and they were brought back"
+	wipedRestored  = "a store was wiped after a restoration, and healed by itself"
+	bothSides      = "both sides of a loss had changed an app, and the lost side was brought back"
+	tornLost       = "a torn append-only file had lost acknowledged changes"
+	snapshotLost   = "a server that keeps snapshots only had lost acknowledged changes"
+	restartFound   = "a Redis that was started again had everything"
+	stoppedLost    = "a receipt named a stopped validator LOST"
+	stoppedFenced  = "a receipt was complete with a stopped validator FENCED"
+	stoppedPending = "a receipt named a stopped validator PENDING"
+	continuedOld   = "a validator that was continued decided from old data, and said so"
+	continuedMute  = "a validator that was continued refused to decide from old data"
+	skewNamed      = "a receipt named a validator whose clock is off"
+	skewExpired    = "a validator whose clock is off took a token for expired, or for alive, that others did not"
+	damageSeen     = "verify named a damaged record"
+	damageHealed   = "a damaged record was made good without an operator"
+	damageRepaired = "a damaged record was made good by a restoration"
+	wrongRepaired  = "a key of a wrong type was made good by a restoration"
+	damageOutlived = "a validator was started while a record was damaged, and decided afterwards"
+)
+
+var rarities = []rarity{
+	{restoredBack, "restored while writers run"},
+	{wipedRestored, "wiped after a restoration"},
+	{bothSides, "failover that loses writes"},
+	{tornLost, "append-only file torn"},
+	{snapshotLost, "back at its latest snapshot"},
+	{restartFound, "all servers of a group restarted"},
+	{stoppedLost, "validator stopped"},
+	{stoppedFenced, "validator stopped"},
+	{stoppedPending, "validator stopped"},
+	{continuedOld, "validator stopped"},
+	{continuedMute, "validator stopped"},
+	{skewNamed, "clock set off"},
+	{skewExpired, "clock set off"},
+	{damageSeen, "record damaged"},
+	{damageHealed, "record damaged"},
+	{damageRepaired, "record damaged"},
+	{wrongRepaired, "key of a wrong type"},
+	{damageOutlived, "record damaged"},
+}
+
+// reach counts a state.
+func (s *stats) reach(what string) { s.count(s.reached, what) }
+
+// unreached returns what a recorded run should have had and did not: kinds of faults that never came, and states that
+// were never reached, on any of the topologies that it was run on.
+func unreached(o options, runs []*summary) (missing []string) {
+	var kinds []string
+	total := map[string]int{}
+	for _, r := range runs {
+		kinds = append(kinds, r.Topology)
+		for name, n := range r.Faults {
+			total[name] += n
+		}
+		for name, n := range r.Reached {
+			total[name] += n
+		}
+	}
+	var possible []string
+	for _, l := range lanes {
+		for _, f := range l.faults {
+			if o.wants(f.name) && slices.ContainsFunc(kinds, f.fits) {
+				possible = append(possible, f.name)
+				if total[f.name] == 0 {
+					missing = append(missing, fmt.Sprintf("fault %q", f.name))
+				}
+			}
+		}
+	}
+	for _, r := range rarities {
+		if slices.ContainsFunc(possible, r.after) && total[r.name] == 0 {
+			missing = append(missing, fmt.Sprintf("state %q", r.name))
+		}
+	}
+	return missing
+}

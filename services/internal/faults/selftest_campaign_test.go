@@ -1,0 +1,266 @@
+package faults
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// newBenchCampaign is a campaign with two validators that never ran: validator-0 has bounds on all scopes, validator-1 none.
+func newBenchCampaign() *campaign {
+	c := &campaign{oracle: newOracle(2), faults: &ledger{}, stats: newStats()}
+	c.faults.oracle = c.oracle
+	// Times of the tests are of the first minute.
+	c.oracle.began = time.Now().Add(-time.Minute)
+	for i, id := range []string{"validator-0", "validator-1"} {
+		s := &seat{number: i, id: id}
+		s.now.Store(&sitting{life: 1})
+		c.seats = append(c.seats, s)
+	}
+	for scope := range c.seats[0].config.MaxStaleness {
+		c.seats[0].config.MaxStaleness[scope] = 3 * time.Second
+	}
+	return c
+}
+
+const (
+	applied = countersignv1.PropagationState_PROPAGATION_STATE_APPLIED
+	pending = countersignv1.PropagationState_PROPAGATION_STATE_PENDING
+	fenced  = countersignv1.PropagationState_PROPAGATION_STATE_FENCED
+	lost    = countersignv1.PropagationState_PROPAGATION_STATE_LOST
+)
+
+// receiptOf is a receipt with the states of validator-0 and validator-1; 0 is one that is not named.
+func receiptOf(complete bool, states ...countersignv1.PropagationState) *countersignv1.Receipt {
+	r := &countersignv1.Receipt{Complete: complete}
+	for i, state := range states {
+		if state != 0 {
+			r.Validators = append(r.Validators, &countersignv1.ReceiptEntry{ValidatorId: []string{"validator-0", "validator-1"}[i], State: state})
+		}
+	}
+	return r
+}
+
+// expect fails the test unless exactly one kind of violation was found, or none for an empty one.
+func (o *oracle) expect(t *testing.T, want string) {
+	t.Helper()
+	got := slices.Collect(maps.Keys(o.counts))
+	if want == "" && len(got) > 0 || want != "" && !slices.Equal(got, []string{want}) {
+		t.Errorf("reported %q, want %q: %v", got, want, o.found)
+	}
+}
+
+// A receipt that says too much is reported, and nothing else (B24).
+func TestOracleReceipts(t *testing.T) {
+	stop := func(i int) func(*campaign) {
+		return func(c *campaign) { c.seats[i].stopped.Store(int64(20 * second)) }
+	}
+	nothing := func(*campaign) {}
+	for name, test := range map[string]struct {
+		prepare func(*campaign)
+		receipt *countersignv1.Receipt
+		want    string // a kind of violation; empty for none
+		reached string
+	}{
+		"complete":                                  {nothing, receiptOf(true, applied, applied), "", ""},
+		"complete with one PENDING":                 {nothing, receiptOf(true, applied, pending), unearned, ""},
+		"complete with one LOST":                    {nothing, receiptOf(true, applied, lost), unearned, ""},
+		"complete with one FENCED that has bounds":  {nothing, receiptOf(true, fenced, applied), "", ""},
+		"complete with one FENCED that has none":    {nothing, receiptOf(true, applied, fenced), unearned, ""},
+		"complete with one whose clock is off":      {nothing, receiptOf(true, applied, clockSkewed), unearned, ""},
+		"complete without one that was stopped":     {stop(1), receiptOf(true, applied), unnamed, ""},
+		"incomplete without one that was stopped":   {stop(1), receiptOf(false, applied), "", ""},
+		"one that was stopped is LOST":              {stop(1), receiptOf(false, applied, lost), "", stoppedLost},
+		"one that was stopped is PENDING":           {stop(1), receiptOf(false, applied, pending), "", stoppedPending},
+		"one that was stopped is FENCED":            {stop(0), receiptOf(true, fenced, applied), "", stoppedFenced},
+		"one that was stopped has applied it":       {stop(1), receiptOf(true, applied, applied), impossible, ""},
+		"one that was stopped later has applied it": {func(c *campaign) { c.seats[1].stopped.Store(int64(31 * second)) }, receiptOf(true, applied, applied), "", ""},
+		"without one that was stopped, of a store that was wiped": {func(c *campaign) {
+			stop(1)(c)
+			c.oracle.open(&loss{From: 25 * second, Whole: true})
+		}, receiptOf(true, applied), "", ""},
+		"incomplete when all has been well for long":  {func(c *campaign) { c.calm.since = 10 * second }, receiptOf(false, applied, pending), incomplete, ""},
+		"incomplete when all has been well for short": {func(c *campaign) { c.calm.since = 55 * second }, receiptOf(false, applied, pending), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newBenchCampaign()
+			test.prepare(c)
+			c.judgeReceipt(c.oracle.now(), 30*second, test.receipt)
+			c.oracle.expect(t, test.want)
+			if test.reached != "" && c.stats.reached[test.reached] != 1 {
+				t.Errorf("counted %v, want %q", c.stats.reached, test.reached)
+			}
+		})
+	}
+}
+
+// A receipt that takes a validator for one that acts in time, though its clock is off, is reported.
+func TestOracleClocks(t *testing.T) {
+	later, soon := time.Now().Add(time.Hour), time.Now().Add(-time.Second)
+	for name, test := range map[string]struct {
+		ahead time.Duration
+		since moment
+		state countersignv1.PropagationState
+		turn  time.Time
+		want  string
+	}{
+		"right":                    {0, 20 * second, applied, later, ""},
+		"ahead":                    {clockJump, 20 * second, applied, later, skewIgnored},
+		"behind":                   {-clockJump, 20 * second, applied, later, skewIgnored},
+		"named":                    {clockJump, 20 * second, clockSkewed, later, ""},
+		"has only just been set":   {clockJump, 59 * second, applied, later, ""},
+		"ahead, it has come":       {clockJump, 20 * second, applied, soon, ""},
+		"behind, it has come here": {-clockJump, 20 * second, applied, soon, skewIgnored},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newBenchCampaign()
+			c.seats[1].clock.settings.Store(&[]setClock{{}, {test.since, test.ahead}})
+			c.judgeTurn(receiptOf(false, applied, test.state), test.turn)
+			c.oracle.expect(t, test.want)
+		})
+	}
+}
+
+// What a token is worth follows the clock of the validator, but not when it was ended at once (B08).
+func TestOracleExpiry(t *testing.T) {
+	at := func(b *bench, minutes int64, reason policy.Reason) *decision {
+		d := b.answer(30*second, 0, reason)
+		d.askedMillis, d.answeredMillis = minutes*60_000, minutes*60_000
+		d.answer.Allow = reason == policy.TokenValid
+		return d
+	}
+	atTen, atOnce := expiry{600_000, 600_000}, expiry{endedAtOnce, endedAtOnce}
+	for name, test := range map[string]struct {
+		expiry  expiry
+		minutes int64
+		reason  policy.Reason
+		want    string
+	}{
+		"before it expires":                          {atTen, 5, policy.TokenValid, ""},
+		"after it expired":                           {atTen, 15, policy.TokenExpired, ""},
+		"accepted after it expired":                  {atTen, 15, policy.TokenValid, stale},
+		"denied before it expires":                   {atTen, 5, policy.TokenExpired, unexplained},
+		"ended at once, on a clock of an age before": {atOnce, -1_000_000, policy.TokenExpired, ""},
+		"accepted though ended at once":              {atOnce, -1_000_000, policy.TokenValid, stale},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(made{sent: 50 * second, acked: 51 * second})
+			b.token.revoked.Store(0)
+			b.token.expiry.set(test.expiry, made20)
+			b.judge(at(b, test.minutes, test.reason))
+			b.review(true)
+			if test.want == unexplained { // it is denied as well
+				delete(b.counts, denied)
+			}
+			b.expect(t, test.want)
+		})
+	}
+}
+
+// A clock that was set lately may have shown either time.
+func TestClockBetween(t *testing.T) {
+	c := &clock{}
+	c.settings.Store(&[]setClock{{}, {10 * second, clockJump}, {20 * second, 0}})
+	for _, test := range []struct {
+		from, to    moment
+		least, most time.Duration
+	}{
+		{5 * second, 6 * second, 0, 0},
+		{9 * second, 11 * second, 0, clockJump},
+		{12 * second, 13 * second, clockJump, clockJump},
+		{10*second + 1, 10*second + 2, 0, clockJump},
+		{5 * second, 25 * second, 0, clockJump},
+		{21 * second, 22 * second, 0, 0},
+	} {
+		if least, most := c.between(test.from, test.to); least != test.least || most != test.most {
+			t.Errorf("%s to %s: %s to %s, want %s to %s", test.from, test.to, least, most, test.least, test.most)
+		}
+	}
+}
+
+// What a validator held when the store was restored is not gone, as long as it runs (B30).
+func TestOracleHeld(t *testing.T) {
+	for name, test := range map[string]struct {
+		held  held
+		until moment
+		want  bool // it is gone
+	}{
+		"held by one that runs":           {held{held20.at.Tag: {{1, 1}}}, 0, false},
+		"held by one that was restarted":  {held{held20.at.Tag: {{1, 0}}}, 0, true},
+		"held by nobody":                  {held{}, 0, true},
+		"held when it was restored first": {held{held20.at.Tag: {{1, 1}}}, 28 * second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newBenchCampaign()
+			for _, s := range c.seats {
+				s.now.Store(&sitting{decider: &remote{}, life: 1})
+			}
+			first := &loss{Floor: 10 * second, From: 24 * second, Whole: true, Restored: true, held: test.held}
+			first.until.Store(int64(test.until))
+			c.oracle.open(first)
+			c.oracle.open(&loss{Floor: 10 * second, From: 24 * second, Whole: true, Restored: true})
+			if got := c.gone(gap{app: &app{id: "app"}, missing: held20}); got != test.want {
+				t.Errorf("gone: %t, want %t", got, test.want)
+			}
+		})
+	}
+}
+
+// Only an app in the damaged partition, and only until it is made good, may be undecided for it.
+func TestOracleDamage(t *testing.T) {
+	o := newOracle(1)
+	o.began = time.Now().Add(-time.Minute)
+	d := &damage{partition: 3, from: 20 * second}
+	o.damage(d)
+	if !o.damaged(3, 30*second) || o.damaged(4, 30*second) {
+		t.Error("a partition that is damaged is not, or another one is")
+	}
+	o.repaired(d)
+	if !o.damaged(3, 30*second) || o.damaged(3, 61*second) {
+		t.Error("what was made good is damaged, or was not before")
+	}
+	o.damage(&damage{partition: everyPartition, from: 20 * second})
+	if !o.damaged(4, 61*second) {
+		t.Error("a key of the whole store concerns every partition")
+	}
+}
+
+// A recorded run that never came to something is reported.
+func TestUnreached(t *testing.T) {
+	all := &summary{Topology: "cluster", Faults: map[string]int{}, Reached: map[string]int{}}
+	for _, l := range lanes {
+		for _, f := range l.faults {
+			all.Faults[f.name] = 1
+		}
+	}
+	for _, r := range rarities {
+		all.Reached[r.name] = 1
+	}
+	if missing := unreached(options{}, []*summary{all}); len(missing) > 0 {
+		t.Errorf("everything was reached, but %q", missing)
+	}
+	for _, r := range rarities {
+		if !slices.ContainsFunc(lanes, func(l lane) bool {
+			return slices.ContainsFunc(l.faults, func(f fault) bool { return r.after(f.name) })
+		}) {
+			t.Errorf("no fault brings about %q", r.name)
+		}
+	}
+	delete(all.Faults, "slot moved")
+	delete(all.Reached, stoppedLost)
+	want := []string{`fault "slot moved"`, `state "` + stoppedLost + `"`}
+	if missing := unreached(options{}, []*summary{all}); !slices.Equal(missing, want) {
+		t.Errorf("missing %q, want %q", missing, want)
+	}
+	if missing := unreached(options{skip: "slot|stopped"}, []*summary{all}); len(missing) > 0 {
+		t.Errorf("what was left out is missing: %q", missing)
+	}
+	all.Topology = "sentinel"
+	if missing := unreached(options{skip: "stopped"}, []*summary{all}); len(missing) > 0 {
+		t.Errorf("what is not for the topology is missing: %q", missing)
+	}
+}
