@@ -56,10 +56,12 @@ func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 type Freshness struct{ f freshness }
 
 // Mark, Recall, Reached and Age are those of freshness.
-func (f *Freshness) Mark(sent time.Time)                     { f.f.mark(sent) }
+func (f *Freshness) Mark(sent time.Time)                     { f.f.mark(stampOf(sent)) }
 func (f *Freshness) Recall(wall time.Time)                   { f.f.recall(wall) }
 func (f *Freshness) Reached(t time.Time) bool                { return f.f.reached(t) }
-func (f *Freshness) Age(now time.Time) (time.Duration, bool) { return f.f.age(now) }
+func (f *Freshness) Age(now time.Time) (time.Duration, bool) { return f.f.age(stampOf(now)) }
+
+func stampOf(t time.Time) stamp { return (&Replica{}).stamp(t) }
 
 // History is the latest links of a partition.
 type History struct{ h history }

@@ -97,6 +97,6 @@ func (r *Replica) SetFloor(positions []record.Position) {
 // Freshness returns how old a partition's data is, and whether it is stale: older than StaleAfter, or of an age that the
 // machine's clocks do not agree on. Before it is loaded the age is 0.
 func (r *Replica) Freshness(partition int, now time.Time) (age time.Duration, stale bool) {
-	age, jumped := r.partitions[partition].fresh.age(now)
+	age, jumped := r.partitions[partition].fresh.age(r.stamp(now))
 	return age, jumped || age > StaleAfter
 }

@@ -16,8 +16,6 @@ const (
 // was started is known by the wall clock alone.
 type stamp struct{ mono, wall time.Time }
 
-func stampOf(t time.Time) stamp { return stamp{mono: t, wall: t.Round(0)} }
-
 // elapsed returns how long ago a moment was: the larger of what the two clocks say, since a machine that slept, or whose
 // clock was set, must not pass for fresh. Jumped says that they disagree.
 func elapsed(at, now stamp) (age time.Duration, jumped bool) {
@@ -35,11 +33,10 @@ func elapsed(at, now stamp) (age time.Duration, jumped bool) {
 type freshness struct{ at atomic.Pointer[stamp] }
 
 // mark says that the data was complete at the time when the read that showed it was sent.
-func (f *freshness) mark(sent time.Time) {
-	next := stampOf(sent)
+func (f *freshness) mark(sent stamp) {
 	for {
 		old := f.at.Load()
-		if old != nil && !old.mono.IsZero() && !next.mono.After(old.mono) || f.at.CompareAndSwap(old, &next) {
+		if old != nil && !old.mono.IsZero() && !sent.mono.After(old.mono) || f.at.CompareAndSwap(old, &sent) {
 			return
 		}
 	}
@@ -49,12 +46,12 @@ func (f *freshness) mark(sent time.Time) {
 func (f *freshness) recall(wall time.Time) { f.at.Store(&stamp{wall: wall.Round(0)}) }
 
 // age returns how long ago that was, 0 before the first mark, and whether the clocks disagree about it.
-func (f *freshness) age(now time.Time) (age time.Duration, jumped bool) {
+func (f *freshness) age(now stamp) (age time.Duration, jumped bool) {
 	at := f.at.Load()
 	if at == nil {
 		return 0, false
 	}
-	return elapsed(*at, stampOf(now))
+	return elapsed(*at, now)
 }
 
 // reached tells whether the data is known to have been complete at a time or later; the zero time is that of any.

@@ -165,7 +165,7 @@ func (p *partition) settling(ctx context.Context, head record.Head) error {
 	if err != nil || start.Healed() {
 		return nil //nolint:nilerr // a start that does not verify tells nothing, for ever
 	}
-	if since := time.Since(time.UnixMilli(start.CommitMillis)).Abs(); since < settleTime {
+	if since := p.r.clock.At(time.Now()).Sub(time.UnixMilli(start.CommitMillis)).Abs(); since < settleTime {
 		return fmt.Errorf("the store was restored, or taken as it is, %s ago: what the fleet knows beyond that comes first", since.Round(time.Millisecond))
 	}
 	return nil

@@ -93,7 +93,7 @@ func (p *partition) confirm(at record.Cursor, sent time.Time) {
 		p.alarm, p.forked = "", false
 		p.r.changes.signal()
 	}
-	p.fresh.mark(sent)
+	p.fresh.mark(p.r.stamp(sent))
 	if len(p.pending) > 0 {
 		p.review()
 	}

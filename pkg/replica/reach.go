@@ -131,7 +131,7 @@ func (p *partition) answered() {
 
 // Age returns how long ago a partition was last known to be complete; 0 before it is loaded.
 func (r *Replica) Age(partition int, now time.Time) time.Duration {
-	age, _ := r.partitions[partition].fresh.age(now)
+	age, _ := r.partitions[partition].fresh.age(r.stamp(now))
 	return age
 }
 

@@ -46,6 +46,7 @@ type Replica struct {
 	codec      *record.Codec
 	table      *table.Table
 	heals      bool
+	clock      WallClock
 	log        *slog.Logger
 	partitions []*partition
 	pollNow    chan struct{}

@@ -61,6 +61,8 @@ type Config struct {
 	// KeyIDs are those of the ring.
 	KeyIDs []string
 	Log    *slog.Logger
+	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
+	WallClock replica.WallClock
 }
 
 // CheckID returns an error when a text cannot be a validator's name.
@@ -108,7 +110,7 @@ func New(config Config) (*Reporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connection to the authority: %w", err)
 	}
-	r := &Reporter{config: config, instance: rand.Text(), start: time.Now()}
+	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(time.Now())}
 	r.dialing = []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(func(ctx context.Context, resolved string) (net.Conn, error) {

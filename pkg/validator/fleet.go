@@ -25,7 +25,8 @@ func (m *membership) open(c Config) (err error) {
 	if c.Fleet.Authority == "" {
 		return nil
 	}
-	c.Fleet.FencedAfter, c.Fleet.KeyIDs, c.Fleet.Log = report.FencedAfter(c.MaxStaleness), c.Ring.IDs(), c.Log
+	c.Fleet.FencedAfter, c.Fleet.KeyIDs = report.FencedAfter(c.MaxStaleness), c.Ring.IDs()
+	c.Fleet.Log, c.Fleet.WallClock = c.Log, c.WallClock
 	m.welcome = make(chan struct{})
 	m.reporter, err = report.New(c.Fleet)
 	return err

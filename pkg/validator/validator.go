@@ -39,8 +39,10 @@ type Config struct {
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is nowhere.
 	Snapshot SnapshotFile
-	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs and Log are filled in.
+	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs, Log and WallClock are filled in.
 	Fleet report.Config
+	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
+	WallClock replica.WallClock
 }
 
 // Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe for
@@ -104,7 +106,9 @@ func (v *Validator) Run(ctx context.Context) error {
 }
 
 func (v *Validator) newReplica(meta record.Meta) *replica.Replica {
-	return replica.New(redisfeed.New(v.client, meta.Partitions), record.NewCodec(v.config.Ring, meta), v.config.Log)
+	r := replica.New(redisfeed.New(v.client, meta.Partitions), record.NewCodec(v.config.Ring, meta), v.config.Log)
+	r.SetWallClock(v.config.WallClock)
+	return r
 }
 
 // show makes a replica the first to decide from.
@@ -272,7 +276,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 		}
 		if row.Behind() {
 			// The last good policy goes on deciding, but must not pass for a newer one.
-			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, now.Sub(row.Since()))
+			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, v.config.WallClock.Since(row.Since(), now))
 		}
 		p = &decides
 	} else if view.Missing {
@@ -281,7 +285,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld
 	}
-	nowMillis := now.UnixMilli()
+	nowMillis := v.config.WallClock.At(now).UnixMilli()
 	answer.Decision = policy.DecideClaim(p, policy.Request{Scope: request.Scope, Source: request.Source, NowMillis: nowMillis}, &claim)
 	if answer.TokenID == "" {
 		spot = bare

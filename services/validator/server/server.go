@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -35,6 +36,8 @@ type Config struct {
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	Snapshot     validator.SnapshotFile
 	Fleet        report.Config
+	// WallClock is that of validator.Config.
+	WallClock replica.WallClock
 	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it they are
 	// RESOURCE_EXHAUSTED. 0 is no bound.
 	MaxInFlight int
@@ -57,7 +60,7 @@ func New(config Config) (*Server, error) {
 	var err error
 	if s.validator, err = validator.New(validator.Config{
 		RedisURL: config.RedisURL, WriteQuorum: config.WriteQuorum, Ring: config.Ring, Log: config.Log,
-		MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot, Fleet: config.Fleet,
+		MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot, Fleet: config.Fleet, WallClock: config.WallClock,
 	}); err != nil {
 		return nil, err
 	}
