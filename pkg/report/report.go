@@ -96,6 +96,12 @@ type Reporter struct {
 	start    time.Time
 	sequence atomic.Uint64
 
+	// running is when the reporter was made, by the monotonic clock; heartbeat is the latest report that is answered.
+	running   time.Time
+	heartbeat atomic.Pointer[heartbeat]
+	skew      atomic.Pointer[time.Duration] // nil: not known
+	alarm     SkewAlarm                     // belongs to the session that receives
+
 	connected atomic.Bool
 	verified  atomic.Bool
 	reports   atomic.Uint64
@@ -110,7 +116,8 @@ func New(config Config) (*Reporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connection to the authority: %w", err)
 	}
-	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(time.Now())}
+	now := time.Now()
+	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(now), running: now}
 	r.dialing = []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(func(ctx context.Context, resolved string) (net.Conn, error) {
@@ -150,6 +157,7 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 			welcomed()
 		})
 		r.connected.Store(false)
+		r.skew.Store(nil)
 		if ctx.Err() != nil {
 			return
 		}

@@ -106,6 +106,11 @@ func (r *Registry) take(m *member, u *update, now time.Time) {
 	r.metrics.reports.Inc()
 	m.Sequence = max(m.Sequence, u.validator.Sequence)
 	m.heard, m.Reported = now, now
+	if !u.validator.Clock.Wall.IsZero() {
+		m.Clock = u.validator.Clock
+		m.clock.read(m.Clock, now)
+		r.sayClock(m, now)
+	}
 	if u.heartbeat {
 		m.DataAge, m.Stale, m.KeyIDs = u.validator.DataAge, u.validator.Stale, u.validator.KeyIDs
 	}

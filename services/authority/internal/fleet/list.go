@@ -26,6 +26,9 @@ func (r *Registry) List() []*countersignv1.Validator {
 			ValidatorId: m.ID, InstanceId: m.InstanceID, ReportTime: timestamppb.New(m.Reported), DataAge: durationpb.New(m.DataAge),
 			State: m.state(now), ReportAge: durationpb.New(now.Sub(m.heard)), Stale: m.Stale, KeyIds: m.KeyIDs, OrphanCount: uint32(m.Orphans),
 		}
+		if ahead, known := m.clock.skew(); known {
+			v.ClockSkew = durationpb.New(ahead)
+		}
 		if m.FencedAfter > 0 {
 			v.FencedAfter = durationpb.New(m.FencedAfter)
 		}

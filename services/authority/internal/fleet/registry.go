@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/report"
 )
 
 const (
@@ -83,6 +84,9 @@ type member struct {
 	// reports here has them.
 	digests map[int][32]byte
 	orphans map[int][]record.Tag
+	// clock is what its time of day is, alarm whether that was said to be wrong.
+	clock clock
+	alarm report.SkewAlarm
 	// unreached are the partitions of which it knows more than this authority, or something else, and since when.
 	unreached map[int]time.Time
 }
@@ -93,6 +97,7 @@ func newMember(v *record.Validator, now time.Time) *member {
 		orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
+	m.clock.remember(v.Clock)
 	return m
 }
 

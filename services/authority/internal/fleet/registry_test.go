@@ -238,6 +238,9 @@ type reporter struct {
 	sequence uint64
 	at       *authority
 	stream   *stream
+	// ahead is how far its clock is, once it tells any: zero is none.
+	ahead time.Duration
+	tells bool
 }
 
 // validator is one that was not started before now. Its name and the bound of its data's age are given; 0 is no bound.
@@ -252,6 +255,9 @@ func (v *reporter) next(cursors map[int]record.Cursor) *update {
 	u := v.hello
 	u.validator.Sequence, u.validator.Cursors, u.heartbeat = v.sequence, cursors, true
 	u.digests = map[int][32]byte{}
+	if v.tells = v.tells || v.ahead != 0; v.tells {
+		u.validator.Clock = record.Clock{Wall: time.Now().Add(v.ahead).Round(0), Monotonic: time.Since(u.validator.Start)}
+	}
 	return &u
 }
 

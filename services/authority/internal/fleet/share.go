@@ -202,6 +202,9 @@ func (r *Registry) hear(raw []byte) {
 			continue
 		}
 		r.merge(v, now)
+		if m.Clock == v.Clock {
+			m.clock.read(v.Clock, now)
+		}
 	}
 }
 
