@@ -10,17 +10,15 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -43,7 +41,7 @@ const (
 	// leaveTimeout bounds the farewell.
 	leaveTimeout = time.Second
 	// MaxIDLength is the most characters that a validator's name may have.
-	MaxIDLength = 100
+	MaxIDLength = record.MaxValidatorIDLength
 )
 
 // Config says where a validator reports.
@@ -67,7 +65,7 @@ type Config struct {
 
 // CheckID returns an error when a text cannot be a validator's name.
 func CheckID(id string) error {
-	if id == "" || !utf8.ValidString(id) || utf8.RuneCountInString(id) > MaxIDLength || strings.TrimSpace(id) != id || strings.ContainsFunc(id, unicode.IsControl) {
+	if !record.ValidValidatorID(id) {
 		return fmt.Errorf("want 1 to %d characters, no control characters, no white space at the ends", MaxIDLength)
 	}
 	return nil

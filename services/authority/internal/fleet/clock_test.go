@@ -100,12 +100,12 @@ func TestLastTurn(t *testing.T) {
 		link record.Link
 		want int64
 	}{
-		"nothing":                   {record.Link{}, 0},
-		"B08 expires":               {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
-		"B08 ended by state":        {record.Link{Upserts: []record.Token{token(policy.Disabled, 5), token(policy.Revoked, 5)}}, 0},
-		"B17 trial":                 {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
-		"B17 trial of no effect":    {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
-		"B17 trial, and expires":    {record.Link{Upserts: []record.Token{token(policy.Active, 5)}, Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 4}}, 5},
+		"nothing":                    {record.Link{}, 0},
+		"B08 expires":                {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
+		"B08 ended by state":         {record.Link{Upserts: []record.Token{token(policy.Disabled, 5), token(policy.Revoked, 5)}}, 0},
+		"B17 trial":                  {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
+		"B17 trial of no effect":     {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
+		"B17 trial, and expires":     {record.Link{Upserts: []record.Token{token(policy.Active, 5)}, Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 4}}, 5},
 		"enforcement without an end": {record.Link{Enforcement: policy.Enforcement{Scopes: 1}}, 0},
 	} {
 		if got := tt.link.LastTurn(); got != tt.want {

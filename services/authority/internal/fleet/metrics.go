@@ -70,6 +70,7 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 				skews[member.ID] = ahead
 			}
 		}
+		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.strangers())
 		r.mu.Unlock()
 	}
 	for id, ahead := range skews {

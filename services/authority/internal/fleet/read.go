@@ -2,10 +2,7 @@ package fleet
 
 import (
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -17,7 +14,7 @@ import (
 
 // The bounds of a report.
 const (
-	maxIDLength       = 100
+	maxIDLength       = record.MaxValidatorIDLength
 	maxInstanceLength = 64
 	maxKeys           = 16
 	maxKeyLength      = 64
@@ -62,10 +59,7 @@ func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 }
 
 // ValidID tells whether a text may be a validator's name.
-func ValidID(id string) bool {
-	return id != "" && utf8.ValidString(id) && utf8.RuneCountInString(id) <= maxIDLength && strings.TrimSpace(id) == id &&
-		!strings.ContainsFunc(id, unicode.IsControl)
-}
+func ValidID(id string) bool { return record.ValidValidatorID(id) }
 
 // readReport reads what every message may have.
 func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {

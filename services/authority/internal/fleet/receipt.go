@@ -36,6 +36,8 @@ type Entry struct {
 	Reported time.Time
 	// Skew is how far its time of day is ahead; nil when that is not known.
 	Skew *time.Duration
+	// Unreadable says that all that is known is a record of this name that does not verify.
+	Unreadable bool
 }
 
 // Receipt says which validators have applied some changes.
@@ -130,8 +132,8 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 		case receipt.Complete || ctx.Err() != nil:
 			r.metrics.receipts.WithLabelValues(strconv.FormatBool(receipt.Complete)).Inc()
 			return receipt, nil
-		case !sure:
-			// The others cannot be asked now.
+		case !sure, slices.ContainsFunc(receipt.Entries, func(e Entry) bool { return e.Unreadable }):
+			// The others cannot be asked now, or there is a record that nobody can read.
 			select {
 			case <-ctx.Done():
 			case <-time.After(confirmPause):
@@ -176,6 +178,10 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		complete = complete && e.State >= Fenced
 		receipt.Entries = append(receipt.Entries, e)
 	}
+	for _, name := range r.strangers() {
+		complete = false
+		receipt.Entries = append(receipt.Entries, Entry{ID: name, State: Lost, Unreadable: true})
+	}
 	receipt.Complete = complete && len(receipt.Entries) > 0
 	if link := r.linkOf(w); link != nil {
 		receipt.Committed = time.UnixMilli(link.CommitMillis)
@@ -197,7 +203,7 @@ func (r Receipt) ToProto() *countersignv1.Receipt {
 		m.CommitTime = timestamppb.New(r.Committed)
 	}
 	for _, e := range r.Entries {
-		entry := &countersignv1.ReceiptEntry{ValidatorId: e.ID, State: states[e.State], Revision: e.Revision}
+		entry := &countersignv1.ReceiptEntry{ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, Unreadable: e.Unreadable}
 		if !e.Reported.IsZero() {
 			entry.ReportTime = timestamppb.New(e.Reported)
 		}

@@ -105,6 +105,8 @@ type fakeShared struct {
 	listeners map[*Registry]func([]byte)
 	failing   bool
 	deaf      bool
+	enrolled  int           // changes of the list
+	slow      time.Duration // how long one takes
 }
 
 var errDown = errors.New("redis is down")
@@ -141,6 +143,23 @@ func (s *fakeShared) Write(_ context.Context, records map[string][]byte) error {
 		}
 	})
 }
+
+func (s *fakeShared) Enroll(_ context.Context, before, after []byte, records map[string][]byte) (done bool, err error) {
+	time.Sleep(s.slow)
+	err = s.do(func() {
+		if done = s.hash[record.MembersField] == string(before); !done {
+			return
+		}
+		s.enrolled++
+		s.hash[record.MembersField] = string(after)
+		for name, raw := range records {
+			s.hash[name] = string(raw)
+		}
+	})
+	return done, err
+}
+
+func (s *fakeShared) Mend(context.Context) (bool, error) { return false, nil }
 
 func (s *fakeShared) Remove(_ context.Context, names []string) error {
 	return s.do(func() {
