@@ -20,14 +20,12 @@ func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(
 	if err != nil {
 		return err
 	}
-	list, listErr := codec.OpenMembers([]byte(raw[record.MembersField]))
-	switch {
-	case len(raw) == 0:
-		return nil
-	case raw[record.MembersField] == "":
-		find(record.FleetKey, "has no list of the validators: an authority that runs writes one within a second")
-	case listErr != nil:
-		find(record.FleetKey, "the list of the validators does not verify: an authority that runs writes it anew within a second: %v", listErr)
+	list, listed := &record.Members{}, raw[record.MembersField]
+	if listed != "" { // authorities of earlier releases write none
+		if list, err = codec.OpenMembers([]byte(listed)); err != nil {
+			find(record.FleetKey, "the list of the validators does not verify: an authority that runs writes it anew within a second: %v", err)
+			list = &record.Members{}
+		}
 	}
 	delete(raw, record.MembersField)
 	found := map[string]*record.Validator{}
@@ -36,9 +34,6 @@ func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(
 			name := record.FieldName(field)
 			find(record.FleetKey+" "+name, "does not verify: no receipt is complete while it is there. If it is none of your validators: countersign fleet forget %s (%v)", name, err)
 		}
-	}
-	if listErr != nil {
-		return nil
 	}
 	for _, id := range slices.Sorted(maps.Keys(list.Entries)) {
 		// A field that does not verify was told already.

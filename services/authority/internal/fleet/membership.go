@@ -15,6 +15,8 @@ const (
 	enrolTimeout = 5 * time.Second
 	// enrolPause is the mean pause before the list is changed again, after another authority has changed it.
 	enrolPause = 5 * time.Millisecond
+	// youngStore is the age of a store up to which it need not have a list of members.
+	youngStore = time.Hour
 )
 
 // membership is the list of members as this authority knows it: a record that is taken away from the hash, or replaced by an
@@ -52,7 +54,9 @@ func (r *Registry) takeList(raw string, now time.Time) {
 	m.raw, m.stale = raw, true
 	switch {
 	case raw == "" && m.list.Sequence == 0:
-		r.log.Warn("the store has no list of validators: it is made of those whose records are there. A validator that stopped before without a word, and whose record is gone, is missing")
+		if m.list.Since.IsZero() && now.Sub(r.codec.Meta().CreateTime) > youngStore {
+			r.log.Warn("the store has no list of validators: it is made of those whose records are there. If this is not the first start of this release, a validator that has stopped without a word may be missing")
+		}
 		m.list = &record.Members{Since: now}
 	case raw == "":
 		r.log.Error("the list of validators is gone from the store; this authority writes it back")
