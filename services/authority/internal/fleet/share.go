@@ -129,7 +129,7 @@ func (r *Registry) exchange(ctx context.Context) error {
 	for id, m := range r.members {
 		_, there := all[id]
 		switch {
-		case m.Gone && now.Sub(m.Reported) > goneLife:
+		case m.Gone && now.Sub(m.heard) > goneLife:
 			over = append(over, id)
 			delete(r.members, id)
 		case m.stream != nil, !there, m.kept == "" && now.Sub(m.heard) > orphaned:
