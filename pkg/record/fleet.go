@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -32,6 +35,39 @@ type Validator struct {
 	Reported time.Time
 	// Gone says that the validator left the fleet, or was forgotten, at the time Reported.
 	Gone bool
+	// Clock is what its clocks showed when it made the latest report.
+	Clock Clock
+}
+
+// Clock is one moment by two clocks of one process. The zero value is that of a process that does not tell.
+type Clock struct {
+	// Wall is the time of day.
+	Wall time.Time
+	// Monotonic is how long the process runs, by a clock that nobody sets.
+	Monotonic time.Duration
+}
+
+// maxMonotonic is more than any process runs: 100 years.
+const maxMonotonic = 100 * 365 * 24 * time.Hour
+
+// ClockOf reads a reading; ok is false when it is none. Absent is the zero value.
+func ClockOf(m *countersignv1.ClockReading) (c Clock, ok bool) {
+	if m == nil {
+		return Clock{}, true
+	}
+	if !m.GetWallTime().IsValid() || !m.GetMonotonicTime().IsValid() {
+		return Clock{}, false
+	}
+	c = Clock{Wall: m.GetWallTime().AsTime(), Monotonic: m.GetMonotonicTime().AsDuration()}
+	return c, c.Monotonic >= 0 && c.Monotonic <= maxMonotonic
+}
+
+// ToProto returns the reading as it is sent; nil for the zero value.
+func (c Clock) ToProto() *countersignv1.ClockReading {
+	if c.Wall.IsZero() {
+		return nil
+	}
+	return &countersignv1.ClockReading{WallTime: timestamppb.New(c.Wall), MonotonicTime: durationpb.New(c.Monotonic)}
 }
 
 // Newer tells whether a record is newer than another one of the same name.
@@ -91,7 +127,7 @@ func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
 	m := &countersignv1.ValidatorRecord{
 		ValidatorId: v.ID, InstanceId: v.InstanceID, StartMillis: v.Start.UnixMilli(), Sequence: v.Sequence,
 		DataAgeMillis: v.DataAge.Milliseconds(), Stale: v.Stale, FencedAfterMillis: v.FencedAfter.Milliseconds(),
-		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone,
+		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone, Clock: v.Clock.ToProto(),
 	}
 	for partition, at := range v.Cursors {
 		m.Cursors = append(m.Cursors, &countersignv1.Position{
@@ -115,6 +151,10 @@ func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator
 			return nil, fmt.Errorf("%w validator: cursor", ErrMalformed)
 		}
 		v.Cursors[int(at.GetPartition())] = cursor
+	}
+	var ok bool
+	if v.Clock, ok = ClockOf(m.GetClock()); !ok {
+		return nil, fmt.Errorf("%w validator: clock", ErrMalformed)
 	}
 	return v, nil
 }

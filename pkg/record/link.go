@@ -105,6 +105,20 @@ func merge[T any](before []T, removed []string, upserts []Token, id func(*T) str
 	return after
 }
 
+// LastTurn returns the latest time, in milliseconds since the Unix epoch, at which what the change made becomes something
+// else by itself: a token that authenticates expires, or a trial ends. 0 when nothing does.
+func (l *Link) LastTurn() (latest int64) {
+	if l.Enforcement.Scopes != l.Enforcement.After {
+		latest = l.Enforcement.TrialEndMillis
+	}
+	for i := range l.Upserts {
+		if t := &l.Upserts[i]; t.State == policy.Active {
+			latest = max(latest, t.ExpireMillis)
+		}
+	}
+	return latest
+}
+
 // Previous returns the place that the link continues.
 func (l *Link) Previous() Cursor {
 	return Cursor{Epoch: l.Epoch, Revision: l.Revision - 1, Tag: l.PreviousTag}

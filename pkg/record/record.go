@@ -37,6 +37,7 @@ const (
 	kindEpoch        kind = "epoch"
 	kindValidator    kind = "validator"
 	kindNews         kind = "fleet-news"
+	kindMembers      kind = "fleet-members"
 	kindFileHeader   kind = "file-header"
 	kindFileRecord   kind = "file-record"
 	kindFileSum      kind = "file-sum"

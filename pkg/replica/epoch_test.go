@@ -42,6 +42,28 @@ func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	})
 }
 
+// TestB08_FreshReplicaWaitsWhateverItsClockSays: also when its time of day is behind that of who has restored the store.
+func TestB08_FreshReplicaWaitsWhateverItsClockSays(t *testing.T) {
+	for _, behind := range []time.Duration{time.Second, 5 * time.Minute} {
+		simulate(t, 1, func(w *world) {
+			w.fill(0, 3)
+			w.store.Adopt(0)
+			w.prepare()
+			w.r.SetWallClock(func() time.Time { return time.Now().Add(-behind) })
+			began := time.Now()
+			w.run()
+			w.pass(4 * time.Second)
+			if _, _, loaded := w.r.State(0); loaded {
+				t.Errorf("%v behind: it is loaded while the fleet may know better", behind)
+			}
+			w.mustLoad()
+			if took := time.Since(began); took > 9*time.Second {
+				t.Errorf("%v behind: it was loaded after %s", behind, took)
+			}
+		})
+	}
+}
+
 // TestRestoredStoreIsLeftTimeToHeal by a replica that runs, too, unless it is that of whoever heals.
 func TestRestoredStoreIsLeftTimeToHeal(t *testing.T) {
 	for _, heals := range []bool{false, true} {

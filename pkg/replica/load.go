@@ -151,7 +151,8 @@ const settleTime = 5 * time.Second
 
 // settling fails while the store is about to be given what it lacks: a partition that holds nothing yet would take for good what
 // the others know to be revoked, and one that holds something would give up what is enforced. It tells by the wall clocks of
-// this machine and of the operator's. Whoever heals must see at once what is lost.
+// this machine and of the operator's, and when this one is behind, by when it first saw the epoch. Whoever heals must see at
+// once what is lost.
 func (p *partition) settling(ctx context.Context, head record.Head) error {
 	at := p.position()
 	if len(head.Forks) == 0 || at.Epoch == head.Epoch || at != (record.Cursor{}) && p.r.heals {
@@ -165,7 +166,15 @@ func (p *partition) settling(ctx context.Context, head record.Head) error {
 	if err != nil || start.Healed() {
 		return nil //nolint:nilerr // a start that does not verify tells nothing, for ever
 	}
-	if since := p.r.clock.At(time.Now()).Sub(time.UnixMilli(start.CommitMillis)).Abs(); since < settleTime {
+	now := time.Now()
+	since := p.r.clock.At(now).Sub(time.UnixMilli(start.CommitMillis))
+	if since < 0 {
+		if p.settlingAt != start.Cursor {
+			p.settlingAt, p.settlingSince = start.Cursor, now
+		}
+		since = now.Sub(p.settlingSince)
+	}
+	if since < settleTime {
 		return fmt.Errorf("the store was restored, or taken as it is, %s ago: what the fleet knows beyond that comes first", since.Round(time.Millisecond))
 	}
 	return nil

@@ -35,6 +35,10 @@ type partition struct {
 	// many large ones may not arrive in time.
 	limit    int
 	searched search
+	// settlingAt is the start of the latest epoch that settling has found to be in the time to come, settlingSince when. Both
+	// belong to the worker.
+	settlingAt    record.Cursor
+	settlingSince time.Time
 
 	mu sync.Mutex
 	// held is what the table shows; its rows are nil before the first load.

@@ -10,17 +10,15 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -43,7 +41,7 @@ const (
 	// leaveTimeout bounds the farewell.
 	leaveTimeout = time.Second
 	// MaxIDLength is the most characters that a validator's name may have.
-	MaxIDLength = 100
+	MaxIDLength = record.MaxValidatorIDLength
 )
 
 // Config says where a validator reports.
@@ -70,7 +68,7 @@ type Config struct {
 
 // CheckID returns an error when a text cannot be a validator's name.
 func CheckID(id string) error {
-	if id == "" || !utf8.ValidString(id) || utf8.RuneCountInString(id) > MaxIDLength || strings.TrimSpace(id) != id || strings.ContainsFunc(id, unicode.IsControl) {
+	if !record.ValidValidatorID(id) {
 		return fmt.Errorf("want 1 to %d characters, no control characters, no white space at the ends", MaxIDLength)
 	}
 	return nil
@@ -99,6 +97,12 @@ type Reporter struct {
 	start    time.Time
 	sequence atomic.Uint64
 
+	// running is when the reporter was made, by the monotonic clock; heartbeat is the latest report that is answered.
+	running   time.Time
+	heartbeat atomic.Pointer[heartbeat]
+	skew      atomic.Pointer[time.Duration] // nil: not known
+	alarm     SkewAlarm                     // belongs to the session that receives
+
 	connected atomic.Bool
 	verified  atomic.Bool
 	reports   atomic.Uint64
@@ -119,7 +123,8 @@ func New(config Config) (*Reporter, error) {
 			return config.Security.Dial(ctx, config.Authority, resolved)
 		}
 	}
-	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(time.Now())}
+	now := time.Now()
+	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(now), running: now}
 	r.dialing = []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(dial),
@@ -157,6 +162,7 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 			welcomed()
 		})
 		r.connected.Store(false)
+		r.skew.Store(nil)
 		if ctx.Err() != nil {
 			return
 		}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
@@ -154,7 +155,7 @@ func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.Repor
 				f.mu.Unlock()
 				continue
 			}
-			answer = &countersignv1.ReportResponse{Received: m.GetSequence()}
+			answer = &countersignv1.ReportResponse{Received: m.GetSequence(), WallTime: timestamppb.Now()}
 			if first {
 				answer.Floor, first = f.floor, false
 			}

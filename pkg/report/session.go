@@ -109,6 +109,7 @@ func (s *session) receive(watchdog *time.Timer, welcomed func()) error {
 			return err
 		}
 		watchdog.Reset(silence)
+		s.compareClocks(m)
 		if first {
 			s.of.SetFloor(floorOf(m))
 			s.connected.Store(true)
@@ -156,6 +157,7 @@ func (s *session) send(ctx context.Context) error {
 	changed := s.of.Changed()
 	s.addMoved(hello)
 	s.addOrphans(hello)
+	s.addClock(hello)
 	if err := s.stream.Send(hello); err != nil {
 		return err
 	}
@@ -191,6 +193,7 @@ func (s *session) send(ctx context.Context) error {
 			continue
 		}
 		m.Sequence = s.sequence.Add(1)
+		s.addClock(m)
 		if err := s.stream.Send(m); err != nil {
 			return err
 		}

@@ -64,6 +64,14 @@ func (v *Validator) leave() {
 // Reporting tells whether an authority hears the validator now.
 func (v *Validator) Reporting() bool { return v.fleet.reporter != nil && v.fleet.reporter.Connected() }
 
+// ClockSkew returns how far the validator's time of day is ahead of its authority's; false while that is not known.
+func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
+	if v.fleet.reporter == nil {
+		return 0, false
+	}
+	return v.fleet.reporter.ClockSkew()
+}
+
 // FloorVerified tells whether an authority has told the validator how far the store must be at least. Without, a complete
 // old copy of the store cannot be told from the store.
 func (v *Validator) FloorVerified() bool {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestOperations(t *testing.T) {
 			p := params(s.setup)
 			p.Files = []string{script}
 			for command, run := range map[string]func(*testscript.TestScript, bool, []string){
-				"metric": s.metric, "redis": s.redisCommand, "authority": s.authority, "validator": s.validator, "link": s.link,
+				"metric": s.metric, "redis": s.redisCommand, "authority": s.authority, "validator": s.validator, "link": s.link, "clock": s.clock,
 			} {
 				p.Cmds[command] = run
 			}
@@ -138,11 +139,13 @@ type site struct {
 	processes map[string]*testcluster.Process
 	replica   *redistest.Server
 	snapshot  string
+	// ahead is how far the clock of each validator is.
+	ahead map[string]*atomic.Int64
 }
 
 func startSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{Cluster: testcluster.Start(t, testcluster.Options{}), t: t, processes: map[string]*testcluster.Process{}}
+	s := &site{Cluster: testcluster.Start(t, testcluster.Options{}), t: t, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
 	s.processes["authority"] = s.AuthorityProcesses[0]
 	s.reports = redistest.NewProxy(t, s.Authority)
 	s.snapshot = filepath.Join(t.TempDir(), "policies.snapshot")
@@ -167,7 +170,10 @@ func (s *site) setup(env *testscript.Env) {
 func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
 func (s *site) startValidator(name string, quorum int) *testcluster.Process {
+	ahead := new(atomic.Int64)
+	s.ahead[name] = ahead
 	p := s.StartValidator(s.t, func(c *validator.Config) {
+		c.WallClock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 		at := s.Authority
 		if name == "validator-2" {
 			at = s.reports.Address()
@@ -242,7 +248,7 @@ func await(ts *testscript.TestScript, check func() error) {
 	}
 }
 
-// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop: what is done to the Redis from outside.
+// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: what is done to the Redis from outside.
 // Load is what restoring a dump comes to: stop, put the file in place, start.
 func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	dump := filepath.Join(s.Redis.Dir(), "dump.rdb")
@@ -262,6 +268,8 @@ func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 		s.Redis.Stop()
 		ts.Check(os.WriteFile(dump, data, 0o600))
 		s.Redis.Restart()
+	case "cli":
+		ts.Check(ts.Exec("redis-cli", append([]string{"-u", s.RedisURL}, args[1:]...)...))
 	case "replica":
 		if args[1] == "stop" {
 			s.replica.Stop()
@@ -270,7 +278,7 @@ func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 		host, port, _ := strings.Cut(s.Redis.Address(), ":")
 		s.replica = redistest.StartWithAccounts(s.t, "--replicaof", host, port, "--repl-ping-replica-period", "1")
 	default:
-		ts.Fatalf("usage: redis stop|start|save|load|replica")
+		ts.Fatalf("usage: redis stop|start|save|load|cli|replica")
 	}
 }
 
@@ -302,6 +310,16 @@ func (s *site) validator(ts *testscript.TestScript, _ bool, args []string) {
 	default:
 		ts.Fatalf("usage: validator start|stop name")
 	}
+}
+
+// clock VALIDATOR DURATION sets a validator's clock ahead.
+func (s *site) clock(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: clock validator duration")
+	}
+	ahead, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	s.ahead[args[0]].Store(int64(ahead))
 }
 
 // link cut|restore: the way of the second validator to the authority.

@@ -2,6 +2,7 @@ package main
 
 const (
 	replicaPackage = "./pkg/replica/"
+	fleetPackage   = "./services/authority/internal/fleet/"
 	storePackage   = "./services/authority/store/"
 	model          = "TestAnyHistoryOfFaultsConverges"
 )
@@ -148,6 +149,28 @@ var guards = []guard{
 		return Result{}, refused, err
 	case stored != nil:`, `case stored != nil:`}},
 		tests: "TestRepetitionIsAnswered", packages: []string{"./services/authority/store"},
+	},
+	{
+		name: "signed membership", file: "services/authority/internal/fleet/membership.go",
+		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil || entry != nil {\n"}},
+		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, an old record of a member passes for the member's.
+		name: "no older record of a member", file: "services/authority/internal/fleet/membership.go",
+		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil {\n"}},
+		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
+	},
+	{
+		name: "skew in receipts", file: "services/authority/internal/fleet/clock.go",
+		cuts:  []cut{{"	case ahead.Abs() > report.MaxSkew:\n", "	case ahead.Abs() > report.MaxSkew && silent:\n"}},
+		tests: "TestB08_Skew|TestB24_EveryAuthorityKnowsTheClock", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, a clock that was set back passes for right for seconds.
+		name: "a clock that was set is judged anew", file: "services/authority/internal/fleet/clock.go",
+		cuts:  []cut{{"		c.known = [2]bool{}\n", ""}},
+		tests: "TestClockIsThatOfTheLeastDelayedReport|TestB08_Skew", packages: []string{fleetPackage},
 	},
 	{
 		// Without it, what is counted while the same count is taken is in nothing that is ever taken.

@@ -62,6 +62,51 @@ func (f *Fleet) Write(ctx context.Context, records map[string][]byte) error {
 	})
 }
 
+// enroll replaces validators together with the list of members, if that stands there as it was read; an absent one is empty.
+// KEYS: the fleet. ARGV: 1 field of the list, 2 list as it was read, 3 list, then names and records.
+const enroll = `
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
+  return 0
+end
+for i = 4, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+`
+
+// Enroll replaces some validators together with the list of members; false when that is not as it was read.
+func (f *Fleet) Enroll(ctx context.Context, before, after []byte, records map[string][]byte) (done bool, err error) {
+	args := []any{record.MembersField, before, after}
+	for name, raw := range records {
+		args = append(args, name, raw)
+	}
+	err = f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {
+		done, err = c.Eval(ctx, enroll, []string{record.FleetKey}, args...).Bool()
+		return err
+	})
+	return done, err
+}
+
+// clear removes a key that is no hash. SET with a time to live of 1 ms is all that the authority's account may do for that.
+const clear = `
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'hash' or kind == 'none' then
+  return 0
+end
+redis.call('SET', KEYS[1], '', 'PX', 1)
+return 1
+`
+
+// Mend takes away what stands in the fleet's place and is no hash, and tells whether there was something.
+func (f *Fleet) Mend(ctx context.Context) (mended bool, err error) {
+	err = f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {
+		mended, err = c.Eval(ctx, clear, []string{record.FleetKey}).Bool()
+		return err
+	})
+	return mended, err
+}
+
 // Remove removes some validators.
 func (f *Fleet) Remove(ctx context.Context, names []string) error {
 	if len(names) == 0 {

@@ -54,6 +54,9 @@ func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 			c.find(key, "does not belong here")
 		}
 	}
+	if err := t.verifyFleet(ctx, codec, c.find); err != nil {
+		return Verified{}, err
+	}
 	return Verified{StoreID: codec.StoreID(), Totals: c.totals, Findings: listed(c.findings)}, nil
 }
 

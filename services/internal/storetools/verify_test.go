@@ -3,6 +3,7 @@ package storetools
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -96,6 +97,18 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 		{"first audit row removed", keys.Audit + " 2", "breaks off behind row 0", func(ctx context.Context) { c.XDel(ctx, keys.Audit, "1-0") }},
 		{"audit trail cut", keys.Audit, "ends with row 7, the head says with row 8", func(ctx context.Context) { c.XDel(ctx, keys.Audit, "8-0") }},
 		{"audit trail removed", keys.Audit, "ends with row 0, the head says with row 8", func(ctx context.Context) { c.Del(ctx, keys.Audit) }},
+		{"garbage in the fleet", record.FleetKey + " ghost", "countersign fleet forget ghost", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "ghost", "x") }},
+		{"binary garbage in the fleet", record.FleetKey + " unreadable-", "countersign fleet forget unreadable-", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "\xff\x00", "x") }},
+		{"a megabyte of garbage in the fleet", record.FleetKey + " unreadable-", "does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, strings.Repeat("x", 1<<20), "x") }},
+		{"list of validators edited", record.FleetKey, "the list of the validators does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") }},
+		{"validator of the list removed", record.FleetKey + " v", "its record is missing", func(ctx context.Context) {
+			c.HSet(ctx, record.FleetKey, record.MembersField, must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 1}}}))(t))
+		}},
+		{"older record of a validator of the list", record.FleetKey + " v", "its record is missing or an older one", func(ctx context.Context) {
+			c.HSet(ctx, record.FleetKey, record.MembersField, must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 9}}}))(t))
+			c.HSet(ctx, record.FleetKey, "v", must(s.codec.SealValidator(&record.Validator{ID: "v", InstanceID: "2", Sequence: 8}))(t))
+		}},
+		{"fleet of another type", record.FleetKey, "is no hash", func(ctx context.Context) { c.Del(ctx, record.FleetKey); c.LPush(ctx, record.FleetKey, "x") }},
 		{"stray key", "cs:{cs01}:extra", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs01}:extra", "x", 0) }},
 		{"partition beyond", "cs:{cs04}:head", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs04}:head", "x", 0) }},
 		{"spelled otherwise", "cs:{cs001}:head", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs001}:head", "x", 0) }},

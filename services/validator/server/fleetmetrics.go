@@ -1,6 +1,8 @@
 package server
 
 import (
+	"math"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/countersign/countersign/pkg/validator"
@@ -19,6 +21,15 @@ func registerFleetMetrics(registry prometheus.Registerer, v *validator.Validator
 	registry.MustRegister(
 		is("countersign_floor_unverified", "1 while no authority has told this validator how far the store must be at least.",
 			func() bool { return !v.FloorVerified() }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_clock_skew_seconds",
+			Help: "How far this validator's time of day is ahead of its authority's; NaN while that is not known.",
+		}, func() float64 {
+			if ahead, known := v.ClockSkew(); known {
+				return ahead.Seconds()
+			}
+			return math.NaN()
+		}),
 		is("countersign_report_connected", "1 while an authority hears this validator.", v.Reporting),
 	)
 }

@@ -93,14 +93,19 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz: being STALE makes no
-// validator unready.
+// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, and whether the clock is
+// off. Neither makes a validator unready.
 func (s *Server) freshness() string {
 	age, stale := s.validator.Freshness()
+	state := "FRESH"
 	if stale {
-		return fmt.Sprintf("STALE, %s old", age.Round(time.Millisecond))
+		state = "STALE"
 	}
-	return fmt.Sprintf("FRESH, %s old", age.Round(time.Millisecond))
+	text := fmt.Sprintf("%s, %s old", state, age.Round(time.Millisecond))
+	if ahead, _ := s.validator.ClockSkew(); ahead.Abs() > report.MaxSkew {
+		text += fmt.Sprintf("; its clock is %s: set it (NTP), or the authority's", report.SkewWords(ahead))
+	}
+	return text
 }
 
 // Run serves until ctx ends, which is not an error. Until the policies are loaded, calls are UNAVAILABLE.

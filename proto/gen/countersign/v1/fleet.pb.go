@@ -39,6 +39,10 @@ const (
 	PropagationState_PROPAGATION_STATE_FENCED PropagationState = 3
 	// The validator has not reported for 10 s, and may still answer from older data.
 	PropagationState_PROPAGATION_STATE_LOST PropagationState = 4
+	// The validator has the change, but its time of day is off by more than 1 s, and the change has a time: the expiry of an
+	// ACTIVE token, the end of a rotation's overlap or of a trial. It acts by its own clock, and so early or late. Once that time
+	// has passed by the validator's clock too, the state is APPLIED.
+	PropagationState_PROPAGATION_STATE_CLOCK_SKEWED PropagationState = 5
 )
 
 // Enum value maps for PropagationState.
@@ -49,13 +53,15 @@ var (
 		2: "PROPAGATION_STATE_APPLIED",
 		3: "PROPAGATION_STATE_FENCED",
 		4: "PROPAGATION_STATE_LOST",
+		5: "PROPAGATION_STATE_CLOCK_SKEWED",
 	}
 	PropagationState_value = map[string]int32{
-		"PROPAGATION_STATE_UNSPECIFIED": 0,
-		"PROPAGATION_STATE_PENDING":     1,
-		"PROPAGATION_STATE_APPLIED":     2,
-		"PROPAGATION_STATE_FENCED":      3,
-		"PROPAGATION_STATE_LOST":        4,
+		"PROPAGATION_STATE_UNSPECIFIED":  0,
+		"PROPAGATION_STATE_PENDING":      1,
+		"PROPAGATION_STATE_APPLIED":      2,
+		"PROPAGATION_STATE_FENCED":       3,
+		"PROPAGATION_STATE_LOST":         4,
+		"PROPAGATION_STATE_CLOCK_SKEWED": 5,
 	}
 )
 
@@ -182,7 +188,9 @@ type ReportRequest struct {
 	// An answer to links_wanted.
 	Links *LinkBatch `protobuf:"bytes,14,opt,name=links,proto3" json:"links,omitempty"`
 	// The validator has stopped answering for good, and leaves the fleet. Nothing follows.
-	Leaving       bool `protobuf:"varint,15,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	Leaving bool `protobuf:"varint,15,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// The validator's clocks when the message was made. In every message; absent from validators of releases without it.
+	Clock         *ClockReading `protobuf:"bytes,20,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -322,6 +330,69 @@ func (x *ReportRequest) GetLeaving() bool {
 	return false
 }
 
+func (x *ReportRequest) GetClock() *ClockReading {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+// ClockReading is one moment by two clocks of one process.
+type ClockReading struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time of day: what decides when a token expires and when a trial ends.
+	WallTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
+	// How long the process runs, by a clock that nobody sets. Where the two differ from one reading to the next, the time of day
+	// was set, or the machine slept.
+	MonotonicTime *durationpb.Duration `protobuf:"bytes,2,opt,name=monotonic_time,json=monotonicTime,proto3" json:"monotonic_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockReading) Reset() {
+	*x = ClockReading{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockReading) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockReading) ProtoMessage() {}
+
+func (x *ClockReading) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
+func (*ClockReading) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClockReading) GetWallTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WallTime
+	}
+	return nil
+}
+
+func (x *ClockReading) GetMonotonicTime() *durationpb.Duration {
+	if x != nil {
+		return x.MonotonicTime
+	}
+	return nil
+}
+
 // Orphans are the changes of one partition that a validator holds on to and that the store does not have.
 type Orphans struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -335,7 +406,7 @@ type Orphans struct {
 
 func (x *Orphans) Reset() {
 	*x = Orphans{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +418,7 @@ func (x *Orphans) String() string {
 func (*Orphans) ProtoMessage() {}
 
 func (x *Orphans) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +431,7 @@ func (x *Orphans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Orphans.ProtoReflect.Descriptor instead.
 func (*Orphans) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Orphans) GetPartition() uint32 {
@@ -392,7 +463,7 @@ type LinkBatch struct {
 
 func (x *LinkBatch) Reset() {
 	*x = LinkBatch{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +475,7 @@ func (x *LinkBatch) String() string {
 func (*LinkBatch) ProtoMessage() {}
 
 func (x *LinkBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +488,7 @@ func (x *LinkBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkBatch.ProtoReflect.Descriptor instead.
 func (*LinkBatch) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *LinkBatch) GetPartition() uint32 {
@@ -454,7 +525,7 @@ type UsageBatch struct {
 
 func (x *UsageBatch) Reset() {
 	*x = UsageBatch{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +537,7 @@ func (x *UsageBatch) String() string {
 func (*UsageBatch) ProtoMessage() {}
 
 func (x *UsageBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +550,7 @@ func (x *UsageBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBatch.ProtoReflect.Descriptor instead.
 func (*UsageBatch) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UsageBatch) GetNumber() uint64 {
@@ -519,7 +590,7 @@ type UsageCount struct {
 
 func (x *UsageCount) Reset() {
 	*x = UsageCount{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +602,7 @@ func (x *UsageCount) String() string {
 func (*UsageCount) ProtoMessage() {}
 
 func (x *UsageCount) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +615,7 @@ func (x *UsageCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCount.ProtoReflect.Descriptor instead.
 func (*UsageCount) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UsageCount) GetAppId() string {
@@ -607,14 +678,17 @@ type ReportResponse struct {
 	// hears nothing for some seconds knows that nobody hears it.
 	Received uint64 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
 	// The partitions whose links are to be sent.
-	LinksWanted   []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
+	LinksWanted []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
+	// The authority's time of day when it answered, so that a validator can tell that its own is wrong. Together with received,
+	// when that report had a clock.
+	WallTime      *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +700,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +713,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReportResponse) GetUsageAcknowledged() uint64 {
@@ -670,6 +744,13 @@ func (x *ReportResponse) GetLinksWanted() []uint32 {
 	return nil
 }
 
+func (x *ReportResponse) GetWallTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WallTime
+	}
+	return nil
+}
+
 // Receipt says which validators have applied a change. Validators that nobody has heard of are not in it: every one that
 // is to count has to report (its `--authority`).
 type Receipt struct {
@@ -687,7 +768,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +780,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +793,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Receipt) GetComplete() bool {
@@ -741,20 +822,26 @@ type ReceiptEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The validator's name.
 	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
-	// What it has done. Of several changes: PENDING before LOST before FENCED before APPLIED.
+	// What it has done. Of several changes: PENDING before LOST before CLOCK_SKEWED before FENCED before APPLIED.
 	State PropagationState `protobuf:"varint,2,opt,name=state,proto3,enum=countersign.v1.PropagationState" json:"state,omitempty"`
 	// The revision that it has reported for the partition of the change. Of several changes, that which goes with the state.
 	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	// When the report that shows the change arrived, by the clock of the authority that answers; or a later one, when the
-	// call came after it. When it is not APPLIED, the latest report of any kind.
-	ReportTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	// call came after it. When it is not APPLIED, the latest report of any kind. Absent when no report is known.
+	ReportTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	// How far its time of day is ahead of that of the authority that answers; negative: behind. See Validator. Absent when the
+	// authority does not know.
+	ClockSkew *durationpb.Duration `protobuf:"bytes,20,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	// The store has a record under this name that does not verify, so that nobody can say whether it is a validator. LOST until
+	// it is replaced or forgotten (ForgetValidator).
+	Unreadable    bool `protobuf:"varint,21,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReceiptEntry) Reset() {
 	*x = ReceiptEntry{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +853,7 @@ func (x *ReceiptEntry) String() string {
 func (*ReceiptEntry) ProtoMessage() {}
 
 func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +866,7 @@ func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptEntry.ProtoReflect.Descriptor instead.
 func (*ReceiptEntry) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{7}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReceiptEntry) GetValidatorId() string {
@@ -810,6 +897,20 @@ func (x *ReceiptEntry) GetReportTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ReceiptEntry) GetClockSkew() *durationpb.Duration {
+	if x != nil {
+		return x.ClockSkew
+	}
+	return nil
+}
+
+func (x *ReceiptEntry) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
+	}
+	return false
+}
+
 // Validator is one member of the fleet, as administrators see it.
 type Validator struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -836,14 +937,21 @@ type Validator struct {
 	// Changes that it holds on to and that the store does not have.
 	OrphanCount uint32 `protobuf:"varint,11,opt,name=orphan_count,json=orphanCount,proto3" json:"orphan_count,omitempty"`
 	// Changes that the authority knows of and that it had not applied at that time.
-	Behind        uint64 `protobuf:"varint,12,opt,name=behind,proto3" json:"behind,omitempty"`
+	Behind uint64 `protobuf:"varint,12,opt,name=behind,proto3" json:"behind,omitempty"`
+	// How far its time of day is ahead of that of the authority that answers; negative: behind. Measured by the least delayed of
+	// the reports of the last 5 to 10 s, whose way makes it look further behind than it is: by some milliseconds as a rule.
+	// Absent when the validator does not tell its time, or none of its reports was heard yet.
+	ClockSkew *durationpb.Duration `protobuf:"bytes,20,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	// As in ReceiptEntry. The name is that of the record, or, when no validator can have that, unreadable- and a part of its
+	// digest.
+	Unreadable    bool `protobuf:"varint,21,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Validator) Reset() {
 	*x = Validator{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +963,7 @@ func (x *Validator) String() string {
 func (*Validator) ProtoMessage() {}
 
 func (x *Validator) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +976,7 @@ func (x *Validator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validator.ProtoReflect.Descriptor instead.
 func (*Validator) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{8}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Validator) GetValidatorId() string {
@@ -955,6 +1063,20 @@ func (x *Validator) GetBehind() uint64 {
 	return 0
 }
 
+func (x *Validator) GetClockSkew() *durationpb.Duration {
+	if x != nil {
+		return x.ClockSkew
+	}
+	return nil
+}
+
+func (x *Validator) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
+	}
+	return false
+}
+
 // ValidatorRecord is one validator as authorities tell each other of it through Redis: whole in a hash, and what has
 // changed in a message to all.
 type ValidatorRecord struct {
@@ -982,14 +1104,16 @@ type ValidatorRecord struct {
 	// When the latest report arrived, in milliseconds since the Unix epoch by the clock of the authority that it went to.
 	ReportMillis int64 `protobuf:"varint,11,opt,name=report_millis,json=reportMillis,proto3" json:"report_millis,omitempty"`
 	// The validator has left the fleet or was forgotten; report_millis says when.
-	Gone          bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
+	Gone bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
+	// As in the latest report.
+	Clock         *ClockReading `protobuf:"bytes,20,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ValidatorRecord) Reset() {
 	*x = ValidatorRecord{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1125,7 @@ func (x *ValidatorRecord) String() string {
 func (*ValidatorRecord) ProtoMessage() {}
 
 func (x *ValidatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1138,7 @@ func (x *ValidatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidatorRecord.ProtoReflect.Descriptor instead.
 func (*ValidatorRecord) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ValidatorRecord) GetValidatorId() string {
@@ -1101,6 +1225,79 @@ func (x *ValidatorRecord) GetGone() bool {
 	return false
 }
 
+func (x *ValidatorRecord) GetClock() *ClockReading {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+// FleetMembers is the list of all validators that joined and did not leave, as it stands beside their records: a record that
+// is taken away, or replaced by an older one, is missed.
+type FleetMembers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with each change of the list.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Since when the list is kept, in milliseconds since the Unix epoch: validators that were silent before then may be missing.
+	SinceMillis int64 `protobuf:"varint,2,opt,name=since_millis,json=sinceMillis,proto3" json:"since_millis,omitempty"`
+	// The validators, by name: what of a record tells whether it is older than another (validator_id, instance_id, start_millis
+	// and sequence), as it was when the instance joined.
+	Members       []*ValidatorRecord `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetMembers) Reset() {
+	*x = FleetMembers{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetMembers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetMembers) ProtoMessage() {}
+
+func (x *FleetMembers) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetMembers.ProtoReflect.Descriptor instead.
+func (*FleetMembers) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *FleetMembers) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *FleetMembers) GetSinceMillis() int64 {
+	if x != nil {
+		return x.SinceMillis
+	}
+	return 0
+}
+
+func (x *FleetMembers) GetMembers() []*ValidatorRecord {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // FleetNews is what one authority tells the others at once.
 type FleetNews struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1112,7 +1309,7 @@ type FleetNews struct {
 
 func (x *FleetNews) Reset() {
 	*x = FleetNews{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1321,7 @@ func (x *FleetNews) String() string {
 func (*FleetNews) ProtoMessage() {}
 
 func (x *FleetNews) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1334,7 @@ func (x *FleetNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetNews.ProtoReflect.Descriptor instead.
 func (*FleetNews) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FleetNews) GetRecords() []*ValidatorRecord {
@@ -1151,7 +1348,7 @@ var File_countersign_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x04\n" +
+	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x05\n" +
 	"\rReportRequest\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1170,7 +1367,11 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\ffenced_after\x18\f \x01(\v2\x19.google.protobuf.DurationR\vfencedAfter\x121\n" +
 	"\aorphans\x18\r \x03(\v2\x17.countersign.v1.OrphansR\aorphans\x12/\n" +
 	"\x05links\x18\x0e \x01(\v2\x19.countersign.v1.LinkBatchR\x05links\x12\x18\n" +
-	"\aleaving\x18\x0f \x01(\bR\aleaving\";\n" +
+	"\aleaving\x18\x0f \x01(\bR\aleaving\x122\n" +
+	"\x05clock\x18\x14 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x89\x01\n" +
+	"\fClockReading\x127\n" +
+	"\twall_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12@\n" +
+	"\x0emonotonic_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rmonotonicTime\";\n" +
 	"\aOrphans\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04tags\x18\x02 \x03(\fR\x04tags\"S\n" +
@@ -1190,25 +1391,31 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x16.countersign.v1.ReasonR\x06reason\x12\x1a\n" +
 	"\benforced\x18\x05 \x01(\bR\benforced\x122\n" +
 	"\x06minute\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06minute\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"\xae\x01\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xe7\x01\n" +
 	"\x0eReportResponse\x12-\n" +
 	"\x12usage_acknowledged\x18\x01 \x01(\x04R\x11usageAcknowledged\x12.\n" +
 	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x04R\breceived\x12!\n" +
-	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\"\xa0\x01\n" +
+	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\x127\n" +
+	"\twall_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\xa0\x01\n" +
 	"\aReceipt\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12<\n" +
 	"\n" +
 	"validators\x18\x02 \x03(\v2\x1c.countersign.v1.ReceiptEntryR\n" +
 	"validators\x12;\n" +
 	"\vcommit_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"commitTime\"\xc2\x01\n" +
+	"commitTime\"\x9c\x02\n" +
 	"\fReceiptEntry\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x126\n" +
 	"\x05state\x18\x02 \x01(\x0e2 .countersign.v1.PropagationStateR\x05state\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12;\n" +
 	"\vreport_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportTime\"\x8e\x04\n" +
+	"reportTime\x128\n" +
+	"\n" +
+	"clock_skew\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x15 \x01(\bR\n" +
+	"unreadable\"\xe8\x04\n" +
 	"\tValidator\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1225,7 +1432,12 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\akey_ids\x18\n" +
 	" \x03(\tR\x06keyIds\x12!\n" +
 	"\forphan_count\x18\v \x01(\rR\vorphanCount\x12\x16\n" +
-	"\x06behind\x18\f \x01(\x04R\x06behind\"\xab\x03\n" +
+	"\x06behind\x18\f \x01(\x04R\x06behind\x128\n" +
+	"\n" +
+	"clock_skew\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x15 \x01(\bR\n" +
+	"unreadable\"\xdf\x03\n" +
 	"\x0fValidatorRecord\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1240,15 +1452,21 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\forphan_count\x18\n" +
 	" \x01(\rR\vorphanCount\x12#\n" +
 	"\rreport_millis\x18\v \x01(\x03R\freportMillis\x12\x12\n" +
-	"\x04gone\x18\f \x01(\bR\x04gone\"F\n" +
+	"\x04gone\x18\f \x01(\bR\x04gone\x122\n" +
+	"\x05clock\x18\x14 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x88\x01\n" +
+	"\fFleetMembers\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12!\n" +
+	"\fsince_millis\x18\x02 \x01(\x03R\vsinceMillis\x129\n" +
+	"\amembers\x18\x03 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\amembers\"F\n" +
 	"\tFleetNews\x129\n" +
-	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords*\xad\x01\n" +
+	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords*\xd1\x01\n" +
 	"\x10PropagationState\x12!\n" +
 	"\x1dPROPAGATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_PENDING\x10\x01\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_APPLIED\x10\x02\x12\x1c\n" +
 	"\x18PROPAGATION_STATE_FENCED\x10\x03\x12\x1a\n" +
-	"\x16PROPAGATION_STATE_LOST\x10\x04*\x86\x01\n" +
+	"\x16PROPAGATION_STATE_LOST\x10\x04\x12\"\n" +
+	"\x1ePROPAGATION_STATE_CLOCK_SKEWED\x10\x05*\x86\x01\n" +
 	"\x0eValidatorState\x12\x1f\n" +
 	"\x1bVALIDATOR_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19VALIDATOR_STATE_REPORTING\x10\x01\x12\x1a\n" +
@@ -1270,59 +1488,69 @@ func file_countersign_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_countersign_v1_fleet_proto_goTypes = []any{
 	(PropagationState)(0),         // 0: countersign.v1.PropagationState
 	(ValidatorState)(0),           // 1: countersign.v1.ValidatorState
 	(*ReportRequest)(nil),         // 2: countersign.v1.ReportRequest
-	(*Orphans)(nil),               // 3: countersign.v1.Orphans
-	(*LinkBatch)(nil),             // 4: countersign.v1.LinkBatch
-	(*UsageBatch)(nil),            // 5: countersign.v1.UsageBatch
-	(*UsageCount)(nil),            // 6: countersign.v1.UsageCount
-	(*ReportResponse)(nil),        // 7: countersign.v1.ReportResponse
-	(*Receipt)(nil),               // 8: countersign.v1.Receipt
-	(*ReceiptEntry)(nil),          // 9: countersign.v1.ReceiptEntry
-	(*Validator)(nil),             // 10: countersign.v1.Validator
-	(*ValidatorRecord)(nil),       // 11: countersign.v1.ValidatorRecord
-	(*FleetNews)(nil),             // 12: countersign.v1.FleetNews
-	(*Position)(nil),              // 13: countersign.v1.Position
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(Scope)(0),                    // 16: countersign.v1.Scope
-	(Reason)(0),                   // 17: countersign.v1.Reason
+	(*ClockReading)(nil),          // 3: countersign.v1.ClockReading
+	(*Orphans)(nil),               // 4: countersign.v1.Orphans
+	(*LinkBatch)(nil),             // 5: countersign.v1.LinkBatch
+	(*UsageBatch)(nil),            // 6: countersign.v1.UsageBatch
+	(*UsageCount)(nil),            // 7: countersign.v1.UsageCount
+	(*ReportResponse)(nil),        // 8: countersign.v1.ReportResponse
+	(*Receipt)(nil),               // 9: countersign.v1.Receipt
+	(*ReceiptEntry)(nil),          // 10: countersign.v1.ReceiptEntry
+	(*Validator)(nil),             // 11: countersign.v1.Validator
+	(*ValidatorRecord)(nil),       // 12: countersign.v1.ValidatorRecord
+	(*FleetMembers)(nil),          // 13: countersign.v1.FleetMembers
+	(*FleetNews)(nil),             // 14: countersign.v1.FleetNews
+	(*Position)(nil),              // 15: countersign.v1.Position
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(Scope)(0),                    // 18: countersign.v1.Scope
+	(Reason)(0),                   // 19: countersign.v1.Reason
 }
 var file_countersign_v1_fleet_proto_depIdxs = []int32{
-	13, // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
-	14, // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
-	5,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
-	15, // 3: countersign.v1.ReportRequest.start_time:type_name -> google.protobuf.Timestamp
-	14, // 4: countersign.v1.ReportRequest.fenced_after:type_name -> google.protobuf.Duration
-	3,  // 5: countersign.v1.ReportRequest.orphans:type_name -> countersign.v1.Orphans
-	4,  // 6: countersign.v1.ReportRequest.links:type_name -> countersign.v1.LinkBatch
-	6,  // 7: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
-	16, // 8: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
-	17, // 9: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
-	15, // 10: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
-	13, // 11: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
-	9,  // 12: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
-	15, // 13: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
-	0,  // 14: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
-	15, // 15: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
-	15, // 16: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
-	14, // 17: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
-	13, // 18: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
-	1,  // 19: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
-	14, // 20: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
-	14, // 21: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
-	13, // 22: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
-	11, // 23: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
-	2,  // 24: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
-	7,  // 25: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	15, // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
+	16, // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
+	6,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
+	17, // 3: countersign.v1.ReportRequest.start_time:type_name -> google.protobuf.Timestamp
+	16, // 4: countersign.v1.ReportRequest.fenced_after:type_name -> google.protobuf.Duration
+	4,  // 5: countersign.v1.ReportRequest.orphans:type_name -> countersign.v1.Orphans
+	5,  // 6: countersign.v1.ReportRequest.links:type_name -> countersign.v1.LinkBatch
+	3,  // 7: countersign.v1.ReportRequest.clock:type_name -> countersign.v1.ClockReading
+	17, // 8: countersign.v1.ClockReading.wall_time:type_name -> google.protobuf.Timestamp
+	16, // 9: countersign.v1.ClockReading.monotonic_time:type_name -> google.protobuf.Duration
+	7,  // 10: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
+	18, // 11: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
+	19, // 12: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
+	17, // 13: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
+	15, // 14: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
+	17, // 15: countersign.v1.ReportResponse.wall_time:type_name -> google.protobuf.Timestamp
+	10, // 16: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
+	17, // 17: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
+	0,  // 18: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
+	17, // 19: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
+	16, // 20: countersign.v1.ReceiptEntry.clock_skew:type_name -> google.protobuf.Duration
+	17, // 21: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
+	16, // 22: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
+	15, // 23: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
+	1,  // 24: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
+	16, // 25: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
+	16, // 26: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
+	16, // 27: countersign.v1.Validator.clock_skew:type_name -> google.protobuf.Duration
+	15, // 28: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
+	3,  // 29: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
+	12, // 30: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
+	12, // 31: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
+	2,  // 32: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
+	8,  // 33: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
+	33, // [33:34] is the sub-list for method output_type
+	32, // [32:33] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_fleet_proto_init() }
@@ -1338,7 +1566,7 @@ func file_countersign_v1_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_fleet_proto_rawDesc), len(file_countersign_v1_fleet_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -83,7 +83,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			return err
 		}
 		defer r.drop(own)
-		if err := call.Send(welcome(floor, m.GetSequence())); err != nil {
+		if err := call.Send(welcome(floor, m)); err != nil {
 			return err
 		}
 	case err := <-failed:
@@ -110,7 +110,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			if !u.heartbeat {
 				continue
 			}
-			answer = &countersignv1.ReportResponse{Received: m.GetSequence()}
+			answer = answerTo(m)
 		case partition := <-own.wants:
 			answer = &countersignv1.ReportResponse{LinksWanted: []uint32{uint32(partition)}}
 		case err := <-own.ended:

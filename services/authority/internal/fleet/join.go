@@ -10,9 +10,11 @@ import (
 )
 
 var (
-	errNameTaken = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator reports by this name, and was started later")
-	errReplaced  = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator that was started later reports by this name now")
-	errElsewhere = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
+	errNameTaken    = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator reports by this name, and was started later")
+	errReplaced     = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator that was started later reports by this name now")
+	errElsewhere    = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
+	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet")
+
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )
 
@@ -27,7 +29,7 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) ([]record.Pos
 		return nil, err
 	}
 	v.Reported = time.Now()
-	raw, err := r.write(ctx, &v)
+	raw, err := r.put(ctx, &v)
 	if err != nil && !known {
 		return nil, errNotShared.Because(err)
 	}
@@ -106,6 +108,11 @@ func (r *Registry) take(m *member, u *update, now time.Time) {
 	r.metrics.reports.Inc()
 	m.Sequence = max(m.Sequence, u.validator.Sequence)
 	m.heard, m.Reported = now, now
+	if !u.validator.Clock.Wall.IsZero() {
+		m.Clock = u.validator.Clock
+		m.clock.read(m.Clock, now)
+		r.sayClock(m, now)
+	}
 	if u.heartbeat {
 		m.DataAge, m.Stale, m.KeyIDs = u.validator.DataAge, u.validator.Stale, u.validator.KeyIDs
 	}
@@ -169,7 +176,7 @@ func (r *Registry) Forget(ctx context.Context, id string) error {
 	switch {
 	case m == nil || m.Gone:
 		r.mu.Unlock()
-		return apierr.NotFound("VALIDATOR_NOT_FOUND", "the fleet has no validator of this name")
+		return r.forgetStranger(ctx, id)
 	case !m.silent(time.Now()):
 		r.mu.Unlock()
 		return apierr.Precondition("VALIDATOR_REPORTS", "validators/"+id,
@@ -184,8 +191,8 @@ func (r *Registry) Forget(ctx context.Context, id string) error {
 // remove makes it known that a validator is gone.
 func (r *Registry) remove(ctx context.Context, v *record.Validator) error {
 	v.Gone, v.Reported, v.Cursors = true, time.Now(), nil
-	if _, err := r.write(ctx, v); err != nil {
-		return apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet").Because(err)
+	if _, err := r.put(ctx, v); err != nil {
+		return errNotForgotten.Because(err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

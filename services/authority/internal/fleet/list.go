@@ -23,8 +23,14 @@ func (r *Registry) List() []*countersignv1.Validator {
 			continue
 		}
 		v := &countersignv1.Validator{
-			ValidatorId: m.ID, InstanceId: m.InstanceID, ReportTime: timestamppb.New(m.Reported), DataAge: durationpb.New(m.DataAge),
+			ValidatorId: m.ID, InstanceId: m.InstanceID, DataAge: durationpb.New(m.DataAge),
 			State: m.state(now), ReportAge: durationpb.New(now.Sub(m.heard)), Stale: m.Stale, KeyIds: m.KeyIDs, OrphanCount: uint32(m.Orphans),
+		}
+		if !m.Reported.IsZero() {
+			v.ReportTime = timestamppb.New(m.Reported)
+		}
+		if ahead, known := m.clock.skew(); known {
+			v.ClockSkew = durationpb.New(ahead)
 		}
 		if m.FencedAfter > 0 {
 			v.FencedAfter = durationpb.New(m.FencedAfter)
@@ -39,6 +45,9 @@ func (r *Registry) List() []*countersignv1.Validator {
 			}
 		}
 		all = append(all, v)
+	}
+	for _, name := range r.strangers() {
+		all = append(all, &countersignv1.Validator{ValidatorId: name, State: countersignv1.ValidatorState_VALIDATOR_STATE_LOST, Unreadable: true})
 	}
 	slices.SortFunc(all, func(a, b *countersignv1.Validator) int { return cmp.Compare(a.GetValidatorId(), b.GetValidatorId()) })
 	return all

@@ -16,6 +16,7 @@ type Metrics struct {
 	divergences prometheus.Counter
 	receipts    *prometheus.CounterVec
 	validators  *prometheus.Desc
+	skews       *prometheus.Desc
 }
 
 // NewMetrics registers the metrics of a fleet.
@@ -33,6 +34,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		}, []string{"complete"}),
 		validators: prometheus.NewDesc("countersign_fleet_validators", "Validators that this authority knows of, by state.",
 			[]string{"state"}, nil),
+		skews: prometheus.NewDesc("countersign_validator_clock_skew_seconds",
+			"How far a validator's time of day is ahead of this authority's, by validator; not there while it is not known.", []string{"validator"}, nil),
 	}
 	m.receipts.WithLabelValues("true")
 	m.receipts.WithLabelValues("false")
@@ -41,7 +44,10 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 }
 
 // Describe implements prometheus.Collector.
-func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- m.validators }
+func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- m.validators
+	descriptions <- m.skews
+}
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
@@ -51,15 +57,24 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		countersignv1.ValidatorState_VALIDATOR_STATE_LOST:      "lost",
 	}
 	counts := map[countersignv1.ValidatorState]int{}
+	skews := map[string]time.Duration{}
 	if r := m.registry.Load(); r != nil {
 		now := time.Now()
 		r.mu.Lock()
 		for _, member := range r.members {
-			if !member.Gone {
-				counts[member.state(now)]++
+			if member.Gone {
+				continue
+			}
+			counts[member.state(now)]++
+			if ahead, known := member.clock.skew(); known {
+				skews[member.ID] = ahead
 			}
 		}
+		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.strangers())
 		r.mu.Unlock()
+	}
+	for id, ahead := range skews {
+		metrics <- prometheus.MustNewConstMetric(m.skews, prometheus.GaugeValue, ahead.Seconds(), id)
 	}
 	for state, name := range names {
 		metrics <- prometheus.MustNewConstMetric(m.validators, prometheus.GaugeValue, float64(counts[state]), name)

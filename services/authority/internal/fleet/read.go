@@ -2,12 +2,10 @@ package fleet
 
 import (
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
@@ -16,7 +14,7 @@ import (
 
 // The bounds of a report.
 const (
-	maxIDLength       = 100
+	maxIDLength       = record.MaxValidatorIDLength
 	maxInstanceLength = 64
 	maxKeys           = 16
 	maxKeyLength      = 64
@@ -61,10 +59,7 @@ func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 }
 
 // ValidID tells whether a text may be a validator's name.
-func ValidID(id string) bool {
-	return id != "" && utf8.ValidString(id) && utf8.RuneCountInString(id) <= maxIDLength && strings.TrimSpace(id) == id &&
-		!strings.ContainsFunc(id, unicode.IsControl)
-}
+func ValidID(id string) bool { return record.ValidValidatorID(id) }
 
 // readReport reads what every message may have.
 func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
@@ -75,6 +70,10 @@ func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
 	u.validator.Cursors = map[int]record.Cursor{}
 	u.validator.Sequence, u.validator.Stale, u.validator.KeyIDs = m.GetSequence(), m.GetStale(), m.GetKeyIds()
 	var err error
+	var ok bool
+	if u.validator.Clock, ok = record.ClockOf(m.GetClock()); !ok {
+		return nil, apierr.Invalid("clock", "want a time of day, and how long the process runs")
+	}
 	if u.validator.DataAge, err = durationOf("data_age", m.GetDataAge()); err != nil {
 		return nil, err
 	}
@@ -163,9 +162,18 @@ func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 	return d.AsDuration(), nil
 }
 
+// answerTo is the answer to a report that tells the age of the data.
+func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
+	answer := &countersignv1.ReportResponse{Received: m.GetSequence()}
+	if m.GetClock() != nil {
+		answer.WallTime = timestamppb.Now()
+	}
+	return answer
+}
+
 // welcome is the first answer of a stream.
-func welcome(floor []record.Position, received uint64) *countersignv1.ReportResponse {
-	m := &countersignv1.ReportResponse{Received: received}
+func welcome(floor []record.Position, hello *countersignv1.ReportRequest) *countersignv1.ReportResponse {
+	m := answerTo(hello)
 	for _, at := range floor {
 		m.Floor = append(m.Floor, &countersignv1.Position{
 			StoreId: at.StoreID, Partition: uint32(at.Partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],

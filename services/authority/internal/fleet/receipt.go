@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -21,6 +22,7 @@ type State int
 const (
 	Pending State = iota
 	Lost
+	Skewed
 	Fenced
 	Applied
 )
@@ -32,6 +34,10 @@ type Entry struct {
 	Revision uint64
 	// Reported is when the report that shows the change arrived; when the state is not Applied, the latest of any kind.
 	Reported time.Time
+	// Skew is how far its time of day is ahead; nil when that is not known.
+	Skew *time.Duration
+	// Unreadable says that all that is known is a record of this name that does not verify.
+	Unreadable bool
 }
 
 // Receipt says which validators have applied some changes.
@@ -126,8 +132,8 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 		case receipt.Complete || ctx.Err() != nil:
 			r.metrics.receipts.WithLabelValues(strconv.FormatBool(receipt.Complete)).Inc()
 			return receipt, nil
-		case !sure:
-			// The others cannot be asked now.
+		case !sure, slices.ContainsFunc(receipt.Entries, func(e Entry) bool { return e.Unreadable }):
+			// The others cannot be asked now, or there is a record that nobody can read.
 			select {
 			case <-ctx.Done():
 			case <-time.After(confirmPause):
@@ -162,20 +168,23 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		if m.Gone {
 			continue
 		}
-		e := Entry{ID: m.ID, State: Applied, Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
+		e := Entry{ID: m.ID, State: r.stateIn(w, m, now), Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
+		if ahead, known := m.clock.skew(); known {
+			e.Skew = &ahead
+		}
 		if shown, has := w.seen[m.ID]; has && !w.lost {
 			e.Revision, e.Reported = shown.revision, shown.at
-		} else {
-			e.State = stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since))
-			complete = complete && e.State == Fenced
 		}
+		complete = complete && e.State >= Fenced
 		receipt.Entries = append(receipt.Entries, e)
 	}
+	for _, name := range r.strangers() {
+		complete = false
+		receipt.Entries = append(receipt.Entries, Entry{ID: name, State: Lost, Unreadable: true})
+	}
 	receipt.Complete = complete && len(receipt.Entries) > 0
-	if raw, held := r.past.LinkAt(w.partition, w.at); held {
-		if link, err := r.codec.OpenLink(w.partition, raw); err == nil {
-			receipt.Committed = time.UnixMilli(link.CommitMillis)
-		}
+	if link := r.linkOf(w); link != nil {
+		receipt.Committed = time.UnixMilli(link.CommitMillis)
 	}
 	return receipt
 }
@@ -187,15 +196,21 @@ func (r Receipt) ToProto() *countersignv1.Receipt {
 		Lost:    countersignv1.PropagationState_PROPAGATION_STATE_LOST,
 		Fenced:  countersignv1.PropagationState_PROPAGATION_STATE_FENCED,
 		Applied: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED,
+		Skewed:  countersignv1.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED,
 	}
 	m := &countersignv1.Receipt{Complete: r.Complete}
 	if !r.Committed.IsZero() {
 		m.CommitTime = timestamppb.New(r.Committed)
 	}
 	for _, e := range r.Entries {
-		m.Validators = append(m.Validators, &countersignv1.ReceiptEntry{
-			ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, ReportTime: timestamppb.New(e.Reported),
-		})
+		entry := &countersignv1.ReceiptEntry{ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, Unreadable: e.Unreadable}
+		if !e.Reported.IsZero() {
+			entry.ReportTime = timestamppb.New(e.Reported)
+		}
+		if e.Skew != nil {
+			entry.ClockSkew = durationpb.New(*e.Skew)
+		}
+		m.Validators = append(m.Validators, entry)
 	}
 	return m
 }

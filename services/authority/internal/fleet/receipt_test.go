@@ -37,13 +37,13 @@ func TestB24_StateOf(t *testing.T) {
 func TestB24_Merge(t *testing.T) {
 	now := time.Now()
 	one := Receipt{Complete: true, Committed: now, Entries: []Entry{
-		{"a", Applied, 5, now}, {"b", Applied, 5, now.Add(time.Second)}, {"c", Fenced, 1, now}, {"d", Lost, 1, now},
+		{ID: "a", State: Applied, Revision: 5, Reported: now}, {ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)}, {ID: "c", State: Fenced, Revision: 1, Reported: now}, {ID: "d", State: Lost, Revision: 1, Reported: now},
 	}}
 	two := Receipt{Complete: false, Committed: now.Add(time.Minute), Entries: []Entry{
-		{"a", Pending, 2, now}, {"b", Applied, 9, now}, {"c", Applied, 7, now}, {"d", Fenced, 1, now},
+		{ID: "a", State: Pending, Revision: 2, Reported: now}, {ID: "b", State: Applied, Revision: 9, Reported: now}, {ID: "c", State: Applied, Revision: 7, Reported: now}, {ID: "d", State: Fenced, Revision: 1, Reported: now},
 	}}
 	got := merge([]Receipt{one, two})
-	want := []Entry{{"a", Pending, 2, now}, {"b", Applied, 5, now.Add(time.Second)}, {"c", Fenced, 1, now}, {"d", Lost, 1, now}}
+	want := []Entry{{ID: "a", State: Pending, Revision: 2, Reported: now}, {ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)}, {ID: "c", State: Fenced, Revision: 1, Reported: now}, {ID: "d", State: Lost, Revision: 1, Reported: now}}
 	if got.Complete || !got.Committed.Equal(two.Committed) || len(got.Entries) != len(want) {
 		t.Fatalf("%+v", got)
 	}
@@ -222,7 +222,7 @@ func TestB24_ReportTime(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		_ = v2.report(to(at(1, 3)))
 		receipt, _, _ := result()
-		for i, want := range []Entry{{"v1", Applied, 2, began.Add(5 * time.Millisecond)}, {"v2", Applied, 3, began.Add(15 * time.Millisecond)}} {
+		for i, want := range []Entry{{ID: "v1", State: Applied, Revision: 2, Reported: began.Add(5 * time.Millisecond)}, {ID: "v2", State: Applied, Revision: 3, Reported: began.Add(15 * time.Millisecond)}} {
 			if got := receipt.Entries[i]; got.ID != want.ID || got.Revision != want.Revision || !got.Reported.Equal(want.Reported) {
 				t.Errorf("%+v, want %+v", got, want)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/report"
 )
 
 const (
@@ -38,6 +39,8 @@ type Shared interface {
 	Names(ctx context.Context) ([]string, error)
 	Read(ctx context.Context, names ...string) (map[string]string, error)
 	Write(ctx context.Context, records map[string][]byte) error
+	Enroll(ctx context.Context, before, after []byte, records map[string][]byte) (done bool, err error)
+	Mend(ctx context.Context) (mended bool, err error)
 	Remove(ctx context.Context, names []string) error
 	Tell(ctx context.Context, news []byte) error
 	Listen(ctx context.Context, each func(news []byte)) error
@@ -64,6 +67,7 @@ type Registry struct {
 	// unreadable is what stands in the hash and does not verify, by name.
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
+	membership membership
 }
 
 // member is one validator. One that is gone is kept for a while.
@@ -83,6 +87,9 @@ type member struct {
 	// reports here has them.
 	digests map[int][32]byte
 	orphans map[int][]record.Tag
+	// clock is what its time of day is, alarm whether that was said to be wrong.
+	clock clock
+	alarm report.SkewAlarm
 	// unreached are the partitions of which it knows more than this authority, or something else, and since when.
 	unreached map[int]time.Time
 }
@@ -93,6 +100,7 @@ func newMember(v *record.Validator, now time.Time) *member {
 		orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
+	m.clock.remember(v.Clock)
 	return m
 }
 
@@ -103,7 +111,7 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
 		tell: make(chan struct{}, 1), keep: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
-		gathers: map[*gather]struct{}{},
+		gathers: map[*gather]struct{}{}, membership: newMembership(),
 	}
 	for range r.codec.Partitions() {
 		r.waits = append(r.waits, map[*wait]struct{}{})

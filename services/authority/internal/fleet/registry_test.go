@@ -105,6 +105,8 @@ type fakeShared struct {
 	listeners map[*Registry]func([]byte)
 	failing   bool
 	deaf      bool
+	enrolled  int           // changes of the list
+	slow      time.Duration // how long one takes
 }
 
 var errDown = errors.New("redis is down")
@@ -141,6 +143,23 @@ func (s *fakeShared) Write(_ context.Context, records map[string][]byte) error {
 		}
 	})
 }
+
+func (s *fakeShared) Enroll(_ context.Context, before, after []byte, records map[string][]byte) (done bool, err error) {
+	time.Sleep(s.slow)
+	err = s.do(func() {
+		if done = s.hash[record.MembersField] == string(before); !done {
+			return
+		}
+		s.enrolled++
+		s.hash[record.MembersField] = string(after)
+		for name, raw := range records {
+			s.hash[name] = string(raw)
+		}
+	})
+	return done, err
+}
+
+func (s *fakeShared) Mend(context.Context) (bool, error) { return false, nil }
 
 func (s *fakeShared) Remove(_ context.Context, names []string) error {
 	return s.do(func() {
@@ -238,6 +257,9 @@ type reporter struct {
 	sequence uint64
 	at       *authority
 	stream   *stream
+	// ahead is how far its clock is, once it tells any: zero is none.
+	ahead time.Duration
+	tells bool
 }
 
 // validator is one that was not started before now. Its name and the bound of its data's age are given; 0 is no bound.
@@ -252,6 +274,9 @@ func (v *reporter) next(cursors map[int]record.Cursor) *update {
 	u := v.hello
 	u.validator.Sequence, u.validator.Cursors, u.heartbeat = v.sequence, cursors, true
 	u.digests = map[int][32]byte{}
+	if v.tells = v.tells || v.ahead != 0; v.tells {
+		u.validator.Clock = record.Clock{Wall: time.Now().Add(v.ahead).Round(0), Monotonic: time.Since(u.validator.Start)}
+	}
 	return &u
 }
 

@@ -3,12 +3,13 @@ package fleet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 )
 
@@ -109,44 +110,74 @@ func (r *Registry) keepAll(ctx context.Context) {
 func (r *Registry) exchange(ctx context.Context) error {
 	all, err := r.shared.Read(ctx)
 	if err != nil {
+		if mended, _ := r.shared.Mend(ctx); mended {
+			r.log.Error("the fleet in the store was no hash, and was taken away; it is written anew")
+		}
 		return err
 	}
-	r.takeIn(all)
+	list := all[record.MembersField]
+	delete(all, record.MembersField)
 	now := time.Now()
+	r.mu.Lock()
+	r.takeList(list, now)
+	r.dropUnreadable(func(field string) bool { _, there := all[field]; return there })
+	r.mu.Unlock()
+	r.takeIn(all)
 	var ours []*record.Validator
 	var over []string
 	r.mu.Lock()
 	for id, m := range r.members {
 		_, there := all[id]
 		switch {
-		case m.Gone && now.Sub(m.Reported) > goneLife:
+		case m.Gone && now.Sub(m.heard) > goneLife:
 			over = append(over, id)
 			delete(r.members, id)
 		case m.stream != nil, !there, m.kept == "" && now.Sub(m.heard) > orphaned:
 			ours = append(ours, m.whole())
 		}
 	}
+	due := r.due(nil) != nil
 	r.mu.Unlock()
 	_, err = r.write(ctx, ours...)
+	if due {
+		select {
+		case r.membership.turn <- struct{}{}:
+			r.keepList(ctx)
+			<-r.membership.turn
+		default: // it is changed now, and looked at again in a second
+		}
+	}
 	return errors.Join(err, r.shared.Remove(ctx, over))
 }
 
-// write writes records into the hash, and returns the last one as it was written.
-func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (last string, err error) {
+// write writes records into the hash, and returns them by name.
+func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (map[string][]byte, error) {
+	records, err := r.seal(validators)
+	if err != nil || len(records) == 0 {
+		return nil, err
+	}
+	if err := r.shared.Write(ctx, records); err != nil {
+		return nil, err
+	}
+	r.written(validators, records)
+	return records, nil
+}
+
+// seal signs records, by name.
+func (r *Registry) seal(validators []*record.Validator) (map[string][]byte, error) {
 	records := map[string][]byte{}
 	for _, v := range validators {
 		raw, err := r.codec.SealValidator(v)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		records[v.ID], last = raw, string(raw)
+		records[v.ID] = raw
 	}
-	if len(records) == 0 {
-		return "", nil
-	}
-	if err := r.shared.Write(ctx, records); err != nil {
-		return "", err
-	}
+	return records, nil
+}
+
+// written notes what stands in the hash.
+func (r *Registry) written(validators []*record.Validator, records map[string][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, v := range validators {
@@ -154,7 +185,6 @@ func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (
 			m.kept = string(records[v.ID])
 		}
 	}
-	return last, nil
 }
 
 // takeIn merges records of the hash.
@@ -170,7 +200,11 @@ func (r *Registry) takeIn(records map[string]string) {
 		v, err := r.codec.OpenValidator(id, []byte(raw))
 		if err != nil {
 			r.unreadable[id] = raw
-			r.log.Error("a record of the fleet does not verify; no receipt is complete while it is there", "validator", id, "error", err)
+			if m != nil && !errors.Is(err, keyring.ErrUnknownKey) {
+				m.kept = "" // it is written anew
+			}
+			r.log.Error("a record of the fleet does not verify; no receipt is complete until it is replaced, or forgotten by this name",
+				"validator", record.FieldName(id), "error", err)
 			continue
 		}
 		delete(r.unreadable, id)
@@ -181,6 +215,16 @@ func (r *Registry) takeIn(records map[string]string) {
 			m.kept = ""
 		case m.InstanceID == v.InstanceID:
 			m.kept = raw
+		}
+	}
+	r.missMembers(now)
+}
+
+// dropUnreadable forgets those records that did not verify and are gone from the hash. The caller holds the mutex.
+func (r *Registry) dropUnreadable(there func(field string) bool) {
+	for field := range r.unreadable {
+		if !there(field) {
+			delete(r.unreadable, field)
 		}
 	}
 }
@@ -202,6 +246,9 @@ func (r *Registry) hear(raw []byte) {
 			continue
 		}
 		r.merge(v, now)
+		if m.Clock == v.Clock {
+			m.clock.read(v.Clock, now)
+		}
 	}
 }
 
@@ -320,8 +367,9 @@ func (r *Registry) lookForOthers(ctx context.Context) error {
 	}
 	var others []string
 	r.mu.Lock()
+	r.dropUnreadable(func(field string) bool { return slices.Contains(names, field) })
 	for _, id := range names {
-		if m := r.members[id]; m == nil || m.Gone {
+		if m := r.members[id]; id != record.MembersField && (m == nil || m.Gone) {
 			others = append(others, id)
 		}
 	}
@@ -334,12 +382,5 @@ func (r *Registry) lookForOthers(ctx context.Context) error {
 		return err
 	}
 	r.takeIn(records)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id := range records {
-		if r.unreadable[id] != "" {
-			return fmt.Errorf("the record of validator %s does not verify", id)
-		}
-	}
 	return nil
 }

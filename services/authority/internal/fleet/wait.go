@@ -15,6 +15,8 @@ type wait struct {
 	since     time.Time
 	// seen are the validators that have shown the change, by name.
 	seen map[string]seen
+	// link is the change itself; nil while it is not known that this authority holds it.
+	link *record.Link
 	// blocker is one that has not; empty: nobody knows.
 	blocker string
 	// lost says that the change is not in the store's past.
@@ -90,14 +92,10 @@ func (r *Registry) check(w *wait) {
 			continue
 		}
 		anybody = true
-		if _, has := w.seen[m.ID]; has {
-			continue
-		}
-		if r.shows(w, m) {
+		if _, has := w.seen[m.ID]; !has && r.shows(w, m) {
 			w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
-			continue
 		}
-		if stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since)) != Fenced {
+		if r.stateIn(w, m, now) < Fenced {
 			w.blocker = m.ID
 			return
 		}
@@ -106,6 +104,46 @@ func (r *Registry) check(w *wait) {
 		w.finish()
 	}
 }
+
+// stateIn says what a member has done with a change. The caller holds the mutex.
+func (r *Registry) stateIn(w *wait, m *member, now time.Time) State {
+	if _, has := w.seen[m.ID]; !has || w.lost {
+		if state := stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since)); state < Fenced || w.lost {
+			return state
+		}
+		return min(Fenced, m.clock.state(r.turnOf(w), now, true))
+	}
+	return m.clock.state(r.turnOf(w), now, m.silent(now))
+}
+
+// linkOf returns the change that a wait is for; nil when this authority does not hold it. The caller holds the mutex.
+func (r *Registry) linkOf(w *wait) *record.Link {
+	if w.link != nil {
+		return w.link
+	}
+	if raw, held := r.past.LinkAt(w.partition, w.at); held {
+		if link, err := r.codec.OpenLink(w.partition, raw); err == nil {
+			w.link = link
+		}
+	}
+	return w.link
+}
+
+// turnOf returns the latest time at which a change becomes something else by itself, at each validator by its own clock; zero
+// when nothing does. Of a change that this authority does not hold nobody knows: it may be at any time. The caller holds the mutex.
+func (r *Registry) turnOf(w *wait) time.Time {
+	link := r.linkOf(w)
+	switch {
+	case link == nil:
+		return anyTime
+	case link.LastTurn() == 0:
+		return time.Time{}
+	}
+	return time.UnixMilli(link.LastTurn())
+}
+
+// anyTime is later than any time that a document may have.
+var anyTime = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // checkAll looks at every wait of some partitions, or of all. The caller holds the mutex.
 func (r *Registry) checkAll(partitions ...int) {

@@ -25,7 +25,10 @@ func fleetList(g *globals) *cobra.Command {
 		Long: `List the validators: who reports, how old their data is, and how many changes they are behind.
 
 REPORTING has reported within 10 s. LOST has not, and may answer from old data: it stays in every receipt until it is back
-or forgotten. FENCED has not either, but its staleness bounds keep it from that.`,
+or forgotten. FENCED has not either, but its staleness bounds keep it from that.
+
+CLOCK says how far a validator's clock is ahead of the authority's, or behind, when that is more than 1 s. Such a validator
+ends a token that expires, the overlap of a rotation and a trial that much early or late: set its clock (NTP).`,
 		Example: "  countersign fleet list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {

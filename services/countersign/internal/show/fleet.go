@@ -6,6 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/countersign/countersign/pkg/report"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
@@ -23,14 +26,24 @@ func Receipt(w io.Writer, r *countersignv1.Receipt) error {
 	return NewList(w, "VALIDATOR", "STATE", "REVISION", "AFTER").Page(rows)
 }
 
-const applied = countersignv1.PropagationState_PROPAGATION_STATE_APPLIED
+const (
+	applied = countersignv1.PropagationState_PROPAGATION_STATE_APPLIED
+	skewed  = countersignv1.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED
+)
 
 // Laggards names the validators that keep a receipt from being complete.
 func Laggards(r *countersignv1.Receipt) string {
 	var names []string
 	for _, e := range r.GetValidators() {
 		if state := e.GetState(); state != applied && state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED {
-			names = append(names, fmt.Sprintf("%s is %s", words.Printable(e.GetValidatorId()), words.Enum(state)))
+			name := fmt.Sprintf("%s is %s", words.Printable(e.GetValidatorId()), words.Enum(state))
+			switch {
+			case e.GetUnreadable():
+				name += " (its record in the store does not verify; countersign fleet forget takes it away)"
+			case state == skewed:
+				name += fmt.Sprintf(" (it has the change, but its clock is %s the authority's, and it acts on a time in the change by its clock: set it)", clock(e.GetClockSkew()))
+			}
+			names = append(names, name)
 		}
 	}
 	switch {
@@ -43,7 +56,7 @@ func Laggards(r *countersignv1.Receipt) string {
 }
 
 // ValidatorHeading is the heading over ValidatorCells.
-var ValidatorHeading = []string{"VALIDATOR", "STATE", "REPORTED", "DATA AGE", "BEHIND", "ORPHANS", "FENCED AFTER"}
+var ValidatorHeading = []string{"VALIDATOR", "STATE", "REPORTED", "DATA AGE", "BEHIND", "ORPHANS", "FENCED AFTER", "CLOCK"}
 
 // ValidatorCells returns a validator's row in a list.
 func ValidatorCells(v *countersignv1.Validator) []string {
@@ -55,9 +68,32 @@ func ValidatorCells(v *countersignv1.Validator) []string {
 	if v.GetFencedAfter() != nil {
 		fenced = v.GetFencedAfter().AsDuration().String()
 	}
-	return []string{
-		words.Printable(v.GetValidatorId()), words.Enum(v.GetState()),
-		v.GetReportAge().AsDuration().Round(time.Millisecond).String() + " ago",
-		age, fmt.Sprint(v.GetBehind()), fmt.Sprint(v.GetOrphanCount()), fenced,
+	state := words.Enum(v.GetState())
+	if v.GetUnreadable() {
+		return []string{words.Printable(v.GetValidatorId()), state + " (unreadable record)", "-", "-", "-", "-", "-", "-"}
 	}
+	return []string{
+		words.Printable(v.GetValidatorId()), state,
+		v.GetReportAge().AsDuration().Round(time.Millisecond).String() + " ago",
+		age, fmt.Sprint(v.GetBehind()), fmt.Sprint(v.GetOrphanCount()), fenced, clockCell(v.GetClockSkew()),
+	}
+}
+
+// clockCell says whether a validator's clock is right; a dash when nobody knows.
+func clockCell(ahead *durationpb.Duration) string {
+	switch {
+	case ahead == nil:
+		return "-"
+	case ahead.AsDuration().Abs() <= report.MaxSkew:
+		return "ok"
+	}
+	return report.SkewWords(ahead.AsDuration())
+}
+
+// clock says how a validator's clock compares, as in "5m0s ahead of".
+func clock(ahead *durationpb.Duration) string {
+	if ahead.AsDuration() > 0 {
+		return report.SkewWords(ahead.AsDuration()) + " of"
+	}
+	return report.SkewWords(ahead.AsDuration())
 }

@@ -1,0 +1,101 @@
+package report
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+)
+
+// lines keeps what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// TestB08_ValidatorKnowsThatItsClockIsOff: it learns the authority's time, and says once that its own is another.
+func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
+	var ahead atomic.Int64
+	ahead.Store(int64(-5 * time.Minute))
+	var log lines
+	k := start(t, newAuthority(t), func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		c.WallClock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	is := func(want time.Duration) func() error {
+		return func() error {
+			got, known := k.reporter.ClockSkew()
+			if !known || (got-want).Abs() > MaxSkew {
+				return errors.New(SkewWords(got))
+			}
+			return nil
+		}
+	}
+	redistest.Eventually(t, "it knows that it is behind", is(-5*time.Minute))
+	first := k.authority.all()[0].GetClock()
+	if got := time.Until(first.GetWallTime().AsTime()); got > -4*time.Minute || first.GetMonotonicTime().AsDuration() < 0 {
+		t.Errorf("the report says %v", first)
+	}
+	ahead.Store(0)
+	redistest.Eventually(t, "it knows that it is right", is(0))
+	ahead.Store(int64(time.Hour))
+	redistest.Eventually(t, "it knows that it is ahead", is(time.Hour))
+	if said, over := log.count("5m0s behind"), log.count("the authority's again"); said != 1 || over != 1 {
+		t.Errorf("said %d times, and %d times that it is over", said, over)
+	}
+	if said := log.count("1h0m0s ahead"); said != 0 {
+		t.Errorf("said again within a minute")
+	}
+}
+
+// TestSkewAlarm: one line a minute, whatever the clock does.
+func TestSkewAlarm(t *testing.T) {
+	var a SkewAlarm
+	start := time.Now()
+	for _, step := range []struct {
+		after      time.Duration
+		ahead      time.Duration
+		warn, over bool
+	}{
+		{0, MaxSkew, false, false},
+		{1, -MaxSkew, false, false},
+		{2, MaxSkew + 1, true, false},
+		{3, time.Hour, false, false},
+		{4, 0, false, true},
+		{5, 0, false, false},
+		{6, -time.Hour, false, false},
+		{7, 0, false, false},
+		{skewAlarmPause + 2, -time.Hour, true, false},
+	} {
+		if warn, over := a.Check(step.ahead, start.Add(step.after)); warn != step.warn || over != step.over {
+			t.Errorf("after %v: %t, %t", step.after, warn, over)
+		}
+	}
+}
+
+func TestSkewWords(t *testing.T) {
+	for ahead, want := range map[time.Duration]string{
+		0: "0s ahead", 1234567 * time.Microsecond: "1.235s ahead", -5*time.Minute + 3*time.Millisecond: "5m0s behind",
+	} {
+		if got := SkewWords(ahead); got != want {
+			t.Errorf("%d: %s, want %s", ahead, got, want)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package fleet_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/countersign/countersign/pkg/record"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
+)
+
+// verdict waits for a change of an app to be everywhere, for a short time.
+func (w *world) verdict(patience time.Duration) *pb.Receipt {
+	w.t.Helper()
+	return w.change(0, "app", patience).GetReceipt()
+}
+
+// restart stops every authority, has something done, and starts one.
+func (w *world) restart(meanwhile func()) {
+	w.t.Helper()
+	for _, p := range w.AuthorityProcesses {
+		p.Stop()
+	}
+	meanwhile()
+	w.StartAuthority(w.t, w.Authority)
+	eventually(w.t, "an authority", func() error {
+		response, err := w.authorities[0].ListValidators(w.admin(), &pb.ListValidatorsRequest{})
+		for _, v := range response.GetValidators() {
+			if v.GetValidatorId() == "validator-1" && v.GetState() != isReporting {
+				err = fmt.Errorf("%v", v)
+			}
+		}
+		return err
+	})
+}
+
+// TestB24_ValidatorTakenOutOfRedisIsMissed, by an authority that remembers nothing: its record, and even the key.
+func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
+	t.Parallel()
+	w := start(t, testcluster.Options{Validators: 1})
+	client := w.redis()
+	stopped := w.play(0, w.FleetKey.Reveal())
+	if _, err := stopped.send(stopped.hello); err != nil {
+		t.Fatal(err)
+	}
+	stopped.close()
+	w.restart(func() {
+		if err := client.HDel(context.Background(), record.FleetKey, "played").Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	want := map[string]pb.PropagationState{"validator-1": applied, "played": pending}
+	if r := w.verdict(2 * time.Second); r.GetComplete() || !maps.Equal(states(r), want) {
+		t.Errorf("receipt %v", r)
+	}
+	eventually(t, "it can be forgotten", func() error {
+		_, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: "played"})
+		return err
+	})
+	if r := w.verdict(wait); !r.GetComplete() || len(r.GetValidators()) != 1 {
+		t.Errorf("receipt %v", r)
+	}
+}
+
+// TestB24_GarbageInTheFleet: whatever somebody writes there, a receipt says at once who has the change and what is in the way,
+// and forgetting that ends it. A key of another type is replaced.
+func TestB24_GarbageInTheFleet(t *testing.T) {
+	t.Parallel()
+	w := start(t, testcluster.Options{Validators: 1})
+	client := w.redis()
+	for name, field := range map[string]string{"a name": "ghost", "binary": "\xff\x00", "empty": "", "long": strings.Repeat("x", 1<<20)} {
+		if err := client.HSet(t.Context(), record.FleetKey, field, "garbage\xff").Err(); err != nil {
+			t.Fatal(err)
+		}
+		called := record.FieldName(field)
+		want := map[string]pb.PropagationState{"validator-1": applied, called: lost}
+		if r := w.verdict(time.Second); r.GetComplete() || !maps.Equal(states(r), want) {
+			t.Errorf("%s: receipt %v", name, r)
+		}
+		if v := w.validators(0)[called]; !v.GetUnreadable() {
+			t.Errorf("%s: listed as %v", name, v)
+		}
+		if _, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: called}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if r := w.verdict(wait); !r.GetComplete() || len(r.GetValidators()) != 1 {
+			t.Errorf("%s: receipt %v", name, r)
+		}
+	}
+	for _, put := range []func() error{
+		func() error { return client.LPush(t.Context(), record.FleetKey, "x").Err() },
+		func() error { return client.Set(t.Context(), record.FleetKey, "x", 0).Err() },
+	} {
+		if err := client.Del(t.Context(), record.FleetKey).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(); err != nil {
+			continue // the authority was quicker
+		}
+		made, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{
+			AppId: "app", Name: time.Now().String(), WaitForPropagation: durationpb.New(wait),
+		})
+		if err != nil || !made.GetReceipt().GetComplete() {
+			t.Errorf("another type: %v, %v", made.GetReceipt(), err)
+		}
+		eventually(t, "the fleet is written anew", func() error {
+			raw, err := client.HGet(t.Context(), record.FleetKey, record.MembersField).Result()
+			if err == nil {
+				_, err = record.NewCodec(w.Ring, w.meta()).OpenMembers([]byte(raw))
+			}
+			return err
+		})
+	}
+}

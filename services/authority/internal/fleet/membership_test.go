@@ -1,0 +1,197 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// edit changes the hash as somebody does who can write Redis.
+func (s *fakeShared) edit(change func(hash map[string]string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(s.hash)
+}
+
+// TestB24_RecordThatWasTakenAwayIsMissed: a validator that does not report stays in every receipt, whatever becomes of its
+// record while no authority runs that remembers it, until it is forgotten.
+func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
+	for name, damage := range map[string]func(hash map[string]string, earlier, gone string){
+		"removed":                               func(hash map[string]string, _, _ string) { delete(hash, "w") },
+		"garbage in its place":                  func(hash map[string]string, _, _ string) { hash["w"] = "garbage" },
+		"another one's record":                  func(hash map[string]string, _, _ string) { hash["w"] = hash["v"] },
+		"that of an earlier instance":           func(hash map[string]string, earlier, _ string) { hash["w"] = earlier },
+		"that an earlier instance has left":     func(hash map[string]string, _, gone string) { hash["w"] = gone },
+		"removed, and with it the other record": func(hash map[string]string, _, _ string) { delete(hash, "w"); delete(hash, "v") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a := f.authority()
+				v := f.validator("v", 0).mustJoin(a, first())
+				old := f.validator("w", time.Second).mustJoin(a, first())
+				var earlier, gone string
+				f.shared.edit(func(hash map[string]string) { earlier = hash["w"] })
+				if err := a.leave(t.Context(), old.next(nil)); err != nil {
+					t.Fatal(err)
+				}
+				f.shared.edit(func(hash map[string]string) { gone = hash["w"] })
+				time.Sleep(time.Second)
+				f.validator("w", 0).mustJoin(a, first()).hangUp()
+				a.stop()
+				f.shared.edit(func(hash map[string]string) { damage(hash, earlier, gone) })
+				b := f.authority()
+				v.mustJoin(b, first())
+				r, _, _ := b.wait(at(1, 2), time.Second)()
+				if r.Complete || len(r.Entries) != 2 {
+					t.Errorf("at once: %+v", r)
+				}
+				alive(t, Lease+time.Second, v)
+				b.past.move(0, at(1, 2))
+				_ = v.report(to(at(1, 2)))
+				r, _, _ = b.wait(at(1, 2), time.Second)()
+				if want := map[string]State{"v": Applied, "w": Lost}; r.Complete || !maps.Equal(statesOf(r), want) {
+					t.Errorf("after its lease: %+v", r)
+				}
+				c := f.authority()
+				alive(t, Lease+2*time.Second, v)
+				c.want("another authority", map[string]string{"v": "REPORTING", "w": "LOST"})
+				if err := c.Forget(t.Context(), "w"); err != nil {
+					t.Fatal(err)
+				}
+				alive(t, 2*time.Second, v)
+				for _, who := range []*authority{b, c, f.authority()} {
+					who.want("when it is forgotten", map[string]string{"v": "REPORTING"})
+				}
+				if r, _, _ = b.wait(at(1, 2), time.Second)(); !r.Complete {
+					t.Errorf("when it is forgotten: %+v", r)
+				}
+			})
+		})
+	}
+}
+
+// TestB24_ListOfMembersIsKept: an authority that remembers the fleet writes the list back, whatever becomes of it; one that
+// does not makes it of the records.
+func TestB24_ListOfMembersIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		v := f.validator("v", 0).mustJoin(a, first())
+		var older string
+		f.shared.edit(func(hash map[string]string) { older = hash[record.MembersField] })
+		f.validator("w", 0).mustJoin(a, first()).hangUp()
+		list := func(when string, want ...string) *record.Members {
+			t.Helper()
+			var raw string
+			f.shared.edit(func(hash map[string]string) { raw = hash[record.MembersField] })
+			got, err := f.codec.OpenMembers([]byte(raw))
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if len(got.Entries) != len(want) {
+				t.Errorf("%s: %v, want %v", when, got.Entries, want)
+			}
+			for _, id := range want {
+				if got.Entries[id] == nil {
+					t.Errorf("%s: %s is not in the list", when, id)
+				}
+			}
+			return got
+		}
+		before := list("at the start", "v", "w")
+		for name, damage := range map[string]func(hash map[string]string){
+			"removed": func(hash map[string]string) { delete(hash, record.MembersField) },
+			"garbage": func(hash map[string]string) { hash[record.MembersField] = "garbage" },
+			"older":   func(hash map[string]string) { hash[record.MembersField] = older; delete(hash, "w") },
+			"wiped":   func(hash map[string]string) { clear(hash) },
+		} {
+			f.shared.edit(damage)
+			alive(t, 2*time.Second, v)
+			if now := list(name, "v", "w"); now.Sequence <= before.Sequence || !now.Since.Equal(before.Since) {
+				t.Errorf("%s: %+v, was %+v", name, now, before)
+			}
+		}
+		a.stop()
+		f.shared.edit(func(hash map[string]string) { delete(hash, record.MembersField) })
+		b := f.authority()
+		v.mustJoin(b, first())
+		time.Sleep(2 * keepInterval)
+		if now := list("made of the records", "v", "w"); !now.Since.After(before.Since) {
+			t.Errorf("it is said to be kept since %v", now.Since)
+		}
+	})
+}
+
+// TestManyJoinAtOnce: a hundred validators at two authorities take a few changes of the list, not a hundred.
+func TestManyJoinAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		all := []*authority{f.authority(), f.authority()}
+		time.Sleep(2 * keepInterval)
+		f.shared.edit(func(map[string]string) { f.shared.enrolled, f.shared.slow = 0, time.Millisecond })
+		var joining sync.WaitGroup
+		began := time.Now()
+		for i := range 100 {
+			joining.Go(func() {
+				if err := f.validator(fmt.Sprint("v", i), 0).join(all[i%2], first()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		joining.Wait()
+		took := time.Since(began)
+		f.shared.edit(func(map[string]string) {
+			if f.shared.enrolled > 12 || took > time.Second {
+				t.Errorf("%d changes in %v", f.shared.enrolled, took)
+			}
+		})
+		time.Sleep(2 * keepInterval)
+		for _, a := range all {
+			if got := len(a.names()); got != 100 {
+				t.Errorf("%d validators", got)
+			}
+		}
+	})
+}
+
+// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are forgotten.
+func TestB24_FieldsThatDoNotVerify(t *testing.T) {
+	for name, field := range map[string]string{
+		"a name": "ghost", "binary": "\xff\x00\xfe", "empty": "", "a megabyte": strings.Repeat("x", 1<<20), "spaces": " v ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a := f.authority()
+				v := f.validator("v", 0).mustJoin(a, first())
+				f.shared.edit(func(hash map[string]string) { hash[field] = "garbage" })
+				r, _, _ := a.wait(at(1, 1), time.Second)()
+				called := record.FieldName(field)
+				if want := map[string]State{"v": Applied, called: Lost}; r.Complete || !maps.Equal(statesOf(r), want) || !ValidID(called) {
+					t.Errorf("%+v", r)
+				}
+				a.want("listed", map[string]string{"v": "REPORTING", called: "UNREADABLE"})
+				if err := a.Forget(t.Context(), "somebody"); apierr.ReasonOf(err) != "VALIDATOR_NOT_FOUND" {
+					t.Errorf("another name: %v", err)
+				}
+				result := a.wait(at(1, 1), time.Minute)
+				if err := a.Forget(t.Context(), called); err != nil {
+					t.Fatal(err)
+				}
+				if r, took, _ := result(); !r.Complete || took > time.Second {
+					t.Errorf("after %v: %+v", took, r)
+				}
+				alive(t, time.Second, v)
+				a.want("forgotten", map[string]string{"v": "REPORTING"})
+			})
+		})
+	}
+}

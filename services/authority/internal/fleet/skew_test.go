@@ -1,0 +1,114 @@
+package fleet_test
+
+import (
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/testcluster"
+	validator "github.com/countersign/countersign/services/validator/server"
+)
+
+const skewed = pb.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED
+
+// TestB08_SkewedValidatorIsInNoCompleteReceipt of a change that has a time, however the clock is off, until it is set. A change
+// without a time is complete, and revoking always.
+func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
+	for _, by := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
+		t.Run(by.String(), func(t *testing.T) {
+			t.Parallel()
+			w := start(t, testcluster.Options{Validators: 1, Authorities: 2})
+			var ahead atomic.Int64
+			ahead.Store(int64(by))
+			off := w.StartValidator(t, func(c *validator.Config) {
+				c.Fleet = w.Fleet("off", w.Authorities[1])
+				c.WallClock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+			})
+			w.seen("off", by)
+			everywhere := map[string]pb.PropagationState{"validator-1": applied, "off": applied}
+			butOne := map[string]pb.PropagationState{"validator-1": applied, "off": skewed}
+
+			made := w.change(0, "app", wait)
+			if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), everywhere) {
+				t.Errorf("a change without a time: %v", r)
+			}
+			const patience = 2 * time.Second
+			rotated, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
+				AppId: "app", TokenId: made.GetToken().GetTokenId(), Overlap: durationpb.New(time.Hour), WaitForPropagation: durationpb.New(patience),
+			})
+			if r := rotated.GetReceipt(); err != nil || r.GetComplete() || !maps.Equal(states(r), butOne) {
+				t.Errorf("an overlap that ends: %v, %v", r, err)
+			}
+			for _, e := range rotated.GetReceipt().GetValidators() {
+				want := time.Duration(0)
+				if e.GetValidatorId() == "off" {
+					want = by
+				}
+				if e.GetClockSkew() == nil || (e.GetClockSkew().AsDuration()-want).Abs() > time.Second {
+					t.Errorf("%s is %v ahead, want %v", e.GetValidatorId(), e.GetClockSkew(), want)
+				}
+			}
+			expiring := &pb.UpdateTokenRequest{
+				AppId: "app", Token: &pb.Token{TokenId: rotated.GetToken().GetTokenId(), ExpireTime: timestamppb.New(time.Now().Add(time.Hour))},
+				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}}, WaitForPropagation: durationpb.New(patience),
+			}
+			updated, err := w.authorities[1].UpdateToken(w.admin(), expiring)
+			if r := updated.GetReceipt(); err != nil || r.GetComplete() || !maps.Equal(states(r), butOne) {
+				t.Errorf("an expiry: %v, %v", r, err)
+			}
+			revoked, err := w.authorities[0].RevokeToken(w.admin(), &pb.RevokeTokenRequest{
+				AppId: "app", TokenId: rotated.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(wait),
+			})
+			if r := revoked.GetReceipt(); err != nil || !r.GetComplete() {
+				t.Errorf("revoking: %v, %v", r, err)
+			}
+			eventually(t, "its own metric", func() error {
+				var own float64
+				if _, err := fmt.Sscan(metric(t, off.HTTPAddress, "countersign_clock_skew_seconds"), &own); err != nil || own*by.Seconds() < 0 || own != own {
+					return fmt.Errorf("%v, %v", own, err)
+				}
+				return nil
+			})
+			for _, p := range w.AuthorityProcesses {
+				if got := metric(t, p.HTTPAddress, `countersign_validator_clock_skew_seconds{validator="off"}`); got == "not there" {
+					t.Error("the authority has no metric")
+				}
+			}
+
+			ahead.Store(0)
+			waited, err := w.authorities[0].WaitForPropagation(w.admin(), &pb.WaitForPropagationRequest{ConsistencyToken: rotated.GetConsistencyToken()})
+			if r := waited.GetReceipt(); err != nil || !r.GetComplete() || !maps.Equal(states(r), everywhere) {
+				t.Errorf("the clock was set: %v, %v", r, err)
+			}
+			// A clock that is set while it runs is found by the report that shows the change.
+			ahead.Store(int64(by))
+			again, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
+				AppId: "app", TokenId: w.change(0, "app", wait).GetToken().GetTokenId(), WaitForPropagation: durationpb.New(patience),
+			})
+			if r := again.GetReceipt(); err != nil || r.GetComplete() || states(r)["off"] != skewed {
+				t.Errorf("the clock was set wrong: %v, %v", r, err)
+			}
+		})
+	}
+}
+
+// seen waits until every authority knows how far a validator's clock is ahead.
+func (w *world) seen(id string, ahead time.Duration) {
+	w.t.Helper()
+	for i := range w.authorities {
+		eventually(w.t, "an authority knows the clock", func() error {
+			skew := w.validators(i)[id].GetClockSkew()
+			if skew == nil || (skew.AsDuration()-ahead).Abs() > time.Second {
+				return fmt.Errorf("%v", skew)
+			}
+			return nil
+		})
+	}
+}
