@@ -27,6 +27,7 @@ type Past interface {
 	// These are those of a replica.Replica.
 	Cursors() []record.Cursor
 	Changed() <-chan struct{}
+	Confirmed(partition int) record.Cursor
 	State(partition int) (record.Cursor, record.Sum, bool)
 	Reached(partition int, at record.Cursor) (bool, error)
 	LinkAt(partition int, at record.Cursor) ([]byte, bool)

@@ -60,6 +60,8 @@ func (p *fakePast) Cursors() []record.Cursor {
 	return slices.Clone(p.cursors)
 }
 
+func (p *fakePast) Confirmed(partition int) record.Cursor { return p.Cursors()[partition] }
+
 func (p *fakePast) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -248,10 +248,16 @@ func (r *Registry) complete(v *record.Validator, now time.Time) {
 // moveAll notes those cursors of a record that are newer than what is known of their partitions. The caller holds the mutex.
 func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	for partition, at := range v.Cursors {
-		if v.Sequence > m.told[partition] {
-			m.told[partition] = v.Sequence
-			r.move(m, partition, at, now)
+		if v.Sequence <= m.told[partition] {
+			continue
 		}
+		m.told[partition] = v.Sequence
+		if !r.plausible(partition, at) {
+			r.metrics.implausible.Inc()
+			r.log.Error("a position of the fleet's records is too far beyond the store to be one of it; it is ignored", "validator", v.ID, "partition", partition, "position", at)
+			continue
+		}
+		r.move(m, partition, at, now)
 	}
 }
 

@@ -110,6 +110,12 @@ func showAdoption(w io.Writer, a *storetools.Adoption, done bool) error {
 	if len(a.Missing) > 0 {
 		fmt.Fprintf(w, "%s without a head: all that was there %s lost.\n", count(len(a.Missing), "partition"), is)
 	}
+	if len(a.Ignored) > 0 {
+		fmt.Fprintln(w, "What was reported and cannot be true:")
+		if err := list(w, a.Ignored); err != nil {
+			return err
+		}
+	}
 	if a.Validators == 0 {
 		_, err := fmt.Fprintln(w, "No validator has reported, so what else was lost is not known.")
 		return err
