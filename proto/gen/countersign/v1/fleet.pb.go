@@ -601,13 +601,18 @@ type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Usage batches up to this number are counted.
 	UsageAcknowledged uint64 `protobuf:"varint,1,opt,name=usage_acknowledged,json=usageAcknowledged,proto3" json:"usage_acknowledged,omitempty"`
-	// The highest positions of the fleet, one for each partition: a store below them is a fork. In the first answer.
+	// The highest positions of the fleet, one for each partition: a store below them is a fork. In the first answer, unless that
+	// says floor_pending; then in a later one.
 	Floor []*Position `protobuf:"bytes,2,rep,name=floor,proto3" json:"floor,omitempty"`
 	// Reports up to this sequence have arrived. Every report with a data_age is answered at once, so that a validator that
 	// hears nothing for some seconds knows that nobody hears it.
 	Received uint64 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
 	// The partitions whose links are to be sent.
-	LinksWanted   []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
+	LinksWanted []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
+	// In the first answer: the authority was just started, and validators that were members before have not reported since. What
+	// they know may be above the store, so the floor follows: when they have reported, or after 10 s. A validator that holds
+	// nothing yet waits for it.
+	FloorPending  bool `protobuf:"varint,10,opt,name=floor_pending,json=floorPending,proto3" json:"floor_pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -668,6 +673,13 @@ func (x *ReportResponse) GetLinksWanted() []uint32 {
 		return x.LinksWanted
 	}
 	return nil
+}
+
+func (x *ReportResponse) GetFloorPending() bool {
+	if x != nil {
+		return x.FloorPending
+	}
+	return false
 }
 
 // Receipt says which validators have applied a change. Validators that nobody has heard of are not in it: every one that
@@ -1190,12 +1202,14 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x16.countersign.v1.ReasonR\x06reason\x12\x1a\n" +
 	"\benforced\x18\x05 \x01(\bR\benforced\x122\n" +
 	"\x06minute\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06minute\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"\xae\x01\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xd3\x01\n" +
 	"\x0eReportResponse\x12-\n" +
 	"\x12usage_acknowledged\x18\x01 \x01(\x04R\x11usageAcknowledged\x12.\n" +
 	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x04R\breceived\x12!\n" +
-	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\"\xa0\x01\n" +
+	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\x12#\n" +
+	"\rfloor_pending\x18\n" +
+	" \x01(\bR\ffloorPending\"\xa0\x01\n" +
 	"\aReceipt\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12<\n" +
 	"\n" +

@@ -182,12 +182,16 @@ func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 }
 
 // welcome is the first answer of a stream.
-func welcome(floor []record.Position, received uint64) *countersignv1.ReportResponse {
-	m := &countersignv1.ReportResponse{Received: received}
-	for _, at := range floor {
-		m.Floor = append(m.Floor, &countersignv1.Position{
+func welcome(floor []record.Position, known bool, received uint64) *countersignv1.ReportResponse {
+	return &countersignv1.ReportResponse{Received: received, Floor: floorToProto(floor), FloorPending: !known}
+}
+
+func floorToProto(floor []record.Position) []*countersignv1.Position {
+	all := make([]*countersignv1.Position, len(floor))
+	for i, at := range floor {
+		all[i] = &countersignv1.Position{
 			StoreId: at.StoreID, Partition: uint32(at.Partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
-		})
+		}
 	}
-	return m
+	return all
 }

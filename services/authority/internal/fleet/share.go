@@ -32,6 +32,9 @@ func (r *Registry) Load(ctx context.Context) error {
 	for said := ""; ; {
 		err := r.exchange(ctx)
 		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.awaitReports(time.Now())
 			return nil
 		}
 		if ctx.Err() == nil && said != err.Error() {
@@ -176,6 +179,9 @@ func (r *Registry) takeIn(records map[string]string) {
 		delete(r.unreadable, id)
 		r.merge(v, now)
 		r.complete(v, now)
+		if was := r.floor.owed[id]; was != nil && v.Newer(was) {
+			r.hasReported(id, now)
+		}
 		switch m := r.members[id]; {
 		case m.Newer(v):
 			m.kept = ""
@@ -230,6 +236,7 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 		m.Cursors = cursors
 	}
 	if v.Gone {
+		r.hasReported(v.ID, now)
 		r.checkAll()
 		return
 	}
