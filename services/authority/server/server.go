@@ -65,7 +65,7 @@ func New(config Config) (*Server, error) {
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
-	config.HTTP.Ready, config.HTTP.Metrics = s.management.Ready, registry
+	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.management.Ready, s.detail, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
@@ -81,6 +81,9 @@ func New(config Config) (*Server, error) {
 	countersignv1.RegisterFleetServiceServer(s.grpc, s.fleet)
 	return s, nil
 }
+
+// detail is what /readyz says besides that calls can be answered.
+func (s *Server) detail() string { return s.management.Trouble() }
 
 func identities(config Config) (identity.Source, error) {
 	if !config.InsecureDev {
@@ -140,8 +143,11 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
 	group.Go(func() error {
-		if r.WaitLoaded(ctx) == nil {
+		if r.WaitTried(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)
+			if trouble := s.management.Trouble(); trouble != "" {
+				s.config.Log.Error("a part of the store cannot be loaded; calls about its apps are refused", "why", trouble)
+			}
 			s.grpc.SetServing("", true)
 			s.grpc.SetServing(countersignv1.AuthorityService_ServiceDesc.ServiceName, true)
 		}
