@@ -80,7 +80,11 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		}
 		heads[i] = head.Cursor
 	}
-	tops, ignored := furthest(reports, heads)
+	known := t.floorOf(codec)
+	for i := range known {
+		known[i] = higher(known[i], heads[i])
+	}
+	tops, ignored := furthest(reports, known)
 	a.Ignored = listed(ignored)
 	for i, read := range reads {
 		at, top := heads[i], tops[i]
@@ -93,7 +97,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		default:
 			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, From: 1, To: top.Revision})
 		}
-		start, err := above(at, top, record.Cursor{Epoch: aboveEpoch})
+		start, err := above(known[i], top, record.Cursor{Epoch: aboveEpoch})
 		if err != nil {
 			return nil, fmt.Errorf("partition %d: %w", i, err)
 		}

@@ -268,10 +268,10 @@ func (r *restorer) start(partition int, has record.Cursor) (expected []byte, sta
 	if expected, err = r.headNow(partition); err != nil {
 		return nil, start, err
 	}
-	known := make([]record.Cursor, r.codec.Partitions())
-	known[partition] = has
+	known := r.floorOf(r.codec)
+	known[partition] = higher(known[partition], has)
 	if head, err := r.codec.OpenHead(partition, expected); err == nil {
-		known[partition] = higher(has, head.Cursor)
+		known[partition] = higher(known[partition], head.Cursor)
 	}
 	tops, _ := furthest(r.validators, known)
 	start, err = above(known[partition], tops[partition], record.Cursor{Epoch: r.options.AboveEpoch})

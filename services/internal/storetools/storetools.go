@@ -22,10 +22,25 @@ import (
 type Tools struct {
 	client *redisfeed.Client
 	ring   *keyring.Ring
+	floor  record.Floor
 }
 
 // New returns tools for a Redis. The client stays the caller's to close.
-func New(client *redisfeed.Client, ring *keyring.Ring) *Tools { return &Tools{client, ring} }
+func New(client *redisfeed.Client, ring *keyring.Ring) *Tools {
+	return &Tools{client: client, ring: ring}
+}
+
+// UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a look compares with it.
+func (t *Tools) UseFloor(floor record.Floor) { t.floor = floor }
+
+// floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of another store.
+func (t *Tools) floorOf(codec *record.Codec) []record.Cursor {
+	floor := make([]record.Cursor, codec.Partitions())
+	if t.floor.StoreID == codec.StoreID() {
+		copy(floor, t.floor.Cursors)
+	}
+	return floor
+}
 
 // Finding is something that is not as it should be.
 type Finding struct {
