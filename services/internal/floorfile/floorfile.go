@@ -17,7 +17,8 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// Lag is how far the file may lag behind what was confirmed. It never runs ahead.
+// Lag is how far the file may lag behind what was confirmed. It never runs ahead. What an authority has changed is confirmed by
+// its next read of the store, some 250 ms later.
 const Lag = time.Second
 
 // maxSize is far more than a floor of 256 partitions takes.
