@@ -19,6 +19,19 @@ func NewTag() (t Tag) {
 	return t
 }
 
+// MaxPosition is the highest epoch, revision and number of an audit row. Up to it every number is exact as a floating
+// point number too, which is how metrics and JavaScript hold it.
+const MaxPosition = 1<<53 - 1
+
+// MaxJump is how far a position may be beyond what is known when nothing proves it: a report, or a number that an operator
+// gives. It is 1,000 times what a restoration adds to a revision, and 1/8,192 of what there is: whoever makes positions up
+// cannot use them up.
+const MaxJump = 1 << 40
+
+// MaxStart is the highest epoch, and the highest revision, with which an operator may begin an epoch: MaxJump changes fit
+// behind it.
+const MaxStart = MaxPosition - MaxJump
+
 // Cursor is a place in the order of a partition's changes. It is comparable with ==.
 type Cursor struct {
 	Epoch    uint64
@@ -76,6 +89,25 @@ func NewCursor(epoch, revision uint64, tag []byte) (Cursor, error) {
 	return cursorOf(epoch, revision, tag)
 }
 
+// Plausible tells whether a position that nothing proves may be one of a store that is known to have been at another one:
+// it is at most MaxJump beyond.
+func (c Cursor) Plausible(known Cursor) bool {
+	return c.Epoch <= known.Epoch+MaxJump && c.Revision <= known.Revision+MaxJump
+}
+
+// Valid tells whether a cursor is one that a record may hold.
+func (c Cursor) Valid() bool {
+	return c.Epoch > 0 && c.Epoch <= MaxPosition && c.Revision <= MaxPosition
+}
+
+// check returns an error when a cursor cannot be sealed: it would never open again.
+func (c Cursor) check() error {
+	if !c.Valid() {
+		return fmt.Errorf("%w: epoch %d, revision %d: want an epoch from 1, both at most %d", ErrMalformed, c.Epoch, c.Revision, uint64(MaxPosition))
+	}
+	return nil
+}
+
 // Before tells whether a cursor comes before another in the order of epochs and revisions.
 func (c Cursor) Before(d Cursor) bool {
 	return c.Epoch < d.Epoch || c.Epoch == d.Epoch && c.Revision < d.Revision
@@ -83,8 +115,11 @@ func (c Cursor) Before(d Cursor) bool {
 
 func cursorOf(epoch, revision uint64, tag []byte) (Cursor, error) {
 	c := Cursor{Epoch: epoch, Revision: revision}
-	if epoch == 0 || copy(c.Tag[:], tag) != len(c.Tag) || len(tag) != len(c.Tag) {
+	if copy(c.Tag[:], tag) != len(c.Tag) || len(tag) != len(c.Tag) {
 		return Cursor{}, fmt.Errorf("%w: cursor", ErrMalformed)
+	}
+	if err := c.check(); err != nil {
+		return Cursor{}, err
 	}
 	return c, nil
 }

@@ -45,6 +45,9 @@ func (d *Document) Policy() (*policy.Policy, error) {
 
 // SealDocument signs a document.
 func (c *Codec) SealDocument(d *Document) ([]byte, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
 	m := &countersignv1.PolicyDocument{
 		AppId: d.AppID, Epoch: d.Epoch, Revision: d.Revision, Tag: d.Tag[:],
 		Policy: &countersignv1.Policy{

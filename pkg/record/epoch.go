@@ -23,6 +23,9 @@ func (e EpochStart) Healed() bool { return e.Cause == countersignv1.EpochCause_E
 
 // SealEpoch signs the start of an epoch.
 func (c *Codec) SealEpoch(partition int, e EpochStart) ([]byte, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
 	m := &countersignv1.EpochStart{
 		Epoch: e.Epoch, Revision: e.Revision, Tag: e.Tag[:], Cause: e.Cause, CommitMillis: e.CommitMillis,
 	}

@@ -64,7 +64,7 @@ var (
 	})
 	cursors = rapid.Custom(func(t *rapid.T) record.Cursor {
 		return record.Cursor{
-			Epoch: rapid.Uint64Min(1).Draw(t, "epoch"), Revision: rapid.Uint64().Draw(t, "revision"), Tag: tags.Draw(t, "tag"),
+			Epoch: rapid.Uint64Range(1, record.MaxPosition).Draw(t, "epoch"), Revision: rapid.Uint64Max(record.MaxPosition).Draw(t, "revision"), Tag: tags.Draw(t, "tag"),
 		}
 	})
 	appIDs    = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)

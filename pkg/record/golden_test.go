@@ -73,7 +73,7 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	sealed, err := record.SealMeta(ring, record.Meta{StoreID: storeID, Partitions: 64, CreateTime: time.Unix(1, 2)})
 	keep("meta", sealed, err)
 	sealed, err = c.SealHead(partition, record.Head{
-		Cursor: at, Policies: 3, State: [32]byte{9}, Audit: record.AuditTail{Sequence: 11, Chain: []byte("chain")}, Forks: []record.Cursor{before},
+		Cursor: at, Policies: 3, State: record.SealedSum{Key: ring.Current(), MAC: [32]byte{9}}, Audit: record.AuditTail{Sequence: 11, Chain: []byte("chain")}, Forks: []record.Cursor{before},
 	})
 	keep("head", sealed, err)
 	sealed, err = c.SealDocument(d)
@@ -91,8 +91,8 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	keep("audit", sealed, err)
 	sealed, err = c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"), Key: requestKey, CreateMillis: 15})
 	keep("request", sealed, err)
-	state := c.SealSum(partition, record.Sum{1, 2, 3, 1 << 63})
-	g.Element, g.State = fmt.Sprintf("%016x", c.Element(partition, goldenApp, 1<<40+7)), hex.EncodeToString(state[:])
+	state := c.SealSum(partition, record.SumOf([4]uint64{1, 2, 3, 1 << 63}))
+	g.Element, g.State = fmt.Sprintf("%016x", c.Element(partition, goldenApp, 1<<40+7).Words()), hex.EncodeToString(state.MAC[:])
 	return g
 }
 

@@ -38,6 +38,9 @@ func (h Head) Begin(first Cursor) Head {
 
 // SealHead signs a head.
 func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
+	if err := checkHead(h); err != nil {
+		return nil, err
+	}
 	m := &countersignv1.Head{
 		Epoch: h.Epoch, Revision: h.Revision, Tag: h.Tag[:],
 		PolicyCount: h.Policies, StateDigest: h.State.MAC[:], StateKeyId: h.State.Key,
@@ -76,7 +79,15 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 		}
 		h.Forks = append(h.Forks, fork)
 	}
-	return h, nil
+	return h, checkHead(h)
+}
+
+// checkHead returns an error when a head cannot be one: what follows it could not be written.
+func checkHead(h Head) error {
+	if h.Audit.Sequence > MaxPosition {
+		return fmt.Errorf("%w head: %d audit rows, want at most %d", ErrMalformed, h.Audit.Sequence, uint64(MaxPosition))
+	}
+	return h.check()
 }
 
 // Meta says which store this is.

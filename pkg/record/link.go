@@ -126,6 +126,9 @@ func (l *Link) Previous() Cursor {
 
 // SealLink signs a link.
 func (c *Codec) SealLink(l *Link) ([]byte, error) {
+	if err := l.check(); err != nil {
+		return nil, err
+	}
 	m := &countersignv1.Link{
 		AppId: l.AppID, Epoch: l.Epoch, Revision: l.Revision, Tag: l.Tag[:], PreviousTag: l.PreviousTag[:],
 		PreviousAppRevision: l.PreviousAppRevision, RemovedTokenIds: l.Removed,

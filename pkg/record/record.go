@@ -41,6 +41,7 @@ const (
 	kindFileHeader   kind = "file-header"
 	kindFileRecord   kind = "file-record"
 	kindFileSum      kind = "file-sum"
+	kindFloor        kind = "floor"
 )
 
 // Codec signs and opens the records of one store. It is immutable and safe for concurrent use.

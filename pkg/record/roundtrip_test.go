@@ -24,7 +24,7 @@ func TestHeadsComeBackAsTheyWere(t *testing.T) {
 			State: record.SealedSum{
 				Key: rapid.SampledFrom([]string{"new", "old"}).Draw(t, "key"), MAC: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
 			},
-			Audit: record.AuditTail{Sequence: rapid.Uint64().Draw(t, "sequence"), Chain: blobs.Draw(t, "chain")},
+			Audit: record.AuditTail{Sequence: rapid.Uint64Max(record.MaxPosition).Draw(t, "sequence"), Chain: blobs.Draw(t, "chain")},
 		}
 		raw, err := c.SealHead(partition, want)
 		if err != nil {

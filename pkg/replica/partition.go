@@ -66,6 +66,9 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
+	// failure is why the latest try to load the partition failed, nil when it did not; failed is how many have in a row.
+	failure error
+	failed  int
 	// vain is how many times in succession the store did not answer about the partition.
 	vain int
 }
@@ -94,7 +97,11 @@ func (p *partition) run(ctx context.Context) {
 		case <-p.wake:
 		}
 		started := time.Now()
-		switch err := p.work(ctx); {
+		err := p.work(ctx)
+		if ctx.Err() == nil {
+			p.tried(err)
+		}
+		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:

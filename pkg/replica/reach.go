@@ -62,27 +62,32 @@ func (p *partition) reached(target record.Cursor) (bool, error) {
 	return true, nil
 }
 
-// Confirm returns when every partition is loaded and was seen to be complete by a read of the store that was sent
-// after the call. It returns ErrNotReached otherwise.
+// Confirm returns when every partition that can be loaded is, and was seen to be complete by a read of the store that was
+// sent after the call. It returns ErrNotReached otherwise.
 func (r *Replica) Confirm(ctx context.Context) error {
 	since := time.Now()
 	r.requestPoll()
-	return r.await(ctx, since)
+	return r.until(ctx, func() bool {
+		return r.every(func(p *partition) bool { return p.settled() && p.fresh.reached(since) || !p.settled() && p.available() })
+	})
 }
 
 // WaitLoaded returns when every partition is loaded, or ErrNotReached.
 func (r *Replica) WaitLoaded(ctx context.Context) error {
-	return r.await(ctx, time.Time{})
+	return r.until(ctx, func() bool {
+		return r.every(func(p *partition) bool { return p.settled() && p.fresh.reached(time.Time{}) })
+	})
 }
 
-func (r *Replica) await(ctx context.Context, since time.Time) error {
+func (r *Replica) every(is func(*partition) bool) bool {
+	return !slices.ContainsFunc(r.partitions, func(p *partition) bool { return !is(p) })
+}
+
+// until returns when a condition holds that may change when a partition gets on, or ErrNotReached when ctx ends first.
+func (r *Replica) until(ctx context.Context, holds func() bool) error {
 	for {
 		next := r.progress.wait()
-		complete := true
-		for _, p := range r.partitions {
-			complete = complete && p.fresh.reached(since) && p.settled()
-		}
-		if complete {
+		if holds() {
 			return nil
 		}
 		select {

@@ -105,6 +105,7 @@ type Reporter struct {
 
 	connected atomic.Bool
 	verified  atomic.Bool
+	pending   atomic.Bool
 	reports   atomic.Uint64
 }
 
@@ -145,6 +146,10 @@ func (r *Reporter) Connected() bool { return r.connected.Load() }
 // complete old copy of the store cannot be told from the store.
 func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
 
+// FloorPending tells whether the authority that hears the validator is about to tell the floor: it was just started itself, and
+// waits for other validators to report.
+func (r *Reporter) FloorPending() bool { return r.pending.Load() }
+
 // Reports returns how many reports were sent.
 func (r *Reporter) Reports() uint64 { return r.reports.Load() }
 
@@ -159,10 +164,10 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 				r.config.Log.Info("the authority hears this validator again", "authority", r.config.Authority)
 			}
 			said, pause, failures = "", minPause, 0
-			welcomed()
-		})
+		}, welcomed)
 		r.connected.Store(false)
 		r.skew.Store(nil)
+		r.pending.Store(false)
 		if ctx.Err() != nil {
 			return
 		}

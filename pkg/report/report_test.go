@@ -50,6 +50,9 @@ type fakeAuthority struct {
 	silent   bool
 	refuse   error
 	wants    chan uint32
+	// pending says that the floor is not told with the first answer; telling it is up to the test.
+	pending bool
+	tells   chan *countersignv1.ReportResponse
 }
 
 type received struct {
@@ -71,7 +74,7 @@ func newAuthority(t *testing.T) *fakeAuthority {
 
 func serveAuthority(t *testing.T, listener net.Listener) *fakeAuthority {
 	t.Helper()
-	f := &fakeAuthority{address: "127.0.0.1:1", wants: make(chan uint32, 10)}
+	f := &fakeAuthority{address: "127.0.0.1:1", wants: make(chan uint32, 10), tells: make(chan *countersignv1.ReportResponse)}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(5 << 20))
 	countersignv1.RegisterFleetServiceServer(server, f)
 	served := make(chan error, 1)
@@ -116,6 +119,12 @@ func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.Repor
 			select {
 			case <-done:
 				return
+			case m := <-f.tells:
+				select {
+				case send <- m:
+				case <-done:
+					return
+				}
 			case partition := <-f.wants:
 				select {
 				case send <- &countersignv1.ReportResponse{LinksWanted: []uint32{partition}}:
@@ -157,7 +166,11 @@ func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.Repor
 			}
 			answer = &countersignv1.ReportResponse{Received: m.GetSequence(), WallTime: timestamppb.Now()}
 			if first {
-				answer.Floor, first = f.floor, false
+				if first = false; f.pending {
+					answer.FloorPending = true
+				} else {
+					answer.Floor = f.floor
+				}
 			}
 			f.mu.Unlock()
 		case answer = <-send:
@@ -339,6 +352,36 @@ func TestFloor(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestFloorThatIsPending: nothing counts as verified before the floor is told, however often the authority answers.
+func TestFloorThatIsPending(t *testing.T) {
+	authority := newAuthority(t)
+	authority.pending = true
+	k := start(t, authority, func(*Config) {})
+	redistest.Eventually(t, "the first answer", func() error {
+		if !k.reporter.FloorPending() || !k.reporter.Connected() {
+			return errors.New("not heard")
+		}
+		return nil
+	})
+	k.find("a later report", func(m received) bool { return m.GetSequence() > 2 })
+	select {
+	case <-k.welcomed:
+		t.Error("it was told the floor")
+	default:
+	}
+	if k.reporter.FloorVerified() {
+		t.Error("the floor counts as verified")
+	}
+	beyond := record.Cursor{Epoch: 1, Revision: 50, Tag: record.Tag{1}}
+	authority.tells <- &countersignv1.ReportResponse{Floor: []*countersignv1.Position{
+		{StoreId: "storetest", Partition: 2, Epoch: 1, Revision: 50, Tag: beyond.Tag[:]},
+	}}
+	k.awaitWelcome()
+	if k.replica.Confirmed(2) != beyond || !k.reporter.FloorVerified() || k.reporter.FloorPending() {
+		t.Errorf("confirmed %v, verified %t, pending %t", k.replica.Confirmed(2), k.reporter.FloorVerified(), k.reporter.FloorPending())
+	}
 }
 
 // TestLinks: what is asked for is sent, in portions, with orphans.

@@ -70,8 +70,9 @@ type session struct {
 	wanted  chan int  // partitions whose links are asked for
 }
 
-// session reports over one stream until it ends, and calls welcomed when the authority has answered.
-func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides func() bool, welcomed func()) error {
+// session reports over one stream until it ends. It calls heard when the authority has answered, and welcomed when it has told
+// the floor.
+func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides func() bool, heard, welcomed func()) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	watchdog := time.AfterFunc(silence, func() { end(errSilent) })
@@ -85,7 +86,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		var receiving sync.WaitGroup
 		defer receiving.Wait()
 		ctx, cancel := context.WithCancelCause(stream.Context())
-		receiving.Go(func() { cancel(s.receive(watchdog, welcomed)) })
+		receiving.Go(func() { cancel(s.receive(watchdog, heard, welcomed)) })
 		err := s.send(ctx)
 		if errors.Is(err, io.EOF) {
 			// Only receiving tells why the stream has ended.
@@ -102,7 +103,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 }
 
 // receive does what the authority asks, until the stream ends, and returns why it has.
-func (s *session) receive(watchdog *time.Timer, welcomed func()) error {
+func (s *session) receive(watchdog *time.Timer, heard, welcomed func()) error {
 	for first := true; ; first = false {
 		m, err := s.stream.Recv()
 		if err != nil {
@@ -111,10 +112,11 @@ func (s *session) receive(watchdog *time.Timer, welcomed func()) error {
 		watchdog.Reset(silence)
 		s.compareClocks(m)
 		if first {
-			s.of.SetFloor(floorOf(m))
 			s.connected.Store(true)
-			s.verified.Store(true)
-			welcomed()
+			heard()
+		}
+		if first || len(m.GetFloor()) > 0 {
+			s.takeFloor(m, welcomed)
 		}
 		for _, partition := range m.GetLinksWanted() {
 			if int(partition) < len(s.sent) {
@@ -125,6 +127,17 @@ func (s *session) receive(watchdog *time.Timer, welcomed func()) error {
 			}
 		}
 	}
+}
+
+// takeFloor takes in the floor, or that it is not known yet.
+func (s *session) takeFloor(m *countersignv1.ReportResponse, welcomed func()) {
+	s.pending.Store(m.GetFloorPending())
+	if m.GetFloorPending() {
+		return
+	}
+	s.of.SetFloor(floorOf(m))
+	s.verified.Store(true)
+	welcomed()
 }
 
 func floorOf(m *countersignv1.ReportResponse) []record.Position {

@@ -25,8 +25,8 @@ func cursorToProto(c record.Cursor) *countersignv1.SnapshotCursor {
 
 func cursorFromProto(m *countersignv1.SnapshotCursor) (record.Cursor, error) {
 	c := record.Cursor{Epoch: m.GetEpoch(), Revision: m.GetRevision()}
-	if len(m.GetTag()) != len(c.Tag) {
-		return c, malformed("cursor")
+	if len(m.GetTag()) != len(c.Tag) || c != (record.Cursor{}) && !c.Valid() {
+		return c, malformed("cursor: epoch %d, revision %d", c.Epoch, c.Revision)
 	}
 	copy(c.Tag[:], m.GetTag())
 	return c, nil

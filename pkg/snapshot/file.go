@@ -51,6 +51,29 @@ func (f *File) commit() error {
 	if err := f.buffered.Flush(); err != nil {
 		return err
 	}
+	return f.place()
+}
+
+// Replace puts data in the place of a file as a File does: written aside, made sure that it is on disk, and renamed. Only its
+// owner can read it.
+func Replace(path string, data []byte) error {
+	removeLeftovers(path)
+	file, err := os.CreateTemp(filepath.Dir(path), asidePattern(path))
+	if err != nil {
+		return err
+	}
+	f := &File{path: path, file: file}
+	if _, err = file.Write(data); err == nil {
+		err = f.place()
+	}
+	if err != nil {
+		f.Discard()
+	}
+	return err
+}
+
+// place makes sure that what was written is on disk, and gives it its name.
+func (f *File) place() error {
 	if err := f.file.Sync(); err != nil {
 		return err
 	}

@@ -13,6 +13,10 @@ import (
 // what is there.
 const maxFloorWait = 5 * time.Second
 
+// maxPendingWait is how long it waits while the authority that it reports to says that it is about to tell: longer than the
+// 10 s for which that authority waits for others at its own start. A restart of everything is no reason to believe an old copy.
+const maxPendingWait = 15 * time.Second
+
 // membership is a validator's part in the fleet; the zero value has none.
 type membership struct {
 	reporter *report.Reporter // nil: nowhere to report
@@ -44,12 +48,23 @@ func (m *membership) awaitFloor(ctx context.Context) {
 	if m.reporter == nil {
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-m.welcome:
-	case <-time.After(maxFloorWait):
+	began := time.Now()
+	for wait := maxFloorWait; ; wait = pendingPause {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.welcome:
+			return
+		case <-time.After(wait):
+		}
+		if !m.reporter.FloorPending() || time.Since(began) > maxPendingWait {
+			return
+		}
 	}
 }
+
+// pendingPause is how often a validator that has waited for maxFloorWait looks whether the authority still is about to tell.
+const pendingPause = 250 * time.Millisecond
 
 // leave stops answering, and says so: a validator that has left is in no receipt.
 func (v *Validator) leave() {

@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	var adminKeys string
+	var adminKeys, floorFile string
 	var insecure bool
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "authority",
@@ -21,10 +21,12 @@ func main() {
 		HTTPListen: ":7080",
 		Flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&adminKeys, "admin-keys-file", "", "`file` of the admin keys that may call")
+			cmd.Flags().StringVar(&floorFile, "floor-file", "", "`file` of this authority alone in which it keeps how far it has seen the store: "+
+				"one that comes back empty, or older, is then refused also when everything was started again")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
-			return server.New(server.Config{Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure})
+			return server.New(server.Config{Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile})
 		},
 	}))
 }

@@ -16,7 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
+	authority "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/internal/testcluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
@@ -42,6 +46,7 @@ func TestOperations(t *testing.T) {
 			p.Files = []string{script}
 			for command, run := range map[string]func(*testscript.TestScript, bool, []string){
 				"metric": s.metric, "redis": s.redisCommand, "authority": s.authority, "validator": s.validator, "link": s.link, "clock": s.clock,
+				"floored": s.floored,
 			} {
 				p.Cmds[command] = run
 			}
@@ -282,16 +287,46 @@ func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// authority start|stop.
+// authority stop, authority start [FLOOR-FILE].
 func (s *site) authority(ts *testscript.TestScript, _ bool, args []string) {
-	switch strings.Join(args, " ") {
-	case "stop":
+	switch {
+	case len(args) == 1 && args[0] == "stop":
 		s.processes["authority"].Stop()
-	case "start":
-		s.processes["authority"] = s.StartAuthority(s.t, s.Authority)
+	case len(args) >= 1 && args[0] == "start":
+		s.processes["authority"] = s.StartAuthorityWith(s.t, s.Authority, func(c *authority.Config) {
+			if len(args) > 1 {
+				c.FloorFile = ts.MkAbs(args[1])
+			}
+		})
 	default:
-		ts.Fatalf("usage: authority start|stop")
+		ts.Fatalf("usage: authority start [floor-file]|stop")
 	}
+}
+
+// floored FILE waits until a floor file has what the store is at.
+func (s *site) floored(ts *testscript.TestScript, _ bool, args []string) {
+	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
+	ts.Check(err)
+	defer client.Close()
+	meta, err := client.Meta(s.t.Context(), s.Ring)
+	ts.Check(err)
+	codec := record.NewCodec(s.Ring, meta)
+	await(ts, func() error {
+		floor, err := floorfile.Read(ts.MkAbs(args[0]), s.Ring)
+		if err != nil {
+			return err
+		}
+		heads, err := redisfeed.New(client, meta.Partitions).Heads(s.t.Context())
+		if err != nil {
+			return err
+		}
+		for i := range heads {
+			if head, err := codec.OpenHead(i, heads[i].Raw); err != nil || head.Cursor != floor.Cursors[i] {
+				return fmt.Errorf("partition %d: the floor is %s, the head %s, %w", i, floor.Cursors[i], head.Cursor, err)
+			}
+		}
+		return nil
+	})
 }
 
 // validator start|stop NAME [WRITE-QUORUM].

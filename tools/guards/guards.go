@@ -65,6 +65,49 @@ var guards = []guard{
 		tests: "TestFloorIsNoPast", packages: []string{replicaPackage},
 	},
 	{
+		// Without it, a fresh authority takes what an old copy of the store says for the floor.
+		name:  "floor of a fresh authority",
+		file:  "services/authority/internal/fleet/floor.go",
+		cuts:  []cut{{" || len(r.floor.owed) > 0 && now.Sub(r.floor.since) <= Lease {", " {"}},
+		tests: "TestB08_FreshAuthority|TestFloorOfARollingRestart", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "floor file",
+		file:  "services/authority/server/floor.go",
+		cuts:  []cut{{"	r.SetFloor(f.floor.Positions())\n", ""}},
+		tests: "TestB08_ColdStartOverAnOlderStore", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "unproven apps are refused",
+		file:  "services/authority/internal/management/unloaded.go",
+		cuts:  []cut{{"	for _, partition := range opened.Replica().Unserved() {\n", "	for _, partition := range opened.Replica().Unserved()[:0] {\n"}},
+		tests: "TestB20_UnprovablePartition", packages: []string{"./services/authority/internal/management"},
+	},
+	{
+		name:  "ceiling of positions",
+		file:  "pkg/record/cursor.go",
+		cuts:  []cut{{"	return c.Epoch > 0 && c.Epoch <= MaxPosition && c.Revision <= MaxPosition\n", "	return c.Epoch > 0\n"}},
+		tests: "TestCeiling", packages: []string{"./pkg/record"},
+	},
+	{
+		name:  "ceiling of operators' epochs",
+		file:  "services/internal/storetools/storetools.go",
+		cuts:  []cut{{"			case !at.Plausible(highest):\n", "			case partition < 0:\n"}},
+		tests: "TestAdoptAboveAForgedPosition", packages: []string{"./services/internal/storetools"},
+	},
+	{
+		name:  "implausible reports",
+		file:  "services/authority/internal/fleet/read.go",
+		cuts:  []cut{{"	if !r.plausible(int(at.GetPartition()), cursor) {\n", "	if r == nil {\n"}},
+		tests: "TestBadReports", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "ids are compared as decimals",
+		file:  "services/authority/store/checks.lua",
+		cuts:  []cut{{"  return #a < #b or #a == #b and a < b\n", "  return tonumber(a) < tonumber(b)\n"}},
+		tests: "TestStreamIdsAreComparedExactly", packages: []string{storePackage},
+	},
+	{
 		name:  "a lost app is undecided",
 		file:  "pkg/validator/validator.go",
 		cuts:  []cut{{"	} else if view.Missing {\n", "	} else if r == nil {\n"}},

@@ -34,6 +34,8 @@ type Config struct {
 	// binds to loopback only (B26).
 	AdminKeysFile string
 	InsecureDev   bool
+	// FloorFile is where the authority keeps how far it has seen the store; empty: nowhere. The file belongs to it alone.
+	FloorFile string
 	// Store has the options of the store.
 	Store store.Options
 }
@@ -45,6 +47,7 @@ type Server struct {
 	management *management.Service
 	fleet      *fleet.Service
 	metrics    fleetMetrics
+	floor      floorState
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
 	replica    atomic.Pointer[replica.Replica] // nil until the store was found
@@ -58,14 +61,18 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config, fleet: fleet.NewService()}
 	s.management = management.New(s.fleet)
+	if err := s.floor.read(config); err != nil {
+		return nil, err
+	}
 	if s.client, err = redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum}); err != nil {
 		return nil, err
 	}
 	registry := daemon.NewRegistry()
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
+	s.floor.register(registry, s.replica.Load)
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
-	config.HTTP.Ready, config.HTTP.Metrics = s.management.Ready, registry
+	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.detail, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
@@ -128,6 +135,9 @@ func (s *Server) follow(ctx context.Context) error {
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
 	r.Heals()
+	if err := s.floor.apply(r, s.config); err != nil {
+		return err
+	}
 	s.replica.Store(r)
 	options := s.config.Store
 	options.WriteQuorum, options.Describe = s.config.WriteQuorum, management.Event
@@ -138,10 +148,14 @@ func (s *Server) follow(ctx context.Context) error {
 	s.management.Open(opened)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
+	group.Go(func() error { s.floor.keep(ctx, r, s.config); return nil })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
 	group.Go(func() error {
-		if r.WaitLoaded(ctx) == nil {
+		if r.WaitTried(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)
+			if detail := s.detail(); detail != "" {
+				s.config.Log.Error("not all is well with the store", "why", detail)
+			}
 			s.grpc.SetServing("", true)
 			s.grpc.SetServing(countersignv1.AuthorityService_ServiceDesc.ServiceName, true)
 		}

@@ -9,6 +9,12 @@ local function is(key, want)
   return has == 'none' or has == want
 end
 
+-- less compares whole numbers in decimal, without leading zeros, of any size: as floating point numbers 2^53 and 2^53 + 1
+-- are equal (Lua 5.1 reference manual, 2.2), and stream ids go up to 2^64 - 1.
+local function less(a, b)
+  return #a < #b or #a == #b and a < b
+end
+
 -- XADD refuses an id that is not past the last one of the stream, also when that entry is gone.
 local function ends_before(key, number)
   if redis.call('EXISTS', key) == 0 then
@@ -17,7 +23,7 @@ local function ends_before(key, number)
   local info = redis.call('XINFO', 'STREAM', key)
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then
-      return tonumber(string.match(info[i + 1], '^%d+')) < tonumber(number)
+      return less(string.match(info[i + 1], '^%d+'), number)
     end
   end
   return false

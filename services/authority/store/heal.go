@@ -79,8 +79,8 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 		for _, c := range above {
 			top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
 		}
-		if max(top.Epoch, top.Revision) >= maxRevision {
-			return refused, fmt.Errorf("store: %s cannot be exceeded", top)
+		if cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED && max(top.Epoch, top.Revision) >= record.MaxStart {
+			return refused, fmt.Errorf("store: an epoch must begin at epoch and revision %d at most, and %s is beyond that", uint64(record.MaxStart), top)
 		}
 		top.Epoch, top.Revision = top.Epoch+1, top.Revision+1
 		healed, done, err := s.begin(ctx, partition, from, epoch{top: top, cause: cause, settled: settled})
@@ -89,9 +89,6 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 	})
 	return start, err
 }
-
-// maxRevision is above every epoch and revision: a script counts in floating point numbers.
-const maxRevision = 1 << 53
 
 // alone calls a function when it is its turn to change a partition, again when the store was changed meanwhile or could
 // not be reached.

@@ -39,6 +39,8 @@ type Adoption struct {
 	Missing []int `json:"missing"`
 	// Epochs are the lowest and the highest that were begun; 0 before Adopt.
 	Epochs [2]uint64 `json:"epochs"`
+	// Ignored are positions that were reported and that no store can have been at.
+	Ignored []Finding `json:"ignored"`
 
 	codec *record.Codec
 	above []record.Cursor
@@ -47,6 +49,9 @@ type Adoption struct {
 // PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it. AboveEpoch is
 // an epoch that somebody else has seen.
 func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
+	if err := checkAboveEpoch(aboveEpoch); err != nil {
+		return nil, err
+	}
 	codec, err := t.codec(ctx)
 	if err != nil {
 		return nil, err
@@ -59,21 +64,30 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 	if err != nil {
 		return nil, err
 	}
-	a := &Adoption{StoreID: codec.StoreID(), Validators: len(reports), codec: codec, above: furthest(reports, codec.Partitions())}
+	a := &Adoption{StoreID: codec.StoreID(), Validators: len(reports), codec: codec}
+	heads := make([]record.Cursor, len(reads))
 	for i, read := range reads {
 		if read.Err != nil {
 			return nil, read.Err
 		}
-		at, top := record.Cursor{}, a.above[i]
 		if read.Raw == nil {
 			a.Missing = append(a.Missing, i)
-		} else {
-			head, err := codec.OpenHead(i, read.Raw)
-			if err != nil {
-				return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is: %w", record.KeysOf(i).Head, err)
-			}
-			at = head.Cursor
+			continue
 		}
+		head, err := codec.OpenHead(i, read.Raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is: %w", record.KeysOf(i).Head, err)
+		}
+		heads[i] = head.Cursor
+	}
+	known := t.floorOf(codec)
+	for i := range known {
+		known[i] = higher(known[i], heads[i])
+	}
+	tops, ignored := furthest(reports, known)
+	a.Ignored = listed(ignored)
+	for i, read := range reads {
+		at, top := heads[i], tops[i]
 		switch {
 		case !beyond(top, at):
 		case top.Epoch == at.Epoch:
@@ -83,9 +97,11 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		default:
 			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, From: 1, To: top.Revision})
 		}
-		a.above[i].Epoch = max(top.Epoch, aboveEpoch)
-		// Further than anybody can be who has not reported.
-		a.above[i].Revision = max(top.Revision, at.Revision) + revisionJump
+		start, err := above(known[i], top, record.Cursor{Epoch: aboveEpoch})
+		if err != nil {
+			return nil, fmt.Errorf("partition %d: %w", i, err)
+		}
+		a.above = append(a.above, record.Cursor{Epoch: start.Epoch - 1, Revision: start.Revision - 1})
 	}
 	a.Losses, a.Missing = listed(a.Losses), listed(a.Missing)
 	return a, nil

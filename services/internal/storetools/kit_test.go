@@ -265,3 +265,10 @@ func (s *system) replicaFileOf(r *replica.Replica) string {
 	}
 	return path
 }
+
+// reopen opens the store again, as an authority does that is started.
+func (s *system) reopen() {
+	s.t.Helper()
+	r, _ := s.follow()
+	s.store = store.New(store.Over(s.client, partitions, store.Options{}), r, store.Options{}, quiet)
+}

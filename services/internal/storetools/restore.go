@@ -70,6 +70,9 @@ type Restored struct {
 // have seen, and report what they know beyond it. It may be repeated when it was cut off: until it is done an empty Redis
 // holds no store that anybody would start with.
 func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
+	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
+		return Restored{}, err
+	}
 	verified, kind, err := t.VerifyFile(ctx, path)
 	if err != nil {
 		return Restored{}, err
@@ -90,7 +93,6 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	meta := file.Meta()
 	r := &restorer{
 		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(),
-		tops: make([]record.Cursor, meta.Partitions),
 	}
 	if err := r.prepare(meta); err != nil {
 		return done, err
@@ -136,11 +138,11 @@ type restorer struct {
 	run     string
 	// overwrite says that what is there may be replaced, foreign that it is another store.
 	overwrite, foreign bool
-	// tops are the furthest that validators have reported.
-	tops    []record.Cursor
-	stage   *stage
-	starts  []record.Cursor
-	swapped int
+	// validators are those that have reported to the store that is there, when it is not another one.
+	validators []*record.Validator
+	stage      *stage
+	starts     []record.Cursor
+	swapped    int
 }
 
 // prepare finds out what is there, and whether it may be replaced.
@@ -174,11 +176,9 @@ func (r *restorer) prepare(meta record.Meta) error {
 		}
 	}
 	if !r.foreign {
-		validators, err := r.fleet(r.ctx, r.codec)
-		if err != nil {
+		if r.validators, err = r.fleet(r.ctx, r.codec); err != nil {
 			return err
 		}
-		r.tops = furthest(validators, meta.Partitions)
 	}
 	raw, err := record.SealMeta(r.ring, meta)
 	if err != nil {
@@ -281,15 +281,14 @@ func (r *restorer) start(partition int, has record.Cursor) (expected []byte, sta
 	if expected, err = r.headNow(partition); err != nil {
 		return nil, start, err
 	}
-	top := record.Cursor{Epoch: r.options.AboveEpoch}
-	known := []record.Cursor{has, r.tops[partition]}
+	known := r.floorOf(r.codec)
+	known[partition] = higher(known[partition], has)
 	if head, err := r.codec.OpenHead(partition, expected); err == nil {
-		known = append(known, head.Cursor)
+		known[partition] = higher(known[partition], head.Cursor)
 	}
-	for _, at := range known {
-		top.Epoch, top.Revision = max(top.Epoch, at.Epoch), max(top.Revision, at.Revision)
-	}
-	return expected, record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + revisionJump, Tag: record.NewTag()}, nil
+	tops, _ := furthest(r.validators, known)
+	start, err = above(known[partition], tops[partition], record.Cursor{Epoch: r.options.AboveEpoch})
+	return expected, start, err
 }
 
 // swap begins the new epoch behind a head and puts the partition in its place.

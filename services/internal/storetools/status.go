@@ -27,6 +27,8 @@ type Status struct {
 	Apps uint64 `json:"apps"`
 	// Heads are those that are missing or do not verify.
 	Heads []Finding `json:"heads"`
+	// BelowFloor are the heads below what an authority has seen of the store, if its floor file was given.
+	BelowFloor []Finding `json:"belowFloor"`
 	// Servers are the masters of the Redis.
 	Servers []Server `json:"servers"`
 	// Validators are those that have reported.
@@ -80,7 +82,11 @@ func (t *Tools) Status(ctx context.Context) (Status, error) {
 		s.warn("what validators have reported could not be seen: %v", fleetErr)
 	}
 	s.compare(reports, heads)
-	s.Heads, s.Servers, s.Validators, s.Warnings = listed(s.Heads), listed(s.Servers), listed(s.Validators), listed(s.Warnings)
+	t.compareFloor(&s, codec, heads)
+	if unused(codec.Meta(), heads) {
+		s.warn("nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
+	}
+	s.Heads, s.BelowFloor, s.Servers, s.Validators, s.Warnings = listed(s.Heads), listed(s.BelowFloor), listed(s.Servers), listed(s.Validators), listed(s.Warnings)
 	return s, nil
 }
 

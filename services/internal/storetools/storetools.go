@@ -22,10 +22,25 @@ import (
 type Tools struct {
 	client *redisfeed.Client
 	ring   *keyring.Ring
+	floor  record.Floor
 }
 
 // New returns tools for a Redis. The client stays the caller's to close.
-func New(client *redisfeed.Client, ring *keyring.Ring) *Tools { return &Tools{client, ring} }
+func New(client *redisfeed.Client, ring *keyring.Ring) *Tools {
+	return &Tools{client: client, ring: ring}
+}
+
+// UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a look compares with it.
+func (t *Tools) UseFloor(floor record.Floor) { t.floor = floor }
+
+// floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of another store.
+func (t *Tools) floorOf(codec *record.Codec) []record.Cursor {
+	floor := make([]record.Cursor, codec.Partitions())
+	if t.floor.StoreID == codec.StoreID() {
+		copy(floor, t.floor.Cursors)
+	}
+	return floor
+}
 
 // Finding is something that is not as it should be.
 type Finding struct {
@@ -80,17 +95,57 @@ func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Valid
 	return all, nil
 }
 
-// furthest returns, by partition, the furthest that validators have reported: the zero cursor where none has.
-func furthest(validators []*record.Validator, partitions int) []record.Cursor {
-	top := make([]record.Cursor, partitions)
+// furthest returns, by partition, the furthest that validators have reported: the zero cursor where none has. What is
+// implausible by the positions that signed records show, by partition, is left out, and found: a store that began its next
+// epoch above it would have no room for changes.
+func furthest(validators []*record.Validator, known []record.Cursor) (top []record.Cursor, implausible []Finding) {
+	top = make([]record.Cursor, len(known))
+	var highest record.Cursor
+	for _, at := range known {
+		highest = higher(highest, at)
+	}
 	for _, v := range validators {
 		for partition, at := range v.Cursors {
-			if partition < partitions && beyond(at, top[partition]) {
+			switch {
+			case partition >= len(known):
+			case !at.Plausible(highest):
+				implausible = append(implausible, Finding{
+					Where: record.FleetKey + " " + v.ID,
+					What:  fmt.Sprintf("claims epoch %d, revision %d of partition %d, which is too far beyond the store; it is ignored", at.Epoch, at.Revision, partition),
+				})
+			case beyond(at, top[partition]):
 				top[partition] = at
 			}
 		}
 	}
-	return top
+	return top, implausible
+}
+
+// higher returns the higher epoch and the higher revision of two cursors.
+func higher(a, b record.Cursor) record.Cursor {
+	return record.Cursor{Epoch: max(a.Epoch, b.Epoch), Revision: max(a.Revision, b.Revision)}
+}
+
+// above returns where an operator's epoch begins, given all that is known of a partition, or an error when there is no
+// room. The tag is new.
+func above(known ...record.Cursor) (record.Cursor, error) {
+	var top record.Cursor
+	for _, at := range known {
+		top = higher(top, at)
+	}
+	if top.Epoch >= record.MaxStart || top.Revision > record.MaxStart-revisionJump {
+		return record.Cursor{}, fmt.Errorf("epoch %d, revision %d are too high: an operator's epoch begins at %d at most, so that changes fit behind it",
+			top.Epoch, top.Revision, uint64(record.MaxStart))
+	}
+	return record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + revisionJump, Tag: record.NewTag()}, nil
+}
+
+// checkAboveEpoch checks an epoch that an operator has named.
+func checkAboveEpoch(epoch uint64) error {
+	if epoch >= record.MaxStart {
+		return fmt.Errorf("--above-epoch %d: want one below %d; nothing was changed", epoch, uint64(record.MaxStart))
+	}
+	return nil
 }
 
 // beyond tells whether a cursor is further than another.

@@ -61,7 +61,15 @@ func (c *Cluster) config(redisURL, listen string) daemon.Config {
 // StartAuthority starts one more authority, at an address. It does not wait until that serves.
 func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 	t.Helper()
-	owner, err := authority.New(authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile})
+	return c.StartAuthorityWith(t, listen, func(*authority.Config) {})
+}
+
+// StartAuthorityWith does what StartAuthority does, with a changed configuration.
+func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
+	t.Helper()
+	config := authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile}
+	change(&config)
+	owner, err := authority.New(config)
 	check(t, err)
 	return start(t, owner)
 }

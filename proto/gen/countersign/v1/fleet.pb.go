@@ -672,16 +672,21 @@ type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Usage batches up to this number are counted.
 	UsageAcknowledged uint64 `protobuf:"varint,1,opt,name=usage_acknowledged,json=usageAcknowledged,proto3" json:"usage_acknowledged,omitempty"`
-	// The highest positions of the fleet, one for each partition: a store below them is a fork. In the first answer.
+	// The highest positions of the fleet, one for each partition: a store below them is a fork. In the first answer, unless that
+	// says floor_pending; then in a later one.
 	Floor []*Position `protobuf:"bytes,2,rep,name=floor,proto3" json:"floor,omitempty"`
 	// Reports up to this sequence have arrived. Every report with a data_age is answered at once, so that a validator that
 	// hears nothing for some seconds knows that nobody hears it.
 	Received uint64 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
 	// The partitions whose links are to be sent.
 	LinksWanted []uint32 `protobuf:"varint,4,rep,packed,name=links_wanted,json=linksWanted,proto3" json:"links_wanted,omitempty"`
+	// In the first answer: the authority was just started, and validators that were members before have not reported since. What
+	// they know may be above the store, so the floor follows: when they have reported, or after 10 s. A validator that holds
+	// nothing yet waits for it.
+	FloorPending bool `protobuf:"varint,5,opt,name=floor_pending,json=floorPending,proto3" json:"floor_pending,omitempty"`
 	// The authority's time of day when it answered, so that a validator can tell that its own is wrong. Together with received,
 	// when that report had a clock.
-	WallTime      *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
+	WallTime      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -742,6 +747,13 @@ func (x *ReportResponse) GetLinksWanted() []uint32 {
 		return x.LinksWanted
 	}
 	return nil
+}
+
+func (x *ReportResponse) GetFloorPending() bool {
+	if x != nil {
+		return x.FloorPending
+	}
+	return false
 }
 
 func (x *ReportResponse) GetWallTime() *timestamppb.Timestamp {
@@ -1391,13 +1403,14 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x16.countersign.v1.ReasonR\x06reason\x12\x1a\n" +
 	"\benforced\x18\x05 \x01(\bR\benforced\x122\n" +
 	"\x06minute\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06minute\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"\xe7\x01\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\x8c\x02\n" +
 	"\x0eReportResponse\x12-\n" +
 	"\x12usage_acknowledged\x18\x01 \x01(\x04R\x11usageAcknowledged\x12.\n" +
 	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x04R\breceived\x12!\n" +
-	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\x127\n" +
-	"\twall_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\xa0\x01\n" +
+	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\x12#\n" +
+	"\rfloor_pending\x18\x05 \x01(\bR\ffloorPending\x127\n" +
+	"\twall_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\xa0\x01\n" +
 	"\aReceipt\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12<\n" +
 	"\n" +

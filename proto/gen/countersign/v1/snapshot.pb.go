@@ -883,6 +883,79 @@ func (x *SnapshotAuditRow) GetData() []byte {
 	return nil
 }
 
+// FloorRecord is what an authority keeps in a file of its own: how far it has seen the store.
+type FloorRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store.
+	StoreId string `protobuf:"bytes,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// How many partitions it has.
+	Partitions uint32 `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// The highest confirmed position of each partition, without its store_id; none where nothing was confirmed yet.
+	Positions []*Position `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
+	// When it was written, in milliseconds since the Unix epoch.
+	WriteMillis   int64 `protobuf:"varint,4,opt,name=write_millis,json=writeMillis,proto3" json:"write_millis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FloorRecord) Reset() {
+	*x = FloorRecord{}
+	mi := &file_countersign_v1_snapshot_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FloorRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FloorRecord) ProtoMessage() {}
+
+func (x *FloorRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_snapshot_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FloorRecord.ProtoReflect.Descriptor instead.
+func (*FloorRecord) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_snapshot_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *FloorRecord) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *FloorRecord) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *FloorRecord) GetPositions() []*Position {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
+func (x *FloorRecord) GetWriteMillis() int64 {
+	if x != nil {
+		return x.WriteMillis
+	}
+	return 0
+}
+
 var File_countersign_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_snapshot_proto_rawDesc = "" +
@@ -949,7 +1022,14 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"epochStart\"B\n" +
 	"\x10SnapshotAuditRow\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*b\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xa3\x01\n" +
+	"\vFloorRecord\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x01(\rR\n" +
+	"partitions\x126\n" +
+	"\tpositions\x18\x03 \x03(\v2\x18.countersign.v1.PositionR\tpositions\x12!\n" +
+	"\fwrite_millis\x18\x04 \x01(\x03R\vwriteMillis*b\n" +
 	"\fSnapshotKind\x12\x1d\n" +
 	"\x19SNAPSHOT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15SNAPSHOT_KIND_REPLICA\x10\x01\x12\x18\n" +
@@ -968,7 +1048,7 @@ func file_countersign_v1_snapshot_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_snapshot_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_countersign_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_countersign_v1_snapshot_proto_goTypes = []any{
 	(SnapshotKind)(0),         // 0: countersign.v1.SnapshotKind
 	(*SnapshotHeader)(nil),    // 1: countersign.v1.SnapshotHeader
@@ -981,8 +1061,10 @@ var file_countersign_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotDocument)(nil),  // 8: countersign.v1.SnapshotDocument
 	(*SnapshotLogEntry)(nil),  // 9: countersign.v1.SnapshotLogEntry
 	(*SnapshotAuditRow)(nil),  // 10: countersign.v1.SnapshotAuditRow
-	(*Enforcement)(nil),       // 11: countersign.v1.Enforcement
-	(*PolicyToken)(nil),       // 12: countersign.v1.PolicyToken
+	(*FloorRecord)(nil),       // 11: countersign.v1.FloorRecord
+	(*Enforcement)(nil),       // 12: countersign.v1.Enforcement
+	(*PolicyToken)(nil),       // 13: countersign.v1.PolicyToken
+	(*Position)(nil),          // 14: countersign.v1.Position
 }
 var file_countersign_v1_snapshot_proto_depIdxs = []int32{
 	0,  // 0: countersign.v1.SnapshotHeader.kind:type_name -> countersign.v1.SnapshotKind
@@ -997,13 +1079,14 @@ var file_countersign_v1_snapshot_proto_depIdxs = []int32{
 	4,  // 9: countersign.v1.SnapshotPartition.base:type_name -> countersign.v1.SnapshotCursor
 	4,  // 10: countersign.v1.SnapshotPartition.forks:type_name -> countersign.v1.SnapshotCursor
 	6,  // 11: countersign.v1.SnapshotApp.policy:type_name -> countersign.v1.SnapshotPolicy
-	11, // 12: countersign.v1.SnapshotPolicy.enforcement:type_name -> countersign.v1.Enforcement
-	12, // 13: countersign.v1.SnapshotSticky.token:type_name -> countersign.v1.PolicyToken
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 12: countersign.v1.SnapshotPolicy.enforcement:type_name -> countersign.v1.Enforcement
+	13, // 13: countersign.v1.SnapshotSticky.token:type_name -> countersign.v1.PolicyToken
+	14, // 14: countersign.v1.FloorRecord.positions:type_name -> countersign.v1.Position
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_snapshot_proto_init() }
@@ -1019,7 +1102,7 @@ func file_countersign_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_snapshot_proto_rawDesc), len(file_countersign_v1_snapshot_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -69,6 +69,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 	}
 	incoming, failed := receive(call)
 	own := &stream{identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()), ended: make(chan error, 1)}
+	var floorKnown <-chan struct{} // nil when the floor was told
 	select {
 	case m := <-incoming:
 		hello, err := r.readHello(m)
@@ -78,12 +79,15 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		if m.GetLeaving() {
 			return r.leave(call.Context(), hello)
 		}
-		floor, err := r.join(call.Context(), own, hello)
-		if err != nil {
+		if err := r.join(call.Context(), own, hello); err != nil {
 			return err
 		}
 		defer r.drop(own)
-		if err := call.Send(welcome(floor, m)); err != nil {
+		floor, known := r.Floor()
+		if !known {
+			floorKnown = r.floor.known
+		}
+		if err := call.Send(welcome(floor, known, m)); err != nil {
 			return err
 		}
 	case err := <-failed:
@@ -111,6 +115,10 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 				continue
 			}
 			answer = answerTo(m)
+		case <-floorKnown:
+			floorKnown = nil
+			floor, _ := r.Floor()
+			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case partition := <-own.wants:
 			answer = &countersignv1.ReportResponse{LinksWanted: []uint32{uint32(partition)}}
 		case err := <-own.ended:

@@ -18,26 +18,26 @@ var (
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )
 
-// join makes a validator a member, and returns the floor that it starts from. The other authorities can know it before
+// join makes a validator a member. The floor that it starts from is to be asked for after that. The other authorities can know it before
 // it can have loaded anything: what it loads is newer than every change of which a receipt leaves it out.
-func (r *Registry) join(ctx context.Context, s *stream, u *update) ([]record.Position, error) {
+func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	v := u.validator
 	r.mu.Lock()
 	known, err := r.admit(&v)
 	r.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	v.Reported = time.Now()
 	raw, err := r.put(ctx, &v)
 	if err != nil && !known {
-		return nil, errNotShared.Because(err)
+		return errNotShared.Because(err)
 	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, err := r.admit(&v); err != nil {
-		return nil, err
+		return err
 	}
 	now := time.Now()
 	m := r.members[v.ID]
@@ -59,7 +59,8 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) ([]record.Pos
 	s.id = v.ID
 	r.take(m, u, now)
 	r.log.Info("a validator reports", "validator", v.ID, "instance", v.InstanceID, "identity", s.identity)
-	return r.floor(), nil
+	r.hasReported(v.ID, now)
+	return nil
 }
 
 // admit decides whether an instance may report by its name, and whether the others know it. It makes the instance newer

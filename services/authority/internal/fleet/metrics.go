@@ -13,6 +13,7 @@ import (
 type Metrics struct {
 	registry    atomic.Pointer[Registry]
 	reports     prometheus.Counter
+	implausible prometheus.Counter
 	divergences prometheus.Counter
 	receipts    *prometheus.CounterVec
 	validators  *prometheus.Desc
@@ -24,6 +25,10 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		reports: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_fleet_reports_total", Help: "Reports of validators that came to this authority.",
+		}),
+		implausible: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_fleet_implausible_positions_total",
+			Help: "Positions that validators have claimed and that are too far beyond the store to be one of it.",
 		}),
 		divergences: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_fleet_divergences_total",
@@ -39,7 +44,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 	m.receipts.WithLabelValues("true")
 	m.receipts.WithLabelValues("false")
-	registerer.MustRegister(m.reports, m.divergences, m.receipts, m)
+	registerer.MustRegister(m.reports, m.implausible, m.divergences, m.receipts, m)
 	return m
 }
 

@@ -19,9 +19,7 @@ const (
 	maxKeys           = 16
 	maxKeyLength      = 64
 	maxOrphans        = 1024
-	// maxRevision is above every epoch and revision: the store counts in floating point numbers.
-	maxRevision = 1 << 53
-	maxAge      = 10 * 365 * 24 * time.Hour
+	maxAge            = 10 * 365 * 24 * time.Hour
 )
 
 // update is a report that was found to be in order.
@@ -117,8 +115,13 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 		return r.badPartition(field + ".partition")
 	}
 	cursor, err := record.NewCursor(at.GetEpoch(), at.GetRevision(), at.GetTag())
-	if err != nil || cursor.Epoch >= maxRevision || cursor.Revision >= maxRevision {
-		return apierr.Invalid(field, "want an epoch from 1 and a revision, both below 2^53, and a tag of 16 bytes")
+	if err != nil {
+		return apierr.Invalid(field, "want an epoch from 1 and a revision, both at most %d, and a tag of 16 bytes", uint64(record.MaxPosition))
+	}
+	if !r.plausible(int(at.GetPartition()), cursor) {
+		r.metrics.implausible.Inc()
+		return apierr.Invalid(field, "epoch %d, revision %d of partition %d is more than %d beyond all that this authority knows of the store",
+			cursor.Epoch, cursor.Revision, at.GetPartition(), uint64(record.MaxJump))
 	}
 	if _, twice := u.validator.Cursors[int(at.GetPartition())]; twice {
 		return apierr.Invalid(field+".partition", "is there twice")
@@ -130,6 +133,21 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	copy(d[:], digest)
 	u.validator.Cursors[int(at.GetPartition())], u.digests[int(at.GetPartition())] = cursor, d
 	return nil
+}
+
+// plausible tells whether the store can have been at a position that somebody claims. A restoration moves all partitions, so
+// what is known of another one counts for one that is not loaded. The measure is what signed heads have shown, not what
+// others have claimed, so that claims cannot build on each other.
+func (r *Registry) plausible(partition int, claimed record.Cursor) bool {
+	if claimed.Plausible(r.past.Confirmed(partition)) {
+		return true
+	}
+	for other := range r.codec.Partitions() {
+		if claimed.Plausible(r.past.Confirmed(other)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Registry) readOrphans(u *update, i int, o *countersignv1.Orphans) error {
@@ -172,12 +190,18 @@ func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 }
 
 // welcome is the first answer of a stream.
-func welcome(floor []record.Position, hello *countersignv1.ReportRequest) *countersignv1.ReportResponse {
+func welcome(floor []record.Position, known bool, hello *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	m := answerTo(hello)
-	for _, at := range floor {
-		m.Floor = append(m.Floor, &countersignv1.Position{
-			StoreId: at.StoreID, Partition: uint32(at.Partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
-		})
-	}
+	m.Floor, m.FloorPending = floorToProto(floor), !known
 	return m
+}
+
+func floorToProto(floor []record.Position) []*countersignv1.Position {
+	all := make([]*countersignv1.Position, len(floor))
+	for i, at := range floor {
+		all[i] = &countersignv1.Position{
+			StoreId: at.StoreID, Partition: uint32(at.Partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
+		}
+	}
+	return all
 }

@@ -28,6 +28,7 @@ type Past interface {
 	// These are those of a replica.Replica.
 	Cursors() []record.Cursor
 	Changed() <-chan struct{}
+	Confirmed(partition int) record.Cursor
 	State(partition int) (record.Cursor, record.Sum, bool)
 	Reached(partition int, at record.Cursor) (bool, error)
 	LinkAt(partition int, at record.Cursor) ([]byte, bool)
@@ -68,6 +69,7 @@ type Registry struct {
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
 	membership membership
+	floor      floor
 }
 
 // member is one validator. One that is gone is kept for a while.
@@ -111,7 +113,7 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
 		tell: make(chan struct{}, 1), keep: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
-		gathers: map[*gather]struct{}{}, membership: newMembership(),
+		gathers: map[*gather]struct{}{}, membership: newMembership(), floor: floor{known: make(chan struct{})},
 	}
 	for range r.codec.Partitions() {
 		r.waits = append(r.waits, map[*wait]struct{}{})
@@ -187,8 +189,12 @@ func (m *member) whole() *record.Validator {
 // each once.
 func (r *Registry) Highest(partition int) []record.Cursor {
 	seen := map[record.Cursor]bool{}
-	if own := r.past.Cursors()[partition]; own.Epoch > 0 {
+	own := r.past.Cursors()[partition]
+	if own.Epoch > 0 {
 		seen[own] = true
+	}
+	if confirmed := r.past.Confirmed(partition); own.Before(confirmed) {
+		seen[confirmed] = true
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -221,19 +227,4 @@ func (r *Registry) Orphans(partition int, epoch uint64) []record.Tag {
 		}
 	}
 	return all
-}
-
-// floor returns the highest position of each partition that anybody has seen. The caller holds the mutex.
-func (r *Registry) floor() []record.Position {
-	positions := make([]record.Position, r.codec.Partitions())
-	for partition, own := range r.past.Cursors() {
-		at := record.Position{StoreID: r.codec.StoreID(), Partition: partition, Cursor: own}
-		for _, m := range r.members {
-			if c := m.Cursors[partition]; !m.Gone && at.Before(c) {
-				at.Cursor = c
-			}
-		}
-		positions[partition] = at
-	}
-	return positions
 }

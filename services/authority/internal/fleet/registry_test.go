@@ -30,7 +30,8 @@ type fakePast struct {
 	cursors []record.Cursor
 	changed chan struct{}
 	forks   map[uint64]uint64 // the last revision of epochs that have ended
-	reads   time.Time         // since when the store cannot be read; zero: it can
+	floors  map[int]record.Cursor
+	reads   time.Time // since when the store cannot be read; zero: it can
 }
 
 // at is a cursor of the lineage, off one with another tag.
@@ -58,6 +59,22 @@ func (p *fakePast) Cursors() []record.Cursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.cursors)
+}
+
+func (p *fakePast) Confirmed(partition int) record.Cursor {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if floor := p.floors[partition]; p.cursors[partition].Before(floor) {
+		return floor
+	}
+	return p.cursors[partition]
+}
+
+// confirm sets what was confirmed of a partition beyond its cursor.
+func (p *fakePast) confirm(partition int, at record.Cursor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.floors[partition] = at
 }
 
 func (p *fakePast) Changed() <-chan struct{} {
@@ -119,6 +136,19 @@ func (s *fakeShared) do(f func()) error {
 	}
 	f()
 	return nil
+}
+
+// copy returns what is there, put puts it back.
+func (s *fakeShared) copy() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.hash)
+}
+
+func (s *fakeShared) put(hash map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hash = hash
 }
 
 func (s *fakeShared) Names(context.Context) (names []string, err error) {
@@ -223,7 +253,7 @@ func newFixture(t *testing.T) *fixture {
 
 // authority starts an authority whose replica is at revision 1 of epoch 1 everywhere.
 func (f *fixture) authority() *authority {
-	past := &fakePast{codec: f.codec, changed: make(chan struct{}), forks: map[uint64]uint64{}}
+	past := &fakePast{codec: f.codec, changed: make(chan struct{}), forks: map[uint64]uint64{}, floors: map[int]record.Cursor{}}
 	for range partitions {
 		past.cursors = append(past.cursors, at(1, 1))
 	}
@@ -283,7 +313,7 @@ func (v *reporter) next(cursors map[int]record.Cursor) *update {
 // join opens a stream to an authority.
 func (v *reporter) join(a *authority, cursors map[int]record.Cursor) error {
 	s := &stream{wants: make(chan int, partitions), ended: make(chan error, 1)}
-	_, err := a.Registry.join(a.t.Context(), s, v.next(cursors))
+	err := a.Registry.join(a.t.Context(), s, v.next(cursors))
 	if err == nil {
 		v.at, v.stream = a, s
 	}

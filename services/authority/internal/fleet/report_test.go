@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/testcluster"
 )
@@ -69,6 +70,10 @@ func TestBadReports(t *testing.T) {
 		{"no epoch", "cursors[0]", cursors(position(7, 0, 1))},
 		{"epoch without end", "cursors[0]", cursors(position(7, 1<<53, 1))},
 		{"revision without end", "cursors[0]", cursors(position(7, 1, math.MaxUint64))},
+		{"the highest revision there is", "cursors[0]", cursors(position(7, 1, record.MaxPosition))},
+		{"the highest epoch there is", "cursors[0]", cursors(position(7, record.MaxPosition, 1))},
+		{"a revision that no store can have reached", "cursors[0]", cursors(position(7, 1, record.MaxJump+1))},
+		{"an epoch that no store can have reached", "cursors[0]", cursors(position(7, record.MaxJump+2, 0))},
 		{"no tag", "cursors[0]", cursors(&pb.Position{Epoch: 1, Revision: 1})},
 		{"long tag", "cursors[0]", cursors(&pb.Position{Epoch: 1, Revision: 1, Tag: digest})},
 		{"orphans of no partition", "orphans[0].partition", orphans(64, tag)},

@@ -33,6 +33,9 @@ func (r *Registry) Load(ctx context.Context) error {
 	for said := ""; ; {
 		err := r.exchange(ctx)
 		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.awaitReports(time.Now())
 			return nil
 		}
 		if ctx.Err() == nil && said != err.Error() {
@@ -210,6 +213,9 @@ func (r *Registry) takeIn(records map[string]string) {
 		delete(r.unreadable, id)
 		r.merge(v, now)
 		r.complete(v, now)
+		if was := r.floor.owed[id]; was != nil && v.Newer(was) {
+			r.hasReported(id, now)
+		}
 		switch m := r.members[id]; {
 		case m.Newer(v):
 			m.kept = ""
@@ -277,6 +283,7 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 		m.Cursors = cursors
 	}
 	if v.Gone {
+		r.hasReported(v.ID, now)
 		r.checkAll()
 		return
 	}
@@ -295,10 +302,16 @@ func (r *Registry) complete(v *record.Validator, now time.Time) {
 // moveAll notes those cursors of a record that are newer than what is known of their partitions. The caller holds the mutex.
 func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	for partition, at := range v.Cursors {
-		if v.Sequence > m.told[partition] {
-			m.told[partition] = v.Sequence
-			r.move(m, partition, at, now)
+		if v.Sequence <= m.told[partition] {
+			continue
 		}
+		m.told[partition] = v.Sequence
+		if !r.plausible(partition, at) {
+			r.metrics.implausible.Inc()
+			r.log.Error("a position of the fleet's records is too far beyond the store to be one of it; it is ignored", "validator", v.ID, "partition", partition, "position", at)
+			continue
+		}
+		r.move(m, partition, at, now)
 	}
 }
 

@@ -326,9 +326,10 @@ func TestB20_Floor(t *testing.T) {
 		lost.hangUp()
 		time.Sleep(15 * time.Second)
 		s := &stream{wants: make(chan int, partitions), ended: make(chan error, 1)}
-		floor, err := a.Registry.join(t.Context(), s, f.validator("x", 0).next(nil))
-		if err != nil || len(floor) != partitions {
-			t.Fatalf("%v, %v", floor, err)
+		err := a.Registry.join(t.Context(), s, f.validator("x", 0).next(nil))
+		floor, known := a.Floor()
+		if err != nil || !known || len(floor) != partitions {
+			t.Fatalf("%v, %t, %v", floor, known, err)
 		}
 		for partition, want := range []record.Cursor{at(1, 1), at(1, 8), at(1, 22), at(2, 3)} {
 			if floor[partition].Cursor != want || floor[partition].Partition != partition || floor[partition].StoreID != "store" {

@@ -56,6 +56,7 @@ func (r *Registry) sweep() {
 		}
 		r.compareDigests(m)
 	}
+	r.settleFloor(now)
 	r.checkAll()
 }
 

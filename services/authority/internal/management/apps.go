@@ -40,8 +40,12 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 		return nil, err
 	}
 	table := st.Replica().Table()
+	response := countersignv1.ListAppsResponse{Unreachable: unreachable(st.Replica().Unserved())}
 	var ids []string
 	for i := range table.Len() {
+		if table.Partition(i) == nil {
+			continue
+		}
 		for appID, entry := range table.Partition(i).All() {
 			if appID > from && (entry.Policy == nil || !entry.Policy.Deleted()) {
 				ids = append(ids, appID)
@@ -49,7 +53,6 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 		}
 	}
 	slices.Sort(ids)
-	var response countersignv1.ListAppsResponse
 	if len(ids) > size {
 		ids = ids[:size]
 		response.NextPageToken = writeAppsPage(ids[size-1])

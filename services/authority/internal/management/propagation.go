@@ -62,9 +62,9 @@ func (s *Service) addReceipt(ctx context.Context, request changing, response pro
 
 // positionOf reads a consistency token of this store.
 func (s *Service) positionOf(token string) (record.Position, error) {
-	st, err := s.store()
-	if err != nil {
-		return record.Position{}, err
+	st := s.open.Load()
+	if st == nil {
+		return record.Position{}, errNotLoaded
 	}
 	at, err := record.DecodePosition(token)
 	if err != nil {

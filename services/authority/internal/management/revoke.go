@@ -58,6 +58,10 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 		return nil, err
 	}
 	found, unverified, incomplete, err := s.holders(ctx, secret.DigestOf(leaked))
+	var unseen []string
+	if st := s.open.Load(); st != nil {
+		unseen = unreachable(st.Replica().Unserved())
+	}
 	if err == nil {
 		found, unverified, err = s.checkLockouts(ctx, found, unverified, r.GetAllowLockout())
 	}
@@ -65,7 +69,7 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	case err != nil:
 		return nil, err
 	case len(found) == 0 && incomplete:
-		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now; nothing was changed")
+		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed", inParentheses(unseen))
 	case len(found) == 0 && len(unverified) > 0:
 		return nil, apierr.Unavailable(apierr.PolicyUnverified,
 			"no app is known to have this secret, but the policies of %d could not be verified: %s; nothing was changed",
@@ -110,6 +114,15 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 			response.Durability = d
 		}
 	}
+	if len(unseen) > 0 {
+		var done []string
+		for _, t := range response.GetTokens() {
+			done = append(done, t.GetAppId()+"/"+t.GetToken().GetTokenId())
+		}
+		return nil, apierr.Unavailable(apierr.NotLoaded,
+			"the secret is revoked in %d apps (%s), but %s could not be looked at; repeat the call when the store is whole", len(done),
+			strings.Join(done, ", "), strings.Join(unseen, ", "))
+	}
 	if unconfirmed && response.Durability != nil {
 		response.Durability.Acknowledged = 0 // of one that was revoked before, nobody knows
 	}
@@ -138,6 +151,10 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 	incomplete = replica.Confirm(ctx) != nil
 	table := replica.Table()
 	for i := range table.Len() {
+		if table.Partition(i) == nil {
+			incomplete = true
+			continue
+		}
 		for appID, entry := range table.Partition(i).All() {
 			if entry.Policy == nil || entry.Behind() {
 				unverified = append(unverified, appID)

@@ -38,12 +38,15 @@ func New(fleet Fleet) *Service { return &Service{fleet: fleet} }
 // Open gives the service the store to work on. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }
 
+// store returns the store for a call that is about all apps. Partitions that cannot be loaded are the call's to name.
 func (s *Service) store() (*store.Store, error) {
-	if opened := s.open.Load(); opened != nil && opened.Replica().Loaded() {
+	if opened := s.open.Load(); opened != nil && opened.Replica().Tried() {
 		return opened, nil
 	}
-	return nil, apierr.Unavailable(apierr.NotLoaded, "the authority has not loaded the store yet; nothing was changed")
+	return nil, errNotLoaded
 }
+
+var errNotLoaded = apierr.Unavailable(apierr.NotLoaded, "the authority has not loaded the store yet; nothing was changed")
 
 // changing is what every changing request has.
 type changing interface {
@@ -87,7 +90,7 @@ func (s *Service) carryOut(ctx context.Context, c change, response proto.Message
 	if err != nil {
 		return false, err
 	}
-	st, err := s.store()
+	st, err := s.storeOf(c.appID)
 	if err != nil {
 		return false, err
 	}
@@ -209,7 +212,7 @@ func (s *Service) read(ctx context.Context, appID string) (*record.Document, err
 	if err := checkAppID(appID); err != nil {
 		return nil, err
 	}
-	st, err := s.store()
+	st, err := s.storeOf(appID)
 	if err != nil {
 		return nil, err
 	}
@@ -222,10 +225,4 @@ func (s *Service) read(ctx context.Context, appID string) (*record.Document, err
 
 func notServed(what string) error {
 	return apierr.Unimplemented("%s is not served by this release", what)
-}
-
-// Ready returns nil once calls can be answered.
-func (s *Service) Ready() error {
-	_, err := s.store()
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,7 @@ func appList(g *globals) *cobra.Command {
 					if err != nil {
 						return err
 					}
+					all.Unreachable = page.GetUnreachable()
 					if g.output == inJSON {
 						all.Apps = append(all.Apps, page.GetApps()...)
 					} else if err := list.Page(appRows(page.GetApps())); err != nil {
@@ -65,10 +67,18 @@ func appList(g *globals) *cobra.Command {
 						break
 					}
 				}
-				if g.output == inJSON {
-					return show.Message(cmd.OutOrStdout(), all)
+				var err error
+				switch {
+				case g.output == inJSON:
+					err = show.Message(cmd.OutOrStdout(), all)
+				case len(all.GetUnreachable()) == 0:
+					err = sayEmpty(cmd, list, "There are no apps.")
 				}
-				return sayEmpty(cmd, list, "There are no apps.")
+				if err == nil && len(all.GetUnreachable()) > 0 {
+					err = fmt.Errorf("the list is not complete: the apps of %s could not be loaded by the authority ('countersign store verify' says why)",
+						strings.Join(all.GetUnreachable(), ", "))
+				}
+				return err
 			})
 		},
 	}

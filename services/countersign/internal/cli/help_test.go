@@ -58,7 +58,7 @@ func TestB02_NoFlagTakesASecret(t *testing.T) {
 // A variable that stays set must not decide about commands that nobody had in mind: only flags that every command has,
 // and those that say where a store is, have one.
 func TestVariables(t *testing.T) {
-	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|partitions)$`)
+	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|floor-file|partitions)$`)
 	each(newRoot(nil), func(command *cobra.Command) {
 		command.InheritedFlags()
 		command.Flags().VisitAll(func(flag *pflag.Flag) {

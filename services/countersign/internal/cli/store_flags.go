@@ -10,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/internal/settings"
 	"github.com/countersign/countersign/services/internal/storetools"
 )
@@ -18,11 +19,20 @@ import (
 type storeFlags struct {
 	redisURL    *string
 	keyringFile string
+	floorFile   string
 }
 
 // newStoreFlags adds the flags, with variables of their own.
-func newStoreFlags(cmd *cobra.Command) *storeFlags {
+func newStoreFlags(cmd *cobra.Command) *storeFlags { return makeStoreFlags(cmd, false) }
+
+// newFloorFlags adds the flags of a command that heeds how far an authority has seen the store.
+func newFloorFlags(cmd *cobra.Command) *storeFlags { return makeStoreFlags(cmd, true) }
+
+func makeStoreFlags(cmd *cobra.Command, heedsFloor bool) *storeFlags {
 	s := &storeFlags{}
+	if heedsFloor {
+		cmd.Flags().StringVar(&s.floorFile, "floor-file", "", "`file` in which an authority keeps how far it has seen the store")
+	}
 	s.redisURL = settings.RedisURL(cmd.Flags(), "redis-url", "", "where the store is: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS (required, but to verify a file)")
 	cmd.Flags().StringVar(&s.keyringFile, "keyring-file", "", "`file` of the keys that sign the store's records (required)")
 	settings.BindEnv(cmd)
@@ -52,7 +62,15 @@ func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Conte
 		ctx, cancel = context.WithTimeout(ctx, *g.timeout)
 		defer cancel()
 	}
-	return work(ctx, storetools.New(client, ring))
+	tools := storetools.New(client, ring)
+	if s.floorFile != "" {
+		floor, err := floorfile.Read(s.floorFile, ring)
+		if err != nil {
+			return fmt.Errorf("--floor-file: %w", err)
+		}
+		tools.UseFloor(floor)
+	}
+	return work(ctx, tools)
 }
 
 // where is how the store is called in answers and errors.

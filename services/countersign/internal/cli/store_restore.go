@@ -27,7 +27,7 @@ backup (--without-names) what decides is restored, and what people see is lost.`
   countersign store restore policies.snapshot --without-names --redis-url redis://localhost:6379/0 --keyring-file keyring.json`,
 		Args: oneFile,
 	}
-	store := newStoreFlags(cmd)
+	store := newFloorFlags(cmd)
 	// Bound to no variable, since they must not be said by mistake.
 	flags := cmd.Flags()
 	flags.BoolVar(&options.Replace, "replace", false, "also when there is a store, which is gone then")
@@ -73,7 +73,7 @@ Revocations that a running validator has seen stay in force there.
 Without --yes it shows what would be lost, as far as validators have reported, and changes nothing.`,
 		Example: "  countersign store adopt --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes",
 	}
-	store := newStoreFlags(cmd)
+	store := newFloorFlags(cmd)
 	// Bound to no variable, since they must not be said by mistake.
 	yes := cmd.Flags().Bool("yes", false, "do it")
 	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
@@ -109,6 +109,12 @@ func showAdoption(w io.Writer, a *storetools.Adoption, done bool) error {
 	}
 	if len(a.Missing) > 0 {
 		fmt.Fprintf(w, "%s without a head: all that was there %s lost.\n", count(len(a.Missing), "partition"), is)
+	}
+	if len(a.Ignored) > 0 {
+		fmt.Fprintln(w, "What was reported and cannot be true:")
+		if err := list(w, a.Ignored); err != nil {
+			return err
+		}
 	}
 	if a.Validators == 0 {
 		_, err := fmt.Fprintln(w, "No validator has reported, so what else was lost is not known.")

@@ -22,7 +22,7 @@ func storeStatus(g *globals) *cobra.Command {
 everything. Exit code 1 says that heads are missing or do not verify; warnings are none.`,
 		Example: "  countersign store status --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
 	}
-	store := newStoreFlags(cmd)
+	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {

@@ -1,0 +1,78 @@
+package replica
+
+import (
+	"context"
+	"errors"
+)
+
+// failedAfter is how many tries in a row fail until a partition counts as one that cannot be loaded. A store that is slow, or
+// that others change meanwhile, fails one or two.
+const failedAfter = 3
+
+// Unserved is a partition that holds nothing yet.
+type Unserved struct {
+	Partition int
+	// Why says why the partition cannot be loaded; nil when it may only take its time.
+	Why error
+	// Forked says that the store is below what was confirmed, or has no head.
+	Forked bool
+}
+
+// Unserved returns the partitions that hold nothing yet, in ascending order.
+func (r *Replica) Unserved() (all []Unserved) {
+	for _, p := range r.partitions {
+		if !p.settled() {
+			why, forked := p.hindrance()
+			all = append(all, Unserved{p.number, why, forked})
+		}
+	}
+	return all
+}
+
+// hindrance returns why the partition cannot be loaded; nil when it may be under way.
+func (p *partition) hindrance() (why error, forked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.failed >= failedAfter:
+		return p.failure, p.forked
+	case p.alarm != "":
+		return errors.New(p.alarm), p.forked
+	}
+	return nil, false
+}
+
+// tried notes what a try to load the partition has come to.
+func (p *partition) tried(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failure = err; err == nil {
+		p.failed = 0
+	} else {
+		p.failed++
+	}
+}
+
+// available tells whether the partition decides, or it is known that it cannot.
+func (p *partition) available() bool {
+	why, _ := p.hindrance()
+	return why != nil || p.settled()
+}
+
+// WaitTried returns when every partition is loaded or is known not to be loadable, and at least one is loaded; ErrNotReached
+// when ctx ends first.
+func (r *Replica) WaitTried(ctx context.Context) error {
+	return r.until(ctx, r.Tried)
+}
+
+// Tried tells whether every partition is loaded or is known not to be loadable, and at least one is loaded.
+func (r *Replica) Tried() bool {
+	some := false
+	for _, p := range r.partitions {
+		if !p.available() {
+			return false
+		}
+		some = some || p.settled()
+	}
+	return some
+}

@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// wantFloor wants the floor of partition 0, as it is told now, to be a position; the zero cursor: that it is not told.
+func (a *authority) wantFloor(when string, want record.Cursor) {
+	a.t.Helper()
+	floor, known := a.Floor()
+	if known != (want != record.Cursor{}) {
+		a.t.Errorf("%s: the floor is known: %t", when, known)
+	}
+	if known && floor[0].Cursor != want {
+		a.t.Errorf("%s: the floor is %s, want %s", when, floor[0].Cursor, want)
+	}
+}
+
+// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: an old copy of the store was put in place, authorities and one
+// validator are started again, and another validator knows better. Nothing of the old copy passes for the floor.
+func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		old := f.authority()
+		knows, starts := f.validator("knows", 0).mustJoin(old, first()), f.validator("starts", 0).mustJoin(old, first())
+		alive(t, 2*time.Second, knows, starts)
+		copied := f.shared.copy()
+		old.past.move(0, at(1, 9))
+		if err := knows.report(to(at(1, 9))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		old.stop()
+		f.shared.put(copied)
+
+		fresh := f.authority()
+		fresh.wantFloor("at the start", record.Cursor{})
+		f.validator("starts", 0).mustJoin(fresh, nil)
+		fresh.wantFloor("when the one that starts has joined", record.Cursor{})
+		time.Sleep(time.Second)
+		fresh.wantFloor("a second later", record.Cursor{})
+		knows.mustJoin(fresh, to(at(1, 9)))
+		fresh.wantFloor("when the one that knows has reported", at(1, 9))
+		select {
+		case <-fresh.floor.known:
+		default:
+			t.Error("streams that wait for the floor are not told")
+		}
+	})
+}
+
+// TestFloorOfARollingRestart: what members report to another authority counts, as soon as all that they know is shared, so
+// that a validator is not held up; news alone, which say only what has changed, do not count.
+func TestFloorOfARollingRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		running := f.authority()
+		member := f.validator("member", 0).mustJoin(running, first())
+		alive(t, 2*time.Second, member)
+		fresh := f.authority()
+		fresh.wantFloor("at the start", record.Cursor{})
+		raw, err := f.codec.SealNews([]*record.Validator{{
+			ID: "member", InstanceID: member.hello.validator.InstanceID, Start: member.hello.validator.Start, Sequence: 1000,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh.hear(raw)
+		fresh.wantFloor("after news", record.Cursor{})
+		member.sequence = 1000
+		alive(t, 3*time.Second, member)
+		fresh.wantFloor("3 s later", at(1, 1))
+	})
+}
+
+// TestFloorWithoutMembersThatAreGone: whoever does not report for a lease, or has left, is not waited for; nor is anybody in a
+// fleet that has no members.
+func TestFloorWithoutMembersThatAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		old := f.authority()
+		old.wantFloor("in an empty fleet", at(1, 1))
+		f.validator("lost", 0).mustJoin(old, first())
+		time.Sleep(2 * time.Second)
+		old.stop()
+
+		fresh := f.authority()
+		time.Sleep(Lease - time.Second)
+		fresh.wantFloor("within the lease", record.Cursor{})
+		time.Sleep(2 * time.Second)
+		fresh.wantFloor("after the lease", at(1, 1))
+		fresh.stop()
+
+		again := f.authority()
+		again.wantFloor("at the next start", record.Cursor{})
+		leaves := f.validator("lost", 0).mustJoin(again, nil)
+		leaves.hangUp()
+		again.wantFloor("when it is back", at(1, 1))
+		synctest.Wait()
+	})
+}
+
+// TestFloorHasWhatWasConfirmed: also of a partition that is not loaded, since the store is below that.
+func TestFloorHasWhatWasConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFixture(t).authority()
+		a.past.confirm(0, at(3, 7))
+		a.wantFloor("a store below what was confirmed", at(3, 7))
+		found := false
+		for _, c := range a.Highest(0) {
+			found = found || c == at(3, 7)
+		}
+		if !found {
+			t.Errorf("what is healed goes up to %v, want %s too", a.Highest(0), at(3, 7))
+		}
+	})
+}

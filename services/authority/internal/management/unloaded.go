@@ -1,0 +1,82 @@
+package management
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/services/authority/store"
+)
+
+// storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no reason to refuse
+// the call: nothing that it reads or writes is there.
+func (s *Service) storeOf(appID string) (*store.Store, error) {
+	opened := s.open.Load()
+	if opened == nil {
+		return nil, errNotLoaded
+	}
+	number := opened.Replica().Codec().PartitionOf(appID)
+	for _, partition := range opened.Replica().Unserved() {
+		switch {
+		case partition.Partition != number:
+		case partition.Forked:
+			return nil, apierr.Unavailable(apierr.StoreForked,
+				"the store has lost changes of partition %d, where this app is, or the whole of it; nothing was changed", number).Because(partition.Why)
+		case partition.Why != nil:
+			return nil, apierr.Unavailable(apierr.NotLoaded,
+				"partition %d, where this app is, cannot be proven; nothing was changed: `countersign store verify` says what is wrong", number).Because(partition.Why)
+		default:
+			return nil, errNotLoaded
+		}
+	}
+	return opened, nil
+}
+
+// unreachable names partitions in answers.
+func unreachable(partitions []replica.Unserved) []string {
+	var names []string
+	for _, p := range partitions {
+		names = append(names, fmt.Sprintf("partition %d", p.Partition))
+	}
+	return names
+}
+
+// inParentheses returns names as an aside; nothing when there are none.
+func inParentheses(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
+// Ready returns nil once calls can be answered, but for those about apps of partitions that cannot be loaded.
+func (s *Service) Ready() error {
+	_, err := s.store()
+	return err
+}
+
+// maxTrouble is how many partitions Trouble explains.
+const maxTrouble = 3
+
+// Trouble says in words which partitions cannot be loaded, and why; empty when none is known to.
+func (s *Service) Trouble() string {
+	opened := s.open.Load()
+	if opened == nil {
+		return ""
+	}
+	var reasons []string
+	count := 0
+	for _, p := range opened.Replica().Unserved() {
+		if p.Why == nil {
+			continue
+		}
+		if count++; count <= maxTrouble {
+			reasons = append(reasons, fmt.Sprintf("partition %d: %v", p.Partition, p.Why))
+		}
+	}
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the apps of %d of %d partitions cannot be served; %s", count, opened.Replica().Codec().Partitions(), strings.Join(reasons, "; "))
+}

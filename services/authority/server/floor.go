@@ -1,0 +1,149 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/services/internal/floorfile"
+)
+
+// floorState is what an authority knows of how far the store must be at least.
+type floorState struct {
+	// floor is what the file held at the start; nil when there was none.
+	floor  *record.Floor
+	failed prometheus.Counter
+}
+
+// read reads the floor file. An authority that was told to keep one does not do without because it is damaged: that is when it
+// is needed.
+func (f *floorState) read(config Config) error {
+	if config.FloorFile == "" {
+		return nil
+	}
+	floor, err := floorfile.Read(config.FloorFile, config.Ring)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := floorfile.CheckFolder(config.FloorFile); err != nil {
+			return fmt.Errorf("--floor-file: %w", err)
+		}
+		config.Log.Info("there is no floor file yet", "file", config.FloorFile)
+		return nil
+	case err != nil:
+		return fmt.Errorf("--floor-file: %w. If the key ring is the right one, make sure that the store is whole (countersign store verify), "+
+			"and remove the file: the authority then starts without a floor", err)
+	}
+	f.floor = &floor
+	return nil
+}
+
+// apply makes what the file held the least that the store must be at. A file of another store is no floor of this one, and a
+// reason to stop: either the wrong Redis was named, or the store was replaced.
+func (f *floorState) apply(r *replica.Replica, config Config) error {
+	codec := r.Codec()
+	if f.floor == nil {
+		return nil
+	}
+	if f.floor.StoreID != codec.StoreID() || len(f.floor.Cursors) != codec.Partitions() {
+		return fmt.Errorf("--floor-file: %s is of store %s with %d partitions, Redis holds store %s with %d: this is not the Redis that was meant, "+
+			"or the store was replaced. If it was replaced on purpose, remove the file",
+			config.FloorFile, f.floor.StoreID, len(f.floor.Cursors), codec.StoreID(), codec.Partitions())
+	}
+	r.SetFloor(f.floor.Positions())
+	config.Log.Info("the store must be at the floor at least", "file", config.FloorFile, "written", f.floor.Written)
+	return nil
+}
+
+// keep keeps the floor file, if there is to be one, until ctx ends.
+func (f *floorState) keep(ctx context.Context, r *replica.Replica, config Config) {
+	if config.FloorFile != "" {
+		(&floorfile.Keeper{Path: config.FloorFile, Ring: config.Ring, Log: config.Log, Failed: f.failed.Inc}).Run(ctx, r)
+	}
+}
+
+// below returns the partitions in which the store is below what was seen of it, and so not loaded, and the highest epoch that
+// was seen.
+func below(r *replica.Replica) (partitions int, epoch uint64) {
+	for _, p := range r.Unserved() {
+		if at := r.Confirmed(p.Partition); p.Forked && at != (record.Cursor{}) {
+			partitions, epoch = partitions+1, max(epoch, at.Epoch)
+		}
+	}
+	return partitions, epoch
+}
+
+// unusedAfter is the age of a store from which on it is odd that nothing was ever changed in it.
+const unusedAfter = time.Hour
+
+// cameBackEmpty tells whether the store looks like one that lost everything: nothing was ever changed in it, and it is not new.
+// A floor is a better measure, if there was one.
+func (f *floorState) cameBackEmpty(r *replica.Replica, now time.Time) bool {
+	if f.floor != nil || now.Sub(r.Codec().Meta().CreateTime) < unusedAfter {
+		return false
+	}
+	for _, at := range r.Cursors() {
+		if at.Epoch == 0 || at.Revision > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// register adds the metrics of the floor.
+func (f *floorState) register(registry *prometheus.Registry, of func() *replica.Replica) {
+	gauge := func(name, help string, value func(*replica.Replica) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			if r := of(); r != nil {
+				return value(r)
+			}
+			return 0
+		})
+	}
+	f.failed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "countersign_floor_file_errors_total", Help: "Tries to write the floor file that failed.",
+	})
+	registry.MustRegister(f.failed,
+		gauge("countersign_below_floor_partitions", "Partitions in which the store is below what was seen of it before, by the floor file.",
+			func(r *replica.Replica) float64 { n, _ := below(r); return float64(n) }),
+		gauge("countersign_store_empty", "1 when nothing was ever changed in a store that is older than an hour, and there was no floor file to tell whether it lost everything.",
+			func(r *replica.Replica) float64 {
+				if f.cameBackEmpty(r, time.Now()) {
+					return 1
+				}
+				return 0
+			}))
+}
+
+// detail is what /readyz says besides whether calls can be answered.
+func (s *Server) detail() string {
+	var lines []string
+	if trouble := s.management.Trouble(); trouble != "" {
+		lines = append(lines, trouble)
+	}
+	if r := s.replica.Load(); r != nil {
+		if n, epoch := below(r); n > 0 {
+			lines = append(lines, fmt.Sprintf("the store is below the floor in %d partitions: it lost changes, or is an old copy; "+
+				"unless validators bring them back, restore the latest backup, or take the store as it is (countersign store adopt --above-epoch %d)", n, epoch))
+		}
+		if s.floor.cameBackEmpty(r, time.Now()) {
+			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+// ready returns nil once calls can be answered.
+func (s *Server) ready() error {
+	err := s.management.Ready()
+	if detail := s.detail(); err != nil && detail != "" {
+		return fmt.Errorf("%w; %s", err, detail)
+	}
+	return err
+}
