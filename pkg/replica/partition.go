@@ -62,6 +62,8 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
+	// waited is the first sight of an epoch that an operator began and that is not followed before it is healed.
+	waited wait
 	// vain is how many times in succession the store did not answer about the partition.
 	vain int
 }

@@ -27,6 +27,8 @@ type state struct {
 	forks []record.Cursor
 	// revoked is what stays revoked against the store.
 	revoked stickies
+	// unhealed says that an operator began the epoch, and that no authority has healed it yet.
+	unhealed bool
 }
 
 // continuedBy tells whether a link is the one after the cursor.

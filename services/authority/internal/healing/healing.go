@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,12 @@ const (
 	followTimeout = 5 * time.Second
 	// noticeLife is how long a notice counts that is not given again.
 	noticeLife = 2 * time.Second
+	// An epoch that an operator began is healed when every validator that reports has reported heardAfter after it was seen,
+	// and what they have reported can be supplied; that is looked at every awaitInterval. At the latest it is healed after
+	// patience, which is longer than a lease: a validator that has what nobody supplies is then one that never will.
+	heardAfter    = 500 * time.Millisecond
+	awaitInterval = 100 * time.Millisecond
+	patience      = 15 * time.Second
 	// settleAfter is the pause between tries from which on changes that somebody holds on to, and that the store says are
 	// dealt with, are settled again.
 	settleAfter = 2 * time.Second
@@ -40,6 +47,8 @@ type Replica interface {
 	Codec() *record.Codec
 	Changed() <-chan struct{}
 	Forked(partition int) bool
+	Unhealed(partition int) (epoch uint64, unhealed bool)
+	Reached(partition int, target record.Cursor) (bool, error)
 	Sticky(partition int) []replica.Sticky
 	Links(partition int) [][]byte
 	Orphans(partition int) []record.Tag
@@ -53,6 +62,9 @@ type Fleet interface {
 	Links(ctx context.Context, partition int) [][]byte
 	// Highest returns the furthest cursors of a partition that anybody has seen.
 	Highest(partition int) []record.Cursor
+	// Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
+	// report has arrived since a time.
+	Present(partition int, since time.Time) (at []record.Cursor, silent []string)
 	// Orphans returns the tags of changes that validators in an epoch of a partition, or a later one, hold on to.
 	Orphans(partition int, epoch uint64) []record.Tag
 }
@@ -87,6 +99,9 @@ type state struct {
 	pause         time.Duration
 	// epoch is the one that this authority was in when it was last tried.
 	epoch uint64
+	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen.
+	begun uint64
+	seen  time.Time
 	// said is when was last said that it cannot be healed.
 	said time.Time
 }
@@ -104,6 +119,11 @@ func (h *Healer) Notice(partition int) {
 	h.mu.Lock()
 	h.partitions[partition].noticed = time.Now()
 	h.mu.Unlock()
+	h.awaken()
+}
+
+// awaken has the partitions looked at.
+func (h *Healer) awaken() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -148,6 +168,11 @@ func (h *Healer) look(ctx context.Context, running *sync.WaitGroup) time.Duratio
 		if s.busy {
 			continue
 		}
+		if begun, unhealed := h.replica.Unhealed(partition); !unhealed {
+			s.begun = 0
+		} else if s.begun != begun {
+			s.begun, s.seen = begun, now
+		}
 		if !h.needs(partition, now) {
 			if s.frozen {
 				h.thaw(partition)
@@ -179,8 +204,12 @@ func (h *Healer) needs(partition int, now time.Time) bool {
 	return !noticed.IsZero() && now.Sub(noticed) < noticeLife || h.denied(partition)
 }
 
-// denied tells whether the store is without something that this authority itself knows of.
+// denied tells whether the store is without something that this authority itself knows of, or may be: it is in an epoch that
+// an operator began.
 func (h *Healer) denied(partition int) bool {
+	if _, unhealed := h.replica.Unhealed(partition); unhealed {
+		return true
+	}
 	return h.replica.Forked(partition) || len(h.replica.Sticky(partition)) > 0
 }
 
@@ -220,6 +249,10 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	switch {
 	case ctx.Err() != nil:
 		return
+	case errors.Is(err, errAwaiting):
+		s.next = began.Add(awaitInterval)
+		h.awaken()
+		return
 	case err == nil && !healed.Nothing:
 		// What made this known is dealt with; whoever still sees it gives notice again.
 		s.noticed, s.pause = time.Time{}, 0
@@ -231,10 +264,7 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	if s.frozen && err == nil && !h.denied(partition) {
 		h.thaw(partition)
 	}
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
+	h.awaken()
 }
 
 // try heals a partition from all that is known of it, and returns the links that it did that from.
@@ -243,7 +273,14 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	defer cancel()
 	// What is seen from here on is looked for in the store, not in the links.
 	highest := h.fleet.Highest(partition)
+	at, present := h.present(partition)
+	if !present {
+		return store.Healed{}, nil, errAwaiting
+	}
 	links := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
+	if !h.supplied(partition, at, links) {
+		return store.Healed{}, nil, errAwaiting
+	}
 	healed, err := h.store.Heal(ctx, partition, links, h.replica.Sticky(partition), highest)
 	if err == nil && !healed.Nothing {
 		following, cancel := context.WithTimeout(ctx, followTimeout)
@@ -251,6 +288,47 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 		_ = h.replica.Reach(following, partition, healed.End)
 	}
 	return healed, links, err
+}
+
+// errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
+var errAwaiting = errors.New("validators may know more")
+
+// present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
+// There is nothing to wait for in another epoch, nor when it was waited for long enough.
+func (h *Healer) present(partition int) (at []record.Cursor, all bool) {
+	h.mu.Lock()
+	s := h.partitions[partition]
+	h.mu.Unlock()
+	waited := time.Since(s.seen)
+	if s.begun == 0 || waited >= patience {
+		return nil, true
+	}
+	at, silent := h.fleet.Present(partition, s.seen.Add(heardAfter))
+	return at, waited >= heardAfter && len(silent) == 0
+}
+
+// supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.
+func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
+	var held map[record.Cursor]bool
+	for _, c := range at {
+		if reached, err := h.replica.Reached(partition, c); err == nil && reached {
+			continue
+		}
+		if held == nil {
+			held = map[record.Cursor]bool{}
+			for _, raw := range links {
+				if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
+					held[link.Cursor] = true
+				} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
+					held[start.Cursor] = true
+				}
+			}
+		}
+		if !held[c] {
+			return false
+		}
+	}
+	return true
 }
 
 // settle has the store say again that changes are dealt with, when there has been nothing to do for them for a while and
@@ -292,6 +370,9 @@ func (h *Healer) unsettled(partition int) []record.Tag {
 // tell says what a try has come to. The caller holds the mutex.
 func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, took time.Duration) {
 	switch {
+	case err == nil && !healed.Nothing && healed.Lost == 0 && len(healed.Apps) == 0:
+		h.log.Info("the store was restored, or taken as it is, and the fleet knows nothing beyond that; changes go on",
+			"partition", partition, "epoch", healed.Start.Epoch)
 	case err == nil && !healed.Nothing:
 		h.metrics.heals.Inc()
 		h.metrics.changes.Add(float64(healed.Lost))
@@ -299,6 +380,15 @@ func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, t
 		s.said = time.Time{}
 		h.log.Warn("the store had lost changes of a partition; they are brought back", "partition", partition,
 			"changes", healed.Lost, "apps", healed.Apps, "epoch", healed.Start.Epoch, "took", took.Round(time.Millisecond))
+		for app, conflicts := range healed.Conflicts {
+			// The audit trail has the values.
+			var what []string
+			for _, c := range conflicts {
+				what = append(what, strings.TrimSpace(c.TokenID+" "+c.Field))
+			}
+			h.log.Warn("two pasts of an app had changed the same; the side that denies more stays, and the other is given up",
+				"partition", partition, "app", app, "given_up", what)
+		}
 		if len(healed.GivenUp) > 0 {
 			h.log.Error("what was seen of earlier epochs is nowhere any more, and is given up", "partition", partition, "cursors", healed.GivenUp)
 		}
