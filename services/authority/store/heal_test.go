@@ -428,6 +428,50 @@ func TestAdopt(t *testing.T) {
 	s.verify(t, partition)
 }
 
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was lost or not. It is
+// healed also when nothing was lost, but not by an epoch that only settles changes again.
+func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
+	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
+		s, opened, partition, k := lossy(t)
+		if _, err := opened.Adopt(t.Context(), partition, k.seen, cause); err != nil {
+			t.Fatal(err)
+		}
+		late := s.open(s.redis.URL())
+		refused := func(when string) {
+			t.Helper()
+			for _, authority := range []*store.Store{opened, late} {
+				held := contents(t, s.client)
+				if _, err := authority.Update(t.Context(), call("app", "made", add("tok-3"))); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+					t.Errorf("%s: %v", when, err)
+				}
+				wantSame(t, s.client, held)
+			}
+		}
+		refused("before it is healed")
+		if err := opened.Settle(t.Context(), partition, []record.Tag{{1}}); err != nil {
+			t.Fatal(err)
+		}
+		refused("after changes were settled again")
+		heal(t, late, partition, k)
+		for _, authority := range []*store.Store{opened, late} {
+			update(t, authority, call("app", "made", add(fmt.Sprint("tok-", 3+len(s.verify(t, partition).links)))))
+		}
+		if h := s.verify(t, partition); h.states("app")["tok"] != policy.Revoked || len(h.documents["app"].Tokens) != 4 {
+			t.Errorf("the app has %v", h.states("app"))
+		}
+
+		// Nothing is lost now.
+		if _, err := opened.Adopt(t.Context(), partition, nil, cause); err != nil {
+			t.Fatal(err)
+		}
+		refused("though nothing was lost")
+		if healed := heal(t, late, partition, known{}); healed.Nothing || healed.Lost > 0 {
+			t.Errorf("%+v", healed)
+		}
+		update(t, late, call("app", "made", add("last")))
+	}
+}
+
 // TestSettleNothing: to say again that changes are dealt with never makes a partition of nothing.
 func TestSettleNothing(t *testing.T) {
 	s, opened, partition, _ := lossy(t)
@@ -496,10 +540,14 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		{name: "an epoch began behind it: it was made", epoch: 1, then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 			s.check(err)
+			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
+			s.check(err)
 		}},
-		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 2, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
+		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
 			lose()
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+			s.check(err)
+			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
 			s.check(err)
 		}},
 		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown, then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
