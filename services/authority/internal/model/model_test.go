@@ -399,7 +399,9 @@ func (w *world) operate() {
 func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	head := must(w.codec.OpenHead(p, saved))
 	top := head.Cursor
-	raise := func(c record.Cursor) { top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision) }
+	raise := func(c record.Cursor) {
+		top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
+	}
 	if is, err := w.codec.OpenHead(p, now); err == nil {
 		raise(is.Cursor)
 	}
