@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -141,6 +143,58 @@ func TestHealDescribed(t *testing.T) {
 	h := s.verify(t, partition)
 	if got := h.events[len(h.events)-1].GetRequestId(); got != "countersign1 2" {
 		t.Errorf("described as %q", got)
+	}
+}
+
+// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing says who had made what it brings back, and when, and what was
+// given up for it, by app (B30). The link of the healing carries them too, for the case that it is lost itself.
+func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
+	s := newSystem(t)
+	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
+	by := func(name string, c store.Call) store.Call {
+		c.Describe = func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			return &countersignv1.AuditEvent{AppId: after.AppID, Identity: name}, &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		}
+		return c
+	}
+	update(t, opened, by("ada", call("app", "made", add("tok"))))
+	loseAll := s.save(partition)
+	update(t, opened, by("bob", call("app", "made", add("tok-2"))))
+	update(t, opened, by("eve", call("app", "noted", note("lost"))))
+	if err := opened.Replica().Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := knownBy(opened, partition)
+	loseAll()
+	other := s.open(s.redis.URL())
+	update(t, other, by("ann", call("app", "noted", note("kept"))))
+
+	check := func(h history) {
+		t.Helper()
+		row := h.events[len(h.events)-1]
+		var authors []string
+		for _, c := range row.GetHealedChanges() {
+			authors = append(authors, c.GetIdentities()...)
+			if c.GetRevision() == 0 || c.GetEpoch() == 0 || c.GetChangeTime() == nil {
+				t.Errorf("healed %v", c)
+			}
+		}
+		if row.GetMethod() != "Heal" || !slices.Equal(authors, []string{"bob", "eve"}) {
+			t.Errorf("audited as %v", row)
+		}
+		if len(h.documents["app"].Tokens) != 2 {
+			t.Errorf("the app has %v", h.states("app"))
+		}
+	}
+	healed := heal(t, opened, partition, lost)
+	h := s.verify(t, partition)
+	check(h)
+	if given := h.events[len(h.events)-1].GetGivenUp(); len(given) != 1 || given[0].GetField() != "note" || given[0].GetTokenId() != "tok" ||
+		len(healed.Conflicts["app"]) != 1 || !slices.Equal(healed.Apps, []string{"app"}) {
+		t.Errorf("given up %v, %+v", given, healed)
+	}
+	if link := h.links[len(h.links)-1]; !slices.Equal(link.Authors, []string{"bob", "eve"}) || !link.SettingsKept {
+		t.Errorf("the healing is %+v", link)
 	}
 }
 
