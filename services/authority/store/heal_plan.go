@@ -112,7 +112,7 @@ func (k *known) needs(c record.Cursor) uint64 {
 
 // shares tells whether a place is for certain in the store's past, so that what was there is a state that both share.
 func (k *known) shares(c record.Cursor) bool {
-	if k.head == nil || k.cursors[c.Tag] == c {
+	if k.head == nil || c != (record.Cursor{}) && k.cursors[c.Tag] == c {
 		return true
 	}
 	end, had := k.end(c.Epoch)
@@ -200,8 +200,14 @@ func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
 		l.ancestors = map[record.Cursor]bool{}
-		for l.fork = l.entries[0].previous; s.taken[l.fork]; l.fork = s.lost[l.fork].previous {
-			l.ancestors[l.fork] = true
+		bottom := l.entries[0]
+		for s.taken[bottom.previous] {
+			bottom = s.lost[bottom.previous]
+			l.ancestors[bottom.Cursor] = true
+		}
+		l.fork = bottom.previous
+		if l.fork == (record.Cursor{}) && s.head != nil && slices.Contains(bottom.settled, s.head.Tag) {
+			l.fork = s.head.Cursor // a healing of a store of which nothing was left has brought back all that this one has
 		}
 		l.shared = s.shares(l.fork)
 		l.doubtful = !s.tells(l.entries[0].Cursor)
@@ -300,14 +306,15 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// follow takes a lineage from its last entry down to the store's past. The start of an epoch in which a backup took the
+// follow takes a lineage from its last entry down to the store's past, or to an epoch that was begun on nothing. The start of an epoch in which a backup took the
 // store's place is an entry as any other: what it is begun on is the end of the backup, and a backup has its log.
 func (s *searcher) follow(leaf entry) {
 	var entries []entry
 	connected := false
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		connected = s.accounted(e.previous)
+		// An epoch that was begun on nothing has all that is in it in the links behind its start.
+		connected = s.accounted(e.previous) || e.previous == record.Cursor{}
 		e, lost = s.lost[e.previous]
 	}
 	bottom := entries[len(entries)-1]
@@ -324,8 +331,6 @@ func (s *searcher) follow(leaf entry) {
 		s.lineages = append(s.lineages, lineage{entries: entries})
 	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
 		s.stray = append(s.stray, lineage{entries: entries})
-	case bottom.previous == record.Cursor{}:
-		s.gap(bottom.Epoch, bottom.Revision)
 	default:
 		s.gap(bottom.previous.Epoch, bottom.previous.Revision)
 	}

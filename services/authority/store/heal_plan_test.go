@@ -794,6 +794,34 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
+// TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that, and more. The healing has all
+// that the store has, so what was changed on top of it counts, also what it switched off.
+func TestHealWipedAndRolledBack(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), enforced(1))
+	early := s.fork()
+	s.change("app", create("b"), revoked("a"))
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := newStory(t)
+	wiped.store = s.store
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	wiped.change("app", enforced())
+	held := slices.DeleteFunc(wiped.held(), func(e entry) bool { return e.Epoch == 1 })
+	if _, err := early.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	early.want(t, "app", tokens{"a": gone, "b": active})
+	if got := early.documents["app"].Enforcement.Scopes; got != 0 {
+		t.Errorf("%b is enforced", got)
+	}
+}
+
 // TestSearchKnowsWhatIsDealtWithInTurn: an epoch has dealt with a change that nobody keeps since, and another one with that
 // epoch. What followed the change is connected all the same.
 func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {

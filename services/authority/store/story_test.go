@@ -130,11 +130,20 @@ func (s *story) adopt() Healed {
 func (s *story) take(e epoch) Healed {
 	s.t.Helper()
 	previous := s.head
-	b, healed, err := s.store.compose(0, origin{raw: []byte("head"), head: &previous}, e, time.UnixMilli(1000))
+	return s.begin(origin{raw: []byte("head"), head: &previous}, e)
+}
+
+// begin is take for what the epoch is begun on, which may be nothing.
+func (s *story) begin(from origin, e epoch) Healed {
+	s.t.Helper()
+	b, healed, err := s.store.compose(0, from, e, time.UnixMilli(1000))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	at := previous.Cursor
+	at := record.Cursor{}
+	if from.head != nil {
+		at = from.head.Cursor
+	}
 	for i, raw := range b.Entries {
 		e := s.append(raw)
 		if (e.link == nil) != (i == 0) || e.previous != at {
