@@ -198,6 +198,32 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	}
 }
 
+// TestB30_AFailoverThatBothSidesWentOnFrom: the store took a note after a failover that had lost an enforcement and a token. All three
+// are there afterwards, and nothing was given up.
+func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
+	s := newSystem(t)
+	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
+	update(t, opened, call("app", "made", add("tok")))
+	lose := s.save(partition)
+	update(t, opened, call("app", "enforced", func(before *record.Document) (*record.Document, error) {
+		after := edit(before)
+		after.Enforcement.Scopes = policy.ScopesOf(1)
+		return after, nil
+	}))
+	update(t, opened, call("app", "made", add("tok-2")))
+	if err := opened.Replica().Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := knownBy(opened, partition)
+	lose()
+	update(t, s.open(s.redis.URL()), call("app", "noted", note("noted")))
+	healed := heal(t, opened, partition, lost)
+	d := s.verify(t, partition).documents["app"]
+	if len(d.Tokens) != 2 || d.Tokens[0].Note != "noted" || d.Enforcement.Scopes != policy.ScopesOf(1) || len(healed.Conflicts) > 0 {
+		t.Errorf("the app is %+v; given up is %+v", d, healed.Conflicts)
+	}
+}
+
 // TestHealersAtOnce: of several authorities that heal at once one does, and the others find it done.
 func TestHealersAtOnce(t *testing.T) {
 	for round := range 5 {
