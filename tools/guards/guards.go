@@ -144,7 +144,7 @@ var guards = []guard{
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
 	},
 	{
-		name: "an operator's epoch waits for the fleet", file: "services/authority/internal/healing/healing.go",
+		name: "an operator's epoch waits for the fleet", file: "services/authority/internal/healing/operator.go",
 		cuts:  []cut{{`waited >= heardAfter && len(silent) == 0`, `waited >= heardAfter && len(silent) >= 0`}},
 		tests: "TestB30_AnOperatorsEpoch", packages: []string{"./services/authority/internal/healing"},
 	},

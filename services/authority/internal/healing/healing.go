@@ -27,12 +27,6 @@ const (
 	followTimeout = 5 * time.Second
 	// noticeLife is how long a notice counts that is not given again.
 	noticeLife = 2 * time.Second
-	// An epoch that an operator began is healed when every validator that reports has reported heardAfter after it was seen,
-	// and what they have reported can be supplied; that is looked at every awaitInterval. At the latest it is healed after
-	// patience, which is longer than a lease: a validator that has what nobody supplies is then one that never will.
-	heardAfter    = 500 * time.Millisecond
-	awaitInterval = 100 * time.Millisecond
-	patience      = 15 * time.Second
 	// settleAfter is the pause between tries from which on changes that somebody holds on to, and that the store says are
 	// dealt with, are settled again.
 	settleAfter = 2 * time.Second
@@ -288,47 +282,6 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 		_ = h.replica.Reach(following, partition, healed.End)
 	}
 	return healed, links, err
-}
-
-// errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
-var errAwaiting = errors.New("validators may know more")
-
-// present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
-// There is nothing to wait for in another epoch, nor when it was waited for long enough.
-func (h *Healer) present(partition int) (at []record.Cursor, all bool) {
-	h.mu.Lock()
-	s := h.partitions[partition]
-	h.mu.Unlock()
-	waited := time.Since(s.seen)
-	if s.begun == 0 || waited >= patience {
-		return nil, true
-	}
-	at, silent := h.fleet.Present(partition, s.seen.Add(heardAfter))
-	return at, waited >= heardAfter && len(silent) == 0
-}
-
-// supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.
-func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
-	var held map[record.Cursor]bool
-	for _, c := range at {
-		if reached, err := h.replica.Reached(partition, c); err == nil && reached {
-			continue
-		}
-		if held == nil {
-			held = map[record.Cursor]bool{}
-			for _, raw := range links {
-				if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
-					held[link.Cursor] = true
-				} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
-					held[start.Cursor] = true
-				}
-			}
-		}
-		if !held[c] {
-			return false
-		}
-	}
-	return true
 }
 
 // settle has the store say again that changes are dealt with, when there has been nothing to do for them for a while and
