@@ -25,6 +25,7 @@ const (
 	RevisionLost       = "REVISION_LOST"
 	StoreUnavailable   = "STORE_UNAVAILABLE"
 	StoreForked        = "STORE_FORKED"
+	StoreUnhealed      = "STORE_UNHEALED"
 	OutcomeUnknown     = "OUTCOME_UNKNOWN"
 	ShuttingDown       = "SHUTTING_DOWN"
 )

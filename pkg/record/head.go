@@ -23,12 +23,15 @@ type Head struct {
 	Audit AuditTail
 	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be changed.
 	Forks []Cursor
+	// Unhealed says that an operator began the epoch and that no authority has healed it yet: no change is taken in it.
+	Unhealed bool
 }
 
 // MaxForks is how many ends of epochs a head carries.
 const MaxForks = 16
 
-// Begin returns the head that begins a new epoch behind this one, before anything is changed in it.
+// Begin returns the head that begins a new epoch behind this one, before anything is changed in it. Whether that epoch is
+// healed is for the caller to say.
 func (h Head) Begin(first Cursor) Head {
 	forks := append(slices.Clone(h.Forks), h.Cursor)
 	h.Forks = forks[max(len(forks)-MaxForks, 0):]
@@ -44,7 +47,7 @@ func (c *Codec) SealHead(partition int, h Head) ([]byte, error) {
 	m := &countersignv1.Head{
 		Epoch: h.Epoch, Revision: h.Revision, Tag: h.Tag[:],
 		PolicyCount: h.Policies, StateDigest: h.State.MAC[:], StateKeyId: h.State.Key,
-		AuditSequence: h.Audit.Sequence, AuditTail: h.Audit.Chain,
+		AuditSequence: h.Audit.Sequence, AuditTail: h.Audit.Chain, Unhealed: h.Unhealed,
 	}
 	for _, f := range h.Forks {
 		m.Forks = append(m.Forks, &countersignv1.Fork{Epoch: f.Epoch, Revision: f.Revision, Tag: f.Tag[:]})
@@ -63,7 +66,10 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	h := Head{Cursor: cursor, Policies: m.GetPolicyCount(), Audit: AuditTail{Sequence: m.GetAuditSequence(), Chain: m.GetAuditTail()}}
+	h := Head{
+		Cursor: cursor, Policies: m.GetPolicyCount(), Audit: AuditTail{Sequence: m.GetAuditSequence(), Chain: m.GetAuditTail()},
+		Unhealed: m.GetUnhealed(),
+	}
 	if copy(h.State.MAC[:], m.GetStateDigest()) != len(h.State.MAC) {
 		return Head{}, fmt.Errorf("%w head: state digest", ErrMalformed)
 	}

@@ -24,8 +24,12 @@ type Link struct {
 	// Enforcement and Deleted are the app's after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
+	// SettingsKept says that the change left Enforcement and Deleted as they were.
+	SettingsKept bool
 	// CommitMillis is when the change was made, in milliseconds since the Unix epoch.
 	CommitMillis int64
+	// Authors are the identities that made it.
+	Authors []string
 }
 
 // LinkBetween returns the change that made one document of another; before is nil for a new app.
@@ -35,11 +39,13 @@ func LinkBetween(previous Tag, before, after *Document) *Link {
 		Enforcement: after.Enforcement, Deleted: after.Deleted, CommitMillis: after.UpdateMillis,
 	}
 	old := map[string]Token{}
-	if before != nil {
-		l.PreviousAppRevision = before.Revision
-		for i := range before.Tokens {
-			old[before.Tokens[i].ID] = before.Tokens[i]
-		}
+	if before == nil {
+		before = &Document{}
+	}
+	l.SettingsKept = before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
+	l.PreviousAppRevision = before.Revision
+	for i := range before.Tokens {
+		old[before.Tokens[i].ID] = before.Tokens[i]
 	}
 	for i := range after.Tokens {
 		t := after.Tokens[i]
@@ -133,6 +139,7 @@ func (c *Codec) SealLink(l *Link) ([]byte, error) {
 		AppId: l.AppID, Epoch: l.Epoch, Revision: l.Revision, Tag: l.Tag[:], PreviousTag: l.PreviousTag[:],
 		PreviousAppRevision: l.PreviousAppRevision, RemovedTokenIds: l.Removed,
 		Enforcement: enforcementToProto(l.Enforcement), Deleted: l.Deleted, CommitMillis: l.CommitMillis,
+		SettingsKept: l.SettingsKept, Authors: l.Authors,
 	}
 	for i := range l.Upserts {
 		m.Upserts = append(m.Upserts, tokenToProto(&l.Upserts[i].Token))
@@ -154,7 +161,7 @@ func (c *Codec) OpenLink(partition int, raw []byte) (*Link, error) {
 	l := &Link{
 		AppID: m.GetAppId(), Cursor: cursor, PreviousAppRevision: m.GetPreviousAppRevision(),
 		Removed: m.GetRemovedTokenIds(), Enforcement: enforcementFromProto(m.GetEnforcement()), Deleted: m.GetDeleted(),
-		CommitMillis: m.GetCommitMillis(),
+		SettingsKept: m.GetSettingsKept(), CommitMillis: m.GetCommitMillis(), Authors: m.GetAuthors(),
 	}
 	if copy(l.PreviousTag[:], m.GetPreviousTag()) != len(l.PreviousTag) || c.PartitionOf(l.AppID) != partition {
 		return nil, fmt.Errorf("%w link", ErrMalformed)

@@ -122,7 +122,7 @@ func TestLinkIsTheChangeAlone(t *testing.T) {
 	link := record.LinkBetween(record.Tag{7}, before, &after)
 	want := &record.Link{
 		AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 9}, PreviousTag: record.Tag{7}, PreviousAppRevision: 8,
-		Upserts: []record.Token{after.Tokens[500], after.Tokens[700]}, Removed: []string{before.Tokens[900].ID},
+		Upserts: []record.Token{after.Tokens[500], after.Tokens[700]}, Removed: []string{before.Tokens[900].ID}, SettingsKept: true,
 	}
 	if !reflect.DeepEqual(link, want) {
 		t.Errorf("%+v, want %+v", link, want)

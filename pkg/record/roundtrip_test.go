@@ -20,7 +20,8 @@ func TestHeadsComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		partition := rapid.IntRange(0, 255).Draw(t, "partition")
 		want := record.Head{
-			Cursor: cursors.Draw(t, "cursor"), Policies: rapid.Uint64().Draw(t, "policies"),
+			Unhealed: rapid.Bool().Draw(t, "unhealed"),
+			Cursor:   cursors.Draw(t, "cursor"), Policies: rapid.Uint64().Draw(t, "policies"),
 			State: record.SealedSum{
 				Key: rapid.SampledFrom([]string{"new", "old"}).Draw(t, "key"), MAC: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
 			},

@@ -40,7 +40,7 @@ func (p *partition) load(ctx context.Context) error {
 		return err
 	}
 	entries := make(map[string]*table.Entry, len(documents))
-	loaded := state{cursor: head.Cursor, sum: sum, forks: head.Forks, revoked: revoked}
+	loaded := state{cursor: head.Cursor, sum: sum, forks: head.Forks, revoked: revoked, unhealed: head.Unhealed}
 	for appID, d := range documents {
 		work.step()
 		entries[appID] = d.entry
@@ -56,8 +56,8 @@ func (p *partition) load(ctx context.Context) error {
 	}
 	loaded.rows = table.Build(entries, head.Revision, work.step)
 	loaded.rows.Between(p.r.pace.stint(true).step)
-	if err := p.settling(ctx, head); err != nil {
-		return err
+	if p.waitsFor(head) {
+		return errUnhealed
 	}
 	crossed, err := p.crossing(ctx, head)
 	if err != nil {
@@ -90,8 +90,8 @@ func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil 
 // settledHead reads the head from which a load starts, and fails when one that starts there could not be shown yet.
 func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
 	head, err := p.firstHead(ctx)
-	if err == nil {
-		err = p.settling(ctx, head)
+	if err == nil && p.waitsFor(head) {
+		err = errUnhealed
 	}
 	return head, err
 }
@@ -143,41 +143,6 @@ func (p *partition) refuse(forked bool, what string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report(forked, what, args...)
-}
-
-// settleTime is how long a store that an operator has restored, or taken as it is, may take until the fleet has brought back
-// what it knows beyond that.
-const settleTime = 5 * time.Second
-
-// settling fails while the store is about to be given what it lacks: a partition that holds nothing yet would take for good what
-// the others know to be revoked, and one that holds something would give up what is enforced. It tells by the wall clocks of
-// this machine and of the operator's, and when this one is behind, by when it first saw the epoch. Whoever heals must see at
-// once what is lost.
-func (p *partition) settling(ctx context.Context, head record.Head) error {
-	at := p.position()
-	if len(head.Forks) == 0 || at.Epoch == head.Epoch || at != (record.Cursor{}) && p.r.heals {
-		return nil
-	}
-	_, entries, err := p.r.source.Tail(ctx, p.number, head.Forks[len(head.Forks)-1].Revision, 1)
-	if err != nil || len(entries) == 0 || !entries[0].EpochStart {
-		return err // it was trimmed off the log, long after
-	}
-	start, err := p.r.codec.OpenEpoch(p.number, entries[0].Data)
-	if err != nil || start.Healed() {
-		return nil //nolint:nilerr // a start that does not verify tells nothing, for ever
-	}
-	now := time.Now()
-	since := p.r.clock.At(now).Sub(time.UnixMilli(start.CommitMillis))
-	if since < 0 {
-		if p.settlingAt != start.Cursor {
-			p.settlingAt, p.settlingSince = start.Cursor, now
-		}
-		since = now.Sub(p.settlingSince)
-	}
-	if since < settleTime {
-		return fmt.Errorf("the store was restored, or taken as it is, %s ago: what the fleet knows beyond that comes first", since.Round(time.Millisecond))
-	}
-	return nil
 }
 
 // document is what a load knows of one app.

@@ -29,6 +29,14 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		}
 		p.report(missing, refused)
 		return nothing
+	case head.Epoch >= p.least().Epoch && p.waits(head):
+		if p.held.rows == nil {
+			p.r.say.warn(p.log, errUnhealed.Error(), "head", head.Cursor, "patience", unhealedPatience)
+			return nothing
+		}
+		p.report(false, errUnhealed.Error())
+		p.settle() // what it was given decides meanwhile
+		return nothing
 	case p.held.rows == nil || p.stale != "":
 		return reload
 	case head.Epoch > cursor.Epoch:

@@ -35,10 +35,6 @@ type partition struct {
 	// many large ones may not arrive in time.
 	limit    int
 	searched search
-	// settlingAt is the start of the latest epoch that settling has found to be in the time to come, settlingSince when. Both
-	// belong to the worker.
-	settlingAt    record.Cursor
-	settlingSince time.Time
 
 	mu sync.Mutex
 	// held is what the table shows; its rows are nil before the first load.
@@ -69,6 +65,8 @@ type partition struct {
 	// failure is why the latest try to load the partition failed, nil when it did not; failed is how many have in a row.
 	failure error
 	failed  int
+	// waited is the first sight of an epoch that an operator began and that is not followed before it is healed.
+	waited wait
 	// vain is how many times in succession the store did not answer about the partition.
 	vain int
 }

@@ -94,7 +94,7 @@ func (r *Replica) Run(ctx context.Context) error {
 }
 
 // Heals says that this process heals the store. Its replica follows a store that an operator has restored, or taken as it is,
-// at once, since it must see what that has lost; others leave it some seconds for that. It must be called before Run.
+// at once, since it must see what that has lost; others follow when it is healed. It must be called before Run.
 func (r *Replica) Heals() { r.heals = true }
 
 // Table returns the table. It is the same for the life of the replica.

@@ -27,6 +27,8 @@ type state struct {
 	forks []record.Cursor
 	// revoked is what stays revoked against the store.
 	revoked stickies
+	// unhealed says that an operator began the epoch, and that no authority has healed it yet.
+	unhealed bool
 }
 
 // sumUnder makes the sum one under the key of a sealed sum. When it is of another key, every document is summed up anew:

@@ -168,13 +168,44 @@ var guards = []guard{
 	{
 		name:  "lineage of a healing",
 		file:  "services/authority/store/heal_plan.go",
-		cuts:  []cut{{"		connected = s.accounted(e.previous)\n", "		connected = true\n"}},
+		cuts:  []cut{{"		connected = s.accounted(e.previous) || e.previous == record.Cursor{}\n", "		connected = true\n"}},
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
-		name: "wait after a restoration", file: "pkg/replica/load.go",
-		cuts:  []cut{{`since < settleTime`, `since < 0`}},
-		tests: "TestB08_FreshReplicaWaitsForTheFleet", packages: []string{"./pkg/replica"},
+		name: "wait after a restoration", file: "pkg/replica/unhealed.go",
+		cuts:  []cut{{`if !head.Unhealed || p.r.heals ||`, `if head.Unhealed || p.r.heals ||`}},
+		tests: "TestB08_FreshReplicaWaitsForTheFleet|TestRestoredStoreIsFollowedWhenItIsHealed", packages: []string{"./pkg/replica"},
+	},
+	{
+		// Without it, an authority takes changes on a restored store before the fleet has brought back what it lacks.
+		name: "no change before an operator's epoch is healed", file: "services/authority/store/update.go",
+		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
+		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
+	},
+	{
+		name: "only a healing heals an operator's epoch", file: "services/authority/store/begin.go",
+		cuts:  []cut{{`!e.whole && (head.Unhealed ||`, `!e.whole && (`}},
+		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
+	},
+	{
+		name: "an operator's epoch waits for the fleet", file: "services/authority/internal/healing/operator.go",
+		cuts:  []cut{{`waited >= heardAfter && len(silent) == 0`, `waited >= heardAfter && len(silent) >= 0`}},
+		tests: "TestB30_AnOperatorsEpoch", packages: []string{"./services/authority/internal/healing"},
+	},
+	{
+		name: "three-way merge: what one side changed", file: "services/authority/store/heal_merge.go",
+		cuts:  []cut{{`		t = past.touched(h.stored, l.fork)`, `		t = merge.Touched{All: true}`}},
+		tests: "TestHealMerges|TestHealKeepsWhatMatters", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "three-way merge: the side that denies more", file: "services/authority/internal/merge/token.go",
+		cuts:  []cut{{`	next.State = max(ours.State, theirs.State)`, `	next.State = min(ours.State, theirs.State)`}},
+		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "three-way merge: no scope in common is not every scope", file: "services/authority/internal/merge/token.go",
+		cuts:  []cut{{`		return min(a, b), true`, `		return 0, false`}},
+		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
 	},
 	{
 		name: "look before an old snapshot", file: "pkg/replica/contents.go",

@@ -112,6 +112,7 @@ func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled 
 		Settled: settled, CommitMillis: time.Now().UnixMilli(),
 	}
 	c.head = c.head.Begin(start.Cursor)
+	c.head.Unhealed = !start.Healed()
 	c.log = append(c.log, replica.RawLink{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)), EpochStart: true})
 	s.sealHead(partition)
 	return start.Cursor

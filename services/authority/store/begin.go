@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -10,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
 // healer is the identity by which the store changes something by itself.
@@ -34,6 +36,8 @@ type epoch struct {
 	sum     record.Sum
 	// last is where the partition was before nothing was left of it.
 	last record.Cursor
+	// whole says that all that the fleet knows was looked at: an epoch that an operator began is healed by it.
+	whole bool
 }
 
 // begin commits the beginning of an epoch.
@@ -71,34 +75,44 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	}
 	start := e.top
 	start.Tag = record.NewTag()
-	healed := Healed{Start: start, Lost: len(e.settled)}
+	healed := Healed{Start: start, Lost: len(e.settled), Conflicts: map[string][]merge.GivenUp{}}
 	if head.Cursor == (record.Cursor{}) {
 		head.Cursor = start // there was nothing before
 	} else {
 		head = head.Begin(start)
 	}
+	head.Unhealed = !e.whole && (head.Unhealed || e.cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED)
 	b := &Beginning{Partition: partition, Expected: from.raw}
 	raw, err := s.codec.SealEpoch(partition, record.EpochStart{
 		Cursor: start, Previous: previous, Cause: e.cause, Settled: e.settled, CommitMillis: now.UnixMilli(),
 	})
 	b.Entries = append(b.Entries, replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true})
 	errs := []error{err}
-	audit := func(before, after *record.Document) {
+	audit := func(before, after *record.Document, c change) {
 		event := s.describe(before, after, now)
+		event.HealedChanges, event.GivenUp = c.healed, givenUpToProto(c.givenUp)
 		event.Identity, event.Method, event.Revision = healer, methods[e.cause], head.Revision
 		raw, tail, err := s.codec.SealAudit(partition, head.Audit, event)
 		head.Audit, errs = tail, append(errs, err)
 		b.Audit = append(b.Audit, AuditRow{Sequence: tail.Sequence, Data: raw})
 	}
 	if len(e.changes) == 0 {
-		audit(nil, nil)
+		audit(nil, nil, change{})
 	}
 	for _, c := range e.changes {
+		healed.Apps = append(healed.Apps, c.after.AppID)
+		if len(c.givenUp) > 0 {
+			healed.Conflicts[c.after.AppID] = c.givenUp
+		}
+		if c.after == c.before {
+			audit(c.before, c.after, c) // all that was lost of it was given up
+			continue
+		}
 		previous := head.Tag
 		head.Cursor = record.Cursor{Epoch: start.Epoch, Revision: head.Revision + 1, Tag: record.NewTag()}
 		c.after.Cursor = head.Cursor
 		for i := range c.after.Tokens {
-			if c.after.Tokens[i].TouchedRevision == touchedNow {
+			if c.after.Tokens[i].TouchedRevision == merge.TouchedNow {
 				c.after.Tokens[i].TouchedRevision = head.Revision
 			}
 		}
@@ -110,12 +124,13 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 		e.sum = s.codec.Add(e.sum, partition, c.after.AppID, c.after.Revision)
 		head.State = s.codec.SealSum(partition, e.sum)
 
-		link, err := s.codec.SealLink(record.LinkBetween(previous, c.before, c.after))
-		b.Entries, errs = append(b.Entries, replica.RawLink{Revision: head.Revision, Data: link}), append(errs, err)
+		link := record.LinkBetween(previous, c.before, c.after)
+		link.Authors = c.authors()
+		raw, err := s.codec.SealLink(link)
+		b.Entries, errs = append(b.Entries, replica.RawLink{Revision: head.Revision, Data: raw}), append(errs, err)
 		document, err := s.codec.SealDocument(c.after)
 		b.Documents, errs = append(b.Documents, RawDocument{c.after.AppID, document}), append(errs, err)
-		audit(c.before, c.after)
-		healed.Apps = append(healed.Apps, c.after.AppID)
+		audit(c.before, c.after, c)
 	}
 	healed.End = head.Cursor
 	b.Head, err = s.codec.SealHead(partition, head)
@@ -131,4 +146,29 @@ func (s *Store) describe(before, after *record.Document, now time.Time) *counter
 		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now), AppId: after.AppID}
 	}
 	return s.options.Describe(before, after, healer, now)
+}
+
+// maxAuthors is the most authors that one change carries.
+const maxAuthors = 16
+
+// authors returns who made what a healing brings back: the authors of the lost changes, or the healer itself.
+func (c *change) authors() (names []string) {
+	for _, lost := range c.healed {
+		for _, name := range lost.GetIdentities() {
+			if !slices.Contains(names, name) && len(names) < maxAuthors {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return []string{healer}
+	}
+	return names
+}
+
+func givenUpToProto(all []merge.GivenUp) (ms []*countersignv1.GivenUp) {
+	for _, g := range all {
+		ms = append(ms, &countersignv1.GivenUp{TokenId: g.TokenID, Field: g.Field, Kept: g.Kept, GivenUp: g.Lost})
+	}
+	return ms
 }

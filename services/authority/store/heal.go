@@ -10,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
 // healTimeout bounds a healing that came without a deadline: it reads the whole partition.
@@ -21,9 +22,12 @@ type Healed struct {
 	Nothing bool
 	// Start is where the new epoch begins, End the head after it.
 	Start, End record.Cursor
-	// Lost is how many lost entries of the log were settled, Apps those whose documents changed.
+	// Lost is how many lost entries of the log were settled, Apps the apps of lost changes, and of revocations that were
+	// made again, whether their documents changed by it or not.
 	Lost int
 	Apps []string
+	// Conflicts are what two pasts had both changed, by app, and what was given up of it.
+	Conflicts map[string][]merge.GivenUp
 	// GivenUp are cursors of earlier epochs that somebody has seen, that are not in the store's past, and that nobody
 	// has supplied.
 	GivenUp []record.Cursor
@@ -37,8 +41,9 @@ type Healed struct {
 //
 // The candidates are signed links, and starts of epochs, from anywhere, in any order, also damaged ones and those that
 // the store has; highest are the furthest cursors that anybody has seen. Both must have been asked for before the call. Heal writes nothing when
-// there is nothing to do, and fails with ErrIncomplete, writing nothing, when not all that was seen is among the
-// candidates. Several authorities may heal at once; one does.
+// there is nothing to do, unless an operator began the epoch: then it begins one that says that it is healed, so that changes
+// are made again. It fails with ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several
+// authorities may heal at once; one does.
 func (s *Store) Heal(ctx context.Context, partition int, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
 	var healed Healed
 	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
@@ -50,6 +55,7 @@ func (s *Store) Heal(ctx context.Context, partition int, candidates [][]byte, st
 
 // Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for those who hold
 // on to the changes because the epoch that dealt with them can tell it no more: its start was trimmed from the log.
+// It does not heal an epoch that an operator began.
 func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) error {
 	_, err := s.advance(ctx, partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, tags)
 	return err
@@ -141,6 +147,9 @@ func (s *Store) heal(ctx context.Context, partition int, candidates [][]byte, st
 		after := uint64(math.MaxUint64)
 		for _, e := range entries {
 			after = min(after, known.needs(e.Cursor))
+			if e.previous != (record.Cursor{}) {
+				after = min(after, known.needs(e.previous))
+			}
 		}
 		for _, c := range highest {
 			after = min(after, known.needs(c))
@@ -154,24 +163,22 @@ func (s *Store) heal(ctx context.Context, partition int, candidates [][]byte, st
 		return Healed{}, refused, err
 	}
 	tags := lost.tags()
-	if from.head != nil && len(tags) == 0 && len(sticky) == 0 {
+	// An epoch that an operator began is healed by an epoch that says so, also when nothing was lost.
+	idle := from.head != nil && !from.head.Unhealed
+	if idle && len(tags) == 0 && len(sticky) == 0 {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
 	}
 	documents, sum, done, err := s.documents(ctx, partition, from)
 	if err != nil || done != committed {
 		return Healed{}, done, err
 	}
-	now := time.Now()
-	changes, err := lost.merge(documents, sticky, now.UnixMilli())
-	switch {
-	case err != nil:
-		return Healed{}, refused, err
-	case from.head != nil && len(tags) == 0 && len(changes) == 0:
+	changes := lost.merge(documents, sticky, time.Now().UnixMilli())
+	if idle && len(tags) == 0 && len(changes) == 0 {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
 	}
 	healed, done, err := s.begin(ctx, partition, from, epoch{
 		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED,
-		settled: tags, changes: changes, sum: sum,
+		settled: tags, changes: changes, sum: sum, whole: true,
 	})
 	healed.GivenUp = lost.unknown
 	return healed, done, err

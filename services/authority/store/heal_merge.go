@@ -2,43 +2,49 @@ package store
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base32"
-	"fmt"
 	"slices"
-	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
-// touchedNow stands for the revision of the change that is being prepared.
-const touchedNow = ^uint64(0)
+// change is what a healing makes of one app's document; before is nil for a new one, and after is before when all that was
+// lost was given up. The cursor of after, and every TouchedRevision that is merge.TouchedNow, is to be set.
+type change struct {
+	before, after *record.Document
+	// healed are the lost changes that it deals with, givenUp what they or the store had that does not count.
+	healed  []*countersignv1.HealedChange
+	givenUp []merge.GivenUp
+}
 
-// change is what a healing makes of one app's document; before is nil for a new one. The cursor of after, and every
-// TouchedRevision that is touchedNow, is to be set.
-type change struct{ before, after *record.Document }
-
-// merge brings back what was lost, and returns the documents that change, by app. The documents are those of the store,
-// at least of the apps that links or sticky name.
+// merge brings back what was lost, and returns what becomes of each app that lost changes or sticky name, by app. The
+// documents are those of the store, of all apps.
 //
-// A lost change is made again when its app's document is the one that it was made from. When it is not, the store has
-// changed the app since, or another lineage has: then that counts, with the revocations of both, which are never
-// dropped.
-func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) ([]change, error) {
+// Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What both share is the
+// state at the place where the lineage left the store's past. A lineage that may have been dealt with before, and that the
+// store has changed the app after, counts no more, but for what it revokes.
+func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
-	for _, lineage := range l.lineages {
-		for _, e := range lineage {
-			if e.link != nil {
-				m.app(e.link.AppID).apply(e.link)
+	for _, lineage := range l.all() {
+		sides := map[string][]*record.Link{}
+		var order []string
+		for _, e := range lineage.entries {
+			if e.link == nil {
+				continue
 			}
+			if sides[e.link.AppID] == nil {
+				order = append(order, e.link.AppID)
+			}
+			sides[e.link.AppID] = append(sides[e.link.AppID], e.link)
 		}
-	}
-	for _, e := range l.stray {
-		if e.link != nil {
-			m.app(e.link.AppID).revokeAll(e.link)
+		for _, id := range order {
+			m.app(id).take(l.past, &lineage, sides[id])
 		}
 	}
 	for _, s := range sticky {
@@ -46,17 +52,16 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 	}
 	var changes []change
 	for _, app := range m.apps {
-		if !app.changed {
+		if app.document == nil || !app.changed && len(app.healed) == 0 {
 			continue
 		}
-		app.document.UpdateMillis = nowMillis
-		if _, err := app.document.Policy(); err != nil {
-			return nil, fmt.Errorf("app %s: %w", app.id, err)
+		if app.changed {
+			app.document.AppID, app.document.UpdateMillis = app.id, nowMillis
 		}
-		changes = append(changes, change{documents[app.id], app.document})
+		changes = append(changes, change{documents[app.id], app.document, app.healed, app.givenUp})
 	}
 	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.after.AppID, b.after.AppID) })
-	return changes, nil
+	return changes
 }
 
 // merger is a merge under way.
@@ -68,58 +73,133 @@ type merger struct {
 
 // healing is one app of it.
 type healing struct {
-	id  string
-	now int64
-	// document is the app's so far, nil for none; it is shared with the store's until changed.
+	id     string
+	now    int64
+	stored *record.Document
+	// document is the app's so far, nil for none; it is the store's until changed.
 	document *record.Document
 	changed  bool
-	// divided says that a change was lost which was made from another document than this one.
-	divided bool
+	// applied are the lost changes that were taken in.
+	applied []*record.Link
+	healed  []*countersignv1.HealedChange
+	givenUp []merge.GivenUp
 }
 
 func (m *merger) app(id string) *healing {
 	if m.apps[id] == nil {
-		m.apps[id] = &healing{id: id, now: m.now, document: m.stored[id]}
+		m.apps[id] = &healing{id: id, now: m.now, stored: m.stored[id], document: m.stored[id]}
 	}
 	return m.apps[id]
 }
 
-// apply makes a lost change again, or of a divided app what it revokes.
-func (h *healing) apply(link *record.Link) {
-	held := uint64(0)
-	if h.document != nil {
-		held = h.document.Revision
-	}
-	if !h.divided && held == link.PreviousAppRevision {
-		after := link.ApplyTo(h.document)
-		if _, err := after.Policy(); err == nil {
-			h.document, h.changed = after, true
-			return
-		}
-	}
-	h.divided = true
-	h.revokeAll(link)
-}
-
-// revokeAll takes from a lost change what it revokes. Whoever has seen the change must not be able to take its etags for
-// those of the store's document.
-func (h *healing) revokeAll(link *record.Link) {
-	for _, t := range link.Upserts {
-		if t.State == policy.Revoked {
-			h.revoke(t)
-		}
-	}
-	if h.document == nil {
+// take takes in the changes of the app that a lineage has.
+func (h *healing) take(past *known, l *lineage, links []*record.Link) {
+	links = slices.DeleteFunc(links, func(link *record.Link) bool {
+		return slices.ContainsFunc(h.applied, func(has *record.Link) bool { return has.Cursor == link.Cursor })
+	})
+	if len(links) == 0 {
 		return
 	}
-	if h.document.Revision == link.Revision && h.document.Cursor != link.Cursor {
-		h.edit()
+	touched := h.touched(past, l)
+	for _, link := range links {
+		h.healed = append(h.healed, &countersignv1.HealedChange{
+			Identities: link.Authors, ChangeTime: timestamppb.New(time.UnixMilli(link.CommitMillis)), Epoch: link.Epoch, Revision: link.Revision,
+		})
 	}
-	for _, t := range link.Upserts {
-		i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.ID == t.ID })
-		if i >= 0 && h.document.Tokens[i].TouchedRevision == t.TouchedRevision && h.document.Tokens[i] != t {
+	h.applied = append(h.applied, links...)
+	if l.doubtful && h.document != nil && touched.Any() {
+		h.keepRevoked(links, "it may have been dealt with before")
+		return
+	}
+	side := sideOf(links, l.stray || h.document == nil)
+	merged, givenUp := merge.Into(h.document, touched, side)
+	if _, err := merged.Policy(); err != nil {
+		h.keepRevoked(links, "the two cannot be merged: "+err.Error())
+		return
+	}
+	h.givenUp = append(h.givenUp, givenUp...)
+	if h.document == nil || !sameContent(merged, h.document) {
+		h.document, h.changed = merged, true
+	}
+	h.distinguish(links)
+}
+
+// touched tells what the document has that is not of a lineage: what the store has changed since the two parted, and what
+// other lineages have.
+func (h *healing) touched(past *known, l *lineage) (t merge.Touched) {
+	switch {
+	case h.stored == nil:
+	case l.shared:
+		t = past.touched(h.stored, l.fork)
+	default:
+		t = merge.Touched{All: true}
+	}
+	for _, link := range h.applied {
+		if l.ancestors[link.Cursor] {
+			continue
+		}
+		for i := range link.Upserts {
+			t.Add(link.Upserts[i].ID)
+		}
+		for _, id := range link.Removed {
+			t.Add(id)
+		}
+		t.Settings = t.Settings || !link.SettingsKept
+	}
+	return t
+}
+
+// sideOf returns what links of one app, each made on the one before it, have changed. Whole says that what was before the
+// first of them is not known, so that the settings which they carry are all that is known of them.
+func sideOf(links []*record.Link, whole bool) merge.Side {
+	side := merge.Side{CreateMillis: links[0].CommitMillis}
+	for _, link := range links {
+		side.Tokens = slices.DeleteFunc(side.Tokens, func(t record.Token) bool { return slices.Contains(link.Removed, t.ID) })
+		side.Removed = slices.DeleteFunc(append(side.Removed, link.Removed...), func(id string) bool {
+			return slices.ContainsFunc(link.Upserts, func(t record.Token) bool { return t.ID == id })
+		})
+		for _, t := range link.Upserts {
+			if i := slices.IndexFunc(side.Tokens, func(has record.Token) bool { return has.ID == t.ID }); i >= 0 {
+				side.Tokens[i] = t
+			} else {
+				side.Tokens = append(side.Tokens, t)
+			}
+		}
+		if whole || !link.SettingsKept {
+			side.Settings = &merge.Settings{Enforcement: link.Enforcement, Deleted: link.Deleted}
+		}
+	}
+	return side
+}
+
+// keepRevoked takes from lost changes only what they revoke.
+func (h *healing) keepRevoked(links []*record.Link, why string) {
+	for _, link := range links {
+		for _, t := range link.Upserts {
+			if t.State == policy.Revoked {
+				h.revoke(t)
+			}
+		}
+	}
+	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: "the store's, and what was revoked", Lost: why})
+	h.distinguish(links)
+}
+
+// distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the document.
+func (h *healing) distinguish(links []*record.Link) {
+	for _, link := range links {
+		if h.document == nil {
+			return
+		}
+		if h.document == h.stored && h.document.Revision == link.Revision && h.document.Cursor != link.Cursor {
 			h.edit()
-			h.document.Tokens[i].TouchedRevision = touchedNow
+		}
+		for _, t := range link.Upserts {
+			i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.ID == t.ID })
+			if i >= 0 && h.document.Tokens[i].TouchedRevision == t.TouchedRevision && h.document.Tokens[i] != t {
+				h.edit()
+				h.document.Tokens[i].TouchedRevision = merge.TouchedNow
+			}
 		}
 	}
 }
@@ -138,7 +218,7 @@ func (h *healing) revoke(t record.Token) {
 	h.edit()
 	if i < 0 {
 		if slices.ContainsFunc(h.document.Tokens, func(has record.Token) bool { return has.ID == t.ID }) {
-			t.ID = idOf(t.Digest)
+			t.ID = merge.IDOf(t.Digest)
 		}
 		if t.Name == "" {
 			t.Name = t.ID // a replica knows no names
@@ -147,7 +227,7 @@ func (h *healing) revoke(t record.Token) {
 		i = len(h.document.Tokens) - 1
 	}
 	at := &h.document.Tokens[i]
-	at.State, at.TouchedRevision = policy.Revoked, touchedNow
+	at.State, at.TouchedRevision = policy.Revoked, merge.TouchedNow
 	at.RevokeMillis, at.UpdateMillis = t.RevokeMillis, h.now
 	if at.RevokeMillis == 0 {
 		at.RevokeMillis = h.now
@@ -157,13 +237,15 @@ func (h *healing) revoke(t record.Token) {
 // edit makes the document one that may be changed.
 func (h *healing) edit() {
 	h.changed = true
+	if h.document != h.stored {
+		return
+	}
 	own := *h.document
 	own.Tokens = slices.Clone(own.Tokens)
 	h.document = &own
 }
 
-// idOf returns an id for a token that is remembered only to be refused, and whose own id another one has.
-func idOf(d secret.Digest) string {
-	h := sha256.Sum256(d[:])
-	return "tok_" + strings.ToLower(base32.StdEncoding.EncodeToString(h[:10]))
+// sameContent tells whether two documents of one app differ in nothing but when they were made.
+func sameContent(a, b *record.Document) bool {
+	return a.Enforcement == b.Enforcement && a.Deleted == b.Deleted && slices.Equal(a.Tokens, b.Tokens)
 }

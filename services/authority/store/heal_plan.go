@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/countersign/countersign/pkg/record"
-	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
 // ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text is for an
@@ -24,6 +24,8 @@ type known struct {
 	// revisions.
 	cursors map[record.Tag]record.Cursor
 	changes map[uint64]bool
+	// links are the log's, by revision.
+	links map[uint64]*record.Link
 	// ends are where the epochs ended whose successors begin in the log, settled the lost changes that those deal with.
 	ends    map[uint64]record.Cursor
 	settled map[record.Tag]bool
@@ -34,7 +36,8 @@ type known struct {
 // newKnown knows what a head alone tells.
 func newKnown(head *record.Head) known {
 	return known{
-		head: head, cursors: map[record.Tag]record.Cursor{}, changes: map[uint64]bool{}, ends: map[uint64]record.Cursor{}, settled: map[record.Tag]bool{},
+		head: head, cursors: map[record.Tag]record.Cursor{}, changes: map[uint64]bool{}, links: map[uint64]*record.Link{},
+		ends: map[uint64]record.Cursor{}, settled: map[record.Tag]bool{},
 	}
 }
 
@@ -44,7 +47,9 @@ func (k *known) learn(e entry) {
 	if e.previous != (record.Cursor{}) {
 		k.name(e.previous)
 	}
-	if e.link == nil {
+	if e.link != nil {
+		k.links[e.Revision] = e.link
+	} else {
 		k.ends[e.previous.Epoch] = e.previous
 		k.jumps = append(k.jumps, e)
 		for _, tag := range e.settled {
@@ -105,14 +110,67 @@ func (k *known) needs(c record.Cursor) uint64 {
 	return min(after, end)
 }
 
+// shares tells whether a place is for certain in the store's past, so that what was there is a state that both share.
+func (k *known) shares(c record.Cursor) bool {
+	if k.head == nil || c != (record.Cursor{}) && k.cursors[c.Tag] == c {
+		return true
+	}
+	end, had := k.end(c.Epoch)
+	return had && end == c
+}
+
+// tells says whether the log tells if a change was settled: it goes back to the start of the epoch that came after the
+// change's.
+func (k *known) tells(c record.Cursor) bool {
+	return k.head == nil || c.Epoch >= k.head.Epoch ||
+		slices.ContainsFunc(k.jumps, func(e entry) bool { return e.previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
+}
+
+// touched tells what the store has changed of an app, which has a document, since a place in its past.
+func (k *known) touched(document *record.Document, since record.Cursor) (t merge.Touched) {
+	for at := document.Revision; at > since.Revision; {
+		link := k.links[at]
+		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||
+			at == document.Revision && link.Cursor != document.Cursor {
+			return merge.Touched{All: true} // the log does not go back that far
+		}
+		for i := range link.Upserts {
+			t.Add(link.Upserts[i].ID)
+		}
+		for _, id := range link.Removed {
+			t.Add(id)
+		}
+		t.Settings = t.Settings || !link.SettingsKept
+		at = link.PreviousAppRevision
+	}
+	return t
+}
+
+// lineage are lost entries, each made on the one before it.
+type lineage struct {
+	entries []entry
+	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for certain, so that
+	// the two can be merged three-way.
+	fork   record.Cursor
+	shared bool
+	// ancestors are the entries of other lineages that this one continues.
+	ancestors map[record.Cursor]bool
+	// stray says that nothing connects it with the store's past.
+	stray bool
+	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
+	// the app since.
+	doubtful bool
+}
+
 // loss is what a partition has lost.
 type loss struct {
-	// lineages are the lost entries, each list in the order in which they were made. The first is the one that went
-	// furthest; the others are what they have beside those before them.
-	lineages [][]entry
-	// stray are lost entries of earlier epochs, or that a lost epoch has dealt with, that nothing connects with the
-	// store's past.
-	stray []entry
+	// past is the store's.
+	past *known
+	// lineages are the lost entries. The first is the one that went furthest; the others are what they have beside those
+	// before them. Those that nothing connects with the store's past come last: they are of earlier epochs, or a lost epoch
+	// has dealt with them.
+	lineages []lineage
+	stray    []lineage
 	// unknown are cursors of earlier epochs that somebody has seen and nobody has supplied.
 	unknown []record.Cursor
 	// top is above every epoch and revision that is known of; its tag means nothing. last is where the first lineage
@@ -122,12 +180,43 @@ type loss struct {
 
 // tags returns the tags of all that was lost.
 func (l *loss) tags() (tags []record.Tag) {
-	for _, lineage := range append(slices.Clone(l.lineages), l.stray) {
-		for _, e := range lineage {
-			tags = append(tags, e.Tag)
+	seen := map[record.Tag]bool{}
+	for _, lineage := range l.all() {
+		for _, e := range lineage.entries {
+			if !seen[e.Tag] {
+				seen[e.Tag] = true
+				tags = append(tags, e.Tag)
+			}
 		}
 	}
 	return tags
+}
+
+// all returns the lineages and the strays.
+func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray...) }
+
+// place says where each lineage left the store's past, once all are known.
+func (s *searcher) place() {
+	for i := range s.lineages {
+		l := &s.lineages[i]
+		l.ancestors = map[record.Cursor]bool{}
+		bottom := l.entries[0]
+		for s.taken[bottom.previous] {
+			bottom = s.lost[bottom.previous]
+			l.ancestors[bottom.Cursor] = true
+		}
+		l.fork = bottom.previous
+		if l.fork == (record.Cursor{}) && s.head != nil && slices.Contains(bottom.settled, s.head.Tag) {
+			l.fork = s.head.Cursor // a healing of a store of which nothing was left has brought back all that this one has
+		}
+		l.shared = s.shares(l.fork)
+		l.doubtful = !s.tells(l.entries[0].Cursor)
+	}
+	for i := range s.stray {
+		l := &s.stray[i]
+		l.stray = true
+		l.doubtful = s.dealt[l.entries[len(l.entries)-1].Tag] || !s.tells(l.entries[0].Cursor)
+	}
 }
 
 // search finds what was lost: of all entries, in any order, those that the store does not have. It fails with
@@ -173,6 +262,8 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	if len(s.gaps) > 0 {
 		return loss{}, fmt.Errorf("%w: partition %d: %s", ErrIncomplete, partition, strings.Join(s.gaps, "; "))
 	}
+	s.place()
+	s.past = k
 	s.top.Epoch++
 	s.top.Revision++
 	return s.loss, nil
@@ -215,39 +306,31 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// follow takes a lineage from its last entry down to the store's past. What was before a backup took the store's place
-// does not lead to what was after.
+// follow takes a lineage from its last entry down to the store's past, or to an epoch that was begun on nothing. The start of an epoch in which a backup took the
+// store's place is an entry as any other: what it is begun on is the end of the backup, and a backup has its log.
 func (s *searcher) follow(leaf entry) {
-	var lineage []entry
+	var entries []entry
 	connected := false
 	for e, lost := leaf, true; lost && !connected; {
-		lineage = append(lineage, e)
-		if e.cause == countersignv1.EpochCause_EPOCH_CAUSE_RESTORED {
-			break
-		}
-		connected = s.accounted(e.previous)
+		entries = append(entries, e)
+		// An epoch that was begun on nothing has all that is in it in the links behind its start.
+		connected = s.accounted(e.previous) || e.previous == record.Cursor{}
 		e, lost = s.lost[e.previous]
 	}
-	bottom := lineage[len(lineage)-1]
-	slices.Reverse(lineage)
+	bottom := entries[len(entries)-1]
+	slices.Reverse(entries)
 	switch {
 	case connected:
-		for _, e := range lineage {
+		for _, e := range entries {
 			s.taken[e.Cursor] = true
 			s.deal(e.settled)
 		}
 		if len(s.lineages) == 0 {
 			s.last = leaf.Cursor
 		}
-		s.lineages = append(s.lineages, lineage)
+		s.lineages = append(s.lineages, lineage{entries: entries})
 	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
-		for _, e := range lineage {
-			if !slices.ContainsFunc(s.stray, func(has entry) bool { return has.Cursor == e.Cursor }) {
-				s.stray = append(s.stray, e)
-			}
-		}
-	case bottom.previous == record.Cursor{}:
-		s.gap(bottom.Epoch, bottom.Revision)
+		s.stray = append(s.stray, lineage{entries: entries})
 	default:
 		s.gap(bottom.previous.Epoch, bottom.previous.Revision)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
 const active, gone = policy.Active, policy.Revoked
@@ -64,16 +65,62 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": active}, "other": {"x": active, "y": active}},
 		},
 		{
-			name:   "both changed the app: the store's document, and no creation of the other side",
+			name:   "B30: both changed the app, but not the same of it: all of it is kept",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
-				s.store.change("app", create("b"))
+				s.store.change("app", create("b"), with("a", func(t *record.Token) { t.Note = "noted" }))
 				s.lost.change("app", create("c"), enforced(1))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active, "c": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1) || d.Tokens[0].Note != "noted" {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: what the store alone has switched off stays off",
+			common: func(s *story) { s.change("app", create("a"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced())
+				s.store.change("app", create("b"))
+				s.lost.change("app", renamed("a", "x"))
 			},
 			want: map[string]tokens{"app": {"a": active, "b": active}},
 			check: func(t *testing.T, s sides) {
-				if s.store.documents["app"].Enforcement.Scopes != 0 {
-					t.Error("the other side's enforcement was taken over")
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != 0 || d.Tokens[0].Name != "x" {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: of what both changed the side that denies more stays",
+			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced(), with("a", func(t *record.Token) { t.Note = "noted" }))
+				s.lost.change("app", enforced(1, 2), with("a", func(t *record.Token) { t.State = policy.Disabled }))
+			},
+			want: map[string]tokens{"app": {"a": policy.Disabled, "b": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: the log does not tell what the store has changed: all of it counts as changed",
+			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced())
+				s.store.change("app", with("a", func(t *record.Token) { t.State = policy.Disabled }))
+				s.store.change("other", create("x"))
+				s.lost.change("app", enforced(1, 2), with("a", func(t *record.Token) { t.Note = "noted" }))
+				s.store.log = append(s.store.log[:1], s.store.log[2:]...)
+			},
+			want: map[string]tokens{"app": {"a": policy.Disabled, "b": active}, "other": {"x": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
+					t.Errorf("got %+v", d)
 				}
 			},
 		},
@@ -87,7 +134,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": gone, "b": active}},
 			check: func(t *testing.T, s sides) {
 				a := s.store.documents["app"].Tokens[0]
-				if a.Name != "x" || a.RevokeMillis != 77 || a.TouchedRevision != s.store.documents["app"].Revision {
+				if a.Name != "name of a" || a.RevokeMillis != 77 || a.TouchedRevision != s.store.documents["app"].Revision {
 					t.Errorf("got %+v", a)
 				}
 			},
@@ -119,7 +166,7 @@ func TestHealMerges(t *testing.T) {
 				s.store.change("app", create("b"))
 				s.lost.change("app", create("b"), with("b", func(t *record.Token) { t.Digest = secret.DigestOf("other") }), revoked("b"))
 			},
-			want: map[string]tokens{"app": {"a": active, "b": active, idOf(secret.DigestOf("other")): gone}},
+			want: map[string]tokens{"app": {"a": active, "b": active, merge.IDOf(secret.DigestOf("other")): gone}},
 		},
 		{
 			name:   "the store's own revocation stays, whatever the lost side made of the token",
@@ -171,14 +218,14 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"b": active}},
 		},
 		{
-			name:   "both changed the app, the lost side twice: its second change is not taken for one of the store's document",
+			name:   "both changed the app, the lost side twice: what each made is kept",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"))
 				s.lost.change("app", create("c"))
 				s.lost.change("app", create("d")) // made from revision 2 of the lost side, not of the store's
 			},
-			want: map[string]tokens{"app": {"a": active, "b": active}},
+			want: map[string]tokens{"app": {"a": active, "b": active, "c": active, "d": active}},
 		},
 		{
 			name:   "both changed the app: a revoked token has another etag than before",
@@ -190,7 +237,7 @@ func TestHealMerges(t *testing.T) {
 			},
 			want: map[string]tokens{"app": {"a": gone, "b": active, "c": active}},
 			check: func(t *testing.T, s sides) {
-				if d := s.store.documents["app"]; d.Tokens[0].TouchedRevision != d.Revision || d.Tokens[0].UpdateMillis != 1000 {
+				if d := s.store.documents["app"]; d.Tokens[0].TouchedRevision == 1 || d.Tokens[0].RevokeMillis != 77 {
 					t.Errorf("got %+v, the document is of revision %d", d.Tokens[0], d.Revision)
 				}
 			},
@@ -204,7 +251,7 @@ func TestHealMerges(t *testing.T) {
 			},
 			want: map[string]tokens{"app": {"a": active}},
 			check: func(t *testing.T, s sides) {
-				if d := s.store.documents["app"]; d.Revision == 2 || d.Enforcement.Scopes != policy.ScopesOf(1) {
+				if d := s.store.documents["app"]; d.Revision == 2 || d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
 					t.Errorf("got %+v", d)
 				}
 			},
@@ -219,7 +266,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active}},
 			check: func(t *testing.T, s sides) {
 				d := s.store.documents["app"]
-				if d.Revision <= 2 || d.Tokens[0].TouchedRevision != d.Revision || d.Tokens[0].Name != "x" {
+				if d.Revision <= 2 || d.Tokens[0].TouchedRevision != d.Revision || d.Tokens[0].Name != "y" {
 					t.Errorf("got revision %d, %+v", d.Revision, d.Tokens[0])
 				}
 			},
@@ -531,7 +578,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.adopt()
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "a backup that the store never had", missing: "of epoch 2", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "a backup that the store never had", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -589,7 +636,8 @@ func (s *story) mustHeal(lost *story) Healed {
 	return healed
 }
 
-// TestHealStray: of what leads nowhere, the revocations count.
+// TestHealStray: nobody knows what a change that leads nowhere was made from. It counts as one that changed all that it has:
+// the token that it made is kept, and so is what it revoked (B30).
 func TestHealStray(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -600,7 +648,7 @@ func TestHealStray(t *testing.T) {
 	if _, err := s.heal(lost.held()[2:], nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.want(t, "app", tokens{"a": gone, "b": gone})
+	s.want(t, "app", tokens{"a": gone, "b": gone, "c": active})
 }
 
 // TestHealStrayTwice: what leads nowhere, and was dealt with in an epoch that is lost itself, does not hinder that one from
@@ -619,7 +667,7 @@ func TestHealStrayTwice(t *testing.T) {
 	if _, err := early.heal(append(s.held(), stray...), nil, []record.Cursor{s.head.Cursor, lost.head.Cursor}); err != nil {
 		t.Fatal(err)
 	}
-	early.want(t, "app", tokens{"a": active, "b": gone})
+	early.want(t, "app", tokens{"a": active, "b": gone, "c": active})
 }
 
 // TestHealForkAtTheEndOfTheLog: the change before the log's first is known by what that one names.
@@ -637,7 +685,7 @@ func TestHealForkAtTheEndOfTheLog(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestHealLineages: the one that went furthest counts whole, and of the others what they have beside it.
+// TestHealLineages: each is merged with those before it, from where the two parted (B30).
 func TestHealLineages(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -653,7 +701,10 @@ func TestHealLineages(t *testing.T) {
 	if _, err := s.heal(append(other.held(), further.held()...), nil, []record.Cursor{further.head.Cursor, other.head.Cursor}); err != nil {
 		t.Fatal(err)
 	}
-	s.want(t, "app", tokens{"a": active, "b": gone, "c": active})
+	s.want(t, "app", tokens{"a": active, "b": gone, "c": active, "d": active})
+	if c := s.documents["app"].Tokens[2]; c.Name != "y" {
+		t.Errorf("got %+v", c)
+	}
 	s.want(t, "two", tokens{"t": active, "u": active})
 }
 
@@ -729,9 +780,9 @@ func TestHealWiped(t *testing.T) {
 			if err != nil || len(lost.tags()) != tt.lost || lost.top.Epoch != 2 || lost.top.Revision != uint64(tt.lost+1) {
 				t.Fatalf("got %+v, %v", lost, err)
 			}
-			changes, err := lost.merge(nil, nil, 1000)
-			if err != nil || tt.lost > 0 && len(changes) != 2 {
-				t.Fatalf("got %+v, %v", changes, err)
+			changes := lost.merge(nil, nil, 1000)
+			if tt.lost > 0 && len(changes) != 2 {
+				t.Fatalf("got %+v", changes)
 			}
 			for _, c := range changes {
 				want := old.documents[c.after.AppID]
@@ -740,6 +791,34 @@ func TestHealWiped(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that, and more. The healing has all
+// that the store has, so what was changed on top of it counts, also what it switched off.
+func TestHealWipedAndRolledBack(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), enforced(1))
+	early := s.fork()
+	s.change("app", create("b"), revoked("a"))
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := newStory(t)
+	wiped.store = s.store
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	wiped.change("app", enforced())
+	held := slices.DeleteFunc(wiped.held(), func(e entry) bool { return e.Epoch == 1 })
+	if _, err := early.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	early.want(t, "app", tokens{"a": gone, "b": active})
+	if got := early.documents["app"].Enforcement.Scopes; got != 0 {
+		t.Errorf("%b is enforced", got)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -141,6 +143,84 @@ func TestHealDescribed(t *testing.T) {
 	h := s.verify(t, partition)
 	if got := h.events[len(h.events)-1].GetRequestId(); got != "countersign1 2" {
 		t.Errorf("described as %q", got)
+	}
+}
+
+// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing says who had made what it brings back, and when, and what was
+// given up for it, by app (B30). The link of the healing carries them too, for the case that it is lost itself.
+func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
+	s := newSystem(t)
+	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
+	by := func(name string, c store.Call) store.Call {
+		c.Describe = func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
+			return &countersignv1.AuditEvent{AppId: after.AppID, Identity: name}, &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		}
+		return c
+	}
+	update(t, opened, by("ada", call("app", "made", add("tok"))))
+	loseAll := s.save(partition)
+	update(t, opened, by("bob", call("app", "made", add("tok-2"))))
+	update(t, opened, by("eve", call("app", "noted", note("lost"))))
+	if err := opened.Replica().Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := knownBy(opened, partition)
+	loseAll()
+	other := s.open(s.redis.URL())
+	update(t, other, by("ann", call("app", "noted", note("kept"))))
+
+	check := func(h history) {
+		t.Helper()
+		row := h.events[len(h.events)-1]
+		var authors []string
+		for _, c := range row.GetHealedChanges() {
+			authors = append(authors, c.GetIdentities()...)
+			if c.GetRevision() == 0 || c.GetEpoch() == 0 || c.GetChangeTime() == nil {
+				t.Errorf("healed %v", c)
+			}
+		}
+		if row.GetMethod() != "Heal" || !slices.Equal(authors, []string{"bob", "eve"}) {
+			t.Errorf("audited as %v", row)
+		}
+		if len(h.documents["app"].Tokens) != 2 {
+			t.Errorf("the app has %v", h.states("app"))
+		}
+	}
+	healed := heal(t, opened, partition, lost)
+	h := s.verify(t, partition)
+	check(h)
+	if given := h.events[len(h.events)-1].GetGivenUp(); len(given) != 1 || given[0].GetField() != "note" || given[0].GetTokenId() != "tok" ||
+		len(healed.Conflicts["app"]) != 1 || !slices.Equal(healed.Apps, []string{"app"}) {
+		t.Errorf("given up %v, %+v", given, healed)
+	}
+	if link := h.links[len(h.links)-1]; !slices.Equal(link.Authors, []string{"bob", "eve"}) || !link.SettingsKept {
+		t.Errorf("the healing is %+v", link)
+	}
+}
+
+// TestB30_AFailoverThatBothSidesWentOnFrom: the store took a note after a failover that had lost an enforcement and a token. All three
+// are there afterwards, and nothing was given up.
+func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
+	s := newSystem(t)
+	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
+	update(t, opened, call("app", "made", add("tok")))
+	lose := s.save(partition)
+	update(t, opened, call("app", "enforced", func(before *record.Document) (*record.Document, error) {
+		after := edit(before)
+		after.Enforcement.Scopes = policy.ScopesOf(1)
+		return after, nil
+	}))
+	update(t, opened, call("app", "made", add("tok-2")))
+	if err := opened.Replica().Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := knownBy(opened, partition)
+	lose()
+	update(t, s.open(s.redis.URL()), call("app", "noted", note("noted")))
+	healed := heal(t, opened, partition, lost)
+	d := s.verify(t, partition).documents["app"]
+	if len(d.Tokens) != 2 || d.Tokens[0].Note != "noted" || d.Enforcement.Scopes != policy.ScopesOf(1) || len(healed.Conflicts) > 0 {
+		t.Errorf("the app is %+v; given up is %+v", d, healed.Conflicts)
 	}
 }
 
@@ -428,6 +508,50 @@ func TestAdopt(t *testing.T) {
 	s.verify(t, partition)
 }
 
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was lost or not. It is
+// healed also when nothing was lost, but not by an epoch that only settles changes again.
+func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
+	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
+		s, opened, partition, k := lossy(t)
+		if _, err := opened.Adopt(t.Context(), partition, k.seen, cause); err != nil {
+			t.Fatal(err)
+		}
+		late := s.open(s.redis.URL())
+		refused := func(when string) {
+			t.Helper()
+			for _, authority := range []*store.Store{opened, late} {
+				held := contents(t, s.client)
+				if _, err := authority.Update(t.Context(), call("app", "made", add("tok-3"))); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+					t.Errorf("%s: %v", when, err)
+				}
+				wantSame(t, s.client, held)
+			}
+		}
+		refused("before it is healed")
+		if err := opened.Settle(t.Context(), partition, []record.Tag{{1}}); err != nil {
+			t.Fatal(err)
+		}
+		refused("after changes were settled again")
+		heal(t, late, partition, k)
+		for _, authority := range []*store.Store{opened, late} {
+			update(t, authority, call("app", "made", add(fmt.Sprint("tok-", 3+len(s.verify(t, partition).links)))))
+		}
+		if h := s.verify(t, partition); h.states("app")["tok"] != policy.Revoked || len(h.documents["app"].Tokens) != 4 {
+			t.Errorf("the app has %v", h.states("app"))
+		}
+
+		// Nothing is lost now.
+		if _, err := opened.Adopt(t.Context(), partition, nil, cause); err != nil {
+			t.Fatal(err)
+		}
+		refused("though nothing was lost")
+		if healed := heal(t, late, partition, known{}); healed.Nothing || healed.Lost > 0 {
+			t.Errorf("%+v", healed)
+		}
+		update(t, late, call("app", "made", add("last")))
+	}
+}
+
 // TestSettleNothing: to say again that changes are dealt with never makes a partition of nothing.
 func TestSettleNothing(t *testing.T) {
 	s, opened, partition, _ := lossy(t)
@@ -496,10 +620,14 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		{name: "an epoch began behind it: it was made", epoch: 1, then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 			s.check(err)
+			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
+			s.check(err)
 		}},
-		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 2, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
+		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
 			lose()
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+			s.check(err)
+			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
 			s.check(err)
 		}},
 		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown, then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {

@@ -78,6 +78,7 @@ var quiet = slog.New(slog.DiscardHandler)
 func (s *system) replica(client *redisfeed.Client) *replica.Replica {
 	s.t.Helper()
 	r := replica.New(redisfeed.New(client, s.meta.Partitions), s.codec, quiet)
+	r.Heals()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()

@@ -110,22 +110,19 @@ func (s *story) heal(entries []entry, sticky []replica.Sticky, seen []record.Cur
 	if err != nil {
 		return Healed{}, err
 	}
-	changes, err := lost.merge(s.documents, sticky, 1000)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	changes := lost.merge(s.documents, sticky, 1000)
 	tags := lost.tags()
-	if len(tags) == 0 && len(changes) == 0 {
+	if len(tags) == 0 && len(changes) == 0 && !s.head.Unhealed {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, nil
 	}
-	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: tags, changes: changes, sum: s.sum}), nil
+	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: tags, changes: changes, sum: s.sum, whole: true}), nil
 }
 
-// adopt begins a new epoch on the store as it is.
+// adopt begins a new epoch on the store as it is, and has it healed with nothing.
 func (s *story) adopt() Healed {
 	s.t.Helper()
 	return s.take(epoch{
-		top: record.Cursor{Epoch: s.head.Epoch + 1, Revision: s.head.Revision + 1}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum,
+		top: record.Cursor{Epoch: s.head.Epoch + 1, Revision: s.head.Revision + 1}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum, whole: true,
 	})
 }
 
@@ -133,11 +130,20 @@ func (s *story) adopt() Healed {
 func (s *story) take(e epoch) Healed {
 	s.t.Helper()
 	previous := s.head
-	b, healed, err := s.store.compose(0, origin{raw: []byte("head"), head: &previous}, e, time.UnixMilli(1000))
+	return s.begin(origin{raw: []byte("head"), head: &previous}, e)
+}
+
+// begin is take for what the epoch is begun on, which may be nothing.
+func (s *story) begin(from origin, e epoch) Healed {
+	s.t.Helper()
+	b, healed, err := s.store.compose(0, from, e, time.UnixMilli(1000))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	at := previous.Cursor
+	at := record.Cursor{}
+	if from.head != nil {
+		at = from.head.Cursor
+	}
 	for i, raw := range b.Entries {
 		e := s.append(raw)
 		if (e.link == nil) != (i == 0) || e.previous != at {

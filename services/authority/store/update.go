@@ -113,6 +113,9 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	if err != nil {
 		return Result{}, refused, err
 	}
+	if f.head.Unhealed {
+		return Result{}, refused, unhealed()
+	}
 	if behind(f.head.Cursor, known) {
 		return Result{}, refused, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
@@ -195,6 +198,13 @@ func forked(cause error) error {
 	return apierr.Unavailable(apierr.StoreForked, "the store has lost changes that were made; nothing was changed").Because(cause)
 }
 
+// unhealed refuses a change in an epoch that an operator began: it would be made on a document that may lack what the fleet is
+// about to bring back.
+func unhealed() error {
+	return apierr.Unavailable(apierr.StoreUnhealed,
+		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was changed, try again")
+}
+
 // checkDocument makes sure that a document is the app's latest, not an older one that was put back.
 func (s *Store) checkDocument(appID string, d *record.Document) error {
 	entry := s.replica.Table().Find(appID).Entry()
@@ -229,7 +239,11 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 		RequestKey: requestKey, Urgent: call.Urgent,
 	}
 	var errs [5]error
-	c.Link, errs[0] = s.codec.SealLink(record.LinkBetween(f.head.Tag, before, after))
+	link := record.LinkBetween(f.head.Tag, before, after)
+	if name := event.GetIdentity(); name != "" {
+		link.Authors = []string{name}
+	}
+	c.Link, errs[0] = s.codec.SealLink(link)
 	c.Document, errs[1] = s.codec.SealDocument(after)
 	c.Audit.Data, head.Audit, errs[2] = s.codec.SealAudit(partition, f.head.Audit, event)
 	c.Audit.Sequence = head.Audit.Sequence

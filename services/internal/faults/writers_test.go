@@ -255,7 +255,7 @@ func reasonOf(err error) (reason string, definite bool) {
 
 // mayBeMade tells whether a failed call may have made its change: only what an authority has said is certain.
 func mayBeMade(reason string) bool {
-	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.PolicyUnverified, apierr.RevisionLost}, reason)
+	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed, apierr.PolicyUnverified, apierr.RevisionLost}, reason)
 }
 
 func (w *writer) create(ctx context.Context, a *app) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
@@ -60,6 +61,10 @@ func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 		t.Errorf("%d, %d", state(running, app, "first"), state(running, app, "third"))
 	}
 	s.wantClean()
+	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+		t.Errorf("a change before the store is healed: %v", err)
+	}
+	s.heal()
 	redistest.Eventually(t, "changing the store", func() error { return s.change(app, "Add", addToken(app, "fourth")) })
 }
 

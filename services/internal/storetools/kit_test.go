@@ -93,6 +93,7 @@ func (s *system) fill(url, operatorURL string) {
 func (s *system) follow() (r *replica.Replica, stop func()) {
 	s.t.Helper()
 	r = replica.New(redisfeed.New(s.client, partitions), s.codec, quiet)
+	r.Heals() // as that of an authority, it follows what an operator has begun at once
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx); close(ended) }()
@@ -220,6 +221,16 @@ func (s *system) report(name string, cursors map[int]record.Cursor) {
 	raw := must(s.codec.SealValidator(&record.Validator{ID: name, Cursors: cursors, Reported: time.Now()}))(s.t)
 	if err := store.NewFleet(s.client).Write(s.t.Context(), map[string][]byte{name: raw}); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// heal says of every partition that nothing more is known of it: no change is made before.
+func (s *system) heal() {
+	s.t.Helper()
+	for i := range partitions {
+		if _, err := s.store.Heal(s.t.Context(), i, nil, nil, nil); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 }
 

@@ -300,7 +300,7 @@ func (r *restorer) swap(partition int, expected []byte, head record.Head, start 
 	if head.Epoch > 0 {
 		head = head.Begin(start)
 	}
-	head.Cursor = start
+	head.Cursor, head.Unhealed = start, true
 	raw, err := r.codec.SealEpoch(partition, e)
 	if err != nil {
 		return err

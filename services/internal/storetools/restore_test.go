@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -65,6 +66,10 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	}
 
 	// The authority goes on, and the start of the epoch is in the log and in the audit trail.
+	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+		t.Errorf("a change before the store is healed: %v", err)
+	}
+	s.heal()
 	redistest.Eventually(t, "changing the store", func() error { return s.change(later, "Add", addToken(later, "fourth")) })
 	s.wantClean()
 	entries := s.client.XRange(t.Context(), record.KeysOf(1).Log, "-", "+").Val()
@@ -298,6 +303,10 @@ func TestRestoreWithoutNames(t *testing.T) {
 	if err != nil || len(d.Tokens) != 2 || d.Tokens[0].Name != app+"/first" || d.Tokens[0].ID != app+"/first" {
 		t.Errorf("%+v, %v", d, err)
 	}
+	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+		t.Errorf("a change before the store is healed: %v", err)
+	}
+	s.heal()
 	redistest.Eventually(t, "changing the store", func() error { return s.change(app, "Add", addToken(app, "third")) })
 	s.wantClean()
 }
@@ -328,6 +337,10 @@ func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 	cancel()
 	writers.Wait()
 	s.wantClean()
+	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+		t.Errorf("a change before the store is healed: %v", err)
+	}
+	s.heal()
 	redistest.Eventually(t, "changing the store", func() error { return s.change(s.app(0, 0), "Add", addToken(s.app(0, 0), "last")) })
 	s.wantClean()
 	if file := must(os.ReadFile(path))(t); !bytes.HasPrefix(file, []byte("CSSNAP")) {

@@ -3127,7 +3127,11 @@ type AuditEvent struct {
 	// The app after.
 	AppAfter *App `protobuf:"bytes,9,opt,name=app_after,json=appAfter,proto3" json:"app_after,omitempty"`
 	// The tokens that changed.
-	Tokens        []*TokenChange `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	Tokens []*TokenChange `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Only with method Heal: the lost changes of the app that this event deals with, in the order in which they were made.
+	HealedChanges []*HealedChange `protobuf:"bytes,20,rep,name=healed_changes,json=healedChanges,proto3" json:"healed_changes,omitempty"`
+	// Only with method Heal: what two pasts of the app had both changed, and what was given up of it (B30).
+	GivenUp       []*GivenUp `protobuf:"bytes,21,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3232,6 +3236,167 @@ func (x *AuditEvent) GetTokens() []*TokenChange {
 	return nil
 }
 
+func (x *AuditEvent) GetHealedChanges() []*HealedChange {
+	if x != nil {
+		return x.HealedChanges
+	}
+	return nil
+}
+
+func (x *AuditEvent) GetGivenUp() []*GivenUp {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+// HealedChange is a change that the store had lost.
+type HealedChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of the identities that had made it; empty for a change of a release that did not keep them.
+	Identities []string `protobuf:"bytes,1,rep,name=identities,proto3" json:"identities,omitempty"`
+	// When it had been committed.
+	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	// The epoch and the revision that it had.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// See epoch.
+	Revision      uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealedChange) Reset() {
+	*x = HealedChange{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealedChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealedChange) ProtoMessage() {}
+
+func (x *HealedChange) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealedChange.ProtoReflect.Descriptor instead.
+func (*HealedChange) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *HealedChange) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *HealedChange) GetChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeTime
+	}
+	return nil
+}
+
+func (x *HealedChange) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HealedChange) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// GivenUp is a value of one past that a healing gave up for the value of another.
+type GivenUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token; empty when it is a setting of the app.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// What it is a value of: state, scopes, expire_time, name, note, created_by, enforcement, deleted, links (predecessor and
+	// successor), or change for one of which only revocations could be brought back.
+	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	// The value that counts.
+	Kept string `protobuf:"bytes,3,opt,name=kept,proto3" json:"kept,omitempty"`
+	// The value that was given up.
+	GivenUp       string `protobuf:"bytes,4,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GivenUp) Reset() {
+	*x = GivenUp{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GivenUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GivenUp) ProtoMessage() {}
+
+func (x *GivenUp) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GivenUp.ProtoReflect.Descriptor instead.
+func (*GivenUp) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GivenUp) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *GivenUp) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *GivenUp) GetKept() string {
+	if x != nil {
+		return x.Kept
+	}
+	return ""
+}
+
+func (x *GivenUp) GetGivenUp() string {
+	if x != nil {
+		return x.GivenUp
+	}
+	return ""
+}
+
 // TokenChange is one token of an audit event.
 type TokenChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3245,7 +3410,7 @@ type TokenChange struct {
 
 func (x *TokenChange) Reset() {
 	*x = TokenChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3422,7 @@ func (x *TokenChange) String() string {
 func (*TokenChange) ProtoMessage() {}
 
 func (x *TokenChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3435,7 @@ func (x *TokenChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenChange.ProtoReflect.Descriptor instead.
 func (*TokenChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TokenChange) GetBefore() *Token {
@@ -3539,7 +3704,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"u\n" +
 	"\x17ListAuditEventsResponse\x122\n" +
 	"\x06events\x18\x01 \x03(\v2\x1a.countersign.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfc\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf5\x03\n" +
 	"\n" +
 	"AuditEvent\x129\n" +
 	"\n" +
@@ -3555,7 +3720,22 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"app_before\x18\b \x01(\v2\x13.countersign.v1.AppR\tappBefore\x120\n" +
 	"\tapp_after\x18\t \x01(\v2\x13.countersign.v1.AppR\bappAfter\x123\n" +
 	"\x06tokens\x18\n" +
-	" \x03(\v2\x1b.countersign.v1.TokenChangeR\x06tokens\"i\n" +
+	" \x03(\v2\x1b.countersign.v1.TokenChangeR\x06tokens\x12C\n" +
+	"\x0ehealed_changes\x18\x14 \x03(\v2\x1c.countersign.v1.HealedChangeR\rhealedChanges\x122\n" +
+	"\bgiven_up\x18\x15 \x03(\v2\x17.countersign.v1.GivenUpR\agivenUp\"\x9d\x01\n" +
+	"\fHealedChange\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x01 \x03(\tR\n" +
+	"identities\x12;\n" +
+	"\vchange_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\"i\n" +
+	"\aGivenUp\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\tR\x04kept\x12\x19\n" +
+	"\bgiven_up\x18\x04 \x01(\tR\agivenUp\"i\n" +
 	"\vTokenChange\x12-\n" +
 	"\x06before\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x06before\x12+\n" +
 	"\x05after\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05after*\xb7\x01\n" +
@@ -3598,7 +3778,7 @@ func file_countersign_v1_authority_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_countersign_v1_authority_proto_goTypes = []any{
 	(ReadinessVerdict)(0),              // 0: countersign.v1.ReadinessVerdict
 	(*Token)(nil),                      // 1: countersign.v1.Token
@@ -3644,132 +3824,137 @@ var file_countersign_v1_authority_proto_goTypes = []any{
 	(*ListAuditEventsRequest)(nil),     // 41: countersign.v1.ListAuditEventsRequest
 	(*ListAuditEventsResponse)(nil),    // 42: countersign.v1.ListAuditEventsResponse
 	(*AuditEvent)(nil),                 // 43: countersign.v1.AuditEvent
-	(*TokenChange)(nil),                // 44: countersign.v1.TokenChange
-	(Scope)(0),                         // 45: countersign.v1.Scope
-	(TokenState)(0),                    // 46: countersign.v1.TokenState
-	(*timestamppb.Timestamp)(nil),      // 47: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 48: google.protobuf.Duration
-	(*Receipt)(nil),                    // 49: countersign.v1.Receipt
-	(*fieldmaskpb.FieldMask)(nil),      // 50: google.protobuf.FieldMask
-	(*UsageCount)(nil),                 // 51: countersign.v1.UsageCount
-	(*Validator)(nil),                  // 52: countersign.v1.Validator
+	(*HealedChange)(nil),               // 44: countersign.v1.HealedChange
+	(*GivenUp)(nil),                    // 45: countersign.v1.GivenUp
+	(*TokenChange)(nil),                // 46: countersign.v1.TokenChange
+	(Scope)(0),                         // 47: countersign.v1.Scope
+	(TokenState)(0),                    // 48: countersign.v1.TokenState
+	(*timestamppb.Timestamp)(nil),      // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 50: google.protobuf.Duration
+	(*Receipt)(nil),                    // 51: countersign.v1.Receipt
+	(*fieldmaskpb.FieldMask)(nil),      // 52: google.protobuf.FieldMask
+	(*UsageCount)(nil),                 // 53: countersign.v1.UsageCount
+	(*Validator)(nil),                  // 54: countersign.v1.Validator
 }
 var file_countersign_v1_authority_proto_depIdxs = []int32{
-	45, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
-	46, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
-	47, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	47, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	47, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
-	47, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	47, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
+	48, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
+	49, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	49, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	49, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
+	49, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
 	2,  // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
-	45, // 7: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
-	47, // 8: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
-	45, // 9: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
-	47, // 10: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
-	45, // 11: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
-	45, // 12: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
-	47, // 13: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
-	48, // 14: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	47, // 7: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
+	49, // 8: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
+	47, // 9: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
+	49, // 10: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
+	47, // 11: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
+	47, // 12: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
+	49, // 13: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
+	50, // 14: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 15: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
-	49, // 16: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 16: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 17: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
 	1,  // 18: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
 	1,  // 19: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
 	1,  // 20: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
-	50, // 21: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
-	48, // 22: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	52, // 21: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
+	50, // 22: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 23: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
-	49, // 24: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 24: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 25: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
-	48, // 26: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	50, // 26: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 27: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
-	49, // 28: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 28: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 29: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
-	48, // 30: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	50, // 30: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 31: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
 	16, // 32: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
-	49, // 33: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 33: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 34: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
-	48, // 35: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
-	48, // 36: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	50, // 35: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	50, // 36: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 37: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
 	1,  // 38: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
-	49, // 39: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 39: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 40: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
-	45, // 41: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
+	47, // 41: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
 	20, // 42: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
-	48, // 43: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	50, // 43: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	1,  // 44: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
-	49, // 45: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 45: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 46: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
 	3,  // 47: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
 	3,  // 48: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
-	48, // 49: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	49, // 50: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
+	50, // 49: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	51, // 50: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 51: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
-	45, // 52: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
-	47, // 53: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
-	48, // 54: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	47, // 52: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
+	49, // 53: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
+	50, // 54: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
 	3,  // 55: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
 	33, // 56: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
-	49, // 57: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
+	51, // 57: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
 	6,  // 58: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
-	48, // 59: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
+	50, // 59: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
 	33, // 60: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
-	47, // 61: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
-	47, // 62: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
+	49, // 61: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
+	49, // 62: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 63: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
 	34, // 64: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
-	45, // 65: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
-	51, // 66: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
-	49, // 67: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
-	52, // 68: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
+	47, // 65: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
+	53, // 66: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
+	51, // 67: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
+	54, // 68: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
 	43, // 69: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
-	47, // 70: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	49, // 70: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
 	3,  // 71: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
 	3,  // 72: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
-	44, // 73: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
-	1,  // 74: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
-	1,  // 75: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
-	4,  // 76: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
-	7,  // 77: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
-	9,  // 78: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
-	11, // 79: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
-	13, // 80: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
-	15, // 81: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
-	18, // 82: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
-	21, // 83: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
-	23, // 84: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
-	25, // 85: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
-	27, // 86: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
-	29, // 87: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
-	31, // 88: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
-	35, // 89: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
-	37, // 90: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
-	39, // 91: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
-	41, // 92: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
-	5,  // 93: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
-	8,  // 94: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
-	10, // 95: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
-	12, // 96: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
-	14, // 97: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
-	17, // 98: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
-	19, // 99: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
-	22, // 100: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
-	24, // 101: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
-	26, // 102: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
-	28, // 103: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
-	30, // 104: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
-	32, // 105: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
-	36, // 106: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
-	38, // 107: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
-	40, // 108: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
-	42, // 109: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
-	93, // [93:110] is the sub-list for method output_type
-	76, // [76:93] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	46, // 73: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
+	44, // 74: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
+	45, // 75: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
+	49, // 76: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
+	1,  // 77: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
+	1,  // 78: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
+	4,  // 79: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
+	7,  // 80: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
+	9,  // 81: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
+	11, // 82: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
+	13, // 83: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
+	15, // 84: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
+	18, // 85: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
+	21, // 86: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
+	23, // 87: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
+	25, // 88: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
+	27, // 89: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
+	29, // 90: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
+	31, // 91: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
+	35, // 92: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
+	37, // 93: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
+	39, // 94: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
+	41, // 95: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
+	5,  // 96: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
+	8,  // 97: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
+	10, // 98: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
+	12, // 99: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
+	14, // 100: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
+	17, // 101: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
+	19, // 102: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
+	22, // 103: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
+	24, // 104: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
+	26, // 105: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
+	28, // 106: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
+	30, // 107: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
+	32, // 108: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
+	36, // 109: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
+	38, // 110: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
+	40, // 111: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
+	42, // 112: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
+	96, // [96:113] is the sub-list for method output_type
+	79, // [79:96] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_authority_proto_init() }
@@ -3790,7 +3975,7 @@ func file_countersign_v1_authority_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_authority_proto_rawDesc), len(file_countersign_v1_authority_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -190,7 +190,7 @@ type ReportRequest struct {
 	// The validator has stopped answering for good, and leaves the fleet. Nothing follows.
 	Leaving bool `protobuf:"varint,15,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// The validator's clocks when the message was made. In every message; absent from validators of releases without it.
-	Clock         *ClockReading `protobuf:"bytes,20,opt,name=clock,proto3" json:"clock,omitempty"`
+	Clock         *ClockReading `protobuf:"bytes,16,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -843,10 +843,10 @@ type ReceiptEntry struct {
 	ReportTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
 	// How far its time of day is ahead of that of the authority that answers; negative: behind. See Validator. Absent when the
 	// authority does not know.
-	ClockSkew *durationpb.Duration `protobuf:"bytes,20,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	ClockSkew *durationpb.Duration `protobuf:"bytes,5,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
 	// The store has a record under this name that does not verify, so that nobody can say whether it is a validator. LOST until
 	// it is replaced or forgotten (ForgetValidator).
-	Unreadable    bool `protobuf:"varint,21,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable    bool `protobuf:"varint,6,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -953,10 +953,10 @@ type Validator struct {
 	// How far its time of day is ahead of that of the authority that answers; negative: behind. Measured by the least delayed of
 	// the reports of the last 5 to 10 s, whose way makes it look further behind than it is: by some milliseconds as a rule.
 	// Absent when the validator does not tell its time, or none of its reports was heard yet.
-	ClockSkew *durationpb.Duration `protobuf:"bytes,20,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
+	ClockSkew *durationpb.Duration `protobuf:"bytes,13,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
 	// As in ReceiptEntry. The name is that of the record, or, when no validator can have that, unreadable- and a part of its
 	// digest.
-	Unreadable    bool `protobuf:"varint,21,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable    bool `protobuf:"varint,14,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1118,7 +1118,7 @@ type ValidatorRecord struct {
 	// The validator has left the fleet or was forgotten; report_millis says when.
 	Gone bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
 	// As in the latest report.
-	Clock         *ClockReading `protobuf:"bytes,20,opt,name=clock,proto3" json:"clock,omitempty"`
+	Clock         *ClockReading `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1380,7 +1380,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\aorphans\x18\r \x03(\v2\x17.countersign.v1.OrphansR\aorphans\x12/\n" +
 	"\x05links\x18\x0e \x01(\v2\x19.countersign.v1.LinkBatchR\x05links\x12\x18\n" +
 	"\aleaving\x18\x0f \x01(\bR\aleaving\x122\n" +
-	"\x05clock\x18\x14 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x89\x01\n" +
+	"\x05clock\x18\x10 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x89\x01\n" +
 	"\fClockReading\x127\n" +
 	"\twall_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12@\n" +
 	"\x0emonotonic_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rmonotonicTime\";\n" +
@@ -1425,9 +1425,9 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\vreport_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportTime\x128\n" +
 	"\n" +
-	"clock_skew\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
+	"clock_skew\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
 	"\n" +
-	"unreadable\x18\x15 \x01(\bR\n" +
+	"unreadable\x18\x06 \x01(\bR\n" +
 	"unreadable\"\xe8\x04\n" +
 	"\tValidator\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
@@ -1447,9 +1447,9 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\forphan_count\x18\v \x01(\rR\vorphanCount\x12\x16\n" +
 	"\x06behind\x18\f \x01(\x04R\x06behind\x128\n" +
 	"\n" +
-	"clock_skew\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
+	"clock_skew\x18\r \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
 	"\n" +
-	"unreadable\x18\x15 \x01(\bR\n" +
+	"unreadable\x18\x0e \x01(\bR\n" +
 	"unreadable\"\xdf\x03\n" +
 	"\x0fValidatorRecord\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
@@ -1466,7 +1466,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	" \x01(\rR\vorphanCount\x12#\n" +
 	"\rreport_millis\x18\v \x01(\x03R\freportMillis\x12\x12\n" +
 	"\x04gone\x18\f \x01(\bR\x04gone\x122\n" +
-	"\x05clock\x18\x14 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x88\x01\n" +
+	"\x05clock\x18\r \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x88\x01\n" +
 	"\fFleetMembers\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12!\n" +
 	"\fsince_millis\x18\x02 \x01(\x03R\vsinceMillis\x129\n" +

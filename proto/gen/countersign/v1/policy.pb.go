@@ -354,9 +354,12 @@ type Head struct {
 	AuditTail []byte `protobuf:"bytes,7,opt,name=audit_tail,json=auditTail,proto3" json:"audit_tail,omitempty"`
 	// Where the earlier epochs ended, oldest first; at most the latest 16.
 	Forks []*Fork `protobuf:"bytes,8,rep,name=forks,proto3" json:"forks,omitempty"`
+	// An operator began the epoch (RESTORED or ADOPTED) and an authority has not healed it yet. While it is set, no authority
+	// takes a change, and a validator that has data does not follow.
+	Unhealed bool `protobuf:"varint,9,opt,name=unhealed,proto3" json:"unhealed,omitempty"`
 	// The id of the key that the HMACs of state_digest were made with; empty for the key that signed the head. It stays the
 	// same when another key begins to sign.
-	StateKeyId    string `protobuf:"bytes,20,opt,name=state_key_id,json=stateKeyId,proto3" json:"state_key_id,omitempty"`
+	StateKeyId    string `protobuf:"bytes,10,opt,name=state_key_id,json=stateKeyId,proto3" json:"state_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +448,13 @@ func (x *Head) GetForks() []*Fork {
 		return x.Forks
 	}
 	return nil
+}
+
+func (x *Head) GetUnhealed() bool {
+	if x != nil {
+		return x.Unhealed
+	}
+	return false
 }
 
 func (x *Head) GetStateKeyId() string {
@@ -1148,7 +1158,12 @@ type Link struct {
 	CommitMillis int64 `protobuf:"varint,11,opt,name=commit_millis,json=commitMillis,proto3" json:"commit_millis,omitempty"`
 	// What people see of the tokens in upserts, in the same order, so that a change that the store loses can be brought
 	// back whole. Validators keep it no longer than the link.
-	Details       []*TokenDetails `protobuf:"bytes,12,rep,name=details,proto3" json:"details,omitempty"`
+	Details []*TokenDetails `protobuf:"bytes,12,rep,name=details,proto3" json:"details,omitempty"`
+	// Names of the identities that made the change. A healing makes one change of several, which may have several authors.
+	Authors []string `protobuf:"bytes,13,rep,name=authors,proto3" json:"authors,omitempty"`
+	// The change left enforcement and deleted as they were. A merge of two pasts needs it: enforcement and deleted above are
+	// the state after the change, and do not tell who changed it.
+	SettingsKept  bool `protobuf:"varint,14,opt,name=settings_kept,json=settingsKept,proto3" json:"settings_kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1265,6 +1280,20 @@ func (x *Link) GetDetails() []*TokenDetails {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *Link) GetAuthors() []string {
+	if x != nil {
+		return x.Authors
+	}
+	return nil
+}
+
+func (x *Link) GetSettingsKept() bool {
+	if x != nil {
+		return x.SettingsKept
+	}
+	return false
 }
 
 // AuditRecord is one row of a partition's audit trail, as it stands in Redis.
@@ -1510,7 +1539,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"partitions\x18\x02 \x01(\rR\n" +
 	"partitions\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xa4\x02\n" +
+	"createTime\"\xc0\x02\n" +
 	"\x04Head\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +
@@ -1520,8 +1549,10 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x0eaudit_sequence\x18\x06 \x01(\x04R\rauditSequence\x12\x1d\n" +
 	"\n" +
 	"audit_tail\x18\a \x01(\fR\tauditTail\x12*\n" +
-	"\x05forks\x18\b \x03(\v2\x14.countersign.v1.ForkR\x05forks\x12 \n" +
-	"\fstate_key_id\x18\x14 \x01(\tR\n" +
+	"\x05forks\x18\b \x03(\v2\x14.countersign.v1.ForkR\x05forks\x12\x1a\n" +
+	"\bunhealed\x18\t \x01(\bR\bunhealed\x12 \n" +
+	"\fstate_key_id\x18\n" +
+	" \x01(\tR\n" +
 	"stateKeyId\"J\n" +
 	"\x04Fork\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1574,7 +1605,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x0epredecessor_id\x18\b \x01(\tR\rpredecessorId\x12!\n" +
 	"\fsuccessor_id\x18\t \x01(\tR\vsuccessorId\x12\x1a\n" +
 	"\brevision\x18\n" +
-	" \x01(\x04R\brevision\"\xd1\x03\n" +
+	" \x01(\x04R\brevision\"\x90\x04\n" +
 	"\x04Link\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1588,7 +1619,9 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\adeleted\x18\n" +
 	" \x01(\bR\adeleted\x12#\n" +
 	"\rcommit_millis\x18\v \x01(\x03R\fcommitMillis\x126\n" +
-	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\"q\n" +
+	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\x12\x18\n" +
+	"\aauthors\x18\r \x03(\tR\aauthors\x12#\n" +
+	"\rsettings_kept\x18\x0e \x01(\bR\fsettingsKept\"q\n" +
 	"\vAuditRecord\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\bprevious\x18\x02 \x01(\fR\bprevious\x12\x14\n" +

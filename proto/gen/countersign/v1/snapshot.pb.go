@@ -293,7 +293,7 @@ type SnapshotPartition struct {
 	// Of a replica: apps that had a policy, and of which the store knows nothing any more.
 	MissingApps []string `protobuf:"bytes,9,rep,name=missing_apps,json=missingApps,proto3" json:"missing_apps,omitempty"`
 	// Of a replica: the id of the key that hidden_sum was made and hidden with; empty for the key that signed the header.
-	SumKeyId      string `protobuf:"bytes,20,opt,name=sum_key_id,json=sumKeyId,proto3" json:"sum_key_id,omitempty"`
+	SumKeyId      string `protobuf:"bytes,10,opt,name=sum_key_id,json=sumKeyId,proto3" json:"sum_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -988,7 +988,8 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"hidden_sum\x18\b \x01(\fR\thiddenSum\x12!\n" +
 	"\fmissing_apps\x18\t \x03(\tR\vmissingApps\x12\x1c\n" +
 	"\n" +
-	"sum_key_id\x18\x14 \x01(\tR\bsumKeyIdB\a\n" +
+	"sum_key_id\x18\n" +
+	" \x01(\tR\bsumKeyIdB\a\n" +
 	"\x05_head\"T\n" +
 	"\x0eSnapshotCursor\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +

@@ -210,6 +210,27 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 	return all
 }
 
+// Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
+// report has arrived since a time. One that is known from Redis alone, at the start of this authority, has a whole lease to
+// report in.
+func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.members {
+		if m.Gone || m.silent(now) {
+			continue
+		}
+		if c, has := m.Cursors[partition]; has {
+			at = append(at, c)
+		}
+		if m.heard.Before(since) {
+			silent = append(silent, m.ID)
+		}
+	}
+	return at, silent
+}
+
 // Orphans returns the tags of changes that validators which report here hold on to, of those that are in an epoch of a
 // partition or in a later one.
 func (r *Registry) Orphans(partition int, epoch uint64) []record.Tag {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,8 @@ type Replica interface {
 	Codec() *record.Codec
 	Changed() <-chan struct{}
 	Forked(partition int) bool
+	Unhealed(partition int) (epoch uint64, unhealed bool)
+	Reached(partition int, target record.Cursor) (bool, error)
 	Sticky(partition int) []replica.Sticky
 	Links(partition int) [][]byte
 	Orphans(partition int) []record.Tag
@@ -53,6 +56,9 @@ type Fleet interface {
 	Links(ctx context.Context, partition int) [][]byte
 	// Highest returns the furthest cursors of a partition that anybody has seen.
 	Highest(partition int) []record.Cursor
+	// Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
+	// report has arrived since a time.
+	Present(partition int, since time.Time) (at []record.Cursor, silent []string)
 	// Orphans returns the tags of changes that validators in an epoch of a partition, or a later one, hold on to.
 	Orphans(partition int, epoch uint64) []record.Tag
 }
@@ -87,6 +93,9 @@ type state struct {
 	pause         time.Duration
 	// epoch is the one that this authority was in when it was last tried.
 	epoch uint64
+	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen.
+	begun uint64
+	seen  time.Time
 	// said is when was last said that it cannot be healed.
 	said time.Time
 }
@@ -104,6 +113,11 @@ func (h *Healer) Notice(partition int) {
 	h.mu.Lock()
 	h.partitions[partition].noticed = time.Now()
 	h.mu.Unlock()
+	h.awaken()
+}
+
+// awaken has the partitions looked at.
+func (h *Healer) awaken() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -148,6 +162,11 @@ func (h *Healer) look(ctx context.Context, running *sync.WaitGroup) time.Duratio
 		if s.busy {
 			continue
 		}
+		if begun, unhealed := h.replica.Unhealed(partition); !unhealed {
+			s.begun = 0
+		} else if s.begun != begun {
+			s.begun, s.seen = begun, now
+		}
 		if !h.needs(partition, now) {
 			if s.frozen {
 				h.thaw(partition)
@@ -179,8 +198,12 @@ func (h *Healer) needs(partition int, now time.Time) bool {
 	return !noticed.IsZero() && now.Sub(noticed) < noticeLife || h.denied(partition)
 }
 
-// denied tells whether the store is without something that this authority itself knows of.
+// denied tells whether the store is without something that this authority itself knows of, or may be: it is in an epoch that
+// an operator began.
 func (h *Healer) denied(partition int) bool {
+	if _, unhealed := h.replica.Unhealed(partition); unhealed {
+		return true
+	}
 	return h.replica.Forked(partition) || len(h.replica.Sticky(partition)) > 0
 }
 
@@ -220,6 +243,10 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	switch {
 	case ctx.Err() != nil:
 		return
+	case errors.Is(err, errAwaiting):
+		s.next = began.Add(awaitInterval)
+		h.awaken()
+		return
 	case err == nil && !healed.Nothing:
 		// What made this known is dealt with; whoever still sees it gives notice again.
 		s.noticed, s.pause = time.Time{}, 0
@@ -231,10 +258,7 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	if s.frozen && err == nil && !h.denied(partition) {
 		h.thaw(partition)
 	}
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
+	h.awaken()
 }
 
 // try heals a partition from all that is known of it, and returns the links that it did that from.
@@ -243,7 +267,14 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	defer cancel()
 	// What is seen from here on is looked for in the store, not in the links.
 	highest := h.fleet.Highest(partition)
+	at, present := h.present(partition)
+	if !present {
+		return store.Healed{}, nil, errAwaiting
+	}
 	links := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
+	if !h.supplied(partition, at, links) {
+		return store.Healed{}, nil, errAwaiting
+	}
 	healed, err := h.store.Heal(ctx, partition, links, h.replica.Sticky(partition), highest)
 	if err == nil && !healed.Nothing {
 		following, cancel := context.WithTimeout(ctx, followTimeout)
@@ -292,6 +323,9 @@ func (h *Healer) unsettled(partition int) []record.Tag {
 // tell says what a try has come to. The caller holds the mutex.
 func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, took time.Duration) {
 	switch {
+	case err == nil && !healed.Nothing && healed.Lost == 0 && len(healed.Apps) == 0:
+		h.log.Info("the store was restored, or taken as it is, and the fleet knows nothing beyond that; changes go on",
+			"partition", partition, "epoch", healed.Start.Epoch)
 	case err == nil && !healed.Nothing:
 		h.metrics.heals.Inc()
 		h.metrics.changes.Add(float64(healed.Lost))
@@ -299,6 +333,15 @@ func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, t
 		s.said = time.Time{}
 		h.log.Warn("the store had lost changes of a partition; they are brought back", "partition", partition,
 			"changes", healed.Lost, "apps", healed.Apps, "epoch", healed.Start.Epoch, "took", took.Round(time.Millisecond))
+		for app, conflicts := range healed.Conflicts {
+			// The audit trail has the values.
+			var what []string
+			for _, c := range conflicts {
+				what = append(what, strings.TrimSpace(c.TokenID+" "+c.Field))
+			}
+			h.log.Warn("two pasts of an app had changed the same; the side that denies more stays, and the other is given up",
+				"partition", partition, "app", app, "given_up", what)
+		}
 		if len(healed.GivenUp) > 0 {
 			h.log.Error("what was seen of earlier epochs is nowhere any more, and is given up", "partition", partition, "cursors", healed.GivenUp)
 		}

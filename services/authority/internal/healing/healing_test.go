@@ -41,6 +41,11 @@ type fake struct {
 	orphans, settled []record.Tag
 	// held are links that validators supply.
 	held [][]byte
+	// unhealed are epochs of an operator that are not healed, by partition.
+	unhealed map[int]uint64
+	// at are where validators are, silent those that have not reported until a time.
+	at     []record.Cursor
+	silent map[string]time.Time
 	// slow is how long validators take to answer.
 	slow time.Duration
 }
@@ -89,6 +94,14 @@ func (f *fake) Forked(partition int) bool {
 	defer f.mu.Unlock()
 	return f.forked[partition]
 }
+
+func (f *fake) Unhealed(partition int) (uint64, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unhealed[partition], f.unhealed[partition] > 0
+}
+
+func (f *fake) Reached(int, record.Cursor) (bool, error) { return false, replica.ErrLost }
 
 func (f *fake) Sticky(partition int) []replica.Sticky {
 	f.mu.Lock()
@@ -166,11 +179,22 @@ func (f fleet) Orphans(int, uint64) []record.Tag {
 	return f.orphans
 }
 
+func (f fleet) Present(_ int, since time.Time) (at []record.Cursor, silent []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, until := range f.silent {
+		if time.Now().Before(until) || until.Before(since) && !until.IsZero() {
+			silent = append(silent, name)
+		}
+	}
+	return f.at, silent
+}
+
 func (f fleet) Highest(int) []record.Cursor { return []record.Cursor{{Epoch: 1, Revision: 1}} }
 
 // healer runs a healer over a fake until the test ends, in a bubble.
 func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.Healed, error)) (*fake, *Healer, *bytes.Buffer) {
-	f := &fake{changed: make(chan struct{}), forked: map[int]bool{}, sticky: map[int][]replica.Sticky{}, frozen: map[int]bool{}}
+	f := &fake{changed: make(chan struct{}), forked: map[int]bool{}, sticky: map[int][]replica.Sticky{}, frozen: map[int]bool{}, unhealed: map[int]uint64{}}
 	f.heal = heal(f)
 	var log bytes.Buffer
 	h := New(f, f, NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(&log, nil)))
@@ -189,7 +213,7 @@ func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.H
 // mends is a store that brings everything back.
 func mends(f *fake) func(context.Context, int) (store.Healed, error) {
 	return func(_ context.Context, partition int) (store.Healed, error) {
-		f.set(func() { delete(f.forked, partition); delete(f.sticky, partition) })
+		f.set(func() { delete(f.forked, partition); delete(f.sticky, partition); delete(f.unhealed, partition) })
 		return store.Healed{Lost: 3, Apps: []string{"a", "b"}}, nil
 	}
 }
@@ -346,4 +370,52 @@ func TestSettlesAgain(t *testing.T) {
 			t.Errorf("settled %v, want %v alone: nobody has supplied the other", f.settled, tag)
 		}
 	})
+}
+
+// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes are held up until every validator that reports has done so
+// since the epoch was seen, and what it has reported can be supplied; a validator that never does is waited for longer than its
+// lease, and no longer.
+func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		// reports is when a validator reports, 0 for at once; supplies when it supplies its links.
+		reports, supplies time.Duration
+		healed            time.Duration
+	}{
+		{name: "there is no validator", healed: heardAfter},
+		{name: "it reports late", reports: 4 * time.Second, healed: 4 * time.Second},
+		{name: "it supplies late", supplies: 3 * time.Second, healed: 3 * time.Second},
+		{name: "it reports late, and supplies later", reports: 4 * time.Second, supplies: 7 * time.Second, healed: 7 * time.Second},
+		{name: "it never reports", reports: time.Hour, healed: patience},
+		{name: "it never supplies", supplies: time.Hour, healed: patience},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _, log := healer(t, mends)
+				raw, _ := linkOf(t, 7)
+				link, err := codec.OpenLink(7, raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.set(func() {
+					f.unhealed[7] = 2
+					if tt.reports > 0 {
+						f.silent = map[string]time.Time{"validator-1": time.Now().Add(tt.reports)}
+					}
+					if tt.supplies > 0 {
+						f.at = []record.Cursor{link.Cursor}
+						time.AfterFunc(tt.supplies, func() { f.mu.Lock(); f.held = [][]byte{raw}; f.mu.Unlock() })
+					}
+				})
+				time.Sleep(tt.healed - time.Millisecond)
+				if calls := f.made(); len(calls) > 0 || !f.isFrozen(7) {
+					t.Fatalf("it was healed early: %+v; frozen: %t", calls, f.isFrozen(7))
+				}
+				time.Sleep(2*awaitInterval + lookInterval + tryInterval)
+				if calls := f.made(); len(calls) != 1 || f.isFrozen(7) {
+					t.Fatalf("got %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
+				}
+			})
+		})
+	}
 }

@@ -18,7 +18,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		heals:      counter("countersign_heals_total", "Partitions of which this authority brought back what the store had lost."),
 		changes:    counter("countersign_healed_changes_total", "Lost changes that healing has settled: brought back, or given up for what was changed since."),
-		apps:       counter("countersign_healed_apps_total", "Apps whose policy healing has changed."),
+		apps:       counter("countersign_healed_apps_total", "Apps whose lost changes healing has settled."),
 		incomplete: counter("countersign_heals_incomplete_total", "Tries to heal a partition that lacked changes which nobody could supply."),
 		failures:   counter("countersign_heals_failed_total", "Tries to heal a partition that failed for another reason."),
 		frozen: prometheus.NewGauge(prometheus.GaugeOpts{

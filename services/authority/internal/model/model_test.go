@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -71,12 +73,30 @@ func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(func() { t.Logf("%d histories: %+v", *seeds, total) })
+	t.Cleanup(func() {
+		t.Logf("%d histories: %+v", *seeds, total)
+		for what, n := range total.rare() {
+			if n == 0 && *seeds >= 100 {
+				t.Errorf("%d histories without one of: %s", *seeds, what)
+			}
+		}
+	})
 }
 
 // tally counts what happened, so that a model in which nothing happens is noticed.
 type tally struct {
 	changes, unknown, failovers, heals, superseded int
+	// refused are changes in an epoch that an operator began and that was not healed; merged are apps of which two pasts had
+	// changed the same; wiped are partitions that were wiped after a restoration.
+	restored, adopted, refused, merged, wiped int
+}
+
+// rare returns how often each of the states was reached that a run of many histories must reach.
+func (a *tally) rare() map[string]int {
+	return map[string]int{
+		"failovers": a.failovers, "healings": a.heals, "restorations": a.restored, "adoptions": a.adopted,
+		"changes refused before a healing": a.refused, "apps merged": a.merged, "wipes after a restoration": a.wiped,
+	}
 }
 
 func (a *tally) add(b tally) {
@@ -85,6 +105,11 @@ func (a *tally) add(b tally) {
 	a.failovers += b.failovers
 	a.heals += b.heals
 	a.superseded += b.superseded
+	a.restored += b.restored
+	a.adopted += b.adopted
+	a.refused += b.refused
+	a.merged += b.merged
+	a.wiped += b.wiped
 }
 
 // member is one process: an authority or a validator.
@@ -94,8 +119,9 @@ type member struct {
 	replica *replica.Replica
 	store   *store.Store // nil for a validator
 	stop    func()
-	// lost is how many of a hundred messages of the member are lost.
+	// lost is how many of a hundred messages of the member are lost, cut since when it is all of them.
 	lost int
+	cut  time.Time
 }
 
 type world struct {
@@ -109,6 +135,9 @@ type world struct {
 	lossy, quorum bool
 	members       []*member
 	apps          []string
+	// backup is what an operator has saved, nil for nothing; restored says that it was put back once.
+	backup   any
+	restored bool
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -196,6 +225,7 @@ func (w *world) join(name string, authority bool) *member {
 	m.client.Quorum = authority && w.quorum
 	m.replica = replica.New(m.client, w.codec, slog.New(w.log).With("member", name))
 	if authority {
+		m.replica.Heals()
 		options := store.Options{Meta: w.meta}
 		if w.quorum {
 			options.WriteQuorum = 1
@@ -317,6 +347,9 @@ func (w *world) write(ctx context.Context, number int) {
 	defer w.mu.Unlock()
 	if err != nil {
 		w.tally.unknown++
+		if apierr.ReasonOf(err) == apierr.StoreUnhealed {
+			w.tally.refused++
+		}
 		return
 	}
 	w.tally.changes++
@@ -329,6 +362,10 @@ func (w *world) write(ctx context.Context, number int) {
 
 // disturb does one bad thing.
 func (w *world) disturb() {
+	if w.intn(8) == 0 {
+		w.operate()
+		return
+	}
 	victim := w.members[w.intn(len(w.members))]
 	switch n := w.intn(100); {
 	case n < 30:
@@ -340,7 +377,7 @@ func (w *world) disturb() {
 	case n < 40:
 		w.say("%s is cut off", victim.name)
 		w.mu.Lock()
-		victim.lost = 100
+		victim.lost, victim.cut = 100, time.Now()
 		w.mu.Unlock()
 	case n < 60:
 		w.say("everybody is back")
@@ -434,6 +471,7 @@ func (w *world) run() {
 		}
 	}
 	w.check()
+	w.tally.merged = int(w.log.merged.Load())
 	for p := range partitions {
 		head, _ := w.codec.OpenHead(p, w.redis.master.data.partitions[p].head)
 		w.tally.heals += int(head.Epoch) - 1
@@ -558,6 +596,15 @@ type logbook struct {
 	lines []string
 	attrs string
 	to    *logbook
+	// merged counts the apps of which two pasts had changed the same.
+	merged atomic.Int64
+}
+
+func (b *logbook) root() *logbook {
+	if b.to != nil {
+		return b.to
+	}
+	return b
 }
 
 func (b *logbook) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
@@ -575,6 +622,9 @@ func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (b *logbook) Handle(_ context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "two pasts of an app") {
+		b.root().merged.Add(1)
+	}
 	line := r.Time.Format("05.000 ") + r.Level.String() + " " + r.Message + b.attrs
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
 	to := b
@@ -630,6 +680,26 @@ func (f *fleet) Links(_ context.Context, partition int) (links [][]byte) {
 		links = append(links, m.replica.Links(partition)...)
 	}
 	return links
+}
+
+// lease is how long a member that cannot be reached is waited for.
+const lease = 10 * time.Second
+
+// Present implements healing.Fleet.
+func (f *fleet) Present(partition int, _ time.Time) (at []record.Cursor, silent []string) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	for _, m := range f.w.members {
+		switch {
+		case m.lost <= 50:
+			if c := m.replica.Cursors()[partition]; c.Epoch > 0 {
+				at = append(at, c)
+			}
+		case time.Since(m.cut) < lease:
+			silent = append(silent, m.name)
+		}
+	}
+	return at, silent
 }
 
 // Highest implements healing.Fleet.

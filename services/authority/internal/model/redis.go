@@ -133,6 +133,21 @@ func (r *Redis) Restore(saved any) {
 	r.master = newServer(saved.(data).clone())
 }
 
+// Replace puts a partition that was saved in place of the master's, as an operator's restoration does: each as one write. Begin is
+// given the head that is there and the one that was saved, and returns the head and the entry of the log with which the new
+// epoch begins.
+func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) (head []byte, start replica.RawLink)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := saved.(data).clone()
+	next, p := was.partitions[partition], &r.master.data.partitions[partition]
+	head, start := begin(p.head, next.head)
+	next.head, next.log = head, append(next.log, start)
+	*p, r.master.data.results = next, map[string][]byte{}
+	r.master.replicate(r.lag())
+	r.wrote(partition, head)
+}
+
 // Trim shortens a partition's log, but not past the start of the latest epoch: with 20,000 entries that is long after everybody
 // has crossed to it.
 func (r *Redis) Trim(partition, keep int) {

@@ -1,0 +1,58 @@
+package healing
+
+import (
+	"errors"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+const (
+	// An epoch that an operator began is healed when every validator that reports has reported heardAfter after it was seen,
+	// and what they have reported can be supplied; that is looked at every awaitInterval. At the latest it is healed after
+	// patience, which is longer than a lease: a validator that has what nobody supplies is then one that never will.
+	heardAfter    = 500 * time.Millisecond
+	awaitInterval = 100 * time.Millisecond
+	patience      = 15 * time.Second
+)
+
+// errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
+var errAwaiting = errors.New("validators may know more")
+
+// present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
+// There is nothing to wait for in another epoch, nor when it was waited for long enough.
+func (h *Healer) present(partition int) (at []record.Cursor, all bool) {
+	h.mu.Lock()
+	s := h.partitions[partition]
+	h.mu.Unlock()
+	waited := time.Since(s.seen)
+	if s.begun == 0 || waited >= patience {
+		return nil, true
+	}
+	at, silent := h.fleet.Present(partition, s.seen.Add(heardAfter))
+	return at, waited >= heardAfter && len(silent) == 0
+}
+
+// supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.
+func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
+	var held map[record.Cursor]bool
+	for _, c := range at {
+		if reached, err := h.replica.Reached(partition, c); err == nil && reached {
+			continue
+		}
+		if held == nil {
+			held = map[record.Cursor]bool{}
+			for _, raw := range links {
+				if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
+					held[link.Cursor] = true
+				} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
+					held[start.Cursor] = true
+				}
+			}
+		}
+		if !held[c] {
+			return false
+		}
+	}
+	return true
+}

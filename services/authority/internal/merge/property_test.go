@@ -1,0 +1,179 @@
+package merge
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// past is one past of an app, with what it has changed since the shared state.
+type past struct {
+	document *record.Document
+	touched  Touched
+}
+
+// side returns the changes of a past, as the links of it tell them.
+func (p *past) side() Side {
+	var s Side
+	for _, t := range p.document.Tokens {
+		if p.touched.Tokens[t.ID] {
+			s.Tokens = append(s.Tokens, t)
+		}
+	}
+	if p.touched.Settings {
+		s.Settings = &Settings{p.document.Enforcement, p.document.Deleted}
+	}
+	return s
+}
+
+// divergence draws a shared state and two pasts of it.
+func divergence(t *rapid.T) (base *record.Document, a, b past) {
+	scopes := rapid.SampledFrom([]policy.ScopeSet{0, one, two, one | two, two | three, three})
+	millis := rapid.SampledFrom([]int64{0, 10, 20, 30})
+	enforcement := func(label string) policy.Enforcement {
+		return policy.Enforcement{
+			Scopes: scopes.Draw(t, label), TrialEndMillis: millis.Draw(t, label+" end"), After: scopes.Draw(t, label+" after"),
+		}
+	}
+	// No past gives a name twice, but the two may give the same.
+	change := func(label string, tok record.Token, name string) record.Token {
+		if tok.State != policy.Revoked {
+			tok.State = rapid.SampledFrom([]policy.State{active, disabled, gone}).Draw(t, label+" state")
+		}
+		tok.Scopes, tok.ExpireMillis = scopes.Draw(t, label+" scopes"), millis.Draw(t, label+" expiry")
+		tok.Name = rapid.SampledFrom([]string{name, name + " (2)"}).Draw(t, label+" name")
+		tok.UpdateMillis = int64(rapid.IntRange(1, 3).Draw(t, label+" updated"))
+		return tok
+	}
+	base = &record.Document{Enforcement: enforcement("base"), Cursor: record.Cursor{Epoch: 1, Revision: 5}}
+	for i := range rapid.IntRange(0, 4).Draw(t, "tokens") {
+		base.Tokens = append(base.Tokens, change(fmt.Sprint("base ", i), token(fmt.Sprint("t", i), made(int64(i))), fmt.Sprint("key ", i)))
+	}
+	diverge := func(label string) past {
+		own := *base
+		own.Tokens = slices.Clone(base.Tokens)
+		p := past{document: &own}
+		for i := range own.Tokens {
+			if rapid.Bool().Draw(t, fmt.Sprint(label, i)) {
+				own.Tokens[i] = change(fmt.Sprint(label, " ", i), own.Tokens[i], fmt.Sprint("key ", i))
+				p.touched.Add(own.Tokens[i].ID)
+			}
+		}
+		for i := range rapid.IntRange(0, 2).Draw(t, label+" made") {
+			id := fmt.Sprint(label, i)
+			own.Tokens = append(own.Tokens, change(label+" new "+id, token(id, made(int64(10+i))), fmt.Sprint("new ", i)))
+			p.touched.Add(id)
+		}
+		if p.touched.Settings = rapid.Bool().Draw(t, label+" settings"); p.touched.Settings {
+			own.Enforcement = enforcement(label)
+			if rapid.IntRange(0, 3).Draw(t, label+" deleted") == 0 {
+				own.Enforcement, own.Deleted = policy.Enforcement{}, true
+				for i := range own.Tokens {
+					own.Tokens[i].State = gone
+					p.touched.Add(own.Tokens[i].ID)
+				}
+			}
+		}
+		return p
+	}
+	return base, diverge("a"), diverge("b")
+}
+
+func tokenOf(d *record.Document, id string) *record.Token {
+	if i := slices.IndexFunc(d.Tokens, func(t record.Token) bool { return t.ID == id }); i >= 0 {
+		return &d.Tokens[i]
+	}
+	return nil
+}
+
+// content returns what a document says, without order and revisions.
+func content(d *record.Document) any {
+	tokens := slices.Clone(d.Tokens)
+	for i := range tokens {
+		tokens[i].TouchedRevision = 0
+	}
+	slices.SortFunc(tokens, func(a, b record.Token) int { return strings.Compare(a.ID, b.ID) })
+	return []any{tokens, d.Enforcement, d.Deleted}
+}
+
+// times are those at which anything drawn may change.
+var times = []int64{0, 9, 10, 11, 19, 20, 21, 29, 30, 31}
+
+// TestB30_MergeKeepsAndDenies: for any two pasts of any state the merge is the same whichever is merged into which; merging again
+// changes nothing; no token is lost and no revocation is taken back; what one past alone changed is as that past has it; and
+// of what both changed, everything that either denies is denied, at any time.
+func TestB30_MergeKeepsAndDenies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base, a, b := divergence(t)
+		before := content(a.document)
+		merged, givenUp := Into(a.document, a.touched, b.side())
+		other, _ := Into(b.document, b.touched, a.side())
+		if !reflect.DeepEqual(content(merged), content(other)) {
+			t.Fatalf("into a: %+v\ninto b: %+v", content(merged), content(other))
+		}
+		if !reflect.DeepEqual(content(a.document), before) {
+			t.Fatal("the document was changed in place")
+		}
+		if _, err := merged.Policy(); err != nil {
+			t.Fatal(err)
+		}
+		if !a.touched.Any() && !reflect.DeepEqual(content(merged), content(b.document)) {
+			t.Fatalf("b alone changed the app, to %+v; got %+v", content(b.document), content(merged))
+		}
+		if same, conflicts := Into(a.document, a.touched, a.side()); !reflect.DeepEqual(content(same), content(a.document)) && !a.document.Deleted {
+			t.Fatalf("merged with itself it is %+v, was %+v (%v)", content(same), content(a.document), conflicts)
+		}
+		if len(givenUp) > 0 && !a.touched.Any() {
+			t.Fatalf("given up %+v", givenUp)
+		}
+		taken := map[string]bool{}
+		for _, next := range merged.Tokens {
+			if next.State != gone && taken[next.Name] {
+				t.Fatalf("two tokens have the name %q: %+v", next.Name, merged.Tokens)
+			}
+			taken[next.Name] = taken[next.Name] || next.State != gone
+		}
+		for _, p := range []past{a, b} {
+			q := b
+			if p.document == b.document {
+				q = a
+			}
+			for i := range p.document.Tokens {
+				had := &p.document.Tokens[i]
+				got := tokenOf(merged, had.ID)
+				switch {
+				case got == nil:
+					t.Fatalf("%s is lost", had.ID)
+				case had.State == gone && got.State != gone:
+					t.Fatalf("%s is revoked no more", had.ID)
+				case p.touched.Tokens[had.ID] && q.touched.Tokens[had.ID]:
+					for s := range (one | two | three | 1<<policy.ScopeGDPR).All() {
+						for _, at := range times {
+							if got.Authenticates(s, at) && !had.Authenticates(s, at) {
+								t.Fatalf("%+v authenticates %d at %d, %+v did not", got, s, at, had)
+							}
+						}
+					}
+				case p.touched.Tokens[had.ID] && (got.State != had.State || got.Scopes != had.Scopes || got.ExpireMillis != had.ExpireMillis):
+					if base := tokenOf(base, had.ID); base == nil || base.State != gone {
+						t.Fatalf("%+v was changed by one past alone, and is %+v", had, got)
+					}
+				}
+			}
+			if a.touched.Settings && b.touched.Settings {
+				for _, at := range times {
+					if missing := p.document.Enforcement.At(at).Without(merged.Enforcement.At(at)); missing != 0 || merged.Deleted && !p.document.Deleted {
+						t.Fatalf("%b is enforced no more at %d, deleted: %t", missing, at, merged.Deleted)
+					}
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,64 @@
+package merge
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// enforcementOf returns an enforcement that enforces, at any time, what either of two does. It is the union wherever one trial
+// can say that. Two trials that end at different times need two changes and an enforcement has one: what the earlier one
+// enforces is then enforced until the later one ends.
+func enforcementOf(a, b policy.Enforcement) policy.Enforcement {
+	switch {
+	case a == b:
+		return a
+	case a.TrialEndMillis == b.TrialEndMillis:
+		return policy.Enforcement{Scopes: a.Scopes | b.Scopes, TrialEndMillis: a.TrialEndMillis, After: a.After | b.After}
+	case a.TrialEndMillis == 0:
+		return policy.Enforcement{Scopes: a.Scopes | b.Scopes, TrialEndMillis: b.TrialEndMillis, After: a.Scopes | b.After}
+	case b.TrialEndMillis == 0:
+		return enforcementOf(b, a)
+	}
+	all := a.Scopes | b.Scopes
+	if a.TrialEndMillis < b.TrialEndMillis {
+		all |= a.After
+	} else {
+		all |= b.After
+	}
+	return policy.Enforcement{Scopes: all, TrialEndMillis: max(a.TrialEndMillis, b.TrialEndMillis), After: a.After | b.After}
+}
+
+func enforcementText(e policy.Enforcement) string {
+	if e.TrialEndMillis == 0 {
+		return scopesText(e.Scopes)
+	}
+	return scopesText(e.Scopes) + " until " + timeText(e.TrialEndMillis) + ", then " + scopesText(e.After)
+}
+
+func scopesText(set policy.ScopeSet) string {
+	var names []string
+	for s := range set.All() {
+		names = append(names, strings.TrimPrefix(countersignv1.Scope(s).String(), "SCOPE_"))
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func stateText(s policy.State) string {
+	return strings.TrimPrefix(countersignv1.TokenState(s).String(), "TOKEN_STATE_")
+}
+
+func timeText(millis int64) string {
+	if millis == 0 {
+		return "never"
+	}
+	return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano)
+}
+
+func boolText(b bool) string { return strconv.FormatBool(b) }

@@ -1,0 +1,67 @@
+package model
+
+import (
+	"context"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// operate does what an operator may do at any time: take a backup, put it back, or take the store as it is, also while changes are
+// made. Last, the store may be wiped, once it was restored.
+func (w *world) operate() {
+	switch n := w.intn(10); {
+	case n < 3 || w.backup == nil:
+		w.say("a backup is taken")
+		w.backup = w.redis.Save()
+	case n < 7:
+		w.say("the backup is put back")
+		w.tally.restored++
+		w.restored = true
+		for p := range partitions {
+			w.redis.Replace(p, w.backup, func(now, saved []byte) ([]byte, replica.RawLink) { return w.restore(p, now, saved) })
+		}
+	case n < 9:
+		w.say("the store is taken as it is")
+		for p := range partitions {
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			var above []record.Cursor
+			for _, m := range w.members {
+				above = append(above, m.replica.Cursors()[p])
+			}
+			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
+				w.tally.adopted++
+			}
+			cancel()
+		}
+	case w.restored:
+		p := w.intn(partitions)
+		w.say("partition %d is wiped", p)
+		w.tally.wiped++
+		w.redis.Wipe(p)
+	}
+}
+
+// restore returns the head and the entry with which the epoch of a restoration begins: above all that is known.
+func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
+	head := must(w.codec.OpenHead(p, saved))
+	top := head.Cursor
+	raise := func(c record.Cursor) {
+		top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
+	}
+	if is, err := w.codec.OpenHead(p, now); err == nil {
+		raise(is.Cursor)
+	}
+	for _, m := range w.members {
+		raise(m.replica.Cursors()[p])
+	}
+	start := record.EpochStart{
+		Cursor:   record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + 1_000_000, Tag: record.NewTag()},
+		Previous: head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED, CommitMillis: time.Now().UnixMilli(),
+	}
+	head = head.Begin(start.Cursor)
+	head.Unhealed = true
+	return must(w.codec.SealHead(p, head)), replica.RawLink{Revision: start.Revision, Data: must(w.codec.SealEpoch(p, start)), EpochStart: true}
+}
