@@ -1,7 +1,7 @@
 package replica
 
 import (
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -26,6 +26,9 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		refused := "the head is refused: " + err.Error()
 		if !missing && p.alarm != refused {
 			p.r.quarantine(err)
+		}
+		if p.held.rows == nil {
+			p.trouble = fmt.Errorf("%w: %w", errHead, err) // no load is tried
 		}
 		p.report(missing, refused)
 		return nothing
@@ -114,8 +117,13 @@ func (p *partition) report(forked bool, what string, args ...any) {
 }
 
 func (p *partition) openHead(raw []byte) (record.Head, error) {
+	key := record.KeysOf(p.number).Head
 	if raw == nil {
-		return record.Head{}, errors.New("it is missing")
+		return record.Head{}, fmt.Errorf("%s is missing", key)
 	}
-	return p.r.codec.OpenHead(p.number, raw)
+	head, err := p.r.codec.OpenHead(p.number, raw)
+	if err != nil {
+		err = fmt.Errorf("%s does not verify: %w", key, err)
+	}
+	return head, err
 }

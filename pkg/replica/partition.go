@@ -62,6 +62,8 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
+	// trouble is why the latest load failed; nil once one has succeeded.
+	trouble error
 	// vain is how many times in succession the store did not answer about the partition.
 	vain int
 }
@@ -94,7 +96,7 @@ func (p *partition) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			p.r.say.warn(p.log, "reading the store failed; trying again", "error", err)
+			p.complain(err)
 			failures = min(failures+1, 8)
 			p.awaken()
 		default:
