@@ -27,6 +27,8 @@ type live struct {
 	client *redisfeed.Client
 	feed   *redisfeed.Feed
 	codec  *record.Codec
+	// beyond says that rows of the audit trail beyond the head are wanted too.
+	beyond bool
 	// find is told what is wrong with keys as such; nil for nobody. What they hold is for the sink to judge.
 	find func(where, format string, args ...any)
 }
@@ -78,7 +80,7 @@ func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) 
 		}
 	}
 	last := uint64(math.MaxUint64)
-	if c.head.Epoch > 0 {
+	if c.head.Epoch > 0 && !l.beyond {
 		last = c.head.Audit.Sequence
 	}
 	if err := l.pourAudit(ctx, c, last, to); err != nil {

@@ -89,7 +89,7 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	done.Created = file.CreateTime()
 	meta := file.Meta()
 	r := &restorer{
-		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(),
+		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(), method: "Restore",
 		tops: make([]record.Cursor, meta.Partitions),
 	}
 	if err := r.prepare(meta); err != nil {
@@ -137,8 +137,11 @@ type restorer struct {
 	// overwrite says that what is there may be replaced, foreign that it is another store.
 	overwrite, foreign bool
 	// tops are the furthest that validators have reported.
-	tops    []record.Cursor
-	stage   *stage
+	tops  []record.Cursor
+	stage *stage
+	// method names what is done in the audit trail; events are rows of apps, written before it.
+	method  string
+	events  []*countersignv1.AuditEvent
 	starts  []record.Cursor
 	swapped int
 }
@@ -287,7 +290,7 @@ func (r *restorer) hasHeads() (bool, error) {
 // start returns what is there now in the place of the head, and where the new epoch begins: above it, above what the file
 // has, and above all that is known.
 func (r *restorer) start(partition int, has record.Cursor) (expected headKey, start record.Cursor, err error) {
-	if expected, err = r.headNow(partition); err != nil {
+	if expected, err = r.headNow(r.ctx, partition); err != nil {
 		return expected, start, err
 	}
 	top := record.Cursor{Epoch: r.options.AboveEpoch}
@@ -316,21 +319,22 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 		return err
 	}
 	host, _ := os.Hostname()
-	row, tail, err := r.codec.SealAudit(partition, head.Audit, &countersignv1.AuditEvent{
-		EventTime: timestamppb.New(now), Identity: restorerName, Peer: host, Method: "Restore", Revision: start.Revision,
-	})
-	if err != nil {
-		return err
+	for _, event := range append(r.events, &countersignv1.AuditEvent{Revision: start.Revision}) {
+		event.EventTime, event.Identity, event.Peer, event.Method = timestamppb.New(now), "countersign store "+strings.ToLower(r.method), host, r.method
+		row, tail, err := r.codec.SealAudit(partition, head.Audit, event)
+		if err != nil {
+			return err
+		}
+		if err := r.stage.audit(tail.Sequence, row); err != nil {
+			return err
+		}
+		head.Audit = tail
 	}
-	head.Audit = tail
 	sealed, err := r.codec.SealHead(partition, head)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(
-		r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}),
-		r.stage.audit(tail.Sequence, row),
-	); err != nil {
+	if err := r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}); err != nil {
 		return err
 	}
 	if err := r.stage.flush(); err != nil {
@@ -353,7 +357,7 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 		if !errors.Is(err, errChanged) || !r.overwrite {
 			return err
 		}
-		if expected, err = r.headNow(partition); err != nil {
+		if expected, err = r.headNow(r.ctx, partition); err != nil {
 			return err
 		}
 		now, err := r.codec.OpenHead(partition, expected.raw)
@@ -367,14 +371,14 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 }
 
 // headNow returns what stands in the place of a head.
-func (r *restorer) headNow(partition int) (headKey, error) {
+func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
 	key := record.KeysOf(partition).Head
 	for {
-		kind, err := r.client.Type(r.ctx, key).Result()
+		kind, err := t.client.Type(ctx, key).Result()
 		if err != nil || kind != typeOf(key) {
 			return headKey{kind: kind}, err
 		}
-		raw, err := r.client.Get(r.ctx, key).Bytes()
+		raw, err := t.client.Get(ctx, key).Bytes()
 		if !errors.Is(err, redis.Nil) && !redisfeed.IsWrongType(err) {
 			return headKey{kind, raw}, err
 		}

@@ -20,9 +20,11 @@ import (
 // redisTypes makes a key of each type, in Redis's words.
 var redisTypes = map[string]func(ctx context.Context, c *redisfeed.Client, key string) error{
 	"string": func(ctx context.Context, c *redisfeed.Client, key string) error { return c.Set(ctx, key, "x", 0).Err() },
-	"hash":   func(ctx context.Context, c *redisfeed.Client, key string) error { return c.HSet(ctx, key, "f", "x").Err() },
-	"list":   func(ctx context.Context, c *redisfeed.Client, key string) error { return c.LPush(ctx, key, "x").Err() },
-	"set":    func(ctx context.Context, c *redisfeed.Client, key string) error { return c.SAdd(ctx, key, "x").Err() },
+	"hash": func(ctx context.Context, c *redisfeed.Client, key string) error {
+		return c.HSet(ctx, key, "f", "x").Err()
+	},
+	"list": func(ctx context.Context, c *redisfeed.Client, key string) error { return c.LPush(ctx, key, "x").Err() },
+	"set":  func(ctx context.Context, c *redisfeed.Client, key string) error { return c.SAdd(ctx, key, "x").Err() },
 	"stream": func(ctx context.Context, c *redisfeed.Client, key string) error {
 		return c.Do(ctx, "XADD", key, "1-0", "f", "x").Err()
 	},
