@@ -4,16 +4,19 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 func main() {
 	var adminKeys string
 	var insecure bool
+	var verifyInterval *time.Duration
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "authority",
 		Short:      "Own tokens and enforcement: serve management over gRPC and write the store",
@@ -21,10 +24,12 @@ func main() {
 		HTTPListen: ":7080",
 		Flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&adminKeys, "admin-keys-file", "", "`file` of the admin keys that may call")
+			verifyInterval = settings.Duration(cmd.Flags(), "verify-interval", server.DefaultVerifyInterval, 0, 24*time.Hour,
+				"`pause` between two partitions of the store that are proven in the background; 0 proves none")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
-			return server.New(server.Config{Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure})
+			return server.New(server.Config{Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, VerifyInterval: *verifyInterval})
 		},
 	}))
 }

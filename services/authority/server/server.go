@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -22,9 +23,11 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/management"
+	"github.com/countersign/countersign/services/authority/internal/verification"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/replicametrics"
+	"github.com/countersign/countersign/services/internal/storetools"
 )
 
 // Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
@@ -34,9 +37,14 @@ type Config struct {
 	// binds to loopback only (B26).
 	AdminKeysFile string
 	InsecureDev   bool
+	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies none.
+	VerifyInterval time.Duration
 	// Store has the options of the store.
 	Store store.Options
 }
+
+// DefaultVerifyInterval is that of the command line.
+const DefaultVerifyInterval = verification.DefaultInterval
 
 // Server is an authority.
 type Server struct {
@@ -45,6 +53,7 @@ type Server struct {
 	management *management.Service
 	fleet      *fleet.Service
 	metrics    fleetMetrics
+	verified   *verification.Metrics
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
 	replica    atomic.Pointer[replica.Replica] // nil until the store was found
@@ -65,6 +74,7 @@ func New(config Config) (*Server, error) {
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
+	s.verified = verification.NewMetrics(registry)
 	config.HTTP.Ready, config.HTTP.Metrics = s.management.Ready, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
@@ -139,6 +149,12 @@ func (s *Server) follow(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
+	group.Go(func() error {
+		keys := func(ctx context.Context, partition int) ([]string, error) {
+			return storetools.CheckKeys(ctx, s.client, codec, partition)
+		}
+		return verification.Run(ctx, r, keys, meta.Partitions, s.config.VerifyInterval, s.verified, s.config.Log)
+	})
 	group.Go(func() error {
 		if r.WaitLoaded(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)

@@ -175,39 +175,61 @@ func (l *live) stream(ctx context.Context, key string, after *string, upTo strin
 // lastStreamID is the greatest id that an entry of a stream can have. Nothing is behind it, and Redis refuses to look.
 var lastStreamID = fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))
 
-// ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head. One look sees all three
-// keys at one moment.
+// ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head.
 func (l *live) ends(ctx context.Context, number int) error {
 	keys := record.KeysOf(number)
-	var head *redis.StringCmd
-	var log, audit *redis.XInfoStreamCmd
-	err := again(ctx, func() error {
-		pipe := l.client.TxPipeline()
-		head, log, audit = pipe.Get(ctx, keys.Head), pipe.XInfoStream(ctx, keys.Log), pipe.XInfoStream(ctx, keys.Audit)
-		_, err := pipe.Exec(ctx)
-		return aboutConnection(err)
-	})
-	if err != nil {
-		return err
-	}
-	raw, _ := head.Bytes()
-	at, err := l.codec.OpenHead(number, raw)
-	if err != nil {
-		return nil //nolint:nilerr // of a head that does not verify is said elsewhere
-	}
-	for _, end := range []struct {
-		key  string
-		info *redis.XInfoStreamCmd
-		want uint64
-	}{{keys.Log, log, at.Revision}, {keys.Audit, audit, at.Audit.Sequence}} {
-		if end.info.Err() != nil {
-			continue // it is missing, or of another type
+	for range maxReads {
+		var before, after *redis.StringCmd
+		var log, audit *redis.XInfoStreamCmd
+		err := again(ctx, func() error {
+			pipe := l.client.Pipeline()
+			before, log, audit = pipe.Get(ctx, keys.Head), pipe.XInfoStream(ctx, keys.Log), pipe.XInfoStream(ctx, keys.Audit)
+			after = pipe.Get(ctx, keys.Head)
+			_, err := pipe.Exec(ctx)
+			return aboutConnection(err)
+		})
+		if err != nil {
+			return err
 		}
-		if last := end.info.Val().LastGeneratedID; beyondID(last, end.want) {
-			l.report(end.key, "takes no more changes: its last id is or was %s, the head is at %d", last, end.want)
+		if before.Val() != after.Val() {
+			continue // a change came between, and moved all of them
 		}
+		head, err := l.codec.OpenHead(number, []byte(before.Val()))
+		if err != nil {
+			return nil //nolint:nilerr // of a head that does not verify is said elsewhere
+		}
+		l.end(keys.Log, log, head.Revision)
+		l.end(keys.Audit, audit, head.Audit.Sequence)
+		return nil
 	}
-	return nil
+	return errors.New("it is changed all the time")
+}
+
+// end reports a stream that ends beyond a number. One that is missing, or of another type, does not.
+func (l *live) end(key string, info *redis.XInfoStreamCmd, number uint64) {
+	if info.Err() != nil {
+		return
+	}
+	if last := info.Val().LastGeneratedID; beyondID(last, number) {
+		l.report(key, "takes no more changes: its last id is or was %s, the head is at %d", last, number)
+	}
+}
+
+// CheckKeys returns what is wrong with the keys of a partition as such: those of another type than they should be, and a log
+// or trail that takes no more changes. It reads nothing of what they hold but the head.
+func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string, err error) {
+	keys := record.KeysOf(partition)
+	of, err := misfits(ctx, client, keys)
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		wrong = append(wrong, misfit(key, of[key]).String())
+	}
+	if err != nil {
+		return wrong, err
+	}
+	l := &live{client: client, codec: codec, find: func(where, format string, args ...any) {
+		wrong = append(wrong, Finding{where, fmt.Sprintf(format, args...)}.String())
+	}}
+	return wrong, l.ends(ctx, partition)
 }
 
 // beyondID tells whether an id of a stream is behind that of a number.

@@ -214,7 +214,9 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		{name: "greatest id in the trail", damage: func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e", "x") }},
 		{name: "trail cut", damage: func(ctx context.Context) { c.XDel(ctx, keys.Audit, "8-0") }},
 		{name: "trail is a hash", damage: func(ctx context.Context) { c.Del(ctx, keys.Audit); c.HSet(ctx, keys.Audit, "x", "x") }},
-		{name: "stray fields", damage: func(ctx context.Context) { c.HSet(ctx, keys.Policies, "no app!", "x", s.app(1, 40), "x", s.app(2, 0), "x") }},
+		{name: "stray fields", damage: func(ctx context.Context) {
+			c.HSet(ctx, keys.Policies, "no app!", "x", s.app(1, 40), "x", s.app(2, 0), "x")
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.t = t
