@@ -255,3 +255,61 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 	}
 	s.t = t
 }
+
+// TestRepairOfAStoreThatIsChangedMeanwhile is planned again: no change that was acknowledged after the plan is lost.
+func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
+	s := newSystem(t)
+	app := s.app(1, 0)
+	s.do("HSET", record.KeysOf(1).Policies, "no app!", "x")
+	plan := must(s.tools.PlanRepair(t.Context(), nil))(t)
+	s.revoke(app, "first")
+	if err := s.tools.Repair(t.Context(), plan, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.stored(app, "first"); got != policy.Revoked || plan.Epochs != [2]uint64{2, 2} {
+		t.Errorf("the token is %d; %+v", got, plan)
+	}
+	s.wantClean()
+}
+
+// TestB08_RunningReplicasCrossToARepairedStore, and hold on to what they know beyond it; the authority goes on.
+func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
+	s := newSystem(t)
+	app := s.app(1, 0)
+	running, _ := s.follow()
+	s.revoke(app, "first")
+	s.do("HSET", record.KeysOf(1).Policies, app, "x")
+	if plan := s.repair(); !slices.Equal(plan.Partitions[0].Apps, []string{app}) {
+		t.Errorf("%+v", plan.Partitions[0])
+	}
+	redistest.Eventually(t, "crossing", func() error {
+		if at := running.Cursors()[1]; at.Epoch != 2 || state(running, app, "first") != policy.Revoked {
+			return fmt.Errorf("at %s", at)
+		}
+		return nil
+	})
+	redistest.Eventually(t, "changing the store", func() error { return s.change(app, "Add", addToken(app, "third")) })
+	s.wantClean()
+}
+
+// TestRepairOfMetaAndFleet: what says which store it is comes from a file, and keys of another type are removed.
+func TestRepairOfMetaAndFleet(t *testing.T) {
+	s := newSystem(t)
+	path := s.backup()
+	for _, key := range []string{record.MetaKey, record.FleetKey, record.KeysOf(1).Request("admin", "Add", s.app(1, 0), "id")} {
+		s.do("DEL", key)
+		s.do("LPUSH", key, "x")
+	}
+	if _, err := s.tools.PlanRepair(t.Context(), nil); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
+		t.Errorf("without a file: %v", err)
+	}
+	plan := s.repair(path)
+	if !plan.Meta || len(plan.Removed) != 2 || len(plan.Partitions) > 0 {
+		t.Errorf("%+v", plan)
+	}
+	s.wantClean()
+	s.do("SET", restoreKey, "x")
+	if _, err := s.tools.PlanRepair(t.Context(), nil); !errors.Is(err, errRestoring) {
+		t.Errorf("during a restoration: %v", err)
+	}
+}

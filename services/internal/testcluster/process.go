@@ -61,7 +61,9 @@ func (c *Cluster) config(redisURL, listen string) daemon.Config {
 // StartAuthority starts one more authority, at an address. It does not wait until that serves.
 func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 	t.Helper()
-	owner, err := authority.New(authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile})
+	owner, err := authority.New(authority.Config{
+		Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval,
+	})
 	check(t, err)
 	return start(t, owner)
 }
