@@ -126,6 +126,19 @@ func ClaimedRevision(raw []byte) (uint64, bool) {
 	return m.GetRevision(), m.GetRevision() != 0
 }
 
+// UndecidedDocument returns what stands in the place of an app's document at a revision when that cannot be made again. It
+// does not verify, so nothing is decided about the app; and it claims the revision, so that a replica can account for it.
+func UndecidedDocument(appID string, revision uint64) []byte {
+	payload, err := proto.Marshal(&countersignv1.PolicyDocument{AppId: appID, Revision: revision})
+	if err == nil {
+		payload, err = proto.Marshal(&countersignv1.SealedRecord{Payload: payload})
+	}
+	if err != nil {
+		panic(fmt.Sprintf("record: %v", err)) // app ids are ASCII
+	}
+	return payload
+}
+
 // openDocument verifies a document and parses a part of it.
 func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte) (*countersignv1.PolicyDocument, Cursor, error) {
 	var m countersignv1.PolicyDocument

@@ -188,7 +188,7 @@ func (c *Client) Meta(ctx context.Context, ring *keyring.Ring) (record.Meta, err
 		return record.Meta{}, ErrNotInitialised
 	}
 	if err != nil {
-		return record.Meta{}, err
+		return record.Meta{}, Typed(record.MetaKey, "string", err)
 	}
 	meta, err := record.OpenMeta(ring, raw)
 	if err != nil {

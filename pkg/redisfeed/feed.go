@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -73,11 +74,53 @@ func (c *Client) chase(ctx context.Context, p *pool, slot int, command redis.Cmd
 	return fmt.Errorf("the slot moves: %w", command.Err())
 }
 
-// Tail implements replica.Source. The two commands are one pipeline, so the head is read first.
+// Tail implements replica.Source. Entries under an id that no change has (<revision>-1, say) are left out.
 func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+	head, messages, err := f.tail(ctx, partition, after, limit)
+	for {
+		if err != nil {
+			return nil, nil, err
+		}
+		links, last, err := linksOf(messages)
+		if err != nil || len(links) > 0 || len(messages) < limit || last == math.MaxUint64 {
+			return head, links, err
+		}
+		// A whole page of such entries must not pass for the end of the log.
+		_, messages, err = f.tail(ctx, partition, last, limit)
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// linksOf returns the entries that stand under the id of a revision, and the last revision of all entries.
+func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, err error) {
+	links = make([]replica.RawLink, 0, len(messages))
+	for _, message := range messages {
+		revision, isOne, err := revisionOf(message.ID)
+		if err != nil {
+			return nil, 0, err
+		}
+		if last = revision; !isOne {
+			continue
+		}
+		data, _ := message.Values[LinkField].(string)
+		start, isStart := message.Values[EpochField].(string)
+		links = append(links, replica.RawLink{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
+	}
+	return links, last, nil
+}
+
+// tail reads a head, and up to limit entries of the log whose ids are of revisions above one. The two commands are one
+// pipeline, so the head is read first.
+func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []redis.XMessage, error) {
 	pool, slot := f.client.reading, f.slots[partition]
 	get := redis.NewStringCmd(ctx, f.get[partition]...)
-	entries := redis.NewXMessageSliceCmd(ctx, "xrange", f.keys[partition].Log, fmt.Sprintf("(%d-0", after), "+", "count", limit)
+	first := fmt.Sprintf("%d-0", after+1) // behind every id of the revision before
+	if after == math.MaxUint64 {
+		first = fmt.Sprintf("(%d-0", after) // no revision is above it
+	}
+	entries := redis.NewXMessageSliceCmd(ctx, "xrange", f.keys[partition].Log, first, "+", "count", limit)
 	s, err := f.client.master(ctx, pool, slot)
 	if err != nil {
 		return nil, nil, err
@@ -98,33 +141,23 @@ func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int)
 	if errors.Is(err, redis.Nil) {
 		head, err = nil, nil
 	}
+	if IsWrongType(err) {
+		head, err = []byte{}, nil // a head that cannot be believed, as Heads has it
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	messages, err := entries.Result()
-	if err != nil {
-		return nil, nil, err
-	}
-	links := make([]replica.RawLink, 0, len(messages))
-	for _, message := range messages {
-		revision, err := revisionOf(message.ID)
-		if err != nil {
-			return nil, nil, err
-		}
-		data, _ := message.Values[LinkField].(string)
-		start, isStart := message.Values[EpochField].(string)
-		links = append(links, replica.RawLink{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
-	}
-	return head, links, nil
+	return head, messages, Typed(f.keys[partition].Log, "stream", err)
 }
 
-func revisionOf(id string) (uint64, error) {
-	number, _, _ := strings.Cut(id, "-")
-	revision, err := strconv.ParseUint(number, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("log entry %q has no revision", id)
+// revisionOf returns the revision of an id, and whether it is the one under which a change of it stands.
+func revisionOf(id string) (revision uint64, isOne bool, err error) {
+	number, sequence, _ := strings.Cut(id, "-")
+	if revision, err = strconv.ParseUint(number, 10, 64); err != nil {
+		return 0, false, fmt.Errorf("log entry %q has no revision", id)
 	}
-	return revision, nil
+	return revision, sequence == "0", nil
 }
 
 // Documents implements replica.Source. The scan stays on one connection: a cursor means nothing to another server,
@@ -173,6 +206,7 @@ func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, 
 		})
 		f.client.reading.heard(s, err)
 		f.client.topology.learn(s.address, err)
+		err = Typed(f.keys[partition].Policies, "hash", err)
 		if err != nil && !begun {
 			return errors.Join(errNotBegun, err)
 		}

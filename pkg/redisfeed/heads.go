@@ -110,7 +110,7 @@ func headOf(get *redis.StringCmd) ([]byte, error) {
 	switch {
 	case errors.Is(err, redis.Nil):
 		return nil, nil
-	case errors.As(err, &answer) && (strings.HasPrefix(answer.Error(), "WRONGTYPE") || strings.HasPrefix(answer.Error(), "NOPERM")):
+	case IsWrongType(err), errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "NOPERM"):
 		return []byte{}, nil
 	}
 	return raw, err

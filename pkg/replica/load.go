@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/table"
 )
@@ -109,7 +110,7 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	head, err := p.openHead(raw)
 	if err != nil {
 		p.refuse(raw == nil, "the head is refused: "+err.Error())
-		return record.Head{}, fmt.Errorf("the head is refused: %w", err)
+		return record.Head{}, fmt.Errorf("%w: %w", errHead, err)
 	}
 	if head.Epoch > confirmed.Epoch {
 		return head, nil
@@ -160,6 +161,10 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 	old, complete := p.r.table.Partition(p.number), p.fresh.last()
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
 		work.step()
+		if !policy.ValidAppID(appID) || p.r.codec.PartitionOf(appID) != p.number {
+			p.stray(appID) // no head counts it
+			return
+		}
 		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
 		next := &document{entry: &table.Entry{Policy: opened, Revision: at.Revision, PolicyRevision: at.Revision}, damage: err}
 		if err != nil {
@@ -207,10 +212,10 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 			}
 			link, err := p.openLink(raw)
 			if err != nil {
-				return record.Head{}, sent, err
+				return record.Head{}, sent, fmt.Errorf("%w: revision %d: %w", errLog, raw.Revision, err)
 			}
 			if link.Epoch != at.Epoch || link.Revision != at.Revision+1 || link.PreviousTag != at.Tag {
-				return record.Head{}, sent, fmt.Errorf("the log has a gap behind %s", at)
+				return record.Head{}, sent, fmt.Errorf("%w: it has a gap behind %s", errLog, at)
 			}
 			at = link.Cursor
 			d := documents[link.AppID]
@@ -233,59 +238,9 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 			return head, sent, nil
 		}
 		if at == began {
-			return record.Head{}, sent, fmt.Errorf("the log ends at %s, before the head at %s", at, head.Cursor)
+			return record.Head{}, sent, fmt.Errorf("%w: it ends at %s, before the head at %s", errLog, at, head.Cursor)
 		}
 	}
-}
-
-// maxSearch bounds the search for the revision of a damaged document: about a second of work.
-const maxSearch = 1 << 20
-
-// search is one that found nothing, and need not be made again.
-type search struct {
-	head  record.Cursor
-	appID string
-}
-
-var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
-
-// prove compares the documents with the head and returns their sum. A damaged document counts with the revision that
-// it claims; when it can claim none that fits, and is the only one, the revision that makes everything fit is looked
-// for. So one damaged document costs its own app and no other; but when the sum cannot be made to fit, nothing in the
-// partition can be believed, since a missing or an old document may hide behind a damaged one.
-func (p *partition) prove(ctx context.Context, work *stint, documents map[string]*document, head record.Head) (record.Sum, error) {
-	sum := head.State.EmptySum()
-	var damaged []string
-	for appID, d := range documents {
-		work.step()
-		sum = p.r.codec.Add(sum, p.number, appID, d.entry.Revision)
-		if d.damage != nil {
-			damaged = append(damaged, appID)
-		}
-	}
-	if uint64(len(documents)) != head.Policies {
-		return sum, fmt.Errorf("%w: %d documents, want %d", errDoesNotAddUp, len(documents), head.Policies)
-	}
-	if p.r.codec.SealSum(p.number, sum) == head.State {
-		return sum, nil
-	}
-	if len(damaged) == 1 {
-		entry := documents[damaged[0]].entry
-		rest := p.r.codec.Remove(sum, p.number, damaged[0], entry.Revision)
-		this := search{head.Cursor, damaged[0]}
-		for r := head.Revision; r > 0 && head.Revision-r < maxSearch && p.searched != this && ctx.Err() == nil; r-- {
-			work.step()
-			sum = p.r.codec.Add(rest, p.number, damaged[0], r)
-			if p.r.codec.SealSum(p.number, sum) == head.State {
-				entry.Revision = r
-				return sum, nil
-			}
-		}
-		if ctx.Err() == nil {
-			p.searched = this
-		}
-	}
-	return sum, fmt.Errorf("%w: %d of %d are damaged", errDoesNotAddUp, len(damaged), len(documents))
 }
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
@@ -360,7 +315,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 		past.precede(p.past)
 		p.filled = false
 	}
-	p.held, p.past, p.stale, p.undoing, p.loadedAt = *loaded, past, "", false, sent
+	p.held, p.past, p.stale, p.undoing, p.loadedAt, p.trouble = *loaded, past, "", false, sent, nil
 	if loaded.torn {
 		p.stale = causeTorn
 	}

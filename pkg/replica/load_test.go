@@ -117,9 +117,6 @@ func TestFreshReplicaRefusesAPartitionThatIsNotWhole(t *testing.T) {
 			w.store.SetDocument(apps[2], nil)
 			w.store.SetDocument(w.store.App(0, 50), []byte("garbage"))
 		},
-		"document of an app that is not there": func(w *world, _ []string) {
-			w.store.SetDocument(w.store.App(0, 50), []byte("garbage"))
-		},
 		"old document": func(w *world, apps []string) { w.store.SetDocument(apps[2], old(w, apps[2])) },
 		"old document, another damaged": func(w *world, apps []string) {
 			w.store.SetDocument(apps[2], old(w, apps[2]))

@@ -1,7 +1,7 @@
 package replica
 
 import (
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -27,10 +27,14 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 		if !missing && p.alarm != refused {
 			p.r.quarantine(err)
 		}
+		if p.held.rows == nil {
+			p.trouble = fmt.Errorf("%w: %w", errHead, err) // no load is tried
+		}
 		p.report(missing, refused)
 		return nothing
 	case head.Epoch >= p.least().Epoch && p.waits(head):
 		if p.held.rows == nil {
+			p.trouble = errUnhealed // no load is tried
 			p.r.say.warn(p.log, errUnhealed.Error(), "head", head.Cursor, "patience", unhealedPatience)
 			return nothing
 		}
@@ -128,8 +132,13 @@ func (p *partition) report(forked bool, what string, args ...any) {
 }
 
 func (p *partition) openHead(raw []byte) (record.Head, error) {
+	key := record.KeysOf(p.number).Head
 	if raw == nil {
-		return record.Head{}, errors.New("it is missing")
+		return record.Head{}, fmt.Errorf("%s is missing", key)
 	}
-	return p.r.codec.OpenHead(p.number, raw)
+	head, err := p.r.codec.OpenHead(p.number, raw)
+	if err != nil {
+		err = fmt.Errorf("%s does not verify: %w", key, err)
+	}
+	return head, err
 }

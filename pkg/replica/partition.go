@@ -62,8 +62,8 @@ type partition struct {
 	// what was confirmed.
 	alarm  string
 	forked bool
-	// failure is why the latest try to load the partition failed, nil when it did not; failed is how many have in a row.
-	failure error
+	// trouble is why the latest load failed; nil once one has succeeded. failed is how many tries have failed in a row.
+	trouble error
 	failed  int
 	// waited is the first sight of an epoch that an operator began and that is not followed before it is healed.
 	waited wait
@@ -103,7 +103,7 @@ func (p *partition) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			p.r.say.warn(p.log, "reading the store failed; trying again", "error", err)
+			p.complain(err)
 			failures = min(failures+1, 8)
 			p.awaken()
 		default:

@@ -4,7 +4,10 @@
 // It reads through a Source and never writes.
 package replica
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // RawLink is a link as it stands in a partition's log, not verified.
 type RawLink struct {
@@ -24,8 +27,13 @@ type HeadRead struct {
 	Err error
 }
 
+// ErrWrongType says that a key of the store holds something of another type than a store has there. Reading it again shows
+// the same.
+var ErrWrongType = errors.New("the key holds something of another type")
+
 // Source is where a replica reads. Nothing that it returns is believed before it is verified; but a Source must not
-// answer from a copy that may be older than the store at the time of the call. All methods must be safe for
+// answer from a copy that may be older than the store at the time of the call. Errors of Tail and Documents wrap ErrWrongType
+// when that is why. All methods must be safe for
 // concurrent use and return when ctx ends.
 type Source interface {
 	// Heads looks at the head of every partition; it fails when it could look at none. It does the same work whatever

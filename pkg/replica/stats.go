@@ -31,6 +31,7 @@ type counters struct {
 	HintsApplied, HintsIgnored, HintsBad    atomic.Uint64
 	CatchUps, DigestMismatches, Quarantined atomic.Uint64
 	UnknownKeys, Forks, RefusedEpochs       atomic.Uint64
+	Strays                                  atomic.Uint64
 	reloads                                 map[cause]*atomic.Uint64
 }
 
@@ -57,9 +58,13 @@ type Stats struct {
 	// Quarantined are records that could not be verified or applied, UnknownKeys those of them that were signed with a
 	// key that the ring does not have. A record that is read again counts again.
 	Quarantined, UnknownKeys uint64
+	// Strays are fields of the policies that are no policies of the store; each load counts them again.
+	Strays uint64
 	// Forks are how often the store began to deny what was confirmed, RefusedEpochs the heads of an epoch that was over.
 	Forks, RefusedEpochs uint64
 
+	// Troubles are the partitions whose latest load has failed, by what was in its way; see AllTroubles.
+	Troubles map[string]int
 	// Undecidable are documents that cannot be verified now.
 	Undecidable int
 	// Forked are the partitions whose store denies what was confirmed now.
@@ -80,8 +85,8 @@ func (r *Replica) Stats() Stats {
 		HintsApplied: c.HintsApplied.Load(), HintsIgnored: c.HintsIgnored.Load(), HintsBad: c.HintsBad.Load(),
 		CatchUps: c.CatchUps.Load(), DigestMismatches: c.DigestMismatches.Load(),
 		Quarantined: c.Quarantined.Load(), UnknownKeys: c.UnknownKeys.Load(),
-		Forks: c.Forks.Load(), RefusedEpochs: c.RefusedEpochs.Load(),
-		Reloads: map[string]uint64{},
+		Strays: c.Strays.Load(), Forks: c.Forks.Load(), RefusedEpochs: c.RefusedEpochs.Load(),
+		Reloads: map[string]uint64{}, Troubles: map[string]int{},
 	}
 	for why, n := range c.reloads {
 		s.Reloads[string(why)] = n.Load()
@@ -90,6 +95,9 @@ func (r *Replica) Stats() Stats {
 		p.mu.Lock()
 		s.Undecidable += p.held.damaged
 		s.Orphans += p.lost()
+		if p.trouble != nil {
+			s.Troubles[string(troubleOf(p.trouble))]++
+		}
 		if p.forked {
 			s.Forked++
 		}

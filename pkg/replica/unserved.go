@@ -35,21 +35,24 @@ func (p *partition) hindrance() (why error, forked bool) {
 	defer p.mu.Unlock()
 	switch {
 	case p.failed >= failedAfter:
-		return p.failure, p.forked
+		return p.trouble, p.forked
 	case p.alarm != "":
 		return errors.New(p.alarm), p.forked
 	}
 	return nil, false
 }
 
-// tried notes what a try to load the partition has come to.
+// tried notes what a try to bring the partition to the head has come to.
 func (p *partition) tried(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.failure = err; err == nil {
+	if err == nil {
 		p.failed = 0
-	} else {
-		p.failed++
+		return
+	}
+	p.failed++
+	if p.held.rows == nil || p.stale != "" {
+		p.trouble = err
 	}
 }
 

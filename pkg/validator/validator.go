@@ -160,10 +160,11 @@ func (v *Validator) Replica() *replica.Replica { return v.replica.Load() }
 
 // Ready returns nil once the validator has all data. It stays ready when the store goes away.
 func (v *Validator) Ready() error {
-	if r := v.replica.Load(); r == nil || !r.Loaded() {
-		return errors.New("the policies are not loaded yet")
+	r := v.replica.Load()
+	if r == nil {
+		return errors.New("the policies are not loaded yet: no store was found")
 	}
-	return nil
+	return r.Unloaded()
 }
 
 // DataAge returns how long ago the oldest partition was last known to be complete; 0 until all are loaded.

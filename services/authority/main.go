@@ -4,16 +4,19 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 func main() {
 	var adminKeys, floorFile string
 	var insecure bool
+	var verifyInterval *time.Duration
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "authority",
 		Short:      "Own tokens and enforcement: serve management over gRPC and write the store",
@@ -23,10 +26,14 @@ func main() {
 			cmd.Flags().StringVar(&adminKeys, "admin-keys-file", "", "`file` of the admin keys that may call")
 			cmd.Flags().StringVar(&floorFile, "floor-file", "", "`file` of this authority alone in which it keeps how far it has seen the store: "+
 				"one that comes back empty, or older, is then refused also when everything was started again")
+			verifyInterval = settings.Duration(cmd.Flags(), "verify-interval", server.DefaultVerifyInterval, 0, 24*time.Hour,
+				"`pause` between two partitions of the store that are proven in the background; 0 proves none")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
-			return server.New(server.Config{Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile})
+			return server.New(server.Config{
+				Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile, VerifyInterval: *verifyInterval,
+			})
 		},
 	}))
 }

@@ -150,7 +150,7 @@ type site struct {
 
 func startSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{Cluster: testcluster.Start(t, testcluster.Options{}), t: t, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
+	s := &site{Cluster: testcluster.Start(t, testcluster.Options{VerifyInterval: 50 * time.Millisecond}), t: t, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
 	s.processes["authority"] = s.AuthorityProcesses[0]
 	s.reports = redistest.NewProxy(t, s.Authority)
 	s.snapshot = filepath.Join(t.TempDir(), "policies.snapshot")

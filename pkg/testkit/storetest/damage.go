@@ -32,6 +32,18 @@ func (s *Store) SetDocument(appID string, raw []byte) {
 	documents[appID] = raw
 }
 
+// SetField replaces what readers see under any field of a partition's policies; nil removes it.
+func (s *Store) SetField(partition int, field string, raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	documents := s.partitions[partition].documents
+	if raw == nil {
+		delete(documents, field)
+		return
+	}
+	documents[field] = raw
+}
+
 // RawDocument returns what readers see under an app's id; nil for nothing.
 func (s *Store) RawDocument(appID string) []byte {
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -22,9 +23,11 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/management"
+	"github.com/countersign/countersign/services/authority/internal/verification"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/replicametrics"
+	"github.com/countersign/countersign/services/internal/storetools"
 )
 
 // Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
@@ -36,9 +39,14 @@ type Config struct {
 	InsecureDev   bool
 	// FloorFile is where the authority keeps how far it has seen the store; empty: nowhere. The file belongs to it alone.
 	FloorFile string
+	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies none.
+	VerifyInterval time.Duration
 	// Store has the options of the store.
 	Store store.Options
 }
+
+// DefaultVerifyInterval is that of the command line.
+const DefaultVerifyInterval = verification.DefaultInterval
 
 // Server is an authority.
 type Server struct {
@@ -48,6 +56,7 @@ type Server struct {
 	fleet      *fleet.Service
 	metrics    fleetMetrics
 	floor      floorState
+	verified   *verification.Metrics
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
 	replica    atomic.Pointer[replica.Replica] // nil until the store was found
@@ -72,6 +81,7 @@ func New(config Config) (*Server, error) {
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
 	s.floor.register(registry, s.replica.Load)
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
+	s.verified = verification.NewMetrics(registry)
 	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.detail, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
@@ -150,6 +160,12 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error { s.floor.keep(ctx, r, s.config); return nil })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
+	group.Go(func() error {
+		keys := func(ctx context.Context, partition int) ([]string, error) {
+			return storetools.CheckKeys(ctx, s.client, codec, partition)
+		}
+		return verification.Run(ctx, r, keys, meta.Partitions, s.config.VerifyInterval, s.verified, s.config.Log)
+	})
 	group.Go(func() error {
 		if r.WaitTried(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)

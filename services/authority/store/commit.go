@@ -36,6 +36,12 @@ type sending struct {
 	send   func(context.Context) (Reply, error)
 }
 
+// remedies say what an operator does about answers that stay the same until then.
+var remedies = map[string]string{
+	"WRONG_TYPE":    ", a key of the partition holds something of another type (countersign store repair)",
+	"AHEAD_OF_HEAD": ", the log or the audit trail has an entry that no change can follow (countersign store repair)",
+}
+
 // pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for conflict,
 // superseded and committed. When nobody answered, the identical script is sent again; so one that was lost with a
 // master that failed over is made after all.
@@ -46,7 +52,7 @@ func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, err
 	for ambiguous := false; ; {
 		reply, err := c.send(ctx)
 		if err == nil && reply.Answer != Made && reply.Answer != Conflict {
-			err = fmt.Errorf("%w: %s", ErrRefused, reply.Answer)
+			err = fmt.Errorf("%w: %s%s", ErrRefused, reply.Answer, remedies[reply.Answer])
 		}
 		switch {
 		case err == nil && reply.Answer == Made:

@@ -120,7 +120,8 @@ func (f *Fleet) Remove(ctx context.Context, names []string) error {
 func (f *Fleet) onMaster(ctx context.Context, call func(context.Context, *redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, fleetTimeout)
 	defer cancel()
-	return f.client.OnMaster(ctx, record.FleetKey, func(c *redis.Conn) error { return call(ctx, c) })
+	err := f.client.OnMaster(ctx, record.FleetKey, func(c *redis.Conn) error { return call(ctx, c) })
+	return redisfeed.Typed(record.FleetKey, "hash", err)
 }
 
 // Tell tells the other authorities. Whoever does not listen does not hear it.

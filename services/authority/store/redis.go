@@ -210,6 +210,13 @@ func bytesOf(cmd *redis.StringCmd) ([]byte, error) {
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
+	if redisfeed.IsWrongType(err) {
+		want := "string"
+		if cmd.Name() == "hget" {
+			want = "hash"
+		}
+		err = redisfeed.Typed(fmt.Sprint(cmd.Args()[1]), want, err)
+	}
 	return raw, err
 }
 

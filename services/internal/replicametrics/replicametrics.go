@@ -36,6 +36,9 @@ var (
 	sticky     = describe("sticky_tokens", "Tokens that are kept revoked although the store says otherwise.")
 	damaged    = describe("undecidable_documents", "Documents in the store that cannot be verified; their apps are decided from an older policy, or not at all.")
 
+	troubles = describe("partitions_in_trouble", "Partitions whose latest load failed, by why: type (a key holds something of another type), head (missing or not verified), log, digest (the documents do not add up to the head), fork, settling (just restored) or other (not readable).", "cause")
+	strays   = describe("stray_fields_total", "Fields of the policies that are no policies of the store, and are left out; each load counts them again.")
+
 	polls        = describe("polls_total", "Reads of all heads of the store.")
 	pollFailures = describe("poll_failures_total", "Reads of all heads of the store that failed.")
 	hints        = describe("hints_total", "Changes that were published, by outcome: applied at once, ignored (known, or left to a catch-up) or bad (not verified).", "outcome")
@@ -50,7 +53,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		dataAge, partitions, epoch, revision, forked, orphans, sticky, damaged,
+		dataAge, partitions, epoch, revision, forked, orphans, sticky, damaged, troubles, strays,
 		polls, pollFailures, hints, catchUps, resyncs, mismatches, quarantined, forks, refused,
 	} {
 		to <- d
@@ -77,6 +80,10 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	gauge(orphans, float64(s.Orphans))
 	gauge(sticky, float64(s.Sticky))
 	gauge(damaged, float64(s.Undecidable))
+	for _, cause := range replica.AllTroubles {
+		gauge(troubles, float64(s.Troubles[cause]), cause)
+	}
+	count(strays, s.Strays)
 	count(polls, s.Polls)
 	count(pollFailures, s.PollFailures)
 	count(hints, s.HintsApplied, "applied")

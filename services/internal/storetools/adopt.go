@@ -56,6 +56,11 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 	if err != nil {
 		return nil, err
 	}
+	if wrong, err := t.misfitsOf(ctx, codec.Partitions()); err != nil {
+		return nil, err
+	} else if len(wrong) > 0 {
+		return nil, fmt.Errorf("%s, so it cannot be taken as it is (countersign store repair)", wrong[0])
+	}
 	reports, err := t.fleet(ctx, codec)
 	if err != nil {
 		return nil, err
@@ -76,7 +81,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		}
 		head, err := codec.OpenHead(i, read.Raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is: %w", record.KeysOf(i).Head, err)
+			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is (countersign store repair): %w", record.KeysOf(i).Head, err)
 		}
 		heads[i] = head.Cursor
 	}

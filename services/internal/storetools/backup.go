@@ -32,7 +32,9 @@ func (t *Tools) Backup(ctx context.Context, path string, allowDamaged bool) (Bac
 	}
 	defer file.Discard()
 	c := &checker{codec: codec, next: untold{file}}
-	if err := errors.Join(t.live(codec).pour(ctx, c), c.finish()); err != nil {
+	source := t.live(codec)
+	source.find = c.find
+	if err := errors.Join(source.pour(ctx, c), c.finish()); err != nil {
 		return BackedUp{}, err
 	}
 	done := BackedUp{StoreID: codec.StoreID(), File: path, Totals: c.totals, Findings: listed(c.findings)}

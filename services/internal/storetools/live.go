@@ -8,10 +8,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
@@ -31,6 +27,10 @@ type live struct {
 	client *redisfeed.Client
 	feed   *redisfeed.Feed
 	codec  *record.Codec
+	// beyond says that rows of the audit trail beyond the head are wanted too.
+	beyond bool
+	// find is told what is wrong with keys as such; nil for nobody. What they hold is for the sink to judge.
+	find func(where, format string, args ...any)
 }
 
 func (t *Tools) live(codec *record.Codec) *live {
@@ -49,10 +49,15 @@ func (l *live) pour(ctx context.Context, to snapshot.Sink) error {
 
 // contents is one state of a partition, but for its audit trail, of which the head says how much belongs to it.
 type contents struct {
+	keys      record.Keys
+	misfits   map[string]string // the keys that hold something of another type, and which
 	rawHead   []byte
 	head      record.Head // the zero value when rawHead does not verify
 	documents map[string][]byte
 	log       []replica.RawLink
+	// lastID is the last id of the log that was read; misplaced are those that no change has.
+	lastID    string
+	misplaced []string
 }
 
 func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) error {
@@ -60,6 +65,7 @@ func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) 
 	if err != nil {
 		return err
 	}
+	l.tell(c)
 	if err := to.Partition(number, c.rawHead); err != nil {
 		return err
 	}
@@ -73,11 +79,14 @@ func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) 
 			return err
 		}
 	}
-	last := uint64(math.MaxInt64)
-	if c.head.Epoch > 0 {
+	last := uint64(math.MaxUint64)
+	if c.head.Epoch > 0 && !l.beyond {
 		last = c.head.Audit.Sequence
 	}
-	return l.pourAudit(ctx, number, last, to)
+	if err := l.pourAudit(ctx, c, last, to); err != nil {
+		return err
+	}
+	return l.ends(ctx, number)
 }
 
 // read reads a partition until it was one and the same at the beginning and at the end.
@@ -108,49 +117,24 @@ func (l *live) read(ctx context.Context, number int) (*contents, error) {
 
 // begin reads everything once.
 func (l *live) begin(ctx context.Context, number int) (*contents, error) {
-	c := &contents{documents: map[string][]byte{}}
+	c := &contents{keys: record.KeysOf(number), documents: map[string][]byte{}}
+	var err error
+	if c.misfits, err = misfits(ctx, l.client, c.keys); err != nil {
+		return nil, err
+	}
 	if err := l.readHead(ctx, number, c); err != nil {
 		return nil, err
 	}
-	err := again(ctx, func() error {
-		clear(c.documents)
-		return l.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
-	})
+	if c.misfits[c.keys.Policies] == "" {
+		err = again(ctx, func() error {
+			clear(c.documents)
+			return l.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
-	c.log, err = l.logBehind(ctx, number, 0)
-	return c, err
-}
-
-func (l *live) readHead(ctx context.Context, number int, c *contents) error {
-	raw, _, err := l.tail(ctx, number, math.MaxInt64, 1)
-	if err != nil {
-		return err
-	}
-	c.rawHead, c.head = raw, record.Head{}
-	if head, err := l.codec.OpenHead(number, raw); err == nil {
-		c.head = head
-	}
-	return nil
-}
-
-func (l *live) logBehind(ctx context.Context, number int, after uint64) (entries []replica.RawLink, err error) {
-	for {
-		_, more, err := l.tail(ctx, number, after, page)
-		if err != nil || len(more) == 0 {
-			return entries, err
-		}
-		entries, after = append(entries, more...), more[len(more)-1].Revision
-	}
-}
-
-func (l *live) tail(ctx context.Context, number int, after uint64, limit int) (head []byte, entries []replica.RawLink, err error) {
-	err = again(ctx, func() (err error) {
-		head, entries, err = l.feed.Tail(ctx, number, after, limit)
-		return err
-	})
-	return head, entries, err
+	return c, l.readLog(ctx, c)
 }
 
 type settlement int
@@ -174,15 +158,9 @@ func (l *live) settle(ctx context.Context, number int, c *contents) (settlement,
 	if before.head.Epoch == 0 || c.head.Epoch != before.head.Epoch || c.head.Revision < before.head.Revision {
 		return startOver, nil
 	}
-	after := uint64(0)
-	if n := len(c.log); n > 0 {
-		after = c.log[n-1].Revision
-	}
-	more, err := l.logBehind(ctx, number, after)
-	if err != nil {
+	if err := l.readLog(ctx, c); err != nil {
 		return 0, err
 	}
-	c.log = append(c.log, more...)
 	apps, whole := l.appsBehind(number, c.log, before.head.Cursor)
 	if !whole {
 		return startOver, nil
@@ -218,35 +196,4 @@ func (l *live) appsBehind(number int, log []replica.RawLink, at record.Cursor) (
 		apps = append(apps, link.AppID)
 	}
 	return apps, true
-}
-
-// pourAudit gives a sink the rows up to a number.
-func (l *live) pourAudit(ctx context.Context, number int, last uint64, to snapshot.Sink) error {
-	for next := uint64(0); next < last; {
-		var rows []redis.XMessage
-		err := again(ctx, func() (err error) {
-			rows, err = l.client.XRangeN(ctx, record.KeysOf(number).Audit, fmt.Sprintf("(%d-0", next), fmt.Sprintf("%d-0", last), page).Result()
-			return err
-		})
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		for _, row := range rows {
-			id, _, _ := strings.Cut(row.ID, "-")
-			if next, err = strconv.ParseUint(id, 10, 64); err != nil {
-				return err
-			}
-			raw, _ := row.Values[redisfeed.AuditField].(string)
-			if err := to.Audit(next, []byte(raw)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// wrongType tells whether an error says that a key holds something else than it should.
-func wrongType(err error) bool {
-	var answer redis.Error
-	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "WRONGTYPE")
 }

@@ -2,6 +2,7 @@ package storetools
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -21,8 +22,9 @@ func (t *Tools) eachMaster(ctx context.Context, f func(context.Context, redis.Cm
 	})
 }
 
-// keys calls each for every key of ours, each at least once.
-func (t *Tools) keys(ctx context.Context, each func(key string)) error {
+// keys calls each for every key of ours, each at least once, with its type in Redis's words: empty when it may not be
+// asked for, or the key is gone.
+func (t *Tools) keys(ctx context.Context, each func(key, kind string)) error {
 	return t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			var keys []string
@@ -34,8 +36,20 @@ func (t *Tools) keys(ctx context.Context, each func(key string)) error {
 			if err != nil {
 				return err
 			}
-			for _, key := range keys {
-				each(key)
+			kinds := make([]*redis.StatusCmd, len(keys))
+			err = again(ctx, func() error {
+				pipe := master.Pipeline()
+				for i, key := range keys {
+					kinds[i] = pipe.Type(ctx, key)
+				}
+				_, err := pipe.Exec(ctx)
+				return aboutConnection(err)
+			})
+			if err != nil {
+				return err
+			}
+			for i, key := range keys {
+				each(key, strings.TrimPrefix(kinds[i].Val(), "none"))
 			}
 			if next == 0 {
 				return nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/keyring"
@@ -92,7 +93,7 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	done.Created = file.CreateTime()
 	meta := file.Meta()
 	r := &restorer{
-		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(),
+		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(), method: "Restore",
 	}
 	if err := r.prepare(meta); err != nil {
 		return done, err
@@ -141,8 +142,11 @@ type restorer struct {
 	// validators are those that have reported to the store that is there, when it is not another one.
 	validators []*record.Validator
 	stage      *stage
-	starts     []record.Cursor
-	swapped    int
+	// method names what is done in the audit trail; events are rows of apps, written before it.
+	method  string
+	events  []*countersignv1.AuditEvent
+	starts  []record.Cursor
+	swapped int
 }
 
 // prepare finds out what is there, and whether it may be replaced.
@@ -150,13 +154,20 @@ func (r *restorer) prepare(meta record.Meta) error {
 	there, err := r.client.Meta(r.ctx, r.ring)
 	switch {
 	case errors.Is(err, redisfeed.ErrNotInitialised):
-	case errors.Is(err, keyring.ErrUnknownKey), errors.Is(err, keyring.ErrMismatch):
-		return fmt.Errorf("there is a store that another key ring has signed; nothing was changed: %w", err)
-	case err != nil:
-		return err
-	default:
+	case err == nil:
 		r.foreign = there.StoreID != meta.StoreID || there.Partitions != meta.Partitions
+	case errors.Is(err, keyring.ErrUnknownKey), errors.Is(err, keyring.ErrMismatch):
+		ours, headErr := r.hasHeads()
+		if headErr != nil {
+			return headErr
+		}
+		if !ours {
+			return fmt.Errorf("there is a store that another key ring has signed; nothing was changed: %w", err)
+		}
+	case !errors.Is(err, record.ErrMalformed) && !redisfeed.IsWrongType(err):
+		return err
 	}
+	// Nobody can start with a meta that is none. It is written again at the end.
 	begun, err := r.begun(meta)
 	if err != nil {
 		return err
@@ -164,8 +175,8 @@ func (r *restorer) prepare(meta record.Meta) error {
 	r.overwrite = r.options.Replace || begun
 	if !r.overwrite {
 		used := 0
-		if err := r.keys(r.ctx, func(key string) {
-			if key != record.FleetKey {
+		if err := r.keys(r.ctx, func(key, kind string) {
+			if key != record.FleetKey || kind != "" && kind != typeOf(key) {
 				used++
 			}
 		}); err != nil {
@@ -176,7 +187,12 @@ func (r *restorer) prepare(meta record.Meta) error {
 		}
 	}
 	if !r.foreign {
-		if r.validators, err = r.fleet(r.ctx, r.codec); err != nil {
+		r.validators, err = r.fleet(r.ctx, r.codec)
+		if redisfeed.IsWrongType(err) {
+			// There are no reports in it, and authorities can write none until it is gone.
+			err = r.client.Unlink(r.ctx, record.FleetKey).Err()
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -210,11 +226,10 @@ func restoreCommands(run string) []string {
 
 // begun tells whether a restoration of the same store was cut off.
 func (r *restorer) begun(meta record.Meta) (bool, error) {
-	there, err := r.client.Exists(r.ctx, restoreKey).Result()
-	if err != nil || there == 0 {
-		return false, err
-	}
 	raw, err := r.client.Get(r.ctx, restoreKey).Bytes()
+	if errors.Is(err, redis.Nil) || redisfeed.IsWrongType(err) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -231,7 +246,7 @@ func (r *restorer) removeLeftovers() error {
 
 func (r *restorer) remove(unwanted func(key string) bool) error {
 	var keys []string
-	if err := r.keys(r.ctx, func(key string) {
+	if err := r.keys(r.ctx, func(key, _ string) {
 		if unwanted(key) {
 			keys = append(keys, key)
 		}
@@ -275,15 +290,26 @@ func (r *restorer) done(p proof) error {
 	return r.swap(p.partition, expected, head, start)
 }
 
-// start returns the head that is there now, nil for none, and where the new epoch begins: above it, above what the file
+// hasHeads tells whether the Redis holds a head of the store that the file is of.
+func (r *restorer) hasHeads() (bool, error) {
+	heads, err := redisfeed.New(r.client, r.codec.Partitions()).Heads(r.ctx)
+	for i, read := range heads {
+		if _, err := r.codec.OpenHead(i, read.Raw); err == nil {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// start returns what is there now in the place of the head, and where the new epoch begins: above it, above what the file
 // has, and above all that is known.
-func (r *restorer) start(partition int, has record.Cursor) (expected []byte, start record.Cursor, err error) {
-	if expected, err = r.headNow(partition); err != nil {
-		return nil, start, err
+func (r *restorer) start(partition int, has record.Cursor) (expected headKey, start record.Cursor, err error) {
+	if expected, err = r.headNow(r.ctx, partition); err != nil {
+		return expected, start, err
 	}
 	known := r.floorOf(r.codec)
 	known[partition] = higher(known[partition], has)
-	if head, err := r.codec.OpenHead(partition, expected); err == nil {
+	if head, err := r.codec.OpenHead(partition, expected.raw); err == nil {
 		known[partition] = higher(known[partition], head.Cursor)
 	}
 	tops, _ := furthest(r.validators, known)
@@ -292,7 +318,7 @@ func (r *restorer) start(partition int, has record.Cursor) (expected []byte, sta
 }
 
 // swap begins the new epoch behind a head and puts the partition in its place.
-func (r *restorer) swap(partition int, expected []byte, head record.Head, start record.Cursor) error {
+func (r *restorer) swap(partition int, expected headKey, head record.Head, start record.Cursor) error {
 	now := time.Now()
 	e := record.EpochStart{
 		Cursor: start, Previous: head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED, CommitMillis: now.UnixMilli(),
@@ -306,21 +332,22 @@ func (r *restorer) swap(partition int, expected []byte, head record.Head, start 
 		return err
 	}
 	host, _ := os.Hostname()
-	row, tail, err := r.codec.SealAudit(partition, head.Audit, &countersignv1.AuditEvent{
-		EventTime: timestamppb.New(now), Identity: restorerName, Peer: host, Method: "Restore", Revision: start.Revision,
-	})
-	if err != nil {
-		return err
+	for _, event := range append(r.events, &countersignv1.AuditEvent{Revision: start.Revision}) {
+		event.EventTime, event.Identity, event.Peer, event.Method = timestamppb.New(now), "countersign store "+strings.ToLower(r.method), host, r.method
+		row, tail, err := r.codec.SealAudit(partition, head.Audit, event)
+		if err != nil {
+			return err
+		}
+		if err := r.stage.audit(tail.Sequence, row); err != nil {
+			return err
+		}
+		head.Audit = tail
 	}
-	head.Audit = tail
 	sealed, err := r.codec.SealHead(partition, head)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(
-		r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}),
-		r.stage.audit(tail.Sequence, row),
-	); err != nil {
+	if err := r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}); err != nil {
 		return err
 	}
 	if err := r.stage.flush(); err != nil {
@@ -337,16 +364,16 @@ func (r *restorer) swap(partition int, expected []byte, head record.Head, start 
 
 // replace swaps the partition in. An authority that runs may have changed what is there meanwhile, again and again; that
 // goes with the rest, as long as the new epoch is above it.
-func (r *restorer) replace(partition int, expected, head []byte, start record.Cursor) error {
+func (r *restorer) replace(partition int, expected headKey, head []byte, start record.Cursor) error {
 	for {
 		err := r.stage.swap(expected, head)
 		if !errors.Is(err, errChanged) || !r.overwrite {
 			return err
 		}
-		if expected, err = r.headNow(partition); err != nil {
+		if expected, err = r.headNow(r.ctx, partition); err != nil {
 			return err
 		}
-		now, err := r.codec.OpenHead(partition, expected)
+		now, err := r.codec.OpenHead(partition, expected.raw)
 		if err == nil && (now.Epoch >= start.Epoch || now.Revision >= start.Revision) {
 			return errChanged // by another restoration, or a healing
 		}
@@ -356,10 +383,19 @@ func (r *restorer) replace(partition int, expected, head []byte, start record.Cu
 	}
 }
 
-// headNow returns the head as it stands in Redis; nil for none.
-func (r *restorer) headNow(partition int) ([]byte, error) {
-	raw, _, err := redisfeed.New(r.client, r.codec.Partitions()).Tail(r.ctx, partition, 1<<62, 1)
-	return raw, err
+// headNow returns what stands in the place of a head.
+func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
+	key := record.KeysOf(partition).Head
+	for {
+		kind, err := t.client.Type(ctx, key).Result()
+		if err != nil || kind != typeOf(key) {
+			return headKey{kind: kind}, err
+		}
+		raw, err := t.client.Get(ctx, key).Bytes()
+		if !errors.Is(err, redis.Nil) && !redisfeed.IsWrongType(err) {
+			return headKey{kind, raw}, err
+		}
+	}
 }
 
 func (r *restorer) discard() {

@@ -94,12 +94,18 @@ func (s *stage) flush() error {
 	return err
 }
 
-// swap puts what was written aside in its place, if the head is still what was expected; nil for none.
-func (s *stage) swap(expected, head []byte) error {
+// headKey is what stands in the place of a head: its type in Redis's words ("none" for nothing), and a string's value.
+type headKey struct {
+	kind string
+	raw  []byte
+}
+
+// swap puts what was written aside in its place, if what stands in the place of the head is still what was expected.
+func (s *stage) swap(expected headKey, head []byte) error {
 	keys := []string{s.keys.Head, s.keys.Policies, s.keys.Log, s.keys.Audit, s.aside[0], s.aside[1], s.aside[2]}
 	var answer string
 	err := s.client.OnMaster(s.ctx, s.keys.Head, func(conn *redis.Conn) (err error) {
-		answer, err = conn.Eval(s.ctx, swapScript, keys, expected, head, s.counts[0], s.counts[1], s.counts[2]).Text()
+		answer, err = conn.Eval(s.ctx, swapScript, keys, expected.kind, expected.raw, head, s.counts[0], s.counts[1], s.counts[2]).Text()
 		return err
 	})
 	switch {

@@ -25,7 +25,7 @@ func TestSwapNeedsItsRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			expected := must(s.client.Get(t.Context(), record.KeysOf(1).Head).Bytes())(t)
-			if err := aside.swap(expected, []byte("another head")); err == nil || !strings.Contains(err.Error(), "NO_PERMISSION") {
+			if err := aside.swap(headKey{kind: "string", raw: expected}, []byte("another head")); err == nil || !strings.Contains(err.Error(), "NO_PERMISSION") {
 				t.Errorf("the swap: %v", err)
 			}
 			s.client.Del(t.Context(), aside.aside[0])

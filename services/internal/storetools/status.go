@@ -74,6 +74,13 @@ func (t *Tools) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	wrong, err := t.misfitsOf(ctx, codec.Partitions())
+	if err != nil {
+		return Status{}, err
+	}
+	for _, key := range wrong {
+		s.warn("%s (countersign store repair)", key)
+	}
 	t.servers(ctx, &s)
 	for _, bad := range s.Heads {
 		s.warn("%s", bad)

@@ -84,7 +84,7 @@ func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Validator, error) {
 	raw, err := store.NewFleet(t.client).Read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", record.FleetKey, err)
+		return nil, fmt.Errorf("the reports of validators: %w", err)
 	}
 	var all []*record.Validator
 	for _, name := range slices.Sorted(maps.Keys(raw)) {

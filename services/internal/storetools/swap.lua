@@ -5,12 +5,13 @@
 -- the partition loads it anew.
 --
 -- KEYS: head, policies, log, audit, then the latter three as they were written aside
--- ARGV: 1 expected head, empty for none, 2 head, 3 number of documents, 4 of log entries, 5 of audit rows
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+-- ARGV: 1 expected type of the head's key, none for no head, 2 expected head, if that is a string, 3 head,
+--       4 number of documents, 5 of log entries, 6 of audit rows
+if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] or ARGV[1] == 'string' and redis.call('GET', KEYS[1]) ~= ARGV[2] then
   return 'CONFLICT'
 end
-if redis.call('HLEN', KEYS[5]) ~= tonumber(ARGV[3]) or redis.call('XLEN', KEYS[6]) ~= tonumber(ARGV[4])
-    or redis.call('XLEN', KEYS[7]) ~= tonumber(ARGV[5]) then
+if redis.call('HLEN', KEYS[5]) ~= tonumber(ARGV[4]) or redis.call('XLEN', KEYS[6]) ~= tonumber(ARGV[5])
+    or redis.call('XLEN', KEYS[7]) ~= tonumber(ARGV[6]) then
   return 'INCOMPLETE'
 end
 for i = 1, 7 do
@@ -21,7 +22,7 @@ for i = 1, 7 do
   end
 end
 
-redis.call('SET', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[3])
 for i = 2, 4 do
   redis.call('UNLINK', KEYS[i])
   if redis.call('EXISTS', KEYS[i + 3]) == 1 then

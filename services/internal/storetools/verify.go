@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
@@ -29,31 +30,15 @@ func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 	}
 	c := &checker{codec: codec}
 	source := t.live(codec)
-	for i := range codec.Partitions() {
-		switch err := source.pourPartition(ctx, i, c); {
-		case wrongType(err):
-			c.find(fmt.Sprintf("cs:{cs%02d}:*", i), "a key holds something else than it should: %v", err)
-		case err != nil:
-			return Verified{}, fmt.Errorf("partition %d: %w", i, err)
-		}
-	}
-	if err := c.finish(); err != nil {
+	source.find = c.find
+	if err := errors.Join(source.pour(ctx, c), c.finish()); err != nil {
 		return Verified{}, err
 	}
-	strays, err := t.strays(ctx, codec.Partitions())
+	others, err := t.others(ctx, codec.Partitions())
 	if err != nil {
 		return Verified{}, err
 	}
-	for _, key := range strays {
-		switch key {
-		case store.InitKey:
-			c.find(key, "is left of an initialisation that was cut off: `countersign store init` removes it")
-		case restoreKey:
-			c.find(key, "is of a restoration that was cut off: give the same `countersign store restore` again")
-		default:
-			c.find(key, "does not belong here")
-		}
-	}
+	c.findings = append(c.findings, others...)
 	if err := t.verifyFleet(ctx, codec, c.find); err != nil {
 		return Verified{}, err
 	}
@@ -166,13 +151,24 @@ func belongs(key string, partitions int) bool {
 	return err == nil && number < partitions && fmt.Sprintf("%02d", number) == parts[1]
 }
 
-// strays returns the keys that begin as ours do and are none.
-func (t *Tools) strays(ctx context.Context, partitions int) (strays []string, err error) {
-	err = t.keys(ctx, func(key string) {
-		if !belongs(key, partitions) {
-			strays = append(strays, key)
+// others returns what is wrong with keys beside those of partitions: keys that begin as ours do and are none, and keys of
+// another type than they should be.
+func (t *Tools) others(ctx context.Context, partitions int) (found []Finding, err error) {
+	err = t.keys(ctx, func(key, kind string) {
+		want := typeOf(key)
+		switch parts := ofPartition.FindStringSubmatch(key); {
+		case key == store.InitKey:
+			found = append(found, Finding{key, "is left of an initialisation that was cut off: `countersign store init` removes it"})
+		case key == restoreKey:
+			found = append(found, Finding{key, "is of a restoration that was cut off: give the same `countersign store restore` again"})
+		case !belongs(key, partitions):
+			found = append(found, Finding{key, "does not belong here"})
+		case parts != nil && !strings.HasPrefix(parts[2], "request:"):
+			// It was looked at with its partition.
+		case kind != want && kind != "":
+			found = append(found, misfit(key, kind))
 		}
 	})
-	slices.Sort(strays)
-	return slices.Compact(strays), err
+	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Where, b.Where) })
+	return slices.Compact(found), err
 }

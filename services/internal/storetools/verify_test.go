@@ -62,7 +62,7 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 		{"head missing", keys.Head, "is missing", func(ctx context.Context) { c.Del(ctx, keys.Head) }},
 		{"head edited", keys.Head, "does not verify", func(ctx context.Context) { c.Append(ctx, keys.Head, "x") }},
 		{"head of another partition", keys.Head, "does not verify", func(ctx context.Context) { c.Set(ctx, keys.Head, get(ctx, other.Head), 0) }},
-		{"head is a list", "cs:{cs01}", "something else than it should", func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
+		{"head is a list", keys.Head, "is a list and should be a string", func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
 		{"document edited", keys.Policies + " " + app, "does not verify", func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") }},
 		{"document removed", keys.Policies, "do not add up", func(ctx context.Context) { c.HDel(ctx, keys.Policies, app) }},
 		{"all documents removed", keys.Policies, "do not add up", func(ctx context.Context) { c.Del(ctx, keys.Policies) }},
@@ -109,6 +109,21 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 			c.HSet(ctx, record.FleetKey, "v", must(s.codec.SealValidator(&record.Validator{ID: "v", InstanceID: "2", Sequence: 8}))(t))
 		}},
 		{"fleet of another type", record.FleetKey, "is no hash", func(ctx context.Context) { c.Del(ctx, record.FleetKey); c.LPush(ctx, record.FleetKey, "x") }},
+		{"greatest id of the log", keys.Log + " 18446744073709551615", "does not verify", func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, "18446744073709551615-0", "l", "x") }},
+		{"greatest id of all in the log", keys.Log + " " + lastStreamID, "stands under an id that no change has", func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, lastStreamID, "l", "x") }},
+		{"greatest id of all in the audit trail", keys.Audit, "takes no more changes: its last id is or was " + lastStreamID, func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e", "x") }},
+		{"an id that was beyond the head", keys.Log, "takes no more changes: its last id is or was 99-0", func(ctx context.Context) {
+			c.Do(ctx, "XADD", keys.Log, "99-0", "l", "x")
+			c.XDel(ctx, keys.Log, "99-0")
+		}},
+		{"second entry of a revision", keys.Log + " 8-1", "stands under an id that no change has", func(ctx context.Context) {
+			c.Do(ctx, "XADD", keys.Log, "8-1", "l", rows(ctx, keys.Log)[7]["l"])
+		}},
+		{"audit row under an id of no row", keys.Audit, "its last id is or was 8-5", func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, "8-5", "e", "x") }},
+		{"cs:fleet is a string", record.FleetKey, "is a string and should be a hash", func(ctx context.Context) { c.Set(ctx, record.FleetKey, "x", 0) }},
+		{"a request key is a set", "cs:{cs01}:request:00000000000000000000000000000000", "is a set and should be a string", func(ctx context.Context) {
+			c.SAdd(ctx, "cs:{cs01}:request:00000000000000000000000000000000", "x")
+		}},
 		{"stray key", "cs:{cs01}:extra", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs01}:extra", "x", 0) }},
 		{"partition beyond", "cs:{cs04}:head", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs04}:head", "x", 0) }},
 		{"spelled otherwise", "cs:{cs001}:head", "does not belong here", func(ctx context.Context) { c.Set(ctx, "cs:{cs001}:head", "x", 0) }},

@@ -67,7 +67,7 @@ func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 // StartAuthorityWith does what StartAuthority does, with a changed configuration.
 func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
 	t.Helper()
-	config := authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile}
+	config := authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
 	change(&config)
 	owner, err := authority.New(config)
 	check(t, err)

@@ -43,6 +43,8 @@ type Options struct {
 	Log io.Writer
 	// RedisArgs are arguments of the redis-server beside those of redistest.Start.
 	RedisArgs []string
+	// VerifyInterval is that of the authorities; 0 is never.
+	VerifyInterval time.Duration
 	// Account is what the account that the validators use may do, as rules of ACL SETUSER; empty is ValidatorAccount.
 	Account string
 }

@@ -1160,10 +1160,10 @@ type Link struct {
 	// back whole. Validators keep it no longer than the link.
 	Details []*TokenDetails `protobuf:"bytes,12,rep,name=details,proto3" json:"details,omitempty"`
 	// Names of the identities that made the change. A healing makes one change of several, which may have several authors.
-	Authors []string `protobuf:"bytes,13,rep,name=authors,proto3" json:"authors,omitempty"`
+	Authors []string `protobuf:"bytes,15,rep,name=authors,proto3" json:"authors,omitempty"`
 	// The change left enforcement and deleted as they were. A merge of two pasts needs it: enforcement and deleted above are
 	// the state after the change, and do not tell who changed it.
-	SettingsKept  bool `protobuf:"varint,14,opt,name=settings_kept,json=settingsKept,proto3" json:"settings_kept,omitempty"`
+	SettingsKept  bool `protobuf:"varint,16,opt,name=settings_kept,json=settingsKept,proto3" json:"settings_kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1620,8 +1620,8 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	" \x01(\bR\adeleted\x12#\n" +
 	"\rcommit_millis\x18\v \x01(\x03R\fcommitMillis\x126\n" +
 	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\x12\x18\n" +
-	"\aauthors\x18\r \x03(\tR\aauthors\x12#\n" +
-	"\rsettings_kept\x18\x0e \x01(\bR\fsettingsKept\"q\n" +
+	"\aauthors\x18\x0f \x03(\tR\aauthors\x12#\n" +
+	"\rsettings_kept\x18\x10 \x01(\bR\fsettingsKept\"q\n" +
 	"\vAuditRecord\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1a\n" +
 	"\bprevious\x18\x02 \x01(\fR\bprevious\x12\x14\n" +

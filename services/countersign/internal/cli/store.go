@@ -14,7 +14,7 @@ import (
 
 func storeCommand(g *globals) *cobra.Command {
 	group := &cobra.Command{Use: "store", Short: "Prepare the store, look after it, and put it back after a loss"}
-	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g))
+	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g), storeRepair(g))
 	return group
 }
 

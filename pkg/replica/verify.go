@@ -1,0 +1,56 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrUnproven says that a partition of the store does not prove, and that another try finds the same.
+var ErrUnproven = errors.New("the partition of the store does not prove")
+
+// Verify reads a partition of the store whole and proves it, as a load does, and changes nothing here. It returns the apps whose
+// documents do not verify, and fails with ErrUnproven when the partition does not prove; another error says nothing of it.
+// So what is edited in the store is found by a process that has long loaded it. It takes turns with loads.
+func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
+	// What the worker of the partition knows is its own.
+	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, held: state{revoked: stickies{}}}
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	work, leave, err := r.pace.enter(ctx, r.pace.loads)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	documents, err := p.proven(ctx, work)
+	switch troubleOf(err) {
+	case troubleType, troubleHead, troubleLog, troubleDigest:
+		return nil, fmt.Errorf("%w: %w", ErrUnproven, err)
+	}
+	for appID, d := range documents {
+		if d.damage != nil {
+			damaged = append(damaged, appID)
+		}
+	}
+	slices.Sort(damaged)
+	return damaged, err
+}
+
+// proven reads all documents and proves them.
+func (p *partition) proven(ctx context.Context, work *stint) (map[string]*document, error) {
+	first, err := p.firstHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	documents, err := p.readDocuments(ctx, work)
+	if err != nil {
+		return nil, err
+	}
+	head, _, err := p.replay(ctx, work, documents, stickies{}, first.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.prove(ctx, work, documents, head)
+	return documents, err
+}

@@ -1,0 +1,101 @@
+// Package verification proves the store in the background, one partition after the other, so that what is edited or damaged
+// in Redis behind the processes that have loaded it is found before one of them is started anew. It reads, and mends nothing:
+// an operator does (countersign store repair).
+package verification
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/replica"
+)
+
+// DefaultInterval is the pause between two partitions: a store of 64 is looked at within about an hour.
+const DefaultInterval = time.Minute
+
+// Replica is what is asked of the authority's own replica.
+type Replica interface {
+	WaitLoaded(ctx context.Context) error
+	Verify(ctx context.Context, partition int) (damaged []string, err error)
+}
+
+// Keys returns what is wrong with the keys of a partition as such: their types, and whether changes can be added.
+type Keys func(ctx context.Context, partition int) (wrong []string, err error)
+
+// Metrics are those of a verification.
+type Metrics struct {
+	done    *prometheus.CounterVec
+	damaged prometheus.Gauge
+}
+
+// NewMetrics registers the metrics of a verification.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		done: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_background_verifications_total",
+			Help: "Partitions of the store that were proven in the background, by result: ok, damaged, or failed (it could not be read).",
+		}, []string{"result"}),
+		damaged: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_damaged_partitions", Help: "Partitions of the store in which the latest background verification has found damage.",
+		}),
+	}
+	for _, result := range []string{"ok", "damaged", "failed"} {
+		m.done.WithLabelValues(result)
+	}
+	registerer.MustRegister(m.done, m.damaged)
+	return m
+}
+
+// Run verifies one partition in each interval until ctx ends, which is not an error. An interval of 0 verifies none.
+func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics, log *slog.Logger) error {
+	if interval <= 0 || r.WaitLoaded(ctx) != nil {
+		return nil
+	}
+	damaged := make([]bool, partitions)
+	for at := 0; ; at = (at + 1) % partitions {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(interval):
+		}
+		result := verify(ctx, r, keys, at, log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		metrics.done.WithLabelValues(result).Inc()
+		if is := result == "damaged"; result != "failed" && is != damaged[at] {
+			damaged[at] = is
+			if is {
+				metrics.damaged.Inc()
+			} else {
+				metrics.damaged.Dec()
+				log.Info("the partition of the store proves again", "partition", at)
+			}
+		}
+	}
+}
+
+// verify proves one partition, and says in the log what is wrong with it.
+func verify(ctx context.Context, r Replica, keys Keys, partition int, log *slog.Logger) (result string) {
+	wrong, err := keys(ctx, partition)
+	var apps []string
+	if err == nil {
+		apps, err = r.Verify(ctx, partition)
+	}
+	unproven := errors.Is(err, replica.ErrUnproven)
+	if len(wrong)+len(apps) == 0 && !unproven {
+		if err != nil {
+			log.Warn("a partition of the store could not be verified", "partition", partition, "error", err)
+			return "failed"
+		}
+		return "ok"
+	}
+	const most = 20 // apps in one line
+	log.Error("the store is damaged; what processes hold is not (countersign store verify, countersign store repair)",
+		"partition", partition, "keys", wrong, "apps", apps[:min(len(apps), most)], "damaged_apps", len(apps), "error", err)
+	return "damaged"
+}
