@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
@@ -109,6 +110,9 @@ func (h *healing) revokeAll(link *record.Link) {
 			h.revoke(t)
 		}
 	}
+	for t := range link.Remembered.Tokens() {
+		h.revoke(record.Token{Token: t})
+	}
 	if h.document == nil {
 		return
 	}
@@ -131,8 +135,17 @@ func (h *healing) revoke(t record.Token) {
 	if h.document == nil {
 		return
 	}
-	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.Digest == t.Digest })
-	if i >= 0 && h.document.Tokens[i].State == policy.Revoked {
+	size := len(t.Digest)
+	if t.ID == "" {
+		size = policy.MemorySize // a remembered digest
+	}
+	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return bytes.Equal(has.Digest[:size], t.Digest[:size]) })
+	switch {
+	case i >= 0 && h.document.Tokens[i].State == policy.Revoked, i < 0 && h.document.Memory.Has(&t.Digest):
+		return
+	case i < 0 && t.ID == "":
+		h.edit()
+		h.document.Memory = h.document.Memory.With(t.Token)
 		return
 	}
 	h.edit()
