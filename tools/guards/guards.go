@@ -155,4 +155,30 @@ var guards = []guard{
 		cuts:  []cut{{`c != nil && c.add() {`, `c != nil && (c.add() || true) {`}},
 		tests: "TestB21_LateAdditions", packages: []string{"./pkg/usage"},
 	},
+	{
+		// Without it, an app that is past a limit could never be changed again, not even to revoke a token.
+		name: "a document opens before it is sealed", file: "pkg/record/document.go",
+		cuts:  []cut{{"OpenDocument(d.AppID, raw); err != nil {", "OpenDocument(d.AppID, raw); err != nil && raw == nil {"}},
+		tests: "TestB08_WhatDoesNotOpenIsNotSealed", packages: []string{"./pkg/record"},
+	},
+	{
+		name: "remembered digests stay in force", file: "pkg/replica/sticky.go",
+		cuts:  []cut{{"for t := range forgotten.Tokens() {", "for t := range (policy.Memory{}).Union(policy.Memory{}).Tokens() {"}},
+		tests: "TestB08_RememberedDigestStaysInForce", packages: []string{replicaPackage},
+	},
+	{
+		name: "nobody inherits an overlap", file: "services/authority/internal/rules/create.go",
+		cuts:  []cut{{"own, _ := endsOf(before, &before.Tokens[i])", "own := old.ExpireMillis"}},
+		tests: "TestB09_OverlapIsNotInherited", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
+		name: "only names that a call gives are checked", file: "services/authority/internal/rules/change.go",
+		cuts:  []cut{{"if back || t.Name != was.Name {", "if back || t.Name != \"\" {"}},
+		tests: "TestB01_ClashDoesNotBlockTheApp", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
+		name: "no validator is forgotten without a row", file: "services/authority/internal/fleet/join.go",
+		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
+		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},
+	},
 }
