@@ -128,7 +128,7 @@ func (m Memory) numbers() []uint64 {
 func (m Memory) merge(added []uint64) Memory {
 	all := make([]byte, 0, len(m.prefixes)+MemorySize*len(added))
 	for i := 0; i < m.Len() || len(added) > 0; {
-		next := uint64(0)
+		var next uint64
 		switch {
 		case i == m.Len(), len(added) > 0 && cmp.Less(added[0], m.prefix(i)):
 			next, added = added[0], added[1:]

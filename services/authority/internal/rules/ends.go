@@ -29,21 +29,18 @@ func endsOf(d *record.Document, t *record.Token) (own, overlapEnd int64) {
 // its way out, so that the time moves the end of the overlap. Otherwise the time is its own, which a successor inherits,
 // and an overlap has no more to say.
 func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
-	own, overlapEnd := endsOf(d, t)
 	at := endAt(t.EndMillis(), given, by)
-	if at == t.EndMillis() {
-		return
-	}
 	switch {
+	case at == t.EndMillis():
 	case at != 0 && liveOf(d, by.millis()).hasHeir(t):
-		overlapEnd = at
+		own, _ := endsOf(d, t)
 		if own != 0 && own < at {
 			own = at
 		}
+		t.SetEnd(own, at, by.millis())
 	default:
-		own, overlapEnd = at, 0
+		t.SetEnd(at, 0, by.millis())
 	}
-	t.SetEnd(own, overlapEnd, by.millis())
 }
 
 // endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so that lists

@@ -18,10 +18,11 @@ import (
 const (
 	// MaxTokens is the most ACTIVE or DISABLED tokens of an app (B01).
 	MaxTokens = 1000
-	// Retention is how long REVOKED and EXPIRED tokens are listed (B06), and MaxEnded the most of them: the latest. It keeps
-	// the document of an app that makes and ends very many tokens from growing.
+	// Retention is how long REVOKED and EXPIRED tokens are listed (B06).
 	Retention = 30 * 24 * time.Hour
-	MaxEnded  = 5000
+	// MaxEnded is the most REVOKED and EXPIRED tokens that are kept whole: the latest. It keeps the document of an app that
+	// makes and ends very many tokens from growing.
+	MaxEnded = 5000
 	// MaxDigests is the most tokens that an app can have and remember. A token counts from its creation on, so that
 	// ending one never takes room.
 	MaxDigests = policy.MaxMemory / 2
