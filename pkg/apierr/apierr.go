@@ -10,6 +10,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 )
 
@@ -40,6 +41,8 @@ type Error struct {
 	message string
 	detail  protoadapt.MessageV1
 	cause   error
+	// answer is what a call that failed in part has to tell.
+	answer protoadapt.MessageV1
 }
 
 // Error returns the public words and the cause, for logs.
@@ -66,12 +69,22 @@ func (e *Error) Because(cause error) *Error {
 	return &with
 }
 
+// With returns the error with what a call has to tell that failed in part. It is sent among the details of the status.
+func (e *Error) With(answer proto.Message) *Error {
+	with := *e
+	with.answer = protoadapt.MessageV1Of(answer)
+	return &with
+}
+
 // GRPCStatus is what grpc-go sends for the error.
 func (e *Error) GRPCStatus() *status.Status {
 	s := status.New(e.code, e.message)
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.reason, Domain: Domain}}
 	if e.detail != nil {
 		details = append(details, e.detail)
+	}
+	if e.answer != nil {
+		details = append(details, e.answer)
 	}
 	with, err := s.WithDetails(details...)
 	if err != nil {

@@ -93,7 +93,11 @@ func (p *Policy) verdict(r Request, c *Claim) (Reason, string) {
 		digest = &imported
 	}
 	t, found := p.find(digest)
-	if !found {
+	switch {
+	case found:
+	case p.Memory().Has(digest):
+		return TokenRevoked, ""
+	default:
 		return TokenUnknown, ""
 	}
 	switch t.stateAt(r.NowMillis) {

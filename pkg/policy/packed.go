@@ -9,12 +9,13 @@ import (
 )
 
 // A packed policy is a header, the first bytes of every digest in ascending order, a row for each token in the same
-// order, and the ids. Numbers are little-endian:
+// order, the ids, and the memory. Numbers are little-endian:
 //
 //	header    flags (1) | tokens (2) | enforced (8) | enforced after the trial (8) | end of the trial (8)
 //	prefixes  first bytes of the digest (4), for each token
 //	rows      rest of the digest (28) | scopes (8) | expiry (8) | state (1) | place by creation (2) | end of the id (4)
 //	ids       one after the other
+//	memory    first bytes of each remembered digest (8), to the end; most policies have none
 //
 // A lookup reads the prefixes, which of ten tokens fit a cache line, and as a rule one row.
 const (
@@ -40,8 +41,9 @@ const (
 
 // Flags of a policy, and of the state of a token.
 const (
-	flagDeleted  = 1 << 0
-	flagImported = 1 << 1
+	flagDeleted        = 1 << 0
+	flagImported       = 1 << 1
+	flagMemoryImported = 1 << 2
 
 	stateImported = 1 << 7
 )
@@ -52,16 +54,19 @@ func (p *Policy) Packed() string { return p.data }
 // Unpack returns the policy that Packed returned the bytes of. The policy shares them: they must not change.
 func Unpack(data string) Policy { return Policy{data} }
 
-func pack(e Enforcement, tokens []Token, sorted []int, deleted bool) string {
+func pack(e Enforcement, tokens []Token, sorted []int, deleted bool, memory Memory) string {
 	ids := 0
 	for i := range tokens {
 		ids += len(tokens[i].ID)
 	}
 	rows := headerSize + prefixSize*len(tokens)
-	size := rows + rowSize*len(tokens) + ids
+	size := rows + rowSize*len(tokens) + ids + len(memory.prefixes)
 	b := make([]byte, rows, size)
 	if deleted {
 		b[0] |= flagDeleted
+	}
+	if memory.Imported {
+		b[0] |= flagMemoryImported
 	}
 	binary.LittleEndian.PutUint16(b[1:], uint16(len(tokens)))
 	binary.LittleEndian.PutUint64(b[3:], uint64(e.Scopes))
@@ -87,14 +92,24 @@ func pack(e Enforcement, tokens []Token, sorted []int, deleted bool) string {
 	for _, i := range sorted {
 		b = append(b, tokens[i].ID...)
 	}
-	return unsafe.String(unsafe.SliceData(b), len(b))
+	return text(append(b, memory.prefixes...))
 }
 
 // Deleted tells whether the app was deleted.
 func (p *Policy) Deleted() bool { return p.data[0]&flagDeleted != 0 }
 
-// imported tells whether any token was imported.
-func (p *Policy) imported() bool { return p.data[0]&flagImported != 0 }
+// imported tells whether any token was imported, remembered ones included.
+func (p *Policy) imported() bool { return p.data[0]&(flagImported|flagMemoryImported) != 0 }
+
+// Memory returns what is remembered of tokens that are no longer there. It shares memory with the policy.
+func (p *Policy) Memory() Memory {
+	end := headerSize + (prefixSize+rowSize)*p.Len()
+	if n := p.Len(); n > 0 {
+		last := p.row(n - 1)
+		end += int(binary.LittleEndian.Uint32(last.b[idEndAt:]))
+	}
+	return Memory{p.data[end:], p.data[0]&flagMemoryImported != 0}
+}
 
 // Len returns the number of tokens.
 func (p *Policy) Len() int { return int(binary.LittleEndian.Uint16(view(p.data[1:3]))) }

@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -28,11 +29,15 @@ type Token struct {
 	Scopes ScopeSet
 	// State is Active, Disabled or Revoked.
 	State State
-	// ExpireMillis is when the token expires, in milliseconds since the Unix epoch; 0 is never.
+	// ExpireMillis is when the token expires, in milliseconds since the Unix epoch; 0 is never, Ended is already.
 	ExpireMillis int64
 	// Imported says that the secret need not have the form of B03.
 	Imported bool
 }
+
+// Ended is the ExpireMillis of a token that was ended at once: a state rather than a time, since every clock is past it
+// (B08).
+const Ended = math.MinInt64
 
 // StateAt returns the token's state at a time in milliseconds since the Unix epoch: an Active token whose expiry has
 // come is Expired (B08).
@@ -86,11 +91,16 @@ type Policy struct{ data string }
 // would be silently without effect, and so are more than MaxTokens. A deleted app counts as not configured; its tokens are
 // there to be remembered.
 func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
+	return NewWithMemory(e, tokens, deleted, Memory{})
+}
+
+// NewWithMemory makes a policy that also remembers revoked tokens that are no longer there.
+func NewWithMemory(e Enforcement, tokens []Token, deleted bool, memory Memory) (*Policy, error) {
 	sorted, err := byDigest(tokens)
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{pack(e, tokens, sorted, deleted)}, nil
+	return &Policy{pack(e, tokens, sorted, deleted, memory)}, nil
 }
 
 // byDigest returns the indexes of tokens in the order of their digests, when a policy can be made of them.
@@ -127,14 +137,23 @@ func byDigest(tokens []Token) ([]int, error) {
 }
 
 // WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is Revoked
-// whatever it was, and a token that is not there is added as Revoked (B08).
+// whatever it was, and a token that is not there is added as Revoked (B08). One without an id is a remembered digest, of
+// which only the prefix counts; see Memory.
 func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
-	tokens := p.Tokens()
+	tokens, memory := p.Tokens(), p.Memory()
 	for _, t := range revoked {
 		t.State = Revoked
-		i := slices.IndexFunc(tokens, func(has Token) bool { return has.Digest == t.Digest })
-		if i >= 0 {
+		size := len(t.Digest)
+		if t.ID == "" {
+			size = MemorySize
+		}
+		i := slices.IndexFunc(tokens, func(has Token) bool { return bytes.Equal(has.Digest[:size], t.Digest[:size]) })
+		switch {
+		case i >= 0:
 			tokens[i].State = Revoked
+			continue
+		case t.ID == "":
+			memory = memory.With(t)
 			continue
 		}
 		for slices.ContainsFunc(tokens, func(has Token) bool { return has.ID == t.ID }) {
@@ -142,7 +161,21 @@ func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 		}
 		tokens = append(tokens, t)
 	}
-	return New(p.Enforcement(), tokens, p.Deleted())
+	return NewWithMemory(p.Enforcement(), tokens, p.Deleted(), memory)
+}
+
+// Revokes tells whether the policy denies a token for ever: it has the token as Revoked, or remembers its digest. Of a
+// token without an id only the prefix of the digest counts; see Memory.
+func (p *Policy) Revokes(t *Token) bool {
+	if t.ID != "" {
+		if has := p.FindDigest(t.Digest); has != nil {
+			return has.State == Revoked
+		}
+		return p.Memory().Has(&t.Digest)
+	}
+	return p.Memory().Has(&t.Digest) || slices.ContainsFunc(p.Tokens(), func(has Token) bool {
+		return has.State == Revoked && bytes.Equal(has.Digest[:MemorySize], t.Digest[:MemorySize])
+	})
 }
 
 // FindDigest returns the token with a digest, or nil.

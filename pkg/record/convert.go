@@ -51,10 +51,21 @@ func tokensFromProto(ms []*countersignv1.PolicyToken) ([]policy.Token, error) {
 	return tokens, nil
 }
 
+// remembering is a message that has what is remembered of revoked tokens.
+type remembering interface {
+	GetRemembered() []byte
+	GetRememberedImported() bool
+}
+
+func memoryFromProto(m remembering) (policy.Memory, error) {
+	return policy.MemoryOf(m.GetRemembered(), m.GetRememberedImported())
+}
+
 func detailsToProto(d *Token) *countersignv1.TokenDetails {
 	return &countersignv1.TokenDetails{
 		Name: d.Name, Note: d.Note, Hint: d.Hint, CreatedBy: d.CreatedBy,
 		CreateMillis: d.CreateMillis, UpdateMillis: d.UpdateMillis, RevokeMillis: d.RevokeMillis,
+		OwnExpireMillis: d.OwnExpireMillis, OverlapEndMillis: d.OverlapEndMillis,
 		PredecessorId: d.PredecessorID, SuccessorId: d.SuccessorID, Revision: d.TouchedRevision,
 	}
 }
@@ -64,6 +75,7 @@ func detailsFromProto(m *countersignv1.TokenDetails) Token {
 	return Token{
 		Name: m.GetName(), Note: m.GetNote(), Hint: m.GetHint(), CreatedBy: m.GetCreatedBy(),
 		CreateMillis: m.GetCreateMillis(), UpdateMillis: m.GetUpdateMillis(), RevokeMillis: m.GetRevokeMillis(),
+		OwnExpireMillis: m.GetOwnExpireMillis(), OverlapEndMillis: m.GetOverlapEndMillis(),
 		PredecessorID: m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
 	}
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -18,6 +19,8 @@ type Document struct {
 	Enforcement policy.Enforcement
 	// Tokens are in order of creation.
 	Tokens []Token
+	// Memory has the digests of revoked tokens that are no longer among Tokens (B08).
+	Memory policy.Memory
 	// Deleted documents stay, so that the digests of their tokens are remembered (B28).
 	Deleted bool
 	// CreateMillis and UpdateMillis are in milliseconds since the Unix epoch.
@@ -29,9 +32,42 @@ type Token struct {
 	policy.Token
 	Name, Note, Hint, CreatedBy              string
 	CreateMillis, UpdateMillis, RevokeMillis int64
-	PredecessorID, SuccessorID               string
+	// OwnExpireMillis is the token's own expiry, OverlapEndMillis the end of its rotation's overlap (B09). The earlier one
+	// decides, and is in ExpireMillis, or policy.Ended is; see SetEnd. Both are 0 in a record that has one time for both.
+	OwnExpireMillis, OverlapEndMillis int64
+	PredecessorID, SuccessorID        string
 	// TouchedRevision is that of the change that last touched the token.
 	TouchedRevision uint64
+}
+
+// SetEnd sets the token's own expiry and the end of its overlap, 0 for none, and so what decides. What has come by the
+// given time ends the token at once.
+func (t *Token) SetEnd(ownExpire, overlapEnd, nowMillis int64) {
+	t.OwnExpireMillis, t.OverlapEndMillis = ownExpire, overlapEnd
+	t.ExpireMillis = earlier(ownExpire, overlapEnd)
+	if t.ExpireMillis != 0 && t.ExpireMillis <= nowMillis {
+		t.ExpireMillis = policy.Ended
+	}
+}
+
+// EndMillis returns when the token ends, or has ended, by itself; 0 is never. Of a token that was ended at once, and of
+// which nothing but that is known, it is when it was last changed.
+func (t *Token) EndMillis() int64 {
+	if t.ExpireMillis != policy.Ended {
+		return t.ExpireMillis
+	}
+	if end := earlier(t.OwnExpireMillis, t.OverlapEndMillis); end != 0 {
+		return end
+	}
+	return max(t.UpdateMillis, 1)
+}
+
+// earlier returns the earlier of two times, 0 standing for never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // Policy returns the part that decides.
@@ -40,20 +76,43 @@ func (d *Document) Policy() (*policy.Policy, error) {
 	for i := range d.Tokens {
 		tokens[i] = d.Tokens[i].Token
 	}
-	return policy.New(d.Enforcement, tokens, d.Deleted)
+	return policy.NewWithMemory(d.Enforcement, tokens, d.Deleted, d.Memory)
 }
 
-// SealDocument signs a document.
+// MaxDocument is the most bytes of a signed document. It is more than the rules let an app have, and less than a record
+// of a backup and a string of Redis can hold.
+const MaxDocument = 64 << 20
+
+// ErrLimit says that a record would not fit into its form, or would not open again. It was not made.
+var ErrLimit = errors.New("past a limit of the store's form")
+
+// SealDocument signs a document. It opens what it has signed: one that does not open could never be changed again, not
+// even to revoke a token. Then the error is ErrLimit, and says which limit it is.
 func (c *Codec) SealDocument(d *Document) ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
+	raw, err := c.sealDocument(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > MaxDocument {
+		return nil, fmt.Errorf("%w: the document of %s has %d bytes, want at most %d", ErrLimit, d.AppID, len(raw), MaxDocument)
+	}
+	if _, err := c.OpenDocument(d.AppID, raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
+	}
+	return raw, nil
+}
+
+func (c *Codec) sealDocument(d *Document) ([]byte, error) {
 	m := &countersignv1.PolicyDocument{
 		AppId: d.AppID, Epoch: d.Epoch, Revision: d.Revision, Tag: d.Tag[:],
 		Policy: &countersignv1.Policy{
 			Enforcement: enforcementToProto(d.Enforcement),
 			Tokens:      make([]*countersignv1.PolicyToken, len(d.Tokens)),
 			Deleted:     d.Deleted,
+			Remembered:  d.Memory.Bytes(), RememberedImported: d.Memory.Imported,
 		},
 		Details: &countersignv1.PolicyDetails{
 			CreateMillis: d.CreateMillis, UpdateMillis: d.UpdateMillis,
@@ -91,6 +150,9 @@ func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 			return nil, fmt.Errorf("policy of %s: %w", appID, err)
 		}
 	}
+	if d.Memory, err = memoryFromProto(m.GetPolicy()); err != nil {
+		return nil, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
+	}
 	if _, err := d.Policy(); err != nil {
 		return nil, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
 	}
@@ -108,7 +170,11 @@ func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, er
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("policy of %s: %w", appID, err)
 	}
-	p, err := policy.New(enforcementFromProto(m.GetPolicy().GetEnforcement()), tokens, m.GetPolicy().GetDeleted())
+	memory, err := memoryFromProto(m.GetPolicy())
+	if err != nil {
+		return nil, Cursor{}, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
+	}
+	p, err := policy.NewWithMemory(enforcementFromProto(m.GetPolicy().GetEnforcement()), tokens, m.GetPolicy().GetDeleted(), memory)
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
 	}

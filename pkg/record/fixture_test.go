@@ -93,6 +93,7 @@ func token(t *rapid.T, id string) record.Token {
 		},
 		Name: text("name"), Note: text("note"), Hint: text("hint"), CreatedBy: text("by"),
 		CreateMillis: millis("create"), UpdateMillis: millis("update"), RevokeMillis: millis("revoke"),
+		OwnExpireMillis: millis("own expiry"), OverlapEndMillis: millis("overlap"),
 		PredecessorID: text("predecessor"), SuccessorID: text("successor"), TouchedRevision: rapid.Uint64().Draw(t, "touched"),
 	}
 }
@@ -114,9 +115,13 @@ func document(t *rapid.T, appID string) *record.Document {
 	for range rapid.IntRange(0, 6).Draw(t, "tokens") {
 		tokens = append(tokens, token(t, tokenIDs.Draw(t, "id")))
 	}
+	var memory policy.Memory
+	for range rapid.IntRange(0, 3).Draw(t, "remembered") {
+		memory = memory.With(token(t, "tok_gone").Token)
+	}
 	return &record.Document{
 		AppID: appID, Cursor: cursors.Draw(t, "cursor"), Enforcement: enforcements.Draw(t, "enforcement"),
-		Tokens: settle(tokens), Deleted: rapid.Bool().Draw(t, "deleted"),
+		Tokens: settle(tokens), Memory: memory, Deleted: rapid.Bool().Draw(t, "deleted"),
 		CreateMillis: rapid.Int64().Draw(t, "create"), UpdateMillis: rapid.Int64().Draw(t, "update"),
 	}
 }

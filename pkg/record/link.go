@@ -21,6 +21,8 @@ type Link struct {
 	// are ids of those that left.
 	Upserts []Token
 	Removed []string
+	// Remembered is what the change adds to the app's memory of revoked tokens.
+	Remembered policy.Memory
 	// Enforcement and Deleted are the app's after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
@@ -43,7 +45,7 @@ func LinkBetween(previous Tag, before, after *Document) *Link {
 		before = &Document{}
 	}
 	l.SettingsKept = before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
-	l.PreviousAppRevision = before.Revision
+	l.PreviousAppRevision, l.Remembered = before.Revision, after.Memory.Without(before.Memory)
 	for i := range before.Tokens {
 		old[before.Tokens[i].ID] = before.Tokens[i]
 	}
@@ -64,22 +66,23 @@ func LinkBetween(previous Tag, before, after *Document) *Link {
 // Apply returns the policy after the change; p is the one before, nil for a new app.
 func (l *Link) Apply(p *policy.Policy) (*policy.Policy, error) {
 	var before []policy.Token
+	memory := l.Remembered
 	if p != nil {
-		before = p.Tokens()
+		before, memory = p.Tokens(), p.Memory().Union(l.Remembered)
 	}
-	return policy.New(l.Enforcement, merge(before, l.Removed, l.Upserts, func(t *policy.Token) string { return t.ID },
-		func(t *Token) policy.Token { return t.Token }), l.Deleted)
+	return policy.NewWithMemory(l.Enforcement, merge(before, l.Removed, l.Upserts, func(t *policy.Token) string { return t.ID },
+		func(t *Token) policy.Token { return t.Token }), l.Deleted, memory)
 }
 
 // ApplyTo returns the document after the change, with the cursor of the change; d is the one before, nil for a new app.
 func (l *Link) ApplyTo(d *Document) *Document {
 	after := &Document{
 		AppID: l.AppID, Cursor: l.Cursor, Enforcement: l.Enforcement, Deleted: l.Deleted,
-		CreateMillis: l.CommitMillis, UpdateMillis: l.CommitMillis,
+		CreateMillis: l.CommitMillis, UpdateMillis: l.CommitMillis, Memory: l.Remembered,
 	}
 	var before []Token
 	if d != nil {
-		before, after.CreateMillis = d.Tokens, d.CreateMillis
+		before, after.CreateMillis, after.Memory = d.Tokens, d.CreateMillis, d.Memory.Union(l.Remembered)
 	}
 	after.Tokens = merge(before, l.Removed, l.Upserts, func(t *Token) string { return t.ID }, func(t *Token) Token { return *t })
 	return after
@@ -91,9 +94,13 @@ func merge[T any](before []T, removed []string, upserts []Token, id func(*T) str
 	for i := range upserts {
 		changed[upserts[i].ID] = &upserts[i]
 	}
+	gone := make(map[string]bool, len(removed))
+	for _, id := range removed {
+		gone[id] = true
+	}
 	after := make([]T, 0, len(before)+len(upserts))
 	for i := range before {
-		if slices.Contains(removed, id(&before[i])) {
+		if gone[id(&before[i])] {
 			continue
 		}
 		if t, ok := changed[id(&before[i])]; ok {
@@ -130,16 +137,28 @@ func (l *Link) Previous() Cursor {
 	return Cursor{Epoch: l.Epoch, Revision: l.Revision - 1, Tag: l.PreviousTag}
 }
 
-// SealLink signs a link.
+// SealLink signs a link. It opens what it has signed, as SealDocument does.
 func (c *Codec) SealLink(l *Link) ([]byte, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
+	raw, err := c.sealLink(l)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.OpenLink(c.PartitionOf(l.AppID), raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
+	}
+	return raw, nil
+}
+
+func (c *Codec) sealLink(l *Link) ([]byte, error) {
 	m := &countersignv1.Link{
 		AppId: l.AppID, Epoch: l.Epoch, Revision: l.Revision, Tag: l.Tag[:], PreviousTag: l.PreviousTag[:],
 		PreviousAppRevision: l.PreviousAppRevision, RemovedTokenIds: l.Removed,
 		Enforcement: enforcementToProto(l.Enforcement), Deleted: l.Deleted, CommitMillis: l.CommitMillis,
 		SettingsKept: l.SettingsKept, Authors: l.Authors,
+		Remembered: l.Remembered.Bytes(), RememberedImported: l.Remembered.Imported,
 	}
 	for i := range l.Upserts {
 		m.Upserts = append(m.Upserts, tokenToProto(&l.Upserts[i].Token))
@@ -165,6 +184,9 @@ func (c *Codec) OpenLink(partition int, raw []byte) (*Link, error) {
 	}
 	if copy(l.PreviousTag[:], m.GetPreviousTag()) != len(l.PreviousTag) || c.PartitionOf(l.AppID) != partition {
 		return nil, fmt.Errorf("%w link", ErrMalformed)
+	}
+	if l.Remembered, err = memoryFromProto(&m); err != nil {
+		return nil, fmt.Errorf("%w link: %w", ErrMalformed, err)
 	}
 	if len(m.GetDetails()) != len(m.GetUpserts()) {
 		return nil, fmt.Errorf("%w link: %d tokens, details of %d", ErrMalformed, len(m.GetUpserts()), len(m.GetDetails()))

@@ -65,7 +65,7 @@ func TestLinkMakesTheDocumentAfterOfTheOneBefore(t *testing.T) {
 				tokens = append(tokens, fresh)
 			}
 		}
-		after.Tokens = settle(tokens)
+		after.Tokens, after.Memory = settle(tokens), before.Memory.Union(after.Memory)
 		if rapid.IntRange(0, 9).Draw(t, "new app") == 0 {
 			before = nil
 		}

@@ -140,5 +140,9 @@ func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t, kept := p.held.revoked[appID][digest]
+	if !kept {
+		clear(digest[policy.MemorySize:]) // a remembered digest
+		t, kept = p.held.revoked[appID][digest]
+	}
 	return kept && t.State == policy.Revoked
 }

@@ -245,6 +245,44 @@ func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 	}
 }
 
+// TestB08_RememberedDigestStaysInForce although the store has gone back to before the token was revoked, or has forgotten it.
+func TestB08_RememberedDigestStaysInForce(t *testing.T) {
+	for name, lost := range map[string]storetest.Change{
+		"active again": storetest.Enforce(sessions), "gone": storetest.Remove("second"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				app := w.fill(0, 3)[1]
+				w.startLoaded()
+				before := w.store.Save()
+				token := storetest.Token("", "second").Token
+				remember := func(d *record.Document) { d.Memory = d.Memory.With(token) }
+				w.commit(app, storetest.SetState("second", policy.Revoked))
+				w.commit(app, storetest.Remove("second"), remember)
+				if p := w.entry(app).Policy; p.FindDigest(token.Digest) != nil || !p.Memory().Has(&token.Digest) || len(w.r.Sticky(0)) != 0 {
+					w.Fatalf("the change remembers %d digests, and %v is held", p.Memory().Len(), w.r.Sticky(0))
+				}
+				w.pass(2 * longestPoll)
+				w.store.RollBack(before)
+				w.store.Commit(app, lost)
+				w.store.NewEpoch(0)
+				w.pass(enough)
+				w.mustEqualStore()
+				if p := w.entry(app).Policy; !p.Revokes(&policy.Token{ID: "any", Digest: token.Digest}) {
+					w.Errorf("it is not revoked: %+v", p.FindDigest(token.Digest))
+				}
+				if kept := w.r.Sticky(0); len(kept) != 1 || kept[0].Token.ID != "" || !w.r.KeptRevoked(0, app, token.Digest) {
+					w.Errorf("held against the store: %+v", kept)
+				}
+				w.commit(app, storetest.Remove("second"), remember)
+				if kept := w.r.Sticky(0); len(kept) != 0 {
+					w.Errorf("still held: %+v", kept)
+				}
+			})
+		})
+	}
+}
+
 // TestB20_AppOfALostHintIsMissing: what a failover took back of an app's making does not open it, wherever the store has got to
 // meanwhile.
 func TestB20_AppOfALostHintIsMissing(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 )
 
 // Sticky is a token that was seen revoked and of which the store says something else, or nothing. It stays revoked
-// (B08).
+// (B08). A token without an id is a digest that was remembered; see policy.Memory.
 type Sticky struct {
 	AppID string
 	Token policy.Token
@@ -36,16 +36,25 @@ func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
 			s.add(appID, t)
 			return
 		}
-		if now := stored.FindDigest(t.Digest); now == nil || now.State != policy.Revoked {
-			s.add(appID, t)
-			denied = append(denied, t)
+		if stored.Revokes(&t) {
+			s.drop(appID, t.Digest)
 			return
 		}
-		s.drop(appID, t.Digest)
+		s.add(appID, t)
+		denied = append(denied, t)
 	}
 	if before != nil && before.Policy != nil && (stored == nil || *before.Policy != *stored) {
 		for _, t := range before.Policy.Tokens() {
 			if _, known := s[appID][t.Digest]; t.State == policy.Revoked && !known {
+				check(t)
+			}
+		}
+		forgotten := before.Policy.Memory()
+		if stored != nil {
+			forgotten = forgotten.Without(stored.Memory())
+		}
+		for t := range forgotten.Tokens() {
+			if _, known := s[appID][t.Digest]; !known {
 				check(t)
 			}
 		}

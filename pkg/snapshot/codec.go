@@ -69,7 +69,7 @@ func policyToProto(p *policy.Policy) (*countersignv1.SnapshotPolicy, error) {
 		Enforcement: &countersignv1.Enforcement{
 			Scopes: uint64(e.Scopes), TrialEndMillis: e.TrialEndMillis, ScopesAfterTrial: uint64(e.After),
 		},
-		Deleted: p.Deleted(),
+		Deleted: p.Deleted(), Remembered: p.Memory().Bytes(), RememberedImported: p.Memory().Imported,
 		Digests: make([]byte, 0, len(tokens)*len(secret.Digest{})), States: make([]byte, len(tokens)),
 	}
 	ids := make([]string, len(tokens))
@@ -127,10 +127,14 @@ func policyFromProto(m *countersignv1.SnapshotPolicy) (*policy.Policy, error) {
 	if !ok || n == 0 && (ids != "" || len(m.GetDigests()) > 0) {
 		return nil, malformed("columns of %d tokens", n)
 	}
+	memory, err := policy.MemoryOf(m.GetRemembered(), m.GetRememberedImported())
+	if err != nil {
+		return nil, malformed("%v", err)
+	}
 	e := m.GetEnforcement()
-	return policy.New(policy.Enforcement{
+	return policy.NewWithMemory(policy.Enforcement{
 		Scopes: policy.ScopeSet(e.GetScopes()), TrialEndMillis: e.GetTrialEndMillis(), After: policy.ScopeSet(e.GetScopesAfterTrial()),
-	}, tokens, m.GetDeleted())
+	}, tokens, m.GetDeleted(), memory)
 }
 
 // spread gives each token its value of a column.
@@ -150,7 +154,7 @@ func spread[T any](tokens []policy.Token, values []T, set func(*policy.Token, T)
 // sizeOf returns about how many bytes an app takes.
 func sizeOf(m *countersignv1.SnapshotApp) int {
 	p := m.GetPolicy()
-	return len(m.GetAppId()) + len(p.GetTokenIds()) + len(p.GetDigests()) + 16*len(p.GetStates()) + 32
+	return len(m.GetAppId()) + len(p.GetTokenIds()) + len(p.GetDigests()) + 16*len(p.GetStates()) + len(p.GetRemembered()) + 32
 }
 
 // stickySize is about how many bytes a SnapshotSticky takes.

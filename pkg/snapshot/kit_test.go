@@ -54,6 +54,8 @@ func filled(t testing.TB, ring *keyring.Ring, meta record.Meta, apps, tokens int
 		entry := &table.Entry{Policy: policyOf(t, id, tokens), Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)}
 		switch len(c.Apps) {
 		case 0:
+			memory := policy.Memory{}.With(policy.Token{Digest: secret.DigestOf(id + "/gone"), Imported: true})
+			entry.Policy = must(policy.NewWithMemory(entry.Policy.Enforcement(), entry.Policy.Tokens(), false, memory))(t)
 			kept := entry.Policy.Tokens()[0]
 			kept.State = policy.Revoked
 			c.Sticky = append(c.Sticky, replica.Sticky{AppID: id, Token: kept})

@@ -70,7 +70,11 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 
 	made := Commit{Partition: partition, AppID: appID, Cursor: after.Cursor, After: after}
 	made.Link = s.must(s.codec.SealLink(record.LinkBetween(c.head.Tag, before, after)))
-	made.Document = s.must(s.codec.SealDocument(after))
+	if _, err := after.Policy(); err != nil {
+		made.Document = s.forge(after)
+	} else {
+		made.Document = s.must(s.codec.SealDocument(after))
+	}
 	c.sum = s.codec.Add(c.sum, partition, appID, after.Revision)
 	c.truth[appID], c.documents[appID] = after, made.Document
 	c.log = append(c.log, replica.RawLink{Revision: after.Revision, Data: made.Link})

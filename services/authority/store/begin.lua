@@ -1,5 +1,6 @@
 -- Begins an epoch of a partition, with the changes that it begins with, all or nothing; see commit.lua. Nothing is
--- published: who follows the partition has to read the log across the start of an epoch.
+-- published: who follows the partition has to read the log across the start of an epoch. Without log entries it only adds
+-- audit rows, and the head stays where it is.
 --
 -- KEYS: head, policies, log, audit
 -- ARGV: 1 expected head, empty for a partition of which nothing is left, 2 head, 3 log length, 4 number of log entries,
@@ -23,7 +24,7 @@ if ARGV[1] == '' then
 end
 local entries, rows, documents = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local at = 7
-if not (ends_before(KEYS[3], ARGV[at]) and ends_before(KEYS[4], ARGV[at + 3 * entries])) then
+if not ((entries == 0 or ends_before(KEYS[3], ARGV[at])) and ends_before(KEYS[4], ARGV[at + 3 * entries])) then
   return 'AHEAD_OF_HEAD'
 end
 if not (may('XADD', KEYS[3], '*', 's', '') and may('XADD', KEYS[4], '*', 'e', '') and may('HSET', KEYS[2], 'app', '')

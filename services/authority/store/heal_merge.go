@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -165,6 +166,7 @@ func sideOf(links []*record.Link, whole bool) merge.Side {
 				side.Tokens = append(side.Tokens, t)
 			}
 		}
+		side.Memory = side.Memory.Union(link.Remembered)
 		if whole || !link.SettingsKept {
 			side.Settings = &merge.Settings{Enforcement: link.Enforcement, Deleted: link.Deleted}
 		}
@@ -179,6 +181,9 @@ func (h *healing) keepRevoked(links []*record.Link, why string) {
 			if t.State == policy.Revoked {
 				h.revoke(t)
 			}
+		}
+		for t := range link.Remembered.Tokens() {
+			h.revoke(record.Token{Token: t})
 		}
 	}
 	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: "the store's, and what was revoked", Lost: why})
@@ -211,8 +216,17 @@ func (h *healing) revoke(t record.Token) {
 	if h.document == nil {
 		return
 	}
-	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return has.Digest == t.Digest })
-	if i >= 0 && h.document.Tokens[i].State == policy.Revoked {
+	size := len(t.Digest)
+	if t.ID == "" {
+		size = policy.MemorySize // a remembered digest
+	}
+	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return bytes.Equal(has.Digest[:size], t.Digest[:size]) })
+	switch {
+	case i >= 0 && h.document.Tokens[i].State == policy.Revoked, i < 0 && h.document.Memory.Has(&t.Digest):
+		return
+	case i < 0 && t.ID == "":
+		h.edit()
+		h.document.Memory = h.document.Memory.With(t.Token)
 		return
 	}
 	h.edit()
@@ -247,5 +261,5 @@ func (h *healing) edit() {
 
 // sameContent tells whether two documents of one app differ in nothing but when they were made.
 func sameContent(a, b *record.Document) bool {
-	return a.Enforcement == b.Enforcement && a.Deleted == b.Deleted && slices.Equal(a.Tokens, b.Tokens)
+	return a.Enforcement == b.Enforcement && a.Deleted == b.Deleted && a.Memory == b.Memory && slices.Equal(a.Tokens, b.Tokens)
 }

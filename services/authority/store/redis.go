@@ -33,7 +33,7 @@ type Redis interface {
 	Keep(ctx context.Context, requestKey string, result []byte) error
 	// Commit makes a change, all or nothing.
 	Commit(ctx context.Context, c *Commit) (Reply, error)
-	// Begin begins an epoch, all or nothing, also when Redis is out of memory.
+	// Begin begins an epoch, all or nothing, also when Redis is out of memory. Without entries it only adds audit rows.
 	Begin(ctx context.Context, b *Beginning) (Reply, error)
 	// PutMeta writes the store's meta, unless there is one.
 	PutMeta(ctx context.Context, raw []byte) error
@@ -79,7 +79,7 @@ type Beginning struct {
 	Partition int
 	// Expected is the head that it was computed from; nil: there must be nothing of the partition.
 	Expected, Head []byte
-	// Entries are the start of the epoch and the links that follow it.
+	// Entries are the start of the epoch and the links that follow it; none: the partition does not change.
 	Entries []replica.RawLink
 	Audit   []AuditRow
 	// Documents are those that the links made.

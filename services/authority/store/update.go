@@ -154,7 +154,10 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 			s.keepResult(ctx, partition, requestKey, call, f.document, position)
 	}
 	c, position, err := s.prepare(partition, call, f, after, sum, requestKey)
-	if err != nil {
+	switch {
+	case errors.Is(err, record.ErrLimit):
+		return Result{}, refused, apierr.Exhausted("STORE_LIMIT", "nothing was changed: %s", err)
+	case err != nil:
 		return Result{}, refused, apierr.Unavailable(apierr.StoreUnavailable, "the change could not be encoded; nothing was changed").Because(err)
 	}
 	done, durability, err := s.pursue(ctx, sending{

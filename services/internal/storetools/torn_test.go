@@ -18,7 +18,7 @@ import (
 func TestB08_TornAppendOnlyFile(t *testing.T) {
 	s := &system{t: t, ring: keyring.Generate()}
 	s.redis = redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "yes")
-	s.fill(s.redis.URL())
+	s.fill(s.redis.URL(), s.redis.URL())
 	app := s.app(1, 1)
 	s.revoke(app, "first")
 	s.redis.Stop()

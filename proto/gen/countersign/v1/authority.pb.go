@@ -100,7 +100,7 @@ type Token struct {
 	Scopes []Scope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`
 	// The state now.
 	State TokenState `protobuf:"varint,4,opt,name=state,proto3,enum=countersign.v1.TokenState" json:"state,omitempty"`
-	// When the token stops working by itself; absent: never.
+	// When the token stops working by itself: the earlier of its own expiry and overlap_end_time. Absent: never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Free text, at most 1,000 characters.
 	Note string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
@@ -124,9 +124,12 @@ type Token struct {
 	// The token that replaces this one; empty when none.
 	SuccessorId string `protobuf:"bytes,15,opt,name=successor_id,json=successorId,proto3" json:"successor_id,omitempty"`
 	// It was imported, not minted.
-	Imported      bool `protobuf:"varint,16,opt,name=imported,proto3" json:"imported,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Imported bool `protobuf:"varint,16,opt,name=imported,proto3" json:"imported,omitempty"`
+	// When the overlap of its rotation ends; absent: it was not rotated, or the overlap was replaced by another expiry. It
+	// is a time of this token alone: a successor inherits the token's own expiry and never the end of an overlap.
+	OverlapEndTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=overlap_end_time,json=overlapEndTime,proto3" json:"overlap_end_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
@@ -271,6 +274,13 @@ func (x *Token) GetImported() bool {
 	return false
 }
 
+func (x *Token) GetOverlapEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OverlapEndTime
+	}
+	return nil
+}
+
 // LastUse is when a token was last used for a scope.
 type LastUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -341,16 +351,19 @@ type App struct {
 	ActiveTokenCount int32 `protobuf:"varint,5,opt,name=active_token_count,json=activeTokenCount,proto3" json:"active_token_count,omitempty"`
 	// Tokens that are DISABLED.
 	DisabledTokenCount int32 `protobuf:"varint,6,opt,name=disabled_token_count,json=disabledTokenCount,proto3" json:"disabled_token_count,omitempty"`
-	// Tokens that are REVOKED.
+	// Tokens that are REVOKED and still listed: for 30 days, at most the latest 5,000 together with EXPIRED ones.
 	RevokedTokenCount int32 `protobuf:"varint,7,opt,name=revoked_token_count,json=revokedTokenCount,proto3" json:"revoked_token_count,omitempty"`
 	// Tokens that are EXPIRED.
 	ExpiredTokenCount int32 `protobuf:"varint,8,opt,name=expired_token_count,json=expiredTokenCount,proto3" json:"expired_token_count,omitempty"`
 	// Changes with every change of the app or of one of its tokens.
 	Etag string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Only in lists: the app's policy could not be verified, and nothing but its id is known here.
-	Unverified    bool `protobuf:"varint,10,opt,name=unverified,proto3" json:"unverified,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Unverified bool `protobuf:"varint,10,opt,name=unverified,proto3" json:"unverified,omitempty"`
+	// Digests of revoked tokens that are no longer listed, and are remembered for ever. With all tokens they are at most
+	// 1,048,576; past that no token can be added, and everything that takes away still works.
+	RememberedDigestCount int32 `protobuf:"varint,11,opt,name=remembered_digest_count,json=rememberedDigestCount,proto3" json:"remembered_digest_count,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *App) Reset() {
@@ -451,6 +464,13 @@ func (x *App) GetUnverified() bool {
 		return x.Unverified
 	}
 	return false
+}
+
+func (x *App) GetRememberedDigestCount() int32 {
+	if x != nil {
+		return x.RememberedDigestCount
+	}
+	return 0
 }
 
 // CreateTokenRequest asks for a new token.
@@ -934,7 +954,8 @@ type UpdateTokenRequest struct {
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
 	// token_id says which; then the fields that update_mask names: name, scopes, state (ACTIVE or DISABLED),
 	// expire_time (absent in the message: never; not in the future: expires at once), note. etag is compared when it
-	// is not empty.
+	// is not empty. The expire_time of a token whose successor is ACTIVE or DISABLED moves the end of the overlap, and its
+	// own expiry only where that would come first; of any other token it is its own expiry, and ends an overlap's say.
 	Token *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	// Which fields to change; at least one of name, scopes, state, expire_time, note. Required (AIP-134).
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
@@ -1326,7 +1347,7 @@ type RevokedToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app.
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	// The token after the change.
+	// The token after the change. One that was revoked so long ago that only its digest is remembered has a state alone.
 	Token         *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1386,13 +1407,15 @@ type RevokeSecretResponse struct {
 	// Who has applied the changes, when asked for.
 	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	// Apps whose policy could not be verified, so that nobody can say whether they have the secret. When no other app
-	// has it, the call is UNAVAILABLE (POLICY_UNVERIFIED) instead of NOT_FOUND.
+	// has it, the call is UNAVAILABLE (POLICY_UNVERIFIED) instead of NOT_FOUND. Only among the details of a failed call.
 	UnverifiedAppIds []string `protobuf:"bytes,4,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
 	// A part of the store could not be read as it is now, so that an app whose token is new may be missing. Repeat the call
-	// when the store is whole. When no app is found, the call is UNAVAILABLE instead.
+	// when the store is whole. When no app is found, the call is UNAVAILABLE instead. Only among the details of a failed call.
 	Incomplete bool `protobuf:"varint,5,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
 	// How safe the least safe of the changes is from a failover.
-	Durability    *Durability `protobuf:"bytes,6,opt,name=durability,proto3" json:"durability,omitempty"`
+	Durability *Durability `protobuf:"bytes,6,opt,name=durability,proto3" json:"durability,omitempty"`
+	// Apps that have the secret and were not changed, as far as is known, by app. Only among the details of a failed call.
+	Failures      []*RevokeFailure `protobuf:"bytes,7,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1469,6 +1492,77 @@ func (x *RevokeSecretResponse) GetDurability() *Durability {
 	return nil
 }
 
+func (x *RevokeSecretResponse) GetFailures() []*RevokeFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// RevokeFailure is an app that has a leaked secret and could not be changed.
+type RevokeFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	// The stable reason, as in google.rpc.ErrorInfo. With OUTCOME_UNKNOWN the token may be revoked.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For people.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeFailure) Reset() {
+	*x = RevokeFailure{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeFailure) ProtoMessage() {}
+
+func (x *RevokeFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeFailure.ProtoReflect.Descriptor instead.
+func (*RevokeFailure) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RevokeFailure) GetAppId() string {
+	if x != nil {
+		return x.AppId
+	}
+	return ""
+}
+
+func (x *RevokeFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevokeFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // RotateTokenRequest replaces a token.
 type RotateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1476,7 +1570,8 @@ type RotateTokenRequest struct {
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
 	// The token to replace. Required.
 	TokenId string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// How long the old one keeps working, 0 to 90 days (2,160 h); absent: 7 days. Never past its own expiry.
+	// How long the old one keeps working, 0 to 90 days (2,160 h); absent: 7 days. Never past its own expiry. 0 ends it at
+	// once, whatever a validator's clock says. It replaces the overlap of an earlier rotation of the token.
 	Overlap *durationpb.Duration `protobuf:"bytes,3,opt,name=overlap,proto3" json:"overlap,omitempty"`
 	// As in CreateTokenRequest.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1488,7 +1583,7 @@ type RotateTokenRequest struct {
 
 func (x *RotateTokenRequest) Reset() {
 	*x = RotateTokenRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	mi := &file_countersign_v1_authority_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1595,7 @@ func (x *RotateTokenRequest) String() string {
 func (*RotateTokenRequest) ProtoMessage() {}
 
 func (x *RotateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[17]
+	mi := &file_countersign_v1_authority_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1608,7 @@ func (x *RotateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{17}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateTokenRequest) GetAppId() string {
@@ -1572,7 +1667,7 @@ type RotateTokenResponse struct {
 
 func (x *RotateTokenResponse) Reset() {
 	*x = RotateTokenResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[18]
+	mi := &file_countersign_v1_authority_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1679,7 @@ func (x *RotateTokenResponse) String() string {
 func (*RotateTokenResponse) ProtoMessage() {}
 
 func (x *RotateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[18]
+	mi := &file_countersign_v1_authority_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1692,7 @@ func (x *RotateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateTokenResponse.ProtoReflect.Descriptor instead.
 func (*RotateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{18}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RotateTokenResponse) GetToken() *Token {
@@ -1662,7 +1757,7 @@ type TokenImport struct {
 
 func (x *TokenImport) Reset() {
 	*x = TokenImport{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[19]
+	mi := &file_countersign_v1_authority_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1769,7 @@ func (x *TokenImport) String() string {
 func (*TokenImport) ProtoMessage() {}
 
 func (x *TokenImport) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[19]
+	mi := &file_countersign_v1_authority_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1782,7 @@ func (x *TokenImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenImport.ProtoReflect.Descriptor instead.
 func (*TokenImport) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{19}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TokenImport) GetName() string {
@@ -1765,7 +1860,7 @@ type ImportTokensRequest struct {
 
 func (x *ImportTokensRequest) Reset() {
 	*x = ImportTokensRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[20]
+	mi := &file_countersign_v1_authority_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1872,7 @@ func (x *ImportTokensRequest) String() string {
 func (*ImportTokensRequest) ProtoMessage() {}
 
 func (x *ImportTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[20]
+	mi := &file_countersign_v1_authority_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1885,7 @@ func (x *ImportTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportTokensRequest.ProtoReflect.Descriptor instead.
 func (*ImportTokensRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{20}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ImportTokensRequest) GetAppId() string {
@@ -1838,7 +1933,7 @@ type ImportTokensResponse struct {
 
 func (x *ImportTokensResponse) Reset() {
 	*x = ImportTokensResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[21]
+	mi := &file_countersign_v1_authority_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1945,7 @@ func (x *ImportTokensResponse) String() string {
 func (*ImportTokensResponse) ProtoMessage() {}
 
 func (x *ImportTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[21]
+	mi := &file_countersign_v1_authority_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1958,7 @@ func (x *ImportTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportTokensResponse.ProtoReflect.Descriptor instead.
 func (*ImportTokensResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{21}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportTokensResponse) GetTokens() []*Token {
@@ -1905,7 +2000,7 @@ type GetAppRequest struct {
 
 func (x *GetAppRequest) Reset() {
 	*x = GetAppRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[22]
+	mi := &file_countersign_v1_authority_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2012,7 @@ func (x *GetAppRequest) String() string {
 func (*GetAppRequest) ProtoMessage() {}
 
 func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[22]
+	mi := &file_countersign_v1_authority_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2025,7 @@ func (x *GetAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppRequest.ProtoReflect.Descriptor instead.
 func (*GetAppRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{22}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetAppRequest) GetAppId() string {
@@ -1951,7 +2046,7 @@ type GetAppResponse struct {
 
 func (x *GetAppResponse) Reset() {
 	*x = GetAppResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[23]
+	mi := &file_countersign_v1_authority_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2058,7 @@ func (x *GetAppResponse) String() string {
 func (*GetAppResponse) ProtoMessage() {}
 
 func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[23]
+	mi := &file_countersign_v1_authority_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2071,7 @@ func (x *GetAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAppResponse.ProtoReflect.Descriptor instead.
 func (*GetAppResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{23}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetAppResponse) GetApp() *App {
@@ -1999,7 +2094,7 @@ type ListAppsRequest struct {
 
 func (x *ListAppsRequest) Reset() {
 	*x = ListAppsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[24]
+	mi := &file_countersign_v1_authority_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2106,7 @@ func (x *ListAppsRequest) String() string {
 func (*ListAppsRequest) ProtoMessage() {}
 
 func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[24]
+	mi := &file_countersign_v1_authority_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2119,7 @@ func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
 func (*ListAppsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{24}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListAppsRequest) GetPageSize() int32 {
@@ -2057,7 +2152,7 @@ type ListAppsResponse struct {
 
 func (x *ListAppsResponse) Reset() {
 	*x = ListAppsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[25]
+	mi := &file_countersign_v1_authority_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2164,7 @@ func (x *ListAppsResponse) String() string {
 func (*ListAppsResponse) ProtoMessage() {}
 
 func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[25]
+	mi := &file_countersign_v1_authority_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2177,7 @@ func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
 func (*ListAppsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{25}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAppsResponse) GetApps() []*App {
@@ -2123,7 +2218,7 @@ type DeleteAppRequest struct {
 
 func (x *DeleteAppRequest) Reset() {
 	*x = DeleteAppRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[26]
+	mi := &file_countersign_v1_authority_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2230,7 @@ func (x *DeleteAppRequest) String() string {
 func (*DeleteAppRequest) ProtoMessage() {}
 
 func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[26]
+	mi := &file_countersign_v1_authority_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2243,7 @@ func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAppRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAppRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{26}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteAppRequest) GetAppId() string {
@@ -2194,7 +2289,7 @@ type DeleteAppResponse struct {
 
 func (x *DeleteAppResponse) Reset() {
 	*x = DeleteAppResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[27]
+	mi := &file_countersign_v1_authority_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2301,7 @@ func (x *DeleteAppResponse) String() string {
 func (*DeleteAppResponse) ProtoMessage() {}
 
 func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[27]
+	mi := &file_countersign_v1_authority_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2314,7 @@ func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAppResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAppResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{27}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteAppResponse) GetConsistencyToken() string {
@@ -2272,7 +2367,7 @@ type SetEnforcementRequest struct {
 
 func (x *SetEnforcementRequest) Reset() {
 	*x = SetEnforcementRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[28]
+	mi := &file_countersign_v1_authority_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2379,7 @@ func (x *SetEnforcementRequest) String() string {
 func (*SetEnforcementRequest) ProtoMessage() {}
 
 func (x *SetEnforcementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[28]
+	mi := &file_countersign_v1_authority_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2392,7 @@ func (x *SetEnforcementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetEnforcementRequest.ProtoReflect.Descriptor instead.
 func (*SetEnforcementRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{28}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetEnforcementRequest) GetAppId() string {
@@ -2384,7 +2479,7 @@ type SetEnforcementResponse struct {
 
 func (x *SetEnforcementResponse) Reset() {
 	*x = SetEnforcementResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[29]
+	mi := &file_countersign_v1_authority_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2491,7 @@ func (x *SetEnforcementResponse) String() string {
 func (*SetEnforcementResponse) ProtoMessage() {}
 
 func (x *SetEnforcementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[29]
+	mi := &file_countersign_v1_authority_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2504,7 @@ func (x *SetEnforcementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetEnforcementResponse.ProtoReflect.Descriptor instead.
 func (*SetEnforcementResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{29}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetEnforcementResponse) GetApp() *App {
@@ -2467,7 +2562,7 @@ type GetReadinessRequest struct {
 
 func (x *GetReadinessRequest) Reset() {
 	*x = GetReadinessRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[30]
+	mi := &file_countersign_v1_authority_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2574,7 @@ func (x *GetReadinessRequest) String() string {
 func (*GetReadinessRequest) ProtoMessage() {}
 
 func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[30]
+	mi := &file_countersign_v1_authority_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2587,7 @@ func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
 func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{30}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetReadinessRequest) GetAppId() string {
@@ -2520,7 +2615,7 @@ type GetReadinessResponse struct {
 
 func (x *GetReadinessResponse) Reset() {
 	*x = GetReadinessResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[31]
+	mi := &file_countersign_v1_authority_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2627,7 @@ func (x *GetReadinessResponse) String() string {
 func (*GetReadinessResponse) ProtoMessage() {}
 
 func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[31]
+	mi := &file_countersign_v1_authority_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2640,7 @@ func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
 func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{31}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetReadinessResponse) GetReadiness() *Readiness {
@@ -2578,7 +2673,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[32]
+	mi := &file_countersign_v1_authority_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2685,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[32]
+	mi := &file_countersign_v1_authority_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2698,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{32}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Readiness) GetAppId() string {
@@ -2672,7 +2767,7 @@ type ScopeReadiness struct {
 
 func (x *ScopeReadiness) Reset() {
 	*x = ScopeReadiness{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[33]
+	mi := &file_countersign_v1_authority_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2779,7 @@ func (x *ScopeReadiness) String() string {
 func (*ScopeReadiness) ProtoMessage() {}
 
 func (x *ScopeReadiness) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[33]
+	mi := &file_countersign_v1_authority_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2792,7 @@ func (x *ScopeReadiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeReadiness.ProtoReflect.Descriptor instead.
 func (*ScopeReadiness) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{33}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ScopeReadiness) GetScope() Scope {
@@ -2739,7 +2834,7 @@ type WaitForPropagationRequest struct {
 
 func (x *WaitForPropagationRequest) Reset() {
 	*x = WaitForPropagationRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[34]
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2846,7 @@ func (x *WaitForPropagationRequest) String() string {
 func (*WaitForPropagationRequest) ProtoMessage() {}
 
 func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[34]
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2859,7 @@ func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationRequest.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{34}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WaitForPropagationRequest) GetConsistencyToken() string {
@@ -2785,7 +2880,7 @@ type WaitForPropagationResponse struct {
 
 func (x *WaitForPropagationResponse) Reset() {
 	*x = WaitForPropagationResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +2892,7 @@ func (x *WaitForPropagationResponse) String() string {
 func (*WaitForPropagationResponse) ProtoMessage() {}
 
 func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +2905,7 @@ func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationResponse.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WaitForPropagationResponse) GetReceipt() *Receipt {
@@ -2829,7 +2924,7 @@ type ListValidatorsRequest struct {
 
 func (x *ListValidatorsRequest) Reset() {
 	*x = ListValidatorsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2936,7 @@ func (x *ListValidatorsRequest) String() string {
 func (*ListValidatorsRequest) ProtoMessage() {}
 
 func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2949,7 @@ func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListValidatorsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
 }
 
 // ListValidatorsResponse is the fleet.
@@ -2868,7 +2963,7 @@ type ListValidatorsResponse struct {
 
 func (x *ListValidatorsResponse) Reset() {
 	*x = ListValidatorsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +2975,7 @@ func (x *ListValidatorsResponse) String() string {
 func (*ListValidatorsResponse) ProtoMessage() {}
 
 func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +2988,7 @@ func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListValidatorsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListValidatorsResponse) GetValidators() []*Validator {
@@ -2914,7 +3009,7 @@ type ForgetValidatorRequest struct {
 
 func (x *ForgetValidatorRequest) Reset() {
 	*x = ForgetValidatorRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3021,7 @@ func (x *ForgetValidatorRequest) String() string {
 func (*ForgetValidatorRequest) ProtoMessage() {}
 
 func (x *ForgetValidatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3034,7 @@ func (x *ForgetValidatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetValidatorRequest.ProtoReflect.Descriptor instead.
 func (*ForgetValidatorRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ForgetValidatorRequest) GetValidatorId() string {
@@ -2958,7 +3053,7 @@ type ForgetValidatorResponse struct {
 
 func (x *ForgetValidatorResponse) Reset() {
 	*x = ForgetValidatorResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2970,7 +3065,7 @@ func (x *ForgetValidatorResponse) String() string {
 func (*ForgetValidatorResponse) ProtoMessage() {}
 
 func (x *ForgetValidatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2983,7 +3078,7 @@ func (x *ForgetValidatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetValidatorResponse.ProtoReflect.Descriptor instead.
 func (*ForgetValidatorResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
 }
 
 // ListAuditEventsRequest asks for a page of the audit trail.
@@ -3001,7 +3096,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3108,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3121,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListAuditEventsRequest) GetAppId() string {
@@ -3063,7 +3158,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3170,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3183,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{41}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -3128,17 +3223,30 @@ type AuditEvent struct {
 	AppAfter *App `protobuf:"bytes,9,opt,name=app_after,json=appAfter,proto3" json:"app_after,omitempty"`
 	// The tokens that changed.
 	Tokens []*TokenChange `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// The role by which the identity called.
+	Role string `protobuf:"bytes,11,opt,name=role,proto3" json:"role,omitempty"`
+	// The caller accepted that an enforced scope may be left without an ACTIVE token.
+	AllowLockout bool `protobuf:"varint,12,opt,name=allow_lockout,json=allowLockout,proto3" json:"allow_lockout,omitempty"`
+	// The caller accepted that enforcement rejects requests.
+	AllowRejections bool `protobuf:"varint,13,opt,name=allow_rejections,json=allowRejections,proto3" json:"allow_rejections,omitempty"`
+	// The share of rejected requests that the caller accepted, if it said.
+	MaxRejectedRatio *float64 `protobuf:"fixed64,14,opt,name=max_rejected_ratio,json=maxRejectedRatio,proto3,oneof" json:"max_rejected_ratio,omitempty"`
+	// The validator that was forgotten; app_id is empty then, and revision that of the partition's head.
+	ValidatorId string `protobuf:"bytes,15,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
+	// Tokens that were revoked long ago, and of which only the digest is remembered from this change on. The caller did not
+	// ask for it: it comes with the first change after 30 days.
+	RememberedTokenIds []string `protobuf:"bytes,16,rep,name=remembered_token_ids,json=rememberedTokenIds,proto3" json:"remembered_token_ids,omitempty"`
 	// Only with method Heal: the lost changes of the app that this event deals with, in the order in which they were made.
-	HealedChanges []*HealedChange `protobuf:"bytes,20,rep,name=healed_changes,json=healedChanges,proto3" json:"healed_changes,omitempty"`
+	HealedChanges []*HealedChange `protobuf:"bytes,17,rep,name=healed_changes,json=healedChanges,proto3" json:"healed_changes,omitempty"`
 	// Only with method Heal: what two pasts of the app had both changed, and what was given up of it (B30).
-	GivenUp       []*GivenUp `protobuf:"bytes,21,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	GivenUp       []*GivenUp `protobuf:"bytes,18,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[42]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3258,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[42]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3271,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{42}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AuditEvent) GetEventTime() *timestamppb.Timestamp {
@@ -3236,6 +3344,48 @@ func (x *AuditEvent) GetTokens() []*TokenChange {
 	return nil
 }
 
+func (x *AuditEvent) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetAllowLockout() bool {
+	if x != nil {
+		return x.AllowLockout
+	}
+	return false
+}
+
+func (x *AuditEvent) GetAllowRejections() bool {
+	if x != nil {
+		return x.AllowRejections
+	}
+	return false
+}
+
+func (x *AuditEvent) GetMaxRejectedRatio() float64 {
+	if x != nil && x.MaxRejectedRatio != nil {
+		return *x.MaxRejectedRatio
+	}
+	return 0
+}
+
+func (x *AuditEvent) GetValidatorId() string {
+	if x != nil {
+		return x.ValidatorId
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetRememberedTokenIds() []string {
+	if x != nil {
+		return x.RememberedTokenIds
+	}
+	return nil
+}
+
 func (x *AuditEvent) GetHealedChanges() []*HealedChange {
 	if x != nil {
 		return x.HealedChanges
@@ -3267,7 +3417,7 @@ type HealedChange struct {
 
 func (x *HealedChange) Reset() {
 	*x = HealedChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3429,7 @@ func (x *HealedChange) String() string {
 func (*HealedChange) ProtoMessage() {}
 
 func (x *HealedChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3442,7 @@ func (x *HealedChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealedChange.ProtoReflect.Descriptor instead.
 func (*HealedChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HealedChange) GetIdentities() []string {
@@ -3341,7 +3491,7 @@ type GivenUp struct {
 
 func (x *GivenUp) Reset() {
 	*x = GivenUp{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +3503,7 @@ func (x *GivenUp) String() string {
 func (*GivenUp) ProtoMessage() {}
 
 func (x *GivenUp) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +3516,7 @@ func (x *GivenUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GivenUp.ProtoReflect.Descriptor instead.
 func (*GivenUp) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{44}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GivenUp) GetTokenId() string {
@@ -3410,7 +3560,7 @@ type TokenChange struct {
 
 func (x *TokenChange) Reset() {
 	*x = TokenChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[45]
+	mi := &file_countersign_v1_authority_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3572,7 @@ func (x *TokenChange) String() string {
 func (*TokenChange) ProtoMessage() {}
 
 func (x *TokenChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[45]
+	mi := &file_countersign_v1_authority_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3585,7 @@ func (x *TokenChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenChange.ProtoReflect.Descriptor instead.
 func (*TokenChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{45}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TokenChange) GetBefore() *Token {
@@ -3456,7 +3606,7 @@ var File_countersign_v1_authority_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecountersign/v1/authority.proto\x12\x0ecountersign.v1\x1a\x1acountersign/v1/fleet.proto\x1a\x1bcountersign/v1/policy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x05\n" +
+	"\x1ecountersign/v1/authority.proto\x12\x0ecountersign.v1\x1a\x1acountersign/v1/fleet.proto\x1a\x1bcountersign/v1/policy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x05\n" +
 	"\x05Token\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -3479,10 +3629,11 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\tlast_uses\x18\r \x03(\v2\x17.countersign.v1.LastUseR\blastUses\x12%\n" +
 	"\x0epredecessor_id\x18\x0e \x01(\tR\rpredecessorId\x12!\n" +
 	"\fsuccessor_id\x18\x0f \x01(\tR\vsuccessorId\x12\x1a\n" +
-	"\bimported\x18\x10 \x01(\bR\bimported\"m\n" +
+	"\bimported\x18\x10 \x01(\bR\bimported\x12D\n" +
+	"\x10overlap_end_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0eoverlapEndTime\"m\n" +
 	"\aLastUse\x12+\n" +
 	"\x05scope\x18\x01 \x01(\x0e2\x15.countersign.v1.ScopeR\x05scope\x125\n" +
-	"\buse_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\auseTime\"\xd7\x03\n" +
+	"\buse_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\auseTime\"\x8f\x04\n" +
 	"\x03App\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12>\n" +
 	"\x0fenforced_scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x0eenforcedScopes\x12@\n" +
@@ -3496,7 +3647,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\n" +
 	"unverified\x18\n" +
 	" \x01(\bR\n" +
-	"unverified\"\xab\x02\n" +
+	"unverified\x126\n" +
+	"\x17remembered_digest_count\x18\v \x01(\x05R\x15rememberedDigestCount\"\xab\x02\n" +
 	"\x12CreateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -3571,7 +3723,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x14wait_for_propagation\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"R\n" +
 	"\fRevokedToken\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
-	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xb8\x02\n" +
+	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"\xf3\x02\n" +
 	"\x14RevokeSecretResponse\x124\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x1c.countersign.v1.RevokedTokenR\x06tokens\x12-\n" +
 	"\x12consistency_tokens\x18\x02 \x03(\tR\x11consistencyTokens\x121\n" +
@@ -3582,7 +3734,12 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"incomplete\x12:\n" +
 	"\n" +
 	"durability\x18\x06 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"\xe7\x01\n" +
+	"durability\x129\n" +
+	"\bfailures\x18\a \x03(\v2\x1d.countersign.v1.RevokeFailureR\bfailures\"X\n" +
+	"\rRevokeFailure\x12\x15\n" +
+	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xe7\x01\n" +
 	"\x12RotateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x123\n" +
@@ -3704,7 +3861,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"u\n" +
 	"\x17ListAuditEventsResponse\x122\n" +
 	"\x06events\x18\x01 \x03(\v2\x1a.countersign.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf5\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf8\x05\n" +
 	"\n" +
 	"AuditEvent\x129\n" +
 	"\n" +
@@ -3720,9 +3877,16 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"app_before\x18\b \x01(\v2\x13.countersign.v1.AppR\tappBefore\x120\n" +
 	"\tapp_after\x18\t \x01(\v2\x13.countersign.v1.AppR\bappAfter\x123\n" +
 	"\x06tokens\x18\n" +
-	" \x03(\v2\x1b.countersign.v1.TokenChangeR\x06tokens\x12C\n" +
-	"\x0ehealed_changes\x18\x14 \x03(\v2\x1c.countersign.v1.HealedChangeR\rhealedChanges\x122\n" +
-	"\bgiven_up\x18\x15 \x03(\v2\x17.countersign.v1.GivenUpR\agivenUp\"\x9d\x01\n" +
+	" \x03(\v2\x1b.countersign.v1.TokenChangeR\x06tokens\x12\x12\n" +
+	"\x04role\x18\v \x01(\tR\x04role\x12#\n" +
+	"\rallow_lockout\x18\f \x01(\bR\fallowLockout\x12)\n" +
+	"\x10allow_rejections\x18\r \x01(\bR\x0fallowRejections\x121\n" +
+	"\x12max_rejected_ratio\x18\x0e \x01(\x01H\x00R\x10maxRejectedRatio\x88\x01\x01\x12!\n" +
+	"\fvalidator_id\x18\x0f \x01(\tR\vvalidatorId\x120\n" +
+	"\x14remembered_token_ids\x18\x10 \x03(\tR\x12rememberedTokenIds\x12C\n" +
+	"\x0ehealed_changes\x18\x11 \x03(\v2\x1c.countersign.v1.HealedChangeR\rhealedChanges\x122\n" +
+	"\bgiven_up\x18\x12 \x03(\v2\x17.countersign.v1.GivenUpR\agivenUpB\x15\n" +
+	"\x13_max_rejected_ratio\"\x9d\x01\n" +
 	"\fHealedChange\x12\x1e\n" +
 	"\n" +
 	"identities\x18\x01 \x03(\tR\n" +
@@ -3778,7 +3942,7 @@ func file_countersign_v1_authority_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_countersign_v1_authority_proto_goTypes = []any{
 	(ReadinessVerdict)(0),              // 0: countersign.v1.ReadinessVerdict
 	(*Token)(nil),                      // 1: countersign.v1.Token
@@ -3798,163 +3962,166 @@ var file_countersign_v1_authority_proto_goTypes = []any{
 	(*RevokeSecretRequest)(nil),        // 15: countersign.v1.RevokeSecretRequest
 	(*RevokedToken)(nil),               // 16: countersign.v1.RevokedToken
 	(*RevokeSecretResponse)(nil),       // 17: countersign.v1.RevokeSecretResponse
-	(*RotateTokenRequest)(nil),         // 18: countersign.v1.RotateTokenRequest
-	(*RotateTokenResponse)(nil),        // 19: countersign.v1.RotateTokenResponse
-	(*TokenImport)(nil),                // 20: countersign.v1.TokenImport
-	(*ImportTokensRequest)(nil),        // 21: countersign.v1.ImportTokensRequest
-	(*ImportTokensResponse)(nil),       // 22: countersign.v1.ImportTokensResponse
-	(*GetAppRequest)(nil),              // 23: countersign.v1.GetAppRequest
-	(*GetAppResponse)(nil),             // 24: countersign.v1.GetAppResponse
-	(*ListAppsRequest)(nil),            // 25: countersign.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),           // 26: countersign.v1.ListAppsResponse
-	(*DeleteAppRequest)(nil),           // 27: countersign.v1.DeleteAppRequest
-	(*DeleteAppResponse)(nil),          // 28: countersign.v1.DeleteAppResponse
-	(*SetEnforcementRequest)(nil),      // 29: countersign.v1.SetEnforcementRequest
-	(*SetEnforcementResponse)(nil),     // 30: countersign.v1.SetEnforcementResponse
-	(*GetReadinessRequest)(nil),        // 31: countersign.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),       // 32: countersign.v1.GetReadinessResponse
-	(*Readiness)(nil),                  // 33: countersign.v1.Readiness
-	(*ScopeReadiness)(nil),             // 34: countersign.v1.ScopeReadiness
-	(*WaitForPropagationRequest)(nil),  // 35: countersign.v1.WaitForPropagationRequest
-	(*WaitForPropagationResponse)(nil), // 36: countersign.v1.WaitForPropagationResponse
-	(*ListValidatorsRequest)(nil),      // 37: countersign.v1.ListValidatorsRequest
-	(*ListValidatorsResponse)(nil),     // 38: countersign.v1.ListValidatorsResponse
-	(*ForgetValidatorRequest)(nil),     // 39: countersign.v1.ForgetValidatorRequest
-	(*ForgetValidatorResponse)(nil),    // 40: countersign.v1.ForgetValidatorResponse
-	(*ListAuditEventsRequest)(nil),     // 41: countersign.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),    // 42: countersign.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),                 // 43: countersign.v1.AuditEvent
-	(*HealedChange)(nil),               // 44: countersign.v1.HealedChange
-	(*GivenUp)(nil),                    // 45: countersign.v1.GivenUp
-	(*TokenChange)(nil),                // 46: countersign.v1.TokenChange
-	(Scope)(0),                         // 47: countersign.v1.Scope
-	(TokenState)(0),                    // 48: countersign.v1.TokenState
-	(*timestamppb.Timestamp)(nil),      // 49: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 50: google.protobuf.Duration
-	(*Receipt)(nil),                    // 51: countersign.v1.Receipt
-	(*fieldmaskpb.FieldMask)(nil),      // 52: google.protobuf.FieldMask
-	(*UsageCount)(nil),                 // 53: countersign.v1.UsageCount
-	(*Validator)(nil),                  // 54: countersign.v1.Validator
+	(*RevokeFailure)(nil),              // 18: countersign.v1.RevokeFailure
+	(*RotateTokenRequest)(nil),         // 19: countersign.v1.RotateTokenRequest
+	(*RotateTokenResponse)(nil),        // 20: countersign.v1.RotateTokenResponse
+	(*TokenImport)(nil),                // 21: countersign.v1.TokenImport
+	(*ImportTokensRequest)(nil),        // 22: countersign.v1.ImportTokensRequest
+	(*ImportTokensResponse)(nil),       // 23: countersign.v1.ImportTokensResponse
+	(*GetAppRequest)(nil),              // 24: countersign.v1.GetAppRequest
+	(*GetAppResponse)(nil),             // 25: countersign.v1.GetAppResponse
+	(*ListAppsRequest)(nil),            // 26: countersign.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),           // 27: countersign.v1.ListAppsResponse
+	(*DeleteAppRequest)(nil),           // 28: countersign.v1.DeleteAppRequest
+	(*DeleteAppResponse)(nil),          // 29: countersign.v1.DeleteAppResponse
+	(*SetEnforcementRequest)(nil),      // 30: countersign.v1.SetEnforcementRequest
+	(*SetEnforcementResponse)(nil),     // 31: countersign.v1.SetEnforcementResponse
+	(*GetReadinessRequest)(nil),        // 32: countersign.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),       // 33: countersign.v1.GetReadinessResponse
+	(*Readiness)(nil),                  // 34: countersign.v1.Readiness
+	(*ScopeReadiness)(nil),             // 35: countersign.v1.ScopeReadiness
+	(*WaitForPropagationRequest)(nil),  // 36: countersign.v1.WaitForPropagationRequest
+	(*WaitForPropagationResponse)(nil), // 37: countersign.v1.WaitForPropagationResponse
+	(*ListValidatorsRequest)(nil),      // 38: countersign.v1.ListValidatorsRequest
+	(*ListValidatorsResponse)(nil),     // 39: countersign.v1.ListValidatorsResponse
+	(*ForgetValidatorRequest)(nil),     // 40: countersign.v1.ForgetValidatorRequest
+	(*ForgetValidatorResponse)(nil),    // 41: countersign.v1.ForgetValidatorResponse
+	(*ListAuditEventsRequest)(nil),     // 42: countersign.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),    // 43: countersign.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),                 // 44: countersign.v1.AuditEvent
+	(*HealedChange)(nil),               // 45: countersign.v1.HealedChange
+	(*GivenUp)(nil),                    // 46: countersign.v1.GivenUp
+	(*TokenChange)(nil),                // 47: countersign.v1.TokenChange
+	(Scope)(0),                         // 48: countersign.v1.Scope
+	(TokenState)(0),                    // 49: countersign.v1.TokenState
+	(*timestamppb.Timestamp)(nil),      // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 51: google.protobuf.Duration
+	(*Receipt)(nil),                    // 52: countersign.v1.Receipt
+	(*fieldmaskpb.FieldMask)(nil),      // 53: google.protobuf.FieldMask
+	(*UsageCount)(nil),                 // 54: countersign.v1.UsageCount
+	(*Validator)(nil),                  // 55: countersign.v1.Validator
 }
 var file_countersign_v1_authority_proto_depIdxs = []int32{
-	47, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
-	48, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
-	49, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	49, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	49, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
-	49, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	48, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
+	49, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
+	50, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	50, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	50, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
+	50, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
 	2,  // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
-	47, // 7: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
-	49, // 8: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
-	47, // 9: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
-	49, // 10: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
-	47, // 11: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
-	47, // 12: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
-	49, // 13: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
-	50, // 14: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 15: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
-	51, // 16: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 17: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
-	1,  // 18: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 19: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
-	1,  // 20: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
-	52, // 21: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
-	50, // 22: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 23: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
-	51, // 24: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 25: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
-	50, // 26: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 27: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
-	51, // 28: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 29: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
-	50, // 30: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 31: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
-	16, // 32: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
-	51, // 33: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 34: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
-	50, // 35: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
-	50, // 36: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 37: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 38: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
-	51, // 39: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 40: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
-	47, // 41: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
-	20, // 42: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
-	50, // 43: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 44: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
-	51, // 45: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 46: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
-	3,  // 47: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
-	3,  // 48: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
-	50, // 49: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	51, // 50: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 51: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
-	47, // 52: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
-	49, // 53: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
-	50, // 54: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	3,  // 55: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
-	33, // 56: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
-	51, // 57: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 58: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
-	50, // 59: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
-	33, // 60: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
-	49, // 61: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
-	49, // 62: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 63: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
-	34, // 64: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
-	47, // 65: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
-	53, // 66: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
-	51, // 67: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
-	54, // 68: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
-	43, // 69: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
-	49, // 70: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
-	3,  // 71: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
-	3,  // 72: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
-	46, // 73: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
-	44, // 74: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
-	45, // 75: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
-	49, // 76: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
-	1,  // 77: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
-	1,  // 78: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
-	4,  // 79: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
-	7,  // 80: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
-	9,  // 81: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
-	11, // 82: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
-	13, // 83: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
-	15, // 84: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
-	18, // 85: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
-	21, // 86: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
-	23, // 87: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
-	25, // 88: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
-	27, // 89: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
-	29, // 90: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
-	31, // 91: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
-	35, // 92: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
-	37, // 93: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
-	39, // 94: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
-	41, // 95: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
-	5,  // 96: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
-	8,  // 97: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
-	10, // 98: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
-	12, // 99: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
-	14, // 100: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
-	17, // 101: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
-	19, // 102: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
-	22, // 103: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
-	24, // 104: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
-	26, // 105: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
-	28, // 106: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
-	30, // 107: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
-	32, // 108: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
-	36, // 109: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
-	38, // 110: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
-	40, // 111: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
-	42, // 112: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
-	96, // [96:113] is the sub-list for method output_type
-	79, // [79:96] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	50, // 7: countersign.v1.Token.overlap_end_time:type_name -> google.protobuf.Timestamp
+	48, // 8: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
+	50, // 9: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
+	48, // 10: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
+	50, // 11: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
+	48, // 12: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
+	48, // 13: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
+	50, // 14: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
+	51, // 15: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 16: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
+	52, // 17: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 18: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
+	1,  // 19: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
+	1,  // 20: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
+	1,  // 21: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
+	53, // 22: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
+	51, // 23: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 24: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
+	52, // 25: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 26: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
+	51, // 27: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 28: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
+	52, // 29: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 30: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
+	51, // 31: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 32: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
+	16, // 33: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
+	52, // 34: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 35: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
+	18, // 36: countersign.v1.RevokeSecretResponse.failures:type_name -> countersign.v1.RevokeFailure
+	51, // 37: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	51, // 38: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 39: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
+	1,  // 40: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
+	52, // 41: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 42: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
+	48, // 43: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
+	21, // 44: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
+	51, // 45: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,  // 46: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
+	52, // 47: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 48: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
+	3,  // 49: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
+	3,  // 50: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
+	51, // 51: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	52, // 52: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 53: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
+	48, // 54: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
+	50, // 55: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
+	51, // 56: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	3,  // 57: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
+	34, // 58: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
+	52, // 59: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
+	6,  // 60: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
+	51, // 61: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
+	34, // 62: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
+	50, // 63: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
+	50, // 64: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 65: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
+	35, // 66: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
+	48, // 67: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
+	54, // 68: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
+	52, // 69: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
+	55, // 70: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
+	44, // 71: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
+	50, // 72: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	3,  // 73: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
+	3,  // 74: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
+	47, // 75: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
+	45, // 76: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
+	46, // 77: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
+	50, // 78: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
+	1,  // 79: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
+	1,  // 80: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
+	4,  // 81: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
+	7,  // 82: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
+	9,  // 83: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
+	11, // 84: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
+	13, // 85: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
+	15, // 86: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
+	19, // 87: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
+	22, // 88: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
+	24, // 89: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
+	26, // 90: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
+	28, // 91: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
+	30, // 92: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
+	32, // 93: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
+	36, // 94: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
+	38, // 95: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
+	40, // 96: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
+	42, // 97: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
+	5,  // 98: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
+	8,  // 99: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
+	10, // 100: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
+	12, // 101: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
+	14, // 102: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
+	17, // 103: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
+	20, // 104: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
+	23, // 105: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
+	25, // 106: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
+	27, // 107: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
+	29, // 108: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
+	31, // 109: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
+	33, // 110: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
+	37, // 111: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
+	39, // 112: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
+	41, // 113: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
+	43, // 114: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
+	98, // [98:115] is the sub-list for method output_type
+	81, // [81:98] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_authority_proto_init() }
@@ -3964,18 +4131,19 @@ func file_countersign_v1_authority_proto_init() {
 	}
 	file_countersign_v1_fleet_proto_init()
 	file_countersign_v1_policy_proto_init()
-	file_countersign_v1_authority_proto_msgTypes[19].OneofWrappers = []any{
+	file_countersign_v1_authority_proto_msgTypes[20].OneofWrappers = []any{
 		(*TokenImport_Secret)(nil),
 		(*TokenImport_Sha256)(nil),
 	}
-	file_countersign_v1_authority_proto_msgTypes[28].OneofWrappers = []any{}
+	file_countersign_v1_authority_proto_msgTypes[29].OneofWrappers = []any{}
+	file_countersign_v1_authority_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_authority_proto_rawDesc), len(file_countersign_v1_authority_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -56,7 +56,8 @@ const (
 // Times are kept to the millisecond.
 type AuthorityServiceClient interface {
 	// CreateToken mints a token. The answer is the only place where its secret ever stands. ALREADY_EXISTS when the
-	// name is taken, RESOURCE_EXHAUSTED past 1,000 ACTIVE or DISABLED tokens.
+	// name is taken, RESOURCE_EXHAUSTED past 1,000 ACTIVE or DISABLED tokens (TOO_MANY_TOKENS), and when the app has, and
+	// remembers, 1,048,576 tokens (TOO_MANY_DIGESTS).
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// GetToken returns one token. NOT_FOUND when the app has none with this id.
 	GetToken(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*GetTokenResponse, error)
@@ -65,10 +66,16 @@ type AuthorityServiceClient interface {
 	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale; FAILED_PRECONDITION when
 	// an enforced scope would be left without an ACTIVE token and allow_lockout is not set.
 	UpdateToken(ctx context.Context, in *UpdateTokenRequest, opts ...grpc.CallOption) (*UpdateTokenResponse, error)
-	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing.
+	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing, as long as it is listed:
+	// for 30 days. It is never refused for a name or a limit.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one. When one of the
 	// apps would be locked out and allow_lockout is not set, none is changed.
+	//
+	// An app that cannot be read or changed does not keep the others from being changed. The call then fails, and among the
+	// details of its status is a RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE
+	// with OUTCOME_UNKNOWN when repeating the call may do the rest; otherwise the code and the reason are those of the first
+	// failure. Repeating the call is harmless.
 	RevokeSecret(ctx context.Context, in *RevokeSecretRequest, opts ...grpc.CallOption) (*RevokeSecretResponse, error)
 	// RotateToken mints a successor with the same name, scopes and expiry; the old token keeps working for the
 	// overlap and then expires by itself. FAILED_PRECONDITION when the token is not ACTIVE or has a successor already.
@@ -97,7 +104,8 @@ type AuthorityServiceClient interface {
 	ListValidators(ctx context.Context, in *ListValidatorsRequest, opts ...grpc.CallOption) (*ListValidatorsResponse, error)
 	// ForgetValidator takes a validator that will not come back out of the fleet, so that no receipt names it any more.
 	// NOT_FOUND when there is none of that name; FAILED_PRECONDITION while it reports. One that comes back all the same is a
-	// member again.
+	// member again. It is audited, in the trail of the first partition that can take a row; that row is written before
+	// the validator is forgotten.
 	ForgetValidator(ctx context.Context, in *ForgetValidatorRequest, opts ...grpc.CallOption) (*ForgetValidatorResponse, error)
 	// ListAuditEvents returns what was changed, by whom. Not served yet: UNIMPLEMENTED.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
@@ -296,7 +304,8 @@ func (c *authorityServiceClient) ListAuditEvents(ctx context.Context, in *ListAu
 // Times are kept to the millisecond.
 type AuthorityServiceServer interface {
 	// CreateToken mints a token. The answer is the only place where its secret ever stands. ALREADY_EXISTS when the
-	// name is taken, RESOURCE_EXHAUSTED past 1,000 ACTIVE or DISABLED tokens.
+	// name is taken, RESOURCE_EXHAUSTED past 1,000 ACTIVE or DISABLED tokens (TOO_MANY_TOKENS), and when the app has, and
+	// remembers, 1,048,576 tokens (TOO_MANY_DIGESTS).
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// GetToken returns one token. NOT_FOUND when the app has none with this id.
 	GetToken(context.Context, *GetTokenRequest) (*GetTokenResponse, error)
@@ -305,10 +314,16 @@ type AuthorityServiceServer interface {
 	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale; FAILED_PRECONDITION when
 	// an enforced scope would be left without an ACTIVE token and allow_lockout is not set.
 	UpdateToken(context.Context, *UpdateTokenRequest) (*UpdateTokenResponse, error)
-	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing.
+	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing, as long as it is listed:
+	// for 30 days. It is never refused for a name or a limit.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one. When one of the
 	// apps would be locked out and allow_lockout is not set, none is changed.
+	//
+	// An app that cannot be read or changed does not keep the others from being changed. The call then fails, and among the
+	// details of its status is a RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE
+	// with OUTCOME_UNKNOWN when repeating the call may do the rest; otherwise the code and the reason are those of the first
+	// failure. Repeating the call is harmless.
 	RevokeSecret(context.Context, *RevokeSecretRequest) (*RevokeSecretResponse, error)
 	// RotateToken mints a successor with the same name, scopes and expiry; the old token keeps working for the
 	// overlap and then expires by itself. FAILED_PRECONDITION when the token is not ACTIVE or has a successor already.
@@ -337,7 +352,8 @@ type AuthorityServiceServer interface {
 	ListValidators(context.Context, *ListValidatorsRequest) (*ListValidatorsResponse, error)
 	// ForgetValidator takes a validator that will not come back out of the fleet, so that no receipt names it any more.
 	// NOT_FOUND when there is none of that name; FAILED_PRECONDITION while it reports. One that comes back all the same is a
-	// member again.
+	// member again. It is audited, in the trail of the first partition that can take a row; that row is written before
+	// the validator is forgotten.
 	ForgetValidator(context.Context, *ForgetValidatorRequest) (*ForgetValidatorResponse, error)
 	// ListAuditEvents returns what was changed, by whom. Not served yet: UNIMPLEMENTED.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)

@@ -726,12 +726,17 @@ type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is enforced.
 	Enforcement *Enforcement `protobuf:"bytes,1,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
-	// The tokens in order of creation, revoked ones included.
+	// The tokens in order of creation, those that were revoked in the last 30 days included.
 	Tokens []*PolicyToken `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// The app was deleted: it counts as not configured, its digests are remembered.
-	Deleted       bool `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Deleted bool `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// What is remembered of revoked tokens that are no longer among tokens: the first 8 bytes of the digest of each,
+	// ascending, none twice. A token whose digest begins so and that is not among tokens is TOKEN_REVOKED.
+	Remembered []byte `protobuf:"bytes,4,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	// One of the remembered tokens was imported.
+	RememberedImported bool `protobuf:"varint,5,opt,name=remembered_imported,json=rememberedImported,proto3" json:"remembered_imported,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -781,6 +786,20 @@ func (x *Policy) GetTokens() []*PolicyToken {
 func (x *Policy) GetDeleted() bool {
 	if x != nil {
 		return x.Deleted
+	}
+	return false
+}
+
+func (x *Policy) GetRemembered() []byte {
+	if x != nil {
+		return x.Remembered
+	}
+	return nil
+}
+
+func (x *Policy) GetRememberedImported() bool {
+	if x != nil {
+		return x.RememberedImported
 	}
 	return false
 }
@@ -860,7 +879,9 @@ type PolicyToken struct {
 	Scopes uint64 `protobuf:"varint,3,opt,name=scopes,proto3" json:"scopes,omitempty"`
 	// ACTIVE, DISABLED or REVOKED.
 	State TokenState `protobuf:"varint,4,opt,name=state,proto3,enum=countersign.v1.TokenState" json:"state,omitempty"`
-	// When the token expires, in milliseconds since the Unix epoch; 0 is never.
+	// When the token stops working by itself, in milliseconds since the Unix epoch: the earlier of its own expiry and the
+	// end of its overlap. 0 is never. The least value, -2^63, says that the token was ended at once: that is a state and
+	// not a time, so that no validator's clock matters.
 	ExpireMillis int64 `protobuf:"varint,5,opt,name=expire_millis,json=expireMillis,proto3" json:"expire_millis,omitempty"`
 	// The secret was imported and need not have the product's form.
 	Imported      bool `protobuf:"varint,6,opt,name=imported,proto3" json:"imported,omitempty"`
@@ -1026,9 +1047,15 @@ type TokenDetails struct {
 	// The token that replaces this one; empty when none.
 	SuccessorId string `protobuf:"bytes,9,opt,name=successor_id,json=successorId,proto3" json:"successor_id,omitempty"`
 	// Revision of the change that last touched this token; the source of its etag.
-	Revision      uint64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision uint64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The token's own expiry, in milliseconds since the Unix epoch, 0 for none. A successor inherits it. When this and
+	// overlap_end_millis are both 0 although the token expires, the record is of a release that kept one time for both.
+	OwnExpireMillis int64 `protobuf:"varint,11,opt,name=own_expire_millis,json=ownExpireMillis,proto3" json:"own_expire_millis,omitempty"`
+	// When the overlap of the token's rotation ends, or has ended, in milliseconds since the Unix epoch; 0 for none. Nobody
+	// inherits it.
+	OverlapEndMillis int64 `protobuf:"varint,12,opt,name=overlap_end_millis,json=overlapEndMillis,proto3" json:"overlap_end_millis,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *TokenDetails) Reset() {
@@ -1131,6 +1158,20 @@ func (x *TokenDetails) GetRevision() uint64 {
 	return 0
 }
 
+func (x *TokenDetails) GetOwnExpireMillis() int64 {
+	if x != nil {
+		return x.OwnExpireMillis
+	}
+	return 0
+}
+
+func (x *TokenDetails) GetOverlapEndMillis() int64 {
+	if x != nil {
+		return x.OverlapEndMillis
+	}
+	return 0
+}
+
 // Link is one change of a partition, as it stands in the log and in the published hint.
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1159,6 +1200,10 @@ type Link struct {
 	// What people see of the tokens in upserts, in the same order, so that a change that the store loses can be brought
 	// back whole. Validators keep it no longer than the link.
 	Details []*TokenDetails `protobuf:"bytes,12,rep,name=details,proto3" json:"details,omitempty"`
+	// What the change adds to what is remembered of revoked tokens; in the form of Policy.remembered.
+	Remembered []byte `protobuf:"bytes,13,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	// One of those that it adds was imported.
+	RememberedImported bool `protobuf:"varint,14,opt,name=remembered_imported,json=rememberedImported,proto3" json:"remembered_imported,omitempty"`
 	// Names of the identities that made the change. A healing makes one change of several, which may have several authors.
 	Authors []string `protobuf:"bytes,15,rep,name=authors,proto3" json:"authors,omitempty"`
 	// The change left enforcement and deleted as they were. A merge of two pasts needs it: enforcement and deleted above are
@@ -1280,6 +1325,20 @@ func (x *Link) GetDetails() []*TokenDetails {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *Link) GetRemembered() []byte {
+	if x != nil {
+		return x.Remembered
+	}
+	return nil
+}
+
+func (x *Link) GetRememberedImported() bool {
+	if x != nil {
+		return x.RememberedImported
+	}
+	return false
 }
 
 func (x *Link) GetAuthors() []string {
@@ -1573,11 +1632,15 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x10\n" +
 	"\x03tag\x18\x04 \x01(\fR\x03tag\x12.\n" +
 	"\x06policy\x18\x05 \x01(\v2\x16.countersign.v1.PolicyR\x06policy\x127\n" +
-	"\adetails\x18\x06 \x01(\v2\x1d.countersign.v1.PolicyDetailsR\adetails\"\x96\x01\n" +
+	"\adetails\x18\x06 \x01(\v2\x1d.countersign.v1.PolicyDetailsR\adetails\"\xe7\x01\n" +
 	"\x06Policy\x12=\n" +
 	"\venforcement\x18\x01 \x01(\v2\x1b.countersign.v1.EnforcementR\venforcement\x123\n" +
 	"\x06tokens\x18\x02 \x03(\v2\x1b.countersign.v1.PolicyTokenR\x06tokens\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"}\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x04 \x01(\fR\n" +
+	"remembered\x12/\n" +
+	"\x13remembered_imported\x18\x05 \x01(\bR\x12rememberedImported\"}\n" +
 	"\vEnforcement\x12\x16\n" +
 	"\x06scopes\x18\x01 \x01(\x04R\x06scopes\x12(\n" +
 	"\x10trial_end_millis\x18\x02 \x01(\x03R\x0etrialEndMillis\x12,\n" +
@@ -1592,7 +1655,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\rPolicyDetails\x12#\n" +
 	"\rcreate_millis\x18\x01 \x01(\x03R\fcreateMillis\x12#\n" +
 	"\rupdate_millis\x18\x02 \x01(\x03R\fupdateMillis\x124\n" +
-	"\x06tokens\x18\x03 \x03(\v2\x1c.countersign.v1.TokenDetailsR\x06tokens\"\xbe\x02\n" +
+	"\x06tokens\x18\x03 \x03(\v2\x1c.countersign.v1.TokenDetailsR\x06tokens\"\x98\x03\n" +
 	"\fTokenDetails\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
@@ -1605,7 +1668,9 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\x0epredecessor_id\x18\b \x01(\tR\rpredecessorId\x12!\n" +
 	"\fsuccessor_id\x18\t \x01(\tR\vsuccessorId\x12\x1a\n" +
 	"\brevision\x18\n" +
-	" \x01(\x04R\brevision\"\x90\x04\n" +
+	" \x01(\x04R\brevision\x12*\n" +
+	"\x11own_expire_millis\x18\v \x01(\x03R\x0fownExpireMillis\x12,\n" +
+	"\x12overlap_end_millis\x18\f \x01(\x03R\x10overlapEndMillis\"\xe1\x04\n" +
 	"\x04Link\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1619,7 +1684,11 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\adeleted\x18\n" +
 	" \x01(\bR\adeleted\x12#\n" +
 	"\rcommit_millis\x18\v \x01(\x03R\fcommitMillis\x126\n" +
-	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\x12\x18\n" +
+	"\adetails\x18\f \x03(\v2\x1c.countersign.v1.TokenDetailsR\adetails\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\r \x01(\fR\n" +
+	"remembered\x12/\n" +
+	"\x13remembered_imported\x18\x0e \x01(\bR\x12rememberedImported\x12\x18\n" +
 	"\aauthors\x18\x0f \x03(\tR\aauthors\x12#\n" +
 	"\rsettings_kept\x18\x10 \x01(\bR\fsettingsKept\"q\n" +
 	"\vAuditRecord\x12\x1a\n" +

@@ -563,9 +563,13 @@ type SnapshotPolicy struct {
 	// When each expires, in milliseconds since the Unix epoch. Empty when none does.
 	ExpireMillis []int64 `protobuf:"varint,7,rep,packed,name=expire_millis,json=expireMillis,proto3" json:"expire_millis,omitempty"`
 	// Which were imported. Empty when none was.
-	Imported      []bool `protobuf:"varint,8,rep,packed,name=imported,proto3" json:"imported,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Imported []bool `protobuf:"varint,8,rep,packed,name=imported,proto3" json:"imported,omitempty"`
+	// As Policy.remembered.
+	Remembered []byte `protobuf:"bytes,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	// As Policy.remembered_imported.
+	RememberedImported bool `protobuf:"varint,10,opt,name=remembered_imported,json=rememberedImported,proto3" json:"remembered_imported,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *SnapshotPolicy) Reset() {
@@ -654,12 +658,26 @@ func (x *SnapshotPolicy) GetImported() []bool {
 	return nil
 }
 
+func (x *SnapshotPolicy) GetRemembered() []byte {
+	if x != nil {
+		return x.Remembered
+	}
+	return nil
+}
+
+func (x *SnapshotPolicy) GetRememberedImported() bool {
+	if x != nil {
+		return x.RememberedImported
+	}
+	return false
+}
+
 // SnapshotSticky is a token that is kept revoked against the store.
 type SnapshotSticky struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app.
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	// The token as it was seen.
+	// The token as it was seen. Without an id it is a remembered digest, of which only the first 8 bytes count.
 	Token         *PolicyToken `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1000,7 +1018,7 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12'\n" +
 	"\x0fpolicy_revision\x18\x03 \x01(\x04R\x0epolicyRevision\x12!\n" +
 	"\fsince_millis\x18\x04 \x01(\x03R\vsinceMillis\x126\n" +
-	"\x06policy\x18\x05 \x01(\v2\x1e.countersign.v1.SnapshotPolicyR\x06policy\"\x91\x02\n" +
+	"\x06policy\x18\x05 \x01(\v2\x1e.countersign.v1.SnapshotPolicyR\x06policy\"\xe2\x02\n" +
 	"\x0eSnapshotPolicy\x12=\n" +
 	"\venforcement\x18\x01 \x01(\v2\x1b.countersign.v1.EnforcementR\venforcement\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x1b\n" +
@@ -1009,7 +1027,12 @@ const file_countersign_v1_snapshot_proto_rawDesc = "" +
 	"\x06scopes\x18\x05 \x03(\x04R\x06scopes\x12\x16\n" +
 	"\x06states\x18\x06 \x01(\fR\x06states\x12#\n" +
 	"\rexpire_millis\x18\a \x03(\x03R\fexpireMillis\x12\x1a\n" +
-	"\bimported\x18\b \x03(\bR\bimported\"Z\n" +
+	"\bimported\x18\b \x03(\bR\bimported\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\t \x01(\fR\n" +
+	"remembered\x12/\n" +
+	"\x13remembered_imported\x18\n" +
+	" \x01(\bR\x12rememberedImported\"Z\n" +
 	"\x0eSnapshotSticky\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x121\n" +
 	"\x05token\x18\x02 \x01(\v2\x1b.countersign.v1.PolicyTokenR\x05token\"=\n" +

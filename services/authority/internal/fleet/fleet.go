@@ -195,10 +195,10 @@ func (s *Service) List() ([]*countersignv1.Validator, error) {
 }
 
 // Forget is that of the registry.
-func (s *Service) Forget(ctx context.Context, id string) error {
+func (s *Service) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
 	r := s.registry.Load()
 	if r == nil {
 		return errNotOpen
 	}
-	return r.Forget(ctx, id)
+	return r.Forget(ctx, id, audit)
 }

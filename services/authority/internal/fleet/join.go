@@ -169,8 +169,8 @@ func (r *Registry) leave(ctx context.Context, u *update) error {
 	return r.remove(ctx, v)
 }
 
-// Forget takes a validator out of the fleet that does not report.
-func (r *Registry) Forget(ctx context.Context, id string) error {
+// Forget takes a validator out of the fleet that does not report, after audit has returned nil.
+func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
 	_ = r.confirm(ctx) // one that has just joined another authority reports
 	r.mu.Lock()
 	m := r.members[id]
@@ -185,6 +185,9 @@ func (r *Registry) Forget(ctx context.Context, id string) error {
 	}
 	v := m.whole()
 	r.mu.Unlock()
+	if err := audit(ctx); err != nil {
+		return err
+	}
 	r.log.Info("a validator is forgotten", "validator", id, "instance", v.InstanceID, "identity", identity.From(ctx).Name)
 	return r.remove(ctx, v)
 }

@@ -63,7 +63,7 @@ func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 				c := f.authority()
 				alive(t, Lease+2*time.Second, v)
 				c.want("another authority", map[string]string{"v": "REPORTING", "w": "LOST"})
-				if err := c.Forget(t.Context(), "w"); err != nil {
+				if err := c.Forget(t.Context(), "w", audited); err != nil {
 					t.Fatal(err)
 				}
 				alive(t, 2*time.Second, v)
@@ -179,11 +179,11 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 					t.Errorf("%+v", r)
 				}
 				a.want("listed", map[string]string{"v": "REPORTING", called: "UNREADABLE"})
-				if err := a.Forget(t.Context(), "somebody"); apierr.ReasonOf(err) != "VALIDATOR_NOT_FOUND" {
+				if err := a.Forget(t.Context(), "somebody", audited); apierr.ReasonOf(err) != "VALIDATOR_NOT_FOUND" {
 					t.Errorf("another name: %v", err)
 				}
 				result := a.wait(at(1, 1), time.Minute)
-				if err := a.Forget(t.Context(), called); err != nil {
+				if err := a.Forget(t.Context(), called, audited); err != nil {
 					t.Fatal(err)
 				}
 				if r, took, _ := result(); !r.Complete || took > time.Second {

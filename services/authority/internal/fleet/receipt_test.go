@@ -159,7 +159,7 @@ func TestB24_Receipts(t *testing.T) {
 			_ = v1.report(to(change))
 			v2.hangUp()
 			alive(f.t, 12*time.Second, v1)
-			if err := a.Forget(a.t.Context(), "v2"); err != nil {
+			if err := a.Forget(a.t.Context(), "v2", audited); err != nil {
 				f.t.Error(err)
 			}
 		}, true, map[string]State{"v1": Applied}, 12 * time.Second},

@@ -64,7 +64,7 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 			response.Apps = append(response.Apps, &countersignv1.App{AppId: id, Unverified: true})
 			continue
 		}
-		response.Apps = append(response.Apps, appOf(id, entry.Revision, entry.Policy.Enforcement(), entry.Policy.Tokens(), now))
+		response.Apps = append(response.Apps, appOf(id, entry.Revision, entry.Policy.Enforcement(), entry.Policy.Tokens(), entry.Policy.Memory(), now))
 	}
 	return &response, nil
 }

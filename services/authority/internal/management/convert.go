@@ -16,8 +16,8 @@ func tokenToProto(t *record.Token, now time.Time) *countersignv1.Token {
 	return &countersignv1.Token{
 		TokenId: t.ID, Name: t.Name, Scopes: scopesToProto(t.Scopes),
 		State:      countersignv1.TokenState(t.StateAt(now.UnixMilli())),
-		ExpireTime: timeToProto(t.ExpireMillis),
-		Note:       t.Note, Etag: etagOf(t.TouchedRevision), Hint: t.Hint, CreatedBy: t.CreatedBy,
+		ExpireTime: timeToProto(t.EndMillis()), OverlapEndTime: timeToProto(t.OverlapEndMillis),
+		Note: t.Note, Etag: etagOf(t.TouchedRevision), Hint: t.Hint, CreatedBy: t.CreatedBy,
 		CreateTime: timeToProto(t.CreateMillis), UpdateTime: timeToProto(t.UpdateMillis), RevokeTime: timeToProto(t.RevokeMillis),
 		PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Imported: t.Imported,
 	}
@@ -42,12 +42,14 @@ func appToProto(appID string, d *record.Document, now time.Time) *countersignv1.
 	for i := range d.Tokens {
 		tokens[i] = d.Tokens[i].Token
 	}
-	return appOf(appID, d.Revision, d.Enforcement, tokens, now)
+	return appOf(appID, d.Revision, d.Enforcement, tokens, d.Memory, now)
 }
 
 // appOf shows an app by what decides for it.
-func appOf(appID string, revision uint64, e policy.Enforcement, tokens []policy.Token, now time.Time) *countersignv1.App {
-	app := &countersignv1.App{AppId: appID, EnforcedScopes: scopesToProto(e.At(now.UnixMilli())), Etag: etagOf(revision)}
+func appOf(appID string, revision uint64, e policy.Enforcement, tokens []policy.Token, memory policy.Memory, now time.Time) *countersignv1.App {
+	app := &countersignv1.App{
+		AppId: appID, EnforcedScopes: scopesToProto(e.At(now.UnixMilli())), Etag: etagOf(revision), RememberedDigestCount: int32(memory.Len()),
+	}
 	if e.TrialEndMillis > now.UnixMilli() {
 		app.TrialEndTime = timeToProto(e.TrialEndMillis)
 		app.ScopesAfterTrial = scopesToProto(e.After)

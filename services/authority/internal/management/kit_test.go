@@ -243,15 +243,30 @@ func (w *world) wantSame(t testing.TB, held map[string]string) {
 	}
 }
 
-// write makes an app's document what no call would make it, as an authority of its own.
-func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
+// store opens the store as an authority of its own, until the test ends.
+func (w *world) store(t testing.TB) *store.Store {
 	t.Helper()
 	meta := must(w.redis.Meta(t.Context(), w.Ring))(t)
 	r := replica.New(redisfeed.New(w.redis, meta.Partitions), record.NewCodec(w.Ring, meta), slog.New(slog.DiscardHandler))
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- r.Run(ctx) }()
-	must(store.New(store.Over(w.redis, meta.Partitions, store.Options{}), r, store.Options{}, slog.New(slog.DiscardHandler)).Update(t.Context(), store.Call{
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.WaitLoaded(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return store.New(store.Over(w.redis, meta.Partitions, store.Options{}), r, store.Options{}, slog.New(slog.DiscardHandler))
+}
+
+// write makes an app's document what no call would make it, as an authority of its own.
+func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
+	t.Helper()
+	must(w.store(t).Update(t.Context(), store.Call{
 		AppID: app,
 		Change: func(before *record.Document) (*record.Document, error) {
 			after := &record.Document{}
@@ -266,10 +281,6 @@ func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
 			return &pb.AuditEvent{AppId: app}, nil
 		},
 	}))(t)
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
 }
 
 func ids(tokens []*pb.Token) []string {

@@ -131,10 +131,8 @@ func startAfter(d *record.Document, lastID string, lastMillis int64) int {
 // listed tells whether a list shows a token: ACTIVE and DISABLED ones always, others on request and for 30 days.
 func listed(t *record.Token, ended bool, now time.Time) bool {
 	switch t.StateAt(now.UnixMilli()) {
-	case policy.Revoked:
-		return ended && now.Sub(time.UnixMilli(t.RevokeMillis)) < rules.Retention
-	case policy.Expired:
-		return ended && now.Sub(time.UnixMilli(t.ExpireMillis)) < rules.Retention
+	case policy.Revoked, policy.Expired:
+		return ended && rules.Listed(t, now.UnixMilli())
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
@@ -28,7 +29,8 @@ type Fleet interface {
 	// another error when nothing is known of the fleet.
 	Wait(ctx context.Context, positions []record.Position) (fleet.Receipt, error)
 	List() ([]*countersignv1.Validator, error)
-	Forget(ctx context.Context, id string) error
+	// Forget takes a validator out of the fleet, after audit has returned nil.
+	Forget(ctx context.Context, id string, audit func(context.Context) error) error
 }
 
 // waiting returns a context that ends after a time, and just before the caller's deadline.
@@ -112,7 +114,18 @@ func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetVa
 	if !fleet.ValidID(r.GetValidatorId()) {
 		return nil, apierr.Invalid("validator_id", "want the name of a validator")
 	}
-	if err := s.fleet.Forget(ctx, r.GetValidatorId()); err != nil {
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both. The row comes
+	// first: there may be a row of what then failed, and no change without its row (B23).
+	err = s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
+		event := &countersignv1.AuditEvent{EventTime: timestamppb.Now(), ValidatorId: r.GetValidatorId()}
+		annotate(ctx, event, "ForgetValidator", r)
+		return st.Note(ctx, event)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &countersignv1.ForgetValidatorResponse{}, nil

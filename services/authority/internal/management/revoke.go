@@ -2,7 +2,6 @@ package management
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -79,66 +78,25 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	case len(found) == 0:
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
-	response := countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified, Incomplete: incomplete}
-	unconfirmed := false
-	for _, h := range found {
-		var one countersignv1.RevokeTokenResponse
-		if h.deleted {
-			// It was revoked with its app, for ever.
-			response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: &countersignv1.Token{
-				TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED,
-			}})
-			response.ConsistencyTokens = append(response.ConsistencyTokens, h.position)
-			unconfirmed = true
-			continue
-		}
-		_, err := s.carryOut(ctx, change{
-			method: "RevokeSecret", appID: h.appID, request: r, urgent: true,
-			apply: func(before *record.Document, by rules.By) (*record.Document, error) {
-				return rules.Revoke(before, by, r.GetAllowLockout(), h.tokenID)
-			},
-			answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-				return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, h.tokenID, now), ConsistencyToken: position}
-			},
-		}, &one)
-		switch {
-		case err != nil && len(response.Tokens) > 0:
-			return nil, apierr.Unavailable(apierr.OutcomeUnknown,
-				"of %d apps that have the secret %d are done; repeat the call", len(found), len(response.Tokens)).Because(err)
-		case err != nil:
-			return nil, err
-		}
-		response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: one.GetToken()})
-		response.ConsistencyTokens = append(response.ConsistencyTokens, one.GetConsistencyToken())
-		if d := one.GetDurability(); response.Durability == nil || d.GetAcknowledged() < response.GetDurability().GetAcknowledged() {
-			response.Durability = d
-		}
+	response := &countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified, Incomplete: incomplete}
+	err = s.revokeAll(ctx, r, found, unseen, response)
+	s.addReceipt(ctx, r, response, response.GetConsistencyTokens()...)
+	if err != nil {
+		return nil, err
 	}
-	if len(unseen) > 0 {
-		var done []string
-		for _, t := range response.GetTokens() {
-			done = append(done, t.GetAppId()+"/"+t.GetToken().GetTokenId())
-		}
-		return nil, apierr.Unavailable(apierr.NotLoaded,
-			"the secret is revoked in %d apps (%s), but %s could not be looked at; repeat the call when the store is whole", len(done),
-			strings.Join(done, ", "), strings.Join(unseen, ", "))
-	}
-	if unconfirmed && response.Durability != nil {
-		response.Durability.Acknowledged = 0 // of one that was revoked before, nobody knows
-	}
-	s.addReceipt(ctx, r, &response, response.GetConsistencyTokens()...)
-	return &response, nil
+	return response, nil
 }
 
 // holder is a token that has a leaked secret.
 type holder struct {
 	appID, tokenID string
-	// deleted says that the app is, and with it the token is revoked; position is one at which it was so.
-	deleted  bool
+	// ended says that the token is revoked for good: with its app, or so long ago that only its digest is remembered, and
+	// not its id. Position is one at which it was so.
+	ended    bool
 	position string
 }
 
-// holders finds every token with a digest, and the apps of which it cannot be told. It looks through the replica, after
+// holders finds every token with a digest, and the apps that could not be checked. It looks through the replica, after
 // asking whether this is complete: an app that was overlooked would keep the leaked secret alive.
 func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
@@ -160,10 +118,16 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 				unverified = append(unverified, appID)
 				continue
 			}
-			if t := entry.Policy.FindDigest(digest); t != nil {
-				at, _, _ := replica.State(i)
-				found = append(found, holder{appID, t.ID, entry.Policy.Deleted(), record.EncodePosition(st.Position(appID, at))})
+			t := entry.Policy.FindDigest(digest)
+			if t == nil && !entry.Policy.Memory().Has(&digest) {
+				continue
 			}
+			at, _, _ := replica.State(i)
+			h := holder{appID: appID, ended: t == nil || entry.Policy.Deleted(), position: record.EncodePosition(st.Position(appID, at))}
+			if t != nil {
+				h.tokenID = t.ID
+			}
+			found = append(found, h)
 		}
 	}
 	slices.SortFunc(found, func(a, b holder) int { return strings.Compare(a.appID, b.appID) })
@@ -171,28 +135,28 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 }
 
 // checkLockouts makes sure that no app would refuse, before any is changed. An app that the replica knows and whose
-// document in the store does not verify goes to the unverified ones.
+// document in the store does not verify goes to the unverified ones. One that cannot be read is tried all the same.
 func (s *Service) checkLockouts(ctx context.Context, holders []holder, unverified []string, allow bool) (found []holder, _ []string, err error) {
+	ctx, cancel := waiting(ctx, scanTimeout)
+	defer cancel()
 	by := rules.By{Identity: identity.From(ctx).Name, Now: time.Now()}
-	for _, h := range holders {
-		if h.deleted {
-			found = append(found, h)
-			continue
+	errs := make([]error, len(holders))
+	each(holders, func(i int, h holder) {
+		if h.ended {
+			return
 		}
-		d, err := s.read(ctx, h.appID)
-		if apierr.ReasonOf(err) == apierr.PolicyUnverified {
+		var d *record.Document
+		if d, errs[i] = s.read(ctx, h.appID); errs[i] == nil {
+			_, errs[i] = rules.Revoke(d, by, allow, h.tokenID)
+		}
+	})
+	for i, h := range holders {
+		switch err := nameScopes(errs[i]); apierr.ReasonOf(err) {
+		case apierr.PolicyUnverified:
 			unverified = append(unverified, h.appID)
 			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if _, err := rules.Revoke(d, by, allow, h.tokenID); err != nil {
-			err = nameScopes(err)
-			if e := (*apierr.Error)(nil); errors.As(err, &e) && e.Reason() == "LOCKOUT" {
-				return nil, nil, apierr.Precondition("LOCKOUT", "apps/"+h.appID, "app %s: %s", h.appID, e.Error())
-			}
-			return nil, nil, err
+		case "LOCKOUT":
+			return nil, nil, apierr.Precondition("LOCKOUT", "apps/"+h.appID, "app %s: %s", h.appID, err.Error())
 		}
 		found = append(found, h)
 	}

@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
@@ -125,36 +127,91 @@ func TestB10_LockoutInOne(t *testing.T) {
 	}
 }
 
-// TestB10_HalfDone: when the store fails after some of the apps were changed, the error does not say that nothing was,
-// and the call can be repeated.
-func TestB10_HalfDone(t *testing.T) {
-	w := newWorld(t)
-	leaked := foreign()
-	apps := newApps(3)
-	tokens := w.share(t, leaked, apps...)
-	hash := policy.HashApp(apps[1])
-	log := record.KeysOf(hash.Partition(record.DefaultPartitions)).Log
-	saved := must(w.redis.Dump(t.Context(), log).Result())(t)
-	if err := w.redis.Set(t.Context(), log, "not a log", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r1"})
-	if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.OutcomeUnknown || strings.Contains(err.Error(), "nothing was changed") {
-		t.Errorf("got %s %v, want UNAVAILABLE %s", apierr.ReasonOf(err), err, apierr.OutcomeUnknown)
-	}
-	if got := w.get(t, apps[0], tokens[apps[0]]).GetState(); got != revoked {
-		t.Fatalf("the first app's token is %s: the test shows nothing", got)
-	}
-	if err := w.redis.RestoreReplace(t.Context(), log, 0, saved).Err(); err != nil {
-		t.Fatal(err)
-	}
-	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r1"}))(t)
-	if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 {
-		t.Errorf("got %v", done)
-	}
-	for app, id := range tokens {
-		if got := w.get(t, app, id).GetState(); got != revoked {
-			t.Errorf("the token of %s is %s", app, got)
+// answerIn returns what a call that failed in part has told.
+func answerIn(t testing.TB, err error) *pb.RevokeSecretResponse {
+	t.Helper()
+	for _, detail := range status.Convert(err).Details() {
+		if answer, ok := detail.(*pb.RevokeSecretResponse); ok {
+			return answer
 		}
 	}
+	t.Fatalf("no RevokeSecretResponse in %v", err)
+	return nil
+}
+
+// TestB10_OneAppThatCannotBeChanged stops none of the others, whichever it is. The error names it and what was done, and
+// the call can be repeated.
+func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
+	w := newWorld(t)
+	for position := range 3 {
+		t.Run(fmt.Sprint("app ", position), func(t *testing.T) {
+			leaked := foreign()
+			apps := newApps(3)
+			tokens := w.share(t, leaked, apps...)
+			broken := apps[position]
+			hash := policy.HashApp(broken)
+			log := record.KeysOf(hash.Partition(record.DefaultPartitions)).Log
+			saved := must(w.redis.Dump(t.Context(), log).Result())(t)
+			if err := w.redis.Set(t.Context(), log, "not a log", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{
+				Secret: leaked, RequestId: "r" + broken, WaitForPropagation: durationpb.New(time.Millisecond),
+			})
+			if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.OutcomeUnknown ||
+				strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), broken) || strings.Contains(err.Error(), leaked) {
+				t.Errorf("got %s %v, want UNAVAILABLE %s that names %s", apierr.ReasonOf(err), err, apierr.OutcomeUnknown, broken)
+			}
+			answer := answerIn(t, err)
+			if len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != broken || answer.GetFailures()[0].GetReason() == "" {
+				t.Errorf("failures: %v, want %s", answer.GetFailures(), broken)
+			}
+			if len(answer.GetTokens()) != 2 || len(answer.GetConsistencyTokens()) != 2 || answer.GetReceipt() == nil {
+				t.Errorf("of the others is told %v", answer)
+			}
+			for i, done := range answer.GetTokens() {
+				if done.GetAppId() == broken || done.GetToken().GetState() != revoked || done.GetToken().GetTokenId() != tokens[done.GetAppId()] {
+					t.Errorf("revoked is %v", done)
+				}
+				w.authorize(t, answer.GetConsistencyTokens()[i], &pb.AuthorizeRequest{AppId: done.GetAppId(), Token: leaked, Scope: events},
+					allow(pb.Reason_REASON_TOKEN_REVOKED, false, tokens[done.GetAppId()]))
+			}
+			if err := w.redis.RestoreReplace(t.Context(), log, 0, saved).Err(); err != nil {
+				t.Fatal(err)
+			}
+			done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r" + broken}))(t)
+			if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 || len(done.GetFailures()) != 0 {
+				t.Errorf("got %v", done)
+			}
+			for app, id := range tokens {
+				if got := w.get(t, app, id).GetState(); got != revoked {
+					t.Errorf("the token of %s is %s", app, got)
+				}
+			}
+		})
+	}
+}
+
+// TestB10_RememberedSecret: a secret that was revoked so long ago that only its digest is remembered is answered as revoked.
+func TestB10_RememberedSecret(t *testing.T) {
+	w := newWorld(t)
+	app, leaked := newApp(), foreign()
+	w.share(t, leaked, app)
+	w.write(t, app, func(d *record.Document) {
+		d.Memory = d.Memory.With(d.Tokens[0].Token)
+		d.Tokens = nil
+	})
+	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
+	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetAppId() != app || done.GetTokens()[0].GetToken().GetState() != revoked {
+		t.Fatalf("got %v", done)
+	}
+	w.authorize(t, done.GetConsistencyTokens()[0], &pb.AuthorizeRequest{AppId: app, Token: leaked, Scope: events},
+		allow(pb.Reason_REASON_TOKEN_REVOKED, false, ""))
+	if got := must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
+		t.Errorf("the app is %v", got)
+	}
+	_, err := w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
+		{Name: "again", Credential: &pb.TokenImport_Secret{Secret: leaked}},
+	}})
+	wantFailure(t, err, failure{codes.AlreadyExists, "SECRET_TAKEN", ""})
 }

@@ -11,11 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
@@ -110,7 +108,8 @@ func (s *Service) carryOut(ctx context.Context, c change, response proto.Message
 				return nil, answer // nothing was changed
 			}
 			event := Event(before, after, by.Identity, by.Now)
-			event.Peer, event.Method, event.RequestId = peerOf(ctx), c.method, c.request.GetRequestId()
+			event.RequestId = c.request.GetRequestId()
+			annotate(ctx, event, c.method, c.request)
 			return event, answer
 		},
 	})
@@ -163,48 +162,6 @@ func nameScopes(err error) error {
 		return about.Make(scopeNames(about.Scopes))
 	}
 	return err
-}
-
-func peerOf(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok {
-		return p.Addr.String()
-	}
-	return ""
-}
-
-// Event returns the audit event of a change of an app: all but the method, where it came from, and its revision. Before
-// is nil for a new app.
-func Event(before, after *record.Document, identity string, now time.Time) *countersignv1.AuditEvent {
-	event := &countersignv1.AuditEvent{
-		EventTime: timestamppb.New(now), Identity: identity, AppId: after.AppID,
-		AppAfter: appToProto(after.AppID, after, now),
-	}
-	old := map[string]record.Token{}
-	if before != nil {
-		event.AppBefore = appToProto(after.AppID, before, now)
-		for _, t := range before.Tokens {
-			old[t.ID] = t
-		}
-	}
-	for i := range after.Tokens {
-		t := &after.Tokens[i]
-		was, existed := old[t.ID]
-		delete(old, t.ID)
-		switch {
-		case !existed:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{After: tokenToProto(t, now)})
-		case was != *t:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&was, now), After: tokenToProto(t, now)})
-		}
-	}
-	if before != nil {
-		for i := range before.Tokens {
-			if t, left := old[before.Tokens[i].ID]; left {
-				event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: tokenToProto(&t, now)})
-			}
-		}
-	}
-	return event
 }
 
 // read returns an app's document as it is now; nil when it has none or was deleted.

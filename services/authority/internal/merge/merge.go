@@ -30,6 +30,8 @@ type Side struct {
 	// it removed.
 	Tokens  []record.Token
 	Removed []string
+	// Memory has the digests of revoked tokens that it removed.
+	Memory policy.Memory
 	// Settings are nil when it left them as they were.
 	Settings *Settings
 	// CreateMillis is when it made the app, for an app that the other past does not have.
@@ -80,12 +82,14 @@ func Into(document *record.Document, touched Touched, side Side) (*record.Docume
 			m.names[own.Tokens[i].ID] = own.Tokens[i].Name
 		}
 	}
+	m.after.Memory = m.after.Memory.Union(side.Memory)
 	for i := range side.Tokens {
 		m.token(side.Tokens[i])
 	}
 	for _, id := range side.Removed {
 		m.remove(id)
 	}
+	m.remember()
 	m.settings(side.Settings)
 	if m.touched.Any() {
 		m.reconcile(side)
@@ -158,6 +162,22 @@ func (m *merging) remove(id string) {
 		return
 	}
 	m.after.Tokens = slices.Delete(m.after.Tokens, i, i+1)
+}
+
+// remember makes sure that no token with a remembered digest authenticates. One that is revoked is not listed beside that.
+func (m *merging) remember() {
+	if m.after.Memory.Len() == 0 {
+		return
+	}
+	m.after.Tokens = slices.DeleteFunc(m.after.Tokens, func(t record.Token) bool {
+		return t.State == policy.Revoked && m.after.Memory.Has(&t.Digest)
+	})
+	for i := range m.after.Tokens {
+		if t := &m.after.Tokens[i]; m.after.Memory.Has(&t.Digest) {
+			m.giveUp(t.ID, "state", stateText(policy.Revoked), stateText(t.State))
+			t.State, t.TouchedRevision = policy.Revoked, TouchedNow
+		}
+	}
 }
 
 // settings takes in the settings that the side has changed, nil for none.

@@ -210,3 +210,68 @@ func TestB30_Identity(t *testing.T) {
 		})
 	}
 }
+
+// TestB30_Memory: a digest that either past remembers is remembered, and no token with it authenticates (B08).
+func TestB30_Memory(t *testing.T) {
+	remember := func(ids ...string) (m policy.Memory) {
+		for _, id := range ids {
+			m = m.With(token(id).Token)
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		name        string
+		ours        []record.Token
+		ourMemory   policy.Memory
+		side        Side
+		wantMemory  policy.Memory
+		want        map[string]policy.State
+		wantGivenUp int
+	}{
+		{name: "both remember", ourMemory: remember("a"), side: Side{Memory: remember("b")}, wantMemory: remember("a", "b"), want: map[string]policy.State{}},
+		{name: "theirs remembers what ours lists", ours: []record.Token{token("a", state(gone))}, side: Side{Removed: []string{"a"}, Memory: remember("a")}, wantMemory: remember("a"), want: map[string]policy.State{}},
+		{name: "ours remembers what theirs lists", ourMemory: remember("a"), side: Side{Tokens: []record.Token{token("a", state(gone))}}, wantMemory: remember("a"), want: map[string]policy.State{}},
+		{name: "one that works is revoked", ours: []record.Token{token("a")}, side: Side{Memory: remember("a")}, wantMemory: remember("a"), want: map[string]policy.State{"a": gone}, wantGivenUp: 1},
+		{name: "others stay", ours: []record.Token{token("b", state(gone))}, side: Side{Memory: remember("a")}, wantMemory: remember("a"), want: map[string]policy.State{"b": gone}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, givenUp := Into(&record.Document{Tokens: tt.ours, Memory: tt.ourMemory}, Touched{All: true}, tt.side)
+			states := map[string]policy.State{}
+			for _, t := range got.Tokens {
+				states[t.ID] = t.State
+			}
+			if got.Memory != tt.wantMemory || !maps.Equal(states, tt.want) || len(givenUp) != tt.wantGivenUp {
+				t.Errorf("got %v, %v, given up %v", states, got.Memory, givenUp)
+			}
+		})
+	}
+}
+
+// TestB30_Ends: of two ends of one token the earlier one counts, its own expiry and the end of its overlap apart (B09).
+func TestB30_Ends(t *testing.T) {
+	ends := func(expire, own, overlap int64, successor string) record.Token {
+		return token("t", func(t *record.Token) {
+			t.ExpireMillis, t.OwnExpireMillis, t.OverlapEndMillis, t.SuccessorID = expire, own, overlap, successor
+		})
+	}
+	for _, tt := range []struct {
+		name                 string
+		ours, theirs         record.Token
+		expire, own, overlap int64
+	}{
+		{"an overlap and an own expiry", ends(5, 0, 5, "s"), ends(9, 9, 0, ""), 5, 9, 5},
+		{"ended at once", ends(policy.Ended, 5, 0, ""), ends(0, 0, 0, ""), policy.Ended, 5, 0},
+		{"ended at once, without a time", ends(0, 0, 0, ""), ends(policy.Ended, 0, 0, ""), policy.Ended, 0, 0},
+		{"a record with one time for both", ends(5, 0, 0, "s"), ends(9, 9, 0, "s"), 5, 9, 5},
+		{"of a token that was not rotated", ends(5, 0, 0, ""), ends(0, 0, 0, ""), 5, 5, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, pair := range [][2]record.Token{{tt.ours, tt.theirs}, {tt.theirs, tt.ours}} {
+				got, _ := Into(&record.Document{Tokens: []record.Token{pair[0]}}, Touched{All: true}, Side{Tokens: []record.Token{pair[1]}})
+				if at := got.Tokens[0]; at.ExpireMillis != tt.expire || at.OwnExpireMillis != tt.own || at.OverlapEndMillis != tt.overlap {
+					t.Errorf("got %d, %d, %d", at.ExpireMillis, at.OwnExpireMillis, at.OverlapEndMillis)
+				}
+			}
+		})
+	}
+}

@@ -55,8 +55,11 @@ func stateText(s policy.State) string {
 }
 
 func timeText(millis int64) string {
-	if millis == 0 {
+	switch millis {
+	case 0:
 		return "never"
+	case policy.Ended:
+		return "ended"
 	}
 	return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano)
 }

@@ -16,6 +16,7 @@ func (m *merging) both(ours, theirs record.Token) record.Token {
 	next := further(ours, theirs)
 	next.State = max(ours.State, theirs.State)
 	next.ExpireMillis = earlier(ours.ExpireMillis, theirs.ExpireMillis)
+	next.OwnExpireMillis, next.OverlapEndMillis = ends(ours, theirs)
 	var none bool
 	if next.Scopes, none = narrower(ours.Scopes, theirs.Scopes); none && next.State == policy.Active {
 		next.State = policy.Disabled
@@ -82,10 +83,28 @@ func narrower(a, b policy.ScopeSet) (both policy.ScopeSet, none bool) {
 
 // earlier returns the earlier of two times in milliseconds, of which 0 is never.
 func earlier(a, b int64) int64 {
-	if a == 0 || b == 0 {
-		return max(a, b)
+	switch {
+	case a == 0:
+		return b
+	case b == 0:
+		return a
 	}
 	return min(a, b)
+}
+
+// ends returns the earlier own expiry and the earlier end of an overlap (B09). A record of an earlier release has one time
+// for both: that of a rotated token is the end of its overlap.
+func ends(tokens ...record.Token) (own, overlap int64) {
+	for _, t := range tokens {
+		tOwn, tOverlap := t.OwnExpireMillis, t.OverlapEndMillis
+		if tOwn == 0 && tOverlap == 0 && t.ExpireMillis != policy.Ended {
+			if tOwn = t.ExpireMillis; t.SuccessorID != "" {
+				tOwn, tOverlap = 0, t.ExpireMillis
+			}
+		}
+		own, overlap = earlier(own, tOwn), earlier(overlap, tOverlap)
+	}
+	return own, overlap
 }
 
 // compare notes what was given up of one past's token.
@@ -93,6 +112,7 @@ func (m *merging) compare(kept, lost record.Token) {
 	for _, f := range []struct{ field, kept, lost string }{
 		{"state", stateText(kept.State), stateText(lost.State)},
 		{"expire_time", timeText(kept.ExpireMillis), timeText(lost.ExpireMillis)},
+		{"overlap_end_time", timeText(kept.OverlapEndMillis), timeText(lost.OverlapEndMillis)},
 		{"scopes", scopesText(kept.Scopes), scopesText(lost.Scopes)},
 		{"name", kept.Name, lost.Name},
 		{"note", kept.Note, lost.Note},

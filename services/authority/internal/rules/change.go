@@ -49,7 +49,7 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	set(&t.State, u.State)
 	var when []int64
 	if u.ExpireMillis != nil {
-		t.ExpireMillis = endAt(t.ExpireMillis, *u.ExpireMillis, by)
+		setExpiry(after, t, *u.ExpireMillis, by)
 		if t.ExpireMillis > by.millis() {
 			when = expiriesFrom(after, t.ExpireMillis)
 		}
@@ -61,32 +61,26 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	if err := guardLockout(before, after, by, u.AllowLockout, when...); err != nil {
 		return nil, err
 	}
-	return withLive(after, by)
+	return u.withLive(before, after, t.ID, by)
 }
 
-// endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so that lists
-// show when the token really ended, unless it has expired already.
-func endAt(had, given int64, by By) int64 {
-	switch now := by.millis(); {
-	case given == 0 || given > now:
-		return given
-	case had != 0 && had <= now:
-		return had
-	default:
-		return now
+// withLive makes sure that a token which comes back, or has another name, may do so (B01). One that is disabled instead
+// of expired takes nothing back that works.
+func (u Update) withLive(before, after *record.Document, id string, by By) (*record.Document, error) {
+	old, err := Find(before, id)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// expiriesFrom returns when a document's tokens expire, from a time on: a token that is given an expiry no longer
-// stands in for those that outlive it.
-func expiriesFrom(d *record.Document, from int64) []int64 {
-	var when []int64
-	for i := range d.Tokens {
-		if at := d.Tokens[i].ExpireMillis; at >= from {
-			when = append(when, at)
-		}
+	i, err := Find(after, id)
+	if err != nil {
+		return nil, err
 	}
-	return when
+	was, t := &before.Tokens[old], &after.Tokens[i]
+	back := !countsAsLive(was, by.millis()) && t.StateAt(by.millis()) == policy.Active
+	if back || t.Name != was.Name {
+		return withAdded(after, by, back, id)
+	}
+	return forget(after, by), nil
 }
 
 func (u Update) checkScopes(after *record.Document, t *record.Token, by By) error {

@@ -28,6 +28,7 @@ type NewToken struct {
 // Create adds tokens to an app, minted or imported, all or none (B01, B04, B11).
 func Create(before *record.Document, by By, tokens ...NewToken) (*record.Document, error) {
 	after := edit(before, by)
+	var added []string
 	held := make(map[secret.Digest]bool, len(after.Tokens))
 	for i := range after.Tokens {
 		held[after.Tokens[i].Digest] = true
@@ -36,20 +37,19 @@ func Create(before *record.Document, by By, tokens ...NewToken) (*record.Documen
 		if err := checkNew(after, n, by); err != nil {
 			return nil, err
 		}
-		if held[n.Digest] {
+		if held[n.Digest] || after.Memory.Has(&n.Digest) {
 			return nil, apierr.AlreadyExists("SECRET_TAKEN", "%ssecret: a token that the app has, or had, has the same secret", n.Field)
 		}
 		held[n.Digest] = true
-		after.Tokens = append(after.Tokens, record.Token{
-			Token: policy.Token{
-				ID: n.ID, Digest: n.Digest, Scopes: n.Scopes, State: policy.Active,
-				ExpireMillis: n.ExpireMillis, Imported: n.Imported,
-			},
-			Name: n.Name, Note: n.Note, Hint: n.Hint, CreatedBy: by.Identity,
+		t := record.Token{
+			Token: policy.Token{ID: n.ID, Digest: n.Digest, Scopes: n.Scopes, State: policy.Active, Imported: n.Imported},
+			Name:  n.Name, Note: n.Note, Hint: n.Hint, CreatedBy: by.Identity,
 			CreateMillis: by.millis(), UpdateMillis: by.millis(),
-		})
+		}
+		t.SetEnd(n.ExpireMillis, 0, by.millis())
+		after.Tokens, added = append(after.Tokens, t), append(added, n.ID)
 	}
-	return withLive(after, by)
+	return withAdded(after, by, true, added...)
 }
 
 func checkNew(after *record.Document, n NewToken, by By) error {
@@ -91,18 +91,18 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 	if j, err := Find(before, old.SuccessorID); err == nil && countsAsLive(&before.Tokens[j], by.millis()) {
 		return nil, apierr.Precondition("ALREADY_ROTATED", subject, "token %s has a successor already: rotate %s", tokenID, old.SuccessorID)
 	}
+	own, _ := endsOf(before, &before.Tokens[i])
 	successor := record.Token{
-		Token: policy.Token{
-			ID: id, Digest: minted.Digest(), Scopes: old.Scopes, State: policy.Active, ExpireMillis: old.ExpireMillis,
-		},
-		Name: old.Name, Note: old.Note, Hint: minted.Hint(), CreatedBy: by.Identity,
+		Token: policy.Token{ID: id, Digest: minted.Digest(), Scopes: old.Scopes, State: policy.Active},
+		Name:  old.Name, Note: old.Note, Hint: minted.Hint(), CreatedBy: by.Identity,
 		CreateMillis: by.millis(), UpdateMillis: by.millis(), PredecessorID: tokenID,
 	}
-	end := by.Now.Add(overlap).UnixMilli()
-	if old.ExpireMillis == 0 || end < old.ExpireMillis {
-		old.ExpireMillis = end
-	}
+	successor.SetEnd(own, 0, by.millis())
+	old.SetEnd(own, by.Now.Add(overlap).UnixMilli(), by.millis())
 	old.SuccessorID, old.UpdateMillis = id, by.millis()
 	after.Tokens = append(after.Tokens, successor)
-	return withLive(after, by)
+	if l := liveOf(before, by.millis()); l.holdsName(&before.Tokens[i]) {
+		return withAdded(after, by, true) // the name goes on to the successor, even if another token has it too
+	}
+	return withAdded(after, by, true, id)
 }

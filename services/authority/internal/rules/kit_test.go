@@ -148,6 +148,16 @@ func find(t testing.TB, d *record.Document, id string) record.Token {
 	return record.Token{}
 }
 
+// revokes tells whether a document denies a digest for ever.
+func revokes(t testing.TB, d *record.Document, digest secret.Digest) bool {
+	t.Helper()
+	p, err := d.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Revokes(&policy.Token{ID: "any", Digest: digest})
+}
+
 // stateAt is the state of a document's token at a time from now.
 func stateAt(t testing.TB, d *record.Document, id string, in time.Duration) policy.State {
 	t.Helper()

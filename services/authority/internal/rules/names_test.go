@@ -25,6 +25,7 @@ func TestB01_CreateMakesAnActiveTokenAtTheEnd(t *testing.T) {
 			ID: n.ID, Digest: n.Digest, Scopes: set(events, sessions), State: policy.Active, ExpireMillis: millis(time.Hour),
 		},
 		Name: "checkout", Note: "of the shop", Hint: "abcdef", CreatedBy: "ada", CreateMillis: millis(0), UpdateMillis: millis(0),
+		OwnExpireMillis: millis(time.Hour),
 	}
 	if len(after.Tokens) != 2 || after.Tokens[1] != want {
 		t.Errorf("got %+v, want a second token %+v", after.Tokens, want)
@@ -138,8 +139,12 @@ func TestB01_NamesOfTokensThatComeBack(t *testing.T) {
 			func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }, nameTaken,
 		},
 		{
-			"an expired one is disabled", expiring(named(token("a"), "shop"), -time.Hour),
-			func(u *rules.Update) { u.State = ptr(policy.Disabled) }, nameTaken,
+			"an expired one is disabled, which takes away", expiring(named(token("a"), "shop"), -time.Hour),
+			func(u *rules.Update) { u.State = ptr(policy.Disabled) }, fine,
+		},
+		{
+			"an expired one is disabled and renamed", expiring(named(token("a"), "other"), -time.Hour),
+			func(u *rules.Update) { u.State, u.Name = ptr(policy.Disabled), ptr("shop") }, nameTaken,
 		},
 		{
 			"an expired one comes back under another name", expiring(named(token("a"), "shop"), -time.Hour),
@@ -247,4 +252,49 @@ func TestNewTokenID(t *testing.T) {
 		}
 		seen[id] = true
 	}
+}
+
+// TestB01_ClashDoesNotBlockTheApp: rotate "a", rename the successor, create another "a", revoke the successor. Two tokens
+// are named "a" then, and every call that gives nobody that name goes on.
+func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
+	d := must(t, document(0, token("a", events), token("z", events)), rotate("a", 7*day))
+	d = must(t, d, apply(update("tok_next", func(u *rules.Update) { u.Name = ptr("renamed") })))
+	other, third := fresh("a", events), fresh("a", events)
+	third.Digest = digest("third")
+	d = must(t, d, create(other))
+	d = must(t, d, revoke(false, "tok_next"))
+	if got := holdersOf(d, millis(0))["a"]; len(got) != 2 {
+		t.Fatalf("%v are named a: the test shows nothing", got)
+	}
+	turn := func(id string) func(*record.Document) (*record.Document, error) {
+		return func(d *record.Document) (*record.Document, error) {
+			return rules.Rotate(d, by, id, time.Hour, "tok_turned", secret.Mint())
+		}
+	}
+	for _, id := range []string{"a", "z", other.ID} {
+		must(t, d, revoke(false, id))
+		must(t, d, turn(id))
+		must(t, d, apply(update(id, func(u *rules.Update) { u.State = ptr(policy.Disabled) })))
+		must(t, d, apply(update(id, func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) })))
+		must(t, d, apply(update(id, func(u *rules.Update) { u.Scopes = ptr(set(revenue)) })))
+		must(t, d, apply(update(id, func(u *rules.Update) { u.Note = ptr("noted") })))
+		must(t, d, apply(update(id, func(u *rules.Update) { u.Name = ptr("free") })))
+	}
+	must(t, d, create(fresh("b", events)))
+	must(t, d, deleteApp)
+	for _, refused := range []func(*record.Document) (*record.Document, error){
+		create(third), apply(update("z", func(u *rules.Update) { u.Name = ptr("a") })),
+	} {
+		_, err := pure(t, d, refused)
+		wantFailure(t, err, nameTaken)
+	}
+}
+
+// TestB01_RotationPastItsHeir: a token whose name has gone on to a successor's successor gives it to no second one.
+func TestB01_RotationPastItsHeir(t *testing.T) {
+	a := with(token("a", events), func(t *record.Token) { t.SuccessorID = "b" })
+	b := with(revoked(token("b", events)), func(t *record.Token) { t.Name, t.PredecessorID, t.SuccessorID = "a", "a", "c" })
+	c := with(token("c", events), func(t *record.Token) { t.Name, t.PredecessorID = "a", "b" })
+	_, err := pure(t, document(0, a, b, c), rotate("a", time.Hour))
+	wantFailure(t, err, nameTaken)
 }

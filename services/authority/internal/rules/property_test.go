@@ -3,6 +3,7 @@ package rules_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func policyOf(t *rapid.T, d *record.Document) *policy.Policy {
 func (l *life) check(t *rapid.T) {
 	now := l.now.UnixMilli()
 	p := policyOf(t, l.doc)
-	live, names := 0, map[string]string{}
+	live := 0
 	for _, token := range l.doc.Tokens {
 		if token.State == policy.Revoked {
 			l.revoked[token.Digest] = true
@@ -91,16 +92,10 @@ func (l *life) check(t *rapid.T) {
 		if live++; live > rules.MaxTokens {
 			t.Fatalf("more than %d tokens (B01)", rules.MaxTokens)
 		}
-		if other, taken := names[token.Name]; taken && token.SuccessorID == "" {
-			t.Fatalf("%s and %s have the name %q (B01)", other, token.ID, token.Name)
-		}
-		if token.SuccessorID == "" {
-			names[token.Name] = token.ID
-		}
 	}
 	for digest := range l.revoked {
-		if token := p.FindDigest(digest); token == nil || token.State != policy.Revoked {
-			t.Fatalf("a revoked digest is %+v (B08)", token)
+		if !p.Revokes(&policy.Token{ID: "any", Digest: digest}) {
+			t.Fatalf("a revoked digest is forgotten (B08)")
 		}
 	}
 	if l.doc.Deleted && (live != 0 || l.doc.Enforcement != policy.Enforcement{}) {
@@ -145,7 +140,86 @@ func (l *life) create(t *rapid.T) {
 		}
 		tokens = append(tokens, n)
 	}
-	l.call(t, false, func(d *record.Document, by rules.By) (*record.Document, error) { return rules.Create(d, by, tokens...) })
+	changed := l.call(t, false, func(d *record.Document, by rules.By) (*record.Document, error) {
+		return rules.Create(d, by, tokens...)
+	})
+	if !changed {
+		return
+	}
+	for _, n := range tokens {
+		l.wantName(t, n.ID)
+	}
+}
+
+// wantName: no other token holds the name that a call has given to a token (B01).
+func (l *life) wantName(t *rapid.T, id string) {
+	given := holdersOf(l.doc, l.now.UnixMilli())
+	for name, ids := range given {
+		if len(ids) > 1 && slices.Contains(ids, id) {
+			t.Fatalf("%s was given the name %q, which %v have (B01)", id, name, ids)
+		}
+	}
+}
+
+// holdersOf returns, for each name, the ACTIVE and DISABLED tokens whose name has not gone on to a successor.
+func holdersOf(d *record.Document, now int64) map[string][]string {
+	live := map[string]record.Token{}
+	next := map[string]string{}
+	for _, token := range d.Tokens {
+		next[token.ID] = token.SuccessorID
+		if state := token.StateAt(now); state == policy.Active || state == policy.Disabled {
+			live[token.ID] = token
+		}
+	}
+	names := map[string][]string{}
+	for id, token := range live {
+		heir := next[id]
+		for heir != "" && live[heir].ID == "" {
+			heir = next[heir]
+		}
+		if heir == "" {
+			names[token.Name] = append(names[token.Name], id)
+		}
+	}
+	return names
+}
+
+// takesAway: whatever the app has come to, no call that takes away is refused but for a lockout (B01, B16).
+func (l *life) takesAway(t *rapid.T) {
+	if l.doc == nil || l.doc.Deleted {
+		return
+	}
+	try := func(what string, call func(*record.Document, rules.By) (*record.Document, error)) {
+		after, err := call(l.doc, l.by())
+		if err != nil {
+			t.Fatalf("%s is refused: %v\n%+v", what, err, l.doc)
+		}
+		if after != nil {
+			policyOf(t, after)
+		}
+	}
+	for _, token := range l.doc.Tokens {
+		try("revoke", func(d *record.Document, by rules.By) (*record.Document, error) {
+			return rules.Revoke(d, by, true, token.ID)
+		})
+		if token.State == policy.Revoked {
+			continue
+		}
+		change := func(what string, change func(*rules.Update)) {
+			u := rules.Update{TokenID: token.ID, AllowLockout: true, Check: func(*record.Token) error { return nil }}
+			change(&u)
+			try(what, u.Apply)
+		}
+		change("disable", func(u *rules.Update) { u.State = ptr(policy.Disabled) })
+		change("expire", func(u *rules.Update) { u.ExpireMillis = ptr(int64(1)) })
+		change("narrow", func(u *rules.Update) { u.Scopes = ptr(set(sessions)) })
+		if at := token.EndMillis(); at == 0 || at > l.now.Add(time.Minute).UnixMilli() {
+			change("expire soon", func(u *rules.Update) { u.ExpireMillis = ptr(l.now.Add(time.Minute).UnixMilli()) })
+		}
+	}
+	if l.doc.Enforcement.Ever(l.now.UnixMilli()) == 0 {
+		try("delete", rules.Delete)
+	}
 }
 
 func (l *life) update(t *rapid.T) {
@@ -162,7 +236,9 @@ func (l *life) update(t *rapid.T) {
 	if rapid.Bool().Draw(t, "expires") {
 		u.ExpireMillis = ptr(l.draw(t, "expiry"))
 	}
-	l.call(t, u.AllowLockout, u.Apply)
+	if l.call(t, u.AllowLockout, u.Apply) && u.Name != nil {
+		l.wantName(t, u.TokenID)
+	}
 }
 
 func (l *life) rotate(t *rapid.T) {
@@ -176,6 +252,9 @@ func (l *life) rotate(t *rapid.T) {
 		return
 	}
 	for _, token := range l.doc.Tokens {
+		if token.ID == id && token.OverlapEndMillis != 0 {
+			t.Fatalf("%s inherits the end of an overlap (B09): %+v", id, token)
+		}
 		if token.ID == id && token.PredecessorID != old || token.ID == old && token.SuccessorID != id {
 			t.Fatalf("%s and %s do not name each other (B09): %+v", old, id, token)
 		}
@@ -211,9 +290,11 @@ func TestRandomLives(t *testing.T) {
 				l.call(t, false, rules.Delete)
 			},
 			"wait": func(t *rapid.T) {
+				l.takesAway(t)
 				l.now = l.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Hour, 10 * day, 40 * day}).Draw(t, "time"))
 			},
 		})
+		l.takesAway(t)
 		for _, pair := range l.past {
 			if !reflect.DeepEqual(pair[0], pair[1]) {
 				t.Fatalf("a document that was handed in was changed:\n got %+v\nwant %+v", pair[0], pair[1])

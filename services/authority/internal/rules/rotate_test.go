@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -28,13 +29,14 @@ func TestB09_Successor(t *testing.T) {
 	})
 	wantOld := with(old, func(t *record.Token) {
 		t.ExpireMillis, t.SuccessorID, t.UpdateMillis = millis(time.Hour), "tok_next", millis(0)
+		t.OwnExpireMillis, t.OverlapEndMillis = millis(30*day), millis(time.Hour)
 	})
 	wantNext := record.Token{
 		Token: policy.Token{
 			ID: "tok_next", Digest: minted.Digest(), Scopes: set(events, sessions), State: policy.Active, ExpireMillis: millis(30 * day),
 		},
 		Name: "a", Note: "note", Hint: minted.Hint(), CreatedBy: "ada", CreateMillis: millis(0), UpdateMillis: millis(0),
-		PredecessorID: "a",
+		PredecessorID: "a", OwnExpireMillis: millis(30 * day),
 	}
 	if len(after.Tokens) != 2 || after.Tokens[0] != wantOld || after.Tokens[1] != wantNext {
 		t.Errorf("got %+v\nwant %+v\n and %+v", after.Tokens, wantOld, wantNext)
@@ -64,7 +66,8 @@ func TestB09_Overlap(t *testing.T) {
 				a = expiring(a, tt.own)
 			}
 			after := must(t, document(set(events), a), rotate("a", tt.overlap))
-			if got := find(t, after, "a").ExpireMillis; got != millis(tt.want) {
+			a0 := find(t, after, "a")
+			if got := a0.EndMillis(); got != millis(tt.want) {
 				t.Errorf("the old token ends at %d, want %d", got, millis(tt.want))
 			}
 			if got := find(t, after, "tok_next").ExpireMillis; got != a.ExpireMillis {
@@ -146,6 +149,151 @@ func TestB16_RotatingNeverLocksOut(t *testing.T) {
 			}
 			if bare := p.Uncovered(set(events, gdpr), millis(0)); bare != 0 {
 				t.Errorf("left bare: %b", bare)
+			}
+		})
+	}
+}
+
+// TestB09_OverlapIsNotInherited: A never expires. Rotated to B, B revoked, and A rotated to C: C has A's own expiry and
+// not the end of A's overlap.
+func TestB09_OverlapIsNotInherited(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		own  time.Duration // 0 is never
+	}{{"never", 0}, {"later than the overlap", 30 * day}, {"sooner than the overlap", day}} {
+		t.Run(tt.name, func(t *testing.T) {
+			fresh := fresh("a", events)
+			if tt.own != 0 {
+				fresh.ExpireMillis = millis(tt.own)
+			}
+			d := must(t, document(set(events), token("z", events)), create(fresh))
+			d = must(t, d, rotate(fresh.ID, 7*day))
+			d = must(t, d, revoke(false, "tok_next"))
+			again := later(time.Hour)
+			d = must(t, d, func(d *record.Document) (*record.Document, error) {
+				return rules.Rotate(d, again, fresh.ID, 10*day, "tok_c", secret.Mint())
+			})
+			c, a := find(t, d, "tok_c"), find(t, d, fresh.ID)
+			if c.ExpireMillis != fresh.ExpireMillis || c.OwnExpireMillis != fresh.ExpireMillis || c.OverlapEndMillis != 0 {
+				t.Errorf("the second successor is %+v, want it to end at %d", c, fresh.ExpireMillis)
+			}
+			// The second rotation's overlap counts, and never past the token's own expiry.
+			want := again.Now.Add(10 * day).UnixMilli()
+			if tt.own != 0 {
+				want = min(want, fresh.ExpireMillis)
+			}
+			if a.ExpireMillis != want || a.OwnExpireMillis != fresh.ExpireMillis {
+				t.Errorf("the old token is %+v, want it to end at %d", a, want)
+			}
+		})
+	}
+}
+
+// TestB09_RecordsWithOneTime: documents of an earlier release have one time for both. It is told which it was.
+func TestB09_RecordsWithOneTime(t *testing.T) {
+	a := with(expiring(token("a", events), 7*day), func(t *record.Token) { t.SuccessorID = "b" })
+	b := with(revoked(token("b", events)), func(t *record.Token) { t.PredecessorID = "a" })
+	for _, tt := range []struct {
+		name   string
+		tokens []record.Token
+		want   int64 // the expiry that the next successor gets
+	}{
+		{"never rotated", []record.Token{expiring(token("a", events), 7*day)}, millis(7 * day)},
+		{"successor without expiry", []record.Token{a, b}, 0},
+		{"successor with a later expiry", []record.Token{a, expiring(b, 30*day)}, millis(30 * day)},
+		{"own expiry came first", []record.Token{a, expiring(b, 7*day)}, millis(7 * day)},
+		{"successor is forgotten", []record.Token{a}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			after := must(t, document(set(events), tt.tokens...), rotate("a", 30*day))
+			if got := find(t, after, "tok_next"); got.ExpireMillis != tt.want {
+				t.Errorf("the successor ends at %d, want %d", got.ExpireMillis, tt.want)
+			}
+		})
+	}
+}
+
+// TestB09_ExpiryOfAPredecessor: while the successor counts, a given time moves the end of the overlap; afterwards it is the
+// token's own expiry. Nobody inherits the first.
+func TestB09_ExpiryOfAPredecessor(t *testing.T) {
+	expire := func(at int64) func(*record.Document) (*record.Document, error) {
+		return apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(at) }))
+	}
+	start := func(t *testing.T, own time.Duration) *record.Document {
+		a := token("a", events)
+		if own != 0 {
+			a.SetEnd(millis(own), 0, millis(0))
+		}
+		return must(t, document(set(events), token("z", events), a), rotate("a", 7*day))
+	}
+	for _, tt := range []struct {
+		name             string
+		own              time.Duration
+		revoked          bool
+		given            int64
+		ends, own2, over int64
+	}{
+		{"longer", 0, false, millis(14 * day), millis(14 * day), 0, millis(14 * day)},
+		{"shorter", 0, false, millis(day), millis(day), 0, millis(day)},
+		{"at once", 0, false, millis(-day), policy.Ended, 0, millis(0)},
+		{"for ever", 30 * day, false, 0, 0, 0, 0},
+		{"past its own expiry", 10 * day, false, millis(14 * day), millis(14 * day), millis(14 * day), millis(14 * day)},
+		{"longer, its own expiry is later", 30 * day, false, millis(14 * day), millis(14 * day), millis(30 * day), millis(14 * day)},
+		{"successor revoked", 0, true, millis(14 * day), millis(14 * day), millis(14 * day), 0},
+		{"successor revoked, for ever", 0, true, 0, 0, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := start(t, tt.own)
+			if tt.revoked {
+				d = must(t, d, revoke(false, "tok_next"))
+			}
+			got := find(t, must(t, d, expire(tt.given)), "a")
+			if got.ExpireMillis != tt.ends || got.OwnExpireMillis != tt.own2 || got.OverlapEndMillis != tt.over {
+				t.Errorf("ends at %d, own expiry %d, overlap until %d; want %d, %d, %d",
+					got.ExpireMillis, got.OwnExpireMillis, got.OverlapEndMillis, tt.ends, tt.own2, tt.over)
+			}
+		})
+	}
+	t.Run("comes back when the overlap is over", func(t *testing.T) {
+		d := start(t, 0)
+		d = must(t, d, revoke(false, "tok_next"))
+		d = must(t, d, func(d *record.Document) (*record.Document, error) {
+			return update("a", func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }).Apply(d, later(8*day))
+		})
+		if got := find(t, d, "a"); got.StateAt(millis(100*day)) != policy.Active || got.OverlapEndMillis != 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// TestB08_EndedAtOnceWhateverTheClock: what is ended at once is ended on a validator whose clock is behind, and stays so
+// when the token is disabled and enabled again.
+func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
+	expire := apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }))
+	for name, call := range map[string]func(*record.Document) (*record.Document, error){"rotated without overlap": rotate("a", 0), "expired now": expire} {
+		t.Run(name, func(t *testing.T) {
+			d := must(t, document(0, token("a", events)), call)
+			check := func(d *record.Document) {
+				t.Helper()
+				for _, clock := range []int64{math.MinInt64, 0, 1, millis(-400 * day), millis(-5 * time.Minute), millis(0), millis(day)} {
+					a := find(t, d, "a")
+					if a.StateAt(clock) != policy.Expired {
+						t.Errorf("by the clock %d it is %d", clock, a.StateAt(clock))
+					}
+				}
+				a := find(t, d, "a")
+				if a.EndMillis() != millis(0) || !rules.Listed(&a, millis(29*day)) || rules.Listed(&a, millis(30*day)) {
+					t.Errorf("it ended at %d, want %d", a.EndMillis(), millis(0))
+				}
+			}
+			check(d)
+			for _, state := range []policy.State{policy.Disabled, policy.Active} {
+				d = must(t, d, apply(update("a", func(u *rules.Update) { u.State = ptr(state) })))
+			}
+			check(d)
+			d = must(t, d, apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(day)) })))
+			if got := stateAt(t, d, "a", time.Hour); got != policy.Active {
+				t.Errorf("with a later expiry it is %d", got)
 			}
 		})
 	}

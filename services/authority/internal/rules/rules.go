@@ -20,6 +20,12 @@ const (
 	MaxTokens = 1000
 	// Retention is how long REVOKED and EXPIRED tokens are listed (B06).
 	Retention = 30 * 24 * time.Hour
+	// MaxEnded is the most REVOKED and EXPIRED tokens that are kept whole: the latest. It keeps the document of an app that
+	// makes and ends very many tokens from growing.
+	MaxEnded = 5000
+	// MaxDigests is the most tokens that an app can have and remember. A token counts from its creation on, so that
+	// ending one never takes room.
+	MaxDigests = policy.MaxMemory / 2
 )
 
 // By is who changes something, and when.
@@ -52,7 +58,7 @@ const (
 
 var lowerBase32 = base32.NewEncoding(base32Alphabet).WithPadding(base32.NoPadding)
 
-// edit returns a copy of a document to change; a deleted app starts again, with its digests remembered (B28).
+// edit returns a copy of a document to change. A deleted app starts again, with its digests remembered (B28).
 func edit(before *record.Document, by By) *record.Document {
 	if before == nil {
 		return &record.Document{CreateMillis: by.millis(), UpdateMillis: by.millis()}
@@ -65,70 +71,6 @@ func edit(before *record.Document, by By) *record.Document {
 		after.CreateMillis = by.millis()
 	}
 	return &after
-}
-
-// withLive is the end of a call that makes a token, or gives one a name or its life back: it returns the document when
-// all holds that must hold of ACTIVE and DISABLED tokens (B01). A call that takes away is never refused by it.
-func withLive(after *record.Document, by By) (*record.Document, error) {
-	after = forget(after, by)
-	byID := make(map[string]*record.Token, len(after.Tokens))
-	for i := range after.Tokens {
-		byID[after.Tokens[i].ID] = &after.Tokens[i]
-	}
-	live := 0
-	names := map[string]bool{}
-	for i := range after.Tokens {
-		t := &after.Tokens[i]
-		if !countsAsLive(t, by.millis()) {
-			continue
-		}
-		live++
-		if hasHeir(byID, t, by.millis()) {
-			continue // the name has gone on
-		}
-		if names[t.Name] {
-			return nil, apierr.AlreadyExists("NAME_TAKEN", "name: an active or disabled token of the app has the name %q", t.Name)
-		}
-		names[t.Name] = true
-	}
-	if live > MaxTokens {
-		return nil, apierr.Exhausted("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", live, MaxTokens)
-	}
-	return after, nil
-}
-
-// hasHeir tells whether a token was rotated and its successor, or that one's successor and so on, is ACTIVE or DISABLED.
-func hasHeir(byID map[string]*record.Token, t *record.Token, nowMillis int64) bool {
-	// A successor is made after its predecessor, so this ends.
-	for next := byID[t.SuccessorID]; next != nil; next = byID[next.SuccessorID] {
-		if countsAsLive(next, nowMillis) {
-			return true
-		}
-	}
-	return false
-}
-
-// countsAsLive tells whether a token counts for the limit and for unique names: ACTIVE or DISABLED (B01).
-func countsAsLive(t *record.Token, nowMillis int64) bool {
-	state := t.StateAt(nowMillis)
-	return state == policy.Active || state == policy.Disabled
-}
-
-// forget returns a document without what nobody needs any more: tokens that expired before the retention, and of revoked
-// ones all but what keeps their digests from ever working again.
-func forget(after *record.Document, by By) *record.Document {
-	old := by.Now.Add(-Retention).UnixMilli()
-	after.Tokens = slices.DeleteFunc(after.Tokens, func(t record.Token) bool {
-		return t.State == policy.Active && t.ExpireMillis != 0 && t.ExpireMillis < old
-	})
-	for i := range after.Tokens {
-		t := &after.Tokens[i]
-		if t.State == policy.Revoked && t.RevokeMillis < old {
-			t.Name, t.Note, t.Hint, t.CreatedBy = "", "", "", ""
-			t.PredecessorID, t.SuccessorID = "", ""
-		}
-	}
-	return after
 }
 
 // Find returns the place of a token in a document.

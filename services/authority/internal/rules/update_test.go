@@ -23,8 +23,12 @@ func TestB07_EachFieldAlone(t *testing.T) {
 		{"scopes, wider", func(u *rules.Update) { u.Scopes = ptr(set(events, revenue)) }, func(t *record.Token) { t.Scopes = set(events, revenue) }},
 		{"scopes, other", func(u *rules.Update) { u.Scopes = ptr(set(revenue)) }, func(t *record.Token) { t.Scopes = set(revenue) }},
 		{"state", func(u *rules.Update) { u.State = ptr(policy.Disabled) }, func(t *record.Token) { t.State = policy.Disabled }},
-		{"expiry", func(u *rules.Update) { u.ExpireMillis = ptr(millis(time.Hour)) }, func(t *record.Token) { t.ExpireMillis = millis(time.Hour) }},
-		{"expires this very millisecond", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }, func(t *record.Token) { t.ExpireMillis = millis(0) }},
+		{"expiry", func(u *rules.Update) { u.ExpireMillis = ptr(millis(time.Hour)) }, func(t *record.Token) {
+			t.ExpireMillis, t.OwnExpireMillis = millis(time.Hour), millis(time.Hour)
+		}},
+		{"expires this very millisecond", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }, func(t *record.Token) {
+			t.ExpireMillis, t.OwnExpireMillis = policy.Ended, millis(0)
+		}},
 		{
 			"several", func(u *rules.Update) { u.Name, u.State, u.Note = ptr("b"), ptr(policy.Disabled), ptr("c") },
 			func(t *record.Token) { t.Name, t.State, t.Note = "b", policy.Disabled, "c" },
@@ -93,8 +97,8 @@ func TestB06_ExpiryInThePastIsNow(t *testing.T) {
 	for name, ago := range map[string]time.Duration{"a little": time.Minute, "longer than lists go back": 400 * day} {
 		t.Run(name, func(t *testing.T) {
 			after := must(t, document(0, token("a", events)), apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(-ago)) })))
-			if got := find(t, after, "a"); got.StateAt(millis(0)) != policy.Expired || got.ExpireMillis != millis(0) {
-				t.Errorf("got state %d, expiry %d, want expired at %d", got.StateAt(millis(0)), got.ExpireMillis, millis(0))
+			if got := find(t, after, "a"); got.StateAt(millis(0)) != policy.Expired || got.EndMillis() != millis(0) {
+				t.Errorf("got state %d, expiry %d, want expired at %d", got.StateAt(millis(0)), got.EndMillis(), millis(0))
 			}
 		})
 	}

@@ -76,13 +76,19 @@ func (f *fake) requests() []*countersignv1.CreateTokenRequest {
 // start serves, and points the commands to it.
 func (f *fake) start(t *testing.T) {
 	t.Helper()
+	f.serve(t, f)
+}
+
+// serve does what start does, with an authority that is made of the fake.
+func (f *fake) serve(t *testing.T, authority countersignv1.AuthorityServiceServer) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
 	f.server = server
-	countersignv1.RegisterAuthorityServiceServer(server, f)
+	countersignv1.RegisterAuthorityServiceServer(server, authority)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {

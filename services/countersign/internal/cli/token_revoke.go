@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/status"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
@@ -22,7 +23,8 @@ func tokenRevoke(g *globals) *cobra.Command {
 		Short: "Revoke a token for ever, by its id or by a secret that leaked",
 		Long: `Revoke a token for ever, by its id or by a secret that leaked.
 
-With --secret-file it is revoked in every app that has it, and the tokens are named.`,
+With --secret-file it is revoked in every app that has it, and the tokens are named. An app that cannot be changed keeps no
+other one from it: the command names it and fails, and can be given again.`,
 		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
   countersign token revoke --secret-file -   (paste the secret, then Ctrl-D)`,
 	}
@@ -71,24 +73,54 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 	return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 		response, err := authority.RevokeSecret(ctx, request)
 		if err != nil {
+			if done := partOf(err); done != nil {
+				if err := g.answer(cmd, done, func(w io.Writer) error { return showPart(w, cmd.ErrOrStderr(), done) }); err != nil {
+					return nil, err
+				}
+			}
 			return nil, change.outcome(err)
 		}
-		if response.GetIncomplete() {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Warning: a part of the store could not be read; repeat the call when it can, in case another app has the secret.")
-		}
-		if unverified := response.GetUnverifiedAppIds(); len(unverified) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
-				strings.Join(unverified, ", "))
-		}
-		return response, g.answer(cmd, response, func(w io.Writer) error {
-			var rows [][]string
-			for _, revoked := range response.GetTokens() {
-				token := revoked.GetToken()
-				rows = append(rows, []string{
-					revoked.GetAppId(), token.GetTokenId(), words.Printable(token.GetName()), words.Enum(token.GetState()),
-				})
-			}
-			return show.NewList(w, "APP", "TOKEN", "NAME", "STATE").Page(rows)
-		})
+		return response, g.answer(cmd, response, func(w io.Writer) error { return showRevoked(w, response) })
 	})
+}
+
+// partOf returns what a call that failed for some apps has done for the others; nil when the error does not tell.
+func partOf(err error) *countersignv1.RevokeSecretResponse {
+	for _, detail := range status.Convert(err).Details() {
+		if done, ok := detail.(*countersignv1.RevokeSecretResponse); ok {
+			return done
+		}
+	}
+	return nil
+}
+
+func showRevoked(w io.Writer, response *countersignv1.RevokeSecretResponse) error {
+	var rows [][]string
+	for _, revoked := range response.GetTokens() {
+		token := revoked.GetToken()
+		rows = append(rows, []string{
+			revoked.GetAppId(), token.GetTokenId(), words.Printable(token.GetName()), words.Enum(token.GetState()),
+		})
+	}
+	return show.NewList(w, "APP", "TOKEN", "NAME", "STATE").Page(rows)
+}
+
+// showPart shows what was done, and warns of what was not.
+func showPart(w, warnings io.Writer, done *countersignv1.RevokeSecretResponse) error {
+	if len(done.GetTokens()) > 0 {
+		if err := showRevoked(w, done); err != nil {
+			return err
+		}
+	}
+	for _, failure := range done.GetFailures() {
+		fmt.Fprintf(warnings, "Warning: app %s has the secret and was not changed: %s (%s)\n", failure.GetAppId(), words.Printable(failure.GetMessage()), failure.GetReason())
+	}
+	if unverified := done.GetUnverifiedAppIds(); len(unverified) > 0 {
+		fmt.Fprintf(warnings, "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
+			strings.Join(unverified, ", "))
+	}
+	if done.GetIncomplete() {
+		fmt.Fprintln(warnings, "Warning: a part of the store could not be read; another app may have the secret.")
+	}
+	return nil
 }

@@ -14,9 +14,12 @@ func App(a *countersignv1.App, now time.Time) []Row {
 	if a.GetTrialEndTime() != nil {
 		rows = append(rows, Row{"Until", words.Time(a.GetTrialEndTime(), now)}, Row{"Then enforced", enforced(a.GetScopesAfterTrial())})
 	}
-	return append(rows, Row{"Tokens", fmt.Sprintf("%d active, %d disabled, %d revoked, %d expired",
-		a.GetActiveTokenCount(), a.GetDisabledTokenCount(), a.GetRevokedTokenCount(), a.GetExpiredTokenCount())},
-		Row{"Etag", a.GetEtag()})
+	rows = append(rows, Row{"Tokens", fmt.Sprintf("%d active, %d disabled, %d revoked, %d expired",
+		a.GetActiveTokenCount(), a.GetDisabledTokenCount(), a.GetRevokedTokenCount(), a.GetExpiredTokenCount())})
+	if n := a.GetRememberedDigestCount(); n > 0 {
+		rows = append(rows, Row{"Remembered", fmt.Sprintf("%d revoked before", n)})
+	}
+	return append(rows, Row{"Etag", a.GetEtag()})
 }
 
 func enforced(scopes []countersignv1.Scope) string {

@@ -29,6 +29,9 @@ func Token(appID string, t *countersignv1.Token, now time.Time) []Row {
 		{"Created", words.Time(t.GetCreateTime(), now) + " by " + words.Printable(t.GetCreatedBy())},
 		{"Changed", words.Time(t.GetUpdateTime(), now)},
 	}
+	if t.GetOverlapEndTime() != nil {
+		rows = append(rows, Row{"Overlap ends", words.Time(t.GetOverlapEndTime(), now)})
+	}
 	if t.GetRevokeTime() != nil {
 		rows = append(rows, Row{"Revoked", words.Time(t.GetRevokeTime(), now)})
 	}

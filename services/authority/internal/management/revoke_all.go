@@ -1,0 +1,137 @@
+package management
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/rules"
+)
+
+// revokeAll revokes every token that has a leaked secret. One that cannot be revoked stops none of the others, and they
+// do not wait for it: they are revoked at the same time (B10). The response says what was done; the error, which carries
+// it, says that not all was.
+func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string, response *countersignv1.RevokeSecretResponse) error {
+	ctx, cancel := waiting(ctx, maxWait)
+	defer cancel()
+	answers, errs := make([]*countersignv1.RevokeTokenResponse, len(found)), make([]error, len(found))
+	each(found, func(i int, h holder) { answers[i], errs[i] = s.revokeOne(ctx, r, h) })
+
+	unconfirmed := false
+	for i, h := range found {
+		if errs[i] != nil {
+			response.Failures = append(response.Failures, &countersignv1.RevokeFailure{
+				AppId: h.appID, Reason: apierr.ReasonOf(errs[i]), Message: publicWords(errs[i]),
+			})
+			continue
+		}
+		one := answers[i]
+		response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: one.GetToken()})
+		response.ConsistencyTokens = append(response.ConsistencyTokens, one.GetConsistencyToken())
+		if unconfirmed = unconfirmed || h.ended; h.ended {
+			continue
+		}
+		if d := one.GetDurability(); response.Durability == nil || d.GetAcknowledged() < response.GetDurability().GetAcknowledged() {
+			response.Durability = d
+		}
+	}
+	if unconfirmed && response.Durability != nil {
+		response.Durability.Acknowledged = 0 // of one that was revoked before, nobody knows
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 0 && len(response.GetUnverifiedAppIds()) == 0 && !response.GetIncomplete() {
+		return nil
+	}
+	return notAll(response, unseen, errs)
+}
+
+// revokeOne revokes the token of one holder.
+func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder) (*countersignv1.RevokeTokenResponse, error) {
+	if h.ended {
+		return &countersignv1.RevokeTokenResponse{
+			Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
+			ConsistencyToken: h.position,
+		}, nil
+	}
+	var one countersignv1.RevokeTokenResponse
+	_, err := s.carryOut(ctx, change{
+		method: "RevokeSecret", appID: h.appID, request: r, urgent: true,
+		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			return rules.Revoke(before, by, r.GetAllowLockout(), h.tokenID)
+		},
+		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+			return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, h.tokenID, now), ConsistencyToken: position}
+		},
+	}, &one)
+	return &one, err
+}
+
+// notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may reach them, and
+// something was changed, or may have been.
+func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs []error) error {
+	var left []string
+	for _, f := range response.GetFailures() {
+		left = append(left, f.GetAppId()+" ("+f.GetReason()+")")
+	}
+	for _, appID := range response.GetUnverifiedAppIds() {
+		left = append(left, appID+" ("+apierr.PolicyUnverified+", it may have the secret or not)")
+	}
+	if response.GetIncomplete() {
+		left = append(left, "a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
+	}
+	words := fmt.Sprintf("the secret is revoked in %d apps, but not everywhere: %s; repeat the call", len(response.GetTokens()), strings.Join(left, ", "))
+	passes := len(response.GetUnverifiedAppIds()) > 0 || response.GetIncomplete()
+	var first *apierr.Error
+	for _, err := range errs {
+		e := (*apierr.Error)(nil)
+		if !errors.As(err, &e) {
+			e = apierr.Unavailable(apierr.OutcomeUnknown, "%s", words).Because(err)
+		}
+		if first == nil {
+			first = e
+		}
+		passes = passes || e.Code() == codes.Unavailable
+	}
+	switch {
+	case len(response.GetTokens()) == 0 && len(response.GetUnverifiedAppIds()) == 0 && !response.GetIncomplete() && len(errs) == 1, !passes:
+		return first.With(response)
+	default:
+		return apierr.Unavailable(apierr.OutcomeUnknown, "%s", words).Because(errors.Join(errs...)).With(response)
+	}
+}
+
+// publicWords returns what callers may read of an error.
+func publicWords(err error) string {
+	var e *apierr.Error
+	if errors.As(err, &e) {
+		return e.GRPCStatus().Message()
+	}
+	return "the app could not be changed"
+}
+
+// atOnce is how many apps are changed at the same time.
+const atOnce = 16
+
+// each calls a function for every holder, for several at the same time, and returns when all calls have.
+func each(holders []holder, f func(i int, h holder)) {
+	var running sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for i, h := range holders {
+		places <- struct{}{}
+		running.Go(func() {
+			defer func() { <-places }()
+			f(i, h)
+		})
+	}
+	running.Wait()
+}

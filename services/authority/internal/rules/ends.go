@@ -1,0 +1,69 @@
+package rules
+
+import (
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// endsOf returns a token's own expiry and the end of its overlap, each 0 for none (B09).
+//
+// A record that has one time for both says the earlier one. Of a token that was rotated it is taken for the end of the
+// overlap, unless the successor, which had inherited the own expiry, ends no later.
+func endsOf(d *record.Document, t *record.Token) (own, overlapEnd int64) {
+	switch {
+	case t.ExpireMillis == 0, t.OwnExpireMillis != 0, t.OverlapEndMillis != 0:
+		return t.OwnExpireMillis, t.OverlapEndMillis
+	case t.SuccessorID == "":
+		return t.EndMillis(), 0
+	}
+	if i, err := Find(d, t.SuccessorID); err == nil {
+		own, _ = endsOf(d, &d.Tokens[i])
+	}
+	if own != 0 && own <= t.EndMillis() {
+		return t.EndMillis(), 0
+	}
+	return own, t.EndMillis()
+}
+
+// setExpiry gives a token of a document another expiry; 0 is never. While its successor is ACTIVE or DISABLED it is on
+// its way out, so that the time moves the end of the overlap. Otherwise the time is its own, which a successor inherits,
+// and an overlap has no more to say.
+func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
+	at := endAt(t.EndMillis(), given, by)
+	switch {
+	case at == t.EndMillis():
+	case at != 0 && liveOf(d, by.millis()).hasHeir(t):
+		own, _ := endsOf(d, t)
+		if own != 0 && own < at {
+			own = at
+		}
+		t.SetEnd(own, at, by.millis())
+	default:
+		t.SetEnd(at, 0, by.millis())
+	}
+}
+
+// endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so that lists
+// show when the token really ended, unless it has expired already.
+func endAt(had, given int64, by By) int64 {
+	switch now := by.millis(); {
+	case given == 0 || given > now:
+		return given
+	case had != 0 && had <= now:
+		return had
+	default:
+		return now
+	}
+}
+
+// expiriesFrom returns when a document's tokens expire, from a time on: a token that is given an expiry no longer
+// stands in for those that outlive it.
+func expiriesFrom(d *record.Document, from int64) []int64 {
+	var when []int64
+	for i := range d.Tokens {
+		if at := d.Tokens[i].ExpireMillis; at != policy.Ended && at >= from {
+			when = append(when, at)
+		}
+	}
+	return when
+}

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// Note adds a row to the audit trail for what belongs to no app. The row goes to the first partition that takes it, which
+// as a rule is 0: an operator must be able to forget a validator also while a partition is damaged. It sets the
+// event's revision. An error may leave the row there, and a lost reply may leave it twice.
+func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error {
+	ctx, cancel := withTimeout(ctx, callTimeout)
+	defer cancel()
+	var errs []error
+	for partition := range s.partitions {
+		err := s.note(ctx, partition, event)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return apierr.Unavailable(apierr.StoreUnavailable, "the audit trail cannot be written; nothing was changed").Because(errors.Join(errs...))
+}
+
+func (s *Store) note(ctx context.Context, partition int, event *countersignv1.AuditEvent) error {
+	var sent []byte
+	for {
+		from, err := s.origin(ctx, partition)
+		switch {
+		case err != nil:
+			return err
+		case from.head == nil:
+			return errNoHead
+		case sent != nil && bytes.Equal(from.raw, sent):
+			return nil
+		}
+		noted := proto.Clone(event).(*countersignv1.AuditEvent)
+		noted.Revision = from.head.Revision
+		row, tail, err := s.codec.SealAudit(partition, from.head.Audit, noted)
+		if err != nil {
+			return err
+		}
+		head := *from.head
+		head.Audit = tail
+		b := &Beginning{Partition: partition, Expected: from.raw, Audit: []AuditRow{{Sequence: tail.Sequence, Data: row}}}
+		if b.Head, err = s.codec.SealHead(partition, head); err != nil {
+			return err
+		}
+		sent = b.Head
+		reply, err := s.redis.Begin(ctx, b)
+		switch {
+		case err == nil && reply.Answer == Made:
+			return nil
+		case err == nil && reply.Answer != Conflict:
+			return fmt.Errorf("%w: %s", ErrRefused, reply.Answer)
+		case errors.Is(err, ErrNotRun), errors.Is(err, ErrRefused):
+			return err
+		case !pause(ctx):
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
