@@ -168,6 +168,7 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		if m.Gone {
 			continue
 		}
+		r.look(w, m) // check ends at the first that is missing
 		e := Entry{ID: m.ID, State: r.stateIn(w, m, now), Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
 		if ahead, known := m.clock.skew(); known {
 			e.Skew = &ahead

@@ -262,3 +262,24 @@ func TestB24_NobodyIsNotComplete(t *testing.T) {
 		}
 	})
 }
+
+// TestB24_OneThatIsMissingHidesNobody: what the others have shown before somebody waits counts, in whatever order they are
+// looked at.
+func TestB24_OneThatIsMissingHidesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		a.past.move(0, at(1, 2))
+		want := map[string]State{"late": Pending}
+		f.validator("late", 0).mustJoin(a, first())
+		for _, id := range []string{"v1", "v2", "v3", "v4"} {
+			_ = f.validator(id, 0).mustJoin(a, first()).report(to(at(1, 2)))
+			want[id] = Applied
+		}
+		for range 20 {
+			if r, _, _ := a.wait(at(1, 2), time.Millisecond)(); r.Complete || !maps.Equal(statesOf(r), want) {
+				t.Fatalf("%+v", r)
+			}
+		}
+	})
+}

@@ -51,11 +51,16 @@ func (r *Registry) see(w *wait, m *member) {
 	if _, has := w.seen[m.ID]; has {
 		return
 	}
-	if r.shows(w, m) {
-		w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
-	}
+	r.look(w, m)
 	if w.blocker == m.ID || w.blocker == "" {
 		r.check(w)
+	}
+}
+
+// look notes that a member has shown the change, if it has. The caller holds the mutex.
+func (r *Registry) look(w *wait, m *member) {
+	if _, has := w.seen[m.ID]; !has && r.shows(w, m) {
+		w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
 	}
 }
 
@@ -92,9 +97,7 @@ func (r *Registry) check(w *wait) {
 			continue
 		}
 		anybody = true
-		if _, has := w.seen[m.ID]; !has && r.shows(w, m) {
-			w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
-		}
+		r.look(w, m)
 		if r.stateIn(w, m, now) < Fenced {
 			w.blocker = m.ID
 			return
