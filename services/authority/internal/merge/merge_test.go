@@ -263,7 +263,8 @@ func TestB30_Ends(t *testing.T) {
 		{"ended at once", ends(policy.Ended, 5, 0, ""), ends(0, 0, 0, ""), policy.Ended, 5, 0},
 		{"ended at once, without a time", ends(0, 0, 0, ""), ends(policy.Ended, 0, 0, ""), policy.Ended, 0, 0},
 		{"a record with one time for both", ends(5, 0, 0, "s"), ends(9, 9, 0, "s"), 5, 9, 5},
-		{"of a token that was not rotated", ends(5, 0, 0, ""), ends(0, 0, 0, ""), 5, 5, 0},
+		{"of a token that was not rotated", ends(5, 0, 0, ""), ends(9, 9, 0, ""), 5, 5, 0},
+		{"two such records", ends(5, 0, 0, "s"), ends(9, 0, 0, "s"), 5, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, pair := range [][2]record.Token{{tt.ours, tt.theirs}, {tt.theirs, tt.ours}} {

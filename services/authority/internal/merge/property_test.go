@@ -48,6 +48,9 @@ func divergence(t *rapid.T) (base *record.Document, a, b past) {
 			tok.State = rapid.SampledFrom([]policy.State{active, disabled, gone}).Draw(t, label+" state")
 		}
 		tok.Scopes, tok.ExpireMillis = scopes.Draw(t, label+" scopes"), millis.Draw(t, label+" expiry")
+		if rapid.Bool().Draw(t, label+" ends apart") {
+			tok.SetEnd(tok.ExpireMillis, millis.Draw(t, label+" overlap end"), rapid.SampledFrom([]int64{0, 10}).Draw(t, label+" now"))
+		}
 		tok.Name = rapid.SampledFrom([]string{name, name + " (2)"}).Draw(t, label+" name")
 		tok.UpdateMillis = int64(rapid.IntRange(1, 3).Draw(t, label+" updated"))
 		return tok

@@ -93,11 +93,15 @@ func earlier(a, b int64) int64 {
 }
 
 // ends returns the earlier own expiry and the earlier end of an overlap (B09). A record of an earlier release has one time
-// for both: that of a rotated token is the end of its overlap.
-func ends(tokens ...record.Token) (own, overlap int64) {
-	for _, t := range tokens {
+// for both: beside one that has two, the time of a rotated token is the end of its overlap.
+func ends(ours, theirs record.Token) (own, overlap int64) {
+	one := func(t record.Token) bool { return t.OwnExpireMillis == 0 && t.OverlapEndMillis == 0 }
+	if one(ours) && one(theirs) {
+		return 0, 0
+	}
+	for _, t := range []record.Token{ours, theirs} {
 		tOwn, tOverlap := t.OwnExpireMillis, t.OverlapEndMillis
-		if tOwn == 0 && tOverlap == 0 && t.ExpireMillis != policy.Ended {
+		if one(t) && t.ExpireMillis != policy.Ended {
 			if tOwn = t.ExpireMillis; t.SuccessorID != "" {
 				tOwn, tOverlap = 0, t.ExpireMillis
 			}
