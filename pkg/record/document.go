@@ -89,9 +89,6 @@ var ErrLimit = errors.New("past a limit of the store's form")
 // SealDocument signs a document. It opens what it has signed: one that does not open could never be changed again, not
 // even to revoke a token. Then the error is ErrLimit, and says which limit it is.
 func (c *Codec) SealDocument(d *Document) ([]byte, error) {
-	if err := d.check(); err != nil {
-		return nil, err
-	}
 	raw, err := c.sealDocument(d)
 	if err != nil {
 		return nil, err

@@ -139,9 +139,6 @@ func (l *Link) Previous() Cursor {
 
 // SealLink signs a link. It opens what it has signed, as SealDocument does.
 func (c *Codec) SealLink(l *Link) ([]byte, error) {
-	if err := l.check(); err != nil {
-		return nil, err
-	}
 	raw, err := c.sealLink(l)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 			// Every load meets a change whose link is damaged.
 			w.faults(storetest.Faults{Hint: deaf, Step: func(step storetest.Step, partition int) error {
 				if step == storetest.ScanEnd && partition == 1 {
-					w.store.Commit(apps[2], storetest.AddToken("another"))
+					w.store.Commit(apps[2], storetest.AddToken(rand.Text()))
 					w.store.SetLink(1, w.store.Head(1).Revision, []byte("x"))
 				}
 				return nil

@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
@@ -69,6 +71,10 @@ func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 				t.Fatalf("%d partitions of store %+v", len(got), r.Meta())
 			}
 			for i := range want {
+				want := want
+				if strings.HasPrefix(name, "v1.") {
+					want = withoutMemory(t, want)
+				}
 				if !reflect.DeepEqual(withoutTags(t, got[i]), withoutTags(t, want[i])) {
 					t.Errorf("partition %d:\n%+v\nwant\n%+v", i, got[i], want[i])
 				}
@@ -97,6 +103,23 @@ func checkWritten(t *testing.T) {
 		t.Errorf("there are %d apps, %d policies, %d tokens, %d tokens kept revoked, %d links, %d orphans; want %v",
 			apps, policies, tokens, revoked, links, orphans, want)
 	}
+}
+
+// withoutMemory returns contents whose policies remember no digests, which files of version 1 cannot say.
+func withoutMemory(t testing.TB, all []replica.Contents) []replica.Contents {
+	t.Helper()
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Apps = slices.Clone(all[i].Apps)
+		for j, app := range all[i].Apps {
+			if p := app.Entry.Policy; p != nil {
+				entry := *app.Entry
+				entry.Policy = must(policy.New(p.Enforcement(), p.Tokens(), p.Deleted()))(t)
+				all[i].Apps[j].Entry = &entry
+			}
+		}
+	}
+	return all
 }
 
 // withoutTags returns contents whose cursors have no tags, after making sure that they had.
