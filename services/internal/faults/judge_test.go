@@ -209,4 +209,3 @@ func (d *decision) String() string {
 func (t *token) String() string {
 	return "state " + history(t.state) + " scopes " + history(t.scopes) + " expiry " + history(t.expiry)
 }
-

@@ -253,4 +253,3 @@ func reasonOf(err error) (reason string, definite bool) {
 func mayBeMade(reason string) bool {
 	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.PolicyUnverified, apierr.RevisionLost}, reason)
 }
-
