@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -106,6 +107,27 @@ func (w *wrongTypes) Documents(ctx context.Context, partition int, each func(app
 		return err
 	}
 	return w.Store.Documents(ctx, partition, each)
+}
+
+// damage spoils a record.
+func (m *model) damage(partition int) {
+	if log := m.store.Log(partition); len(log) > 0 && m.random.IntN(2) == 0 {
+		revision := log[m.random.IntN(len(log))].Revision
+		m.say("damage link %d of %d", revision, partition)
+		m.store.SetLink(partition, revision, []byte("garbage"))
+		return
+	}
+	app := m.store.App(partition, m.random.IntN(modelApps))
+	raw := slices.Clone(m.store.RawDocument(app))
+	if raw == nil {
+		return
+	}
+	m.say("damage %s", app)
+	raw[m.random.IntN(len(raw))] ^= 1 << m.random.IntN(8)
+	m.mu.Lock()
+	m.damaged[app] = true
+	m.mu.Unlock()
+	m.store.SetDocument(app, raw)
 }
 
 // putInTheWay makes a key of a partition one of another type, its head garbage, or adds a field to its policies; or ends all

@@ -374,27 +374,6 @@ func (m *model) fork(partition int) {
 	m.sums[partition][head.Cursor] = sum
 }
 
-// damage spoils a record.
-func (m *model) damage(partition int) {
-	if log := m.store.Log(partition); len(log) > 0 && m.random.IntN(2) == 0 {
-		revision := log[m.random.IntN(len(log))].Revision
-		m.say("damage link %d of %d", revision, partition)
-		m.store.SetLink(partition, revision, []byte("garbage"))
-		return
-	}
-	app := m.store.App(partition, m.random.IntN(modelApps))
-	raw := slices.Clone(m.store.RawDocument(app))
-	if raw == nil {
-		return
-	}
-	m.say("damage %s", app)
-	raw[m.random.IntN(len(raw))] ^= 1 << m.random.IntN(8)
-	m.mu.Lock()
-	m.damaged[app] = true
-	m.mu.Unlock()
-	m.store.SetDocument(app, raw)
-}
-
 func (m *model) converged() bool {
 	for partition := range m.sums {
 		if m.difference(partition) != "" || m.age(partition) > longestPoll {

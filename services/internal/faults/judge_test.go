@@ -1,0 +1,211 @@
+package faults
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/countersign/countersign/pkg/policy"
+)
+
+// decision is one answer of a validator.
+type decision struct {
+	seat int
+	// life counts the starts of the validator in this seat, from 1.
+	life  int64
+	app   *app
+	token *token // nil for a secret that nobody was ever given
+	scope policy.Scope
+	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch by the clock of
+	// the validator.
+	asked, answered             moment
+	askedMillis, answeredMillis int64
+	// about is the change that the data had to have; the zero value is none.
+	about made
+	// late says that it is judged with all that is known of the losses.
+	late   bool
+	age    time.Duration
+	answer policy.Decision
+}
+
+// The promises that are judged by answers.
+const (
+	afterReceipt = "revoked secret accepted after its receipt"
+	afterDenial  = "revoked secret accepted after it was denied by the same validator"
+	stale        = "decided from data older than it says"
+	denied       = "denied though active and known"
+	unexplained  = "an answer that no change explains"
+	wrong        = "decision and reason do not go together"
+)
+
+// judge looks at an answer. What it does not understand at once is looked at again by review.
+func (o *oracle) judge(d *decision) {
+	o.judged.Add(1)
+	accepted := d.answer.Reason == policy.TokenValid || d.answer.Reason == policy.TokenValidUnscoped
+	if t := d.token; t != nil && accepted && t.revoked.Load() != 0 {
+		// A validator that was started again may hold an older copy, and then has to say so.
+		if r := t.receipts[d.seat].Load(); r != nil && d.asked > r.at {
+			if r.fenced || d.life == r.life || d.answered-moment(d.age) > r.at {
+				o.violate(afterReceipt, d.answered, "%s, receipt of %s", d, r.at)
+			} else {
+				o.older.Add(1)
+			}
+		}
+		if was := t.denials[d.seat].Load(); was != nil && was.life == d.life && d.asked > was.at {
+			o.violate(afterDenial, d.answered, "%s", d)
+		}
+	}
+	// A token that a validator holds as revoked stays so while the app counts as not configured, too.
+	if t := d.token; t != nil && d.answer.Reason == policy.TokenRevoked {
+		if was := t.denials[d.seat].Load(); was == nil || was.life < d.life {
+			t.denials[d.seat].CompareAndSwap(was, &denial{d.answered, d.life})
+		}
+	}
+	if d.answer.Reason != policy.AppNotConfigured && d.answer.Allow != (accepted || !d.answer.Enforced) {
+		o.violate(wrong, d.answered, "%s", d)
+	}
+	switch {
+	case o.explains(d, nil):
+	case o.explains(d, *o.losses.Load()):
+		o.excusedOnes.Add(1)
+	default:
+		kept := *d
+		o.suspect(func() (string, string) { return o.again(&kept) })
+	}
+}
+
+// suspect has something looked at later.
+func (o *oracle) suspect(review func() (kind, what string)) {
+	o.suspected.Add(1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.suspects) < maxSuspects {
+		o.suspects = append(o.suspects, suspect{o.now(), review})
+	}
+}
+
+// again judges an answer with all that is known by now.
+func (o *oracle) again(d *decision) (kind, what string) {
+	d.late = true
+	if o.explains(d, *o.losses.Load()) {
+		o.excusedOnes.Add(1)
+		return "", ""
+	}
+	anything := *d
+	anything.age, anything.about = time.Duration(d.answered), made{} // as if it had claimed nothing about its data
+	switch {
+	case !o.explains(&anything, nil):
+		return unexplained, d.String()
+	case d.token != nil && !d.answer.Allow:
+		return denied, d.String()
+	}
+	return stale, d.String()
+}
+
+const (
+	// maxSuspects bounds what is kept of a build that is all wrong.
+	maxSuspects = 100_000
+	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made good at once.
+	reviewAfter = healBound + 3*time.Second
+)
+
+// review looks again at the answers that were not understood, those that are old enough.
+func (o *oracle) review(all bool) {
+	o.mu.Lock()
+	n := 0
+	for n < len(o.suspects) && (all || o.now()-o.suspects[n].at > moment(reviewAfter)) {
+		n++
+	}
+	ripe := slices.Clone(o.suspects[:n])
+	o.suspects = slices.Delete(o.suspects, 0, n)
+	o.mu.Unlock()
+	for _, r := range ripe {
+		if kind, what := r.review(); kind != "" {
+			o.violate(kind, r.at, "%s", what)
+		}
+	}
+}
+
+// explains tells whether an answer is what some state of the app says that its data may have had.
+func (o *oracle) explains(d *decision, losses []*loss) bool {
+	// The change that was asked for came with all that was acknowledged before it.
+	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life, late: d.late}
+	notThere, enforced, open := false, false, false
+	d.app.setting.possible(losses, s, func(e setting) {
+		switch {
+		case !e.configured:
+			notThere = true
+		case e.scopes.Has(d.scope):
+			enforced = true
+		default:
+			open = true
+		}
+	})
+	if d.answer.Reason == policy.AppNotConfigured {
+		return notThere && !d.answer.Enforced
+	}
+	if d.answer.Enforced && !enforced || !d.answer.Enforced && !open {
+		return false
+	}
+	if d.token == nil {
+		return d.answer.Reason == policy.TokenUnknown
+	}
+	if at := d.token.revoked.Load(); at != 0 && moment(at) <= s.end && d.answer.Reason == policy.TokenRevoked {
+		return true // whatever else was lost or undone: a revocation that was asked for may always show
+	}
+	return d.token.says(losses, s, d)
+}
+
+// says tells whether a token may have had the verdict of an answer (B19).
+func (t *token) says(losses []*loss, s span, d *decision) bool {
+	absent, active, other := false, false, false
+	t.state.possible(losses, s, func(state policy.State) {
+		absent = absent || state == 0
+		active = active || state == policy.Active
+		other = other || state == policy.Disabled && d.answer.Reason == policy.TokenDisabled || state == policy.Revoked && d.answer.Reason == policy.TokenRevoked
+	})
+	expired, alive := false, false
+	t.expiry.possible(losses, s, func(e expiry) {
+		expired = expired || e.from != 0 && d.answeredMillis >= e.from
+		alive = alive || e.to == 0 || d.askedMillis < e.to
+	})
+	switch d.answer.Reason {
+	case policy.TokenUnknown:
+		return absent
+	case policy.TokenMalformed:
+		return absent && t.imported
+	case policy.TokenRevoked, policy.TokenDisabled:
+		return other
+	case policy.TokenExpired:
+		return active && expired
+	}
+	granted := false
+	t.scopes.possible(losses, s, func(set policy.ScopeSet) {
+		want := policy.ScopeNotGranted
+		switch {
+		case set == 0:
+			want = policy.TokenValidUnscoped
+		case set.Has(d.scope) || d.scope == policy.ScopeGDPR:
+			want = policy.TokenValid
+		}
+		granted = granted || d.answer.Reason == want
+	})
+	return active && alive && granted
+}
+
+func (d *decision) String() string {
+	text := fmt.Sprintf("validator %d (life %d), app %s, scope %d: allow=%t reason=%d enforced=%t, data as of %s to %s",
+		d.seat, d.life, d.app.id, d.scope, d.answer.Allow, d.answer.Reason, d.answer.Enforced,
+		d.asked-moment(d.age), d.answered-moment(d.age))
+	if d.about.acked != 0 {
+		text += fmt.Sprintf(", asked for the change of %s", d.about.acked)
+	}
+	if d.token != nil {
+		text += fmt.Sprintf("; token %s %s", d.token.id, d.token)
+	}
+	return text + "; app " + history(d.app.setting)
+}
+
+func (t *token) String() string {
+	return "state " + history(t.state) + " scopes " + history(t.scopes) + " expiry " + history(t.expiry)
+}
