@@ -52,8 +52,6 @@ func (r *reached) check(t *testing.T, seeds int) {
 	}
 }
 
-var errWrongType = errors.New("WRONGTYPE Operation against a key holding the wrong kind of value")
-
 // wrongTypes is a store of which some keys hold something of another type.
 type wrongTypes struct {
 	*storetest.Store
@@ -79,7 +77,7 @@ func (w *wrongTypes) err(kind string, partition int) error {
 		return nil
 	}
 	w.hits++
-	return errWrongType
+	return fmt.Errorf("%w: %s", replica.ErrWrongType, kind)
 }
 
 // Heads implements replica.Source.

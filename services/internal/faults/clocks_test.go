@@ -2,7 +2,6 @@ package faults
 
 import (
 	"context"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -16,7 +15,7 @@ import (
 const clockJump = 5 * time.Minute
 
 // endedAtOnce is the expiry of what was ended at once, and by no clock (B08).
-const endedAtOnce = math.MinInt64
+const endedAtOnce = policy.Ended
 
 // clock is the time of day of one validator, which may be wrong.
 type clock struct{ settings atomic.Pointer[[]setClock] }
@@ -116,4 +115,4 @@ func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 	}
 }
 
-const clockSkewed = countersignv1.PropagationState(5)
+const clockSkewed = countersignv1.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 const (
@@ -45,7 +47,11 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		left := t.node.direct.Dump(ctx, t.name).Val()
 		pause(ctx, upTo(r, 4*time.Second))
 		ctx = context.WithoutCancel(ctx) // nobody leaves a store like that
-		c.makeGood(ctx, t, d, left, isType(how))
+		used := c.makeGood(ctx, d.what, r, func() bool {
+			return !strings.Contains(t.name, ":request:") && t.node.direct.Dump(ctx, t.name).Val() == left
+		})
+		c.oracle.repaired(d)
+		c.countRemedy(used, isType(how))
 		for i, s := range c.seats {
 			if now := s.now.Load(); now != nil && now.life != began[len(c.authorities)+i] {
 				c.settling.Go(func() { c.outlive(ctx, now) })
@@ -84,47 +90,83 @@ func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) 
 	return target{}, spoiling{}, errNotNow
 }
 
-// makeGood waits until the store verifies again, and has an operator restore it when it does not by itself.
-func (c *trouble) makeGood(ctx context.Context, t target, d *damage, left string, wrongType bool) {
-	defer c.oracle.repaired(d)
-	began := c.oracle.now()
-	seen, restored := false, 0
-	for {
+// makeGood waits until the store verifies again, and has an operator mend or restore it when it does not by itself. Still tells
+// whether everything is as it was damaged. It returns what it took.
+func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still func() bool) remedy {
+	const tries = 3
+	began, used := c.oracle.now(), untouched
+	for n := 0; ; {
 		verified, err := c.operator.verify(ctx)
 		if err == nil && len(verified.Findings) == 0 {
-			still := t.node.direct.Dump(ctx, t.name).Val() == left
-			if still && !seen && !strings.Contains(t.name, ":request:") {
-				c.oracle.violate(unseen, c.oracle.now(), "%s", d.what)
+			if used == untouched && still() {
+				c.oracle.violate(unseen, c.oracle.now(), "%s", what)
 			}
-			break
+			return used
 		}
-		seen = true
-		switch waited := time.Duration(c.oracle.now() - began); {
-		case restored == 3:
-			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", d.what, err, len(verified.Findings), first(verified.Findings))
-			_ = t.node.direct.Del(ctx, t.name).Err()
-			_ = c.operator.restore(ctx, c.campaign, c.oracle.now())
-			c.stats.reach(damageSeen)
-			return
-		case waited > operatorPatience:
-			restored++
-			if err := c.operator.restore(ctx, c.campaign, c.oracle.now()); err != nil {
-				c.note("restore: %v", err)
-			}
-		default:
+		used = max(used, byItself)
+		if time.Duration(c.oracle.now()-began) < operatorPatience {
 			pause(ctx, time.Second)
+			continue
+		}
+		if n++; n > tries {
+			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings), first(verified.Findings))
+			return used
+		}
+		c.forgetUnreadable(ctx)
+		// What cannot be mended has to be restored; the other way round it must not need both.
+		if n == 1 && r.IntN(2) == 0 {
+			used, err = byMending, c.operator.mend(ctx, c.campaign)
+		} else {
+			used, err = byRestoring, c.operator.restore(ctx, c.campaign, c.oracle.now())
+		}
+		if err != nil {
+			c.note("%v", err)
 		}
 	}
-	if seen {
+}
+
+// forgetUnreadable forgets what stands among the validators and is none (countersign fleet forget). One that runs is back with
+// its next report.
+func (c *campaign) forgetUnreadable(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
+	defer cancel()
+	for _, a := range c.authorities {
+		answer, err := a.client.ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
+		if err != nil {
+			continue // it was killed, or cannot read the store
+		}
+		for _, listed := range answer.GetValidators() {
+			if listed.GetUnreadable() {
+				_, _ = a.client.ForgetValidator(ctx, &countersignv1.ForgetValidatorRequest{ValidatorId: listed.GetValidatorId()})
+			}
+		}
+	}
+}
+
+// remedy is what made good a store that was damaged.
+type remedy int
+
+const (
+	untouched   remedy = iota // nothing was ever found
+	byItself                  // it was found, and made good without an operator
+	byMending                 // store repair
+	byRestoring               // store restore --replace
+)
+
+// countRemedy counts what a damage took.
+func (c *campaign) countRemedy(used remedy, wrongType bool) {
+	if used != untouched {
 		c.stats.reach(damageSeen)
 	}
 	switch {
-	case restored > 0 && wrongType:
-		c.stats.reach(wrongRepaired)
-	case restored > 0:
-		c.stats.reach(damageRepaired)
-	case seen:
+	case used == byItself:
 		c.stats.reach(damageHealed)
+	case used == byMending:
+		c.stats.reach(damageMended)
+	case used == byRestoring && wrongType:
+		c.stats.reach(wrongRepaired)
+	case used == byRestoring:
+		c.stats.reach(damageRepaired)
 	}
 }
 

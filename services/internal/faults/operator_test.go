@@ -70,8 +70,11 @@ func (o *operator) backup(ctx context.Context, c *campaign) {
 // prepared tells whether there is a backup.
 func (o *operator) prepared() bool { o.acting.Lock(); defer o.acting.Unlock(); return o.taken != 0 }
 
-// restoredLoss is what a restoration is called among the losses.
-const restoredLoss = "restored by the operator"
+// restoredLoss is what a restoration is called among the losses, mendedLoss a mending.
+const (
+	restoredLoss = "restored by the operator"
+	mendedLoss   = "mended by the operator"
+)
 
 // restore puts the latest backup in the place of the store, unless that was done since a time. What came after the backup, and
 // nobody has any more, is lost with that.
@@ -85,9 +88,36 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 	if o.taken == 0 {
 		return errors.New("there is no backup yet")
 	}
+	return o.replaceStore(ctx, c, restoredLoss, func(ctx context.Context, above uint64) error {
+		_, err := again(func() (storetools.Restored, error) {
+			return o.tools.Restore(ctx, o.path, storetools.RestoreOptions{Replace: true, AboveEpoch: above})
+		})
+		return err
+	})
+}
+
+// mend makes of the store what it proves, with the latest backup for what it does not.
+func (o *operator) mend(ctx context.Context, c *campaign) error {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	return o.replaceStore(ctx, c, mendedLoss, func(ctx context.Context, above uint64) error {
+		_, err := again(func() (*storetools.Repair, error) {
+			plan, err := o.tools.PlanRepair(ctx, []string{o.path})
+			if err == nil {
+				err = o.tools.Repair(ctx, plan, above)
+			}
+			return plan, err
+		})
+		return err
+	})
+}
+
+// replaceStore puts something else in the place of what is in the store, above the highest epoch that a validator has seen. It
+// may lack what came after the latest backup.
+func (o *operator) replaceStore(ctx context.Context, c *campaign, what string, do func(ctx context.Context, above uint64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
-	l := &loss{What: restoredLoss, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
+	l := &loss{What: what, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
 	c.oracle.open(l)
 	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
 	highest := uint64(0)
@@ -98,10 +128,7 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 			}
 		}
 	}
-	_, err := again(func() (storetools.Restored, error) {
-		return o.tools.Restore(ctx, o.path, storetools.RestoreOptions{Replace: true, AboveEpoch: highest})
-	})
-	return err
+	return do(ctx, highest)
 }
 
 // verify proves the whole store.

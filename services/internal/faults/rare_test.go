@@ -34,6 +34,8 @@ const (
 	skewExpired    = "a validator whose clock is off took a token for expired, or for alive, that others did not"
 	damageSeen     = "verify named a damaged record"
 	damageHealed   = "a damaged record was made good without an operator"
+	damageMended   = "a damaged record was mended"
+	tornMended     = "a torn append-only file had left half a transaction, which was mended"
 	damageRepaired = "a damaged record was made good by a restoration"
 	wrongRepaired  = "a key of a wrong type was made good by a restoration"
 	damageOutlived = "a validator was started while a record was damaged, and decided afterwards"
@@ -55,6 +57,8 @@ var rarities = []rarity{
 	{skewExpired, "clock set off"},
 	{damageSeen, "record damaged"},
 	{damageHealed, "record damaged"},
+	{damageMended, "record damaged"},
+	{tornMended, "append-only file torn"},
 	{damageRepaired, "record damaged"},
 	{wrongRepaired, "key of a wrong type"},
 	{damageOutlived, "record damaged"},

@@ -96,7 +96,7 @@ func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 // tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost, also for its
 // replicas, which take what it has. The file may end within a transaction.
 func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	return c.killAndLose(ctx, "append-only file torn", tornLost, r, func(n *node) (func() error, error) {
+	err := c.killAndLose(ctx, "append-only file torn", tornLost, r, func(n *node) (func() error, error) {
 		path, err := n.appendOnlyFile()
 		if err != nil {
 			return nil, err
@@ -113,6 +113,18 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 			return os.Truncate(path, kept.Size()+r.Int64N(full.Size()-kept.Size()))
 		}, nil
 	})
+	if err != nil {
+		return err
+	}
+	// Redis may have replayed half of a transaction: then the partition does not add up.
+	d := &damage{what: "torn append-only file", partition: everyPartition, from: c.oracle.now()}
+	c.oracle.damage(d)
+	defer c.oracle.repaired(d)
+	used := c.makeGood(context.WithoutCancel(ctx), d.what, r, func() bool { return false })
+	if used == byMending || used == byRestoring {
+		c.stats.reach(tornMended)
+	}
+	return nil
 }
 
 // killSnapshot kills a server that keeps snapshots only: it comes back with the latest.
