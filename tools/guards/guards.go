@@ -178,7 +178,7 @@ var guards = []guard{
 	},
 	{
 		// Without it, an authority takes changes on a restored store before the fleet has brought back what it lacks.
-		name: "no change before an operator's epoch is healed", file: "services/authority/store/update.go",
+		name: "no change before an operator's epoch is healed", file: "services/authority/store/store.go",
 		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
 	},

@@ -174,6 +174,9 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 	if err != nil {
 		return f, unavailable(err)
 	}
+	if f.head.Unhealed {
+		return f, unhealed()
+	}
 	if look.Document != nil {
 		if f.document, err = s.codec.OpenDocument(appID, look.Document); err != nil {
 			return f, unverified(err)
@@ -189,6 +192,12 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 	default:
 		return f, unverified(errors.New("the document is missing"))
 	}
+}
+
+// unhealed refuses a call in an epoch that an operator began: the document may lack what the fleet is about to bring back.
+func unhealed() error {
+	return apierr.Unavailable(apierr.StoreUnhealed,
+		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was changed, try again")
 }
 
 // revisionOf returns the revision of an app's document that the replica holds, 0 when it holds none.

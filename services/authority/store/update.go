@@ -113,9 +113,6 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	if err != nil {
 		return Result{}, refused, err
 	}
-	if f.head.Unhealed {
-		return Result{}, refused, unhealed()
-	}
 	if behind(f.head.Cursor, known) {
 		return Result{}, refused, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
@@ -199,13 +196,6 @@ func (s *Store) sumAt(ctx context.Context, partition int, f found) (sum record.S
 
 func forked(cause error) error {
 	return apierr.Unavailable(apierr.StoreForked, "the store has lost changes that were made; nothing was changed").Because(cause)
-}
-
-// unhealed refuses a change in an epoch that an operator began: it would be made on a document that may lack what the fleet is
-// about to bring back.
-func unhealed() error {
-	return apierr.Unavailable(apierr.StoreUnhealed,
-		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was changed, try again")
 }
 
 // checkDocument makes sure that a document is the app's latest, not an older one that was put back.

@@ -40,7 +40,7 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 		return nil, err
 	}
 	table := st.Replica().Table()
-	response := countersignv1.ListAppsResponse{Unreachable: unreachable(st.Replica().Unserved())}
+	response := countersignv1.ListAppsResponse{Unreachable: unreachable(st.Replica())}
 	var ids []string
 	for i := range table.Len() {
 		if table.Partition(i) == nil {

@@ -59,7 +59,7 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	found, unverified, incomplete, err := s.holders(ctx, secret.DigestOf(leaked))
 	var unseen []string
 	if st := s.open.Load(); st != nil {
-		unseen = unreachable(st.Replica().Unserved())
+		unseen = unreachable(st.Replica())
 	}
 	if err == nil {
 		found, unverified, err = s.checkLockouts(ctx, found, unverified, r.GetAllowLockout())
@@ -112,6 +112,9 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 		if table.Partition(i) == nil {
 			incomplete = true
 			continue
+		}
+		if _, unhealed := replica.Unhealed(i); unhealed {
+			incomplete = true
 		}
 		for appID, entry := range table.Partition(i).All() {
 			if entry.Policy == nil || entry.Behind() {

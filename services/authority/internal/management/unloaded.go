@@ -33,11 +33,18 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 	return opened, nil
 }
 
-// unreachable names partitions in answers.
-func unreachable(partitions []replica.Unserved) []string {
+// unreachable names, for answers, the partitions of which the replica does not hold all: those that are not loaded, and those
+// that were restored and may lack what the fleet is about to bring back.
+func unreachable(r *replica.Replica) []string {
+	missing := map[int]bool{}
+	for _, p := range r.Unserved() {
+		missing[p.Partition] = true
+	}
 	var names []string
-	for _, p := range partitions {
-		names = append(names, fmt.Sprintf("partition %d", p.Partition))
+	for partition := range r.Codec().Partitions() {
+		if _, unhealed := r.Unhealed(partition); unhealed || missing[partition] {
+			names = append(names, fmt.Sprintf("partition %d", partition))
+		}
 	}
 	return names
 }
