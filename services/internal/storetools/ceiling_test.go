@@ -47,6 +47,7 @@ func TestAdoptAboveAForgedPosition(t *testing.T) {
 // wantChanges wants every partition to take a change, and everything to verify.
 func (s *system) wantChanges(t *testing.T) {
 	t.Helper()
+	s.heal()
 	for i := range partitions {
 		app := s.app(i, 0)
 		name := rand.Text()

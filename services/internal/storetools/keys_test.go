@@ -64,6 +64,7 @@ func TestStoreUnderASuccessorRing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.become(s.ring)
+	s.heal()
 	s.add(app, "fourth")
 	s.wantClean()
 	if found, _ := s.follow(); state(found, app, "first") != policy.Revoked || state(found, app, "fourth") != policy.Active {

@@ -288,6 +288,7 @@ func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
 		}
 		return nil
 	})
+	s.heal()
 	redistest.Eventually(t, "changing the store", func() error { return s.change(app, "Add", addToken(app, "third")) })
 	s.wantClean()
 }

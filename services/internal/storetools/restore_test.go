@@ -70,6 +70,10 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 		t.Errorf("a change before the store is healed: %v", err)
 	}
 	s.heal()
+	d, _, err := s.store.Read(t.Context(), app)
+	if err != nil || len(d.Tokens) != 2 || d.Tokens[0].Name != app+"/first" || d.Tokens[0].ID != app+"/first" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	redistest.Eventually(t, "changing the store", func() error { return s.change(later, "Add", addToken(later, "fourth")) })
 	s.wantClean()
 	entries := s.client.XRange(t.Context(), record.KeysOf(1).Log, "-", "+").Val()
@@ -299,14 +303,14 @@ func TestRestoreWithoutNames(t *testing.T) {
 	if state(fresh, app, "first") != policy.Active || state(fresh, app, "second") != policy.Revoked || fresh.Stats().Sticky != 0 {
 		t.Errorf("%d, %d", state(fresh, app, "first"), state(fresh, app, "second"))
 	}
-	d, _, err := s.store.Read(t.Context(), app)
-	if err != nil || len(d.Tokens) != 2 || d.Tokens[0].Name != app+"/first" || d.Tokens[0].ID != app+"/first" {
-		t.Errorf("%+v, %v", d, err)
-	}
 	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
 		t.Errorf("a change before the store is healed: %v", err)
 	}
 	s.heal()
+	d, _, err := s.store.Read(t.Context(), app)
+	if err != nil || len(d.Tokens) != 2 || d.Tokens[0].Name != app+"/first" || d.Tokens[0].ID != app+"/first" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	redistest.Eventually(t, "changing the store", func() error { return s.change(app, "Add", addToken(app, "third")) })
 	s.wantClean()
 }

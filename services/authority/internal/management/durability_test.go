@@ -18,7 +18,7 @@ import (
 func TestDurability(t *testing.T) {
 	w := newWorldWith(t, testcluster.Options{RedisArgs: []string{"--repl-diskless-sync-delay", "0"}})
 	host, port, _ := net.SplitHostPort(w.Redis.Address())
-	redistest.Start(t, "--replicaof", host+" "+port)
+	redistest.StartWithAccounts(t, "--replicaof", host+" "+port)
 	redistest.Eventually(t, "a replica", func() error {
 		if w.Redis.Info("replication")["connected_slaves"] != "1" {
 			return errors.New("there is none yet")

@@ -89,7 +89,8 @@ func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs 
 	if response.GetIncomplete() {
 		left = append(left, "a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
 	}
-	words := fmt.Sprintf("the secret is revoked in %d apps, but not everywhere: %s; repeat the call", len(response.GetTokens()), strings.Join(left, ", "))
+	words := fmt.Sprintf("the secret is revoked in %d apps%s, but not everywhere: %s; repeat the call",
+		len(response.GetTokens()), inParentheses(appsOf(response)), strings.Join(left, ", "))
 	passes := len(response.GetUnverifiedAppIds()) > 0 || response.GetIncomplete()
 	var first *apierr.Error
 	for _, err := range errs {
@@ -108,6 +109,20 @@ func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs 
 	default:
 		return apierr.Unavailable(apierr.OutcomeUnknown, "%s", words).Because(errors.Join(errs...)).With(response)
 	}
+}
+
+// maxNamed is how many apps the words of an error name; the response that it carries has all.
+const maxNamed = 10
+
+// appsOf names the apps in which a secret was revoked.
+func appsOf(response *countersignv1.RevokeSecretResponse) (names []string) {
+	for i, t := range response.GetTokens() {
+		if i == maxNamed {
+			return append(names, "...")
+		}
+		names = append(names, t.GetAppId())
+	}
+	return names
 }
 
 // publicWords returns what callers may read of an error.
