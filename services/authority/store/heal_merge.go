@@ -131,21 +131,14 @@ func (h *healing) touched(past *known, l *lineage) (t merge.Touched) {
 	switch {
 	case h.stored == nil:
 	case l.shared:
-		t = past.touched(h.stored, l.fork)
+		t = past.touched(h.stored, l.fork, l.dealt)
 	default:
 		t = merge.Touched{All: true}
 	}
 	for _, link := range h.applied {
-		if l.ancestors[link.Cursor] {
-			continue
+		if !l.ancestors[link.Cursor] && !l.dealt[link.Tag] {
+			t.AddLink(link)
 		}
-		for i := range link.Upserts {
-			t.Add(link.Upserts[i].ID)
-		}
-		for _, id := range link.Removed {
-			t.Add(id)
-		}
-		t.Settings = t.Settings || !link.SettingsKept
 	}
 	return t
 }

@@ -126,22 +126,18 @@ func (k *known) tells(c record.Cursor) bool {
 		slices.ContainsFunc(k.jumps, func(e entry) bool { return e.previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
-// touched tells what the store has changed of an app, which has a document, since a place in its past.
-func (k *known) touched(document *record.Document, since record.Cursor) (t merge.Touched) {
+// touched tells what the store has changed of an app, which has a document, since a place in its past. Changes that the other
+// past has dealt with are none: a healing has brought them there, and that past went on from them.
+func (k *known) touched(document *record.Document, since record.Cursor, dealt map[record.Tag]bool) (t merge.Touched) {
 	for at := document.Revision; at > since.Revision; {
 		link := k.links[at]
 		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||
 			at == document.Revision && link.Cursor != document.Cursor {
 			return merge.Touched{All: true} // the log does not go back that far
 		}
-		for i := range link.Upserts {
-			t.Add(link.Upserts[i].ID)
+		if at = link.PreviousAppRevision; !dealt[link.Tag] {
+			t.AddLink(link)
 		}
-		for _, id := range link.Removed {
-			t.Add(id)
-		}
-		t.Settings = t.Settings || !link.SettingsKept
-		at = link.PreviousAppRevision
 	}
 	return t
 }
@@ -155,6 +151,8 @@ type lineage struct {
 	shared bool
 	// ancestors are the entries of other lineages that this one continues.
 	ancestors map[record.Cursor]bool
+	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those have, and so on.
+	dealt map[record.Tag]bool
 	// stray says that nothing connects it with the store's past.
 	stray bool
 	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
@@ -199,11 +197,15 @@ func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray
 func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
-		l.ancestors = map[record.Cursor]bool{}
+		l.ancestors, l.dealt = map[record.Cursor]bool{}, map[record.Tag]bool{}
+		for _, e := range l.entries {
+			s.collect(l.dealt, e.settled)
+		}
 		bottom := l.entries[0]
 		for s.taken[bottom.previous] {
 			bottom = s.lost[bottom.previous]
 			l.ancestors[bottom.Cursor] = true
+			s.collect(l.dealt, bottom.settled)
 		}
 		l.fork = bottom.previous
 		if l.fork == (record.Cursor{}) && s.head != nil && slices.Contains(bottom.settled, s.head.Tag) {
@@ -336,11 +338,14 @@ func (s *searcher) follow(leaf entry) {
 	}
 }
 
-func (s *searcher) deal(tags []record.Tag) {
+func (s *searcher) deal(tags []record.Tag) { s.collect(s.dealt, tags) }
+
+// collect adds changes that were dealt with to a set, and those that they have dealt with, if they are starts of epochs.
+func (s *searcher) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	for _, tag := range tags {
-		if !s.dealt[tag] {
-			s.dealt[tag] = true
-			s.deal(s.settles[tag])
+		if !dealt[tag] {
+			dealt[tag] = true
+			s.collect(dealt, s.settles[tag])
 		}
 	}
 }

@@ -746,6 +746,38 @@ func TestHealTwice(t *testing.T) {
 	}
 }
 
+// TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it lacks. A later backup,
+// which has some of that, is restored then. The two have one change in two shapes, which is no change of both: what came
+// after it counts, and nothing is given up.
+func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return func(d *record.Document) { d.Tokens[0].Scopes = s }
+	}
+	s := newStory(t)
+	s.change("app", create("a"), scopes(4))
+	backup := s.fork()
+	s.change("app", scopes(6), enforced(1))
+	later := s.fork()
+	s.change("app", create("b"))
+
+	backup.adopt()
+	backup.mustHeal(s)
+	backup.change("app", scopes(10), enforced())
+	later.adopt()
+	for name, held := range map[string][]entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
+		t.Run(name, func(t *testing.T) {
+			restored := later.fork()
+			if _, err := restored.heal(held, nil, []record.Cursor{backup.head.Cursor}); err != nil {
+				t.Fatal(err)
+			}
+			restored.want(t, "app", tokens{"a": active, "b": active})
+			if d := restored.documents["app"]; d.Tokens[0].Scopes != 10 || d.Enforcement.Scopes != 0 {
+				t.Errorf("got %+v, %+v", d.Tokens[0], d.Enforcement)
+			}
+		})
+	}
+}
+
 // TestHealWiped: a partition of which nothing is left is made again from its first change on, or not at all.
 func TestHealWiped(t *testing.T) {
 	old := newStory(t)

@@ -299,6 +299,8 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	for _, raw := range looked {
 		if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
 			seen[link.Tag] = true
+		} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
+			seen[start.Tag] = true
 		}
 	}
 	tags := slices.DeleteFunc(h.unsettled(partition), func(tag record.Tag) bool { return !seen[tag] })

@@ -54,6 +54,17 @@ func (t *Touched) Add(tokenID string) {
 	t.Tokens[tokenID] = true
 }
 
+// AddLink notes a change that the other past has made.
+func (t *Touched) AddLink(link *record.Link) {
+	for i := range link.Upserts {
+		t.Add(link.Upserts[i].ID)
+	}
+	for _, id := range link.Removed {
+		t.Add(id)
+	}
+	t.Settings = t.Settings || !link.SettingsKept
+}
+
 // Any tells whether the other past has changed anything.
 func (t *Touched) Any() bool { return t.All || t.Settings || len(t.Tokens) > 0 }
 
