@@ -95,8 +95,13 @@ const skewIgnored = "a receipt says that a validator whose clock is off has a ch
 // skewSeen is how long an authority may take to learn that a validator's clock was set.
 const skewSeen = 3 * time.Second
 
-// judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later.
+// judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later. A change that was
+// committed after that time has ended something at once, which no clock decides.
 func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
+	committed := got.GetCommitTime()
+	if committed != nil && !committed.AsTime().Before(turn) {
+		return
+	}
 	for _, entry := range got.GetValidators() {
 		s := c.seatOf(entry.GetValidatorId())
 		if s == nil {
@@ -109,7 +114,7 @@ func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 		case countersignv1.PropagationState_PROPAGATION_STATE_APPLIED:
 			known := set.ahead != 0 && now-set.from > moment(skewSeen)
 			if known && time.Now().Add(min(set.ahead, 0)).Before(turn) {
-				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s", s.id, set.ahead, set.from, turn)
+				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead, set.from, turn, committed.AsTime())
 			}
 		}
 	}
