@@ -108,8 +108,14 @@ func TestPlausiblePositions(t *testing.T) {
 		epoch, revision uint64
 		want            bool
 	}{
-		{1, 0, true}, {3, 50, true}, {3, 50 + record.MaxJump, true}, {3 + record.MaxJump, 0, true},
-		{3, 51 + record.MaxJump, false}, {4 + record.MaxJump, 0, false}, {3, record.MaxPosition, false}, {record.MaxPosition, 1, false},
+		{1, 0, true},
+		{3, 50, true},
+		{3, 50 + record.MaxJump, true},
+		{3 + record.MaxJump, 0, true},
+		{3, 51 + record.MaxJump, false},
+		{4 + record.MaxJump, 0, false},
+		{3, record.MaxPosition, false},
+		{record.MaxPosition, 1, false},
 	} {
 		if got := (record.Cursor{Epoch: tt.epoch, Revision: tt.revision}).Plausible(known); got != tt.want {
 			t.Errorf("%d/%d: %t", tt.epoch, tt.revision, got)

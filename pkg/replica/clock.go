@@ -11,12 +11,12 @@ func (c WallClock) At(now time.Time) time.Time {
 	if c == nil {
 		return now.Round(0)
 	}
-	return now.Add(c().Sub(time.Now())).Round(0)
+	return now.Add(time.Until(c())).Round(0)
 }
 
 // Since returns how long before now a moment was: by the monotonic clock, or by this one for a moment of another process.
 func (c WallClock) Since(at, now time.Time) time.Duration {
-	if at == at.Round(0) { //nolint:revive // == tells whether there is a reading of the monotonic clock; Equal does not
+	if at == at.Round(0) { // == tells whether there is a reading of the monotonic clock; Equal does not
 		return c.At(now).Sub(at)
 	}
 	return now.Sub(at)

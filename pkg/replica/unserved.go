@@ -22,7 +22,7 @@ type Unserved struct {
 func (r *Replica) Unserved() (all []Unserved) {
 	for _, p := range r.partitions {
 		if !p.settled() {
-			why, forked := p.hindrance()
+			forked, why := p.hindrance()
 			all = append(all, Unserved{p.number, why, forked})
 		}
 	}
@@ -30,16 +30,16 @@ func (r *Replica) Unserved() (all []Unserved) {
 }
 
 // hindrance returns why the partition cannot be loaded; nil when it may be under way.
-func (p *partition) hindrance() (why error, forked bool) {
+func (p *partition) hindrance() (forked bool, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.failed >= failedAfter:
-		return p.trouble, p.forked
+		return p.forked, p.trouble
 	case p.alarm != "":
-		return errors.New(p.alarm), p.forked
+		return p.forked, errors.New(p.alarm)
 	}
-	return nil, false
+	return false, nil
 }
 
 // tried notes what a try to bring the partition to the head has come to.
@@ -58,7 +58,7 @@ func (p *partition) tried(err error) {
 
 // available tells whether the partition decides, or it is known that it cannot.
 func (p *partition) available() bool {
-	why, _ := p.hindrance()
+	_, why := p.hindrance()
 	return why != nil || p.settled()
 }
 

@@ -106,11 +106,30 @@ func TestNobodyComesInWithoutAPassword(t *testing.T) {
 	s := StartWithAccounts(t)
 	anonymous := &Server{t: t, port: s.port}
 	for _, command := range [][]string{
-		{"PING"}, {"GET", "cs:meta"}, {"SET", "x", "y"}, {"ACL", "SETUSER", "default", "on"}, {"CONFIG", "GET", "*"}, {"FLUSHALL"}, {"INFO"},
-		{"SUBSCRIBE", "cs:fleet"}, {"PUBLISH", "x", "y"}, {"EVAL", "return 1", "0"}, {"MULTI"}, {"REPLICAOF", "127.0.0.1", "1"},
-		{"PSYNC", "?", "-1"}, {"SELECT", "0"}, {"CLIENT", "LIST"}, {"SHUTDOWN", "NOSAVE"}, {"HELLO", "3"},
-		{"AUTH", ""}, {"AUTH", "default"}, {"AUTH", "default", ""}, {"AUTH", "default", "default"}, {"HELLO", "3", "AUTH", "default", ""},
-		{"AUTH", redisacl.Authority, ""}, {"AUTH", "nobody", ""},
+		{"PING"},
+		{"GET", "cs:meta"},
+		{"SET", "x", "y"},
+		{"ACL", "SETUSER", "default", "on"},
+		{"CONFIG", "GET", "*"},
+		{"FLUSHALL"},
+		{"INFO"},
+		{"SUBSCRIBE", "cs:fleet"},
+		{"PUBLISH", "x", "y"},
+		{"EVAL", "return 1", "0"},
+		{"MULTI"},
+		{"REPLICAOF", "127.0.0.1", "1"},
+		{"PSYNC", "?", "-1"},
+		{"SELECT", "0"},
+		{"CLIENT", "LIST"},
+		{"SHUTDOWN", "NOSAVE"},
+		{"HELLO", "3"},
+		{"AUTH", ""},
+		{"AUTH", "default"},
+		{"AUTH", "default", ""},
+		{"AUTH", "default", "default"},
+		{"HELLO", "3", "AUTH", "default", ""},
+		{"AUTH", redisacl.Authority, ""},
+		{"AUTH", "nobody", ""},
 	} {
 		answer, err := anonymous.Do(command...)
 		if err == nil || !strings.Contains(err.Error(), "NOAUTH") && !strings.Contains(err.Error(), "WRONGPASS") {

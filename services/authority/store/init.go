@@ -104,7 +104,7 @@ func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, 
 		return err
 	}
 	if begun, err := record.OpenMeta(ring, raw); err != nil || begun.StoreID != meta.StoreID {
-		return nil // it is not of this store
+		return nil //nolint:nilerr // it is not of this store
 	}
 	return client.Del(ctx, InitKey).Err()
 }

@@ -147,7 +147,7 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 			for _, r := range []*replica.Replica{running, fresh} {
 				redistest.Eventually(t, "crossing", func() error {
 					if r.Unloaded() != nil || r.Forked(1) || r.Age(1, time.Now()) > time.Second || r.Cursors()[1].Epoch < 2 {
-						return fmt.Errorf("at %s, %v", r.Cursors()[1], r.Unloaded())
+						return fmt.Errorf("at %s, %w", r.Cursors()[1], r.Unloaded())
 					}
 					return nil
 				})

@@ -74,7 +74,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			eventually(t, "its own metric", func() error {
 				var own float64
 				if _, err := fmt.Sscan(metric(t, off.HTTPAddress, "countersign_clock_skew_seconds"), &own); err != nil || own*by.Seconds() < 0 || own != own {
-					return fmt.Errorf("%v, %v", own, err)
+					return fmt.Errorf("%v, %w", own, err)
 				}
 				return nil
 			})
@@ -113,7 +113,7 @@ func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *p
 			w.t.Fatalf("complete: %v", r)
 		}
 		if err != nil || !maps.Equal(states(r), want) {
-			return fmt.Errorf("%v, error %v", r, err)
+			return fmt.Errorf("%v, error %w", r, err)
 		}
 		return nil
 	})

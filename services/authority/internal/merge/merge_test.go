@@ -33,9 +33,11 @@ func expires(millis int64) func(*record.Token) {
 }
 func named(name string) func(*record.Token) { return func(t *record.Token) { t.Name = name } }
 func made(millis int64) func(*record.Token) { return func(t *record.Token) { t.CreateMillis = millis } }
+
 func updated(millis int64) func(*record.Token) {
 	return func(t *record.Token) { t.UpdateMillis = millis }
 }
+
 func touchedAt(revision uint64) func(*record.Token) {
 	return func(t *record.Token) { t.TouchedRevision = revision }
 }
