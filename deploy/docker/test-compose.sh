@@ -89,7 +89,7 @@ both() {
 
 # verify FILE proves the store with the operator's account, and writes to a file what is in it.
 verify() {
-	"${compose[@]}" exec -T authority /countersign store verify --redis-url redis://operator:operator@redis:6379/0 \
+	"${compose[@]}" exec -T authority /countersign store verify --redis-url redis://operator:${OPERATOR_PASSWORD:-operator}@redis:6379/0 \
 		--keyring-file /keys/keyring.json </dev/null >"$1"
 }
 
