@@ -16,8 +16,10 @@ import (
 )
 
 // change is what a healing makes of one app's document; before is nil for a new one, and after is before when all that was
-// lost was given up. The cursor of after, and every TouchedRevision that is merge.TouchedNow, is to be set.
+// lost was given up: both are nil when the app is left missing. The cursor of after, and every TouchedRevision that is
+// merge.TouchedNow, is to be set.
 type change struct {
+	appID         string
 	before, after *record.Document
 	// healed are the lost changes that it deals with, givenUp what they or the store had that does not count.
 	healed  []*countersignv1.HealedChange
@@ -29,9 +31,11 @@ type change struct {
 //
 // Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What both share is the
 // state at the place where the lineage left the store's past. A lineage that may have been dealt with before, and that the
-// store has changed the app after, counts no more, but for what it revokes.
+// store has changed the app after, counts no more, but for what it revokes. An app of which there is nothing but a part of a
+// past is left missing.
 func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
+	var later []func() // what needs a document that another lineage may bring
 	for _, lineage := range l.all() {
 		sides := map[string][]*record.Link{}
 		var order []string
@@ -45,23 +49,30 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 			sides[e.link.AppID] = append(sides[e.link.AppID], e.link)
 		}
 		for _, id := range order {
-			m.app(id).take(l.past, &lineage, sides[id])
+			if app, links := m.app(id), sides[id]; app.document == nil && links[0].PreviousAppRevision != 0 {
+				later = append(later, func() { app.take(l.past, &lineage, links) })
+			} else {
+				app.take(l.past, &lineage, links)
+			}
 		}
+	}
+	for _, take := range later {
+		take()
 	}
 	for _, s := range sticky {
 		m.app(s.AppID).revoke(record.Token{Token: s.Token})
 	}
 	var changes []change
 	for _, app := range m.apps {
-		if app.document == nil || !app.changed && len(app.healed) == 0 {
+		if !app.changed && len(app.healed) == 0 {
 			continue
 		}
 		if app.changed {
 			app.document.AppID, app.document.UpdateMillis = app.id, nowMillis
 		}
-		changes = append(changes, change{documents[app.id], app.document, app.healed, app.givenUp})
+		changes = append(changes, change{app.id, documents[app.id], app.document, app.healed, app.givenUp})
 	}
-	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.after.AppID, b.after.AppID) })
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.appID, b.appID) })
 	return changes
 }
 
@@ -108,6 +119,11 @@ func (h *healing) take(past *known, l *lineage, links []*record.Link) {
 		})
 	}
 	h.applied = append(h.applied, links...)
+	if h.document == nil && links[0].PreviousAppRevision != 0 {
+		// A part of an app is no app: the tokens that it lacks would be denied as unknown ones.
+		h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: "no app", Lost: "the app's earlier changes were not supplied"})
+		return
+	}
 	if l.doubtful && h.document != nil && touched.Any() {
 		h.keepRevoked(links, "it may have been dealt with before")
 		return
