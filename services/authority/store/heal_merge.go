@@ -128,7 +128,7 @@ func (h *healing) take(past *known, l *lineage, links []*record.Link) {
 		h.keepRevoked(links, "it may have been dealt with before")
 		return
 	}
-	side := sideOf(links, l.stray || h.document == nil)
+	side := sideOf(links)
 	merged, givenUp := merge.Into(h.document, touched, side)
 	if _, err := merged.Policy(); err != nil {
 		h.keepRevoked(links, "the two cannot be merged: "+err.Error())
@@ -159,9 +159,9 @@ func (h *healing) touched(past *known, l *lineage) (t merge.Touched) {
 	return t
 }
 
-// sideOf returns what links of one app, each made on the one before it, have changed. Whole says that what was before the
-// first of them is not known, so that the settings which they carry are all that is known of them.
-func sideOf(links []*record.Link, whole bool) merge.Side {
+// sideOf returns what links of one app, each made on the one before it, have changed. A link that left the settings as they were
+// has them too, but they are no change: what they were made from may be long gone.
+func sideOf(links []*record.Link) merge.Side {
 	side := merge.Side{CreateMillis: links[0].CommitMillis}
 	for _, link := range links {
 		side.Tokens = slices.DeleteFunc(side.Tokens, func(t record.Token) bool { return slices.Contains(link.Removed, t.ID) })
@@ -176,7 +176,7 @@ func sideOf(links []*record.Link, whole bool) merge.Side {
 			}
 		}
 		side.Memory = side.Memory.Union(link.Remembered)
-		if whole || !link.SettingsKept {
+		if !link.SettingsKept {
 			side.Settings = &merge.Settings{Enforcement: link.Enforcement, Deleted: link.Deleted}
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"testing"
 
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 )
 
@@ -57,4 +58,35 @@ func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	early.want(t, "app", tokens{"a": gone, "b": active, "c": active})
+}
+
+// TestB30_AStrayBringsOnlySettingsThatItChanged: nobody knows what a change was made from. It says which settings the app had, and that
+// it left them as they were, so it says nothing against what the store has of them.
+func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), enforced(1))
+	lost := s.fork()
+	lost.change("other", create("o"))
+	lost.change("app", renamed("a", "x"))
+	changed := lost.fork()
+	changed.change("app", enforced(2))
+	s.adopt()
+	s.change("app", enforced())
+	for name, tt := range map[string]struct {
+		held []entry
+		want policy.ScopeSet
+	}{
+		"it left them":    {held: lost.held()[2:]},
+		"it changed them": {held: changed.held()[2:], want: policy.ScopesOf(2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := s.fork()
+			if _, err := store.heal(tt.held, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := store.documents["app"].Enforcement.Scopes; got != tt.want {
+				t.Errorf("%b is enforced, want %b", got, tt.want)
+			}
+		})
+	}
 }

@@ -153,8 +153,6 @@ type lineage struct {
 	ancestors map[record.Cursor]bool
 	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those have, and so on.
 	dealt map[record.Tag]bool
-	// stray says that nothing connects it with the store's past.
-	stray bool
 	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
 	// the app since.
 	doubtful bool
@@ -216,7 +214,6 @@ func (s *searcher) place() {
 	}
 	for i := range s.stray {
 		l := &s.stray[i]
-		l.stray = true
 		l.doubtful = s.dealt[l.entries[len(l.entries)-1].Tag] || !s.tells(l.entries[0].Cursor)
 	}
 }
