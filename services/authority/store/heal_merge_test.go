@@ -90,3 +90,69 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 		})
 	}
 }
+
+// TestB30_AChangeInTwoShapesCountsOnce: a change is lost, and healed as another one. Then the healing is lost too, or somebody
+// else has healed the same; the original may be at hand as well. What the app's owners made of it since counts, and nothing is
+// given up.
+func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
+	disabled := with("a", func(t *record.Token) { t.State = policy.Disabled })
+	enabled := with("a", func(t *record.Token) { t.State = policy.Active })
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	for _, change := range []struct {
+		name        string
+		first, then func(*record.Document)
+	}{
+		{"a state", disabled, enabled},
+		{"scopes", scopes(8), scopes(4)},
+		{"an enforcement", enforced(1, 2), enforced(1)},
+		{"an enforcement that is switched off", enforced(1, 2), enforced()},
+	} {
+		for name, heal := range map[string]func(base, lost, healed *story) (*story, []entry){
+			"a backup is restored": func(base, lost, healed *story) (*story, []entry) {
+				base.adopt()
+				base.head.Unhealed = true
+				return base, append(lost.held(), healed.held()...)
+			},
+			"a failover loses the healing": func(base, lost, healed *story) (*story, []entry) {
+				base.change("app", renamed("b", "x"))
+				return base, append(lost.held(), healed.held()...)
+			},
+			"the original went on": func(base, lost, healed *story) (*story, []entry) {
+				lost.change("app", create("c"))
+				return base, append(lost.held(), healed.held()...)
+			},
+			"healed twice": func(base, lost, healed *story) (*story, []entry) {
+				base.mustHeal(lost)
+				return healed, base.held()
+			},
+			"healed twice, and both are lost": func(base, lost, healed *story) (*story, []entry) {
+				other := base.fork()
+				other.mustHeal(lost)
+				base.change("app", renamed("b", "x"))
+				return base, append(other.held(), healed.held()...)
+			},
+		} {
+			t.Run(change.name+", "+name, func(t *testing.T) {
+				s := newStory(t)
+				s.change("app", create("a"), create("b"), scopes(14), enforced(3))
+				lost := s.fork()
+				lost.change("app", change.first)
+				base := s.fork()
+				s.mustHeal(lost)
+				s.change("app", change.then)
+				want := *s.documents["app"]
+				store, held := heal(base, lost, s)
+				healed, err := store.heal(held, nil, []record.Cursor{lost.head.Cursor, s.head.Cursor})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := store.documents["app"]
+				if got.Enforcement != want.Enforcement || got.Tokens[0].State != want.Tokens[0].State || got.Tokens[0].Scopes != want.Tokens[0].Scopes {
+					t.Errorf("got %+v, %+v, want %+v, %+v; given up %v", got.Tokens[0], got.Enforcement, want.Tokens[0], want.Enforcement, healed.Conflicts)
+				}
+			})
+		}
+	}
+}
