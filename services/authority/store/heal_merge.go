@@ -127,8 +127,9 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 		return
 	}
 	others, told := h.others(l, from, links[0])
-	own, others := l.apart(links, others)
-	own = slices.DeleteFunc(own, func(link *record.Link) bool { return h.dealt[link.Tag] })
+	earlier := from.earlier[h.id]
+	own, others := l.apart(slices.Concat(earlier, links), others)
+	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
 		touched.AddLink(link)
@@ -158,10 +159,8 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 // other lineages have. Told is false when it is not known what the store has changed. First is the lineage's first change
 // of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
-	for _, link := range h.applied {
-		if from.ancestors[link.Cursor] && link.Revision < first.Revision {
-			first = link
-		}
+	if earlier := from.earlier[h.id]; len(earlier) > 0 {
+		first = earlier[len(earlier)-1] // they are in descending order
 	}
 	switch {
 	case h.stored == nil:

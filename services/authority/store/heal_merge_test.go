@@ -5,6 +5,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the latest is supplied. The app
@@ -151,6 +152,84 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 				got := store.documents["app"]
 				if got.Enforcement != want.Enforcement || got.Tokens[0].State != want.Tokens[0].State || got.Tokens[0].Scopes != want.Tokens[0].Scopes {
 					t.Errorf("got %+v, %+v, want %+v, %+v; given up %v", got.Tokens[0], got.Enforcement, want.Tokens[0], want.Enforcement, healed.Conflicts)
+				}
+			})
+		}
+	}
+}
+
+// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody brings what was made on top of a change that a healing has brought
+// back before, as another one. The two were made one after the other, so the later one counts, unless the other past has changed
+// the same since.
+func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	for name, tt := range map[string]struct {
+		since func(*record.Document)
+		want  record.Token
+	}{
+		"the other past left it":    {renamed("b", "x"), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past changed it": {scopes(14), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the two have nothing left": {scopes(2), record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
+	} {
+		for where, lose := range map[string]func(early, s *story) (*story, []entry){
+			"the store has healed it": func(_, s *story) (*story, []entry) { return s, nil },
+			"the healing is lost":     func(early, s *story) (*story, []entry) { return early, s.held() },
+		} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				s := newStory(t)
+				s.change("app", create("a"), create("b"), scopes(14))
+				early, lost := s.fork(), s.fork()
+				lost.change("app", scopes(4))
+				s.mustHeal(lost)
+				s.change("app", tt.since)
+				lost.change("app", scopes(8))
+				store, held := lose(early, s)
+				if _, err := store.heal(append(held, lost.held()...), nil, []record.Cursor{lost.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				if a := store.documents["app"].Tokens[0]; a.Scopes != tt.want.Scopes || a.State != tt.want.State {
+					t.Errorf("got %+v", a)
+				}
+			})
+		}
+	}
+}
+
+// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed, and went on; then a backup from before the wipe was put
+// in its place. It has changed nothing since the two parted, so what the other past made counts alone.
+func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	s := newStory(t)
+	s.change("app", create("a"), scopes(4))
+	backup := s.fork()
+	s.change("app", scopes(14))
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := newStory(t)
+	wiped.store = s.store
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	wiped.change("app", scopes(8))
+	backup.adopt()
+	backup.head.Unhealed = true
+	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
+		for name2, held := range map[string][]entry{"the latest alone": wiped.held(), "all is held": append(s.held(), wiped.held()...)} {
+			t.Run(name+", "+name2, func(t *testing.T) {
+				store := backup.fork()
+				store.log = store.log[trimmed:]
+				if _, err := store.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				if a := store.documents["app"].Tokens[0]; a.Scopes != 8 || a.State != active {
+					t.Errorf("got %+v", a)
 				}
 			})
 		}

@@ -146,8 +146,10 @@ type lineage struct {
 	// the two can be merged three-way; assumed that it is there as far as the head tells, since the log does not go back that far.
 	fork            record.Cursor
 	shared, assumed bool
-	// ancestors are the entries of other lineages that this one continues.
+	// ancestors are the entries between the fork and the lineage: of other lineages, or those that a healing has dealt with.
+	// Earlier are the links among them, by app.
 	ancestors map[record.Cursor]bool
+	earlier   map[string][]*record.Link
 	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those have, and so on.
 	dealt map[record.Tag]bool
 	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
@@ -169,9 +171,9 @@ type loss struct {
 	// top is above every epoch and revision that is known of; its tag means nothing. last is where the first lineage
 	// ends, or the furthest that somebody has seen.
 	top, last record.Cursor
-	// lost are the entries of all lineages, by cursor, and settles what each entry that was supplied settles.
-	lost    map[record.Cursor]entry
-	settles map[record.Tag][]record.Tag
+	// supplied are all entries that somebody holds, and settles what each of them settles.
+	supplied map[record.Cursor]entry
+	settles  map[record.Tag][]record.Tag
 	// healers, inTurn and sameLoss keep what healedBy, settledBy and oneChange have found.
 	healers  map[record.Tag]entry
 	inTurn   map[record.Tag]map[record.Tag]bool
@@ -180,7 +182,7 @@ type loss struct {
 
 func newLoss(past *known) loss {
 	return loss{
-		past: past, lost: map[record.Cursor]entry{}, settles: map[record.Tag][]record.Tag{},
+		past: past, supplied: map[record.Cursor]entry{}, settles: map[record.Tag][]record.Tag{},
 		healers: map[record.Tag]entry{}, inTurn: map[record.Tag]map[record.Tag]bool{}, sameLoss: map[[2]record.Tag]bool{},
 	}
 }
@@ -206,14 +208,21 @@ func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray
 func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
-		l.ancestors, l.dealt = map[record.Cursor]bool{}, map[record.Tag]bool{}
+		l.ancestors, l.earlier, l.dealt = map[record.Cursor]bool{}, map[string][]*record.Link{}, map[record.Tag]bool{}
 		for _, e := range l.entries {
 			s.collect(l.dealt, e.settled)
 		}
 		bottom := l.entries[0]
-		for s.taken[bottom.previous] {
-			bottom = s.lost[bottom.previous]
+		for {
+			before, supplied := s.supplied[bottom.previous]
+			if !supplied || !s.taken[before.Cursor] && !s.dealt[before.Tag] && !s.settled[before.Tag] {
+				break
+			}
+			bottom = before
 			l.ancestors[bottom.Cursor] = true
+			if bottom.link != nil {
+				l.earlier[bottom.link.AppID] = append(l.earlier[bottom.link.AppID], bottom.link)
+			}
 			s.collect(l.dealt, bottom.settled)
 		}
 		l.fork = bottom.previous
@@ -248,7 +257,7 @@ func (s *searcher) furthest(start entry) (place record.Cursor) {
 // ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the store's past. Only those
 // of an earlier epoch than the store's may be missing: what they had was given up when it ended.
 func (k *known) search(partition int, entries []entry, seen []record.Cursor) (loss, error) {
-	s := searcher{known: k, loss: newLoss(k), taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
+	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
 	if k.head != nil {
 		s.top = k.head.Cursor
 	}
@@ -258,7 +267,7 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	followed := map[record.Cursor]bool{}
 	for _, e := range entries {
 		s.raise(e.Cursor)
-		s.settles[e.Tag] = e.settled
+		s.supplied[e.Cursor], s.settles[e.Tag] = e, e.settled
 		if !k.has(e.Cursor) {
 			s.lost[e.Cursor] = e
 			followed[e.previous] = true
@@ -308,6 +317,7 @@ func (k *known) recall(entries []entry) {
 type searcher struct {
 	*known
 	loss
+	lost  map[record.Cursor]entry
 	taken map[record.Cursor]bool
 	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a change, if it is
 	// the start of an epoch itself, has dealt with.

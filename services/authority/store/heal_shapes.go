@@ -10,9 +10,9 @@ import (
 // are one change in two shapes. Both are at hand when the healing is lost in turn, or when two authorities have healed the
 // same loss. Such a change counts once: of a past that went on from it, what came after it counts.
 
-// at returns an entry of the store's past, or a lost one.
+// at returns an entry of the log, or one that somebody holds.
 func (l *loss) at(c record.Cursor) (entry, bool) {
-	if e, has := l.lost[c]; has {
+	if e, has := l.supplied[c]; has {
 		return e, true
 	}
 	if link := l.past.links[c.Revision]; link != nil && link.Cursor == c {
