@@ -88,8 +88,8 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	})
 	b.Entries = append(b.Entries, replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true})
 	errs := []error{err}
-	audit := func(before, after *record.Document, c change) {
-		event := s.describe(before, after, now)
+	audit := func(c change) {
+		event := s.describe(c, now)
 		event.HealedChanges, event.GivenUp = c.healed, givenUpToProto(c.givenUp)
 		event.Identity, event.Method, event.Revision = healer, methods[e.cause], head.Revision
 		raw, tail, err := s.codec.SealAudit(partition, head.Audit, event)
@@ -97,15 +97,15 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 		b.Audit = append(b.Audit, AuditRow{Sequence: tail.Sequence, Data: raw})
 	}
 	if len(e.changes) == 0 {
-		audit(nil, nil, change{})
+		audit(change{})
 	}
 	for _, c := range e.changes {
-		healed.Apps = append(healed.Apps, c.after.AppID)
+		healed.Apps = append(healed.Apps, c.appID)
 		if len(c.givenUp) > 0 {
-			healed.Conflicts[c.after.AppID] = c.givenUp
+			healed.Conflicts[c.appID] = c.givenUp
 		}
 		if c.after == c.before {
-			audit(c.before, c.after, c) // all that was lost of it was given up
+			audit(c) // all that was lost of it was given up
 			continue
 		}
 		previous := head.Tag
@@ -130,7 +130,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 		b.Entries, errs = append(b.Entries, replica.RawLink{Revision: head.Revision, Data: raw}), append(errs, err)
 		document, err := s.codec.SealDocument(c.after)
 		b.Documents, errs = append(b.Documents, RawDocument{c.after.AppID, document}), append(errs, err)
-		audit(c.before, c.after, c)
+		audit(c)
 	}
 	healed.End = head.Cursor
 	b.Head, err = s.codec.SealHead(partition, head)
@@ -138,14 +138,11 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 }
 
 // describe returns the audit event of a change of one app, or of none.
-func (s *Store) describe(before, after *record.Document, now time.Time) *countersignv1.AuditEvent {
-	switch {
-	case after == nil:
-		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now)}
-	case s.options.Describe == nil:
-		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now), AppId: after.AppID}
+func (s *Store) describe(c change, now time.Time) *countersignv1.AuditEvent {
+	if c.after == nil || s.options.Describe == nil {
+		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now), AppId: c.appID}
 	}
-	return s.options.Describe(before, after, healer, now)
+	return s.options.Describe(c.before, c.after, healer, now)
 }
 
 // maxAuthors is the most authors that one change carries.

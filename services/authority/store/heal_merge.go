@@ -16,8 +16,10 @@ import (
 )
 
 // change is what a healing makes of one app's document; before is nil for a new one, and after is before when all that was
-// lost was given up. The cursor of after, and every TouchedRevision that is merge.TouchedNow, is to be set.
+// lost was given up: both are nil when the app is left missing. The cursor of after, and every TouchedRevision that is
+// merge.TouchedNow, is to be set.
 type change struct {
+	appID         string
 	before, after *record.Document
 	// healed are the lost changes that it deals with, givenUp what they or the store had that does not count.
 	healed  []*countersignv1.HealedChange
@@ -29,9 +31,11 @@ type change struct {
 //
 // Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What both share is the
 // state at the place where the lineage left the store's past. A lineage that may have been dealt with before, and that the
-// store has changed the app after, counts no more, but for what it revokes.
+// store has changed the app after, counts no more, but for what it revokes. An app of which there is nothing but a part of a
+// past is left missing.
 func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
+	var later []func() // what needs a document that another lineage may bring
 	for _, lineage := range l.all() {
 		sides := map[string][]*record.Link{}
 		var order []string
@@ -45,23 +49,30 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 			sides[e.link.AppID] = append(sides[e.link.AppID], e.link)
 		}
 		for _, id := range order {
-			m.app(id).take(l.past, &lineage, sides[id])
+			if app, links := m.app(id), sides[id]; app.document == nil && links[0].PreviousAppRevision != 0 {
+				later = append(later, func() { app.take(l, &lineage, links) })
+			} else {
+				app.take(l, &lineage, links)
+			}
 		}
+	}
+	for _, take := range later {
+		take()
 	}
 	for _, s := range sticky {
 		m.app(s.AppID).revoke(record.Token{Token: s.Token})
 	}
 	var changes []change
 	for _, app := range m.apps {
-		if app.document == nil || !app.changed && len(app.healed) == 0 {
+		if !app.changed && len(app.healed) == 0 {
 			continue
 		}
 		if app.changed {
 			app.document.AppID, app.document.UpdateMillis = app.id, nowMillis
 		}
-		changes = append(changes, change{documents[app.id], app.document, app.healed, app.givenUp})
+		changes = append(changes, change{app.id, documents[app.id], app.document, app.healed, app.givenUp})
 	}
-	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.after.AppID, b.after.AppID) })
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.appID, b.appID) })
 	return changes
 }
 
@@ -80,72 +91,110 @@ type healing struct {
 	// document is the app's so far, nil for none; it is the store's until changed.
 	document *record.Document
 	changed  bool
-	// applied are the lost changes that were taken in.
+	// seen are the lost changes that were looked at, applied those that were taken in, and dealt what these have brought back in
+	// their own shape.
+	seen    map[record.Cursor]bool
 	applied []*record.Link
+	dealt   map[record.Tag]bool
 	healed  []*countersignv1.HealedChange
 	givenUp []merge.GivenUp
 }
 
 func (m *merger) app(id string) *healing {
 	if m.apps[id] == nil {
-		m.apps[id] = &healing{id: id, now: m.now, stored: m.stored[id], document: m.stored[id]}
+		m.apps[id] = &healing{
+			id: id, now: m.now, stored: m.stored[id], document: m.stored[id], seen: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{},
+		}
 	}
 	return m.apps[id]
 }
 
 // take takes in the changes of the app that a lineage has.
-func (h *healing) take(past *known, l *lineage, links []*record.Link) {
-	links = slices.DeleteFunc(links, func(link *record.Link) bool {
-		return slices.ContainsFunc(h.applied, func(has *record.Link) bool { return has.Cursor == link.Cursor })
-	})
+func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
+	links = slices.DeleteFunc(links, func(link *record.Link) bool { return h.seen[link.Cursor] })
 	if len(links) == 0 {
 		return
 	}
-	touched := h.touched(past, l)
 	for _, link := range links {
+		h.seen[link.Cursor] = true
 		h.healed = append(h.healed, &countersignv1.HealedChange{
 			Identities: link.Authors, ChangeTime: timestamppb.New(time.UnixMilli(link.CommitMillis)), Epoch: link.Epoch, Revision: link.Revision,
 		})
 	}
-	h.applied = append(h.applied, links...)
-	if l.doubtful && h.document != nil && touched.Any() {
-		h.keepRevoked(links, "it may have been dealt with before")
+	if h.document == nil && links[0].PreviousAppRevision != 0 {
+		// A part of an app is no app: the tokens that it lacks would be denied as unknown ones.
+		h.giveUp("no app", "the app's earlier changes were not supplied")
 		return
 	}
-	side := sideOf(links, l.stray || h.document == nil)
-	merged, givenUp := merge.Into(h.document, touched, side)
-	if _, err := merged.Policy(); err != nil {
-		h.keepRevoked(links, "the two cannot be merged: "+err.Error())
-		return
+	others, told := h.others(l, from, links[0])
+	earlier := from.earlier[h.id]
+	own, others := l.apart(slices.Concat(earlier, links), others)
+	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
+	touched := merge.Touched{All: !told}
+	for _, link := range others {
+		touched.AddLink(link)
 	}
-	h.givenUp = append(h.givenUp, givenUp...)
-	if h.document == nil || !sameContent(merged, h.document) {
-		h.document, h.changed = merged, true
+	switch {
+	case len(own) == 0: // a lineage before this one has brought all of it back, and went on from there
+	case from.doubtful && h.document != nil && touched.Any():
+		h.giveUp("the store's, and what was revoked", "it may have been dealt with before")
+	default:
+		merged, givenUp := merge.Into(h.document, touched, sideOf(own))
+		if _, err := merged.Policy(); err != nil {
+			h.giveUp("the store's, and what was revoked", "the two cannot be merged: "+err.Error())
+			break
+		}
+		h.givenUp = append(h.givenUp, givenUp...)
+		if h.document == nil || !sameContent(merged, h.document) {
+			h.document, h.changed = merged, true
+		}
+		h.applied = append(h.applied, own...)
+		h.deal(l, from, own[len(own)-1])
 	}
+	h.keepRevoked(links)
 	h.distinguish(links)
 }
 
-// touched tells what the document has that is not of a lineage: what the store has changed since the two parted, and what
-// other lineages have.
-func (h *healing) touched(past *known, l *lineage) (t merge.Touched) {
+// others returns what the document has that is not of a lineage: what the store has changed since the two parted, and what
+// other lineages have. Told is false when it is not known what the store has changed. First is the lineage's first change
+// of the app.
+func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
+	if earlier := from.earlier[h.id]; len(earlier) > 0 {
+		first = earlier[len(earlier)-1] // they are in descending order
+	}
 	switch {
 	case h.stored == nil:
-	case l.shared:
-		t = past.touched(h.stored, l.fork, l.dealt)
-	default:
-		t = merge.Touched{All: true}
+		told = true
+	case from.shared:
+		links, told = l.past.since(h.stored, from.fork)
+	case from.assumed && h.stored.Revision <= from.fork.Revision:
+		// The lineage made its first change from the very revision that the store has, so the store has not changed the app since.
+		// Another past's revision of the same number is none of these: that past's changes behind the fork are all in the lineage.
+		told = first.PreviousAppRevision == h.stored.Revision
 	}
-	for _, link := range h.applied {
-		if !l.ancestors[link.Cursor] && !l.dealt[link.Tag] {
-			t.AddLink(link)
-		}
-	}
-	return t
+	// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
+	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool {
+		return from.ancestors[link.Cursor] || from.dealt[link.Tag]
+	}), told
 }
 
-// sideOf returns what links of one app, each made on the one before it, have changed. Whole says that what was before the
-// first of them is not known, so that the settings which they carry are all that is known of them.
-func sideOf(links []*record.Link, whole bool) merge.Side {
+// deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began before its last change of
+// the app. Of a later epoch the lineage may lack the changes that its healing made.
+func (h *healing) deal(l *loss, from *lineage, last *record.Link) {
+	for _, e := range from.entries {
+		if e.Revision < last.Revision {
+			l.collect(h.dealt, e.settled)
+		}
+	}
+}
+
+func (h *healing) giveUp(kept, why string) {
+	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: kept, Lost: why})
+}
+
+// sideOf returns what links of one app, each made on the one before it, have changed. A link that left the settings as they were
+// has them too, but they are no change: what they were made from may be long gone.
+func sideOf(links []*record.Link) merge.Side {
 	side := merge.Side{CreateMillis: links[0].CommitMillis}
 	for _, link := range links {
 		side.Tokens = slices.DeleteFunc(side.Tokens, func(t record.Token) bool { return slices.Contains(link.Removed, t.ID) })
@@ -160,15 +209,15 @@ func sideOf(links []*record.Link, whole bool) merge.Side {
 			}
 		}
 		side.Memory = side.Memory.Union(link.Remembered)
-		if whole || !link.SettingsKept {
+		if !link.SettingsKept {
 			side.Settings = &merge.Settings{Enforcement: link.Enforcement, Deleted: link.Deleted}
 		}
 	}
 	return side
 }
 
-// keepRevoked takes from lost changes only what they revoke.
-func (h *healing) keepRevoked(links []*record.Link, why string) {
+// keepRevoked makes sure that what lost changes revoke is revoked, whatever else came of them.
+func (h *healing) keepRevoked(links []*record.Link) {
 	for _, link := range links {
 		for _, t := range link.Upserts {
 			if t.State == policy.Revoked {
@@ -179,8 +228,6 @@ func (h *healing) keepRevoked(links []*record.Link, why string) {
 			h.revoke(record.Token{Token: t})
 		}
 	}
-	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: "the store's, and what was revoked", Lost: why})
-	h.distinguish(links)
 }
 
 // distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the document.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/services/authority/internal/merge"
 )
 
 // ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text is for an
@@ -126,35 +125,33 @@ func (k *known) tells(c record.Cursor) bool {
 		slices.ContainsFunc(k.jumps, func(e entry) bool { return e.previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
-// touched tells what the store has changed of an app, which has a document, since a place in its past. Changes that the other
-// past has dealt with are none: a healing has brought them there, and that past went on from them.
-func (k *known) touched(document *record.Document, since record.Cursor, dealt map[record.Tag]bool) (t merge.Touched) {
-	for at := document.Revision; at > since.Revision; {
+// since returns what the store has changed of an app, which has a document, since a place in its past; false when the log does
+// not go back that far.
+func (k *known) since(document *record.Document, place record.Cursor) (links []*record.Link, told bool) {
+	for at := document.Revision; at > place.Revision; {
 		link := k.links[at]
 		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||
 			at == document.Revision && link.Cursor != document.Cursor {
-			return merge.Touched{All: true} // the log does not go back that far
+			return links, false
 		}
-		if at = link.PreviousAppRevision; !dealt[link.Tag] {
-			t.AddLink(link)
-		}
+		links, at = append(links, link), link.PreviousAppRevision
 	}
-	return t
+	return links, true
 }
 
 // lineage are lost entries, each made on the one before it.
 type lineage struct {
 	entries []entry
 	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for certain, so that
-	// the two can be merged three-way.
-	fork   record.Cursor
-	shared bool
-	// ancestors are the entries of other lineages that this one continues.
+	// the two can be merged three-way; assumed that it is there as far as the head tells, since the log does not go back that far.
+	fork            record.Cursor
+	shared, assumed bool
+	// ancestors are the entries between the fork and the lineage: of other lineages, or those that a healing has dealt with.
+	// Earlier are the links among them, by app.
 	ancestors map[record.Cursor]bool
+	earlier   map[string][]*record.Link
 	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those have, and so on.
 	dealt map[record.Tag]bool
-	// stray says that nothing connects it with the store's past.
-	stray bool
 	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
 	// the app since.
 	doubtful bool
@@ -174,6 +171,20 @@ type loss struct {
 	// top is above every epoch and revision that is known of; its tag means nothing. last is where the first lineage
 	// ends, or the furthest that somebody has seen.
 	top, last record.Cursor
+	// supplied are all entries that somebody holds, and settles what each of them settles.
+	supplied map[record.Cursor]entry
+	settles  map[record.Tag][]record.Tag
+	// healers, inTurn and sameLoss keep what healedBy, settledBy and oneChange have found.
+	healers  map[record.Tag]entry
+	inTurn   map[record.Tag]map[record.Tag]bool
+	sameLoss map[[2]record.Tag]bool
+}
+
+func newLoss(past *known) loss {
+	return loss{
+		past: past, supplied: map[record.Cursor]entry{}, settles: map[record.Tag][]record.Tag{},
+		healers: map[record.Tag]entry{}, inTurn: map[record.Tag]map[record.Tag]bool{}, sameLoss: map[[2]record.Tag]bool{},
+	}
 }
 
 // tags returns the tags of all that was lost.
@@ -197,35 +208,56 @@ func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray
 func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
-		l.ancestors, l.dealt = map[record.Cursor]bool{}, map[record.Tag]bool{}
+		l.ancestors, l.earlier, l.dealt = map[record.Cursor]bool{}, map[string][]*record.Link{}, map[record.Tag]bool{}
 		for _, e := range l.entries {
 			s.collect(l.dealt, e.settled)
 		}
 		bottom := l.entries[0]
-		for s.taken[bottom.previous] {
-			bottom = s.lost[bottom.previous]
+		for {
+			before, supplied := s.supplied[bottom.previous]
+			if !supplied || !s.taken[before.Cursor] && !s.dealt[before.Tag] && !s.settled[before.Tag] {
+				break
+			}
+			bottom = before
 			l.ancestors[bottom.Cursor] = true
+			if bottom.link != nil {
+				l.earlier[bottom.link.AppID] = append(l.earlier[bottom.link.AppID], bottom.link)
+			}
 			s.collect(l.dealt, bottom.settled)
 		}
 		l.fork = bottom.previous
-		if l.fork == (record.Cursor{}) && s.head != nil && slices.Contains(bottom.settled, s.head.Tag) {
-			l.fork = s.head.Cursor // a healing of a store of which nothing was left has brought back all that this one has
+		if l.fork == (record.Cursor{}) && s.head != nil {
+			l.fork = s.furthest(bottom)
 		}
 		l.shared = s.shares(l.fork)
+		l.assumed = l.fork != (record.Cursor{}) && !s.settled[l.fork.Tag] && !s.dealt[l.fork.Tag] && s.has(l.fork)
 		l.doubtful = !s.tells(l.entries[0].Cursor)
 	}
 	for i := range s.stray {
 		l := &s.stray[i]
-		l.stray = true
 		l.doubtful = s.dealt[l.entries[len(l.entries)-1].Tag] || !s.tells(l.entries[0].Cursor)
 	}
+}
+
+// furthest returns the last place in the store's past that an epoch has settled which was begun on nothing: it has brought back
+// all that was there. It is the zero cursor when there is none.
+func (s *searcher) furthest(start entry) (place record.Cursor) {
+	brought := s.settledBy(start)
+	for _, places := range [][]record.Cursor{slices.Collect(maps.Values(s.cursors)), s.head.Forks, {s.head.Cursor}} {
+		for _, c := range places {
+			if brought[c.Tag] && c.Revision > place.Revision {
+				place = c
+			}
+		}
+	}
+	return place
 }
 
 // search finds what was lost: of all entries, in any order, those that the store does not have. It fails with
 // ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the store's past. Only those
 // of an earlier epoch than the store's may be missing: what they had was given up when it ended.
 func (k *known) search(partition int, entries []entry, seen []record.Cursor) (loss, error) {
-	s := searcher{known: k, lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}, settles: map[record.Tag][]record.Tag{}}
+	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
 	if k.head != nil {
 		s.top = k.head.Cursor
 	}
@@ -235,7 +267,7 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	followed := map[record.Cursor]bool{}
 	for _, e := range entries {
 		s.raise(e.Cursor)
-		s.settles[e.Tag] = e.settled
+		s.supplied[e.Cursor], s.settles[e.Tag] = e, e.settled
 		if !k.has(e.Cursor) {
 			s.lost[e.Cursor] = e
 			followed[e.previous] = true
@@ -265,7 +297,6 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 		return loss{}, fmt.Errorf("%w: partition %d: %s", ErrIncomplete, partition, strings.Join(s.gaps, "; "))
 	}
 	s.place()
-	s.past = k
 	s.top.Epoch++
 	s.top.Revision++
 	return s.loss, nil
@@ -289,10 +320,9 @@ type searcher struct {
 	lost  map[record.Cursor]entry
 	taken map[record.Cursor]bool
 	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a change, if it is
-	// the start of an epoch itself, has dealt with. Settles are those of each entry.
-	dealt   map[record.Tag]bool
-	settles map[record.Tag][]record.Tag
-	gaps    []string
+	// the start of an epoch itself, has dealt with.
+	dealt map[record.Tag]bool
+	gaps  []string
 }
 
 func (s *searcher) raise(c record.Cursor) {
@@ -341,11 +371,11 @@ func (s *searcher) follow(leaf entry) {
 func (s *searcher) deal(tags []record.Tag) { s.collect(s.dealt, tags) }
 
 // collect adds changes that were dealt with to a set, and those that they have dealt with, if they are starts of epochs.
-func (s *searcher) collect(dealt map[record.Tag]bool, tags []record.Tag) {
+func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	for _, tag := range tags {
 		if !dealt[tag] {
 			dealt[tag] = true
-			s.collect(dealt, s.settles[tag])
+			l.collect(dealt, l.settles[tag])
 		}
 	}
 }

@@ -1,0 +1,237 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the latest is supplied. The app
+// stays missing, and is named: a document of its latest token alone would deny all others.
+func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
+	s := newStory(t)
+	s.change("other", create("o"))
+	early := s.fork()
+	s.change("app", create("a"), create("b"), enforced(1))
+	s.change("other", renamed("o", "x"))
+	s.change("app", create("c"))
+	for name, tt := range map[string]struct {
+		held []entry
+		want tokens
+	}{
+		"the latest alone": {held: s.held()[3:]},
+		"all":              {held: s.held(), want: tokens{"a": active, "b": active, "c": active}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := early.fork()
+			store.adopt()
+			store.head.Unhealed = true
+			healed, err := store.heal(tt.held, nil, []record.Cursor{s.head.Cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			store.want(t, "app", tt.want)
+			if named := len(healed.Conflicts["app"]) > 0; named != (tt.want == nil) {
+				t.Errorf("given up: %v", healed.Conflicts)
+			}
+			if again, err := store.heal(tt.held, nil, []record.Cursor{s.head.Cursor}); err != nil || !again.Nothing {
+				t.Errorf("the second time: %+v, %v", again, err)
+			}
+		})
+	}
+}
+
+// TestB30_APartOfAnAppJoinsTheRestOfIt: what continues a past that nobody supplied is merged with what another one brings of the
+// app, whichever of them goes further.
+func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
+	s := newStory(t)
+	early := s.fork()
+	s.change("other", create("o"))
+	s.change("app", create("a"), create("b"))
+	part := s.fork()
+	part.adopt()
+	part.change("app", revoked("a"))
+	part.change("app", create("c"))
+	early.take(epoch{top: record.Cursor{Epoch: 4, Revision: 9}, sum: early.sum, whole: true})
+	if _, err := early.heal(append(s.held()[1:], part.held()[3:]...), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	early.want(t, "app", tokens{"a": gone, "b": active, "c": active})
+}
+
+// TestB30_AStrayBringsOnlySettingsThatItChanged: nobody knows what a change was made from. It says which settings the app had, and that
+// it left them as they were, so it says nothing against what the store has of them.
+func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), enforced(1))
+	lost := s.fork()
+	lost.change("other", create("o"))
+	lost.change("app", renamed("a", "x"))
+	changed := lost.fork()
+	changed.change("app", enforced(2))
+	s.adopt()
+	s.change("app", enforced())
+	for name, tt := range map[string]struct {
+		held []entry
+		want policy.ScopeSet
+	}{
+		"it left them":    {held: lost.held()[2:]},
+		"it changed them": {held: changed.held()[2:], want: policy.ScopesOf(2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := s.fork()
+			if _, err := store.heal(tt.held, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := store.documents["app"].Enforcement.Scopes; got != tt.want {
+				t.Errorf("%b is enforced, want %b", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestB30_AChangeInTwoShapesCountsOnce: a change is lost, and healed as another one. Then the healing is lost too, or somebody
+// else has healed the same; the original may be at hand as well. What the app's owners made of it since counts, and nothing is
+// given up.
+func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
+	disabled := with("a", func(t *record.Token) { t.State = policy.Disabled })
+	enabled := with("a", func(t *record.Token) { t.State = policy.Active })
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	for _, change := range []struct {
+		name        string
+		first, then func(*record.Document)
+	}{
+		{"a state", disabled, enabled},
+		{"scopes", scopes(8), scopes(4)},
+		{"an enforcement", enforced(1, 2), enforced(1)},
+		{"an enforcement that is switched off", enforced(1, 2), enforced()},
+	} {
+		for name, heal := range map[string]func(base, lost, healed *story) (*story, []entry){
+			"a backup is restored": func(base, lost, healed *story) (*story, []entry) {
+				base.adopt()
+				base.head.Unhealed = true
+				return base, append(lost.held(), healed.held()...)
+			},
+			"a failover loses the healing": func(base, lost, healed *story) (*story, []entry) {
+				base.change("app", renamed("b", "x"))
+				return base, append(lost.held(), healed.held()...)
+			},
+			"the original went on": func(base, lost, healed *story) (*story, []entry) {
+				lost.change("app", create("c"))
+				return base, append(lost.held(), healed.held()...)
+			},
+			"healed twice": func(base, lost, healed *story) (*story, []entry) {
+				base.mustHeal(lost)
+				return healed, base.held()
+			},
+			"healed twice, and both are lost": func(base, lost, healed *story) (*story, []entry) {
+				other := base.fork()
+				other.mustHeal(lost)
+				base.change("app", renamed("b", "x"))
+				return base, append(other.held(), healed.held()...)
+			},
+		} {
+			t.Run(change.name+", "+name, func(t *testing.T) {
+				s := newStory(t)
+				s.change("app", create("a"), create("b"), scopes(14), enforced(3))
+				lost := s.fork()
+				lost.change("app", change.first)
+				base := s.fork()
+				s.mustHeal(lost)
+				s.change("app", change.then)
+				want := *s.documents["app"]
+				store, held := heal(base, lost, s)
+				healed, err := store.heal(held, nil, []record.Cursor{lost.head.Cursor, s.head.Cursor})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := store.documents["app"]
+				if got.Enforcement != want.Enforcement || got.Tokens[0].State != want.Tokens[0].State || got.Tokens[0].Scopes != want.Tokens[0].Scopes {
+					t.Errorf("got %+v, %+v, want %+v, %+v; given up %v", got.Tokens[0], got.Enforcement, want.Tokens[0], want.Enforcement, healed.Conflicts)
+				}
+			})
+		}
+	}
+}
+
+// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody brings what was made on top of a change that a healing has brought
+// back before, as another one. The two were made one after the other, so the later one counts, unless the other past has changed
+// the same since.
+func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	for name, tt := range map[string]struct {
+		since func(*record.Document)
+		want  record.Token
+	}{
+		"the other past left it":    {renamed("b", "x"), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past changed it": {scopes(14), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the two have nothing left": {scopes(2), record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
+	} {
+		for where, lose := range map[string]func(early, s *story) (*story, []entry){
+			"the store has healed it": func(_, s *story) (*story, []entry) { return s, nil },
+			"the healing is lost":     func(early, s *story) (*story, []entry) { return early, s.held() },
+		} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				s := newStory(t)
+				s.change("app", create("a"), create("b"), scopes(14))
+				early, lost := s.fork(), s.fork()
+				lost.change("app", scopes(4))
+				s.mustHeal(lost)
+				s.change("app", tt.since)
+				lost.change("app", scopes(8))
+				store, held := lose(early, s)
+				if _, err := store.heal(append(held, lost.held()...), nil, []record.Cursor{lost.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				if a := store.documents["app"].Tokens[0]; a.Scopes != tt.want.Scopes || a.State != tt.want.State {
+					t.Errorf("got %+v", a)
+				}
+			})
+		}
+	}
+}
+
+// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed, and went on; then a backup from before the wipe was put
+// in its place. It has changed nothing since the two parted, so what the other past made counts alone.
+func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	s := newStory(t)
+	s.change("app", create("a"), scopes(4))
+	backup := s.fork()
+	s.change("app", scopes(14))
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wiped := newStory(t)
+	wiped.store = s.store
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	wiped.change("app", scopes(8))
+	backup.adopt()
+	backup.head.Unhealed = true
+	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
+		for name2, held := range map[string][]entry{"the latest alone": wiped.held(), "all is held": append(s.held(), wiped.held()...)} {
+			t.Run(name+", "+name2, func(t *testing.T) {
+				store := backup.fork()
+				store.log = store.log[trimmed:]
+				if _, err := store.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				if a := store.documents["app"].Tokens[0]; a.Scopes != 8 || a.State != active {
+					t.Errorf("got %+v", a)
+				}
+			})
+		}
+	}
+}

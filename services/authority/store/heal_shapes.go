@@ -1,0 +1,107 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// A healing brings a lost change back as another one: a link right behind the start of the epoch that settles the lost one. The two
+// are one change in two shapes. Both are at hand when the healing is lost in turn, or when two authorities have healed the
+// same loss. Such a change counts once: of a past that went on from it, what came after it counts.
+
+// at returns an entry of the log, or one that somebody holds.
+func (l *loss) at(c record.Cursor) (entry, bool) {
+	if e, has := l.supplied[c]; has {
+		return e, true
+	}
+	if link := l.past.links[c.Revision]; link != nil && link.Cursor == c {
+		return entry{Cursor: c, previous: link.Previous(), link: link}, true
+	}
+	i := slices.IndexFunc(l.past.jumps, func(e entry) bool { return e.Cursor == c })
+	if i < 0 {
+		return entry{}, false
+	}
+	return l.past.jumps[i], true
+}
+
+// healedBy returns the start of the epoch whose healing made a link, the zero entry for none. A healing changes each app once,
+// in order of their ids, right behind the start.
+func (l *loss) healedBy(link *record.Link) (start entry) {
+	if start, known := l.healers[link.Tag]; known {
+		return start
+	}
+	if before, has := l.at(link.Previous()); has {
+		switch {
+		case before.link == nil && len(before.settled) > 0:
+			start = before
+		case before.link != nil && before.link.AppID < link.AppID:
+			start = l.healedBy(before.link)
+		}
+	}
+	l.healers[link.Tag] = start
+	return start
+}
+
+// settledBy returns the changes that the start of an epoch settles, in turn.
+func (l *loss) settledBy(start entry) map[record.Tag]bool {
+	if l.inTurn[start.Tag] == nil {
+		l.inTurn[start.Tag] = map[record.Tag]bool{}
+		l.collect(l.inTurn[start.Tag], start.settled)
+	}
+	return l.inTurn[start.Tag]
+}
+
+// oneChange tells whether two links of one app may be one change in two shapes.
+func (l *loss) oneChange(a, b *record.Link) bool {
+	byA, byB := l.healedBy(a), l.healedBy(b)
+	if l.settledBy(byA)[b.Tag] || l.settledBy(byB)[a.Tag] {
+		return true
+	}
+	starts := [2]record.Tag{byA.Tag, byB.Tag}
+	same, known := l.sameLoss[starts]
+	if !known {
+		for tag := range l.settledBy(byA) {
+			same = same || l.settledBy(byB)[tag]
+		}
+		l.sameLoss[starts] = same
+	}
+	return same
+}
+
+// apart returns the links of two pasts of an app without what both have of one change in two shapes.
+func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
+	a, b = slices.Clone(ours), slices.Clone(theirs)
+	for i := range a {
+		for j := range b {
+			if l.oneChange(a[i], b[j]) {
+				a[i], b[j] = cut(a[i], b[j])
+			}
+		}
+	}
+	return a, b
+}
+
+// cut returns two links without what they have in common.
+func cut(a, b *record.Link) (*record.Link, *record.Link) {
+	content := func(t record.Token) record.Token { t.TouchedRevision, t.UpdateMillis = 0, 0; return t }
+	tokens := map[string]record.Token{}
+	for _, t := range a.Upserts {
+		tokens[t.ID] = content(t)
+	}
+	common := map[string]bool{}
+	for _, t := range b.Upserts {
+		if has, both := tokens[t.ID]; both && has == content(t) {
+			common[t.ID] = true
+		}
+	}
+	settings := !a.SettingsKept && !b.SettingsKept && a.Enforcement == b.Enforcement && a.Deleted == b.Deleted
+	rest := func(link, other *record.Link) *record.Link {
+		own := *link
+		own.Upserts = slices.DeleteFunc(slices.Clone(own.Upserts), func(t record.Token) bool { return common[t.ID] })
+		own.Removed = slices.DeleteFunc(slices.Clone(own.Removed), func(id string) bool { return slices.Contains(other.Removed, id) })
+		own.SettingsKept = own.SettingsKept || settings
+		return &own
+	}
+	return rest(a, b), rest(b, a)
+}
