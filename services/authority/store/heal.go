@@ -44,13 +44,24 @@ type Healed struct {
 // there is nothing to do, unless an operator began the epoch: then it begins one that says that it is healed, so that changes
 // are made again. It fails with ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several
 // authorities may heal at once; one does.
-func (s *Store) Heal(ctx context.Context, partition int, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
+//
+// Waited is the epoch of an operator in which the validators have had time to report; 0 when there was none to wait for.
+// Heal fails with a NotAwaitedError, writing nothing, when the store is in another epoch that an operator began.
+func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
 	var healed Healed
 	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
-		healed, done, err = s.heal(ctx, partition, candidates, sticky, highest)
+		healed, done, err = s.heal(ctx, partition, waited, candidates, sticky, highest)
 		return done, err
 	})
 	return healed, err
+}
+
+// NotAwaitedError says that a partition is in an epoch which an operator began, and that nobody has waited in it for what the
+// validators know. Try again after that.
+type NotAwaitedError struct{ Epoch uint64 }
+
+func (e *NotAwaitedError) Error() string {
+	return fmt.Sprintf("an operator began epoch %d, and validators may know more: wait for their reports before it is healed", e.Epoch)
 }
 
 // Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for those who hold
@@ -136,11 +147,14 @@ func (s *Store) origin(ctx context.Context, partition int) (origin, error) {
 	return origin{raw, &head}, err
 }
 
-func (s *Store) heal(ctx context.Context, partition int, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, outcome, error) {
+func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, outcome, error) {
 	entries := s.openCandidates(partition, candidates)
 	from, err := s.origin(ctx, partition)
 	if err != nil {
 		return Healed{}, refused, err
+	}
+	if from.head != nil && from.head.Unhealed && from.head.Epoch != waited {
+		return Healed{}, refused, &NotAwaitedError{from.head.Epoch}
 	}
 	known := newKnown(from.head)
 	if from.head != nil {

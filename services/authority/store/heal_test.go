@@ -59,7 +59,10 @@ func knownBy(opened *store.Store, partition int) known {
 
 func heal(t testing.TB, opened *store.Store, partition int, k known) store.Healed {
 	t.Helper()
-	healed, err := opened.Heal(t.Context(), partition, k.links, k.sticky, k.seen)
+	healed, err := opened.Heal(t.Context(), partition, 0, k.links, k.sticky, k.seen)
+	if begun := (*store.NotAwaitedError)(nil); errors.As(err, &begun) {
+		healed, err = opened.Heal(t.Context(), partition, begun.Epoch, k.links, k.sticky, k.seen)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +241,7 @@ func TestHealersAtOnce(t *testing.T) {
 		for i, each := range stores {
 			group.Go(func() {
 				var err error
-				if results[i], err = each.Heal(context.Background(), partition, k.links, k.sticky, k.seen); err != nil {
+				if results[i], err = each.Heal(context.Background(), partition, 0, k.links, k.sticky, k.seen); err != nil {
 					t.Error(err)
 				}
 			})
@@ -342,7 +345,7 @@ func TestHealCrashes(t *testing.T) {
 				}
 				return before
 			})
-			if _, err := doomed.Heal(ctx, partition, k.links, k.sticky, k.seen); err == nil {
+			if _, err := doomed.Heal(ctx, partition, 0, k.links, k.sticky, k.seen); err == nil {
 				t.Error("it was healed")
 			}
 			p.spoil(nil)
@@ -413,7 +416,7 @@ func TestHealRefused(t *testing.T) {
 			held := contents(t, s.client)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
-			_, err := healer.Heal(ctx, partition, with.links, with.sticky, with.seen)
+			_, err := healer.Heal(ctx, partition, 0, with.links, with.sticky, with.seen)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, store.ErrIncomplete) != (tt.change != nil) {
 				t.Errorf("got %v, want something about %q", err, tt.want)
 			}
@@ -451,7 +454,7 @@ func TestHealWipedRedis(t *testing.T) {
 	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := opened.Heal(t.Context(), 0, known[0].links, nil, known[0].seen); err == nil {
+	if _, err := opened.Heal(t.Context(), 0, 0, known[0].links, nil, known[0].seen); err == nil {
 		t.Error("healed without the store's meta")
 	}
 	wantSame(t, s.client, map[string]string{})
@@ -620,19 +623,19 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		{name: "an epoch began behind it: it was made", epoch: 1, then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 			s.check(err)
-			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
+			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
 			s.check(err)
 		}},
 		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
 			lose()
 			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 			s.check(err)
-			_, err = other.Heal(context.Background(), partition, nil, nil, nil)
+			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
 			s.check(err)
 		}},
 		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown, then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
 			lose()
-			_, err := other.Heal(context.Background(), partition, [][]byte{link}, nil, nil)
+			_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)
 			s.check(err)
 		}},
 	} {

@@ -88,7 +88,7 @@ func (tr *traffic) change(partition int, app string, number int) {
 	case reason == apierr.StoreForked:
 		tr.mu.Unlock()
 		k := knownBy(tr.opened, partition)
-		_, err = tr.opened.Heal(context.Background(), partition, k.links, k.sticky, k.seen)
+		_, err = tr.opened.Heal(context.Background(), partition, 0, k.links, k.sticky, k.seen)
 		tr.mu.Lock()
 	}
 	if reason := apierr.ReasonOf(err); err != nil && reason != apierr.OutcomeUnknown {

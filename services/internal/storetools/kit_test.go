@@ -2,6 +2,7 @@ package storetools
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -229,7 +230,11 @@ func (s *system) report(name string, cursors map[int]record.Cursor) {
 func (s *system) heal() {
 	s.t.Helper()
 	for i := range partitions {
-		if _, err := s.store.Heal(s.t.Context(), i, nil, nil, nil); err != nil {
+		_, err := s.store.Heal(s.t.Context(), i, 0, nil, nil, nil)
+		if begun := (*store.NotAwaitedError)(nil); errors.As(err, &begun) {
+			_, err = s.store.Heal(s.t.Context(), i, begun.Epoch, nil, nil, nil)
+		}
+		if err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -252,7 +252,8 @@ func (r *Registry) hear(raw []byte) {
 			continue
 		}
 		r.merge(v, now)
-		if m.Clock == v.Clock {
+		// merge seats a member where there was none, and replaces one that is gone.
+		if m = r.members[v.ID]; !m.Gone && m.Clock == v.Clock {
 			m.clock.read(v.Clock, now)
 		}
 	}

@@ -66,7 +66,7 @@ type Fleet interface {
 // Store is what brings changes back.
 type Store interface {
 	Freeze(partition int, frozen bool)
-	Heal(ctx context.Context, partition int, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (store.Healed, error)
+	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (store.Healed, error)
 	Settle(ctx context.Context, partition int, tags []record.Tag) error
 }
 
@@ -93,9 +93,12 @@ type state struct {
 	pause         time.Duration
 	// epoch is the one that this authority was in when it was last tried.
 	epoch uint64
-	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen.
-	begun uint64
-	seen  time.Time
+	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen. Told is such an epoch
+	// that the store knows of and this authority's replica has not come to, 0 for none.
+	begun, told uint64
+	seen        time.Time
+	// asks is the pause before the validators are asked again for what nobody has supplied.
+	asks time.Duration
 	// said is when was last said that it cannot be healed.
 	said time.Time
 }
@@ -162,11 +165,7 @@ func (h *Healer) look(ctx context.Context, running *sync.WaitGroup) time.Duratio
 		if s.busy {
 			continue
 		}
-		if begun, unhealed := h.replica.Unhealed(partition); !unhealed {
-			s.begun = 0
-		} else if s.begun != begun {
-			s.begun, s.seen = begun, now
-		}
+		s.await(h.operators(partition, epochs[partition].Epoch), now)
 		if !h.needs(partition, now) {
 			if s.frozen {
 				h.thaw(partition)
@@ -240,11 +239,21 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	defer h.mu.Unlock()
 	s := &h.partitions[partition]
 	s.busy = false
+	if err == nil {
+		s.told = 0
+	}
+	var notAwaited *store.NotAwaitedError
 	switch {
 	case ctx.Err() != nil:
 		return
-	case errors.Is(err, errAwaiting):
+	case errors.As(err, &notAwaited):
+		s.told = notAwaited.Epoch
+		s.await(s.told, time.Now())
 		s.next = began.Add(awaitInterval)
+		h.awaken()
+		return
+	case errors.Is(err, errAwaiting):
+		s.next = began.Add(max(s.asks, awaitInterval))
 		h.awaken()
 		return
 	case err == nil && !healed.Nothing:
@@ -267,15 +276,16 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	defer cancel()
 	// What is seen from here on is looked for in the store, not in the links.
 	highest := h.fleet.Highest(partition)
-	at, present := h.present(partition)
+	waited, at, present := h.present(partition)
 	if !present {
 		return store.Healed{}, nil, errAwaiting
 	}
 	links := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
 	if !h.supplied(partition, at, links) {
+		h.askLater(partition)
 		return store.Healed{}, nil, errAwaiting
 	}
-	healed, err := h.store.Heal(ctx, partition, links, h.replica.Sticky(partition), highest)
+	healed, err := h.store.Heal(ctx, partition, waited, links, h.replica.Sticky(partition), highest)
 	if err == nil && !healed.Nothing {
 		following, cancel := context.WithTimeout(ctx, followTimeout)
 		defer cancel()

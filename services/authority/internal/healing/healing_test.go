@@ -46,6 +46,8 @@ type fake struct {
 	// at are where validators are, silent those that have not reported until a time.
 	at     []record.Cursor
 	silent map[string]time.Time
+	// asked is how often validators were asked for their links.
+	asked int
 	// slow is how long validators take to answer.
 	slow time.Duration
 }
@@ -56,6 +58,7 @@ type call struct {
 	at         time.Duration
 	candidates []string
 	frozen     bool
+	waited     uint64
 }
 
 func (f *fake) Codec() *record.Codec { return codec }
@@ -139,8 +142,8 @@ func (f *fake) Freeze(partition int, frozen bool) {
 
 var began time.Time
 
-func (f *fake) Heal(ctx context.Context, partition int, candidates [][]byte, _ []replica.Sticky, highest []record.Cursor) (store.Healed, error) {
-	c := call{partition: partition, at: time.Since(began)}
+func (f *fake) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, _ []replica.Sticky, highest []record.Cursor) (store.Healed, error) {
+	c := call{partition: partition, at: time.Since(began), waited: waited}
 	for _, raw := range candidates {
 		c.candidates = append(c.candidates, string(raw))
 	}
@@ -170,6 +173,7 @@ func (f fleet) Links(ctx context.Context, partition int) [][]byte {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked++
 	return append([][]byte{[]byte("theirs")}, f.held...)
 }
 
@@ -412,8 +416,12 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 					t.Fatalf("it was healed early: %+v; frozen: %t", calls, f.isFrozen(7))
 				}
 				time.Sleep(2*awaitInterval + lookInterval + tryInterval)
-				if calls := f.made(); len(calls) != 1 || f.isFrozen(7) {
+				if calls := f.made(); len(calls) != 1 || calls[0].waited != 2 || f.isFrozen(7) {
 					t.Fatalf("got %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
+				}
+				// All links of a partition travel for each question.
+				if most := 6 + int(tt.healed/maxAskInterval); f.asked > most {
+					t.Errorf("the validators were asked %d times, at most %d are enough", f.asked, most)
 				}
 			})
 		})

@@ -13,24 +13,53 @@ const (
 	// patience, which is longer than a lease: a validator that has what nobody supplies is then one that never will.
 	heardAfter    = 500 * time.Millisecond
 	awaitInterval = 100 * time.Millisecond
+	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has supplied.
+	maxAskInterval = tryInterval
 	patience      = 15 * time.Second
 )
 
 // errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
 var errAwaiting = errors.New("validators may know more")
 
+// operators returns the epoch of an operator that is to be waited for; 0 for none. The caller holds the mutex.
+func (h *Healer) operators(partition int, own uint64) uint64 {
+	s := &h.partitions[partition]
+	if s.told <= own {
+		s.told = 0
+	}
+	if begun, unhealed := h.replica.Unhealed(partition); unhealed {
+		return max(begun, s.told)
+	}
+	return s.told
+}
+
+// await begins to wait for an epoch of an operator, unless that is under way.
+func (s *state) await(epoch uint64, now time.Time) {
+	if s.begun != epoch {
+		s.begun, s.seen, s.asks = epoch, now, 0
+	}
+}
+
+// askLater makes the pause longer before the validators are asked for their links again.
+func (h *Healer) askLater(partition int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.partitions[partition]
+	s.asks = min(max(2*s.asks, awaitInterval), maxAskInterval)
+}
+
 // present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
-// There is nothing to wait for in another epoch, nor when it was waited for long enough.
-func (h *Healer) present(partition int) (at []record.Cursor, all bool) {
+// There is nothing to wait for in another epoch, nor when it was waited for long enough. Waited is the epoch, 0 for none.
+func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all bool) {
 	h.mu.Lock()
 	s := h.partitions[partition]
 	h.mu.Unlock()
-	waited := time.Since(s.seen)
-	if s.begun == 0 || waited >= patience {
-		return nil, true
+	since := time.Since(s.seen)
+	if s.begun == 0 || since >= patience {
+		return s.begun, nil, true
 	}
 	at, silent := h.fleet.Present(partition, s.seen.Add(heardAfter))
-	return at, waited >= heardAfter && len(silent) == 0
+	return s.begun, at, since >= heardAfter && len(silent) == 0
 }
 
 // supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.
