@@ -195,7 +195,7 @@ var guards = []guard{
 	},
 	{
 		name: "three-way merge: what one side changed", file: "services/authority/store/heal_merge.go",
-		cuts:  []cut{{`		t = past.touched(h.stored, l.fork)`, `		t = merge.Touched{All: true}`}},
+		cuts:  []cut{{`touched := merge.Touched{All: !told}`, `touched := merge.Touched{All: told || !told}`}},
 		tests: "TestHealMerges|TestHealKeepsWhatMatters", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
