@@ -132,7 +132,10 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
-		touched.AddLink(link)
+		// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
+		if !from.dealt[link.Tag] {
+			touched.AddLink(link)
+		}
 	}
 	switch {
 	case len(own) == 0: // a lineage before this one has brought all of it back, and went on from there
@@ -160,7 +163,7 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 // of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
 	if earlier := from.earlier[h.id]; len(earlier) > 0 {
-		first = earlier[len(earlier)-1] // they are in descending order
+		first = earlier[0]
 	}
 	switch {
 	case h.stored == nil:
@@ -172,10 +175,7 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 		// Another past's revision of the same number is none of these: that past's changes behind the fork are all in the lineage.
 		told = first.PreviousAppRevision == h.stored.Revision
 	}
-	// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
-	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool {
-		return from.ancestors[link.Cursor] || from.dealt[link.Tag]
-	}), told
+	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
 }
 
 // deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began before its last change of

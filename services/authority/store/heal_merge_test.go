@@ -5,7 +5,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the latest is supplied. The app
@@ -169,13 +168,15 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 		since func(*record.Document)
 		want  record.Token
 	}{
-		"the other past left it":    {renamed("b", "x"), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the other past changed it": {scopes(14), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the two have nothing left": {scopes(2), record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
+		"the other past left it":               {renamed("b", "x"), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past changed it":            {scopes(14), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past took back what it had": {func(d *record.Document) { scopes(14)(d); enforced(3)(d) }, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the two have nothing left":            {scopes(2), record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
 	} {
 		for where, lose := range map[string]func(early, s *story) (*story, []entry){
-			"the store has healed it": func(_, s *story) (*story, []entry) { return s, nil },
-			"the healing is lost":     func(early, s *story) (*story, []entry) { return early, s.held() },
+			"the store has healed it":         func(_, s *story) (*story, []entry) { return s, nil },
+			"the healing is lost":             func(early, s *story) (*story, []entry) { return early, s.held() },
+			"the store was wiped, and healed": func(_, s *story) (*story, []entry) { return s.wiped(), s.held() },
 		} {
 			t.Run(name+", "+where, func(t *testing.T) {
 				s := newStory(t)
@@ -207,16 +208,7 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	s.change("app", create("a"), scopes(4))
 	backup := s.fork()
 	s.change("app", scopes(14))
-	k := newKnown(nil)
-	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wiped := newStory(t)
-	wiped.store = s.store
-	wiped.begin(origin{}, epoch{
-		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
-	})
+	wiped := s.wiped()
 	wiped.change("app", scopes(8))
 	backup.adopt()
 	backup.head.Unhealed = true

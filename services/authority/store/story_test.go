@@ -171,6 +171,22 @@ func (s *story) begin(from origin, e epoch) Healed {
 	return healed
 }
 
+// wiped returns a store that was healed, after nothing was left of it, with what a replica holds.
+func (s *story) wiped() *story {
+	s.t.Helper()
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	wiped := newStory(s.t)
+	wiped.store, wiped.clock = s.store, s.clock
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	return wiped
+}
+
 func token(id string) record.Token {
 	return record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id), State: policy.Active}, Name: "name of " + id}
 }
