@@ -140,27 +140,37 @@ func byDigest(tokens []Token) ([]int, error) {
 // whatever it was, and a token that is not there is added as Revoked (B08). One without an id is a remembered digest, of
 // which only the prefix counts; see Memory.
 func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
-	tokens, memory := p.Tokens(), p.Memory()
+	tokens := p.Tokens()
+	digests, prefixes, ids := map[secret.Digest]int{}, map[[MemorySize]byte]int{}, map[string]bool{}
+	note := func(i int) {
+		digests[tokens[i].Digest], ids[tokens[i].ID] = i, true
+		prefixes[[MemorySize]byte(tokens[i].Digest[:])] = i
+	}
+	for i := range tokens {
+		note(i)
+	}
+	var remembered []Token
 	for _, t := range revoked {
 		t.State = Revoked
-		size := len(t.Digest)
+		i, has := digests[t.Digest]
 		if t.ID == "" {
-			size = MemorySize
+			i, has = prefixes[[MemorySize]byte(t.Digest[:])]
 		}
-		i := slices.IndexFunc(tokens, func(has Token) bool { return bytes.Equal(has.Digest[:size], t.Digest[:size]) })
 		switch {
-		case i >= 0:
+		case has:
 			tokens[i].State = Revoked
 			continue
 		case t.ID == "":
-			memory = memory.With(t)
+			remembered = append(remembered, t)
 			continue
 		}
-		for slices.ContainsFunc(tokens, func(has Token) bool { return has.ID == t.ID }) {
+		for ids[t.ID] {
 			t.ID += "'" // another token goes by the id since
 		}
 		tokens = append(tokens, t)
+		note(len(tokens) - 1)
 	}
+	memory := p.Memory().With(remembered...)
 	return NewWithMemory(p.Enforcement(), tokens, p.Deleted(), memory)
 }
 

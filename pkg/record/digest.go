@@ -37,11 +37,6 @@ func (s Sum) Empty() Sum { return Sum{key: s.key} }
 // Key returns the id of the sum's key; empty for the current one of a zero value.
 func (s Sum) Key() string { return s.key }
 
-// Element returns what a document adds to a sum under the current key.
-func (c *Codec) Element(partition int, appID string, revision uint64) Sum {
-	return c.element(c.ring.Current(), partition, appID, revision)
-}
-
 // Add returns a sum with one more document.
 func (c *Codec) Add(s Sum, partition int, appID string, revision uint64) Sum {
 	return s.Plus(c.element(c.keyOf(s), partition, appID, revision))

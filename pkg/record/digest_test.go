@@ -65,9 +65,9 @@ func TestSumOfAPartitionTellsOnlyWhatIsInIt(t *testing.T) {
 		for revision := range uint64(rapid.IntRange(0, 30).Draw(t, "changes")) {
 			app := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "app")
 			if old, ok := now[app]; ok {
-				running = running.Minus(c.Element(3, app, old))
+				running = c.Remove(running, 3, app, old)
 			}
-			running = running.Plus(c.Element(3, app, revision+1))
+			running = c.Add(running, 3, app, revision+1)
 			now[app] = revision + 1
 		}
 		for app, revision := range now {
@@ -76,7 +76,7 @@ func TestSumOfAPartitionTellsOnlyWhatIsInIt(t *testing.T) {
 		rand.Shuffle(len(changes), func(i, j int) { changes[i], changes[j] = changes[j], changes[i] })
 		var sum record.Sum
 		for _, ch := range changes {
-			sum = sum.Plus(c.Element(3, ch.app, ch.revision))
+			sum = c.Add(sum, 3, ch.app, ch.revision)
 		}
 		if sum != running || c.SealSum(3, sum) != c.SealSum(3, running) {
 			t.Fatalf("%x kept up, %x counted anew", running, sum)
@@ -94,15 +94,15 @@ func TestElementsAndSealsDifferInEverythingThatTheyCover(t *testing.T) {
 		}
 		seen[s] = name
 	}
-	add("element", c.Element(1, "app", 7))
-	add("element of another partition", c.Element(2, "app", 7))
-	add("element of a partition with one more byte", c.Element(257, "app", 7))
-	add("element of another app", c.Element(1, "apq", 7))
-	add("element of another revision", c.Element(1, "app", 8))
-	add("element of another store", other.Element(1, "app", 7))
+	add("element", c.Add(record.Sum{}, 1, "app", 7))
+	add("element of another partition", c.Add(record.Sum{}, 2, "app", 7))
+	add("element of a partition with one more byte", c.Add(record.Sum{}, 257, "app", 7))
+	add("element of another app", c.Add(record.Sum{}, 1, "apq", 7))
+	add("element of another revision", c.Add(record.Sum{}, 1, "app", 8))
+	add("element of another store", other.Add(record.Sum{}, 1, "app", 7))
 	add("nothing", record.Sum{})
 
-	s := c.Element(1, "app", 7)
+	s := c.Add(record.Sum{}, 1, "app", 7)
 	w := s.Words()
 	seals := map[record.SealedSum]bool{
 		c.SealSum(1, s): true, c.SealSum(2, s): true, other.SealSum(1, s): true,

@@ -69,7 +69,7 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 func TestHiddenSumIsRevealedInItsPlace(t *testing.T) {
 	c := newCodec(t)
 	file, other := record.NewFileID(), record.NewFileID()
-	sum := c.Element(5, "app", 1)
+	sum := c.Add(record.Sum{}, 5, "app", 1)
 	hide := func(file record.FileID, partition int, s record.Sum) []byte {
 		raw, _ := c.HideSum(file, partition, s)
 		return raw

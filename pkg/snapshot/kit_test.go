@@ -62,7 +62,7 @@ func filled(t testing.TB, ring *keyring.Ring, meta record.Meta, apps, tokens int
 		case 1:
 			*entry = table.Entry{Revision: uint64(n + 1), Since: time.UnixMilli(1_700_000_000_000)}
 		}
-		c.Sum = c.Sum.Plus(codec.Element(c.Partition, id, entry.Revision))
+		c.Sum = codec.Add(c.Sum, c.Partition, id, entry.Revision)
 		c.Apps = append(c.Apps, replica.App{ID: id, Entry: entry})
 	}
 	return all

@@ -130,7 +130,7 @@ func fill(t testing.TB, tokens, perApp int) *full {
 		}
 		c := &contents[codec.PartitionOf(app)]
 		c.Apps = append(c.Apps, replica.App{ID: app, Entry: &table.Entry{Policy: p, Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)}})
-		c.Sum = c.Sum.Plus(codec.Element(c.Partition, app, uint64(n+1)))
+		c.Sum = codec.Add(c.Sum, c.Partition, app, uint64(n+1))
 	}
 	for i := range contents {
 		if err := f.replica.Import(contents[i]); err != nil {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/merge"
 )
@@ -59,8 +59,12 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 	for _, take := range later {
 		take()
 	}
+	held := map[string][]record.Token{}
 	for _, s := range sticky {
-		m.app(s.AppID).revoke(record.Token{Token: s.Token})
+		held[s.AppID] = append(held[s.AppID], record.Token{Token: s.Token})
+	}
+	for id, tokens := range held {
+		m.app(id).revoke(tokens)
 	}
 	var changes []change
 	for _, app := range m.apps {
@@ -132,7 +136,10 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
-		touched.AddLink(link)
+		// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
+		if !from.dealt[link.Tag] {
+			touched.AddLink(link)
+		}
 	}
 	switch {
 	case len(own) == 0: // a lineage before this one has brought all of it back, and went on from there
@@ -160,7 +167,7 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 // of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
 	if earlier := from.earlier[h.id]; len(earlier) > 0 {
-		first = earlier[len(earlier)-1] // they are in descending order
+		first = earlier[0]
 	}
 	switch {
 	case h.stored == nil:
@@ -172,10 +179,7 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 		// Another past's revision of the same number is none of these: that past's changes behind the fork are all in the lineage.
 		told = first.PreviousAppRevision == h.stored.Revision
 	}
-	// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
-	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool {
-		return from.ancestors[link.Cursor] || from.dealt[link.Tag]
-	}), told
+	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
 }
 
 // deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began before its last change of
@@ -218,16 +222,18 @@ func sideOf(links []*record.Link) merge.Side {
 
 // keepRevoked makes sure that what lost changes revoke is revoked, whatever else came of them.
 func (h *healing) keepRevoked(links []*record.Link) {
+	var tokens []record.Token
 	for _, link := range links {
 		for _, t := range link.Upserts {
 			if t.State == policy.Revoked {
-				h.revoke(t)
+				tokens = append(tokens, t)
 			}
 		}
 		for t := range link.Remembered.Tokens() {
-			h.revoke(record.Token{Token: t})
+			tokens = append(tokens, record.Token{Token: t})
 		}
 	}
+	h.revoke(tokens)
 }
 
 // distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the document.
@@ -249,43 +255,86 @@ func (h *healing) distinguish(links []*record.Link) {
 	}
 }
 
-// revoke makes sure that a token's secret never works again: the token that has its digest is revoked, or if there is
-// none the token is added as revoked (B08). An app that is not there is left alone: it has no token that could work, and a
-// document that says nothing of what was enforced would tell those who know that the app is missing that it is not.
-func (h *healing) revoke(t record.Token) {
-	if h.document == nil {
+// revoke makes sure that the secrets of some tokens never work again: a token that has the digest of one is revoked, or if there
+// is none the token is added as revoked (B08), or remembered when the document has no room for it. An app that is not there is
+// left alone: it has no token that could work. A document that says nothing of what was enforced would tell those who know that
+// the app is missing that it is not.
+func (h *healing) revoke(tokens []record.Token) {
+	if h.document == nil || len(tokens) == 0 {
 		return
 	}
-	size := len(t.Digest)
-	if t.ID == "" {
-		size = policy.MemorySize // a remembered digest
+	var forgotten []policy.Token
+	at := indexOf(h.document.Tokens)
+	for _, t := range tokens {
+		held := at.digests[t.Digest]
+		if t.ID == "" {
+			held = at.prefixes[prefixOf(t.Digest)] // a remembered digest
+		}
+		for _, i := range held {
+			if h.document.Tokens[i].State != policy.Revoked {
+				h.edit()
+				h.end(&h.document.Tokens[i], t.RevokeMillis)
+			}
+		}
+		switch {
+		case len(held) > 0 || h.document.Memory.Has(&t.Digest):
+		case t.ID == "" || len(h.document.Tokens) >= maxHealedTokens:
+			forgotten = append(forgotten, t.Token)
+		default:
+			h.edit()
+			if at.ids[t.ID] {
+				t.ID = merge.IDOf(t.Digest)
+			}
+			if t.Name == "" {
+				t.Name = t.ID // a replica knows no names
+			}
+			h.end(&t, t.RevokeMillis)
+			h.document.Tokens = append(h.document.Tokens, t)
+			at.add(len(h.document.Tokens)-1, &t)
+		}
 	}
-	i := slices.IndexFunc(h.document.Tokens, func(has record.Token) bool { return bytes.Equal(has.Digest[:size], t.Digest[:size]) })
-	switch {
-	case i >= 0 && h.document.Tokens[i].State == policy.Revoked, i < 0 && h.document.Memory.Has(&t.Digest):
-		return
-	case i < 0 && t.ID == "":
+	if len(forgotten) > 0 {
 		h.edit()
-		h.document.Memory = h.document.Memory.With(t.Token)
-		return
+		h.document.Memory = h.document.Memory.With(forgotten...)
 	}
-	h.edit()
-	if i < 0 {
-		if slices.ContainsFunc(h.document.Tokens, func(has record.Token) bool { return has.ID == t.ID }) {
-			t.ID = merge.IDOf(t.Digest)
-		}
-		if t.Name == "" {
-			t.Name = t.ID // a replica knows no names
-		}
-		h.document.Tokens = append(h.document.Tokens, t)
-		i = len(h.document.Tokens) - 1
+}
+
+// end revokes a token.
+func (h *healing) end(t *record.Token, millis int64) {
+	t.State, t.TouchedRevision, t.UpdateMillis = policy.Revoked, merge.TouchedNow, h.now
+	if t.RevokeMillis = millis; millis == 0 {
+		t.RevokeMillis = h.now
 	}
-	at := &h.document.Tokens[i]
-	at.State, at.TouchedRevision = policy.Revoked, merge.TouchedNow
-	at.RevokeMillis, at.UpdateMillis = t.RevokeMillis, h.now
-	if at.RevokeMillis == 0 {
-		at.RevokeMillis = h.now
+}
+
+// maxHealedTokens is the number of tokens past which a healing remembers a revoked token rather than list it. It is far more
+// than the rules let an app have, and far less than what a document can hold, whatever the tokens have in them: a document
+// past record.MaxDocument, or a policy past policy.MaxTokens, could not be written, and the partition would never be healed.
+const maxHealedTokens = policy.MaxTokens / 4
+
+// index finds tokens of a document.
+type index struct {
+	ids      map[string]bool
+	digests  map[secret.Digest][]int
+	prefixes map[[policy.MemorySize]byte][]int
+}
+
+func indexOf(tokens []record.Token) index {
+	at := index{map[string]bool{}, map[secret.Digest][]int{}, map[[policy.MemorySize]byte][]int{}}
+	for i := range tokens {
+		at.add(i, &tokens[i])
 	}
+	return at
+}
+
+func (at index) add(i int, t *record.Token) {
+	prefix := prefixOf(t.Digest)
+	at.ids[t.ID] = true
+	at.digests[t.Digest], at.prefixes[prefix] = append(at.digests[t.Digest], i), append(at.prefixes[prefix], i)
+}
+
+func prefixOf(d secret.Digest) [policy.MemorySize]byte {
+	return [policy.MemorySize]byte(d[:policy.MemorySize])
 }
 
 // edit makes the document one that may be changed.

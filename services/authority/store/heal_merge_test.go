@@ -1,11 +1,13 @@
 package store
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/pkg/replica"
 )
 
 // TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the latest is supplied. The app
@@ -167,15 +169,18 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		since func(*record.Document)
+		next  policy.ScopeSet // of the lost past
 		want  record.Token
 	}{
-		"the other past left it":    {renamed("b", "x"), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the other past changed it": {scopes(14), record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the two have nothing left": {scopes(2), record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
+		"the other past left it":      {renamed("b", "x"), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past changed it":   {scopes(14), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other past took it back": {scopes(14), 24, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the two have nothing left":   {scopes(2), 8, record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
 	} {
 		for where, lose := range map[string]func(early, s *story) (*story, []entry){
-			"the store has healed it": func(_, s *story) (*story, []entry) { return s, nil },
-			"the healing is lost":     func(early, s *story) (*story, []entry) { return early, s.held() },
+			"the store has healed it":         func(_, s *story) (*story, []entry) { return s, nil },
+			"the healing is lost":             func(early, s *story) (*story, []entry) { return early, s.held() },
+			"the store was wiped, and healed": func(_, s *story) (*story, []entry) { return s.wiped(), s.held() },
 		} {
 			t.Run(name+", "+where, func(t *testing.T) {
 				s := newStory(t)
@@ -184,7 +189,7 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 				lost.change("app", scopes(4))
 				s.mustHeal(lost)
 				s.change("app", tt.since)
-				lost.change("app", scopes(8))
+				lost.change("app", scopes(tt.next))
 				store, held := lose(early, s)
 				if _, err := store.heal(append(held, lost.held()...), nil, []record.Cursor{lost.head.Cursor}); err != nil {
 					t.Fatal(err)
@@ -207,16 +212,7 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	s.change("app", create("a"), scopes(4))
 	backup := s.fork()
 	s.change("app", scopes(14))
-	k := newKnown(nil)
-	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wiped := newStory(t)
-	wiped.store = s.store
-	wiped.begin(origin{}, epoch{
-		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
-	})
+	wiped := s.wiped()
 	wiped.change("app", scopes(8))
 	backup.adopt()
 	backup.head.Unhealed = true
@@ -233,5 +229,35 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more against the store than a document has room for. All of it is
+// revoked, and the healing can be written: a partition whose healing cannot be written would stay frozen for ever.
+func TestB08_MoreRevokedTokensThanADocumentHolds(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	var sticky []replica.Sticky
+	for i := range 2*policy.MaxTokens + 5 {
+		seen := token(fmt.Sprint("t", i)).Token
+		if seen.State = gone; i%2 > 0 {
+			seen = slices.Collect(policy.Memory{}.With(seen).Tokens())[0]
+		}
+		sticky = append(sticky, replica.Sticky{AppID: "app", Token: seen})
+	}
+	if _, err := s.heal(nil, sticky, nil); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.documents["app"].Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range sticky {
+		if !p.Revokes(&sticky[i].Token) {
+			t.Fatalf("token %d of %d is not revoked", i, len(sticky))
+		}
+	}
+	if again, err := s.heal(nil, sticky, nil); err != nil || !again.Nothing {
+		t.Errorf("the second time: %+v, %v", again, err)
 	}
 }

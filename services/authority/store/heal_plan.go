@@ -111,8 +111,8 @@ func (k *known) needs(c record.Cursor) uint64 {
 
 // shares tells whether a place is for certain in the store's past, so that what was there is a state that both share.
 func (k *known) shares(c record.Cursor) bool {
-	if k.head == nil || c != (record.Cursor{}) && k.cursors[c.Tag] == c {
-		return true
+	if k.head == nil || c.Revision == 0 || k.cursors[c.Tag] == c {
+		return true // before the first change there was nothing, in any past
 	}
 	end, had := k.end(c.Epoch)
 	return had && end == c
@@ -136,6 +136,7 @@ func (k *known) since(document *record.Document, place record.Cursor) (links []*
 		}
 		links, at = append(links, link), link.PreviousAppRevision
 	}
+	slices.Reverse(links)
 	return links, true
 }
 
@@ -224,6 +225,9 @@ func (s *searcher) place() {
 				l.earlier[bottom.link.AppID] = append(l.earlier[bottom.link.AppID], bottom.link)
 			}
 			s.collect(l.dealt, bottom.settled)
+		}
+		for _, links := range l.earlier {
+			slices.Reverse(links)
 		}
 		l.fork = bottom.previous
 		if l.fork == (record.Cursor{}) && s.head != nil {

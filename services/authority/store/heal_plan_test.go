@@ -833,16 +833,7 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	s.change("app", create("a"), enforced(1))
 	early := s.fork()
 	s.change("app", create("b"), revoked("a"))
-	k := newKnown(nil)
-	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wiped := newStory(t)
-	wiped.store = s.store
-	wiped.begin(origin{}, epoch{
-		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
-	})
+	wiped := s.wiped()
 	wiped.change("app", enforced())
 	held := slices.DeleteFunc(wiped.held(), func(e entry) bool { return e.Epoch == 1 })
 	if _, err := early.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {

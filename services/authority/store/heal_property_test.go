@@ -106,6 +106,10 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &player{t: t}
 		s := newStory(t)
+		if p.draw(2) == 0 {
+			s.underOldKey()
+		}
+		key := s.head.State.Key
 		for range p.draw(12) {
 			p.play(s)
 		}
@@ -160,6 +164,9 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 
 		if !reflect.DeepEqual(store.documents, was) {
 			t.Fatal("the store's documents were changed in place")
+		}
+		if s.head.State.Key != key {
+			t.Fatalf("the sum is under key %q, and was under %q", s.head.State.Key, key)
 		}
 		changed := func(by *story, app string) bool { return by.documents[app] != base.documents[app] }
 		for _, app := range playground {

@@ -69,21 +69,56 @@ func (l *loss) oneChange(a, b *record.Link) bool {
 	return same
 }
 
-// apart returns the links of two pasts of an app without what both have of one change in two shapes.
+// apart returns the links of two pasts of an app, each in the order of that past, without what both have of one change in two
+// shapes. A healing has brought back what the last of the changes that it dealt with had made of a token: those before do not
+// count.
 func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 	a, b = slices.Clone(ours), slices.Clone(theirs)
-	for i := range a {
-		for j := range b {
-			if l.oneChange(a[i], b[j]) {
-				a[i], b[j] = cut(a[i], b[j])
+	older := map[*record.Link]map[string]bool{} // what a later change of the other past has made anew, by link
+	for i, one := range slices.Backward(ours) {
+		for j, other := range slices.Backward(theirs) {
+			if !l.oneChange(one, other) {
+				continue
+			}
+			common := inCommon(one, other)
+			for id := range common {
+				if older[one][id] || older[other][id] {
+					delete(common, id)
+				}
+			}
+			a[i], b[j] = without(a[i], common), without(b[j], common)
+			for link, by := range map[*record.Link]*record.Link{one: other, other: one} {
+				if l.healedBy(by).settled == nil {
+					older[link] = appendSubjects(older[link], by)
+				}
 			}
 		}
 	}
 	return a, b
 }
 
-// cut returns two links without what they have in common.
-func cut(a, b *record.Link) (*record.Link, *record.Link) {
+// settings stands for an app's settings among ids of tokens.
+const settings = ""
+
+// appendSubjects adds what a link changes to a set.
+func appendSubjects(ids map[string]bool, link *record.Link) map[string]bool {
+	if ids == nil {
+		ids = map[string]bool{}
+	}
+	for i := range link.Upserts {
+		ids[link.Upserts[i].ID] = true
+	}
+	for _, id := range link.Removed {
+		ids[id] = true
+	}
+	if !link.SettingsKept {
+		ids[settings] = true
+	}
+	return ids
+}
+
+// inCommon returns the ids of tokens of which two links make the same, and settings.
+func inCommon(a, b *record.Link) map[string]bool {
 	content := func(t record.Token) record.Token { t.TouchedRevision, t.UpdateMillis = 0, 0; return t }
 	tokens := map[string]record.Token{}
 	for _, t := range a.Upserts {
@@ -95,13 +130,22 @@ func cut(a, b *record.Link) (*record.Link, *record.Link) {
 			common[t.ID] = true
 		}
 	}
-	settings := !a.SettingsKept && !b.SettingsKept && a.Enforcement == b.Enforcement && a.Deleted == b.Deleted
-	rest := func(link, other *record.Link) *record.Link {
-		own := *link
-		own.Upserts = slices.DeleteFunc(slices.Clone(own.Upserts), func(t record.Token) bool { return common[t.ID] })
-		own.Removed = slices.DeleteFunc(slices.Clone(own.Removed), func(id string) bool { return slices.Contains(other.Removed, id) })
-		own.SettingsKept = own.SettingsKept || settings
-		return &own
+	for _, id := range b.Removed {
+		if slices.Contains(a.Removed, id) {
+			common[id] = true
+		}
 	}
-	return rest(a, b), rest(b, a)
+	if !a.SettingsKept && !b.SettingsKept && a.Enforcement == b.Enforcement && a.Deleted == b.Deleted {
+		common[settings] = true
+	}
+	return common
+}
+
+// without returns a link without some of what it changes.
+func without(link *record.Link, ids map[string]bool) *record.Link {
+	own := *link
+	own.Upserts = slices.DeleteFunc(slices.Clone(own.Upserts), func(t record.Token) bool { return ids[t.ID] })
+	own.Removed = slices.DeleteFunc(slices.Clone(own.Removed), func(id string) bool { return ids[id] })
+	own.SettingsKept = own.SettingsKept || ids[settings]
+	return &own
 }

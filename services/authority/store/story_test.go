@@ -1,6 +1,9 @@
 package store
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -35,11 +38,24 @@ type fatal interface {
 
 func newStory(t fatal) *story {
 	t.Helper()
-	codec := record.NewCodec(keyring.Generate(), record.Meta{StoreID: "story", Partitions: 1, CreateTime: time.Now()})
+	key := func() string {
+		return base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:keyring.KeySize])
+	}
+	ring, err := keyring.Parse(fmt.Appendf(nil, `{"current":"new","keys":{"old":%q,"new":%q}}`, key(), key()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec := record.NewCodec(ring, record.Meta{StoreID: "story", Partitions: 1, CreateTime: time.Now()})
 	return &story{
 		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]entry{}, clock: new(int64),
 		head: record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: codec.SealSum(0, record.Sum{})},
 	}
+}
+
+// underOldKey makes a new story one of a store whose sum was begun before the current key was made.
+func (s *story) underOldKey() {
+	s.sum = record.SealedSum{Key: "old"}.EmptySum()
+	s.head.State = s.store.codec.SealSum(0, s.sum)
 }
 
 func (s *story) fork() *story {
@@ -56,7 +72,7 @@ func (s *story) change(app string, changes ...func(*record.Document)) {
 	if before != nil {
 		*after = *before
 		after.Tokens = slices.Clone(before.Tokens)
-		s.sum = s.sum.Minus(s.store.codec.Element(0, app, before.Revision))
+		s.sum = s.store.codec.Remove(s.sum, 0, app, before.Revision)
 	} else {
 		s.head.Policies++
 	}
@@ -70,7 +86,7 @@ func (s *story) change(app string, changes ...func(*record.Document)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.sum = s.sum.Plus(s.store.codec.Element(0, app, after.Revision))
+	s.sum = s.store.codec.Add(s.sum, 0, app, after.Revision)
 	s.head.Cursor, s.head.State = after.Cursor, s.store.codec.SealSum(0, s.sum)
 	s.documents[app] = after
 	s.append(replica.RawLink{Revision: after.Revision, Data: raw})
@@ -161,14 +177,30 @@ func (s *story) begin(from origin, e epoch) Healed {
 		}
 		s.documents[raw.AppID] = d
 	}
-	s.sum = record.Sum{}
+	s.sum = s.sum.Empty()
 	for app, d := range s.documents {
-		s.sum = s.sum.Plus(s.store.codec.Element(0, app, d.Revision))
+		s.sum = s.store.codec.Add(s.sum, 0, app, d.Revision)
 	}
 	if s.store.codec.SealSum(0, s.sum) != s.head.State || s.head.Policies != uint64(len(s.documents)) {
 		s.t.Fatalf("the documents do not add up to the head: %d, it has %d", len(s.documents), s.head.Policies)
 	}
 	return healed
+}
+
+// wiped returns a store that was healed, after nothing was left of it, with what a replica holds.
+func (s *story) wiped() *story {
+	s.t.Helper()
+	k := newKnown(nil)
+	lost, err := k.search(0, s.held(), []record.Cursor{s.head.Cursor})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	wiped := newStory(s.t)
+	wiped.store, wiped.clock = s.store, s.clock
+	wiped.begin(origin{}, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+	})
+	return wiped
 }
 
 func token(id string) record.Token {

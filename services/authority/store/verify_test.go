@@ -91,7 +91,7 @@ func (s *system) verify(t testing.TB, partition int) history {
 		t.Fatalf("the audit trail has %d rows for %d changes and ends with %+v, the head says %+v", len(h.events), len(h.links), tail, h.head.Audit)
 	}
 
-	var sum record.Sum
+	sum := h.head.State.EmptySum()
 	for appID, raw := range must(s.client.HGetAll(ctx, keys.Policies).Result())(t) {
 		d := must(s.codec.OpenDocument(appID, []byte(raw)))(t)
 		if d.Cursor != revisions[appID] {
@@ -101,7 +101,7 @@ func (s *system) verify(t testing.TB, partition int) history {
 			t.Errorf("the document of %s decides by %+v, the log by %+v", appID, got, policies[appID])
 		}
 		h.documents[appID] = d
-		sum = sum.Plus(s.codec.Element(partition, appID, d.Revision))
+		sum = s.codec.Add(sum, partition, appID, d.Revision)
 	}
 	if len(h.documents) != len(policies) || uint64(len(h.documents)) != h.head.Policies {
 		t.Errorf("there are %d documents, %d apps in the log, %d in the head", len(h.documents), len(policies), h.head.Policies)
