@@ -83,10 +83,8 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			return err
 		}
 		defer r.drop(own)
-		floor, known := r.Floor()
-		if !known {
-			floorKnown = r.floor.known
-		}
+		floor, known, later := r.Floor()
+		floorKnown = later
 		if err := call.Send(welcome(floor, known, m)); err != nil {
 			return err
 		}
@@ -116,8 +114,10 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			}
 			answer = answerTo(m)
 		case <-floorKnown:
-			floorKnown = nil
-			floor, _ := r.Floor()
+			floor, known, later := r.Floor()
+			if floorKnown = later; !known {
+				continue // another loss came between
+			}
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case partition := <-own.wants:
 			answer = &countersignv1.ReportResponse{LinksWanted: []uint32{uint32(partition)}}

@@ -11,7 +11,7 @@ import (
 // wantFloor wants the floor of partition 0, as it is told now, to be a position; the zero cursor: that it is not told.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
-	floor, known := a.Floor()
+	floor, known, _ := a.Floor()
 	if known != (want != record.Cursor{}) {
 		a.t.Errorf("%s: the floor is known: %t", when, known)
 	}
@@ -43,13 +43,117 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 		fresh.wantFloor("when the one that starts has joined", record.Cursor{})
 		time.Sleep(time.Second)
 		fresh.wantFloor("a second later", record.Cursor{})
+		_, _, known := fresh.Floor()
 		knows.mustJoin(fresh, to(at(1, 9)))
 		fresh.wantFloor("when the one that knows has reported", at(1, 9))
 		select {
-		case <-fresh.floor.known:
+		case <-known:
 		default:
 			t.Error("streams that wait for the floor are not told")
 		}
+	})
+}
+
+// holdOn makes a validator report that it is at a place of partition 0, and holds on to changes that the store does not have.
+func (v *reporter) holdOn(c record.Cursor, tags ...record.Tag) error {
+	u := v.next(to(c))
+	u.orphans = map[int][]record.Tag{0: tags}
+	return v.at.Registry.report(v.stream, u)
+}
+
+// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: somebody has taken back changes that the store lacks, so that its own position
+// says nothing of them. The floor waits for the epoch that heals them.
+func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
+	tags := []record.Tag{at(1, 9).Tag}
+	for name, lacks := range map[string]func(t *testing.T, f *fixture, running *authority, knows *reporter) (healed func()){
+		"of a validator": func(t *testing.T, _ *fixture, _ *authority, knows *reporter) func() {
+			if err := knows.holdOn(at(1, 1), tags...); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := knows.holdOn(at(2, 2)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"of a validator that reports to another authority": func(t *testing.T, f *fixture, _ *authority, knows *reporter) func() {
+			knows.mustJoin(f.authority(), to(at(1, 9)))
+			if err := knows.holdOn(at(1, 1), tags...); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			return func() {
+				if err := knows.holdOn(at(2, 2)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+			}
+		},
+		"of a validator whose stream has ended": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+			if err := knows.holdOn(at(1, 1), tags...); err != nil {
+				t.Fatal(err)
+			}
+			knows.hangUp()
+			return func() { knows.mustJoin(running, to(at(2, 2))) }
+		},
+		"of the authority itself": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+			running.past.holdOn(0, tags...)
+			if err := knows.report(to(at(1, 1))); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				running.past.holdOn(0)
+				running.past.move(0, at(2, 2))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				running := f.authority()
+				knows := f.validator("knows", 0).mustJoin(running, to(at(1, 9)))
+				running.wantFloor("before", at(1, 9))
+				healed := lacks(t, f, running, knows)
+				running.wantFloor("while the store lacks the change", record.Cursor{})
+				_, _, known := running.Floor()
+				select {
+				case <-known:
+					t.Error("streams that wait for the floor are told")
+				default:
+				}
+				healed()
+				running.wantFloor("after the healing", at(2, 2))
+				select {
+				case <-known:
+				default:
+					t.Error("streams that wait for the floor are not told after the healing")
+				}
+			})
+		})
+	}
+}
+
+// TestFloorWaitsForHealingNoLongerThanALease: what is never healed, or made up, keeps no validator from starting.
+func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		running := f.authority()
+		knows := f.validator("knows", 0).mustJoin(running, first())
+		if err := knows.holdOn(at(1, 1), at(1, 9).Tag); err != nil {
+			t.Fatal(err)
+		}
+		alive(t, Lease-time.Second, knows)
+		running.wantFloor("within the lease", record.Cursor{})
+		alive(t, 2*time.Second, knows)
+		running.wantFloor("after it", at(1, 1))
+		if err := knows.holdOn(at(1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := knows.holdOn(at(1, 1), at(1, 8).Tag); err != nil {
+			t.Fatal(err)
+		}
+		running.wantFloor("at the next loss", record.Cursor{})
 	})
 }
 

@@ -1,10 +1,15 @@
 package fleet_test
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/deploy/redisacl"
+	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/testcluster"
@@ -16,55 +21,101 @@ import (
 func (w *world) firstDecisions(p *testcluster.Process, app, secret string) {
 	w.t.Helper()
 	began := time.Now()
-	for decided := 0; decided < 20; {
-		answer, err := w.ask(p.Address, app, secret)
-		switch {
-		case err == nil && answer.GetReason() == pb.Reason_REASON_TOKEN_REVOKED:
-			if decided++; decided == 1 {
-				if got := metric(w.t, p.HTTPAddress, "countersign_floor_unverified"); got != "0" {
-					w.t.Errorf("it decides, and floor_unverified is %s", got)
-				}
+	for decided := range 20 {
+		eventually(w.t, "a decision", func() error {
+			answer, err := w.ask(p.Address, app, secret)
+			if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
+				w.t.Fatalf("%v after its start it believes the copy: %v", time.Since(began), answer)
 			}
-		case err == nil:
-			w.t.Fatalf("%v after its start it believes the copy: %v", time.Since(began), answer)
-		case time.Since(began) > wait:
-			w.t.Fatalf("it does not decide: %v", err)
+			return err
+		})
+		if got := metric(w.t, p.HTTPAddress, "countersign_floor_unverified"); decided == 0 && got != "0" {
+			w.t.Errorf("it decides, and floor_unverified is %s", got)
 		}
 	}
 }
 
+// awaitMetric returns when a check of a process's metric holds.
+func awaitMetric(t *testing.T, p *testcluster.Process, name string, holds func(value int) bool) {
+	t.Helper()
+	eventually(t, name, func() error {
+		got := metric(t, p.HTTPAddress, name)
+		if value, err := strconv.Atoi(got); err != nil || !holds(value) {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+}
+
+func is(want int) func(int) bool { return func(value int) bool { return value == want } }
+
 // TestB08_OldCopyIsNotBelievedByAFreshAuthority: an old copy of everything is put in place while the authority and a validator
-// are started again. The other validator knows better, and is believed before the copy is.
+// are started again. The other validator knows better, and is believed before the copy is: it has followed the revocation, and
+// it does not matter whether it has read it in the store.
 func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 1})
-	proxy := redistest.NewProxy(t, w.Authority)
-	knows := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("knows", proxy.Address()) })
-	reports := func(p *testcluster.Process) func() error {
-		return func() error {
-			if got := metric(t, p.HTTPAddress, "countersign_report_connected"); got != "1" {
-				return fmt.Errorf("report_connected is %s", got)
+	const polls, orphans, connected = "countersign_polls_total", "countersign_orphaned_changes", "countersign_report_connected"
+	for name, confirmed := range map[string]bool{"confirmed": true, "known from a hint alone": false} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, testcluster.Options{Validators: 1})
+			proxy := redistest.NewProxy(t, w.Authority)
+			knows := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("knows", proxy.Address()) })
+			awaitMetric(t, knows, connected, is(1))
+			client := w.redis()
+			// A change that was applied from its hint shows that the subscriptions stand.
+			w.ValidatorProcesses = append(w.ValidatorProcesses, knows)
+			for _, p := range w.ValidatorProcesses {
+				eventually(t, "a hint", func() error {
+					w.change(0, "other", wait)
+					if got := metric(t, p.HTTPAddress, `countersign_hints_total{outcome="applied"}`); got == "0" {
+						return errors.New("none was applied")
+					}
+					return nil
+				})
 			}
-			return nil
-		}
+
+			if !confirmed {
+				w.validatorsMay(client, "resetkeys") // hints arrive, and the store cannot be read
+			}
+			old, secret := w.oldCopy(client, "app")
+			if confirmed {
+				before := 0
+				awaitMetric(t, knows, polls, func(value int) bool { before = value; return true })
+				awaitMetric(t, knows, polls, func(value int) bool { return value >= before+2 }) // one was sent and has ended
+			}
+			w.ValidatorProcesses[0].Stop()
+			proxy.Refuse()
+			w.AuthorityProcesses[0].Stop()
+			putBack(t, client, old)
+			if !confirmed {
+				w.validatorsMay(client, testcluster.ValidatorAccount)
+				awaitMetric(t, knows, orphans, is(1))
+			}
+
+			began := time.Now()
+			w.StartAuthority(t, w.Authority)
+			fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
+			awaitMetric(t, fresh, connected, is(1))
+			for asked := 0; asked < 100 && time.Since(began) < 2*time.Second; asked++ { // the lease of the one that knows is 10 s
+				if answer, err := w.ask(fresh.Address, "app", secret); err == nil {
+					t.Fatalf("it decides before the other one has reported: %v", answer)
+				}
+			}
+			proxy.Restore()
+			w.firstDecisions(fresh, "app", secret)
+		})
 	}
-	eventually(t, "the report of the one that knows", reports(knows))
-	client := w.redis()
-	old, secret := w.oldCopy(client, "app")
-	w.ValidatorProcesses[0].Stop()
-	proxy.Refuse()
-	w.AuthorityProcesses[0].Stop()
-	putBack(t, client, old)
-	began := time.Now()
-	w.StartAuthority(t, w.Authority)
-	fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
-	eventually(t, "the report of the one that starts", reports(fresh))
-	for asked := 0; asked < 300 && time.Since(began) < 5*time.Second; asked++ { // the lease of the one that knows is 10 s
-		if answer, err := w.ask(fresh.Address, "app", secret); err == nil {
-			t.Fatalf("it decides before the other one has reported: %v", answer)
-		}
+}
+
+// validatorsMay changes what the account of the validators may do. Subscriptions go on.
+func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
+	w.t.Helper()
+	command := []any{"ACL", "SETUSER", redisacl.Validator}
+	for rule := range strings.FieldsSeq(rules) {
+		command = append(command, rule)
 	}
-	proxy.Restore()
-	w.firstDecisions(fresh, "app", secret)
+	if err := client.Do(w.t.Context(), command...).Err(); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // TestFloorIsAwaitedBeyondTheUsualTime: a member that does not come back is waited for as long as its lease, and so is the floor,

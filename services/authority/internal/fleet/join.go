@@ -57,6 +57,9 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 		m.kept = raw
 	}
 	s.id = v.ID
+	// The first message tells all that is held on to, not what has changed of it.
+	m.Orphans = 0
+	clear(m.orphans)
 	r.take(m, u, now)
 	r.log.Info("a validator reports", "validator", v.ID, "instance", v.InstanceID, "identity", s.identity)
 	r.hasReported(v.ID, now)

@@ -29,6 +29,7 @@ type Past interface {
 	Cursors() []record.Cursor
 	Changed() <-chan struct{}
 	Confirmed(partition int) record.Cursor
+	Orphans(partition int) []record.Tag
 	State(partition int) (record.Cursor, record.Sum, bool)
 	Reached(partition int, at record.Cursor) (bool, error)
 	LinkAt(partition int, at record.Cursor) ([]byte, bool)

@@ -31,6 +31,7 @@ type fakePast struct {
 	changed chan struct{}
 	forks   map[uint64]uint64 // the last revision of epochs that have ended
 	floors  map[int]record.Cursor
+	orphans map[int][]record.Tag
 	reads   time.Time // since when the store cannot be read; zero: it can
 }
 
@@ -75,6 +76,19 @@ func (p *fakePast) confirm(partition int, at record.Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.floors[partition] = at
+}
+
+func (p *fakePast) Orphans(partition int) []record.Tag {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.orphans[partition]
+}
+
+// holdOn sets what is held on to of a partition.
+func (p *fakePast) holdOn(partition int, tags ...record.Tag) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.orphans = map[int][]record.Tag{partition: tags}
 }
 
 func (p *fakePast) Changed() <-chan struct{} {
