@@ -15,6 +15,10 @@ import (
 // MembersField is the field of FleetKey that holds the list of members. No validator can have this name.
 const MembersField = "\x00members"
 
+// UnknownMembers is the name by which people call validators of which nobody can say whether there are any: there is no list of
+// members, or it cannot be read. No validator can join by it.
+const UnknownMembers = "unknown-members"
+
 // MaxValidatorIDLength is the most characters of a validator's name.
 const MaxValidatorIDLength = 100
 

@@ -141,6 +141,9 @@ func (e *entry) skips(place record.Cursor) bool {
 var errForked = errors.New("the store denies what was confirmed")
 
 func (p *partition) refuse(forked bool, what string, args ...any) {
+	if p.looking {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report(forked, what, args...)

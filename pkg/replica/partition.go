@@ -58,6 +58,8 @@ type partition struct {
 	undoing bool
 	// loadedAt is when the read was sent that the latest load rests on.
 	loadedAt time.Time
+	// looking says that nothing is to be said or done about what is found: see Verify.
+	looking bool
 	// alarm is the last state of the store that was refused, so that it is reported once; forked says that it denies
 	// what was confirmed.
 	alarm  string

@@ -15,7 +15,7 @@ var ErrUnproven = errors.New("the partition of the store does not prove")
 // So what is edited in the store is found by a process that has long loaded it. It takes turns with loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
 	// What the worker of the partition knows is its own.
-	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, held: state{revoked: stickies{}}}
+	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, held: state{revoked: stickies{}}, looking: true}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	work, leave, err := r.pace.enter(ctx, r.pace.loads)

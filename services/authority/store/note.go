@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
+
+// noteTimeout bounds the tries in one partition, so that one that gives no clear answer leaves time for the others.
+const noteTimeout = 2 * time.Second
 
 // Note adds a row to the audit trail for what belongs to no app. The row goes to the first partition that takes it, which
 // as a rule is 0: an operator must be able to forget a validator also while a partition is damaged. It sets the
@@ -20,7 +24,11 @@ func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error
 	defer cancel()
 	var errs []error
 	for partition := range s.partitions {
-		err := s.note(ctx, partition, event)
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+			defer cancel()
+			return s.note(ctx, partition, event)
+		}()
 		if err == nil {
 			return nil
 		}

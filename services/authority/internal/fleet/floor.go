@@ -10,7 +10,8 @@ import (
 //
 // An authority that was just started knows nothing but what it reads from the store, and that may be an old copy. Those who
 // know better are the validators that were members before. So the floor is not told before each of them has reported, here
-// or to another authority, or has not for a Lease.
+// or to another authority, or has not for a Lease. One that was silent for a Lease while others still reported is not waited
+// for: nothing says that it will come back.
 //
 // A change that came as a hint, and that no read of the store has confirmed, is taken back where the store turns out not to
 // have it. Whoever has applied it then holds on to it, and is at the store's own position. An old copy must not pass for the
@@ -31,8 +32,15 @@ type floor struct {
 // awaitReports begins to wait for the validators that are members now. The caller holds the mutex.
 func (r *Registry) awaitReports(now time.Time) {
 	r.floor.since, r.floor.owed = now, map[string]*record.Validator{}
+	// Before a stop of all authorities nobody reported: so reports are compared with each other, not with the present.
+	var latest time.Time
+	for _, m := range r.members {
+		if !m.Gone && m.Reported.After(latest) {
+			latest = m.Reported
+		}
+	}
 	for id, m := range r.members {
-		if !m.Gone {
+		if !m.Gone && (m.Reported.IsZero() || latest.Sub(m.Reported) <= Lease) {
 			r.floor.owed[id] = m.whole()
 		}
 	}

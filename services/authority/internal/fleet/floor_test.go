@@ -223,3 +223,25 @@ func TestFloorHasWhatWasConfirmed(t *testing.T) {
 		}
 	})
 }
+
+// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not hold up the floor.
+func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		v := f.validator("v", 0).mustJoin(a, first())
+		f.validator("w", 0).mustJoin(a, first()).hangUp()
+		alive(t, time.Minute, v)
+		a.want("", map[string]string{"v": "REPORTING", "w": "LOST"})
+		a.stop()
+		time.Sleep(time.Minute)
+		b := f.authority()
+		if _, known := b.Floor(); known {
+			t.Error("the floor does not wait for one that reported until the stop")
+		}
+		v.mustJoin(b, first())
+		if _, known := b.Floor(); !known {
+			t.Error("the floor waits for one that was lost")
+		}
+	})
+}

@@ -180,7 +180,7 @@ func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Con
 	switch {
 	case m == nil || m.Gone:
 		r.mu.Unlock()
-		return r.forgetStranger(ctx, id)
+		return r.forgetStranger(ctx, id, audit)
 	case !m.silent(time.Now()):
 		r.mu.Unlock()
 		return apierr.Precondition("VALIDATOR_REPORTS", "validators/"+id,

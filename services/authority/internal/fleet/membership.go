@@ -2,12 +2,15 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"time"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/services/authority/internal/identity"
 )
 
 const (
@@ -27,6 +30,8 @@ type membership struct {
 	raw  string
 	// stale says that raw is not the list.
 	stale bool
+	// foreign says that raw is signed with a key which this authority's ring lacks. It may be right, so it is not replaced.
+	foreign bool
 	// waiting are validators that are to be written with the next change.
 	waiting []*enrolment
 	// turn is held by whoever changes the list.
@@ -51,8 +56,10 @@ func (r *Registry) takeList(raw string, now time.Time) {
 		return
 	}
 	list, err := r.codec.OpenMembers([]byte(raw))
-	m.raw, m.stale = raw, true
+	m.raw, m.stale, m.foreign = raw, true, raw != "" && errors.Is(err, keyring.ErrUnknownKey)
 	switch {
+	case m.foreign:
+		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case raw == "" && m.list.Sequence == 0:
 		if m.list.Since.IsZero() && now.Sub(r.codec.Meta().CreateTime) > youngStore {
 			r.log.Warn("the store has no list of validators: it is made of those whose records are there. If this is not the first start of this release, a validator that has stopped without a word may be missing")
@@ -84,9 +91,12 @@ func (r *Registry) missMembers(now time.Time) {
 	}
 }
 
-// due returns the list as it should be: with those that joined, without those that left; nil when it is so. The caller holds
-// the mutex.
+// due returns the list as it should be: with those that joined, without those that left; nil when it is so, or is another
+// authority's to write. The caller holds the mutex.
 func (r *Registry) due(joining []*enrolment) *record.Members {
+	if r.membership.foreign {
+		return nil
+	}
 	was := r.membership.list
 	next := maps.Clone(was.Entries)
 	if next == nil {
@@ -163,12 +173,20 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	}
 	for {
 		r.mu.Lock()
-		before, list := r.membership.raw, r.due(all)
+		before, list, foreign := r.membership.raw, r.due(all), r.membership.foreign
 		if list == nil && len(records) > 0 {
 			list = r.membership.list
 		}
 		r.mu.Unlock()
-		if list == nil {
+		if foreign && len(records) > 0 {
+			// An authority that can read the list takes its members from the records.
+			if err := r.shared.Write(ctx, records); err != nil {
+				return err
+			}
+			r.enrolled(all, validators, records)
+			return nil
+		}
+		if foreign || list == nil {
 			return nil
 		}
 		after, err := r.codec.SealMembers(list)
@@ -183,10 +201,7 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 			r.mu.Lock()
 			r.membership.list, r.membership.raw, r.membership.stale = list, string(after), false
 			r.mu.Unlock()
-			r.written(validators, records)
-			for _, e := range all {
-				e.raw = string(records[e.v.ID])
-			}
+			r.enrolled(all, validators, records)
 			return nil
 		}
 		found, err := r.shared.Read(ctx, record.MembersField)
@@ -201,6 +216,14 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 			return ctx.Err()
 		case <-time.After(enrolPause/2 + rand.N(enrolPause)):
 		}
+	}
+}
+
+// enrolled notes that the records of those that join or leave are written.
+func (r *Registry) enrolled(all []*enrolment, validators []*record.Validator, records map[string][]byte) {
+	r.written(validators, records)
+	for _, e := range all {
+		e.raw = string(records[e.v.ID])
 	}
 }
 
@@ -225,10 +248,13 @@ func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, er
 	return string(records[v.ID]), err
 }
 
-// strangers are the names of those fields of the hash that do not verify and are of no member, by field. The caller holds
-// the mutex.
+// strangers are the names of those fields of the hash that do not verify and are of no member, by field. The list of members
+// is one while it does not tell who else there is. The caller holds the mutex.
 func (r *Registry) strangers() map[string]string {
 	names := map[string]string{}
+	if r.membership.foreign {
+		names[record.MembersField] = record.UnknownMembers
+	}
 	for field := range r.unreadable {
 		if m := r.members[field]; m == nil || m.Gone {
 			names[field] = record.FieldName(field)
@@ -237,9 +263,13 @@ func (r *Registry) strangers() map[string]string {
 	return names
 }
 
-// forgetStranger takes a field that does not verify out of the hash.
-func (r *Registry) forgetStranger(ctx context.Context, name string) error {
+// forgetStranger takes a field that does not verify out of the hash, after audit has returned nil.
+func (r *Registry) forgetStranger(ctx context.Context, name string, audit func(context.Context) error) error {
 	r.mu.Lock()
+	if r.membership.foreign && name == record.UnknownMembers {
+		r.mu.Unlock()
+		return r.forgetList(ctx, audit)
+	}
 	var fields []string
 	for field, called := range r.strangers() {
 		if called == name {
@@ -250,6 +280,10 @@ func (r *Registry) forgetStranger(ctx context.Context, name string) error {
 	if len(fields) == 0 {
 		return apierr.NotFound("VALIDATOR_NOT_FOUND", "the fleet has no validator of this name")
 	}
+	if err := audit(ctx); err != nil {
+		return err
+	}
+	r.log.Info("records that do not verify are forgotten", "validator", name, "identity", identity.From(ctx).Name)
 	if err := r.shared.Remove(ctx, fields); err != nil {
 		return errNotForgotten.Because(err)
 	}
@@ -257,6 +291,28 @@ func (r *Registry) forgetStranger(ctx context.Context, name string) error {
 	defer r.mu.Unlock()
 	for _, field := range fields {
 		delete(r.unreadable, field)
+	}
+	return nil
+}
+
+// forgetList replaces a list that cannot be read by what this authority knows, after audit has returned nil.
+func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) error) error {
+	if err := audit(ctx); err != nil {
+		return err
+	}
+	r.log.Warn("the list of validators is made of those that are known here", "identity", identity.From(ctx).Name)
+	select {
+	case r.membership.turn <- struct{}{}:
+		defer func() { <-r.membership.turn }()
+	case <-ctx.Done():
+		return errNotForgotten.Because(ctx.Err())
+	}
+	r.mu.Lock()
+	m := &r.membership
+	m.list, m.stale, m.foreign = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true, false
+	r.mu.Unlock()
+	if err := r.changeList(ctx, nil); err != nil {
+		return errNotForgotten.Because(err)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -162,7 +164,8 @@ func TestManyJoinAtOnce(t *testing.T) {
 	})
 }
 
-// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are forgotten.
+// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are forgotten, which leaves a row
+// (B23).
 func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	for name, field := range map[string]string{
 		"a name": "ghost", "binary": "\xff\x00\xfe", "empty": "", "a megabyte": strings.Repeat("x", 1<<20), "spaces": " v ",
@@ -183,8 +186,15 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 					t.Errorf("another name: %v", err)
 				}
 				result := a.wait(at(1, 1), time.Minute)
-				if err := a.Forget(t.Context(), called, audited); err != nil {
-					t.Fatal(err)
+				refused, rows := errors.New("no row"), 0
+				if err := a.Forget(t.Context(), called, func(context.Context) error { return refused }); !errors.Is(err, refused) {
+					t.Errorf("forgotten without a row: %v", err)
+				}
+				if r, _, _ := a.wait(at(1, 1), 0)(); r.Complete {
+					t.Errorf("after a row that could not be written: %+v", r)
+				}
+				if err := a.Forget(t.Context(), called, func(context.Context) error { rows++; return nil }); err != nil || rows != 1 {
+					t.Fatalf("%v, %d audit rows", err, rows)
 				}
 				if r, took, _ := result(); !r.Complete || took > time.Second {
 					t.Errorf("after %v: %+v", took, r)

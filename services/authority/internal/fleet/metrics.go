@@ -18,6 +18,7 @@ type Metrics struct {
 	receipts    *prometheus.CounterVec
 	validators  *prometheus.Desc
 	skews       *prometheus.Desc
+	foreign     *prometheus.Desc
 }
 
 // NewMetrics registers the metrics of a fleet.
@@ -42,6 +43,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		skews: prometheus.NewDesc("countersign_validator_clock_skew_seconds",
 			"How far a validator's time of day is ahead of this authority's, by validator; not there while it is not known.", []string{"validator"}, nil),
 	}
+	m.foreign = prometheus.NewDesc("countersign_fleet_list_key_missing",
+		"1 while the list of validators is signed with a key that this authority's key ring lacks: no receipt is complete here.", nil, nil)
 	m.receipts.WithLabelValues("true")
 	m.receipts.WithLabelValues("false")
 	registerer.MustRegister(m.reports, m.implausible, m.divergences, m.receipts, m)
@@ -52,6 +55,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- m.validators
 	descriptions <- m.skews
+	descriptions <- m.foreign
 }
 
 // Collect implements prometheus.Collector.
@@ -62,7 +66,7 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		countersignv1.ValidatorState_VALIDATOR_STATE_LOST:      "lost",
 	}
 	counts := map[countersignv1.ValidatorState]int{}
-	skews := map[string]time.Duration{}
+	skews, foreign := map[string]time.Duration{}, 0.0
 	if r := m.registry.Load(); r != nil {
 		now := time.Now()
 		r.mu.Lock()
@@ -76,8 +80,12 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 			}
 		}
 		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.strangers())
+		if r.membership.foreign {
+			foreign = 1
+		}
 		r.mu.Unlock()
 	}
+	metrics <- prometheus.MustNewConstMetric(m.foreign, prometheus.GaugeValue, foreign)
 	for id, ahead := range skews {
 		metrics <- prometheus.MustNewConstMetric(m.skews, prometheus.GaugeValue, ahead.Seconds(), id)
 	}

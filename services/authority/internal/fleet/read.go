@@ -39,6 +39,8 @@ func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 	switch id := m.GetValidatorId(); {
 	case !ValidID(id):
 		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control characters, no white space at the ends", maxIDLength)
+	case id == record.UnknownMembers:
+		return nil, apierr.Invalid("validator_id", "%s is what the fleet calls validators that it does not know: take another name", record.UnknownMembers)
 	case m.GetInstanceId() == "" || len(m.GetInstanceId()) > maxInstanceLength:
 		return nil, apierr.Invalid("instance_id", "want 1 to %d characters", maxInstanceLength)
 	case !m.GetStartTime().IsValid() || m.GetStartTime().AsTime().UnixMilli() <= 0:

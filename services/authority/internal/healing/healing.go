@@ -370,7 +370,8 @@ func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, t
 		if errors.Is(err, store.ErrIncomplete) {
 			h.log.Error("the store has lost changes of a partition that neither this authority nor a validator can supply, so changes there are refused."+
 				" A validator that has them and does not report now heals it when it is back; one that will not come back can be forgotten"+
-				" (countersign fleet forget); otherwise restore a backup or take the store as it is (docs/operations.md)",
+				" (countersign fleet forget); otherwise, and when what is missing is known from the floor file alone, restore a backup or take the store as it is"+
+				" (countersign store adopt; docs/operations.md)",
 				"partition", partition, "error", err)
 			return
 		}

@@ -15,7 +15,7 @@ const (
 	awaitInterval = 100 * time.Millisecond
 	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has supplied.
 	maxAskInterval = tryInterval
-	patience      = 15 * time.Second
+	patience       = 15 * time.Second
 )
 
 // errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.

@@ -114,13 +114,14 @@ func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetVa
 	if !fleet.ValidID(r.GetValidatorId()) {
 		return nil, apierr.Invalid("validator_id", "want the name of a validator")
 	}
-	st, err := s.store()
-	if err != nil {
-		return nil, err
+	// It must be possible while no partition is loaded: that may be for what only the forgotten validator has seen.
+	st := s.open.Load()
+	if st == nil {
+		return nil, errNotLoaded
 	}
 	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both. The row comes
 	// first: there may be a row of what then failed, and no change without its row (B23).
-	err = s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
+	err := s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
 		event := &countersignv1.AuditEvent{EventTime: timestamppb.Now(), ValidatorId: r.GetValidatorId()}
 		annotate(ctx, event, "ForgetValidator", r)
 		return st.Note(ctx, event)

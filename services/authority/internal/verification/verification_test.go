@@ -25,8 +25,6 @@ type fake struct {
 	at       []time.Time
 }
 
-func (f *fake) WaitLoaded(context.Context) error { return nil }
-
 func (f *fake) Verify(_ context.Context, partition int) ([]string, error) {
 	f.verified, f.at = append(f.verified, partition), append(f.at, time.Now())
 	return f.apps[partition], f.errs[partition]
