@@ -236,11 +236,11 @@ func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 		a.stop()
 		time.Sleep(time.Minute)
 		b := f.authority()
-		if _, known := b.Floor(); known {
+		if _, known, _ := b.Floor(); known {
 			t.Error("the floor does not wait for one that reported until the stop")
 		}
 		v.mustJoin(b, first())
-		if _, known := b.Floor(); !known {
+		if _, known, _ := b.Floor(); !known {
 			t.Error("the floor waits for one that was lost")
 		}
 	})

@@ -21,16 +21,20 @@ const (
 // errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
 var errAwaiting = errors.New("validators may know more")
 
-// operators returns the epoch of an operator that is to be waited for; 0 for none. The caller holds the mutex.
+// operators returns the epoch of an operator that is to be waited for; 0 for none. What the store has told counts before what
+// the replica holds, which is of another past when a failover has taken the store back. The caller holds the mutex.
 func (h *Healer) operators(partition int, own uint64) uint64 {
 	s := &h.partitions[partition]
-	if s.told <= own {
-		s.told = 0
+	if s.told <= own && !h.replica.Forked(partition) {
+		s.told = 0 // the replica has caught up with it
+	}
+	if s.told != 0 {
+		return s.told
 	}
 	if begun, unhealed := h.replica.Unhealed(partition); unhealed {
-		return max(begun, s.told)
+		return begun
 	}
-	return s.told
+	return 0
 }
 
 // await begins to wait for an epoch of an operator, unless that is under way.
