@@ -76,6 +76,13 @@ func (e *Error) With(answer proto.Message) *Error {
 	return &with
 }
 
+// Saying returns the error with other public words, for a call of which it is only a part.
+func (e *Error) Saying(words string) *Error {
+	with := *e
+	with.message = words
+	return &with
+}
+
 // GRPCStatus is what grpc-go sends for the error.
 func (e *Error) GRPCStatus() *status.Status {
 	s := status.New(e.code, e.message)

@@ -296,6 +296,11 @@ var guards = []guard{
 		tests: "TestB01_ClashDoesNotBlockTheApp", packages: []string{"./services/authority/internal/rules"},
 	},
 	{
+		name: "a lockout to come is a lockout", file: "services/authority/internal/rules/lockout.go",
+		cuts:  []cut{{"if until < authenticatedUntil(", "if until <= by.millis() && until < authenticatedUntil("}},
+		tests: "TestB16_|TestRandomLives", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
 		name: "no validator is forgotten without a row", file: "services/authority/internal/fleet/join.go",
 		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
 		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},

@@ -959,7 +959,7 @@ type UpdateTokenRequest struct {
 	Token *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	// Which fields to change; at least one of name, scopes, state, expire_time, note. Required (AIP-134).
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Make the change also when it leaves an enforced scope without an ACTIVE token.
+	// Make the change also when it leaves an enforced scope without an ACTIVE token, now or when the others expire.
 	AllowLockout bool `protobuf:"varint,4,opt,name=allow_lockout,json=allowLockout,proto3" json:"allow_lockout,omitempty"`
 	// As in CreateTokenRequest.
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1121,7 +1121,7 @@ type RevokeTokenRequest struct {
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
 	// The token. Required.
 	TokenId string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// Revoke also when it leaves an enforced scope without an ACTIVE token.
+	// Revoke also when it leaves an enforced scope without an ACTIVE token, now or when the others expire.
 	AllowLockout bool `protobuf:"varint,3,opt,name=allow_lockout,json=allowLockout,proto3" json:"allow_lockout,omitempty"`
 	// As in CreateTokenRequest.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1274,9 +1274,10 @@ type RevokeSecretRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The secret, at most 4 KiB; white space at its ends is dropped. Required. Never logged.
 	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	// Revoke also where it leaves an enforced scope without an ACTIVE token.
+	// Revoke also where it leaves an enforced scope without an ACTIVE token, now or when the others expire.
 	AllowLockout bool `protobuf:"varint,2,opt,name=allow_lockout,json=allowLockout,proto3" json:"allow_lockout,omitempty"`
-	// As in CreateTokenRequest.
+	// As in CreateTokenRequest, but that a repetition may set allow_lockout, and that no id makes a token that is revoked a
+	// failure.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// As in CreateTokenRequest.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,4,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`

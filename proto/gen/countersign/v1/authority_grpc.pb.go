@@ -63,19 +63,20 @@ type AuthorityServiceClient interface {
 	GetToken(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*GetTokenResponse, error)
 	// ListTokens returns an app's tokens in order of creation. An app that was never heard of has none.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
-	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale; FAILED_PRECONDITION when
-	// an enforced scope would be left without an ACTIVE token and allow_lockout is not set.
+	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale. FAILED_PRECONDITION (LOCKOUT)
+	// when an enforced scope would be left without an ACTIVE token and allow_lockout is not set: at once, or when the other
+	// tokens expire and this one would still have been there.
 	UpdateToken(ctx context.Context, in *UpdateTokenRequest, opts ...grpc.CallOption) (*UpdateTokenResponse, error)
 	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing, as long as it is listed:
-	// for 30 days. It is never refused for a name or a limit.
+	// for 30 days. It is never refused for a name or a limit. FAILED_PRECONDITION (LOCKOUT) as in UpdateToken.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
-	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one. When one of the
-	// apps would be locked out and allow_lockout is not set, none is changed.
+	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one.
 	//
-	// An app that cannot be read or changed does not keep the others from being changed. The call then fails, and among the
-	// details of its status is a RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE
-	// with OUTCOME_UNKNOWN when repeating the call may do the rest; otherwise the code and the reason are those of the first
-	// failure. Repeating the call is harmless.
+	// An app that cannot be read or changed, or would be locked out while allow_lockout is not set (LOCKOUT, as in
+	// UpdateToken), does not keep the others from being changed. The call then fails, and among the details of its status is a
+	// RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE with OUTCOME_UNKNOWN when
+	// repeating the call may do the rest; otherwise the code and the reason are those of the first failure. Repeating the call
+	// is harmless, also with the same request_id and with allow_lockout: a token that is revoked counts as done.
 	RevokeSecret(ctx context.Context, in *RevokeSecretRequest, opts ...grpc.CallOption) (*RevokeSecretResponse, error)
 	// RotateToken mints a successor with the same name, scopes and expiry; the old token keeps working for the
 	// overlap and then expires by itself. FAILED_PRECONDITION when the token is not ACTIVE or has a successor already.
@@ -311,19 +312,20 @@ type AuthorityServiceServer interface {
 	GetToken(context.Context, *GetTokenRequest) (*GetTokenResponse, error)
 	// ListTokens returns an app's tokens in order of creation. An app that was never heard of has none.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
-	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale; FAILED_PRECONDITION when
-	// an enforced scope would be left without an ACTIVE token and allow_lockout is not set.
+	// UpdateToken changes the fields named in update_mask. ABORTED when the etag is stale. FAILED_PRECONDITION (LOCKOUT)
+	// when an enforced scope would be left without an ACTIVE token and allow_lockout is not set: at once, or when the other
+	// tokens expire and this one would still have been there.
 	UpdateToken(context.Context, *UpdateTokenRequest) (*UpdateTokenResponse, error)
 	// RevokeToken ends a token for ever. Revoking a revoked token succeeds and changes nothing, as long as it is listed:
-	// for 30 days. It is never refused for a name or a limit.
+	// for 30 days. It is never refused for a name or a limit. FAILED_PRECONDITION (LOCKOUT) as in UpdateToken.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
-	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one. When one of the
-	// apps would be locked out and allow_lockout is not set, none is changed.
+	// RevokeSecret ends, in every app, the token that has this secret. NOT_FOUND when no app has one.
 	//
-	// An app that cannot be read or changed does not keep the others from being changed. The call then fails, and among the
-	// details of its status is a RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE
-	// with OUTCOME_UNKNOWN when repeating the call may do the rest; otherwise the code and the reason are those of the first
-	// failure. Repeating the call is harmless.
+	// An app that cannot be read or changed, or would be locked out while allow_lockout is not set (LOCKOUT, as in
+	// UpdateToken), does not keep the others from being changed. The call then fails, and among the details of its status is a
+	// RevokeSecretResponse, which says what was revoked and which apps are left. It is UNAVAILABLE with OUTCOME_UNKNOWN when
+	// repeating the call may do the rest; otherwise the code and the reason are those of the first failure. Repeating the call
+	// is harmless, also with the same request_id and with allow_lockout: a token that is revoked counts as done.
 	RevokeSecret(context.Context, *RevokeSecretRequest) (*RevokeSecretResponse, error)
 	// RotateToken mints a successor with the same name, scopes and expiry; the old token keeps working for the
 	// overlap and then expires by itself. FAILED_PRECONDITION when the token is not ACTIVE or has a successor already.

@@ -9,10 +9,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -62,7 +62,7 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 		unseen = unreachable(st.Replica())
 	}
 	if err == nil {
-		found, unverified, err = s.checkLockouts(ctx, found, unverified, r.GetAllowLockout())
+		found, unverified = s.verified(ctx, found, unverified)
 	}
 	switch {
 	case err != nil:
@@ -90,10 +90,12 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 // holder is a token that has a leaked secret.
 type holder struct {
 	appID, tokenID string
-	// ended says that the token is revoked for good: with its app, or so long ago that only its digest is remembered, and
-	// not its id. Position is one at which it was so.
-	ended    bool
+	// revoked says that the token is revoked already. Position is one at which it was so.
+	revoked  bool
 	position string
+	// ended says that nothing is left to change: the token was revoked with its app, or so long ago that only its digest is
+	// remembered, and not its id.
+	ended bool
 }
 
 // holders finds every token with a digest, and the apps that could not be checked. It looks through the replica, after
@@ -130,6 +132,7 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 			if t != nil {
 				h.tokenID = t.ID
 			}
+			h.revoked = h.ended || t.State == policy.Revoked
 			found = append(found, h)
 		}
 	}
@@ -137,32 +140,24 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 	return found, unverified, incomplete, nil
 }
 
-// checkLockouts makes sure that no app would refuse, before any is changed. An app that the replica knows and whose
-// document in the store does not verify goes to the unverified ones. One that cannot be read is tried all the same.
-func (s *Service) checkLockouts(ctx context.Context, holders []holder, unverified []string, allow bool) (found []holder, _ []string, err error) {
+// verified takes out the holders whose document in the store does not verify, although the replica knows the app, and adds
+// these apps to the unverified ones. A document that cannot be read may be readable a moment later, so its app stays.
+func (s *Service) verified(ctx context.Context, holders []holder, unverified []string) (found []holder, _ []string) {
 	ctx, cancel := waiting(ctx, scanTimeout)
 	defer cancel()
-	by := rules.By{Identity: identity.From(ctx).Name, Now: time.Now()}
 	errs := make([]error, len(holders))
 	each(holders, func(i int, h holder) {
-		if h.ended {
-			return
-		}
-		var d *record.Document
-		if d, errs[i] = s.read(ctx, h.appID); errs[i] == nil {
-			_, errs[i] = rules.Revoke(d, by, allow, h.tokenID)
+		if !h.revoked {
+			_, errs[i] = s.read(ctx, h.appID)
 		}
 	})
 	for i, h := range holders {
-		switch err := nameScopes(errs[i]); apierr.ReasonOf(err) {
-		case apierr.PolicyUnverified:
+		if apierr.ReasonOf(errs[i]) == apierr.PolicyUnverified {
 			unverified = append(unverified, h.appID)
-			continue
-		case "LOCKOUT":
-			return nil, nil, apierr.Precondition("LOCKOUT", "apps/"+h.appID, "app %s: %s", h.appID, err.Error())
+		} else {
+			found = append(found, h)
 		}
-		found = append(found, h)
 	}
 	slices.Sort(unverified)
-	return found, unverified, nil
+	return found, unverified
 }

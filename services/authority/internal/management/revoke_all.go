@@ -38,10 +38,12 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 		one := answers[i]
 		response.Tokens = append(response.Tokens, &countersignv1.RevokedToken{AppId: h.appID, Token: one.GetToken()})
 		response.ConsistencyTokens = append(response.ConsistencyTokens, one.GetConsistencyToken())
-		if unconfirmed = unconfirmed || h.ended; h.ended {
+		d := one.GetDurability()
+		if d == nil {
+			unconfirmed = true
 			continue
 		}
-		if d := one.GetDurability(); response.Durability == nil || d.GetAcknowledged() < response.GetDurability().GetAcknowledged() {
+		if response.Durability == nil || d.GetAcknowledged() < response.GetDurability().GetAcknowledged() {
 			response.Durability = d
 		}
 	}
@@ -55,17 +57,19 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 	return notAll(response, unseen, errs)
 }
 
-// revokeOne revokes the token of one holder.
+// revokeOne revokes the token of one holder. What keeps a token from being changed is no failure if it is revoked already,
+// since that is final: the request may have another content than the one that revoked it, or the store be out of reach.
 func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder) (*countersignv1.RevokeTokenResponse, error) {
+	already := &countersignv1.RevokeTokenResponse{
+		Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
+		ConsistencyToken: h.position,
+	}
 	if h.ended {
-		return &countersignv1.RevokeTokenResponse{
-			Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
-			ConsistencyToken: h.position,
-		}, nil
+		return already, nil
 	}
 	var one countersignv1.RevokeTokenResponse
 	_, err := s.carryOut(ctx, change{
-		method: "RevokeSecret", appID: h.appID, request: r, urgent: true,
+		method: revokeSecret, appID: h.appID, request: r, urgent: true,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			return rules.Revoke(before, by, r.GetAllowLockout(), h.tokenID)
 		},
@@ -73,42 +77,67 @@ func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRe
 			return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, h.tokenID, now), ConsistencyToken: position}
 		},
 	}, &one)
+	if err != nil && h.revoked {
+		return already, nil
+	}
 	return &one, err
 }
 
 // notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may reach them, and
-// something was changed, or may have been.
+// something was changed, or may have been. Otherwise it has the code and the reason of the first failure. Its words always
+// name the apps that are left, and those that are done.
 func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs []error) error {
-	var left []string
-	for _, f := range response.GetFailures() {
-		left = append(left, f.GetAppId()+" ("+f.GetReason()+")")
+	done := ""
+	if n := len(response.GetTokens()); n > 0 {
+		done = fmt.Sprintf("the secret is revoked in %d apps%s, but not everywhere: ", n, inParentheses(appsOf(response)))
 	}
-	for _, appID := range response.GetUnverifiedAppIds() {
-		left = append(left, appID+" ("+apierr.PolicyUnverified+", it may have the secret or not)")
-	}
-	if response.GetIncomplete() {
-		left = append(left, "a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
-	}
-	words := fmt.Sprintf("the secret is revoked in %d apps%s, but not everywhere: %s; repeat the call",
-		len(response.GetTokens()), inParentheses(appsOf(response)), strings.Join(left, ", "))
-	passes := len(response.GetUnverifiedAppIds()) > 0 || response.GetIncomplete()
+	repeat := done + strings.Join(left(response, unseen), ", ") + "; repeat the call"
+	beyond := len(response.GetUnverifiedAppIds()) > 0 || response.GetIncomplete()
+	passes := beyond
 	var first *apierr.Error
 	for _, err := range errs {
 		e := (*apierr.Error)(nil)
 		if !errors.As(err, &e) {
-			e = apierr.Unavailable(apierr.OutcomeUnknown, "%s", words).Because(err)
+			e = apierr.Unavailable(apierr.OutcomeUnknown, "%s", repeat).Because(err)
 		}
 		if first == nil {
 			first = e
 		}
 		passes = passes || e.Code() == codes.Unavailable
 	}
-	switch {
-	case len(response.GetTokens()) == 0 && len(response.GetUnverifiedAppIds()) == 0 && !response.GetIncomplete() && len(errs) == 1, !passes:
-		return first.With(response)
-	default:
-		return apierr.Unavailable(apierr.OutcomeUnknown, "%s", words).Because(errors.Join(errs...)).With(response)
+	if alone := done == "" && len(errs) == 1 && !beyond; alone || !passes {
+		return first.Saying(done + strings.Join(explained(response.GetFailures()), "; ")).With(response)
 	}
+	return apierr.Unavailable(apierr.OutcomeUnknown, "%s", repeat).Because(errors.Join(errs...)).With(response)
+}
+
+// left names what a call did not reach, with the reasons. The words of one failure, such as "nothing was changed", would be
+// wrong for the whole call.
+func left(response *countersignv1.RevokeSecretResponse, unseen []string) (names []string) {
+	for _, f := range response.GetFailures() {
+		names = append(names, f.GetAppId()+" ("+f.GetReason()+")")
+	}
+	for _, appID := range response.GetUnverifiedAppIds() {
+		names = append(names, appID+" ("+apierr.PolicyUnverified+", it may have the secret or not)")
+	}
+	if len(names) > maxNamed {
+		names = append(names[:maxNamed], fmt.Sprintf("%d more apps", len(names)-maxNamed))
+	}
+	if response.GetIncomplete() {
+		names = append(names, "a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
+	}
+	return names
+}
+
+// explained names the apps that a call did not change, and says why.
+func explained(failures []*countersignv1.RevokeFailure) (words []string) {
+	for i, f := range failures {
+		if i == maxNamed {
+			return append(words, fmt.Sprintf("%d more apps", len(failures)-maxNamed))
+		}
+		words = append(words, "app "+f.GetAppId()+": "+f.GetMessage())
+	}
+	return words
 }
 
 // maxNamed is how many apps the words of an error name; the response that it carries has all.

@@ -103,27 +103,143 @@ func TestB10_MintedSecret(t *testing.T) {
 	}
 }
 
-// TestB10_LockoutInOne of several apps changes none, and names the app.
+// TestB10_LockoutInOne of several apps stops none of the others. The error names the app, says why, and what was done. The
+// same request with allow_lockout does the rest.
 func TestB10_LockoutInOne(t *testing.T) {
 	w := newWorld(t)
 	for position := range 3 {
 		t.Run(fmt.Sprint("app ", position), func(t *testing.T) {
 			leaked := foreign()
 			apps := newApps(3)
-			w.share(t, leaked, apps...)
-			w.enforce(t, apps[position], events)
-			held := w.contents(t)
-			_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
-			wantFailure(t, err, precondition("LOCKOUT", "apps/"+apps[position]))
-			if !strings.Contains(err.Error(), apps[position]) || !strings.Contains(err.Error(), "EVENTS") || strings.Contains(err.Error(), leaked) {
-				t.Errorf("the error says %v", err)
+			tokens := w.share(t, leaked, apps...)
+			kept := apps[position]
+			w.enforce(t, kept, events)
+			request := &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r" + kept}
+			for range 2 {
+				_, err := w.RevokeSecret(t.Context(), request)
+				wantFailure(t, err, precondition("LOCKOUT", "apps/"+kept))
+				wantWords(t, err, append(slices.Clone(apps), "EVENTS", "2 apps", "app "+kept+": ")...)
+				if strings.Contains(err.Error(), leaked) {
+					t.Errorf("the error says %v", err)
+				}
+				answer := answerIn(t, err)
+				if len(answer.GetTokens()) != 2 || len(answer.GetConsistencyTokens()) != 2 ||
+					len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != kept || answer.GetFailures()[0].GetReason() != "LOCKOUT" {
+					t.Errorf("got %v", answer)
+				}
+				for app, id := range tokens {
+					if got := w.get(t, app, id).GetState(); (got == revoked) == (app == kept) {
+						t.Errorf("the token of %s is %s", app, got)
+					}
+				}
 			}
-			w.wantSame(t, held)
-			done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, AllowLockout: true}))(t)
-			if len(done.GetTokens()) != 3 {
+			request.AllowLockout = true
+			done := must(w.RevokeSecret(t.Context(), request))(t)
+			if len(done.GetTokens()) != 3 || len(done.GetFailures()) != 0 {
 				t.Errorf("got %v", done)
 			}
 		})
+	}
+}
+
+// TestB10_LockoutsInAll apps: nothing is changed, and each app is named.
+func TestB10_LockoutsInAll(t *testing.T) {
+	w := newWorld(t)
+	leaked := foreign()
+	apps := newApps(2)
+	w.share(t, leaked, apps...)
+	for _, app := range apps {
+		w.enforce(t, app, events)
+	}
+	held := w.contents(t)
+	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
+	wantFailure(t, err, precondition("LOCKOUT", "apps/"+apps[0]))
+	wantWords(t, err, "app "+apps[0]+": ", "app "+apps[1]+": ", "EVENTS")
+	if answer := answerIn(t, err); len(answer.GetTokens()) != 0 || len(answer.GetFailures()) != 2 {
+		t.Errorf("got %v", answer)
+	}
+	w.wantSame(t, held)
+}
+
+// TestB10_RepeatedUnderOneID: a request is repeated with its id until it is done everywhere, also when what is in the way
+// differs from one time to the next. What it has revoked never counts as a failure.
+func TestB10_RepeatedUnderOneID(t *testing.T) {
+	w := newWorld(t)
+	leaked := foreign()
+	apps := newApps(3)
+	tokens := w.share(t, leaked, apps...)
+	free, other, kept := apps[0], apps[1], apps[2]
+	w.enforce(t, kept, events)
+	mend := w.breakLog(t, other)
+	request := &pb.RevokeSecretRequest{Secret: leaked, RequestId: "same"}
+
+	_, err := w.RevokeSecret(t.Context(), request)
+	wantFailure(t, err, failure{codes.Unavailable, apierr.OutcomeUnknown, ""})
+	wantWords(t, err, "1 apps ("+free+")", other+" ("+apierr.StoreUnavailable+")", kept+" (LOCKOUT)", "repeat the call")
+	mend()
+	_, err = w.RevokeSecret(t.Context(), request)
+	wantFailure(t, err, precondition("LOCKOUT", "apps/"+kept))
+	wantWords(t, err, free, other, "2 apps", "app "+kept+": ", "EVENTS")
+
+	// A token that is revoked is done, also where no change can be made.
+	mend = w.breakLog(t, other)
+	request.AllowLockout = true
+	done := must(w.RevokeSecret(t.Context(), request))(t)
+	mend()
+	if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 || len(done.GetFailures()) != 0 {
+		t.Errorf("got %v", done)
+	}
+	for _, one := range done.GetTokens() {
+		if one.GetToken().GetTokenId() != tokens[one.GetAppId()] || one.GetToken().GetState() != revoked {
+			t.Errorf("revoked is %v", one)
+		}
+	}
+	for app, id := range tokens {
+		if got := w.get(t, app, id).GetState(); got != revoked {
+			t.Errorf("the token of %s is %s", app, got)
+		}
+	}
+}
+
+// TestB10_RevokedBeforeWithTheID: an id that was used for another leaked secret is no reason to call a revoked token a failure.
+func TestB10_RevokedBeforeWithTheID(t *testing.T) {
+	w := newWorld(t)
+	app := newApp()
+	first, second := w.create(t, app, "a", events).GetSecret(), w.create(t, app, "b", events)
+	must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: first, RequestId: "same"}))(t)
+	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: second.GetSecret(), RequestId: "same"})
+	wantFailure(t, err, invalid("request_id"))
+	wantWords(t, err, "app "+app+": ")
+	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetToken().GetTokenId()}))(t)
+	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: second.GetSecret(), RequestId: "same"}))(t)
+	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetState() != revoked {
+		t.Errorf("got %v", done)
+	}
+}
+
+// breakLog keeps the apps of one partition from being changed until the function that it returns is called.
+func (w *world) breakLog(t testing.TB, app string) (mend func()) {
+	t.Helper()
+	hash := policy.HashApp(app)
+	log := record.KeysOf(hash.Partition(record.DefaultPartitions)).Log
+	saved := must(w.redis.Dump(t.Context(), log).Result())(t)
+	if err := w.redis.Set(t.Context(), log, "not a log", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := w.redis.RestoreReplace(t.Context(), log, 0, saved).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wantWords makes sure that an error says certain words.
+func wantWords(t testing.TB, err error, words ...string) {
+	t.Helper()
+	for _, part := range words {
+		if !strings.Contains(fmt.Sprint(err), part) {
+			t.Errorf("%q is not in %v", part, err)
+		}
 	}
 }
 
@@ -149,12 +265,7 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 			apps := newApps(3)
 			tokens := w.share(t, leaked, apps...)
 			broken := apps[position]
-			hash := policy.HashApp(broken)
-			log := record.KeysOf(hash.Partition(record.DefaultPartitions)).Log
-			saved := must(w.redis.Dump(t.Context(), log).Result())(t)
-			if err := w.redis.Set(t.Context(), log, "not a log", 0).Err(); err != nil {
-				t.Fatal(err)
-			}
+			mend := w.breakLog(t, broken)
 			_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{
 				Secret: leaked, RequestId: "r" + broken, WaitForPropagation: durationpb.New(time.Millisecond),
 			})
@@ -176,9 +287,7 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 				w.authorize(t, answer.GetConsistencyTokens()[i], &pb.AuthorizeRequest{AppId: done.GetAppId(), Token: leaked, Scope: events},
 					allow(pb.Reason_REASON_TOKEN_REVOKED, false, tokens[done.GetAppId()]))
 			}
-			if err := w.redis.RestoreReplace(t.Context(), log, 0, saved).Err(); err != nil {
-				t.Fatal(err)
-			}
+			mend()
 			done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r" + broken}))(t)
 			if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 || len(done.GetFailures()) != 0 {
 				t.Errorf("got %v", done)

@@ -138,11 +138,19 @@ func setDurability(response proto.Message, d store.Durability) {
 	fields.Set(fields.Descriptor().Fields().ByName("durability"), protoreflect.ValueOfMessage(value.ProtoReflect()))
 }
 
-// requestDigest tells a repeated request from another one with the same id: a digest of all but what may differ.
+// revokeSecret is the name of the one method that changes several apps.
+const revokeSecret = "RevokeSecret"
+
+// requestDigest tells a repeated request from another one with the same id: a digest of all but what may differ. A
+// RevokeSecret that one app has refused as a lockout is repeated with allow_lockout, and is done in the other apps.
 func requestDigest(method, caller string, request changing) ([]byte, error) {
 	content := proto.Clone(request)
 	fields := content.ProtoReflect()
-	for _, name := range []string{"request_id", "wait_for_propagation"} {
+	differ := []string{"request_id", "wait_for_propagation"}
+	if method == revokeSecret {
+		differ = append(differ, "allow_lockout")
+	}
+	for _, name := range differ {
 		fields.Clear(fields.Descriptor().Fields().ByName(protoName(name)))
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(content)

@@ -47,18 +47,14 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	set(&t.Name, u.Name)
 	set(&t.Note, u.Note)
 	set(&t.State, u.State)
-	var when []int64
 	if u.ExpireMillis != nil {
 		setExpiry(after, t, *u.ExpireMillis, by)
-		if t.ExpireMillis > by.millis() {
-			when = expiriesFrom(after, t.ExpireMillis)
-		}
 	}
 	if *t == before.Tokens[i] {
 		return nil, nil
 	}
 	t.UpdateMillis = by.millis()
-	if err := guardLockout(before, after, by, u.AllowLockout, when...); err != nil {
+	if err := guardLockout(before, after, by, u.AllowLockout); err != nil {
 		return nil, err
 	}
 	return u.withLive(before, after, t.ID, by)

@@ -8,17 +8,28 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// B16: a token may end now while another one authenticates its scopes, even one that expires later: ending now is revoking
-// it, which is allowed. Only an end that is yet to come has to look at what will be there by then.
-func TestB16_EndingNowLooksAtNow(t *testing.T) {
-	before := document(set(events), token("a", events), expiring(token("b", events), 2*day))
-	if _, err := rules.Revoke(before, by, false, "a"); err != nil {
-		t.Fatalf("revoked: %v", err)
-	}
-	for in, refused := range map[time.Duration]bool{-day: false, 0: false, time.Millisecond: true, day: true} {
-		_, err := rules.Update{TokenID: "a", ExpireMillis: ptr(millis(in)), Check: func(*record.Token) error { return nil }}.Apply(before, by)
-		if (err != nil) != refused {
-			t.Errorf("to expire in %v: %v, want it refused: %v", in, err, refused)
-		}
+// TestB16_EndingNowIsRevoking: ending a token now, ending it later and revoking it are judged alike, by how long the other
+// tokens go on.
+func TestB16_EndingNowIsRevoking(t *testing.T) {
+	for name, tt := range map[string]struct {
+		other   record.Token
+		refused bool
+	}{
+		"the other never ends":   {token("b", events), false},
+		"the other ends later":   {expiring(token("b", events), 2*day), true},
+		"the other ends shortly": {expiring(token("b", events), time.Millisecond), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := document(set(events), token("a", events), tt.other)
+			if _, err := rules.Revoke(before, by, false, "a"); (err != nil) != tt.refused {
+				t.Errorf("to revoke: %v, want it refused: %v", err, tt.refused)
+			}
+			for _, in := range []time.Duration{-day, 0, time.Millisecond, day} {
+				_, err := rules.Update{TokenID: "a", ExpireMillis: ptr(millis(in)), Check: func(*record.Token) error { return nil }}.Apply(before, by)
+				if (err != nil) != tt.refused {
+					t.Errorf("to expire in %v: %v, want it refused: %v", in, err, tt.refused)
+				}
+			}
+		})
 	}
 }

@@ -1,9 +1,6 @@
 package rules
 
-import (
-	"github.com/countersign/countersign/pkg/policy"
-	"github.com/countersign/countersign/pkg/record"
-)
+import "github.com/countersign/countersign/pkg/record"
 
 // endsOf returns a token's own expiry and the end of its overlap, each 0 for none (B09).
 //
@@ -54,16 +51,4 @@ func endAt(had, given int64, by By) int64 {
 	default:
 		return now
 	}
-}
-
-// expiriesFrom returns when a document's tokens expire, from a time on: a token that is given an expiry no longer
-// stands in for those that outlive it.
-func expiriesFrom(d *record.Document, from int64) []int64 {
-	var when []int64
-	for i := range d.Tokens {
-		if at := d.Tokens[i].ExpireMillis; at != policy.Ended && at >= from {
-			when = append(when, at)
-		}
-	}
-	return when
 }

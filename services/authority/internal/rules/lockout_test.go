@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,67 @@ func TestB16_Lockout(t *testing.T) {
 		{"expire before the trial ends", inTrial(set(events), day, 0, token("a", events)), expire(day - time.Millisecond), set(events)},
 		{"expire when what comes after the trial is enforced", inTrial(0, day, set(events), token("a", events)), expire(2 * day), set(events)},
 
+		{"revoke beside one that ends later", document(set(events), token("a", events), expiring(token("b", events), time.Hour)), nil, set(events)},
+		{
+			"revoke beside two that end one by one",
+			document(set(events), token("a", events), expiring(token("b", events), time.Hour), expiring(token("c", events), day)), nil, set(events),
+		},
+		{
+			"revoke beside one that ends later and one that stays",
+			document(set(events), token("a", events), expiring(token("b", events), time.Hour), token("c", events)), nil, 0,
+		},
+		{"revoke the one that ends first", document(set(events), expiring(token("a", events), time.Hour), expiring(token("b", events), day)), nil, 0},
+		{
+			"revoke the one that ends last",
+			document(set(events), expiring(token("a", events), day), expiring(token("b", events), time.Hour)), nil, set(events),
+		},
+		{
+			"revoke one of two that end together",
+			document(set(events), expiring(token("a", events), day), expiring(token("b", events), day)), nil, 0,
+		},
+		{
+			"revoke beside one that ends and one that is disabled",
+			document(set(events), token("a", events), expiring(token("b", events), day), disabled(token("c", events))), nil, set(events),
+		},
+		{
+			"revoke a disabled one beside one that ends",
+			document(set(events), disabled(token("a", events)), expiring(token("b", events), day)), nil, 0,
+		},
+		{"revoke beside an unscoped one that ends", document(set(events), token("a", events), expiring(token("b"), day)), nil, set(events)},
+		{
+			"B14 revoke beside one that ends, GDPR enforced",
+			document(set(gdpr), token("a", events), expiring(token("b", sessions), day)), nil, set(gdpr),
+		},
+		{"revoke beside one that ends, off", document(0, token("a", events), expiring(token("b", events), day)), nil, 0},
+		{
+			"revoke beside one that outlives the trial",
+			inTrial(set(events), time.Hour, 0, token("a", events), expiring(token("b", events), day)), nil, 0,
+		},
+		{
+			"revoke beside one that ends with the trial",
+			inTrial(set(events), day, 0, token("a", events), expiring(token("b", events), day)), nil, 0,
+		},
+		{
+			"revoke beside one that ends in the trial",
+			inTrial(set(events), day, 0, token("a", events), expiring(token("b", events), time.Hour)), nil, set(events),
+		},
+		{
+			"revoke beside one that ends in what comes after the trial",
+			inTrial(0, time.Hour, set(events), token("a", events), expiring(token("b", events), day)), nil, set(events),
+		},
+		{
+			"disable beside one that ends in an hour",
+			document(set(events), token("a", events), expiring(token("b", events), time.Hour)), disable, set(events),
+		},
+		{
+			"narrow beside one that ends in an hour",
+			document(set(events, sessions), token("a"), expiring(token("b", events), time.Hour)), narrow(sessions), set(events),
+		},
+		{
+			"narrow where it is not enforced, beside one that ends",
+			document(set(events), token("a", events, sessions), expiring(token("b", sessions), day)), narrow(events), 0,
+		},
+
 		{"rename the last", document(set(events), token("a", events)), func(u *rules.Update) { u.Name = ptr("x") }, 0},
 		{"widen the last", document(set(events), token("a", events)), narrow(events, sessions), 0},
 	}
@@ -133,4 +195,17 @@ func TestB16_WhatIsBareAlready(t *testing.T) {
 	if got := scopesOf(err); got != set(events) {
 		t.Errorf("names scopes %b, want those that the call makes bare", got)
 	}
+}
+
+// TestB16_SuccessorRevoked: what is left after a rotation ends with its overlap, so the successor cannot go without warning.
+func TestB16_SuccessorRevoked(t *testing.T) {
+	before := document(set(events), token("a", events))
+	rotated := must(t, before, rotate("a", 7*day))
+	must(t, rotated, revoke(false, "a"))
+	_, err := pure(t, rotated, revoke(false, "tok_next"))
+	wantFailure(t, err, lockout)
+	if at := now.Add(7 * day).UTC().Format(time.RFC3339); err == nil || !strings.Contains(err.Error(), "from "+at+" on") {
+		t.Errorf("got %v, want the time %s", err, at)
+	}
+	must(t, rotated, revoke(true, "tok_next"))
 }

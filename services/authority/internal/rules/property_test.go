@@ -49,17 +49,48 @@ func (l *life) call(t *rapid.T, allowed bool, call func(*record.Document, rules.
 	return true
 }
 
-// checkLockout: without allow_lockout no scope that is enforced after the call and had a token before it has none (B16).
+// checkLockout: without allow_lockout, no call takes the last token from a scope that is enforced, at the time of the call
+// or at any later one (B16). Between the ends of tokens and of the trial nothing changes by itself, so it looks at these.
 func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
 	now := l.now.UnixMilli()
 	if before == nil {
 		return
 	}
 	old, new := policyOf(t, before), policyOf(t, after)
-	enforced := after.Enforcement.Ever(now)
-	if bare := new.Uncovered(enforced, now).Without(old.Uncovered(enforced, now)); bare != 0 {
-		t.Fatalf("scopes %b lost their last token:\nbefore %+v\nafter %+v", bare, before, after)
+	for _, at := range slices.Concat(endsIn(before), endsIn(after), []int64{now, after.Enforcement.TrialEndMillis}) {
+		if at < now {
+			continue
+		}
+		enforced := after.Enforcement.Ever(at)
+		if bare := new.Uncovered(enforced, at).Without(old.Uncovered(enforced, at)); bare != 0 {
+			t.Fatalf("scopes %b lost their last token at %d:\nbefore %+v\nafter %+v", bare, at, before, after)
+		}
 	}
+}
+
+// checkRefusal: a call that takes away is refused for a lockout alone, and only when it brings that about itself (B16).
+func (l *life) checkRefusal(t *rapid.T, before, after *record.Document, scopes policy.ScopeSet) {
+	now := l.now.UnixMilli()
+	old, new := policyOf(t, before), policyOf(t, after)
+	for scope := range scopes.All() {
+		brought := false
+		for _, at := range append(endsIn(after), now) {
+			one := set(scope)
+			brought = brought || at >= now && after.Enforcement.Ever(at).Has(scope) &&
+				new.Uncovered(one, at) != 0 && old.Uncovered(one, at) == 0
+		}
+		if !brought {
+			t.Fatalf("refused for a lockout of scope %d that is not its own:\nbefore %+v\nafter %+v", scope, before, after)
+		}
+	}
+}
+
+// endsIn returns when the tokens of a document expire.
+func endsIn(d *record.Document) (when []int64) {
+	for _, token := range d.Tokens {
+		when = append(when, token.ExpireMillis)
+	}
+	return when
 }
 
 func policyOf(t *rapid.T, d *record.Document) *policy.Policy {
@@ -198,17 +229,33 @@ func (l *life) takesAway(t *rapid.T) {
 			policyOf(t, after)
 		}
 	}
+	guarded := func(what string, call func(allow bool) (*record.Document, error)) {
+		try(what, func(*record.Document, rules.By) (*record.Document, error) { return call(true) })
+		after, err := call(false)
+		switch scopes := scopesOf(err); {
+		case err != nil && scopes == 0:
+			t.Fatalf("%s is refused, not for a lockout: %v\n%+v", what, err, l.doc)
+		case err != nil:
+			after, _ = call(true)
+			l.checkRefusal(t, l.doc, after, scopes)
+		case after != nil:
+			l.checkLockout(t, l.doc, after)
+		}
+	}
 	for _, token := range l.doc.Tokens {
-		try("revoke", func(d *record.Document, by rules.By) (*record.Document, error) {
-			return rules.Revoke(d, by, true, token.ID)
+		guarded("revoke", func(allow bool) (*record.Document, error) {
+			return rules.Revoke(l.doc, l.by(), allow, token.ID)
 		})
 		if token.State == policy.Revoked {
 			continue
 		}
 		change := func(what string, change func(*rules.Update)) {
-			u := rules.Update{TokenID: token.ID, AllowLockout: true, Check: func(*record.Token) error { return nil }}
+			u := rules.Update{TokenID: token.ID, Check: func(*record.Token) error { return nil }}
 			change(&u)
-			try(what, u.Apply)
+			guarded(what, func(allow bool) (*record.Document, error) {
+				u.AllowLockout = allow
+				return u.Apply(l.doc, l.by())
+			})
 		}
 		change("disable", func(u *rules.Update) { u.State = ptr(policy.Disabled) })
 		change("expire", func(u *rules.Update) { u.ExpireMillis = ptr(int64(1)) })

@@ -85,34 +85,6 @@ func Find(d *record.Document, tokenID string) (int, error) {
 	return 0, apierr.NotFound("TOKEN_NOT_FOUND", "the app has no token %q", tokenID)
 }
 
-// guardLockout refuses a change that takes the last token that authenticates an enforced scope (B16). It looks at
-// now and at the given times: when a token that the change shortens will expire, and those that outlive it.
-func guardLockout(before, after *record.Document, by By, allow bool, when ...int64) error {
-	if allow {
-		return nil
-	}
-	old, err := before.Policy()
-	if err != nil {
-		return err
-	}
-	changed, err := after.Policy()
-	if err != nil {
-		return err
-	}
-	var bare policy.ScopeSet
-	for _, at := range append(when, by.millis()) {
-		enforced := after.Enforcement.Ever(at)
-		bare |= changed.Uncovered(enforced, at).Without(old.Uncovered(enforced, at))
-	}
-	if bare != 0 {
-		return &ScopesError{Scopes: bare, Make: func(names string) error {
-			return apierr.Precondition("LOCKOUT", "apps/"+after.AppID,
-				"no active token would be left for %s, which is enforced; set allow_lockout to do it all the same", names)
-		}}
-	}
-	return nil
-}
-
 // ScopesError is an error whose words name scopes. Scopes have names only at the edge, which calls Make with them.
 type ScopesError struct {
 	Scopes policy.ScopeSet

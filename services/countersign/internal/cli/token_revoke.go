@@ -23,8 +23,8 @@ func tokenRevoke(g *globals) *cobra.Command {
 		Short: "Revoke a token for ever, by its id or by a secret that leaked",
 		Long: `Revoke a token for ever, by its id or by a secret that leaked.
 
-With --secret-file it is revoked in every app that has it, and the tokens are named. An app that cannot be changed keeps no
-other one from it: the command names it and fails, and can be given again.`,
+With --secret-file it is revoked in every app that has it, and the tokens are named. An app that cannot be changed, or would
+be locked out, keeps no other one from it: the command names it and fails, and can be given again.`,
 		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
   countersign token revoke --secret-file -   (paste the secret, then Ctrl-D)`,
 	}

@@ -75,7 +75,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 
 // lockoutFlag adds the flag that lifts the guard against taking an enforced scope's last token (B16).
 func lockoutFlag(cmd *cobra.Command, allow *bool) {
-	cmd.Flags().BoolVar(allow, "allow-lockout", false, "also when an enforced scope is left without an active token")
+	cmd.Flags().BoolVar(allow, "allow-lockout", false, "also when an enforced scope is left without an active token, now or when the others expire")
 }
 
 // showToken writes a token after a change.
