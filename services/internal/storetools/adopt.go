@@ -19,6 +19,8 @@ type Loss struct {
 	Epoch uint64 `json:"epoch"`
 	From  uint64 `json:"from"`
 	To    uint64 `json:"to"`
+
+	byAuthority bool // the floor file says it, not a report
 }
 
 // String returns it as one line.

@@ -59,11 +59,11 @@ func (s *system) do(args ...any) {
 func (s *system) repair(files ...string) *Repair {
 	s.t.Helper()
 	before := s.dump()
-	plan := must(s.tools.PlanRepair(s.t.Context(), files))(s.t)
+	plan := must(s.tools.PlanRepair(s.t.Context(), RepairOptions{Files: files}))(s.t)
 	if after := s.dump(); fmt.Sprint(after) != fmt.Sprint(before) {
 		s.t.Error("a plan changes the store")
 	}
-	if err := s.tools.Repair(s.t.Context(), plan, 0); err != nil {
+	if err := s.tools.Repair(s.t.Context(), plan); err != nil {
 		s.t.Fatal(err)
 	}
 	return plan
@@ -261,9 +261,9 @@ func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
 	s.do("HSET", record.KeysOf(1).Policies, "no app!", "x")
-	plan := must(s.tools.PlanRepair(t.Context(), nil))(t)
+	plan := must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
 	s.revoke(app, "first")
-	if err := s.tools.Repair(t.Context(), plan, 0); err != nil {
+	if err := s.tools.Repair(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.stored(app, "first"); got != policy.Revoked || plan.Epochs != [2]uint64{2, 2} {
@@ -301,7 +301,7 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 		s.do("DEL", key)
 		s.do("LPUSH", key, "x")
 	}
-	if _, err := s.tools.PlanRepair(t.Context(), nil); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
 		t.Errorf("without a file: %v", err)
 	}
 	plan := s.repair(path)
@@ -310,7 +310,7 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 	}
 	s.wantClean()
 	s.do("SET", restoreKey, "x")
-	if _, err := s.tools.PlanRepair(t.Context(), nil); !errors.Is(err, errRestoring) {
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); !errors.Is(err, errRestoring) {
 		t.Errorf("during a restoration: %v", err)
 	}
 }

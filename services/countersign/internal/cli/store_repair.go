@@ -13,10 +13,9 @@ import (
 )
 
 func storeRepair(g *globals) *cobra.Command {
-	var files []string
-	var aboveEpoch uint64
+	var options storetools.RepairOptions
 	cmd := &cobra.Command{
-		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--yes]",
+		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--floor-file FILE] [--yes]",
 		Short: "Mend what does not add up in a store, from what is proven",
 		Long: `Mend what store verify finds: half of a change, keys of another type, entries that no change can follow, damaged or missing
 policies, fields that are no policies. What takes their place is made from what is signed: the head, the policies, the log,
@@ -24,27 +23,29 @@ the audit trail, and with --from also from backups and validators' snapshots. Pa
 the others begin a new epoch, to which running validators and authorities bring what they know beyond it.
 
 Nothing is guessed. An app whose policy cannot be made again stays without a decision (POLICY_UNVERIFIED) until a backup is
-restored. A partition of which it is not known which apps it had is not touched. Audit rows behind a break in the trail are
+restored. A partition of which it is not known which apps it had is not touched. Nor is one that has lost changes, by what
+validators have reported or by --floor-file: --accept-loss gives these up. Audit rows behind a break in the trail are
 given up: store backup --allow-damaged keeps them.
 
 Without --yes it shows what it would do, and changes nothing.`,
 		Example: `  countersign store repair --redis-url redis://localhost:6379/0 --keyring-file keyring.json
   countersign store repair --from store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes`,
 	}
-	flagged := newStoreFlags(cmd)
+	flagged := newFloorFlags(cmd)
 	// Bound to no variable, since they must not be said by mistake.
 	yes := cmd.Flags().Bool("yes", false, "do it")
-	cmd.Flags().StringArrayVar(&files, "from", nil, "a backup or a validator's snapshot `file` to take what is missing from; may be repeated")
-	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
+	cmd.Flags().StringArrayVar(&options.Files, "from", nil, "a backup or a validator's snapshot `file` to take what is missing from; may be repeated")
+	cmd.Flags().Uint64Var(&options.AboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
+	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false, "mend partitions, too, that have lost changes which validators or the floor file have seen")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return flagged.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			plan, err := tools.PlanRepair(ctx, files)
+			plan, err := tools.PlanRepair(ctx, options)
 			if err != nil {
 				return flagged.about(err)
 			}
 			if *yes {
-				if err := tools.Repair(ctx, plan, aboveEpoch); err != nil {
+				if err := tools.Repair(ctx, plan); err != nil {
 					return flagged.about(err)
 				}
 			}
@@ -98,6 +99,12 @@ func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
 	for _, key := range plan.Removed {
 		fmt.Fprintf(w, "%s; it %s removed.\n", key, is)
 	}
+	if len(plan.Ignored) > 0 {
+		fmt.Fprintln(w, "What was reported and cannot be true:")
+		if err := list(w, plan.Ignored); err != nil {
+			return err
+		}
+	}
 	for _, m := range plan.Partitions {
 		fmt.Fprintf(w, "Partition %d:\n", m.Partition)
 		if err := list(w, m.Findings); err != nil {
@@ -106,6 +113,9 @@ func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
 		if m.Refused != "" {
 			fmt.Fprintf(w, "  It %s left as it is: %s.\n", is, m.Refused)
 			continue
+		}
+		if m.Loss != nil {
+			fmt.Fprintf(w, "  It %s lost: %s.\n", is, m.Loss)
 		}
 		if m.Changes {
 			fmt.Fprintf(w, "  It %s written anew, at revision %d; the head was at %d.\n", is, m.To, m.From)
