@@ -120,6 +120,14 @@ func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	if err != nil {
 		return err
 	}
+	var commands []string
+	for i := range a.codec.Partitions() {
+		keys := record.KeysOf(i)
+		commands = append(commands, "XADD "+keys.Log+" * s x", "XADD "+keys.Audit+" * e x", "HSET "+keys.Policies+" app x", "SET "+keys.Head+" x")
+	}
+	if err := store.CheckRights(ctx, t.client, record.MetaKey, commands...); err != nil {
+		return err
+	}
 	quiet := slog.New(slog.DiscardHandler)
 	options := store.Options{Meta: meta}
 	r := replica.New(redisfeed.New(t.client, a.codec.Partitions()), a.codec, quiet)

@@ -10,11 +10,16 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/store"
 )
 
 // Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all that is known, so
 // that validators cross to it and report what they know beyond it.
 func (t *Tools) Repair(ctx context.Context, plan *Repair) error {
+	run := "restore-" + newRun()
+	if err := store.CheckRights(ctx, t.client, record.MetaKey, plan.commands(run)...); err != nil {
+		return err
+	}
 	for _, f := range plan.Removed {
 		if err := t.client.Unlink(ctx, f.Where).Err(); err != nil {
 			return err
@@ -25,7 +30,7 @@ func (t *Tools) Repair(ctx context.Context, plan *Repair) error {
 		return err
 	}
 	r := &restorer{
-		Tools: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: plan.options.AboveEpoch}, run: "restore-" + newRun(),
+		Tools: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: plan.options.AboveEpoch}, run: run,
 		validators: plan.seen.validators, method: "Repair",
 	}
 	for i, m := range plan.Partitions {
@@ -42,6 +47,27 @@ func (t *Tools) Repair(ctx context.Context, plan *Repair) error {
 		return err
 	}
 	return t.client.Set(ctx, record.MetaKey, raw, 0).Err()
+}
+
+// commands are those with which a repair changes something.
+func (plan *Repair) commands(run string) []string {
+	commands := []string{"SET " + record.MetaKey + " x"}
+	for _, f := range plan.Removed {
+		commands = append(commands, "UNLINK "+f.Where)
+	}
+	for _, m := range plan.Partitions {
+		if !m.Changes {
+			continue
+		}
+		keys := record.KeysOf(m.Partition)
+		aside := asideNames(keys, run)
+		commands = append(commands, "SET "+keys.Head+" x", "HSET "+aside[0]+" app x", "XADD "+aside[1]+" * l x", "XADD "+aside[2]+" * e x",
+			"HLEN "+aside[0], "XLEN "+aside[1], "XLEN "+aside[2])
+		for i, key := range []string{keys.Policies, keys.Log, keys.Audit} {
+			commands = append(commands, "UNLINK "+key, "UNLINK "+aside[i], "EXISTS "+aside[i], "RENAME "+aside[i]+" "+key)
+		}
+	}
+	return commands
 }
 
 // mendTries is how often a partition is planned again that was changed meanwhile.
@@ -108,16 +134,37 @@ func (r *restorer) mended(m *Mending) error {
 		return errChanged
 	}
 	r.events = nil
-	for _, appID := range m.Apps {
-		r.events = append(r.events, &countersignv1.AuditEvent{AppId: appID, Revision: revisionIn(r.codec, appID, m.documents[appID])})
+	for _, appID := range slices.Sorted(slices.Values(slices.Concat(m.Apps, m.Undecided))) {
+		event := &countersignv1.AuditEvent{AppId: appID, Revision: m.revisions[appID]}
+		if slices.Contains(m.Undecided, appID) {
+			event.GivenUp = []*countersignv1.GivenUp{{Field: "change", GivenUp: fmt.Sprintf("revision %d", m.revisions[appID])}}
+		}
+		r.events = append(r.events, event)
+	}
+	if r.removed, err = r.removals(m); err != nil {
+		return err
 	}
 	return r.swap(m.Partition, expected, m.head, start)
 }
 
-func revisionIn(codec *record.Codec, appID string, raw []byte) uint64 {
-	d, err := codec.OpenDocument(appID, raw)
+// maxRemovals is how many of the fields and keys that are removed an audit row names.
+const maxRemovals = 100
+
+// removals returns the fields of the policies, and the keys of the partition, that are removed, for its audit row.
+func (r *restorer) removals(m *Mending) (all []*countersignv1.GivenUp, err error) {
+	wrong, err := misfits(r.ctx, r.client, record.KeysOf(m.Partition))
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	return d.Revision
+	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+		all = append(all, &countersignv1.GivenUp{Field: "key", GivenUp: key + ", a " + wrong[key]})
+	}
+	for _, name := range m.Fields {
+		// Anybody who can write to Redis may have chosen the name.
+		all = append(all, &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("%+q", name[:min(len(name), 100)])})
+	}
+	if more := len(all) - maxRemovals; more > 0 {
+		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("and %d more", more)})
+	}
+	return all, nil
 }

@@ -22,8 +22,10 @@ type Repair struct {
 	StoreID string `json:"storeId"`
 	// Partitions are those that something is wrong with.
 	Partitions []*Mending `json:"partitions"`
-	// Removed are keys beside those of partitions that hold something of another type, and are removed.
+	// Removed are keys beside those of partitions that are of no use, or hold something of another type, and are removed.
 	Removed []Finding `json:"removed"`
+	// Left are those that only an operator can decide about, and records of validators that do not verify.
+	Left []Finding `json:"left"`
 	// Meta says that the store's meta is written again.
 	Meta bool `json:"meta"`
 	// Epochs are the lowest and the highest that were begun; 0 before it is done, and when no partition needs one.
@@ -72,6 +74,7 @@ type Mending struct {
 	expected  []byte
 	head      record.Head
 	documents map[string][]byte
+	revisions map[string]uint64 // of the documents
 	entries   []replica.RawLink
 	highest   record.Cursor
 	// reach is up to where every change is known.
@@ -89,7 +92,7 @@ func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*Repair,
 	}
 	plan := &Repair{options: options}
 	codec, err := t.codec(ctx)
-	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) {
+	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) || errors.Is(err, errNoMeta) {
 		codec, err = t.codecOf(options.Files, err)
 		plan.Meta = true
 	}
@@ -97,9 +100,10 @@ func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*Repair,
 		return nil, err
 	}
 	plan.codec, plan.StoreID = codec, codec.StoreID()
-	if kind, err := t.client.Type(ctx, restoreKey).Result(); err != nil {
+	// While the meta is gone, a restoration of any store may be under way.
+	if begun, err := t.metaIn(ctx, restoreKey); err != nil {
 		return nil, err
-	} else if kind == typeOf(restoreKey) {
+	} else if begun.StoreID == plan.StoreID || plan.Meta && begun.StoreID != "" {
 		return nil, errRestoring
 	}
 	sources, err := t.sources(ctx, codec, options.Files)
@@ -121,12 +125,15 @@ func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*Repair,
 			plan.Partitions = append(plan.Partitions, m)
 		}
 	}
-	err = t.keys(ctx, func(key, kind string) {
-		if want := typeOf(key); want != "" && key != record.MetaKey && !partitionKey(key) && kind != "" && kind != want {
-			plan.Removed = append(plan.Removed, misfit(key, kind))
-		}
-	})
-	plan.Partitions, plan.Removed = listed(plan.Partitions), listed(plan.Removed)
+	if plan.Removed, plan.Left, err = t.strays(ctx, codec); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(plan.Removed, func(f Finding) bool { return f.Where == record.FleetKey }) {
+		c := &checker{codec: codec}
+		err = t.verifyFleet(ctx, codec, c.find)
+		plan.Left = append(plan.Left, c.findings...)
+	}
+	plan.Partitions, plan.Removed, plan.Left = listed(plan.Partitions), listed(plan.Removed), listed(plan.Left)
 	return plan, err
 }
 
@@ -210,7 +217,7 @@ func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) er
 		m.Refused = m.Loss.refusal(m.reach)
 		return nil
 	}
-	m.documents, m.To = map[string][]byte{}, state.Revision
+	m.documents, m.revisions, m.To = map[string][]byte{}, state.apps, state.Revision
 	for _, appID := range slices.Sorted(maps.Keys(state.apps)) {
 		revision := state.apps[appID]
 		d := r.rebuild(state, appID, revision)

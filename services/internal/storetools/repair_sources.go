@@ -13,6 +13,9 @@ import (
 
 // codecOf returns the codec of the store that the first file is of, for a store that does not say which it is.
 func (t *Tools) codecOf(files []string, why error) (*record.Codec, error) {
+	if len(files) == 0 && errors.Is(why, errNoMeta) {
+		return nil, why
+	}
 	if len(files) == 0 {
 		return nil, fmt.Errorf("%w; to write it again, give --from with a backup or a validator's snapshot of the store", why)
 	}

@@ -309,8 +309,42 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 		t.Errorf("%+v", plan)
 	}
 	s.wantClean()
-	s.do("SET", restoreKey, "x")
+	s.do("SET", restoreKey, must(record.SealMeta(s.ring, s.codec.Meta()))(t))
 	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); !errors.Is(err, errRestoring) {
 		t.Errorf("during a restoration: %v", err)
+	}
+}
+
+// TestRepairSaysInTheAuditTrailWhatItDid: the apps that are made again, those that are left undecided, and what is removed.
+func TestRepairSaysInTheAuditTrailWhatItDid(t *testing.T) {
+	s := newSystem(t)
+	keys := record.KeysOf(1)
+	undecided := s.app(1, 0)
+	s.do("HDEL", keys.Policies, undecided)
+	s.do("HSET", keys.Policies, "no app!\x00", "x")
+	s.do("DEL", keys.Log)
+	s.do("LPUSH", keys.Log, "x")
+	m := s.repair().Partitions[0]
+	if !slices.Equal(m.Undecided, []string{undecided}) {
+		t.Fatalf("%+v", m)
+	}
+	var tail record.AuditTail
+	var rows []string
+	for _, row := range s.client.XRange(t.Context(), keys.Audit, "-", "+").Val() {
+		event, next, err := s.codec.OpenAudit(1, tail, []byte(row.Values[redisfeed.AuditField].(string)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tail = next; event.GetMethod() == "Repair" {
+			words := event.GetAppId()
+			for _, g := range event.GetGivenUp() {
+				words += fmt.Sprintf("; %s: %s", g.GetField(), g.GetGivenUp())
+			}
+			rows = append(rows, words)
+		}
+	}
+	want := []string{undecided + "; change: revision 2", `; key: ` + keys.Log + `, a list; field: "no app!\x00"`}
+	if !slices.Equal(rows, want) {
+		t.Errorf("%q, want %q", rows, want)
 	}
 }

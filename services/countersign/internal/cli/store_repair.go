@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,8 +23,8 @@ policies, fields that are no policies. What takes their place is made from what 
 the audit trail, and with --from also from backups and validators' snapshots. Partitions with nothing wrong are left alone;
 the others begin a new epoch, to which running validators and authorities bring what they know beyond it.
 
-Nothing is guessed. An app whose policy cannot be made again stays without a decision (POLICY_UNVERIFIED) until a backup is
-restored. A partition of which it is not known which apps it had is not touched. Nor is one that has lost changes, by what
+Nothing is guessed. An app whose policy cannot be made again stays without a decision (POLICY_UNVERIFIED) until --from has
+it, or a backup is restored. A partition of which it is not known which apps it had is not touched. Nor is one that has lost changes, by what
 validators have reported or by --floor-file: --accept-loss gives these up. Audit rows behind a break in the trail are
 given up: store backup --allow-damaged keeps them.
 
@@ -60,33 +61,44 @@ Without --yes it shows what it would do, and changes nothing.`,
 
 // unrepaired returns what is not as it should be after a repair, or a plan of one.
 func unrepaired(plan *storetools.Repair, done bool) error {
-	refused, undecided, changes := 0, 0, plan.Meta || len(plan.Removed) > 0
+	refused, undecided, left := 0, 0, len(plan.Left)
 	for _, m := range plan.Partitions {
 		undecided += len(m.Undecided)
-		changes = changes || m.Changes
-		if m.Refused != "" {
+		switch {
+		case m.Refused != "":
 			refused++
+		case !m.Changes:
+			left += len(m.Findings)
 		}
 	}
 	switch {
-	case changes && !done:
+	case changes(plan) && !done:
 		return errors.New("nothing was changed; to go ahead, give --yes")
 	case refused > 0:
 		return fmt.Errorf("%s cannot be mended", count(refused, "partition"))
 	case undecided > 0:
 		return fmt.Errorf("%s without a policy that verifies", count(undecided, "app"))
+	case left > 0:
+		return fmt.Errorf("%s wrong still", count(left, "thing"))
 	}
 	return nil
 }
 
+// changes tells whether a repair changes anything.
+func changes(plan *storetools.Repair) bool {
+	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *storetools.Mending) bool { return m.Changes })
+}
+
 func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
-	if len(plan.Partitions) == 0 && len(plan.Removed) == 0 && !plan.Meta {
+	if len(plan.Partitions) == 0 && len(plan.Removed) == 0 && len(plan.Left) == 0 && !plan.Meta {
 		_, err := fmt.Fprintf(w, "Store %s: nothing is wrong.\n", plan.StoreID)
 		return err
 	}
 	is := "would be"
 	if done {
 		is = "is"
+	}
+	if done && changes(plan) {
 		words := ""
 		if plan.Epochs[1] > 0 {
 			words = ": epoch " + fromTo(plan.Epochs)
@@ -98,6 +110,12 @@ func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
 	}
 	for _, key := range plan.Removed {
 		fmt.Fprintf(w, "%s; it %s removed.\n", key, is)
+	}
+	if len(plan.Left) > 0 {
+		fmt.Fprintln(w, "What store repair does not change:")
+		if err := list(w, plan.Left); err != nil {
+			return err
+		}
 	}
 	if len(plan.Ignored) > 0 {
 		fmt.Fprintln(w, "What was reported and cannot be true:")
@@ -115,7 +133,7 @@ func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
 			continue
 		}
 		if m.Loss != nil {
-			fmt.Fprintf(w, "  It %s lost: %s.\n", is, m.Loss)
+			fmt.Fprintf(w, "  What %s lost: %s.\n", is, m.Loss)
 		}
 		if m.Changes {
 			fmt.Fprintf(w, "  It %s written anew, at revision %d; the head was at %d.\n", is, m.To, m.From)
@@ -123,7 +141,7 @@ func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
 		for _, part := range []struct {
 			what string
 			all  []string
-		}{{"made again", m.Apps}, {"removed, being no policy", printable(m.Fields)}, {"left undecided, which only a backup can change", m.Undecided}} {
+		}{{"made again", m.Apps}, {"removed, being no policy", printable(m.Fields)}, {"left undecided, which only a backup or a snapshot file can change", m.Undecided}} {
 			if len(part.all) > 0 {
 				fmt.Fprintf(w, "  %s: %s.\n", part.what, strings.Join(part.all, ", "))
 			}
