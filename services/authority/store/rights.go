@@ -26,6 +26,9 @@ func CheckRights(ctx context.Context, client *redisfeed.Client, key string, comm
 		refused, err = conn.Eval(ctx, checks+rightsScript, []string{key}, args...).Text()
 		return err
 	})
+	if err != nil && strings.HasPrefix(err.Error(), "NOPERM") {
+		return fmt.Errorf("the account of Redis may not do that; nothing was changed; use the operator's account (deploy/redisacl/users.acl): %w", err)
+	}
 	if err != nil || refused == "" {
 		return err
 	}

@@ -96,15 +96,16 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 	})
 }
 
-// mend makes of the store what it proves, with the latest backup for what it does not.
+// mend makes of the store what it proves, with the latest backup for what it does not. A store that has lost changes too is
+// mended all the same: what still runs brings them back.
 func (o *operator) mend(ctx context.Context, c *campaign) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
 	return o.replaceStore(ctx, c, mendedLoss, func(ctx context.Context, above uint64) error {
 		_, err := again(func() (*storetools.Repair, error) {
-			plan, err := o.tools.PlanRepair(ctx, []string{o.path})
+			plan, err := o.tools.PlanRepair(ctx, storetools.RepairOptions{Files: []string{o.path}, AboveEpoch: above, AcceptLoss: true})
 			if err == nil {
-				err = o.tools.Repair(ctx, plan, above)
+				err = o.tools.Repair(ctx, plan)
 			}
 			return plan, err
 		})

@@ -19,6 +19,8 @@ type Loss struct {
 	Epoch uint64 `json:"epoch"`
 	From  uint64 `json:"from"`
 	To    uint64 `json:"to"`
+
+	byAuthority bool // the floor file says it, not a report
 }
 
 // String returns it as one line.
@@ -116,6 +118,14 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	meta, err := record.SealMeta(t.ring, a.codec.Meta())
 	if err != nil {
+		return err
+	}
+	var commands []string
+	for i := range a.codec.Partitions() {
+		keys := record.KeysOf(i)
+		commands = append(commands, "XADD "+keys.Log+" * s x", "XADD "+keys.Audit+" * e x", "HSET "+keys.Policies+" app x", "SET "+keys.Head+" x")
+	}
+	if err := store.CheckRights(ctx, t.client, record.MetaKey, commands...); err != nil {
 		return err
 	}
 	quiet := slog.New(slog.DiscardHandler)

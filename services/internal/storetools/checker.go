@@ -3,6 +3,7 @@ package storetools
 import (
 	"fmt"
 
+	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
@@ -81,6 +82,8 @@ func (c *checker) Document(appID string, raw []byte) error {
 	where := c.keys.Policies + " " + appID
 	d, err := c.codec.OpenDocument(appID, raw)
 	switch {
+	case !policy.ValidAppID(appID):
+		c.find(where, "is no app id")
 	case c.codec.PartitionOf(appID) != c.partition:
 		c.find(where, "is in the wrong partition, want %d", c.codec.PartitionOf(appID))
 	case err != nil:

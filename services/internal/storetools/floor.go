@@ -28,7 +28,11 @@ func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Hea
 		}
 	}
 	if n := len(s.BelowFloor); n > 0 {
-		s.warn("the store is below the floor in %d partitions: it lost changes, or is an old copy; the first is %s", n, s.BelowFloor[0])
+		partitions := "1 partition"
+		if n > 1 {
+			partitions = fmt.Sprintf("%d partitions", n)
+		}
+		s.warn("the store is below the floor in %s: it lost changes, or is an old copy; the first is %s", partitions, s.BelowFloor[0])
 	}
 }
 

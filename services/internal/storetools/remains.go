@@ -142,6 +142,8 @@ type anchor struct {
 	forks []record.Cursor
 	apps  map[string]uint64
 	path  []logEntry // what was walked from where it was proven
+	// reach is up to where every change is known: proven, or by what is left of each.
+	reach record.Cursor
 	// past are the entries that lead to where the walk has ended, without a gap.
 	past []logEntry
 }
@@ -216,6 +218,7 @@ func (r *remains) whole() (*anchor, error) {
 		return nil, fmt.Errorf("what is left does not say which apps there were: give --from with a backup, or restore one (countersign store restore --replace)")
 	}
 	best.past = r.past(best.Cursor)
+	best.reach = r.reach(best)
 	r.beyond(best)
 	return best, nil
 }
@@ -255,6 +258,32 @@ func (r *remains) walk(a *anchor) {
 		}
 		a.Cursor, a.path = e.Cursor, append(a.path, e)
 	}
+}
+
+// reach returns up to where every change behind a state has left something: a document, an entry of the log, or an audit row.
+// It is without a tag when only an audit row is left of the latest.
+func (r *remains) reach(a *anchor) record.Cursor {
+	tags := map[uint64]record.Tag{}
+	for _, revisions := range r.own.changes {
+		for _, revision := range revisions {
+			tags[revision] = record.Tag{}
+		}
+	}
+	for _, d := range r.own.documents {
+		if d.Epoch == a.Epoch {
+			tags[d.Revision] = d.Tag
+		}
+	}
+	for _, e := range r.own.entries {
+		if e.link != nil && e.Epoch == a.Epoch {
+			tags[e.Revision] = e.Tag
+		}
+	}
+	reach := a.Cursor
+	for tag, known := tags[reach.Revision+1]; known; tag, known = tags[reach.Revision+1] {
+		reach.Revision, reach.Tag = reach.Revision+1, tag
+	}
+	return reach
 }
 
 // beyond adds what is signed and later than a state says of an app, without leading on from the state: documents, changes

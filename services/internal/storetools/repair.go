@@ -14,7 +14,6 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
-	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/store"
 )
 
@@ -23,15 +22,33 @@ type Repair struct {
 	StoreID string `json:"storeId"`
 	// Partitions are those that something is wrong with.
 	Partitions []*Mending `json:"partitions"`
-	// Removed are keys beside those of partitions that hold something of another type, and are removed.
+	// Removed are keys beside those of partitions that are of no use, or hold something of another type, and are removed.
 	Removed []Finding `json:"removed"`
+	// Left are those that only an operator can decide about, and records of validators that do not verify.
+	Left []Finding `json:"left"`
 	// Meta says that the store's meta is written again.
 	Meta bool `json:"meta"`
 	// Epochs are the lowest and the highest that were begun; 0 before it is done, and when no partition needs one.
 	Epochs [2]uint64 `json:"epochs"`
 
-	codec *record.Codec
-	files []string
+	// Validators are how many have reported: what others have seen is not known.
+	Validators int `json:"validators"`
+	// Ignored are positions that were reported and that no store can have been at.
+	Ignored []Finding `json:"ignored"`
+
+	codec   *record.Codec
+	options RepairOptions
+	seen    *sightings
+}
+
+// RepairOptions say what a repair takes from where, and what it may do.
+type RepairOptions struct {
+	// Files are backups or validators' snapshots, to take what is missing from.
+	Files []string
+	// AboveEpoch is an epoch that somebody has seen.
+	AboveEpoch uint64
+	// AcceptLoss lets it mend partitions that have lost changes which validators, or the authority of the floor file, have seen.
+	AcceptLoss bool
 }
 
 // Mending is what mending a partition means.
@@ -47,6 +64,8 @@ type Mending struct {
 	// From and To are the revision of the head before, 0 for none, and of the state that is proven.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
+	// Loss is what validators, or the authority of the floor file, have seen beyond what is left; nil for nothing.
+	Loss *Loss `json:"loss,omitempty"`
 	// Refused is why nothing can be done; empty when something can, or nothing is to be done.
 	Refused string `json:"refused,omitempty"`
 	// Changes says that the partition is written anew.
@@ -55,37 +74,50 @@ type Mending struct {
 	expected  []byte
 	head      record.Head
 	documents map[string][]byte
+	revisions map[string]uint64 // of the documents
 	entries   []replica.RawLink
 	highest   record.Cursor
+	// reach is up to where every change is known.
+	reach record.Cursor
 }
 
 // errRestoring says that a restoration was begun and not ended.
 var errRestoring = errors.New("a restoration of this store was cut off: give it again (countersign store restore)")
 
-// PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it, and from files, which
-// are backups or validators' snapshots. It changes nothing.
-func (t *Tools) PlanRepair(ctx context.Context, files []string) (*Repair, error) {
-	plan := &Repair{files: files}
+// PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it, and from files. It
+// changes nothing.
+func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*Repair, error) {
+	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
+		return nil, err
+	}
+	plan := &Repair{options: options}
 	codec, err := t.codec(ctx)
-	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) {
-		codec, err = t.codecOf(files, err)
+	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) || errors.Is(err, errNoMeta) {
+		codec, err = t.codecOf(options.Files, err)
 		plan.Meta = true
 	}
 	if err != nil {
 		return nil, err
 	}
 	plan.codec, plan.StoreID = codec, codec.StoreID()
-	if kind, err := t.client.Type(ctx, restoreKey).Result(); err != nil {
+	// While the meta is gone, a restoration of any store may be under way.
+	if begun, err := t.metaIn(ctx, restoreKey); err != nil {
 		return nil, err
-	} else if kind == typeOf(restoreKey) {
+	} else if begun.StoreID == plan.StoreID || plan.Meta && begun.StoreID != "" {
 		return nil, errRestoring
 	}
-	sources, err := t.sources(ctx, codec, files)
+	sources, err := t.sources(ctx, codec, options.Files)
 	if err != nil {
 		return nil, err
 	}
+	if plan.seen, err = t.sightingsOf(ctx, codec); err != nil {
+		return nil, err
+	}
+	plan.Validators = len(plan.seen.validators)
+	_, ignored := furthest(plan.seen.validators, plan.seen.known)
+	plan.Ignored = listed(ignored)
 	for i := range codec.Partitions() {
-		m, err := t.planMending(ctx, sources[i])
+		m, err := t.planMending(ctx, plan, sources[i])
 		if err != nil {
 			return nil, fmt.Errorf("partition %d: %w", i, err)
 		}
@@ -93,12 +125,15 @@ func (t *Tools) PlanRepair(ctx context.Context, files []string) (*Repair, error)
 			plan.Partitions = append(plan.Partitions, m)
 		}
 	}
-	err = t.keys(ctx, func(key, kind string) {
-		if want := typeOf(key); want != "" && key != record.MetaKey && !partitionKey(key) && kind != "" && kind != want {
-			plan.Removed = append(plan.Removed, misfit(key, kind))
-		}
-	})
-	plan.Partitions, plan.Removed = listed(plan.Partitions), listed(plan.Removed)
+	if plan.Removed, plan.Left, err = t.strays(ctx, codec); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(plan.Removed, func(f Finding) bool { return f.Where == record.FleetKey }) {
+		c := &checker{codec: codec}
+		err = t.verifyFleet(ctx, codec, c.find)
+		plan.Left = append(plan.Left, c.findings...)
+	}
+	plan.Partitions, plan.Removed, plan.Left = listed(plan.Partitions), listed(plan.Removed), listed(plan.Left)
 	return plan, err
 }
 
@@ -108,80 +143,10 @@ func partitionKey(key string) bool {
 	return parts != nil && len(parts[2]) < len("request:")
 }
 
-// codecOf returns the codec of the store that the first file is of, for a store that does not say which it is.
-func (t *Tools) codecOf(files []string, why error) (*record.Codec, error) {
-	if len(files) == 0 {
-		return nil, fmt.Errorf("%w; to write it again, give --from with a backup or a validator's snapshot of the store", why)
-	}
-	file, err := snapshot.Open(files[0], t.ring)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return record.NewCodec(t.ring, file.Meta()), nil
-}
-
-// sources reads what files hold of each partition.
-func (t *Tools) sources(ctx context.Context, codec *record.Codec, files []string) ([]*remains, error) {
-	all := make([]*remains, codec.Partitions())
-	for i := range all {
-		all[i] = &remains{codec: codec, partition: i}
-	}
-	for _, path := range files {
-		if err := t.addSource(ctx, codec, path, all); err != nil {
-			return nil, aboutFile(path, err)
-		}
-	}
-	return all, nil
-}
-
-func (t *Tools) addSource(ctx context.Context, codec *record.Codec, path string, to []*remains) error {
-	file, err := snapshot.Open(path, t.ring)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if of := file.Meta(); of.StoreID != codec.StoreID() || of.Partitions != codec.Partitions() {
-		return errors.New("it is of another store")
-	}
-	if file.Kind() == snapshot.Backup {
-		g := &gatherer{codec: codec, to: func(h *holdings) { to[h.proof.partition].files = append(to[h.proof.partition].files, h) }}
-		c := &checker{codec: codec, next: g, onlyGood: true}
-		return errors.Join(file.Backup(interruptible{ctx, c}), c.finish())
-	}
-	return file.Replicas(func(c replica.Contents) error {
-		for _, raw := range append(slices.Clone(c.Links), c.Orphans...) {
-			if e, err := openLogEntry(codec, c.Partition, entryOf(codec, c.Partition, raw)); err == nil {
-				to[c.Partition].found = append(to[c.Partition].found, e)
-			}
-		}
-		return ctx.Err()
-	})
-}
-
-// gatherer is a target that makes holdings of each partition.
-type gatherer struct {
-	codec *record.Codec
-	to    func(*holdings)
-	*holdings
-}
-
-// Partition implements snapshot.Sink.
-func (g *gatherer) Partition(number int, _ []byte) error {
-	g.holdings = newHoldings(g.codec)
-	g.proof.partition = number
-	return nil
-}
-
-func (g *gatherer) done(p proof) error {
-	g.to(g.holdings)
-	return g.holdings.done(p)
-}
-
 // planMending reads a partition and finds out what can be made of it, again when it was changed meanwhile.
-func (t *Tools) planMending(ctx context.Context, r *remains) (*Mending, error) {
+func (t *Tools) planMending(ctx context.Context, plan *Repair, r *remains) (*Mending, error) {
 	for range maxReads {
-		m, err := t.planOnce(ctx, r)
+		m, err := t.planOnce(ctx, plan, r)
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +157,7 @@ func (t *Tools) planMending(ctx context.Context, r *remains) (*Mending, error) {
 	return nil, errChanged
 }
 
-func (t *Tools) planOnce(ctx context.Context, r *remains) (*Mending, error) {
+func (t *Tools) planOnce(ctx context.Context, plan *Repair, r *remains) (*Mending, error) {
 	m := &Mending{Partition: r.partition}
 	g := &gatherer{codec: r.codec, to: func(h *holdings) { r.own = h }}
 	c := &checker{codec: r.codec, next: g, onlyGood: true}
@@ -214,7 +179,7 @@ func (t *Tools) planOnce(ctx context.Context, r *remains) (*Mending, error) {
 		m.From = r.own.head.Revision
 	}
 	if len(m.Findings) > 0 {
-		err = m.compute(r, fields)
+		err = m.compute(plan, r, fields)
 	}
 	m.Apps, m.Fields, m.Undecided = listed(m.Apps), listed(m.Fields), listed(m.Undecided)
 	return m, err
@@ -240,13 +205,19 @@ func (c claimed) Document(appID string, raw []byte) error {
 }
 
 // compute makes the partition of what is left of it.
-func (m *Mending) compute(r *remains, fields map[string][]byte) error {
+func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) error {
 	state, err := r.whole()
 	if err != nil {
 		m.Refused = err.Error()
 		return nil //nolint:nilerr // the plan says it, and the other partitions are planned all the same
 	}
-	m.documents, m.To = map[string][]byte{}, state.Revision
+	m.reach = state.reach
+	m.highest = higher(r.own.proof.highest, state.Cursor)
+	if m.Loss = plan.seen.beyond(m.Partition, m.reach, m.highest); m.Loss != nil && !plan.options.AcceptLoss {
+		m.Refused = m.Loss.refusal(m.reach)
+		return nil
+	}
+	m.documents, m.revisions, m.To = map[string][]byte{}, state.apps, state.Revision
 	for _, appID := range slices.Sorted(maps.Keys(state.apps)) {
 		revision := state.apps[appID]
 		d := r.rebuild(state, appID, revision)
@@ -270,8 +241,7 @@ func (m *Mending) compute(r *remains, fields map[string][]byte) error {
 			m.Fields = append(m.Fields, appID)
 		}
 	}
-	m.entries, m.highest = state.log(store.LogLength), r.own.proof.highest
-	m.highest = record.Cursor{Epoch: max(m.highest.Epoch, state.Epoch), Revision: max(m.highest.Revision, state.Revision)}
+	m.entries = state.log(store.LogLength)
 	var empty record.Sum
 	if r.own.head != nil {
 		empty = r.own.head.State.EmptySum()
@@ -290,105 +260,4 @@ func (m *Mending) stands(head *record.Head, fields map[string][]byte) bool {
 	return head != nil && head.Cursor == m.head.Cursor && head.Policies == m.head.Policies && head.State == m.head.State &&
 		maps.EqualFunc(m.documents, fields, bytes.Equal) &&
 		!slices.ContainsFunc(m.Findings, func(f Finding) bool { key, _, _ := strings.Cut(f.Where, " "); return key != policies })
-}
-
-// Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all that is known, so
-// that validators cross to it and report what they know beyond it.
-func (t *Tools) Repair(ctx context.Context, plan *Repair, aboveEpoch uint64) error {
-	for _, f := range plan.Removed {
-		if err := t.client.Unlink(ctx, f.Where).Err(); err != nil {
-			return err
-		}
-	}
-	reports, err := t.fleet(ctx, plan.codec)
-	if err != nil {
-		return err
-	}
-	r := &restorer{
-		Tools: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: aboveEpoch}, run: "restore-" + newRun(),
-		validators: reports, method: "Repair",
-	}
-	for i, m := range plan.Partitions {
-		if plan.Partitions[i], err = t.mend(ctx, r, plan, m); err != nil {
-			r.discard()
-			return fmt.Errorf("partition %d: %w; those before it are mended: give the same command again", m.Partition, err)
-		}
-	}
-	if plan.Epochs = epochsOf(r.starts); !plan.Meta {
-		return nil
-	}
-	raw, err := record.SealMeta(t.ring, plan.codec.Meta())
-	if err != nil {
-		return err
-	}
-	return t.client.Set(ctx, record.MetaKey, raw, 0).Err()
-}
-
-// mendTries is how often a partition is planned again that was changed meanwhile.
-const mendTries = 10
-
-// mend puts a partition in its place, and returns what it did. What was changed since it was planned is planned again.
-func (t *Tools) mend(ctx context.Context, r *restorer, plan *Repair, m *Mending) (*Mending, error) {
-	for try := 0; ; try++ {
-		if !m.Changes {
-			return m, nil
-		}
-		err := r.mended(m)
-		if !errors.Is(err, errChanged) || try == mendTries {
-			return m, err
-		}
-		r.discard()
-		sources, err := t.sources(ctx, r.codec, plan.files)
-		if err != nil {
-			return m, err
-		}
-		if m, err = t.planMending(ctx, sources[m.Partition]); err != nil {
-			return m, err
-		}
-	}
-}
-
-// mended writes a partition aside and swaps it in.
-func (r *restorer) mended(m *Mending) error {
-	if err := r.Partition(m.Partition, nil); err != nil {
-		return err
-	}
-	for _, appID := range slices.Sorted(maps.Keys(m.documents)) {
-		if err := r.Document(appID, m.documents[appID]); err != nil {
-			return err
-		}
-	}
-	for _, e := range m.entries {
-		if err := r.Entry(e); err != nil {
-			return err
-		}
-	}
-	keys := record.KeysOf(m.Partition)
-	if kind, err := r.client.Type(r.ctx, keys.Audit).Result(); err != nil {
-		return err
-	} else if kind == typeOf(keys.Audit) && m.head.Audit.Sequence > 0 {
-		if err := r.live(r.codec).pourAudit(r.ctx, &contents{keys: keys}, m.head.Audit.Sequence, r); err != nil {
-			return err
-		}
-	}
-	expected, start, err := r.start(m.Partition, m.highest)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(expected.raw, m.expected) {
-		return errChanged
-	}
-	r.events = nil
-	for _, appID := range m.Apps {
-		r.events = append(r.events, &countersignv1.AuditEvent{AppId: appID, Revision: revisionIn(r.codec, appID, m.documents[appID])})
-	}
-	return r.swap(m.Partition, expected, m.head, start)
-}
-
-func revisionIn(codec *record.Codec, appID string, raw []byte) uint64 {
-	d, err := codec.OpenDocument(appID, raw)
-	if err != nil {
-		return 0
-	}
-	return d.Revision
 }

@@ -59,11 +59,11 @@ func (s *system) do(args ...any) {
 func (s *system) repair(files ...string) *Repair {
 	s.t.Helper()
 	before := s.dump()
-	plan := must(s.tools.PlanRepair(s.t.Context(), files))(s.t)
+	plan := must(s.tools.PlanRepair(s.t.Context(), RepairOptions{Files: files}))(s.t)
 	if after := s.dump(); fmt.Sprint(after) != fmt.Sprint(before) {
 		s.t.Error("a plan changes the store")
 	}
-	if err := s.tools.Repair(s.t.Context(), plan, 0); err != nil {
+	if err := s.tools.Repair(s.t.Context(), plan); err != nil {
 		s.t.Fatal(err)
 	}
 	return plan
@@ -261,9 +261,9 @@ func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
 	s.do("HSET", record.KeysOf(1).Policies, "no app!", "x")
-	plan := must(s.tools.PlanRepair(t.Context(), nil))(t)
+	plan := must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
 	s.revoke(app, "first")
-	if err := s.tools.Repair(t.Context(), plan, 0); err != nil {
+	if err := s.tools.Repair(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.stored(app, "first"); got != policy.Revoked || plan.Epochs != [2]uint64{2, 2} {
@@ -301,7 +301,7 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 		s.do("DEL", key)
 		s.do("LPUSH", key, "x")
 	}
-	if _, err := s.tools.PlanRepair(t.Context(), nil); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
 		t.Errorf("without a file: %v", err)
 	}
 	plan := s.repair(path)
@@ -309,8 +309,42 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 		t.Errorf("%+v", plan)
 	}
 	s.wantClean()
-	s.do("SET", restoreKey, "x")
-	if _, err := s.tools.PlanRepair(t.Context(), nil); !errors.Is(err, errRestoring) {
+	s.do("SET", restoreKey, must(record.SealMeta(s.ring, s.codec.Meta()))(t))
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); !errors.Is(err, errRestoring) {
 		t.Errorf("during a restoration: %v", err)
+	}
+}
+
+// TestRepairSaysInTheAuditTrailWhatItDid: the apps that are made again, those that are left undecided, and what is removed.
+func TestRepairSaysInTheAuditTrailWhatItDid(t *testing.T) {
+	s := newSystem(t)
+	keys := record.KeysOf(1)
+	undecided := s.app(1, 0)
+	s.do("HDEL", keys.Policies, undecided)
+	s.do("HSET", keys.Policies, "no app!\x00", "x")
+	s.do("DEL", keys.Log)
+	s.do("LPUSH", keys.Log, "x")
+	m := s.repair().Partitions[0]
+	if !slices.Equal(m.Undecided, []string{undecided}) {
+		t.Fatalf("%+v", m)
+	}
+	var tail record.AuditTail
+	var rows []string
+	for _, row := range s.client.XRange(t.Context(), keys.Audit, "-", "+").Val() {
+		event, next, err := s.codec.OpenAudit(1, tail, []byte(row.Values[redisfeed.AuditField].(string)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tail = next; event.GetMethod() == "Repair" {
+			words := event.GetAppId()
+			for _, g := range event.GetGivenUp() {
+				words += fmt.Sprintf("; %s: %s", g.GetField(), g.GetGivenUp())
+			}
+			rows = append(rows, words)
+		}
+	}
+	want := []string{undecided + "; change: revision 2", `; key: ` + keys.Log + `, a list; field: "no app!\x00"`}
+	if !slices.Equal(rows, want) {
+		t.Errorf("%q, want %q", rows, want)
 	}
 }

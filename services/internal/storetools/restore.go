@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -142,9 +141,11 @@ type restorer struct {
 	// validators are those that have reported to the store that is there, when it is not another one.
 	validators []*record.Validator
 	stage      *stage
-	// method names what is done in the audit trail; events are rows of apps, written before it.
+	// method names what is done in the audit trail; events are rows of apps, written before it; removed is
+	// what its row names.
 	method  string
 	events  []*countersignv1.AuditEvent
+	removed []*countersignv1.GivenUp
 	starts  []record.Cursor
 	swapped int
 }
@@ -224,43 +225,6 @@ func restoreCommands(run string) []string {
 	}
 }
 
-// begun tells whether a restoration of the same store was cut off.
-func (r *restorer) begun(meta record.Meta) (bool, error) {
-	raw, err := r.client.Get(r.ctx, restoreKey).Bytes()
-	if errors.Is(err, redis.Nil) || redisfeed.IsWrongType(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	begun, err := record.OpenMeta(r.ring, raw)
-	return err == nil && begun.StoreID == meta.StoreID, nil
-}
-
-// leftover is the form of keys that a run has written aside.
-var leftover = regexp.MustCompile(`^cs:\{cs\d{2,3}\}:(policies|log|audit):restore-[0-9a-f]{8}$`)
-
-func (r *restorer) removeLeftovers() error {
-	return r.remove(func(key string) bool { return leftover.MatchString(key) && !strings.HasSuffix(key, r.run) })
-}
-
-func (r *restorer) remove(unwanted func(key string) bool) error {
-	var keys []string
-	if err := r.keys(r.ctx, func(key, _ string) {
-		if unwanted(key) {
-			keys = append(keys, key)
-		}
-	}); err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if err := r.client.Unlink(r.ctx, key).Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Partition implements snapshot.Sink.
 func (r *restorer) Partition(number int, _ []byte) error {
 	r.stage = newStage(r.ctx, r.client, number, r.run)
@@ -332,7 +296,7 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 		return err
 	}
 	host, _ := os.Hostname()
-	for _, event := range append(r.events, &countersignv1.AuditEvent{Revision: start.Revision}) {
+	for _, event := range append(r.events, &countersignv1.AuditEvent{Revision: start.Revision, GivenUp: r.removed}) {
 		event.EventTime, event.Identity, event.Peer, event.Method = timestamppb.New(now), "countersign store "+strings.ToLower(r.method), host, r.method
 		row, tail, err := r.codec.SealAudit(partition, head.Audit, event)
 		if err != nil {

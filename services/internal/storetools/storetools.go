@@ -7,7 +7,9 @@
 package storetools
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,6 +75,9 @@ func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 	meta, err := t.client.Meta(ctx, t.ring)
 	if broken(err) {
 		meta, err = t.client.Meta(ctx, t.ring) // on another connection, if there is one to be had
+	}
+	if errors.Is(err, redisfeed.ErrNotInitialised) {
+		err = cmp.Or(t.lostMeta(ctx), err)
 	}
 	if err != nil {
 		return nil, err

@@ -7,12 +7,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
-	"github.com/countersign/countersign/services/authority/store"
 )
 
 // Verified is what a verification has come to.
@@ -34,10 +32,12 @@ func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 	if err := errors.Join(source.pour(ctx, c), c.finish()); err != nil {
 		return Verified{}, err
 	}
-	others, err := t.others(ctx, codec.Partitions())
+	removable, left, err := t.strays(ctx, codec)
 	if err != nil {
 		return Verified{}, err
 	}
+	others := append(removable, left...)
+	slices.SortFunc(others, byPlace)
 	c.findings = append(c.findings, others...)
 	if err := t.verifyFleet(ctx, codec, c.find); err != nil {
 		return Verified{}, err
@@ -149,26 +149,4 @@ func belongs(key string, partitions int) bool {
 	}
 	number, err := strconv.Atoi(parts[1])
 	return err == nil && number < partitions && fmt.Sprintf("%02d", number) == parts[1]
-}
-
-// others returns what is wrong with keys beside those of partitions: keys that begin as ours do and are none, and keys of
-// another type than they should be.
-func (t *Tools) others(ctx context.Context, partitions int) (found []Finding, err error) {
-	err = t.keys(ctx, func(key, kind string) {
-		want := typeOf(key)
-		switch parts := ofPartition.FindStringSubmatch(key); {
-		case key == store.InitKey:
-			found = append(found, Finding{key, "is left of an initialisation that was cut off: `countersign store init` removes it"})
-		case key == restoreKey:
-			found = append(found, Finding{key, "is of a restoration that was cut off: give the same `countersign store restore` again"})
-		case !belongs(key, partitions):
-			found = append(found, Finding{key, "does not belong here"})
-		case parts != nil && !strings.HasPrefix(parts[2], "request:"):
-			// It was looked at with its partition.
-		case kind != want && kind != "":
-			found = append(found, misfit(key, kind))
-		}
-	})
-	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Where, b.Where) })
-	return slices.Compact(found), err
 }

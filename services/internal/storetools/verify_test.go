@@ -70,6 +70,7 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 		{"document of another app", keys.Policies + " " + app, "does not verify", func(ctx context.Context) {
 			c.HSet(ctx, keys.Policies, app, c.HGet(ctx, keys.Policies, neighbour).Val())
 		}},
+		{"field that is no app id", keys.Policies + " no app!", "is no app id", func(ctx context.Context) { c.HSet(ctx, keys.Policies, "no app!", "x") }},
 		{"document in another partition", other.Policies + " " + app, "is in the wrong partition, want 1", func(ctx context.Context) {
 			c.HSet(ctx, other.Policies, app, c.HGet(ctx, keys.Policies, app).Val())
 		}},

@@ -3239,7 +3239,8 @@ type AuditEvent struct {
 	RememberedTokenIds []string `protobuf:"bytes,16,rep,name=remembered_token_ids,json=rememberedTokenIds,proto3" json:"remembered_token_ids,omitempty"`
 	// Only with method Heal: the lost changes of the app that this event deals with, in the order in which they were made.
 	HealedChanges []*HealedChange `protobuf:"bytes,17,rep,name=healed_changes,json=healedChanges,proto3" json:"healed_changes,omitempty"`
-	// Only with method Heal: what two pasts of the app had both changed, and what was given up of it (B30).
+	// With method Heal: what two pasts of the app had both changed, and what was given up of it (B30). With method Repair: the
+	// change that could not be made again, so that the app stays undecided; without app_id the fields and keys that were removed.
 	GivenUp       []*GivenUp `protobuf:"bytes,18,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3474,13 +3475,13 @@ func (x *HealedChange) GetRevision() uint64 {
 	return 0
 }
 
-// GivenUp is a value of one past that a healing gave up for the value of another.
+// GivenUp is a value of one past that a healing gave up for the value of another, or what a repair gave up.
 type GivenUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The token; empty when it is a setting of the app.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	// What it is a value of: state, scopes, expire_time, name, note, created_by, enforcement, deleted, links (predecessor and
-	// successor), or change for one of which only revocations could be brought back.
+	// successor), or change for one of which only revocations could be brought back. Of a repair: change, field or key.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
 	// The value that counts.
 	Kept string `protobuf:"bytes,3,opt,name=kept,proto3" json:"kept,omitempty"`

@@ -56,7 +56,7 @@ An authority and its validators need the same key ring file. Who has it and can 
 			if made.NewKeyring {
 				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it in a safe place: without it the store is lost.\n", where.KeyringFile)
 			}
-			_, err := fmt.Fprintf(w, "%s: store %s with %d partitions at %s.\n%s", state, made.StoreID, made.Partitions, settings.RedactURL(where.RedisURL), ring)
+			_, err := fmt.Fprintf(w, "%s: store %s with %s at %s.\n%s", state, made.StoreID, count(made.Partitions, "partition"), settings.RedactURL(where.RedisURL), ring)
 			return err
 		})
 	}
