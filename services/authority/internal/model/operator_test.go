@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -14,8 +15,12 @@ import (
 func (w *world) operate() {
 	switch n := w.intn(10); {
 	case n < 3 || w.backup == nil:
+		saved := w.redis.Save()
+		if slices.ContainsFunc(saved.(data).partitions, func(p contents) bool { return len(p.head) == 0 }) {
+			return // `store backup` refuses a store of which a head is missing
+		}
 		w.say("a backup is taken")
-		w.backup = w.redis.Save()
+		w.backup = saved
 	case n < 7:
 		w.say("the backup is put back")
 		w.tally.restored++
