@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // fake is a store whose partitions are as they are set.
 type fake struct {
+	mu       sync.Mutex
 	apps     map[int][]string
 	errs     map[int]error
 	wrong    map[int][]string
@@ -26,11 +28,15 @@ type fake struct {
 }
 
 func (f *fake) Verify(_ context.Context, partition int) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.verified, f.at = append(f.verified, partition), append(f.at, time.Now())
 	return f.apps[partition], f.errs[partition]
 }
 
 func (f *fake) keys(_ context.Context, partition int) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.wrong[partition], nil
 }
 
@@ -70,7 +76,9 @@ func TestOnePartitionInEachInterval(t *testing.T) {
 				t.Errorf("the log does not say %s:\n%s", said, &text)
 			}
 		}
+		f.mu.Lock()
 		f.apps, f.errs, f.wrong = nil, map[int]error{2: errors.New("down")}, nil
+		f.mu.Unlock()
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		want(5, 3, 2, 1) // of the one that cannot be read nothing new is known
