@@ -115,7 +115,7 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 				if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "1" {
 					return fmt.Errorf("%s partitions are below the floor", got)
 				}
-				if got := f.readyz(); !strings.Contains(got, "below the floor in 1 partition:") || !strings.Contains(got, "adopt --above-epoch 1") {
+				if got := f.readyz(); !strings.Contains(got, "below the floor in 1 partitions:") || !strings.Contains(got, "adopt --above-epoch 1") {
 					return fmt.Errorf("/readyz: %s", got)
 				}
 				return nil
