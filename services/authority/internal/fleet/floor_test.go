@@ -176,8 +176,8 @@ func TestFloorOfARollingRestart(t *testing.T) {
 		fresh.hear(raw)
 		fresh.wantFloor("after news", record.Cursor{})
 		member.sequence = 1000
-		alive(t, 3*time.Second, member)
-		fresh.wantFloor("3 s later", at(1, 1))
+		alive(t, 5*time.Second, member)
+		fresh.wantFloor("5 s later, half a lease", at(1, 1))
 	})
 }
 
