@@ -4,16 +4,16 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/services/authority/store"
 )
 
 // verifyFleet proves the records of the validators, and that none of the list is missing.
 func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(where, format string, args ...any)) error {
 	raw, err := store.NewFleet(t.client).Read(ctx)
-	if err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
+	if redisfeed.IsWrongType(err) {
 		find(record.FleetKey, "is no hash: an authority that runs takes it away within a second, and writes the fleet anew")
 		return nil
 	}
