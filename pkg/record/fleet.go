@@ -147,7 +147,7 @@ func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator
 	}
 	for _, at := range m.GetCursors() {
 		cursor, err := cursorOf(at.GetEpoch(), at.GetRevision(), at.GetTag())
-		if err != nil || int(at.GetPartition()) >= c.partitions {
+		if err != nil || int(at.GetPartition()) >= c.meta.Partitions {
 			return nil, fmt.Errorf("%w validator: cursor", ErrMalformed)
 		}
 		v.Cursors[int(at.GetPartition())] = cursor

@@ -101,12 +101,16 @@ type Meta struct {
 	StoreID    string
 	Partitions int
 	CreateTime time.Time
+	// MembersListed says that the store was made with a list of the fleet's members: a list that is missing was taken away.
+	// Stores that earlier releases made have none until an authority writes it.
+	MembersListed bool
 }
 
 // SealMeta signs a meta. It is what a codec is made from, so it needs none.
 func SealMeta(ring *keyring.Ring, m Meta) ([]byte, error) {
 	return (&Codec{ring: ring}).seal(kindMeta, 0, &countersignv1.StoreMeta{
 		StoreId: m.StoreID, Partitions: uint32(m.Partitions), CreateTime: timestamppb.New(m.CreateTime),
+		MembersListed: m.MembersListed,
 	})
 }
 
@@ -119,5 +123,7 @@ func OpenMeta(ring *keyring.Ring, raw []byte) (Meta, error) {
 	if m.GetStoreId() == "" || m.GetPartitions() == 0 || m.GetPartitions() > MaxPartitions {
 		return Meta{}, fmt.Errorf("%w meta", ErrMalformed)
 	}
-	return Meta{StoreID: m.GetStoreId(), Partitions: int(m.GetPartitions()), CreateTime: m.GetCreateTime().AsTime()}, nil
+	return Meta{
+		StoreID: m.GetStoreId(), Partitions: int(m.GetPartitions()), CreateTime: m.GetCreateTime().AsTime(), MembersListed: m.GetMembersListed(),
+	}, nil
 }

@@ -48,6 +48,9 @@ type Members struct {
 	Entries map[string]*Validator
 }
 
+// NewMembers returns the list of a store in which no validator has joined yet.
+func NewMembers(now time.Time) *Members { return &Members{Sequence: 1, Since: now} }
+
 // EntryOf returns the entry of a validator.
 func EntryOf(v *Validator) *Validator {
 	return &Validator{ID: v.ID, InstanceID: v.InstanceID, Start: v.Start, Sequence: v.Sequence, Cursors: map[int]Cursor{}}

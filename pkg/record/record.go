@@ -8,7 +8,6 @@ package record
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -46,37 +45,33 @@ const (
 
 // Codec signs and opens the records of one store. It is immutable and safe for concurrent use.
 type Codec struct {
-	ring       *keyring.Ring
-	storeID    string
-	partitions int
-	created    time.Time
+	ring *keyring.Ring
+	meta Meta
 }
 
 // NewCodec returns the codec of the store that a meta describes.
 func NewCodec(ring *keyring.Ring, m Meta) *Codec {
-	return &Codec{ring: ring, storeID: m.StoreID, partitions: m.Partitions, created: m.CreateTime}
+	return &Codec{ring: ring, meta: m}
 }
 
 // Meta returns which store it is.
-func (c *Codec) Meta() Meta {
-	return Meta{StoreID: c.storeID, Partitions: c.partitions, CreateTime: c.created}
-}
+func (c *Codec) Meta() Meta { return c.meta }
 
 // StoreID returns the store's id.
-func (c *Codec) StoreID() string { return c.storeID }
+func (c *Codec) StoreID() string { return c.meta.StoreID }
 
 // Partitions returns the number of partitions.
-func (c *Codec) Partitions() int { return c.partitions }
+func (c *Codec) Partitions() int { return c.meta.Partitions }
 
 // PartitionOf returns the partition of an app.
 func (c *Codec) PartitionOf(appID string) int {
 	hash := policy.HashApp(appID)
-	return hash.Partition(c.partitions)
+	return hash.Partition(c.meta.Partitions)
 }
 
 // scope returns what a MAC covers besides the payload. The payload itself holds epoch, revision, tags and app_id.
 func (c *Codec) scope(k kind, partition int) (kindPart, storePart, partitionPart []byte) {
-	return []byte("countersign/v1/" + k), []byte(c.storeID), []byte{byte(partition >> 8), byte(partition)}
+	return []byte("countersign/v1/" + k), []byte(c.meta.StoreID), []byte{byte(partition >> 8), byte(partition)}
 }
 
 func (c *Codec) seal(k kind, partition int, payload proto.Message) ([]byte, error) {

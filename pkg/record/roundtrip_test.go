@@ -123,14 +123,15 @@ func TestMetasComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := record.Meta{
 			StoreID: rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"), Partitions: rapid.IntRange(1, record.MaxPartitions).Draw(t, "partitions"),
-			CreateTime: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanos")),
+			CreateTime:    time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanos")),
+			MembersListed: rapid.Bool().Draw(t, "listed"),
 		}
 		raw, err := record.SealMeta(ring, want)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := record.OpenMeta(ring, raw)
-		if err != nil || got.StoreID != want.StoreID || got.Partitions != want.Partitions || !got.CreateTime.Equal(want.CreateTime) {
+		if err != nil || got.StoreID != want.StoreID || got.Partitions != want.Partitions || !got.CreateTime.Equal(want.CreateTime) || got.MembersListed != want.MembersListed {
 			t.Fatalf("%+v, %v; want %+v", got, err, want)
 		}
 	})

@@ -25,6 +25,7 @@ type Proxy struct {
 	changed     chan struct{} // closed when one of the rules changes
 	connections map[*link]struct{}
 	accepted    int
+	replied     int
 }
 
 // rule is what happens to one direction.
@@ -121,6 +122,13 @@ func (p *Proxy) Accepted() int {
 	return p.accepted
 }
 
+// Replied returns how many pieces of what the server sends were passed on, over all connections: a reply is one or more.
+func (p *Proxy) Replied() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.replied
+}
+
 func (p *Proxy) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,6 +199,11 @@ func (p *Proxy) pump(l *link, to, from net.Conn, r *rule) {
 		n, err := from.Read(buffer)
 		if n > 0 && (!p.admit(l, r) || !writeAll(to, buffer[:n])) {
 			return
+		}
+		if n > 0 && r == &p.replies {
+			p.mu.Lock()
+			p.replied++
+			p.mu.Unlock()
 		}
 		if err != nil {
 			return

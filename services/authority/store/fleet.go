@@ -98,6 +98,28 @@ redis.call('SET', KEYS[1], '', 'PX', 1)
 return 1
 `
 
+// BeginFleet writes an empty list of members where a store has none, and tells whether it did. With replace it also takes the
+// place of a list that does not verify: a new store has no members, so what stands there is of another store.
+func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, replace bool) (begun bool, err error) {
+	found, err := client.HMGet(ctx, record.FleetKey, record.MembersField).Result()
+	if err != nil {
+		return false, redisfeed.Typed(record.FleetKey, "hash", err)
+	}
+	if raw, there := found[0].(string); there {
+		if !replace {
+			return false, nil
+		}
+		if _, err := codec.OpenMembers([]byte(raw)); err == nil {
+			return false, nil
+		}
+	}
+	list, err := codec.SealMembers(record.NewMembers(time.Now()))
+	if err != nil {
+		return false, err
+	}
+	return true, client.HSet(ctx, record.FleetKey, record.MembersField, list).Err()
+}
+
 // Mend takes away what stands in the fleet's place and is no hash, and tells whether there was something.
 func (f *Fleet) Mend(ctx context.Context) (mended bool, err error) {
 	err = f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {

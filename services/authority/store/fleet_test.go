@@ -26,13 +26,14 @@ func TestFleet(t *testing.T) {
 			t.Errorf("%s: names %v, %v", when, names, err)
 		}
 	}
-	want("at the start", map[string]string{})
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	check(f.Remove(t.Context(), []string{record.MembersField}))
+	want("at the start", map[string]string{})
 	check(f.Write(t.Context(), map[string][]byte{"a": []byte("1"), "b": []byte("2\x00")}))
 	check(f.Write(t.Context(), map[string][]byte{"b": []byte("3"), "c": []byte("4")}))
 	check(f.Write(t.Context(), nil))

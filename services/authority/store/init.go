@@ -51,7 +51,7 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 // beginInit returns the meta of the store to make: that of a try before this one, or a new one if there is nothing in
 // its way.
 func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
-	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now()})
+	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(), MembersListed: true})
 	if err != nil {
 		return record.Meta{}, err
 	}
@@ -78,7 +78,8 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 
 // initCommands are those that change something.
 func initCommands(partitions int) []string {
-	commands := []string{"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX"}
+	commands := []string{"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX",
+		"HSET " + record.FleetKey + " x x", "HMGET " + record.FleetKey + " x"}
 	for partition := range partitions {
 		commands = append(commands, "SET "+record.KeysOf(partition).Head+" x NX")
 	}
@@ -138,6 +139,9 @@ func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Rin
 		if _, err := setNew(ctx, client, record.KeysOf(partition).Head, raw); err != nil {
 			return false, err
 		}
+	}
+	if _, err := BeginFleet(ctx, client, codec, true); err != nil {
+		return false, err
 	}
 	raw, err := record.SealMeta(ring, meta)
 	if err != nil {

@@ -63,6 +63,36 @@ func checkStore(t *testing.T, client *redisfeed.Client, ring *keyring.Ring, want
 	}
 }
 
+// TestB24_NewStoreHasAListOfMembers, so that a missing one is known to have been taken away. One that another store has left is
+// replaced, and one of this store is kept.
+func TestB24_NewStoreHasAListOfMembers(t *testing.T) {
+	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
+	for name, left := range map[string]string{"nothing is there": "", "one of another store": "garbage"} {
+		if err := client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if left != "" {
+			if err := client.HSet(t.Context(), record.FleetKey, record.MembersField, left).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		meta, _, err := store.Init(t.Context(), client, ring, partitions)
+		if err != nil || !meta.MembersListed {
+			t.Fatalf("%s: %+v, %v", name, meta, err)
+		}
+		raw := client.HGet(t.Context(), record.FleetKey, record.MembersField).Val()
+		list, err := record.NewCodec(ring, meta).OpenMembers([]byte(raw))
+		if err != nil || list.Sequence == 0 || len(list.Entries) > 0 {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+		for _, replace := range []bool{false, true} {
+			if begun, err := store.BeginFleet(t.Context(), client, record.NewCodec(ring, meta), replace); err != nil || begun {
+				t.Errorf("%s: repeated: %t, %v", name, begun, err)
+			}
+		}
+	}
+}
+
 func TestInit(t *testing.T) {
 	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
 	if err := client.Set(t.Context(), "somebody else's", "x", 0).Err(); err != nil {
@@ -75,8 +105,8 @@ func TestInit(t *testing.T) {
 	checkStore(t, client, ring, meta)
 
 	held := contents(t, client)
-	if len(held) != partitions+2 {
-		t.Errorf("there are keys %d, want a head for each partition, the meta and somebody else's", len(held))
+	if len(held) != partitions+3 {
+		t.Errorf("there are %d keys, want a head for each partition, the meta, the fleet and somebody else's", len(held))
 	}
 	for _, count := range []int{partitions, 2 * partitions} {
 		again, created, err := store.Init(t.Context(), client, ring, count)

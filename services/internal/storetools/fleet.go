@@ -7,12 +7,11 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/services/authority/store"
 )
 
 // verifyFleet proves the records of the validators, and that none of the list is missing.
 func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(where, format string, args ...any)) error {
-	raw, err := store.NewFleet(t.client).Read(ctx)
+	raw, err := t.readFleet(ctx)
 	if redisfeed.IsWrongType(err) {
 		find(record.FleetKey, "is no hash: an authority that runs takes it away within a second, and writes the fleet anew")
 		return nil
@@ -21,9 +20,9 @@ func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(
 		return err
 	}
 	list, listed := &record.Members{}, raw[record.MembersField]
-	if listed != "" { // authorities of earlier releases write none
+	if listed != "" || codec.Meta().MembersListed { // a store of an earlier release may have none
 		if list, err = codec.OpenMembers([]byte(listed)); err != nil {
-			find(record.FleetKey, "the list of the validators does not verify: an authority that runs writes it anew within a second: %v", err)
+			find(record.FleetKey, "the list of the validators is missing or does not verify: an authority that remembers it writes it back within a second. When none does, compare `countersign fleet list` with the validators that run, then: countersign fleet forget %s (%v)", record.UnknownMembers, err)
 			list = &record.Members{}
 		}
 	}

@@ -63,6 +63,9 @@ type Restored struct {
 	Totals Totals    `json:"totals"`
 	// Findings are what did not verify, and was left out.
 	Findings []Finding `json:"findings"`
+	// FleetBegun says that the list of validators was missing and was begun anew: one that has stopped without a word is in no
+	// receipt.
+	FleetBegun bool `json:"fleetBegun"`
 }
 
 // Restore puts a backup, or a validator's snapshot, in the place of a store. Each partition takes its place at once, as a
@@ -108,7 +111,9 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 		return done, fmt.Errorf("%w; %d of %d partitions are restored: give the same command again", err, r.swapped, meta.Partitions)
 	}
 	done.Starts, done.Epochs = r.starts, epochsOf(r.starts)
-	return done, r.finish(meta)
+	err = r.finish(meta)
+	done.FleetBegun = r.fleetBegun
+	return done, err
 }
 
 func newRun() string {
@@ -148,6 +153,8 @@ type restorer struct {
 	removed []*countersignv1.GivenUp
 	starts  []record.Cursor
 	swapped int
+	// fleetBegun says that there was no list of members.
+	fleetBegun bool
 }
 
 // prepare finds out what is there, and whether it may be replaced.
@@ -222,6 +229,7 @@ func restoreCommands(run string) []string {
 	return []string{
 		"SET " + restoreKey + " x", "DEL " + restoreKey, "SET " + record.MetaKey + " x", "DEL " + record.MetaKey, "SCAN 0",
 		"UNLINK " + aside[0], "HSET " + aside[0] + " app x", "XADD " + aside[1] + " * l x", "HLEN " + aside[0], "XLEN " + aside[1],
+		"HSET " + record.FleetKey + " x x", "HMGET " + record.FleetKey + " x",
 	}
 }
 
@@ -382,6 +390,9 @@ func (r *restorer) finish(meta record.Meta) error {
 		return !belongs(key, meta.Partitions) && ofPartition.MatchString(key) || strings.Contains(key, "}:request:") || r.foreign && key == record.FleetKey
 	})
 	if err != nil {
+		return err
+	}
+	if r.fleetBegun, err = store.BeginFleet(r.ctx, r.client, r.codec, r.foreign); err != nil {
 		return err
 	}
 	return r.client.Del(r.ctx, restoreKey).Err()

@@ -87,7 +87,7 @@ func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 
 // fleet returns the validators that have reported, by name. A record that does not verify is left out.
 func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Validator, error) {
-	raw, err := store.NewFleet(t.client).Read(ctx)
+	raw, err := t.readFleet(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the reports of validators: %w", err)
 	}
@@ -98,6 +98,15 @@ func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Valid
 		}
 	}
 	return all, nil
+}
+
+// readFleet returns what authorities share of the validators, as it stands there.
+func (t *Tools) readFleet(ctx context.Context) (raw map[string]string, err error) {
+	err = again(ctx, func() (err error) {
+		raw, err = store.NewFleet(t.client).Read(ctx)
+		return err
+	})
+	return raw, err
 }
 
 // furthest returns, by partition, the furthest that validators have reported: the zero cursor where none has. What is

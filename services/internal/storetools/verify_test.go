@@ -101,7 +101,8 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 		{"garbage in the fleet", record.FleetKey + " ghost", "countersign fleet forget ghost", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "ghost", "x") }},
 		{"binary garbage in the fleet", record.FleetKey + " unreadable-", "countersign fleet forget unreadable-", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "\xff\x00", "x") }},
 		{"a megabyte of garbage in the fleet", record.FleetKey + " unreadable-", "does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, strings.Repeat("x", 1<<20), "x") }},
-		{"list of validators edited", record.FleetKey, "the list of the validators does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") }},
+		{"list of validators edited", record.FleetKey, "the list of the validators is missing or does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") }},
+		{"list of validators removed", record.FleetKey, "the list of the validators is missing or does not verify", func(ctx context.Context) { c.HDel(ctx, record.FleetKey, record.MembersField) }},
 		{"validator of the list removed", record.FleetKey + " v", "its record is missing", func(ctx context.Context) {
 			c.HSet(ctx, record.FleetKey, record.MembersField, must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 1}}}))(t))
 		}},

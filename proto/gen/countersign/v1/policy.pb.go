@@ -279,7 +279,9 @@ type StoreMeta struct {
 	// Number of partitions, 1 to 256.
 	Partitions uint32 `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	// When the store was initialised.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The store was made with a list of the fleet's members: a list that is missing was taken away.
+	MembersListed bool `protobuf:"varint,4,opt,name=members_listed,json=membersListed,proto3" json:"members_listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +335,13 @@ func (x *StoreMeta) GetCreateTime() *timestamppb.Timestamp {
 		return x.CreateTime
 	}
 	return nil
+}
+
+func (x *StoreMeta) GetMembersListed() bool {
+	if x != nil {
+		return x.MembersListed
+	}
+	return false
 }
 
 // Head is the end of a partition: what it comes to after its latest change.
@@ -1591,14 +1600,15 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\fSealedRecord\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload\"\x83\x01\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"\xaa\x01\n" +
 	"\tStoreMeta\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x02 \x01(\rR\n" +
 	"partitions\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xc0\x02\n" +
+	"createTime\x12%\n" +
+	"\x0emembers_listed\x18\x04 \x01(\bR\rmembersListed\"\xc0\x02\n" +
 	"\x04Head\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x10\n" +

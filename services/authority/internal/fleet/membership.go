@@ -30,13 +30,26 @@ type membership struct {
 	raw  string
 	// stale says that raw is not the list.
 	stale bool
-	// foreign says that raw is signed with a key which this authority's ring lacks. It may be right, so it is not replaced.
-	foreign bool
+	// unknown says why nobody can say who was a member: receipts then name record.UnknownMembers as LOST. Only another
+	// authority's list or an operator ends it.
+	unknown unknownReason
 	// waiting are validators that are to be written with the next change.
 	waiting []*enrolment
 	// turn is held by whoever changes the list.
 	turn chan struct{}
 }
+
+// unknownReason says why the members are unknown.
+type unknownReason int
+
+const (
+	// membersKnown is the usual state.
+	membersKnown unknownReason = iota
+	// listForeign: the list is signed with a key that this authority lacks. It may be right, so it is not replaced.
+	listForeign
+	// listLost: the list was removed or damaged while no authority ran that remembers it. Records may be missing too.
+	listLost
+)
 
 // enrolment is a validator that joins or leaves.
 type enrolment struct {
@@ -56,22 +69,23 @@ func (r *Registry) takeList(raw string, now time.Time) {
 		return
 	}
 	list, err := r.codec.OpenMembers([]byte(raw))
-	m.raw, m.stale, m.foreign = raw, true, raw != "" && errors.Is(err, keyring.ErrUnknownKey)
+	m.raw, m.stale, m.unknown = raw, true, membersKnown
+	remembered := m.list.Sequence > 0 || !m.list.Since.IsZero()
 	switch {
-	case m.foreign:
+	case raw != "" && errors.Is(err, keyring.ErrUnknownKey):
+		m.unknown = listForeign
 		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
-	case raw == "" && m.list.Sequence == 0:
-		if m.list.Since.IsZero() && now.Sub(r.codec.Meta().CreateTime) > youngStore {
-			r.log.Warn("the store has no list of validators: it is made of those whose records are there. If this is not the first start of this release, a validator that has stopped without a word may be missing")
+	case err != nil && remembered:
+		r.log.Error("the list of validators in the store is missing or does not verify; this authority writes it back")
+	case raw == "" && !r.codec.Meta().MembersListed:
+		// The store was made by an earlier release, which wrote no list.
+		if now.Sub(r.codec.Meta().CreateTime) > youngStore {
+			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of this release, a validator that has stopped without a word may be missing")
 		}
 		m.list = &record.Members{Since: now}
-	case raw == "":
-		r.log.Error("the list of validators is gone from the store; this authority writes it back")
 	case err != nil:
-		r.log.Error("the list of validators in the store does not verify; it is written anew", "error", err)
-		if m.list.Since.IsZero() {
-			m.list = &record.Members{Since: now}
-		}
+		m.unknown = listLost
+		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case list.Sequence < m.list.Sequence:
 		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known", m.list.Sequence)
 	default:
@@ -94,7 +108,7 @@ func (r *Registry) missMembers(now time.Time) {
 // due returns the list as it should be: with those that joined, without those that left; nil when it is so, or is another
 // authority's to write. The caller holds the mutex.
 func (r *Registry) due(joining []*enrolment) *record.Members {
-	if r.membership.foreign {
+	if r.membership.unknown != membersKnown {
 		return nil
 	}
 	was := r.membership.list
@@ -173,20 +187,20 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	}
 	for {
 		r.mu.Lock()
-		before, list, foreign := r.membership.raw, r.due(all), r.membership.foreign
+		before, list, unknown := r.membership.raw, r.due(all), r.membership.unknown != membersKnown
 		if list == nil && len(records) > 0 {
 			list = r.membership.list
 		}
 		r.mu.Unlock()
-		if foreign && len(records) > 0 {
-			// An authority that can read the list takes its members from the records.
+		if unknown && len(records) > 0 {
+			// An authority that knows the list takes its members from the records.
 			if err := r.shared.Write(ctx, records); err != nil {
 				return err
 			}
 			r.enrolled(all, validators, records)
 			return nil
 		}
-		if foreign || list == nil {
+		if unknown || list == nil {
 			return nil
 		}
 		after, err := r.codec.SealMembers(list)
@@ -252,7 +266,7 @@ func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, er
 // is one while it does not tell who else there is. The caller holds the mutex.
 func (r *Registry) strangers() map[string]string {
 	names := map[string]string{}
-	if r.membership.foreign {
+	if r.membership.unknown != membersKnown {
 		names[record.MembersField] = record.UnknownMembers
 	}
 	for field := range r.unreadable {
@@ -266,7 +280,7 @@ func (r *Registry) strangers() map[string]string {
 // forgetStranger takes a field that does not verify out of the hash, after audit has returned nil.
 func (r *Registry) forgetStranger(ctx context.Context, name string, audit func(context.Context) error) error {
 	r.mu.Lock()
-	if r.membership.foreign && name == record.UnknownMembers {
+	if r.membership.unknown != membersKnown && name == record.UnknownMembers {
 		r.mu.Unlock()
 		return r.forgetList(ctx, audit)
 	}
@@ -295,7 +309,7 @@ func (r *Registry) forgetStranger(ctx context.Context, name string, audit func(c
 	return nil
 }
 
-// forgetList replaces a list that cannot be read by what this authority knows, after audit has returned nil.
+// forgetList replaces a list that is unknown by what this authority knows, after audit has returned nil.
 func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) error) error {
 	if err := audit(ctx); err != nil {
 		return err
@@ -309,7 +323,7 @@ func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) e
 	}
 	r.mu.Lock()
 	m := &r.membership
-	m.list, m.stale, m.foreign = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true, false
+	m.list, m.stale, m.unknown = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true, membersKnown
 	r.mu.Unlock()
 	if err := r.changeList(ctx, nil); err != nil {
 		return errNotForgotten.Because(err)

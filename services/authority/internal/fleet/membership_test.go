@@ -123,13 +123,65 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 		}
 		a.stop()
 		f.shared.edit(func(hash map[string]string) { delete(hash, record.MembersField) })
+		meta := f.codec.Meta()
+		meta.MembersListed = false
+		f.codec = record.NewCodec(f.ring, meta)
 		b := f.authority()
 		v.mustJoin(b, first())
 		time.Sleep(2 * keepInterval)
-		if now := list("made of the records", "v", "w"); !now.Since.After(before.Since) {
+		if now := list("made of the records in a store of an earlier release", "v", "w"); !now.Since.After(before.Since) {
 			t.Errorf("it is said to be kept since %v", now.Since)
 		}
 	})
+}
+
+// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: when the list is removed or damaged, with any records, while no authority
+// runs, an authority completes no receipt until an operator says who is there.
+func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
+	for name, damage := range map[string]func(hash map[string]string){
+		"removed":                  func(hash map[string]string) { delete(hash, record.MembersField) },
+		"removed with a record":    func(hash map[string]string) { delete(hash, record.MembersField); delete(hash, "w") },
+		"garbage, a record gone":   func(hash map[string]string) { hash[record.MembersField] = "garbage"; delete(hash, "w") },
+		"empty, a record gone":     func(hash map[string]string) { hash[record.MembersField] = ""; delete(hash, "w") },
+		"all that is there":        func(hash map[string]string) { clear(hash) },
+		"a record in its place":    func(hash map[string]string) { hash[record.MembersField] = hash["v"]; delete(hash, "w") },
+		"removed, garbage instead": func(hash map[string]string) { clear(hash); hash["w"] = "garbage" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a := f.authority()
+				v := f.validator("v", 0).mustJoin(a, first())
+				f.validator("w", 0).mustJoin(a, first()).hangUp()
+				time.Sleep(2 * time.Second)
+				a.stop()
+				f.shared.edit(damage)
+				b := f.authority()
+				v.mustJoin(b, first())
+				joined := f.validator("joined", 0).mustJoin(b, first())
+				alive(t, Lease+2*time.Second, v, joined)
+				c := f.authority()
+				for _, who := range []*authority{b, c} {
+					if r, _, _ := who.wait(at(1, 1), time.Second)(); r.Complete || statesOf(r)[record.UnknownMembers] != Lost {
+						t.Errorf("receipt %v", statesOf(r))
+					}
+					alive(t, time.Second, v, joined)
+				}
+				rows := 0
+				if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil || rows != 1 {
+					t.Fatalf("%v, %d rows", err, rows)
+				}
+				alive(t, 2*time.Second, v, joined)
+				for _, who := range []*authority{b, c, f.authority()} {
+					for _, entry := range who.List() {
+						if entry.GetValidatorId() == record.UnknownMembers {
+							t.Error("the members are still unknown")
+						}
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestManyJoinAtOnce: a hundred validators at two authorities take a few changes of the list, not a hundred.

@@ -18,7 +18,7 @@ type Metrics struct {
 	receipts    *prometheus.CounterVec
 	validators  *prometheus.Desc
 	skews       *prometheus.Desc
-	foreign     *prometheus.Desc
+	unknown     *prometheus.Desc
 }
 
 // NewMetrics registers the metrics of a fleet.
@@ -43,8 +43,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		skews: prometheus.NewDesc("countersign_validator_clock_skew_seconds",
 			"How far a validator's time of day is ahead of this authority's, by validator; not there while it is not known.", []string{"validator"}, nil),
 	}
-	m.foreign = prometheus.NewDesc("countersign_fleet_list_key_missing",
-		"1 while the list of validators is signed with a key that this authority's key ring lacks: no receipt is complete here.", nil, nil)
+	m.unknown = prometheus.NewDesc("countersign_fleet_members_unknown",
+		"1 while no receipt is complete here because nobody can say who is in the fleet, by reason: the list of validators is signed with a key that this authority lacks (key_missing), or it was removed or damaged (list_lost).",
+		[]string{"reason"}, nil)
 	m.receipts.WithLabelValues("true")
 	m.receipts.WithLabelValues("false")
 	registerer.MustRegister(m.reports, m.implausible, m.divergences, m.receipts, m)
@@ -55,7 +56,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- m.validators
 	descriptions <- m.skews
-	descriptions <- m.foreign
+	descriptions <- m.unknown
 }
 
 // Collect implements prometheus.Collector.
@@ -66,7 +67,7 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		countersignv1.ValidatorState_VALIDATOR_STATE_LOST:      "lost",
 	}
 	counts := map[countersignv1.ValidatorState]int{}
-	skews, foreign := map[string]time.Duration{}, 0.0
+	skews, unknown := map[string]time.Duration{}, membersKnown
 	if r := m.registry.Load(); r != nil {
 		now := time.Now()
 		r.mu.Lock()
@@ -80,12 +81,16 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 			}
 		}
 		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.strangers())
-		if r.membership.foreign {
-			foreign = 1
-		}
+		unknown = r.membership.unknown
 		r.mu.Unlock()
 	}
-	metrics <- prometheus.MustNewConstMetric(m.foreign, prometheus.GaugeValue, foreign)
+	for reason, name := range map[unknownReason]string{listForeign: "key_missing", listLost: "list_lost"} {
+		value := 0.0
+		if reason == unknown {
+			value = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(m.unknown, prometheus.GaugeValue, value, name)
+	}
 	for id, ahead := range skews {
 		metrics <- prometheus.MustNewConstMetric(m.skews, prometheus.GaugeValue, ahead.Seconds(), id)
 	}

@@ -254,15 +254,28 @@ type authority struct {
 // fixture is a store and the authorities over it.
 type fixture struct {
 	t      *testing.T
+	ring   *keyring.Ring
 	codec  *record.Codec
 	shared *fakeShared
 }
 
 func newFixture(t *testing.T) *fixture {
-	return &fixture{
-		t: t, codec: record.NewCodec(keyring.Generate(), record.Meta{StoreID: "store", Partitions: partitions}),
+	ring := keyring.Generate()
+	f := &fixture{
+		t: t, ring: ring, codec: record.NewCodec(ring, record.Meta{StoreID: "store", Partitions: partitions, MembersListed: true}),
 		shared: &fakeShared{hash: map[string]string{}, listeners: map[*Registry]func([]byte){}},
 	}
+	f.begin()
+	return f
+}
+
+// begin writes the list of a store in which no validator has joined.
+func (f *fixture) begin() {
+	list, err := f.codec.SealMembers(record.NewMembers(time.Now()))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.shared.edit(func(hash map[string]string) { hash[record.MembersField] = string(list) })
 }
 
 // authority starts an authority whose replica is at revision 1 of epoch 1 everywhere.

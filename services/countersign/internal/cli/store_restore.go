@@ -54,7 +54,11 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 				if err == nil && len(done.Findings) > 0 {
 					_, err = fmt.Fprintln(w, "Left out, since they do not verify:")
 				}
-				return errors.Join(err, list(w, done.Findings))
+				err = errors.Join(err, list(w, done.Findings))
+				if err == nil && done.FleetBegun {
+					_, err = fmt.Fprintln(w, "The list of validators was missing and is begun anew: compare `countersign fleet list` with the validators that run.")
+				}
+				return err
 			})
 		})
 	}
