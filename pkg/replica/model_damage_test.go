@@ -171,9 +171,7 @@ func (m *model) countRestart() {
 
 // timeOfDay is what the replica's clock shows.
 func (m *model) timeOfDay() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return time.Now().Add(m.ahead)
+	return time.Now().Add(time.Duration(m.ahead.Load()))
 }
 
 // jump sets the clock of the replica. What was fresh is not known to be any more, until the store has been read again.
@@ -187,7 +185,7 @@ func (m *model) jump() {
 		fresh[partition] = loaded && !stale
 	}
 	m.mu.Lock()
-	m.ahead += by
+	m.ahead.Add(int64(by))
 	m.mu.Unlock()
 	for partition, was := range fresh {
 		if !was {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,7 +82,7 @@ type model struct {
 	failing  int        // how many of a hundred steps of reads fail
 	// what was put in the way of the replica: see model_damage_test.go.
 	wrong   wrongTypes
-	ahead   time.Duration // by how much its clock is
+	ahead   atomic.Int64 // by how much its clock is, in ns; the replica asks while it holds locks that look waits for
 	reached reached
 	// inTheWay says that something keeps a new replica from loading, or may.
 	inTheWay bool
