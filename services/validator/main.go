@@ -4,25 +4,19 @@ package main
 import (
 	"errors"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/pkg/validator"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/gcbudget"
 	"github.com/countersign/countersign/services/internal/settings"
 	"github.com/countersign/countersign/services/validator/server"
 )
 
-// gogc is how much the heap may grow between two collections, in percent of what is alive: most of that is the table, in which the
-// collector has nothing to look at, and the rest is what calls leave behind. GOGC and GOMEMLIMIT of the environment count instead.
-const gogc = 400
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gogc)
-	}
+	gcbudget.Keep() // as long as the process lives
 	var staleness *settings.Staleness
 	var snapshot validator.SnapshotFile
 	var interval *time.Duration

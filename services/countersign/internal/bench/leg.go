@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
+	"github.com/countersign/countersign/services/internal/gcbudget"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -75,9 +76,6 @@ func connectAuthorize(ctx context.Context, address string, connections int) (loa
 	}, connections)
 }
 
-// gogc is the GOGC of tuned legs: less often a collection, for more memory.
-const gogc = 400
-
 // environment returns the variables of the child. What the person who runs the comparison has set for this program is not
 // for the children.
 func (l leg) environment(memory uint64) []string {
@@ -88,7 +86,11 @@ func (l leg) environment(memory uint64) []string {
 	if memory > 0 {
 		limit = strconv.FormatUint(memory/4*3, 10) // three quarters: the rest is Redis, and the generator
 	}
-	return []string{fmt.Sprintf("GOGC=%d", gogc), "GOMEMLIMIT=" + limit}
+	percent := strconv.Itoa(gcbudget.Most)
+	if l.role == serve.Validator {
+		percent = "" // it keeps to gcbudget.Bytes by itself
+	}
+	return []string{"GOGC=" + percent, "GOMEMLIMIT=" + limit}
 }
 
 // contestant is a leg whose server runs.

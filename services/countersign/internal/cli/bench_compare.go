@@ -22,7 +22,7 @@ Servers are processes of this program, each on a CPU of its own, and take turns 
 answered, which shows the CPU time of each, and then calls at fixed rates, which show latencies. Every answer is checked.
 A Redis is started when there is a redis-server on the PATH; without one the validator follows an embedded store. The
 validator has its metrics, and reports to an authority, as in production. The other servers have neither. Servers that are
-tuned have the validator's settings: 256 stream workers, and GOGC=400.
+tuned have the validator's settings: 256 stream workers, and GOGC=400. A validator with many tokens keeps its garbage below 256 MiB.
 What else runs on the machine is in the figures: compare those of one run with each other.`,
 		Example: `  countersign bench compare --tokens 1000000 --json compare.json --plot compare.svg
   countersign bench compare --legs tuned-empty,validator --changes-per-second 1000 --rates 3000

@@ -12,6 +12,7 @@ import (
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/internal/gcbudget"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -32,6 +33,7 @@ func (p product) state(to *State) {
 }
 
 func newValidator(c Config) (server, error) {
+	gcbudget.Keep()
 	config, err := productConfig(c)
 	if err != nil {
 		return nil, err
