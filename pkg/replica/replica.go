@@ -74,6 +74,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 			r:      r,
 			log:    log.With("partition", i),
 			wake:   make(chan struct{}, 1),
+			asks:   newAsks(),
 			limit:  tailLimit,
 			held:   state{revoked: stickies{}},
 		})
