@@ -156,6 +156,7 @@ func (s *Server) follow(ctx context.Context) error {
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
 	r.Heals()
+	r.Lists()
 	if err := s.floor.apply(r, s.config); err != nil {
 		return err
 	}
