@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -80,6 +81,13 @@ func build(config Config, logger *slog.Logger, listener net.Listener, base, opti
 		reflection.Register(open)
 	}
 	return server
+}
+
+// CountRefused registers the metric of RefusedConnections.
+func (s *Server) CountRefused(registry prometheus.Registerer) {
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "countersign_refused_connections_total", Help: "Connections that were closed as they came, because as many were open as may be.",
+	}, func() float64 { return float64(s.RefusedConnections()) }))
 }
 
 // RegisterService makes Server the grpc.ServiceRegistrar that generated code asks for. The service is not serving until

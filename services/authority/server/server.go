@@ -104,6 +104,7 @@ func New(config Config) (*Server, error) {
 	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
+	s.grpc.CountRefused(registry)
 	s.fleet.EndWith(s.grpc.Draining())
 	countersignv1.RegisterAuthorityServiceServer(s.grpc, s.management)
 	countersignv1.RegisterFleetServiceServer(s.grpc, s.fleet)

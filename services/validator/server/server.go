@@ -79,6 +79,7 @@ func New(config Config) (*Server, error) {
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
+	s.grpc.CountRefused(registry)
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
