@@ -31,7 +31,7 @@ const (
 	ShuttingDown       = "SHUTTING_DOWN"
 )
 
-// Overloaded is the reason of RESOURCE_EXHAUSTED when a validator has too many calls in flight.
+// Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or holds too much for them.
 const Overloaded = "OVERLOADED"
 
 // Error is an error with its gRPC code and public words. It is immutable.

@@ -29,6 +29,10 @@ type Config struct {
 	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of calls in
 	// flight, since their stacks have grown already. A call that finds none free gets its own. 0 keeps none.
 	StreamWorkers uint32
+	// Requests bounds the unary calls of the services that are registered on the server; the zero value does not.
+	Requests Requests
+	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 is no bound.
+	MaxConnections int
 	// Codec encodes and decodes all messages; nil is that of protobuf messages.
 	Codec encoding.CodecV2
 	// Drain says how Serve ends.
@@ -41,6 +45,13 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxReceive == 0 {
 		c.MaxReceive = AuthorizeMaxReceive
+	}
+	if bound := c.Requests; bound != (Requests{}) && (bound.MaxCalls < 1 || bound.MaxBytes < int64(c.MaxReceive)) {
+		return c, fmt.Errorf("bounds of requests of %d calls and %d bytes: want at least one call, and room for a message of %d bytes",
+			bound.MaxCalls, bound.MaxBytes, c.MaxReceive)
+	}
+	if c.MaxConnections < 0 {
+		return c, fmt.Errorf("at most %d connections: want 0 or more", c.MaxConnections)
 	}
 	drain, err := c.Drain.withDefaults()
 	c.Drain = drain

@@ -27,7 +27,12 @@ type bubble struct {
 
 func startInBubble(t *testing.T, drain Drain, service *echo) bubble {
 	t.Helper()
-	config, err := Config{Drain: drain, StreamWorkers: 2}.withDefaults()
+	return startConfigured(t, Config{Drain: drain, StreamWorkers: 2}, service)
+}
+
+func startConfigured(t *testing.T, config Config, service *echo) bubble {
+	t.Helper()
+	config, err := config.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}

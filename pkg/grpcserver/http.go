@@ -23,6 +23,9 @@ const (
 	// for propagation, extends it with http.ResponseController.
 	writeTimeout = time.Minute
 
+	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people.
+	maxHTTPConnections = 512
+
 	// idleTimeout outlasts the usual interval of probes and scrapes, so that they keep their connections.
 	idleTimeout = 2 * time.Minute
 )
@@ -70,6 +73,7 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HTTP server: %w", err)
 	}
+	listener = &counted{Listener: listener, most: maxHTTPConnections}
 	if transport != nil {
 		transport.NextProtos = []string{"h2", "http/1.1"}
 		listener = tls.NewListener(listener, transport)

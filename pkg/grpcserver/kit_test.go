@@ -48,6 +48,9 @@ var echoDesc = grpc.ServiceDesc{
 			text, err := service.(*echo).call(ctx, request.(*wrapperspb.StringValue).GetValue())
 			return wrapperspb.String(text), err
 		}
+		if chain == nil {
+			return handler(ctx, request)
+		}
 		return chain(ctx, request, &grpc.UnaryServerInfo{Server: service, FullMethod: callMethod}, handler)
 	}}},
 	Streams: []grpc.StreamDesc{{

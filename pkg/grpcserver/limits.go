@@ -26,6 +26,10 @@ const (
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
 
+	// boundedWindow is streamWindow where Requests are bounded: what a call may send before its header was looked at. It is the
+	// least that HTTP/2 allows for; a message that is read gets room beyond it.
+	boundedWindow = 64 << 10
+
 	// connectionTimeout bounds TLS and HTTP/2 handshakes. A drain waits for those under way, so it must be well below
 	// DefaultDrainBound.
 	connectionTimeout = 5 * time.Second
@@ -51,13 +55,17 @@ const (
 )
 
 func limits(c Config) []grpc.ServerOption {
+	window := int32(streamWindow)
+	if c.Requests != (Requests{}) {
+		window = boundedWindow
+	}
 	options := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxRecvMsgSize(c.MaxReceive),
 		grpc.MaxSendMsgSize(maxSend),
 		grpc.ConnectionTimeout(connectionTimeout),
-		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.NumStreamWorkers(c.StreamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{

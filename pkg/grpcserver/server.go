@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -24,6 +25,7 @@ type Server struct {
 	listener *counted
 	grpc     *grpc.Server
 	health   *health.Server
+	requests *requests // nil without bounds
 	edge     *boundary
 	draining chan struct{}
 }
@@ -59,7 +61,7 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 // build cannot fail: grpc.NewServer starts its workers, and only Serve ends them.
 func build(config Config, logger *slog.Logger, listener net.Listener, base, options []grpc.ServerOption) *Server {
 	server := &Server{
-		config: config, logger: logger, listener: &counted{Listener: listener},
+		config: config, logger: logger, listener: &counted{Listener: listener, most: int64(config.MaxConnections)}, requests: newRequests(config),
 		health: health.NewServer(), edge: newBoundary(logger), draining: make(chan struct{}),
 	}
 	edge := server.edge
@@ -73,17 +75,25 @@ func build(config Config, logger *slog.Logger, listener net.Listener, base, opti
 	}
 	server.grpc = grpc.NewServer(all...)
 	server.SetServing("", false)
-	healthpb.RegisterHealthServer(server.grpc, server.health)
+	open := newOpenServices(server.grpc)
+	healthpb.RegisterHealthServer(open, server.health)
 	if config.Reflection {
-		reflection.Register(server.grpc)
+		reflection.Register(open)
 	}
 	return server
+}
+
+// CountRefused registers the metric of RefusedConnections.
+func (s *Server) CountRefused(registry prometheus.Registerer) {
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "countersign_refused_connections_total", Help: "Connections that were closed as they came, because as many were open as may be.",
+	}, func() float64 { return float64(s.RefusedConnections()) }))
 }
 
 // RegisterService makes Server the grpc.ServiceRegistrar that generated code asks for. The service is not serving until
 // SetServing says so. It must not be called after Serve.
 func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) {
-	s.grpc.RegisterService(service, implementation)
+	s.grpc.RegisterService(s.requests.describe(service), implementation)
 	s.SetServing(service.ServiceName, false)
 }
 
@@ -92,6 +102,9 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Connections returns how many connections are open.
 func (s *Server) Connections() int { return int(s.listener.open.Load()) }
+
+// RefusedConnections returns how many connections were closed as they came, because Config.MaxConnections were open.
+func (s *Server) RefusedConnections() uint64 { return s.listener.refused.Load() }
 
 // Draining is closed when calls in flight should end. A handler that could go on for as long as its client likes ends
 // its stream then; nothing else tells it until the bound of the drain, when its context is cancelled.

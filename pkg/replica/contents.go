@@ -110,6 +110,9 @@ func (r *Replica) Import(c Contents) error {
 		}
 	}
 	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
+	if p.r.lists {
+		loaded.rows.Order()
+	}
 	loaded.rows.Between(r.pace.stint(true).step)
 	loaded.rows.Lacks(c.Missing)
 

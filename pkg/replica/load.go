@@ -56,6 +56,9 @@ func (p *partition) load(ctx context.Context) error {
 		}
 	}
 	loaded.rows = table.Build(entries, head.Revision, work.step)
+	if p.r.lists {
+		loaded.rows.Order()
+	}
 	loaded.rows.Between(p.r.pace.stint(true).step)
 	if p.waitsFor(head) {
 		return errUnhealed

@@ -11,6 +11,7 @@ import (
 // It returns what the worker has to do. Whatever is refused keeps the last good data, whose age grows.
 func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) todo {
 	head, err := p.openHead(raw)
+	p.asks.answer(sent)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := p.compare(head, err, raw == nil, sent, before)

@@ -134,7 +134,7 @@ func TestReachReadsOnceIn10ms(t *testing.T) {
 				w.Errorf("two reads within %v", pause)
 			}
 		}
-		if len(reads) > 101 || len(reads) < 80 {
+		if len(reads) < 2 || len(reads) > 5 { // 10, 20, 40 and 80 ms apart; the last caller comes after 99 ms
 			w.Errorf("%d reads in a second", len(reads))
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -27,9 +26,10 @@ type partition struct {
 	log    *slog.Logger
 	wake   chan struct{}
 	fresh  freshness
-	// progress is signalled when the cursor has moved; waiting counts those who want it to.
+	// progress is signalled when the cursor has moved.
 	progress progress
-	waiting  atomic.Int64
+	// asks says what callers of Reach ask of the worker.
+	asks asks
 
 	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads fail, since
 	// many large ones may not arrive in time.
@@ -90,17 +90,29 @@ func (p *partition) awaken() {
 // run is the partition's worker. Failures make it slower, up to about 2.5 s between two tries.
 func (p *partition) run(ctx context.Context) {
 	failures := 0
+	var due <-chan time.Time // when the next read for callers of Reach may begin
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
+		case <-p.asks.came:
+			if due == nil {
+				due = time.After(p.asks.pause(p.position()))
+			}
+			continue
+		case <-due:
+			due = nil
+			if !p.asks.open() {
+				continue // a poll has looked meanwhile
+			}
 		}
 		started := time.Now()
 		err := p.work(ctx)
 		if ctx.Err() == nil {
 			p.tried(err)
 		}
+		p.asks.read(started, p.position())
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -116,9 +128,6 @@ func (p *partition) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(readInterval<<failures - time.Since(started)):
-		}
-		if p.waiting.Load() > 0 {
-			p.awaken()
 		}
 	}
 }

@@ -16,17 +16,17 @@ var (
 	ErrLost = errors.New("replica: position is not in the store's past")
 )
 
-// Reach returns when a partition holds every change up to a cursor, and reads the store to get there. All callers
-// share one read at a time, at most one in 10 ms. It returns ErrLost or ErrNotReached otherwise.
+// Reach returns when a partition holds every change up to a cursor. It returns ErrLost or ErrNotReached otherwise.
+//
+// A caller gets one read of the store that begins after the call, because a change that was made before the call is then
+// found. All callers of a partition share that read; asks says how often there is one. What comes later arrives by hints and
+// polls, so a cursor that nobody gave out costs no further read, however long its caller waits.
 func (r *Replica) Reach(ctx context.Context, partition int, target record.Cursor) error {
 	p := r.partitions[partition]
 	if reached, err := p.reached(target); reached || err != nil {
 		return err
 	}
-	// The worker reads on for as long as somebody waits.
-	p.waiting.Add(1)
-	defer p.waiting.Add(-1)
-	p.awaken()
+	p.asks.ask()
 	for {
 		next := p.progress.wait()
 		if reached, err := p.reached(target); reached || err != nil {

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,17 +40,114 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 				w.Errorf("a change that is there: %v after %v", err, took)
 			}
 		}
-		// One that comes while Reach waits.
-		later := make(chan storetest.Commit, 1)
-		ahead := w.store.Predict(app, storetest.AddToken("third")).Cursor
-		go func() {
-			time.Sleep(100 * time.Millisecond)
-			later <- w.store.Commit(app, storetest.AddToken("third"))
-		}()
-		if took, err := w.reach(ahead, time.Second); !errors.Is(err, replica.ErrLost) || took > 150*time.Millisecond {
-			w.Errorf("a change in whose place another came: %v after %v", err, took)
+	})
+}
+
+// TestB25_ReachSeesWhatComesWhileItWaits: at the next poll, with a hint or without. That another change stands in the place
+// of the one that is waited for counts only once a read has shown it.
+func TestB25_ReachSeesWhatComesWhileItWaits(t *testing.T) {
+	simulate(t, 2, func(w *world) {
+		app := w.fill(0, 3)[0]
+		w.startLoaded()
+		const comes = 700 * time.Millisecond
+		for name, faults := range map[string]storetest.Faults{"hint": {}, "lost hint": {Hint: deaf}} {
+			w.faults(faults)
+			next := w.position(0)
+			next.Revision, next.Tag = next.Revision+1, record.Tag{1}
+			later := make(chan storetest.Commit, 1)
+			go func() {
+				time.Sleep(comes)
+				later <- w.store.Commit(app, storetest.AddToken(name))
+			}()
+			if took, err := w.reach(next, enough); !errors.Is(err, replica.ErrLost) || took > comes+longestPoll+8*latency {
+				w.Errorf("%s: a change in whose place another came: %v after %v", name, err, took)
+			}
+			<-later
+			w.pass(longestPoll)
 		}
-		<-later
+	})
+}
+
+// TestB25_MadeUpRevisionsCostNextToNothing counts reads of the store: whatever callers ask for, it is read a few times for each
+// partition while the partition stands still, and polled as always.
+func TestB25_MadeUpRevisionsCostNextToNothing(t *testing.T) {
+	const partitions, wait = 64, 5 * time.Second
+	madeUp := func(w *world, partition, nth int) record.Cursor {
+		at := w.position(partition)
+		return record.Cursor{Epoch: at.Epoch, Revision: at.Revision + 1 + uint64(nth), Tag: record.Tag{1}}
+	}
+	begin := func(w *world) (apps []string) {
+		for partition := range partitions {
+			apps = append(apps, w.fill(partition, 1)...)
+		}
+		w.startLoaded()
+		w.store.ResetCalls()
+		return apps
+	}
+	ask := func(w *world, asking *sync.WaitGroup, partition, nth int, limit time.Duration) {
+		target := madeUp(w, partition, nth)
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(w.Context(), limit)
+			defer cancel()
+			if err := w.r.Reach(ctx, partition, target); !errors.Is(err, replica.ErrNotReached) {
+				w.Errorf("a made-up revision: %v", err)
+			}
+		})
+	}
+	t.Run("one caller for each partition, who waits", func(t *testing.T) {
+		simulate(t, partitions, func(w *world) {
+			begin(w)
+			var asking sync.WaitGroup
+			for partition := range partitions {
+				ask(w, &asking, partition, 0, wait)
+			}
+			asking.Wait()
+			calls := w.store.Calls()
+			for partition, tails := range calls.Tails {
+				if tails > 1 {
+					w.Errorf("partition %d was read %d times for one caller", partition, tails)
+				}
+			}
+			if most := int(wait/(200*time.Millisecond)) + 1; calls.Heads > most {
+				w.Errorf("%d polls in %v, want at most %d", calls.Heads, wait, most)
+			}
+		})
+	})
+	t.Run("a new caller every millisecond", func(t *testing.T) {
+		simulate(t, partitions, func(w *world) {
+			apps := begin(w)
+			var asking sync.WaitGroup
+			for i := range int(wait / time.Millisecond) {
+				ask(w, &asking, 0, i, time.Second)
+				w.pass(time.Millisecond)
+			}
+			// 10, 20, ... 320 ms, and then one in 640 ms.
+			if tails := w.store.Calls().Tails[0]; tails < 2 || tails > 7+int(wait/(640*time.Millisecond)) {
+				w.Errorf("read %d times in %v", tails, wait)
+			}
+
+			// Meanwhile a real change is reached as fast as ever, and lets the reads begin anew.
+			app := apps[0]
+			made := w.commit(app, storetest.AddToken("meanwhile"))
+			if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
+				w.Errorf("a real change among made-up ones: %v after %v", err, took)
+			}
+			// Without its hint, it takes a poll at most.
+			w.faults(storetest.Faults{Hint: deaf})
+			ask(w, &asking, 0, 1000, time.Second)
+			made = w.commit(app, storetest.AddToken("unheard of"))
+			if took, err := w.reach(made.Cursor, time.Second); err != nil || took > longestPoll+8*latency {
+				w.Errorf("a real change without a hint: %v after %v", err, took)
+			}
+			asking.Wait()
+
+			// The next caller after some quiet is read for at once.
+			w.pass(time.Second)
+			made = w.commit(app, storetest.AddToken("later"))
+			if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
+				w.Errorf("a change after the made-up ones: %v after %v", err, took)
+			}
+		})
 	})
 }
 

@@ -46,6 +46,7 @@ type Replica struct {
 	codec      *record.Codec
 	table      *table.Table
 	heals      bool
+	lists      bool
 	clock      WallClock
 	log        *slog.Logger
 	partitions []*partition
@@ -74,6 +75,7 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 			r:      r,
 			log:    log.With("partition", i),
 			wake:   make(chan struct{}, 1),
+			asks:   newAsks(),
 			limit:  tailLimit,
 			held:   state{revoked: stickies{}},
 		})
@@ -96,6 +98,10 @@ func (r *Replica) Run(ctx context.Context) error {
 // Heals says that this process heals the store. Its replica follows a store that an operator has restored, or taken as it is,
 // at once, since it must see what that has lost; others follow when it is healed. It must be called before Run.
 func (r *Replica) Heals() { r.heals = true }
+
+// Lists says that this process lists apps: its table keeps them in order, for Table.Apps. It must be called before Import and
+// Run.
+func (r *Replica) Lists() { r.lists = true }
 
 // Table returns the table. It is the same for the life of the replica.
 func (r *Replica) Table() *table.Table { return r.table }

@@ -20,6 +20,8 @@ type Partition struct {
 	// missing are apps that are known to have had a policy, of which the store knows nothing any more. It is set before the
 	// partition is shown.
 	missing map[string]bool
+	// order is nil where no list is asked for. It is set before the partition is shown.
+	order *order
 	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of all chunks that
 	// nothing leads to, all those of all chunks that are taken.
 	count, used, garbage, all int
@@ -153,6 +155,7 @@ func (p *Partition) Put(appID string, e *Entry) {
 	c.slots[slot].Store(slotOf(k, c.last, p.used, size))
 	p.used += size
 	p.all += size
+	p.order.put(appID, e)
 }
 
 // room returns a content whose last chunk has room for a number of bytes, and whose slots have room for one more app.

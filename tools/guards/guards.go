@@ -316,4 +316,19 @@ var guards = []guard{
 		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
 		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},
 	},
+	{
+		name: "authentication before the body", file: "pkg/grpcserver/receive.go",
+		cuts:  []cut{{"	if r == nil {\n		return service\n", "	if r != nil {\n		return service\n"}},
+		tests: "TestB26_EveryCallIsRefusedByItsHeader", packages: []string{"./services/authority/server"},
+	},
+	{
+		name: "bound on catch-up reads", file: "pkg/replica/asks.go",
+		cuts:  []cut{{"a.vain = min(a.vain+1, maxVainReads)", "a.vain = 0"}},
+		tests: "TestB25_MadeUpRevisions|TestReachReadsOnceIn10ms", packages: []string{replicaPackage},
+	},
+	{
+		name: "small messages to open services", file: "pkg/grpcserver/open.go",
+		cuts:  []cut{{"	if size > openMaxReceive {\n", "	if size == 0 {\n"}},
+		tests: "TestOpenServicesTakeOnlySmallMessages", packages: []string{"./pkg/grpcserver"},
+	},
 }

@@ -45,6 +45,15 @@ type Config struct {
 	Store store.Options
 }
 
+const (
+	// maxConnections is how many connections an authority takes: those of its validators, and as many of others.
+	maxConnections = 4096
+	// maxCalls is how many management calls may be in flight. They take milliseconds, but for those that wait for a receipt.
+	maxCalls = 1024
+	// maxBytes is how many bytes of requests may be held, encoded: 25 of the largest.
+	maxBytes = 25 * grpcserver.ManagementMaxReceive
+)
+
 // DefaultVerifyInterval is that of the command line.
 const DefaultVerifyInterval = verification.DefaultInterval
 
@@ -87,12 +96,15 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	config.GRPC.MaxReceive = grpcserver.ManagementMaxReceive
+	config.GRPC.MaxConnections = maxConnections
+	config.GRPC.Requests = grpcserver.Requests{MaxCalls: maxCalls, MaxBytes: maxBytes}
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
 		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),
 	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
+	s.grpc.CountRefused(registry)
 	s.fleet.EndWith(s.grpc.Draining())
 	countersignv1.RegisterAuthorityServiceServer(s.grpc, s.management)
 	countersignv1.RegisterFleetServiceServer(s.grpc, s.fleet)
@@ -145,6 +157,7 @@ func (s *Server) follow(ctx context.Context) error {
 	codec := record.NewCodec(s.config.Ring, meta)
 	r := replica.New(redisfeed.New(s.client, meta.Partitions), codec, s.config.Log)
 	r.Heals()
+	r.Lists()
 	if err := s.floor.apply(r, s.config); err != nil {
 		return err
 	}

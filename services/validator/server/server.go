@@ -26,6 +26,9 @@ import (
 // StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
 const StreamWorkers = 256
 
+// maxConnections is how many connections a validator takes: a large ingest tier has some thousands of clients.
+const maxConnections = 16_384
+
 // ownGoroutines is more than a validator has besides: they follow the store, report, and serve its metrics.
 const ownGoroutines = 128
 
@@ -70,11 +73,13 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	config.GRPC.MaxReceive = grpcserver.AuthorizeMaxReceive
+	config.GRPC.MaxConnections = maxConnections
 	config.GRPC.StreamWorkers = StreamWorkers
 	config.GRPC.Codec = wire.NewCodec()
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
+	s.grpc.CountRefused(registry)
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)

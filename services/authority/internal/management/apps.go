@@ -2,7 +2,6 @@ package management
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,7 +24,8 @@ func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*
 	return &countersignv1.GetAppResponse{App: appToProto(d.AppID, d, time.Now())}, nil
 }
 
-// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds behind.
+// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds behind. A page
+// costs its page, however many apps there are.
 func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) (*countersignv1.ListAppsResponse, error) {
 	size, err := pageSize(r.GetPageSize())
 	if err != nil {
@@ -41,20 +41,11 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 	}
 	table := st.Replica().Table()
 	response := countersignv1.ListAppsResponse{Unreachable: unreachable(st.Replica())}
-	var ids []string
-	for i := range table.Len() {
-		if table.Partition(i) == nil {
-			continue
-		}
-		for appID, entry := range table.Partition(i).All() {
-			if appID > from && (entry.Policy == nil || !entry.Policy.Deleted()) {
-				ids = append(ids, appID)
-			}
-		}
+	ids, more, err := table.Apps(from, size)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(ids)
-	if len(ids) > size {
-		ids = ids[:size]
+	if more {
 		response.NextPageToken = writeAppsPage(ids[size-1])
 	}
 	now := time.Now()

@@ -248,6 +248,7 @@ func (w *world) store(t testing.TB) *store.Store {
 	t.Helper()
 	meta := must(w.redis.Meta(t.Context(), w.Ring))(t)
 	r := replica.New(redisfeed.New(w.redis, meta.Partitions), record.NewCodec(w.Ring, meta), slog.New(slog.DiscardHandler))
+	r.Lists()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- r.Run(ctx) }()

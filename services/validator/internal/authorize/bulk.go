@@ -15,12 +15,8 @@ const (
 	// bounded by it: 64 KiB have room for 32,000 empty requests, each of which is answered.
 	MaxRequests = 256
 
-	// MaxWaiting is how many requests of all streams may wait for their min_revision, each on a goroutine. They wait
-	// for milliseconds, or for a change that does not come.
-	MaxWaiting = 1024
-
-	// maxWaitingOfOne is how many of those may be of one stream: a client that does not read its answers must not take what
-	// all have.
+	// maxWaitingOfOne is how many of the MaxWaiting requests may be of one stream: a client that does not read its answers
+	// must not take what all have.
 	maxWaitingOfOne = 64
 )
 
@@ -37,18 +33,16 @@ type Bulk struct {
 	countersignv1.UnimplementedBulkValidatorServiceServer
 	service *Service
 	server  Server
-	waiting chan struct{} // holds one element for each request that waits
 }
 
 // NewBulk returns the service whose streams are answered as calls to a Service are, and counted with them.
 func NewBulk(service *Service, server Server) *Bulk {
-	return &Bulk{service: service, server: server, waiting: make(chan struct{}, MaxWaiting)}
+	return &Bulk{service: service, server: server}
 }
 
 var (
-	errShuttingDown   = apierr.Unavailable(apierr.ShuttingDown, "the server shuts down; ask for what was not answered elsewhere")
-	errTooManyInOne   = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
-	errTooManyWaiting = apierr.Exhausted("TOO_MANY_WAITING", "too many requests wait for their min_revision")
+	errShuttingDown = apierr.Unavailable(apierr.ShuttingDown, "the server shuts down; ask for what was not answered elsewhere")
+	errTooManyInOne = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
 )
 
 // AuthorizeStream implements the RPC of that name. It answers on a goroutine of its own, because nothing else lets a

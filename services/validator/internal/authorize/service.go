@@ -24,12 +24,13 @@ type Service struct {
 	validator *validator.Validator
 	counters  *counters
 	limit     limit
+	waiting   waiting
 	info      grpc.UnaryServerInfo
 }
 
 // New returns a service that answers from a validator, and registers its metrics. Calls past the bound are refused.
 func New(v *validator.Validator, bound Bound, registry prometheus.Registerer) *Service {
-	s := &Service{validator: v, counters: newCounters(registry, v), limit: limit{Bound: bound}}
+	s := &Service{validator: v, counters: newCounters(registry, v), limit: limit{Bound: bound}, waiting: newWaiting()}
 	s.info = grpc.UnaryServerInfo{Server: s, FullMethod: countersignv1.ValidatorService_Authorize_FullMethodName}
 	return s
 }
@@ -102,7 +103,7 @@ func answer(ctx context.Context, request any) (any, error) {
 }
 
 func (s *Service) authorize(ctx context.Context, c *call) (*wire.Encoded, error) {
-	given, took, err := s.ask(ctx, &c.request)
+	given, took, err := s.askAndWait(ctx, &c.request)
 	s.count(&c.request, given, took, err)
 	if err != nil {
 		return nil, err

@@ -101,13 +101,6 @@ func (s *stream) answer(message *wire.Requests) error {
 	return s.grpc.SendMsg(&s.answers)
 }
 
-// noWaiting is a context that is done: with it, a request for a revision that is not there yet is turned down at once.
-var noWaiting = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // decide adds the answer to a request, unless it has to wait.
 func (s *stream) decide(sequence uint64, r *wire.Request) {
 	ctx := s.ctx
@@ -146,9 +139,7 @@ func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 		s.waiting.Add(-1)
 		return false
 	}
-	select {
-	case s.Bulk.waiting <- struct{}{}:
-	default:
+	if !s.service.waiting.enter() {
 		s.waiting.Add(-1)
 		return false
 	}
@@ -167,9 +158,8 @@ func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 	return true
 }
 
-// askLate asks once more, and waits. It gives the place among all that wait back before anything is sent: whoever does not read answers
-// holds up nobody else.
+// askLate asks once more, and waits. It releases the slot before anything is sent, so that a slow reader blocks nobody.
 func (s *stream) askLate(r *wire.Request) (validator.Answer, time.Duration, error) {
-	defer func() { <-s.Bulk.waiting }()
+	defer s.service.waiting.leave()
 	return s.service.ask(s.ctx, r)
 }

@@ -119,7 +119,7 @@ func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
-	bulk.waiting = make(chan struct{}, 2)
+	bulk.service.waiting = make(chan struct{}, 2)
 	one, other := talk(t, bulk), talk(t, bulk)
 	one.ask(w.ahead(1000), w.request())
 	one.answer()
@@ -141,14 +141,14 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
-	bulk.waiting = make(chan struct{}, 1)
+	bulk.service.waiting = make(chan struct{}, 1)
 	unread, other := talk(t, bulk), talk(t, bulk)
 	unread.ask(w.ahead(0), w.request())
 	unread.answer()
 	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
 	w.store.Commit(w.app, storetest.AddToken("next"))
 	redistest.Eventually(t, "a free place", func() error {
-		if len(bulk.waiting) > 0 {
+		if len(bulk.service.waiting) > 0 {
 			return errors.New("it is still taken")
 		}
 		return nil

@@ -1,0 +1,133 @@
+// Package rawgrpc speaks gRPC frame by frame, as no well-behaved client does: headers without a message, a message that is
+// announced and never sent.
+package rawgrpc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// patience ends a test whose server does not answer. A test that passes never waits for it.
+const patience = 30 * time.Second
+
+// Conn is a connection to a server of gRPC in plain text. It is for one goroutine.
+type Conn struct {
+	t       testing.TB
+	raw     net.Conn
+	framer  *http2.Framer
+	encoder *hpack.Encoder
+	block   bytes.Buffer
+	next    uint32
+	// ended has the trailers of streams that have ended, by stream.
+	ended map[uint32]map[string]string
+}
+
+// New begins to speak on a connection, which it closes with the test.
+func New(t testing.TB, raw net.Conn) *Conn {
+	t.Helper()
+	t.Cleanup(func() { _ = raw.Close() })
+	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{}}
+	c.encoder = hpack.NewEncoder(&c.block)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Dial connects to an address.
+func Dial(t testing.TB, address string) *Conn {
+	t.Helper()
+	raw, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(t, raw)
+}
+
+// Open sends the headers of a call, with metadata in pairs of name and value, and nothing of a message. It returns the
+// call's number.
+func (c *Conn) Open(method string, metadata ...string) uint32 {
+	c.t.Helper()
+	c.block.Reset()
+	fields := append([]string{
+		":method", "POST", ":scheme", "http", ":path", method, ":authority", "test",
+		"content-type", "application/grpc", "te", "trailers",
+	}, metadata...)
+	for i := 0; i < len(fields); i += 2 {
+		if err := c.encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	call := c.next
+	c.next += 2
+	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: call, BlockFragment: c.block.Bytes(), EndHeaders: true}); err != nil {
+		c.t.Fatal(err)
+	}
+	return call
+}
+
+// Announce sends the five bytes before a message of a size, and nothing of the message.
+func (c *Conn) Announce(call, size uint32) {
+	c.t.Helper()
+	var prefix [5]byte
+	binary.BigEndian.PutUint32(prefix[1:], size)
+	c.Send(call, prefix[:])
+}
+
+// Send sends bytes of a call's body.
+func (c *Conn) Send(call uint32, data []byte) {
+	c.t.Helper()
+	if err := c.framer.WriteData(call, false, data); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Status waits for the end of a call, and returns grpc-status and grpc-message.
+func (c *Conn) Status(call uint32) (code, message string) {
+	c.t.Helper()
+	for {
+		if trailers, has := c.ended[call]; has {
+			return trailers["grpc-status"], trailers["grpc-message"]
+		}
+		frame, err := c.framer.ReadFrame()
+		if err != nil {
+			c.t.Fatalf("the call was not answered: %v", err)
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			if !frame.StreamEnded() {
+				continue
+			}
+			trailers := map[string]string{}
+			for _, field := range frame.Fields {
+				trailers[field.Name] = field.Value
+			}
+			c.ended[frame.StreamID] = trailers
+		case *http2.RSTStreamFrame:
+			if _, has := c.ended[frame.StreamID]; !has {
+				c.ended[frame.StreamID] = map[string]string{"grpc-message": "reset: " + frame.ErrCode.String()}
+			}
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = c.framer.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			if !frame.IsAck() {
+				_ = c.framer.WritePing(true, frame.Data)
+			}
+		}
+	}
+}
