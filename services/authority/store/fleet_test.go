@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/authority/store"
 )
