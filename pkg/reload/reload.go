@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,7 +73,7 @@ func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error)
 	}
 	first, err := parse(contents)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", strings.Join(paths, ", "), err)
 	}
 	value := &Value[T]{}
 	value.current.Store(&first)
