@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,7 +68,8 @@ type Expirer interface{ Expires() time.Time }
 // metrics which files are meant. A file that is no regular one, such as a pipe, is read this once. A value that is a
 // slog.LogValuer is shown in the log when it is replaced.
 func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error), paths ...string) (*Value[T], error) {
-	contents, regular, err := read(paths)
+	regular := !slices.ContainsFunc(paths, func(path string) bool { return !isRegular(path) })
+	contents, err := read(paths)
 	if err != nil {
 		return nil, err
 	}
@@ -159,34 +161,35 @@ func (f *Files) Status() (all []Status) {
 	return all
 }
 
-// read returns the contents of files, and whether all are regular ones.
-func read(paths []string) (contents [][]byte, regular bool, err error) {
-	regular = true
-	for _, path := range paths {
-		data, is, err := readOne(path)
-		if err != nil {
-			return nil, false, err
-		}
-		contents, regular = append(contents, data), regular && is
-	}
-	return contents, regular, nil
+// isRegular tells whether a file can be read again and again; a missing one counts as one that can.
+func isRegular(path string) bool {
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular()
 }
 
-func readOne(path string) (data []byte, regular bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, false, err
+// read returns the contents of files.
+func read(paths []string) (contents [][]byte, err error) {
+	for _, path := range paths {
+		data, err := readOne(path)
+		if err != nil {
+			return nil, err
+		}
+		contents = append(contents, data)
 	}
+	return contents, nil
+}
+
+func readOne(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer file.Close()
-	data, err = io.ReadAll(io.LimitReader(file, maxSize+1))
+	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(data) > maxSize {
 		err = fmt.Errorf("%s: want at most %d bytes", path, maxSize)
 	}
-	return data, info.Mode().IsRegular(), err
+	return data, err
 }
 
 // digest returns one of all contents.

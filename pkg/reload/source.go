@@ -3,6 +3,7 @@ package reload
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -35,7 +36,15 @@ func (s *source) status() Status {
 
 // look reads the files; the digest of files that cannot be read is that of the reason.
 func (s *source) look() (contents [][]byte, d [sha256.Size]byte, err error) {
-	if contents, _, err = read(s.paths); err != nil {
+	for _, path := range s.paths {
+		if !isRegular(path) && err == nil { // to open a pipe may block
+			err = fmt.Errorf("%s: is no regular file", path)
+		}
+	}
+	if err == nil {
+		contents, err = read(s.paths)
+	}
+	if err != nil {
 		return nil, sha256.Sum256([]byte(err.Error())), err
 	}
 	return contents, digest(contents), nil

@@ -99,7 +99,13 @@ func startDaemons(t *testing.T, arguments ...string) *daemons {
 func startDaemon(t *testing.T, folder, name string, arguments ...string) *daemon {
 	t.Helper()
 	d := &daemon{process: newProcess(t, name), log: newLogPipe(t)}
-	d.cmd = exec.Command(filepath.Join(folder, name), d.arguments(arguments)...)
+	d.start(t, folder, arguments...)
+	return d
+}
+
+func (d *daemon) start(t *testing.T, folder string, arguments ...string) {
+	t.Helper()
+	d.cmd = exec.Command(filepath.Join(folder, d.name), d.arguments(arguments)...)
 	d.cmd.Stderr = d.log.write
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -107,7 +113,6 @@ func startDaemon(t *testing.T, folder, name string, arguments ...string) *daemon
 	d.end = sync.OnceValue(d.cmd.Wait)
 	t.Cleanup(func() { _ = d.cmd.Process.Kill(); _ = d.end() })
 	d.awaitServing(t)
-	return d
 }
 
 func (d *daemon) signal(t *testing.T, s syscall.Signal) {
@@ -115,6 +120,23 @@ func (d *daemon) signal(t *testing.T, s syscall.Signal) {
 	if err := d.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// awaitMetric waits until a metric has a value that is looked for.
+func (p *process) awaitMetric(t *testing.T, name string, is func(value string) bool) {
+	t.Helper()
+	redistest.Eventually(t, name+" of the "+p.name, func() error {
+		value := ""
+		for line := range strings.Lines(string(p.page(t, "/metrics"))) {
+			if after, found := strings.CutPrefix(line, name+" "); found {
+				value = strings.TrimSpace(after)
+			}
+		}
+		if !is(value) {
+			return fmt.Errorf("it is %q", value)
+		}
+		return nil
+	})
 }
 
 // terminate ends the process, and fails the test when it does not end in order.
@@ -215,18 +237,7 @@ func TestClosedLogKillsNothing(t *testing.T) {
 	d.outage(t)
 	d.goesOn(t, "after an outage")
 	for _, one := range []*daemon{d.authority, d.validator} {
-		lost := ""
-		redistest.Eventually(t, "what was lost is counted", func() error {
-			for line := range strings.Lines(string(one.page(t, "/metrics"))) {
-				if count, is := strings.CutPrefix(line, "countersign_log_lines_dropped_total "); is {
-					lost = strings.TrimSpace(count)
-				}
-			}
-			if lost == "" || lost == "0" {
-				return fmt.Errorf("the %s counts %q", one.name, lost)
-			}
-			return nil
-		})
+		one.awaitMetric(t, "countersign_log_lines_dropped_total", func(lost string) bool { return lost != "" && lost != "0" })
 		one.terminate(t)
 	}
 }

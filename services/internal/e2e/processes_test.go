@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -48,6 +49,8 @@ type process struct {
 	name       string
 	grpc, http string
 	output     *buffer
+	// transport is how it is reached; nil: in plain text.
+	transport credentials.TransportCredentials
 }
 
 // buffer takes what a process writes while the test reads it.
@@ -166,7 +169,11 @@ func (p *process) awaitServing(t *testing.T) {
 
 func (p *process) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials())))(t)
+	transport := p.transport
+	if transport == nil {
+		transport = insecure.NewCredentials()
+	}
+	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(transport)))(t)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
