@@ -58,7 +58,7 @@ func Main(s Service) int {
 	// A process that is still starting must not be ended by SIGHUP either.
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP)
-	stderr := OpenStderr()
+	stderr := OpenStderr(os.Stderr)
 	defer stderr.End()
 	if err := s.command(stderr, hangUps).Execute(); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", s.Name, err)

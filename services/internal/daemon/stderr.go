@@ -30,12 +30,12 @@ type Stderr struct {
 }
 
 // OpenStderr makes everything that goes to the standard error go through a Stderr: what is written to it, and what
-// package log and gRPC write there by themselves. It is called once, before anything else runs. Only a panic still writes
-// to the file itself.
-func OpenStderr() *Stderr {
+// package log and gRPC write there by themselves. It is called once, before anything else runs, with the file that is the
+// standard error. Only a panic still writes to that itself.
+func OpenStderr(file io.Writer) *Stderr {
 	// A write to a pipe without a reader ends a Go process when it is its standard output or error (os/signal, SIGPIPE).
 	signal.Ignore(syscall.SIGPIPE)
-	s := newStderr(os.Stderr)
+	s := newStderr(file)
 	log.SetOutput(s)
 	grpclog.SetLoggerV2(grpcLogger(s, os.Getenv))
 	return s
