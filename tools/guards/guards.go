@@ -320,13 +320,13 @@ var guards = []guard{
 		// Without it, a full pipe on the standard error holds up whoever logs.
 		name: "asynchronous log", file: "services/internal/asynclog/asynclog.go",
 		cuts:  []cut{{"	w.mu.Lock()\n	if w.closed.Err() != nil ||", "	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||"}},
-		tests: "TestBlockedFile|TestBlockedLogStopsNothing", packages: []string{"./services/internal/asynclog", "./services/internal/e2e"},
+		tests: "TestBlockedFile", packages: []string{"./services/internal/asynclog"},
 	},
 	{
 		// Without it, a write to a closed standard error ends the process.
 		name: "a closed log kills nothing", file: "services/internal/daemon/stderr.go",
 		cuts:  []cut{{"	signal.Ignore(syscall.SIGPIPE)\n", "	signal.Reset(syscall.SIGPIPE)\n"}},
-		tests: "TestClosedLogKillsNothing", packages: []string{"./services/internal/e2e"},
+		tests: "TestStandardError", packages: []string{"./services/internal/daemon"},
 	},
 	{
 		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
