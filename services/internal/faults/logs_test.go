@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -135,13 +137,13 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if !m.same(life) || m.stopped() || ctx.Err() != nil {
 		return nil
 	}
-	alone, goesOn := c.alone(), false
+	goesOn := false
 	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval) {
 		goesOn = c.goesOn(ctx, m)
 	}
 	switch same := m.same(life) && !m.stopped() && ctx.Err() == nil; {
 	case !same:
-	case !goesOn && alone && c.alone():
+	case !goesOn && c.othersGoOn(ctx, m) && !c.otherwiseTroubled(m):
 		c.oracle.violate(logStops, c.oracle.now(), "%s", m.name)
 	case goesOn && m.seat != nil:
 		c.stats.reach(blockedFollows)
@@ -165,6 +167,20 @@ func (c *campaign) goesOn(ctx context.Context, m member) bool {
 	defer cancel()
 	_, err := m.authority.client.ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
 	return err == nil
+}
+
+// othersGoOn tells whether another process of the same kind does: then it is not Redis that keeps this one from it.
+func (c *campaign) othersGoOn(ctx context.Context, m member) bool {
+	return slices.ContainsFunc(c.members(), func(other member) bool {
+		return other.process != m.process && (other.seat == nil) == (m.seat == nil) && c.goesOn(ctx, other)
+	})
+}
+
+// otherwiseTroubled tells whether another fault was meant for the process.
+func (c *trouble) otherwiseTroubled(m member) bool {
+	return slices.ContainsFunc(c.faults.during(c.oracle.now(), 15*time.Second), func(i *inflicted) bool {
+		return i != c.inflicted && strings.Contains(i.String(), m.name)
+	})
 }
 
 // closeLog closes the log of a process for the rest of its life, and makes it say something.
