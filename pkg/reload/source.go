@@ -59,7 +59,7 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 		}
 		return
 	}
-	contents, now, err := s.look()
+	_, now, err := s.look()
 	if err == nil && now == s.used {
 		s.unchanged(log, say)
 		return
@@ -74,6 +74,7 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 			return
 		case <-time.After(settle):
 		}
+		var contents [][]byte
 		if contents, now, err = s.look(); now != before || err != nil {
 			continue
 		}

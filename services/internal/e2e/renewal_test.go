@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -21,12 +22,15 @@ import (
 type volume struct {
 	folder string
 	latest string
+	serial int
 }
 
 // put changes the files of the volume, by their names.
 func (v *volume) put(t *testing.T, files map[string][]byte) {
 	t.Helper()
-	next := must(os.MkdirTemp(v.folder, "..2026_"))(t)
+	v.serial++
+	next := filepath.Join(v.folder, fmt.Sprintf("..data_%d", v.serial))
+	check(t, os.Mkdir(next, 0o700))
 	for name, data := range files {
 		check(t, os.WriteFile(filepath.Join(next, name), data, 0o600))
 		if v.latest == "" {

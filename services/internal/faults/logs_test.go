@@ -106,6 +106,11 @@ func (c *campaign) members() (all []member) {
 // stopped tells whether the process does not run though it lives.
 func (m member) stopped() bool { return m.seat != nil && m.seat.stopped.Load() != 0 }
 
+// gone tells whether nothing can be said any more of a life of the process: it was killed or stopped, or the campaign is over.
+func (m member) gone(ctx context.Context, life int64) bool {
+	return !m.same(life) || m.stopped() || ctx.Err() != nil
+}
+
 const (
 	logStops = "a log that nobody read stopped a process"
 	logEnds  = "a closed log ended a process"
@@ -134,15 +139,15 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 		return errNotNow
 	}
 	pause(ctx, 3*time.Second+upTo(r, 3*time.Second)) // longer than data is fresh
-	if !m.same(life) || m.stopped() || ctx.Err() != nil {
+	if m.gone(ctx, life) {
 		return nil
 	}
 	goesOn := false
 	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval) {
 		goesOn = c.goesOn(ctx, m)
 	}
-	switch same := m.same(life) && !m.stopped() && ctx.Err() == nil; {
-	case !same:
+	switch {
+	case m.gone(ctx, life):
 	case !goesOn && c.othersGoOn(ctx, m) && !c.otherwiseTroubled(m):
 		c.oracle.violate(logStops, c.oracle.now(), "%s", m.name)
 	case goesOn && m.seat != nil:
@@ -198,7 +203,7 @@ func closeLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); pause(ctx, lookInterval) {
 		switch {
-		case !m.same(life) || m.stopped() || ctx.Err() != nil:
+		case m.gone(ctx, life):
 			return nil
 		case m.serving(ctx):
 			c.stats.reach(closedWentOn)

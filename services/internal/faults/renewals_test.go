@@ -146,7 +146,7 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 	life, _ := m.alive()
 	for until := time.Now().Add(renewBound); life != 0; pause(ctx, lookInterval) {
 		switch {
-		case !m.same(life) || m.stopped() || ctx.Err() != nil:
+		case m.gone(ctx, life):
 			return nil
 		case next.Serial.Cmp(orZero(m.certificates.served(ctx, m.settings.Listen))) == 0:
 			c.stats.reach(renewedServed)
@@ -173,7 +173,7 @@ func (c *campaign) tryBad(ctx context.Context, m member, life int64) error {
 	pause(ctx, 1500*time.Millisecond) // long enough to be refused
 	served := m.certificates.served(ctx, m.settings.Listen)
 	switch {
-	case served == nil || !m.same(life) || m.stopped() || ctx.Err() != nil:
+	case served == nil || m.gone(ctx, life):
 	case served.Cmp(before.Serial) == 0:
 		c.stats.reach(badKept)
 	default:
