@@ -22,6 +22,8 @@ type Security struct {
 	// CAFile is a PEM file of the authorities that servers' certificates are checked against, instead of the system's.
 	// It implies TLS.
 	CAFile string
+	// Roots returns the authorities of CAFile as they are now, where somebody keeps them; nil: Credentials reads the file.
+	Roots func() *x509.CertPool
 	// Plaintext encrypts nothing, wherever the server is.
 	Plaintext bool
 }
@@ -34,7 +36,8 @@ func (s Security) Encrypts(a Address) bool {
 	return !s.Plaintext && (s.TLS || s.CAFile != "" || !a.Loopback())
 }
 
-// Credentials returns what a connection to an address is secured with.
+// Credentials returns what a connection to an address is secured with. Of a CAFile that changes it has what stands there
+// now.
 func (s Security) Credentials(a Address) (credentials.TransportCredentials, error) {
 	if s.TLS && s.Plaintext {
 		return nil, ErrContradiction
@@ -43,17 +46,28 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 		return insecure.NewCredentials(), nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CAFile != "" {
+	switch {
+	case s.Roots != nil:
+		config.RootCAs = s.Roots()
+	case s.CAFile != "":
 		pem, err := os.ReadFile(s.CAFile)
 		if err != nil {
 			return nil, err
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("no certificate in %s", s.CAFile)
+		if config.RootCAs, err = ParseAuthorities(pem); err != nil {
+			return nil, fmt.Errorf("%w in %s", err, s.CAFile)
 		}
 	}
 	return credentials.NewTLS(config), nil
+}
+
+// ParseAuthorities reads the contents of a CAFile.
+func ParseAuthorities(pem []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("no certificate")
+	}
+	return pool, nil
 }
 
 // Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the connection was to be

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/encoding"
+
+	"github.com/countersign/countersign/pkg/reload"
 )
 
 // Bounds of one received message, in bytes, for Config.MaxReceive.
@@ -21,6 +23,8 @@ type Config struct {
 	Listen string
 	// TLS is empty for plain text.
 	TLS TLS
+	// Files read the files of TLS again when they change; nil: they are read once.
+	Files *reload.Files
 	// Reflection lets anyone who can connect list the services and read their descriptors.
 	Reflection bool
 	// MaxReceive is the size in bytes of the largest message accepted, after decompression; a larger one is

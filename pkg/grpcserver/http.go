@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/countersign/countersign/pkg/reload"
 )
 
 const (
@@ -36,6 +38,8 @@ type HTTPConfig struct {
 	Listen string
 	// TLS is empty for plain text.
 	TLS TLS
+	// Files read the files of TLS again when they change; nil: they are read once.
+	Files *reload.Files
 	// Ready returns why the process cannot do its work yet, nil when it can. Its words are shown to anyone who asks. It
 	// is called for every probe, possibly by several at once. Nil means always ready.
 	Ready func() error
@@ -65,7 +69,7 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 		return nil, fmt.Errorf("HTTP server: %w", err)
 	}
 	config.Drain = drain
-	transport, err := config.TLS.config()
+	transport, err := config.TLS.config(config.Files, "http-tls", "h2", "http/1.1")
 	if err != nil {
 		return nil, fmt.Errorf("HTTP server: %w", err)
 	}
@@ -75,7 +79,6 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 	}
 	listener = &counted{Listener: listener, most: maxHTTPConnections}
 	if transport != nil {
-		transport.NextProtos = []string{"h2", "http/1.1"}
 		listener = tls.NewListener(listener, transport)
 	}
 	return &HTTPServer{config: config, logger: logger, listener: listener}, nil

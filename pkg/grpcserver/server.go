@@ -43,7 +43,7 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 	if err != nil {
 		return nil, fmt.Errorf("gRPC server: %w", err)
 	}
-	transport, err := config.TLS.config()
+	transport, err := config.TLS.config(config.Files, "tls", "h2")
 	if err != nil {
 		return nil, fmt.Errorf("gRPC server: %w", err)
 	}

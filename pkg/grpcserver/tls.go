@@ -5,10 +5,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
+	"time"
+
+	"github.com/countersign/countersign/pkg/reload"
 )
 
-// TLS names PEM files. They are read once, when the server is built.
+// TLS names PEM files. They are read when the server is built, and again when they change, if it is given Files. New
+// connections get what was read last; those that are there go on.
 type TLS struct {
 	// CertFile holds the certificate chain, KeyFile its key. Either both are set or none: none means plain text.
 	CertFile, KeyFile string
@@ -20,8 +24,8 @@ type TLS struct {
 	RequireClientCert bool
 }
 
-// config returns nil for plain text.
-func (t TLS) config() (*tls.Config, error) {
+// config returns nil for plain text. The files are called name-cert-file and name-client-ca-file.
+func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls.Config, error) {
 	switch {
 	case (t.CertFile == "") != (t.KeyFile == ""):
 		return nil, errors.New("TLS needs both a certificate file and a key file")
@@ -32,25 +36,82 @@ func (t TLS) config() (*tls.Config, error) {
 	case t.CertFile == "":
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	pair, err := reload.Read(files, name+"-cert-file", parsePair, t.CertFile, t.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate and key: %w", err)
 	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: protocols,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get().Certificate, nil },
+	}
 	if t.ClientCAFile == "" {
 		return config, nil
 	}
-	pem, err := os.ReadFile(t.ClientCAFile)
+	authorities, err := reload.Read(files, name+"-client-ca-file", parseAuthorities, t.ClientCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLS client authorities: %w", err)
-	}
-	config.ClientCAs = x509.NewCertPool()
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("TLS client authorities: no certificate in %s", t.ClientCAFile)
 	}
 	config.ClientAuth = tls.VerifyClientCertIfGiven
 	if t.RequireClientCert {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
+	config.ClientCAs = authorities.Get()
+	// A resumed session is not verified again: it would outlive the authority that it was verified with.
+	config.SessionTicketsDisabled = true
+	latest := config.Clone()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := latest.Clone()
+		now.ClientCAs = authorities.Get()
+		return now, nil
+	}
 	return config, nil
+}
+
+// pair is a certificate chain with its key.
+type pair struct {
+	*tls.Certificate
+	expires time.Time
+}
+
+func parsePair(contents [][]byte) (pair, error) {
+	if err := reload.WholePEM(contents[0]); err != nil {
+		return pair{}, err
+	}
+	certificate, err := tls.X509KeyPair(contents[0], contents[1])
+	if err != nil {
+		return pair{}, err
+	}
+	p := pair{Certificate: &certificate}
+	for _, der := range certificate.Certificate {
+		one, err := x509.ParseCertificate(der)
+		if err != nil {
+			return pair{}, err
+		}
+		if p.expires.IsZero() || one.NotAfter.Before(p.expires) {
+			p.expires = one.NotAfter
+		}
+	}
+	return p, nil
+}
+
+// Expires implements reload.Expirer: the first certificate of the chain that expires makes it worthless.
+func (p pair) Expires() time.Time { return p.expires }
+
+// LogValue shows what a person needs to tell two certificates apart.
+func (p pair) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("subject", p.Leaf.Subject.String()), slog.String("serial", p.Leaf.SerialNumber.Text(16)),
+		slog.Time("expires", p.expires.UTC()),
+	)
+}
+
+func parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if err := reload.WholePEM(contents[0]); err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(contents[0]) {
+		return nil, errors.New("no certificate in it")
+	}
+	return pool, nil
 }

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
@@ -51,6 +53,8 @@ type Config struct {
 	Security  grpcclient.Security
 	// Key is that of an identity of role validator; the zero value sends none.
 	Key secret.Secret
+	// CurrentKey returns the key as it is now, where that may change; nil: it is always Key.
+	CurrentKey func() secret.Secret
 	// ID is the validator's name, unique in the fleet; see CheckID.
 	ID string
 	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such age. See
@@ -92,7 +96,8 @@ func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Durati
 // Reporter reports one validator. Make one with New. Its methods are safe for concurrent use, but only one Run at a time.
 type Reporter struct {
 	config   Config
-	dialing  []grpc.DialOption
+	dialing  []grpc.DialOption // beside what secures a connection
+	secured  atomic.Pointer[credentials.TransportCredentials]
 	instance string
 	start    time.Time
 	sequence atomic.Uint64
@@ -126,17 +131,33 @@ func New(config Config) (*Reporter, error) {
 	}
 	now := time.Now()
 	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(now), running: now}
+	r.secured.Store(&transport)
 	r.dialing = []grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(dial),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: silence}),
 		// Several authorities behind one name share the validators.
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`),
 	}
-	if config.Key.Reveal() != "" {
-		r.dialing = append(r.dialing, grpc.WithPerRPCCredentials(config.Security.Bearer(config.Key, config.Authority)))
-	}
 	return r, nil
+}
+
+// options returns how the next connection is made: with the authorities that the file has now, and the key as it is now.
+// Authorities that cannot be read change nothing.
+func (r *Reporter) options() []grpc.DialOption {
+	if transport, err := r.config.Security.Credentials(r.config.Authority); err == nil {
+		r.secured.Store(&transport)
+	} else {
+		r.config.Log.Warn("the authorities to check the authority's certificate against stay as they were", "error", err)
+	}
+	options := append(slices.Clip(r.dialing), grpc.WithTransportCredentials(*r.secured.Load()))
+	key := r.config.Key
+	if r.config.CurrentKey != nil {
+		key = r.config.CurrentKey()
+	}
+	if key.Reveal() != "" {
+		options = append(options, grpc.WithPerRPCCredentials(r.config.Security.Bearer(key, r.config.Authority)))
+	}
+	return options
 }
 
 // Connected tells whether an authority hears the validator now.

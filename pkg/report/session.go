@@ -37,7 +37,7 @@ var (
 // call opens a connection and a stream, and closes both when talk has returned. Each stream has a connection of its own: one
 // that is half open must not carry the next.
 func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) error {
-	connection, err := grpc.NewClient(r.config.Authority.Target(), r.dialing...)
+	connection, err := grpc.NewClient(r.config.Authority.Target(), r.options()...)
 	if err != nil {
 		return err
 	}

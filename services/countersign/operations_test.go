@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
@@ -41,7 +42,11 @@ func TestOperations(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSite(t)
+			var tls grpcserver.TLS
+			if name == "certificate" {
+				tls = certificate(t)
+			}
+			s := startSite(t, tls)
 			p := params(s.setup)
 			p.Files = []string{script}
 			for command, run := range map[string]func(*testscript.TestScript, bool, []string){
@@ -76,7 +81,7 @@ func TestRunbooksAreTried(t *testing.T) {
 // everything switched on.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
-	s := startSite(t)
+	s := startSite(t, certificate(t))
 	s.startValidator("validator-1", 0)
 	redistest.Eventually(t, "the validator is ready", func() error { return s.value("validator-1", "countersign_ready", "1") })
 	for _, name := range []string{"authority", "validator-1"} {
@@ -139,6 +144,8 @@ func readFile(t *testing.T, path string) string {
 type site struct {
 	*testcluster.Cluster
 	t *testing.T
+	// tls are the files of all gRPC servers; empty: they serve in plain text.
+	tls grpcserver.TLS
 	// link is between the second validator and the authority.
 	reports   *redistest.Proxy
 	processes map[string]*testcluster.Process
@@ -148,9 +155,9 @@ type site struct {
 	ahead map[string]*atomic.Int64
 }
 
-func startSite(t *testing.T) *site {
+func startSite(t *testing.T, tls grpcserver.TLS) *site {
 	t.Helper()
-	s := &site{Cluster: testcluster.Start(t, testcluster.Options{VerifyInterval: 50 * time.Millisecond}), t: t, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
+	s := &site{Cluster: testcluster.Start(t, testcluster.Options{VerifyInterval: 50 * time.Millisecond, ReloadInterval: 50 * time.Millisecond, TLS: tls}), t: t, tls: tls, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
 	s.processes["authority"] = s.AuthorityProcesses[0]
 	s.reports = redistest.NewProxy(t, s.Authority)
 	s.snapshot = filepath.Join(t.TempDir(), "policies.snapshot")
@@ -163,6 +170,14 @@ func (s *site) setup(env *testscript.Env) {
 	env.Setenv("COUNTERSIGN_REDIS_URL", s.OperatorURL)
 	env.Setenv("COUNTERSIGN_KEYRING_FILE", s.RingFile)
 	env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", s.AdminKeyFile)
+	env.Setenv("ADMIN_KEYS_FILE", s.AdminKeysFile)
+	if s.tls.CertFile != "" {
+		renewed := certificate(s.t)
+		env.Setenv("CERT_FILE", s.tls.CertFile)
+		env.Setenv("KEY_FILE", s.tls.KeyFile)
+		env.Setenv("RENEWED_CERT_FILE", renewed.CertFile)
+		env.Setenv("RENEWED_KEY_FILE", renewed.KeyFile)
+	}
 	env.Setenv("SNAPSHOT", s.snapshot)
 	env.Setenv("COUNTERSIGN_AUTHORITY", s.Authority)
 	for _, name := range []string{"validator-1", "validator-2"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 )
@@ -32,8 +34,9 @@ func (f *fleetFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.id, "validator-id", "", "the validator's `name` in the fleet, which no other may have (default host name and port of --listen)")
 }
 
-// config returns what the flags say for a validator that listens on an address.
-func (f *fleetFlags) config(listen string) (report.Config, error) {
+// config returns what the flags say for a validator that listens on an address. The key and the authorities are read
+// again when they change.
+func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, error) {
 	c := report.Config{Authority: f.authority, Security: f.security, ID: f.id}
 	if f.authority == "" {
 		if f.keyFile != "" {
@@ -58,17 +61,35 @@ func (f *fleetFlags) config(listen string) (report.Config, error) {
 	if err := report.CheckID(c.ID); err != nil {
 		return c, fmt.Errorf("--validator-id: %w", err)
 	}
+	if c.Security.CAFile != "" && c.Security.Encrypts(c.Authority) {
+		roots, err := reload.Read(files, "authority-tls-ca-file", parseAuthorities, c.Security.CAFile)
+		if err != nil {
+			return c, fmt.Errorf("--authority-tls-ca-file: %w", err)
+		}
+		c.Security.Roots = roots.Get
+	}
 	if f.keyFile != "" {
-		data, err := os.ReadFile(f.keyFile)
+		key, err := reload.Read(files, "fleet-key-file", parseKey, f.keyFile)
 		if err != nil {
 			return c, fmt.Errorf("--fleet-key-file: %w", err)
 		}
-		text := strings.TrimSpace(string(data))
-		if !secret.WellFormedAdminKey(text) {
-			// It would be sent: another file, named by mistake, may hold worse.
-			return c, fmt.Errorf("--fleet-key-file: %s does not hold a key, which begins with %s", f.keyFile, secret.AdminPrefix)
-		}
-		c.Key = secret.New(text)
+		c.Key, c.CurrentKey = key.Get(), key.Get
 	}
 	return c, nil
+}
+
+func parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
+	if err := reload.WholePEM(contents[0]); err != nil {
+		return nil, err
+	}
+	return grpcclient.ParseAuthorities(contents[0])
+}
+
+func parseKey(contents [][]byte) (secret.Secret, error) {
+	text := strings.TrimSpace(string(contents[0]))
+	if !secret.WellFormedAdminKey(text) {
+		// It would be sent: another file, named by mistake, may hold worse.
+		return secret.Secret{}, fmt.Errorf("does not hold a key, which begins with %s", secret.AdminPrefix)
+	}
+	return secret.New(text), nil
 }

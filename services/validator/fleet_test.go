@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -47,7 +51,7 @@ func TestFleetFlags(t *testing.T) {
 			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 			f.define(flags)
 			err := flags.Parse(tt.args)
-			config, configErr := f.config(":7071")
+			config, configErr := f.config(":7071", nil)
 			if err == nil {
 				err = configErr
 			}
@@ -64,5 +68,39 @@ func TestFleetFlags(t *testing.T) {
 				t.Error("it has another key")
 			}
 		})
+	}
+}
+
+// TestFleetKeyChanges: a validator reports with the key that stands in the file, and with the old one while that is bad.
+func TestFleetKeyChanges(t *testing.T) {
+	path, first, second := filepath.Join(t.TempDir(), "key"), secret.MintAdminKey(), secret.MintAdminKey()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first.Reveal())
+	var log bytes.Buffer
+	files := reload.New(time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+	f := fleetFlags{authority: "localhost:7070", keyFile: path}
+	config, err := f.config(":7071", files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		text string
+		want secret.Secret
+	}{{first.Reveal(), first}, {second.Reveal() + "\n", second}, {"hunter2", second}, {"", second}, {first.Reveal(), first}} {
+		write(step.text)
+		files.Now(t.Context())
+		if config.CurrentKey().Digest() != step.want.Digest() {
+			t.Errorf("with %d bytes in the file another key is in use", len(step.text))
+		}
+	}
+	for _, bad := range []string{first.Reveal(), second.Reveal(), "hunter2"} {
+		if strings.Contains(log.String(), bad) {
+			t.Errorf("B02: the log holds what was in the file:\n%s", log.String())
+		}
 	}
 }

@@ -42,7 +42,7 @@ func main() {
 				return nil, errors.New("--max-in-flight: want 0 or more")
 			}
 			snapshot.Interval = *interval
-			reports, err := fleet.config(c.GRPC.Listen)
+			reports, err := fleet.config(c.GRPC.Listen, c.Files)
 			if err != nil {
 				return nil, err
 			}

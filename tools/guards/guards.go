@@ -331,4 +331,33 @@ var guards = []guard{
 		cuts:  []cut{{"	if size > openMaxReceive {\n", "	if size == 0 {\n"}},
 		tests: "TestOpenServicesTakeOnlySmallMessages", packages: []string{"./pkg/grpcserver"},
 	},
+	{
+		// Without it, a full pipe on the standard error holds up whoever logs.
+		name: "asynchronous log", file: "services/internal/asynclog/asynclog.go",
+		cuts:  []cut{{"	w.mu.Lock()\n	if w.closed.Err() != nil ||", "	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||"}},
+		tests: "TestBlockedFile", packages: []string{"./services/internal/asynclog"},
+	},
+	{
+		// Without it, a write to a closed standard error ends the process.
+		name: "a closed log kills nothing", file: "services/internal/daemon/stderr.go",
+		cuts:  []cut{{"	signal.Ignore(syscall.SIGPIPE)\n", "	signal.Reset(syscall.SIGPIPE)\n"}},
+		tests: "TestStandardError", packages: []string{"./services/internal/daemon"},
+	},
+	{
+		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
+		cuts:  []cut{{"		if err == nil {\n			err = expired(value.Get(), next)\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
+		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
+	},
+	{
+		// Without it, whoever has a stream open goes on with a key that was taken away.
+		name: "a key that is taken away ends its streams", file: "services/authority/internal/identity/guard.go",
+		cuts:  []cut{{"	_, err := s.allowed()\n	return err\n", "	return nil\n"}},
+		tests: "TestB26_KeysFileChanges", packages: []string{"./services/authority/internal/identity"},
+	},
+	{
+		// Without it, a session is resumed by a client whose authority was taken out of the file.
+		name: "no session outlives its authority", file: "pkg/grpcserver/tls.go",
+		cuts:  []cut{{"	config.SessionTicketsDisabled = true\n", ""}},
+		tests: "TestRenewedClientAuthorities", packages: []string{"./pkg/grpcserver"},
+	},
 }

@@ -85,7 +85,7 @@ func New(config Config) (*Server, error) {
 	if s.client, err = redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum}); err != nil {
 		return nil, err
 	}
-	registry := daemon.NewRegistry()
+	registry := daemon.NewRegistry(config.Config)
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
 	s.floor.register(registry, s.replica.Load)
@@ -116,7 +116,7 @@ func identities(config Config) (identity.Source, error) {
 		if config.AdminKeysFile == "" {
 			return nil, errors.New("an authority needs to know who may call it: --admin-keys-file, or --insecure-dev on loopback")
 		}
-		return identity.LoadKeys(config.AdminKeysFile)
+		return identity.LoadKeys(config.Files, config.AdminKeysFile)
 	}
 	if config.AdminKeysFile != "" {
 		return nil, errors.New("--insecure-dev lets anyone in: it cannot be combined with --admin-keys-file")

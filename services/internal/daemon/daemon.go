@@ -1,4 +1,4 @@
-// Package daemon is what the commands of the services have in common: flags, log, key ring, signals.
+// Package daemon is what the commands of the services have in common: flags, log, files, key ring, signals.
 package daemon
 
 import (
@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -27,6 +30,10 @@ type Config struct {
 	WriteQuorum int
 	Ring        *keyring.Ring
 	Log         *slog.Logger
+	// Files are those that are read again when they change; nil: each is read once.
+	Files *reload.Files
+	// DroppedLines returns how many lines of the log were lost; nil: the log loses none.
+	DroppedLines func() uint64
 }
 
 // Runner is a service that was put together. Run serves until ctx ends, which is not an error.
@@ -45,23 +52,22 @@ type Service struct {
 	New func(Config) (Runner, error)
 }
 
-// NewRegistry returns a registry with what every Go process shows of itself.
-func NewRegistry() *prometheus.Registry {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return registry
-}
-
-// Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process.
+// Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process. SIGHUP makes it read its files
+// again.
 func Main(s Service) int {
-	if err := s.command().Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", s.Name, err)
+	// A process that is still starting must not be ended by SIGHUP either.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	stderr := OpenStderr(os.Stderr)
+	defer stderr.End()
+	if err := s.command(stderr, hangUps).Execute(); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", s.Name, err)
 		return 1
 	}
 	return 0
 }
 
-func (s Service) command() *cobra.Command {
+func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Command {
 	root := &cobra.Command{
 		Use:           s.Name,
 		Short:         s.Short,
@@ -78,6 +84,8 @@ func (s Service) command() *cobra.Command {
 	ringFile := flags.String("keyring-file", "", "`file` of the keys that sign the store's records (required)")
 	logger := settings.Log(flags, settings.JSON)
 	tls := settings.TLS(root)
+	interval := settings.Duration(flags, "reload-interval", reload.DefaultInterval, 100*time.Millisecond, 24*time.Hour,
+		"`time` between two looks at files that are read again when they change: certificates, authorities, admin keys; SIGHUP looks at once")
 	_ = root.MarkFlagRequired("keyring-file")
 	if s.Flags != nil {
 		s.Flags(root)
@@ -92,11 +100,12 @@ func (s Service) command() *cobra.Command {
 		}
 		// Whoever asks for client certificates does so to keep others out (B27).
 		tls.RequireClientCert = tls.ClientCAFile != ""
-		log := logger(os.Stderr)
+		log := stderr.Logger(logger)
+		files := reload.New(*interval, log)
 		service, err := s.New(Config{
-			GRPC:     grpcserver.Config{Listen: *listen, TLS: *tls},
+			GRPC:     grpcserver.Config{Listen: *listen, TLS: *tls, Files: files},
 			HTTP:     grpcserver.HTTPConfig{Listen: *httpListen},
-			RedisURL: *redisURL, WriteQuorum: *quorum, Ring: ring, Log: log,
+			RedisURL: *redisURL, WriteQuorum: *quorum, Ring: ring, Log: log, Files: files, DroppedLines: stderr.Dropped,
 		})
 		if err != nil {
 			return err
@@ -105,10 +114,30 @@ func (s Service) command() *cobra.Command {
 		defer stop()
 		log.Info("starting", "redis", settings.RedactURL(*redisURL), "ring", ring)
 		defer context.AfterFunc(ctx, func() { log.Info("stopping: answering what is in flight") })()
+		defer KeepReading(files, log, hangUps)()
 		err = service.Run(ctx)
 		log.Info("stopped", "error", err)
 		return err
 	}
 	settings.BindEnv(root)
 	return root
+}
+
+// KeepReading reads files again when they change, and at once when a signal comes, until the returned function is called.
+func KeepReading(files *reload.Files, log *slog.Logger, signals <-chan os.Signal) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { files.Run(ctx) })
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case s := <-signals:
+				log.Info("reading files again", "signal", s.String())
+				files.Now(ctx)
+			}
+		}
+	})
+	return func() { cancel(); running.Wait() }
 }

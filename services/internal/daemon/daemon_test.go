@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,6 +44,8 @@ func TestCommand(t *testing.T) {
 			for name, value := range tt.env {
 				t.Setenv(name, value)
 			}
+			stderr := newStderr(io.Discard)
+			defer stderr.End()
 			var own string
 			var got *Config
 			command := Service{
@@ -57,7 +60,7 @@ func TestCommand(t *testing.T) {
 						return nil
 					}), nil
 				},
-			}.command()
+			}.command(stderr, nil)
 			command.SetArgs(tt.args)
 			err := command.Execute()
 			if tt.want != "" {

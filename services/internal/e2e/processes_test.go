@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -48,6 +49,8 @@ type process struct {
 	name       string
 	grpc, http string
 	output     *buffer
+	// transport is how it is reached; nil: in plain text.
+	transport credentials.TransportCredentials
 }
 
 // buffer takes what a process writes while the test reads it.
@@ -80,28 +83,11 @@ func must[T any](value T, err error) func(testing.TB) T {
 
 func startProcesses(t *testing.T) *processes {
 	t.Helper()
-	folder := t.TempDir()
-	build := exec.Command("go", "build", "-o", folder, "../../authority", "../../validator")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
-	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
-	t.Cleanup(func() { p.client.Close() })
-
-	ring, ringFile, keysFile := keyring.Generate(), filepath.Join(folder, "ring.json"), filepath.Join(folder, "keys.json")
-	if err := ring.Create(ringFile); err != nil {
-		t.Fatal(err)
-	}
-	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
-		p.keys[name] = must(adminkeys.Add(keysFile, name, role))(t).Reveal()
-	}
-	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
-		t.Fatal(err)
-	}
-	common := []string{"--keyring-file=" + ringFile, "--log-level=debug"}
+	folder, common := p.prepare(t)
+	common = append(common, "--log-level=debug")
 	for range 2 {
-		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+keysFile, "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
+		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
 		p.validators = append(p.validators, startProcess(t, folder, "validator", append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
 	}
 	for _, process := range slices.Concat(p.authorities, p.validators) {
@@ -110,11 +96,48 @@ func startProcesses(t *testing.T) *processes {
 	return p
 }
 
-func startProcess(t *testing.T, folder, name string, arguments ...string) *process {
+// keysFile is the name of the admin keys file in the folder of prepare.
+const keysFile = "keys.json"
+
+// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments of all of them.
+func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
+	t.Helper()
+	folder = t.TempDir()
+	build := exec.Command("go", "build", "-o", folder, "../../authority", "../../validator")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
+	t.Cleanup(func() { p.client.Close() })
+
+	ring, ringFile := keyring.Generate(), filepath.Join(folder, "ring.json")
+	if err := ring.Create(ringFile); err != nil {
+		t.Fatal(err)
+	}
+	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
+		p.keys[name] = must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
+	}
+	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
+		t.Fatal(err)
+	}
+	return folder, []string{"--keyring-file=" + ringFile}
+}
+
+func newProcess(t *testing.T, name string) *process {
 	t.Helper()
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", testport.Free(t)) }
-	p := &process{name: name, grpc: address(), http: address(), output: &buffer{}}
-	cmd := exec.Command(filepath.Join(folder, name), append(arguments, "--listen="+p.grpc, "--http-listen="+p.http)...)
+	return &process{name: name, grpc: address(), http: address(), output: &buffer{}}
+}
+
+// arguments returns those given and those that say where the process listens.
+func (p *process) arguments(given []string) []string {
+	return append(slices.Clip(given), "--listen="+p.grpc, "--http-listen="+p.http)
+}
+
+func startProcess(t *testing.T, folder, name string, arguments ...string) *process {
+	t.Helper()
+	p := newProcess(t, name)
+	cmd := exec.Command(filepath.Join(folder, name), p.arguments(arguments)...)
 	cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99")
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	if err := cmd.Start(); err != nil {
@@ -146,7 +169,11 @@ func (p *process) awaitServing(t *testing.T) {
 
 func (p *process) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials())))(t)
+	transport := p.transport
+	if transport == nil {
+		transport = insecure.NewCredentials()
+	}
+	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(transport)))(t)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/testkit/testcert"
 	"github.com/countersign/countersign/pkg/validator"
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -154,17 +155,28 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	must(t, err)
 	c.codec = record.NewCodec(ring, meta)
 
-	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile}
+	signer, err := testcert.New()
+	must(t, err)
+	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile, CAFile: filepath.Join(folder, "ca.crt")}
+	must(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
+	issued := 0
+	certificates := func(name string) *certificates {
+		made, err := newCertificates(filepath.Join(folder, name+".tls"), issued, signer)
+		must(t, err)
+		issued++
+		return made
+	}
 	for i := range 2 {
 		own := settings
 		own.RedisURL = top.urlFor(redisacl.Authority, redisacl.Authority)
-		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own))
+		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own, certificates(fmt.Sprintf("authority-%d", i+1))))
 	}
 	for i := range options.validators + options.processes {
 		config := validator.Config{
 			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
 			Fleet: report.Config{
 				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
+				Security: grpcclient.Security{CAFile: settings.CAFile},
 			},
 		}
 		if i%2 == 0 {
@@ -179,7 +191,7 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 		if i >= options.validators {
 			own = &settings
 		}
-		c.newSeat(t, folder, config, own)
+		c.newSeat(t, folder, config, own, certificates)
 	}
 	return c
 }
@@ -217,6 +229,9 @@ func (c *campaign) run() *summary {
 			c.oracle.review(false)
 		}
 	})
+	for i, m := range c.members() {
+		watching.Go(func() { c.renew(ctx, m, rand.New(rand.NewPCG(c.options.seed, uint64(i)<<32|uint64(len("renewal"))))) })
+	}
 	c.awaitServing()
 
 	source := func(name string, n int) *rand.Rand {

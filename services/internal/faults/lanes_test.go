@@ -72,6 +72,10 @@ var lanes = []lane{
 	{name: "stopped", pause: 6 * time.Second, faults: []fault{
 		{name: "validator stopped and continued", weight: 1, inflict: stopValidator},
 	}},
+	{name: "logs", pause: 6 * time.Second, faults: []fault{
+		{name: "log not read for a while", weight: 3, inflict: blockLog},
+		{name: "log closed", weight: 1, inflict: closeLog},
+	}},
 	{name: "clocks", pause: 4 * time.Second, faults: []fault{
 		{name: "clock set off by 5 minutes", weight: 1, inflict: jumpClock},
 	}},

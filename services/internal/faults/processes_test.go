@@ -2,8 +2,10 @@ package faults
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,13 +19,14 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/testkit/testport"
@@ -44,6 +47,8 @@ type processSettings struct {
 	RedisURL           string
 	WriteQuorum        int
 	RingFile, KeysFile string
+	// CertFolder has its certificate and key, CAFile the authority that has signed all of them.
+	CertFolder, CAFile string
 	// Validator is what a validator needs beside; nil for an authority.
 	Validator *validatorSettings
 }
@@ -64,15 +69,28 @@ func runProcess(raw string) error {
 	if err != nil {
 		return err
 	}
+	// What the services' own Main does (package daemon).
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	stderr := daemon.OpenStderr(os.Stderr)
+	defer stderr.End()
+	log := stderr.Logger(newLog)
+	files := reload.New(reloadInterval, log)
+	defer daemon.KeepReading(files, log, hangUps)()
 	config := daemon.Config{
-		GRPC: grpcserver.Config{Listen: s.Listen}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
-		RedisURL: s.RedisURL, WriteQuorum: s.WriteQuorum, Ring: ring, Log: newLog(os.Stderr),
+		GRPC: grpcserver.Config{Listen: s.Listen, Files: files, TLS: grpcserver.TLS{
+			CertFile: filepath.Join(s.CertFolder, certName), KeyFile: filepath.Join(s.CertFolder, keyName),
+		}},
+		HTTP:     grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
+		RedisURL: s.RedisURL, WriteQuorum: s.WriteQuorum, Ring: ring, Log: log, Files: files, DroppedLines: stderr.Dropped,
 	}
 	var service daemon.Runner
 	if v := s.Validator; v != nil {
 		service, err = validatorserver.New(validatorserver.Config{
 			Config: config, MaxStaleness: v.MaxStaleness, Snapshot: v.Snapshot,
-			Fleet: report.Config{Authority: grpcclient.Address(v.Authority), Key: secret.New(v.Key), ID: v.ID},
+			Fleet: report.Config{
+				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile}, Key: secret.New(v.Key), ID: v.ID,
+			},
 		})
 	} else {
 		service, err = authorityserver.New(authorityserver.Config{Config: config, AdminKeysFile: s.KeysFile})
@@ -85,7 +103,7 @@ func runProcess(raw string) error {
 	return service.Run(ctx)
 }
 
-func newLog(file *os.File) *slog.Logger {
+func newLog(file io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
@@ -98,28 +116,37 @@ type process struct {
 	health     healthpb.HealthClient
 	// lives counts its starts.
 	lives atomic.Int64
+	// starting is held while it is started, and while its certificates are changed. firstExpires is when the one expires
+	// that it was started with.
+	starting     sync.Mutex
+	certificates *certificates
+	firstExpires time.Time
 
 	mu  sync.Mutex
 	cmd *exec.Cmd // nil while it does not run
+	log *logPipe
 }
 
-func newProcess(t testing.TB, name, folder string, settings processSettings) *process {
+func newProcess(t testing.TB, name, folder string, settings processSettings, certificates *certificates) *process {
+	settings.CertFolder = certificates.folder
 	settings.Listen = fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 	output, err := os.Create(filepath.Join(folder, name+".log"))
 	must(t, err)
 	// A client that waits long before it connects again would measure its own patience.
-	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
 		}))
 	must(t, err)
-	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection)}
+	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection), certificates: certificates}
 	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
 	must(t, p.start())
 	return p
 }
 
 func (p *process) start() error {
+	p.starting.Lock()
+	defer p.starting.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	raw, err := json.Marshal(p.settings)
@@ -132,13 +159,18 @@ func (p *process) start() error {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), processEnv+"="+string(raw))
-	cmd.Stdout, cmd.Stderr = p.output, p.output
+	log, err := newLogPipe(p.output)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = p.output, log.write
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
+		log.end()
 		return err
 	}
 	p.lives.Add(1)
-	p.cmd = cmd
+	p.cmd, p.log, p.firstExpires = cmd, log, p.certificates.now.Expires
 	return nil
 }
 
@@ -151,6 +183,7 @@ func (p *process) kill() bool {
 	}
 	_ = p.cmd.Process.Kill() // fails only when it has ended
 	_ = p.cmd.Wait()
+	p.log.end()
 	p.cmd = nil
 	return true
 }
@@ -180,8 +213,8 @@ type authority struct {
 	calls atomic.Int64
 }
 
-func newAuthority(t testing.TB, name, folder string, settings processSettings) *authority {
-	p := newProcess(t, name, folder, settings)
+func newAuthority(t testing.TB, name, folder string, settings processSettings, certificates *certificates) *authority {
+	p := newProcess(t, name, folder, settings, certificates)
 	return &authority{process: p, client: countersignv1.NewAuthorityServiceClient(p.connection)}
 }
 

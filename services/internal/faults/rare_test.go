@@ -39,6 +39,12 @@ const (
 	damageRepaired = "a damaged record was made good by a restoration"
 	wrongRepaired  = "a key of a wrong type was made good by a restoration"
 	damageOutlived = "a validator was started while a record was damaged, and decided afterwards"
+	blockedFollows = "a validator whose log was full and not read for seconds followed the store"
+	blockedAnswers = "an authority whose log was full and not read for seconds answered"
+	closedWentOn   = "a process whose log was closed had something to say, and went on"
+	renewedServed  = "a process served a renewed certificate, and was not started for it"
+	firstOutlived  = "a process outlived the certificate that it was started with, and was reached"
+	badKept        = "a bad certificate was not used, and the one before it was served"
 )
 
 var rarities = []rarity{
@@ -62,7 +68,16 @@ var rarities = []rarity{
 	{damageRepaired, "record damaged"},
 	{wrongRepaired, "key of a wrong type"},
 	{damageOutlived, "record damaged"},
+	{blockedFollows, "log not read"},
+	{blockedAnswers, "log not read"},
+	{closedWentOn, "log closed"},
+	{renewedServed, whatever},
+	{firstOutlived, whatever},
+	{badKept, whatever},
 }
+
+// whatever is a part of every name: renewals are no fault, and go on whatever is inflicted.
+const whatever = ""
 
 // reach counts a state.
 func (s *stats) reach(what string) { s.count(s.reached, what) }

@@ -155,9 +155,12 @@ func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.
 	}, err
 }
 
-// DataAge asks about an app that nobody has: its partition is as old as any.
+// nobodys is about an app that nobody has: its partition is as old as any.
+var nobodys = validator.Request{AppID: "nobody", Scope: 1}
+
+// DataAge asks about an app that nobody has.
 func (r *remote) DataAge() time.Duration {
-	answer, _ := r.Authorize(context.Background(), validator.Request{AppID: "nobody", Scope: 1})
+	answer, _ := r.Authorize(context.Background(), nobodys)
 	return answer.DataAge
 }
 
@@ -171,7 +174,7 @@ func (r *remote) Ready() error {
 func (r *remote) Replica() *replica.Replica { return nil }
 
 // newSeat makes a seat with a validator in it, in a process of its own if there are settings for one.
-func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings) {
+func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings, certificates func(name string) *certificates) {
 	s := &seat{number: len(c.seats), id: config.Fleet.ID, config: config}
 	if own != nil {
 		settings := *own
@@ -180,7 +183,7 @@ func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config,
 			MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot,
 			ID: s.id, Authority: string(config.Fleet.Authority), Key: config.Fleet.Key.Reveal(),
 		}
-		s.process = newProcess(t, s.id, folder, settings)
+		s.process = newProcess(t, s.id, folder, settings, certificates(s.id))
 	}
 	s.config.WallClock = s.clock.now
 	c.seats = append(c.seats, s)

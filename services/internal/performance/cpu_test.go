@@ -13,7 +13,7 @@ import (
 // ownCPU is the time that this process has had of the processors.
 func ownCPU(t testing.TB) time.Duration {
 	t.Helper()
-	for _, family := range must(daemon.NewRegistry().Gather())(t) {
+	for _, family := range must(daemon.NewRegistry(daemon.Config{}).Gather())(t) {
 		if family.GetName() == "process_cpu_seconds_total" {
 			return seconds(family.GetMetric()[0].GetCounter().GetValue())
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/report"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
@@ -51,10 +52,15 @@ func (p *Process) Stop() {
 	})
 }
 
-func (c *Cluster) config(redisURL, listen string) daemon.Config {
+func (c *Cluster) config(t testing.TB, redisURL, listen string) daemon.Config {
+	var files *reload.Files
+	if c.options.ReloadInterval > 0 {
+		files = reload.New(c.options.ReloadInterval, c.log)
+		t.Cleanup(daemon.KeepReading(files, c.log, nil))
+	}
 	return daemon.Config{
-		GRPC: grpcserver.Config{Listen: listen, TLS: c.options.TLS}, HTTP: grpcserver.HTTPConfig{Listen: anyPort},
-		RedisURL: redisURL, Ring: c.Ring, Log: c.log,
+		GRPC: grpcserver.Config{Listen: listen, TLS: c.options.TLS, Files: files}, HTTP: grpcserver.HTTPConfig{Listen: anyPort},
+		RedisURL: redisURL, Ring: c.Ring, Log: c.log, Files: files, DroppedLines: func() uint64 { return 0 },
 	}
 }
 
@@ -67,7 +73,7 @@ func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 // StartAuthorityWith does what StartAuthority does, with a changed configuration.
 func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
 	t.Helper()
-	config := authority.Config{Config: c.config(c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
+	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
 	change(&config)
 	owner, err := authority.New(config)
 	check(t, err)
@@ -77,7 +83,7 @@ func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*a
 // StartValidator starts one more validator, with a changed configuration. It does not wait until that serves.
 func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *Process {
 	t.Helper()
-	config := validator.Config{Config: c.config(c.validatorURL, anyPort)}
+	config := validator.Config{Config: c.config(t, c.validatorURL, anyPort)}
 	change(&config)
 	v, err := validator.New(config)
 	check(t, err)

@@ -45,6 +45,8 @@ type Options struct {
 	RedisArgs []string
 	// VerifyInterval is that of the authorities; 0 is never.
 	VerifyInterval time.Duration
+	// ReloadInterval is how often the files of the servers are read again; 0 is never.
+	ReloadInterval time.Duration
 	// Account is what the account that the validators use may do, as rules of ACL SETUSER; empty is ValidatorAccount.
 	Account string
 }

@@ -67,7 +67,7 @@ func New(config Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	registry := daemon.NewRegistry()
+	registry := daemon.NewRegistry(config.Config)
 	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.validator.Ready, s.freshness, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func TestB26_WhatReachesTheSource(t *testing.T) {
 // A keys file that cannot be read is not one without keys: the error says why.
 func TestB26_UnreadableKeysFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing")
-	if keys, err := identity.LoadKeys(path); keys != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+	if keys, err := identity.LoadKeys(nil, path); keys != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v, %v", keys, err)
 	}
 }

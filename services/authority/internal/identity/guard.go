@@ -29,22 +29,44 @@ func Guard(source Source, service string) grpc.UnaryServerInterceptor {
 // what its other methods need.
 func GuardStreams(source Source, management, fleet string) grpc.StreamServerInterceptor {
 	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		ctx, err := guard(stream.Context(), source, info.FullMethod, map[string]reach{management: manages, fleet: reports})
+		allowed := func() (context.Context, error) {
+			return guard(stream.Context(), source, info.FullMethod, map[string]reach{management: manages, fleet: reports})
+		}
+		ctx, err := allowed()
 		if err != nil {
 			return err
 		}
-		return handler(server, &identified{stream, ctx})
+		return handler(server, &identified{stream, ctx, allowed})
 	}
 }
 
-// identified is a stream whose caller is known.
+// identified is a stream whose caller is known. A stream may outlive its caller's key, so each message is let through
+// only if a new stream would be.
 type identified struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx     context.Context
+	allowed func() (context.Context, error)
 }
 
 // Context returns the context that holds the caller.
 func (s *identified) Context() context.Context { return s.ctx }
+
+// RecvMsg receives a message of a caller who may still send one.
+func (s *identified) RecvMsg(message any) error {
+	if err := s.ServerStream.RecvMsg(message); err != nil {
+		return err
+	}
+	_, err := s.allowed()
+	return err
+}
+
+// SendMsg sends a message to a caller who may still get one.
+func (s *identified) SendMsg(message any) error {
+	if _, err := s.allowed(); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(message)
+}
 
 // reach tells whether a role reaches a method of a service.
 type reach func(role adminkeys.Role, method string) bool

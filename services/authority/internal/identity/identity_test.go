@@ -52,7 +52,7 @@ func TestB26_EveryMethodHasItsRole(t *testing.T) {
 }
 
 // keys is a file with a viewer, an admin and a validator, and their keys.
-func keys(t *testing.T) (source *identity.Keys, viewer, admin, validator string) {
+func keys(t *testing.T) (source identity.Source, viewer, admin, validator string) {
 	t.Helper()
 	path := t.TempDir() + "/admin-keys.json"
 	add := func(name string, role adminkeys.Role) string {
@@ -63,7 +63,7 @@ func keys(t *testing.T) (source *identity.Keys, viewer, admin, validator string)
 		return key.Reveal()
 	}
 	viewer, admin, validator = add("vera", adminkeys.Viewer), add("ada", adminkeys.Admin), add("val", adminkeys.Validator)
-	source, err := identity.LoadKeys(path)
+	source, err := identity.LoadKeys(nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestB26_AnAppSecretIsNoAdminKey(t *testing.T) {
 	if err := adminkeys.WritePrivate(path, []byte(file)); err != nil {
 		t.Fatal(err)
 	}
-	source, err := identity.LoadKeys(path)
+	source, err := identity.LoadKeys(nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}

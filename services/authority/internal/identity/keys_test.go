@@ -1,13 +1,25 @@
 package identity_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/hex"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/identity"
+	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
 func hexDigest(text string) string {
@@ -41,7 +53,7 @@ func TestB26_BadKeysFiles(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := identity.LoadKeys(path)
+			_, err := identity.LoadKeys(nil, path)
 			if err == nil || !strings.Contains(err.Error(), path) {
 				t.Fatalf("got %v, want an error that names the file", err)
 			}
@@ -50,7 +62,92 @@ func TestB26_BadKeysFiles(t *testing.T) {
 			}
 		})
 	}
-	if _, err := identity.LoadKeys(t.TempDir() + "/missing.json"); err == nil {
+	if _, err := identity.LoadKeys(nil, t.TempDir()+"/missing.json"); err == nil {
 		t.Error("a missing file is not an error")
 	}
 }
+
+// TestB26_KeysFileChanges while an authority runs: a key that was added may call, one that was taken out may not, also not
+// on a stream that it has open; a bad file changes nothing.
+func TestB26_KeysFileChanges(t *testing.T) {
+	path := t.TempDir() + "/admin-keys.json"
+	add := func(name string, role adminkeys.Role) string {
+		t.Helper()
+		key, err := adminkeys.Add(path, name, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.Reveal()
+	}
+	ada, val := add("ada", adminkeys.Admin), add("val", adminkeys.Validator)
+	var log bytes.Buffer
+	files := reload.New(time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+	source, err := identity.LoadKeys(files, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := func(what, key string, want bool) {
+		t.Helper()
+		if _, got := source.Identify(key); got != want {
+			t.Errorf("%s: known %t, want %t", what, got, want)
+		}
+	}
+	stream := openStream(t, source, val)
+	grace := add("grace", adminkeys.Admin)
+	known("added, not read yet", grace, false)
+	files.Now(t.Context())
+	known("added", grace, true)
+	if err := stream.SendMsg(nil); err != nil {
+		t.Errorf("a stream of a known key: %v", err)
+	}
+
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", `{"keys": []}`, string(whole[:len(whole)/2]), ada} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files.Now(t.Context())
+		known("while the file is bad", ada, true)
+		known("while the file is bad", grace, true)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	add("hedy", adminkeys.Admin)
+	files.Now(t.Context())
+	known("taken out", ada, false)
+	for name, call := range map[string]func(any) error{"received": stream.RecvMsg, "sent": stream.SendMsg} {
+		if code := status.Code(grpcError(call(nil))); code != codes.Unauthenticated {
+			t.Errorf("a message is %s on a stream of a key that was taken out: %s", name, code)
+		}
+	}
+	if text := log.String(); !strings.Contains(text, "grace (admin)") || strings.Contains(text, ada) || strings.Contains(text, hexDigest(ada)) {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// openStream returns the stream of a validator, as its handler sees it.
+func openStream(t *testing.T, source identity.Source, key string) (opened grpc.ServerStream) {
+	t.Helper()
+	management, fleet := countersignv1.AuthorityService_ServiceDesc.ServiceName, countersignv1.FleetService_ServiceDesc.ServiceName
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+key))
+	err := identity.GuardStreams(source, management, fleet)(nil, silentStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/" + fleet + "/Report"},
+		func(_ any, stream grpc.ServerStream) error { opened = stream; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
+// silentStream takes every message.
+type silentStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s silentStream) Context() context.Context { return s.ctx }
+func (s silentStream) SendMsg(any) error        { return nil }
+func (s silentStream) RecvMsg(any) error        { return nil }

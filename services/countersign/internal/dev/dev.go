@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,6 +28,7 @@ import (
 	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/countersign/internal/embedded"
 	"github.com/countersign/countersign/services/internal/adminkeys"
+	"github.com/countersign/countersign/services/internal/asynclog"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/settings"
 	validator "github.com/countersign/countersign/services/validator/server"
@@ -39,6 +43,7 @@ type options struct {
 	adminKeyFile string
 	secretFile   string
 	logger       func(io.Writer) *slog.Logger
+	dropped      func() uint64
 }
 
 // defaultAuthority is where the other commands look for an authority.
@@ -84,11 +89,42 @@ is in memory and gone then.`,
 		if err := o.files(cmd); err != nil {
 			return err
 		}
-		ctx, stop := grpcserver.SignalContext(cmd.Context())
+		// Both go to a terminal, or to a program that may read no further; the servers serve others.
+		stderr := daemon.OpenStderr(cmd.ErrOrStderr())
+		defer stderr.End()
+		out := asynclog.New(cmd.OutOrStdout(), asynclog.DefaultLimit, func(uint64) []byte { return nil })
+		defer out.Close(printBound)
+		stderr.Logger(o.logger)
+		o.dropped = stderr.Dropped
+		hungUp, release := untilHangUp(cmd.Context())
+		defer release()
+		ctx, stop := grpcserver.SignalContext(hungUp)
 		defer stop()
-		return run(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		return run(ctx, o, out, stderr)
 	}
 	return command
+}
+
+// printBound is how long dev, when it ends, waits for somebody to read what it has printed.
+const printBound = time.Second
+
+// untilHangUp returns a context that is done when the terminal of dev is closed: dev ends in order then, and leaves no file
+// behind. Started so that it outlives its terminal (nohup), it does. A terminal may send the signal more than once.
+func untilHangUp(parent context.Context) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancel(parent)
+	if signal.Ignored(syscall.SIGHUP) {
+		return ctx, cancel
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer cancel()
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(); signal.Stop(signals) }
 }
 
 // quiet makes warnings the least that is logged: what dev prints is for reading.
@@ -166,7 +202,7 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 		return daemon.Config{
 			GRPC:     grpcserver.Config{Listen: listen, Reflection: true},
 			HTTP:     grpcserver.HTTPConfig{Listen: httpListen},
-			RedisURL: redis.URL, Ring: ring, Log: log.With("service", service),
+			RedisURL: redis.URL, Ring: ring, Log: log.With("service", service), DroppedLines: o.dropped,
 		}
 	}
 	owner, err := authority.New(authority.Config{

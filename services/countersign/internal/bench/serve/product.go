@@ -61,6 +61,6 @@ func productConfig(c Config) (daemon.Config, error) {
 	ring, err := keyring.Load(c.RingFile)
 	return daemon.Config{
 		GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
-		RedisURL: c.RedisURL, Ring: ring, Log: logger(c),
+		RedisURL: c.RedisURL, Ring: ring, Log: c.log,
 	}, err
 }

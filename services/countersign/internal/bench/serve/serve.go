@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/countersign/countersign/services/internal/daemon"
 )
 
 // Role is what a child is.
@@ -57,6 +59,8 @@ type Config struct {
 	// Quiet leaves out of the log what is in the way of following the store: since that is what is wanted, or happens to
 	// validators that nobody asks.
 	Quiet bool
+
+	log *slog.Logger
 }
 
 // Command is every other line; the zero value only asks for the state.
@@ -114,11 +118,14 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	if !lines.Scan() {
 		return fmt.Errorf("this command is what 'countersign bench compare' and its like start; it is not for people")
 	}
+	stderr := daemon.OpenStderr(os.Stderr)
+	defer stderr.End()
 	var config Config
 	if err := json.Unmarshal(lines.Bytes(), &config); err != nil {
 		return err
 	}
 	answers := json.NewEncoder(out)
+	config.log = stderr.Logger(logger(config))
 	s, err := newServer(config)
 	if err != nil {
 		return answers.Encode(State{Error: err.Error()})
@@ -176,11 +183,13 @@ func stateOf(s server) State {
 	return state
 }
 
-// logger logs what is wrong to the standard error, which the parent shows.
-func logger(c Config) *slog.Logger {
+// logger makes a logger of what is wrong; the parent shows the standard error.
+func logger(c Config) func(io.Writer) *slog.Logger {
 	level := slog.LevelWarn
 	if c.Quiet {
 		level = slog.LevelError
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return func(w io.Writer) *slog.Logger {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	}
 }

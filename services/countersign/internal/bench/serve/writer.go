@@ -84,9 +84,9 @@ func (w *writer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(w.ring, meta), logger(w.config))
+	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(w.ring, meta), w.config.log)
 	options := store.Options{Embedded: w.config.Embedded}
-	to := store.New(store.Over(w.client, meta.Partitions, options), r, options, logger(w.config))
+	to := store.New(store.Over(w.client, meta.Partitions, options), r, options, w.config.log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error {

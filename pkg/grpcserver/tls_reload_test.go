@@ -1,0 +1,185 @@
+package grpcserver
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/reload"
+)
+
+func replace(t *testing.T, path, by string) {
+	t.Helper()
+	data, err := os.ReadFile(by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRenewedCertificate: new connections get a renewed certificate, connections that are there go on, and a bad file
+// changes nothing.
+func TestRenewedCertificate(t *testing.T) {
+	ours, next := newAuthority(t), newAuthority(t)
+	cert, key := ours.issue(t)
+	logs := new(logs)
+	files := reload.New(time.Hour, logs.logger())
+	server := start(t, Config{TLS: TLS{CertFile: cert, KeyFile: key}, Files: files}, &echo{call: repeat})
+	web, err := NewHTTP(HTTPConfig{Listen: loopback(t), TLS: TLS{CertFile: cert, KeyFile: key}, Files: files}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, web.Serve)
+	trusting := func(a authority) *grpc.ClientConn {
+		return dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: a.pool})))
+	}
+	check := func(what string, connection *grpc.ClientConn, want codes.Code) {
+		t.Helper()
+		if _, err := call(t.Context(), connection, "hello"); status.Code(err) != want {
+			t.Errorf("%s: %v, want %s", what, err, want)
+		}
+	}
+	before := trusting(ours)
+	check("at the start", before, codes.OK)
+
+	otherCert, otherKey := next.issue(t)
+	replace(t, cert, otherCert) // its key does not follow
+	files.Now(t.Context())
+	check("a certificate without its key", trusting(ours), codes.OK)
+	replace(t, key, otherKey)
+	files.Now(t.Context())
+	check("a renewed certificate", trusting(next), codes.OK)
+	check("a renewed certificate, for one who trusts the old", trusting(ours), codes.Unavailable)
+	check("a connection of before", before, codes.OK)
+	if err := os.WriteFile(cert, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files.Now(t.Context())
+	check("a bad certificate", trusting(next), codes.OK)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: next.pool}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("https://" + web.Addr().String() + "/livez")
+	if err != nil || response.ProtoMajor != 2 {
+		t.Fatalf("HTTP: %v, %v", response, err)
+	}
+	response.Body.Close()
+	for _, s := range files.Status() {
+		if s.Reloads != 1 || s.Failures != 2 || !s.Refused || s.Expires.IsZero() {
+			t.Errorf("%+v", s)
+		}
+	}
+	if text := logs.String(); !strings.Contains(text, `"subject":"CN=test"`) || strings.Contains(text, "PRIVATE") {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// TestRenewedClientAuthorities: a client certificate counts as long as its authority stands in the file, also for one who
+// has a session to resume.
+func TestRenewedClientAuthorities(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	cert, key := ours.issue(t)
+	list := writePEM(t, "clients.pem", "CERTIFICATE", theirs.cert.Raw)
+	files := reload.New(time.Hour, slog.New(slog.DiscardHandler))
+	server := start(t, Config{TLS: TLS{CertFile: cert, KeyFile: key, ClientCAFile: list, RequireClientCert: true}, Files: files}, &echo{call: repeat})
+	one, other := presenting(ours.pool, []tls.Certificate{theirs.pair(t)}), presenting(ours.pool, []tls.Certificate{ours.pair(t)})
+	one.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	check := func(what string, client *tls.Config, want codes.Code) {
+		t.Helper()
+		connection := dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(client)))
+		if _, err := call(t.Context(), connection, "hello"); status.Code(err) != want {
+			t.Errorf("%s: %v, want %s", what, err, want)
+		}
+	}
+	check("listed", one, codes.OK)
+	check("not listed", other, codes.Unavailable)
+	resumed(t, server.Addr(), one)
+	both, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := os.ReadFile(ours.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list, append(both, added[:len(added)/2]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files.Now(t.Context())
+	if s := files.Status()[1]; !s.Refused {
+		t.Error("a list that was cut is not refused")
+	}
+	if err := os.WriteFile(list, append(both, added...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files.Now(t.Context())
+	check("listed, one was added", one, codes.OK)
+	check("added", other, codes.OK)
+	replace(t, list, ours.file)
+	files.Now(t.Context())
+	check("taken out", one, codes.Unavailable)
+	check("left in", other, codes.OK)
+}
+
+// resumed fails the test when a session is resumed.
+func resumed(t *testing.T, server net.Addr, client *tls.Config) {
+	t.Helper()
+	for range 2 {
+		connection, err := tls.Dial("tcp", server.String(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A server sends tickets after the handshake, before anything else that is read.
+		_, _ = connection.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+		_, _ = connection.Read(make([]byte, 1))
+		if connection.ConnectionState().DidResume {
+			t.Error("a session was resumed")
+		}
+		connection.Close()
+	}
+}
+
+// TestChainExpires when its first certificate does.
+func TestChainExpires(t *testing.T) {
+	a := newAuthority(t)
+	certFile, keyFile := a.issue(t)
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.ReadFile(a.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePair([][]byte{append(cert, root...), key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(p.Certificate.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := a.cert.NotAfter
+	if leaf.NotAfter.Before(want) {
+		want = leaf.NotAfter
+	}
+	if !p.Expires().Equal(want) {
+		t.Errorf("it expires at %s, want %s", p.Expires(), want)
+	}
+}

@@ -1,0 +1,307 @@
+package reload
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// text is a value that is bad when it says so, and good until a time when it has one.
+type text struct {
+	string
+	until time.Time
+}
+
+func (t text) Expires() time.Time    { return t.until }
+func (t text) LogValue() slog.Value  { return slog.StringValue("the text " + t.string) }
+func parse(c [][]byte) (text, error) { return parseUntil(c, time.Time{}) }
+
+func parseUntil(contents [][]byte, until time.Time) (text, error) {
+	joined := string(bytes.Join(contents, []byte("+")))
+	if strings.Contains(joined, "bad") {
+		return text{}, errors.New("it is bad")
+	}
+	return text{joined, until}, nil
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func link(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kit are files that run in fake time.
+type kit struct {
+	*Files
+	t      *testing.T
+	folder string
+	log    bytes.Buffer // written by the goroutine of Run and by say, read when that sleeps
+}
+
+const interval = 5 * time.Second
+
+func start(t *testing.T) *kit {
+	k := &kit{t: t, folder: t.TempDir()}
+	k.Files = New(interval, slog.New(slog.NewTextHandler(&k.log, nil)))
+	go k.Run(t.Context())
+	return k
+}
+
+func (k *kit) path(name string) string { return filepath.Join(k.folder, name) }
+
+// expect waits until a change has been seen, and compares what is in use.
+func (k *kit) expect(what string, v *Value[text], want string, status Status) {
+	k.t.Helper()
+	time.Sleep(interval + tries*settle + settle/2)
+	synctest.Wait()
+	if got := v.Get().string; got != want {
+		k.t.Errorf("%s: %q is in use, want %q", what, got, want)
+	}
+	got := k.Status()[0]
+	got.Name = ""
+	if got != status {
+		k.t.Errorf("%s: %+v, want %+v", what, got, status)
+	}
+}
+
+// TestWaysOfChanging: however a file is changed, the change is taken in.
+func TestWaysOfChanging(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, folder string){
+		"in place": func(t *testing.T, folder string) {
+			write(t, folder+"/a", "new a")
+			write(t, folder+"/b", "new b")
+		},
+		"rename over": func(t *testing.T, folder string) {
+			for _, name := range []string{"a", "b"} {
+				write(t, folder+"/aside", "new "+name)
+				rename(t, folder+"/aside", folder+"/"+name)
+			}
+		},
+		"..data": func(t *testing.T, folder string) { // as the kubelet's AtomicWriter does
+			if err := os.Mkdir(folder+"/..2", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write(t, folder+"/..2/a", "new a")
+			write(t, folder+"/..2/b", "new b")
+			link(t, "..2", folder+"/..data_tmp")
+			rename(t, folder+"/..data_tmp", folder+"/..data")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := start(t)
+				if err := os.Mkdir(k.path("..1"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				link(t, "..1", k.path("..data"))
+				for _, name := range []string{"a", "b"} {
+					if strings.Contains(t.Name(), "data") {
+						write(t, k.path("..1/"+name), "old "+name)
+						link(t, "..data/"+name, k.path(name))
+					} else {
+						write(t, k.path(name), "old "+name)
+					}
+				}
+				v, err := Read(k.Files, "pair", parse, k.path("a"), k.path("b"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				k.expect("at the start", v, "old a+old b", Status{})
+				change(t, k.folder)
+				k.expect("after the change", v, "new a+new b", Status{Reloads: 1})
+				if !strings.Contains(k.log.String(), "the text new a+new b") {
+					t.Errorf("the log does not say it:\n%s", k.log.String())
+				}
+			})
+		})
+	}
+}
+
+// TestBadFiles: what is bad, missing, too large, or expired changes nothing; it is said once, counted once, and shown until
+// the file is good.
+func TestBadFiles(t *testing.T) {
+	for name, spoil := range map[string]func(k *kit, path string){
+		"bad":     func(k *kit, path string) { write(k.t, path, "bad") },
+		"empty":   func(k *kit, path string) { write(k.t, path, "") },
+		"missing": func(k *kit, path string) { rename(k.t, path, path+".away") },
+		"expired": func(k *kit, path string) { write(k.t, path, "expired") },
+		"not readable": func(k *kit, path string) {
+			rename(k.t, path, path+".away")
+			if err := os.Mkdir(path, 0o700); err != nil {
+				k.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := start(t)
+				path, later := k.path("a"), time.Now().Add(time.Hour)
+				write(t, path, "old")
+				v, err := Read(k.Files, "file", func(c [][]byte) (text, error) {
+					switch string(c[0]) {
+					case "":
+						return text{}, errors.New("it is empty")
+					case "expired":
+						return parseUntil(c, time.Now())
+					}
+					return parseUntil(c, later)
+				}, path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				spoil(k, path)
+				k.expect("while it is bad", v, "old", Status{Failures: 1, Refused: true, Expires: later})
+				k.expect("while it is bad for longer", v, "old", Status{Failures: 1, Refused: true, Expires: later})
+				if n := strings.Count(k.log.String(), "cannot be used"); n != 1 {
+					t.Errorf("it is said %d times, want once:\n%s", n, k.log.String())
+				}
+				k.Now(t.Context())
+				if n := strings.Count(k.log.String(), "cannot be used"); n != 2 {
+					t.Errorf("to somebody who asks it is not said:\n%s", k.log.String())
+				}
+				_ = os.RemoveAll(path)
+				write(t, path, "new")
+				k.expect("when it is good", v, "new", Status{Reloads: 1, Failures: 2, Expires: later})
+				write(t, path, "bad")
+				k.expect("when it is bad again", v, "new", Status{Reloads: 1, Failures: 3, Refused: true, Expires: later})
+				write(t, path, "new")
+				k.expect("when it is as before", v, "new", Status{Reloads: 1, Failures: 3, Expires: later})
+			})
+		})
+	}
+}
+
+// TestHalfWrittenFiles are not taken for whole ones, nor for bad ones, as long as somebody writes.
+func TestHalfWrittenFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t)
+		write(t, k.path("a"), "old a")
+		write(t, k.path("b"), "old b")
+		var seen []string
+		v, err := Read(k.Files, "pair", func(c [][]byte) (text, error) {
+			seen = append(seen, string(c[0])+"+"+string(c[1]))
+			if string(c[0][:3]) != string(c[1][:3]) {
+				return text{}, errors.New("they do not belong together")
+			}
+			return parse(c)
+		}, k.path("a"), k.path("b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(interval - settle/2)
+		for _, part := range []string{"new", "new line", "new line, an"} {
+			write(t, k.path("a"), part)
+			time.Sleep(settle * 3 / 4)
+		}
+		write(t, k.path("a"), "new line, and another")
+		time.Sleep(3 * settle) // the other one is still the old one
+		write(t, k.path("b"), "new too")
+		k.expect("at the end", v, "new line, and another+new too", Status{Reloads: 1})
+		for _, s := range seen[1:] {
+			if !strings.HasPrefix(s, "new line, and another+") {
+				t.Errorf("half a file was taken in: %q", s)
+			}
+		}
+	})
+}
+
+// TestNow takes a change in at once, and says of each file what came of it.
+func TestNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t)
+		write(t, k.path("a"), "old")
+		v, err := Read(k.Files, "file", parse, k.path("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pipe, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pipe.Close()
+		write(t, "/dev/fd/"+itoa(writer), "from a pipe")
+		writer.Close()
+		once, err := Read(k.Files, "pipe", parse, "/dev/fd/"+itoa(pipe))
+		if err != nil || once.Get().string != "from a pipe" {
+			t.Fatalf("a pipe holds %v, %v", once, err)
+		}
+		write(t, k.path("a"), "new")
+		began := time.Now()
+		k.Now(t.Context())
+		if v.Get().string != "new" || time.Since(began) > settle {
+			t.Errorf("after %s %q is in use", time.Since(began), v.Get().string)
+		}
+		k.Now(t.Context())
+		for _, want := range []string{"file has changed and is in use", "file has not changed", "it needs a restart"} {
+			if !strings.Contains(k.log.String(), want) {
+				t.Errorf("the log does not say %q:\n%s", want, k.log.String())
+			}
+		}
+		if once.Get().string != "from a pipe" {
+			t.Errorf("of the pipe %q is in use", once.Get().string)
+		}
+	})
+}
+
+func itoa(f *os.File) string { return strconv.Itoa(int(f.Fd())) }
+
+// TestRead refuses at the start what it cannot use, and two files of one name; without Files it reads once.
+func TestRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	if _, err := Read(nil, "file", parse, path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+	write(t, path, "bad")
+	if _, err := Read(nil, "file", parse, path); err == nil {
+		t.Error("a bad file is no error")
+	}
+	write(t, path, "good")
+	f := New(interval, slog.New(slog.DiscardHandler))
+	for i, files := range []*Files{nil, nil, f, f} {
+		if v, err := Read(files, "file", parse, path); (err == nil) != (i < 3) || err == nil && v.Get().string != "good" {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if len((*Files)(nil).Status()) != 0 || len(f.Status()) != 1 {
+		t.Errorf("the status is %v", f.Status())
+	}
+}
+
+func TestWholePEM(t *testing.T) {
+	const whole = "-----BEGIN X-----\nAA==\n-----END X-----\n"
+	for text, ok := range map[string]bool{
+		"": true, whole: true, whole + whole: true, "# comment\n" + whole: true,
+		whole + "-----BEGIN X-----\nAA": false, "-----BEGIN X-----\n": false,
+	} {
+		if err := WholePEM([]byte(text)); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// logPipe is the standard error of one life of a process.
+type logPipe struct {
+	// write is kept open, so that nobody but its owner ends it.
+	read, write *os.File
+	// held is locked while nobody reads.
+	held  sync.Mutex
+	ended chan struct{}
+}
+
+// logPipeSize is small, so that a log that nobody reads is full after a few lines.
+const logPipeSize = 8 << 10
+
+// newLogPipe returns a pipe from which a goroutine reads into a file.
+func newLogPipe(to *os.File) (*logPipe, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := unix.FcntlInt(write.Fd(), unix.F_SETPIPE_SZ, logPipeSize); err != nil {
+		return nil, errors.Join(err, read.Close(), write.Close())
+	}
+	p := &logPipe{read: read, write: write, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		for part := make([]byte, 512); ; {
+			n, err := read.Read(part)
+			p.held.Lock()
+			_, _ = to.Write(part[:n])
+			p.held.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return p, nil
+}
+
+// waiting returns how many bytes nobody has read; 0 when nobody can.
+func (p *logPipe) waiting() int {
+	n := 0
+	if raw, err := p.read.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
+}
+
+// end waits for the rest of what was written.
+func (p *logPipe) end() {
+	p.write.Close()
+	<-p.ended
+	p.read.Close()
+}
+
+// alive returns the life of a process that runs, and its log; 0 while there is none.
+func (p *process) alive() (life int64, log *logPipe) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0, nil
+	}
+	return p.lives.Load(), p.log
+}
+
+func (p *process) same(life int64) bool {
+	now, _ := p.alive()
+	return now == life
+}
+
+// member is a process with what the campaign knows of it.
+type member struct {
+	*process
+	seat      *seat      // nil for an authority
+	authority *authority // nil for a validator
+}
+
+// members returns all that run in processes of their own.
+func (c *campaign) members() (all []member) {
+	for _, a := range c.authorities {
+		all = append(all, member{process: a.process, authority: a})
+	}
+	for _, s := range c.seats[c.options.validators:] {
+		all = append(all, member{process: s.process, seat: s})
+	}
+	return all
+}
+
+// stopped tells whether the process does not run though it lives.
+func (m member) stopped() bool { return m.seat != nil && m.seat.stopped.Load() != 0 }
+
+// gone tells whether nothing can be said any more of a life of the process: it was killed or stopped, or the campaign is over.
+func (m member) gone(ctx context.Context, life int64) bool {
+	return !m.same(life) || m.stopped() || ctx.Err() != nil
+}
+
+const (
+	logStops = "a log that nobody read stopped a process"
+	logEnds  = "a closed log ended a process"
+)
+
+// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the same.
+func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
+	m := oneOf(r, c.members())
+	life, log := m.alive()
+	if life == 0 || m.stopped() || !m.serving(ctx) {
+		return errNotNow
+	}
+	c.note("%s", m.name)
+	log.held.Lock()
+	defer log.held.Unlock()
+	full := 0 // how often in a row the pipe has taken nothing
+	for until := time.Now().Add(5 * time.Second); full < 3 && time.Now().Before(until) && m.same(life) && ctx.Err() == nil; {
+		before := log.waiting()
+		m.signal(syscall.SIGHUP) // each has lines of the log as an answer
+		pause(ctx, 20*time.Millisecond)
+		if full++; log.waiting() != before || before == 0 {
+			full = 0
+		}
+	}
+	if full < 3 {
+		return errNotNow
+	}
+	pause(ctx, 3*time.Second+upTo(r, 3*time.Second)) // longer than data is fresh
+	if m.gone(ctx, life) {
+		return nil
+	}
+	goesOn := false
+	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval) {
+		goesOn = c.goesOn(ctx, m)
+	}
+	switch {
+	case m.gone(ctx, life):
+	case !goesOn && c.othersGoOn(ctx, m) && !c.otherwiseTroubled(m):
+		c.oracle.violate(logStops, c.oracle.now(), "%s", m.name)
+	case goesOn && m.seat != nil:
+		c.stats.reach(blockedFollows)
+	case goesOn:
+		c.stats.reach(blockedAnswers)
+	}
+	return nil
+}
+
+// goesOn tells whether a process does what it logs about: a validator follows the store, an authority answers.
+func (c *campaign) goesOn(ctx context.Context, m member) bool {
+	if m.seat != nil {
+		now := m.seat.now.Load()
+		if now == nil {
+			return false
+		}
+		answer, err := now.Authorize(ctx, nobodys)
+		return err == nil && answer.DataAge < replica.StaleAfter
+	}
+	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), time.Second)
+	defer cancel()
+	_, err := m.authority.client.ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
+	return err == nil
+}
+
+// othersGoOn tells whether another process of the same kind does: then it is not Redis that keeps this one from it.
+func (c *campaign) othersGoOn(ctx context.Context, m member) bool {
+	return slices.ContainsFunc(c.members(), func(other member) bool {
+		return other.process != m.process && (other.seat == nil) == (m.seat == nil) && c.goesOn(ctx, other)
+	})
+}
+
+// otherwiseTroubled tells whether another fault was meant for the process.
+func (c *trouble) otherwiseTroubled(m member) bool {
+	return slices.ContainsFunc(c.faults.during(c.oracle.now(), 15*time.Second), func(i *inflicted) bool {
+		return i != c.inflicted && strings.Contains(i.String(), m.name)
+	})
+}
+
+// closeLog closes the log of a process for the rest of its life, and makes it say something.
+func closeLog(ctx context.Context, c *trouble, r *rand.Rand) error {
+	m := oneOf(r, c.members())
+	life, log := m.alive()
+	if life == 0 || m.stopped() || !m.serving(ctx) {
+		return errNotNow
+	}
+	c.note("%s", m.name)
+	log.read.Close()
+	for range 5 {
+		m.signal(syscall.SIGHUP)
+		pause(ctx, 20*time.Millisecond)
+	}
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); pause(ctx, lookInterval) {
+		switch {
+		case m.gone(ctx, life):
+			return nil
+		case m.serving(ctx):
+			c.stats.reach(closedWentOn)
+			return nil
+		}
+	}
+	c.oracle.violate(logEnds, c.oracle.now(), "%s", m.name)
+	return nil
+}
