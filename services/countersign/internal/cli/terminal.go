@@ -34,6 +34,7 @@ type hidden struct {
 	descriptor int
 	prompt     string
 	restore    func() error // nil until the terminal is asked
+	signals    chan os.Signal
 	rest       []byte
 }
 
@@ -42,6 +43,7 @@ func (h *hidden) Close() error {
 	if h.restore == nil {
 		return nil
 	}
+	defer signal.Stop(h.signals)
 	return h.restore()
 }
 
@@ -62,13 +64,16 @@ func (h *hidden) Read(p []byte) (int, error) {
 // line reads a line, without its end.
 func (h *hidden) line() ([]byte, error) {
 	if h.restore == nil {
+		// A signal that ended the process would leave the terminal silent, also between two lines.
+		h.signals = make(chan os.Signal, 1)
+		signal.Notify(h.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		var err error
 		if h.restore, err = quiet(h.descriptor); err != nil {
 			return nil, err
 		}
 		fmt.Fprint(h.cmd.ErrOrStderr(), h.prompt)
 	}
-	line, err := readHidden(h.descriptor)
+	line, err := readHidden(h.descriptor, h.signals)
 	if err != nil {
 		fmt.Fprintln(h.cmd.ErrOrStderr()) // the prompt's line has no end yet
 	}
@@ -92,16 +97,12 @@ func (h *hidden) secret() (string, error) {
 	}
 }
 
-// readHidden reads a line that the terminal does not show. A signal that ends the process would leave the terminal so: it
-// ends the reading, and the terminal is as before.
-func readHidden(descriptor int) ([]byte, error) {
+// readHidden reads a line that the terminal does not show. A signal ends the reading.
+func readHidden(descriptor int, signals <-chan os.Signal) ([]byte, error) {
 	before, err := term.GetState(descriptor)
 	if err != nil {
 		return nil, err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
 	type result struct {
 		line []byte
 		err  error
