@@ -45,10 +45,13 @@ func TestB06_HintIsSixCharactersAfterThePrefix(t *testing.T) {
 	minted := secret.Mint()
 	tests := []struct{ name, text, want string }{
 		{"minted", minted.Reveal(), minted.Reveal()[3:9]},
-		{"foreign", "sk-live-0123456789", "sk-liv"},
-		{"foreign with our prefix", "cs_0123456789abcdef", "cs_012"},
-		{"shortest with a hint", "0123456789ab", "012345"},
-		{"too short to be kept apart", "0123456789a", ""},
+		// B11: what the hint leaves unknown has at least MinImportBits, 4 bits a hexadecimal digit.
+		{"foreign", "sk-live-0123456789abcdefghij", "sk-liv"},
+		{"hexadecimal, 112 bits", "0123456789abcdef0123456789ab", ""},
+		{"hexadecimal, 132 bits", "0123456789abcdef0123456789abcdef0", ""},
+		{"hexadecimal, 136 bits", "0123456789abcdef0123456789abcdef01", "012345"},
+		{"foreign with our prefix", "cs_0123456789abcdefghijklm", "cs_012"},
+		{"weak", "0123456789ab", ""},
 		{"empty", "", ""},
 	}
 	for _, tt := range tests {

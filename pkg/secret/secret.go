@@ -83,13 +83,14 @@ func (s Secret) Reveal() string {
 func (s Secret) Digest() Digest { return DigestOf(s.Reveal()) }
 
 // Hint returns the first HintLength characters after the prefix, by which people recognise a secret. A foreign
-// secret has no prefix; one that is too short to keep the hint apart from the whole has no hint.
+// secret has no prefix. It has no hint when what the hint leaves unknown has fewer than MinImportBits, by the length and
+// the alphabet of the whole (B11).
 func (s Secret) Hint() string {
 	text := s.Reveal()
 	if WellFormed(text) {
-		text = text[len(Prefix):]
+		return text[len(Prefix):][:HintLength]
 	}
-	if len(text) < 2*HintLength {
+	if len(text) <= HintLength || Bits(text)*float64(len(text)-HintLength)/float64(len(text)) < MinImportBits {
 		return ""
 	}
 	return text[:HintLength]

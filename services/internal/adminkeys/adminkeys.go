@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -61,7 +62,12 @@ func Parse(data []byte) (File, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	var file File
-	if err := decoder.Decode(&file); err != nil {
+	err := decoder.Decode(&file)
+	// What follows the object would be dropped when the file is written again, as when two files were joined.
+	if _, end := decoder.Token(); err == nil && !errors.Is(end, io.EOF) {
+		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys into one list")
+	}
+	if err != nil {
 		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}: not of that form`)
 	}
 	return file, file.check()

@@ -11,6 +11,7 @@ import (
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
 func appCommand(g *globals) *cobra.Command {
@@ -96,6 +97,7 @@ func appRows(apps []*countersignv1.App) [][]string {
 func appDelete(g *globals) *cobra.Command {
 	request := &countersignv1.DeleteAppRequest{}
 	var change change
+	var sure confirmation
 	cmd := &cobra.Command{
 		Use:     "delete --app APP",
 		Short:   "Revoke all tokens of an app and forget its settings; not while anything is enforced",
@@ -104,9 +106,13 @@ func appDelete(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
 	cmd.Flags().StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
 	change.flags(cmd)
+	sure.flag(cmd)
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		if err := sure.ask(cmd, "App %s is to be deleted at %s: its tokens are revoked for ever.", words.Printable(request.GetAppId()), g.authority); err != nil {
+			return err
+		}
+		request.RequestId = change.requestID()
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.DeleteApp(ctx, request)
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 func appEnforce(g *globals) *cobra.Command {
 	request := &countersignv1.SetEnforcementRequest{}
 	var change change
+	var sure confirmation
 	var scopes words.Scopes
 	var length words.Days
 	until := words.Moment{Absolute: true}
@@ -43,6 +44,7 @@ With --for or --until it is a trial: at its end every validator goes back by its
 	flags.Float64Var(&ratio, "max-rejected-ratio", 0, "share of requests without a known token, 0 to 1, from which on enforcing is refused (default 0.01)")
 	flags.StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
 	change.flags(cmd)
+	sure.flag(cmd)
 	required(cmd, "app")
 	cmd.MarkFlagsOneRequired("scopes", "all", "off")
 	cmd.MarkFlagsMutuallyExclusive("scopes", "all", "off")
@@ -70,11 +72,16 @@ With --for or --until it is a trial: at its end every validator goes back by its
 		if !until.IsZero() {
 			request.TrialEndTime = timestamppb.New(until.Time)
 		}
+		if request.GetAllowRejections() && !request.GetValidateOnly() {
+			if err := sure.ask(cmd, "App %s is to enforce %s at %s, also when that rejects requests which are accepted now.",
+				words.Printable(request.GetAppId()), words.ListScopes(request.GetScopes()), g.authority); err != nil {
+				return err
+			}
+		}
 		request.RequestId = change.requestID()
 		if request.GetValidateOnly() {
 			*change.wait = 0 // there will be nothing to wait for
 		}
-		request.WaitForPropagation = change.waiting()
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			return g.enforce(ctx, cmd, authority, request, &change)
 		})

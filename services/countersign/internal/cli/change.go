@@ -3,12 +3,15 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
@@ -34,14 +37,6 @@ func (c *change) flags(cmd *cobra.Command) {
 	wait.NoOptDefVal, wait.DefValue = "10s", ""
 }
 
-// waiting returns how long the authority is to wait, nil for not at all.
-func (c *change) waiting() *durationpb.Duration {
-	if *c.wait == 0 {
-		return nil
-	}
-	return durationpb.New(*c.wait)
-}
-
 // receipted is a response to a change.
 type receipted interface {
 	GetReceipt() *countersignv1.Receipt
@@ -57,30 +52,49 @@ func warnOfFailover(cmd *cobra.Command, response receipted) {
 }
 
 // manage lets a command make a change, and shows the receipt after what call has shown.
+//
+// The change is made without waiting, and what call shows of it is written at once: a secret that is shown once must not be
+// lost with a process that is interrupted while it waits. The same request is then asked again, with the wait: by its id the
+// authority knows it as made, and answers the receipt.
 func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error)) error {
-	return g.manageWithin(cmd, *g.timeout+*c.wait, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
-		response, err := call(ctx, authority)
+	return g.callAuthority(cmd, *g.timeout+*c.wait, func(ctx context.Context, connection grpc.ClientConnInterface) error {
+		calls := &remembered{ClientConnInterface: connection}
+		g.receiptFollows = *c.wait != 0
+		response, err := c.once(ctx, *g.timeout, calls, call)
 		if err != nil {
-			return err
+			return errors.Join(err, g.endAnswer(cmd, nil))
 		}
 		warnOfFailover(cmd, response)
 		if *c.wait == 0 {
 			return nil
 		}
-		receipt := response.GetReceipt()
-		if g.output != inJSON {
-			fmt.Fprintln(cmd.OutOrStdout())
-			if err := show.Receipt(cmd.OutOrStdout(), receipt); err != nil {
-				return err
-			}
+		receipt, err := calls.receipt(ctx, *c.wait)
+		if err := g.endAnswer(cmd, receipt); err != nil {
+			return fmt.Errorf("the change is made, but its receipt could not be shown: %w", err)
 		}
-		if receipt.GetComplete() {
-			return nil
+		switch {
+		case err != nil && status.Code(err) == codes.Canceled:
+			return incomplete(cmd, "the change is made; it was not waited for any longer, so it is not certain that it is everywhere")
+		case err != nil:
+			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err))
+		case !receipt.GetComplete():
+			return incomplete(cmd, fmt.Sprintf("the change is made, but after %s it is not certain that it is everywhere: %s", *c.wait, show.Laggards(receipt)))
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "countersign: the change is made, but after %s it is not certain that it is everywhere: %s\n",
-			*c.wait, show.Laggards(receipt))
-		return errIncomplete
+		return nil
 	})
+}
+
+// once makes the change, within the time that a call may take without waiting.
+func (c *change) once(ctx context.Context, timeout time.Duration, calls grpc.ClientConnInterface, call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error)) (receipted, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return call(ctx, countersignv1.NewAuthorityServiceClient(calls))
+}
+
+// incomplete ends a command whose change is made.
+func incomplete(cmd *cobra.Command, words string) error {
+	fmt.Fprintln(cmd.ErrOrStderr(), "countersign:", words)
+	return errIncomplete
 }
 
 // requestID returns the id that was given, or a random one.

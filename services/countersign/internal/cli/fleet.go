@@ -10,6 +10,7 @@ import (
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
 func fleetCommand(g *globals) *cobra.Command {
@@ -54,7 +55,8 @@ ends a token that expires, the overlap of a rotation and a trial that much early
 }
 
 func fleetForget(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var sure confirmation
+	cmd := &cobra.Command{
 		Use:   "forget VALIDATOR",
 		Short: "Take a validator that will not come back out of the fleet, so that receipts do not name it any more",
 		Long: `Take a validator that will not come back out of the fleet, so that receipts do not name it any more.
@@ -68,6 +70,9 @@ Make sure that it does not run: one that goes on answering from old data may acc
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sure.ask(cmd, "Validator %s is to be forgotten at %s: if it runs, it may accept what was revoked, and no receipt names it.", words.Printable(args[0]), g.authority); err != nil {
+				return err
+			}
 			return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
 				response, err := authority.ForgetValidator(ctx, &countersignv1.ForgetValidatorRequest{ValidatorId: args[0]})
 				if err != nil {
@@ -80,4 +85,6 @@ Make sure that it does not run: one that goes on answering from old data may acc
 			})
 		},
 	}
+	sure.flag(cmd)
+	return cmd
 }

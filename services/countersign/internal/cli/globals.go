@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -25,6 +26,8 @@ type globals struct {
 	security             client.Security
 	timeout              *time.Duration
 	output               outputForm
+	// receiptFollows says that the answer's document stays open for a receipt; open, that it is.
+	receiptFollows, open bool
 }
 
 func newGlobals(flags *pflag.FlagSet) *globals {
@@ -65,17 +68,19 @@ func (o *outputForm) Set(text string) error {
 
 // manage lets a command call the authority.
 func (g *globals) manage(cmd *cobra.Command, call func(context.Context, countersignv1.AuthorityServiceClient) error) error {
-	return g.manageWithin(cmd, *g.timeout, call)
+	return g.callAuthority(cmd, *g.timeout, func(ctx context.Context, connection grpc.ClientConnInterface) error {
+		return call(ctx, countersignv1.NewAuthorityServiceClient(connection))
+	})
 }
 
-func (g *globals) manageWithin(cmd *cobra.Command, timeout time.Duration, call func(context.Context, countersignv1.AuthorityServiceClient) error) error {
+func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration, call func(context.Context, grpc.ClientConnInterface) error) error {
 	key, err := client.FindKey(g.adminKeyFile, g.authority)
 	if err != nil {
 		return err
 	}
 	to := client.Target{Role: "authority", Address: g.authority, Security: g.security, Key: key, Timeout: timeout}
 	return connect(cmd, to, func(ctx context.Context, connection *grpc.ClientConn) error {
-		return aboutKey(call(ctx, countersignv1.NewAuthorityServiceClient(connection)), key)
+		return aboutKey(call(ctx, connection), key)
 	})
 }
 
@@ -97,10 +102,28 @@ func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *g
 
 // answer writes a response in the form that was asked for.
 func (g *globals) answer(cmd *cobra.Command, response proto.Message, people func(io.Writer) error) error {
-	if g.output == inJSON {
-		return show.Message(cmd.OutOrStdout(), response)
+	switch {
+	case g.output != inJSON:
+		return people(cmd.OutOrStdout())
+	case g.receiptFollows:
+		g.open = true
+		return show.OpenMessage(cmd.OutOrStdout(), response)
 	}
-	return people(cmd.OutOrStdout())
+	return show.Message(cmd.OutOrStdout(), response)
+}
+
+// endAnswer adds the receipt that was waited for to what answer has written; nil when there is none. In JSON it is a field
+// of the same document, which was left open until now.
+func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) error {
+	switch {
+	case g.open:
+		g.open = false
+		return show.CloseMessage(cmd.OutOrStdout(), "receipt", receipt)
+	case g.output == inJSON || receipt == nil:
+		return nil
+	}
+	fmt.Fprintln(cmd.OutOrStdout())
+	return show.Receipt(cmd.OutOrStdout(), receipt)
 }
 
 // answerValue does the same for what is no response of a server.

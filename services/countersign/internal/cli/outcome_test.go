@@ -131,10 +131,13 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 // waits.
 func TestIncompleteReceipt(t *testing.T) {
 	f := &fake{create: func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		if r.GetWaitForPropagation() == nil {
+			return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
+		}
 		if deadline, has := ctx.Deadline(); r.GetWaitForPropagation().AsDuration() != 30*time.Second || !has || time.Until(deadline) < 31*time.Second {
 			t.Errorf("%v until %v", r, deadline)
 		}
-		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1", Receipt: &countersignv1.Receipt{
+		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Receipt: &countersignv1.Receipt{
 			CommitTime: timestamppb.New(time.UnixMilli(1000)),
 			Validators: []*countersignv1.ReceiptEntry{
 				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7, ReportTime: timestamppb.New(time.UnixMilli(1012))},

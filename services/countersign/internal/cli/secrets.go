@@ -17,22 +17,20 @@ import (
 // to say what is too long.
 const maxInput = 64 << 10
 
-// open opens a file to read; "-" is the standard input.
+// open opens a file to read; "-" is the standard input, which a terminal does not show.
 func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
-	if path == "-" {
-		return io.NopCloser(cmd.InOrStdin()), nil
+	if path != "-" {
+		return os.Open(path)
 	}
-	return os.Open(path)
+	if descriptor, is := terminal(cmd.InOrStdin()); is {
+		return &hidden{cmd: cmd, descriptor: descriptor, prompt: "Lines (not shown; then Ctrl-D): "}, nil
+	}
+	return io.NopCloser(cmd.InOrStdin()), nil
 }
 
 // readSecret reads a secret from a file, or from the standard input ("-"): all of it but one line break at the end.
 func readSecret(cmd *cobra.Command, path string) (secret.Secret, error) {
-	file, err := open(cmd, path)
-	if err != nil {
-		return secret.Secret{}, fmt.Errorf("--secret-file: %w", err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxInput+1))
+	data, err := readInput(cmd, path)
 	if err != nil {
 		return secret.Secret{}, fmt.Errorf("--secret-file: %w", err)
 	}
@@ -44,6 +42,21 @@ func readSecret(cmd *cobra.Command, path string) (secret.Secret, error) {
 		return secret.Secret{}, errors.New("--secret-file: that is no secret, it is too long or not text")
 	}
 	return secret.New(text), nil
+}
+
+// readInput reads a file; of a terminal one line, for which it asks.
+func readInput(cmd *cobra.Command, path string) ([]byte, error) {
+	if descriptor, is := terminal(cmd.InOrStdin()); is && path == "-" {
+		asking := &hidden{cmd: cmd, descriptor: descriptor, prompt: "Secret (not shown): "}
+		text, err := asking.secret()
+		return []byte(text), errors.Join(err, asking.Close())
+	}
+	file, err := open(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxInput+1))
 }
 
 // secretFile is a new file for a secret. It is made before the secret is, so that there is none that has nowhere to go.

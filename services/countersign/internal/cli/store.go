@@ -20,6 +20,7 @@ func storeCommand(g *globals) *cobra.Command {
 
 func storeInit(g *globals) *cobra.Command {
 	var where provision.Store
+	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "init --redis-url URL --keyring-file FILE",
 		Short: "Make the key ring if it is missing, and initialise the store",
@@ -35,12 +36,18 @@ An authority and its validators need the same key ring file. Who has it and can 
 	settings.BindEnv(cmd)
 	// Bound to no variable, since it must not be said by mistake.
 	flags.BoolVar(&where.StartOver, "new-store", false, "start over with an empty store when the key ring exists and its store is gone")
+	sure.flag(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if where.Partitions < 0 || where.Partitions > record.MaxPartitions || flags.Changed("partitions") && where.Partitions == 0 {
 			return misuse("--partitions: want 1 to %d", record.MaxPartitions)
 		}
 		where.RedisURL = *url
+		if where.StartOver {
+			if err := sure.ask(cmd, "If the store at %s is gone, an empty one is to take its place: every token is lost.", settings.RedactURL(where.RedisURL)); err != nil {
+				return err
+			}
+		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), *g.timeout)
 		defer cancel()
 		made, err := where.Init(ctx)

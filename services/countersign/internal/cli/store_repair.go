@@ -28,7 +28,7 @@ it, or a backup is restored. A partition of which it is not known which apps it 
 validators have reported or by --floor-file: --accept-loss gives these up. Audit rows behind a break in the trail are
 given up: store backup --allow-damaged keeps them.
 
-Without --yes it shows what it would do, and changes nothing.`,
+Without --yes it shows what it would do. On a terminal it then asks; without one it changes nothing.`,
 		Example: `  countersign store repair --redis-url redis://localhost:6379/0 --keyring-file keyring.json
   countersign store repair --from store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes`,
 	}
@@ -44,6 +44,9 @@ Without --yes it shows what it would do, and changes nothing.`,
 			plan, err := tools.PlanRepair(ctx, options)
 			if err != nil {
 				return flagged.about(err)
+			}
+			if *yes, err = planned(cmd, g, *yes, changes(plan), func(w io.Writer) error { return showRepair(w, plan, false) }, "The store at %s is to be mended so.", flagged.where()); err != nil {
+				return err
 			}
 			if *yes {
 				if err := tools.Repair(ctx, plan); err != nil {

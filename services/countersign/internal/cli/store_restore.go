@@ -14,6 +14,7 @@ import (
 
 func storeRestore(g *globals) *cobra.Command {
 	var options storetools.RestoreOptions
+	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "restore FILE --redis-url URL --keyring-file FILE",
 		Short: "Put a backup in the place of a store",
@@ -34,8 +35,14 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 	flags.BoolVar(&options.WithoutNames, "without-names", false, "take a validator's snapshot: the ids of tokens stand in for their names")
 	flags.BoolVar(&options.AllowDamaged, "allow-damaged", false, "leave out what does not verify")
 	flags.Uint64Var(&options.AboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and that the store does not know (metric countersign_partition_epoch)")
+	sure.flag(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if options.Replace {
+			if err := sure.ask(cmd, "What is in the store at %s is to be replaced by %s.", store.where(), args[0]); err != nil {
+				return err
+			}
+		}
 		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
 			done, err := tools.Restore(ctx, args[0], options)
 			switch {
@@ -74,7 +81,8 @@ func storeAdopt(g *globals) *cobra.Command {
 nobody can supply that any more. Each partition begins a new epoch above all that is known, which validators follow.
 Revocations that a running validator has seen stay in force there.
 
-Without --yes it shows what would be lost, as far as validators have reported, and changes nothing.`,
+Without --yes it shows what would be lost, as far as validators have reported. On a terminal it then asks; without one it
+changes nothing.`,
 		Example: "  countersign store adopt --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes",
 	}
 	store := newFloorFlags(cmd)
@@ -87,6 +95,9 @@ Without --yes it shows what would be lost, as far as validators have reported, a
 			plan, err := tools.PlanAdoption(ctx, aboveEpoch)
 			if err != nil {
 				return store.about(err)
+			}
+			if *yes, err = planned(cmd, g, *yes, true, func(w io.Writer) error { return showAdoption(w, plan, false) }, "The store at %s is to be taken as it is.", store.where()); err != nil {
+				return err
 			}
 			if *yes {
 				if err := tools.Adopt(ctx, plan); err != nil {

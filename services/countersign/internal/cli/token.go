@@ -43,7 +43,7 @@ func tokenCreate(g *globals) *cobra.Command {
 	required(cmd, "app", "name")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		request.Scopes, request.ExpireTime = scopes, change.time("--expires", &expires)
-		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		request.RequestId = change.requestID()
 		secrets, err := newSecretFile(file)
 		if err != nil {
 			return err

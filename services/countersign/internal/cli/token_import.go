@@ -57,7 +57,7 @@ The strength of a digest's secret cannot be checked: make sure that it was rando
 		if err != nil {
 			return err
 		}
-		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		request.RequestId = change.requestID()
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.ImportTokens(ctx, request)
 			if err != nil {

@@ -18,6 +18,7 @@ func tokenRevoke(g *globals) *cobra.Command {
 	var appID, tokenID, file string
 	var allowLockout bool
 	var change change
+	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "revoke (--app APP --token TOKEN | --secret-file FILE)",
 		Short: "Revoke a token for ever, by its id or by a secret that leaked",
@@ -26,7 +27,7 @@ func tokenRevoke(g *globals) *cobra.Command {
 With --secret-file it is revoked in every app that has it, and the tokens are named. An app that cannot be changed, or would
 be locked out, keeps no other one from it: the command names it and fails, and can be given again.`,
 		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
-  countersign token revoke --secret-file -   (paste the secret, then Ctrl-D)`,
+  countersign token revoke --secret-file -   (paste the secret, which is not shown, then Enter)`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&appID, "app", "", "`id` of the app")
@@ -34,18 +35,22 @@ be locked out, keeps no other one from it: the command names it and fails, and c
 	flags.StringVar(&file, "secret-file", "", "`file` that holds the leaked secret; - is the standard input")
 	lockoutFlag(cmd, &allowLockout)
 	change.flags(cmd)
+	sure.flag(cmd)
 	cmd.MarkFlagsOneRequired("token", "secret-file")
 	cmd.MarkFlagsRequiredTogether("app", "token")
 	cmd.MarkFlagsMutuallyExclusive("token", "secret-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if file != "" {
-			return g.revokeSecret(cmd, file, allowLockout, &change)
+			return g.revokeSecret(cmd, file, allowLockout, &change, &sure)
 		}
 		if err := checkTokenID(tokenID); err != nil {
 			return err
 		}
+		if err := sure.ask(cmd, "Token %s of app %s is to be revoked for ever at %s.", words.Printable(tokenID), words.Printable(appID), g.authority); err != nil {
+			return err
+		}
 		request := &countersignv1.RevokeTokenRequest{
-			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(), WaitForPropagation: change.waiting(),
+			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(),
 		}
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.RevokeToken(ctx, request)
@@ -60,15 +65,18 @@ be locked out, keeps no other one from it: the command names it and fails, and c
 	return cmd
 }
 
-func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool, change *change) error {
+func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool, change *change, sure *confirmation) error {
 	leaked, err := readSecret(cmd, file)
 	if err != nil {
+		return err
+	}
+	if err := sure.ask(cmd, "This secret is to be revoked for ever, in every app that has it, at %s.", g.authority); err != nil {
 		return err
 	}
 	request := &countersignv1.RevokeSecretRequest{
 		// Pasted secrets bring blanks along, and line breaks of the page they stood on.
 		Secret:       strings.TrimSpace(leaked.Reveal()),
-		AllowLockout: allowLockout, RequestId: change.requestID(), WaitForPropagation: change.waiting(),
+		AllowLockout: allowLockout, RequestId: change.requestID(),
 	}
 	return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 		response, err := authority.RevokeSecret(ctx, request)

@@ -15,6 +15,7 @@ import (
 func tokenRotate(g *globals) *cobra.Command {
 	request := &countersignv1.RotateTokenRequest{}
 	var change change
+	var sure confirmation
 	var overlap words.Days
 	var file string
 	cmd := &cobra.Command{
@@ -27,14 +28,20 @@ func tokenRotate(g *globals) *cobra.Command {
 	cmd.Flags().Var(&overlap, "overlap", "how long the old one works on: 0s to 90d (default 7d)")
 	cmd.Flags().StringVar(&file, "secret-file", "", "new `file` to write the new secret to, instead of showing it")
 	change.flags(cmd)
+	sure.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkTokenID(request.GetTokenId()); err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("overlap") {
 			request.Overlap = durationpb.New(time.Duration(overlap))
+			if overlap == 0 {
+				if err := sure.ask(cmd, "Token %s of app %s is to end at once at %s: its secret stops working before the new one can be in use.", words.Printable(request.GetTokenId()), words.Printable(request.GetAppId()), g.authority); err != nil {
+					return err
+				}
+			}
 		}
-		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		request.RequestId = change.requestID()
 		secrets, err := newSecretFile(file)
 		if err != nil {
 			return err

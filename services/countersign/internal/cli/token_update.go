@@ -18,6 +18,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	token := &countersignv1.Token{}
 	request := &countersignv1.UpdateTokenRequest{Token: token}
 	var change change
+	var sure confirmation
 	var scopes words.Scopes
 	var expires words.Moment
 	state := words.Choice{Of: token.GetState().Descriptor(), Only: []protoreflect.EnumNumber{
@@ -40,6 +41,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	flags.StringVar(&token.Etag, "etag", "", "change nothing if the token was changed since it had this `etag`")
 	lockoutFlag(cmd, &request.AllowLockout)
 	change.flags(cmd)
+	sure.flag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("expires", "no-expiry")
 	cmd.MarkFlagsOneRequired("name", "scopes", "state", "expires", "no-expiry", "note")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -59,7 +61,12 @@ func tokenUpdate(g *globals) *cobra.Command {
 		}
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
 		token.ExpireTime = change.time("--expires", &expires)
-		request.RequestId, request.WaitForPropagation = change.requestID(), change.waiting()
+		if token.GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED || request.GetAllowLockout() {
+			if err := sure.ask(cmd, "Token %s of app %s is to be %s at %s.", words.Printable(token.GetTokenId()), words.Printable(request.GetAppId()), lossOf(request), g.authority); err != nil {
+				return err
+			}
+		}
+		request.RequestId = change.requestID()
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.UpdateToken(ctx, request)
 			if err != nil {
@@ -71,6 +78,18 @@ func tokenUpdate(g *globals) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// lossOf says what an update takes away.
+func lossOf(request *countersignv1.UpdateTokenRequest) string {
+	what := "changed"
+	if request.GetToken().GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED {
+		what = "disabled: requests with it are rejected where that is enforced"
+	}
+	if request.GetAllowLockout() {
+		what += ", also when an enforced scope is left without an active token"
+	}
+	return what
 }
 
 // lockoutFlag adds the flag that lifts the guard against taking an enforced scope's last token (B16).

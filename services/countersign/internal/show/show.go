@@ -26,6 +26,39 @@ func Message(w io.Writer, m proto.Message) error {
 	return document(w, data)
 }
 
+// OpenMessage writes a message without the end of its document, which CloseMessage writes. What is in it is seen, and can be
+// kept, before the rest is known.
+func OpenMessage(w io.Writer, m proto.Message) error {
+	data, err := marshal.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, data, "", "  "); err != nil {
+		return err
+	}
+	_, err = w.Write(bytes.TrimSuffix(indented.Bytes(), []byte("\n}")))
+	return err
+}
+
+// CloseMessage ends the document of an OpenMessage that had at least one field, with one more field when its value is valid.
+func CloseMessage(w io.Writer, name string, value proto.Message) error {
+	end := "\n}\n"
+	if value.ProtoReflect().IsValid() {
+		data, err := marshal.Marshal(value)
+		if err != nil {
+			return err
+		}
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, data, "  ", "  "); err != nil {
+			return err
+		}
+		end = fmt.Sprintf(",\n  %q: %s%s", name, indented.Bytes(), end)
+	}
+	_, err := io.WriteString(w, end)
+	return err
+}
+
 // Value writes what is no message as one JSON document.
 func Value(w io.Writer, value any) error {
 	data, err := json.Marshal(value)
