@@ -3,7 +3,6 @@ package management
 import (
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -63,18 +62,6 @@ func checkChanging(request changing) error {
 		return apierr.Invalid("wait_for_propagation", "want more than 0 and at most %d s", int(maxWait.Seconds()))
 	}
 	return nil
-}
-
-// cleanName trims and checks a token's name (B01).
-func cleanName(field, name string) (string, error) {
-	name = strings.TrimSpace(name)
-	switch {
-	case name == "" || utf8.RuneCountInString(name) > maxNameLength:
-		return "", apierr.Invalid(field, "want 1 to %d characters", maxNameLength)
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return "", apierr.Invalid(field, "want no control characters")
-	}
-	return name, checkNoSecret(field, name)
 }
 
 func checkNote(field, note string) error {

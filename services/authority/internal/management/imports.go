@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -70,6 +71,9 @@ func importOf(field string, item *countersignv1.TokenImport) (rules.NewToken, er
 			return token, apierr.Invalid(field+"sha256", "want %d bytes", len(token.Digest))
 		}
 		copy(token.Digest[:], credential.Sha256)
+		if token.Digest == ([sha256.Size]byte{}) || token.Digest == sha256.Sum256(nil) {
+			return token, apierr.Invalid(field+"sha256", "want the digest of a secret: this is the one of an empty text, or all zeros")
+		}
 	default:
 		return token, apierr.Invalid(field+"credential", "want secret or sha256")
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -16,17 +15,14 @@ import (
 // maxLine is the longest line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and room.
 const maxLine = 256 << 10
 
-var (
-	errDigest = errors.New("want 64 hexadecimal digits")
-	errLine   = errors.New(`want {"name": ..., "scopes": [...], "secret": ...}, or "sha256" in the place of "secret"`)
-)
+var errDigest = errors.New("want 64 hexadecimal digits")
 
 // importLine is one line of an import file.
 type importLine struct {
-	Name   string   `json:"name"`
-	Scopes []string `json:"scopes"`
-	Secret *string  `json:"secret"`
-	SHA256 *string  `json:"sha256"`
+	Name   string
+	Scopes []string
+	Secret *string
+	SHA256 *string
 }
 
 // readImports reads an import file. Its errors name the line and never hold what stands there.
@@ -60,11 +56,9 @@ func readImports(cmd *cobra.Command, path string) ([]*countersignv1.TokenImport,
 }
 
 func parseImport(data []byte) (*countersignv1.TokenImport, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	var line importLine
-	if err := decoder.Decode(&line); err != nil || decoder.More() || (line.Secret == nil) == (line.SHA256 == nil) {
-		return nil, errLine
+	line, err := decodeImport(data)
+	if err != nil {
+		return nil, err
 	}
 	item := &countersignv1.TokenImport{Name: line.Name}
 	for _, name := range line.Scopes {

@@ -38,6 +38,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	flags.Var(&expires, "expires", "when it is to stop working by itself: 30d, 12h or a time in RFC 3339")
 	noExpiry := flags.Bool("no-expiry", false, "it is not to stop working by itself")
 	flags.StringVar(&token.Note, "note", "", "free `text`; empty removes it")
+	flags.Lookup("note").Annotations = map[string][]string{emptyAllowed: nil}
 	flags.StringVar(&token.Etag, "etag", "", "change nothing if the token was changed since it had this `etag`")
 	lockoutFlag(cmd, &request.AllowLockout)
 	change.flags(cmd)
