@@ -23,6 +23,9 @@ type damage struct {
 	from      moment
 	// until is when everything was as it should be; 0 while it is not.
 	until moment
+	// hides tells of which apps it may hide changes; nil when it hides none. An older record is signed as any other: a validator
+	// that has not seen what came after it cannot know that something did (SECURITY.md, old copies).
+	hides func(appID string) bool
 }
 
 // spoilKey damages a key in some way of a family. Validators decide from their last good data meanwhile, or not at all; then
@@ -38,6 +41,9 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		}
 		c.note("%s of %s: %s", t.name, t.node.name, how.name)
 		d := &damage{what: t.name + ": " + how.name, partition: t.partition, from: c.oracle.now()}
+		if slices.ContainsFunc(replayed, func(s spoiling) bool { return s.name == how.name }) {
+			d.hides = func(appID string) bool { return t.partition == everyPartition || c.codec.PartitionOf(appID) == t.partition }
+		}
 		c.oracle.damage(d)
 		began := c.lives()
 		if err := how.do(ctx, t.node.direct, t.name, r); err != nil {
@@ -189,6 +195,21 @@ func (o *oracle) repaired(d *damage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d.until = o.now()
+}
+
+// lossesOf returns what an answer about an app may lack: the losses, and what an older record hides while it is there.
+func (o *oracle) lossesOf(appID string) []*loss {
+	all := slices.Clip(*o.losses.Load())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, d := range o.damages {
+		if d.hides != nil && d.hides(appID) {
+			l := &loss{What: d.what, Floor: d.from, From: d.from, Whole: true}
+			l.until.Store(int64(d.until))
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // damaged tells whether a partition was damaged at a time or later.

@@ -66,7 +66,7 @@ func (o *oracle) judge(d *decision) {
 	}
 	switch {
 	case o.explains(d, nil):
-	case o.explains(d, *o.losses.Load()):
+	case o.explains(d, o.lossesOf(d.app.id)):
 		o.excusedOnes.Add(1)
 	default:
 		kept := *d
@@ -87,7 +87,7 @@ func (o *oracle) suspect(review func() (kind, what string)) {
 // again judges an answer with all that is known by now.
 func (o *oracle) again(d *decision) (kind, what string) {
 	d.late = true
-	if o.explains(d, *o.losses.Load()) {
+	if o.explains(d, o.lossesOf(d.app.id)) {
 		o.excusedOnes.Add(1)
 		return "", ""
 	}

@@ -229,6 +229,26 @@ func TestOracleDamage(t *testing.T) {
 	}
 }
 
+// An older record hides changes of its own partition, those that came after it, and only until it is made good.
+func TestOracleOlderRecordHidesChanges(t *testing.T) {
+	o := newOracle(1)
+	o.began = time.Now().Add(-time.Minute)
+	d := &damage{from: 20 * second, hides: func(id string) bool { return id == "hidden" }}
+	o.damage(d)
+	before, after := made{sent: 10 * second, acked: 11 * second}, made{sent: 21 * second, acked: 22 * second}
+	now := span{low: 23 * second, end: 24 * second}
+	if !excused(o.lossesOf("hidden"), after, now) {
+		t.Error("a change that an older record hides has to be known")
+	}
+	if excused(o.lossesOf("another"), after, now) || excused(o.lossesOf("hidden"), before, now) {
+		t.Error("what is not hidden need not be known")
+	}
+	o.repaired(d)
+	if later := (span{low: 61 * second, end: 62 * second}); excused(o.lossesOf("hidden"), after, later) {
+		t.Error("it is hidden when everything is made good")
+	}
+}
+
 // A recorded run that never came to something is reported.
 func TestUnreached(t *testing.T) {
 	all := &summary{Topology: "cluster", Faults: map[string]int{}, Reached: map[string]int{}}
