@@ -93,8 +93,9 @@ type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `tok_` and 16 characters of a-z 2-7.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// 1 to 100 characters, without control characters or white space at its ends. Unique among the app's ACTIVE and
-	// DISABLED tokens, those that have a successor excepted.
+	// 1 to 100 characters in Unicode's normal form C, without white space at its ends. All of them can be seen, or are plain
+	// spaces: no control, zero-width or bidirectional character, no byte order mark. Older tokens may have other names. Unique
+	// among the app's ACTIVE and DISABLED tokens, those that have a successor excepted.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The scopes that the token authenticates, ascending. Empty: an unscoped token, which authenticates every scope.
 	Scopes []Scope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`
@@ -107,7 +108,8 @@ type Token struct {
 	// Changes with every change of the token. Sent back in UpdateToken, it makes sure that nothing was changed in
 	// between (AIP-154).
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
-	// The first 6 characters of the secret after its prefix; empty for imported digests.
+	// The first 6 characters of the secret after its prefix; empty for imported digests, and for imported secrets of which
+	// fewer than 112 bits would be left unknown.
 	Hint string `protobuf:"bytes,8,opt,name=hint,proto3" json:"hint,omitempty"`
 	// Name of the identity that made it.
 	CreatedBy string `protobuf:"bytes,9,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
@@ -478,7 +480,7 @@ type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app, 1 to 64 characters of A-Z a-z 0-9 - _. Required. It need not have been heard of before.
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	// 1 to 100 characters after trimming, no control characters. Required.
+	// 1 to 100 characters after trimming, as in Token; it is brought into normal form C (NFC). Required.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// What the token is to authenticate; not GDPR, none twice. At least one while the app has any enforcement.
 	Scopes []Scope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`

@@ -1041,7 +1041,8 @@ type TokenDetails struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Free text of the administrator, at most 1,000 characters.
 	Note string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
-	// First 6 characters of the secret after its prefix; empty for imported digests.
+	// First 6 characters of the secret after its prefix; empty for imported digests, and for imported secrets of which fewer
+	// than 112 bits would be left unknown.
 	Hint string `protobuf:"bytes,3,opt,name=hint,proto3" json:"hint,omitempty"`
 	// Name of the identity that made it.
 	CreatedBy string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
