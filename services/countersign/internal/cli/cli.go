@@ -152,7 +152,7 @@ func guardGroup(command *cobra.Command) {
 // mean the same as no flag at all, such as a secret on the terminal, or a question about no token.
 func noEmptyFlags(command *cobra.Command) (err error) {
 	command.Flags().Visit(func(flag *pflag.Flag) {
-		if err == nil && flag.Value.String() == "" && !mayBeEmpty(flag) {
+		if err == nil && flag.Value.String() == "" && flag.DefValue == "" && !mayBeEmpty(flag) {
 			err = misuse("--%s: want a value, it is empty or zero; leave the flag out if none is meant", flag.Name)
 		}
 	})
