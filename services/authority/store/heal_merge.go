@@ -172,8 +172,8 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 	switch {
 	case h.stored == nil:
 		told = true
-	case from.shared:
-		links, told = l.past.since(h.stored, from.fork)
+	case from.shared, from.dealt[h.stored.Tag]:
+		links, told = l.past.since(h.stored, from.fork, from.dealt)
 	case from.assumed && h.stored.Revision <= from.fork.Revision:
 		// The lineage made its first change from the very revision that the store has, so the store has not changed the app since.
 		// Another past's revision of the same number is none of these: that past's changes behind the fork are all in the lineage.

@@ -126,13 +126,17 @@ func (k *known) tells(c record.Cursor) bool {
 }
 
 // since returns what the store has changed of an app, which has a document, since a place in its past; false when the log does
-// not go back that far.
-func (k *known) since(document *record.Document, place record.Cursor) (links []*record.Link, told bool) {
-	for at := document.Revision; at > place.Revision; {
+// not go back that far. It need not go back behind what another past has dealt with, and went on from: all that the store had
+// then is in that past.
+func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link, told bool) {
+	for at := document.Revision; at > place.Revision && !dealt[document.Tag]; {
 		link := k.links[at]
 		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||
 			at == document.Revision && link.Cursor != document.Cursor {
 			return links, false
+		}
+		if dealt[link.Tag] {
+			break
 		}
 		links, at = append(links, link), link.PreviousAppRevision
 	}

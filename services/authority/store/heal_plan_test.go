@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -748,7 +749,7 @@ func TestHealTwice(t *testing.T) {
 
 // TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it lacks. A later backup,
 // which has some of that, is restored then. The two have one change in two shapes, which is no change of both: what came
-// after it counts, and nothing is given up.
+// after it counts, and nothing is given up, however little of the log the later backup has.
 func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return func(d *record.Document) { d.Tokens[0].Scopes = s }
@@ -765,16 +766,19 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	backup.change("app", scopes(10), enforced())
 	later.adopt()
 	for name, held := range map[string][]entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
-		t.Run(name, func(t *testing.T) {
-			restored := later.fork()
-			if _, err := restored.heal(held, nil, []record.Cursor{backup.head.Cursor}); err != nil {
-				t.Fatal(err)
-			}
-			restored.want(t, "app", tokens{"a": active, "b": active})
-			if d := restored.documents["app"]; d.Tokens[0].Scopes != 10 || d.Enforcement.Scopes != 0 {
-				t.Errorf("got %+v, %+v", d.Tokens[0], d.Enforcement)
-			}
-		})
+		for trimmed := range len(later.log) + 1 {
+			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
+				restored := later.fork()
+				restored.log = restored.log[trimmed:]
+				if _, err := restored.heal(held, nil, []record.Cursor{backup.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				restored.want(t, "app", tokens{"a": active, "b": active})
+				if d := restored.documents["app"]; d.Tokens[0].Scopes != 10 || d.Enforcement.Scopes != 0 {
+					t.Errorf("got %+v, %+v", d.Tokens[0], d.Enforcement)
+				}
+			})
+		}
 	}
 }
 
