@@ -90,7 +90,7 @@ const calmEnough = healBound + slack
 
 // campaign is one run on one topology.
 type campaign struct {
-	t           testing.TB
+	t testing.TB
 	// title is its topology and quorum, as given.
 	title       string
 	options     options
