@@ -10,6 +10,9 @@ import (
 // tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost, also for its
 // replicas, which take what it has. The file may end within a transaction, of which Redis then replays a half.
 func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
+	if !c.operator.prepared() { // it may take a backup to mend half of a transaction
+		return errNotNow
+	}
 	d := &damage{what: "torn append-only file", partition: everyPartition}
 	how := oneOf(r, []tear{tearAnywhere, tearHalf})
 	err := c.killAndLose(ctx, "append-only file torn", tornLost, r, func(n *node) (func() error, error) {
@@ -28,6 +31,7 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 			}
 			torn, what := how(full, int(kept.Size()), r)
 			c.note("%s", what)
+			// From before anybody reaches the server.
 			d.from = c.oracle.now()
 			c.oracle.damage(d)
 			return os.WriteFile(path, torn, 0o600)
