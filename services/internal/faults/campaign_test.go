@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -90,7 +91,9 @@ const calmEnough = healBound + slack
 
 // campaign is one run on one topology.
 type campaign struct {
-	t           testing.TB
+	t testing.TB
+	// title is its topology and quorum, as given.
+	title       string
 	options     options
 	log         *slog.Logger
 	oracle      *oracle
@@ -111,6 +114,8 @@ type campaign struct {
 	receipts receipts
 	// converged is how long it took, at the end, until everybody had what the store has.
 	converged time.Duration
+	// earlier are the runs before, on other topologies or with other quorums.
+	earlier []*summary
 }
 
 // seatOf returns the seat of a validator by its name; nil for none.
@@ -125,12 +130,13 @@ func (c *campaign) seatOf(id string) *seat {
 
 // newCampaign starts a Countersign over a Redis.
 func newCampaign(t testing.TB, options options, top *topology) *campaign {
+	title := fmt.Sprint(top.kind, " ", options.quorum)
 	if options.quorum < 0 {
 		options.quorum = top.replicas
 	}
 	folder := t.TempDir()
 	c := &campaign{
-		t: t, options: options, topology: top, oracle: newOracle(options.validators + options.processes), fresh: make(chan freshChange, 64),
+		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes), fresh: make(chan freshChange, 64),
 		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"), kept: map[*group][]backup{}},
 	}
 	c.faults.oracle = c.oracle
@@ -235,7 +241,9 @@ func (c *campaign) run() *summary {
 	c.awaitServing()
 
 	source := func(name string, n int) *rand.Rand {
-		return rand.New(rand.NewPCG(c.options.seed, uint64(n)<<32|uint64(len(name))))
+		h := fnv.New64a() // each run has a schedule of its own
+		fmt.Fprintf(h, "%s %s %d", c.title, name, n)
+		return rand.New(rand.NewPCG(c.options.seed, h.Sum64()))
 	}
 	working, endWork := context.WithCancel(ctx)
 	var writers, deciders, troubles sync.WaitGroup

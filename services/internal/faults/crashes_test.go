@@ -56,7 +56,8 @@ func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	c.note("%s", s.id)
 	resume := s.stop(c.oracle)
-	pause(ctx, upTo(r, 15*time.Second))
+	// A lease is over in half of the cases, and then there is time for a change to get older than what a validator may show.
+	pause(ctx, upTo(r, 20*time.Second))
 	resume()
 	return nil
 }

@@ -108,16 +108,12 @@ var lanes = []lane{
 	}},
 }
 
-// run inflicts faults until ctx ends. What comes in which order, and how long it lasts, follows from the seed alone.
+// run inflicts faults until ctx ends. What comes in which order, and how long it lasts, follows from the seed; in a recorded run
+// also from what was inflicted and reached.
 func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
-	var all []fault
-	for _, f := range l.faults {
-		if f.fits(c.topology.kind) && c.options.wants(f.name) {
-			all = append(all, slices.Repeat([]fault{f}, f.weight)...)
-		}
-	}
-	for n := 1; len(all) > 0; n++ {
-		next, own := all[r.IntN(len(all))], rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+	schedule := newSchedule(l.faults, c.topology.kind, c.options)
+	for n := 1; len(schedule.faults) > 0; n++ {
+		choosing, own := rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
 		rest, considerate := time.Duration(r.ExpFloat64()*float64(l.pause)), r.IntN(10) < 7
 		if l.patient && n%8 == 0 {
 			rest += restLength
@@ -126,6 +122,7 @@ func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 		if ctx.Err() != nil {
 			return
 		}
+		next := schedule.next(choosing, c.total())
 		doing := c.faults.begin(l.name, next.name)
 		ended := make(chan error, 1)
 		go func() {
@@ -136,6 +133,9 @@ func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 		}()
 		err := <-ended
 		c.faults.end(doing, err)
+		if errors.Is(err, errNotNow) {
+			schedule.missed[next.name]++
+		}
 		if l.patient {
 			c.recover(ctx)
 		}

@@ -86,15 +86,9 @@ func (s *stats) reach(what string) { s.count(s.reached, what) }
 // were never reached, on any of the topologies that it was run on.
 func unreached(o options, runs []*summary) (missing []string) {
 	var kinds []string
-	total := map[string]int{}
+	total := totalOf(runs)
 	for _, r := range runs {
 		kinds = append(kinds, r.Topology)
-		for name, n := range r.Faults {
-			total[name] += n
-		}
-		for name, n := range r.Reached {
-			total[name] += n
-		}
 	}
 	var possible []string
 	for _, l := range lanes {

@@ -49,6 +49,9 @@ func (i *inflicted) String() string {
 	return text
 }
 
+// fitted tells whether it was inflicted, or is. The caller holds the mutex, or nothing is inflicted any more.
+func (i *inflicted) fitted() bool { return !errors.Is(i.err, errNotNow) }
+
 func (l *ledger) begin(lane, name string) *inflicted {
 	i := &inflicted{lane: lane, name: name, from: l.oracle.now()}
 	l.going.Add(1)
@@ -116,6 +119,18 @@ func (s *stats) acknowledge(a acknowledgement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acknowledged = append(s.acknowledged, a)
+}
+
+// acknowledgedOf counts the acknowledged changes of a kind.
+func (s *stats) acknowledgedOf(kind func(acknowledgement) bool) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.acknowledged {
+		if kind(a) {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *stats) example(what string) {
@@ -191,7 +206,7 @@ func (c *campaign) newSummary() *summary {
 	for _, i := range c.faults.all {
 		r.History = append(r.History, i.String())
 		switch {
-		case errors.Is(i.err, errNotNow):
+		case !i.fitted():
 			r.NotNow++
 			continue
 		case i.err != nil:

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -93,40 +90,6 @@ func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 	return slices.DeleteFunc(c.oracle.gaps(v), func(g gap) bool { return !v.seen[c.codec.PartitionOf(g.app.id)] }), nil
 }
 
-// tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost, also for its
-// replicas, which take what it has. The file may end within a transaction.
-func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	err := c.killAndLose(ctx, "append-only file torn", tornLost, r, func(n *node) (func() error, error) {
-		path, err := n.appendOnlyFile()
-		if err != nil {
-			return nil, err
-		}
-		kept, err := os.Stat(path) // what is acknowledged by now is in it
-		if err != nil {
-			return nil, err
-		}
-		return func() error {
-			full, err := os.Stat(path)
-			if err != nil || full.Size() <= kept.Size() {
-				return errors.Join(err, errNotNow)
-			}
-			return os.Truncate(path, kept.Size()+r.Int64N(full.Size()-kept.Size()))
-		}, nil
-	})
-	if err != nil {
-		return err
-	}
-	// Redis may have replayed half of a transaction: then the partition does not add up.
-	d := &damage{what: "torn append-only file", partition: everyPartition, from: c.oracle.now()}
-	c.oracle.damage(d)
-	defer c.oracle.repaired(d)
-	used := c.makeGood(context.WithoutCancel(ctx), d.what, r, func() bool { return false })
-	if used == byMending || used == byRestoring {
-		c.stats.reach(tornMended)
-	}
-	return nil
-}
-
 // killSnapshot kills a server that keeps snapshots only: it comes back with the latest.
 func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return c.killAndLose(ctx, "killed, and back at its latest snapshot", snapshotLost, r, func(n *node) (func() error, error) {
@@ -149,7 +112,9 @@ func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Ra
 	if err != nil {
 		return err
 	}
-	pause(ctx, upTo(r, 700*time.Millisecond))
+	if !c.changedAt(ctx, n, floor, 1+r.IntN(30)) {
+		return errNotNow
+	}
 	n.server.Stop()
 	n.proxy.Refuse()
 	defer n.proxy.Restore()
@@ -168,21 +133,17 @@ func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Ra
 	return nil
 }
 
-// appendOnlyFile returns the file that a server appends to now (Redis, Persistence: multi-part append-only files).
-func (n *node) appendOnlyFile() (string, error) {
-	folder := filepath.Join(n.server.Dir(), dataFolder)
-	manifest, err := os.ReadFile(filepath.Join(folder, "appendonly.aof.manifest"))
+// changedAt waits until a server has acknowledged some changes since a time. False says that it did not, in 10 s.
+func (c *campaign) changedAt(ctx context.Context, n *node, since moment, some int) bool {
+	v, err := lookAt(ctx, c.oracle, []*node{n}, c.codec)
 	if err != nil {
-		return "", err
+		return false
 	}
-	path := ""
-	for line := range strings.Lines(string(manifest)) {
-		if words := strings.Fields(line); len(words) >= 6 && words[5] == "i" {
-			path = filepath.Join(folder, words[1])
+	has := func(a acknowledgement) bool { return a.sent > since && v.seen[c.codec.PartitionOf(a.app.id)] }
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval/10) {
+		if c.stats.acknowledgedOf(has) >= some {
+			return true
 		}
 	}
-	if path == "" {
-		return "", fmt.Errorf("the manifest names no file that is appended to: %s", manifest)
-	}
-	return path, nil
+	return false
 }

@@ -31,7 +31,9 @@ func TestCampaign(t *testing.T) {
 				must(t, err)
 				options.length /= time.Duration(len(names) * len(quorums))
 				t.Logf("seed %d, %s", options.seed, options.length)
-				runs = append(runs, newCampaign(t, options, start(t)).run())
+				c := newCampaign(t, options, start(t))
+				c.earlier = runs
+				runs = append(runs, c.run())
 			})
 		}
 	}

@@ -16,16 +16,23 @@ import (
 func moveSlots(ctx context.Context, c *trouble, r *rand.Rand) error {
 	c.backups.moved()
 	defer c.backups.moved()
+	moved := false
 	for range 1 + r.IntN(3) {
-		if err := c.moveSlot(ctx, r.IntN(c.codec.Partitions()), r); err != nil {
+		did, err := c.moveSlot(ctx, r.IntN(c.codec.Partitions()), r)
+		if err != nil {
 			return err
 		}
+		moved = moved || did
+	}
+	if !moved {
+		return errNotNow
 	}
 	return nil
 }
 
-// moveSlot moves the slot of a partition, key by key, as often as it takes (Redis, CLUSTER SETSLOT).
-func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) error {
+// moveSlot moves the slot of a partition, key by key, as often as it takes (Redis, CLUSTER SETSLOT). Moved is false when it was
+// there before.
+func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (moved bool, _ error) {
 	to := oneOf(r, c.topology.groups)
 	wait := upTo(r, 300*time.Millisecond)
 	ctx = context.WithoutCancel(ctx) // a slot that is left half-way would be lost to everybody
@@ -40,6 +47,7 @@ func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) er
 		if err != nil || source == target {
 			return err
 		}
+		moved = true
 		ids := map[*node]string{}
 		for _, n := range []*node{source, target} {
 			if ids[n], err = n.direct.Do(ctx, "CLUSTER", "MYID").Text(); err != nil {
@@ -81,11 +89,11 @@ func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) er
 	var err error
 	for range 200 {
 		if err = step(); err == nil {
-			return nil
+			return moved, nil
 		}
 		time.Sleep(lookInterval)
 	}
-	return fmt.Errorf("slot %d could not be moved: %w", slot, err)
+	return moved, fmt.Errorf("slot %d could not be moved: %w", slot, err)
 }
 
 // ownerOf returns the master that has a slot.

@@ -27,8 +27,9 @@ const (
 	// callTimeout bounds one try, patience all tries of a call.
 	callTimeout = 8 * time.Second
 	patience    = 30 * time.Second
-	// receiptWait is how long a call waits for its receipt.
-	receiptWait = 2 * time.Second
+	// receiptWait is how long a call waits for its receipt, longWait how long one in four does: longer than the bound on old
+	// data of the validators that have one, which are FENCED only then.
+	receiptWait, longWait = 2 * time.Second, 5 * time.Second
 )
 
 // writer changes apps of its own, one change after the other, as a good client does: it repeats a call with its request id
@@ -150,6 +151,9 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 	r := request{id: w.next("r-")}
 	if w.random.Float64() < w.options.receipts {
 		r.wait = durationpb.New(receiptWait)
+		if w.random.IntN(4) == 0 {
+			r.wait = durationpb.New(longWait)
+		}
 	}
 	certain := begin()
 	configured := a.setting.last().value.configured
