@@ -85,7 +85,7 @@ func TestB20_Middleware(t *testing.T) {
 		{"malformed is no outage", scripted{err: apierr.Invalid("scope", "want one")}, "Bearer cs_x", letThrough, 400, "cs_x", ""},
 		{"outage", scripted{err: unavailable}, "Bearer cs_x", nil, 503, "cs_x", ""},
 		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", letThrough, 200, "cs_x", ""},
-		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 503, "cs_x", ""},
+		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 500, "cs_x", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
