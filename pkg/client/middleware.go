@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -9,7 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/bearer"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -21,6 +24,11 @@ type Middleware struct {
 	Scope countersignv1.Scope
 	// AppID finds the app in a request, for example in its path. One that is none is answered with 400.
 	AppID func(*http.Request) string
+	// Secret finds the secret that a request carries; nil is BearerSecret. HeaderSecret, QuerySecret and FormSecret are for
+	// integrations that send it elsewhere. The zero value is a request without one. When it returns an error, the question
+	// is asked about a token that is TOKEN_MALFORMED for every app: it authenticates nothing, and what is not enforced is
+	// allowed all the same (B13). Its errors are not shown, but for those of the functions named here.
+	Secret func(*http.Request) (secret.Secret, error)
 	// Source finds what sent a request; nil means an ordinary backend always.
 	Source func(*http.Request) countersignv1.Source
 	// Timeout is how long a question may take: 0 is DefaultTimeout. A request with a deadline should have longer: at its
@@ -40,14 +48,25 @@ func (m Middleware) Wrap(handler http.Handler) http.Handler {
 	if m.Timeout <= 0 {
 		m.Timeout = DefaultTimeout
 	}
+	if m.Secret == nil {
+		m.Secret = BearerSecret
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request := Request{AppID: m.AppID(r), Token: BearerToken(r), Scope: m.Scope}
+		request := Request{AppID: m.AppID(r), Scope: m.Scope}
 		if !policy.ValidAppID(request.AppID) {
 			http.Error(w, "bad app id", http.StatusBadRequest)
 			return
 		}
 		if m.Source != nil {
 			request.Source = m.Source(r)
+		}
+		token, refused := m.Secret(r)
+		if unreadable := (*bodyError)(nil); errors.As(refused, &unreadable) {
+			http.Error(w, "the body cannot be read", unreadable.status())
+			return
+		}
+		if request.Token = token; refused != nil {
+			request.Token = malformed
 		}
 		until := time.Now().Add(m.Timeout)
 		ctx, cancel := context.WithDeadline(r.Context(), until)
@@ -59,7 +78,7 @@ func (m Middleware) Wrap(handler http.Handler) http.Handler {
 		case err == nil && answer.Allow:
 			handler.ServeHTTP(w, r)
 		case err == nil:
-			deny(w, answer)
+			deny(w, answer, refused)
 		case Undecided(r.Context(), err):
 			m.undecided(w, r, handler, err)
 		case status.Code(err) == codes.InvalidArgument:
@@ -84,16 +103,19 @@ func later(w http.ResponseWriter) {
 	http.Error(w, "the request cannot be authorized now", http.StatusServiceUnavailable)
 }
 
-func deny(w http.ResponseWriter, answer Answer) {
+func deny(w http.ResponseWriter, answer Answer, refused error) {
 	reason := strings.TrimPrefix(answer.Reason.String(), "REASON_")
 	switch answer.Reason {
 	case countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED:
 		http.Error(w, reason, http.StatusForbidden)
+		return
 	case countersignv1.Reason_REASON_TOKEN_MISSING:
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, reason, http.StatusUnauthorized)
 	default:
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		http.Error(w, reason, http.StatusUnauthorized)
 	}
+	if why := bearer.Error(""); errors.As(refused, &why) {
+		reason += ": " + why.Error()
+	}
+	http.Error(w, reason, http.StatusUnauthorized)
 }

@@ -31,7 +31,8 @@ var mayImport = map[string][]string{
 	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
 	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
-	"pkg/client":    {"pkg/apierr", "pkg/policy", "pkg/secret", generated},
+	"pkg/bearer":    {"pkg/secret"},
+	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/policy", "pkg/secret", generated},
 
 	"pkg/grpcserver": {"pkg/apierr"},
 	"pkg/grpcclient": {"pkg/secret"},
@@ -40,7 +41,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/secret", "pkg/keyring", "pkg/policy", "pkg/table", "pkg/usage"}
+var standardOnly = []string{"pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/table", "pkg/usage"}
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.
 var only = map[string][]string{
