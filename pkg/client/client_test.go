@@ -56,6 +56,9 @@ func answer(d countersignv1.Decision, r countersignv1.Reason) *countersignv1.Aut
 	return &countersignv1.AuthorizeResponse{Decision: d, Reason: r}
 }
 
+// malformed is what is asked about a credential that is refused: what no app can have (B03).
+var malformed = strings.Repeat("?", secret.MaxLength+1)
+
 const (
 	allow = countersignv1.Decision_DECISION_ALLOW
 	deny  = countersignv1.Decision_DECISION_DENY
@@ -77,7 +80,7 @@ func TestB20_Middleware(t *testing.T) {
 		{"allowed", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "Bearer cs_x", nil, 200, "cs_x", ""},
 		{"scheme in any case", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "bearer  cs_x ", nil, 200, "cs_x", ""},
 		{"none sent", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MISSING)}, "", nil, 401, "", "Bearer"},
-		{"another scheme is a token nobody knows", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Basic eDp5", nil, 401, "Basic eDp5", `Bearer error="invalid_token"`},
+		{"another scheme is a token nobody knows", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Basic eDp5", nil, 401, malformed, `Bearer error="invalid_token"`},
 		{"revoked", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_REVOKED)}, "Bearer cs_x", nil, 401, "cs_x", `Bearer error="invalid_token"`},
 		{"wrong scope", scripted{response: answer(deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)}, "Bearer cs_x", nil, 403, "cs_x", ""},
 		{"unsupported source", scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)}, "", nil, 403, "", ""},
@@ -85,7 +88,7 @@ func TestB20_Middleware(t *testing.T) {
 		{"malformed is no outage", scripted{err: apierr.Invalid("scope", "want one")}, "Bearer cs_x", letThrough, 400, "cs_x", ""},
 		{"outage", scripted{err: unavailable}, "Bearer cs_x", nil, 503, "cs_x", ""},
 		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", letThrough, 200, "cs_x", ""},
-		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 503, "cs_x", ""},
+		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 500, "cs_x", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

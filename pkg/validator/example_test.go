@@ -36,7 +36,12 @@ func Example() {
 
 	const events policy.Scope = 1 // as in countersign.v1.Scope
 	http.HandleFunc("/v1/apps/{app}/events", func(w http.ResponseWriter, r *http.Request) {
-		answer, err := v.Authorize(r.Context(), validator.Request{AppID: r.PathValue("app"), Token: client.BearerToken(r), Scope: events})
+		token, err := client.BearerSecret(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		answer, err := v.Authorize(r.Context(), validator.Request{AppID: r.PathValue("app"), Token: token, Scope: events})
 		switch {
 		case err != nil:
 			// No decision, which is no denial: the sender shall try again.

@@ -31,7 +31,8 @@ var mayImport = map[string][]string{
 	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
 	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
-	"pkg/client":    {"pkg/apierr", "pkg/policy", "pkg/secret", generated},
+	"pkg/bearer":    {"pkg/secret"},
+	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/policy", "pkg/secret", generated},
 
 	"pkg/reload":     {},
 	"pkg/grpcserver": {"pkg/apierr", "pkg/reload"},
@@ -41,7 +42,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/secret", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
+var standardOnly = []string{"pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
 
 // libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them.
 var libraries = map[string][]string{"pkg/table": {"github.com/tidwall/btree"}}

@@ -4,11 +4,12 @@ package identity
 
 import (
 	"context"
-	"strings"
+	"errors"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/bearer"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
@@ -44,19 +45,14 @@ func From(ctx context.Context) Identity {
 // authenticate reads the credential of a call: `authorization: Bearer <admin key>` (RFC 6750, section 2.1).
 func authenticate(ctx context.Context, source Source) (Identity, error) {
 	incoming, _ := metadata.FromIncomingContext(ctx)
-	values := incoming.Get("authorization")
-	credential := ""
-	switch len(values) {
-	case 0:
-	case 1:
-		scheme, rest, _ := strings.Cut(values[0], " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return Identity{}, apierr.Unauthenticated("authorization: want Bearer and an admin key")
-		}
-		credential = strings.TrimSpace(rest)
-	default:
-		return Identity{}, apierr.Unauthenticated("authorization: want one value")
+	sent, err := bearer.Parse(incoming.Get("authorization"))
+	if errors.Is(err, bearer.ErrScheme) {
+		return Identity{}, apierr.Unauthenticated("authorization: want Bearer and an admin key")
 	}
+	if err != nil {
+		return Identity{}, apierr.Unauthenticated("%s", err)
+	}
+	credential := sent.Reveal()
 	if len(credential) > secret.MaxLength {
 		return Identity{}, apierr.Unauthenticated("authorization: want an admin key")
 	}

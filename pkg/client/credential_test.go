@@ -1,0 +1,165 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/countersign/countersign/pkg/client"
+	"github.com/countersign/countersign/pkg/secret"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// enforcing is a validator whose app has one token, the secret cs_x. It decides as a real one does.
+func enforcing(enforced bool) *fake {
+	return &fake{call: func(_ context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+		reason := countersignv1.Reason_REASON_TOKEN_UNKNOWN
+		switch {
+		case r.GetToken() == "":
+			reason = countersignv1.Reason_REASON_TOKEN_MISSING
+		case r.GetToken() == "cs_x":
+			reason = countersignv1.Reason_REASON_TOKEN_VALID
+		case len(r.GetToken()) > secret.MaxLength:
+			reason = countersignv1.Reason_REASON_TOKEN_MALFORMED
+		}
+		if !enforced || reason == countersignv1.Reason_REASON_TOKEN_VALID {
+			return answer(allow, reason), nil
+		}
+		return answer(deny, reason), nil
+	}}
+}
+
+type credentialCase struct {
+	name        string
+	find        func(*http.Request) (secret.Secret, error)
+	target      string
+	header      http.Header
+	contentType string
+	body        string
+	want        int
+	says        string
+}
+
+const form = "application/x-www-form-urlencoded"
+
+var credentialCases = []credentialCase{
+	{name: "bearer", header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 200},
+	{name: "bearer, none", want: 401, says: "TOKEN_MISSING"},
+	{name: "bearer, no scheme", header: http.Header{"Authorization": {"cs_x"}}, want: 401, says: "TOKEN_MALFORMED: authorization: want Bearer"},
+	{name: "bearer, first of two", header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401, says: "TOKEN_MALFORMED: authorization: want one value"},
+	{name: "bearer, second of two", header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401, says: "want one value"},
+
+	{name: "header", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x"}}, want: 200},
+	{name: "header, none", find: client.HeaderSecret("x-app-token"), want: 401, says: "TOKEN_MISSING"},
+	{name: "header, the other one", find: client.HeaderSecret("X-App-Token"), header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 401, says: "TOKEN_MISSING"},
+	{name: "header, two", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x", "cs_x"}}, want: 401, says: "TOKEN_MALFORMED: header X-App-Token: want one value"},
+
+	{name: "query", find: client.QuerySecret("app_token"), target: "/?a=1&app_token=cs%5Fx&b=%zz;", want: 200},
+	{name: "query, none", find: client.QuerySecret("app_token"), target: "/?a=1", want: 401, says: "TOKEN_MISSING"},
+	{name: "query, empty", find: client.QuerySecret("app_token"), target: "/?app_token=", want: 401, says: "TOKEN_MISSING"},
+	{name: "query, two", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=other", want: 401, says: "TOKEN_MALFORMED: query parameter app_token: want one value"},
+	{name: "query, two names of one", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app%5Ftoken=other", want: 401, says: "want one value"},
+	{name: "query, one badly encoded", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=%zz", want: 401, says: "want it percent-encoded"},
+	{name: "query, a semicolon", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x;app_token=other", want: 401, says: "want it percent-encoded"},
+	{name: "query, in the form", find: client.QuerySecret("app_token"), contentType: form, body: "app_token=cs_x", want: 401, says: "TOKEN_MISSING"},
+
+	{name: "form", find: client.FormSecret("app_token", 0), contentType: form + "; charset=utf-8", body: "event=a&app_token=cs_x&b=%zz", want: 200},
+	{name: "form, none", find: client.FormSecret("app_token", 0), contentType: form, body: "event=a", want: 401, says: "TOKEN_MISSING"},
+	{name: "form, two", find: client.FormSecret("app_token", 0), contentType: form, body: "app_token=cs_x&event=a&app_token=cs_x", want: 401, says: "form field app_token: want one value"},
+	{name: "form, in the query", find: client.FormSecret("app_token", 0), target: "/?app_token=cs_x", contentType: form, body: "event=a", want: 401, says: "TOKEN_MISSING"},
+	{name: "form, no form", find: client.FormSecret("app_token", 0), contentType: "application/json", body: "app_token=cs_x", want: 401, says: "TOKEN_MISSING"},
+	{name: "form, as long as it may be", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=123", want: 200},
+	{name: "form, too long", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=1234", want: 401, says: "TOKEN_MALFORMED: form: want at most 20 bytes"},
+
+	{name: "a function that fails", find: func(*http.Request) (secret.Secret, error) {
+		return secret.New("cs_x"), errors.New("cs_x is in the words")
+	}, want: 401, says: "TOKEN_MALFORMED\n"},
+}
+
+// B13, B19: wherever the token stands, one that is refused authenticates nothing, is no reason to refuse what is not
+// enforced, and is repeated nowhere. The handler reads the whole body in any case.
+func TestB13_WhereTheTokenStands(t *testing.T) {
+	for _, enforced := range []bool{true, false} {
+		c := client.New(serve(t, enforcing(enforced)))
+		for _, tt := range credentialCases {
+			for _, length := range []string{"known", "unknown"} {
+				name := tt.name + ", length " + length
+				if tt.target == "" {
+					tt.target = "/"
+				}
+				r := httptest.NewRequest("POST", tt.target, strings.NewReader(tt.body))
+				if length == "unknown" {
+					r.ContentLength = -1
+				}
+				for key, values := range tt.header {
+					r.Header[key] = values
+				}
+				r.Header.Set("Content-Type", tt.contentType)
+				var seen string
+				w := httptest.NewRecorder()
+				client.Middleware{
+					Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: tt.find, AppID: func(*http.Request) string { return "app1" },
+				}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						t.Error(err)
+					}
+					seen = string(body)
+					if err := r.Body.Close(); err != nil {
+						t.Error(err)
+					}
+				})).ServeHTTP(w, r)
+				want, says := tt.want, tt.says
+				if !enforced {
+					want, says = 200, ""
+				}
+				if w.Code != want || !strings.Contains(w.Body.String(), says) || strings.Contains(w.Body.String(), "cs_x") {
+					t.Errorf("%s, enforced %t: %d %q; want %d %q", name, enforced, w.Code, w.Body, want, says)
+				}
+				if want == 200 && seen != tt.body {
+					t.Errorf("%s, enforced %t: the handler has read %q of %q", name, enforced, seen, tt.body)
+				}
+			}
+		}
+	}
+}
+
+// A form that was parsed before is looked at as it was parsed.
+func TestFormThatWasReadBefore(t *testing.T) {
+	r := httptest.NewRequest("POST", "/?app_token=other", strings.NewReader("app_token=cs_x"))
+	r.Header.Set("Content-Type", form)
+	if err := r.ParseForm(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.FormSecret("app_token", 0)(r); got.Reveal() != "cs_x" || err != nil {
+		t.Errorf("%q, %v", got.Reveal(), err)
+	}
+}
+
+// A body that cannot be read says nothing about a token: no validator is asked.
+func TestBodyThatCannotBeRead(t *testing.T) {
+	f := enforcing(false)
+	c := client.New(serve(t, f))
+	for name, tt := range map[string]struct {
+		body io.Reader
+		want int
+	}{
+		"broken off": {iotest.ErrReader(io.ErrUnexpectedEOF), 400},
+		"too large":  {http.MaxBytesReader(nil, io.NopCloser(strings.NewReader("app_token=cs_x")), 5), 413},
+	} {
+		r := httptest.NewRequest("POST", "/", tt.body)
+		r.Header.Set("Content-Type", form)
+		w := httptest.NewRecorder()
+		client.Middleware{
+			Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: client.FormSecret("app_token", 0), AppID: func(*http.Request) string { return "app1" },
+		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("accepted") })).ServeHTTP(w, r)
+		if w.Code != tt.want || f.calls.Load() != 0 {
+			t.Errorf("%s: %d after %d questions, want %d", name, w.Code, f.calls.Load(), tt.want)
+		}
+	}
+}
