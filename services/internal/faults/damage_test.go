@@ -42,7 +42,9 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		c.note("%s of %s: %s", t.name, t.node.name, how.name)
 		d := &damage{what: t.name + ": " + how.name, partition: t.partition, from: c.oracle.now()}
 		if slices.ContainsFunc(replayed, func(s spoiling) bool { return s.name == how.name }) {
-			d.hides = func(appID string) bool { return t.partition == everyPartition || c.codec.PartitionOf(appID) == t.partition }
+			d.hides = func(appID string) bool {
+				return t.partition == everyPartition || c.codec.PartitionOf(appID) == t.partition
+			}
 		}
 		c.oracle.damage(d)
 		began := c.lives()
