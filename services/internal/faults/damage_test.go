@@ -56,7 +56,7 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		pause(ctx, upTo(r, 4*time.Second))
 		ctx = context.WithoutCancel(ctx) // nobody leaves a store like that
 		used := c.makeGood(ctx, d.what, r, func() bool {
-			return !strings.Contains(t.name, ":request:") && t.node.direct.Dump(ctx, t.name).Val() == left
+			return !strings.Contains(t.name, ":request:") && t.node.aloneMaster(ctx) && t.node.direct.Dump(ctx, t.name).Val() == left
 		})
 		c.oracle.repaired(d)
 		c.countRemedy(used, isType(how))
@@ -67,6 +67,18 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		}
 		return nil
 	}
+}
+
+// aloneMaster tells whether a server is the only master of its group. Beside another one, what it holds is not the store's: clients
+// have gone over to the other, which may never have had it.
+func (n *node) aloneMaster(ctx context.Context) bool {
+	for _, other := range n.group.nodes {
+		role, err := other.direct.Do(ctx, "ROLE").Slice()
+		if master := err == nil && len(role) > 0 && role[0] == "master"; master != (other == n) {
+			return false
+		}
+	}
+	return true
 }
 
 // outlive counts a validator that was started while a record was damaged, if it becomes ready.
@@ -111,8 +123,13 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			}
 			return used
 		}
+		waited := time.Duration(c.oracle.now() - began)
+		if notAsked(err) && waited < wholeBound {
+			pause(ctx, time.Second) // nothing was found out about the store
+			continue
+		}
 		used = max(used, byItself)
-		if time.Duration(c.oracle.now()-began) < operatorPatience {
+		if waited < operatorPatience {
 			pause(ctx, time.Second)
 			continue
 		}
@@ -129,6 +146,10 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 		}
 		if err != nil {
 			c.note("%v", err)
+		}
+		if notAsked(err) && waited < wholeBound {
+			n-- // it did not come to the store, or not to its end: an operator gives it again
+			pause(ctx, time.Second)
 		}
 	}
 }

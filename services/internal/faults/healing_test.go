@@ -147,7 +147,9 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		case whole == nil && err == nil && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)
-		case whole == nil && err == nil && calm > lostBound:
+		// Faults that went on all the time may have left no calm. What the store lacks after this long is lost: that its servers
+		// did not find together is another matter.
+		case whole == nil && err == nil && (calm > lostBound || now-begun > moment(wholeBound)):
 			for _, g := range must {
 				kind := lostAgain
 				if c.available(l, g.missing) {

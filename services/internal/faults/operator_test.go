@@ -3,12 +3,15 @@ package faults
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/services/internal/storetools"
 )
 
@@ -146,6 +149,12 @@ func again[T any](command func() (T, error)) (result T, err error) {
 		}
 	}
 	return result, err
+}
+
+// notAsked tells whether a command failed since Redis could not be asked: that says nothing of what the store holds.
+func notAsked(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
 }
 
 func newOperator(tools *storetools.Tools, folder string) *operator {

@@ -1,13 +1,20 @@
 package faults
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -181,6 +188,60 @@ func (b *bench) asking(at moment, age time.Duration, reason policy.Reason) *deci
 	d := b.answer(at, age, reason)
 	d.about = b.token.state.last().made
 	return d
+}
+
+// The oracle sees that the store lacks the expiry of a token: one that never expires was not ended before any time.
+func TestOracleSeesALostExpiry(t *testing.T) {
+	never, ended := expiry{}, expiry{endedAtOnce, endedAtOnce}
+	for name, test := range map[string]struct {
+		set    expiry
+		stored int64
+		gaps   int
+	}{
+		"never, and it never does":           {never, 0, 0},
+		"never, and it does":                 {never, 5000, 1},
+		"never, and it was ended":            {never, endedAtOnce, 1},
+		"at a time":                          {expiry{5000, 5000}, 5000, 0},
+		"at another time":                    {expiry{5000, 5000}, 6000, 1},
+		"at a time, and it never does":       {expiry{5000, 5000}, 0, 1},
+		"within a time":                      {expiry{5000, 6000}, 5500, 0},
+		"ended":                              {ended, endedAtOnce, 0},
+		"ended, and it never expires":        {ended, 0, 1},
+		"by a time":                          {expiry{endedAtOnce, 5000}, 4000, 0},
+		"by a time, and it was ended":        {expiry{endedAtOnce, 5000}, endedAtOnce, 0},
+		"by a time, and it never expires":    {expiry{endedAtOnce, 5000}, 0, 1},
+		"by a time, and it expires later on": {expiry{endedAtOnce, 5000}, 6000, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(made{sent: 20 * second})
+			b.token.expiry.set(test.set, made20)
+			d := &record.Document{AppID: "app", Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1)}}
+			d.Tokens = []record.Token{{Token: policy.Token{ID: "tok", State: policy.Active, Scopes: policy.ScopesOf(1), ExpireMillis: test.stored}, Name: "name"}}
+			v := &view{from: 30 * second, to: 31 * second, documents: map[string]*record.Document{"app": d}}
+			if gaps := b.gaps(v); len(gaps) != test.gaps {
+				t.Errorf("gaps %+v", gaps)
+			}
+		})
+	}
+}
+
+// What an operator's command met on its way says nothing of the store.
+func TestOracleKnowsWhatDidNotReachTheStore(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"nothing":               {nil, false},
+		"a broken connection":   {fmt.Errorf("partition 3: %w", io.EOF), true},
+		"a refused one":         {&net.OpError{Op: "dial", Err: errors.New("refused")}, true},
+		"out of time":           {context.DeadlineExceeded, true},
+		"a record that is none": {keyring.ErrMismatch, false},
+		"no store":              {redisfeed.ErrNotInitialised, false},
+	} {
+		if got := notAsked(test.err); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
 }
 
 // The oracle sees what the store lacks and what it should not have.

@@ -156,8 +156,14 @@ func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name stri
 
 func equal[V comparable](stored, set V) bool { return stored == set }
 
-// within tells whether an expiry that was read is one that was set.
-func within(stored, set expiry) bool { return set.from <= stored.from && stored.to <= set.to }
+// within tells whether an expiry that was read is one that was set. What never expires, which is 0, lies in no span of times, though
+// one that begins before any time has that number in it.
+func within(stored, set expiry) bool {
+	if never := (expiry{}); stored == never || set == never {
+		return stored == set
+	}
+	return set.from <= stored.from && stored.to <= set.to
+}
 
 // among tells whether a condition holds of a token as somebody has it.
 func (t *token) among(tokens []policy.Token, holds func(policy.Token) bool) bool {

@@ -67,7 +67,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 	if err != nil {
 		return nil, err
 	}
-	reads, err := redisfeed.New(t.client, codec.Partitions()).Heads(ctx)
+	reads, err := t.readHeads(ctx, codec)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,14 @@
 package storetools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
@@ -22,7 +25,7 @@ const (
 func again(ctx context.Context, read func() error) error {
 	for until := time.Now().Add(patience); ; {
 		err := read()
-		if err == nil || !redisfeed.NotRun(err) && !broken(err) || time.Now().After(until) {
+		if !passes(err) || time.Now().After(until) {
 			return err
 		}
 		select {
@@ -32,6 +35,32 @@ func again(ctx context.Context, read func() error) error {
 		}
 	}
 }
+
+// reached is again for the first thing that is read of a Redis. When there is none to connect to, it says so at once: waiting
+// would not tell more. One that has been there is waited for, since it is started again, or another one takes its place.
+func reached(ctx context.Context, read func() error) error {
+	var absent error
+	there := false
+	err := again(ctx, func() error {
+		err := read()
+		if !there && unreachable(err) {
+			absent = err
+			return nil
+		}
+		there = true
+		return err
+	})
+	return cmp.Or(absent, err)
+}
+
+// unreachable tells whether an error means that there was no server to send to.
+func unreachable(err error) bool {
+	var answer redis.Error
+	return redisfeed.NotRun(err) && !errors.As(err, &answer)
+}
+
+// passes tells whether a read that failed may succeed when it is repeated.
+func passes(err error) bool { return err != nil && (redisfeed.NotRun(err) || broken(err)) }
 
 // broken tells whether an error is that of a connection, of which there may be a better one.
 func broken(err error) bool {

@@ -13,7 +13,11 @@ import (
 
 // begun tells whether a restoration of the same store was cut off.
 func (r *restorer) begun(meta record.Meta) (bool, error) {
-	raw, err := r.client.Get(r.ctx, restoreKey).Bytes()
+	var raw []byte
+	err := again(r.ctx, func() (err error) {
+		raw, err = r.client.Get(r.ctx, restoreKey).Bytes()
+		return err
+	})
 	if errors.Is(err, redis.Nil) || redisfeed.IsWrongType(err) {
 		return false, nil
 	}

@@ -119,7 +119,7 @@ func (r *restorer) mended(m *Mending) error {
 		}
 	}
 	keys := record.KeysOf(m.Partition)
-	if kind, err := r.client.Type(r.ctx, keys.Audit).Result(); err != nil {
+	if kind, err := r.typeIn(r.ctx, keys.Audit); err != nil {
 		return err
 	} else if kind == typeOf(keys.Audit) && m.head.Audit.Sequence > 0 {
 		if err := r.live(r.codec).pourAudit(r.ctx, &contents{keys: keys}, m.head.Audit.Sequence, r); err != nil {

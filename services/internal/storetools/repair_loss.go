@@ -22,7 +22,7 @@ func (t *Tools) sightingsOf(ctx context.Context, codec *record.Codec) (*sighting
 	if s.validators, err = t.fleet(ctx, codec); err != nil && !redisfeed.IsWrongType(err) {
 		return nil, err
 	}
-	heads, err := redisfeed.New(t.client, codec.Partitions()).Heads(ctx)
+	heads, err := t.readHeads(ctx, codec)
 	if err != nil {
 		return nil, err
 	}

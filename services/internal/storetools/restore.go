@@ -159,7 +159,7 @@ type restorer struct {
 
 // prepare finds out what is there, and whether it may be replaced.
 func (r *restorer) prepare(meta record.Meta) error {
-	there, err := r.client.Meta(r.ctx, r.ring)
+	there, err := r.meta(r.ctx)
 	switch {
 	case errors.Is(err, redisfeed.ErrNotInitialised):
 	case err == nil:
@@ -264,7 +264,7 @@ func (r *restorer) done(p proof) error {
 
 // hasHeads tells whether the Redis holds a head of the store that the file is of.
 func (r *restorer) hasHeads() (bool, error) {
-	heads, err := redisfeed.New(r.client, r.codec.Partitions()).Heads(r.ctx)
+	heads, err := r.readHeads(r.ctx, r.codec)
 	for i, read := range heads {
 		if _, err := r.codec.OpenHead(i, read.Raw); err == nil {
 			return true, nil
@@ -359,15 +359,28 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
 	key := record.KeysOf(partition).Head
 	for {
-		kind, err := t.client.Type(ctx, key).Result()
+		kind, err := t.typeIn(ctx, key)
 		if err != nil || kind != typeOf(key) {
 			return headKey{kind: kind}, err
 		}
-		raw, err := t.client.Get(ctx, key).Bytes()
+		var raw []byte
+		err = again(ctx, func() (err error) {
+			raw, err = t.client.Get(ctx, key).Bytes()
+			return err
+		})
 		if !errors.Is(err, redis.Nil) && !redisfeed.IsWrongType(err) {
 			return headKey{kind, raw}, err
 		}
 	}
+}
+
+// typeIn returns the type of what a key holds, in Redis's words.
+func (t *Tools) typeIn(ctx context.Context, key string) (kind string, err error) {
+	err = again(ctx, func() (err error) {
+		kind, err = t.client.Type(ctx, key).Result()
+		return err
+	})
+	return kind, err
 }
 
 func (r *restorer) discard() {

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
 // Status is what a look at a store has shown, without proving its documents.
@@ -99,8 +98,8 @@ func (t *Tools) Status(ctx context.Context) (Status, error) {
 
 // heads reads every head; that of a partition without one, or with one that does not verify, is nil.
 func (t *Tools) heads(ctx context.Context, codec *record.Codec, s *Status) ([]*record.Head, error) {
-	reads, err := redisfeed.New(t.client, codec.Partitions()).Heads(ctx)
-	if err != nil {
+	reads, err := t.readHeads(ctx, codec)
+	if reads == nil {
 		return nil, err
 	}
 	heads := make([]*record.Head, len(reads))

@@ -72,10 +72,7 @@ func listed[T any](all []T) []T {
 
 // codec returns the codec of the store that the Redis holds.
 func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
-	meta, err := t.client.Meta(ctx, t.ring)
-	if broken(err) {
-		meta, err = t.client.Meta(ctx, t.ring) // on another connection, if there is one to be had
-	}
+	meta, err := t.meta(ctx)
 	if errors.Is(err, redisfeed.ErrNotInitialised) {
 		err = cmp.Or(t.lostMeta(ctx), err)
 	}

@@ -29,6 +29,18 @@ type clock struct {
 // remember notes a reading whose way may have taken any time: it tells nothing, but that the validator tells its time.
 func (c *clock) remember(r record.Clock) { c.latest = r }
 
+// see takes in a reading of the present instance whose way may have taken any time. It tells whether the time of day was set since
+// the latest reading; how far ahead it is then, is not known until a report is heard.
+func (c *clock) see(r record.Clock) {
+	switch {
+	case r.Wall.IsZero():
+	case c.latest.Wall.IsZero():
+		c.remember(r)
+	case r.Monotonic > c.latest.Monotonic && c.went(r).Abs() > clockStep:
+		c.known = [2]bool{}
+	}
+}
+
 // read takes in the reading of a report that has just arrived, at a time that time.Now has returned. One that is not newer
 // than the latest tells nothing.
 func (c *clock) read(r record.Clock, now time.Time) {
@@ -52,9 +64,13 @@ func (c *clock) set(r record.Clock, now time.Time) bool {
 	if c.heard.IsZero() {
 		return false
 	}
-	theirs := r.Wall.Sub(c.latest.Wall) - (r.Monotonic - c.latest.Monotonic)
 	ours := now.Round(0).Sub(c.heard.Round(0)) - now.Sub(c.heard)
-	return theirs.Abs() > clockStep || ours.Abs() > clockStep
+	return c.went(r).Abs() > clockStep || ours.Abs() > clockStep
+}
+
+// went returns how much more the validator's time of day has gone on than its monotonic clock, since the latest reading.
+func (c *clock) went(r record.Clock) time.Duration {
+	return r.Wall.Sub(c.latest.Wall) - (r.Monotonic - c.latest.Monotonic)
 }
 
 // skew returns how far the validator is ahead; false while that is not known.

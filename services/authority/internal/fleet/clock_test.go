@@ -124,6 +124,7 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 		v.ahead = -5 * time.Minute
 		v.mustJoin(a, first())
 		alive(t, 3*time.Second, v)
+		time.Sleep(2 * tellInterval) // the news of it are told
 		b := f.authority()
 		result := b.wait(at(1, 1), 500*time.Millisecond)
 		if r, _, _ := result(); r.Complete || statesOf(r)["v"] != Pending {
@@ -147,4 +148,57 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 			t.Errorf("%v after its clock was set: %+v", took, r)
 		}
 	})
+}
+
+// TestB08_ARecordOfTheHashTellsThatAClockWasSet: an authority that hears no news takes from the hash that a validator which reports
+// elsewhere has a change. The clock is not the one that it knew any more, so nothing says that the validator keeps the time of
+// the change, until a report is heard that was not long under way.
+func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
+	for _, ahead := range []time.Duration{5 * time.Minute, -5 * time.Minute, 0} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a, b := f.authority(), f.authority()
+				v := f.validator("v", 0)
+				v.ahead = time.Millisecond // it tells its time
+				v.mustJoin(a, first())
+				alive(t, 2*time.Second, v)
+				result := b.wait(at(1, 1), time.Second)
+				if r, _, _ := result(); !r.Complete {
+					t.Errorf("before: %+v", r)
+				}
+				deaf := func(is bool) {
+					f.shared.mu.Lock()
+					defer f.shared.mu.Unlock()
+					f.shared.deaf = is
+				}
+				deaf(true)
+				b.past.move(0, at(1, 2))
+				time.Sleep(time.Millisecond)
+				v.ahead += ahead
+				_ = v.report(to(at(1, 2)))
+				time.Sleep(2*keepInterval + tellInterval)
+				synctest.Wait()
+				if got := b.cursor("v", 0); got != at(1, 2) {
+					t.Fatalf("without news: %v", got)
+				}
+				want := Pending
+				if ahead == 0 {
+					want = Applied
+				}
+				if r, _, _ := b.wait(at(1, 2), 0)(); statesOf(r)["v"] != want {
+					t.Errorf("want %d: %+v", want, r)
+				}
+				deaf(false)
+				alive(t, time.Second, v)
+				time.Sleep(tellInterval)
+				if ahead != 0 {
+					want = Skewed
+				}
+				if r, _, _ := b.wait(at(1, 2), 0)(); statesOf(r)["v"] != want {
+					t.Errorf("heard again, want %d: %+v", want, r)
+				}
+			})
+		})
+	}
 }

@@ -282,6 +282,7 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 		cursors := m.Cursors
 		m.Validator, m.heard, m.kept = *v, now, ""
 		m.Cursors = cursors
+		m.clock.see(v.Clock)
 	}
 	if v.Gone {
 		r.hasReported(v.ID, now)
