@@ -142,7 +142,10 @@ func (r *rawHTTP2) send(t *testing.T, id uint32, body string) {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":authority", "ingest"}, {":path", "/app1/events"},
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":authority", "ingest"},
+		{":path", "/app1/events"},
 		{"authorization", "Bearer forged"},
 	} {
 		if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {

@@ -54,20 +54,12 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 		if err != nil {
 			return nil, err
 		}
-		if config.RootCAs, err = ParseAuthorities(pem); err != nil {
-			return nil, fmt.Errorf("%w in %s", err, s.CAFile)
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("no certificate in %s", s.CAFile)
 		}
 	}
 	return credentials.NewTLS(config), nil
-}
-
-// ParseAuthorities reads the contents of a CAFile.
-func ParseAuthorities(pem []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("no certificate")
-	}
-	return pool, nil
 }
 
 // Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the connection was to be

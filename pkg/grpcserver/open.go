@@ -48,7 +48,7 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 	bounded.Methods, bounded.Streams = slices.Clone(service.Methods), slices.Clone(service.Streams)
 	for i := range bounded.Methods {
 		handle := bounded.Methods[i].Handler
-		bounded.Methods[i].Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the order is that of grpc.MethodHandler
+		bounded.Methods[i].Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 			if !o.calls.TryAcquire(1) {
 				return nil, errTooManyOpen
 			}

@@ -68,7 +68,7 @@ func (r *requests) describe(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	for i := range bounded.Methods {
 		method := &bounded.Methods[i]
 		handle, name := method.Handler, fmt.Sprintf("/%s/%s", service.ServiceName, method.MethodName)
-		method.Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the order is that of grpc.MethodHandler
+		method.Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 			answer := func(ctx context.Context, _ any) (any, error) {
 				return r.answer(ctx, decode, func(decode func(any) error) (any, error) { return handle(service, ctx, decode, nil) })
 			}
@@ -108,7 +108,7 @@ func (r *requests) answer(ctx context.Context, decode func(any) error, handle fu
 			return err
 		case <-waiting.Done():
 			go func() {
-				<-received // once the call is answered
+				<-received //nolint:errcheck // the call is answered already; nobody is left to tell
 				r.bytes.Release(r.most)
 			}()
 			if ctx.Err() != nil {

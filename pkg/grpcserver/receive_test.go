@@ -103,7 +103,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 		ask(10)
 		redistest.Eventually(t, "a call waits for room", func() error {
-			// One byte is free, but not for whoever comes after a call that waits.
+			// One byte is free, but not for a call that comes after one that waits.
 			if server.requests.bytes.TryAcquire(1) {
 				server.requests.bytes.Release(1)
 				return errors.New("none does")

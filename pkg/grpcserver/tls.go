@@ -47,7 +47,7 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 	if t.ClientCAFile == "" {
 		return config, nil
 	}
-	authorities, err := reload.Read(files, name+"-client-ca-file", parseAuthorities, t.ClientCAFile)
+	authorities, err := reload.Read(files, name+"-client-ca-file", reload.Authorities, t.ClientCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLS client authorities: %w", err)
 	}
@@ -103,15 +103,4 @@ func (p pair) LogValue() slog.Value {
 		slog.String("subject", p.Leaf.Subject.String()), slog.String("serial", p.Leaf.SerialNumber.Text(16)),
 		slog.Time("expires", p.expires.UTC()),
 	)
-}
-
-func parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if err := reload.WholePEM(contents[0]); err != nil {
-		return nil, err
-	}
-	if !pool.AppendCertsFromPEM(contents[0]) {
-		return nil, errors.New("no certificate in it")
-	}
-	return pool, nil
 }

@@ -94,7 +94,7 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 	s.refuse(log, now, err)
 }
 
-// unchanged is what there is to do when the files hold what is in use.
+// unchanged notes that the files hold what is in use.
 func (s *source) unchanged(log *slog.Logger, say bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // maxVainReads bounds the pause between reads for callers of Reach: readInterval doubled that many times, 640 ms.
 const maxVainReads = 6
 
-// asks keeps how often a partition is read for callers of Reach, whoever they are and however many. Their cursors come from
+// asks keeps how often a partition is read for callers of Reach. Their cursors come from
 // outside and may be made up, so what they cost has a bound (B25):
 //
 //   - a read that was sent after the latest caller came answers all of them, and so does a poll;

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -62,7 +61,7 @@ func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, 
 		return c, fmt.Errorf("--validator-id: %w", err)
 	}
 	if c.Security.CAFile != "" && c.Security.Encrypts(c.Authority) {
-		roots, err := reload.Read(files, "authority-tls-ca-file", parseAuthorities, c.Security.CAFile)
+		roots, err := reload.Read(files, "authority-tls-ca-file", reload.Authorities, c.Security.CAFile)
 		if err != nil {
 			return c, fmt.Errorf("--authority-tls-ca-file: %w", err)
 		}
@@ -76,13 +75,6 @@ func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, 
 		c.Key, c.CurrentKey = key.Get(), key.Get
 	}
 	return c, nil
-}
-
-func parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
-	if err := reload.WholePEM(contents[0]); err != nil {
-		return nil, err
-	}
-	return grpcclient.ParseAuthorities(contents[0])
 }
 
 func parseKey(contents [][]byte) (secret.Secret, error) {

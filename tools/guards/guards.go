@@ -332,7 +332,7 @@ var guards = []guard{
 		tests: "TestOpenServicesTakeOnlySmallMessages", packages: []string{"./pkg/grpcserver"},
 	},
 	{
-		// Without it, a full pipe on the standard error holds up whoever logs.
+		// Without it, a full pipe on the standard error holds up every goroutine that logs.
 		name: "asynchronous log", file: "services/internal/asynclog/asynclog.go",
 		cuts:  []cut{{"	w.mu.Lock()\n	if w.closed.Err() != nil ||", "	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||"}},
 		tests: "TestBlockedFile", packages: []string{"./services/internal/asynclog"},
@@ -349,7 +349,7 @@ var guards = []guard{
 		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
 	},
 	{
-		// Without it, whoever has a stream open goes on with a key that was taken away.
+		// Without it, a caller that has a stream open goes on with a key that was taken away.
 		name: "a key that is taken away ends its streams", file: "services/authority/internal/identity/guard.go",
 		cuts:  []cut{{"	_, err := s.allowed()\n	return err\n", "	return nil\n"}},
 		tests: "TestB26_KeysFileChanges", packages: []string{"./services/authority/internal/identity"},

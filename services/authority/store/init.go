@@ -78,8 +78,10 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 
 // initCommands are those that change something.
 func initCommands(partitions int) []string {
-	commands := []string{"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX",
-		"HSET " + record.FleetKey + " x x", "HMGET " + record.FleetKey + " x"}
+	commands := []string{
+		"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX",
+		"HSET " + record.FleetKey + " x x", "HMGET " + record.FleetKey + " x",
+	}
 	for partition := range partitions {
 		commands = append(commands, "SET "+record.KeysOf(partition).Head+" x NX")
 	}

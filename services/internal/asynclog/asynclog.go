@@ -127,8 +127,8 @@ func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	return batch, named
 }
 
-// pass writes a batch, and tells whether the file has taken it. Lines that the file refuses are lost: a pipe without a reader, or a full disk, must not fill the
-// memory with what nobody may ever read.
+// pass writes a batch, and tells whether the file has taken it. Lines that the file refuses are lost: a pipe without a reader,
+// or a full disk, must not fill the memory with what nobody may ever read.
 func (w *Writer) pass(batch []byte, named uint64) bool {
 	for {
 		n, err := w.to.Write(batch)

@@ -116,14 +116,22 @@ const (
 	logEnds  = "a closed log ended a process"
 )
 
-// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the same.
-func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	m := oneOf(r, c.members())
-	life, log := m.alive()
-	if life == 0 || m.stopped() || !m.serving(ctx) {
-		return errNotNow
+// logging chooses a process that serves, with the number of its life and its log; nil when it does not serve now.
+func (c *trouble) logging(ctx context.Context, r *rand.Rand) (m member, life int64, log *logPipe) {
+	m = oneOf(r, c.members())
+	if life, log = m.alive(); life == 0 || m.stopped() || !m.serving(ctx) {
+		return m, 0, nil
 	}
 	c.note("%s", m.name)
+	return m, life, log
+}
+
+// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the same.
+func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
+	m, life, log := c.logging(ctx, r)
+	if log == nil {
+		return errNotNow
+	}
 	log.held.Lock()
 	defer log.held.Unlock()
 	full := 0 // how often in a row the pipe has taken nothing
@@ -190,12 +198,10 @@ func (c *trouble) otherwiseTroubled(m member) bool {
 
 // closeLog closes the log of a process for the rest of its life, and makes it say something.
 func closeLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	m := oneOf(r, c.members())
-	life, log := m.alive()
-	if life == 0 || m.stopped() || !m.serving(ctx) {
+	m, life, log := c.logging(ctx, r)
+	if log == nil {
 		return errNotNow
 	}
-	c.note("%s", m.name)
 	log.read.Close()
 	for range 5 {
 		m.signal(syscall.SIGHUP)

@@ -1,11 +1,10 @@
 package management
 
 import (
+	"crypto/sha256"
 	"testing"
 
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-
-	"crypto/sha256"
 )
 
 // TestB01_Names: names that look the same are the same, or refused.

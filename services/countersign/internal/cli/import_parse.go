@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"unicode/utf8"
 )
 
@@ -51,12 +50,6 @@ func decodeImport(data []byte) (importLine, error) {
 		}
 	}
 	if (line.Secret == nil) == (line.SHA256 == nil) || !seen["name"] {
-		return line, errLine
-	}
-	if _, err := decoder.Token(); err != nil {
-		return line, errLine
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return line, errLine
 	}
 	return line, nil

@@ -2,17 +2,8 @@ package cli
 
 import "golang.org/x/sys/unix"
 
-// quiet lets a terminal show nothing of what is typed, until restore. term.ReadPassword does so for one line, and what is
-// pasted behind that line would be shown.
-func quiet(descriptor int) (restore func() error, err error) {
-	before, err := unix.IoctlGetTermios(descriptor, unix.TCGETS)
-	if err != nil {
-		return nil, err
-	}
-	silent := *before
-	silent.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(descriptor, unix.TCSETS, &silent); err != nil {
-		return nil, err
-	}
-	return func() error { return unix.IoctlSetTermios(descriptor, unix.TCSETS, before) }, nil
-}
+// The requests that read and set what a terminal does.
+const (
+	getTerminal = unix.TCGETS
+	setTerminal = unix.TCSETS
+)
