@@ -65,17 +65,18 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 		})
 	}
 	await(1000)
-	// To stop one that is asked nothing would show nothing.
+	// To stop one that is asked nothing would show nothing. It is chance whether the streams are opened to one or to both.
+	busiest, most := 0, 0.0
 	for i, process := range d.cluster.ValidatorProcesses {
-		redistest.Eventually(t, "questions to each", func() error {
-			if n := decisions(t, process.HTTPAddress); n < 10 {
-				return fmt.Errorf("validator %d was asked %v times", i, n)
-			}
-			return nil
-		})
+		if n := decisions(t, process.HTTPAddress); n > most {
+			busiest, most = i, n
+		}
+	}
+	if most < 500 {
+		t.Fatalf("the busiest validator was asked %v times, of 1000 and more", most)
 	}
 	began := time.Now()
-	d.cluster.ValidatorProcesses[0].Stop()
+	d.cluster.ValidatorProcesses[busiest].Stop()
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the drain took %v", took)
 	}
