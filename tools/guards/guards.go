@@ -244,8 +244,20 @@ var guards = []guard{
 	{
 		// Without it, a clock that was set back passes for right for seconds.
 		name: "a clock that was set is judged anew", file: "services/authority/internal/fleet/clock.go",
-		cuts:  []cut{{"		c.known = [2]bool{}\n", ""}},
+		cuts:  []cut{{"	if c.set(r, now) {\n		c.known = [2]bool{}\n", "	if c.set(r, now) {\n"}},
 		tests: "TestClockIsThatOfTheLeastDelayedReport|TestB08_Skew", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, a receipt says APPLIED by the skew of a report that is older than the record of the hash.
+		name: "a clock in the hash is seen", file: "services/authority/internal/fleet/share.go",
+		cuts:  []cut{{"		m.clock.see(v.Clock)\n", ""}},
+		tests: "TestB08_ARecordOfTheHash", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, what a past has dealt with counts as the other's change where the log was trimmed, and older settings win.
+		name: "what a past has dealt with", file: "services/authority/store/heal_merge.go",
+		cuts:  []cut{{"	case from.shared, from.dealt[h.stored.Tag]:\n", "	case from.shared:\n"}},
+		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/authority/store"},
 	},
 	{
 		// Without it, what is counted while the same count is taken is in nothing that is ever taken.

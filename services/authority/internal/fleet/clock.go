@@ -29,8 +29,8 @@ type clock struct {
 // remember notes a reading whose way may have taken any time: it tells nothing, but that the validator tells its time.
 func (c *clock) remember(r record.Clock) { c.latest = r }
 
-// see takes in a reading of the present instance whose way may have taken any time. It tells whether the time of day was set since
-// the latest reading; how far ahead it is then, is not known until a report is heard.
+// see takes in a reading of the present instance that may have been on its way for any time. When it shows that the time of day
+// was set since the latest report, the skew is unknown until the next report.
 func (c *clock) see(r record.Clock) {
 	switch {
 	case r.Wall.IsZero():
