@@ -176,16 +176,26 @@ func (p *process) start() error {
 
 // kill ends the process without a warning; false when there is none.
 func (p *process) kill() bool {
+	log := p.killed()
+	if log == nil {
+		return false
+	}
+	// Not while the process is locked: a fault that keeps the log from being read asks whether the process still lives.
+	log.end()
+	return true
+}
+
+// killed kills the process, and returns the log of the life that has ended; nil when there was none.
+func (p *process) killed() *logPipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
-		return false
+		return nil
 	}
 	_ = p.cmd.Process.Kill() // fails only when it has ended
 	_ = p.cmd.Wait()
-	p.log.end()
 	p.cmd = nil
-	return true
+	return p.log
 }
 
 // signal sends a signal to the process; it does nothing when there is none.

@@ -1,0 +1,33 @@
+//go:build campaign
+
+package faults
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// A process that is killed while nobody reads its log is known to be gone before the log is read again.
+func TestKilledWhileNobodyReadsItsLog(t *testing.T) {
+	output, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	must(t, err)
+	defer output.Close()
+	log, err := newLogPipe(output)
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), "sleep", "60")
+	must(t, cmd.Start())
+	p := &process{cmd: cmd, log: log}
+	p.lives.Store(1)
+
+	log.held.Lock()
+	killed := make(chan bool)
+	go func() { killed <- p.kill() }()
+	for p.same(1) {
+	}
+	log.held.Unlock()
+	if !<-killed {
+		t.Error("there was nothing to kill")
+	}
+}
