@@ -283,9 +283,22 @@ func (l *life) update(t *rapid.T) {
 	if rapid.Bool().Draw(t, "expires") {
 		u.ExpireMillis = ptr(l.draw(t, "expiry"))
 	}
-	if l.call(t, u.AllowLockout, u.Apply) && u.Name != nil {
+	before := l.nameOf(u.TokenID)
+	if l.call(t, u.AllowLockout, u.Apply) && l.nameOf(u.TokenID) != before {
 		l.wantName(t, u.TokenID)
 	}
+}
+
+func (l *life) nameOf(id string) string {
+	if l.doc == nil {
+		return ""
+	}
+	for i := range l.doc.Tokens {
+		if l.doc.Tokens[i].ID == id {
+			return l.doc.Tokens[i].Name
+		}
+	}
+	return ""
 }
 
 func (l *life) rotate(t *rapid.T) {

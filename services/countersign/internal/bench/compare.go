@@ -104,6 +104,10 @@ func (f *findings) summarise(a *arena) error {
 			s := summarise(c.leg, turns)
 			s.HeapBytes = left.HeapBytes
 			f.summaries[i] = append(f.summaries[i], s)
+			if s.ResyncShare != nil && s.ResyncShare.Median < leastShare {
+				f.note("the validator has hardly loaded anything anew, for %s of its turns: more tokens, or longer turns, would show more",
+					percent(s.ResyncShare.Median))
+			}
 		}
 	}
 	return nil

@@ -49,6 +49,8 @@ type resyncer struct {
 	apps []string
 
 	stop, done chan struct{}
+	// loading gets the first load.
+	loading chan struct{}
 
 	mu sync.Mutex
 	// times is how often all partitions were loaded, spent how long that took; let is when the validator was let in again
@@ -71,9 +73,13 @@ func newResyncer(to *store.Store, r *replica.Replica, client *redisfeed.Client, 
 	return s
 }
 
-// begin begins with a validator.
+// begin begins with a validator, and returns when the first load has begun, or failed to.
 func (s *resyncer) begin(ctx context.Context, v Victim) {
 	s.stop, s.done = make(chan struct{}), make(chan struct{})
+	s.mu.Lock()
+	s.times, s.spent = 0, 0
+	s.mu.Unlock()
+	s.loading = make(chan struct{}, 1)
 	go func() {
 		defer close(s.done)
 		for {
@@ -98,6 +104,10 @@ func (s *resyncer) begin(ctx context.Context, v Victim) {
 			}
 		}
 	}()
+	select {
+	case <-s.loading:
+	case <-s.done:
+	}
 }
 
 // end ends it when the validator has loaded what it was to load.
@@ -139,6 +149,10 @@ func (s *resyncer) once(ctx context.Context, v Victim) error {
 	s.mu.Lock()
 	s.let = time.Now()
 	s.mu.Unlock()
+	select {
+	case s.loading <- struct{}{}:
+	default:
+	}
 	after, err := s.await(ctx, v, reached)
 	s.mu.Lock()
 	defer s.mu.Unlock()

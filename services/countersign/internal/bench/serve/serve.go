@@ -65,8 +65,8 @@ type Config struct {
 
 // Command is every other line; the zero value only asks for the state.
 type Command struct {
-	// Resync tells Writer to make a validator load everything anew, again and again; Steady to leave that, which takes until
-	// the validator has all.
+	// Resync tells Writer to make a validator load everything anew, again and again, which takes until the first load has
+	// begun; Steady to leave that, which takes until the validator has all.
 	Resync *Victim `json:",omitempty"`
 	Steady bool    `json:",omitempty"`
 	// Collect makes the child collect its garbage before it tells its state.
@@ -90,8 +90,8 @@ type State struct {
 	HeapBytes, SystemBytes uint64
 	// Changes is how many were made, Failed how many were not.
 	Changes, Failed uint64
-	// Resyncs is how often a validator has loaded everything anew, ResyncTime how long that took in all; the one that goes on
-	// now is in both.
+	// Resyncs is how often a validator has loaded everything anew since Resync, ResyncTime how long that took in all; the one
+	// that goes on now is in both.
 	Resyncs    uint64
 	ResyncTime time.Duration
 	// Processors is how many the child may use at once, Goroutines how many it has.
