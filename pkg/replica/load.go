@@ -32,7 +32,7 @@ func (p *partition) load(ctx context.Context) error {
 		return err
 	}
 	revoked := stickies{}
-	head, sent, err := p.replay(ctx, work, documents, revoked, first.Cursor)
+	head, past, sent, err := p.replay(ctx, work, documents, revoked, first.Cursor)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (p *partition) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.install(ctx, work, loaded, crossed, sent); err != nil {
+	if err := p.install(ctx, work, loaded, past, crossed, sent); err != nil {
 		return err
 	}
 	p.log.Debug("partition loaded", "cursor", head.Cursor, "apps", len(entries), "took", time.Since(started))
@@ -195,35 +195,47 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 
 // replay applies to the documents every link between a cursor and the head, and returns that head with the time at
 // which it was asked for. Documents that the scan saw after a link are left as they are.
-func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (record.Head, time.Time, error) {
-	at := from
+//
+// The past ends at the head, and has the entry of the cursor too, if the log does: whoever is at a place must be able to
+// supply what was done there, should the store lose it, and may be the only one who has seen it.
+func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (head record.Head, past history, sent time.Time, err error) {
+	at, past := from, history{base: from}
+	after := max(at.Revision, 1) - 1
 	for {
-		sent := time.Now()
-		raw, links, err := p.tail(ctx, at.Revision)
+		sent = time.Now()
+		raw, links, err := p.tail(ctx, after)
 		if err != nil {
-			return record.Head{}, sent, err
+			return head, past, sent, err
 		}
-		head, err := p.openHead(raw)
-		if err != nil {
-			return record.Head{}, sent, err
+		if head, err = p.openHead(raw); err != nil {
+			return head, past, sent, err
 		}
-		began := at
+		goesOn := false
+		if after < at.Revision && len(links) > 0 && links[0].Revision == at.Revision {
+			goesOn = true
+			if e, err := p.openEntry(links[0]); err == nil && e.Cursor == at {
+				past.follow(e)
+			}
+			links = links[1:]
+		}
+		after = at.Revision
 		for _, raw := range links {
 			work.step()
 			if raw.Revision > head.Revision {
 				break
 			}
 			if raw.EpochStart {
-				return record.Head{}, sent, errors.New("an epoch began meanwhile")
+				return head, past, sent, errors.New("an epoch began meanwhile")
 			}
 			link, err := p.openLink(raw)
 			if err != nil {
-				return record.Head{}, sent, fmt.Errorf("%w: revision %d: %w", errLog, raw.Revision, err)
+				return head, past, sent, fmt.Errorf("%w: revision %d: %w", errLog, raw.Revision, err)
 			}
 			if link.Epoch != at.Epoch || link.Revision != at.Revision+1 || link.PreviousTag != at.Tag {
-				return record.Head{}, sent, fmt.Errorf("%w: it has a gap behind %s", errLog, at)
+				return head, past, sent, fmt.Errorf("%w: it has a gap behind %s", errLog, at)
 			}
-			at = link.Cursor
+			at, after, goesOn = link.Cursor, link.Revision, true
+			past.add(link.Cursor, raw.Data)
 			d := documents[link.AppID]
 			if d == nil {
 				d = &document{entry: &table.Entry{}}
@@ -236,24 +248,23 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 			d.entry, err = applied(before, link)
 			d.entry = revoked.hold(link.AppID, before, d.entry)
 			if err != nil && d.damage == nil {
-				return record.Head{}, sent, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
+				return head, past, sent, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
 			}
 			d.rewritten = err != nil
 		}
 		if at == head.Cursor {
-			return head, sent, nil
+			return head, past, sent, nil
 		}
-		if at == began {
-			return record.Head{}, sent, fmt.Errorf("%w: it ends at %s, before the head at %s", errLog, at, head.Cursor)
+		if !goesOn {
+			return head, past, sent, fmt.Errorf("%w: it ends at %s, before the head at %s", errLog, at, head.Cursor)
 		}
 	}
 }
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
 // that no reader sees a change go away and come back.
-func (p *partition) install(ctx context.Context, work *stint, loaded state, crossed crossing, sent time.Time) error {
+func (p *partition) install(ctx context.Context, work *stint, loaded state, past history, crossed crossing, sent time.Time) error {
 	proven := loaded.cursor
-	past := history{base: loaded.cursor}
 	if crossed.past.end() == loaded.cursor {
 		past = crossed.past
 	}

@@ -356,3 +356,36 @@ func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
 		})
 	}
 }
+
+// TestLoadedReplicaSuppliesTheEntryOfItsPlace, even when the store is gone before more of the log could be read: nobody else may
+// have seen that entry, and without it what the store has lost could not be brought back without a gap.
+func TestLoadedReplicaSuppliesTheEntryOfItsPlace(t *testing.T) {
+	for name, last := range map[string]func(*world){
+		"change":         func(*world) {},
+		"start of epoch": func(w *world) { w.store.NewEpoch(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				w.fill(0, 3)
+				last(w)
+				log := w.store.Log(0)
+				var scanned atomic.Bool
+				var reads atomic.Int32
+				w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
+					if step == storetest.ScanEnd {
+						scanned.Store(true)
+					}
+					if step == storetest.TailHead && scanned.Load() && reads.Add(1) > 1 {
+						return fmt.Errorf("connection refused")
+					}
+					return nil
+				}})
+				w.start()
+				w.mustLoad()
+				if links, want := w.r.Links(0), log[len(log)-1].Data; len(links) != 1 || !bytes.Equal(links[0], want) {
+					t.Errorf("it holds %d entries, want the latest alone", len(links))
+				}
+			})
+		})
+	}
+}

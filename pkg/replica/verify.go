@@ -47,7 +47,7 @@ func (p *partition) proven(ctx context.Context, work *stint) (map[string]*docume
 	if err != nil {
 		return nil, err
 	}
-	head, _, err := p.replay(ctx, work, documents, stickies{}, first.Cursor)
+	head, _, _, err := p.replay(ctx, work, documents, stickies{}, first.Cursor)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -212,7 +213,7 @@ func (c *campaign) keepLogs(folder string) {
 	logs, _ := filepath.Glob(filepath.Join(folder, "*.log"))
 	for _, path := range logs {
 		if data, err := os.ReadFile(path); err == nil {
-			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, c.topology.kind, filepath.Base(path)), data, 0o600)
+			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, strings.ReplaceAll(c.title, " ", "."), filepath.Base(path)), data, 0o600)
 		}
 	}
 }
