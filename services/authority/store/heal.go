@@ -192,9 +192,9 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 	}
 	healed, done, err := s.begin(ctx, partition, from, epoch{
 		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED,
-		settled: tags, changes: changes, sum: sum, whole: true,
+		settled: lost.settling(), changes: changes, sum: sum, whole: true,
 	})
-	healed.GivenUp = lost.unknown
+	healed.Lost, healed.GivenUp = len(tags), lost.unknown
 	return healed, done, err
 }
 

@@ -232,6 +232,47 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	}
 }
 
+// TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed again and again, and the fleet holds nothing from before the
+// latest wipe. A backup from before the first has changed nothing by itself: what the fleet has counts alone.
+func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return with("a", func(t *record.Token) { t.Scopes = s })
+	}
+	s := newStory(t)
+	s.change("app", create("a"), scopes(4), enforced(1))
+	s.change("other", create("b"))
+	backup := s.fork()
+	wiped := s.wiped()
+	for range 2 {
+		wiped.change("app", scopes(6))
+		wiped = wiped.wiped()
+	}
+	wiped.change("app", scopes(8), enforced())
+	backup.adopt()
+	backup.head.Unhealed = true
+	if _, err := backup.heal(wiped.held(), nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	if d := backup.documents["app"]; d.Tokens[0].Scopes != 8 || d.Tokens[0].State != active || d.Enforcement.Scopes != 0 {
+		t.Errorf("got %+v, %+v", d.Tokens[0], d.Enforcement)
+	}
+}
+
+// TestSettledIsBounded: the newest are kept, and all of the loss itself.
+func TestSettledIsBounded(t *testing.T) {
+	past := newKnown(nil)
+	l := newLoss(&past)
+	start := record.Cursor{Epoch: 2, Revision: 9, Tag: record.NewTag()}
+	l.lineages = []lineage{{entries: []entry{{Cursor: start}, {Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
+	for range maxSettled {
+		l.settles[start.Tag] = append(l.settles[start.Tag], record.NewTag())
+	}
+	want := append(l.tags(), l.settles[start.Tag][:maxSettled-2]...)
+	if got := l.settling(); !slices.Equal(got, want) {
+		t.Errorf("got %d tags, want %d, in order", len(got), len(want))
+	}
+}
+
 // TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more against the store than a document has room for. All of it is
 // revoked, and the healing can be written: a partition whose healing cannot be written would stay frozen for ever.
 func TestB08_MoreRevokedTokensThanADocumentHolds(t *testing.T) {

@@ -206,6 +206,30 @@ func (l *loss) tags() (tags []record.Tag) {
 	return tags
 }
 
+// maxSettled bounds the tags that the start of an epoch carries: some 300 KB in the log.
+const maxSettled = 16 << 10
+
+// settling returns the tags that the epoch which heals this loss has to settle: those of all that was lost, and behind them what
+// the starts of epochs among that have settled, since nobody may hold these starts any more when the new epoch is lost in turn.
+// Without that, a copy of the store from before them would look like one that has changed by itself. Past maxSettled the oldest
+// of these are left out.
+func (l *loss) settling() []record.Tag {
+	tags := l.tags()
+	seen := make(map[record.Tag]bool, len(tags))
+	for _, tag := range tags {
+		seen[tag] = true
+	}
+	for i := 0; i < len(tags); i++ {
+		for _, tag := range l.settles[tags[i]] {
+			if !seen[tag] && len(tags) < maxSettled {
+				seen[tag] = true
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
 // all returns the lineages and the strays.
 func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray...) }
 

@@ -131,7 +131,7 @@ func (s *story) heal(entries []entry, sticky []replica.Sticky, seen []record.Cur
 	if len(tags) == 0 && len(changes) == 0 && !s.head.Unhealed {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, nil
 	}
-	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: tags, changes: changes, sum: s.sum, whole: true}), nil
+	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(), changes: changes, sum: s.sum, whole: true}), nil
 }
 
 // adopt begins a new epoch on the store as it is, and has it healed with nothing.
@@ -198,7 +198,7 @@ func (s *story) wiped() *story {
 	wiped := newStory(s.t)
 	wiped.store, wiped.clock = s.store, s.clock
 	wiped.begin(origin{}, epoch{
-		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.tags(), changes: lost.merge(nil, nil, 1000), whole: true,
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(), changes: lost.merge(nil, nil, 1000), whole: true,
 	})
 	return wiped
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/countersign/countersign/pkg/record"
 )
 
 // lives returns how often everybody was started.
@@ -33,7 +35,11 @@ func wipe(ctx context.Context, c *trouble, r *rand.Rand) error {
 func (c *trouble) wipe(ctx context.Context, what string, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	c.note("%s", g.name)
-	l := &loss{What: what + ": " + g.name, From: c.oracle.now(), Whole: true, lives: c.lives()}
+	nothing := map[int]record.Head{}
+	for partition := range c.codec.Partitions() {
+		nothing[partition] = record.Head{}
+	}
+	l := &loss{What: what + ": " + g.name, held: c.holders(nothing), From: c.oracle.now(), Whole: true}
 	c.oracle.open(l)
 	err := g.current().direct.FlushAll(ctx).Err()
 	c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })

@@ -189,10 +189,10 @@ func (c *campaign) countHealed(h healing, merged int) {
 	}
 }
 
-// mustHeal tells whether the store must get back by itself what it lacks: a running validator has supplied it before, or
-// everybody runs who did when it was lost, or it was not the whole store that was lost.
+// mustHeal tells whether the store must get back by itself what it lacks: a validator that held it when it was lost, and all that
+// belongs to it, still runs, or it was not the whole store that was lost.
 func (c *campaign) mustHeal(l *loss, g gap) bool {
-	return c.available(l, g.missing) || l.lives != nil && slices.Equal(l.lives, c.lives()) || !c.oracle.wholeLost()
+	return c.available(l, g.missing) || !c.oracle.wholeLost()
 }
 
 // wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it need not heal by

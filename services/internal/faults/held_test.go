@@ -6,8 +6,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// held are the changes that validators could supply when the store was restored, by tag, with those validators. What they
-// hold must outlive a restoration (B30).
+// held are the changes that validators could supply when the store was restored or wiped, by tag, with those validators. What they
+// hold must outlive that (B30).
 type held map[record.Tag][]holder
 
 // holder is a validator in one of its lives.
@@ -35,16 +35,19 @@ func (c *campaign) holders(backup map[int]record.Head) held {
 }
 
 // since returns the tags of those links that come after a revision; none when some before them are missing.
-func (c *campaign) since(links [][]byte, partition int, revision uint64) (tags []record.Tag) {
-	for i, raw := range links {
+func (c *campaign) since(entries [][]byte, partition int, revision uint64) (tags []record.Tag) {
+	for i, raw := range entries {
+		var previous record.Cursor
 		link, err := c.codec.OpenLink(partition, raw)
-		if err != nil { // the start of an epoch
-			continue
+		if err == nil {
+			previous = link.Previous()
+		} else if start, err := c.codec.OpenEpoch(partition, raw); err == nil {
+			previous = start.Previous // nothing, when all that there was follows
 		}
-		if i == 0 && link.Revision > revision+1 {
+		if i == 0 && previous.Revision > revision {
 			return nil
 		}
-		if link.Revision > revision {
+		if err == nil && link.Revision > revision {
 			tags = append(tags, link.Tag)
 		}
 	}

@@ -128,8 +128,6 @@ type loss struct {
 	Restored bool
 	// held is what validators could supply then.
 	held held
-	// lives are those of everybody when it happened; nil when the store need not be made good by itself.
-	lives []int64
 	// until is when everything was there again; 0 while it is not.
 	until atomic.Int64
 }
