@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os/exec"
@@ -42,6 +43,8 @@ type Server struct {
 	mu      sync.Mutex
 	process *process // nil while stopped
 	paused  bool
+	// said is what its processes have written, those of before a restart too.
+	said lockedBuffer
 }
 
 // process is one life of a server.
@@ -178,7 +181,8 @@ func (s *Server) start() error {
 		return fmt.Errorf("the server runs")
 	}
 	p := &process{cmd: exec.Command(path, s.args...), output: &lockedBuffer{}, ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	output := io.MultiWriter(p.output, &s.said)
+	p.cmd.Stdout, p.cmd.Stderr = output, output
 	dieWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		return err
@@ -268,12 +272,9 @@ func (p *process) kill() {
 
 // end is the test's cleanup; it shows what the server had to say when the test failed.
 func (s *Server) end() {
-	s.mu.Lock()
-	p := s.process
-	s.mu.Unlock()
 	s.kill()
-	if s.t.Failed() && p != nil {
-		s.t.Logf("output of %s %s:\n%s", binary, s.Address(), p.output)
+	if s.t.Failed() {
+		s.t.Logf("output of %s %s:\n%s", binary, s.Address(), &s.said)
 	}
 }
 

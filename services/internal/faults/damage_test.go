@@ -2,10 +2,14 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -137,7 +141,11 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings), first(verified.Findings))
 			return used
 		}
-		c.forgetUnreadable(ctx)
+		if err := c.forgetUnreadable(ctx); err != nil && waited < wholeBound {
+			n-- // an operator gives it again, too
+			pause(ctx, time.Second)
+			continue
+		}
 		// What cannot be mended has to be restored; the other way round it must not need both.
 		if n == 1 && r.IntN(2) == 0 {
 			used, err = byMending, c.operator.mend(ctx, c.campaign)
@@ -155,21 +163,30 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 }
 
 // forgetUnreadable forgets what stands among the validators and is none (countersign fleet forget). One that runs is back with
-// its next report.
-func (c *campaign) forgetUnreadable(ctx context.Context) {
+// its next report. It fails when no authority has answered, or one could not do it.
+func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
 	defer cancel()
+	failed := errors.New("no authority answers")
 	for _, a := range c.authorities {
 		answer, err := a.client.ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
 		if err != nil {
 			continue // it was killed, or cannot read the store
 		}
+		failed = nil
 		for _, listed := range answer.GetValidators() {
 			if listed.GetUnreadable() {
-				_, _ = a.client.ForgetValidator(ctx, &countersignv1.ForgetValidatorRequest{ValidatorId: listed.GetValidatorId()})
+				_, err := a.client.ForgetValidator(ctx, &countersignv1.ForgetValidatorRequest{ValidatorId: listed.GetValidatorId()})
+				if err != nil && status.Code(err) != codes.NotFound { // which is another authority's doing
+					failed = err
+				}
 			}
 		}
+		if failed == nil {
+			return nil
+		}
 	}
+	return failed
 }
 
 // remedy is what made good a store that was damaged.
