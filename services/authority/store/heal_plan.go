@@ -377,8 +377,10 @@ func (s *searcher) follow(leaf entry) {
 	connected := false
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		// An epoch that was begun on nothing has all that is in it in the links behind its start.
-		connected = s.accounted(e.previous) || e.previous == record.Cursor{}
+		// An epoch that was begun on nothing has all that is in it in the links behind its start. What goes back to the first change of
+		// all is whole as well, though the store may have been begun anew since.
+		connected = s.accounted(e.previous) || e.previous == record.Cursor{} ||
+			s.head != nil && e.previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.previous]
 	}
 	bottom := entries[len(entries)-1]

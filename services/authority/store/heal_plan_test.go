@@ -830,6 +830,23 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
+// TestHealAdoptedOnNothing: a wiped store was taken as it is, and so was another one, by a master that had been deposed: its epoch is
+// not older. Whoever followed that one holds all of its past, back to the first change, so nothing is missing.
+func TestHealAdoptedOnNothing(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	s.change("app", create("b"), revoked("a"))
+	deposed := s.fork()
+	deposed.adopt()
+	adopted := newStory(t)
+	adopted.store, adopted.clock = s.store, s.clock
+	adopted.begin(origin{}, epoch{top: record.Cursor{Epoch: 2, Revision: 3}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED})
+	if _, err := adopted.heal(deposed.held(), nil, []record.Cursor{deposed.head.Cursor, adopted.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	adopted.want(t, "app", tokens{"a": gone, "b": active})
+}
+
 // TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that, and more. The healing has all
 // that the store has, so what was changed on top of it counts, also what it switched off.
 func TestHealWipedAndRolledBack(t *testing.T) {
