@@ -167,6 +167,9 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 // tryBad puts garbage in the place of the certificate for a while, in which the old one must be served on.
 func (c *campaign) tryBad(ctx context.Context, m member, life int64) error {
 	before := m.certificates.now
+	if before.Serial.Cmp(orZero(m.certificates.served(ctx, m.settings.Listen))) != 0 {
+		return nil // it was stopped or restarted since, and has not read that one yet: the bad one would keep it from it
+	}
 	if err := m.certificates.write([]byte("no certificate"), before.Key); err != nil {
 		return err
 	}
