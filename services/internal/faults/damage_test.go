@@ -119,6 +119,7 @@ func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) 
 func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still func() bool) remedy {
 	const tries = 3
 	began, used := c.oracle.now(), untouched
+	last := began // when the latest try had ended
 	for n := 0; ; {
 		verified, err := c.operator.verify(ctx)
 		if err == nil && len(verified.Findings) == 0 {
@@ -133,7 +134,8 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			continue
 		}
 		used = max(used, byItself)
-		if waited < operatorPatience {
+		// Validators have to report again before all is well, perhaps to an authority that is not there yet.
+		if time.Duration(c.oracle.now()-last) < operatorPatience {
 			pause(ctx, time.Second)
 			continue
 		}
@@ -158,7 +160,9 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 		if notAsked(err) && waited < wholeBound {
 			n-- // it did not come to the store, or not to its end: an operator gives it again
 			pause(ctx, time.Second)
+			continue
 		}
+		last = c.oracle.now()
 	}
 }
 
