@@ -1,8 +1,6 @@
 package client
 
 import (
-	"time"
-
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,7 +26,8 @@ type result interface {
 func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answer) []answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.progress, s.answered = time.Now(), true
+	s.noteProgress()
+	s.answered = true
 	to = s.matchOne(message, to)
 	for _, further := range message.GetMore() {
 		to = s.matchOne(further, to)
@@ -66,6 +65,7 @@ func (s *stream) abort() {
 	var left []*call
 	s.mu.Lock()
 	s.closed = true
+	silent := s.silent
 	for s.queue.length > 0 {
 		c := s.queue.first
 		s.queue.remove(c)
@@ -81,7 +81,23 @@ func (s *stream) abort() {
 		c.state = concluded
 	}
 	s.mu.Unlock()
-	for _, c := range left {
-		c.conclude(nil, errUnanswered)
+	why := errUnanswered
+	if silent && s.calls.again != nil {
+		why = errSilent
 	}
+	for _, c := range left {
+		c.conclude(nil, why)
+	}
+}
+
+// refusing counts UNAVAILABLE in a row, and tells whether there are too many of them. It is called by one goroutine.
+func (s *stream) refusing(answers []answer) bool {
+	for _, a := range answers {
+		if status.Code(a.err) == codes.Unavailable {
+			s.refused++
+		} else if s.refused < refusals {
+			s.refused = 0
+		}
+	}
+	return s.refused >= refusals
 }
