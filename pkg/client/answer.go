@@ -26,11 +26,14 @@ type result interface {
 func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answer) []answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noteProgress()
-	s.answered = true
+	owed := len(s.sent)
 	to = s.matchOne(message, to)
 	for _, further := range message.GetMore() {
 		to = s.matchOne(further, to)
+	}
+	if len(s.sent) < owed {
+		s.noteProgress()
+		s.answered = true
 	}
 	return to
 }
