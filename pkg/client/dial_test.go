@@ -201,11 +201,13 @@ func TestDialSpreads(t *testing.T) {
 	})
 }
 
-// A question that waits for the store may wait: it does not make a validator one in trouble.
-func TestDialMinRevisionWaits(t *testing.T) {
+// A question that waits for the store may wait: no other validator is asked soon.
+func TestB25_DialMinRevisionWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, 1)
-		s.validators[0].answers(outcome{decision: allow, wait: 900 * time.Millisecond})
+		s := newSite(t, 2)
+		for _, v := range s.validators {
+			v.answers(outcome{decision: allow, wait: 400 * time.Millisecond})
+		}
 		r := request("x")
 		r.MinRevision = "some"
 		c := s.client(t, "calls")
@@ -213,6 +215,9 @@ func TestDialMinRevisionWaits(t *testing.T) {
 			if _, err := c.Authorize(t.Context(), r); err != nil {
 				t.Error(err)
 			}
+		}
+		if n := s.asked(); n != 10 {
+			t.Errorf("10 questions were asked %d times", n)
 		}
 	})
 }
@@ -233,6 +238,39 @@ func TestDialRefuses(t *testing.T) {
 				_ = connection.Close()
 				t.Error("no error")
 			}
+		})
+	}
+}
+
+// Nobody is asked who says that it does not serve, and a question that nobody else can be asked is asked once.
+func TestDialAsksWhoServes(t *testing.T) {
+	for _, kind := range kindsOfClients {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				idle, alone := s.validators[0], s.validators[1]
+				idle.serving(false)
+				synctest.Wait()
+				c := s.client(t, kind)
+				for range 100 {
+					if err := ask(t.Context(), t, c, "x"); err != nil {
+						t.Error(err)
+					}
+				}
+				if n := idle.asked(); n > 0 {
+					t.Errorf("%d questions were asked of a validator that does not serve", n)
+				}
+				alone.answers(outcome{err: apierr.Unavailable(apierr.DataTooOld, "old")})
+				before := alone.asked()
+				for range 100 {
+					if err := ask(t.Context(), t, c, "x"); client.Reason(err) != apierr.DataTooOld {
+						t.Errorf("%v, want what the validator says", err)
+					}
+				}
+				if n := alone.asked() - before; n != 100 {
+					t.Errorf("100 questions were asked %d times", n)
+				}
+			})
 		})
 	}
 }
