@@ -25,7 +25,7 @@ func ingest(mux *http.ServeMux, handler http.Handler) error {
 		AppID:  func(r *http.Request) string { return r.PathValue("app") },
 		// Where the secret is; also HeaderSecret, QuerySecret and FormSecret, or a function of your own.
 		Secret: client.BearerSecret,
-		// What to do in an outage of all validators. Without this it is 503, and the sender tries again.
+		// Your rule for an outage of all validators: this one lets requests through. Without it the sender reads 503, and tries again.
 		Undecided: func(w http.ResponseWriter, r *http.Request, handler http.Handler, err error) {
 			slog.Warn("accepted without a decision", "reason", client.Reason(err))
 			handler.ServeHTTP(w, r)
