@@ -59,12 +59,13 @@ type stream struct {
 	mu       sync.Mutex
 	closed   bool // no question is taken any more
 	silent   bool // it was given up because nothing came
-	refused  int  // UNAVAILABLE in a row
 	awake    bool // run was told to send, and has not found the queue empty since
 	queue    queue
 	sent     map[uint64]*call // by sequence; nil when the caller has gone
 	sequence uint64           // the next
 	answered bool             // something was; to be read after run
+
+	refused int // UNAVAILABLE in a row, as receive counts them; to be read after it
 }
 
 func newStream(
