@@ -23,10 +23,10 @@ func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 
 // askOther asks a question that this stream has not answered yet in a call, of another validator, and returns the first answer.
 // It is not done when nothing was asked, or nothing came of it: the stream may still answer then.
-func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse, err error, done bool) {
+func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse, done bool, err error) {
 	s.calls.again.failed()
 	if !s.calls.again.allows() {
-		return nil, nil, false
+		return nil, false, nil
 	}
 	ctx, cancel := bounded(ctx, asked)
 	defer cancel()
@@ -41,24 +41,24 @@ func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (respon
 		if decided(c.err) {
 			cancel()
 			<-ended
-			return c.response, c.err, true
+			return c.response, true, c.err
 		}
 		<-ended
 		response, err = better(c.response, c.err, response, err)
-		return response, err, true
+		return response, true, err
 	case <-ended:
 	}
 	if !decided(err) && ctx.Err() == nil {
-		return nil, nil, false
+		return nil, false, nil
 	}
 	if !s.abandon(c) {
 		<-c.done // it is being concluded
 		if decided(c.err) {
-			return c.response, c.err, true
+			return c.response, true, c.err
 		}
 	}
 	if !decided(err) {
 		err = status.FromContextError(ctx.Err()).Err()
 	}
-	return response, err, true
+	return response, true, err
 }

@@ -98,7 +98,7 @@ func (s *stream) ask(
 	}
 	err := c.wait(ctx, asked, s.patience(ctx, asked))
 	if errors.Is(err, errLate) {
-		if response, err, done := s.askOther(ctx, asked, c); done {
+		if response, done, err := s.askOther(ctx, asked, c); done {
 			return response, err
 		}
 		err = c.wait(ctx, asked, 0)

@@ -192,8 +192,8 @@ const unreachable = "redis://127.0.0.1:1/0"
 // again starts a validator anew, over a Redis; the empty one is the arena's.
 func (p *pair) again(ctx context.Context, n int, redis string) error {
 	c := p.arena.contestants[n]
-	if ctx.Err() != nil {
-		return nil // it is not needed any more
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	child, state, err := p.arena.newChild(process.Start{Env: c.environment(memoryBytes())}, serve.Config{
 		Role: serve.Validator, RedisURL: redis, Authority: p.arena.fleetAddress, FleetKey: p.arena.fleetKey.Reveal(), ID: c.name, Quiet: redis != "",
