@@ -62,19 +62,19 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 							})
 						}
 					}
-					traffic(time.Second, 2*time.Millisecond)
+					traffic(500*time.Millisecond, 2*time.Millisecond)
 					in := s.busiest() // streams may all go to one
 					if in.asked() < 100 {
 						t.Errorf("only %d questions were asked of the validator that gets into trouble", in.asked())
 					}
 					go trouble.begin(in)
-					traffic(3*time.Second, 2*time.Millisecond)
-					traffic(12*time.Second, 20*time.Millisecond)
+					traffic(time.Second, 2*time.Millisecond)
+					traffic(14*time.Second, 40*time.Millisecond)
 					before := in.asked()
 					go trouble.end(in)
-					traffic(4*time.Second, 5*time.Millisecond)
+					traffic(4*time.Second, 10*time.Millisecond)
 					// A streaming client comes back to it with its next stream.
-					if n := in.asked() - before; kind == "calls" && n < 100 {
+					if n := in.asked() - before; kind == "calls" && n < 20 {
 						t.Errorf("only %d questions were asked of the validator when it was back", n)
 					}
 					callers.Wait()
@@ -167,6 +167,9 @@ func TestBudget(t *testing.T) {
 					}
 					for _, v := range s.validators {
 						v.answers(allowed)
+					}
+					if trouble.mute {
+						return // what follows is the same, and long
 					}
 					time.Sleep(2 * time.Second)
 					if failed := all(6500); failed > 0 {

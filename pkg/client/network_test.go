@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"os"
@@ -93,8 +94,9 @@ func TestDialSecurity(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer connection.Close()
-			r := request("x")
-			answer, err := client.New(connection).Authorize(t.Context(), r)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // connecting is to take as long as it does
+			defer cancel()
+			answer, err := client.New(connection).Authorize(ctx, request("x"))
 			switch {
 			case tt.refused == "" && (err != nil || !answer.Allow):
 				t.Errorf("answered %+v, %v", answer, err)
