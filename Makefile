@@ -128,6 +128,11 @@ bench-flood: ## Measure what callers have of a validator in a flood of unknown t
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
 	bin/countersign bench flood --tokens $(TOKENS) $(BENCHFLAGS)
 
+.PHONY: bench-failover
+bench-failover: ## Measure what callers have of two validators while one of them is in trouble (BENCHFLAGS="--json failover.json")
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
+	bin/countersign bench failover $(BENCHFLAGS)
+
 .PHONY: test-compose
 test-compose: ## Build the images and test docker-compose.yml end to end (needs Docker)
 	deploy/docker/test-compose.sh

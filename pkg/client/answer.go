@@ -1,8 +1,6 @@
 package client
 
 import (
-	"time"
-
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,10 +26,14 @@ type result interface {
 func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answer) []answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.progress, s.answered = time.Now(), true
+	owed := len(s.sent)
 	to = s.matchOne(message, to)
 	for _, further := range message.GetMore() {
 		to = s.matchOne(further, to)
+	}
+	if len(s.sent) < owed {
+		s.noteProgress()
+		s.answered = true
 	}
 	return to
 }
@@ -66,6 +68,7 @@ func (s *stream) abort() {
 	var left []*call
 	s.mu.Lock()
 	s.closed = true
+	silent := s.silent
 	for s.queue.length > 0 {
 		c := s.queue.first
 		s.queue.remove(c)
@@ -81,7 +84,23 @@ func (s *stream) abort() {
 		c.state = concluded
 	}
 	s.mu.Unlock()
-	for _, c := range left {
-		c.conclude(nil, errUnanswered)
+	why := errUnanswered
+	if silent && s.calls.again != nil {
+		why = errSilent
 	}
+	for _, c := range left {
+		c.conclude(nil, why)
+	}
+}
+
+// refusing counts UNAVAILABLE in a row, and tells whether there are too many of them. It is called by one goroutine.
+func (s *stream) refusing(answers []answer) bool {
+	for _, a := range answers {
+		if status.Code(a.err) == codes.Unavailable {
+			s.refused++
+		} else if s.refused < refusals {
+			s.refused = 0
+		}
+	}
+	return s.refused >= refusals
 }

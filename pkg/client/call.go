@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ type call struct {
 	response *countersignv1.AuthorizeResponse
 	err      error
 
-	bound *time.Timer // stopped, but while a caller without a deadline waits
+	bound *time.Timer // stopped, but while a caller waits that may not wait for ever
 }
 
 type state int
@@ -56,14 +57,26 @@ func (c *call) conclude(response *countersignv1.AuthorizeResponse, err error) {
 	c.done <- struct{}{}
 }
 
+// errLate says that the patience is over.
+var errLate = errors.New("no answer yet")
+
 // wait returns when the call is concluded, or the error of a context that ended before. One without a deadline ends
-// DefaultTimeout after the question was asked.
-func (c *call) wait(ctx context.Context, asked time.Time) error {
+// DefaultTimeout after the question was asked. With a patience above 0 it returns errLate when that is over.
+func (c *call) wait(ctx context.Context, asked time.Time, patience time.Duration) error {
 	var expired <-chan time.Time
+	over := context.DeadlineExceeded
 	if _, has := ctx.Deadline(); !has {
-		c.bound.Reset(time.Until(asked.Add(DefaultTimeout)))
-		defer c.bound.Stop()
 		expired = c.bound.C
+	}
+	switch {
+	case patience > 0:
+		c.bound.Reset(patience)
+		expired, over = c.bound.C, errLate
+	case expired != nil:
+		c.bound.Reset(time.Until(asked.Add(DefaultTimeout)))
+	}
+	if expired != nil {
+		defer c.bound.Stop()
 	}
 	select {
 	case <-c.done:
@@ -71,7 +84,7 @@ func (c *call) wait(ctx context.Context, asked time.Time) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-expired:
-		return context.DeadlineExceeded
+		return over
 	}
 }
 

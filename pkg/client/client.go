@@ -23,14 +23,18 @@ const DefaultTimeout = time.Second
 
 // Client asks validators. It is safe for concurrent use.
 type Client struct {
-	validator countersignv1.ValidatorServiceClient
-	streams   *streams // nil: all questions are asked in calls
+	calls   *calls
+	streams *streams // nil: all questions are asked in calls
 }
 
-// New returns a client that asks each question in a call of its own, over a connection that stays the caller's to close. For several validators, make the
-// connection with the `dns:///` resolver and the round_robin policy of grpc-go.
+// New returns a client that asks each question in a call of its own, over a connection that stays the caller's to close. With
+// one of Dial, no question fails because of one validator; over any other, each is asked once.
 func New(connection grpc.ClientConnInterface) *Client {
-	return &Client{validator: countersignv1.NewValidatorServiceClient(connection)}
+	c := &calls{validator: countersignv1.NewValidatorServiceClient(connection)}
+	if dialed, ok := connection.(*Connection); ok {
+		c.again = &dialed.again
+	}
+	return &Client{calls: c}
 }
 
 // Request is one question.
@@ -100,7 +104,7 @@ func (c *Client) ask(ctx context.Context, question *countersignv1.AuthorizeReque
 	}
 	ctx, cancel := bounded(ctx, time.Now())
 	defer cancel()
-	return c.validator.Authorize(ctx, question)
+	return c.calls.ask(ctx, question)
 }
 
 // bounded returns a context for a question that was asked at a time. It has a deadline.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/client/internal/spread"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -29,12 +30,13 @@ const (
 // line is where one stream follows the other.
 type line struct {
 	bulk   countersignv1.BulkValidatorServiceClient
+	calls  *calls
 	open   atomic.Pointer[stream] // nil while there is none
 	wanted chan struct{}          // has an element when there is none but something to ask
 }
 
-func newLine(bulk countersignv1.BulkValidatorServiceClient) *line {
-	return &line{bulk: bulk, wanted: make(chan struct{}, 1)}
+func newLine(bulk countersignv1.BulkValidatorServiceClient, calls *calls) *line {
+	return &line{bulk: bulk, calls: calls, wanted: make(chan struct{}, 1)}
 }
 
 func (l *line) want() {
@@ -73,16 +75,15 @@ func (l *line) keep(ctx context.Context) {
 func (l *line) use(ctx context.Context) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	opened, err := l.bulk.AuthorizeStream(ctx)
+	route := spread.NewRoute(false)
+	opened, err := l.bulk.AuthorizeStream(route.With(ctx))
 	if err != nil {
 		return false, err
 	}
-	s := newStream(opened, cancel)
+	s := newStream(opened, cancel, route, l.calls)
+	s.left = func() { l.open.CompareAndSwap(s, nil) }
 	l.open.Store(s)
-	over := time.AfterFunc(life+rand.N(life/2), func() {
-		l.open.CompareAndSwap(s, nil)
-		s.retire()
-	})
+	over := time.AfterFunc(life+rand.N(life/2), s.retire)
 	defer over.Stop()
 	err = s.run()
 	l.open.CompareAndSwap(s, nil)

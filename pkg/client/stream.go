@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/client/internal/spread"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -27,34 +29,65 @@ const (
 )
 
 // errUnanswered says that a question must be asked in another way.
-var errUnanswered = errors.New("the stream ended without an answer")
+var errUnanswered = status.Error(codes.Unavailable, "the stream ended without an answer")
+
+// errSilent says the same of a question on a stream that was given up because the validator said nothing.
+var errSilent = status.Error(codes.Unavailable, "the validator has fallen silent")
+
+// errRefused says that a stream was left because its validator decides nothing now.
+var errRefused = errors.New("the validator decides nothing now")
+
+// refusals is how many UNAVAILABLE in a row are a reason to leave a stream. A single one may be about one app.
+const refusals = 2
 
 // stream is one stream of questions and answers. ask may be called by many goroutines; run is called once.
 type stream struct {
-	grpc    grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]
-	cancel  context.CancelFunc
-	wake    chan struct{} // has an element when run has something to send
-	retired chan struct{} // closed by retire
-	load    atomic.Int64  // questions without an answer, also of callers that have gone
-	pool    pool
+	calls *calls        // for what this stream does not answer soon, when it allows second questions
+	route *spread.Route // of the stream
+	left  func()        // called when no more is to be asked
+
+	grpc     grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]
+	cancel   context.CancelFunc
+	wake     chan struct{} // has an element when run has something to send
+	retired  chan struct{} // closed by retire
+	load     atomic.Int64  // questions without an answer, also of callers that have gone
+	began    time.Time
+	progress atomic.Int64 // when an answer came, or one began to be owed: nanoseconds since it began
+	retiring sync.Once
+	pool     pool
 
 	mu       sync.Mutex
 	closed   bool // no question is taken any more
+	silent   bool // it was given up because nothing came
 	awake    bool // run was told to send, and has not found the queue empty since
 	queue    queue
 	sent     map[uint64]*call // by sequence; nil when the caller has gone
 	sequence uint64           // the next
-	progress time.Time        // when an answer came, or one began to be owed
 	answered bool             // something was; to be read after run
+
+	refused int // UNAVAILABLE in a row, as receive counts them; to be read after it
 }
 
 func newStream(
 	opened grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse], cancel context.CancelFunc,
+	route *spread.Route, calls *calls,
 ) *stream {
-	return &stream{grpc: opened, cancel: cancel, wake: make(chan struct{}, 1), retired: make(chan struct{}), sent: make(map[uint64]*call)}
+	return &stream{
+		calls: calls, route: route, grpc: opened, cancel: cancel, wake: make(chan struct{}, 1), retired: make(chan struct{}),
+		sent: make(map[uint64]*call), began: time.Now(),
+	}
 }
 
-// ask returns the answer to a question that was asked at a time, or errUnanswered when the stream does not give one.
+// noteProgress is called when an answer has come, or one begins to be owed.
+func (s *stream) noteProgress() { s.progress.Store(int64(time.Since(s.began))) }
+
+// quiet returns how long no answer has come.
+func (s *stream) quiet() time.Duration { return time.Since(s.began) - time.Duration(s.progress.Load()) }
+
+// hushed tells whether the validator owes answers and gives none.
+func (s *stream) hushed() bool { return s.load.Load() > 0 && s.quiet() >= spread.Hush }
+
+// ask returns the answer to a question that was asked at a time, or errUnanswered or errSilent when the stream does not give one.
 func (s *stream) ask(
 	ctx context.Context, asked time.Time, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -63,7 +96,14 @@ func (s *stream) ask(
 	if !s.enqueue(c) {
 		return nil, errUnanswered
 	}
-	if err := c.wait(ctx, asked); err != nil {
+	err := c.wait(ctx, asked, s.patience(ctx, asked))
+	if errors.Is(err, errLate) {
+		if response, done, err := s.askOther(ctx, asked, c); done {
+			return response, err
+		}
+		err = c.wait(ctx, asked, 0)
+	}
+	if err != nil {
 		if s.abandon(c) {
 			return nil, status.FromContextError(err).Err()
 		}
@@ -77,6 +117,9 @@ func (s *stream) enqueue(c *call) bool {
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
+	}
+	if s.load.Load() == 0 {
+		s.noteProgress()
 	}
 	s.queue.push(c)
 	s.load.Add(1)
@@ -101,7 +144,13 @@ func (s *stream) abandon(c *call) bool {
 	default:
 		return false
 	}
-	if len(s.sent) > 0 && time.Since(s.progress) >= silence {
+	most := silence
+	if s.calls.again != nil {
+		most = spread.Hush // there are others
+	}
+	if len(s.sent) > 0 && s.quiet() >= most {
+		s.silent = true
+		s.route.Trouble()
 		s.cancel()
 	}
 	return true
@@ -126,6 +175,9 @@ func (s *stream) run() error {
 			s.flush()
 			_ = s.grpc.CloseSend()
 			<-received
+			if s.refused >= refusals {
+				return errRefused
+			}
 			return nil
 		case <-s.wake:
 			// Goroutines that can run now and are about to ask go first, so that one message carries what they ask: it
@@ -136,12 +188,15 @@ func (s *stream) run() error {
 	}
 }
 
-// retire makes run end. It is called at most once.
+// retire makes run end.
 func (s *stream) retire() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	close(s.retired)
+	s.retiring.Do(func() {
+		s.left()
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		close(s.retired)
+	})
 }
 
 // flush sends what is queued. It blocks while the validator does not keep up. A stream that does not send any more is
@@ -163,7 +218,7 @@ func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 		return nil
 	}
 	if len(s.sent) == 0 {
-		s.progress = time.Now()
+		s.noteProgress()
 	}
 	message := &countersignv1.AuthorizeStreamRequest{Sequence: s.sequence}
 	size := 0
@@ -202,6 +257,10 @@ func (s *stream) receive() error {
 		answers = s.match(message, answers[:0])
 		for _, a := range answers {
 			a.call.conclude(a.response, a.err)
+		}
+		if s.calls.again != nil && s.refusing(answers) {
+			s.route.Trouble()
+			s.retire()
 		}
 	}
 }

@@ -37,7 +37,8 @@ type StreamOptions struct {
 // always asked in calls.
 //
 // Streams are opened when there is something to ask and renewed every half minute or so, which spreads them over
-// validators that have joined: see New for the connection.
+// validators that have joined. Over a connection of Dial, what a stream does not answer soon, or answers with UNAVAILABLE, is
+// asked once more in a call, of another validator, and a stream whose validator is in trouble is left for another one.
 func NewStreaming(connection grpc.ClientConnInterface, options StreamOptions) *Client {
 	if options.Streams <= 0 {
 		options.Streams = DefaultStreams
@@ -46,7 +47,7 @@ func NewStreaming(connection grpc.ClientConnInterface, options StreamOptions) *C
 		options.InFlight = DefaultInFlight
 	}
 	c := New(connection)
-	c.streams = newStreams(c.validator, countersignv1.NewBulkValidatorServiceClient(connection), options)
+	c.streams = newStreams(c.calls, countersignv1.NewBulkValidatorServiceClient(connection), options)
 	return c
 }
 

@@ -15,7 +15,7 @@ import (
 
 // streams asks over streams, and in calls where it cannot.
 type streams struct {
-	calls   countersignv1.ValidatorServiceClient
+	calls   *calls
 	turns   *semaphore.Weighted
 	lines   []*line
 	cancel  context.CancelFunc
@@ -23,12 +23,12 @@ type streams struct {
 }
 
 func newStreams(
-	calls countersignv1.ValidatorServiceClient, bulk countersignv1.BulkValidatorServiceClient, options StreamOptions,
+	calls *calls, bulk countersignv1.BulkValidatorServiceClient, options StreamOptions,
 ) *streams {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &streams{calls: calls, turns: semaphore.NewWeighted(int64(options.InFlight)), cancel: cancel}
 	for range options.Streams {
-		l := newLine(bulk)
+		l := newLine(bulk, calls)
 		s.lines = append(s.lines, l)
 		s.keepers.Go(func() { l.keep(ctx) })
 	}
@@ -51,14 +51,29 @@ func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequ
 		defer s.turns.Release(1)
 		if stream := s.pick(); stream != nil {
 			response, err := stream.ask(ctx, asked, question)
-			if !errors.Is(err, errUnanswered) {
+			switch {
+			case errors.Is(err, errUnanswered):
+			case errors.Is(err, errSilent):
+				if s.calls.again.failed(); !s.calls.again.allows() {
+					return nil, err
+				}
+			case s.calls.again == nil:
 				return response, err
+			case decided(err):
+				s.calls.again.answered()
+				return response, err
+			case !undecided(ctx, err):
+				return response, err
+			default:
+				ctx, cancel := bounded(ctx, asked)
+				defer cancel()
+				return s.calls.askOther(ctx, question, stream.route, err)
 			}
 		}
 	}
 	ctx, cancel := bounded(ctx, asked)
 	defer cancel()
-	return s.calls.Authorize(ctx, question)
+	return s.calls.ask(ctx, question)
 }
 
 // turn waits for the turn of a question that was asked at a time.
@@ -88,7 +103,8 @@ func sizeOf(q *countersignv1.AuthorizeRequest) int {
 }
 
 // pick returns the open stream with the fewest unanswered questions, so that one whose validator has stalled is
-// left alone; nil when none is open. Streams that are not are wanted then.
+// left alone; nil when none is open, or each has fallen silent and questions can be asked of other validators. Streams that
+// are not open are wanted then.
 func (s *streams) pick() *stream {
 	var best *stream
 	var least int64
@@ -96,6 +112,9 @@ func (s *streams) pick() *stream {
 		stream := l.open.Load()
 		if stream == nil {
 			l.want()
+			continue
+		}
+		if s.calls.again != nil && stream.hushed() {
 			continue
 		}
 		if load := stream.load.Load(); best == nil || load < least {

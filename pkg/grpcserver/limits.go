@@ -35,7 +35,9 @@ const (
 	connectionTimeout = 5 * time.Second
 
 	// minPing is the closest spacing of a client's keepalive pings. A client that wants to learn within seconds that
-	// its path is dead needs less than the 5 minutes that grpc-go would enforce by disconnecting it.
+	// its path is dead needs less than the 5 minutes that grpc-go would enforce by disconnecting it. 10 s is the least that
+	// grpc-go lets a client ask for, and what client.Dial does: pings are never closer than that, since a client counts from
+	// the acknowledgement of the one before.
 	minPing = 10 * time.Second
 
 	// maxIdle ends connections without calls: a client that went away in silence, or scaled down.

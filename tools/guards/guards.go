@@ -383,4 +383,43 @@ var guards = []guard{
 		},
 		tests: "TestB20_ResetRequest|TestB20_EndedRequest|TestB20_AnswerToAnEnded", packages: []string{"./pkg/client"},
 	},
+	{
+		// Without it, one validator that hangs or vanishes fails the questions that it was asked.
+		name: "another validator is asked", file: "pkg/client/again.go",
+		cuts: []cut{
+			{"	case !s.route.Taken():\n", "	case s.route != nil:\n"},
+			{"return status.Code(err) == codes.Unavailable && ctx.Err() == nil", "return false"},
+		},
+		tests: "TestB20_OneValidatorInTrouble", packages: []string{"./pkg/client"},
+	},
+	{
+		name: "another validator than the first", file: "pkg/client/internal/spread/route.go",
+		cuts:  []cut{{"		other.avoided = r.chosen.Load()\n", ""}},
+		tests: "TestDialAsksWhoServes|TestPick", packages: []string{"./pkg/client", "./pkg/client/internal/spread"},
+	},
+	{
+		name: "nobody who does not serve", file: "pkg/client/internal/spread/spread.go",
+		cuts:  []cut{{"HealthCheck: true", "HealthCheck: false"}},
+		tests: "TestDialAsksWhoServes", packages: []string{"./pkg/client"},
+	},
+	{
+		name: "an answer is not asked again", file: "pkg/client/again.go",
+		cuts: []cut{
+			{"case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:\n", "case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted:\n"},
+			{"return status.Code(err) == codes.Unavailable && ctx.Err() == nil", "return ctx.Err() == nil"},
+		},
+		tests: "TestB20_DecidedIsAskedOnce", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, an outage of all validators doubles what they are asked.
+		name: "budget of second questions", file: "pkg/client/budget.go",
+		cuts:  []cut{{"return b.spent.Load() < most*answersPerToken/2", "return b.spent.Load() >= 0"}},
+		tests: "TestBudget", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, a proxy that the environment names sees every secret.
+		name: "no proxy", file: "pkg/client/dial.go",
+		cuts:  []cut{{"		grpc.WithContextDialer(d.dial),\n		grpc.WithNoProxy(),\n", ""}},
+		tests: "TestNoProxy", packages: []string{"./pkg/client"},
+	},
 }

@@ -32,7 +32,9 @@ var mayImport = map[string][]string{
 	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
 	"pkg/bearer":    {"pkg/secret"},
-	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/policy", "pkg/secret", generated},
+	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/client/internal/spread", "pkg/grpcclient", "pkg/policy", "pkg/secret", generated},
+
+	"pkg/client/internal/spread": {generated},
 
 	"pkg/reload":     {},
 	"pkg/grpcserver": {"pkg/apierr", "pkg/reload"},

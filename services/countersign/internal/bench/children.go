@@ -25,7 +25,7 @@ func (a *arena) newChild(s process.Start, c serve.Config) (child *process.Child,
 	if c.RedisURL == "" {
 		c.RedisURL = a.url
 	}
-	c.RingFile, c.Embedded, c.Quiet = a.ringFile(), a.embedded != nil, a.options.ResyncEvery > 0 || c.Role == serve.Fleet
+	c.RingFile, c.Embedded, c.Quiet = a.ringFile(), a.embedded != nil, c.Quiet || a.options.ResyncEvery > 0 || c.Role == serve.Fleet
 	s.Args, s.Output = []string{"bench", "serve"}, os.Stderr
 	if child, err = process.New(s); err != nil {
 		return nil, state, err

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -12,10 +14,11 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 )
 
-// streamCaller asks over the streams of the real client: each question comes from a goroutine of its own, as in the ingest tier.
+// streamCaller asks with the real client: each question comes from a goroutine of its own, as in the ingest tier.
 type streamCaller struct {
-	connection *grpc.ClientConn
+	connection io.Closer
 	client     *client.Client
+	deadline   time.Duration // of each question; 0 is the client's default
 }
 
 func connectStream(_ context.Context, address string, _ int) (load.Caller, error) {
@@ -23,14 +26,19 @@ func connectStream(_ context.Context, address string, _ int) (load.Caller, error
 	if err != nil {
 		return nil, err
 	}
-	return &streamCaller{c, client.NewStreaming(c, client.StreamOptions{})}, nil
+	return &streamCaller{connection: c, client: client.NewStreaming(c, client.StreamOptions{})}, nil
 }
 
 // Start implements load.Caller.
 func (s *streamCaller) Start(c *load.Call) {
 	go func() {
-		q := c.Question.Request
-		a, err := s.client.Authorize(context.Background(), client.Request{AppID: q.GetAppId(), Token: secret.New(q.GetToken()), Scope: q.GetScope()})
+		q, ctx := c.Question.Request, context.Background()
+		if s.deadline > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.deadline)
+			defer cancel()
+		}
+		a, err := s.client.Authorize(ctx, client.Request{AppID: q.GetAppId(), Token: secret.New(q.GetToken()), Scope: q.GetScope()})
 		decision := countersignv1.Decision_DECISION_DENY
 		if a.Allow {
 			decision = countersignv1.Decision_DECISION_ALLOW

@@ -77,7 +77,7 @@ measures what a decision costs on this machine.`,
 	flags.StringVar(&f.json, "json", "", "`file` to write the result to as well")
 	required(cmd, "app", "scope", "expect")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, g) }
-	cmd.AddCommand(benchCompare(g), benchGrow(g), benchFlood(g), benchServe())
+	cmd.AddCommand(benchCompare(g), benchGrow(g), benchFlood(g), benchFailover(g), benchServe())
 	return cmd
 }
 

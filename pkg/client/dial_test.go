@@ -1,0 +1,279 @@
+package client_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/client"
+)
+
+var kindsOfClients = []string{"calls", "streams"}
+
+// B20: whatever happens to one of two validators, no question fails that may take a second.
+func TestB20_OneValidatorInTrouble(t *testing.T) {
+	for name, trouble := range map[string]struct{ begin, end func(*validator) }{
+		"killed and restarted": {func(v *validator) { v.stop() }, func(v *validator) { v.start(false); time.Sleep(time.Second); v.serving(true) }},
+		"shut down and restarted": {func(v *validator) {
+			v.health.Shutdown()
+			v.server.GracefulStop()
+			v.stop()
+		}, func(v *validator) { v.start(true) }},
+		"not loaded": {func(v *validator) {
+			v.serving(false)
+			v.answers(outcome{err: apierr.Unavailable(apierr.NotLoaded, "not loaded")})
+		}, func(v *validator) { v.answers(allowed); v.serving(true) }},
+		"its data is too old, and it says it serves": {func(v *validator) {
+			v.answers(outcome{err: apierr.Unavailable(apierr.DataTooOld, "old")})
+		}, func(v *validator) { v.answers(allowed) }},
+		"hung":     {func(v *validator) { v.connect(held) }, func(v *validator) { v.connect(open) }},
+		"vanished": {func(v *validator) { v.connect(vanished) }, func(v *validator) { v.connect(open) }},
+	} {
+		for _, kind := range kindsOfClients {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSite(t, 2)
+					c := s.client(t, kind)
+					var callers sync.WaitGroup
+					defer callers.Wait()
+					failed, slowest := 0, time.Duration(0)
+					var mu sync.Mutex
+					traffic := func(during, every time.Duration) {
+						for until := time.Now().Add(during); time.Now().Before(until); time.Sleep(every) {
+							callers.Go(func() {
+								ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+								defer cancel()
+								began := time.Now()
+								err := ask(ctx, t, c, "x")
+								mu.Lock()
+								defer mu.Unlock()
+								if err != nil {
+									if failed++; failed <= 3 {
+										t.Error(err)
+									}
+								}
+								slowest = max(slowest, time.Since(began))
+							})
+						}
+					}
+					traffic(500*time.Millisecond, 2*time.Millisecond)
+					in := s.busiest() // streams may all go to one
+					if in.asked() < 100 {
+						t.Errorf("only %d questions were asked of the validator that gets into trouble", in.asked())
+					}
+					go trouble.begin(in)
+					traffic(time.Second, 2*time.Millisecond)
+					traffic(14*time.Second, 40*time.Millisecond)
+					before := in.asked()
+					go trouble.end(in)
+					traffic(4*time.Second, 10*time.Millisecond)
+					// A streaming client comes back to it with its next stream.
+					if n := in.asked() - before; kind == "calls" && n < 20 {
+						t.Errorf("only %d questions were asked of the validator when it was back", n)
+					}
+					callers.Wait()
+					if failed > 0 || slowest > 600*time.Millisecond {
+						t.Errorf("%d questions failed; the slowest took %v", failed, slowest)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What a validator has decided is asked once, whatever it is.
+func TestB20_DecidedIsAskedOnce(t *testing.T) {
+	for name, err := range map[string]error{
+		"a denial":        nil,
+		"a bad request":   status.Error(codes.InvalidArgument, "scope"),
+		"too many calls":  status.Error(codes.ResourceExhausted, "overloaded"),
+		"a fault inside":  status.Error(codes.Internal, "panic"),
+		"not let through": status.Error(codes.Unauthenticated, "no certificate"),
+	} {
+		for _, kind := range kindsOfClients {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSite(t, 3)
+					for _, v := range s.validators {
+						v.answers(outcome{decision: deny, err: err})
+					}
+					c := s.client(t, kind)
+					for range 100 {
+						got, gotErr := c.Authorize(t.Context(), request("x"))
+						if got.Allow || status.Code(gotErr) != status.Code(err) {
+							t.Errorf("answered %+v, %v", got, gotErr)
+						}
+						time.Sleep(time.Millisecond)
+					}
+					if n := s.asked(); n != 100 {
+						t.Errorf("100 questions were asked %d times", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An outage of all validators does not double what they are asked, and when it is over, one in trouble costs nothing again.
+func TestBudget(t *testing.T) {
+	for name, trouble := range map[string]outcome{
+		"undecided": {err: apierr.Unavailable(apierr.DataTooOld, "old")},
+		"hung":      {mute: true},
+	} {
+		for _, kind := range kindsOfClients {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const questions = 1000
+					s := newSite(t, 2)
+					c := s.client(t, kind)
+					all := func(n int) (failed int) {
+						var mu sync.Mutex
+						var callers sync.WaitGroup
+						for range n {
+							callers.Go(func() {
+								ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+								defer cancel()
+								if err := ask(ctx, t, c, "x"); err != nil {
+									mu.Lock()
+									failed++
+									mu.Unlock()
+								}
+							})
+							time.Sleep(2 * time.Millisecond)
+						}
+						callers.Wait()
+						return failed
+					}
+					if failed := all(10); failed > 0 {
+						t.Fatalf("%d questions failed at first", failed)
+					}
+					for _, v := range s.validators {
+						v.answers(trouble)
+					}
+					before := s.asked()
+					if failed := all(questions); failed != questions {
+						t.Errorf("%d of %d questions failed", failed, questions)
+					}
+					second := s.asked() - before - questions
+					t.Logf("%d second questions", second)
+					if second > 500+20 || second < 100 {
+						t.Errorf("%d second questions, want some, and at most 500", second)
+					}
+					for _, v := range s.validators {
+						v.answers(allowed)
+					}
+					if trouble.mute {
+						return // what follows is the same, and long
+					}
+					time.Sleep(2 * time.Second)
+					if failed := all(6500); failed > 0 {
+						t.Errorf("%d questions failed when the outage was over", failed)
+					}
+					s.busiest().answers(trouble)
+					if failed := all(questions); failed > 0 {
+						t.Errorf("%d questions failed because of one validator", failed)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Each of the validators gets its share.
+func TestDialSpreads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 5)
+		c := s.client(t, "calls")
+		synctest.Wait()
+		for range 1000 {
+			if err := ask(t.Context(), t, c, "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, v := range s.validators {
+			if n := v.asked(); n < 180 || n > 220 {
+				t.Errorf("validator %d was asked %d of 1000 questions", i, n)
+			}
+		}
+	})
+}
+
+// A question that waits for the store may wait: no other validator is asked soon.
+func TestB25_DialMinRevisionWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		for _, v := range s.validators {
+			v.answers(outcome{decision: allow, wait: 400 * time.Millisecond})
+		}
+		r := request("x")
+		r.MinRevision = "some"
+		c := s.client(t, "calls")
+		for range 10 {
+			if _, err := c.Authorize(t.Context(), r); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := s.asked(); n != 10 {
+			t.Errorf("10 questions were asked %d times", n)
+		}
+	})
+}
+
+func TestDialRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		addresses []string
+		options   client.DialOptions
+	}{
+		"nobody":             {nil, client.DialOptions{}},
+		"no port":            {[]string{"validators"}, client.DialOptions{}},
+		"no host":            {[]string{"dns:///:7071"}, client.DialOptions{}},
+		"here and elsewhere": {[]string{"localhost:7071", "validator:7071"}, client.DialOptions{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			connection, err := client.Dial(tt.addresses, tt.options)
+			if err == nil {
+				_ = connection.Close()
+				t.Error("no error")
+			}
+		})
+	}
+}
+
+// Nobody is asked who says that it does not serve, and a question that nobody else can be asked is asked once.
+func TestDialAsksWhoServes(t *testing.T) {
+	for _, kind := range kindsOfClients {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				idle, alone := s.validators[0], s.validators[1]
+				idle.serving(false)
+				synctest.Wait()
+				c := s.client(t, kind)
+				for range 100 {
+					if err := ask(t.Context(), t, c, "x"); err != nil {
+						t.Error(err)
+					}
+				}
+				if n := idle.asked(); n > 0 {
+					t.Errorf("%d questions were asked of a validator that does not serve", n)
+				}
+				alone.answers(outcome{err: apierr.Unavailable(apierr.DataTooOld, "old")})
+				before := alone.asked()
+				for range 100 {
+					if err := ask(t.Context(), t, c, "x"); client.Reason(err) != apierr.DataTooOld {
+						t.Errorf("%v, want what the validator says", err)
+					}
+				}
+				if n := alone.asked() - before; n != 100 {
+					t.Errorf("100 questions were asked %d times", n)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/status"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// patience returns how long a stream may take to answer before another validator is asked, too; 0: as long as there is time.
+func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
+	if s.calls.again == nil {
+		return 0
+	}
+	until, has := ctx.Deadline()
+	if !has {
+		until = asked.Add(DefaultTimeout)
+	}
+	return max(min(time.Until(until)/share, maxPatience), 1)
+}
+
+// askOther asks a question that this stream has not answered yet in a call, of another validator, and returns the first answer.
+// It is not done when nothing was asked, or nothing came of it: the stream may still answer then.
+func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse, done bool, err error) {
+	s.calls.again.failed()
+	if !s.calls.again.allows() {
+		return nil, false, nil
+	}
+	ctx, cancel := bounded(ctx, asked)
+	defer cancel()
+	question := c.question // c is another question's once this function has returned, perhaps before the call has ended
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		response, err = s.calls.once(ctx, question, s.route)
+	}()
+	select {
+	case <-c.done:
+		if decided(c.err) {
+			cancel()
+			<-ended
+			return c.response, true, c.err
+		}
+		<-ended
+		response, err = better(c.response, c.err, response, err)
+		return response, true, err
+	case <-ended:
+	}
+	if !decided(err) && ctx.Err() == nil {
+		return nil, false, nil
+	}
+	if !s.abandon(c) {
+		<-c.done // it is being concluded
+		if decided(c.err) {
+			return c.response, true, c.err
+		}
+	}
+	if !decided(err) {
+		err = status.FromContextError(ctx.Err()).Err()
+	}
+	return response, true, err
+}

@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Write writes the report as a table, for people.
+func (r *FailoverReport) Write(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	o := r.Options
+	r.Environment.write(t)
+	fmt.Fprintf(t, "Store\t%d tokens, %d an app\n", o.Tokens, o.TokensPerApp)
+	fmt.Fprintf(t, "Callers\t%s questions/s through client.Dial to two validators, %s, each with %s to be answered\n", number(o.Rate), o.Arrivals, o.Deadline)
+	fmt.Fprintf(t, "Trouble\tof one validator, after %s, for %s, and %s after it; the figures are of the whole\n", o.Before, o.During, o.After)
+	for _, note := range r.Notes {
+		fmt.Fprintf(t, "Note\t%s\n", note)
+	}
+	fmt.Fprintln(t, "\nOne validator is\tasked in\tquestions\tfailed\tp50\tp99\tslowest\tsent late, p99")
+	for _, row := range r.Rows {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", row.Trouble, row.Client, row.Questions, row.failed(),
+			span(row.P50), span(row.P99), span(row.Slowest), span(row.LateP99))
+	}
+	return t.Flush()
+}
+
+// failed writes how many questions failed, and why.
+func (r FailoverRow) failed() string {
+	if r.Failed == 0 {
+		return "0"
+	}
+	var reasons []string
+	for _, reason := range slices.Sorted(maps.Keys(r.Errors)) {
+		reasons = append(reasons, fmt.Sprintf("%d %s", r.Errors[reason], reason))
+	}
+	return fmt.Sprintf("%d: %s", r.Failed, strings.Join(reasons, ", "))
+}
