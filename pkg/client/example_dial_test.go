@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"log"
-	"log/slog"
 	"net/http"
 
 	"github.com/countersign/countersign/pkg/client"
@@ -25,11 +24,6 @@ func ingest(mux *http.ServeMux, handler http.Handler) error {
 		AppID:  func(r *http.Request) string { return r.PathValue("app") },
 		// Where the secret is; also HeaderSecret, QuerySecret and FormSecret, or a function of your own.
 		Secret: client.BearerSecret,
-		// Your rule for an outage of all validators: this one lets requests through. Without it the sender reads 503, and tries again.
-		Undecided: func(w http.ResponseWriter, r *http.Request, handler http.Handler, err error) {
-			slog.Warn("accepted without a decision", "reason", client.Reason(err))
-			handler.ServeHTTP(w, r)
-		},
 	}
 	mux.Handle("POST /{app}/events", events.Wrap(handler))
 	return http.ListenAndServe(":8080", mux)
