@@ -51,12 +51,15 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 	return c, err
 }
 
-// leads fails when a log that was read, and the head that was read with it, are not those of the store that the head
-// before them came from: a failover may come between.
+// leads fails when a log that was read up to a head, and the head that was read with the end of it, are not those of the store that
+// the first head came from: a failover may come between. A store that has gone on since has the first head's entry in its log;
+// one that has not need not, since the entry may be damaged.
 func leads(from, to record.Head, log history) error {
 	end := log.end()
-	if to.Epoch != from.Epoch || to.Revision < from.Revision || to.Revision == from.Revision && to.Tag != from.Tag ||
-		len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor {
+	elsewhere := len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor
+	switch {
+	case to.Epoch != from.Epoch, to.Revision < from.Revision, to.Revision == from.Revision && to.Tag != from.Tag, elsewhere,
+		to.Revision > from.Revision && end != from.Cursor:
 		return fmt.Errorf("the store was at %s, and is at %s", from.Cursor, to.Cursor)
 	}
 	return nil
