@@ -26,7 +26,7 @@ type Link struct {
 	// Enforcement and Deleted are the app's after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
-	// SettingsKept says that the change left Enforcement and Deleted as they were.
+	// SettingsKept says that the change left Enforcement and Deleted as they were. One that makes an app gives them.
 	SettingsKept bool
 	// CommitMillis is when the change was made, in milliseconds since the Unix epoch.
 	CommitMillis int64
@@ -40,11 +40,11 @@ func LinkBetween(previous Tag, before, after *Document) *Link {
 		AppID: after.AppID, Cursor: after.Cursor, PreviousTag: previous,
 		Enforcement: after.Enforcement, Deleted: after.Deleted, CommitMillis: after.UpdateMillis,
 	}
-	old := map[string]Token{}
-	if before == nil {
+	old, made := map[string]Token{}, before == nil
+	if made {
 		before = &Document{}
 	}
-	l.SettingsKept = before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
+	l.SettingsKept = !made && before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
 	l.PreviousAppRevision, l.Remembered = before.Revision, after.Memory.Without(before.Memory)
 	for i := range before.Tokens {
 		old[before.Tokens[i].ID] = before.Tokens[i]

@@ -258,6 +258,24 @@ func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	}
 }
 
+// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. What had been switched off by then is
+// off there, and says so: a backup in which it is on has not changed it since.
+func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), enforced(1))
+	backup := s.fork()
+	s.change("app", enforced())
+	wiped := s.wiped()
+	backup.adopt()
+	backup.head.Unhealed = true
+	if _, err := backup.heal(wiped.held(), nil, []record.Cursor{wiped.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	if d := backup.documents["app"]; d.Enforcement.Scopes != 0 {
+		t.Errorf("got %+v", d.Enforcement)
+	}
+}
+
 // TestSettledIsBounded: the newest are kept, and all of the loss itself.
 func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
