@@ -308,10 +308,14 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	lost := slices.SortedFunc(maps.Values(s.lost), func(a, b entry) int {
 		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(b.Revision, a.Revision), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
-	for _, e := range lost {
-		if !followed[e.Cursor] {
-			s.follow(e)
-		}
+	leaves := slices.DeleteFunc(slices.Clone(lost), func(e entry) bool { return followed[e.Cursor] })
+	// What connects a lineage with the store's past may be that another one has dealt with it, also one of an earlier epoch.
+	for before := -1; before != len(leaves); {
+		before = len(leaves)
+		leaves = slices.DeleteFunc(leaves, s.takeConnected)
+	}
+	for _, e := range leaves {
+		s.follow(e)
 	}
 	// A lineage that ends at what another one has dealt with says nothing of what lies before that.
 	for _, e := range lost {
@@ -370,11 +374,10 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// follow takes a lineage from its last entry down to the store's past, or to an epoch that was begun on nothing. The start of an epoch in which a backup took the
-// store's place is an entry as any other: what it is begun on is the end of the backup, and a backup has its log.
-func (s *searcher) follow(leaf entry) {
-	var entries []entry
-	connected := false
+// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on nothing. The start of an
+// epoch in which a backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and a
+// backup has its log.
+func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
 		// An epoch that was begun on nothing has all that is in it in the links behind its start. What goes back to the first change of
@@ -383,18 +386,34 @@ func (s *searcher) follow(leaf entry) {
 			s.head != nil && e.previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.previous]
 	}
-	bottom := entries[len(entries)-1]
 	slices.Reverse(entries)
-	switch {
-	case connected:
-		for _, e := range entries {
-			s.taken[e.Cursor] = true
-			s.deal(e.settled)
-		}
-		if len(s.lineages) == 0 {
-			s.last = leaf.Cursor
-		}
-		s.lineages = append(s.lineages, lineage{entries: entries})
+	return entries, connected
+}
+
+// takeConnected takes a lineage if it is connected with the store's past, and tells whether it is.
+func (s *searcher) takeConnected(leaf entry) bool {
+	entries, connected := s.trace(leaf)
+	if !connected {
+		return false
+	}
+	for _, e := range entries {
+		s.taken[e.Cursor] = true
+		s.deal(e.settled)
+	}
+	if s.last.Before(leaf.Cursor) {
+		s.last = leaf.Cursor
+	}
+	s.lineages = append(s.lineages, lineage{entries: entries})
+	return true
+}
+
+// follow takes a lineage, connected or not.
+func (s *searcher) follow(leaf entry) {
+	if s.takeConnected(leaf) {
+		return
+	}
+	entries, _ := s.trace(leaf)
+	switch bottom := entries[0]; {
 	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
 		s.stray = append(s.stray, lineage{entries: entries})
 	default:

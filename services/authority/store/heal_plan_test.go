@@ -847,6 +847,39 @@ func TestHealAdoptedOnNothing(t *testing.T) {
 	adopted.want(t, "app", tokens{"a": gone, "b": active})
 }
 
+// TestHealWipedAfterAnOlderBackup: a store was wiped and healed, an old backup of which the log was trimmed was restored, and the
+// store wiped again before that was healed. The fleet does not have the backup's first changes, but the first healing has dealt with
+// them.
+func TestHealWipedAfterAnOlderBackup(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	s.change("app", create("b"))
+	backup := s.fork()
+	s.change("app", revoked("a"))
+	wiped := s.wiped()
+	wiped.change("app", create("c"))
+	backup.log = backup.log[1:]
+	backup.adopt()
+	backup.adopt() // in an epoch above that of the first healing
+	held := append(backup.held()[1:], wiped.held()...)
+	past := newKnown(nil)
+	lost, err := past.search(0, held, []record.Cursor{backup.head.Cursor, wiped.head.Cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := lost.merge(nil, nil, 1000)
+	if len(changes) != 1 {
+		t.Fatalf("got %+v", changes)
+	}
+	states := map[string]policy.State{}
+	for _, token := range changes[0].after.Tokens {
+		states[token.ID] = token.State
+	}
+	if want := (tokens{"a": gone, "b": active, "c": active}); !maps.Equal(states, want) {
+		t.Errorf("got %v, want %v", states, want)
+	}
+}
+
 // TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that, and more. The healing has all
 // that the store has, so what was changed on top of it counts, also what it switched off.
 func TestHealWipedAndRolledBack(t *testing.T) {
