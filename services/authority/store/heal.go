@@ -265,6 +265,10 @@ type entry struct {
 	settled []record.Tag
 }
 
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
+// nothing had been changed yet.
+func (e *entry) onNothing() bool { return e.link == nil && e.previous.Revision == 0 }
+
 // logPage is how many entries of the log are read at once: few, since one may have 200 KB.
 const logPage = 100
 

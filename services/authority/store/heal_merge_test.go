@@ -276,6 +276,29 @@ func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	}
 }
 
+// TestB30_ABackupAfterACopyFromTheBeginning: a copy from before the first change was put in the place of a store that had been wiped
+// once, and healed; then a backup from shortly before was restored. The first healing had all of the backup, so what was changed after
+// it counts.
+func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
+	s := newStory(t)
+	beginning := s.fork()
+	s.change("app", create("a"), with("a", func(t *record.Token) { t.Scopes = 8 }))
+	backup := s.wiped()
+	first := beginning.mustHeal(backup)
+	beginning.change("app", with("a", func(t *record.Token) { t.Scopes = 4 }))
+	for range 3 {
+		backup.adopt()
+	}
+	backup.head.Unhealed = true
+	healed, err := backup.heal(beginning.held(), nil, []record.Cursor{beginning.head.Cursor})
+	if err != nil || len(healed.GivenUp) > 0 || first.Nothing {
+		t.Fatalf("%+v, %v", healed, err)
+	}
+	if a := backup.documents["app"].Tokens[0]; a.Scopes != 4 || a.State != active {
+		t.Errorf("got %+v", a)
+	}
+}
+
 // TestSettledIsBounded: the newest are kept, and all of the loss itself.
 func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)

@@ -258,7 +258,7 @@ func (s *searcher) place() {
 			slices.Reverse(links)
 		}
 		l.fork = bottom.previous
-		if l.fork == (record.Cursor{}) && s.head != nil {
+		if bottom.onNothing() && s.head != nil {
 			l.fork = s.furthest(bottom)
 		}
 		l.shared = s.shares(l.fork)
@@ -374,15 +374,15 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on nothing. The start of an
+// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on nothing, which has all that
+// is in it in the links behind its start. The start of an
 // epoch in which a backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and a
 // backup has its log.
 func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		// An epoch that was begun on nothing has all that is in it in the links behind its start. What goes back to the first change of
-		// all is whole as well, though the store may have been begun anew since.
-		connected = s.accounted(e.previous) || e.previous == record.Cursor{} ||
+		// What goes back to the first change of all is whole as well, though the store may have been begun anew since.
+		connected = s.accounted(e.previous) || e.onNothing() ||
 			s.head != nil && e.previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.previous]
 	}
