@@ -277,13 +277,13 @@ func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 }
 
 // TestB30_ABackupAfterACopyFromTheBeginning: a copy from before the first change was put in the place of a store that had been wiped
-// once, and healed; then a backup from shortly before was restored. The first healing had all of the backup, so what was changed after
+// twice, and healed; then a backup from shortly before was restored. The first healing had all of the backup, so what was changed after
 // it counts.
 func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	s := newStory(t)
 	beginning := s.fork()
 	s.change("app", create("a"), with("a", func(t *record.Token) { t.Scopes = 8 }))
-	backup := s.wiped()
+	backup := s.wiped().wiped() // so that its head knows nothing of the first epoch
 	first := beginning.mustHeal(backup)
 	beginning.change("app", with("a", func(t *record.Token) { t.Scopes = 4 }))
 	for range 3 {
