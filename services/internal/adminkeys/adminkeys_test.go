@@ -1,9 +1,11 @@
 package adminkeys
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -27,5 +29,61 @@ func TestB26_JoinedFilesAreRefused(t *testing.T) {
 	}
 	if after, err := os.ReadFile(joined); err != nil || string(after) != before {
 		t.Errorf("the file is changed: %v", err)
+	}
+}
+
+// The file is written over in its place: a link stays a link, and who could read the file still can.
+func TestB26_AddKeepsLinkAndMode(t *testing.T) {
+	folder := t.TempDir()
+	link, real := filepath.Join(folder, "keys.json"), filepath.Join(folder, "real", "keys.json")
+	if err := os.Mkdir(filepath.Dir(real), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("real", "keys.json"), link); err != nil {
+		t.Fatal(err)
+	}
+	for i, mode := range []os.FileMode{0o600, 0o640, 0o644} {
+		if i > 0 {
+			if err := os.Chmod(real, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Add(link, fmt.Sprint("name", i), Admin); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(real); err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != mode {
+			t.Errorf("mode %o, want %o", info.Mode().Perm(), mode)
+		}
+		if to, err := os.Readlink(link); err != nil || to != filepath.Join("real", "keys.json") {
+			t.Errorf("the link leads to %q, %v", to, err)
+		}
+		if file, err := Load(link); err != nil || len(file.Keys) != i+1 {
+			t.Errorf("%v, %v", file, err)
+		}
+	}
+}
+
+// Several that add at once lose no key.
+func TestB26_AddAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "keys.json")
+	const writers, each = 8, 8
+	var all sync.WaitGroup
+	for writer := range writers {
+		all.Go(func() {
+			for i := range each {
+				if _, err := Add(path, fmt.Sprintf("%d-%d", writer, i), Viewer); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if file, err := Load(path); err != nil || len(file.Keys) != writers*each {
+		t.Errorf("%d keys, %v; want %d", len(file.Keys), err, writers*each)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+		t.Errorf("beside the file is left %v, %v", left, err)
 	}
 }
