@@ -91,6 +91,9 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 		s.Flags(root)
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := settings.NoEmptyFlags(flags); err != nil {
+			return err
+		}
 		if *quorum < 0 {
 			return errors.New("--write-quorum: want 0 or more")
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/countersign/countersign/services/internal/settings"
 )
@@ -115,8 +114,8 @@ func guard(command *cobra.Command) {
 	}
 	if run := command.RunE; run != nil {
 		command.RunE = func(command *cobra.Command, args []string) error {
-			if err := noEmptyFlags(command); err != nil {
-				return err
+			if err := settings.NoEmptyFlags(command.Flags()); err != nil {
+				return &misuseError{err}
 			}
 			if err := run(command, args); err != nil {
 				return &failure{err}
@@ -147,26 +146,6 @@ func guardGroup(command *cobra.Command) {
 		guard(below)
 	}
 }
-
-// noEmptyFlags refuses a flag that was given without a value, as by a variable of the shell that is not set: it would
-// mean the same as no flag at all, such as a secret on the terminal, or a question about no token.
-func noEmptyFlags(command *cobra.Command) (err error) {
-	command.Flags().Visit(func(flag *pflag.Flag) {
-		if err == nil && flag.Value.String() == "" && flag.DefValue == "" && !mayBeEmpty(flag) {
-			err = misuse("--%s: want a value, it is empty or zero; leave the flag out if none is meant", flag.Name)
-		}
-	})
-	return err
-}
-
-// mayBeEmpty reports flags with which something is taken away that may stand there already.
-func mayBeEmpty(flag *pflag.Flag) bool {
-	_, allowed := flag.Annotations[emptyAllowed]
-	return allowed
-}
-
-// emptyAllowed is the annotation of a flag whose empty value means something of its own.
-const emptyAllowed = "countersign_empty_allowed"
 
 // noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret.
 func noArguments(command *cobra.Command, args []string) error {

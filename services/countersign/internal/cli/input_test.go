@@ -42,6 +42,14 @@ func TestEmptyFlags(t *testing.T) {
 			t.Errorf("%q: %+v", line, got)
 		}
 	}
+	for _, name := range []string{"AUTHORITY", "VALIDATOR", "TIMEOUT", "OUTPUT", "TLS", "PLAINTEXT"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("COUNTERSIGN_"+name, "")
+			if got := run(t, "version"); got.code != exitMisused || !strings.Contains(got.errors, "(COUNTERSIGN_"+name+"): the variable is set but empty") {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
 	path := filepath.Join(t.TempDir(), "none")
 	if got := run(t, "token", "update", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--note", "", "--authority=127.0.0.1:1", "--admin-key-file", path); strings.Contains(got.errors, "want a value") {
 		t.Errorf("an empty note removes it: %+v", got)
