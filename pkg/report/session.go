@@ -52,10 +52,21 @@ func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) erro
 	case errors.Is(err, io.EOF):
 		return errEnded
 	case err != nil && status.Convert(err).Message() != "":
-		return errors.New(status.Code(err).String() + ": " + status.Convert(err).Message())
+		return &refusal{err}
 	}
 	return err
 }
+
+// refusal is what an authority has said, in few words.
+type refusal struct{ error }
+
+// Error returns the code and the message.
+func (r *refusal) Error() string {
+	return status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
+}
+
+// Unwrap returns the error.
+func (r *refusal) Unwrap() error { return r.error }
 
 // session is one stream.
 type session struct {
@@ -86,12 +97,16 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		var receiving sync.WaitGroup
 		defer receiving.Wait()
 		ctx, cancel := context.WithCancelCause(stream.Context())
-		receiving.Go(func() { cancel(s.receive(watchdog, heard, welcomed)) })
+		received := make(chan error, 1)
+		receiving.Go(func() {
+			err := s.receive(watchdog, heard, welcomed)
+			received <- err
+			cancel(err)
+		})
 		err := s.send(ctx)
-		if errors.Is(err, io.EOF) {
-			// Only receiving tells why the stream has ended.
-			<-ctx.Done()
-			err = context.Cause(ctx)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			// Only receiving tells why the stream has ended: the stream's context is cancelled then, without a cause.
+			err = <-received
 		}
 		end(err)
 		return err

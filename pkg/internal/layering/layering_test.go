@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
 	"pkg/snapshot":  {"pkg/atomicfile", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
 	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
-	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
+	"pkg/report":    {"pkg/apierr", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
 	"pkg/bearer":    {"pkg/secret"},
 	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/policy", "pkg/secret", generated},

@@ -98,8 +98,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, and whether the clock is
-// off. Neither makes a validator unready.
+// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, whether the clock is
+// off, and whether the id is another's. None of it makes a validator unready.
 func (s *Server) freshness() string {
 	age, stale := s.validator.Freshness()
 	state := "FRESH"
@@ -109,6 +109,9 @@ func (s *Server) freshness() string {
 	text := fmt.Sprintf("%s, %s old", state, age.Round(time.Millisecond))
 	if ahead, _ := s.validator.ClockSkew(); ahead.Abs() > report.MaxSkew {
 		text += fmt.Sprintf("; its clock is %s: set it (NTP), or the authority's", report.SkewWords(ahead))
+	}
+	if s.validator.IDTaken() {
+		text += "; another validator has this one's id: give each a --validator-id of its own"
 	}
 	return text
 }
