@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -60,9 +62,18 @@ func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) erro
 // refusal is what an authority has said, in few words.
 type refusal struct{ error }
 
-// Error returns the code and the message.
+// Error returns the code and the message, and what to do where they tell.
 func (r *refusal) Error() string {
-	return status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
+	text := status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
+	switch {
+	case grpcclient.AnswersPlain(r.error):
+		text += "; the authority answers in plain text: give it a certificate, or this validator --authority-plaintext if nobody can listen on the way"
+	case grpcclient.WantsTLS(r.error):
+		text += "; if the authority wants TLS, give --authority-tls, or --authority-tls-ca-file when this machine does not know who signed its certificate"
+	case status.Code(r.error) == codes.Unimplemented:
+		text += "; this is no address of an authority: give that of its gRPC server with --authority"
+	}
+	return text
 }
 
 // Unwrap returns the error.

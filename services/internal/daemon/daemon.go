@@ -17,6 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/reload"
+	"github.com/countersign/countersign/services/internal/buildinfo"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -70,6 +71,7 @@ func Main(s Service) int {
 func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Command {
 	root := &cobra.Command{
 		Use:           s.Name,
+		Version:       buildinfo.Read().String(),
 		Short:         s.Short,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,

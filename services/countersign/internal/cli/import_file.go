@@ -25,14 +25,13 @@ type importLine struct {
 	SHA256 *string
 }
 
-// readImports reads an import file. Its errors name the line and never hold what stands there.
-func readImports(cmd *cobra.Command, path string) ([]*countersignv1.TokenImport, error) {
+// readImports reads an import file, and returns the line of each object too. Its errors name the line and never hold what stands there.
+func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.TokenImport, at []int, err error) {
 	file, err := open(cmd, path)
 	if err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	defer file.Close()
-	var imports []*countersignv1.TokenImport
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLine)
 	for number := 1; lines.Scan(); number++ {
@@ -42,17 +41,17 @@ func readImports(cmd *cobra.Command, path string) ([]*countersignv1.TokenImport,
 		}
 		item, err := parseImport(line)
 		if err != nil {
-			return nil, fmt.Errorf("--file: line %d: %w", number, err)
+			return nil, nil, fmt.Errorf("--file: line %d: %w", number, err)
 		}
-		imports = append(imports, item)
+		imports, at = append(imports, item), append(at, number)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	if len(imports) == 0 {
-		return nil, errors.New("--file: there is nothing in it")
+		return nil, nil, errors.New("--file: there is nothing in it")
 	}
-	return imports, nil
+	return imports, at, nil
 }
 
 func parseImport(data []byte) (*countersignv1.TokenImport, error) {
