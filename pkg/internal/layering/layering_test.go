@@ -20,9 +20,10 @@ const (
 // mayImport is, for each package of the core, every package of the module that it may import itself.
 var mayImport = map[string][]string{
 	"pkg/atomicfile": {},
+	"pkg/strictjson": {},
 
 	"pkg/secret":    {},
-	"pkg/keyring":   {},
+	"pkg/keyring":   {"pkg/strictjson"},
 	"pkg/policy":    {"pkg/secret"},
 	"pkg/table":     {"pkg/internal/prefetch", "pkg/policy"},
 	"pkg/usage":     {"pkg/internal/prefetch", "pkg/policy"},
@@ -44,7 +45,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/atomicfile", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
+var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
 
 // libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them;
 // x/sys has the lock of files that the standard library lacks.

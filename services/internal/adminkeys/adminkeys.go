@@ -18,6 +18,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/strictjson"
 )
 
 // Role is what an identity may do.
@@ -59,18 +60,33 @@ func (e Entry) Digest() (d secret.Digest) {
 
 // Parse reads and checks the contents of an admin keys file.
 func Parse(data []byte) (File, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
+	const form = `want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}`
 	var file File
+	decoder := json.NewDecoder(bytes.NewReader(data))
 	err := decoder.Decode(&file)
 	// What follows the object would be dropped when the file is written again, as when two files were joined.
 	if _, end := decoder.Token(); err == nil && !errors.Is(end, io.EOF) {
 		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys into one list")
 	}
+	// Of two lists in one object the second would be taken, and the first dropped.
+	if err := strictjson.Check(data, known); err != nil {
+		return File{}, fmt.Errorf("%s: %w", form, err)
+	}
 	if err != nil {
-		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}: not of that form`)
+		return File{}, errors.New(form + ": not of that form")
 	}
 	return file, file.check()
+}
+
+// known tells whether the file has a key of JSON.
+func known(path []string, key string) bool {
+	switch len(path) {
+	case 0:
+		return key == "keys"
+	case 1:
+		return key == "name" || key == "role" || key == "sha256"
+	}
+	return false
 }
 
 func (f File) check() error {

@@ -87,3 +87,33 @@ func TestB26_AddAtOnce(t *testing.T) {
 		t.Errorf("beside the file is left %v, %v", left, err)
 	}
 }
+
+// Of what is there twice, or by a name in another case, one would be dropped: the file is refused, and stays as it is.
+func TestB26_DoubleKeysAreRefused(t *testing.T) {
+	const digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	const entry = `{"name": "a", "role": "admin", "sha256": "` + digest + `"}`
+	if _, err := Parse([]byte(`{"keys": [` + entry + `]}`)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"two lists":                 `{"keys": [` + entry + `], "keys": []}`,
+		"a list in another case":    `{"keys": [` + entry + `], "Keys": []}`,
+		"two roles":                 `{"keys": [{"name": "a", "role": "viewer", "role": "admin", "sha256": "` + digest + `"}]}`,
+		"a role in another case":    `{"keys": [{"name": "a", "role": "viewer", "ROLE": "admin", "sha256": "` + digest + `"}]}`,
+		"a name that is not UTF-8":  "{\"keys\": [{\"name\": \"a\xff\", \"role\": \"admin\", \"sha256\": \"" + digest + "\"}]}",
+		"a byte order mark":         "\ufeff" + `{"keys": [` + entry + `]}`,
+		"more than keys in it":      `{"keys": [` + entry + `], "more": 1}`,
+		"more than a key has in it": `{"keys": [{"name": "a", "role": "admin", "sha256": "` + digest + `", "note": ""}]}`,
+	} {
+		path := filepath.Join(t.TempDir(), "keys.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Add(path, "b", Viewer); err == nil || !strings.HasPrefix(err.Error(), path+": want {") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != text {
+			t.Errorf("%s: the file is changed: %v", name, err)
+		}
+	}
+}

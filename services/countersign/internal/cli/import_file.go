@@ -15,6 +15,9 @@ import (
 // maxLine is the longest line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and room.
 const maxLine = 256 << 10
 
+// maxImports is how many tokens one call takes over (B11).
+const maxImports = 1000
+
 var errDigest = errors.New("want 64 hexadecimal digits")
 
 // importLine is one line of an import file.
@@ -34,10 +37,14 @@ func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.Toke
 	defer file.Close()
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLine)
-	for number := 1; lines.Scan(); number++ {
+	number := 1
+	for ; lines.Scan(); number++ {
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
 			continue
+		}
+		if len(imports) == maxImports {
+			return nil, nil, fmt.Errorf("--file: line %d: want at most %d objects at once; divide the file", number, maxImports)
 		}
 		item, err := parseImport(line)
 		if err != nil {
@@ -45,7 +52,10 @@ func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.Toke
 		}
 		imports, at = append(imports, item), append(at, number)
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, nil, fmt.Errorf("--file: line %d: longer than %d KiB", number, maxLine>>10)
+	case err != nil:
 		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	if len(imports) == 0 {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ func TestB11_ImportLines(t *testing.T) {
 		`{"Name":"a","secret":"x"}`, `{"name":"a","secret":null}`, `{"name":"a","secret":"x","scopes":null}`,
 		`{"name":"a","secret":"x","scopes":[null]}`, `{"name":"a","secret":"x","more":1}`, `{"secret":"x"}`,
 		"{\"name\":\"a\xff\",\"secret\":\"x\"}", `{"name":"\ud800","secret":"x"}`,
+		`{"name":"a","secret":"x","scopes":` + strings.Repeat("[", 1e5) + strings.Repeat("]", 1e5) + "}",
+		`{"name":"a","secret":"x","scopes":[["events"]]}`, `{"name":{"name":"a"},"secret":"x"}`,
 	} {
 		if item, err := parseImport([]byte(bad)); err == nil {
 			t.Errorf("%q is taken as %v", bad, item)
@@ -83,5 +86,29 @@ func TestWriteFile(t *testing.T) {
 	}
 	if raw, err := os.ReadFile(real); err != nil || string(raw) != "new" {
 		t.Errorf("%q, %v", raw, err)
+	}
+}
+
+// What is too much is refused with its line, before all of it is read.
+func TestB11_ImportBounds(t *testing.T) {
+	line := func(i int) string {
+		return fmt.Sprintf(`{"name":"%d","scopes":["events"],"secret":"%032x"}`, i, i) + "\n"
+	}
+	var many strings.Builder
+	for i := range maxImports + 1 {
+		many.WriteString(line(i))
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"too many":        {many.String() + "no object", "--file: line 1001: want at most 1000 objects at once; divide the file"},
+		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1), "--file: line 3: longer than 256 KiB"},
+	} {
+		path := filepath.Join(t.TempDir(), "imports")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := run(t, "token", "import", "--app=a", "--file", path, "--authority=127.0.0.1:1")
+		if got.code != exitFailed || !strings.Contains(got.errors, tt.want) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
