@@ -34,6 +34,9 @@ const (
 // Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or holds too much for them.
 const Overloaded = "OVERLOADED"
 
+// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports by the name of one that was started later.
+const ValidatorIDTaken = "VALIDATOR_ID_TAKEN"
+
 // Error is an error with its gRPC code and public words. It is immutable.
 type Error struct {
 	code    codes.Code

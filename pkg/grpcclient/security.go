@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -80,3 +81,15 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 // RequireTransportSecurity tells grpc whether the key may go over plain text.
 func (b bearer) RequireTransportSecurity() bool { return b.encrypted }
+
+// AnswersPlain tells whether a connection with TLS has failed since the server answers in plain text. grpc passes on
+// nothing but the words of the error.
+func AnswersPlain(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "first record does not look like a TLS handshake") // crypto/tls
+}
+
+// WantsTLS tells whether a connection in plain text has failed as it does when the server wants TLS: it ends the connection
+// that does not begin with a handshake, so that no answer to the preface comes.
+func WantsTLS(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "error reading server preface") // grpc
+}

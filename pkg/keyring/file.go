@@ -1,14 +1,14 @@
 package keyring
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/countersign/countersign/pkg/strictjson"
 )
 
 // idForm is that of a key's id. No key of KeySize bytes, however written, is of that form: one that stands where an id
@@ -21,13 +21,19 @@ type file struct {
 	Keys    map[string][]byte `json:"keys"`
 }
 
+// known tells whether the file has a key of JSON: its own two, and any id.
+func known(path []string, key string) bool {
+	return len(path) == 0 && (key == "current" || key == "keys") || len(path) == 1 && path[0] == "keys"
+}
+
 // Parse reads the contents of a key ring file. Its errors never hold a key.
 func Parse(data []byte) (*Ring, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
+	// The later of two keys by one id would win, and what the earlier one has signed could not be verified.
+	if err := strictjson.Check(data, known); err != nil {
+		return nil, fmt.Errorf(`keyring: want {"current": id, "keys": {id: base64 of %d bytes}}: %w`, KeySize, err)
+	}
 	var f file
-	err := decoder.Decode(&f)
-	if _, end := decoder.Token(); err != nil || !errors.Is(end, io.EOF) {
+	if json.Unmarshal(data, &f) != nil {
 		return nil, fmt.Errorf(`keyring: want {"current": id, "keys": {id: base64 of %d bytes}}: not of that form`, KeySize)
 	}
 	if !idForm.MatchString(f.Current) {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -111,6 +112,7 @@ type Reporter struct {
 	connected atomic.Bool
 	verified  atomic.Bool
 	pending   atomic.Bool
+	idTaken   atomic.Bool
 	reports   atomic.Uint64
 }
 
@@ -171,6 +173,9 @@ func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
 // waits for other validators to report.
 func (r *Reporter) FloorPending() bool { return r.pending.Load() }
 
+// IDTaken tells whether no authority hears the validator because another one that was started later has its name.
+func (r *Reporter) IDTaken() bool { return r.idTaken.Load() }
+
 // Reports returns how many reports were sent.
 func (r *Reporter) Reports() uint64 { return r.reports.Load() }
 
@@ -185,6 +190,7 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 				r.config.Log.Info("the authority hears this validator again", "authority", r.config.Authority)
 			}
 			said, pause, failures = "", minPause, 0
+			r.idTaken.Store(false)
 		}, welcomed)
 		r.connected.Store(false)
 		r.skew.Store(nil)
@@ -192,7 +198,15 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 		if ctx.Err() != nil {
 			return
 		}
-		if failures++; failures >= patience && err != nil && said != err.Error() {
+		taken := apierr.ReasonOf(err) == apierr.ValidatorIDTaken
+		r.idTaken.Store(taken)
+		switch failures++; {
+		case taken && said != apierr.ValidatorIDTaken:
+			// It does not pass by itself, so it is said at once.
+			said = apierr.ValidatorIDTaken
+			r.config.Log.Error("another validator that was started later has this one's id: no authority hears this one, and no receipt waits for it; give each a --validator-id of its own",
+				"validator", r.config.ID, "authority", r.config.Authority)
+		case !taken && failures >= patience && err != nil && said != err.Error():
 			said = err.Error()
 			r.config.Log.Warn("no authority hears this validator; trying again", "authority", r.config.Authority, "error", err)
 		}

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -52,10 +54,30 @@ func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) erro
 	case errors.Is(err, io.EOF):
 		return errEnded
 	case err != nil && status.Convert(err).Message() != "":
-		return errors.New(status.Code(err).String() + ": " + status.Convert(err).Message())
+		return &refusal{err}
 	}
 	return err
 }
+
+// refusal is what an authority has said, in few words.
+type refusal struct{ error }
+
+// Error returns the code and the message, and what to do where they tell.
+func (r *refusal) Error() string {
+	text := status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
+	switch {
+	case grpcclient.AnswersPlain(r.error):
+		text += "; the authority answers in plain text: give it a certificate, or this validator --authority-plaintext if nobody can listen on the way"
+	case grpcclient.WantsTLS(r.error):
+		text += "; if the authority wants TLS, give --authority-tls, or --authority-tls-ca-file when this machine does not know who signed its certificate"
+	case status.Code(r.error) == codes.Unimplemented:
+		text += "; this is no address of an authority: give that of its gRPC server with --authority"
+	}
+	return text
+}
+
+// Unwrap returns the error.
+func (r *refusal) Unwrap() error { return r.error }
 
 // session is one stream.
 type session struct {
@@ -86,12 +108,16 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		var receiving sync.WaitGroup
 		defer receiving.Wait()
 		ctx, cancel := context.WithCancelCause(stream.Context())
-		receiving.Go(func() { cancel(s.receive(watchdog, heard, welcomed)) })
+		received := make(chan error, 1)
+		receiving.Go(func() {
+			err := s.receive(watchdog, heard, welcomed)
+			received <- err
+			cancel(err)
+		})
 		err := s.send(ctx)
-		if errors.Is(err, io.EOF) {
-			// Only receiving tells why the stream has ended.
-			<-ctx.Done()
-			err = context.Cause(ctx)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			// Only receiving tells why the stream has ended: the stream's context is cancelled then, without a cause.
+			err = <-received
 		}
 		end(err)
 		return err

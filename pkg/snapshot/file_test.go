@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -108,5 +109,30 @@ func TestUnwritableFolderIsAnError(t *testing.T) {
 	}
 	if _, err := snapshot.Open(missing, fixedRing(t)); err == nil {
 		t.Error("no error")
+	}
+}
+
+// A link stays a link, and what could read the file still can.
+func TestFileIsWrittenThroughALink(t *testing.T) {
+	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}
+	folder := t.TempDir()
+	link, real := filepath.Join(folder, "s"), filepath.Join(folder, "volume", "s")
+	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640), os.Symlink(real, link)); err != nil {
+		t.Fatal(err)
+	}
+	f := must(snapshot.Create(link, ring, meta, snapshot.OfReplica))(t)
+	for _, c := range filled(t, ring, meta, 1, 2) {
+		if err := f.Replica(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if info := must(os.Lstat(real))(t); info.Mode() != 0o640 || info.Size() == 0 {
+		t.Errorf("%v, %d bytes", info.Mode(), info.Size())
+	}
+	if to := must(os.Readlink(link))(t); to != real {
+		t.Errorf("the link leads to %s", to)
 	}
 }

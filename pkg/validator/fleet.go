@@ -79,6 +79,9 @@ func (v *Validator) leave() {
 // Reporting tells whether an authority hears the validator now.
 func (v *Validator) Reporting() bool { return v.fleet.reporter != nil && v.fleet.reporter.Connected() }
 
+// IDTaken tells whether no authority hears the validator because another one that was started later has its name.
+func (v *Validator) IDTaken() bool { return v.fleet.reporter != nil && v.fleet.reporter.IDTaken() }
+
 // ClockSkew returns how far the validator's time of day is ahead of its authority's; false while that is not known.
 func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
 	if v.fleet.reporter == nil {

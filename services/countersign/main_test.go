@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 		env.Setenv("LONELY_PATH", filepath.SplitList(env.Getenv("PATH"))[0])
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
 		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
+		env.Setenv("AUTHORITY_HTTP", c.AuthorityProcesses[0].HTTPAddress)
 		env.Setenv("VALIDATOR_1", c.Validators[0])
 		env.Setenv("VALIDATOR_2", c.Validators[1])
 		env.Setenv("COUNTERSIGN_VALIDATOR", c.Validators[0])

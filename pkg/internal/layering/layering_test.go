@@ -19,17 +19,20 @@ const (
 
 // mayImport is, for each package of the core, every package of the module that it may import itself.
 var mayImport = map[string][]string{
+	"pkg/atomicfile": {},
+	"pkg/strictjson": {},
+
 	"pkg/secret":    {},
-	"pkg/keyring":   {},
+	"pkg/keyring":   {"pkg/strictjson"},
 	"pkg/policy":    {"pkg/secret"},
 	"pkg/table":     {"pkg/internal/prefetch", "pkg/policy"},
 	"pkg/usage":     {"pkg/internal/prefetch", "pkg/policy"},
 	"pkg/record":    {"pkg/keyring", "pkg/policy", generated},
 	"pkg/replica":   {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/secret", "pkg/table"},
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
-	"pkg/snapshot":  {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
+	"pkg/snapshot":  {"pkg/atomicfile", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
 	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
-	"pkg/report":    {"pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
+	"pkg/report":    {"pkg/apierr", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
 	"pkg/apierr":    {},
 	"pkg/bearer":    {"pkg/secret"},
 	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/client/internal/spread", "pkg/grpcclient", "pkg/policy", "pkg/secret", generated},
@@ -44,10 +47,11 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
+var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
 
-// libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them.
-var libraries = map[string][]string{"pkg/table": {"github.com/tidwall/btree"}}
+// libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them;
+// x/sys has the lock of files that the standard library lacks.
+var libraries = map[string][]string{"pkg/table": {"github.com/tidwall/btree"}, "pkg/atomicfile": {"golang.org/x/sys/windows"}}
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.
 var only = map[string][]string{

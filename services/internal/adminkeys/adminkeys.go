@@ -12,12 +12,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/strictjson"
 )
 
 // Role is what an identity may do.
@@ -59,18 +60,33 @@ func (e Entry) Digest() (d secret.Digest) {
 
 // Parse reads and checks the contents of an admin keys file.
 func Parse(data []byte) (File, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
+	const form = `want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}`
 	var file File
+	decoder := json.NewDecoder(bytes.NewReader(data))
 	err := decoder.Decode(&file)
 	// What follows the object would be dropped when the file is written again, as when two files were joined.
 	if _, end := decoder.Token(); err == nil && !errors.Is(end, io.EOF) {
 		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys into one list")
 	}
+	// Of two lists in one object the second would be taken, and the first dropped.
+	if err := strictjson.Check(data, known); err != nil {
+		return File{}, fmt.Errorf("%s: %w", form, err)
+	}
 	if err != nil {
-		return File{}, errors.New(`want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}: not of that form`)
+		return File{}, errors.New(form + ": not of that form")
 	}
 	return file, file.check()
+}
+
+// known tells whether the file has a key of JSON.
+func known(path []string, key string) bool {
+	switch len(path) {
+	case 0:
+		return key == "keys"
+	case 1:
+		return key == "name" || key == "role" || key == "sha256"
+	}
+	return false
 }
 
 func (f File) check() error {
@@ -111,7 +127,8 @@ func Load(path string) (File, error) {
 var ErrNameTaken = errors.New("there is an admin key of that name")
 
 // Add mints an admin key, adds its digest to a file, which it makes if it is missing, and returns the key. The file is
-// replaced as a whole, so that a reader never sees half of it. Two processes must not add at once.
+// replaced as a whole, so that a reader never sees half of it, and keeps its owner, group and mode. Several processes may
+// add at once.
 func Add(path, name string, role Role) (secret.Secret, error) {
 	key := secret.MintAdminKey()
 	if err := AddKey(path, name, role, key); err != nil {
@@ -122,6 +139,14 @@ func Add(path, name string, role Role) (secret.Secret, error) {
 
 // AddKey does what Add does, with a key that was minted before.
 func AddKey(path, name string, role Role, key secret.Secret) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	unlock, err := atomicfile.Lock(path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	file, err := Load(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -143,41 +168,10 @@ func AddKey(path, name string, role Role, key secret.Secret) error {
 	return WritePrivate(path, append(data, '\n'))
 }
 
-// WritePrivate replaces a file by one that only its owner can read, and makes its folder if it is missing.
+// WritePrivate replaces a file, or makes one that only its owner can read, and makes its folder if it is missing.
 func WritePrivate(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return SyncFolder(path)
-}
-
-// SyncFolder makes sure that the name of a file is on disk: without it a power cut can undo a file that was synced.
-func SyncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // it has no such call for folders
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return atomicfile.Write(path, data, atomicfile.Options{Mode: 0o600})
 }

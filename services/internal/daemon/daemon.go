@@ -17,6 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/reload"
+	"github.com/countersign/countersign/services/internal/buildinfo"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -70,6 +71,7 @@ func Main(s Service) int {
 func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Command {
 	root := &cobra.Command{
 		Use:           s.Name,
+		Version:       buildinfo.Read().String(),
 		Short:         s.Short,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -91,6 +93,9 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 		s.Flags(root)
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := settings.NoEmptyFlags(flags); err != nil {
+			return err
+		}
 		if *quorum < 0 {
 			return errors.New("--write-quorum: want 0 or more")
 		}

@@ -37,6 +37,11 @@ func TestCommand(t *testing.T) {
 		{"bad quorum", []string{"--keyring-file", ring, "--write-quorum", "-1"}, nil, "--write-quorum"},
 		{"bad address", []string{"--keyring-file", ring, "--listen", "nowhere"}, nil, "listen"},
 		{"bad address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": "nowhere"}, "COUNTERSIGN_LISTEN"},
+		{"empty address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": ""}, "--listen (COUNTERSIGN_LISTEN): the variable is set but empty"},
+		{"empty URL by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_REDIS_URL": ""}, "--redis-url (COUNTERSIGN_REDIS_URL): the variable is set but empty"},
+		{"no certificate by environment", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2", "--own", "x"}, map[string]string{"COUNTERSIGN_TLS_CERT_FILE": ""}, ""},
+		{"empty flag", []string{"--keyring-file", ring, "--tls-client-ca-file", ""}, nil, "--tls-client-ca-file: want a value"},
+		{"empty flag of the service", []string{"--keyring-file", ring, "--own="}, nil, "--own: want a value"},
 		{"the service fails", []string{"--keyring-file", ring, "--own", "fail"}, nil, "failed"},
 	}
 	for _, tt := range tests {

@@ -4,17 +4,15 @@ package floorfile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/snapshot"
 )
 
 // Lag is how far the file may lag behind what was confirmed. It never runs ahead. What an authority has changed is confirmed by
@@ -44,13 +42,16 @@ func Read(path string, ring *keyring.Ring) (record.Floor, error) {
 	return floor, nil
 }
 
+// options are those of the file. An authority that runs as another user than before must be able to go on.
+var options = atomicfile.Options{Mode: 0o600, TakeOver: true}
+
 // CheckFolder makes sure that a file can be written.
 func CheckFolder(path string) error {
-	probe, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.probe")
-	if err != nil {
-		return err
+	probe, err := atomicfile.Create(path, options)
+	if err == nil {
+		probe.Discard()
 	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	return err
 }
 
 // Replica is what is asked of the authority's replica.
@@ -96,7 +97,7 @@ func (k *Keeper) save(of Replica) {
 	}
 	raw, err := record.SealFloor(k.Ring, floor)
 	if err == nil {
-		err = snapshot.Replace(k.Path, raw)
+		err = atomicfile.Write(k.Path, raw, options)
 	}
 	if err == nil {
 		k.written, k.failing = floor.Cursors, false

@@ -170,3 +170,23 @@ func TestFloorFilesThatDoNotVerify(t *testing.T) {
 	}
 	refuse("a meta", meta, "no floor file")
 }
+
+// A link stays a link, also where the file is not there yet.
+func TestFileIsWrittenThroughALink(t *testing.T) {
+	k := newKit(t)
+	real := filepath.Join(t.TempDir(), "floor")
+	if err := os.Symlink(real, k.Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckFolder(k.Path); err != nil {
+		t.Error(err)
+	}
+	for revision := range uint64(2) {
+		k.replica.confirm(0, at(1, revision+1))
+		k.save(k.replica)
+		k.want(t, at(1, revision+1))
+		if to, err := os.Readlink(k.Path); err != nil || to != real {
+			t.Errorf("the link leads to %q, %v", to, err)
+		}
+	}
+}

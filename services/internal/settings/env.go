@@ -14,8 +14,8 @@ import (
 const annotation = "countersign_env"
 
 // BindEnv lets every flag of the command and of all below it be set by an environment variable too: --keyring-file by
-// COUNTERSIGN_KEYRING_FILE. The flag wins, an empty variable counts as unset, and a bad value is an error that names
-// both. The help text of each flag names its variable. It is called once, on the root, after all commands and flags
+// COUNTERSIGN_KEYRING_FILE. The flag wins, and a bad value is an error that names both. An empty variable counts as unset
+// where the default is to have none; elsewhere it is an error, since it could mean the default or none. The help text of each flag names its variable. It is called once, on the root, after all commands and flags
 // were added.
 //
 // Variables are read before any hook of the commands runs, and before cobra checks which flags are required or belong
@@ -78,8 +78,12 @@ func readAll(flags *pflag.FlagSet) error {
 			return
 		}
 		name := flag.Annotations[annotation][0]
-		value := os.Getenv(name)
-		if value == "" {
+		value, set := os.LookupEnv(name)
+		switch {
+		case !set, value == "" && isNone(flag.DefValue):
+			return
+		case value == "":
+			all = append(all, fmt.Errorf("--%s (%s): the variable is set but empty; give it a value, or unset it for the default", flag.Name, name))
 			return
 		}
 		if invalid := (*pflag.InvalidValueError)(nil); errors.As(flags.Set(flag.Name, value), &invalid) {

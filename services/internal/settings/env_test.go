@@ -34,9 +34,18 @@ func TestBindEnv(t *testing.T) {
 			env:  map[string]string{"COUNTERSIGN_KEYRING_FILE": "env", "COUNTERSIGN_WAIT": "bad"},
 			file: "", wait: time.Second, list: "a",
 		},
-		"empty is unset": {
-			env:  map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": ""},
+		"empty is unset where the default is none": {
+			env:  map[string]string{"COUNTERSIGN_FILE": "", "COUNTERSIGN_FILES": ""},
 			file: "default", wait: time.Second, list: "a",
+		},
+		"empty in the place of a default": {
+			env: map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": "", "COUNTERSIGN_COUNT": "", "COUNTERSIGN_YES": ""},
+			err: emptyVariable("count") + "\n" + emptyVariable("keyring-file") + "\n" + emptyVariable("list") + "\n" + emptyVariable("wait") + "\n" + emptyVariable("yes"),
+		},
+		"flag wins over an empty variable": {
+			args: []string{"--keyring-file=flag", "--wait=3s", "--list=d"},
+			env:  map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": ""},
+			file: "flag", wait: 3 * time.Second, list: "d",
 		},
 		"other variables": {
 			env:  map[string]string{"KEYRING_FILE": "x", "COUNTERSIGN_KEYRING": "x", "COUNTERSIGN_HELP": "x"},
@@ -73,6 +82,9 @@ func TestBindEnv(t *testing.T) {
 				wait = Duration(flags, "wait", time.Second, 0, time.Hour, "how long")
 				list = flags.StringSlice("list", []string{"a"}, "a list")
 				flags.Int("count", 0, "a number")
+				flags.Bool("yes", false, "a switch")
+				flags.String("file", "", "none")
+				flags.StringSlice("files", nil, "none")
 			})
 			c.PreRun = func(*cobra.Command, []string) { ran = true }
 			_, err := run(c, tt.args...)
@@ -85,6 +97,10 @@ func TestBindEnv(t *testing.T) {
 			}
 		})
 	}
+}
+
+func emptyVariable(flag string) string {
+	return "--" + flag + " (COUNTERSIGN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) + "): the variable is set but empty; give it a value, or unset it for the default"
 }
 
 func TestHelpNamesVariables(t *testing.T) {

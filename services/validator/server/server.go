@@ -68,7 +68,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	registry := daemon.NewRegistry(config.Config)
-	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.validator.Ready, s.freshness, registry
+	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.freshness, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, and whether the clock is
-// off. Neither makes a validator unready.
+// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, whether the clock is
+// off, and whether the id is another's. None of it makes a validator unready.
 func (s *Server) freshness() string {
 	age, stale := s.validator.Freshness()
 	state := "FRESH"
@@ -110,7 +110,23 @@ func (s *Server) freshness() string {
 	if ahead, _ := s.validator.ClockSkew(); ahead.Abs() > report.MaxSkew {
 		text += fmt.Sprintf("; its clock is %s: set it (NTP), or the authority's", report.SkewWords(ahead))
 	}
-	return text
+	return text + s.taken()
+}
+
+// ready is that of the validator, with what keeps it from hearing how far the store must be.
+func (s *Server) ready() error {
+	if err := s.validator.Ready(); err != nil {
+		return fmt.Errorf("%w%s", err, s.taken())
+	}
+	return nil
+}
+
+// taken says that another validator has this one's id; empty when none has.
+func (s *Server) taken() string {
+	if s.validator.IDTaken() {
+		return "; another validator has this one's id: give each a --validator-id of its own"
+	}
+	return ""
 }
 
 // Run serves until ctx ends, which is not an error. Until the policies are loaded, calls are UNAVAILABLE.

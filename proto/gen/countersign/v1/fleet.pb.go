@@ -956,7 +956,10 @@ type Validator struct {
 	ClockSkew *durationpb.Duration `protobuf:"bytes,13,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
 	// As in ReceiptEntry. The name is that of the record, or, when no validator can have that, unreadable- and a part of its
 	// digest.
-	Unreadable    bool `protobuf:"varint,14,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable bool `protobuf:"varint,14,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// Within the last 10 s another validator wanted to report to this authority by the same name, and was refused: this one was
+	// started later. The other one answers requests, and no receipt waits for it.
+	IdContested   bool `protobuf:"varint,15,opt,name=id_contested,json=idContested,proto3" json:"id_contested,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1085,6 +1088,13 @@ func (x *Validator) GetClockSkew() *durationpb.Duration {
 func (x *Validator) GetUnreadable() bool {
 	if x != nil {
 		return x.Unreadable
+	}
+	return false
+}
+
+func (x *Validator) GetIdContested() bool {
+	if x != nil {
+		return x.IdContested
 	}
 	return false
 }
@@ -1428,7 +1438,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"clock_skew\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x06 \x01(\bR\n" +
-	"unreadable\"\xe8\x04\n" +
+	"unreadable\"\x8b\x05\n" +
 	"\tValidator\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1450,7 +1460,8 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"clock_skew\x18\r \x01(\v2\x19.google.protobuf.DurationR\tclockSkew\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x0e \x01(\bR\n" +
-	"unreadable\"\xdf\x03\n" +
+	"unreadable\x12!\n" +
+	"\fid_contested\x18\x0f \x01(\bR\vidContested\"\xdf\x03\n" +
 	"\x0fValidatorRecord\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +

@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	errNameTaken    = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator reports by this name, and was started later")
-	errReplaced     = apierr.AlreadyExists("VALIDATOR_ID_TAKEN", "another validator that was started later reports by this name now")
+	errNameTaken    = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator reports by this name, and was started later")
+	errReplaced     = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator that was started later reports by this name now")
 	errElsewhere    = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
 	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet")
 
@@ -81,6 +81,7 @@ func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	}
 	if time.Since(m.heard) < claim && m.Start.After(v.Start) {
 		r.log.Warn("two validators report by one name; the one that was started later counts", "validator", v.ID)
+		m.contested = time.Now()
 		return false, errNameTaken
 	}
 	if !v.Start.After(m.Start) {

@@ -32,6 +32,7 @@ func (r *Registry) List() []*countersignv1.Validator {
 		if ahead, known := m.clock.skew(); known {
 			v.ClockSkew = durationpb.New(ahead)
 		}
+		v.IdContested = !m.contested.IsZero() && now.Sub(m.contested) < Lease
 		if m.FencedAfter > 0 {
 			v.FencedAfter = durationpb.New(m.FencedAfter)
 		}

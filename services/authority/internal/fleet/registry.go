@@ -90,6 +90,8 @@ type member struct {
 	// reports here has them.
 	digests map[int][32]byte
 	orphans map[int][]record.Tag
+	// contested is when another instance was last refused that wanted to report by its name.
+	contested time.Time
 	// clock is what its time of day is, alarm whether that was said to be wrong.
 	clock clock
 	alarm report.SkewAlarm

@@ -210,6 +210,9 @@ func TestB24_TwoOfOneName(t *testing.T) {
 		if err := older.join(a, first()); apierr.ReasonOf(err) != "VALIDATOR_ID_TAKEN" {
 			t.Errorf("the older one joins again: %v", err)
 		}
+		if all := a.List(); len(all) != 1 || !all[0].GetIdContested() {
+			t.Errorf("it is listed that two have the name: %v", all)
+		}
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		if err := older.join(b, first()); apierr.ReasonOf(err) != "VALIDATOR_ID_TAKEN" {
@@ -217,6 +220,10 @@ func TestB24_TwoOfOneName(t *testing.T) {
 		}
 		if err := newer.report(nil); err != nil {
 			t.Errorf("the newer one: %v", err)
+		}
+		time.Sleep(Lease)
+		if all := a.List(); all[0].GetIdContested() {
+			t.Errorf("it is listed that two have the name, though the older one has given up: %v", all)
 		}
 		// The newer one has gone without a word, and the older clock was wrong.
 		newer.hangUp()

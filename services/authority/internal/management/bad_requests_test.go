@@ -86,6 +86,7 @@ var badTimes = map[string]*timestamppb.Timestamp{
 	"after the year 9999":  {Seconds: 253402300800},
 	"before 1970":          {Seconds: -1},
 	"1970":                 {},
+	"year 1, Go's zero":    timestamppb.New(time.Time{}),
 	"not a time":           {Seconds: 1_900_000_000, Nanos: -1},
 	"more than a second":   {Seconds: 1_900_000_000, Nanos: 1_000_000_000},
 	"far beyond all times": {Seconds: math.MaxInt64},

@@ -74,7 +74,7 @@ func (u Update) withLive(before, after *record.Document, id string, by By) (*rec
 	was, t := &before.Tokens[old], &after.Tokens[i]
 	back := !countsAsLive(was, by.millis()) && t.StateAt(by.millis()) == policy.Active
 	if back || t.Name != was.Name {
-		return withAdded(after, by, back, id)
+		return withAdded(after, by, back, named{id: id})
 	}
 	return forget(after, by), nil
 }

@@ -28,7 +28,7 @@ type NewToken struct {
 // Create adds tokens to an app, minted or imported, all or none (B01, B04, B11).
 func Create(before *record.Document, by By, tokens ...NewToken) (*record.Document, error) {
 	after := edit(before, by)
-	var added []string
+	var added []named
 	held := make(map[secret.Digest]bool, len(after.Tokens))
 	for i := range after.Tokens {
 		held[after.Tokens[i].Digest] = true
@@ -47,7 +47,7 @@ func Create(before *record.Document, by By, tokens ...NewToken) (*record.Documen
 			CreateMillis: by.millis(), UpdateMillis: by.millis(),
 		}
 		t.SetEnd(n.ExpireMillis, 0, by.millis())
-		after.Tokens, added = append(after.Tokens, t), append(added, n.ID)
+		after.Tokens, added = append(after.Tokens, t), append(added, named{n.ID, n.Field})
 	}
 	return withAdded(after, by, true, added...)
 }
@@ -104,5 +104,5 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 	if l := liveOf(before, by.millis()); l.holdsName(&before.Tokens[i]) {
 		return withAdded(after, by, true) // the name goes on to the successor, even if another token has it too
 	}
-	return withAdded(after, by, true, id)
+	return withAdded(after, by, true, named{id: id})
 }

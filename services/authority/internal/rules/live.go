@@ -6,16 +6,19 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
+// named is a token that gets its name, or comes back with it. The field stands before "name" in errors; see NewToken.
+type named struct{ id, field string }
+
 // withAdded is the end of a call that gives some tokens their names, or brings them back, and may thereby add to those
 // that count. It makes sure that the names are free and, when tokens are added, that there is room for them (B01). Nothing
 // else is checked: a call must not be refused for what the document has anyway, least of all one that takes away.
-func withAdded(after *record.Document, by By, grows bool, named ...string) (*record.Document, error) {
+func withAdded(after *record.Document, by By, grows bool, names ...named) (*record.Document, error) {
 	after = forget(after, by)
 	l := liveOf(after, by.millis())
-	for _, id := range named {
-		t := l.byID[id]
+	for _, n := range names {
+		t := l.byID[n.id]
 		if t != nil && countsAsLive(t, l.now) && l.holdsName(t) && len(l.names[t.Name]) > 1 {
-			return nil, apierr.AlreadyExists("NAME_TAKEN", "name: an active or disabled token of the app has the name %q", t.Name)
+			return nil, apierr.AlreadyExists("NAME_TAKEN", "%sname: an active or disabled token of the app has the name %q", n.field, t.Name)
 		}
 	}
 	if !grows {

@@ -44,7 +44,7 @@ Exit code 0 is ALLOW, 3 is DENY. When the validator cannot decide, or does not a
 			request.Token = carried.Reveal()
 		}
 		request.Scope, request.Source = countersignv1.Scope(scope), countersignv1.Source(source.Number)
-		to := client.Target{Role: "validator", Address: g.validator, Security: g.security, Timeout: *g.timeout}
+		to := client.Target{Role: client.Validator, Address: g.validator, Security: g.security, Timeout: *g.timeout}
 		return connect(cmd, to, func(ctx context.Context, connection *grpc.ClientConn) error {
 			response, err := countersignv1.NewValidatorServiceClient(connection).Authorize(ctx, request)
 			if err != nil {

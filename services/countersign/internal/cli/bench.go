@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/bench"
@@ -187,7 +187,7 @@ func writeFile(flag, path string, write func(io.Writer) error) error {
 	if err := write(&text); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
+	if err := atomicfile.Write(path, []byte(text.String()), atomicfile.Options{Mode: 0o644}); err != nil {
 		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil

@@ -76,7 +76,7 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 		case err != nil && status.Code(err) == codes.Canceled:
 			return incomplete(cmd, "the change is made; it was not waited for any longer, so it is not certain that it is everywhere")
 		case err != nil:
-			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err))
+			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err, cmd))
 		case !receipt.GetComplete():
 			return incomplete(cmd, fmt.Sprintf("the change is made, but after %s it is not certain that it is everywhere: %s", *c.wait, show.Laggards(receipt)))
 		}

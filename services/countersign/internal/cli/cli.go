@@ -8,11 +8,14 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/countersign/countersign/services/internal/buildinfo"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -54,7 +57,7 @@ func execute(root *cobra.Command) int {
 		fmt.Fprintf(root.ErrOrStderr(), "countersign: %s\nRun '%s --help' for how to use it.\n", err, command.CommandPath())
 		return exitMisused
 	}
-	fmt.Fprintln(root.ErrOrStderr(), "countersign:", explain(failed.error))
+	fmt.Fprintln(root.ErrOrStderr(), "countersign:", explain(failed.error, command))
 	return exitFailed
 }
 
@@ -75,8 +78,9 @@ func misuse(format string, args ...any) error { return &misuseError{fmt.Errorf(f
 // newRoot returns the program with all its commands.
 func newRoot(others []*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "countersign",
-		Short: "Administer, ask and try out Countersign: server-to-server request security",
+		Use:     "countersign",
+		Version: buildinfo.Read().String(),
+		Short:   "Administer, ask and try out Countersign: server-to-server request security",
 		Long: `Administer, ask and try out Countersign: server-to-server request security.
 
 Flags that every command has can be set by environment variables too; a flag wins. An admin key is read from
@@ -115,8 +119,8 @@ func guard(command *cobra.Command) {
 	}
 	if run := command.RunE; run != nil {
 		command.RunE = func(command *cobra.Command, args []string) error {
-			if err := noEmptyFlags(command); err != nil {
-				return err
+			if err := settings.NoEmptyFlags(command.Flags()); err != nil {
+				return &misuseError{err}
 			}
 			if err := run(command, args); err != nil {
 				return &failure{err}
@@ -148,30 +152,21 @@ func guardGroup(command *cobra.Command) {
 	}
 }
 
-// noEmptyFlags refuses a flag that was given without a value, as by a variable of the shell that is not set: it would
-// mean the same as no flag at all, such as a secret on the terminal, or a question about no token.
-func noEmptyFlags(command *cobra.Command) (err error) {
+// noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret. Where it is rather the
+// value of a flag that takes none behind a space, the error says so.
+func noArguments(command *cobra.Command, args []string) (err error) {
+	if len(args) == 0 {
+		return nil
+	}
 	command.Flags().Visit(func(flag *pflag.Flag) {
-		if err == nil && flag.Value.String() == "" && flag.DefValue == "" && !mayBeEmpty(flag) {
-			err = misuse("--%s: want a value, it is empty or zero; leave the flag out if none is meant", flag.Name)
+		_, number := time.ParseDuration(args[0])
+		_, truth := strconv.ParseBool(args[0])
+		if flag.NoOptDefVal != "" && (flag.Value.Type() == "duration" && number == nil || flag.Value.Type() == "bool" && truth == nil) {
+			err = fmt.Errorf("--%s takes no value after a space: give --%[1]s=%s", flag.Name, args[0])
 		}
 	})
-	return err
-}
-
-// mayBeEmpty reports flags with which something is taken away that may stand there already.
-func mayBeEmpty(flag *pflag.Flag) bool {
-	_, allowed := flag.Annotations[emptyAllowed]
-	return allowed
-}
-
-// emptyAllowed is the annotation of a flag whose empty value means something of its own.
-const emptyAllowed = "countersign_empty_allowed"
-
-// noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret.
-func noArguments(command *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("'%s' takes flags only", command.CommandPath())
+	if err != nil {
+		return err
 	}
-	return nil
+	return fmt.Errorf("'%s' takes flags only", command.CommandPath())
 }

@@ -5,24 +5,37 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/services/countersign/internal/client"
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// explain returns the words for an error: those of the server after its code, or ours.
-func explain(err error) string {
+// explain returns the words for an error of a command: those of the server after its code, with flags where it names
+// fields, or ours.
+func explain(err error, command *cobra.Command) string {
 	text := err.Error()
 	var unreachable *client.UnreachableError
+	var wrong *client.WrongServerError
 	if errors.As(err, &unreachable) {
 		text = "UNAVAILABLE: " + unreachable.Error()
+	} else if errors.As(err, &wrong) {
+		text = "UNIMPLEMENTED: " + wrong.Error()
 	} else if told, fromServer := statusOf(err); fromServer {
-		text = code.Code(told.Code()).String() + ": " + serverWords(told)
+		var imported importError
+		if i := (*importError)(nil); errors.As(err, &i) {
+			imported = *i
+		}
+		text = code.Code(told.Code()).String() + ": " + inFlags(serverWords(told), command, imported.lines)
+	}
+	if unreachable == nil && grpcclient.AnswersPlain(err) {
+		text += "\nThe server answers in plain text: give --plaintext if nobody can listen on the way, or let it have a certificate."
 	}
 	var advice *adviceError
 	if errors.As(err, &advice) {

@@ -28,6 +28,9 @@ func fleetList(g *globals) *cobra.Command {
 REPORTING has reported within 10 s. LOST has not, and may answer from old data: it stays in every receipt until it is back
 or forgotten. FENCED has not either, but its staleness bounds keep it from that.
 
+Where another one has the same id, only the one that was started later is listed: the other one answers requests, and no
+receipt waits for it. Give each validator an id of its own (--validator-id).
+
 CLOCK says how far a validator's clock is ahead of the authority's, or behind, when that is more than 1 s. Such a validator
 ends a token that expires, the overlap of a rotation and a trial that much early or late: set its clock (NTP).`,
 		Example: "  countersign fleet list",

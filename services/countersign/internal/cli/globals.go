@@ -78,7 +78,7 @@ func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration, call 
 	if err != nil {
 		return err
 	}
-	to := client.Target{Role: "authority", Address: g.authority, Security: g.security, Key: key, Timeout: timeout}
+	to := client.Target{Role: client.Authority, Address: g.authority, Security: g.security, Key: key, Timeout: timeout}
 	return connect(cmd, to, func(ctx context.Context, connection *grpc.ClientConn) error {
 		return aboutKey(call(ctx, connection), key)
 	})

@@ -15,6 +15,9 @@ import (
 // maxLine is the longest line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and room.
 const maxLine = 256 << 10
 
+// maxImports is how many tokens one call takes over (B11).
+const maxImports = 1000
+
 var errDigest = errors.New("want 64 hexadecimal digits")
 
 // importLine is one line of an import file.
@@ -25,34 +28,40 @@ type importLine struct {
 	SHA256 *string
 }
 
-// readImports reads an import file. Its errors name the line and never hold what stands there.
-func readImports(cmd *cobra.Command, path string) ([]*countersignv1.TokenImport, error) {
+// readImports reads an import file, and returns the line of each object too. Its errors name the line and never hold what stands there.
+func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.TokenImport, at []int, err error) {
 	file, err := open(cmd, path)
 	if err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	defer file.Close()
-	var imports []*countersignv1.TokenImport
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLine)
-	for number := 1; lines.Scan(); number++ {
+	number := 1
+	for ; lines.Scan(); number++ {
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
 			continue
 		}
+		if len(imports) == maxImports {
+			return nil, nil, fmt.Errorf("--file: line %d: want at most %d objects at once; divide the file", number, maxImports)
+		}
 		item, err := parseImport(line)
 		if err != nil {
-			return nil, fmt.Errorf("--file: line %d: %w", number, err)
+			return nil, nil, fmt.Errorf("--file: line %d: %w", number, err)
 		}
-		imports = append(imports, item)
+		imports, at = append(imports, item), append(at, number)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, nil, fmt.Errorf("--file: line %d: longer than %d KiB", number, maxLine>>10)
+	case err != nil:
+		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	if len(imports) == 0 {
-		return nil, errors.New("--file: there is nothing in it")
+		return nil, nil, errors.New("--file: there is nothing in it")
 	}
-	return imports, nil
+	return imports, at, nil
 }
 
 func parseImport(data []byte) (*countersignv1.TokenImport, error) {

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +22,8 @@ func TestB11_ImportLines(t *testing.T) {
 		`{"Name":"a","secret":"x"}`, `{"name":"a","secret":null}`, `{"name":"a","secret":"x","scopes":null}`,
 		`{"name":"a","secret":"x","scopes":[null]}`, `{"name":"a","secret":"x","more":1}`, `{"secret":"x"}`,
 		"{\"name\":\"a\xff\",\"secret\":\"x\"}", `{"name":"\ud800","secret":"x"}`,
+		`{"name":"a","secret":"x","scopes":` + strings.Repeat("[", 1e5) + strings.Repeat("]", 1e5) + "}",
+		`{"name":"a","secret":"x","scopes":[["events"]]}`, `{"name":{"name":"a"},"secret":"x"}`,
 	} {
 		if item, err := parseImport([]byte(bad)); err == nil {
 			t.Errorf("%q is taken as %v", bad, item)
@@ -40,11 +45,70 @@ func TestEmptyFlags(t *testing.T) {
 			t.Errorf("%q: %+v", line, got)
 		}
 	}
+	for _, name := range []string{"AUTHORITY", "VALIDATOR", "TIMEOUT", "OUTPUT", "TLS", "PLAINTEXT"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("COUNTERSIGN_"+name, "")
+			if got := run(t, "version"); got.code != exitMisused || !strings.Contains(got.errors, "(COUNTERSIGN_"+name+"): the variable is set but empty") {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
 	path := filepath.Join(t.TempDir(), "none")
 	if got := run(t, "token", "update", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--note", "", "--authority=127.0.0.1:1", "--admin-key-file", path); strings.Contains(got.errors, "want a value") {
 		t.Errorf("an empty note removes it: %+v", got)
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("a file was made")
+	}
+}
+
+// What a flag asks for is written over a file in its place, and into what is no file.
+func TestWriteFile(t *testing.T) {
+	folder := t.TempDir()
+	link, real := filepath.Join(folder, "link"), filepath.Join(folder, "real")
+	if err := errors.Join(os.WriteFile(real, []byte("longer than what comes"), 0o640), os.Symlink(real, link)); err != nil {
+		t.Fatal(err)
+	}
+	text := func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err }
+	for _, path := range []string{link, os.DevNull, ""} {
+		if err := writeFile("--json-file", path, text); err != nil {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	raw, err := os.ReadFile(real)
+	info, errs := os.Lstat(link)
+	if err := errors.Join(err, errs); err != nil || string(raw) != "new" || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%q through %v, %v", raw, info, err)
+	}
+	failed := func(io.Writer) error { return errors.New("failed") }
+	if err := writeFile("--json-file", real, failed); err == nil {
+		t.Error("no error")
+	}
+	if raw, err := os.ReadFile(real); err != nil || string(raw) != "new" {
+		t.Errorf("%q, %v", raw, err)
+	}
+}
+
+// What is too much is refused with its line, before all of it is read.
+func TestB11_ImportBounds(t *testing.T) {
+	line := func(i int) string {
+		return fmt.Sprintf(`{"name":"%d","scopes":["events"],"secret":"%032x"}`, i, i) + "\n"
+	}
+	var many strings.Builder
+	for i := range maxImports + 1 {
+		many.WriteString(line(i))
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"too many":        {many.String() + "no object", "--file: line 1001: want at most 1000 objects at once; divide the file"},
+		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1), "--file: line 3: longer than 256 KiB"},
+	} {
+		path := filepath.Join(t.TempDir(), "imports")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := run(t, "token", "import", "--app=a", "--file", path, "--authority=127.0.0.1:1")
+		if got.code != exitFailed || !strings.Contains(got.errors, tt.want) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }

@@ -55,7 +55,7 @@ func TestUnknownOutcome(t *testing.T) {
 		}, "countersign: CANCELLED: ", true},
 		"internal":      {fails(status.Error(codes.Internal, "internal error")), "countersign: INTERNAL: internal error\n", true},
 		"not loaded":    {fails(apierr.Unavailable(apierr.NotLoaded, "not yet")), "countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false},
-		"refused":       {fails(apierr.Invalid("name", "too long")), "countersign: INVALID_ARGUMENT: name: too long\n", false},
+		"refused":       {fails(apierr.Invalid("name", "too long")), "countersign: INVALID_ARGUMENT: --name: too long\n", false},
 		"field added":   {fails(withDetail.Err()), "countersign: INVALID_ARGUMENT: no (name: too long)\n", false},
 		"made harmless": {fails(status.Error(codes.Aborted, "a\x1b[2Jb")), `countersign: ABORTED: a\x1b[2Jb` + "\n", false},
 	} {

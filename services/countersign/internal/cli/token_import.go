@@ -44,11 +44,12 @@ The strength of a digest's secret cannot be checked: make sure that it was rando
 	cmd.MarkFlagsMutuallyExclusive("name", "file")
 	cmd.MarkFlagsMutuallyExclusive("scopes", "file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		var lines []int // of the objects of --file
 		item.Scopes = scopes
 		request.Imports = []*countersignv1.TokenImport{item}
 		switch {
 		case file != "":
-			request.Imports, err = readImports(cmd, file)
+			request.Imports, lines, err = readImports(cmd, file)
 		case secretPath != "":
 			err = importSecret(cmd, item, secretPath)
 		default:
@@ -61,7 +62,7 @@ The strength of a digest's secret cannot be checked: make sure that it was rando
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.ImportTokens(ctx, request)
 			if err != nil {
-				return nil, change.outcome(err)
+				return nil, change.outcome(&importError{err, lines})
 			}
 			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return show.NewList(w, show.TokenHeading...).Page(tokenRows(response.GetTokens()))

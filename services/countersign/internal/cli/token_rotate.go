@@ -10,6 +10,7 @@ import (
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 func tokenRotate(g *globals) *cobra.Command {
@@ -26,7 +27,7 @@ func tokenRotate(g *globals) *cobra.Command {
 	}
 	whichToken(cmd, &request.AppId, &request.TokenId)
 	cmd.Flags().Var(&overlap, "overlap", "how long the old one works on: 0s to 90d (default 7d)")
-	cmd.Flags().Lookup("overlap").Annotations = map[string][]string{emptyAllowed: nil} // none: it ends at once
+	settings.MayBeEmpty(cmd.Flags(), "overlap") // none: it ends at once
 	cmd.Flags().StringVar(&file, "secret-file", "", "new `file` to write the new secret to, instead of showing it")
 	change.flags(cmd)
 	sure.flag(cmd)

@@ -12,6 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 func tokenUpdate(g *globals) *cobra.Command {
@@ -38,7 +39,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	flags.Var(&expires, "expires", "when it is to stop working by itself: 30d, 12h or a time in RFC 3339")
 	noExpiry := flags.Bool("no-expiry", false, "it is not to stop working by itself")
 	flags.StringVar(&token.Note, "note", "", "free `text`; empty removes it")
-	flags.Lookup("note").Annotations = map[string][]string{emptyAllowed: nil}
+	settings.MayBeEmpty(flags, "note")
 	flags.StringVar(&token.Etag, "etag", "", "change nothing if the token was changed since it had this `etag`")
 	lockoutFlag(cmd, &request.AllowLockout)
 	change.flags(cmd)

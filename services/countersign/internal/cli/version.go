@@ -1,25 +1,13 @@
 package cli
 
 import (
-	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/internal/buildinfo"
 )
-
-// build is what the linker has written into the program.
-type build struct {
-	Version  string `json:"version"`
-	Revision string `json:"revision,omitempty"`
-	Time     string `json:"time,omitempty"`
-	Modified bool   `json:"modified,omitempty"`
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
 
 func versionCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
@@ -27,7 +15,7 @@ func versionCommand(g *globals) *cobra.Command {
 		Short:   "Show what this program was built from",
 		Example: "  countersign version",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := readBuild()
+			b := buildinfo.Read()
 			return g.answerValue(cmd, b, func(w io.Writer) error {
 				modified := ""
 				if b.Modified {
@@ -42,24 +30,4 @@ func versionCommand(g *globals) *cobra.Command {
 			})
 		},
 	}
-}
-
-func readBuild() build {
-	b := build{Version: "unknown", Go: runtime.Version(), Platform: fmt.Sprintf("%s/%s", runtime.GOOS, runtime.GOARCH)}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	b.Version = info.Main.Version
-	for _, setting := range info.Settings {
-		switch setting.Key {
-		case "vcs.revision":
-			b.Revision = setting.Value
-		case "vcs.time":
-			b.Time = setting.Value
-		case "vcs.modified":
-			b.Modified = setting.Value == "true"
-		}
-	}
-	return b
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,11 +13,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/grpcclient"
 )
 
 // Target is a server to talk to.
 type Target struct {
-	// Role is what people call the server: authority or validator.
+	// Role is what people call the server: Authority, Validator, or server when it may be either.
 	Role     string
 	Address  Address
 	Security Security
@@ -75,8 +78,11 @@ func (d *dialer) call(ctx context.Context, method string, request, reply any, co
 	defer cancel()
 	var reached peer.Peer
 	err := invoke(ctx, method, request, reply, connection, append(options, grpc.Peer(&reached))...)
-	if err == nil || reached.Addr != nil {
-		return err
+	if err == nil {
+		return nil
+	}
+	if reached.Addr != nil {
+		return d.wrongServer(ctx, err, connection, invoke)
 	}
 	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded:
@@ -110,8 +116,18 @@ func (e *UnreachableError) Error() string {
 		return fmt.Sprintf("nothing answers at %s within %s: is the %s running?", e.Target.Address, e.Target.Timeout, e.Target.Role)
 	case !e.Tried:
 		return fmt.Sprintf("%s cannot be found by its name: %s", e.Target.Address, e.Status.Message())
+	case grpcclient.AnswersPlain(e.Status.Err()):
+		return fmt.Sprintf("no TLS connection with %s, which answers in plain text. Give --plaintext if nobody can listen on the way, or let the %s have a certificate (its --tls-cert-file and --tls-key-file): %s",
+			e.Target.Address, e.Target.Role, e.Status.Message())
+	case strings.Contains(e.Status.Message(), "looked like an HTTP/1.1 header"): // golang.org/x/net/http2
+		return fmt.Sprintf("%s answers as a web server does, such as the one for metrics (--http-listen). Give the address of the %s's gRPC server (--listen): %s",
+			e.Target.Address, e.Target.Role, e.Status.Message())
+	case strings.Contains(e.Status.Message(), "certificate signed by unknown authority"): // crypto/x509
+		return fmt.Sprintf("no TLS connection with %s: this machine does not know who signed its certificate. Give --tls-ca-file FILE, the authorities to check it against: %s",
+			e.Target.Address, e.Status.Message())
 	case e.Target.Security.Encrypts(e.Target.Address):
 		return fmt.Sprintf("no TLS connection with %s: %s", e.Target.Address, e.Status.Message())
 	}
-	return fmt.Sprintf("no plain text connection with %s; does it want TLS (--tls)? %s", e.Target.Address, e.Status.Message())
+	return fmt.Sprintf("no plain text connection with %s; does it want TLS? Then give --tls, or --tls-ca-file FILE when this machine does not know who signed its certificate: %s",
+		e.Target.Address, e.Status.Message())
 }

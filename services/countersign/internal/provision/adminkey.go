@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
@@ -28,6 +29,9 @@ type AdminKey struct {
 // The key is written before it is made known, so that no run that was cut off leaves a name whose key nobody has; with
 // IfMissing the next one then goes on with the key that it finds.
 func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
+	if a.KeyFile, err = atomicfile.Resolve(a.KeyFile); err != nil {
+		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)
+	}
 	known, err := a.known()
 	if err != nil {
 		return secret.Secret{}, false, err
@@ -44,7 +48,13 @@ func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
 		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)
 	}
 	if err := adminkeys.AddKey(a.KeysFile, a.Name, a.Role, key); err != nil {
-		if written {
+		// Another run may have taken up this key file and made its key known first.
+		known, _ := a.known()
+		same := known != nil && known.Digest() == key.Digest()
+		if same && a.IfMissing {
+			return secret.Secret{}, false, a.checkKnown(*known)
+		}
+		if written && !same {
 			_ = os.Remove(a.KeyFile) // a key that nobody knows is of no use
 		}
 		return secret.Secret{}, false, err

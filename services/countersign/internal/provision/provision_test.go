@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -80,5 +81,58 @@ func TestPrepareRingGoesOn(t *testing.T) {
 	second, taken, err := s.prepareRing()
 	if err != nil || taken || second.String() != first.String() {
 		t.Errorf("a second ring %v, %t, %v beside %v", second, taken, err, first)
+	}
+}
+
+// Where a link leads to no file yet, the ring and the key are made there, and the link stays.
+func TestLinksToNoFileYet(t *testing.T) {
+	redis := redistest.Start(t)
+	folder := t.TempDir()
+	link := func(name string) string {
+		path := filepath.Join(folder, name)
+		if err := os.Symlink(filepath.Join("volume", name), path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := os.Mkdir(filepath.Join(folder, "volume"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := Store{RedisURL: redis.URL(), KeyringFile: link("ring.json"), Partitions: 1}
+	if made, err := s.Init(t.Context()); err != nil || !made.NewKeyring {
+		t.Errorf("%+v, %v", made, err)
+	}
+	key := AdminKey{Name: "a", Role: adminkeys.Admin, KeysFile: link("keys.json"), KeyFile: link("a.key")}
+	if _, created, err := key.Create(); err != nil || !created {
+		t.Errorf("created %t, %v", created, err)
+	}
+	for _, name := range []string{"ring.json", "keys.json", "a.key"} {
+		real, err := os.Lstat(filepath.Join(folder, "volume", name))
+		if err != nil || !real.Mode().IsRegular() || real.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, real, err)
+		}
+		if to, err := os.Readlink(filepath.Join(folder, name)); err != nil || to != filepath.Join("volume", name) {
+			t.Errorf("%s leads to %q, %v", name, to, err)
+		}
+	}
+}
+
+// Several runs at once that may find the key end with one key, which is known and stands in the file.
+func TestAdminKeyAtOnce(t *testing.T) {
+	folder := t.TempDir()
+	key := AdminKey{
+		Name: "a", Role: adminkeys.Admin, KeysFile: filepath.Join(folder, "keys.json"), KeyFile: filepath.Join(folder, "a.key"), IfMissing: true,
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, _, err := key.Create(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if _, created, err := key.Create(); created || err != nil {
+		t.Errorf("afterwards: created %t, %v", created, err)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/keyring"
-	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
 // newRing is where a ring stands until its store is initialised.
@@ -52,7 +52,7 @@ func createWhole(path string, write func(path string) error) error {
 	if err := os.Link(aside, path); err != nil {
 		return err
 	}
-	return adminkeys.SyncFolder(path)
+	return atomicfile.SyncFolder(path)
 }
 
 func fileExists(path string) bool {

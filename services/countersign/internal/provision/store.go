@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/services/authority/store"
-	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -51,6 +51,10 @@ func (s Store) Init(ctx context.Context) (Made, error) {
 		return Made{}, fmt.Errorf("--redis-url: %w", err)
 	}
 	defer client.Close()
+	// A ring comes to its name by a link that replaces nothing, not even a symbolic link.
+	if s.KeyringFile, err = atomicfile.Resolve(s.KeyringFile); err != nil {
+		return Made{}, fmt.Errorf("--keyring-file: %w", err)
+	}
 	made, err := s.init(ctx, client)
 	if err != nil {
 		return Made{}, s.explain(err)
@@ -105,7 +109,7 @@ func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made,
 	if err := os.Remove(s.newRing()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Made{}, err
 	}
-	return made, adminkeys.SyncFolder(s.KeyringFile)
+	return made, atomicfile.SyncFolder(s.KeyringFile)
 }
 
 func (s Store) withRing(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring) (Made, error) {

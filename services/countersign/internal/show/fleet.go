@@ -72,6 +72,9 @@ func ValidatorCells(v *countersignv1.Validator) []string {
 	if v.GetUnreadable() {
 		return []string{words.Printable(v.GetValidatorId()), state + " (unreadable record)", "-", "-", "-", "-", "-", "-"}
 	}
+	if v.GetIdContested() {
+		state += " (another one has this id)"
+	}
 	return []string{
 		words.Printable(v.GetValidatorId()), state,
 		v.GetReportAge().AsDuration().Round(time.Millisecond).String() + " ago",

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// flagsOf is, for each field of the API, what sets it on a command line: the first flag that the command has, but rather
+// one that was given.
+var flagsOf = map[string][]string{
+	"allow_lockout":        {"allow-lockout"},
+	"allow_rejections":     {"allow-rejections"},
+	"app_id":               {"app"},
+	"credential":           {"secret-file", "sha256", "file"},
+	"etag":                 {"etag"},
+	"expire_time":          {"expires", "no-expiry"},
+	"imports":              {"file"},
+	"max_rejected_ratio":   {"max-rejected-ratio"},
+	"min_revision":         {"min-revision"},
+	"name":                 {"name"},
+	"note":                 {"note"},
+	"overlap":              {"overlap"},
+	"request_id":           {"request-id"},
+	"scope":                {"scope"},
+	"scopes":               {"scopes", "all", "off"},
+	"secret":               {"secret-file"},
+	"sha256":               {"sha256"},
+	"show_revoked":         {"all"},
+	"source":               {"source"},
+	"state":                {"state"},
+	"token":                {"secret-file"},
+	"token_id":             {"token"},
+	"trial_end_time":       {"until", "for"},
+	"validate_only":        {"dry-run"},
+	"wait_for_propagation": {"wait"},
+}
+
+var (
+	// leadingField is the field that an error of the server is about: it stands before the first colon.
+	leadingField = regexp.MustCompile(`^(?:imports\[(\d+)\]\.?|token\.)?([a-z][a-z0-9_]*)?: `)
+	// namedField is a field within the words: other words have no underscore.
+	namedField = regexp.MustCompile(`\b[a-z]+(?:_[a-z]+)+\b`)
+)
+
+// inFlags puts flags in the place of the API's fields in what a server has said, where the command has such a flag. What
+// an import file has wrong it names by line.
+func inFlags(text string, command *cobra.Command, lines []int) string {
+	said := ""
+	if at := leadingField.FindStringSubmatch(text); at != nil {
+		rest := strings.TrimPrefix(text, at[0])
+		number, err := strconv.Atoi(at[1])
+		switch flag, has := flagFor(at[2], command); {
+		case err == nil && number < len(lines):
+			said, text = fmt.Sprintf("--file: line %d: ", lines[number]), rest
+			if at[2] != "" {
+				said += at[2] + ": "
+			}
+		case has && lines == nil:
+			said, text = flag+": ", rest
+		case at[2] == "validator_id" && command.Name() == "forget":
+			said, text = "VALIDATOR: ", rest
+		}
+	}
+	return said + namedField.ReplaceAllStringFunc(text, func(field string) string {
+		if flag, has := flagFor(field, command); has {
+			return flag
+		}
+		return field
+	})
+}
+
+// flagFor returns the flag of a command that sets a field; false when it has none.
+func flagFor(field string, command *cobra.Command) (name string, has bool) {
+	for _, candidate := range flagsOf[field] {
+		switch flag := command.Flags().Lookup(candidate); {
+		case flag == nil:
+		case flag.Changed:
+			return "--" + candidate, true
+		case name == "":
+			name = "--" + candidate
+		}
+	}
+	return name, name != ""
+}
+
+// importError is what a server says of an import file whose objects stand on these lines.
+type importError struct {
+	error
+	lines []int
+}
+
+// Unwrap returns the error.
+func (i *importError) Unwrap() error { return i.error }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/countersign/countersign/services/internal/testcluster"
+)
+
+// Commands that replace, mend or give up a store ask at a terminal; a "no" leaves every key of it as it is, and a "yes", or
+// --yes without a question, goes ahead.
+func TestTerminalAsksAboutTheStore(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file", filepath.Join(t.TempDir(), "secret"))
+	where := []string{"--redis-url", c.OperatorURL, "--keyring-file", c.RingFile}
+	backup := filepath.Join(t.TempDir(), "store.backup")
+	command(t, c, append([]string{"store", "backup", backup}, where...)...)
+	do := func(args ...string) any {
+		t.Helper()
+		answer, err := c.Redis.Do(args...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return answer
+	}
+	// state is where every partition is, and whether it is known which store this is.
+	state := func() string {
+		text := fmt.Sprint(do("EXISTS", "cs:meta"))
+		for partition := range 64 {
+			text += fmt.Sprintln(do("GET", fmt.Sprintf("cs:{cs%02x}:head", partition)))
+		}
+		return text
+	}
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		shows  string // before the question
+		damage []string
+		// changes says that going ahead changes the store.
+		changes bool
+	}{
+		{"restore", []string{"store", "restore", backup, "--replace"}, "is to be replaced by " + backup, nil, true},
+		{"adopt", []string{"store", "adopt"}, "is to be taken as it is", nil, true},
+		{"repair", []string{"store", "repair", "--from", backup}, "is to be mended so", []string{"DEL", "cs:meta"}, true},
+		{"init", []string{"store", "init", "--new-store"}, "every token is lost", nil, false},
+	} {
+		args := append(append([]string{}, tt.args...), where...)
+		for _, answer := range []string{"n", "", "y", "--yes"} {
+			t.Run(tt.name+" "+answer, func(t *testing.T) {
+				if tt.damage != nil {
+					do(tt.damage...)
+				}
+				before := state()
+				goesOn := answer == "y" || answer == "--yes"
+				code := map[bool]int{true: 0, false: 1}[goesOn]
+				var said string
+				if answer == "--yes" {
+					said = atTerminal(t, c, append(args, answer)...).ends(code)
+				} else {
+					p := atTerminal(t, c, args...)
+					p.see("Go on? [y/N] ")
+					p.types(answer + "\n")
+					said = p.ends(code)
+				}
+				if asked := strings.Contains(said, tt.shows) && strings.Contains(said, "Go on?"); asked != (answer != "--yes") {
+					t.Errorf("asked: %t: %q", asked, said)
+				}
+				if !goesOn && !strings.Contains(said, "countersign: not confirmed; nothing was changed") {
+					t.Errorf("%q", said)
+				}
+				if changed := state() != before; changed != (goesOn && tt.changes) {
+					t.Errorf("the store is changed: %t", changed)
+				}
+			})
+		}
+	}
+}
