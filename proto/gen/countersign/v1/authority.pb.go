@@ -494,7 +494,7 @@ type CreateTokenRequest struct {
 	// id: repeated after the change was brought back, the request is refused as one whose name is taken, or similar.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How long to wait for the receipt, more than 0 and at most 60 s, and not past the call's deadline; absent: not at all.
-	// The change is made whatever comes of the waiting.
+	// The change is made whatever comes of the waiting. A validator that is LOST already is named, and not waited for.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

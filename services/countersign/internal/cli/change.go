@@ -78,7 +78,11 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 		case err != nil:
 			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err))
 		case !receipt.GetComplete():
-			return incomplete(cmd, fmt.Sprintf("the change is made, but after %s it is not certain that it is everywhere: %s", *c.wait, show.Laggards(receipt)))
+			after := fmt.Sprintf(" after %s", *c.wait)
+			if show.OnlyLost(receipt) {
+				after = "" // nobody waits for those
+			}
+			return incomplete(cmd, fmt.Sprintf("the change is made, but%s it is not certain that it is everywhere: %s", after, show.Laggards(receipt)))
 		}
 		return nil
 	})

@@ -127,6 +127,26 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
+// When LOST validators are all that is missing, nobody has waited, and the words do not say so.
+func TestIncompleteReceiptOfLostOnes(t *testing.T) {
+	f := &fake{create: func(_ context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		response := &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}
+		if r.GetWaitForPropagation() != nil {
+			response.Receipt = &countersignv1.Receipt{Validators: []*countersignv1.ReceiptEntry{
+				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED},
+				{ValidatorId: "fenced", State: countersignv1.PropagationState_PROPAGATION_STATE_FENCED},
+				{ValidatorId: "gone", State: countersignv1.PropagationState_PROPAGATION_STATE_LOST},
+			}}
+		}
+		return response, nil
+	}}
+	f.start(t)
+	got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s")
+	if got.code != exitIncomplete || got.errors != "countersign: the change is made, but it is not certain that it is everywhere: gone is LOST\n" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as long as it
 // waits.
 func TestIncompleteReceipt(t *testing.T) {
