@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,8 +23,6 @@ type change struct {
 	id string
 	// wait is how long to wait for the receipt; 0 is not at all.
 	wait *time.Duration
-	// repeatWith is what else has to be given to make the very same request again: times that were given as durations.
-	repeatWith []string
 }
 
 func (c *change) flags(cmd *cobra.Command) {
@@ -114,7 +111,5 @@ func (c *change) outcome(err error) error {
 	if err == nil || !unknownOutcome(err) {
 		return err
 	}
-	with := append([]string{"--request-id " + c.id}, c.repeatWith...)
-	return &adviceError{err, fmt.Sprintf("It is not known whether the change was made. Give the same command again with %s: it is then not made twice.",
-		strings.Join(with, " "))}
+	return &adviceError{err, fmt.Sprintf("It is not known whether the change was made. Give the same command again with --request-id %s: it is then not made twice.", c.id)}
 }
