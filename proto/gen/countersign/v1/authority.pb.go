@@ -486,7 +486,7 @@ type CreateTokenRequest struct {
 	Scopes []Scope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`
 	// When it is to stop working by itself; in the future. Absent: never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Free text, at most 1,000 characters.
+	// Free text, at most 1,000 characters; of those that cannot be seen, line feeds and tabs only.
 	Note string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
 	// Chosen by the caller, 1 to 64 characters of A-Z a-z 0-9 - _ . : (a UUID, say). The same request repeated with
 	// it within 24 h is not carried out again: the first answer comes back, without the secret. With other content it

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -115,7 +116,7 @@ func guard(command *cobra.Command) {
 	}
 	if run := command.RunE; run != nil {
 		command.RunE = func(command *cobra.Command, args []string) error {
-			if err := noEmptyFlags(command); err != nil {
+			if err := errors.Join(notUTF8(command, args), noEmptyFlags(command)); err != nil {
 				return err
 			}
 			if err := run(command, args); err != nil {
@@ -146,6 +147,22 @@ func guardGroup(command *cobra.Command) {
 	for _, below := range command.Commands() {
 		guard(below)
 	}
+}
+
+// notUTF8 refuses values that are not UTF-8, as from a terminal with another encoding: no authority takes them. The error does not
+// repeat them, since they may be secrets in the wrong place.
+func notUTF8(command *cobra.Command, args []string) (err error) {
+	command.Flags().Visit(func(flag *pflag.Flag) {
+		if err == nil && !utf8.ValidString(flag.Value.String()) {
+			err = misuse("--%s: want UTF-8", flag.Name)
+		}
+	})
+	for i, arg := range args {
+		if err == nil && !utf8.ValidString(arg) {
+			err = misuse("argument %d: want UTF-8", i+1)
+		}
+	}
+	return err
 }
 
 // noEmptyFlags refuses a flag that was given without a value, as by a variable of the shell that is not set: it would
