@@ -46,7 +46,7 @@ func (r *Requests) unmarshal(data mem.BufferSlice) error {
 	var m countersignv1.AuthorizeStreamRequest
 	if proto.Unmarshal(b, &m) != nil {
 		r.Sequence, r.List = 0, append(r.List[:0], Request{Unreadable: true})
-		return nil
+		return nil //nolint:nilerr // the request says so itself
 	}
 	r.Sequence = m.GetSequence()
 	r.List = append(r.List[:0], Request{})
