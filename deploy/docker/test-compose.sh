@@ -235,5 +235,5 @@ collect
 # Both lives are in what was collected, or the check would look at nothing.
 [ "$(grep -c 'store loaded' "$work/logs")" -ge 2 ] || fail "the logs were not collected"
 if grep -F -e "$secret" -e "$foreign" -e "$leaked" -e "$second" "$work/logs" >"$work/leaks"; then
-	fail "$(wc -l <"$work/leaks") lines of the logs hold a secret: $(cut -c1-40 "$work/leaks" | head -n 3)"
+	fail "$(wc -l <"$work/leaks") lines of the logs hold a secret: $(sed 's/cs_[0-9A-Za-z]*/cs_.../g' "$work/leaks" | head -n 3)"
 fi
