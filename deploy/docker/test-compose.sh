@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests docker-compose.yml end to end: a token is minted, authorized and enforced on both validators, and all of it is
-# still there after Redis has restarted and after everything was taken down and up. Leaves nothing running.
+# Tests docker-compose.yml end to end: what one machine's Countersign promises with a killed validator, without Redis, with one
+# validator more, and after everything was taken down and up. Leaves nothing running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,6 +32,11 @@ trap 'exit 143' TERM
 
 step() { echo "==> $*"; }
 
+fail() {
+	echo "$*" >&2
+	return 1
+}
+
 # eventually SECONDS COMMAND... repeats a command until it succeeds; only the last failure is shown.
 eventually() {
 	local limit=$1 deadline=$((SECONDS + $1))
@@ -39,27 +44,47 @@ eventually() {
 	until "$@" 2>"$work/last"; do
 		if [ $SECONDS -ge $deadline ]; then
 			cat "$work/last" >&2
-			echo "failing for $limit s: $1 $2" >&2
+			fail "failing for $limit s: $*"
 			return 1
 		fi
 		sleep 0.5
 	done
 }
 
+# containers SERVICE prints the ids of a service's running containers.
+containers() { docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter "label=com.docker.compose.service=$1"; }
+
+is_healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = healthy ] || fail "$1 is not healthy"; }
+
+# healthy SERVICE COUNT tells whether there are so many containers of a service, all healthy.
 healthy() {
-	local id
-	id=$("${compose[@]}" ps -q "$1")
-	[ -n "$id" ] && [ "$(docker inspect -f '{{.State.Health.Status}}' "$id")" = healthy ]
+	local ids id
+	ids=$(containers "$1")
+	[ "$(wc -w <<<"$ids")" -eq "$2" ] || fail "there are not $2 of $1" || return
+	for id in $ids; do is_healthy "$id" || return; done
 }
 
 up() {
 	"${compose[@]}" up -d
-	for service in redis authority validator-1 validator-2; do eventually 90 healthy $service; done
+	eventually 90 healthy redis 1
+	eventually 90 healthy authority 1
+	eventually 90 healthy validator 2
 }
+
+# collect keeps the logs of all containers there are, which are gone with them.
+collect() { "${compose[@]}" logs --no-color >>"$work/logs" 2>&1; }
+
+down() {
+	collect
+	"${compose[@]}" down
+}
+
+# manage ARGUMENT... calls the authority.
+manage() { "${compose[@]}" exec -T authority /countersign "$@"; }
 
 # create APP NAME prints the secret of a new token.
 create() {
-	"${compose[@]}" exec -T authority /countersign token create --app "$1" --name "$2" --scopes events </dev/null >"$work/created" 2>"$work/error" || {
+	manage token create --app "$1" --name "$2" --scopes events </dev/null >"$work/created" 2>"$work/error" || {
 		cat "$work/error" >&2
 		return 1
 	}
@@ -68,32 +93,50 @@ create() {
 
 create_second() { create $app second >"$work/second"; }
 
-# answers CODE SERVICE SECRET asks a validator; 0 is ALLOW, 3 is DENY.
+# published CONTAINER PORT prints where on the host a container's port is.
+published() { docker port "$1" "$2/tcp" | head -n 1; }
+
+# on_host ARGUMENT... runs the command line outside of the containers' network, as a caller on this machine.
+on_host() { docker run --rm -i --network host countersign:local /countersign "$@"; }
+
+# answers CODE CONTAINER SECRET asks a validator through its published port; 0 is ALLOW, 3 is DENY.
 answers() {
-	local want=$1 service=$2 secret=$3 got=0
-	printf '%s\n' "$secret" | "${compose[@]}" exec -T "$service" /countersign authorize \
-		--validator localhost:7071 --app $app --scope events --secret-file - >"$work/answer" 2>&1 || got=$?
-	[ $got -eq "$want" ] || {
-		echo "$service exits with $got, not $want: $(tail -n 2 "$work/answer")" >&2
-		return 1
-	}
+	local want=$1 id=$2 secret=$3 got=0
+	printf '%s\n' "$secret" | on_host authorize --validator "$(published "$id" 7071)" --app $app --scope events --secret-file - >"$work/answer" 2>&1 || got=$?
+	[ $got -eq "$want" ] || fail "$id exits with $got, not $want: $(tail -n 2 "$work/answer")"
 }
 
-# both checks that each validator allows the first secret, and denies that of another app.
-both() {
-	for service in validator-1 validator-2; do
-		eventually 15 answers 0 $service "$secret"
-		eventually 15 answers 3 $service "$foreign"
+# all checks that each validator allows the first secret, and denies another app's and, once there is one, the revoked one.
+all() {
+	local id
+	for id in $(containers validator); do
+		eventually 15 answers 0 "$id" "$secret"
+		eventually 15 answers 3 "$id" "$foreign"
+		[ -z "${revoked-}" ] || eventually 15 answers 3 "$id" "$revoked"
+	done
+}
+
+# readyz CODE WORDS ADDRESS asks over HTTP whether a service can do its work. That something listens says nothing: it is Docker.
+readyz() {
+	local host=${3%:*} port=${3##*:} page
+	page=$(exec 3<>"/dev/tcp/$host/$port" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && cat <&3) || true
+	[[ $page == "HTTP/1."?" $1 "*"$2"* ]] || fail "/readyz of $3, want $1 $2: $page"
+}
+
+# receipt COUNT makes a change and wants a receipt of so many validators, each by its container's name.
+receipt() {
+	local id
+	manage token create --app $app --name "receipt $1 $RANDOM" --scopes events --wait </dev/null >"$work/receipt" 2>&1 || fail "$(sed 's/cs_[0-9A-Za-z]*/.../' "$work/receipt")" || return
+	[ "$(grep -c ' APPLIED ' "$work/receipt")" -eq "$1" ] || fail "$(grep -v Secret "$work/receipt")" || return
+	for id in $(containers validator); do
+		grep -q "^$(docker inspect -f '{{.Config.Hostname}}' "$id"):7071  *APPLIED" "$work/receipt" || fail "$id is not in the receipt" || return
 	done
 }
 
 # verify FILE proves the store with the operator's account, and writes to a file what is in it.
 verify() {
-	"${compose[@]}" exec -T authority /countersign store verify --redis-url redis://operator:${OPERATOR_PASSWORD:-operator}@redis:6379/0 \
-		--keyring-file /keys/keyring.json </dev/null >"$1"
+	manage store verify --redis-url redis://operator:${OPERATOR_PASSWORD:-operator}@redis:6379/0 --keyring-file /keys/keyring.json </dev/null >"$1"
 }
-
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # What a killed run left behind.
 "${compose[@]}" down -v --remove-orphans >/dev/null 2>&1
@@ -107,42 +150,90 @@ step "build and start"
 	exit 1
 }
 up
-for port in 7070 7080 7071 7081 7072 7082; do eventually 10 listens $port; done
+eventually 10 on_host health "$(published "$(containers authority)" 7070)"
+eventually 10 readyz 200 ok "$(published "$(containers authority)" 7080)"
+for id in $(containers validator); do eventually 10 readyz 200 FRESH "$(published "$id" 7081)"; done
 
 step "mint, authorize, enforce"
 secret=$(create $app first)
 foreign=$(create composeapp1 first)
-for service in validator-1 validator-2; do eventually 15 answers 0 $service "$secret"; done
-"${compose[@]}" exec -T authority /countersign app enforce --app $app --scopes events </dev/null >/dev/null
-both
+for id in $(containers validator); do eventually 15 answers 0 "$id" "$secret"; done
+manage app enforce --app $app --scopes events </dev/null >/dev/null
+all
 
 step "a receipt of both validators"
-"${compose[@]}" exec -T authority /countersign token create --app $app --name receipt --scopes events --wait </dev/null >"$work/receipt"
-for service in validator-1 validator-2; do grep -q "^$service  *APPLIED" "$work/receipt"; done
+eventually 15 receipt 2
+
+step "revoke"
+leaked=$(create $app leaked)
+for id in $(containers validator); do eventually 15 answers 0 "$id" "$leaked"; done
+printf '%s\n' "$leaked" | manage token revoke --secret-file - --wait >/dev/null
+revoked=$leaked
+for id in $(containers validator); do answers 3 "$id" "$revoked"; done
+
+step "kill a validator"
+killed=$(containers validator | head -n 1)
+docker kill "$killed" >/dev/null
+all
+docker start "$killed" >/dev/null
+eventually 60 is_healthy "$killed"
+all
+
+step "no Redis"
+"${compose[@]}" stop redis
+all
+# Each has written its snapshot at its end at the latest.
+for id in $(containers validator); do
+	docker restart "$id" >/dev/null
+	eventually 60 is_healthy "$id"
+done
+all
+for id in $(containers validator); do eventually 30 readyz 200 STALE "$(published "$id" 7081)"; done
+eventually 30 readyz 503 "Redis does not answer" "$(published "$(containers authority)" 7080)"
+if on_host health "$(published "$(containers authority)" 7070)" >"$work/answer" 2>&1; then
+	fail "the authority's gRPC health is SERVING without Redis"
+fi
+"${compose[@]}" start redis
+eventually 30 healthy redis 1
+eventually 30 readyz 200 ok "$(published "$(containers authority)" 7080)"
+eventually 30 on_host health "$(published "$(containers authority)" 7070)"
+eventually 30 receipt 2
+
+step "one validator more"
+"${compose[@]}" up -d --no-recreate --scale validator=3
+eventually 90 healthy validator 3
+eventually 30 receipt 3
+all
+collect
+"${compose[@]}" up -d --no-recreate --scale validator=2
+eventually 30 healthy validator 2
+eventually 30 receipt 2
 
 step "restart Redis"
 if "${compose[@]}" exec -T redis env -u REDISCLI_AUTH redis-cli -e get cs:meta </dev/null >"$work/anonymous" 2>&1; then
-	echo "Redis answers without a password: $(cat "$work/anonymous")" >&2
-	exit 1
+	fail "Redis answers without a password: $(cat "$work/anonymous")"
 fi
 verify "$work/before"
 "${compose[@]}" restart redis
-eventually 30 healthy redis
+eventually 30 healthy redis 1
 verify "$work/after"
 cmp "$work/before" "$work/after"
-both
+all
 eventually 30 create_second
 second=$(cat "$work/second")
-for service in validator-1 validator-2; do eventually 15 answers 0 $service "$second"; done
+for id in $(containers validator); do eventually 15 answers 0 "$id" "$second"; done
 
 step "down and up again"
-"${compose[@]}" down
+down
 up
-both
+all
+# Validators that were taken down have left the fleet: none of them is waited for.
+eventually 30 receipt 2
 
 step "no secret in any log"
-"${compose[@]}" logs --no-color >"$work/logs" 2>&1
-if grep -F -e "$secret" -e "$foreign" -e "$second" "$work/logs" >/dev/null; then
-	echo "a secret is in the logs" >&2
-	exit 1
+collect
+# Both lives are in what was collected, or the check would look at nothing.
+[ "$(grep -c 'store loaded' "$work/logs")" -ge 2 ] || fail "the logs were not collected"
+if grep -F -e "$secret" -e "$foreign" -e "$leaked" -e "$second" "$work/logs" >"$work/leaks"; then
+	fail "$(wc -l <"$work/leaks") lines of the logs hold a secret: $(sed 's/cs_[0-9A-Za-z]*/cs_.../g' "$work/leaks" | head -n 3)"
 fi

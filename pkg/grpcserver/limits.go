@@ -83,7 +83,10 @@ func limits(c Config) []grpc.ServerOption {
 			Timeout:               pingTimeout,
 		}),
 	}
-	if c.Codec != nil {
+	switch {
+	case c.Requests != (Requests{}):
+		options = append(options, grpc.ForceServerCodecV2(newReadingCodec(c.Codec)))
+	case c.Codec != nil:
 		options = append(options, grpc.ForceServerCodecV2(c.Codec))
 	}
 	return options

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -130,8 +129,8 @@ func receiveSmall(ctx context.Context, decode func(any) error, message any) erro
 		return readError(err)
 	}
 	defer data.Free()
-	if err := proto.Unmarshal(data.Materialize(), into); err != nil {
-		return status.Error(codes.Internal, fmt.Sprintf("the message is not a %s", into.ProtoReflect().Descriptor().FullName()))
+	if raw := data.Materialize(); proto.Unmarshal(raw, into) != nil {
+		return refuse(raw, into)
 	}
 	return nil
 }

@@ -58,13 +58,19 @@ func newRequests(config Config) *requests {
 }
 
 // describe returns a description whose unary methods run the interceptors, then read the message within the bounds, and then
-// do what the given one does. grpc-go calls a method with nothing read, and generated code reads before it intercepts.
+// do what the given one does. A message that cannot be read is INVALID_ARGUMENT, in streams too. grpc-go calls a method with nothing read, and generated code reads before it intercepts.
 func (r *requests) describe(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	if r == nil {
 		return service
 	}
 	bounded := *service
-	bounded.Methods = slices.Clone(service.Methods)
+	bounded.Methods, bounded.Streams = slices.Clone(service.Methods), slices.Clone(service.Streams)
+	for i := range bounded.Streams {
+		handle := bounded.Streams[i].Handler
+		bounded.Streams[i].Handler = func(service any, stream grpc.ServerStream) error {
+			return handle(service, readingStream{stream})
+		}
+	}
 	for i := range bounded.Methods {
 		method := &bounded.Methods[i]
 		handle, name := method.Handler, fmt.Sprintf("/%s/%s", service.ServiceName, method.MethodName)
@@ -98,7 +104,7 @@ func (r *requests) answer(ctx context.Context, decode func(any) error, handle fu
 			}
 			return errTooManyBytes
 		}
-		received := readApart(decode, message)
+		received := readApart(func(message any) error { return read(decode, message) }, message)
 		select {
 		case err := <-received:
 			if sized, ok := message.(proto.Message); ok && err == nil {

@@ -193,7 +193,7 @@ func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 		}
 		call = conn.Open(method)
 		conn.Send(call, []byte{0, 0, 0, 0, 1, 0xff})
-		if code, words := conn.Status(call); code != "13" {
+		if code, words := conn.Status(call); code != "3" {
 			t.Errorf("%s, with garbage: %s %s", method, code, words)
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/countersign/countersign/pkg/visible"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -24,8 +24,7 @@ const MaxValidatorIDLength = 100
 
 // ValidValidatorID tells whether a text may be a validator's name.
 func ValidValidatorID(id string) bool {
-	return id != "" && utf8.ValidString(id) && utf8.RuneCountInString(id) <= MaxValidatorIDLength && strings.TrimSpace(id) == id &&
-		!strings.ContainsFunc(id, unicode.IsControl)
+	return id != "" && utf8.RuneCountInString(id) <= MaxValidatorIDLength && strings.TrimSpace(id) == id && visible.Name(id)
 }
 
 // FieldName returns the name by which people call a field of FleetKey: itself, or a part of its digest when no validator can

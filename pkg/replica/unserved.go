@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // failedAfter is how many tries in a row fail until a partition counts as one that cannot be loaded. A store that is slow, or
@@ -78,4 +79,19 @@ func (r *Replica) Tried() bool {
 		some = some || p.settled()
 	}
 	return some
+}
+
+// LeastAge returns how long ago that partition was known to be complete of which this was seen last. Partitions that hold nothing
+// yet, and those that wait to be healed, do not count; false when all are such.
+func (r *Replica) LeastAge(now time.Time) (least time.Duration, some bool) {
+	at := r.stamp(now)
+	for _, p := range r.partitions {
+		if _, unhealed := r.Unhealed(p.number); unhealed || !p.settled() || !p.fresh.reached(time.Time{}) {
+			continue
+		}
+		if age, _ := p.fresh.age(at); !some || age < least {
+			least, some = age, true
+		}
+	}
+	return least, some
 }

@@ -74,7 +74,7 @@ type Config struct {
 // CheckID returns an error when a text cannot be a validator's name.
 func CheckID(id string) error {
 	if !record.ValidValidatorID(id) {
-		return fmt.Errorf("want 1 to %d characters, no control characters, no white space at the ends", MaxIDLength)
+		return fmt.Errorf("want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", MaxIDLength)
 	}
 	return nil
 }

@@ -24,10 +24,11 @@ var mayImport = map[string][]string{
 
 	"pkg/secret":    {},
 	"pkg/keyring":   {"pkg/strictjson"},
+	"pkg/visible":   {},
 	"pkg/policy":    {"pkg/secret"},
 	"pkg/table":     {"pkg/internal/prefetch", "pkg/policy"},
 	"pkg/usage":     {"pkg/internal/prefetch", "pkg/policy"},
-	"pkg/record":    {"pkg/keyring", "pkg/policy", generated},
+	"pkg/record":    {"pkg/keyring", "pkg/policy", "pkg/visible", generated},
 	"pkg/replica":   {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/secret", "pkg/table"},
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
 	"pkg/snapshot":  {"pkg/atomicfile", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
@@ -47,7 +48,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage"}
+var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage", "pkg/visible"}
 
 // libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them;
 // x/sys has the lock of files that the standard library lacks.

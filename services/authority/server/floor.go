@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,31 +118,4 @@ func (f *floorState) register(registry *prometheus.Registry, of func() *replica.
 				}
 				return 0
 			}))
-}
-
-// detail is what /readyz says besides whether calls can be answered.
-func (s *Server) detail() string {
-	var lines []string
-	if trouble := s.management.Trouble(); trouble != "" {
-		lines = append(lines, trouble)
-	}
-	if r := s.replica.Load(); r != nil {
-		if n, epoch := below(r); n > 0 {
-			lines = append(lines, fmt.Sprintf("the store is below the floor in %d partitions: it lost changes, or is an old copy; "+
-				"unless validators bring them back, restore the latest backup, or take the store as it is (countersign store adopt --above-epoch %d)", n, epoch))
-		}
-		if s.floor.cameBackEmpty(r, time.Now()) {
-			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
-		}
-	}
-	return strings.Join(lines, "; ")
-}
-
-// ready returns nil once calls can be answered.
-func (s *Server) ready() error {
-	err := s.management.Ready()
-	if detail := s.detail(); err != nil && detail != "" {
-		return fmt.Errorf("%w; %s", err, detail)
-	}
-	return err
 }

@@ -185,8 +185,7 @@ func (s *Server) follow(ctx context.Context) error {
 			if detail := s.detail(); detail != "" {
 				s.config.Log.Error("not all is well with the store", "why", detail)
 			}
-			s.grpc.SetServing("", true)
-			s.grpc.SetServing(countersignv1.AuthorityService_ServiceDesc.ServiceName, true)
+			s.tellHealth(ctx)
 		}
 		return nil
 	})

@@ -13,12 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/strictjson"
+	"github.com/countersign/countersign/pkg/visible"
 )
 
 // Role is what an identity may do.
@@ -94,8 +94,8 @@ func (f File) check() error {
 	digests := map[secret.Digest]bool{}
 	for i, entry := range f.Keys {
 		switch raw, err := hex.DecodeString(entry.SHA256); {
-		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength || strings.ContainsFunc(entry.Name, unicode.IsControl):
-			return fmt.Errorf("keys[%d].name: want 1 to %d characters without control characters", i, MaxNameLength)
+		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength || !visible.Name(entry.Name):
+			return fmt.Errorf("keys[%d].name: want 1 to %d characters that can be seen: no control, zero-width or bidirectional ones", i, MaxNameLength)
 		case names[entry.Name]:
 			return fmt.Errorf("keys[%d].name: %q is there twice", i, entry.Name)
 		case !entry.Role.Known():

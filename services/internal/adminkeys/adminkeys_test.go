@@ -117,3 +117,12 @@ func TestB26_DoubleKeysAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestB26_NamesAreSeen: two names that look the same would be two people in the audit trail.
+func TestB26_NamesAreSeen(t *testing.T) {
+	for _, bad := range []string{"ali\u200bce", "\u202ealice", "\ufeffalice", "a\x1b", "a\xff"} {
+		if _, err := Add(filepath.Join(t.TempDir(), "keys.json"), bad, Admin); err == nil || !strings.Contains(err.Error(), "keys[0].name") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}

@@ -486,7 +486,7 @@ type CreateTokenRequest struct {
 	Scopes []Scope `protobuf:"varint,3,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`
 	// When it is to stop working by itself; in the future. Absent: never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Free text, at most 1,000 characters.
+	// Free text, at most 1,000 characters; of those that cannot be seen, line feeds and tabs only.
 	Note string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
 	// Chosen by the caller, 1 to 64 characters of A-Z a-z 0-9 - _ . : (a UUID, say). The same request repeated with
 	// it within 24 h is not carried out again: the first answer comes back, without the secret. With other content it
@@ -494,10 +494,14 @@ type CreateTokenRequest struct {
 	// id: repeated after the change was brought back, the request is refused as one whose name is taken, or similar.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How long to wait for the receipt, more than 0 and at most 60 s, and not past the call's deadline; absent: not at all.
-	// The change is made whatever comes of the waiting.
+	// The change is made whatever comes of the waiting. A validator that is LOST already is named, and not waited for.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// In the place of expire_time (AIP-214): how long after the change it is to stop working, at most 36,500 days, in whole
+	// milliseconds. A request that is repeated (request_id) is then the same one, which it is not with a time that the caller computes
+	// anew.
+	Ttl           *durationpb.Duration `protobuf:"bytes,8,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
@@ -575,6 +579,13 @@ func (x *CreateTokenRequest) GetRequestId() string {
 func (x *CreateTokenRequest) GetWaitForPropagation() *durationpb.Duration {
 	if x != nil {
 		return x.WaitForPropagation
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
 	}
 	return nil
 }
@@ -967,8 +978,10 @@ type UpdateTokenRequest struct {
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// As in CreateTokenRequest.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,6,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// In the place of token.expire_time, which update_mask names: as in CreateTokenRequest; 0 expires at once.
+	Ttl           *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateTokenRequest) Reset() {
@@ -1039,6 +1052,13 @@ func (x *UpdateTokenRequest) GetRequestId() string {
 func (x *UpdateTokenRequest) GetWaitForPropagation() *durationpb.Duration {
 	if x != nil {
 		return x.WaitForPropagation
+	}
+	return nil
+}
+
+func (x *UpdateTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
 	}
 	return nil
 }
@@ -2364,8 +2384,10 @@ type SetEnforcementRequest struct {
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// As in CreateTokenRequest.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,9,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// In the place of trial_end_time: how long after the change the trial ends, as ttl in CreateTokenRequest.
+	TrialDuration *durationpb.Duration `protobuf:"bytes,10,opt,name=trial_duration,json=trialDuration,proto3" json:"trial_duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetEnforcementRequest) Reset() {
@@ -2457,6 +2479,13 @@ func (x *SetEnforcementRequest) GetRequestId() string {
 func (x *SetEnforcementRequest) GetWaitForPropagation() *durationpb.Duration {
 	if x != nil {
 		return x.WaitForPropagation
+	}
+	return nil
+}
+
+func (x *SetEnforcementRequest) GetTrialDuration() *durationpb.Duration {
+	if x != nil {
+		return x.TrialDuration
 	}
 	return nil
 }
@@ -3652,7 +3681,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"unverified\x18\n" +
 	" \x01(\bR\n" +
 	"unverified\x126\n" +
-	"\x17remembered_digest_count\x18\v \x01(\x05R\x15rememberedDigestCount\"\xab\x02\n" +
+	"\x17remembered_digest_count\x18\v \x01(\x05R\x15rememberedDigestCount\"\xd8\x02\n" +
 	"\x12CreateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -3662,7 +3691,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x04note\x18\x05 \x01(\tR\x04note\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xfb\x01\n" +
+	"\x14wait_for_propagation\x18\a \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12+\n" +
+	"\x03ttl\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\xfb\x01\n" +
 	"\x13CreateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12+\n" +
@@ -3688,7 +3718,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\fshow_revoked\x18\x04 \x01(\bR\vshowRevoked\"k\n" +
 	"\x12ListTokensResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x15.countersign.v1.TokenR\x06tokens\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd3\x02\n" +
 	"\x12UpdateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
 	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12;\n" +
@@ -3697,7 +3727,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\rallow_lockout\x18\x04 \x01(\bR\fallowLockout\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xde\x01\n" +
+	"\x14wait_for_propagation\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\xde\x01\n" +
 	"\x13UpdateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\x121\n" +
@@ -3803,7 +3834,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\areceipt\x18\x02 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
 	"\n" +
 	"durability\x18\x03 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"\xb9\x03\n" +
+	"durability\"\xfb\x03\n" +
 	"\x15SetEnforcementRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x06scopes\x12@\n" +
@@ -3814,7 +3845,9 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\t \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagationB\x15\n" +
+	"\x14wait_for_propagation\x18\t \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12@\n" +
+	"\x0etrial_duration\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\rtrialDurationB\x15\n" +
 	"\x13_max_rejected_ratio\"\xb0\x02\n" +
 	"\x16SetEnforcementResponse\x12%\n" +
 	"\x03app\x18\x01 \x01(\v2\x13.countersign.v1.AppR\x03app\x127\n" +
@@ -4006,126 +4039,129 @@ var file_countersign_v1_authority_proto_goTypes = []any{
 	(*Validator)(nil),                  // 55: countersign.v1.Validator
 }
 var file_countersign_v1_authority_proto_depIdxs = []int32{
-	48, // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
-	49, // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
-	50, // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	50, // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	50, // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
-	50, // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
-	50, // 7: countersign.v1.Token.overlap_end_time:type_name -> google.protobuf.Timestamp
-	48, // 8: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
-	50, // 9: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
-	48, // 10: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
-	50, // 11: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
-	48, // 12: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
-	48, // 13: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
-	50, // 14: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
-	51, // 15: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 16: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
-	52, // 17: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 18: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
-	1,  // 19: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 20: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
-	1,  // 21: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
-	53, // 22: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
-	51, // 23: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 24: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
-	52, // 25: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 26: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
-	51, // 27: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 28: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
-	52, // 29: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 30: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
-	51, // 31: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 32: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
-	16, // 33: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
-	52, // 34: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 35: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
-	18, // 36: countersign.v1.RevokeSecretResponse.failures:type_name -> countersign.v1.RevokeFailure
-	51, // 37: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
-	51, // 38: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 39: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
-	1,  // 40: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
-	52, // 41: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 42: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
-	48, // 43: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
-	21, // 44: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
-	51, // 45: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,  // 46: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
-	52, // 47: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 48: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
-	3,  // 49: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
-	3,  // 50: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
-	51, // 51: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	52, // 52: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 53: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
-	48, // 54: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
-	50, // 55: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
-	51, // 56: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	3,  // 57: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
-	34, // 58: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
-	52, // 59: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
-	6,  // 60: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
-	51, // 61: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
-	34, // 62: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
-	50, // 63: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
-	50, // 64: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 65: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
-	35, // 66: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
-	48, // 67: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
-	54, // 68: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
-	52, // 69: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
-	55, // 70: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
-	44, // 71: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
-	50, // 72: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
-	3,  // 73: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
-	3,  // 74: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
-	47, // 75: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
-	45, // 76: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
-	46, // 77: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
-	50, // 78: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
-	1,  // 79: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
-	1,  // 80: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
-	4,  // 81: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
-	7,  // 82: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
-	9,  // 83: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
-	11, // 84: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
-	13, // 85: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
-	15, // 86: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
-	19, // 87: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
-	22, // 88: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
-	24, // 89: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
-	26, // 90: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
-	28, // 91: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
-	30, // 92: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
-	32, // 93: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
-	36, // 94: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
-	38, // 95: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
-	40, // 96: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
-	42, // 97: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
-	5,  // 98: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
-	8,  // 99: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
-	10, // 100: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
-	12, // 101: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
-	14, // 102: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
-	17, // 103: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
-	20, // 104: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
-	23, // 105: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
-	25, // 106: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
-	27, // 107: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
-	29, // 108: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
-	31, // 109: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
-	33, // 110: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
-	37, // 111: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
-	39, // 112: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
-	41, // 113: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
-	43, // 114: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
-	98, // [98:115] is the sub-list for method output_type
-	81, // [81:98] is the sub-list for method input_type
-	81, // [81:81] is the sub-list for extension type_name
-	81, // [81:81] is the sub-list for extension extendee
-	0,  // [0:81] is the sub-list for field type_name
+	48,  // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
+	49,  // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
+	50,  // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	50,  // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	50,  // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
+	50,  // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	2,   // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
+	50,  // 7: countersign.v1.Token.overlap_end_time:type_name -> google.protobuf.Timestamp
+	48,  // 8: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
+	50,  // 9: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
+	48,  // 10: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
+	50,  // 11: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
+	48,  // 12: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
+	48,  // 13: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
+	50,  // 14: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
+	51,  // 15: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	51,  // 16: countersign.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	1,   // 17: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
+	52,  // 18: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 19: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
+	1,   // 20: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
+	1,   // 21: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
+	1,   // 22: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
+	53,  // 23: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
+	51,  // 24: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	51,  // 25: countersign.v1.UpdateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	1,   // 26: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
+	52,  // 27: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 28: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
+	51,  // 29: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,   // 30: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
+	52,  // 31: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 32: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
+	51,  // 33: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,   // 34: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
+	16,  // 35: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
+	52,  // 36: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 37: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
+	18,  // 38: countersign.v1.RevokeSecretResponse.failures:type_name -> countersign.v1.RevokeFailure
+	51,  // 39: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	51,  // 40: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,   // 41: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
+	1,   // 42: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
+	52,  // 43: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 44: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
+	48,  // 45: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
+	21,  // 46: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
+	51,  // 47: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	1,   // 48: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
+	52,  // 49: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 50: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
+	3,   // 51: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
+	3,   // 52: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
+	51,  // 53: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	52,  // 54: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 55: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
+	48,  // 56: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
+	50,  // 57: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
+	51,  // 58: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	51,  // 59: countersign.v1.SetEnforcementRequest.trial_duration:type_name -> google.protobuf.Duration
+	3,   // 60: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
+	34,  // 61: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
+	52,  // 62: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
+	6,   // 63: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
+	51,  // 64: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
+	34,  // 65: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
+	50,  // 66: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
+	50,  // 67: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
+	0,   // 68: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
+	35,  // 69: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
+	48,  // 70: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
+	54,  // 71: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
+	52,  // 72: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
+	55,  // 73: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
+	44,  // 74: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
+	50,  // 75: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	3,   // 76: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
+	3,   // 77: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
+	47,  // 78: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
+	45,  // 79: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
+	46,  // 80: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
+	50,  // 81: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
+	1,   // 82: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
+	1,   // 83: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
+	4,   // 84: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
+	7,   // 85: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
+	9,   // 86: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
+	11,  // 87: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
+	13,  // 88: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
+	15,  // 89: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
+	19,  // 90: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
+	22,  // 91: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
+	24,  // 92: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
+	26,  // 93: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
+	28,  // 94: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
+	30,  // 95: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
+	32,  // 96: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
+	36,  // 97: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
+	38,  // 98: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
+	40,  // 99: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
+	42,  // 100: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
+	5,   // 101: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
+	8,   // 102: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
+	10,  // 103: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
+	12,  // 104: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
+	14,  // 105: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
+	17,  // 106: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
+	20,  // 107: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
+	23,  // 108: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
+	25,  // 109: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
+	27,  // 110: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
+	29,  // 111: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
+	31,  // 112: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
+	33,  // 113: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
+	37,  // 114: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
+	39,  // 115: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
+	41,  // 116: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
+	43,  // 117: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
+	101, // [101:118] is the sub-list for method output_type
+	84,  // [84:101] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_authority_proto_init() }

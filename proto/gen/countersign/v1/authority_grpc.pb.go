@@ -97,7 +97,8 @@ type AuthorityServiceClient interface {
 	// GetReadiness says what enforcement would reject. Not served yet: UNIMPLEMENTED.
 	GetReadiness(ctx context.Context, in *GetReadinessRequest, opts ...grpc.CallOption) (*GetReadinessResponse, error)
 	// WaitForPropagation returns when every validator has applied a change, or just before the call's deadline (10 s without
-	// one, at most 60 s), with a receipt that names those that have not. INVALID_ARGUMENT when the consistency token is of
+	// one, at most 60 s), with a receipt that names those that have not. A validator that is LOST at the call is not waited for:
+	// when no other one is missing, the answer comes at once, names it, and is not complete. INVALID_ARGUMENT when the consistency token is of
 	// another store; UNAVAILABLE (REVISION_LOST) when the store has lost the change in a failover, also
 	// when it was brought back since.
 	WaitForPropagation(ctx context.Context, in *WaitForPropagationRequest, opts ...grpc.CallOption) (*WaitForPropagationResponse, error)
@@ -346,7 +347,8 @@ type AuthorityServiceServer interface {
 	// GetReadiness says what enforcement would reject. Not served yet: UNIMPLEMENTED.
 	GetReadiness(context.Context, *GetReadinessRequest) (*GetReadinessResponse, error)
 	// WaitForPropagation returns when every validator has applied a change, or just before the call's deadline (10 s without
-	// one, at most 60 s), with a receipt that names those that have not. INVALID_ARGUMENT when the consistency token is of
+	// one, at most 60 s), with a receipt that names those that have not. A validator that is LOST at the call is not waited for:
+	// when no other one is missing, the answer comes at once, names it, and is not complete. INVALID_ARGUMENT when the consistency token is of
 	// another store; UNAVAILABLE (REVISION_LOST) when the store has lost the change in a failover, also
 	// when it was brought back since.
 	WaitForPropagation(context.Context, *WaitForPropagationRequest) (*WaitForPropagationResponse, error)

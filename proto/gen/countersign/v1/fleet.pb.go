@@ -154,7 +154,7 @@ func (ValidatorState) EnumDescriptor() ([]byte, []int) {
 // of a change.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The validator's name, unique in the fleet: 1 to 100 characters, no control characters, no white space at its ends. In
+	// The validator's name, unique in the fleet: 1 to 100 characters that can be seen and plain spaces, none at its ends. In
 	// the first message; later empty.
 	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
 	// Random, new at each start of the validator, 1 to 64 characters. In the first message; later empty.

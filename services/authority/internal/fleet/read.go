@@ -38,7 +38,7 @@ var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator f
 func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 	switch id := m.GetValidatorId(); {
 	case !ValidID(id):
-		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control characters, no white space at the ends", maxIDLength)
+		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", maxIDLength)
 	case id == record.UnknownMembers:
 		return nil, apierr.Invalid("validator_id", "%s is what the fleet calls validators that it does not know: take another name", record.UnknownMembers)
 	case m.GetInstanceId() == "" || len(m.GetInstanceId()) > maxInstanceLength:

@@ -94,15 +94,17 @@ func merge(receipts []Receipt) Receipt {
 	return merged
 }
 
-// Wait returns when every validator has applied some changes, or when ctx ends. It returns ErrLost, with the receipt as it
-// stands, when one of the changes is not in the store's past. There is at least one position, each of this store.
+// Wait returns when every validator has applied some changes, or when ctx ends. Validators that are LOST at the call are not waited
+// for: the receipt names them, and is not complete, unless one of them has come back in the meantime. One whose lease ends later is
+// waited for, since it may be restarted. Wait returns ErrLost, with the receipt as it stands, when one of the changes is not in the
+// store's past. There is at least one position, each of this store.
 func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	waits := make([]*wait, len(positions))
 	r.mu.Lock()
 	for i, at := range positions {
 		waits[i] = &wait{
 			partition: at.Partition, at: at.Cursor, since: time.Now(),
-			seen: map[string]seen{}, done: make(chan struct{}),
+			seen: map[string]seen{}, absent: r.absent(), done: make(chan struct{}),
 		}
 		r.waits[at.Partition][waits[i]] = struct{}{}
 		r.check(waits[i])
@@ -123,13 +125,13 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 			}
 		}
 		sure := r.confirm(ctx) == nil
-		receipt, lost := r.receipt(waits)
+		receipt, lost, settled := r.receipt(waits)
 		receipt.Complete = receipt.Complete && sure
 		switch {
 		case lost:
 			r.metrics.receipts.WithLabelValues("false").Inc()
 			return receipt, ErrLost
-		case receipt.Complete || ctx.Err() != nil:
+		case receipt.Complete || settled && sure || ctx.Err() != nil:
 			r.metrics.receipts.WithLabelValues(strconv.FormatBool(receipt.Complete)).Inc()
 			return receipt, nil
 		case !sure, slices.ContainsFunc(receipt.Entries, func(e Entry) bool { return e.Unreadable }):
@@ -145,18 +147,24 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 // confirmPause is the pause between two tries to make sure that no validator is missing.
 const confirmPause = 100 * time.Millisecond
 
-// receipt says what the validators have done now. Waits that turn out not to be done are to be waited for again.
-func (r *Registry) receipt(waits []*wait) (_ Receipt, lost bool) {
+// receipt says what the validators have done now. It is settled when nobody is missing but those that were LOST when the waits began;
+// otherwise the waits that are not done are to be waited for again.
+func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, settled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	receipts := make([]Receipt, len(waits))
+	settled = true
 	for i, w := range waits {
 		w.again()
 		r.check(w)
 		lost = lost || w.lost
+		settled = settled && w.closed
+		for field := range r.strangers() {
+			settled = settled && w.absent[field]
+		}
 		receipts[i] = r.receiptOf(w)
 	}
-	return merge(receipts), lost
+	return merge(receipts), lost, settled
 }
 
 // receiptOf says what the validators have done with one change. The caller holds the mutex.

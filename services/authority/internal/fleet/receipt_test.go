@@ -205,6 +205,75 @@ func TestB24_Receipts(t *testing.T) {
 	}
 }
 
+// TestB24_LostOnesAreNotWaitedFor: when all that is missing is LOST already, the receipt comes at once and names it. Everybody else
+// is waited for as ever, and so is one that is back.
+func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
+	change, ghost := at(1, 2), func(f *fixture) { _ = f.shared.Write(f.t.Context(), map[string][]byte{"ghost": []byte("garbage")}) }
+	const soon = 2 * time.Second
+	for _, tt := range []struct {
+		name string
+		// before runs 12 s before somebody waits, during while somebody does. One that is silent since before is LOST.
+		before   func(f *fixture, a *authority)
+		during   func(f *fixture, a *authority, v1, v2 *reporter)
+		complete bool
+		want     map[string]State
+		after    time.Duration
+	}{
+		{"one is lost", nil, nil, false, map[string]State{"v1": Applied, "v2": Lost}, 0},
+		{"one is lost, another gets there", nil, func(_ *fixture, _ *authority, v1, _ *reporter) {
+			time.Sleep(soon)
+			_ = v1.report(to(change))
+		}, false, map[string]State{"v1": Applied, "v2": Lost}, soon},
+		{"one is lost, another never gets there", nil, func(f *fixture, _ *authority, v1, _ *reporter) {
+			alive(f.t, time.Minute, v1)
+		}, false, map[string]State{"v1": Pending, "v2": Lost}, 30 * time.Second},
+		{"a record cannot be read", func(f *fixture, _ *authority) { ghost(f) }, nil, false, map[string]State{"v1": Applied, "v2": Lost, "ghost": Lost}, 0},
+		{"one is fenced only after its bound", func(f *fixture, a *authority) {
+			f.validator("v3", soon).mustJoin(a, first()).hangUp()
+		}, nil, false, map[string]State{"v1": Applied, "v2": Lost, "v3": Fenced}, soon + sweepInterval},
+		{"one is in its lease", nil, func(f *fixture, a *authority, v1, _ *reporter) {
+			v4 := f.validator("v4", 0).mustJoin(a, first())
+			_ = v1.report(to(change))
+			v4.hangUp()
+			alive(f.t, time.Minute, v1)
+		}, false, map[string]State{"v1": Applied, "v2": Lost, "v4": Lost}, 30 * time.Second},
+		{"the lost one is back", nil, func(_ *fixture, a *authority, v1, v2 *reporter) {
+			v2.mustJoin(a, first())
+			_ = v1.report(to(change))
+			time.Sleep(soon)
+			_ = v2.report(to(change))
+		}, true, map[string]State{"v1": Applied, "v2": Applied}, soon},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				a := f.authority()
+				v1, v2 := f.validator("v1", 0).mustJoin(a, first()), f.validator("v2", 0).mustJoin(a, first())
+				v2.hangUp()
+				if tt.before != nil {
+					tt.before(f, a)
+				}
+				alive(t, 12*time.Second, v1)
+				a.past.move(0, change)
+				if tt.during == nil {
+					_ = v1.report(to(change))
+				}
+				result := a.wait(change, 30*time.Second)
+				if tt.during != nil {
+					tt.during(f, a, v1, v2)
+				}
+				receipt, took, err := result()
+				if err != nil || receipt.Complete != tt.complete || !maps.Equal(statesOf(receipt), tt.want) {
+					t.Errorf("complete %t, %v, %v; want %t, %v", receipt.Complete, statesOf(receipt), err, tt.complete, tt.want)
+				}
+				if took < tt.after || took > tt.after+sweepInterval {
+					t.Errorf("after %v, want %v", took, tt.after)
+				}
+			})
+		})
+	}
+}
+
 // TestB24_ReportTime is when the change was shown, not when the last validator showed it.
 func TestB24_ReportTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

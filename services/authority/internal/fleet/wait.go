@@ -15,13 +15,16 @@ type wait struct {
 	since     time.Time
 	// seen are the validators that have shown the change, by name.
 	seen map[string]seen
+	// absent are those that were LOST when the wait began, by name or by the field of a record that nobody can read. While they are,
+	// they are not waited for.
+	absent map[string]bool
 	// link is the change itself; nil while it is not known that this authority holds it.
 	link *record.Link
 	// blocker is one that has not; empty: nobody knows.
 	blocker string
 	// lost says that the change is not in the store's past.
 	lost bool
-	// done is closed when nobody is missing, or the change is lost.
+	// done is closed when nobody is missing that is waited for, or the change is lost.
 	done   chan struct{}
 	closed bool
 }
@@ -80,6 +83,25 @@ func (r *Registry) shows(w *wait, m *member) bool {
 	return err == nil && past
 }
 
+// absent returns who is LOST now. The caller holds the mutex.
+func (r *Registry) absent() map[string]bool {
+	now, absent := time.Now(), map[string]bool{}
+	for _, m := range r.members {
+		if !m.Gone && m.lost(now) {
+			absent[m.ID] = true
+		}
+	}
+	for field := range r.strangers() {
+		absent[field] = true
+	}
+	return absent
+}
+
+// lost tells whether a member's lease has ended, and no bound keeps it from answering from old data.
+func (m *member) lost(now time.Time) bool {
+	return stateOf(now.Sub(m.heard), m.FencedAfter, Lease) == Lost
+}
+
 // check looks for a validator that is missing. The caller holds the mutex.
 func (r *Registry) check(w *wait) {
 	past, err := r.past.Reached(w.partition, w.at)
@@ -91,14 +113,14 @@ func (r *Registry) check(w *wait) {
 	if !past {
 		return
 	}
-	now, anybody := time.Now(), false
+	now, anybody := time.Now(), len(w.absent) > 0
 	for _, m := range r.members {
 		if m.Gone {
 			continue
 		}
 		anybody = true
 		r.look(w, m)
-		if r.stateIn(w, m, now) < Fenced {
+		if r.stateIn(w, m, now) < Fenced && !(w.absent[m.ID] && m.lost(now)) {
 			w.blocker = m.ID
 			return
 		}

@@ -107,7 +107,7 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 	if err != nil {
 		return nil, err
 	}
-	trialEnd, err := millisOf("trial_end_time", r.GetTrialEndTime())
+	trialEnd, err := endOf("trial_end_time", r.GetTrialEndTime(), "trial_duration", r.GetTrialDuration())
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 		if err := checkAppEtag(before, r.GetEtag()); err != nil {
 			return nil, err
 		}
-		return rules.Enforce(before, by, r.GetAppId(), scopes, trialEnd)
+		return rules.Enforce(before, by, r.GetAppId(), scopes, trialEnd.at(by.Now))
 	}
 	var warnings []string
 	if scopes != 0 {

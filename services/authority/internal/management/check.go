@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/visible"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
@@ -67,6 +68,9 @@ func checkChanging(request changing) error {
 func checkNote(field, note string) error {
 	if utf8.RuneCountInString(note) > maxNoteLength {
 		return apierr.Invalid(field, "want at most %d characters", maxNoteLength)
+	}
+	if !visible.Text(note) {
+		return apierr.Invalid(field, "want characters that can be seen, plain spaces, tabs and line feeds: no other control, no zero-width or bidirectional characters, no byte order mark")
 	}
 	return checkNoSecret(field, note)
 }

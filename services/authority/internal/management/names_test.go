@@ -19,6 +19,18 @@ func TestB01_Names(t *testing.T) {
 	}
 }
 
+// TestNotesAreShown, so nothing may hide in them; they may have several lines.
+func TestNotesAreShown(t *testing.T) {
+	for _, bad := range []string{"a\u200bb", "a\u202eb", "a\x1b[2J", "a\rb", "a\xff"} {
+		if checkNote("note", bad) == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	if err := checkNote("note", "main site\n\tof the shop"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestB11_DigestOfNothing is no digest of a secret.
 func TestB11_DigestOfNothing(t *testing.T) {
 	nothing := sha256.Sum256(nil)

@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,7 +24,8 @@ func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenR
 	if err != nil {
 		return nil, err
 	}
-	if token.ExpireMillis, err = millisOf("expire_time", r.GetExpireTime()); err != nil {
+	expiry, err := endOf("expire_time", r.GetExpireTime(), "ttl", r.GetTtl())
+	if err != nil {
 		return nil, err
 	}
 	minted := secret.Mint()
@@ -32,6 +34,7 @@ func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenR
 	repeated, err := s.perform(ctx, change{
 		method: "CreateToken", appID: r.GetAppId(), request: r,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			token.ExpireMillis = expiry.at(by.Now)
 			return rules.Create(before, by, token)
 		},
 		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
@@ -89,11 +92,21 @@ func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenR
 	if err != nil {
 		return nil, err
 	}
+	expiry, err := expiryOf(r)
+	if err != nil {
+		return nil, err
+	}
 	var response countersignv1.UpdateTokenResponse
 	_, err = s.perform(ctx, change{
 		method: "UpdateToken", appID: r.GetAppId(), request: r,
 		urgent: update.State != nil && *update.State == policy.Disabled,
-		apply:  update.Apply,
+		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
+			if expiry != nil {
+				millis := expiry.at(by.Now)
+				update.ExpireMillis = &millis
+			}
+			return update.Apply(before, by)
+		},
 		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
 			return &countersignv1.UpdateTokenResponse{Token: tokenIn(after, update.TokenID, now), ConsistencyToken: position}
 		},
@@ -145,9 +158,7 @@ func readField(u *rules.Update, path string, token *countersignv1.Token) error {
 		u.Scopes = &scopes
 		return err
 	case "expire_time":
-		millis, err := millisOf("token.expire_time", token.GetExpireTime())
-		u.ExpireMillis = &millis
-		return err
+		return nil // see expiryOf
 	case "state":
 		var state policy.State
 		switch token.GetState() {
@@ -164,6 +175,18 @@ func readField(u *rules.Update, path string, token *countersignv1.Token) error {
 		return nil
 	}
 	return apierr.Invalid("update_mask", "want only name, scopes, state, expire_time, note")
+}
+
+// expiryOf reads the expiry that an update gives; nil when it gives none.
+func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
+	if !slices.Contains(r.GetUpdateMask().GetPaths(), "expire_time") {
+		if r.GetTtl() != nil {
+			return nil, apierr.Invalid("ttl", "want it only when update_mask names expire_time")
+		}
+		return nil, nil
+	}
+	expiry, err := endOf("token.expire_time", r.GetToken().GetExpireTime(), "ttl", r.GetTtl())
+	return &expiry, err
 }
 
 // RotateToken implements the RPC of that name.

@@ -57,12 +57,6 @@ func inParentheses(names []string) string {
 	return " (" + strings.Join(names, ", ") + ")"
 }
 
-// Ready returns nil once calls can be answered, but for those about apps of partitions that cannot be loaded.
-func (s *Service) Ready() error {
-	_, err := s.store()
-	return err
-}
-
 // maxTrouble is how many partitions Trouble explains.
 const maxTrouble = 3
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
@@ -66,12 +65,10 @@ With --for or --until it is a trial: at its end every validator goes back by its
 			request.MaxRejectedRatio = &ratio
 		}
 		if flags.Changed("for") {
-			until.Time = time.Now().Add(time.Duration(length)).Truncate(time.Millisecond)
-			change.repeatWith = []string{"--until " + until.Text() + " in the place of --for"}
+			after := time.Duration(length).Truncate(time.Millisecond)
+			until.After = &after
 		}
-		if !until.IsZero() {
-			request.TrialEndTime = timestamppb.New(until.Time)
-		}
+		request.TrialEndTime, request.TrialDuration = end(&until)
 		if request.GetAllowRejections() && !request.GetValidateOnly() {
 			if err := sure.ask(cmd, "App %s is to enforce %s at %s, also when that rejects requests which are accepted now.",
 				words.Printable(request.GetAppId()), words.ListScopes(request.GetScopes()), g.authority); err != nil {
@@ -99,6 +96,7 @@ func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority cou
 	if err != nil {
 		return nil, change.outcome(err)
 	}
+	warnIgnored(cmd, "--for", request.GetTrialDuration(), response.GetApp().GetTrialEndTime())
 	for _, warning := range response.GetWarnings() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", words.Printable(warning))
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,8 +23,6 @@ type change struct {
 	id string
 	// wait is how long to wait for the receipt; 0 is not at all.
 	wait *time.Duration
-	// repeatWith is what else has to be given to make the very same request again: times that were given as durations.
-	repeatWith []string
 }
 
 func (c *change) flags(cmd *cobra.Command) {
@@ -78,7 +75,11 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 		case err != nil:
 			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err, cmd))
 		case !receipt.GetComplete():
-			return incomplete(cmd, fmt.Sprintf("the change is made, but after %s it is not certain that it is everywhere: %s", *c.wait, show.Laggards(receipt)))
+			after := fmt.Sprintf(" after %s", *c.wait)
+			if show.OnlyLost(receipt) {
+				after = "" // nobody waits for those
+			}
+			return incomplete(cmd, fmt.Sprintf("the change is made, but%s it is not certain that it is everywhere: %s", after, show.Laggards(receipt)))
 		}
 		return nil
 	})
@@ -110,7 +111,5 @@ func (c *change) outcome(err error) error {
 	if err == nil || !unknownOutcome(err) {
 		return err
 	}
-	with := append([]string{"--request-id " + c.id}, c.repeatWith...)
-	return &adviceError{err, fmt.Sprintf("It is not known whether the change was made. Give the same command again with %s: it is then not made twice.",
-		strings.Join(with, " "))}
+	return &adviceError{err, fmt.Sprintf("It is not known whether the change was made. Give the same command again with --request-id %s: it is then not made twice.", c.id)}
 }

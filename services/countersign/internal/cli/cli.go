@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -119,6 +120,9 @@ func guard(command *cobra.Command) {
 	}
 	if run := command.RunE; run != nil {
 		command.RunE = func(command *cobra.Command, args []string) error {
+			if err := notUTF8(command, args); err != nil {
+				return err
+			}
 			if err := settings.NoEmptyFlags(command.Flags()); err != nil {
 				return &misuseError{err}
 			}
@@ -150,6 +154,22 @@ func guardGroup(command *cobra.Command) {
 	for _, below := range command.Commands() {
 		guard(below)
 	}
+}
+
+// notUTF8 refuses values that are not UTF-8, as from a terminal with another encoding: no authority takes them. The error does not
+// repeat them, since they may be secrets in the wrong place.
+func notUTF8(command *cobra.Command, args []string) (err error) {
+	command.Flags().Visit(func(flag *pflag.Flag) {
+		if err == nil && !utf8.ValidString(flag.Value.String()) {
+			err = misuse("--%s: want UTF-8", flag.Name)
+		}
+	})
+	for i, arg := range args {
+		if err == nil && !utf8.ValidString(arg) {
+			err = misuse("argument %d: want UTF-8", i+1)
+		}
+	}
+	return err
 }
 
 // noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret. Where it is rather the

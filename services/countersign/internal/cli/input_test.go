@@ -31,6 +31,21 @@ func TestB11_ImportLines(t *testing.T) {
 	}
 }
 
+// TestArgumentsThatAreNotUTF8 are a wrong command line, which is named and not repeated.
+func TestArgumentsThatAreNotUTF8(t *testing.T) {
+	for want, line := range map[string][]string{
+		"--name: want UTF-8":       {"token", "create", "--app=a", "--name", "Caf\xe9"},
+		"--note: want UTF-8":       {"token", "update", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--note", "\xff"},
+		"--app: want UTF-8":        {"app", "get", "--app", "a\x80"},
+		"argument 1: want UTF-8":   {"fleet", "forget", "validator\xff", "--yes"},
+		"--request-id: want UTF-8": {"token", "revoke", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--request-id", "\xc0"},
+	} {
+		if got := run(t, line...); got.code != exitMisused || got.out != "" || !strings.HasPrefix(got.errors, "countersign: "+want+"\n") {
+			t.Errorf("%q: %+v", line, got)
+		}
+	}
+}
+
 // TestEmptyFlags: a flag that is given has a value.
 func TestEmptyFlags(t *testing.T) {
 	for _, line := range [][]string{

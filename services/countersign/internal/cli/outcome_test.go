@@ -21,7 +21,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-var unknownAdvice = regexp.MustCompile(`(?m)^It is not known whether the change was made. Give the same command again with --request-id (\S+) --expires (\S+): it is then not made twice\.$`)
+var unknownAdvice = regexp.MustCompile(`(?m)^It is not known whether the change was made. Give the same command again with --request-id (\S+): it is then not made twice\.$`)
 
 // When it is not known whether a change was made, the advice leads to the very same request.
 func TestUnknownOutcome(t *testing.T) {
@@ -86,7 +86,7 @@ func TestUnknownOutcome(t *testing.T) {
 				f.start(t)
 			}
 			f.answer(fails(apierr.Invalid("name", "too long")))
-			run(t, "token", "create", "--app=a", "--name=n", "--request-id", advice[1], "--expires", advice[2])
+			run(t, "token", "create", "--app=a", "--name=n", "--request-id", advice[1], "--expires=30d")
 			if seen := f.requests(); len(seen) != 2 || !proto.Equal(seen[0], seen[1]) {
 				t.Errorf("the same request again: %v", seen)
 			}
@@ -126,6 +126,26 @@ func TestSecretIsLost(t *testing.T) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+// When LOST validators are all that is missing, nobody has waited, and the words do not say so.
+func TestIncompleteReceiptOfLostOnes(t *testing.T) {
+	f := &fake{create: func(_ context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		response := &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}
+		if r.GetWaitForPropagation() != nil {
+			response.Receipt = &countersignv1.Receipt{Validators: []*countersignv1.ReceiptEntry{
+				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED},
+				{ValidatorId: "fenced", State: countersignv1.PropagationState_PROPAGATION_STATE_FENCED},
+				{ValidatorId: "gone", State: countersignv1.PropagationState_PROPAGATION_STATE_LOST},
+			}}
+		}
+		return response, nil
+	}}
+	f.start(t)
+	got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s")
+	if got.code != exitIncomplete || got.errors != "countersign: the change is made, but it is not certain that it is everywhere: gone is LOST\n" {
+		t.Errorf("%+v", got)
+	}
+}
 
 // A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as long as it
 // waits.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -42,7 +43,8 @@ func tokenCreate(g *globals) *cobra.Command {
 	change.flags(cmd)
 	required(cmd, "app", "name")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		request.Scopes, request.ExpireTime = scopes, change.time("--expires", &expires)
+		request.Scopes = scopes
+		request.ExpireTime, request.Ttl = end(&expires)
 		request.RequestId = change.requestID()
 		secrets, err := newSecretFile(file)
 		if err != nil {
@@ -54,6 +56,7 @@ func tokenCreate(g *globals) *cobra.Command {
 			if err != nil {
 				return nil, change.outcome(err)
 			}
+			warnIgnored(cmd, "--expires", request.GetTtl(), response.GetToken().GetExpireTime())
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
 			return response, shown.show(cmd, g, secrets, response, file)
 		})
@@ -106,12 +109,20 @@ func required(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// time returns a flag's time for a request, nil when it was not given, and remembers it for the same request to be made
-// again.
-func (c *change) time(flag string, at *words.Moment) *timestamppb.Timestamp {
-	if at.IsZero() {
-		return nil
+// warnIgnored says when an authority that does not know durations yet has made something without an end.
+func warnIgnored(cmd *cobra.Command, flag string, sent *durationpb.Duration, got *timestamppb.Timestamp) {
+	if sent.AsDuration() > 0 && got == nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: the authority is older than this command and has ignored %s: nothing ends by itself. Give a time instead of a duration.\n", flag)
 	}
-	c.repeatWith = append(c.repeatWith, fmt.Sprintf("%s %s", flag, at.Text()))
-	return timestamppb.New(at.Time)
+}
+
+// end returns what a flag says of an end as the two fields of a request, one of which is nil.
+func end(at *words.Moment) (*timestamppb.Timestamp, *durationpb.Duration) {
+	switch {
+	case at.After != nil:
+		return nil, durationpb.New(*at.After)
+	case at.IsZero():
+		return nil, nil
+	}
+	return timestamppb.New(at.Time), nil
 }

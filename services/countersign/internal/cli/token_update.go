@@ -62,7 +62,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 			request.UpdateMask.Paths = append(request.UpdateMask.Paths, "expire_time")
 		}
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
-		token.ExpireTime = change.time("--expires", &expires)
+		token.ExpireTime, request.Ttl = end(&expires)
 		if token.GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED || request.GetAllowLockout() {
 			if err := sure.ask(cmd, "Token %s of app %s is to be %s at %s.", words.Printable(token.GetTokenId()), words.Printable(request.GetAppId()), lossOf(request), g.authority); err != nil {
 				return err
@@ -74,6 +74,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 			if err != nil {
 				return nil, change.outcome(err)
 			}
+			warnIgnored(cmd, "--expires", request.GetTtl(), response.GetToken().GetExpireTime())
 			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return showToken(w, request.GetAppId(), response.GetToken(), response.GetConsistencyToken())
 			})

@@ -55,6 +55,21 @@ func Laggards(r *countersignv1.Receipt) string {
 	return "the authority cannot tell whether there are other validators"
 }
 
+// OnlyLost tells whether LOST validators are all that keeps a receipt from being complete.
+func OnlyLost(r *countersignv1.Receipt) bool {
+	lost := 0
+	for _, e := range r.GetValidators() {
+		switch e.GetState() {
+		case applied, countersignv1.PropagationState_PROPAGATION_STATE_FENCED:
+		case countersignv1.PropagationState_PROPAGATION_STATE_LOST:
+			lost++
+		default:
+			return false
+		}
+	}
+	return lost > 0 && !r.GetComplete()
+}
+
 // ValidatorHeading is the heading over ValidatorCells.
 var ValidatorHeading = []string{"VALIDATOR", "STATE", "REPORTED", "DATA AGE", "BEHIND", "ORPHANS", "FENCED AFTER", "CLOCK"}
 

@@ -5,9 +5,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/visible"
 )
 
 // Span writes a duration in its largest unit and the next one below, rounded to that: 7d, 1d12h, 2m5s, 90ms.
@@ -68,7 +69,7 @@ func Time(t *timestamppb.Timestamp, now time.Time) string {
 func Printable(text string) string {
 	var clean strings.Builder
 	for _, r := range text {
-		if unicode.IsPrint(r) {
+		if !visible.Hidden(r) {
 			clean.WriteRune(r)
 		} else {
 			clean.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))

@@ -62,10 +62,13 @@ func parseDays(text string) (time.Duration, error) {
 	return sum, nil
 }
 
-// Moment is a flag for a time: in RFC 3339, such as 2027-01-31T12:00:00Z, or as a duration from now. It is kept to the
-// millisecond, as the authority does, so that Text names it exactly.
+// Moment is a flag for a time: in RFC 3339, such as 2027-01-31T12:00:00Z, or as a duration, which is kept as it was given, so that
+// the same command gives the same again. Both are kept to the millisecond, as the authority does.
 type Moment struct {
+	// Time is zero when a duration was given, or nothing.
 	time.Time
+	// After is the duration; nil when a time was given, or nothing.
+	After *time.Duration
 	// Absolute allows no durations.
 	Absolute bool
 }
@@ -73,16 +76,16 @@ type Moment struct {
 // Type is how the help text calls the value.
 func (*Moment) Type() string { return "time" }
 
-// String returns the time, empty when there is none.
+// String returns the time or the duration, empty when there is none.
 func (m *Moment) String() string {
-	if m.IsZero() {
+	switch {
+	case m.After != nil:
+		return Span(*m.After)
+	case m.IsZero():
 		return ""
 	}
-	return m.Text()
+	return m.UTC().Format("2006-01-02T15:04:05.999Z07:00")
 }
-
-// Text returns the time in a form that Set takes.
-func (m *Moment) Text() string { return m.UTC().Format("2006-01-02T15:04:05.999Z07:00") }
 
 // Set takes a time.
 func (m *Moment) Set(text string) error {
@@ -95,8 +98,10 @@ func (m *Moment) Set(text string) error {
 		if err != nil {
 			return errors.New("want a duration from now, such as 30d or 12h, or a time in RFC 3339, such as 2027-01-31T12:00:00Z")
 		}
-		at = time.Now().Add(from)
+		from = from.Truncate(time.Millisecond)
+		m.Time, m.After = time.Time{}, &from
+		return nil
 	}
-	m.Time = at.Truncate(time.Millisecond)
+	m.Time, m.After = at.Truncate(time.Millisecond), nil
 	return nil
 }

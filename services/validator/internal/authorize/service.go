@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/validator"
@@ -120,11 +121,17 @@ func scopeOf(r *wire.Request) policy.Scope {
 	return 0
 }
 
+// errUnreadable is told of what is no request.
+var errUnreadable = apierr.Invalid("request", "is not in the encoding of Protocol Buffers, or has a text that is not UTF-8")
+
 // ask has the validator answer a request, and returns how long that took; 0 when it was not asked. Whoever passes the answer or the
 // error on counts it.
 func (s *Service) ask(ctx context.Context, r *wire.Request) (answer validator.Answer, took time.Duration, err error) {
 	if err := s.limit.check(); err != nil {
 		return answer, 0, err
+	}
+	if r.Unreadable {
+		return answer, 0, errUnreadable
 	}
 	began := time.Now()
 	answer, err = s.validator.Authorize(ctx, validator.Request{

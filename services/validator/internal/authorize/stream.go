@@ -83,6 +83,9 @@ func (s *stream) receive() error {
 
 // answer answers one message with one message, but for the requests that have to wait.
 func (s *stream) answer(message *wire.Requests) error {
+	if len(message.List) == 1 && message.List[0].Unreadable {
+		return errUnreadable // nobody knows which answers its caller waits for
+	}
 	if len(message.List) > MaxRequests {
 		return errTooManyInOne
 	}

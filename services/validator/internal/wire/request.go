@@ -20,6 +20,9 @@ type Request struct {
 	// Scope and Source are whatever numbers were sent.
 	Scope  countersignv1.Scope
 	Source countersignv1.Source
+	// Unreadable says that what was received is no request, or has a text that is not UTF-8. An
+	// error of a codec would be INTERNAL to the caller, who has sent it.
+	Unreadable bool
 }
 
 // Format implements fmt.Formatter: no verb prints the token (B02).
@@ -59,8 +62,9 @@ func (r *Request) unmarshal(data mem.BufferSlice) error {
 		return nil
 	}
 	var m countersignv1.AuthorizeRequest
-	if err := proto.Unmarshal(b, &m); err != nil {
-		return err
+	if proto.Unmarshal(b, &m) != nil {
+		*r = Request{Unreadable: true}
+		return nil //nolint:nilerr // the request says so itself
 	}
 	r.set(&m)
 	return nil

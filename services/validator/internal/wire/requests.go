@@ -44,8 +44,9 @@ func (r *Requests) unmarshal(data mem.BufferSlice) error {
 		return nil
 	}
 	var m countersignv1.AuthorizeStreamRequest
-	if err := proto.Unmarshal(b, &m); err != nil {
-		return err
+	if proto.Unmarshal(b, &m) != nil {
+		r.Sequence, r.List = 0, append(r.List[:0], Request{Unreadable: true})
+		return nil //nolint:nilerr // the request says so itself
 	}
 	r.Sequence = m.GetSequence()
 	r.List = append(r.List[:0], Request{})

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+)
+
+// healthInterval is how often gRPC health is made what /readyz says.
+const healthInterval = 250 * time.Millisecond
+
+// detail is what /readyz says besides whether calls can be answered.
+func (s *Server) detail() string {
+	var lines []string
+	if trouble := s.management.Trouble(); trouble != "" {
+		lines = append(lines, trouble)
+	}
+	if r := s.replica.Load(); r != nil {
+		if n, epoch := below(r); n > 0 {
+			lines = append(lines, fmt.Sprintf("the store is below the floor in %d partitions: it lost changes, or is an old copy; "+
+				"unless validators bring them back, restore the latest backup, or take the store as it is (countersign store adopt --above-epoch %d)", n, epoch))
+		}
+		if s.floor.cameBackEmpty(r, time.Now()) {
+			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+// ready returns nil once calls can be answered.
+func (s *Server) ready() error {
+	err := s.management.Ready()
+	if detail := s.detail(); err != nil && detail != "" {
+		return fmt.Errorf("%w; %s", err, detail)
+	}
+	return err
+}
+
+// tellHealth makes gRPC health what /readyz says, until ctx ends. The health of FleetService does not depend on it: validators
+// report to an authority that cannot serve management, since what they report may be what mends the store.
+func (s *Server) tellHealth(ctx context.Context) {
+	for serving, first := false, true; ; first = false {
+		err := s.ready()
+		if now := err == nil; now != serving || first {
+			switch serving = now; {
+			case !serving:
+				s.config.Log.Error("management calls cannot be served", "why", err)
+			case !first:
+				s.config.Log.Info("management calls are served again")
+			}
+			s.grpc.SetServing("", serving)
+			s.grpc.SetServing(countersignv1.AuthorityService_ServiceDesc.ServiceName, serving)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(healthInterval):
+		}
+	}
+}
