@@ -22,6 +22,7 @@ cleanup() {
 		"${compose[@]}" logs --no-color --tail=40 || true
 	fi
 	"${compose[@]}" down -v --remove-orphans >"$work/down" 2>&1 || cat "$work/down"
+	[ ! -e "$work/volumes" ] || sort -u "$work/volumes" | xargs -r docker volume rm -f >/dev/null 2>&1 || true
 	rm -rf "$work"
 	if [ $status -eq 0 ]; then echo "COMPOSE TEST PASSED (${SECONDS} s)"; else echo "COMPOSE TEST FAILED (${SECONDS} s)"; fi
 	exit $status
@@ -71,8 +72,13 @@ up() {
 	eventually 90 healthy validator 2
 }
 
-# collect keeps the logs of all containers there are, which are gone with them.
-collect() { "${compose[@]}" logs --no-color >>"$work/logs" 2>&1; }
+# collect keeps the logs of all containers there are, which are gone with them, and lists the volumes without a name, which
+# outlive them.
+collect() {
+	"${compose[@]}" logs --no-color >>"$work/logs" 2>&1
+	docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" |
+		xargs docker inspect -f '{{range .Mounts}}{{println .Name}}{{end}}' | { grep -E '^[0-9a-f]{64}$' || true; } >>"$work/volumes"
+}
 
 down() {
 	collect
