@@ -11,7 +11,7 @@ import (
 func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	good := key(1)
 	for _, tt := range []struct{ name, file, want string }{
-		{"no JSON", `{`, "not of that form"},
+		{"no JSON", `{`, "not one JSON value"},
 		{"current is no id", ringFile("no id", map[string][]byte{"no id": good}), "current: want the id of a key"},
 		{"a bad id beside a good one", ringFile("a", map[string][]byte{"a": good, "no id": key(2)}), "want ids of 1 to 32 characters"},
 		{"a short key", ringFile("a", map[string][]byte{"a": good, "b": key(2)[1:]}), `key "b" has 31 bytes, want 32`},

@@ -34,7 +34,9 @@ var flagsOf = map[string][]string{
 	"state":                {"state"},
 	"token":                {"secret-file"},
 	"token_id":             {"token"},
+	"trial_duration":       {"for"},
 	"trial_end_time":       {"until", "for"},
+	"ttl":                  {"expires"},
 	"validate_only":        {"dry-run"},
 	"wait_for_propagation": {"wait"},
 }
