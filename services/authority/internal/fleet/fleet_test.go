@@ -36,11 +36,15 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 		}
 	}
 	for i := range 2 {
-		for id, v := range w.validators(i) {
-			if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 || len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
-				t.Errorf("%s: %v", id, v)
+		// The other authority is told of a validator's partitions one after the other.
+		redistest.Eventually(t, "all is known of all", func() error {
+			for id, v := range w.validators(i) {
+				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 || len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
+					return fmt.Errorf("%s: %v", id, v)
+				}
 			}
-		}
+			return nil
+		})
 	}
 }
 
