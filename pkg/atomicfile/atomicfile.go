@@ -1,5 +1,6 @@
 // Package atomicfile writes over files: a reader sees the old contents or the new ones, and a power cut leaves one of
-// the two. A symbolic link stays, and the file that it points to is written. Owner, group and mode stay too.
+// the two. A symbolic link stays, and the file that it points to is written. Owner, group and mode stay too; access control lists
+// and other extended attributes do not.
 package atomicfile
 
 import (

@@ -58,7 +58,7 @@ func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeReques
 func (c *calls) askOther(
 	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route, why error,
 ) (*countersignv1.AuthorizeResponse, error) {
-	c.again.failed()
+	c.charge(why)
 	if !c.again.allows() {
 		return nil, why
 	}
@@ -73,23 +73,30 @@ func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeReque
 	case decided(err):
 		c.again.answered()
 	case status.Code(err) != codes.Canceled: // which says that nobody wants to know any more
-		c.again.failed()
+		c.charge(err)
 	}
 	return response, err
 }
 
-// decided tells whether an error is none, or one that another validator would have, too: it is about the question.
-func decided(err error) bool {
-	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-		return false
+// charge counts a question that a validator did not decide. What is about the question alone costs nothing: otherwise whoever asks
+// about an app that nobody can decide about would leave no second question for other apps.
+func (c *calls) charge(err error) {
+	if spread.VerdictOf(err) != spread.Lacking {
+		c.again.failed()
 	}
-	return true
 }
+
+// decided tells whether an error is none, or one that another validator would have, too: it is about the question.
+func decided(err error) bool { return spread.VerdictOf(err) == spread.Decided }
+
+// conclusive tells whether an outcome makes another one needless that has not come yet. An error other than of the question itself
+// does not: what is still asked may be denied, and must not pass for an outage.
+func conclusive(err error) bool { return err == nil || status.Code(err) == codes.InvalidArgument }
 
 // undecided tells whether another validator may decide what one could not.
 func undecided(ctx context.Context, err error) bool {
-	return status.Code(err) == codes.Unavailable && ctx.Err() == nil
+	verdict := spread.VerdictOf(err)
+	return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil
 }
 
 // better returns the second outcome when that is decided, and else the one that says more.
@@ -162,7 +169,7 @@ func (s *second) due() {
 	defer close(s.done)
 	defer cancel()
 	s.response, s.err = s.once(ctx, s.question, s.route)
-	if decided(s.err) {
+	if conclusive(s.err) {
 		s.won()
 	}
 }

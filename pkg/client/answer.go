@@ -5,6 +5,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/client/internal/spread"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -93,12 +94,13 @@ func (s *stream) abort() {
 	}
 }
 
-// refusing counts UNAVAILABLE in a row, and tells whether there are too many of them. It is called by one goroutine.
+// refusing counts refusals in a row, and tells whether there are too many of them. It is called by one goroutine.
 func (s *stream) refusing(answers []answer) bool {
 	for _, a := range answers {
-		if status.Code(a.err) == codes.Unavailable {
+		switch verdict := spread.VerdictOf(a.err); {
+		case verdict == spread.Refused:
 			s.refused++
-		} else if s.refused < refusals {
+		case verdict != spread.Lacking && s.refused < refusals:
 			s.refused = 0
 		}
 	}

@@ -57,7 +57,7 @@ type Connection struct {
 // may begin with dns:///.
 //
 // No validator is asked that says it does not serve (grpc.health.v1), or that is silent. A question that a validator answers
-// with UNAVAILABLE, or does not answer within a quarter of its time or 250 ms, is asked once more of another one, within its
+// with UNAVAILABLE or OVERLOADED, or does not answer within a quarter of its time or 250 ms, is asked once more of another one, within its
 // deadline; the first answer counts. A denial is an answer. When too many questions fail, they are not asked twice, so
 // that an outage of all validators does not double their load (gRPC A6). So no question fails because of one validator if
 // it may take half a second.

@@ -32,6 +32,9 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 		"its data is too old, and it says it serves": {func(v *validator) {
 			v.answers(outcome{err: apierr.Unavailable(apierr.DataTooOld, "old")})
 		}, func(v *validator) { v.answers(allowed) }},
+		"overloaded": {func(v *validator) {
+			v.answers(outcome{err: apierr.Exhausted(apierr.Overloaded, "too many calls")})
+		}, func(v *validator) { v.answers(allowed) }},
 		"hung":     {func(v *validator) { v.connect(held) }, func(v *validator) { v.connect(open) }},
 		"vanished": {func(v *validator) { v.connect(vanished) }, func(v *validator) { v.connect(open) }},
 	} {
@@ -117,6 +120,72 @@ func TestB20_DecidedIsAskedOnce(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A denial that comes late is what counts: that another validator, which was asked meanwhile, cannot answer makes no outage of it,
+// which a rule for outages might let through.
+func TestB20_ALateDenialIsNoOutage(t *testing.T) {
+	for name, err := range map[string]error{
+		"overloaded":     apierr.Exhausted(apierr.Overloaded, "too many calls"),
+		"a fault inside": status.Error(codes.Internal, "panic"),
+		"not let in":     status.Error(codes.Unauthenticated, "no certificate"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				s.validators[0].answers(outcome{decision: deny, wait: 400 * time.Millisecond})
+				s.validators[1].answers(outcome{err: err})
+				c := s.client(t, "calls")
+				synctest.Wait() // until both are connected
+				denied := 0
+				for range 50 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					got, err := c.Authorize(ctx, request("x"))
+					switch {
+					case err == nil && !got.Allow:
+						denied++
+					case err == nil, client.Undecided(ctx, err):
+						t.Errorf("%+v, %v", got, err)
+					}
+					cancel()
+				}
+				if denied < 20 || name == "overloaded" && denied != 50 {
+					t.Errorf("%d of 50 were denied", denied)
+				}
+			})
+		})
+	}
+}
+
+// Anybody can ask about an app of which the policy does not verify. That costs other apps no second question.
+func TestB20_OneAppCostsOthersNothing(t *testing.T) {
+	for _, kind := range kindsOfClients {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				c := s.client(t, kind)
+				bad := request("x")
+				bad.AppID = unverified
+				for range 600 {
+					if _, err := c.Authorize(t.Context(), bad); client.Reason(err) != apierr.PolicyUnverified {
+						t.Fatal(err)
+					}
+					for range 2 {
+						if err := ask(t.Context(), t, c, "x"); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				s.busiest().answers(outcome{err: apierr.Unavailable(apierr.DataTooOld, "old")})
+				for range 200 {
+					_, _ = c.Authorize(t.Context(), bad)
+					if err := ask(t.Context(), t, c, "x"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/client"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -119,7 +120,15 @@ var allowed = outcome{decision: allow}
 
 func (v *validator) answers(o outcome) { v.outcome.Store(&o) }
 
+// unverified is an app that no validator can decide about.
+const unverified = "unverified0app"
+
+var errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the policy does not verify")
+
 func (v *validator) call(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+	if r.GetAppId() == unverified {
+		return nil, errUnverified
+	}
 	o := v.outcome.Load()
 	time.Sleep(o.wait)
 	if o.mute {
@@ -133,7 +142,10 @@ func (v *validator) call(ctx context.Context, r *countersignv1.AuthorizeRequest)
 
 func (v *validator) streamedAnswer(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamResult {
 	v.streamed.Add(1)
-	o := v.outcome.Load()
+	o := *v.outcome.Load()
+	if r.GetAppId() == unverified {
+		o = outcome{err: errUnverified}
+	}
 	result := echoed(r)
 	result.GetResponse().Decision = o.decision
 	switch s := status.Convert(o.err).Proto(); {

@@ -48,7 +48,7 @@ func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (respon
 		return response, true, err
 	case <-ended:
 	}
-	if !decided(err) && ctx.Err() == nil {
+	if !conclusive(err) && ctx.Err() == nil {
 		return nil, false, nil
 	}
 	if !s.abandon(c) {

@@ -37,7 +37,7 @@ var errSilent = status.Error(codes.Unavailable, "the validator has fallen silent
 // errRefused says that a stream was left because its validator decides nothing now.
 var errRefused = errors.New("the validator decides nothing now")
 
-// refusals is how many UNAVAILABLE in a row are a reason to leave a stream. A single one may be about one app.
+// refusals is how many refusals in a row are a reason to leave a stream. A single one may be about one scope.
 const refusals = 2
 
 // stream is one stream of questions and answers. ask may be called by many goroutines; run is called once.
@@ -65,7 +65,7 @@ type stream struct {
 	sequence uint64           // the next
 	answered bool             // something was; to be read after run
 
-	refused int // UNAVAILABLE in a row, as receive counts them; to be read after it
+	refused int // refusals in a row, as receive counts them; to be read after it
 }
 
 func newStream(

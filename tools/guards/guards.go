@@ -421,10 +421,22 @@ var guards = []guard{
 		tests: "TestDialAsksWhoServes", packages: []string{"./pkg/client"},
 	},
 	{
+		// Without it, a validator that cannot answer makes an outage of the denial that another one is about to give.
+		name: "a late denial is no outage", file: "pkg/client/again.go",
+		cuts:  []cut{{"	if conclusive(s.err) {\n", "	if decided(s.err) {\n"}},
+		tests: "TestB20_ALateDenial", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, whoever asks about an app that nobody can decide about leaves no second question for other apps.
+		name: "one app costs others no second question", file: "pkg/client/again.go",
+		cuts:  []cut{{"	if spread.VerdictOf(err) != spread.Lacking {\n", "	if spread.VerdictOf(err) != spread.Decided {\n"}},
+		tests: "TestB20_OneAppCosts", packages: []string{"./pkg/client"},
+	},
+	{
 		name: "an answer is not asked again", file: "pkg/client/again.go",
 		cuts: []cut{
-			{"case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:\n", "case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted:\n"},
-			{"return status.Code(err) == codes.Unavailable && ctx.Err() == nil", "return ctx.Err() == nil"},
+			{"return spread.VerdictOf(err) == spread.Decided }", "return err == nil }"},
+			{"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil", "return (verdict == verdict) && ctx.Err() == nil"},
 		},
 		tests: "TestB20_DecidedIsAskedOnce", packages: []string{"./pkg/client"},
 	},

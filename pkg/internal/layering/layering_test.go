@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"pkg/bearer":    {"pkg/secret"},
 	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/client/internal/spread", "pkg/grpcclient", "pkg/policy", "pkg/secret", generated},
 
-	"pkg/client/internal/spread": {generated},
+	"pkg/client/internal/spread": {"pkg/apierr", generated},
 
 	"pkg/reload":     {},
 	"pkg/grpcserver": {"pkg/apierr", "pkg/reload"},

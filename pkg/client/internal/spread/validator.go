@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 const (
@@ -18,7 +16,7 @@ const (
 	// asked elsewhere, too, when it is not answered soon.
 	aside = time.Second
 
-	// refusals is how many UNAVAILABLE in a row are trouble. A single one may be about one app.
+	// refusals is how many refusals in a row are trouble. A single one may be about one scope.
 	refusals = 2
 )
 
@@ -31,7 +29,7 @@ type validator struct {
 	streams atomic.Int64 // open ones
 	asked   atomic.Int64 // when it was asked last
 	since   atomic.Int64 // since when it was asked, by whoever, and has not answered; 0: it owes nothing
-	trouble atomic.Int64 // UNAVAILABLE since it answered last
+	trouble atomic.Int64 // refusals since it answered last
 	until   atomic.Int64 // when it may be asked again; 0: it is not in trouble
 }
 
@@ -74,11 +72,13 @@ func (v *validator) ask() {
 // done counts what became of a question.
 func (v *validator) done(err error) {
 	v.owed.Add(-1)
-	switch status.Code(err) {
-	case codes.Unavailable:
+	switch VerdictOf(err) {
+	case Refused:
 		v.refused()
-	case codes.DeadlineExceeded, codes.Canceled:
-		// The caller has gone. That says something only when nobody has got an answer for a while.
+	case Lacking:
+		v.said()
+	case Left:
+		// That says something only when nobody has got an answer for a while.
 		if since := v.since.Load(); since != 0 && v.now()-time.Duration(since) >= Hush {
 			v.silent()
 		}
@@ -104,7 +104,7 @@ func (v *validator) said() {
 
 func (v *validator) now() time.Duration { return max(time.Since(v.made), 1) }
 
-// refused notes an UNAVAILABLE.
+// refused notes that it decides nothing now.
 func (v *validator) refused() {
 	v.said()
 	if v.trouble.Add(1) >= refusals {

@@ -21,7 +21,7 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	var key provision.AdminKey
 	cmd := &cobra.Command{
 		Use:   "create --name NAME --role ROLE --admin-keys-file FILE",
-		Short: "Make an admin key and add its digest to the file that the authority reads when it starts",
+		Short: "Make an admin key and add its digest to the file that the authority reads, also when it changes",
 		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file admin-keys.json
   countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing
   countersign admin-key create --name validators --role validator --admin-keys-file admin-keys.json --admin-key-file fleet.key`,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -96,15 +97,14 @@ func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority cou
 	if err != nil {
 		return nil, change.outcome(err)
 	}
-	warnIgnored(cmd, "--for", request.GetTrialDuration(), response.GetApp().GetTrialEndTime())
 	for _, warning := range response.GetWarnings() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Warning:", words.Printable(warning))
 	}
 	if request.GetValidateOnly() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Dry run: nothing was changed. The app would be:")
 	}
-	return response, g.answer(cmd, response, func(w io.Writer) error {
+	return response, errors.Join(g.answer(cmd, response, func(w io.Writer) error {
 		rows := show.App(response.GetApp(), time.Now())
 		return show.Details(w, append(rows, show.Row{Name: "Consistency token", Value: response.GetConsistencyToken()})...)
-	})
+	}), notIgnored("--for", request.GetTrialDuration(), response.GetApp().GetTrialEndTime() != nil))
 }

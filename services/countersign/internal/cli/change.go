@@ -65,6 +65,7 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 		if *c.wait == 0 {
 			return nil
 		}
+		began := time.Now()
 		receipt, err := calls.receipt(ctx, *c.wait)
 		if err := g.endAnswer(cmd, receipt); err != nil {
 			return fmt.Errorf("the change is made, but its receipt could not be shown: %w", err)
@@ -76,7 +77,7 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err, cmd))
 		case !receipt.GetComplete():
 			after := fmt.Sprintf(" after %s", *c.wait)
-			if show.OnlyLost(receipt) {
+			if show.OnlyLost(receipt) && time.Since(began) < *c.wait {
 				after = "" // nobody waits for those
 			}
 			return incomplete(cmd, fmt.Sprintf("the change is made, but%s it is not certain that it is everywhere: %s", after, show.Laggards(receipt)))

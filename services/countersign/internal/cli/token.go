@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -56,9 +57,8 @@ func tokenCreate(g *globals) *cobra.Command {
 			if err != nil {
 				return nil, change.outcome(err)
 			}
-			warnIgnored(cmd, "--expires", request.GetTtl(), response.GetToken().GetExpireTime())
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
-			return response, shown.show(cmd, g, secrets, response, file)
+			return response, errors.Join(shown.show(cmd, g, secrets, response, file), notIgnored("--expires", request.GetTtl(), ends(response.GetToken())))
 		})
 	}
 	return cmd
@@ -109,11 +109,17 @@ func required(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// warnIgnored says when an authority that does not know durations yet has made something without an end.
-func warnIgnored(cmd *cobra.Command, flag string, sent *durationpb.Duration, got *timestamppb.Timestamp) {
-	if sent.AsDuration() > 0 && got == nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: the authority is older than this command and has ignored %s: nothing ends by itself. Give a time instead of a duration.\n", flag)
+// notIgnored returns an error when an authority that does not know durations yet has made a change without the end that was asked for.
+func notIgnored(flag string, sent *durationpb.Duration, ends bool) error {
+	if sent == nil || ends {
+		return nil
 	}
+	return fmt.Errorf("the change is made, but the authority is older than this command and has ignored %s: nothing ends by itself. Give a time instead of a duration", flag)
+}
+
+// ends tells whether a token ends by itself, or has.
+func ends(t *countersignv1.Token) bool {
+	return t.GetExpireTime() != nil || t.GetState() == countersignv1.TokenState_TOKEN_STATE_EXPIRED
 }
 
 // end returns what a flag says of an end as the two fields of a request, one of which is nil.

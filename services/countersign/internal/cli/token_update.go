@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -63,7 +64,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 		}
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
 		token.ExpireTime, request.Ttl = end(&expires)
-		if token.GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED || request.GetAllowLockout() {
+		if token.GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED || request.GetAllowLockout() || endsNow(request) {
 			if err := sure.ask(cmd, "Token %s of app %s is to be %s at %s.", words.Printable(token.GetTokenId()), words.Printable(request.GetAppId()), lossOf(request), g.authority); err != nil {
 				return err
 			}
@@ -74,13 +75,18 @@ func tokenUpdate(g *globals) *cobra.Command {
 			if err != nil {
 				return nil, change.outcome(err)
 			}
-			warnIgnored(cmd, "--expires", request.GetTtl(), response.GetToken().GetExpireTime())
-			return response, g.answer(cmd, response, func(w io.Writer) error {
+			return response, errors.Join(g.answer(cmd, response, func(w io.Writer) error {
 				return showToken(w, request.GetAppId(), response.GetToken(), response.GetConsistencyToken())
-			})
+			}), notIgnored("--expires", request.GetTtl(), ends(response.GetToken())))
 		})
 	}
 	return cmd
+}
+
+// endsNow tells whether an update ends a token at once.
+func endsNow(request *countersignv1.UpdateTokenRequest) bool {
+	at := request.GetToken().GetExpireTime()
+	return at != nil && !at.AsTime().After(time.Now()) || request.GetTtl() != nil && request.GetTtl().AsDuration() == 0
 }
 
 // lossOf says what an update takes away.
@@ -88,6 +94,9 @@ func lossOf(request *countersignv1.UpdateTokenRequest) string {
 	what := "changed"
 	if request.GetToken().GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED {
 		what = "disabled: requests with it are rejected where that is enforced"
+	}
+	if endsNow(request) {
+		what += ", and to end now: its secret is expired at once"
 	}
 	if request.GetAllowLockout() {
 		what += ", also when an enforced scope is left without an active token"

@@ -59,6 +59,9 @@ func parseDays(text string) (time.Duration, error) {
 	if sum < 0 {
 		return 0, errors.New("want a duration that is not negative")
 	}
+	if 0 < sum && sum < time.Millisecond {
+		return 0, errors.New("want 0, or at least 1ms")
+	}
 	return sum, nil
 }
 
