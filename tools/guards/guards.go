@@ -406,7 +406,7 @@ var guards = []guard{
 		name: "another validator is asked", file: "pkg/client/again.go",
 		cuts: []cut{
 			{"	case !s.route.Taken():\n", "	case s.route != nil:\n"},
-			{"return status.Code(err) == codes.Unavailable && ctx.Err() == nil", "return false"},
+			{"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil", "return verdict < 0"},
 		},
 		tests: "TestB20_OneValidatorInTrouble", packages: []string{"./pkg/client"},
 	},
