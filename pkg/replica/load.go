@@ -32,10 +32,11 @@ func (p *partition) load(ctx context.Context) error {
 		return err
 	}
 	revoked := stickies{}
-	head, past, sent, err := p.replay(ctx, work, documents, revoked, first.Cursor)
+	to, err := p.replay(ctx, work, documents, revoked, first.Cursor)
 	if err != nil {
 		return err
 	}
+	head := to.head
 	sum, err := p.prove(ctx, work, documents, head)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (p *partition) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.install(ctx, work, loaded, past, crossed, sent); err != nil {
+	if err := p.install(ctx, work, loaded, to, crossed); err != nil {
 		return err
 	}
 	p.log.Debug("partition loaded", "cursor", head.Cursor, "apps", len(entries), "took", time.Since(started))
@@ -193,48 +194,53 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 	return documents, err
 }
 
-// replay applies to the documents every link between a cursor and the head, and returns that head with the time at
-// which it was asked for. Documents that the scan saw after a link are left as they are.
-//
-// The past ends at the head, and has the entry of the cursor too, if the log does: whoever is at a place must be able to
-// supply what was done there, should the store lose it, and may be the only one who has seen it.
-func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (head record.Head, past history, sent time.Time, err error) {
+// replayed is what a replay has come to: the head, the time at which that was asked for, and the past that ends there. The past has
+// the entry of the place where the replay began, too, if the log does: a replica must be able to supply what was done at its place,
+// should the store lose it, and may be the only one that has seen it.
+type replayed struct {
+	head record.Head
+	sent time.Time
+	past history
+}
+
+// replay applies to the documents every link between a cursor and the head. Documents that the scan saw after a link are left as
+// they are.
+func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (replayed, error) {
 	at, past := from, history{base: from}
-	after := max(at.Revision, 1) - 1
-	for {
-		sent = time.Now()
+	for after := max(from.Revision, 1) - 1; ; {
+		sent := time.Now()
 		raw, links, err := p.tail(ctx, after)
 		if err != nil {
-			return head, past, sent, err
+			return replayed{}, err
 		}
-		if head, err = p.openHead(raw); err != nil {
-			return head, past, sent, err
+		head, err := p.openHead(raw)
+		if err != nil {
+			return replayed{}, err
 		}
-		goesOn := false
-		if after < at.Revision && len(links) > 0 && links[0].Revision == at.Revision {
-			goesOn = true
-			if e, err := p.openEntry(links[0]); err == nil && e.Cursor == at {
-				past.follow(e)
-			}
-			links = links[1:]
-		}
-		after = at.Revision
+		began := after
 		for _, raw := range links {
 			work.step()
 			if raw.Revision > head.Revision {
 				break
 			}
+			after = raw.Revision
+			if after == at.Revision {
+				if e, err := p.openEntry(raw); err == nil && e.Cursor == at {
+					past.follow(e)
+				}
+				continue
+			}
 			if raw.EpochStart {
-				return head, past, sent, errors.New("an epoch began meanwhile")
+				return replayed{}, errors.New("an epoch began meanwhile")
 			}
 			link, err := p.openLink(raw)
 			if err != nil {
-				return head, past, sent, fmt.Errorf("%w: revision %d: %w", errLog, raw.Revision, err)
+				return replayed{}, fmt.Errorf("%w: revision %d: %w", errLog, raw.Revision, err)
 			}
 			if link.Epoch != at.Epoch || link.Revision != at.Revision+1 || link.PreviousTag != at.Tag {
-				return head, past, sent, fmt.Errorf("%w: it has a gap behind %s", errLog, at)
+				return replayed{}, fmt.Errorf("%w: it has a gap behind %s", errLog, at)
 			}
-			at, after, goesOn = link.Cursor, link.Revision, true
+			at = link.Cursor
 			past.add(link.Cursor, raw.Data)
 			d := documents[link.AppID]
 			if d == nil {
@@ -248,29 +254,29 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 			d.entry, err = applied(before, link)
 			d.entry = revoked.hold(link.AppID, before, d.entry)
 			if err != nil && d.damage == nil {
-				return head, past, sent, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
+				return replayed{}, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
 			}
 			d.rewritten = err != nil
 		}
 		if at == head.Cursor {
-			return head, past, sent, nil
+			return replayed{head, sent, past}, nil
 		}
-		if !goesOn {
-			return head, past, sent, fmt.Errorf("%w: it ends at %s, before the head at %s", errLog, at, head.Cursor)
+		if after == began {
+			return replayed{}, fmt.Errorf("%w: it ends at %s, before the head at %s", errLog, at, head.Cursor)
 		}
 	}
 }
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
 // that no reader sees a change go away and come back.
-func (p *partition) install(ctx context.Context, work *stint, loaded state, past history, crossed crossing, sent time.Time) error {
-	proven := loaded.cursor
+func (p *partition) install(ctx context.Context, work *stint, loaded state, to replayed, crossed crossing) error {
+	proven, past := loaded.cursor, to.past
 	if crossed.past.end() == loaded.cursor {
 		past = crossed.past
 	}
 	for {
 		seen := p.compared(work, &loaded)
-		installed, err := p.tryInstall(&loaded, past, crossed, seen, proven, sent)
+		installed, err := p.tryInstall(&loaded, past, crossed, seen, proven, to.sent)
 		if installed || err != nil {
 			return err
 		}

@@ -47,10 +47,10 @@ func (p *partition) proven(ctx context.Context, work *stint) (map[string]*docume
 	if err != nil {
 		return nil, err
 	}
-	head, _, _, err := p.replay(ctx, work, documents, stickies{}, first.Cursor)
+	to, err := p.replay(ctx, work, documents, stickies{}, first.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	_, err = p.prove(ctx, work, documents, head)
+	_, err = p.prove(ctx, work, documents, to.head)
 	return documents, err
 }

@@ -183,7 +183,13 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	// What connects a lineage with the store's past may be that another one has dealt with it, also one of an earlier epoch.
 	for before := -1; before != len(leaves); {
 		before = len(leaves)
-		leaves = slices.DeleteFunc(leaves, s.takeConnected)
+		leaves = slices.DeleteFunc(leaves, func(leaf entry) bool {
+			entries, connected := s.trace(leaf)
+			if connected {
+				s.take(entries)
+			}
+			return connected
+		})
 	}
 	for _, e := range leaves {
 		s.follow(e)
@@ -235,9 +241,8 @@ func (s *searcher) accounted(c record.Cursor) bool {
 }
 
 // trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on nothing, which has all that
-// is in it in the links behind its start. The start of an
-// epoch in which a backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and a
-// backup has its log.
+// is in it in the links behind its start. The start of an epoch in which a backup took the store's place is an entry as any other:
+// what it is begun on is the end of the backup, and a backup has its log.
 func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
@@ -250,30 +255,24 @@ func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
 	return entries, connected
 }
 
-// takeConnected takes a lineage if it is connected with the store's past, and tells whether it is.
-func (s *searcher) takeConnected(leaf entry) bool {
-	entries, connected := s.trace(leaf)
-	if !connected {
-		return false
-	}
+// take takes the entries of a lineage that is connected with the store's past.
+func (s *searcher) take(entries []entry) {
 	for _, e := range entries {
 		s.taken[e.Cursor] = true
 		s.deal(e.settled)
 	}
-	if s.last.Before(leaf.Cursor) {
-		s.last = leaf.Cursor
+	if leaf := entries[len(entries)-1].Cursor; s.last.Before(leaf) {
+		s.last = leaf
 	}
 	s.lineages = append(s.lineages, lineage{entries: entries})
-	return true
 }
 
 // follow takes a lineage, connected or not.
 func (s *searcher) follow(leaf entry) {
-	if s.takeConnected(leaf) {
-		return
-	}
-	entries, _ := s.trace(leaf)
+	entries, connected := s.trace(leaf)
 	switch bottom := entries[0]; {
+	case connected:
+		s.take(entries)
 	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
 		s.stray = append(s.stray, lineage{entries: entries})
 	default:
