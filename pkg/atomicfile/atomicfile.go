@@ -20,7 +20,7 @@ type Options struct {
 	// Mode is the mode of a file that did not exist; the umask applies to it.
 	Mode fs.FileMode
 	// TakeOver lets the new file belong to this process, with Mode, where the process may not keep the owner or the
-	// group. Otherwise that is an error: whoever reads the file could not read it any more.
+	// group. Otherwise that is an error: the programs that read the file could not read it any more.
 	TakeOver bool
 }
 

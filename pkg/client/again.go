@@ -78,8 +78,8 @@ func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeReque
 	return response, err
 }
 
-// charge counts a question that a validator did not decide. What is about the question alone costs nothing: otherwise whoever asks
-// about an app that nobody can decide about would leave no second question for other apps.
+// charge counts a question that a validator did not decide. An error about the question alone costs nothing: otherwise questions about
+// an app that no validator can decide about would leave no second question for other apps.
 func (c *calls) charge(err error) {
 	if spread.VerdictOf(err) != spread.Lacking {
 		c.again.failed()

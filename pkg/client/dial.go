@@ -84,7 +84,7 @@ func Dial(addresses []string, options DialOptions) (*Connection, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(), // whoever answers for the name has no say in how it is used
+		grpc.WithDisableServiceConfig(), // the name server has no say in how validators are asked
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -50,11 +48,7 @@ func TestDialSecurity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := authority.Issue(time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := tls.X509KeyPair(pair.Certificate, pair.Key)
+	certificate, err := authority.Server(time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +65,7 @@ func TestDialSecurity(t *testing.T) {
 		return path
 	}
 	ours, others := file("ca.pem", authority.PEM), file("other.pem", stranger.PEM)
-	encrypted := grpc.Creds(credentials.NewServerTLSFromCert(&certificate))
+	encrypted := grpc.Creds(certificate)
 	first, second := serveTCP(t, &fake{}, encrypted), serveTCP(t, &fake{}, encrypted)
 	plain := serveTCP(t, &fake{})
 	for name, tt := range map[string]struct {

@@ -58,7 +58,8 @@ func newRequests(config Config) *requests {
 }
 
 // describe returns a description whose unary methods run the interceptors, then read the message within the bounds, and then
-// do what the given one does. A message that cannot be read is INVALID_ARGUMENT, in streams too. grpc-go calls a method with nothing read, and generated code reads before it intercepts.
+// do what the given one does. A message that cannot be read is INVALID_ARGUMENT, in streams too. grpc-go calls a method with
+// nothing read, and generated code reads before it intercepts.
 func (r *requests) describe(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	if r == nil {
 		return service

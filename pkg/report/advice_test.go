@@ -1,7 +1,6 @@
 package report
 
 import (
-	"crypto/tls"
 	"log/slog"
 	"net"
 	"testing"
@@ -22,15 +21,10 @@ func TestAdvice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := authority.Issue(time.Hour)
+	certificate, err := authority.Server(time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := tls.X509KeyPair(pair.Certificate, pair.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{own}})
 	for name, tt := range map[string]struct {
 		server   credentials.TransportCredentials
 		security grpcclient.Security

@@ -107,16 +107,15 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		}
 		var receiving sync.WaitGroup
 		defer receiving.Wait()
-		ctx, cancel := context.WithCancelCause(stream.Context())
+		ctx, cancel := context.WithCancel(stream.Context())
 		received := make(chan error, 1)
 		receiving.Go(func() {
-			err := s.receive(watchdog, heard, welcomed)
-			received <- err
-			cancel(err)
+			received <- s.receive(watchdog, heard, welcomed)
+			cancel()
 		})
 		err := s.send(ctx)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			// Only receiving tells why the stream has ended: the stream's context is cancelled then, without a cause.
+			// Only receiving tells why the stream has ended: its context says no more than that.
 			err = <-received
 		}
 		end(err)
@@ -208,7 +207,7 @@ func (s *session) send(ctx context.Context) error {
 		m := &countersignv1.ReportRequest{}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		case partition := <-s.wanted:
 			if err := s.sendLinks(partition); err != nil {
 				return err
@@ -220,7 +219,7 @@ func (s *session) send(ctx context.Context) error {
 			if pause := coalesce - time.Since(s.last); pause > 0 {
 				select {
 				case <-ctx.Done():
-					return context.Cause(ctx)
+					return ctx.Err()
 				case <-time.After(pause):
 				}
 			}

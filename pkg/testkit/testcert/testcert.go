@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -12,6 +13,8 @@ import (
 	"math/big"
 	"net"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 )
 
 // early is how long before they are made certificates are good: clocks may differ.
@@ -65,6 +68,19 @@ func (a *Authority) Issue(lifetime time.Duration) (*Pair, error) {
 		Certificate: text, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
 		Serial: certificate.SerialNumber, Expires: certificate.NotAfter,
 	}, nil
+}
+
+// Server returns the credentials of a gRPC server with a new certificate that expires after a time.
+func (a *Authority) Server(lifetime time.Duration) (credentials.TransportCredentials, error) {
+	pair, err := a.Issue(lifetime)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := tls.X509KeyPair(pair.Certificate, pair.Key)
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewServerTLSFromCert(&certificate), nil
 }
 
 // sign signs a certificate of a new key; an authority that has no key yet signs its own.

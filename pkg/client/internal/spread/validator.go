@@ -28,7 +28,7 @@ type validator struct {
 	owed    atomic.Int64 // questions under way
 	streams atomic.Int64 // open ones
 	asked   atomic.Int64 // when it was asked last
-	since   atomic.Int64 // since when it was asked, by whoever, and has not answered; 0: it owes nothing
+	since   atomic.Int64 // since when it has owed answers and given none; 0: it owes nothing
 	trouble atomic.Int64 // refusals since it answered last
 	until   atomic.Int64 // when it may be asked again; 0: it is not in trouble
 }

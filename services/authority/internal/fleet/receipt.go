@@ -101,10 +101,11 @@ func merge(receipts []Receipt) Receipt {
 func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	waits := make([]*wait, len(positions))
 	r.mu.Lock()
+	absent := r.absent()
 	for i, at := range positions {
 		waits[i] = &wait{
 			partition: at.Partition, at: at.Cursor, since: time.Now(),
-			seen: map[string]seen{}, absent: r.absent(), done: make(chan struct{}),
+			seen: map[string]seen{}, absent: absent, done: make(chan struct{}),
 		}
 		r.waits[at.Partition][waits[i]] = struct{}{}
 		r.check(waits[i])
@@ -154,14 +155,14 @@ func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, settled bool) {
 	defer r.mu.Unlock()
 	receipts := make([]Receipt, len(waits))
 	settled = true
+	for field := range r.strangers() {
+		settled = settled && waits[0].absent[field] // all began at once
+	}
 	for i, w := range waits {
 		w.again()
 		r.check(w)
 		lost = lost || w.lost
 		settled = settled && w.closed
-		for field := range r.strangers() {
-			settled = settled && w.absent[field]
-		}
 		receipts[i] = r.receiptOf(w)
 	}
 	return merge(receipts), lost, settled

@@ -34,7 +34,7 @@ func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.Health
 	return must(healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
 }
 
-// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to whoever balances load, in words, and is
+// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in words, and is
 // ready again by itself. Validators may report to it meanwhile.
 func TestReadinessFollowsTheStore(t *testing.T) {
 	w := newWorldWith(t, testcluster.Options{})

@@ -36,8 +36,7 @@ Every answer is checked; a wrong one makes it fail.`,
 	before := settings.Duration(flags, "before", 3*time.Second, 0, longestRun, "how long is asked before the trouble")
 	during := settings.Duration(flags, "during", 20*time.Second, time.Millisecond, longestRun, "how long the trouble lasts")
 	after := settings.Duration(flags, "after", 7*time.Second, 0, longestRun, "how long is asked when it is over")
-	flags.IntVar(&o.Tokens, "tokens", 100_000, "`number` of tokens of the store")
-	flags.IntVar(&o.TokensPerApp, "tokens-per-app", 10, "`number` of tokens of each app")
+	sizeFlags(flags, &o.Tokens, &o.TokensPerApp)
 	flags.Uint64Var(&o.Seed, "seed", 1, "`number` that decides what is random: arrivals, and the order of questions")
 	output := newOutputFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -36,8 +36,7 @@ func newTurnFlags(flags *pflag.FlagSet, o *bench.Options, length, openTime time.
 	flags.Var(&o.Arrivals, "arrivals", "how calls of the open loops follow each other: poisson or constant")
 	flags.IntVar(&o.Connections, "connections", 4, "`number` of connections")
 	flags.IntVar(&o.InFlight, "in-flight", 32, "`number` of calls under way at once, on all connections together")
-	flags.IntVar(&o.Tokens, "tokens", 100_000, "`number` of tokens of the store")
-	flags.IntVar(&o.TokensPerApp, "tokens-per-app", 10, "`number` of tokens of each app")
+	sizeFlags(flags, &o.Tokens, &o.TokensPerApp)
 	flags.Var(&o.Mix, "mix", "what calls carry: valid tokens, unknown, malformed, missing, revoked or others' ones, or mixed (mostly valid; unknown, revoked, other apps' and none among them)")
 	flags.Float64Var(&o.ChangesPerSecond, "changes-per-second", 0, "`number` of policies that are changed each second all the while")
 	f.resyncEvery = settings.Duration(flags, "resync-every", 0, 0, longestRun, "how often a validator loads the whole store anew while it is measured, in a way that happens: cut off from Redis for longer than the log reaches back; 0 is never")
@@ -98,4 +97,10 @@ func measure[R writable](g *globals, cmd *cobra.Command, f *outputFlags, run fun
 		return err
 	}
 	return f.answer(g, cmd, r)
+}
+
+// sizeFlags adds the flags that say how much the store has.
+func sizeFlags(flags *pflag.FlagSet, tokens, tokensPerApp *int) {
+	flags.IntVar(tokens, "tokens", 100_000, "`number` of tokens of the store")
+	flags.IntVar(tokensPerApp, "tokens-per-app", 10, "`number` of tokens of each app")
 }
