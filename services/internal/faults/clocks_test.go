@@ -92,7 +92,7 @@ func (t *token) turned(verdict policy.Reason, millis int64) bool {
 
 const skewIgnored = "a receipt says that a validator whose clock is off has a change that depends on time"
 
-// skewSeen is how long an authority may take to learn that a validator's clock was set.
+// skewSeen is how long a report may be under way. One that arrives later after a clock was set has read that clock.
 const skewSeen = 3 * time.Second
 
 // judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later. A change that was
@@ -112,7 +112,8 @@ func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 		case clockSkewed:
 			c.stats.reach(skewNamed)
 		case countersignv1.PropagationState_PROPAGATION_STATE_APPLIED:
-			known := set.ahead != 0 && now-set.from > moment(skewSeen)
+			arrived := now - moment(time.Since(entry.GetReportTime().AsTime()))
+			known := set.ahead != 0 && arrived-set.from > moment(skewSeen)
 			if known && time.Now().Add(min(set.ahead, 0)).Before(turn) {
 				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead, set.from, turn, committed.AsTime())
 			}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/countersign/countersign/pkg/policy"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -106,20 +108,26 @@ func TestOracleClocks(t *testing.T) {
 		since moment
 		state countersignv1.PropagationState
 		turn  time.Time
+		age   time.Duration // of the report
 		want  string
 	}{
-		"right":                    {0, 20 * second, applied, later, ""},
-		"ahead":                    {clockJump, 20 * second, applied, later, skewIgnored},
-		"behind":                   {-clockJump, 20 * second, applied, later, skewIgnored},
-		"named":                    {clockJump, 20 * second, clockSkewed, later, ""},
-		"has only just been set":   {clockJump, 59 * second, applied, later, ""},
-		"ahead, it has come":       {clockJump, 20 * second, applied, soon, ""},
-		"behind, it has come here": {-clockJump, 20 * second, applied, soon, skewIgnored},
+		"right":                         {0, 20 * second, applied, later, 0, ""},
+		"ahead":                         {clockJump, 20 * second, applied, later, 0, skewIgnored},
+		"behind":                        {-clockJump, 20 * second, applied, later, 0, skewIgnored},
+		"named":                         {clockJump, 20 * second, clockSkewed, later, 0, ""},
+		"has only just been set":        {clockJump, 59 * second, applied, later, 0, ""},
+		"set after the report":          {clockJump, 20 * second, applied, later, 45 * time.Second, ""},
+		"set just before the report":    {clockJump, 20 * second, applied, later, 38 * time.Second, ""},
+		"set well before an old report": {clockJump, 20 * second, applied, later, 30 * time.Second, skewIgnored},
+		"ahead, it has come":            {clockJump, 20 * second, applied, soon, 0, ""},
+		"behind, it has come here":      {-clockJump, 20 * second, applied, soon, 0, skewIgnored},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newBenchCampaign()
 			c.seats[1].clock.settings.Store(&[]setClock{{}, {test.since, test.ahead}})
-			c.judgeTurn(receiptOf(false, applied, test.state), test.turn)
+			receipt := receiptOf(false, applied, test.state)
+			receipt.Validators[1].ReportTime = timestamppb.New(time.Now().Add(-test.age))
+			c.judgeTurn(receipt, test.turn)
 			c.oracle.expect(t, test.want)
 		})
 	}
