@@ -196,6 +196,8 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 		return expiry{from.Add(overlap).UnixMilli(), to.Add(overlap).UnixMilli()}
 	}
 	began := time.Now()
+	// A rotation whose outcome is unknown may have left a successor of this name already.
+	successor := t.app.doubtful[t.name]
 	begin := func() bool {
 		asking(w, t, t.expiry, ends(began, began.Add(patience+callTimeout)))()
 		t.app.doubtful[t.name] = true
@@ -219,7 +221,7 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 		w.touched(w.oracle.newToken(t.app, answer.GetToken().GetTokenId(), t.name, secret.New(answer.GetSecret()), false, next, out.made), out)
 	}
 	w.touched(t, out)
-	if !out.doubtful {
+	if !out.doubtful && !successor {
 		delete(t.app.doubtful, t.name)
 	}
 }
