@@ -84,6 +84,28 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 	}
 }
 
+// TestCloseClosesTheFile: a process that opens files again and again must not run out of descriptors.
+func TestCloseClosesTheFile(t *testing.T) {
+	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 2}
+	path := filepath.Join(t.TempDir(), "policies.snapshot")
+	f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+	for _, c := range filled(t, ring, meta, 2_000, 2) { // more than is read ahead
+		if err := f.Replica(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	r := must(snapshot.Open(path, ring))(t)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Replicas(func(replica.Contents) error { return nil }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("reading a closed file: %v, want %v", err, os.ErrClosed)
+	}
+}
+
 func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "s")
