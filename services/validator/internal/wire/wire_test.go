@@ -61,8 +61,8 @@ func broken(raw []byte, into proto.Message) (bad, lenient bool) {
 	return err != nil, err != nil && strings.Contains(err.Error(), "UTF-8")
 }
 
-// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and an error when that is one; also
-// once the memory in which it arrived is used for something else.
+// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and unreadable when that refuses them;
+// also once the memory in which it arrived is used for something else.
 func FuzzRequest(f *testing.F) {
 	for _, m := range requestSeeds() {
 		raw, err := proto.Marshal(m)
@@ -84,8 +84,8 @@ func FuzzRequest(f *testing.F) {
 			got := &Request{AppID: "before", Scope: 3}
 			err := codec.Unmarshal(data, got)
 			data.Free()
-			if (err != nil) != bad && !lenient {
-				t.Fatalf("%d: %v, protobuf: %t", i, err, bad)
+			if err != nil || got.Unreadable != bad && !lenient {
+				t.Fatalf("%d: %v, unreadable %t, protobuf: %t", i, err, got.Unreadable, bad)
 			}
 			if !bad && !same(got, &want) {
 				t.Errorf("%d: %+v, want %v", i, got, &want)
@@ -116,10 +116,11 @@ func FuzzRequests(f *testing.F) {
 		bad, lenient := broken(raw, &want)
 		got := new(Requests)
 		for i, data := range buffers(raw) {
+			got.Sequence, got.List = 7, append(got.List[:0], Request{AppID: "before"}, Request{})
 			err := codec.Unmarshal(data, got)
 			data.Free()
-			if (err != nil) != bad && !lenient {
-				t.Fatalf("%d: %v, protobuf: %t", i, err, bad)
+			if unreadable := got.List[0].Unreadable; err != nil || unreadable != bad && !lenient {
+				t.Fatalf("%d: %v, unreadable %t, protobuf: %t", i, err, unreadable, bad)
 			}
 			if bad {
 				continue
@@ -262,6 +263,59 @@ func TestB02_RequestsPrintNoToken(t *testing.T) {
 		}
 	}
 }
+
+// What protobuf libraries write is read in place, and not by protobuf's own code.
+func TestPlainMessagesAreReadInPlace(t *testing.T) {
+	for _, m := range requestSeeds() {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := new(Request); !got.read(raw) || !same(got, m) {
+			t.Errorf("%+v, want %v", got, m)
+		}
+		stream := &countersignv1.AuthorizeStreamRequest{Sequence: 300, Request: m, More: requestSeeds()}
+		if raw, err = proto.Marshal(stream); err != nil {
+			t.Fatal(err)
+		}
+		if got := new(Requests); !got.read(raw) || got.Sequence != 300 || len(got.List) != 1+len(stream.GetMore()) {
+			t.Errorf("%+v, want %v", got, stream)
+		}
+	}
+}
+
+// The memory that a message arrived in is given back once, when the next message is read or with Free.
+func TestMemoryIsGivenBack(t *testing.T) {
+	raw, err := proto.Marshal(&countersignv1.AuthorizeStreamRequest{Request: requestSeeds()[1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, got := 0, new(Requests)
+	for n := range 3 {
+		passing := append(make([]byte, 0, 2<<10), raw...)
+		data := mem.BufferSlice{mem.NewBuffer(&passing, counting{count: &back})}
+		if err := codec.Unmarshal(data, got); err != nil {
+			t.Fatal(err)
+		}
+		if data.Free(); back != n {
+			t.Errorf("%d given back while message %d is in use", back, n)
+		}
+	}
+	if got.Free(); back != 3 {
+		t.Errorf("%d of 3 given back", back)
+	}
+	if got.Free(); back != 3 {
+		t.Errorf("%d of 3 given back, freed twice", back)
+	}
+}
+
+// counting is a pool that counts what it is given back.
+type counting struct {
+	mem.NopBufferPool
+	count *int
+}
+
+func (c counting) Put(*[]byte) { *c.count++ }
 
 func TestAllocations(t *testing.T) {
 	r := Response{Decision: 1, Reason: 2, Enforced: true, TokenID: "tok_0123456789abcdef", Revision: 1 << 40, DataAge: time.Millisecond}
