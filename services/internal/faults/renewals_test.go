@@ -131,7 +131,11 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 	// A process that is started meanwhile waits: with a bad file it would not start, which is right and beside the point.
 	m.starting.Lock()
 	defer m.starting.Unlock()
-	if life, _ := m.alive(); bad && life != 0 && !m.stopped() {
+	life, _ := m.alive()
+	if life != 0 && !m.stopped() && m.certificates.served(ctx, m.settings.Listen) == nil {
+		return nil // it has yet to read its files: half of a new one would keep it from starting, too
+	}
+	if bad && life != 0 && !m.stopped() {
 		if err := c.tryBad(ctx, m, life); err != nil {
 			return err
 		}
@@ -143,7 +147,7 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 	if err := m.certificates.put(next); err != nil {
 		return err
 	}
-	life, _ := m.alive()
+	life, _ = m.alive()
 	for until := time.Now().Add(renewBound); life != 0; pause(ctx, lookInterval) {
 		switch {
 		case m.gone(ctx, life):
