@@ -5,13 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/secret"
 )
 
@@ -51,14 +50,11 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 	case s.Roots != nil:
 		config.RootCAs = s.Roots()
 	case s.CAFile != "":
-		pem, err := os.ReadFile(s.CAFile)
+		roots, err := reload.Read(nil, "authorities", reload.Authorities, s.CAFile)
 		if err != nil {
 			return nil, err
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("no certificate in %s", s.CAFile)
-		}
+		config.RootCAs = roots.Get()
 	}
 	return credentials.NewTLS(config), nil
 }

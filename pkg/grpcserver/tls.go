@@ -2,7 +2,6 @@ package grpcserver
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,34 +66,31 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 	return config, nil
 }
 
-// pair is a certificate chain with its key.
+// pair is a certificate chain with its key. The first certificate of the chain that is not good makes it worthless.
 type pair struct {
 	*tls.Certificate
 	expires time.Time
 }
 
 func parsePair(contents [][]byte) (pair, error) {
-	if err := reload.WholePEM(contents[0]); err != nil {
+	chain, err := reload.Certificates(contents[0])
+	if err != nil {
 		return pair{}, err
 	}
 	certificate, err := tls.X509KeyPair(contents[0], contents[1])
 	if err != nil {
 		return pair{}, err
 	}
-	p := pair{Certificate: &certificate}
-	for _, der := range certificate.Certificate {
-		one, err := x509.ParseCertificate(der)
-		if err != nil {
-			return pair{}, err
-		}
-		if p.expires.IsZero() || one.NotAfter.Before(p.expires) {
-			p.expires = one.NotAfter
+	p := pair{Certificate: &certificate, expires: chain[0].NotAfter}
+	for _, issuer := range chain[1:] {
+		if issuer.NotAfter.Before(p.expires) {
+			p.expires = issuer.NotAfter
 		}
 	}
 	return p, nil
 }
 
-// Expires implements reload.Expirer: the first certificate of the chain that expires makes it worthless.
+// Expires implements reload.Expirer.
 func (p pair) Expires() time.Time { return p.expires }
 
 // LogValue shows what a person needs to tell two certificates apart.

@@ -2,11 +2,11 @@ package grpcserver
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,35 +151,32 @@ func resumed(t *testing.T, server net.Addr, client *tls.Config) {
 	}
 }
 
-// TestChainExpires when its first certificate does.
-func TestChainExpires(t *testing.T) {
+// TestChain: a chain is good while all of its certificates are, and none of them is left out.
+func TestChain(t *testing.T) {
+	read := func(path string) []byte {
+		t.Helper()
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
 	a := newAuthority(t)
 	certFile, keyFile := a.issue(t)
-	cert, err := os.ReadFile(certFile)
+	cert, key, root := read(certFile), read(keyFile), read(a.file)
+	p, err := parsePair([][]byte{slices.Concat(cert, root), key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := os.ReadFile(keyFile)
-	if err != nil {
-		t.Fatal(err)
+	expires := p.Leaf.NotAfter
+	if a.cert.NotAfter.Before(expires) {
+		expires = a.cert.NotAfter
 	}
-	root, err := os.ReadFile(a.file)
-	if err != nil {
-		t.Fatal(err)
+	if !p.Expires().Equal(expires) || len(p.Certificate.Certificate) != 2 {
+		t.Errorf("%d certificates are good until %s, want 2 until %s", len(p.Certificate.Certificate), p.Expires(), expires)
 	}
-	p, err := parsePair([][]byte{append(cert, root...), key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(p.Certificate.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := a.cert.NotAfter
-	if leaf.NotAfter.Before(want) {
-		want = leaf.NotAfter
-	}
-	if !p.Expires().Equal(want) {
-		t.Errorf("it expires at %s, want %s", p.Expires(), want)
+	root[len(root)/2] = '!'
+	if p, err := parsePair([][]byte{slices.Concat(cert, root), key}); err == nil {
+		t.Errorf("of a damaged chain %d certificates are read", len(p.Certificate.Certificate))
 	}
 }

@@ -293,15 +293,3 @@ func TestRead(t *testing.T) {
 		t.Errorf("the status is %v", f.Status())
 	}
 }
-
-func TestWholePEM(t *testing.T) {
-	const whole = "-----BEGIN X-----\nAA==\n-----END X-----\n"
-	for text, ok := range map[string]bool{
-		"": true, whole: true, whole + whole: true, "# comment\n" + whole: true,
-		whole + "-----BEGIN X-----\nAA": false, "-----BEGIN X-----\n": false,
-	} {
-		if err := WholePEM([]byte(text)); (err == nil) != ok {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}
