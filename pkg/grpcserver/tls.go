@@ -69,7 +69,7 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 // pair is a certificate chain with its key. The first certificate of the chain that is not good makes it worthless.
 type pair struct {
 	*tls.Certificate
-	expires time.Time
+	begins, expires time.Time
 }
 
 func parsePair(contents [][]byte) (pair, error) {
@@ -81,14 +81,20 @@ func parsePair(contents [][]byte) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	p := pair{Certificate: &certificate, expires: chain[0].NotAfter}
+	p := pair{Certificate: &certificate, begins: chain[0].NotBefore, expires: chain[0].NotAfter}
 	for _, issuer := range chain[1:] {
+		if issuer.NotBefore.After(p.begins) {
+			p.begins = issuer.NotBefore
+		}
 		if issuer.NotAfter.Before(p.expires) {
 			p.expires = issuer.NotAfter
 		}
 	}
 	return p, nil
 }
+
+// Begins implements reload.Expirer.
+func (p pair) Begins() time.Time { return p.begins }
 
 // Expires implements reload.Expirer.
 func (p pair) Expires() time.Time { return p.expires }

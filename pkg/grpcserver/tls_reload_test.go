@@ -168,15 +168,37 @@ func TestChain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expires := p.Leaf.NotAfter
+	begins, expires := p.Leaf.NotBefore, p.Leaf.NotAfter
+	if a.cert.NotBefore.After(begins) {
+		begins = a.cert.NotBefore
+	}
 	if a.cert.NotAfter.Before(expires) {
 		expires = a.cert.NotAfter
 	}
-	if !p.Expires().Equal(expires) || len(p.Certificate.Certificate) != 2 {
-		t.Errorf("%d certificates are good until %s, want 2 until %s", len(p.Certificate.Certificate), p.Expires(), expires)
+	if !p.Begins().Equal(begins) || !p.Expires().Equal(expires) || len(p.Certificate.Certificate) != 2 {
+		t.Errorf("%d certificates are good from %s to %s, want 2 from %s to %s", len(p.Certificate.Certificate), p.Begins(), p.Expires(), begins, expires)
 	}
 	root[len(root)/2] = '!'
 	if p, err := parsePair([][]byte{slices.Concat(cert, root), key}); err == nil {
 		t.Errorf("of a damaged chain %d certificates are read", len(p.Certificate.Certificate))
+	}
+}
+
+// TestCertificateOfTomorrow does not replace the one that is valid today.
+func TestCertificateOfTomorrow(t *testing.T) {
+	ours := newAuthority(t)
+	cert, key := ours.issue(t)
+	files := reload.New(time.Hour, slog.New(slog.DiscardHandler))
+	server := start(t, Config{TLS: TLS{CertFile: cert, KeyFile: key}, Files: files}, &echo{call: repeat})
+	nextCert, nextKey := ours.issueFrom(t, time.Now().Add(24*time.Hour))
+	replace(t, cert, nextCert)
+	replace(t, key, nextKey)
+	files.Now(t.Context())
+	connection := dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ours.pool})))
+	if _, err := call(t.Context(), connection, "hello"); err != nil {
+		t.Error(err)
+	}
+	if s := files.Status()[0]; !s.Refused {
+		t.Errorf("%+v", s)
 	}
 }

@@ -56,12 +56,18 @@ func newAuthority(t *testing.T) authority {
 // issue returns the files of a certificate and its key.
 func (a authority) issue(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
+	return a.issueFrom(t, time.Now().Add(-time.Hour))
+}
+
+// issueFrom returns the files of a certificate that is not valid before a time, and its key.
+func (a authority) issueFrom(t *testing.T, begins time.Time) (certFile, keyFile string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, NotBefore: begins, NotAfter: begins.Add(48 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

@@ -57,9 +57,12 @@ type Value[T any] struct{ current atomic.Pointer[T] }
 // Get returns what was read last and is good.
 func (v *Value[T]) Get() T { return *v.current.Load() }
 
-// Expirer is a value that is good until a time. Files that hold such a value do not replace it by one that has expired
-// already.
-type Expirer interface{ Expires() time.Time }
+// Expirer is a value that is good from one time until another. A zero time is no bound. Files that hold such a value do not
+// replace a good one by one that has expired, nor, before its time, by one that is not valid yet.
+type Expirer interface {
+	Begins() time.Time
+	Expires() time.Time
+}
 
 // Read reads files that hold one value together, such as a certificate and its key, and reads them again when they
 // change. Parse gets the contents in the order of the paths; its error must not hold a secret. The name says in logs and
@@ -84,7 +87,7 @@ func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error)
 	s.take = func(contents [][]byte) (any, error) {
 		next, err := parse(contents)
 		if err == nil {
-			err = expired(value.Get(), next)
+			err = untimely(value.Get(), next, time.Now())
 		}
 		if err == nil {
 			value.current.Store(&next)
@@ -208,9 +211,24 @@ func expiry(value any) time.Time {
 	return time.Time{}
 }
 
-// expired returns an error when a value has expired that is to replace one that has not.
-func expired(now, next any) error {
-	if at := expiry(next); !at.IsZero() && !at.After(time.Now()) && expiry(now).After(time.Now()) {
+// untimely returns an error when a value that is not good now is to replace one that is.
+func untimely(current, next any, now time.Time) error {
+	if outside(current, now) != nil {
+		return nil
+	}
+	return outside(next, now)
+}
+
+// outside returns an error when a value is not good now.
+func outside(value any, now time.Time) error {
+	e, is := value.(Expirer)
+	if !is {
+		return nil
+	}
+	if at := e.Begins(); at.After(now) {
+		return fmt.Errorf("it is not valid before %s; it is used then", at.UTC().Format(time.RFC3339))
+	}
+	if at := e.Expires(); !at.IsZero() && !at.After(now) {
 		return fmt.Errorf("it has expired, at %s", at.UTC().Format(time.RFC3339))
 	}
 	return nil

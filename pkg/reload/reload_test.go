@@ -18,12 +18,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// text is a value that is bad when it says so, and good until a time when it has one.
+// text is a value that is bad when it says so, and good between two times where it has them.
 type text struct {
 	string
-	until time.Time
+	from, until time.Time
 }
 
+func (t text) Begins() time.Time     { return t.from }
 func (t text) Expires() time.Time    { return t.until }
 func (t text) LogValue() slog.Value  { return slog.StringValue("the text " + t.string) }
 func parse(c [][]byte) (text, error) { return parseUntil(c, time.Time{}) }
@@ -33,7 +34,7 @@ func parseUntil(contents [][]byte, until time.Time) (text, error) {
 	if strings.Contains(joined, "bad") {
 		return text{}, errors.New("it is bad")
 	}
-	return text{joined, until}, nil
+	return text{string: joined, until: until}, nil
 }
 
 func write(t *testing.T, path, text string) {
@@ -72,6 +73,13 @@ func start(t *testing.T) *kit {
 	k.Files = New(interval, slog.New(slog.NewTextHandler(&k.log, nil)))
 	go k.Run(t.Context())
 	return k
+}
+
+// between runs a function while no file is read.
+func (k *kit) between(do func()) {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	do()
 }
 
 func (k *kit) path(name string) string { return filepath.Join(k.folder, name) }
@@ -196,6 +204,49 @@ func TestBadFiles(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTimeComes: what is not valid yet, and what a wrong clock takes for expired, is refused once and taken in later, though
+// the file does not change. Once the value in use has expired, nothing is refused for its dates.
+func TestTimeComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t)
+		path, began, later := k.path("a"), time.Now(), time.Now().Add(3*time.Hour)
+		dates := map[string]text{
+			"the next": {from: began.Add(time.Hour), until: later},
+			"expired":  {until: began},
+		}
+		write(t, path, "old")
+		v, err := Read(k.Files, "file", func(c [][]byte) (text, error) {
+			value, known := dates[string(c[0])]
+			if !known {
+				value.until = began.Add(2 * time.Hour)
+			}
+			value.string = string(c[0])
+			return value, nil
+		}, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		early := Status{Failures: 1, Refused: true, Expires: began.Add(2 * time.Hour)}
+		write(t, path, "the next")
+		k.expect("before its time", v, "old", early)
+		k.expect("before its time, for longer", v, "old", early)
+		k.between(func() {
+			if n := strings.Count(k.log.String(), "it is not valid before"); n != 1 {
+				t.Errorf("it is said %d times, want once:\n%s", n, k.log.String())
+			}
+		})
+		time.Sleep(time.Hour)
+		k.expect("at its time", v, "the next", Status{Reloads: 1, Failures: 1, Expires: later})
+		write(t, path, "expired")
+		k.expect("expired", v, "the next", Status{Reloads: 1, Failures: 2, Refused: true, Expires: later})
+		k.between(func() { dates["expired"] = text{until: later.Add(time.Hour)} }) // as a clock that is set back has it
+		k.expect("the clock is right", v, "expired", Status{Reloads: 2, Failures: 2, Expires: later.Add(time.Hour)})
+		time.Sleep(4 * time.Hour)
+		write(t, path, "the next")
+		k.expect("both have expired", v, "the next", Status{Reloads: 3, Failures: 2, Expires: later})
+	})
 }
 
 // TestHalfWrittenFiles are not taken for whole ones, nor for bad ones, as long as somebody writes.

@@ -50,7 +50,7 @@ func (s *source) look() (contents [][]byte, d [sha256.Size]byte, err error) {
 	return contents, digest(contents), nil
 }
 
-// again takes in what has changed. What was refused before is not tried again, unless somebody asks, and says so.
+// again takes in what has changed.
 func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 	log = log.With("file", s.name, "path", strings.Join(s.paths, ", "))
 	if s.once {
@@ -59,12 +59,15 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 		}
 		return
 	}
-	_, now, err := s.look()
+	contents, now, err := s.look()
 	if err == nil && now == s.used {
 		s.unchanged(log, say)
 		return
 	}
 	if now == s.refused && !say {
+		if err == nil {
+			s.retry(log, now, contents)
+		}
 		return
 	}
 	for range tries {
@@ -74,7 +77,6 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 			return
 		case <-time.After(settle):
 		}
-		var contents [][]byte
 		if contents, now, err = s.look(); now != before || err != nil {
 			continue
 		}
@@ -92,6 +94,14 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 		return // it is still being written: the next look tells
 	}
 	s.refuse(log, now, err)
+}
+
+// retry takes in contents that were refused before, if they are good by now: a certificate becomes valid, and a clock that
+// was wrong is set. A second refusal is neither logged nor counted.
+func (s *source) retry(log *slog.Logger, now [sha256.Size]byte, contents [][]byte) {
+	if value, err := s.take(contents); err == nil {
+		s.accept(log, now, value)
+	}
 }
 
 // unchanged notes that the files hold what is in use.

@@ -375,7 +375,7 @@ var guards = []guard{
 	},
 	{
 		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
-		cuts:  []cut{{"		if err == nil {\n			err = expired(value.Get(), next)\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
+		cuts:  []cut{{"		if err == nil {\n			err = untimely(value.Get(), next, time.Now())\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
 		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
 	},
 	{
@@ -383,6 +383,12 @@ var guards = []guard{
 		name: "every block of PEM is read", file: "pkg/reload/pem.go",
 		cuts:  []cut{{"	if len(blocks) != want {\n", "	if len(blocks) > want {\n"}},
 		tests: "TestDamagedCertificates", packages: []string{"./pkg/reload"},
+	},
+	{
+		// Without it, a certificate that was refused before its time is not used when its time comes.
+		name: "a file that was refused is tried again", file: "pkg/reload/source.go",
+		cuts:  []cut{{"			s.retry(log, now, contents)\n", "			_ = contents\n"}},
+		tests: "TestTimeComes", packages: []string{"./pkg/reload"},
 	},
 	{
 		// Without it, a caller that has a stream open goes on with a key that was taken away.
