@@ -42,17 +42,18 @@ func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 // FormSecret returns a function that finds the secret in a field of a form that is the request's body
 // (application/x-www-form-urlencoded). It reads at most maxBytes of the body, 0 being DefaultMaxForm; the handler can read
 // all of it again. Several fields of that name, and a longer body, are an error. A request with another body carries no
-// secret.
+// secret. Of a form that was parsed before (ParseForm), the fields count that net/http has kept: it leaves out those that it
+// cannot decode.
 func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret, error) {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxForm
 	}
 	return func(r *http.Request) (secret.Secret, error) {
-		if r.PostForm != nil { // it was read before
-			return single(r.PostForm[name], "form field", name)
-		}
 		if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" || r.Body == nil {
 			return secret.Secret{}, nil
+		}
+		if r.PostForm != nil { // it was read before
+			return single(r.PostForm[name], "form field", name)
 		}
 		tooLong := bearer.Error(fmt.Sprintf("form: want at most %d bytes", maxBytes))
 		if r.ContentLength > maxBytes {

@@ -163,3 +163,18 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+// Parts of a multipart form are no fields of this form, whether it was parsed before or not.
+func TestMultipartFormCarriesNoSecret(t *testing.T) {
+	const part = "--x\r\nContent-Disposition: form-data; name=app_token\r\n\r\ncs_x\r\n--x--\r\n"
+	for _, parsed := range []bool{false, true} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(part))
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+		if parsed && r.PostFormValue("app_token") != "cs_x" {
+			t.Fatal("it is not parsed")
+		}
+		if got, err := client.FormSecret("app_token", 0)(r); got.Reveal() != "" || err != nil {
+			t.Errorf("parsed %t: %q, %v", parsed, got.Reveal(), err)
+		}
+	}
+}
