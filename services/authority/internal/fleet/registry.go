@@ -215,7 +215,7 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 
 // Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
 // report has arrived since a time. One that is known from Redis alone, at the start of this authority, has a whole lease to
-// report in.
+// report in. So have those that nobody knows of, where the list of members may lack some: record.UnknownMembers is silent then.
 func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -230,6 +230,9 @@ func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, 
 		if m.heard.Before(since) {
 			silent = append(silent, m.ID)
 		}
+	}
+	if r.strangersMayCome(now) {
+		silent = append(silent, record.UnknownMembers)
 	}
 	return at, silent
 }
