@@ -86,9 +86,10 @@ type member struct {
 	told map[int]uint64
 	// kept is what stands in the hash.
 	kept string
-	// digests are those of cursors that were not compared yet, orphans what it holds on to, by partition. Only one that
-	// reports here has them.
+	// digests are those of cursors that were not compared yet, begins where its links begin, orphans what it holds on to, by
+	// partition. Only one that reports here has them.
 	digests map[int][32]byte
+	begins  map[int]uint64
 	orphans map[int][]record.Tag
 	// contested is when another instance was last refused that wanted to report by its name.
 	contested time.Time
@@ -102,7 +103,7 @@ type member struct {
 func newMember(v *record.Validator, now time.Time) *member {
 	m := &member{
 		Validator: *v, heard: now, moved: map[int]time.Time{}, told: map[int]uint64{}, digests: map[int][32]byte{},
-		orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
+		begins: map[int]uint64{}, orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
 	m.clock.remember(v.Clock)
