@@ -47,8 +47,14 @@ type Members struct {
 	Entries map[string]*Validator
 }
 
-// NewMembers returns the list of a store in which no validator has joined yet.
-func NewMembers(now time.Time) *Members { return &Members{Sequence: 1, Since: now} }
+// NewMembers returns a list that is begun at a time, with nobody in it.
+func NewMembers(since time.Time) *Members { return &Members{Sequence: 1, Since: since} }
+
+// BegunWith tells whether the list was begun when its store was made. Only then does it name every validator that has ever
+// joined: one that was begun later may lack validators that run.
+func (m *Members) BegunWith(store Meta) bool {
+	return m.Since.UnixMilli() == store.CreateTime.UnixMilli()
+}
 
 // EntryOf returns the entry of a validator.
 func EntryOf(v *Validator) *Validator {

@@ -35,6 +35,15 @@ func (r *Replica) Links(partition int) [][]byte {
 	return links
 }
 
+// PastBegins returns the revision behind which the links begin that a partition holds. Of two replicas at one cursor, the one
+// with the lower revision holds all links of the store's past that the other holds.
+func (r *Replica) PastBegins(partition int) uint64 {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.past.base.Revision
+}
+
 // Orphans returns the tags of the changes that a partition holds on to and that the store does not have, until an epoch
 // begins that settles them. At most 1,024 are kept.
 func (r *Replica) Orphans(partition int) []record.Tag {

@@ -556,3 +556,31 @@ func TestFencedAfter(t *testing.T) {
 		t.Errorf("%v, %v, %v", FencedAfter(none), FencedAfter(some), FencedAfter(all))
 	}
 }
+
+// TestB30_HowFarLinksGoBackIsTold: with each partition, and again when the replica has read more of the past and is where it was.
+func TestB30_HowFarLinksGoBackIsTold(t *testing.T) {
+	k := start(t, newAuthority(t), func(*Config) {})
+	k.awaitWelcome()
+	redistest.Eventually(t, "reading the log", func() error {
+		if n := k.replica.PastBegins(1); n != 0 {
+			return fmt.Errorf("the links begin behind %d", n)
+		}
+		return nil
+	})
+	s := &session{
+		Reporter: k.reporter, of: k.replica, decides: func() bool { return true },
+		sent: k.replica.Cursors(), begins: []uint64{0, 1, 0, 0}, // it was told before the log was read
+	}
+	var m countersignv1.ReportRequest
+	s.addMoved(&m)
+	if at := m.GetCursors(); len(at) != 1 || at[0].GetPartition() != 1 || !slices.Equal(m.GetPastBegins(), []uint64{0}) {
+		t.Errorf("%v", &m)
+	}
+	var again countersignv1.ReportRequest
+	if s.addMoved(&again); len(again.GetCursors()) > 0 {
+		t.Errorf("it is told again: %v", &again)
+	}
+	if hello := k.authority.all()[0]; len(hello.GetPastBegins()) != partitions {
+		t.Errorf("%v", hello)
+	}
+}

@@ -85,8 +85,9 @@ type session struct {
 	of      *replica.Replica
 	decides func() bool
 	stream  reportStream
-	// sent and orphans are what the authority was told, by partition.
+	// sent, begins and orphans are what the authority was told, by partition.
 	sent    []record.Cursor
+	begins  []uint64
 	orphans [][]record.Tag
 	last    time.Time // when the latest report was sent
 	wanted  chan int  // partitions whose links are asked for
@@ -103,7 +104,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		partitions := of.Codec().Partitions()
 		s := &session{
 			Reporter: r, of: of, decides: decides, stream: stream, wanted: make(chan int, partitions),
-			sent: make([]record.Cursor, partitions), orphans: make([][]record.Tag, partitions),
+			sent: make([]record.Cursor, partitions), begins: make([]uint64, partitions), orphans: make([][]record.Tag, partitions),
 		}
 		var receiving sync.WaitGroup
 		defer receiving.Wait()
@@ -251,14 +252,15 @@ func (s *session) addAge(m *countersignv1.ReportRequest) {
 	m.DataAge, m.KeyIds = durationpb.New(oldest), s.config.KeyIDs
 }
 
-// addMoved adds the partitions that are elsewhere than the authority was told. One in which an app has an older policy than
-// the cursor says has not got there yet.
+// addMoved adds the partitions that are elsewhere than the authority was told, or whose links begin elsewhere: those from before
+// a load are read after it. One in which an app has an older policy than the cursor says has not got there yet.
 func (s *session) addMoved(m *countersignv1.ReportRequest) {
 	if !s.decides() {
 		return
 	}
 	for partition, at := range s.of.Cursors() {
-		if at == s.sent[partition] {
+		begins := s.of.PastBegins(partition)
+		if at == s.sent[partition] && begins == s.begins[partition] {
 			continue
 		}
 		at, sum, loaded := s.of.State(partition)
@@ -270,7 +272,8 @@ func (s *session) addMoved(m *countersignv1.ReportRequest) {
 			Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision, Tag: at.Tag[:],
 		})
 		m.StateDigests = append(m.StateDigests, digest.MAC[:])
-		s.sent[partition] = at
+		m.PastBegins = append(m.PastBegins, begins)
+		s.sent[partition], s.begins[partition] = at, begins
 	}
 }
 

@@ -98,9 +98,10 @@ redis.call('SET', KEYS[1], '', 'PX', 1)
 return 1
 `
 
-// BeginFleet writes an empty list of members where a store has none, and tells whether it did. With replace it also takes the
-// place of a list that does not verify: a new store has no members, so what stands there is of another store.
-func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, replace bool) (begun bool, err error) {
+// BeginFleet writes an empty list of members where a store has none, and tells whether it did. Since is when the store was made
+// if it is a new one, which has no members: see record.Members.BegunWith. With replace it also takes the place of a list that
+// does not verify: that is of another store.
+func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, since time.Time, replace bool) (begun bool, err error) {
 	found, err := client.HMGet(ctx, record.FleetKey, record.MembersField).Result()
 	if err != nil {
 		return false, redisfeed.Typed(record.FleetKey, "hash", err)
@@ -113,7 +114,7 @@ func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Cod
 			return false, nil
 		}
 	}
-	list, err := codec.SealMembers(record.NewMembers(time.Now()))
+	list, err := codec.SealMembers(record.NewMembers(since))
 	if err != nil {
 		return false, err
 	}

@@ -142,7 +142,7 @@ func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Rin
 			return false, err
 		}
 	}
-	if _, err := BeginFleet(ctx, client, codec, true); err != nil {
+	if _, err := BeginFleet(ctx, client, codec, meta.CreateTime, true); err != nil {
 		return false, err
 	}
 	raw, err := record.SealMeta(ring, meta)

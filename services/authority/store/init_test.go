@@ -82,11 +82,11 @@ func TestB24_NewStoreHasAListOfMembers(t *testing.T) {
 		}
 		raw := client.HGet(t.Context(), record.FleetKey, record.MembersField).Val()
 		list, err := record.NewCodec(ring, meta).OpenMembers([]byte(raw))
-		if err != nil || list.Sequence == 0 || len(list.Entries) > 0 {
+		if err != nil || list.Sequence == 0 || len(list.Entries) > 0 || !list.BegunWith(meta) {
 			t.Errorf("%s: %+v, %v", name, list, err)
 		}
 		for _, replace := range []bool{false, true} {
-			if begun, err := store.BeginFleet(t.Context(), client, record.NewCodec(ring, meta), replace); err != nil || begun {
+			if begun, err := store.BeginFleet(t.Context(), client, record.NewCodec(ring, meta), meta.CreateTime, replace); err != nil || begun {
 				t.Errorf("%s: repeated: %t, %v", name, begun, err)
 			}
 		}

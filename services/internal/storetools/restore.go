@@ -405,7 +405,7 @@ func (r *restorer) finish(meta record.Meta) error {
 	if err != nil {
 		return err
 	}
-	if r.fleetBegun, err = store.BeginFleet(r.ctx, r.client, r.codec, r.foreign); err != nil {
+	if r.fleetBegun, err = store.BeginFleet(r.ctx, r.client, r.codec, time.Now(), r.foreign); err != nil {
 		return err
 	}
 	return r.client.Del(r.ctx, restoreKey).Err()

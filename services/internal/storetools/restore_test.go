@@ -99,6 +99,25 @@ func (e events1) Audit(sequence uint64, raw []byte) error {
 	return e.Sink.Audit(sequence, raw)
 }
 
+// TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators: those that run are in no list, and what they know is to be
+// waited for. The list of a store that is replaced names them, and stays.
+func TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		s := newSystem(t)
+		path := s.backup()
+		meta := s.codec.Meta()
+		must(store.BeginFleet(t.Context(), s.client, s.codec, meta.CreateTime, true))(t)
+		if empty {
+			s.flush()
+		}
+		must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: !empty}))(t)
+		raw := must(s.client.HGet(t.Context(), record.FleetKey, record.MembersField).Bytes())(t)
+		if list := must(s.codec.OpenMembers(raw))(t); list.BegunWith(meta) == empty {
+			t.Errorf("into an empty Redis: %t; the list was begun at %s, the store at %s", empty, list.Since, meta.CreateTime)
+		}
+	}
+}
+
 // TestRestoreTakesNothingAwayUnasked.
 func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 	s := newSystem(t)

@@ -159,8 +159,8 @@ type ReportRequest struct {
 	ValidatorId string `protobuf:"bytes,1,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
 	// Random, new at each start of the validator, 1 to 64 characters. In the first message; later empty.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Positions applied, for the partitions that moved since the report before; in the first message for all that are
-	// loaded. Each without its store_id.
+	// Positions applied, for the partitions that moved since the report before, or whose past_begins is another; in the first
+	// message for all that are loaded. Each without its store_id.
 	Cursors []*Position `protobuf:"bytes,3,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	// Age of the oldest partition's data.
 	DataAge *durationpb.Duration `protobuf:"bytes,4,opt,name=data_age,json=dataAge,proto3" json:"data_age,omitempty"`
@@ -190,7 +190,11 @@ type ReportRequest struct {
 	// The validator has stopped answering for good, and leaves the fleet. Nothing follows.
 	Leaving bool `protobuf:"varint,15,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// The validator's clocks when the message was made. In every message; absent from validators of releases without it.
-	Clock         *ClockReading `protobuf:"bytes,16,opt,name=clock,proto3" json:"clock,omitempty"`
+	Clock *ClockReading `protobuf:"bytes,16,opt,name=clock,proto3" json:"clock,omitempty"`
+	// The revision behind which the links begin that the validator holds, for the partitions that are listed in cursors, in the
+	// same order. Of two validators at one position, the one with the lower revision holds all links that the other holds. Empty
+	// from validators of releases without it.
+	PastBegins    []uint64 `protobuf:"varint,17,rep,packed,name=past_begins,json=pastBegins,proto3" json:"past_begins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +337,13 @@ func (x *ReportRequest) GetLeaving() bool {
 func (x *ReportRequest) GetClock() *ClockReading {
 	if x != nil {
 		return x.Clock
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetPastBegins() []uint64 {
+	if x != nil {
+		return x.PastBegins
 	}
 	return nil
 }
@@ -1370,7 +1381,7 @@ var File_countersign_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x05\n" +
+	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x05\n" +
 	"\rReportRequest\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1390,7 +1401,9 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\aorphans\x18\r \x03(\v2\x17.countersign.v1.OrphansR\aorphans\x12/\n" +
 	"\x05links\x18\x0e \x01(\v2\x19.countersign.v1.LinkBatchR\x05links\x12\x18\n" +
 	"\aleaving\x18\x0f \x01(\bR\aleaving\x122\n" +
-	"\x05clock\x18\x10 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x89\x01\n" +
+	"\x05clock\x18\x10 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\x12\x1f\n" +
+	"\vpast_begins\x18\x11 \x03(\x04R\n" +
+	"pastBegins\"\x89\x01\n" +
 	"\fClockReading\x127\n" +
 	"\twall_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12@\n" +
 	"\x0emonotonic_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rmonotonicTime\";\n" +

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -129,6 +130,7 @@ func (r *Registry) take(m *member, u *update, now time.Time) {
 			m.digests[partition] = u.digests[partition]
 		}
 	}
+	maps.Copy(m.begins, u.begins)
 	for partition, tags := range u.orphans {
 		delete(m.orphans, partition)
 		if len(tags) > 0 {

@@ -34,8 +34,8 @@ func (g *gather) ended(s *stream) {
 }
 
 // Links returns the signed links of a partition that validators hold, each once: of those that report here, one for each
-// place where one is, since those at one place hold the same, and all that hold what the store does not have. It returns
-// what has come when ctx ends. Nothing of it is verified.
+// place where one is, and all that hold what the store does not have. It returns what has come when ctx ends. Nothing of it is
+// verified.
 func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
 	r.mu.Lock()
@@ -63,24 +63,33 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	return slices.Clone(g.links)
 }
 
-// holders returns whom to ask for a partition's links. The caller holds the mutex.
+// holders returns whom to ask for a partition's links: of those at one place the one whose links go back furthest, since it
+// holds what the others hold. One that does not tell how far they go is asked beside it. The caller holds the mutex.
 func (r *Registry) holders(partition int) []*stream {
 	type place struct {
 		at      record.Cursor
 		orphans string
+		tells   bool
 	}
-	taken := map[place]bool{}
-	var all []*stream
+	type holder struct {
+		stream *stream
+		begins uint64
+	}
+	furthest := map[place]holder{}
 	for _, m := range r.members {
 		at, has := m.Cursors[partition]
 		if m.stream == nil || m.Gone || !has {
 			continue
 		}
-		here := place{at, fmt.Sprint(m.orphans[partition])}
-		if !taken[here] {
-			taken[here] = true
-			all = append(all, m.stream)
+		begins, tells := m.begins[partition]
+		here := place{at, fmt.Sprint(m.orphans[partition]), tells}
+		if known, taken := furthest[here]; !taken || begins < known.begins {
+			furthest[here] = holder{m.stream, begins}
 		}
+	}
+	all := make([]*stream, 0, len(furthest))
+	for _, h := range furthest {
+		all = append(all, h.stream)
 	}
 	return all
 }

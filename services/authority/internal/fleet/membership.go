@@ -33,6 +33,9 @@ type membership struct {
 	// unknown says why nobody can say who was a member: receipts then name record.UnknownMembers as LOST. Only another
 	// authority's list or an operator ends it.
 	unknown unknownReason
+	// partial says that the list did not name everybody when this authority was started: it was unknown, or was begun after
+	// the store. Validators that nobody knows of may run then.
+	partial bool
 	// waiting are validators that are to be written with the next change.
 	waiting []*enrolment
 	// turn is held by whoever changes the list.
@@ -91,6 +94,12 @@ func (r *Registry) takeList(raw string, now time.Time) {
 	default:
 		m.list, m.stale = list, false
 	}
+}
+
+// strangersMayCome tells whether a validator that nobody knows of may run and not have reported yet: it has the same time as
+// one that is known, which is a lease from the start of this authority. The caller holds the mutex.
+func (r *Registry) strangersMayCome(now time.Time) bool {
+	return r.membership.partial && now.Sub(r.floor.since) <= Lease
 }
 
 // missMembers makes members of those that are in the list, and of which there is no record, or an older one. The caller

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -256,6 +257,52 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 				}
 				alive(t, time.Second, v)
 				a.want("forgotten", map[string]string{"v": "REPORTING"})
+			})
+		})
+	}
+}
+
+// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack validators that run, an authority
+// that was just started counts on them as on those that it knows. A store that never had another list has no such validators.
+func TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		damage func(f *fixture)
+		lacks  bool
+	}{
+		"a new store":                 {damage: func(*fixture) {}},
+		"begun anew by a restoration": {damage: func(f *fixture) { f.beginAt(time.Now()) }, lacks: true},
+		"begun anew, and one has joined another authority": {damage: func(f *fixture) {
+			f.beginAt(time.Now())
+			f.validator("v", 0).mustJoin(f.authority(), first())
+		}, lacks: true},
+		"removed": {damage: func(f *fixture) {
+			f.shared.edit(func(hash map[string]string) { delete(hash, record.MembersField) })
+		}, lacks: true},
+		"damaged": {damage: func(f *fixture) {
+			f.shared.edit(func(hash map[string]string) { hash[record.MembersField] = "garbage" })
+		}, lacks: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				time.Sleep(time.Hour)
+				tt.damage(f)
+				a := f.authority()
+				lacks := func() bool {
+					_, silent := a.Present(0, time.Time{})
+					return slices.Contains(silent, record.UnknownMembers)
+				}
+				if got := lacks(); got != tt.lacks {
+					t.Errorf("at the start they are waited for: %t", got)
+				}
+				time.Sleep(Lease)
+				if got := lacks(); got != tt.lacks {
+					t.Errorf("a lease later they are waited for: %t", got)
+				}
+				time.Sleep(time.Millisecond)
+				if lacks() {
+					t.Error("they are waited for without end")
+				}
 			})
 		})
 	}

@@ -29,7 +29,9 @@ type update struct {
 	// heartbeat says that the report tells the age of the data.
 	heartbeat bool
 	digests   map[int][32]byte
-	orphans   map[int][]record.Tag
+	// begins are where the links begin that it holds, of the partitions that have moved. One of an earlier release tells none.
+	begins  map[int]uint64
+	orphans map[int][]record.Tag
 }
 
 var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator follows another store than this authority")
@@ -65,7 +67,7 @@ func ValidID(id string) bool { return record.ValidValidatorID(id) }
 func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
 	u := &update{
 		heartbeat: m.GetDataAge() != nil,
-		digests:   map[int][32]byte{}, orphans: map[int][]record.Tag{},
+		digests:   map[int][32]byte{}, begins: map[int]uint64{}, orphans: map[int][]record.Tag{},
 	}
 	u.validator.Cursors = map[int]record.Cursor{}
 	u.validator.Sequence, u.validator.Stale, u.validator.KeyIDs = m.GetSequence(), m.GetStale(), m.GetKeyIds()
@@ -91,10 +93,16 @@ func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
 	if len(m.GetStateDigests()) != len(m.GetCursors()) {
 		return nil, apierr.Invalid("state_digests", "want one for each of cursors")
 	}
+	if n := len(m.GetPastBegins()); n != 0 && n != len(m.GetCursors()) {
+		return nil, apierr.Invalid("past_begins", "want one for each of cursors, or none")
+	}
 	for i, at := range m.GetCursors() {
 		if err := r.readCursor(u, i, at, m.GetStateDigests()[i]); err != nil {
 			return nil, err
 		}
+	}
+	for i, begins := range m.GetPastBegins() {
+		u.begins[int(m.GetCursors()[i].GetPartition())] = begins
 	}
 	for i, o := range m.GetOrphans() {
 		if err := r.readOrphans(u, i, o); err != nil {

@@ -86,9 +86,10 @@ type member struct {
 	told map[int]uint64
 	// kept is what stands in the hash.
 	kept string
-	// digests are those of cursors that were not compared yet, orphans what it holds on to, by partition. Only one that
-	// reports here has them.
+	// digests are those of cursors that were not compared yet, begins where its links begin, orphans what it holds on to, by
+	// partition. Only one that reports here has them.
 	digests map[int][32]byte
+	begins  map[int]uint64
 	orphans map[int][]record.Tag
 	// contested is when another instance was last refused that wanted to report by its name.
 	contested time.Time
@@ -102,7 +103,7 @@ type member struct {
 func newMember(v *record.Validator, now time.Time) *member {
 	m := &member{
 		Validator: *v, heard: now, moved: map[int]time.Time{}, told: map[int]uint64{}, digests: map[int][32]byte{},
-		orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
+		begins: map[int]uint64{}, orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
 	m.clock.remember(v.Clock)
@@ -215,7 +216,7 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 
 // Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
 // report has arrived since a time. One that is known from Redis alone, at the start of this authority, has a whole lease to
-// report in.
+// report in. So have those that nobody knows of, where the list of members may lack some: record.UnknownMembers is silent then.
 func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -230,6 +231,9 @@ func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, 
 		if m.heard.Before(since) {
 			silent = append(silent, m.ID)
 		}
+	}
+	if r.strangersMayCome(now) {
+		silent = append(silent, record.UnknownMembers)
 	}
 	return at, silent
 }

@@ -262,7 +262,8 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	ring := keyring.Generate()
 	f := &fixture{
-		t: t, ring: ring, codec: record.NewCodec(ring, record.Meta{StoreID: "store", Partitions: partitions, MembersListed: true}),
+		t: t, ring: ring,
+		codec:  record.NewCodec(ring, record.Meta{StoreID: "store", Partitions: partitions, CreateTime: time.Now(), MembersListed: true}),
 		shared: &fakeShared{hash: map[string]string{}, listeners: map[*Registry]func([]byte){}},
 	}
 	f.begin()
@@ -271,7 +272,12 @@ func newFixture(t *testing.T) *fixture {
 
 // begin writes the list of a store in which no validator has joined.
 func (f *fixture) begin() {
-	list, err := f.codec.SealMembers(record.NewMembers(time.Now()))
+	f.beginAt(f.codec.Meta().CreateTime)
+}
+
+// beginAt writes a list in which no validator has joined since a time.
+func (f *fixture) beginAt(since time.Time) {
+	list, err := f.codec.SealMembers(record.NewMembers(since))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -64,6 +64,11 @@ func TestBadReports(t *testing.T) {
 		{"short digest", "state_digests[0]", func(m *pb.ReportRequest) {
 			m.Cursors, m.StateDigests = []*pb.Position{position(0, 1, 1)}, [][]byte{digest[1:]}
 		}},
+		{"fewer begins than cursors", "past_begins", func(m *pb.ReportRequest) {
+			cursors(position(0, 1, 1), position(1, 1, 1))(m)
+			m.PastBegins = []uint64{0}
+		}},
+		{"begins alone", "past_begins", func(m *pb.ReportRequest) { m.PastBegins = []uint64{0} }},
 		{"no such partition", "cursors[1].partition", cursors(position(0, 1, 1), position(64, 1, 1))},
 		{"a partition far beyond", "cursors[0].partition", cursors(position(math.MaxUint32, 1, 1))},
 		{"partition twice", "cursors[1].partition", cursors(position(7, 1, 1), position(7, 1, 2))},

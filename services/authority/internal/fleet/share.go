@@ -36,6 +36,7 @@ func (r *Registry) Load(ctx context.Context) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.awaitReports(time.Now())
+			r.membership.partial = r.membership.unknown != membersKnown || !r.membership.list.BegunWith(r.codec.Meta())
 			return nil
 		}
 		if ctx.Err() == nil && said != err.Error() {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -546,6 +547,50 @@ func TestLinks(t *testing.T) {
 		if took := time.Since(began); took != 0 || len(links) != 1 {
 			t.Errorf("%q after %v", links, took)
 		}
+	})
+}
+
+// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: one that was restarted holds less, and an answer from it would
+// pass for all that the fleet holds. One of an earlier release does not tell how much it holds, and is asked beside it.
+func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a := f.authority()
+		tell := func(v *reporter, begins uint64) *reporter {
+			u := v.next(to(at(1, 50)))
+			u.begins = map[int]uint64{0: begins}
+			if err := a.Registry.report(v.stream, u); err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		long := tell(f.validator("long", 0).mustJoin(a, first()), 0)
+		var short []*reporter
+		for i := range 20 {
+			short = append(short, tell(f.validator(fmt.Sprint("short", i), 0).mustJoin(a, first()), uint64(40+i)))
+		}
+		wantAsked := func(when string, want ...*reporter) {
+			t.Helper()
+			a.Registry.mu.Lock()
+			got := a.holders(0)
+			a.Registry.mu.Unlock()
+			if len(got) != len(want) {
+				t.Errorf("%s: %d are asked, want %d", when, len(got), len(want))
+			}
+			for _, v := range want {
+				if !slices.Contains(got, v.stream) {
+					t.Errorf("%s: %s is not asked", when, v.hello.validator.ID)
+				}
+			}
+		}
+		wantAsked("one holds all", long)
+		old := f.validator("old", 0).mustJoin(a, to(at(1, 50)))
+		wantAsked("with one of an earlier release", long, old)
+		long.hangUp()
+		old.hangUp()
+		wantAsked("without them", short[0])
+		// It has read what lies before its load, and stays where it is.
+		wantAsked("when another has read the log", tell(short[7], 3))
 	})
 }
 

@@ -46,6 +46,10 @@ type fake struct {
 	// at are where validators are, silent those that have not reported until a time.
 	at     []record.Cursor
 	silent map[string]time.Time
+	// strangers is until when validators that nobody knows of may come.
+	strangers time.Time
+	// own is where the replica is in all partitions.
+	own record.Cursor
 	// asked is how often validators were asked for their links.
 	asked int
 	// slow is how long validators take to answer.
@@ -120,7 +124,11 @@ func (f *fake) isFrozen(partition int) bool {
 
 func (f *fake) Links(int) [][]byte { return [][]byte{[]byte("own")} }
 
-func (f *fake) Cursors() []record.Cursor { return make([]record.Cursor, partitions) }
+func (f *fake) Cursors() []record.Cursor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Repeat([]record.Cursor{f.own}, partitions)
+}
 
 func (f *fake) Orphans(int) []record.Tag { return nil }
 
@@ -190,6 +198,9 @@ func (f fleet) Present(_ int, since time.Time) (at []record.Cursor, silent []str
 		if time.Now().Before(until) || until.Before(since) && !until.IsZero() {
 			silent = append(silent, name)
 		}
+	}
+	if time.Now().Before(f.strangers) {
+		silent = append(silent, record.UnknownMembers)
 	}
 	return f.at, silent
 }

@@ -2,6 +2,7 @@ package healing
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
@@ -53,17 +54,31 @@ func (h *Healer) askLater(partition int) {
 }
 
 // present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
-// There is nothing to wait for in another epoch, nor when it was waited for long enough. Waited is the epoch, 0 for none.
+// There is nothing to wait for when it was waited for long enough, nor in another epoch, unless the store has nothing. Waited is
+// the epoch, 0 for none.
 func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all bool) {
 	h.mu.Lock()
 	s := h.partitions[partition]
 	h.mu.Unlock()
 	since := time.Since(s.seen)
-	if s.begun == 0 || since >= patience {
+	switch {
+	case s.begun == 0:
+		return 0, nil, !h.blank(partition)
+	case since >= patience:
 		return s.begun, nil, true
 	}
 	at, silent := h.fleet.Present(partition, s.seen.Add(heardAfter))
 	return s.begun, at, since >= heardAfter && len(silent) == 0
+}
+
+// blank tells whether nothing says how much a partition had: this authority has never seen anything of it, and validators that
+// nobody knows of may not have reported yet. What the first ones hold would pass for everything.
+func (h *Healer) blank(partition int) bool {
+	if h.replica.Cursors()[partition] != (record.Cursor{}) {
+		return false
+	}
+	_, silent := h.fleet.Present(partition, time.Time{})
+	return slices.Contains(silent, record.UnknownMembers)
 }
 
 // supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/services/authority/store"
 )
 
@@ -37,4 +38,34 @@ func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 			t.Fatalf("afterwards: %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
 		}
 	})
+}
+
+// TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports: an authority that was started over a wiped store knows neither what a
+// partition had nor who knows it. It waits until validators that it does not know of have had time to report. It does not wait for
+// what it has seen itself: that tells what is missing.
+func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
+	const lease = 10 * time.Second
+	for name, tt := range map[string]struct {
+		own    record.Cursor
+		healed time.Duration
+	}{
+		"nothing was seen":          {healed: lease},
+		"the partition was loaded":  {own: record.Cursor{Epoch: 1, Revision: 1}, healed: 2 * lookInterval},
+		"a new partition was empty": {own: record.Cursor{Epoch: 1}, healed: 2 * lookInterval},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, h, log := healer(t, mends)
+				f.set(func() { f.own, f.strangers = tt.own, time.Now().Add(lease) })
+				began := time.Now()
+				for len(f.made()) == 0 && time.Since(began) < 2*lease {
+					h.Notice(7)
+					time.Sleep(lookInterval)
+				}
+				if took := time.Since(began); took < tt.healed-lookInterval || took > tt.healed+2*awaitInterval {
+					t.Errorf("healed after %v, want %v\n%s", took, tt.healed, log)
+				}
+			})
+		})
+	}
 }
