@@ -40,15 +40,20 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 	c := crossing{does: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{}, settled: map[record.Tag]bool{}}
 	last, err := p.readLog(ctx, max(from.Revision, 1)-1, head.Revision, func(e entry) {
 		c.past.follow(e)
-		c.present[e.Tag], c.first = true, min(c.first, e.Revision)
-		for _, tag := range e.settled {
-			c.settled[tag] = true
-		}
+		c.meet(e)
 	})
 	if err == nil {
 		err = leads(head, last, c.past)
 	}
 	return c, err
+}
+
+// meet takes in an entry of the log.
+func (c *crossing) meet(e entry) {
+	c.present[e.Tag], c.first = true, min(c.first, e.Revision)
+	for _, tag := range e.settled {
+		c.settled[tag] = true
+	}
 }
 
 // leads fails when a log that was read up to a head, and the head that was read with the end of it, are not those of the store that
@@ -149,25 +154,38 @@ func (p *partition) lost() (n int) {
 
 // fill reads as much of the log into the history as that keeps, once after a load: a failover may take back what was
 // changed before this replica was started too, and a position of that time must be told from one that was lost.
+//
+// An epoch may begin far above the end of the one before, so one read may find nothing but its start. The next read then begins where
+// the history does by now.
 func (p *partition) fill(ctx context.Context) error {
-	p.mu.Lock()
-	base, need := p.past.base, !p.filled && p.held.rows != nil
-	p.mu.Unlock()
-	if !need {
-		return nil
-	}
-	var older history
-	if base.Revision > 0 {
-		_, err := p.readLog(ctx, base.Revision-min(base.Revision, historyLength), base.Revision, older.follow)
-		if err != nil {
-			return err
+	for base, need := p.unfilled(); need; base, need = p.unfilled() {
+		after := base.Revision - min(base.Revision, historyLength)
+		var older history
+		if base.Revision > 0 {
+			if _, err := p.readLog(ctx, after, base.Revision, older.follow); err != nil {
+				return err
+			}
 		}
+		p.precede(older, after)
 	}
+	return nil
+}
+
+// unfilled returns where the history begins; false when it need not reach further back.
+func (p *partition) unfilled() (base record.Cursor, need bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.past.base, !p.filled && p.held.rows != nil
+}
+
+// precede puts what was read of the log behind a revision in front of the history. When that still begins behind that revision, the
+// log has nothing more that leads to it, or the read would have found it.
+func (p *partition) precede(older history, after uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.past.precede(older)
-	p.filled = true
-	return nil
+	base := p.past.base.Revision
+	p.filled = base == 0 || base > after || len(p.past.links) >= historyLength
 }
 
 // entry is one of the log that verifies: a link, or the start of an epoch.

@@ -278,6 +278,13 @@ var guards = []guard{
 		tests: "TestCrossingThatMeetsAnotherStore", packages: []string{replicaPackage},
 	},
 	{
+		// Without it, a replica that was started after an operator's epoch holds nothing from before it, and nobody may be left who
+		// can supply that.
+		name: "the past is read across a jump of revisions", file: "pkg/replica/past.go",
+		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
+		tests: "TestB30_|" + model, packages: []string{replicaPackage},
+	},
+	{
 		// Without it, what is counted while the same count is taken is in nothing that is ever taken.
 		name: "late usage is counted again", file: "pkg/usage/usage.go",
 		cuts:  []cut{{`c != nil && c.add() {`, `c != nil && (c.add() || true) {`}},
