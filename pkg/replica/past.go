@@ -16,7 +16,7 @@ type crossing struct {
 	// ends are where the epochs of the store's past ended.
 	ends []record.Cursor
 	// present are the tags that the log has, settled those of lost changes that are dealt with; first is the lowest
-	// revision of the log.
+	// revision of the log, 0 when nothing lies before the log.
 	present, settled map[record.Tag]bool
 	first            uint64
 }
@@ -53,6 +53,11 @@ func (c *crossing) meet(e entry) {
 	c.present[e.Tag], c.first = true, min(c.first, e.Revision)
 	for _, tag := range e.settled {
 		c.settled[tag] = true
+	}
+	if e.onNothing() {
+		// The store was wiped, and the log is whole from here on. A healing settles all that it brings back, so a change that it
+		// does not settle is lost, also when its revision is below this one.
+		c.first = 0
 	}
 }
 
@@ -196,6 +201,10 @@ type entry struct {
 	// settled are the tags that the start of an epoch settles.
 	settled []record.Tag
 }
+
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
+// nothing had been changed yet.
+func (e *entry) onNothing() bool { return e.start && e.previous.Revision == 0 }
 
 // readLog calls each for every entry of the log behind a revision, up to and including another, that verifies. It
 // returns the head that was read with the last of them, the zero head when that does not verify.

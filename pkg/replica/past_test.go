@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // lacking returns how many entries the replica lacks of those that lead to the end of a partition's log without a gap: of the latest
@@ -132,6 +134,74 @@ func TestB30_PastIsReadAsFarAsItGoes(t *testing.T) {
 				want, got := tt.want(len(w.store.Log(0))), len(w.r.Links(0))
 				if got < want || got > want+replica.HistorySlack || want < replica.HistoryLength && got != want {
 					t.Errorf("%d entries are held, want %d", got, want)
+				}
+			})
+		})
+	}
+}
+
+// healFromNothing makes of a partition what a healing of a wiped store leaves: the same documents, and a log with the start of an epoch
+// that was begun on nothing and settles all that was brought back.
+func (w *world) healFromNothing(partition int) {
+	w.Helper()
+	var settled []record.Tag
+	for _, raw := range w.store.Log(partition) {
+		if link, err := w.store.Codec().OpenLink(partition, raw.Data); err == nil {
+			settled = append(settled, link.Tag)
+		}
+	}
+	w.store.NewEpoch(partition)
+	start := record.EpochStart{
+		Cursor: w.store.Head(partition).Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, Settled: settled,
+	}
+	raw, err := w.store.Codec().SealEpoch(partition, start)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.store.SetLog(partition, []replica.RawLink{{Revision: start.Revision, Data: raw, EpochStart: true}})
+}
+
+// TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover took changes that only one replica has, the others went on beyond their
+// revisions in the same epoch, and the store was wiped and healed from the others. Nothing lies before such a log, so the changes do
+// not either: the one that has them holds on to them, as it does when the log is whole.
+func TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lost  bool // a failover takes the changes
+		renew func(w *world)
+		want  int
+	}{
+		"healed with the log whole":     {lost: true, renew: func(w *world) { w.store.NewEpoch(0) }, want: 2},
+		"wiped":                         {lost: true, renew: func(w *world) { w.healFromNothing(0) }, want: 2},
+		"wiped, and more epochs since":  {lost: true, renew: func(w *world) { w.healFromNothing(0); w.store.Adopt(0); w.store.NewEpoch(0) }, want: 2},
+		"wiped, and nothing was lost":   {renew: func(w *world) { w.healFromNothing(0) }},
+		"a new epoch, nothing was lost": {renew: func(w *world) { w.store.NewEpoch(0) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, 1, func(w *world) {
+				apps := w.fill(0, 3)
+				w.startLoaded()
+				before := w.store.Save()
+				disabled := w.commit(apps[1], storetest.SetState("first", policy.Disabled)).Cursor.Tag
+				enforced := w.commit(apps[1], storetest.Enforce(sessions)).Cursor.Tag
+				w.pass(2 * longestPoll)
+				away := w.keep()
+				w.stop()
+				if tt.lost {
+					w.store.RollBack(before)
+				}
+				for i := range 5 {
+					w.store.Commit(apps[2], storetest.SetState("second", policy.Active+state(i)))
+				}
+				tt.renew(w)
+				w.startFrom(away)
+				w.pass(enough)
+				w.mustEqualStore()
+				held := w.r.Orphans(0)
+				if len(held) != tt.want || tt.want > 0 && !slices.Equal(held, []record.Tag{disabled, enforced}) {
+					t.Errorf("held on to are %x, want the %d that were lost\n%s", held, tt.want, w.log)
+				}
+				if w.r.Forked(0) != (tt.want > 0) {
+					t.Errorf("a healing is asked for: %t", w.r.Forked(0))
 				}
 			})
 		})
