@@ -16,7 +16,7 @@ type crossing struct {
 	// ends are where the epochs of the store's past ended.
 	ends []record.Cursor
 	// present are the tags that the log has, settled those of lost changes that are dealt with; first is the lowest
-	// revision of the log.
+	// revision of the log, 0 when nothing lies before the log.
 	present, settled map[record.Tag]bool
 	first            uint64
 }
@@ -40,15 +40,25 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 	c := crossing{does: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{}, settled: map[record.Tag]bool{}}
 	last, err := p.readLog(ctx, max(from.Revision, 1)-1, head.Revision, func(e entry) {
 		c.past.follow(e)
-		c.present[e.Tag], c.first = true, min(c.first, e.Revision)
-		for _, tag := range e.settled {
-			c.settled[tag] = true
-		}
+		c.meet(e)
 	})
 	if err == nil {
 		err = leads(head, last, c.past)
 	}
 	return c, err
+}
+
+// meet takes in an entry of the log.
+func (c *crossing) meet(e entry) {
+	c.present[e.Tag], c.first = true, min(c.first, e.Revision)
+	for _, tag := range e.settled {
+		c.settled[tag] = true
+	}
+	if e.onNothing() {
+		// The store was wiped, and the log is whole from here on. A healing settles all that it brings back, so a change that it
+		// does not settle is lost, also when its revision is below this one.
+		c.first = 0
+	}
 }
 
 // leads fails when a log that was read up to a head, and the head that was read with the end of it, are not those of the store that
@@ -149,25 +159,38 @@ func (p *partition) lost() (n int) {
 
 // fill reads as much of the log into the history as that keeps, once after a load: a failover may take back what was
 // changed before this replica was started too, and a position of that time must be told from one that was lost.
+//
+// An epoch may begin far above the end of the one before, so one read may find nothing but its start. The next read then begins where
+// the history does by now.
 func (p *partition) fill(ctx context.Context) error {
-	p.mu.Lock()
-	base, need := p.past.base, !p.filled && p.held.rows != nil
-	p.mu.Unlock()
-	if !need {
-		return nil
-	}
-	var older history
-	if base.Revision > 0 {
-		_, err := p.readLog(ctx, base.Revision-min(base.Revision, historyLength), base.Revision, older.follow)
-		if err != nil {
-			return err
+	for base, need := p.unfilled(); need; base, need = p.unfilled() {
+		after := base.Revision - min(base.Revision, historyLength)
+		var older history
+		if base.Revision > 0 {
+			if _, err := p.readLog(ctx, after, base.Revision, older.follow); err != nil {
+				return err
+			}
 		}
+		p.precede(older, after)
 	}
+	return nil
+}
+
+// unfilled returns where the history begins; false when it need not reach further back.
+func (p *partition) unfilled() (base record.Cursor, need bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.past.base, !p.filled && p.held.rows != nil
+}
+
+// precede puts what was read of the log behind a revision in front of the history. When that still begins behind that revision, the
+// log has nothing more that leads to it, or the read would have found it.
+func (p *partition) precede(older history, after uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.past.precede(older)
-	p.filled = true
-	return nil
+	base := p.past.base.Revision
+	p.filled = base == 0 || base > after || len(p.past.links) >= historyLength
 }
 
 // entry is one of the log that verifies: a link, or the start of an epoch.
@@ -178,6 +201,10 @@ type entry struct {
 	// settled are the tags that the start of an epoch settles.
 	settled []record.Tag
 }
+
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
+// nothing had been changed yet.
+func (e *entry) onNothing() bool { return e.start && e.previous.Revision == 0 }
 
 // readLog calls each for every entry of the log behind a revision, up to and including another, that verifies. It
 // returns the head that was read with the last of them, the zero head when that does not verify.

@@ -278,6 +278,19 @@ var guards = []guard{
 		tests: "TestCrossingThatMeetsAnotherStore", packages: []string{replicaPackage},
 	},
 	{
+		// Without it, a replica that was started after an operator's epoch holds nothing from before it, and nobody may be left who
+		// can supply that.
+		name: "the past is read across a jump of revisions", file: "pkg/replica/past.go",
+		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
+		tests: "TestB30_|" + model, packages: []string{replicaPackage},
+	},
+	{
+		// Without it, a change of a fork from before a wipe is taken for a part of the log that was trimmed.
+		name: "nothing lies before a log that was begun on nothing", file: "pkg/replica/past.go",
+		cuts:  []cut{{"	if e.onNothing() {\n", "	if e.onNothing() && c.first == 0 {\n"}},
+		tests: "TestB08_ForkOfAReplicaThatWasAway", packages: []string{replicaPackage},
+	},
+	{
 		// Without it, what is counted while the same count is taken is in nothing that is ever taken.
 		name: "late usage is counted again", file: "pkg/usage/usage.go",
 		cuts:  []cut{{`c != nil && c.add() {`, `c != nil && (c.add() || true) {`}},

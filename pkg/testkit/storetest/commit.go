@@ -95,7 +95,11 @@ func (s *Store) Observe(f func(Commit)) {
 	s.observe = f
 }
 
-// NewEpoch ends a partition's epoch, as a healing does: the next one begins far above every revision of this one. It settles
+// epochJump is how far above the end of an epoch the next one begins: as far as the one that an operator begins, and far above
+// whatever the tests lose.
+const epochJump = 1_000_000_000
+
+// NewEpoch ends a partition's epoch, as a healing does: the next one begins epochJump above this one. It settles
 // lost changes by their tags.
 func (s *Store) NewEpoch(partition int, settled ...record.Tag) record.Cursor {
 	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled)
@@ -111,7 +115,7 @@ func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled 
 	defer s.mu.Unlock()
 	c := &s.partitions[partition]
 	start := record.EpochStart{
-		Cursor:   record.Cursor{Epoch: c.head.Epoch + 1, Revision: c.head.Revision + 1000, Tag: record.NewTag()},
+		Cursor:   record.Cursor{Epoch: c.head.Epoch + 1, Revision: c.head.Revision + epochJump, Tag: record.NewTag()},
 		Previous: c.head.Cursor, Cause: cause,
 		Settled: settled, CommitMillis: time.Now().UnixMilli(),
 	}

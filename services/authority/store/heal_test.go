@@ -483,6 +483,40 @@ func TestHealWipedRedis(t *testing.T) {
 	}
 }
 
+// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the revisions of the one before, and every process was
+// restarted since. They hold what lies before that epoch all the same, so that a wiped store is made again from its first change on.
+func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
+	s := newSystem(t)
+	running := s.open(s.redis.URL())
+	partition := s.codec.PartitionOf("app")
+	update(t, running, call("app", "made", add("tok-1")))
+	update(t, running, call("app", "made", add("tok-2")))
+	update(t, running, call("app", "revoked", revoke))
+	above := running.Replica().Cursors()[partition]
+	above.Revision += 1_000_000_000
+	if _, err := running.Adopt(t.Context(), partition, []record.Cursor{above}, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
+		t.Fatal(err)
+	}
+	s.check(running.Replica().Confirm(t.Context()))
+	heal(t, running, partition, knownBy(running, partition))
+	update(t, running, call("app", "made", add("tok-3")))
+	before := s.verify(t, partition).documents["app"]
+
+	restarted := s.open(s.redis.URL())
+	entries := s.client.XLen(t.Context(), record.KeysOf(partition).Log).Val()
+	for began := time.Now(); int64(len(restarted.Replica().Links(partition))) < entries; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("of %d entries of the log %d are held", entries, len(restarted.Replica().Links(partition)))
+		}
+	}
+	known := knownBy(restarted, partition)
+	s.check(s.client.FlushAll(t.Context()).Err())
+	heal(t, s.withMeta(restarted), partition, known)
+	if after := s.verify(t, partition).documents["app"]; after == nil || !slices.Equal(after.Tokens, before.Tokens) {
+		t.Errorf("the app is %+v, was %+v", after, before)
+	}
+}
+
 // TestAdopt: an operator takes a partition as it is. Who has seen more follows all the same, and changes go on; what was
 // revoked stays so.
 func TestAdopt(t *testing.T) {

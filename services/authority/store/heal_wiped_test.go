@@ -128,3 +128,25 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 		t.Errorf("%b is enforced", got)
 	}
 }
+
+// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica has, the others went on beyond their revisions, and the
+// store was wiped and healed from the others. The log begins behind the changes, and they are lost all the same.
+func TestB08_ForkFromBeforeAWipeIsHealed(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"), create("b"))
+	away := s.fork()
+	away.change("app", with("a", func(t *record.Token) { t.State = policy.Disabled }))
+	away.change("app", enforced(1))
+	for range 4 {
+		s.change("app", renamed("b", "another name"))
+	}
+	wiped := s.wiped()
+	wiped.change("two", create("c"))
+	if _, err := wiped.heal(away.held()[1:], nil, []record.Cursor{away.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	wiped.want(t, "app", tokens{"a": policy.Disabled, "b": active})
+	if got := wiped.documents["app"].Enforcement.Scopes; got != policy.ScopesOf(1) {
+		t.Errorf("%b is enforced", got)
+	}
+}

@@ -540,6 +540,8 @@ func (w *world) difference() string {
 				return fmt.Sprintf("%s takes partition %d for forked, and holds %d changes", m.name, p, len(m.replica.Orphans(p)))
 			case len(m.replica.Sticky(p)) > 0:
 				return fmt.Sprintf("%s holds against the store %+v", m.name, m.replica.Sticky(p))
+			case w.lacking(m, p) > 0:
+				return fmt.Sprintf("%s lacks %d entries of the log of partition %d", m.name, w.lacking(m, p), p)
 			case stale:
 				return fmt.Sprintf("%s has partition %d %v old", m.name, p, age)
 			}

@@ -10,6 +10,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
+// operatorsJump is how far above all that is known an operator's epoch begins.
+const operatorsJump = 1_000_000_000
+
 // operate does what an operator may do at any time: take a backup, put it back, or take the store as it is, also while changes are
 // made. Last, the store may be wiped, once it was restored.
 func (w *world) operate() {
@@ -34,7 +37,9 @@ func (w *world) operate() {
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			var above []record.Cursor
 			for _, m := range w.members {
-				above = append(above, m.replica.Cursors()[p])
+				at := m.replica.Cursors()[p]
+				at.Revision += operatorsJump - 1
+				above = append(above, at)
 			}
 			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
 				w.tally.adopted++
@@ -63,10 +68,42 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 		raise(m.replica.Cursors()[p])
 	}
 	start := record.EpochStart{
-		Cursor:   record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + 1_000_000, Tag: record.NewTag()},
+		Cursor:   record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + operatorsJump, Tag: record.NewTag()},
 		Previous: head.Cursor, Cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED, CommitMillis: time.Now().UnixMilli(),
 	}
 	head = head.Begin(start.Cursor)
 	head.Unhealed = true
 	return must(w.codec.SealHead(p, head)), replica.RawLink{Revision: start.Revision, Data: must(w.codec.SealEpoch(p, start)), EpochStart: true}
+}
+
+// lacking returns how many entries a member lacks of those that lead to the end of the store's log without a gap. A store that was
+// wiped is made again from what members hold. An entry that was trimmed may be back, after a failover, when the member has read the log.
+func (w *world) lacking(m *member, p int) (n int) {
+	held := map[string]bool{}
+	for _, raw := range m.replica.Links(p) {
+		held[string(raw)] = true
+	}
+	w.redis.mu.Lock()
+	defer w.redis.mu.Unlock()
+	var next record.Cursor
+	for _, e := range slices.Backward(w.redis.master.data.partitions[p].log) {
+		at, previous := w.places(p, e)
+		if next != (record.Cursor{}) && at != next || w.redis.trimmed[string(e.Data)] {
+			break
+		}
+		if next = previous; !held[string(e.Data)] {
+			n++
+		}
+	}
+	return n
+}
+
+// places returns the places of an entry of the log and of the one before it.
+func (w *world) places(p int, e replica.RawLink) (at, previous record.Cursor) {
+	if e.EpochStart {
+		start := must(w.codec.OpenEpoch(p, e.Data))
+		return start.Cursor, start.Previous
+	}
+	link := must(w.codec.OpenLink(p, e.Data))
+	return link.Cursor, link.Previous()
 }

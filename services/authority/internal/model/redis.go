@@ -70,6 +70,8 @@ type Redis struct {
 	master *server
 	// wrote is called after each write, with the mutex held.
 	wrote func(partition int, head []byte)
+	// trimmed are the entries that were trimmed from a log. A failover may bring them back.
+	trimmed map[string]bool
 }
 
 // NewRedis returns one that holds a new store of some partitions.
@@ -78,7 +80,7 @@ func NewRedis(meta []byte, heads [][]byte, lag func() time.Duration) *Redis {
 	for _, head := range heads {
 		d.partitions = append(d.partitions, contents{head: head, documents: map[string][]byte{}})
 	}
-	return &Redis{lag: lag, master: newServer(d)}
+	return &Redis{lag: lag, master: newServer(d), trimmed: map[string]bool{}}
 }
 
 func newServer(d data) *server {
@@ -160,7 +162,11 @@ func (r *Redis) Trim(partition, keep int) {
 			latest = i
 		}
 	}
-	p.log = p.log[min(from, latest):]
+	from = min(from, latest)
+	for _, entry := range p.log[:from] {
+		r.trimmed[string(entry.Data)] = true
+	}
+	p.log = p.log[from:]
 }
 
 // replicated returns what the replica has now.
