@@ -48,6 +48,8 @@ type fake struct {
 	silent map[string]time.Time
 	// strangers is until when validators that nobody knows of may come.
 	strangers time.Time
+	// past is a place that the store's past leads to.
+	past record.Cursor
 	// own is where the replica is in all partitions.
 	own record.Cursor
 	// asked is how often validators were asked for their links.
@@ -108,7 +110,14 @@ func (f *fake) Unhealed(partition int) (uint64, bool) {
 	return f.unhealed[partition], f.unhealed[partition] > 0
 }
 
-func (f *fake) Reached(int, record.Cursor) (bool, error) { return false, replica.ErrLost }
+func (f *fake) Reached(_ int, c record.Cursor) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c == f.past {
+		return true, nil
+	}
+	return false, replica.ErrLost
+}
 
 func (f *fake) Sticky(partition int) []replica.Sticky {
 	f.mu.Lock()
@@ -393,10 +402,14 @@ func TestSettlesAgain(t *testing.T) {
 func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// reports is when a validator reports, 0 for at once; supplies when it supplies its links.
-		reports, supplies time.Duration
-		healed            time.Duration
+		// reports is when a validator reports, 0 for at once; supplies when it supplies its latest link, and leads when the links that
+		// lead from there to the store's past are supplied, 0 for never.
+		reports, supplies, leads time.Duration
+		healed                   time.Duration
 	}{
+		{name: "it supplies links that lead nowhere", supplies: 700 * time.Millisecond, healed: connectPatience},
+		{name: "it supplies links that lead nowhere, and another one the rest", supplies: 700 * time.Millisecond, leads: time.Second, healed: time.Second},
+		{name: "it supplies all", supplies: 700 * time.Millisecond, leads: 700 * time.Millisecond, healed: 700 * time.Millisecond},
 		{name: "there is no validator", healed: heardAfter},
 		{name: "it reports late", reports: 4 * time.Second, healed: 4 * time.Second},
 		{name: "it supplies late", supplies: 3 * time.Second, healed: 3 * time.Second},
@@ -420,6 +433,9 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 					if tt.supplies > 0 {
 						f.at = []record.Cursor{link.Cursor}
 						time.AfterFunc(tt.supplies, func() { f.mu.Lock(); f.held = [][]byte{raw}; f.mu.Unlock() })
+					}
+					if tt.leads > 0 {
+						time.AfterFunc(tt.leads, func() { f.mu.Lock(); f.past = link.Previous(); f.mu.Unlock() })
 					}
 				})
 				time.Sleep(tt.healed - time.Millisecond)

@@ -17,6 +17,10 @@ const (
 	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has supplied.
 	maxAskInterval = tryInterval
 	patience       = 15 * time.Second
+	// connectPatience is how long it is waited for links that lead from what was reported to the store's past. One that was started
+	// lately may hold no more than the last few, and nobody can tell from these what the two pasts share; a validator that reports to
+	// another authority may hold them all.
+	connectPatience = 2 * time.Second
 )
 
 // errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
@@ -81,26 +85,48 @@ func (h *Healer) blank(partition int) bool {
 	return slices.Contains(silent, record.UnknownMembers)
 }
 
-// supplied tells whether all that lies behind some cursors is known: they are in the store's past, or among links.
+// supplied tells whether enough is known of what lies behind some cursors to heal an epoch of an operator: they are in the store's
+// past, or among links that lead there. Links that lead nowhere are enough when it was waited for long enough.
 func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
-	var held map[record.Cursor]bool
+	h.mu.Lock()
+	impatient := time.Since(h.partitions[partition].seen) >= connectPatience
+	h.mu.Unlock()
+	var previous map[record.Cursor]record.Cursor
+	judged := map[record.Cursor]bool{}
 	for _, c := range at {
-		if reached, err := h.replica.Reached(partition, c); err == nil && reached {
-			continue
-		}
-		if held == nil {
-			held = map[record.Cursor]bool{}
-			for _, raw := range links {
-				if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
-					held[link.Cursor] = true
-				} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
-					held[start.Cursor] = true
-				}
+		for tip := true; !judged[c] && !h.inPast(partition, c); tip = false {
+			judged[c] = true
+			if previous == nil {
+				previous = h.previous(partition, links)
 			}
-		}
-		if !held[c] {
-			return false
+			before, held := previous[c]
+			if !held && (tip || !impatient) {
+				return false
+			}
+			c = before
 		}
 	}
 	return true
+}
+
+// inPast tells whether a cursor is in the store's past, or before everything.
+func (h *Healer) inPast(partition int, c record.Cursor) bool {
+	if c.Revision == 0 {
+		return true
+	}
+	reached, err := h.replica.Reached(partition, c)
+	return err == nil && reached
+}
+
+// previous returns what links, and starts of epochs, were made on.
+func (h *Healer) previous(partition int, links [][]byte) map[record.Cursor]record.Cursor {
+	all := map[record.Cursor]record.Cursor{}
+	for _, raw := range links {
+		if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
+			all[link.Cursor] = link.Previous()
+		} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
+			all[start.Cursor] = start.Previous
+		}
+	}
+	return all
 }
