@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -35,10 +36,13 @@ var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this server has as man
 type openServices struct {
 	*grpc.Server
 	calls *semaphore.Weighted
+	// goroutines is how many goroutines such calls hold. Anyone may keep calls open for long, so what judges load by the number
+	// of goroutines leaves these out.
+	goroutines *atomic.Int64
 }
 
-func newOpenServices(server *grpc.Server) openServices {
-	return openServices{server, semaphore.NewWeighted(maxOpenCalls)}
+func newOpenServices(server *grpc.Server, goroutines *atomic.Int64) openServices {
+	return openServices{server, semaphore.NewWeighted(maxOpenCalls), goroutines}
 }
 
 // RegisterService implements grpc.ServiceRegistrar.
@@ -52,7 +56,9 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 				return nil, errTooManyOpen
 			}
 			defer o.calls.Release(1)
-			return handle(service, ctx, func(message any) error { return receiveFirst(ctx, decode, message) }, intercept)
+			o.goroutines.Add(1)
+			defer o.goroutines.Add(-1)
+			return handle(service, ctx, func(message any) error { return o.receiveFirst(ctx, decode, message) }, intercept)
 		}
 	}
 	for i := range bounded.Streams {
@@ -62,7 +68,9 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 				return errTooManyOpen
 			}
 			defer o.calls.Release(1)
-			return handle(service, &openStream{ServerStream: stream})
+			o.goroutines.Add(1)
+			defer o.goroutines.Add(-1)
+			return handle(service, &openStream{ServerStream: stream, services: o})
 		}
 	}
 	o.Server.RegisterService(&bounded, implementation)
@@ -71,7 +79,8 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 // openStream is a stream of an open service.
 type openStream struct {
 	grpc.ServerStream
-	begun bool
+	services openServices
+	begun    bool
 }
 
 // RecvMsg implements grpc.ServerStream. The first message has messageTimeout to arrive; later ones come when they come.
@@ -80,15 +89,19 @@ func (s *openStream) RecvMsg(message any) error {
 		return receiveSmall(s.Context(), s.ServerStream.RecvMsg, message)
 	}
 	s.begun = true
-	return receiveFirst(s.Context(), s.ServerStream.RecvMsg, message)
+	return s.services.receiveFirst(s.Context(), s.ServerStream.RecvMsg, message)
 }
 
 // receiveFirst reads a small message within messageTimeout.
-func receiveFirst(ctx context.Context, decode func(any) error, message any) error {
+func (o openServices) receiveFirst(ctx context.Context, decode func(any) error, message any) error {
 	timer := time.NewTimer(messageTimeout)
 	defer timer.Stop()
 	select {
-	case err := <-readApart(func(message any) error { return receiveSmall(ctx, decode, message) }, message):
+	case err := <-readApart(func(message any) error {
+		o.goroutines.Add(1)
+		defer o.goroutines.Add(-1)
+		return receiveSmall(ctx, decode, message)
+	}, message):
 		return err
 	case <-timer.C:
 		return errNoMessage

@@ -85,7 +85,7 @@ func New(config Config) (*Server, error) {
 	registerFleetMetrics(registry, s.validator)
 	registerUsageMetrics(registry, s.validator.Usage())
 	service := authorize.New(s.validator, authorize.Bound{
-		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections,
+		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.OpenGoroutines,
 	}, registry)
 	service.Register(s.grpc)
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))
