@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -24,25 +23,27 @@ const (
 	// or of a symbol. Config.MaxReceive is for callers that were let through.
 	openMaxReceive = 4 << 10
 
-	// maxOpenCalls is how many calls to such services may be in flight, over all connections. Clients that check health keep
-	// one open for each connection.
-	maxOpenCalls = 8192
+	// maxOpenCalls is how many unary calls to such services one connection may have in flight, and how many streams beside them.
+	// client.Dial keeps one watch open on each connection, and grpcurl one stream for reflection. The bound of a connection is
+	// the only one, so that no client takes what another needs: Config.MaxConnections bounds the total.
+	maxOpenCalls = 4
 )
 
-var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this server has as many health checks and watches open as it may have")
+var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this connection has %d health checks, watches or reflections open already, and may have no more", maxOpenCalls)
 
 // openServices registers the services that anyone may call, health and reflection, with bounds of their own. It implements
 // reflection.GRPCServer.
 type openServices struct {
 	*grpc.Server
-	calls *semaphore.Weighted
+	// calls and streams are apart, so that a connection with watches can still ask.
+	calls, streams *perConnection
 	// goroutines is how many goroutines such calls hold. Anyone may keep calls open for long, so what judges load by the number
 	// of goroutines leaves these out.
 	goroutines *atomic.Int64
 }
 
 func newOpenServices(server *grpc.Server, goroutines *atomic.Int64) openServices {
-	return openServices{server, semaphore.NewWeighted(maxOpenCalls), goroutines}
+	return openServices{server, newPerConnection(maxOpenCalls), newPerConnection(maxOpenCalls), goroutines}
 }
 
 // RegisterService implements grpc.ServiceRegistrar.
@@ -52,10 +53,11 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 	for i := range bounded.Methods {
 		handle := bounded.Methods[i].Handler
 		bounded.Methods[i].Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
-			if !o.calls.TryAcquire(1) {
+			release, ok := o.calls.take(ctx)
+			if !ok {
 				return nil, errTooManyOpen
 			}
-			defer o.calls.Release(1)
+			defer release()
 			o.goroutines.Add(1)
 			defer o.goroutines.Add(-1)
 			return handle(service, ctx, func(message any) error { return o.receiveFirst(ctx, decode, message) }, intercept)
@@ -64,10 +66,11 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 	for i := range bounded.Streams {
 		handle := bounded.Streams[i].Handler
 		bounded.Streams[i].Handler = func(service any, stream grpc.ServerStream) error {
-			if !o.calls.TryAcquire(1) {
+			release, ok := o.streams.take(stream.Context())
+			if !ok {
 				return errTooManyOpen
 			}
-			defer o.calls.Release(1)
+			defer release()
 			o.goroutines.Add(1)
 			defer o.goroutines.Add(-1)
 			return handle(service, &openStream{ServerStream: stream, services: o})

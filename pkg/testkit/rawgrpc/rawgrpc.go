@@ -97,6 +97,22 @@ func (c *Conn) Send(call uint32, data []byte) {
 	}
 }
 
+// End says that nothing more of a call's body will come.
+func (c *Conn) End(call uint32) {
+	c.t.Helper()
+	if err := c.framer.WriteData(call, true, nil); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Cancel ends a call from the client's side.
+func (c *Conn) Cancel(call uint32) {
+	c.t.Helper()
+	if err := c.framer.WriteRSTStream(call, http2.ErrCodeCancel); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // Status waits for the end of a call, and returns grpc-status and grpc-message.
 func (c *Conn) Status(call uint32) (code, message string) {
 	c.t.Helper()
@@ -106,15 +122,34 @@ func (c *Conn) Status(call uint32) (code, message string) {
 	return c.ended[call]["grpc-status"], c.ended[call]["grpc-message"]
 }
 
-// Message waits until a call has sent a message, or a part of one. A call that ends before fails the test.
-func (c *Conn) Message(call uint32) {
+// FirstToEnd waits until one of some calls has ended, and returns it.
+func (c *Conn) FirstToEnd(calls ...uint32) uint32 {
 	c.t.Helper()
-	for !c.sent[call] {
-		if c.ended[call] != nil {
-			c.t.Fatalf("the call has ended without a message: %v", c.ended[call])
+	for {
+		for _, call := range calls {
+			if c.ended[call] != nil {
+				return call
+			}
 		}
 		c.read()
 	}
+}
+
+// Message waits until a call has sent a message, or a part of one. A call that ends before fails the test.
+func (c *Conn) Message(call uint32) {
+	c.t.Helper()
+	if !c.Answered(call) {
+		c.t.Fatalf("the call has ended without a message: %v", c.ended[call])
+	}
+}
+
+// Answered waits until a call has sent a message, or a part of one; false when it has ended without.
+func (c *Conn) Answered(call uint32) bool {
+	c.t.Helper()
+	for !c.sent[call] && c.ended[call] == nil {
+		c.read()
+	}
+	return c.sent[call]
 }
 
 // read reads a frame, and notes what it says.
