@@ -31,6 +31,8 @@ const (
 
 var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this connection has %d health checks, watches or reflections open already, and may have no more", maxOpenCalls)
 
+var errOneMessage = apierr.Invalid("message", "the method takes one; more was sent")
+
 // openServices registers the services that anyone may call, health and reflection, with bounds of their own. It implements
 // reflection.GRPCServer.
 type openServices struct {
@@ -64,7 +66,7 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 		}
 	}
 	for i := range bounded.Streams {
-		handle := bounded.Streams[i].Handler
+		handle, single := bounded.Streams[i].Handler, !bounded.Streams[i].ClientStreams
 		bounded.Streams[i].Handler = func(service any, stream grpc.ServerStream) error {
 			release, ok := o.streams.take(stream.Context())
 			if !ok {
@@ -73,7 +75,13 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 			defer release()
 			o.goroutines.Add(1)
 			defer o.goroutines.Add(-1)
-			return handle(service, &openStream{ServerStream: stream, services: o})
+			ctx, end := context.WithCancelCause(stream.Context())
+			defer end(nil)
+			err := handle(service, &openStream{ServerStream: stream, services: o, ctx: ctx, end: end, single: single})
+			if context.Cause(ctx) == errOneMessage { //nolint:errorlint // the very one that openStream ends a stream with
+				return errOneMessage
+			}
+			return err
 		}
 	}
 	o.Server.RegisterService(&bounded, implementation)
@@ -83,16 +91,44 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 type openStream struct {
 	grpc.ServerStream
 	services openServices
-	begun    bool
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	// single says that the client may send one message.
+	single bool
+	begun  bool
 }
+
+// Context returns the context that is done when the stream has to end.
+func (s *openStream) Context() context.Context { return s.ctx }
 
 // RecvMsg implements grpc.ServerStream. The first message has messageTimeout to arrive; later ones come when they come.
 func (s *openStream) RecvMsg(message any) error {
 	if s.begun {
-		return receiveSmall(s.Context(), s.ServerStream.RecvMsg, message)
+		return receiveSmall(s.ctx, s.ServerStream.RecvMsg, message)
 	}
 	s.begun = true
-	return s.services.receiveFirst(s.Context(), s.ServerStream.RecvMsg, message)
+	err := s.services.receiveFirst(s.ctx, s.ServerStream.RecvMsg, message)
+	if s.single && err == nil {
+		go s.endOnMore()
+	}
+	return err
+}
+
+// endOnMore ends a stream whose client sends more than one message. Nobody would read it, so that it would fill memory for as
+// long as the stream is open.
+func (s *openStream) endOnMore() {
+	s.services.goroutines.Add(1)
+	defer s.services.goroutines.Add(-1)
+	from, ok := grpc.ServerTransportStreamFromContext(s.ctx).(messageReader)
+	if !ok {
+		return
+	}
+	more, err := from.Read(1)
+	if err != nil {
+		return // the client has closed its side, or the stream has ended
+	}
+	more.Free()
+	s.end(errOneMessage)
 }
 
 // receiveFirst reads a small message within messageTimeout.

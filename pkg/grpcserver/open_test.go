@@ -62,3 +62,28 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchTakesOneMessage: what a client sends after it is not kept. The watch ends, unless nothing more comes.
+func TestWatchTakesOneMessage(t *testing.T) {
+	server := start(t, Config{}, &echo{call: repeat})
+	for name, more := range map[string][]byte{
+		"a byte": {0}, "a second message": {0, 0, 0, 0, 0}, "a window of junk": make([]byte, 16<<10),
+	} {
+		conn := rawgrpc.Dial(t, server.Addr().String())
+		watch := conn.Open(healthpb.Health_Watch_FullMethodName)
+		conn.Announce(watch, 0)
+		conn.Message(watch)
+		conn.Send(watch, more)
+		if code, words := conn.Status(watch); code != "3" || !strings.Contains(words, "more was sent") {
+			t.Errorf("%s: %s %s", name, code, words)
+		}
+	}
+	conn := rawgrpc.Dial(t, server.Addr().String())
+	watch := conn.Open(healthpb.Health_Watch_FullMethodName)
+	conn.Announce(watch, 0)
+	conn.End(watch)
+	for state := range 3 {
+		conn.NextMessage(watch)
+		server.SetServing("", state%2 == 0)
+	}
+}

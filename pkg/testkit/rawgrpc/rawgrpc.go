@@ -143,6 +143,13 @@ func (c *Conn) Message(call uint32) {
 	}
 }
 
+// NextMessage waits until a call has sent something that no earlier NextMessage has seen.
+func (c *Conn) NextMessage(call uint32) {
+	c.t.Helper()
+	c.Message(call)
+	c.sent[call] = false
+}
+
 // Answered waits until a call has sent a message, or a part of one; false when it has ended without.
 func (c *Conn) Answered(call uint32) bool {
 	c.t.Helper()
