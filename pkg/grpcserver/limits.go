@@ -58,7 +58,7 @@ const (
 
 func limits(c Config) []grpc.ServerOption {
 	window := int32(streamWindow)
-	if c.Requests != (Requests{}) {
+	if c.Requests.bounded() {
 		window = boundedWindow
 	}
 	options := []grpc.ServerOption{
@@ -83,10 +83,7 @@ func limits(c Config) []grpc.ServerOption {
 			Timeout:               pingTimeout,
 		}),
 	}
-	switch {
-	case c.Requests != (Requests{}):
-		options = append(options, grpc.ForceServerCodecV2(newReadingCodec(c.Codec)))
-	case c.Codec != nil:
+	if c.Codec != nil {
 		options = append(options, grpc.ForceServerCodecV2(c.Codec))
 	}
 	return options

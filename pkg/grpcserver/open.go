@@ -2,17 +2,10 @@ package grpcserver
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"io"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -119,11 +112,11 @@ func (s *openStream) RecvMsg(message any) error {
 func (s *openStream) endOnMore() {
 	s.services.goroutines.Add(1)
 	defer s.services.goroutines.Add(-1)
-	from, ok := grpc.ServerTransportStreamFromContext(s.ctx).(messageReader)
+	rest, ok := MessagesOf(s.ctx)
 	if !ok {
 		return
 	}
-	more, err := from.Read(1)
+	more, err := rest.Read(1)
 	if err != nil {
 		return // the client has closed its side, or the stream has ended
 	}
@@ -133,64 +126,38 @@ func (s *openStream) endOnMore() {
 
 // receiveFirst reads a small message within messageTimeout.
 func (o openServices) receiveFirst(ctx context.Context, decode func(any) error, message any) error {
-	timer := time.NewTimer(messageTimeout)
-	defer timer.Stop()
-	select {
-	case err := <-readApart(func(message any) error {
+	waiting, cancel := context.WithTimeout(ctx, messageTimeout)
+	defer cancel()
+	_, err := apart(waiting, func() (none struct{}, err error) {
 		o.goroutines.Add(1)
 		defer o.goroutines.Add(-1)
-		return receiveSmall(ctx, decode, message)
-	}, message):
-		return err
-	case <-timer.C:
-		return errNoMessage
-	}
+		return none, receiveSmall(ctx, decode, message)
+	}, nil)
+	return awaited(ctx, err)
 }
 
-// messageReader is what grpc-go's stream of the transport has besides grpc.ServerTransportStream. Its bound on the size of a
-// message is the same for all services of a server; this is the way to a smaller one for some. It is no part of grpc-go's
-// promises, so that another version may lack it: the server's bound then counts, and a test fails.
-type messageReader interface {
-	ReadMessageHeader(header []byte) error
-	Read(n int) (mem.BufferSlice, error)
-}
-
-// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not let it.
+// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not let it. The bound of
+// grpc-go on the size of a message is the same for all services of a server.
 func receiveSmall(ctx context.Context, decode func(any) error, message any) error {
-	from, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
+	messages, ok := MessagesOf(ctx)
 	into, isProto := message.(proto.Message)
 	if !ok || !isProto {
 		return decode(message)
 	}
-	var header [5]byte // a flag for compression and the length: PROTOCOL-HTTP2.md of gRPC
-	if err := from.ReadMessageHeader(header[:]); err != nil {
-		return readError(err)
-	}
-	if header[0] != 0 {
-		return status.Error(codes.Unimplemented, "messages to this service must not be compressed")
-	}
-	size := binary.BigEndian.Uint32(header[1:])
-	if size > openMaxReceive {
-		return apierr.Exhausted(apierr.Overloaded, "a message of %d bytes: want at most %d", size, openMaxReceive)
-	}
-	data, err := from.Read(int(size))
-	if errors.Is(err, io.EOF) && size > 0 {
-		err = io.ErrUnexpectedEOF
-	}
+	size, err := messages.Next()
 	if err != nil {
-		return readError(err)
+		return err
+	}
+	if size > openMaxReceive {
+		return tooLarge(size, openMaxReceive)
+	}
+	data, err := messages.Read(size)
+	if err != nil {
+		return err
 	}
 	defer data.Free()
 	if raw := data.Materialize(); proto.Unmarshal(raw, into) != nil {
 		return refuse(raw, into)
 	}
 	return nil
-}
-
-// readError returns what a handler is told: io.EOF is the end of a stream, as for RecvMsg.
-func readError(err error) error {
-	if _, told := status.FromError(err); told || errors.Is(err, io.EOF) {
-		return err
-	}
-	return status.Error(codes.Internal, "the message was cut off")
 }
