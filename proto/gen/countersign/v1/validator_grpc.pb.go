@@ -37,7 +37,7 @@ type ValidatorServiceClient interface {
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
 	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
 	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
-	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
+	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST, TOO_MANY_WAITING. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
 }
@@ -73,7 +73,7 @@ type ValidatorServiceServer interface {
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
 	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
 	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
-	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
+	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST, TOO_MANY_WAITING. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
 	mustEmbedUnimplementedValidatorServiceServer()
@@ -156,7 +156,7 @@ const (
 type BulkValidatorServiceClient interface {
 	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
 	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
-	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// the others; when too many wait on a validator, a further one is UNAVAILABLE (TOO_MANY_WAITING). Requests of
 	// a stream have no deadline of their own.
 	//
 	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A
@@ -197,7 +197,7 @@ type BulkValidatorService_AuthorizeStreamClient = grpc.BidiStreamingClient[Autho
 type BulkValidatorServiceServer interface {
 	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
 	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
-	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// the others; when too many wait on a validator, a further one is UNAVAILABLE (TOO_MANY_WAITING). Requests of
 	// a stream have no deadline of their own.
 	//
 	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A

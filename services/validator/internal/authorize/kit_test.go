@@ -276,6 +276,6 @@ var (
 	valid    = outcome{reason: countersignv1.Reason_REASON_TOKEN_VALID}
 	missing  = outcome{reason: countersignv1.Reason_REASON_TOKEN_MISSING}
 	malform  = outcome{failure: "INVALID_FIELD"}
-	tooMany  = outcome{failure: "TOO_MANY_WAITING"}
+	tooMany  = outcome{failure: apierr.TooManyWaiting}
 	notThere = outcome{failure: apierr.RevisionNotReached}
 )
