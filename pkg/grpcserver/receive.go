@@ -85,7 +85,7 @@ func (r *requests) mostOf(method string) int {
 	if slices.Contains(r.large, method) {
 		return r.most
 	}
-	return min(r.most, boundedWindow)
+	return min(r.most, streamWindow)
 }
 
 // describe returns a description whose methods run the interceptors, then read messages within the bounds, and then do what the
@@ -168,7 +168,7 @@ func (r *requests) receive(ctx, waiting context.Context, from *Messages, size, m
 	if size > most {
 		return tooLarge(size, most)
 	}
-	if size > boundedWindow {
+	if size > streamWindow {
 		if r.bytes.Acquire(waiting, int64(size)) != nil {
 			return awaited(ctx, errTooManyBytes)
 		}
@@ -178,7 +178,7 @@ func (r *requests) receive(ctx, waiting context.Context, from *Messages, size, m
 		return awaited(ctx, err)
 	}
 	defer data.Free()
-	if size > boundedWindow {
+	if size > streamWindow {
 		holds.keep(int64(size))
 	}
 	if r.codec.Unmarshal(data, message) != nil {
@@ -190,7 +190,7 @@ func (r *requests) receive(ctx, waiting context.Context, from *Messages, size, m
 // read returns a message. When it fails it gives back what was taken for the message, but only once reading has ended.
 func (r *requests) read(waiting context.Context, from *Messages, size int) (mem.BufferSlice, error) {
 	giveBack := func() {
-		if size > boundedWindow {
+		if size > streamWindow {
 			r.bytes.Release(int64(size))
 		}
 	}

@@ -167,7 +167,7 @@ func TestLargeMessagesAreForSomeMethods(t *testing.T) {
 		stream: func(stream grpc.ServerStream) error { _, err := receive(stream); return err },
 	})
 	conn := rawgrpc.Dial(t, server.Addr().String())
-	for method, most := range map[string]uint32{callMethod: boundedWindow, chatMethod: 1 << 20} {
+	for method, most := range map[string]uint32{callMethod: streamWindow, chatMethod: 1 << 20} {
 		call := conn.Open(method)
 		conn.Announce(call, most+1)
 		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, fmt.Sprintf("want at most %d", most)) {

@@ -136,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { defer stop(); return s.grpc.Serve(ctx) })
 	group.Go(func() error { return s.http.Serve(ctx) })
+	group.Go(func() error { authorize.EndLate(following); return nil })
 	group.Go(func() error { return s.validator.Run(following) })
 	group.Go(func() error {
 		if s.validator.WaitReady(ctx) == nil {

@@ -164,7 +164,8 @@ type BulkValidatorServiceClient interface {
 	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
 	// on another stream or with Authorize; a stream that does not read its answers is not read from.
 	//
-	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests, or of which a part does not arrive within
+	// 10 s (MESSAGE_TIMEOUT; 1 s on a validator that waits for very many).
 	AuthorizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AuthorizeStreamRequest, AuthorizeStreamResponse], error)
 }
 
@@ -205,7 +206,8 @@ type BulkValidatorServiceServer interface {
 	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
 	// on another stream or with Authorize; a stream that does not read its answers is not read from.
 	//
-	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests, or of which a part does not arrive within
+	// 10 s (MESSAGE_TIMEOUT; 1 s on a validator that waits for very many).
 	AuthorizeStream(grpc.BidiStreamingServer[AuthorizeStreamRequest, AuthorizeStreamResponse]) error
 	mustEmbedUnimplementedBulkValidatorServiceServer()
 }

@@ -1,7 +1,6 @@
 package authorize
 
 import (
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 
@@ -52,21 +51,4 @@ func (l *limit) check() error {
 
 func (l *limit) idle() int {
 	return l.AtRest + ofConnection*l.Connections() + ofStream*int(l.streams.Load()) + l.OpenGoroutines() + receiving()
-}
-
-// tally is a part of how many calls wait for their request. There are several, on cache lines of their own, since every call changes one.
-type tally struct {
-	atomic.Int64
-	_ [120]byte
-}
-
-var tallies [64]tally
-
-func anyTally() *tally { return &tallies[rand.N(len(tallies))] }
-
-func receiving() (sum int) {
-	for i := range tallies {
-		sum += int(tallies[i].Load())
-	}
-	return sum
 }
