@@ -24,6 +24,7 @@ const (
 	PolicyUnverified   = "POLICY_UNVERIFIED"
 	RevisionNotReached = "REVISION_NOT_REACHED"
 	RevisionLost       = "REVISION_LOST"
+	TooManyWaiting     = "TOO_MANY_WAITING"
 	StoreUnavailable   = "STORE_UNAVAILABLE"
 	StoreForked        = "STORE_FORKED"
 	StoreUnhealed      = "STORE_UNHEALED"

@@ -189,6 +189,36 @@ func TestB20_OneAppCostsOthersNothing(t *testing.T) {
 	}
 }
 
+// When as many requests wait for a revision on one validator as may, another one is asked, and the first goes on being asked.
+func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
+	for _, kind := range kindsOfClients {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				c := s.client(t, kind)
+				synctest.Wait() // until both are connected
+				if err := ask(t.Context(), t, c, "x"); err != nil {
+					t.Fatal(err)
+				}
+				full := s.busiest()
+				full.answers(outcome{err: apierr.Unavailable(apierr.TooManyWaiting, "too many wait")})
+				before := full.asked()
+				waits := request("x")
+				waits.MinRevision = "r"
+				for range 100 {
+					if _, err := c.Authorize(t.Context(), waits); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				if n := full.asked() - before; n < 20 {
+					t.Errorf("it was asked %d of 100 times", n)
+				}
+			})
+		})
+	}
+}
+
 // An outage of all validators does not double what they are asked, and when it is over, one in trouble costs nothing again.
 func TestBudget(t *testing.T) {
 	for name, trouble := range map[string]outcome{

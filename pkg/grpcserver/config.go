@@ -27,13 +27,12 @@ type Config struct {
 	Files *reload.Files
 	// Reflection lets anyone who can connect list the services and read their descriptors.
 	Reflection bool
-	// MaxReceive is the size in bytes of the largest message accepted, after decompression; a larger one is
-	// RESOURCE_EXHAUSTED. 0 means AuthorizeMaxReceive, the smaller of the two.
+	// MaxReceive is the size in bytes of the largest message accepted; a larger one is RESOURCE_EXHAUSTED. 0 means AuthorizeMaxReceive, the smaller of the two.
 	MaxReceive int
 	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of calls in
 	// flight, since their stacks have grown already. A call that finds none free gets its own. 0 keeps none.
 	StreamWorkers uint32
-	// Requests bounds the unary calls of the services that are registered on the server; the zero value does not.
+	// Requests bounds the calls of the services that are registered on the server; the zero value does not.
 	Requests Requests
 	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 is no bound.
 	MaxConnections int
@@ -50,7 +49,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxReceive == 0 {
 		c.MaxReceive = AuthorizeMaxReceive
 	}
-	if bound := c.Requests; bound != (Requests{}) && (bound.MaxCalls < 1 || bound.MaxBytes < int64(c.MaxReceive)) {
+	if bound := c.Requests; bound.bounded() && (bound.MaxCalls < 1 || bound.MaxBytes < int64(c.MaxReceive)) {
 		return c, fmt.Errorf("bounds of requests of %d calls and %d bytes: want at least one call, and room for a message of %d bytes",
 			bound.MaxCalls, bound.MaxBytes, c.MaxReceive)
 	}

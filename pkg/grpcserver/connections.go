@@ -6,11 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// counted is a listener that counts the connections that it has accepted and that are not closed, and closes those beyond a
-// bound as they come. Each costs some 50 KB before its first call.
+// counted is a listener that counts the connections that it has accepted and that are not closed. For one beyond a bound it
+// has another one closed, or closes it as it comes. Each costs some 50 KB before its first call.
 type counted struct {
 	net.Listener
-	most    int64 // 0 is no bound
+	most    int64       // 0 is no bound
+	spare   func() bool // closes another connection; nil or false: there is none to spare
 	open    atomic.Int64
 	refused atomic.Uint64
 }
@@ -21,7 +22,7 @@ func (c *counted) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for c.most > 0 && c.open.Load() >= c.most {
+	for c.most > 0 && c.open.Load() >= c.most && (c.spare == nil || !c.spare()) {
 		c.refused.Add(1)
 		_ = accepted.Close()
 		if accepted, err = c.Listener.Accept(); err != nil {

@@ -27,15 +27,8 @@ func (s *Server) endWatches(
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-s.draining:
-			cancel()
-		case <-done:
-		}
-	}()
+	stop := context.AfterFunc(s.draining, cancel) // costs no goroutine, and there may be many watches
+	defer stop()
 	return handler(service, watch{ServerStream: stream, ctx: ctx})
 }
 

@@ -25,7 +25,8 @@ const (
 	// for propagation, extends it with http.ResponseController.
 	writeTimeout = time.Minute
 
-	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people.
+	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people. One more closes the
+	// oldest, so that a probe is answered however many others keep.
 	maxHTTPConnections = 512
 
 	// idleTimeout outlasts the usual interval of probes and scrapes, so that they keep their connections.
@@ -59,6 +60,7 @@ type HTTPServer struct {
 	config   HTTPConfig
 	logger   *slog.Logger
 	listener net.Listener
+	oldest   *oldest
 	draining atomic.Bool
 }
 
@@ -77,11 +79,12 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HTTP server: %w", err)
 	}
-	listener = &counted{Listener: listener, most: maxHTTPConnections}
+	oldest := newOldest()
+	listener = &counted{Listener: listener, most: maxHTTPConnections, spare: oldest.close}
 	if transport != nil {
 		listener = tls.NewListener(listener, transport)
 	}
-	return &HTTPServer{config: config, logger: logger, listener: listener}, nil
+	return &HTTPServer{config: config, logger: logger, listener: listener, oldest: oldest}, nil
 }
 
 // Addr returns the address that is listened on.
@@ -104,6 +107,7 @@ func (s *HTTPServer) Serve(ctx context.Context) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderList,
+		ConnState:         s.oldest.note,
 	}
 	var served error
 	ended := make(chan struct{})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -132,7 +133,7 @@ func httpInBubble(t *testing.T, config HTTPConfig) (
 	}
 	config.Drain = drain
 	listener := bufconn.Listen(1 << 16)
-	server = &HTTPServer{config: config, logger: new(logs).logger(), listener: listener}
+	server = &HTTPServer{config: config, logger: new(logs).logger(), listener: listener, oldest: newOldest()}
 	ctx, end := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx) }()
@@ -236,6 +237,77 @@ func TestHTTPDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 		close(release)
 		c.CloseIdleConnections()
 	})
+}
+
+// TestProbesAreAnsweredBesideIdleConnections: as many as may be open, which have sent a request, or nothing, or a part of a request, shut
+// no probe out; nor does the one that is in use lose its place to them.
+func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
+	for name, sends := range map[string]string{
+		"after a request": "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+		"nothing":         "",
+		"a header":        "GET /livez HTTP/1.1\r\n",
+		"no body":         "GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+	} {
+		for _, encrypted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, TLS %t", name, encrypted), func(t *testing.T) {
+				var config HTTPConfig
+				transport, scheme := new(http.Transport), "http://"
+				connect := net.Dial
+				if encrypted {
+					ca := newAuthority(t)
+					config.TLS.CertFile, config.TLS.KeyFile = ca.issue(t)
+					settings := &tls.Config{RootCAs: ca.pool}
+					transport.TLSClientConfig, scheme = settings, "https://"
+					connect = func(network, address string) (net.Conn, error) { return tls.Dial(network, address, settings) }
+				}
+				server, _, _ := startHTTP(t, config)
+				address := server.Addr().String()
+				for range maxHTTPConnections {
+					conn, err := connect("tcp", address)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					if _, err := io.WriteString(conn, sends); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 3 {
+					if code, _ := get(t, client(t, transport), scheme+address+"/livez"); code != http.StatusOK {
+						t.Errorf("GET /livez = %d", code)
+					}
+					transport.CloseIdleConnections()
+				}
+			})
+		}
+	}
+}
+
+// TestOldestIsSpared: an idle connection before one with a request, and of each kind the one that has been so for longest.
+func TestOldestIsSpared(t *testing.T) {
+	o := newOldest()
+	connections := map[net.Conn]string{}
+	note := func(name string, states ...http.ConnState) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { far.Close() })
+		connections[near] = name
+		for _, state := range states {
+			o.note(near, state)
+		}
+	}
+	note("closed", http.StateNew, http.StateActive, http.StateClosed)
+	note("busy for long", http.StateNew, http.StateActive)
+	note("new", http.StateNew)
+	note("busy", http.StateNew, http.StateActive, http.StateIdle, http.StateActive)
+	note("idle", http.StateNew, http.StateActive, http.StateIdle)
+	for _, want := range []string{"new", "idle", "busy for long", "busy", ""} {
+		if got := connections[o.take()]; got != want {
+			t.Errorf("%q was spared, want %q", got, want)
+		}
+	}
+	if o.close() {
+		t.Error("one more was closed than there are")
+	}
 }
 
 // TestSlowHeader: a client that trickles its header is cut off.

@@ -23,12 +23,10 @@ const (
 	// streamWindow and connectionWindow are how many bytes a client may send on a call, and on a connection, before it is told that
 	// they were read. Fixed ones spare the pings by which grpc-go would measure the connection to find its own: for messages of
 	// a hundred bytes those are a part of what a call costs.
-	streamWindow     = 256 << 10
+	// What a stream sends and nobody reads stays in memory, so its window is the least that grpc-go lets one set; a message that is
+	// read gets room beyond it.
+	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
-
-	// boundedWindow is streamWindow where Requests are bounded: what a call may send before its header was looked at. It is the
-	// least that HTTP/2 allows for; a message that is read gets room beyond it.
-	boundedWindow = 64 << 10
 
 	// connectionTimeout bounds TLS and HTTP/2 handshakes. A drain waits for those under way, so it must be well below
 	// DefaultDrainBound.
@@ -57,17 +55,13 @@ const (
 )
 
 func limits(c Config) []grpc.ServerOption {
-	window := int32(streamWindow)
-	if c.Requests != (Requests{}) {
-		window = boundedWindow
-	}
 	options := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.MaxRecvMsgSize(c.MaxReceive),
 		grpc.MaxSendMsgSize(maxSend),
 		grpc.ConnectionTimeout(connectionTimeout),
-		grpc.StaticStreamWindowSize(window),
+		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.NumStreamWorkers(c.StreamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
@@ -83,10 +77,7 @@ func limits(c Config) []grpc.ServerOption {
 			Timeout:               pingTimeout,
 		}),
 	}
-	switch {
-	case c.Requests != (Requests{}):
-		options = append(options, grpc.ForceServerCodecV2(newReadingCodec(c.Codec)))
-	case c.Codec != nil:
+	if c.Codec != nil {
 		options = append(options, grpc.ForceServerCodecV2(c.Codec))
 	}
 	return options

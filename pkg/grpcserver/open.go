@@ -2,17 +2,10 @@ package grpcserver
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"io"
 	"slices"
-	"time"
+	"sync/atomic"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -23,22 +16,29 @@ const (
 	// or of a symbol. Config.MaxReceive is for callers that were let through.
 	openMaxReceive = 4 << 10
 
-	// maxOpenCalls is how many calls to such services may be in flight, over all connections. Clients that check health keep
-	// one open for each connection.
-	maxOpenCalls = 8192
+	// maxOpenCalls is how many unary calls to such services one connection may have in flight, and how many streams beside them.
+	// client.Dial keeps one watch open on each connection, and grpcurl one stream for reflection. The bound of a connection is
+	// the only one, so that no client takes what another needs: Config.MaxConnections bounds the total.
+	maxOpenCalls = 4
 )
 
-var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this server has as many health checks and watches open as it may have")
+var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this connection has %d health checks, watches or reflections open already, and may have no more", maxOpenCalls)
+
+var errOneMessage = apierr.Invalid("message", "the method takes one; more was sent")
 
 // openServices registers the services that anyone may call, health and reflection, with bounds of their own. It implements
 // reflection.GRPCServer.
 type openServices struct {
 	*grpc.Server
-	calls *semaphore.Weighted
+	// calls and streams are apart, so that a connection with watches can still ask.
+	calls, streams *perConnection
+	// goroutines is how many goroutines such calls hold. Anyone may keep calls open for long, so what judges load by the number
+	// of goroutines leaves these out.
+	goroutines *atomic.Int64
 }
 
-func newOpenServices(server *grpc.Server) openServices {
-	return openServices{server, semaphore.NewWeighted(maxOpenCalls)}
+func newOpenServices(server *grpc.Server, goroutines *atomic.Int64) openServices {
+	return openServices{server, newPerConnection(maxOpenCalls), newPerConnection(maxOpenCalls), goroutines}
 }
 
 // RegisterService implements grpc.ServiceRegistrar.
@@ -48,21 +48,33 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 	for i := range bounded.Methods {
 		handle := bounded.Methods[i].Handler
 		bounded.Methods[i].Handler = func(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
-			if !o.calls.TryAcquire(1) {
+			release, ok := o.calls.take(ctx)
+			if !ok {
 				return nil, errTooManyOpen
 			}
-			defer o.calls.Release(1)
-			return handle(service, ctx, func(message any) error { return receiveFirst(ctx, decode, message) }, intercept)
+			defer release()
+			o.goroutines.Add(1)
+			defer o.goroutines.Add(-1)
+			return handle(service, ctx, func(message any) error { return o.receiveFirst(ctx, decode, message) }, intercept)
 		}
 	}
 	for i := range bounded.Streams {
-		handle := bounded.Streams[i].Handler
+		handle, single := bounded.Streams[i].Handler, !bounded.Streams[i].ClientStreams
 		bounded.Streams[i].Handler = func(service any, stream grpc.ServerStream) error {
-			if !o.calls.TryAcquire(1) {
+			release, ok := o.streams.take(stream.Context())
+			if !ok {
 				return errTooManyOpen
 			}
-			defer o.calls.Release(1)
-			return handle(service, &openStream{ServerStream: stream})
+			defer release()
+			o.goroutines.Add(1)
+			defer o.goroutines.Add(-1)
+			ctx, end := context.WithCancelCause(stream.Context())
+			defer end(nil)
+			err := handle(service, &openStream{ServerStream: stream, services: o, ctx: ctx, end: end, single: single})
+			if context.Cause(ctx) == errOneMessage { //nolint:errorlint // the very one that openStream ends a stream with
+				return errOneMessage
+			}
+			return err
 		}
 	}
 	o.Server.RegisterService(&bounded, implementation)
@@ -71,74 +83,81 @@ func (o openServices) RegisterService(service *grpc.ServiceDesc, implementation 
 // openStream is a stream of an open service.
 type openStream struct {
 	grpc.ServerStream
-	begun bool
+	services openServices
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	// single says that the client may send one message.
+	single bool
+	begun  bool
 }
+
+// Context returns the context that is done when the stream has to end.
+func (s *openStream) Context() context.Context { return s.ctx }
 
 // RecvMsg implements grpc.ServerStream. The first message has messageTimeout to arrive; later ones come when they come.
 func (s *openStream) RecvMsg(message any) error {
 	if s.begun {
-		return receiveSmall(s.Context(), s.ServerStream.RecvMsg, message)
+		return receiveSmall(s.ctx, s.ServerStream.RecvMsg, message)
 	}
 	s.begun = true
-	return receiveFirst(s.Context(), s.ServerStream.RecvMsg, message)
+	err := s.services.receiveFirst(s.ctx, s.ServerStream.RecvMsg, message)
+	if s.single && err == nil {
+		go s.endOnMore()
+	}
+	return err
+}
+
+// endOnMore ends a stream whose client sends more than one message. Nobody would read it, so that it would fill memory for as
+// long as the stream is open.
+func (s *openStream) endOnMore() {
+	s.services.goroutines.Add(1)
+	defer s.services.goroutines.Add(-1)
+	rest, ok := MessagesOf(s.ctx)
+	if !ok {
+		return
+	}
+	more, err := rest.Read(1)
+	if err != nil {
+		return // the client has closed its side, or the stream has ended
+	}
+	more.Free()
+	s.end(errOneMessage)
 }
 
 // receiveFirst reads a small message within messageTimeout.
-func receiveFirst(ctx context.Context, decode func(any) error, message any) error {
-	timer := time.NewTimer(messageTimeout)
-	defer timer.Stop()
-	select {
-	case err := <-readApart(func(message any) error { return receiveSmall(ctx, decode, message) }, message):
-		return err
-	case <-timer.C:
-		return errNoMessage
-	}
+func (o openServices) receiveFirst(ctx context.Context, decode func(any) error, message any) error {
+	waiting, cancel := context.WithTimeout(ctx, messageTimeout)
+	defer cancel()
+	_, err := apart(waiting, func() (none struct{}, err error) {
+		o.goroutines.Add(1)
+		defer o.goroutines.Add(-1)
+		return none, receiveSmall(ctx, decode, message)
+	}, nil)
+	return awaited(ctx, err)
 }
 
-// messageReader is what grpc-go's stream of the transport has besides grpc.ServerTransportStream. Its bound on the size of a
-// message is the same for all services of a server; this is the way to a smaller one for some. It is no part of grpc-go's
-// promises, so that another version may lack it: the server's bound then counts, and a test fails.
-type messageReader interface {
-	ReadMessageHeader(header []byte) error
-	Read(n int) (mem.BufferSlice, error)
-}
-
-// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not let it.
+// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not let it. The bound of
+// grpc-go on the size of a message is the same for all services of a server.
 func receiveSmall(ctx context.Context, decode func(any) error, message any) error {
-	from, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
+	messages, ok := MessagesOf(ctx)
 	into, isProto := message.(proto.Message)
 	if !ok || !isProto {
 		return decode(message)
 	}
-	var header [5]byte // a flag for compression and the length: PROTOCOL-HTTP2.md of gRPC
-	if err := from.ReadMessageHeader(header[:]); err != nil {
-		return readError(err)
-	}
-	if header[0] != 0 {
-		return status.Error(codes.Unimplemented, "messages to this service must not be compressed")
-	}
-	size := binary.BigEndian.Uint32(header[1:])
-	if size > openMaxReceive {
-		return apierr.Exhausted(apierr.Overloaded, "a message of %d bytes: want at most %d", size, openMaxReceive)
-	}
-	data, err := from.Read(int(size))
-	if errors.Is(err, io.EOF) && size > 0 {
-		err = io.ErrUnexpectedEOF
-	}
+	size, err := messages.Next()
 	if err != nil {
-		return readError(err)
+		return err
+	}
+	if size > openMaxReceive {
+		return tooLarge(size, openMaxReceive)
+	}
+	data, err := messages.Read(size)
+	if err != nil {
+		return err
 	}
 	defer data.Free()
 	if raw := data.Materialize(); proto.Unmarshal(raw, into) != nil {
 		return refuse(raw, into)
 	}
 	return nil
-}
-
-// readError returns what a handler is told: io.EOF is the end of a stream, as for RecvMsg.
-func readError(err error) error {
-	if _, told := status.FromError(err); told || errors.Is(err, io.EOF) {
-		return err
-	}
-	return status.Error(codes.Internal, "the message was cut off")
 }

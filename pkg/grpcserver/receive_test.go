@@ -3,6 +3,7 @@ package grpcserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -79,11 +80,10 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 	})
 	t.Run("bytes", func(t *testing.T) {
-		// One call holds half of what may be held, small ones take what they are and no more, and a larger one leaves too
-		// little for the message of another.
-		const most = 2*AuthorizeMaxReceive + 100
+		// Two large messages leave too little for a third, which waits. Small ones never do.
+		const large = 1 << 20
 		inside, release := make(chan struct{}), make(chan struct{})
-		server := start(t, Config{Requests: Requests{MaxCalls: 10, MaxBytes: most}},
+		server := start(t, Config{MaxReceive: large, Requests: Requests{MaxCalls: 10, MaxBytes: 2*large + 100, Large: []string{callMethod}}},
 			&echo{call: func(_ context.Context, text string) (string, error) {
 				inside <- struct{}{}
 				<-release
@@ -97,11 +97,11 @@ func TestRequestsAreBounded(t *testing.T) {
 				ended <- err
 			}()
 		}
-		for _, size := range []int{AuthorizeMaxReceive - 10, 10, 10, 10, 10, 200} {
+		for _, size := range []int{large - 10, 10, large - 10, AuthorizeMaxReceive - 10} {
 			ask(size)
 			<-inside
 		}
-		ask(10)
+		ask(AuthorizeMaxReceive)
 		redistest.Eventually(t, "a call waits for room", func() error {
 			// One byte is free, but not for a call that comes after one that waits.
 			if server.requests.bytes.TryAcquire(1) {
@@ -110,14 +110,16 @@ func TestRequestsAreBounded(t *testing.T) {
 			}
 			return nil
 		})
+		ask(10)
+		<-inside
 		close(release)
 		<-inside
-		for range 7 {
+		for range 6 {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
 		}
-		if !server.requests.bytes.TryAcquire(most) {
+		if !server.requests.bytes.TryAcquire(2*large + 100) {
 			t.Error("something was not given back")
 		}
 	})
@@ -131,6 +133,114 @@ func TestRequestsAreBounded(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestCallsWithoutAMessageHoldNothing: however many calls have sent nothing, or a part of a small message, those of others are
+// answered.
+func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
+	server := start(t, Config{Requests: bounds}, &echo{call: repeat})
+	for name, announced := range map[string]uint32{"headers": 0, "a part": AuthorizeMaxReceive} {
+		conn := rawgrpc.Dial(t, server.Addr().String())
+		var last uint32
+		for range 10 * bounds.MaxCalls {
+			last = conn.Open(callMethod)
+			if announced > 0 {
+				conn.Announce(last, announced)
+			}
+		}
+		// The connection's frames are read in order: the calls are there when a later one is answered.
+		check := conn.Open(healthpb.Health_Check_FullMethodName)
+		conn.Announce(check, 0)
+		conn.Status(check)
+		ctx, cancel := context.WithTimeout(t.Context(), messageTimeout/2)
+		if _, err := call(ctx, dial(t, server.Addr().String()), "x"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+}
+
+// TestLargeMessagesAreForSomeMethods: those of others are refused by the length that is announced.
+func TestLargeMessagesAreForSomeMethods(t *testing.T) {
+	server := start(t, Config{MaxReceive: 1 << 20, Requests: Requests{MaxCalls: 1, MaxBytes: 1 << 20, Large: []string{chatMethod}}}, &echo{
+		call:   repeat,
+		stream: func(stream grpc.ServerStream) error { _, err := receive(stream); return err },
+	})
+	conn := rawgrpc.Dial(t, server.Addr().String())
+	for method, most := range map[string]uint32{callMethod: streamWindow, chatMethod: 1 << 20} {
+		call := conn.Open(method)
+		conn.Announce(call, most+1)
+		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, fmt.Sprintf("want at most %d", most)) {
+			t.Errorf("%s: %s %s", method, code, words)
+		}
+	}
+	if !server.requests.bytes.TryAcquire(1 << 20) {
+		t.Error("something was not given back")
+	}
+}
+
+// TestLargeMessagesOfStreamsCount: those that are announced and do not come hold no more than the bound, and for no longer than
+// messageTimeout. A stream that sends nothing may stay.
+func TestLargeMessagesOfStreamsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const large = 1 << 20
+		server := startConfigured(t, Config{MaxReceive: large, Requests: Requests{MaxCalls: 1, MaxBytes: 2 * large, Large: []string{chatMethod}}},
+			&echo{stream: func(stream grpc.ServerStream) error {
+				for {
+					if _, err := receive(stream); err != nil {
+						return err
+					}
+				}
+			}})
+		raw, err := server.listener.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := rawgrpc.New(t, raw)
+		began := time.Now()
+		var streams []uint32
+		for range 5 {
+			stream := conn.Open(chatMethod)
+			conn.Announce(stream, 0)
+			streams = append(streams, stream)
+		}
+		synctest.Wait()
+		for _, stream := range streams[:4] {
+			conn.Announce(stream, large)
+		}
+		synctest.Wait()
+		if server.requests.bytes.TryAcquire(1) {
+			t.Error("messages that were announced do not count")
+		}
+		for _, stream := range streams[:4] {
+			// Two find no room, or find it when the time of the others is over, and theirs is too.
+			if code, words := conn.Status(stream); code != "8" || words != errNoMessage.Error() && words != errTooManyBytes.Error() {
+				t.Errorf("%s %s", code, words)
+			}
+		}
+		if took := time.Since(began); took != messageTimeout {
+			t.Errorf("they ended after %v", took)
+		}
+		synctest.Wait()
+		if !server.requests.bytes.TryAcquire(2 * large) {
+			t.Error("something was not given back")
+		}
+		server.requests.bytes.Release(2 * large)
+		idle := streams[4]
+		conn.Announce(idle, large)
+		conn.Send(idle, make([]byte, 16<<10))
+		synctest.Wait()
+		if server.requests.bytes.TryAcquire(large + 1) {
+			t.Error("a message that is read does not count")
+		}
+		_ = raw.Close()
+		if _, err := server.drained(); err != nil {
+			t.Error(err)
+		}
+		if !server.requests.bytes.TryAcquire(2 * large) {
+			t.Error("what a stream has held was not given back at its end")
+		}
+	})
 }
 
 // TestMessageThatNeverComes: a call whose header comes and whose message does not is ended, and so is one to the services that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +28,11 @@ type Server struct {
 	health   *health.Server
 	requests *requests // nil without bounds
 	edge     *boundary
-	draining chan struct{}
+	// open is how many goroutines the calls of openServices hold.
+	open atomic.Int64
+	// draining is done when calls in flight should end; drain does that.
+	draining context.Context
+	drain    context.CancelFunc
 }
 
 // New builds a server and binds its port, so that a bad configuration and a port that is taken are errors before
@@ -62,8 +67,9 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 func build(config Config, logger *slog.Logger, listener net.Listener, base, options []grpc.ServerOption) *Server {
 	server := &Server{
 		config: config, logger: logger, listener: &counted{Listener: listener, most: int64(config.MaxConnections)}, requests: newRequests(config),
-		health: health.NewServer(), edge: newBoundary(logger), draining: make(chan struct{}),
+		health: health.NewServer(), edge: newBoundary(logger),
 	}
+	server.draining, server.drain = context.WithCancel(context.Background())
 	edge := server.edge
 	all := append(base,
 		grpc.ChainUnaryInterceptor(edge.unary),
@@ -75,7 +81,7 @@ func build(config Config, logger *slog.Logger, listener net.Listener, base, opti
 	}
 	server.grpc = grpc.NewServer(all...)
 	server.SetServing("", false)
-	open := newOpenServices(server.grpc)
+	open := newOpenServices(server.grpc, &server.open)
 	healthpb.RegisterHealthServer(open, server.health)
 	if config.Reflection {
 		reflection.Register(open)
@@ -103,12 +109,15 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Connections returns how many connections are open.
 func (s *Server) Connections() int { return int(s.listener.open.Load()) }
 
+// OpenGoroutines returns how many goroutines the calls to health and reflection hold, which anyone may make and keep open.
+func (s *Server) OpenGoroutines() int { return int(s.open.Load()) }
+
 // RefusedConnections returns how many connections were closed as they came, because Config.MaxConnections were open.
 func (s *Server) RefusedConnections() uint64 { return s.listener.refused.Load() }
 
 // Draining is closed when calls in flight should end. A handler that could go on for as long as its client likes ends
 // its stream then; nothing else tells it until the bound of the drain, when its context is cancelled.
-func (s *Server) Draining() <-chan struct{} { return s.draining }
+func (s *Server) Draining() <-chan struct{} { return s.draining.Done() }
 
 // Tell returns what a caller is told of an error, which is what it would be if the call had ended with it, and logs what
 // is not told. It is for handlers of streams, in which one request may fail and the stream goes on; ctx is the stream's.
@@ -135,7 +144,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.health.Shutdown()
 		time.Sleep(s.config.Drain.Settle)
 	}
-	close(s.draining)
+	s.drain()
 	// GracefulStop returns after the last handler, also when Stop cut it: what handlers use may be closed after Serve.
 	if err := s.config.Drain.end(s.logger, s.grpc.GracefulStop, s.grpc.Stop); err != nil {
 		return fmt.Errorf("gRPC server on %s: %w", s.Addr(), err)

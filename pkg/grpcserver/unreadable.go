@@ -4,61 +4,12 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/countersign/countersign/pkg/apierr"
 )
-
-// reading is a message that is read without grpc-go learning whether that worked. What a codec refuses, grpc-go answers by itself, as
-// INTERNAL and before a handler returns, although the caller has sent it.
-type reading struct {
-	into any
-	err  error
-}
-
-// read reads a message, with the decoder of a call or a stream. What the caller should not have sent is INVALID_ARGUMENT.
-func read(decode func(any) error, message any) error {
-	r := &reading{into: message}
-	if err := decode(r); err != nil {
-		return err
-	}
-	return r.err
-}
-
-// readingCodec is a codec that also reads into a reading.
-type readingCodec struct{ encoding.CodecV2 }
-
-// newReadingCodec returns one over a codec; nil is that of Protocol Buffers.
-func newReadingCodec(over encoding.CodecV2) readingCodec {
-	if over == nil {
-		over = encoding.GetCodecV2("proto")
-	}
-	return readingCodec{over}
-}
-
-// Unmarshal implements encoding.CodecV2.
-func (c readingCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	r, ok := v.(*reading)
-	if !ok {
-		return c.CodecV2.Unmarshal(data, v)
-	}
-	if c.CodecV2.Unmarshal(data, r.into) != nil {
-		r.err = refuse(data.Materialize(), r.into)
-	}
-	return nil
-}
-
-// readingStream is a stream of a service whose server has a readingCodec.
-type readingStream struct{ grpc.ServerStream }
-
-// RecvMsg implements grpc.ServerStream.
-func (s readingStream) RecvMsg(message any) error { return read(s.ServerStream.RecvMsg, message) }
 
 // refuse returns what is told of a message that could not be read. It repeats nothing of it.
 func refuse(data []byte, into any) error {

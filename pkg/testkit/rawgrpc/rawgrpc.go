@@ -26,13 +26,15 @@ type Conn struct {
 	next    uint32
 	// ended has the trailers of streams that have ended, by stream.
 	ended map[uint32]map[string]string
+	// sent has the streams on which the server has sent a message, or a part of one.
+	sent map[uint32]bool
 }
 
 // New begins to speak on a connection, which it closes with the test.
 func New(t testing.TB, raw net.Conn) *Conn {
 	t.Helper()
 	t.Cleanup(func() { _ = raw.Close() })
-	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{}}
+	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{}, sent: map[uint32]bool{}}
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -95,39 +97,98 @@ func (c *Conn) Send(call uint32, data []byte) {
 	}
 }
 
+// End says that nothing more of a call's body will come.
+func (c *Conn) End(call uint32) {
+	c.t.Helper()
+	if err := c.framer.WriteData(call, true, nil); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Cancel ends a call from the client's side.
+func (c *Conn) Cancel(call uint32) {
+	c.t.Helper()
+	if err := c.framer.WriteRSTStream(call, http2.ErrCodeCancel); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // Status waits for the end of a call, and returns grpc-status and grpc-message.
 func (c *Conn) Status(call uint32) (code, message string) {
 	c.t.Helper()
+	for c.ended[call] == nil {
+		c.read()
+	}
+	return c.ended[call]["grpc-status"], c.ended[call]["grpc-message"]
+}
+
+// FirstToEnd waits until one of some calls has ended, and returns it.
+func (c *Conn) FirstToEnd(calls ...uint32) uint32 {
+	c.t.Helper()
 	for {
-		if trailers, has := c.ended[call]; has {
-			return trailers["grpc-status"], trailers["grpc-message"]
+		for _, call := range calls {
+			if c.ended[call] != nil {
+				return call
+			}
 		}
-		frame, err := c.framer.ReadFrame()
-		if err != nil {
-			c.t.Fatalf("the call was not answered: %v", err)
+		c.read()
+	}
+}
+
+// Message waits until a call has sent a message, or a part of one. A call that ends before fails the test.
+func (c *Conn) Message(call uint32) {
+	c.t.Helper()
+	if !c.Answered(call) {
+		c.t.Fatalf("the call has ended without a message: %v", c.ended[call])
+	}
+}
+
+// NextMessage waits until a call has sent something that no earlier NextMessage has seen.
+func (c *Conn) NextMessage(call uint32) {
+	c.t.Helper()
+	c.Message(call)
+	c.sent[call] = false
+}
+
+// Answered waits until a call has sent a message, or a part of one; false when it has ended without.
+func (c *Conn) Answered(call uint32) bool {
+	c.t.Helper()
+	for !c.sent[call] && c.ended[call] == nil {
+		c.read()
+	}
+	return c.sent[call]
+}
+
+// read reads a frame, and notes what it says.
+func (c *Conn) read() {
+	c.t.Helper()
+	frame, err := c.framer.ReadFrame()
+	if err != nil {
+		c.t.Fatalf("the call was not answered: %v", err)
+	}
+	switch frame := frame.(type) {
+	case *http2.MetaHeadersFrame:
+		if !frame.StreamEnded() {
+			return
 		}
-		switch frame := frame.(type) {
-		case *http2.MetaHeadersFrame:
-			if !frame.StreamEnded() {
-				continue
-			}
-			trailers := map[string]string{}
-			for _, field := range frame.Fields {
-				trailers[field.Name] = field.Value
-			}
-			c.ended[frame.StreamID] = trailers
-		case *http2.RSTStreamFrame:
-			if _, has := c.ended[frame.StreamID]; !has {
-				c.ended[frame.StreamID] = map[string]string{"grpc-message": "reset: " + frame.ErrCode.String()}
-			}
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
-				_ = c.framer.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			if !frame.IsAck() {
-				_ = c.framer.WritePing(true, frame.Data)
-			}
+		trailers := map[string]string{}
+		for _, field := range frame.Fields {
+			trailers[field.Name] = field.Value
+		}
+		c.ended[frame.StreamID] = trailers
+	case *http2.DataFrame:
+		c.sent[frame.StreamID] = true
+	case *http2.RSTStreamFrame:
+		if c.ended[frame.StreamID] == nil {
+			c.ended[frame.StreamID] = map[string]string{"grpc-message": "reset: " + frame.ErrCode.String()}
+		}
+	case *http2.SettingsFrame:
+		if !frame.IsAck() {
+			_ = c.framer.WriteSettingsAck()
+		}
+	case *http2.PingFrame:
+		if !frame.IsAck() {
+			_ = c.framer.WritePing(true, frame.Data)
 		}
 	}
 }

@@ -1,11 +1,18 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -49,5 +56,48 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 				t.Errorf("%s by a viewer: %s %s", method, code, words)
 			}
 		}
+	}
+}
+
+// TestB26_AViewerStopsNoChange: calls that a viewer opens, and whose messages it does not send, hold up none of others.
+func TestB26_AViewerStopsNoChange(t *testing.T) {
+	file := t.TempDir() + "/admin-keys.json"
+	viewer, err := adminkeys.Add(file, "vera", adminkeys.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := adminkeys.Add(file, "ada", adminkeys.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(config("127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	conn := rawgrpc.Dial(t, s.Addr().String())
+	opened := func() uint32 {
+		return conn.Open(countersignv1.AuthorityService_ListApps_FullMethodName, "authorization", "Bearer "+viewer.Reveal())
+	}
+	for range 500 {
+		opened()
+		conn.Announce(opened(), 64<<10)
+	}
+	large := opened()
+	conn.Announce(large, grpcserver.ManagementMaxReceive)
+	if code, words := conn.Status(large); code != "8" || !strings.Contains(words, "want at most 65536") {
+		t.Errorf("a list that announces as much as an import: %s %s", code, words)
+	}
+	connection, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	// The store is out of reach, which is an answer.
+	if _, err := countersignv1.NewAuthorityServiceClient(connection).RevokeToken(ctx, &countersignv1.RevokeTokenRequest{AppId: "app1", TokenId: "tok_aaaaaaaaaaaaaaaa"},
+		grpc.PerRPCCredentials(bearer(admin.Reveal()))); status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) == "" {
+		t.Error(err)
 	}
 }

@@ -50,7 +50,7 @@ const (
 	maxConnections = 4096
 	// maxCalls is how many management calls may be in flight. They take milliseconds, but for those that wait for a receipt.
 	maxCalls = 1024
-	// maxBytes is how many bytes of requests may be held, encoded: 25 of the largest.
+	// maxBytes is how many bytes of large requests, which are imports and reports, may be held, encoded: 25 of the largest.
 	maxBytes = 25 * grpcserver.ManagementMaxReceive
 )
 
@@ -97,7 +97,9 @@ func New(config Config) (*Server, error) {
 	}
 	config.GRPC.MaxReceive = grpcserver.ManagementMaxReceive
 	config.GRPC.MaxConnections = maxConnections
-	config.GRPC.Requests = grpcserver.Requests{MaxCalls: maxCalls, MaxBytes: maxBytes}
+	config.GRPC.Requests = grpcserver.Requests{MaxCalls: maxCalls, MaxBytes: maxBytes, Large: []string{
+		countersignv1.AuthorityService_ImportTokens_FullMethodName, countersignv1.FleetService_Report_FullMethodName,
+	}}
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
 		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),

@@ -85,7 +85,7 @@ func New(config Config) (*Server, error) {
 	registerFleetMetrics(registry, s.validator)
 	registerUsageMetrics(registry, s.validator.Usage())
 	service := authorize.New(s.validator, authorize.Bound{
-		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections,
+		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.OpenGoroutines,
 	}, registry)
 	service.Register(s.grpc)
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))
@@ -136,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { defer stop(); return s.grpc.Serve(ctx) })
 	group.Go(func() error { return s.http.Serve(ctx) })
+	group.Go(func() error { authorize.EndLate(following); return nil })
 	group.Go(func() error { return s.validator.Run(following) })
 	group.Go(func() error {
 		if s.validator.WaitReady(ctx) == nil {

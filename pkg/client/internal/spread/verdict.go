@@ -16,7 +16,7 @@ const (
 	Decided Verdict = iota
 	// Refused is that the validator decides nothing now, has too much to do, or is out of reach.
 	Refused
-	// Lacking is that the validator cannot decide about this app, or does not have this revision. Another one may; of other
+	// Lacking is that the validator cannot decide about this app, or does not have this revision and cannot wait. Another one may; of other
 	// questions it says nothing, and anybody can ask such a one.
 	Lacking
 	// Left is that the caller has gone, or has no more time.
@@ -28,7 +28,7 @@ func VerdictOf(err error) Verdict {
 	switch status.Code(err) {
 	case codes.Unavailable:
 		switch apierr.ReasonOf(err) {
-		case apierr.PolicyUnverified, apierr.RevisionNotReached, apierr.RevisionLost:
+		case apierr.PolicyUnverified, apierr.RevisionNotReached, apierr.RevisionLost, apierr.TooManyWaiting:
 			return Lacking
 		}
 		return Refused

@@ -37,7 +37,7 @@ type ValidatorServiceClient interface {
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
 	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
 	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
-	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
+	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST, TOO_MANY_WAITING. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
 }
@@ -73,7 +73,7 @@ type ValidatorServiceServer interface {
 	// that is not a consistency token of this app's partition). UNAVAILABLE means that no decision could be made and
 	// is neither a denial nor an approval, and neither is RESOURCE_EXHAUSTED, OVERLOADED, past the bound of calls in flight; the
 	// google.rpc.ErrorInfo of UNAVAILABLE has one of the reasons NOT_LOADED, DATA_TOO_OLD,
-	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST. Ask another validator, but for REVISION_LOST (see
+	// POLICY_UNVERIFIED, REVISION_NOT_REACHED, REVISION_LOST, TOO_MANY_WAITING. Ask another validator, but for REVISION_LOST (see
 	// min_revision), or apply your own rule for outages.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
 	mustEmbedUnimplementedValidatorServiceServer()
@@ -156,7 +156,7 @@ const (
 type BulkValidatorServiceClient interface {
 	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
 	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
-	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// the others; when too many wait on a validator, a further one is UNAVAILABLE (TOO_MANY_WAITING). Requests of
 	// a stream have no deadline of their own.
 	//
 	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A
@@ -164,7 +164,8 @@ type BulkValidatorServiceClient interface {
 	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
 	// on another stream or with Authorize; a stream that does not read its answers is not read from.
 	//
-	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests, or of which a part does not arrive within
+	// 10 s (MESSAGE_TIMEOUT; 1 s on a validator that waits for very many).
 	AuthorizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AuthorizeStreamRequest, AuthorizeStreamResponse], error)
 }
 
@@ -197,7 +198,7 @@ type BulkValidatorService_AuthorizeStreamClient = grpc.BidiStreamingClient[Autho
 type BulkValidatorServiceServer interface {
 	// AuthorizeStream answers each request of the stream as Authorize would, in any order. A request that fails is
 	// answered with an AuthorizeError and does not end the stream. One that waits for its min_revision holds up none of
-	// the others; when too many wait on a validator, a further one is RESOURCE_EXHAUSTED (TOO_MANY_WAITING). Requests of
+	// the others; when too many wait on a validator, a further one is UNAVAILABLE (TOO_MANY_WAITING). Requests of
 	// a stream have no deadline of their own.
 	//
 	// A client ends the stream by closing its side: what it has sent is answered, then the stream ends with OK. A
@@ -205,7 +206,8 @@ type BulkValidatorServiceServer interface {
 	// for half an hour, so open a new one every half minute or so. Requests that were not answered may be asked again,
 	// on another stream or with Authorize; a stream that does not read its answers is not read from.
 	//
-	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests.
+	// Errors: RESOURCE_EXHAUSTED for a message of more than 64 KiB or 256 requests, or of which a part does not arrive within
+	// 10 s (MESSAGE_TIMEOUT; 1 s on a validator that waits for very many).
 	AuthorizeStream(grpc.BidiStreamingServer[AuthorizeStreamRequest, AuthorizeStreamResponse]) error
 	mustEmbedUnimplementedBulkValidatorServiceServer()
 }

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/grpcserver"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -42,6 +43,7 @@ func NewBulk(service *Service, server Server) *Bulk {
 
 var (
 	errShuttingDown = apierr.Unavailable(apierr.ShuttingDown, "the server shuts down; ask for what was not answered elsewhere")
+	errTooLarge     = apierr.Exhausted("MESSAGE_TOO_LARGE", "a message may have at most %d bytes", grpcserver.AuthorizeMaxReceive)
 	errTooManyInOne = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
 )
 

@@ -23,7 +23,6 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -87,8 +86,6 @@ func (w world) ahead(n uint64) *countersignv1.AuthorizeRequest {
 	})
 	return r
 }
-
-var codec = wire.NewCodec()
 
 // encode returns a message as it is received: in a buffer that is used again once it was freed.
 func encode(m proto.Message) mem.BufferSlice {
@@ -276,6 +273,6 @@ var (
 	valid    = outcome{reason: countersignv1.Reason_REASON_TOKEN_VALID}
 	missing  = outcome{reason: countersignv1.Reason_REASON_TOKEN_MISSING}
 	malform  = outcome{failure: "INVALID_FIELD"}
-	tooMany  = outcome{failure: "TOO_MANY_WAITING"}
+	tooMany  = outcome{failure: apierr.TooManyWaiting}
 	notThere = outcome{failure: apierr.RevisionNotReached}
 )

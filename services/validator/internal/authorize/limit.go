@@ -1,7 +1,6 @@
 package authorize
 
 import (
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 
@@ -18,10 +17,12 @@ type Bound struct {
 	AtRest int
 	// Connections returns how many are open. Each has three goroutines.
 	Connections func() int
+	// OpenGoroutines returns how many goroutines the calls hold that anyone may make: health and reflection.
+	OpenGoroutines func() int
 }
 
 // limit is a Bound, and what else has goroutines and costs nothing: streams, which are idle unless they are in the middle of a message,
-// and calls whose request has not come yet. Who opens many of either does not turn others away.
+// and calls whose request has not come yet. A client that opens many of either, or many health watches, does not turn others away.
 type limit struct {
 	Bound
 	streams atomic.Int64
@@ -49,22 +50,5 @@ func (l *limit) check() error {
 }
 
 func (l *limit) idle() int {
-	return l.AtRest + ofConnection*l.Connections() + ofStream*int(l.streams.Load()) + receiving()
-}
-
-// tally is a part of how many calls wait for their request. There are several, on cache lines of their own, since every call changes one.
-type tally struct {
-	atomic.Int64
-	_ [120]byte
-}
-
-var tallies [64]tally
-
-func anyTally() *tally { return &tallies[rand.N(len(tallies))] }
-
-func receiving() (sum int) {
-	for i := range tallies {
-		sum += int(tallies[i].Load())
-	}
-	return sum
+	return l.AtRest + ofConnection*l.Connections() + ofStream*int(l.streams.Load()) + l.OpenGoroutines() + receiving()
 }

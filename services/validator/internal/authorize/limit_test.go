@@ -18,8 +18,11 @@ import (
 // room again they are answered.
 func TestOverloadIsNoDecision(t *testing.T) {
 	w := startWorld(t)
-	connections := 0
-	w.service.limit.Bound = Bound{MostInFlight: 50, AtRest: runtime.NumGoroutine(), Connections: func() int { return connections }}
+	connections, open := 0, 0
+	w.service.limit.Bound = Bound{
+		MostInFlight: 50, AtRest: runtime.NumGoroutine(),
+		Connections: func() int { return connections }, OpenGoroutines: func() int { return open },
+	}
 	ask := func() error { _, err := w.service.call(t.Context(), w.request()); return err }
 	if err := ask(); err != nil {
 		t.Fatalf("below the bound: %v", err)
@@ -36,9 +39,10 @@ func TestOverloadIsNoDecision(t *testing.T) {
 	}
 	// What has goroutines and asks nothing is no load.
 	for name, count := range map[string]func(n int){
+		"health watches":              func(n int) { open += 2 * n },
 		"connections":                 func(n int) { connections += n },
 		"streams":                     func(n int) { w.service.limit.streams.Add(int64(n)) },
-		"requests that have not come": func(n int) { anyTally().Add(2 * int64(n)) },
+		"requests that have not come": func(n int) { shards[0].count.Add(2 * int64(n)) },
 	} {
 		count(30)
 		if err := ask(); err != nil {
@@ -57,7 +61,7 @@ func TestOverloadIsNoDecision(t *testing.T) {
 	if got := testutil.ToFloat64(w.service.counters.undecided.WithLabelValues(apierr.Overloaded)); got != 10 {
 		t.Errorf("%v refusals are counted", got)
 	}
-	if got := samples(t, w.registry); got != 5 {
+	if got := samples(t, w.registry); got != 6 {
 		t.Errorf("%d calls were timed, want those that were answered", got)
 	}
 	w.service.limit.Bound = Bound{}

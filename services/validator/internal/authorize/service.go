@@ -47,12 +47,12 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 // call is what a call needs while it is answered. They are used again and again.
 type call struct {
 	service  *Service
-	receives *tally
+	receiver receiver
 	request  wire.Request
 	response wire.Response
 }
 
-var calls = sync.Pool{New: func() any { return &call{receives: anyTally()} }}
+var calls = sync.Pool{New: func() any { return &call{receiver: newReceiver()} }}
 
 // Format implements fmt.Formatter: no verb prints a token (B02).
 func (c *call) Format(to fmt.State, _ rune) { fmt.Fprint(to, c.request) }
@@ -79,9 +79,9 @@ func (s *Service) Register(on grpc.ServiceRegistrar) { on.RegisterService(&descr
 func handle(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	c := calls.Get().(*call)
 	c.service = service.(*Service)
-	c.receives.Add(1)
+	c.receiver.begin(ctx)
 	err := decode(&c.request)
-	c.receives.Add(-1)
+	c.receiver.end()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func handle(service any, ctx context.Context, decode func(any) error, intercept 
 func answer(ctx context.Context, request any) (any, error) {
 	c := request.(*call)
 	encoded, err := c.service.authorize(ctx, c)
-	*c = call{receives: c.receives}
+	*c = call{receiver: receiver{shard: c.receiver.shard}}
 	calls.Put(c)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/validator/internal/wire"
@@ -24,6 +25,10 @@ type stream struct {
 	*Bulk
 	ctx  context.Context
 	grpc grpc.ServerStream
+	// messages are read in two steps where framed says so: a stream between two messages may be idle for long.
+	messages grpcserver.Messages
+	framed   bool
+	receiver receiver
 	// panicked has what a goroutine of the stream has panicked with, and its stack.
 	panicked chan string
 	waiters  sync.WaitGroup
@@ -37,7 +42,9 @@ type stream struct {
 }
 
 func newStream(ctx context.Context, b *Bulk, on grpc.ServerStream) *stream {
-	return &stream{Bulk: b, ctx: ctx, grpc: on, panicked: make(chan string, 1)}
+	s := &stream{Bulk: b, ctx: ctx, grpc: on, receiver: newReceiver(), panicked: make(chan string, 1)}
+	s.messages, s.framed = grpcserver.MessagesOf(ctx)
+	return s
 }
 
 // guard runs a function and keeps what it panics with for the handler.
@@ -67,7 +74,7 @@ func (s *stream) receive() error {
 	message := new(wire.Requests)
 	defer message.Free()
 	for {
-		if err := s.grpc.RecvMsg(message); err != nil {
+		if err := s.read(message); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
@@ -79,6 +86,30 @@ func (s *stream) receive() error {
 			return err
 		}
 	}
+}
+
+var codec = wire.NewCodec()
+
+// read reads a message, which has messageTimeout to arrive once its length is there.
+func (s *stream) read(message *wire.Requests) error {
+	if !s.framed {
+		return s.grpc.RecvMsg(message)
+	}
+	size, err := s.messages.Next()
+	if err != nil {
+		return err
+	}
+	if size > grpcserver.AuthorizeMaxReceive {
+		return errTooLarge
+	}
+	s.receiver.begin(s.ctx)
+	data, err := s.messages.Read(size)
+	s.receiver.end()
+	if err != nil {
+		return err
+	}
+	defer data.Free()
+	return codec.Unmarshal(data, message)
 }
 
 // answer answers one message with one message, but for the requests that have to wait.

@@ -14,7 +14,8 @@ import (
 // that wait for nothing.
 const MaxWaiting = 1024
 
-var errTooManyWaiting = apierr.Exhausted("TOO_MANY_WAITING", "too many requests wait for their min_revision")
+// errTooManyWaiting is no decision (B25): another validator may have the revision already.
+var errTooManyWaiting = apierr.Unavailable(apierr.TooManyWaiting, "as many requests wait for their min_revision as may; ask another validator, or later")
 
 // waiting holds one element for each request that waits. It is safe for concurrent use.
 type waiting chan struct{}

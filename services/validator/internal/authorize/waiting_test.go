@@ -5,12 +5,15 @@ import (
 	"errors"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
 // TestB25_CallsThatWaitAreBounded: calls that wait for a min_revision share their slots with streams, and those that find none
-// are refused at once. Calls that wait for nothing need no slot.
+// are UNAVAILABLE at once. Calls that wait for nothing need no slot.
 func TestB25_CallsThatWaitAreBounded(t *testing.T) {
 	w := startWorld(t)
 	w.service.waiting = make(waiting, 2)
@@ -29,7 +32,7 @@ func TestB25_CallsThatWaitAreBounded(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := w.service.call(ctx, w.ahead(1000)); apierr.ReasonOf(err) != "TOO_MANY_WAITING" {
+	if _, err := w.service.call(ctx, w.ahead(1000)); status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.TooManyWaiting {
 		t.Errorf("one more call that waits: %v", err)
 	}
 	line := talk(t, NewBulk(w.service, testServer{}))

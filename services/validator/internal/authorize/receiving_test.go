@@ -1,0 +1,75 @@
+package authorize
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/apierr"
+)
+
+// held is the transport of a call whose message does not come.
+type held struct{ ended string }
+
+func (*held) Method() string               { return "" }
+func (*held) SetHeader(metadata.MD) error  { return nil }
+func (*held) SendHeader(metadata.MD) error { return nil }
+func (*held) SetTrailer(metadata.MD) error { return nil }
+func (h *held) WriteStatus(s *status.Status) error {
+	h.ended = apierr.ReasonOf(s.Err())
+	return nil
+}
+
+// TestMessagesOnTheirWayAreBounded: each has messageTimeout, and shortTimeout while there are too many. Those that are there are
+// left alone.
+func TestMessagesOnTheirWayAreBounded(t *testing.T) {
+	start := receiving()
+	begin := func(n int) (calls []*held, receivers []*receiver) {
+		for range n {
+			h, r := new(held), newReceiver()
+			r.begin(grpc.NewContextWithServerTransportStream(context.Background(), h))
+			calls, receivers = append(calls, h), append(receivers, &r)
+		}
+		return calls, receivers
+	}
+	after := func(n int, calls []*held) (ended int) {
+		for range n {
+			sweep(true)
+		}
+		for _, h := range calls {
+			if h.ended == "MESSAGE_TIMEOUT" {
+				ended++
+			}
+		}
+		return ended
+	}
+	few, fewReceivers := begin(10)
+	there, thereReceivers := begin(10)
+	for _, r := range thereReceivers {
+		r.end()
+	}
+	if n := after(int(messageTimeout/sweepInterval), few); n != 0 {
+		t.Errorf("%d ended before their time", n)
+	}
+	if n := after(1, few); n != len(few) {
+		t.Errorf("%d of %d ended after it", n, len(few))
+	}
+	many, manyReceivers := begin(maxReceiving + 1)
+	if n := after(int(shortTimeout/sweepInterval), many); n != 0 {
+		t.Errorf("%d of many ended before their time", n)
+	}
+	if n := after(1, many); n != len(many) {
+		t.Errorf("%d of %d ended after it", n, len(many))
+	}
+	if n := after(0, there); n != 0 {
+		t.Errorf("%d calls were ended whose message is there", n)
+	}
+	for i, r := range append(manyReceivers, fewReceivers...) {
+		if r.end(); receiving() != start+len(many)+len(few)-i-1 {
+			t.Fatalf("%d are on their way", receiving())
+		}
+	}
+}
