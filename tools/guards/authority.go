@@ -1,0 +1,212 @@
+package main
+
+// authorityGuards are those of the store: of changes, of the fleet, and of healing.
+var authorityGuards = []guard{
+	{
+		// Without it, a fresh authority takes what an old copy of the store says for the floor.
+		name:  "floor of a fresh authority",
+		file:  "services/authority/internal/fleet/floor.go",
+		cuts:  []cut{{"f.since.IsZero() || len(f.owed) > 0 && now.Sub(f.since) <= Lease", "f.since.IsZero()"}},
+		tests: "TestB08_FreshAuthority|TestFloorOfARollingRestart", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "floor file",
+		file:  "services/authority/server/floor.go",
+		cuts:  []cut{{"	r.SetFloor(f.floor.Positions())\n", ""}},
+		tests: "TestB08_ColdStartOverAnOlderStore", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "unproven apps are refused",
+		file:  "services/authority/internal/management/unloaded.go",
+		cuts:  []cut{{"	for _, partition := range opened.Replica().Unserved() {\n", "	for _, partition := range opened.Replica().Unserved()[:0] {\n"}},
+		tests: "TestB20_UnprovablePartition", packages: []string{"./services/authority/internal/management"},
+	},
+	{
+		name:  "ceiling of operators' epochs",
+		file:  "services/internal/storetools/storetools.go",
+		cuts:  []cut{{"			case !at.Plausible(highest):\n", "			case partition < 0:\n"}},
+		tests: "TestAdoptAboveAForgedPosition", packages: []string{"./services/internal/storetools"},
+	},
+	{
+		name:  "implausible reports",
+		file:  "services/authority/internal/fleet/read.go",
+		cuts:  []cut{{"	if !r.plausible(int(at.GetPartition()), cursor) {\n", "	if r == nil {\n"}},
+		tests: "TestBadReports", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		name:  "ids are compared as decimals",
+		file:  "services/authority/store/checks.lua",
+		cuts:  []cut{{"  return #a < #b or #a == #b and a < b\n", "  return tonumber(a) < tonumber(b)\n"}},
+		tests: "TestStreamIdsAreComparedExactly", packages: []string{storePackage},
+	},
+	{
+		name:  "request id",
+		file:  "services/authority/store/update.go",
+		cuts:  []cut{{"	if f.request != nil {\n", "	if f.request != nil && partition < 0 {\n"}},
+		tests: "TestRepeated", packages: []string{storePackage},
+	},
+	{
+		name: "log-first order",
+		file: "services/authority/store/commit.lua",
+		cuts: []cut{
+			{"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n", ""},
+			{"redis.call('SET', KEYS[1], ARGV[2])\n", "redis.call('SET', KEYS[1], ARGV[2])\nredis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
+		},
+		tests: "TestTheLogIsWrittenFirst|TestFullRedis", packages: []string{storePackage},
+	},
+	{
+		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has become.
+		name:  "identical resend",
+		file:  "services/authority/store/commit.go",
+		cuts:  []cut{{"			ambiguous = true\n", "			return conflict, durability, nil\n"}},
+		tests: "TestLost", packages: []string{storePackage},
+	},
+	{
+		name:  "lineage of a healing",
+		file:  "services/authority/store/heal_plan.go",
+		cuts:  []cut{{"connected = s.accounted(e.previous) || e.onNothing() ||", "connected = true ||"}},
+		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		// Without it, an authority takes changes on a restored store before the fleet has brought back what it lacks.
+		name: "no change before an operator's epoch is healed", file: "services/authority/store/store.go",
+		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
+		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
+	},
+	{
+		name: "only a healing heals an operator's epoch", file: "services/authority/store/begin.go",
+		cuts:  []cut{{`!e.whole && (head.Unhealed ||`, `!e.whole && (`}},
+		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
+	},
+	{
+		name: "an operator's epoch waits for the fleet", file: "services/authority/internal/healing/operator.go",
+		cuts:  []cut{{`since >= heardAfter && len(silent) == 0`, `since >= heardAfter && len(silent) >= 0`}},
+		tests: "TestB30_AnOperatorsEpoch", packages: []string{"./services/authority/internal/healing"},
+	},
+	{
+		name: "three-way merge: what one side changed", file: "services/authority/store/heal_merge.go",
+		cuts:  []cut{{`touched := merge.Touched{All: !told}`, `touched := merge.Touched{All: told || !told}`}},
+		tests: "TestHealMerges|TestHealKeepsWhatMatters", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "three-way merge: the side that denies more", file: "services/authority/internal/merge/token.go",
+		cuts:  []cut{{`	next.State = max(ours.State, theirs.State)`, `	next.State = min(ours.State, theirs.State)`}},
+		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "three-way merge: no scope in common is not every scope", file: "services/authority/internal/merge/token.go",
+		cuts:  []cut{{`		return min(a, b), true`, `		return 0, false`}},
+		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
+	},
+	{
+		name: "nothing settled unseen", file: "services/authority/internal/healing/healing.go",
+		cuts:  []cut{{`return !seen[tag]`, `return false`}},
+		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
+	},
+	{
+		name: "repetition by who holds it", file: "services/authority/store/update.go",
+		cuts: []cut{{`case err != nil:
+		return Result{}, refused, err
+	case stored != nil:`, `case stored != nil:`}},
+		tests: "TestRepetitionIsAnswered", packages: []string{"./services/authority/store"},
+	},
+	{
+		name: "signed membership", file: "services/authority/internal/fleet/membership.go",
+		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil || entry != nil {\n"}},
+		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, an old record of a member passes for the member's.
+		name: "no older record of a member", file: "services/authority/internal/fleet/membership.go",
+		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil {\n"}},
+		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
+	},
+	{
+		name: "skew in receipts", file: "services/authority/internal/fleet/clock.go",
+		cuts:  []cut{{"	case ahead.Abs() > report.MaxSkew:\n", "	case ahead.Abs() > report.MaxSkew && silent:\n"}},
+		tests: "TestB08_Skew|TestB24_EveryAuthorityKnowsTheClock", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, a clock that was set back passes for right for seconds.
+		name: "a clock that was set is judged anew", file: "services/authority/internal/fleet/clock.go",
+		cuts:  []cut{{"	if c.set(r, now) {\n		c.known = [2]bool{}\n", "	if c.set(r, now) {\n"}},
+		tests: "TestClockIsThatOfTheLeastDelayedReport|TestB08_Skew", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, a receipt says APPLIED by the skew of a report that is older than the record of the hash.
+		name: "a clock in the hash is seen", file: "services/authority/internal/fleet/share.go",
+		cuts:  []cut{{"		m.clock.see(v.Clock)\n", ""}},
+		tests: "TestB08_ARecordOfTheHash", packages: []string{fleetPackage},
+	},
+	{
+		// Without it, what a past has dealt with counts as the other's change where the log was trimmed, and older settings win.
+		name: "what a past has dealt with", file: "services/authority/store/heal_merge.go",
+		cuts:  []cut{{"	case from.shared, from.dealt[h.stored.Tag]:\n", "	case from.shared:\n"}},
+		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/authority/store"},
+	},
+	{
+		// Without it, a copy from before several wipes passes for a past that has changed something by itself.
+		name: "what a start has settled in turn", file: "services/authority/store/heal_plan.go",
+		cuts:  []cut{{"	for i := 0; i < len(tags); i++ {\n", "	for i := 0; i < 0; i++ {\n"}},
+		tests: "TestB30_ABackupFromBeforeSeveralWipes", packages: []string{storePackage},
+	},
+	{
+		name: "repair of what is proven", file: "services/internal/storetools/remains.go",
+		cuts:  []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State", "h.head != nil"}},
+		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/internal/storetools/"},
+	},
+	{
+		// Without it, an app whose latest change is gone comes back as it was before it, with what the change had revoked.
+		name: "undecided rather than older", file: "services/internal/storetools/remains.go",
+		cuts:  []cut{{"		if revisionOf(d) != revision {\n			continue\n", "		if d == nil {\n			continue\n"}},
+		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/internal/storetools/"},
+	},
+	{
+		// Without it, a repair of a store that has lost revocations would make validators follow it without them.
+		name: "no repair below what was seen", file: "services/internal/storetools/repair.go",
+		cuts:  []cut{{"m.Loss != nil && !plan.options.AcceptLoss {", "m.Loss != nil && plan == nil {"}},
+		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/internal/storetools/"},
+	},
+	{
+		name: "repair heeds what is reported after the plan", file: "services/internal/storetools/mend.go",
+		cuts:  []cut{{"if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {", "if plan != nil {"}},
+		tests: "TestB08_RepairHeedsReports", packages: []string{"./services/internal/storetools/"},
+	},
+	{
+		name: "repair of what was planned", file: "services/internal/storetools/mend.go",
+		cuts:  []cut{{"	if !bytes.Equal(expected.raw, m.expected) {\n", "	if bytes.Equal([]byte{0}, nil) {\n"}},
+		tests: "TestRepairOfAStoreThatIsChangedMeanwhile", packages: []string{"./services/internal/storetools/"},
+	},
+	{
+		name: "nobody inherits an overlap", file: "services/authority/internal/rules/create.go",
+		cuts:  []cut{{"own, _ := endsOf(before, &before.Tokens[i])", "own := old.ExpireMillis"}},
+		tests: "TestB09_OverlapIsNotInherited", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
+		name: "only names that a call gives are checked", file: "services/authority/internal/rules/change.go",
+		cuts:  []cut{{"if back || t.Name != was.Name {", "if back || t.Name != \"\" {"}},
+		tests: "TestB01_ClashDoesNotBlockTheApp", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
+		name: "a lockout to come is a lockout", file: "services/authority/internal/rules/lockout.go",
+		cuts:  []cut{{"if until < authenticatedUntil(", "if until <= by.millis() && until < authenticatedUntil("}},
+		tests: "TestB16_|TestRandomLives", packages: []string{"./services/authority/internal/rules"},
+	},
+	{
+		name: "no validator is forgotten without a row", file: "services/authority/internal/fleet/join.go",
+		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
+		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},
+	},
+	{
+		// Without it, a caller that has a stream open goes on with a key that was taken away.
+		name: "a key that is taken away ends its streams", file: "services/authority/internal/identity/guard.go",
+		cuts:  []cut{{"	_, err := s.allowed()\n	return err\n", "	return nil\n"}},
+		tests: "TestB26_KeysFileChanges", packages: []string{"./services/authority/internal/identity"},
+	},
+	{
+		// Without it, nobody waits for the links that tell what two pasts share, and what one side changed counts as changed by both.
+		name: "links that lead to the store's past", file: "services/authority/internal/healing/operator.go",
+		cuts:  []cut{{"(tip || !impatient)", "(tip || impatient && false)"}},
+		tests: "TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported", packages: []string{"./services/authority/internal/healing"},
+	},
+}

@@ -1,0 +1,165 @@
+package main
+
+// replicaGuards are those of what validators and authorities hold in memory, and decide from.
+var replicaGuards = []guard{
+	{
+		name: "tag check",
+		file: "pkg/replica/state.go",
+		cuts: []cut{{" && link.PreviousTag == s.cursor.Tag\n", "\n"}},
+		// A hint of a past that the store does not have must not be applied to another one.
+		tests: "TestHint|TestPhantom|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "sticky denial",
+		file:  "pkg/replica/sticky.go",
+		cuts:  []cut{{"	if next != nil && next.Policy == nil {\n		return next", "	if next == nil || next != nil {\n		return next"}},
+		tests: "TestB08_|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "head check",
+		file:  "pkg/replica/replica.go",
+		cuts:  []cut{{"case p.observe(heads[i].Raw, sent, before[i]) != nothing:", "case p.needsLoad() && p.observe(heads[i].Raw, sent, before[i]) != nothing:"}},
+		tests: "TestLostHint|TestHints|TestHead|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "digest comparison",
+		file:  "pkg/replica/observe.go",
+		cuts:  []cut{{"case head.Cursor == cursor && p.sealed(head.State) != head.State:", "case false:"}},
+		tests: "Digest|" + model, packages: []string{replicaPackage},
+	},
+	{
+		// Without it, what nobody can open is left out of the count, and a field that was put there takes its place.
+		name:  "digest comparison of a load",
+		file:  "pkg/replica/prove.go",
+		cuts:  []cut{{"return c.p.r.codec.SealSum(c.p.number, sum) == c.head.State", "return true"}},
+		tests: "Load|Reload|TestB20_StrayFieldsHideNothing|TestFreshReplicaRefuses|" + model, packages: []string{replicaPackage},
+	},
+	{
+		name:  "fork refusal",
+		file:  "pkg/replica/observe.go",
+		cuts:  []cut{{"	return head.Before(least) || head.Epoch == least.Epoch", "	return head.Epoch == 0 && head.Epoch == least.Epoch"}},
+		tests: "Fork", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor",
+		file:  "pkg/replica/fleet.go",
+		cuts:  []cut{{"			p.floor = at.Cursor\n", ""}},
+		tests: "TestB20_StoreBelowTheFloorIsAFork", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor during a load",
+		file:  "pkg/replica/load.go",
+		cuts:  []cut{{"	if p.denied(loaded.cursor) {\n", "	if p.number < 0 {\n"}},
+		tests: "TestFloorDuringALoad", packages: []string{replicaPackage},
+	},
+	{
+		name:  "floor is no past",
+		file:  "pkg/replica/fleet.go",
+		cuts:  []cut{{"			p.floor = at.Cursor\n", "			p.confirmed = at.Cursor\n"}},
+		tests: "TestFloorIsNoPast", packages: []string{replicaPackage},
+	},
+	{
+		name:  "ceiling of positions",
+		file:  "pkg/record/cursor.go",
+		cuts:  []cut{{"	return c.Epoch > 0 && c.Epoch <= MaxPosition && c.Revision <= MaxPosition\n", "	return c.Epoch > 0\n"}},
+		tests: "TestCeiling", packages: []string{"./pkg/record"},
+	},
+	{
+		name:  "a lost app is undecided",
+		file:  "pkg/validator/validator.go",
+		cuts:  []cut{{"	} else if view.Missing {\n", "	} else if r == nil {\n"}},
+		tests: "TestB20_AppThatTheStoreLostIsUndecided", packages: []string{"./pkg/validator"},
+	},
+	{
+		name:  "receipts of what decides",
+		file:  "pkg/report/session.go",
+		cuts:  []cut{{"	if !s.decides() {\n", "	if s.decides == nil {\n"}},
+		tests: "TestB24_WhatDoesNotDecide", packages: []string{"./pkg/report"},
+	},
+	{
+		name:  "lost changes are held",
+		file:  "pkg/replica/load.go",
+		cuts:  []cut{{"	p.orphan(loaded.cursor, crossed)\n", ""}},
+		tests: "TestChangesThatTheStoreLost", packages: []string{replicaPackage},
+	},
+	{
+		name:  "patience with loads",
+		file:  "pkg/replica/pace.go",
+		cuts:  []cut{{"			if now == seen {\n", "			if now == seen && l == nil {\n"}},
+		tests: "TestReloadThatStallsHoldsUpNoOther|TestPlacesAreLeft", packages: []string{replicaPackage},
+	},
+	{
+		name:  "good-replica check",
+		file:  "pkg/redisfeed/proof.go",
+		cuts:  []cut{{"	return master && replicas <= 0\n", "	return master\n"}},
+		tests: "TestDeposedMaster|TestMasterThatIsCutOff", packages: []string{"./pkg/redisfeed/"},
+	},
+	{
+		name:  "own commits are held",
+		file:  "pkg/replica/replica.go",
+		cuts:  []cut{{"	p.pending = append(p.pending, pastLink{Cursor: link.Cursor, raw: raw})\n", ""}},
+		tests: "TestChangeThatADeposedMaster", packages: []string{replicaPackage},
+	},
+	{
+		name: "wait after a restoration", file: "pkg/replica/unhealed.go",
+		cuts:  []cut{{`if !head.Unhealed || p.r.heals ||`, `if head.Unhealed || p.r.heals ||`}},
+		tests: "TestB08_FreshReplicaWaitsForTheFleet|TestRestoredStoreIsFollowedWhenItIsHealed", packages: []string{"./pkg/replica"},
+	},
+	{
+		name: "look before an old snapshot", file: "pkg/replica/contents.go",
+		cuts:  []cut{{"	p.fresh.recall(c.VerifyTime)\n	return nil\n", "	p.fresh.recall(c.VerifyTime)\n	p.settle()\n	return nil\n"}},
+		tests: "TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers", packages: []string{"./pkg/validator"},
+	},
+	{
+		// Without it, what was switched off before a wipe is on again after an older backup is restored.
+		name: "a change that makes an app gives its settings", file: "pkg/record/link.go",
+		cuts:  []cut{{"l.SettingsKept = !made && ", "l.SettingsKept = "}},
+		tests: "TestB30_WhatWasSwitchedOffBeforeAWipe", packages: []string{storePackage},
+	},
+	{
+		// Without it, a replica forgets what only it holds when the master is replaced while it loads.
+		name: "the past is read from the store that was loaded", file: "pkg/replica/past.go",
+		cuts:  []cut{{"to.Revision > from.Revision && end != from.Cursor:", "to.Revision > from.Revision && false:"}},
+		tests: "TestCrossingThatMeetsAnotherStore", packages: []string{replicaPackage},
+	},
+	{
+		// Without it, a replica that was started after an operator's epoch holds nothing from before it, and nobody may be left who
+		// can supply that.
+		name: "the past is read across a jump of revisions", file: "pkg/replica/past.go",
+		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
+		tests: "TestB30_|" + model, packages: []string{replicaPackage},
+	},
+	{
+		// Without it, a change of a fork from before a wipe is taken for a part of the log that was trimmed.
+		name: "nothing lies before a log that was begun on nothing", file: "pkg/replica/past.go",
+		cuts:  []cut{{"	if e.onNothing() {\n", "	if e.onNothing() && c.first == 0 {\n"}},
+		tests: "TestB08_ForkOfAReplicaThatWasAway", packages: []string{replicaPackage},
+	},
+	{
+		// Without it, what is counted while the same count is taken is in nothing that is ever taken.
+		name: "late usage is counted again", file: "pkg/usage/usage.go",
+		cuts:  []cut{{`c != nil && c.add() {`, `c != nil && (c.add() || true) {`}},
+		tests: "TestB21_LateAdditions", packages: []string{"./pkg/usage"},
+	},
+	{
+		name: "documents that verify are never left out", file: "pkg/replica/prove.go",
+		cuts:  []cut{{"		if d.damage == nil {\n			c.good", "		if d.damage == nil && d.entry.Revision <= head.Revision {\n			c.good"}},
+		tests: "TestB20_StrayFieldsHideNothing", packages: []string{replicaPackage},
+	},
+	{
+		// Without it, an app that is past a limit could never be changed again, not even to revoke a token.
+		name: "a document opens before it is sealed", file: "pkg/record/document.go",
+		cuts:  []cut{{"OpenDocument(d.AppID, raw); err != nil {", "OpenDocument(d.AppID, raw); err != nil && raw == nil {"}},
+		tests: "TestB08_WhatDoesNotOpenIsNotSealed", packages: []string{"./pkg/record"},
+	},
+	{
+		name: "remembered digests stay in force", file: "pkg/replica/sticky.go",
+		cuts:  []cut{{"for t := range forgotten.Tokens() {", "for t := range (policy.Memory{}).Union(policy.Memory{}).Tokens() {"}},
+		tests: "TestB08_RememberedDigestStaysInForce", packages: []string{replicaPackage},
+	},
+	{
+		name: "bound on catch-up reads", file: "pkg/replica/asks.go",
+		cuts:  []cut{{"a.vain = min(a.vain+1, maxVainReads)", "a.vain = 0"}},
+		tests: "TestB25_MadeUpRevisions|TestReachReadsOnceIn10ms", packages: []string{replicaPackage},
+	},
+}

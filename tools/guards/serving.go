@@ -1,0 +1,130 @@
+package main
+
+// servingGuards are those of who is answered, and of what callers do.
+var servingGuards = []guard{
+	{
+		name: "authentication before the body", file: "pkg/grpcserver/receive.go",
+		cuts:  []cut{{"	if r == nil {\n		return service\n", "	if r != nil {\n		return service\n"}},
+		tests: "TestB26_EveryCallIsRefusedByItsHeader", packages: []string{"./services/authority/server"},
+	},
+	{
+		name: "small messages to open services", file: "pkg/grpcserver/open.go",
+		cuts:  []cut{{"	if size > openMaxReceive {\n", "	if size == 0 {\n"}},
+		tests: "TestOpenServicesTakeOnlySmallMessages", packages: []string{"./pkg/grpcserver"},
+	},
+	{
+		// Without it, a full pipe on the standard error holds up every goroutine that logs.
+		name: "asynchronous log", file: "services/internal/asynclog/asynclog.go",
+		cuts:  []cut{{"	w.mu.Lock()\n	if w.closed.Err() != nil ||", "	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||"}},
+		tests: "TestBlockedFile", packages: []string{"./services/internal/asynclog"},
+	},
+	{
+		// Without it, a write to a closed standard error ends the process.
+		name: "a closed log kills nothing", file: "services/internal/daemon/stderr.go",
+		cuts:  []cut{{"	signal.Ignore(syscall.SIGPIPE)\n", "	signal.Reset(syscall.SIGPIPE)\n"}},
+		tests: "TestStandardError", packages: []string{"./services/internal/daemon"},
+	},
+	{
+		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
+		cuts:  []cut{{"		if err == nil {\n			err = untimely(value.Get(), next, time.Now())\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
+		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
+	},
+	{
+		// Without it, a damaged certificate is left out of a list, and all that trust it are refused.
+		name: "every block of PEM is read", file: "pkg/reload/pem.go",
+		cuts:  []cut{{"	if len(blocks) != want {\n", "	if len(blocks) > want {\n"}},
+		tests: "TestDamagedCertificates", packages: []string{"./pkg/reload"},
+	},
+	{
+		// Without it, a certificate that was refused before its time is not used when its time comes.
+		name: "a file that was refused is tried again", file: "pkg/reload/source.go",
+		cuts:  []cut{{"			s.retry(log, now, contents)\n", "			_ = contents\n"}},
+		tests: "TestTimeComes", packages: []string{"./pkg/reload"},
+	},
+	{
+		// Without it, a session is resumed by a client whose authority was taken out of the file.
+		name: "no session outlives its authority", file: "pkg/grpcserver/tls.go",
+		cuts:  []cut{{"	config.SessionTicketsDisabled = true\n", ""}},
+		tests: "TestRenewedClientAuthorities", packages: []string{"./pkg/grpcserver"},
+	},
+	{
+		// Without it, a sender that takes its request back makes an outage, which a rule of the ingest tier may let through.
+		name: "cancelled request",
+		file: "pkg/client/outage.go",
+		cuts: []cut{
+			{"	if ctx.Err() != nil {\n		return true\n", "	if ctx == nil {\n		return true\n"},
+			{"	if ctx.Err() != nil {\n		return false\n", "	if ctx == nil {\n		return false\n"},
+			{"	case codes.Unavailable, codes.DeadlineExceeded:\n", "	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:\n"},
+		},
+		tests: "TestB20_ResetRequest|TestB20_EndedRequest|TestB20_AnswerToAnEnded", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, one validator that hangs or vanishes fails the questions that it was asked.
+		name: "another validator is asked", file: "pkg/client/again.go",
+		cuts: []cut{
+			{"	case !s.route.Taken():\n", "	case s.route != nil:\n"},
+			{"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil", "return verdict < 0"},
+		},
+		tests: "TestB20_OneValidatorInTrouble", packages: []string{"./pkg/client"},
+	},
+	{
+		name: "another validator than the first", file: "pkg/client/internal/spread/route.go",
+		cuts:  []cut{{"		other.avoided = r.chosen.Load()\n", ""}},
+		tests: "TestDialAsksWhoServes|TestPick", packages: []string{"./pkg/client", "./pkg/client/internal/spread"},
+	},
+	{
+		name: "nobody who does not serve", file: "pkg/client/internal/spread/spread.go",
+		cuts:  []cut{{"HealthCheck: true", "HealthCheck: false"}},
+		tests: "TestDialAsksWhoServes", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, a validator that cannot answer makes an outage of the denial that another one is about to give.
+		name: "a late denial is no outage", file: "pkg/client/again.go",
+		cuts:  []cut{{"	if conclusive(s.err) {\n", "	if decided(s.err) {\n"}},
+		tests: "TestB20_ALateDenial", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, whoever asks about an app that nobody can decide about leaves no second question for other apps.
+		name: "one app costs others no second question", file: "pkg/client/again.go",
+		cuts:  []cut{{"	if spread.VerdictOf(err) != spread.Lacking {\n", "	if spread.VerdictOf(err) != spread.Decided {\n"}},
+		tests: "TestB20_OneAppCosts", packages: []string{"./pkg/client"},
+	},
+	{
+		name: "an answer is not asked again", file: "pkg/client/again.go",
+		cuts: []cut{
+			{"return spread.VerdictOf(err) == spread.Decided }", "return err == nil }"},
+			{"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil", "return (verdict == verdict) && ctx.Err() == nil"},
+		},
+		tests: "TestB20_DecidedIsAskedOnce", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, an outage of all validators doubles what they are asked.
+		name: "budget of second questions", file: "pkg/client/budget.go",
+		cuts:  []cut{{"return b.spent.Load() < most*answersPerToken/2", "return b.spent.Load() >= 0"}},
+		tests: "TestBudget", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, a proxy that the environment names sees every secret.
+		name: "no proxy", file: "pkg/client/dial.go",
+		cuts:  []cut{{"		grpc.WithContextDialer(d.dial),\n		grpc.WithNoProxy(),\n", ""}},
+		tests: "TestNoProxy", packages: []string{"./pkg/client"},
+	},
+	{
+		// Without it, idle health watches, which anyone may keep, make an overload.
+		name: "open calls are no load", file: "services/validator/internal/authorize/limit.go",
+		cuts:  []cut{{" + l.OpenGoroutines() + receiving()", " + receiving()"}},
+		tests: "TestIdleWatchesAreNoLoad", packages: []string{"./services/validator/internal/authorize"},
+	},
+	{
+		// Without it, a few connections take all that probes and other clients need.
+		name: "open calls are bounded for each connection", file: "pkg/grpcserver/open.go",
+		cuts:  []cut{{"			release, ok := o.streams.take(stream.Context())\n			if !ok {\n", "			release, ok := o.streams.take(stream.Context())\n			if !ok && o.streams == nil {\n"}},
+		tests: "TestOpenCallsAreBoundedForEachConnection", packages: []string{"./pkg/grpcserver"},
+	},
+	{
+		// Without it, whatever is sent behind the message of a watch is kept as long as the watch.
+		name: "one message of a watch", file: "pkg/grpcserver/open.go",
+		cuts:  []cut{{"	if s.single && err == nil {\n", "	if s.single && err != nil {\n"}},
+		tests: "TestWatchTakesOneMessage", packages: []string{"./pkg/grpcserver"},
+	},
+}
