@@ -491,17 +491,21 @@ const looking = 5 * time.Millisecond
 
 // TestLeave says good-bye, also when there was no stream, and does not wait for an authority that is not there.
 func TestLeave(t *testing.T) {
-	authority := newAuthority(t)
-	k := start(t, authority, func(*Config) {})
+	const unheard = "no authority has heard that this validator leaves"
+	authority, log := newAuthority(t), &lines{}
+	k := start(t, authority, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	k.awaitWelcome()
 	k.stop()
 	k.reporter.Leave("storetest")
+	if log.count(unheard) != 0 {
+		t.Error("it was heard, and says that it was not")
+	}
 	all := authority.all()
 	last := all[len(all)-1]
 	if !last.GetLeaving() || last.GetValidatorId() != "v" || last.GetInstanceId() != all[0].GetInstanceId() || last.GetSequence() != uint64(len(all)) {
 		t.Errorf("%v", last)
 	}
-	nobody, err := New(Config{Authority: "127.0.0.1:1", ID: "v", Log: slog.New(slog.DiscardHandler)})
+	nobody, err := New(Config{Authority: "127.0.0.1:1", ID: "v", Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -509,6 +513,9 @@ func TestLeave(t *testing.T) {
 	nobody.Leave("storetest")
 	if took := time.Since(began); took > leaveTimeout+time.Second {
 		t.Errorf("after %v", took)
+	}
+	if log.count(unheard) != 1 {
+		t.Error("it was not heard, and does not say so")
 	}
 }
 

@@ -42,3 +42,28 @@ func TestB24_IDTaken(t *testing.T) {
 		want("taken again", true, 2)
 	})
 }
+
+// TestOutageIsSaidOnce: a validator that no authority hears says so when some tries in a row have failed, again only for another
+// reason, and says when it is over.
+func TestOutageIsSaidOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, authority *fakeAuthority, between *network) {
+		log := &lines{}
+		k := start(t, authority, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		k.awaitWelcome()
+		for n, err := range []error{
+			status.Error(codes.Unavailable, "no"), status.Error(codes.PermissionDenied, "never"), status.Error(codes.PermissionDenied, "never"),
+		} {
+			authority.set(func() { authority.refuse = err })
+			between.cut()
+			time.Sleep(30 * time.Second)
+			if got, want := log.count("no authority hears this validator"), min(n+1, 2); got != want {
+				t.Errorf("after outage %d: said %d times, want %d", n+1, got, want)
+			}
+		}
+		authority.set(func() { authority.refuse = nil })
+		k.awaitWelcome()
+		if got := log.count("the authority hears this validator again"); got != 1 {
+			t.Errorf("said %d times that it is over, want once", got)
+		}
+	})
+}
