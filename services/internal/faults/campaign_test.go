@@ -112,6 +112,7 @@ type campaign struct {
 	resting  sync.RWMutex
 	settling sync.WaitGroup
 	calm     calm
+	underWay underWay
 	receipts receipts
 	// converged is how long it took, at the end, until everybody had what the store has.
 	converged time.Duration

@@ -51,7 +51,7 @@ type healing struct {
 // settle waits until the store has everything again that a loss may have taken, and judges how that went.
 func (c *campaign) settle(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
-	var writable, undisturbed, missing, quiet moment
+	var writable, undisturbed, missing, quiet, complete moment
 	merging := map[made]*app{}
 	late, begun := false, c.oracle.now()
 	for {
@@ -139,11 +139,17 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			undisturbed, quiet = 0, 0
 			continue
 		}
+		if whole != nil || err != nil || len(gaps) > 0 {
+			complete = 0
+		} else if complete == 0 {
+			complete = now
+		}
 		switch {
 		case ctx.Err() != nil:
 			l.until.Store(int64(now))
 			return
-		case whole == nil && err == nil && len(gaps) == 0:
+		// What was made before the loss may be acknowledged after it, and is missing only from then on.
+		case complete != 0 && !c.underWay.before(complete):
 		case whole == nil && err == nil && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)

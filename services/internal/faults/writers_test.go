@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -158,6 +159,8 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 	certain := begin()
 	configured := a.setting.last().value.configured
 	out := outcome{made: made{sent: w.oracle.now()}}
+	w.underWay.begin(w, out.sent)
+	defer w.underWay.end(w)
 	if !configured {
 		a.setting.set(setting{configured: true}, out.made)
 	}
@@ -212,6 +215,39 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 		w.stats.count(w.stats.changes, "refused "+method)
 	}
 	return out
+}
+
+// underWay are the changes that writers have asked for, and of which they do not know yet what has become.
+type underWay struct {
+	mu   sync.Mutex
+	sent map[*writer]moment
+}
+
+func (u *underWay) begin(w *writer, sent moment) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sent == nil {
+		u.sent = map[*writer]moment{}
+	}
+	u.sent[w] = sent
+}
+
+func (u *underWay) end(w *writer) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.sent, w)
+}
+
+// before tells whether one was asked for before a time.
+func (u *underWay) before(at moment) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, sent := range u.sent {
+		if sent < at {
+			return true
+		}
+	}
+	return false
 }
 
 const (
