@@ -20,6 +20,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/store"
 )
 
@@ -82,6 +83,15 @@ func linkOf(t *testing.T, partition int) ([]byte, record.Tag) {
 		t.Fatal(err)
 	}
 	return raw, after.Tag
+}
+
+// startOf returns the start of an epoch that was begun on nothing.
+func startOf(t *testing.T, at record.Cursor) []byte {
+	raw, err := codec.SealEpoch(7, record.EpochStart{Cursor: at, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, CommitMillis: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func (f *fake) Changed() <-chan struct{} {
@@ -405,8 +415,11 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 		// reports is when a validator reports, 0 for at once; supplies when it supplies its latest link, and leads when the links that
 		// lead from there to the store's past are supplied, 0 for never.
 		reports, supplies, leads time.Duration
-		healed                   time.Duration
+		// whole says that it supplies the start of the epoch, too, which was begun on nothing.
+		whole  bool
+		healed time.Duration
 	}{
+		{name: "it supplies everything from the beginning", supplies: 700 * time.Millisecond, whole: true, healed: 700 * time.Millisecond},
 		{name: "it supplies links that lead nowhere", supplies: 700 * time.Millisecond, healed: connectPatience},
 		{name: "it supplies links that lead nowhere, and another one the rest", supplies: 700 * time.Millisecond, leads: time.Second, healed: time.Second},
 		{name: "it supplies all", supplies: 700 * time.Millisecond, leads: 700 * time.Millisecond, healed: 700 * time.Millisecond},
@@ -432,7 +445,11 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 					}
 					if tt.supplies > 0 {
 						f.at = []record.Cursor{link.Cursor}
-						time.AfterFunc(tt.supplies, func() { f.mu.Lock(); f.held = [][]byte{raw}; f.mu.Unlock() })
+						held := [][]byte{raw}
+						if tt.whole {
+							held = append(held, startOf(t, link.Previous()))
+						}
+						time.AfterFunc(tt.supplies, func() { f.mu.Lock(); f.held = held; f.mu.Unlock() })
 					}
 					if tt.leads > 0 {
 						time.AfterFunc(tt.leads, func() { f.mu.Lock(); f.past = link.Previous(); f.mu.Unlock() })
