@@ -213,10 +213,10 @@ func expiry(value any) time.Time {
 
 // untimely returns an error when a value that is not good now is to replace one that is.
 func untimely(current, next any, now time.Time) error {
-	if outside(current, now) != nil {
-		return nil
+	if outside(current, now) == nil {
+		return outside(next, now)
 	}
-	return outside(next, now)
+	return nil
 }
 
 // outside returns an error when a value is not good now.
