@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 
 	"pkg/reload":     {},
 	"pkg/grpcserver": {"pkg/apierr", "pkg/reload"},
-	"pkg/grpcclient": {"pkg/secret"},
+	"pkg/grpcclient": {"pkg/reload", "pkg/secret"},
 
 	"services/authority/internal/rules": {"pkg/apierr", "pkg/policy", "pkg/record", "pkg/secret"},
 }
