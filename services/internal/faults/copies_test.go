@@ -107,7 +107,8 @@ const (
 	backupsKept    = 4
 )
 
-// make takes copies now and then, when nothing keeps the master from having all there is.
+// make takes copies now and then, when nothing keeps the master from having all there is, and nothing in it is damaged: nobody would
+// know of a damage that comes back with a copy.
 func (b *backups) make(ctx context.Context, c *campaign) {
 	for ; ctx.Err() == nil; pause(ctx, backupInterval) {
 		for _, g := range c.topology.groups {
@@ -121,7 +122,7 @@ func (b *backups) copy(c *campaign, g *group) {
 	moves := b.moves
 	b.mu.Unlock()
 	at, master := c.oracle.now(), g.current()
-	if c.topology.whole() != nil || c.oracle.lacking() || !master.busy.TryLock() {
+	if !c.soundSince(at) || !master.busy.TryLock() {
 		return
 	}
 	b.serial++
@@ -130,9 +131,14 @@ func (b *backups) copy(c *campaign, g *group) {
 	master.busy.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err != nil || moves != b.moves || c.topology.whole() != nil || c.oracle.lacking() {
+	if err != nil || moves != b.moves || !c.soundSince(at) {
 		return
 	}
 	b.kept[g] = append(b.kept[g], backup{folder, at})
 	b.kept[g] = b.kept[g][max(0, len(b.kept[g])-backupsKept):]
+}
+
+// soundSince tells whether the store has everything, as it should be, and has had no damage since a time.
+func (c *campaign) soundSince(at moment) bool {
+	return c.topology.whole() == nil && !c.oracle.lacking() && !c.oracle.damaged(everyPartition, at)
 }

@@ -255,11 +255,11 @@ func (o *oracle) lossesOf(appID string) []*loss {
 	return all
 }
 
-// damaged tells whether a partition was damaged at a time or later.
+// damaged tells whether a partition, or for everyPartition any of them, was damaged at a time or later.
 func (o *oracle) damaged(partition int, since moment) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.ContainsFunc(o.damages, func(d *damage) bool {
-		return (d.partition == partition || d.partition == everyPartition) && (d.until == 0 || d.until > since)
+		return (partition == everyPartition || d.partition == partition || d.partition == everyPartition) && (d.until == 0 || d.until > since)
 	})
 }

@@ -83,12 +83,13 @@ func (c *clock) skew() (ahead time.Duration, known bool) {
 	return ahead, known
 }
 
-// state judges a validator that has a change which becomes something else by itself, at a time at the latest. One that tells
-// nothing of its time is not judged.
+// state judges a validator that has a change which becomes something else by itself, at a time at the latest; the zero time is that
+// it never does. One that tells nothing of its time is not judged. Of one whose skew is not known, nobody knows whether the time has
+// come there, although it has here.
 func (c *clock) state(turn, now time.Time, silent bool) State {
 	ahead, known := c.skew()
 	switch {
-	case c.latest.Wall.IsZero(), !now.Add(min(ahead, 0)).Before(turn):
+	case c.latest.Wall.IsZero(), turn.IsZero(), known && !now.Add(min(ahead, 0)).Before(turn):
 		return Applied
 	case !known && silent:
 		return Lost

@@ -77,12 +77,18 @@ func TestB08_SkewCountsUntilTheTimeHasComeEverywhere(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
+	// Of one that was not measured yet, nobody knows whether the time has come there.
 	told := clock{latest: record.Clock{Wall: now}}
-	if got := told.state(now.Add(1), now, false); got != Pending {
-		t.Errorf("not measured yet: %d", got)
+	for _, turn := range []time.Time{now.Add(1), now.Add(-time.Minute)} {
+		if got := told.state(turn, now, false); got != Pending {
+			t.Errorf("not measured yet, %s: %d", turn.Sub(now), got)
+		}
+		if got := told.state(turn, now, true); got != Lost {
+			t.Errorf("not measured, and silent, %s: %d", turn.Sub(now), got)
+		}
 	}
-	if got := told.state(now.Add(1), now, true); got != Lost {
-		t.Errorf("not measured, and silent: %d", got)
+	if got := told.state(time.Time{}, now, false); got != Applied {
+		t.Errorf("not measured, and no time in the change: %d", got)
 	}
 	if got := (&clock{}).state(now.Add(1), now, false); got != Applied {
 		t.Errorf("one that does not tell its time: %d", got)
