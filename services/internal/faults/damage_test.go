@@ -120,14 +120,20 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 	began, used := c.oracle.now(), untouched
 	last := began // when the latest try had ended
 	for n := 0; ; {
+		whole := c.topology.whole() == nil
 		verified, err := c.operator.verify(ctx)
+		waited := time.Duration(c.oracle.now() - began)
 		if err == nil && len(verified.Findings) == 0 {
+			// A master that was replaced may have been mended, and verified: what was done there is lost.
+			if (!whole || c.topology.whole() != nil) && waited < wholeBound {
+				pause(ctx, lookInterval)
+				continue
+			}
 			if used == untouched && still() {
 				c.oracle.violate(unseen, c.oracle.now(), "%s", what)
 			}
 			return used
 		}
-		waited := time.Duration(c.oracle.now() - began)
 		if notAsked(err) && waited < wholeBound {
 			pause(ctx, time.Second) // nothing was found out about the store
 			continue
