@@ -394,8 +394,15 @@ func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
 	file := snapshotFile(t)
+	began := time.Now()
 	v, _ := k.keeping(t, file)
 	made := k.store.Commit(k.app, storetest.AddToken("tok_new"))
+	redistest.Eventually(t, "telling when it was written", func() error {
+		if stats, kept := v.Snapshot(); !kept || stats.Time.Before(began) || stats.Time.After(time.Now()) {
+			return fmt.Errorf("%+v, %t", stats, kept)
+		}
+		return nil
+	})
 	redistest.Eventually(t, "writing the change", func() error {
 		source, err := snapshot.Open(file.Path, k.store.Ring())
 		if err != nil {
