@@ -15,6 +15,9 @@ const (
 	// again; lostBound is how long the campaign waits before it takes what is missing for lost.
 	healBound = 5 * time.Second
 	lostBound = 20 * time.Second
+	// freshBound is what is added when all authorities were started since: where the list of members is lost as well, they wait for a
+	// lease from their start for validators that nobody knows of (009).
+	freshBound = 10 * time.Second
 	// slack is what a busy machine may add to a bound.
 	slack = time.Second
 	// lookInterval is the pause between two looks at the store.
@@ -53,7 +56,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
 	var writable, undisturbed, missing, quiet, complete moment
 	merging := map[made]*app{}
-	late, begun := false, c.oracle.now()
+	late, begun, lives := false, c.oracle.now(), c.lives()
 	for {
 		now := c.oracle.now()
 		masters, err := c.topology.masters()
@@ -116,7 +119,11 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 				merging[g.missing] = g.app
 			}
 		}
-		if calm > healBound+slack && !late {
+		bound := healBound + slack
+		if l.Whole && c.freshSince(lives) {
+			bound += freshBound
+		}
+		if calm > bound && !late {
 			if i := slices.IndexFunc(must, func(g gap) bool { return c.mustHeal(l, g) }); i >= 0 {
 				late = true
 				c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
@@ -179,6 +186,16 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		c.countHealed(h, len(merging))
 		return
 	}
+}
+
+// freshSince tells whether no authority runs that ran when everybody had been started so often.
+func (c *campaign) freshSince(lives []int64) bool {
+	for i, a := range c.authorities {
+		if a.lives.Load() == lives[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // countHealed counts the rare states that a loss went through. Merged is how many changes were missing of what was changed on the
