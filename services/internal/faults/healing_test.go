@@ -56,7 +56,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
 	var writable, undisturbed, missing, quiet, complete moment
 	merging := map[made]*app{}
-	late, begun, lives := false, c.oracle.now(), c.lives()
+	late, begun := false, c.oracle.now()
 	for {
 		now := c.oracle.now()
 		masters, err := c.topology.masters()
@@ -120,7 +120,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			}
 		}
 		bound := healBound + slack
-		if l.Whole && c.freshSince(lives) {
+		if l.Whole && c.freshSince(l.From) {
 			bound += freshBound
 		}
 		if calm > bound && !late {
@@ -188,14 +188,10 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 	}
 }
 
-// freshSince tells whether no authority runs that ran when everybody had been started so often.
-func (c *campaign) freshSince(lives []int64) bool {
-	for i, a := range c.authorities {
-		if a.lives.Load() == lives[i] {
-			return false
-		}
-	}
-	return true
+// freshSince tells whether all authorities were started since a time, or so shortly before it that they had not loaded the store.
+func (c *campaign) freshSince(at moment) bool {
+	since := c.oracle.began.Add(time.Duration(at)).Add(-healBound).UnixNano()
+	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return a.started.Load() < since })
 }
 
 // countHealed counts the rare states that a loss went through. Merged is how many changes were missing of what was changed on the

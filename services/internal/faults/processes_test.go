@@ -114,8 +114,8 @@ type process struct {
 	output     *os.File
 	connection *grpc.ClientConn
 	health     healthpb.HealthClient
-	// lives counts its starts.
-	lives atomic.Int64
+	// lives counts its starts, started is the time of the latest in nanoseconds since the Unix epoch.
+	lives, started atomic.Int64
 	// starting is held while it is started, and while its certificates are changed. firstExpires is when the one expires
 	// that it was started with.
 	starting     sync.Mutex
@@ -170,6 +170,7 @@ func (p *process) start() error {
 		return err
 	}
 	p.lives.Add(1)
+	p.started.Store(time.Now().UnixNano())
 	p.cmd, p.log, p.firstExpires = cmd, log, p.certificates.now.Expires
 	return nil
 }
