@@ -21,16 +21,8 @@ import (
 // TestB26_EveryCallIsRefusedByItsHeader: a caller without an identity, or with too small a role, is refused before anything of a
 // message is read, so that none takes memory. The call sends its header and nothing else: reading would wait for ever.
 func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
-	file := t.TempDir() + "/admin-keys.json"
-	viewer, err := adminkeys.Add(file, "vera", adminkeys.Viewer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(config("127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, s)
+	s, keys := runWithKeys(t, adminkeys.Viewer)
+	viewer := keys[0]
 	conn := rawgrpc.Dial(t, s.Addr().String())
 	for _, service := range []grpc.ServiceDesc{countersignv1.AuthorityService_ServiceDesc, countersignv1.FleetService_ServiceDesc} {
 		var methods []string
@@ -61,20 +53,8 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 
 // TestB26_AViewerStopsNoChange: calls that a viewer opens, and whose messages it does not send, hold up none of others.
 func TestB26_AViewerStopsNoChange(t *testing.T) {
-	file := t.TempDir() + "/admin-keys.json"
-	viewer, err := adminkeys.Add(file, "vera", adminkeys.Viewer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	admin, err := adminkeys.Add(file, "ada", adminkeys.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(config("127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, s)
+	s, keys := runWithKeys(t, adminkeys.Viewer, adminkeys.Admin)
+	viewer, admin := keys[0], keys[1]
 	conn := rawgrpc.Dial(t, s.Addr().String())
 	opened := func() uint32 {
 		return conn.Open(countersignv1.AuthorityService_ListApps_FullMethodName, "authorization", "Bearer "+viewer.Reveal())

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/internal/daemon"
@@ -95,22 +96,30 @@ func run(t *testing.T, s *Server) {
 	})
 }
 
-// TestB26_HealthNeedsNoIdentity, and everything else does, also while there is no store.
-func TestB26_HealthNeedsNoIdentity(t *testing.T) {
+// runWithKeys runs a server without a store, for a caller of each of some roles, and returns their keys.
+func runWithKeys(t *testing.T, roles ...adminkeys.Role) (*Server, []secret.Secret) {
+	t.Helper()
 	file := t.TempDir() + "/admin-keys.json"
-	key, err := adminkeys.Add(file, "ada", adminkeys.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	validator, err := adminkeys.Add(file, "val", adminkeys.Validator)
-	if err != nil {
-		t.Fatal(err)
+	var keys []secret.Secret
+	for _, role := range roles {
+		key, err := adminkeys.Add(file, string(role), role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
 	}
 	s, err := New(config("127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, s)
+	return s, keys
+}
+
+// TestB26_HealthNeedsNoIdentity, and everything else does, also while there is no store.
+func TestB26_HealthNeedsNoIdentity(t *testing.T) {
+	s, keys := runWithKeys(t, adminkeys.Admin, adminkeys.Validator)
+	key, validator := keys[0], keys[1]
 	conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -306,12 +306,8 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	}
 	// The fleet gives notice while it is locked, so it must not be asked under the mutex.
 	seen := map[record.Tag]bool{}
-	for _, raw := range looked {
-		if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
-			seen[link.Tag] = true
-		} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
-			seen[start.Tag] = true
-		}
+	for c := range h.previous(partition, looked) {
+		seen[c.Tag] = true
 	}
 	tags := slices.DeleteFunc(h.unsettled(partition), func(tag record.Tag) bool { return !seen[tag] })
 	if len(tags) == 0 {
