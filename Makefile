@@ -40,7 +40,7 @@ model: ## Try random histories of faults against a simulated store and network, 
 
 .PHONY: faults
 faults: install ## Break Redis, processes and network under load, for FAULTS (2m), and judge what comes of it (FAULTFLAGS: docs/faults.md)
-	go test -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/internal/faults -length=$(FAULTS) $(FAULTFLAGS)
+	go test -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/test/faults -length=$(FAULTS) $(FAULTFLAGS)
 
 .PHONY: test-tools
 test-tools: ## Test the helpers in tools/
@@ -88,7 +88,7 @@ bench: ## Run the benchmarks (BENCH=regexp, PKGS=./pkg/...)
 	go test -run='^$$' -bench='$(BENCH)' -benchmem $(TESTFLAGS) $(PKGS)
 
 # The measurements of docs/performance.md. In `make test` they run for seconds and look at no times.
-MEASURE := go test -count=1 -v -timeout 6h ./services/internal/performance
+MEASURE := go test -count=1 -v -timeout 6h ./services/test/performance
 
 .PHONY: stability
 stability: OUTAGE ?= 1h

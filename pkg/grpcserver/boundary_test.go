@@ -40,14 +40,14 @@ func TestErrorsOverTheWire(t *testing.T) {
 		for _, tt := range translations {
 			t.Run(chain+"/"+tt.name, func(t *testing.T) {
 				_, err := call(t.Context(), conn, tt.name)
-				check(t, err, tt.code, tt.message)
+				wantError(t, err, tt.code, tt.message)
 				if got := apierr.ReasonOf(err); got != tt.reason {
 					t.Errorf("reason = %q, want %q", got, tt.reason)
 				}
 				if tt.name == "status" {
 					return // The wrapper of the stream's handler makes it another one.
 				}
-				check(t, chat(t.Context(), conn, tt.name), tt.code, tt.message)
+				wantError(t, chat(t.Context(), conn, tt.name), tt.code, tt.message)
 			})
 		}
 		server.end()
@@ -72,7 +72,7 @@ func TestTell(t *testing.T) {
 	unsaid := 0
 	for _, tt := range translations {
 		told := server.Tell(t.Context(), tt.err)
-		check(t, told.Err(), tt.code, tt.message)
+		wantError(t, told.Err(), tt.code, tt.message)
 		if got := apierr.ReasonOf(told.Err()); got != tt.reason {
 			t.Errorf("%s: reason = %q, want %q", tt.name, got, tt.reason)
 		}
@@ -93,7 +93,7 @@ func passStream(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo,
 	return handler(service, stream)
 }
 
-func check(t testing.TB, err error, code codes.Code, message string) {
+func wantError(t testing.TB, err error, code codes.Code, message string) {
 	t.Helper()
 	got, ok := status.FromError(err)
 	if !ok || got.Code() != code || !strings.Contains(got.Message(), message) {
@@ -164,9 +164,9 @@ func TestPanic(t *testing.T) {
 
 	for _, where := range []string{"handler", "interceptor"} {
 		_, err := call(t.Context(), conn, where)
-		check(t, err, codes.Internal, "internal error")
+		wantError(t, err, codes.Internal, "internal error")
 	}
-	check(t, chat(t.Context(), conn, ""), codes.Internal, "internal error")
+	wantError(t, chat(t.Context(), conn, ""), codes.Internal, "internal error")
 	if got, err := call(t.Context(), conn, "still here"); err != nil || got != "still here" {
 		t.Errorf("call after panics = %q, %v", got, err)
 	}

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
 var bounds = Requests{MaxCalls: 2, MaxBytes: 2 * AuthorizeMaxReceive}
@@ -102,7 +102,7 @@ func TestRequestsAreBounded(t *testing.T) {
 			<-inside
 		}
 		ask(AuthorizeMaxReceive)
-		redistest.Eventually(t, "a call waits for room", func() error {
+		check.Eventually(t, "a call waits for room", func() error {
 			// One byte is free, but not for a call that comes after one that waits.
 			if server.requests.bytes.TryAcquire(1) {
 				server.requests.bytes.Release(1)
@@ -328,7 +328,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Errorf("%d refused, %d open", server.RefusedConnections(), server.Connections())
 	}
 	_ = first.Close()
-	redistest.Eventually(t, "room for another", func() error {
+	check.Eventually(t, "room for another", func() error {
 		_, err := call(t.Context(), dial(t, server.Addr().String()), "x")
 		return err
 	})

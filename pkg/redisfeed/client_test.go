@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -146,7 +147,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 				admin := open(t, g.urlFor("", ""))
 				// Once the master has no connection of the client any more, it has carried out whatever came over them.
 				_ = client.Close()
-				redistest.Eventually(t, "the end of the client's connections", func() error {
+				check.Eventually(t, "the end of the client's connections", func() error {
 					return admin.OnMaster(t.Context(), key, func(c *redis.Conn) error {
 						if list, err := c.ClientList(t.Context()).Result(); err != nil || strings.Contains(list, "user=tested ") {
 							return fmt.Errorf("they are there, or it is not known: %w", err)
@@ -155,7 +156,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 					})
 				})
 				var n int
-				redistest.Eventually(t, "reading", func() (err error) {
+				check.Eventually(t, "reading", func() (err error) {
 					n, err = admin.Get(t.Context(), key).Int()
 					return err
 				})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -63,7 +64,7 @@ func TestFeedFollowsAFailover(t *testing.T) {
 // settled returns when the replicas have what the master has.
 func settled(t testing.TB, r *redistest.Replicated) {
 	t.Helper()
-	redistest.Eventually(t, "replication", func() error {
+	check.Eventually(t, "replication", func() error {
 		offset := r.Master().Info("replication")["master_repl_offset"]
 		for _, s := range r.Replicas() {
 			if got := s.Info("replication")["slave_repl_offset"]; got != offset {

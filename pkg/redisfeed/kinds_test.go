@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -177,14 +178,14 @@ func checkMasterConnection(t *testing.T, g group) {
 	}
 }
 
-// eventually is redistest.Eventually for reads, with what a read may take.
-func eventually(t testing.TB, what string, within time.Duration, check func(ctx context.Context) error) {
+// eventually is check.Eventually for reads, with what a read may take.
+func eventually(t testing.TB, what string, within time.Duration, read func(ctx context.Context) error) {
 	t.Helper()
 	began := time.Now()
-	redistest.Eventually(t, what, func() error {
+	check.Eventually(t, what, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		return check(ctx)
+		return read(ctx)
 	})
 	if took := time.Since(began); took > within {
 		t.Errorf("%s: took %v, want at most %v", what, took, within)

@@ -14,6 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -162,7 +163,7 @@ func TestScansLeaveRoomForOtherReads(t *testing.T) {
 			}
 		})
 	}
-	redistest.Eventually(t, "scans", func() error {
+	check.Eventually(t, "scans", func() error {
 		if n := begun.Load(); n < redisfeed.MaxScans {
 			return fmt.Errorf("%d have begun", n)
 		}

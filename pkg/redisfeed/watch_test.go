@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -16,7 +17,7 @@ import (
 func (k *kit) subscribed(t testing.TB, clients int) {
 	t.Helper()
 	last := record.KeysOf(k.store.Meta().Partitions - 1).Hint
-	redistest.Eventually(t, "subscribing", func() error {
+	check.Eventually(t, "subscribing", func() error {
 		if n := k.admin.PubSubNumSub(t.Context(), last).Val()[last]; n != int64(clients) {
 			return fmt.Errorf("%d clients hear %s, want %d", n, last, clients)
 		}

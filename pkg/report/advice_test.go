@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/countersign/countersign/pkg/grpcclient"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 )
 
@@ -47,7 +47,7 @@ func TestAdvice(t *testing.T) {
 			start(t, &fakeAuthority{address: listener.Addr().String()}, func(c *Config) {
 				c.Security, c.Log = tt.security, slog.New(slog.NewTextHandler(&log, nil))
 			})
-			redistest.Eventually(t, "the advice", func() error {
+			check.Eventually(t, "the advice", func() error {
 				if log.count(tt.says) == 0 {
 					return errSilent
 				}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // lines keeps what is logged.
@@ -48,15 +48,15 @@ func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
 			return nil
 		}
 	}
-	redistest.Eventually(t, "it knows that it is behind", is(-5*time.Minute))
+	check.Eventually(t, "it knows that it is behind", is(-5*time.Minute))
 	first := k.authority.all()[0].GetClock()
 	if got := time.Until(first.GetWallTime().AsTime()); got > -4*time.Minute || first.GetMonotonicTime().AsDuration() < 0 {
 		t.Errorf("the report says %v", first)
 	}
 	ahead.Store(0)
-	redistest.Eventually(t, "it knows that it is right", is(0))
+	check.Eventually(t, "it knows that it is right", is(0))
 	ahead.Store(int64(time.Hour))
-	redistest.Eventually(t, "it knows that it is ahead", is(time.Hour))
+	check.Eventually(t, "it knows that it is ahead", is(time.Hour))
 	if said, over := log.count("5m0s behind"), log.count("the authority's again"); said != 1 || over != 1 {
 		t.Errorf("said %d times, and %d times that it is over", said, over)
 	}

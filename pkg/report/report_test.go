@@ -26,7 +26,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -242,7 +242,7 @@ func (k *kit) awaitWelcome() {
 // find waits for a message that has something.
 func (k *kit) find(what string, has func(received) bool) (found received) {
 	k.t.Helper()
-	redistest.Eventually(k.t, what, func() error {
+	check.Eventually(k.t, what, func() error {
 		for _, m := range k.authority.all() {
 			if has(m) {
 				found = m
@@ -346,7 +346,7 @@ func TestFloor(t *testing.T) {
 	if k.replica.Confirmed(2) != beyond || k.replica.Confirmed(3) == beyond {
 		t.Errorf("confirmed %v and %v", k.replica.Confirmed(2), k.replica.Confirmed(3))
 	}
-	redistest.Eventually(t, "the fork", func() error {
+	check.Eventually(t, "the fork", func() error {
 		if !k.replica.Forked(2) || k.replica.Forked(3) {
 			return errors.New("not seen")
 		}
@@ -359,7 +359,7 @@ func TestFloorThatIsPending(t *testing.T) {
 	authority := newAuthority(t)
 	authority.pending = true
 	k := start(t, authority, func(*Config) {})
-	redistest.Eventually(t, "the first answer", func() error {
+	check.Eventually(t, "the first answer", func() error {
 		if !k.reporter.FloorPending() || !k.reporter.Connected() {
 			return errors.New("not heard")
 		}
@@ -447,7 +447,7 @@ func TestReconnects(t *testing.T) {
 				time.Sleep(10 * Interval)
 				trouble(authority, between)
 				began := time.Now()
-				redistest.Eventually(t, "noticing", func() error {
+				check.Eventually(t, "noticing", func() error {
 					if k.reporter.Connected() {
 						return errors.New("it believes that it is heard")
 					}
@@ -568,7 +568,7 @@ func TestFencedAfter(t *testing.T) {
 func TestB30_HowFarLinksGoBackIsTold(t *testing.T) {
 	k := start(t, newAuthority(t), func(*Config) {})
 	k.awaitWelcome()
-	redistest.Eventually(t, "reading the log", func() error {
+	check.Eventually(t, "reading the log", func() error {
 		if n := k.replica.PastBegins(1); n != 0 {
 			return fmt.Errorf("the links begin behind %d", n)
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
 )
@@ -46,9 +46,9 @@ func TestB08_ExpiryIsDecidedByTheValidatorsClock(t *testing.T) {
 		}
 		return nil
 	}
-	redistest.Eventually(t, "the data is fresh by the clock as it is", fresh)
+	check.Eventually(t, "the data is fresh by the clock as it is", fresh)
 	k.server.Pause()
-	redistest.Eventually(t, "no read is under way", func() error {
+	check.Eventually(t, "no read is under way", func() error {
 		if age, _ := v.Freshness(); age < time.Second {
 			return errors.New("the data is fresh")
 		}
@@ -59,5 +59,5 @@ func TestB08_ExpiryIsDecidedByTheValidatorsClock(t *testing.T) {
 		t.Errorf("a jump of the clock went unnoticed: %v, stale %v", age, stale)
 	}
 	k.server.Resume()
-	redistest.Eventually(t, "the data is fresh again", fresh)
+	check.Eventually(t, "the data is fresh again", fresh)
 }

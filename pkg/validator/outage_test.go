@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
@@ -21,7 +22,7 @@ import (
 func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 	t.Helper()
 	last := time.Duration(0)
-	redistest.Eventually(t, "the data gets older", func() error {
+	check.Eventually(t, "the data gets older", func() error {
 		answer, err := v.Authorize(t.Context(), k.ask())
 		if err != nil || !answer.Allow || answer.Reason != policy.TokenValid {
 			t.Fatalf("%+v, %v", answer, err)
@@ -43,7 +44,7 @@ func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 // fresh waits until the data is fresh.
 func (k *kit) fresh(t *testing.T, v *validator.Validator) {
 	t.Helper()
-	redistest.Eventually(t, "the data gets fresh", func() error {
+	check.Eventually(t, "the data gets fresh", func() error {
 		answer, err := v.Authorize(t.Context(), k.ask())
 		if err == nil && answer.DataAge > time.Second {
 			err = fmt.Errorf("it is %v old", answer.DataAge)
@@ -91,7 +92,7 @@ func TestRedisOutageStopsNoAnswer(t *testing.T) {
 			outage.end(k, proxy)
 			k.fresh(t, v)
 			k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
-			redistest.Eventually(t, "following again", func() error {
+			check.Eventually(t, "following again", func() error {
 				if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked {
 					return fmt.Errorf("%+v, %w", answer, errors.Join(err, errors.New("not revoked")))
 				}
@@ -171,7 +172,7 @@ func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	if err := k.admin.HSet(t.Context(), keys.Policies, k.app, lost.Document).Err(); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, "reading the repaired policy", func() error {
+	check.Eventually(t, "reading the repaired policy", func() error {
 		answer, err := v.Authorize(t.Context(), newer)
 		if err == nil && (answer.Reason != policy.TokenRevoked || answer.Revision != lost.Cursor.Revision) {
 			err = fmt.Errorf("%+v", answer)

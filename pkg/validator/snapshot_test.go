@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
@@ -106,7 +107,7 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	k.server.Restart()
 	k.store.CopyTo(k.admin)
 	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Disabled))
-	redistest.Eventually(t, "following the store", func() error {
+	check.Eventually(t, "following the store", func() error {
 		answer, err := without.Authorize(t.Context(), k.ask())
 		if err == nil && (answer.Reason != policy.TokenDisabled || answer.Revision != made.Cursor.Revision) {
 			err = fmt.Errorf("%+v", answer)
@@ -189,7 +190,7 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	k.store.Commit(app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)), storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events))
 	k.store.NewEpoch(3)
 	replace()
-	redistest.Eventually(t, "the new app", func() error {
+	check.Eventually(t, "the new app", func() error {
 		if answer, err := v.Authorize(t.Context(), ask); err != nil || answer.Reason != policy.TokenRevoked {
 			return fmt.Errorf("%+v, %w", answer, err)
 		}
@@ -200,7 +201,7 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 		k.store.NewEpoch(3)
 	}
 	replace()
-	redistest.Eventually(t, "crossing", func() error {
+	check.Eventually(t, "crossing", func() error {
 		answer, err := v.Authorize(t.Context(), ask)
 		if err == nil && answer.Allow {
 			t.Fatalf("a revoked token is let through: %+v", answer)
@@ -227,7 +228,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 	if answer, err := v.Authorize(t.Context(), newer); err != nil || answer.Reason != policy.TokenRevoked {
 		t.Fatalf("%+v, %v", answer, err)
 	}
-	redistest.Eventually(t, "confirming it", func() error {
+	check.Eventually(t, "confirming it", func() error {
 		if at := v.Replica().Confirmed(made.Partition); at != made.Cursor {
 			return fmt.Errorf("at %s", at)
 		}
@@ -255,7 +256,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		t.Errorf("%d denials against the store, of which nothing was taken", n)
 	}
 	forget(1)
-	redistest.Eventually(t, "crossing", func() error {
+	check.Eventually(t, "crossing", func() error {
 		if at := v.Replica().Cursors()[made.Partition]; at.Epoch != 2 {
 			return fmt.Errorf("at %s", at)
 		}
@@ -364,7 +365,7 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 		t.Errorf("%+v, %v", answer, err)
 	}
 	proxy.Restore()
-	redistest.Eventually(t, "deciding from the other store", func() error {
+	check.Eventually(t, "deciding from the other store", func() error {
 		good, err := v.Authorize(t.Context(), k.ask())
 		revoked, err2 := v.Authorize(t.Context(), validator.Request{AppID: k.app, Scope: events, Token: k.revoked})
 		switch {
@@ -397,13 +398,13 @@ func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	began := time.Now()
 	v, _ := k.keeping(t, file)
 	made := k.store.Commit(k.app, storetest.AddToken("tok_new"))
-	redistest.Eventually(t, "telling when it was written", func() error {
+	check.Eventually(t, "telling when it was written", func() error {
 		if stats, kept := v.Snapshot(); !kept || stats.Time.Before(began) || stats.Time.After(time.Now()) {
 			return fmt.Errorf("%+v, %t", stats, kept)
 		}
 		return nil
 	})
-	redistest.Eventually(t, "writing the change", func() error {
+	check.Eventually(t, "writing the change", func() error {
 		source, err := snapshot.Open(file.Path, k.store.Ring())
 		if err != nil {
 			return err
@@ -424,7 +425,7 @@ func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	if err := os.RemoveAll(filepath.Dir(file.Path)); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, "counting what fails", func() error {
+	check.Eventually(t, "counting what fails", func() error {
 		if stats, _ := v.Snapshot(); stats.WriteErrors == 0 {
 			return fmt.Errorf("%+v", stats)
 		}

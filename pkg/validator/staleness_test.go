@@ -10,7 +10,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/validator"
 )
 
@@ -31,7 +31,7 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 	}
 	k.server.Pause()
 	paused := time.Now()
-	redistest.Eventually(t, "the data gets too old", func() error {
+	check.Eventually(t, "the data gets too old", func() error {
 		answer, err := v.Authorize(t.Context(), k.ask())
 		if err == nil {
 			if answer.DataAge > bound {
@@ -47,7 +47,7 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 	}
 	for _, app := range []string{k.app, "unknown"} {
 		// Its partition may have been read last a moment later.
-		redistest.Eventually(t, "the data of "+app+" gets too old", func() error {
+		check.Eventually(t, "the data of "+app+" gets too old", func() error {
 			if err := ask(app, events); err != nil {
 				mustRefuse(t, err, codes.Unavailable, apierr.DataTooOld)
 				return nil
@@ -64,7 +64,7 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 		t.Errorf("not ready: %v", err)
 	}
 	k.server.Resume()
-	redistest.Eventually(t, "deciding again", func() error { return ask(k.app, events) })
+	check.Eventually(t, "deciding again", func() error { return ask(k.app, events) })
 }
 
 // TestAuthorizeWithBoundsDoesNotAllocate, neither when they hold nor when they do not.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/validator"
 )
 
@@ -44,7 +44,7 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	polls := func() uint64 { return v.Replica().Stats().Polls }
 	await := func(n uint64) {
 		t.Helper()
-		redistest.Eventually(t, "polls", func() error {
+		check.Eventually(t, "polls", func() error {
 			if got := polls(); got < n {
 				return fmt.Errorf("%d, want %d", got, n)
 			}

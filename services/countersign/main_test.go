@@ -14,7 +14,7 @@ import (
 
 	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // leakChecked fails a run of tests that leaves goroutines behind.
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 // The scripts are the manual: each is what somebody types, and what comes of it. They run against a real authority and
 // two validators over a real Redis; each has apps of its own.
 func TestScripts(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{Validators: 2, Report: true})
-	lonely := testcluster.Start(t, testcluster.Options{})
+	c := cluster.Start(t, cluster.Options{Validators: 2, Report: true})
+	lonely := cluster.Start(t, cluster.Options{})
 	run(t, "testdata", func(env *testscript.Env) {
 		// Where countersign is, and no redis-server.
 		env.Setenv("LONELY_PATH", filepath.SplitList(env.Getenv("PATH"))[0])
@@ -59,8 +59,8 @@ func TestScripts(t *testing.T) {
 // The same over TLS, with a certificate that the system does not know.
 func TestTLS(t *testing.T) {
 	files := certificate(t)
-	c := testcluster.Start(t, testcluster.Options{Validators: 1, TLS: files, Report: true})
-	plain := testcluster.Start(t, testcluster.Options{Validators: 1})
+	c := cluster.Start(t, cluster.Options{Validators: 1, TLS: files, Report: true})
+	plain := cluster.Start(t, cluster.Options{Validators: 1})
 	run(t, filepath.Join("testdata", "tls"), func(env *testscript.Env) {
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
 		env.Setenv("COUNTERSIGN_VALIDATOR", c.Validators[0])

@@ -19,10 +19,11 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/floorfile"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -83,7 +84,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	s := startSite(t, certificate(t))
 	s.startValidator("validator-1", 0)
-	redistest.Eventually(t, "the validator is ready", func() error { return s.value("validator-1", "countersign_ready", "1") })
+	check.Eventually(t, "the validator is ready", func() error { return s.value("validator-1", "countersign_ready", "1") })
 	for _, name := range []string{"authority", "validator-1"} {
 		text := s.get(t, name, "/metrics")
 		problems, err := promlint.New(strings.NewReader(text)).Lint()
@@ -101,14 +102,14 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	redistest.Eventually(t, "the data is fresh", func() error {
+	check.Eventually(t, "the data is fresh", func() error {
 		if got := s.get(t, "validator-1", "/readyz"); !regexp.MustCompile(`^ok\nFRESH, [\d.]+m?s old\n$`).MatchString(got) {
 			return fmt.Errorf("/readyz says %q", got)
 		}
 		return nil
 	})
 	s.Redis.Stop()
-	redistest.Eventually(t, "the data is stale, and the validator ready", func() error {
+	check.Eventually(t, "the data is stale, and the validator ready", func() error {
 		if got := s.get(t, "validator-1", "/readyz"); !strings.HasPrefix(got, "ok\nSTALE, ") {
 			return fmt.Errorf("/readyz says %q", got)
 		}
@@ -142,13 +143,13 @@ func readFile(t *testing.T, path string) string {
 
 // site is a Countersign that operators look after.
 type site struct {
-	*testcluster.Cluster
+	*cluster.Cluster
 	t *testing.T
 	// tls are the files of all gRPC servers; empty: they serve in plain text.
 	tls grpcserver.TLS
 	// link is between the second validator and the authority.
 	reports   *redistest.Proxy
-	processes map[string]*testcluster.Process
+	processes map[string]*cluster.Process
 	replica   *redistest.Server
 	snapshot  string
 	// ahead is how far the clock of each validator is.
@@ -157,7 +158,7 @@ type site struct {
 
 func startSite(t *testing.T, tls grpcserver.TLS) *site {
 	t.Helper()
-	s := &site{Cluster: testcluster.Start(t, testcluster.Options{VerifyInterval: 50 * time.Millisecond, ReloadInterval: 50 * time.Millisecond, TLS: tls}), t: t, tls: tls, processes: map[string]*testcluster.Process{}, ahead: map[string]*atomic.Int64{}}
+	s := &site{Cluster: cluster.Start(t, cluster.Options{VerifyInterval: 50 * time.Millisecond, ReloadInterval: 50 * time.Millisecond, TLS: tls}), t: t, tls: tls, processes: map[string]*cluster.Process{}, ahead: map[string]*atomic.Int64{}}
 	s.processes["authority"] = s.AuthorityProcesses[0]
 	s.reports = redistest.NewProxy(t, s.Authority)
 	s.snapshot = filepath.Join(t.TempDir(), "policies.snapshot")
@@ -183,13 +184,13 @@ func (s *site) setup(env *testscript.Env) {
 	for _, name := range []string{"validator-1", "validator-2"} {
 		p := s.startValidator(name, 0)
 		env.Setenv(variable(name), p.Address)
-		redistest.Eventually(s.t, name+" is ready", func() error { return s.value(name, "countersign_ready", "1") })
+		check.Eventually(s.t, name+" is ready", func() error { return s.value(name, "countersign_ready", "1") })
 	}
 }
 
 func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
-func (s *site) startValidator(name string, quorum int) *testcluster.Process {
+func (s *site) startValidator(name string, quorum int) *cluster.Process {
 	ahead := new(atomic.Int64)
 	s.ahead[name] = ahead
 	p := s.StartValidator(s.t, func(c *validator.Config) {

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // Commands that replace, mend or give up a store ask at a terminal; a "no" leaves every key of it as it is, and a "yes", or
 // --yes without a question, goes ahead.
 func TestTerminalAsksAboutTheStore(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{})
+	c := cluster.Start(t, cluster.Options{})
 	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file", filepath.Join(t.TempDir(), "secret"))
 	where := []string{"--redis-url", c.OperatorURL, "--keyring-file", c.RingFile}
 	backup := filepath.Join(t.TempDir(), "store.backup")

@@ -16,16 +16,16 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/term"
 
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // environment lets the command talk to a cluster.
-func environment(c *testcluster.Cluster) []string {
+func environment(c *cluster.Cluster) []string {
 	return append(os.Environ(), "COUNTERSIGN_AUTHORITY="+c.Authority, "COUNTERSIGN_ADMIN_KEY_FILE="+c.AdminKeyFile, "GORACE=atexit_sleep_ms=0")
 }
 
 // command runs the command without a terminal, and returns what it has written to its standard output.
-func command(t *testing.T, c *testcluster.Cluster, args ...string) string {
+func command(t *testing.T, c *cluster.Cluster, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("countersign", args...)
 	cmd.Env = environment(c)
@@ -48,7 +48,7 @@ type typist struct {
 	seen     bytes.Buffer
 }
 
-func atTerminal(t *testing.T, c *testcluster.Cluster, args ...string) *typist {
+func atTerminal(t *testing.T, c *cluster.Cluster, args ...string) *typist {
 	t.Helper()
 	cmd := exec.Command("countersign", args...)
 	cmd.Env = environment(c)
@@ -121,7 +121,7 @@ func (p *typist) ends(code int) string {
 
 // At a terminal the command does not show secrets that are typed, and asks before what cannot be undone.
 func TestTerminal(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{Validators: 1, Report: true})
+	c := cluster.Start(t, cluster.Options{Validators: 1, Report: true})
 	file := filepath.Join(t.TempDir(), "leaked")
 	command(t, c, "token", "create", "--app", "terminal", "--name", "backend", "--scopes", "events", "--secret-file", file)
 	raw, err := os.ReadFile(file)
@@ -211,7 +211,7 @@ func TestTerminal(t *testing.T) {
 // B02: a secret is shown this once, so it is written before the receipt is waited for. An interrupt says that the change is
 // made, and JSON is one valid document all the same.
 func TestB02_InterruptWhileWaiting(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{}) // nobody reports, so the receipt never comes
+	c := cluster.Start(t, cluster.Options{}) // nobody reports, so the receipt never comes
 	create := []string{"token", "create", "--app", "waits", "--scopes", "events", "--wait=60s", "--name"}
 	made := command(t, c, "token", "create", "--app", "waits", "--scopes", "events", "--name", "turned", "-o", "json")
 	var turned struct{ Token struct{ TokenID string } }

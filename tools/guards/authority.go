@@ -23,9 +23,9 @@ var authorityGuards = []guard{
 	},
 	{
 		name:  "ceiling of operators' epochs",
-		file:  "services/internal/storetools/storetools.go",
+		file:  "services/store/tools/tools.go",
 		cuts:  []cut{{"			case !at.Plausible(highest):\n", "			case partition < 0:\n"}},
-		tests: "TestAdoptAboveAForgedPosition", packages: []string{"./services/internal/storetools"},
+		tests: "TestAdoptAboveAForgedPosition", packages: []string{"./services/store/tools"},
 	},
 	{
 		name:  "implausible reports",
@@ -35,19 +35,19 @@ var authorityGuards = []guard{
 	},
 	{
 		name:  "ids are compared as decimals",
-		file:  "services/authority/store/checks.lua",
+		file:  "services/store/checks.lua",
 		cuts:  []cut{{"  return #a < #b or #a == #b and a < b\n", "  return tonumber(a) < tonumber(b)\n"}},
 		tests: "TestStreamIdsAreComparedExactly", packages: []string{storePackage},
 	},
 	{
 		name:  "request id",
-		file:  "services/authority/store/update.go",
+		file:  "services/store/update.go",
 		cuts:  []cut{{"	if f.request != nil {\n", "	if f.request != nil && partition < 0 {\n"}},
 		tests: "TestRepeated", packages: []string{storePackage},
 	},
 	{
 		name: "log-first order",
-		file: "services/authority/store/commit.lua",
+		file: "services/store/commit.lua",
 		cuts: []cut{
 			{"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n", ""},
 			{"redis.call('SET', KEYS[1], ARGV[2])\n", "redis.call('SET', KEYS[1], ARGV[2])\nredis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
@@ -57,24 +57,24 @@ var authorityGuards = []guard{
 	{
 		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has become.
 		name:  "identical resend",
-		file:  "services/authority/store/commit.go",
+		file:  "services/store/commit.go",
 		cuts:  []cut{{"			ambiguous = true\n", "			return conflict, durability, nil\n"}},
 		tests: "TestLost", packages: []string{storePackage},
 	},
 	{
 		name:  "lineage of a healing",
-		file:  "services/authority/store/heal_plan.go",
+		file:  "services/store/heal_plan.go",
 		cuts:  []cut{{"connected = s.accounted(e.previous) || e.onNothing() ||", "connected = true ||"}},
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
 		// Without it, an authority takes changes on a restored store before the fleet has brought back what it lacks.
-		name: "no change before an operator's epoch is healed", file: "services/authority/store/store.go",
+		name: "no change before an operator's epoch is healed", file: "services/store/store.go",
 		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
 	},
 	{
-		name: "only a healing heals an operator's epoch", file: "services/authority/store/begin.go",
+		name: "only a healing heals an operator's epoch", file: "services/store/begin.go",
 		cuts:  []cut{{`!e.whole && (head.Unhealed ||`, `!e.whole && (`}},
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
 	},
@@ -84,19 +84,19 @@ var authorityGuards = []guard{
 		tests: "TestB30_AnOperatorsEpoch", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		name: "three-way merge: what one side changed", file: "services/authority/store/heal_merge.go",
+		name: "three-way merge: what one side changed", file: "services/store/heal_merge.go",
 		cuts:  []cut{{`touched := merge.Touched{All: !told}`, `touched := merge.Touched{All: told || !told}`}},
 		tests: "TestHealMerges|TestHealKeepsWhatMatters", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
-		name: "three-way merge: the side that denies more", file: "services/authority/internal/merge/token.go",
+		name: "three-way merge: the side that denies more", file: "services/store/internal/merge/token.go",
 		cuts:  []cut{{`	next.State = max(ours.State, theirs.State)`, `	next.State = min(ours.State, theirs.State)`}},
-		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
+		tests: "TestB30_", packages: []string{"./services/store/internal/merge"}, args: []string{"-rapid.nofailfile"},
 	},
 	{
-		name: "three-way merge: no scope in common is not every scope", file: "services/authority/internal/merge/token.go",
+		name: "three-way merge: no scope in common is not every scope", file: "services/store/internal/merge/token.go",
 		cuts:  []cut{{`		return min(a, b), true`, `		return 0, false`}},
-		tests: "TestB30_", packages: []string{"./services/authority/internal/merge"}, args: []string{"-rapid.nofailfile"},
+		tests: "TestB30_", packages: []string{"./services/store/internal/merge"}, args: []string{"-rapid.nofailfile"},
 	},
 	{
 		name: "nothing settled unseen", file: "services/authority/internal/healing/healing.go",
@@ -104,11 +104,11 @@ var authorityGuards = []guard{
 		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		name: "repetition by who holds it", file: "services/authority/store/update.go",
+		name: "repetition by who holds it", file: "services/store/update.go",
 		cuts: []cut{{`case err != nil:
 		return Result{}, refused, err
 	case stored != nil:`, `case stored != nil:`}},
-		tests: "TestRepetitionIsAnswered", packages: []string{"./services/authority/store"},
+		tests: "TestRepetitionIsAnswered", packages: []string{"./services/store"},
 	},
 	{
 		name: "signed membership", file: "services/authority/internal/fleet/membership.go",
@@ -140,42 +140,42 @@ var authorityGuards = []guard{
 	},
 	{
 		// Without it, what a past has dealt with counts as the other's change where the log was trimmed, and older settings win.
-		name: "what a past has dealt with", file: "services/authority/store/heal_merge.go",
+		name: "what a past has dealt with", file: "services/store/heal_merge.go",
 		cuts:  []cut{{"	case from.shared, from.dealt[h.stored.Tag]:\n", "	case from.shared:\n"}},
-		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/authority/store"},
+		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/store"},
 	},
 	{
 		// Without it, a copy from before several wipes passes for a past that has changed something by itself.
-		name: "what a start has settled in turn", file: "services/authority/store/heal_plan.go",
+		name: "what a start has settled in turn", file: "services/store/heal_plan.go",
 		cuts:  []cut{{"	for i := 0; i < len(tags); i++ {\n", "	for i := 0; i < 0; i++ {\n"}},
 		tests: "TestB30_ABackupFromBeforeSeveralWipes", packages: []string{storePackage},
 	},
 	{
-		name: "repair of what is proven", file: "services/internal/storetools/remains.go",
+		name: "repair of what is proven", file: "services/store/tools/remains.go",
 		cuts:  []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State", "h.head != nil"}},
-		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/internal/storetools/"},
+		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
 		// Without it, an app whose latest change is gone comes back as it was before it, with what the change had revoked.
-		name: "undecided rather than older", file: "services/internal/storetools/remains.go",
+		name: "undecided rather than older", file: "services/store/tools/remains.go",
 		cuts:  []cut{{"		if revisionOf(d) != revision {\n			continue\n", "		if d == nil {\n			continue\n"}},
-		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/internal/storetools/"},
+		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
 		// Without it, a repair of a store that has lost revocations would make validators follow it without them.
-		name: "no repair below what was seen", file: "services/internal/storetools/repair.go",
+		name: "no repair below what was seen", file: "services/store/tools/repair.go",
 		cuts:  []cut{{"m.Loss != nil && !plan.options.AcceptLoss {", "m.Loss != nil && plan == nil {"}},
-		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/internal/storetools/"},
+		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair heeds what is reported after the plan", file: "services/internal/storetools/mend.go",
+		name: "repair heeds what is reported after the plan", file: "services/store/tools/mend.go",
 		cuts:  []cut{{"if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {", "if plan != nil {"}},
-		tests: "TestB08_RepairHeedsReports", packages: []string{"./services/internal/storetools/"},
+		tests: "TestB08_RepairHeedsReports", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair of what was planned", file: "services/internal/storetools/mend.go",
+		name: "repair of what was planned", file: "services/store/tools/mend.go",
 		cuts:  []cut{{"	if !bytes.Equal(expected.raw, m.expected) {\n", "	if bytes.Equal([]byte{0}, nil) {\n"}},
-		tests: "TestRepairOfAStoreThatIsChangedMeanwhile", packages: []string{"./services/internal/storetools/"},
+		tests: "TestRepairOfAStoreThatIsChangedMeanwhile", packages: []string{"./services/store/tools/"},
 	},
 	{
 		name: "nobody inherits an overlap", file: "services/authority/internal/rules/create.go",

@@ -5,7 +5,7 @@ import "slices"
 const (
 	replicaPackage = "./pkg/replica/"
 	fleetPackage   = "./services/authority/internal/fleet/"
-	storePackage   = "./services/authority/store/"
+	storePackage   = "./services/store/"
 	model          = "TestAnyHistoryOfFaultsConverges"
 )
 

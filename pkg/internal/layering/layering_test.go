@@ -56,8 +56,8 @@ var libraries = map[string][]string{"pkg/table": {"github.com/tidwall/btree"}, "
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.
 var only = map[string][]string{
-	redis:                           {"pkg/redisfeed", "services/authority/store", "services/internal/storetools", "services/countersign/internal/bench/serve"},
-	"github.com/alicebob/miniredis": {"services/countersign/internal/embedded"},
+	redis:                           {"pkg/redisfeed", "services/store", "services/store/tools", "services/countersign/internal/bench/serve"},
+	"github.com/alicebob/miniredis": {"services/store/embedded"},
 }
 
 func TestLayering(t *testing.T) {
@@ -79,13 +79,13 @@ func TestLayering(t *testing.T) {
 // TestLayeringIsEnforced makes sure that the rules refuse what they are there for.
 func TestLayeringIsEnforced(t *testing.T) {
 	for _, bad := range [][2]string{
-		{"pkg/replica", "services/authority/store"},
+		{"pkg/replica", "services/store"},
 		{"pkg/policy", "google.golang.org/protobuf/proto"},
 		{"pkg/policy", "pkg/record"},
 		{"pkg/table", generated},
 		{"pkg/replica", redis + "v9"},
 		{"services/validator/server", redis + "v9"},
-		{"services/validator/server", "services/authority/store"},
+		{"services/validator/server", "services/store"},
 		{"services/authority/server", "services/validator/server"},
 	} {
 		if len(broken(bad[0], bad[1])) == 0 {

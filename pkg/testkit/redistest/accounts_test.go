@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/deploy/redisacl"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // as sends one command as an account, on a connection of its own.
@@ -74,7 +75,7 @@ func TestRestartUnderTheAccountsKeepsEverything(t *testing.T) {
 			if args != nil {
 				// What comes after the rewrite stands behind a base file of either form.
 				s.do("BGREWRITEAOF")
-				Eventually(t, "the file is rewritten", func() error {
+				check.Eventually(t, "the file is rewritten", func() error {
 					if info := s.Info("persistence"); info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" || info["aof_last_bgrewrite_status"] != "ok" {
 						return fmt.Errorf("%v", info)
 					}
@@ -165,7 +166,7 @@ func TestReplicationUnderTheAccounts(t *testing.T) {
 	follows := func(last int) {
 		t.Helper()
 		keys := append(keysOf(1, last+1), "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log")
-		Eventually(t, "the replica follows", func() error { return has(replica, keys, last) })
+		check.Eventually(t, "the replica follows", func() error { return has(replica, keys, last) })
 	}
 	follows(4)
 	write(t, master, 5, 10)
@@ -186,7 +187,7 @@ func TestGroupsUnderTheAccounts(t *testing.T) {
 		r := Options{Accounts: true}.StartReplicated(t, 1)
 		master := r.Master()
 		keys := write(t, master, 1, 5)
-		Eventually(t, "the replica follows", func() error { return has(r.Replicas()[0], keys, 4) })
+		check.Eventually(t, "the replica follows", func() error { return has(r.Replicas()[0], keys, 4) })
 		master.Stop()
 		if err := has(r.AwaitOther(master), keys, 4); err != nil {
 			t.Error(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testport"
 )
 
@@ -69,7 +70,7 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 	}
 	for i, s := range c.Servers[masters:] {
 		master := c.Servers[i%masters]
-		Eventually(t, "joining the cluster", func() error {
+		check.Eventually(t, "joining the cluster", func() error {
 			_, err := s.Do("CLUSTER", "REPLICATE", c.ids[master])
 			return err
 		})
@@ -192,7 +193,7 @@ func (c *Cluster) agreed() ([]node, error) {
 // that runs follows its master.
 func (c *Cluster) Settle() {
 	c.t.Helper()
-	Eventually(c.t, "the nodes agree", func() error {
+	check.Eventually(c.t, "the nodes agree", func() error {
 		nodes, err := c.agreed()
 		if err != nil {
 			return err
@@ -269,7 +270,7 @@ func (c *Cluster) ReplicasOf(master *Server) []*Server {
 // view returns the cluster as most nodes that answer see it.
 func (c *Cluster) view() (nodes []node) {
 	c.t.Helper()
-	Eventually(c.t, "a view of the cluster", func() error {
+	check.Eventually(c.t, "a view of the cluster", func() error {
 		votes, views := map[string]int{}, map[string][]node{}
 		for _, s := range c.Servers {
 			if !s.Running() {
@@ -301,11 +302,11 @@ func (c *Cluster) view() (nodes []node) {
 // Failover makes a replica the master in its master's place, and returns when all nodes that run know.
 func (c *Cluster) Failover(replica *Server) {
 	c.t.Helper()
-	Eventually(c.t, "a failover", func() error {
+	check.Eventually(c.t, "a failover", func() error {
 		_, err := replica.Do("CLUSTER", "FAILOVER")
 		return err
 	})
-	Eventually(c.t, "the new master", func() error {
+	check.Eventually(c.t, "the new master", func() error {
 		nodes, err := c.agreed()
 		for _, n := range nodes {
 			if n.server == replica && !n.isMaster() {
@@ -321,7 +322,7 @@ func (c *Cluster) Failover(replica *Server) {
 func (c *Cluster) AwaitOther(before *Server, slot int) *Server {
 	c.t.Helper()
 	var master *Server
-	Eventually(c.t, "another master", func() error {
+	check.Eventually(c.t, "another master", func() error {
 		if master = c.MasterOf(slot); master == before {
 			return fmt.Errorf("it is still %s", before.PublicAddress())
 		}

@@ -3,6 +3,8 @@ package redistest
 import (
 	"fmt"
 	"testing"
+
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 func TestSentinelsReplaceAMasterAndTakeItBackAsAReplica(t *testing.T) {
@@ -60,7 +62,7 @@ func TestClusterFailsOverAndMovesSlots(t *testing.T) {
 			first := c.MasterOf(slot)
 			first.do("SET", key, "x")
 			replica := c.ReplicasOf(first)[0]
-			Eventually(t, "replication", func() error {
+			check.Eventually(t, "replication", func() error {
 				if n := replica.do("DBSIZE"); n != int64(1) {
 					return fmt.Errorf("%v keys", n)
 				}

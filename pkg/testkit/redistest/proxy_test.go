@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // moment is long enough for an answer of a machine to itself, and short enough to wait for one that must not come.
@@ -64,7 +66,7 @@ func TestProxySwallowsRepliesButNotRequests(t *testing.T) {
 	c.ask("PING")
 	p.SwallowReplies()
 	c.send("INCR requests")
-	Eventually(t, "the request arrives", func() error {
+	check.Eventually(t, "the request arrives", func() error {
 		if got := ask(t, server.Address(), "GET requests"); got != "$1" {
 			return errors.New(got)
 		}

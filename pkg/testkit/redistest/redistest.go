@@ -295,20 +295,3 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buffer.String()
 }
-
-// Eventually fails the test when check still returns an error after a generous time. It is for what only another
-// process can bring about.
-func Eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(startTimeout)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}

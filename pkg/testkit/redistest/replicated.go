@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/deploy/redisacl"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // Options say how a group of servers is started.
@@ -152,7 +153,7 @@ func (r *Replicated) URLFor(user, password string) string {
 func (r *Replicated) Master() *Server {
 	r.t.Helper()
 	var master *Server
-	Eventually(r.t, "a master that most sentinels name", func() (err error) {
+	check.Eventually(r.t, "a master that most sentinels name", func() (err error) {
 		master, err = r.named()
 		return err
 	})
@@ -210,7 +211,7 @@ func others(servers []*Server, but *Server) (found []*Server) {
 func (r *Replicated) Failover() *Server {
 	r.t.Helper()
 	before := r.Master()
-	Eventually(r.t, "a failover", func() error {
+	check.Eventually(r.t, "a failover", func() error {
 		if r.namedBy(r.Sentinels[0]) != before {
 			return nil
 		}
@@ -225,7 +226,7 @@ func (r *Replicated) Failover() *Server {
 func (r *Replicated) AwaitOther(before *Server) *Server {
 	r.t.Helper()
 	var master *Server
-	Eventually(r.t, "another master", func() (err error) {
+	check.Eventually(r.t, "another master", func() (err error) {
 		if master, err = r.named(); err == nil && master == before {
 			err = fmt.Errorf("it is still %s", before.PublicAddress())
 		}
@@ -240,7 +241,7 @@ func (r *Replicated) AwaitOther(before *Server) *Server {
 // Settle returns when all servers that run follow one master, and all sentinels that run know them and each other.
 func (r *Replicated) Settle() {
 	r.t.Helper()
-	Eventually(r.t, "master, replicas and sentinels know each other", func() error {
+	check.Eventually(r.t, "master, replicas and sentinels know each other", func() error {
 		master, err := r.named()
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/healing"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // ownLoad is how long validators are kept waiting for this authority's own data. After that they may report all the same:

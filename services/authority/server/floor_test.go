@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 func floorOf(t *testing.T, ring *keyring.Ring, storeID string) string {

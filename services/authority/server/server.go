@@ -24,10 +24,10 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/management"
 	"github.com/countersign/countersign/services/authority/internal/verification"
-	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/replicametrics"
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 // Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
@@ -177,7 +177,7 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
 	group.Go(func() error {
 		keys := func(ctx context.Context, partition int) ([]string, error) {
-			return storetools.CheckKeys(ctx, s.client, codec, partition)
+			return tools.CheckKeys(ctx, s.client, codec, partition)
 		}
 		return verification.Run(ctx, r, keys, meta.Partitions, s.config.VerifyInterval, s.verified, s.config.Log)
 	})

@@ -15,14 +15,14 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 	"github.com/countersign/countersign/services/validator/server"
 )
 
 // TestCallAllocatesAsLittleAsAnEmptyOne compares the real server, with all its metrics, to one that answers an empty message to
 // an empty message. The client is the same for both: it neither encodes nor decodes.
 func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{Validators: 1})
+	c := cluster.Start(t, cluster.Options{Validators: 1})
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
 	created, err := countersignv1.NewAuthorityServiceClient(dial(t, c.Authority)).CreateToken(admin, &countersignv1.CreateTokenRequest{AppId: "app", Name: "token"})
 	if err != nil {

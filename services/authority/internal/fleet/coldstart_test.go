@@ -17,9 +17,10 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	authority "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/services/internal/floorfile"
-	"github.com/countersign/countersign/services/internal/storetools"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/store/tools"
+	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -29,7 +30,7 @@ type floored struct {
 	path string
 }
 
-func startFloored(t *testing.T, options testcluster.Options) *floored {
+func startFloored(t *testing.T, options cluster.Options) *floored {
 	t.Helper()
 	f := &floored{world: start(t, options), path: filepath.Join(t.TempDir(), "floor")}
 	f.restart()
@@ -51,7 +52,7 @@ func partitionOf(app string) int {
 // awaitFloor waits until the file has a revision of an app's partition.
 func (f *floored) awaitFloor(app string, revision uint64) {
 	f.t.Helper()
-	eventually(f.t, "the floor file", func() error {
+	check.Eventually(f.t, "the floor file", func() error {
 		floor, err := floorfile.Read(f.path, f.Ring)
 		if err == nil && floor.Cursors[partitionOf(app)].Revision < revision {
 			err = fmt.Errorf("at %s", floor.Cursors[partitionOf(app)])
@@ -86,7 +87,7 @@ func (f *floored) lose(app string, everything bool) string {
 	client := f.redis()
 	before := copyOf(f.t, client)
 	var made *pb.CreateTokenResponse
-	eventually(f.t, "the authority", func() (err error) { made, err = f.create(app, "leaked"); return err })
+	check.Eventually(f.t, "the authority", func() (err error) { made, err = f.create(app, "leaked"); return err })
 	if !everything {
 		before = copyOf(f.t, client)
 	}
@@ -105,13 +106,13 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 	for name, everything := range map[string]bool{"an old copy": false, "an empty one": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := startFloored(t, testcluster.Options{})
+			f := startFloored(t, cluster.Options{})
 			const app, other = "app", "another-app"
 			secret := f.lose(app, everything)
 			f.restart()
 			fresh := f.StartValidator(t, func(c *validator.Config) { c.Fleet = f.Fleet("fresh", f.Authority) })
-			eventually(t, "a change of another app", func() error { _, err := f.create(other, "x"); return err })
-			eventually(t, "the alarm", func() error {
+			check.Eventually(t, "a change of another app", func() error { _, err := f.create(other, "x"); return err })
+			check.Eventually(t, "the alarm", func() error {
 				if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "1" {
 					return fmt.Errorf("%s partitions are below the floor", got)
 				}
@@ -128,7 +129,7 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.StoreForked {
 				t.Errorf("a look: %v", err)
 			}
-			eventually(t, "the floor of a validator", func() error {
+			check.Eventually(t, "the floor of a validator", func() error {
 				if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "0" {
 					return fmt.Errorf("floor_unverified %s", got)
 				}
@@ -138,7 +139,7 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 				t.Errorf("the validator believes it: %v", answer)
 			}
 
-			tools := storetools.New(f.redis(), f.Ring)
+			tools := tools.New(f.redis(), f.Ring)
 			floor, err := floorfile.Read(f.path, f.Ring)
 			if err != nil {
 				t.Fatal(err)
@@ -155,8 +156,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "a change after the adoption", func() error { _, err := f.create(app, "after"); return err })
-			eventually(t, "a decision after the adoption", func() error { _, err := f.ask(fresh.Address, app, secret); return err })
+			check.Eventually(t, "a change after the adoption", func() error { _, err := f.create(app, "after"); return err })
+			check.Eventually(t, "a decision after the adoption", func() error { _, err := f.ask(fresh.Address, app, secret); return err })
 			if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "0" {
 				t.Errorf("%s partitions are below the floor", got)
 			}
@@ -168,10 +169,10 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 // TestB08_ColdStartIsHealedByWhoKnows: with a validator that knows what the store lost, an authority that knows the floor alone
 // has it brought back.
 func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
-	f := startFloored(t, testcluster.Options{Validators: 1})
+	f := startFloored(t, cluster.Options{Validators: 1})
 	secret := f.lose("app", false)
 	f.restart()
-	eventually(t, "a change after the healing", func() error { _, err := f.create("app", "after"); return err })
+	check.Eventually(t, "a change after the healing", func() error { _, err := f.create("app", "after"); return err })
 	if answer, err := f.ask(f.Validators[0], "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
 		t.Errorf("%v, %v", answer, err)
 	}
@@ -181,7 +182,7 @@ func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 // a new one.
 func TestUnusedStoreThatIsOld(t *testing.T) {
 	for age, odd := range map[time.Duration]bool{time.Minute: false, 2 * time.Hour: true} {
-		f := &floored{world: start(t, testcluster.Options{})}
+		f := &floored{world: start(t, cluster.Options{})}
 		meta := f.meta()
 		meta.CreateTime = time.Now().Add(-age)
 		raw, err := record.SealMeta(f.Ring, meta)
@@ -192,7 +193,7 @@ func TestUnusedStoreThatIsOld(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.restart()
-		eventually(t, "the authority", func() error {
+		check.Eventually(t, "the authority", func() error {
 			_, err := f.authorities[0].ListApps(f.admin(), &pb.ListAppsRequest{})
 			return err
 		})
@@ -203,14 +204,14 @@ func TestUnusedStoreThatIsOld(t *testing.T) {
 		if got := f.readyz(); strings.Contains(got, "came back empty") != odd {
 			t.Errorf("%v old: /readyz: %s", age, got)
 		}
-		look, err := storetools.New(f.redis(), f.Ring).Status(t.Context())
+		look, err := tools.New(f.redis(), f.Ring).Status(t.Context())
 		if err != nil || strings.Contains(strings.Join(look.Warnings, "\n"), "came back empty") != odd {
 			t.Errorf("%v old: %v, %v", age, look.Warnings, err)
 		}
 		if _, err := f.create("app", "first"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the end of the alarm", func() error {
+		check.Eventually(t, "the end of the alarm", func() error {
 			if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_store_empty"); got != "0" {
 				return fmt.Errorf("countersign_store_empty %s", got)
 			}

@@ -16,9 +16,10 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -27,7 +28,7 @@ const wait = 30 * time.Second
 
 // TestB24_ReceiptOfEveryValidator: whichever authority a validator reports to, and whichever makes the change.
 func TestB24_ReceiptOfEveryValidator(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 3, Authorities: 2})
+	w := start(t, cluster.Options{Validators: 3, Authorities: 2})
 	want := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied, "validator-3": applied}
 	for i := range 20 {
 		made := w.change(i%2, "app", wait)
@@ -37,7 +38,7 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	}
 	for i := range 2 {
 		// The other authority is told of a validator's partitions one after the other.
-		redistest.Eventually(t, "all is known of all", func() error {
+		check.Eventually(t, "all is known of all", func() error {
 			for id, v := range w.validators(i) {
 				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 || len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
 					return fmt.Errorf("%s: %v", id, v)
@@ -50,7 +51,7 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 
 // TestB24_LaggardsAreNamed just before the caller's deadline, and the change is made.
 func TestB24_LaggardsAreNamed(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 1})
+	w := start(t, cluster.Options{Validators: 1})
 	r := w.play(0, w.FleetKey.Reveal())
 	if _, err := r.send(r.hello); err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 // TestB24_SilentValidators: one is LOST until it is forgotten, on both authorities; one whose data is bounded is FENCED.
 func TestB24_SilentValidators(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{Validators: 1, Authorities: 2})
+	w := start(t, cluster.Options{Validators: 1, Authorities: 2})
 	for id, bound := range map[string]time.Duration{"lost": 0, "fenced": 2 * time.Second, "slow": time.Minute} {
 		r := w.play(1, w.FleetKey.Reveal())
 		r.hello.ValidatorId = id
@@ -98,7 +99,7 @@ func TestB24_SilentValidators(t *testing.T) {
 		t.Errorf("forgetting one that has just reported: %v", err)
 	}
 	for i := range w.authorities {
-		eventually(t, "the end of the leases", func() error {
+		check.Eventually(t, "the end of the leases", func() error {
 			all := w.validators(i)
 			if all["lost"].GetState() != isLost || all["fenced"].GetState() != isFenced || all["slow"].GetState() != isLost || all["validator-1"].GetState() != isReporting {
 				return fmt.Errorf("authority %d: %v", i, all)
@@ -117,7 +118,7 @@ func TestB24_SilentValidators(t *testing.T) {
 	}
 	want = map[string]pb.PropagationState{"validator-1": applied, "fenced": fenced}
 	for i := range w.authorities {
-		eventually(t, "forgetting everywhere", func() error {
+		check.Eventually(t, "forgetting everywhere", func() error {
 			if len(w.validators(i)) != 2 {
 				return fmt.Errorf("%v", w.validators(i))
 			}
@@ -132,7 +133,7 @@ func TestB24_SilentValidators(t *testing.T) {
 // TestB24_Restarts: a validator that is shut down leaves the fleet, one that is started again takes its place, and an
 // authority that is started again knows everybody.
 func TestB24_Restarts(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 2})
+	w := start(t, cluster.Options{Validators: 2})
 	both := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied}
 	instance := w.validators(0)["validator-1"].GetInstanceId()
 	w.ValidatorProcesses[0].Stop()
@@ -140,7 +141,7 @@ func TestB24_Restarts(t *testing.T) {
 		t.Errorf("after it was shut down: %v", all)
 	}
 	w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
-	eventually(t, "a new instance", func() error {
+	check.Eventually(t, "a new instance", func() error {
 		if v := w.validators(0)["validator-1"]; v == nil || v.GetInstanceId() == instance || len(v.GetCursors()) == 0 {
 			return fmt.Errorf("%v", v)
 		}
@@ -153,7 +154,7 @@ func TestB24_Restarts(t *testing.T) {
 	w.AuthorityProcesses[0].Stop()
 	w.StartAuthority(t, w.Authority)
 	var made *pb.CreateTokenResponse
-	eventually(t, "a change over the authority that was started again", func() (err error) {
+	check.Eventually(t, "a change over the authority that was started again", func() (err error) {
 		made, err = w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "again", WaitForPropagation: durationpb.New(wait)})
 		if status.Code(err) == codes.AlreadyExists {
 			t.Fatal(err)
@@ -170,7 +171,7 @@ func TestB24_Restarts(t *testing.T) {
 // can be.
 func TestB24_HalfOpenConnection(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	proxy := redistest.NewProxy(t, w.Authority)
 	w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("v", proxy.Address()) })
 	reports := func() error {
@@ -179,10 +180,10 @@ func TestB24_HalfOpenConnection(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, "the first report", reports)
+	check.Eventually(t, "the first report", reports)
 	proxy.BlackHole()
 	accepted := proxy.Accepted()
-	eventually(t, "another connection", func() error {
+	check.Eventually(t, "another connection", func() error {
 		if proxy.Accepted() == accepted {
 			return errors.New("none")
 		}
@@ -192,7 +193,7 @@ func TestB24_HalfOpenConnection(t *testing.T) {
 		t.Errorf("given up %v after the last report", v.GetReportAge().AsDuration())
 	}
 	proxy.Restore()
-	eventually(t, "the next report", reports)
+	check.Eventually(t, "the next report", reports)
 	if r := w.change(0, "app", wait).GetReceipt(); !r.GetComplete() {
 		t.Errorf("receipt %v", r)
 	}
@@ -261,7 +262,7 @@ func (w *world) ask(address, app, secret string) (*pb.AuthorizeResponse, error) 
 // TestB20_OldCopyIsNotBelieved: with an authority in reach, a validator that was just started does not take an old copy of
 // everything for the store, and the store is healed.
 func TestB20_OldCopyIsNotBelieved(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 1})
+	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
 	old, secret := w.oldCopy(client, "app")
 	putBack(t, client, old)
@@ -280,7 +281,7 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Logf("the fresh validator decides %v after the old copy was put back", time.Since(began))
-	eventually(t, "a change after the healing", func() error {
+	check.Eventually(t, "a change after the healing", func() error {
 		r, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "after", WaitForPropagation: durationpb.New(wait)})
 		if err == nil && !r.GetReceipt().GetComplete() {
 			t.Errorf("receipt %v", r.GetReceipt())
@@ -293,14 +294,14 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 // TestB20_OldCopyIsBelievedWithoutAuthority: there is nobody who knows better, and the validator says that.
 func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	client := w.redis()
 	old, secret := w.oldCopy(client, "app")
 	w.AuthorityProcesses[0].Stop()
 	putBack(t, client, old)
 	began := time.Now()
 	fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("fresh", w.Authority) })
-	eventually(t, "a decision", func() error {
+	check.Eventually(t, "a decision", func() error {
 		answer, err := w.ask(fresh.Address, "app", secret)
 		if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
 			t.Errorf("%v", answer)
@@ -314,7 +315,7 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 		t.Errorf("floor_unverified is %s", got)
 	}
 	w.StartAuthority(t, w.Authority)
-	eventually(t, "the floor", func() error {
+	check.Eventually(t, "the floor", func() error {
 		if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "0" {
 			return fmt.Errorf("floor_unverified is %s", got)
 		}
@@ -328,7 +329,7 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 // TestHealed: what a failover loses is brought back by whichever authority, within seconds, and no revoked secret works in
 // between.
 func TestHealed(t *testing.T) {
-	w := start(t, testcluster.Options{Validators: 2, Authorities: 2})
+	w := start(t, cluster.Options{Validators: 2, Authorities: 2})
 	client := w.redis()
 	for round := range 3 {
 		app := fmt.Sprintf("app%d", round)
@@ -366,13 +367,13 @@ func TestHealed(t *testing.T) {
 func TestHealedFromValidators(t *testing.T) {
 	for name, wiped := range map[string]bool{"put back": false, "wiped under the authority": true} {
 		t.Run(name, func(t *testing.T) {
-			w := start(t, testcluster.Options{Validators: 2})
+			w := start(t, cluster.Options{Validators: 2})
 			client := w.redis()
 			old, secret := w.oldCopy(client, "app")
 			w.AuthorityProcesses[0].Stop()
 			if wiped {
 				w.AuthorityProcesses[0] = w.StartAuthority(t, w.Authority)
-				eventually(t, "a loaded authority", func() error { _, err := w.create("warm"); return err })
+				check.Eventually(t, "a loaded authority", func() error { _, err := w.create("warm"); return err })
 				if err := client.FlushAll(t.Context()).Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -381,7 +382,7 @@ func TestHealedFromValidators(t *testing.T) {
 				w.AuthorityProcesses[0] = w.StartAuthority(t, w.Authority)
 			}
 			began := time.Now()
-			eventually(t, name, func() error {
+			check.Eventually(t, name, func() error {
 				for _, address := range w.Validators {
 					if answer, err := w.ask(address, "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
 						t.Fatalf("%v, %v", answer, err)
@@ -396,7 +397,7 @@ func TestHealedFromValidators(t *testing.T) {
 			t.Logf("a change is everywhere after %v", time.Since(began))
 			// Validators that had the revocation from its hint alone follow the copy, with the token kept revoked, and
 			// may show the new change before the authority has heard of the lost one.
-			eventually(t, "the revocation is in the store", func() error {
+			check.Eventually(t, "the revocation is in the store", func() error {
 				listed, err := w.authorities[0].ListTokens(w.admin(), &pb.ListTokensRequest{AppId: "app", ShowRevoked: true})
 				if err != nil || len(listed.GetTokens()) < 2 || listed.GetTokens()[0].GetState() != pb.TokenState_TOKEN_STATE_REVOKED {
 					return fmt.Errorf("%v, %w", listed, err)

@@ -10,19 +10,20 @@ import (
 
 	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
 // firstDecisions asks a validator until it has decided some times, and wants the secret to be revoked each time, and the floor to
 // be verified from the first decision on.
-func (w *world) firstDecisions(p *testcluster.Process, app, secret string) {
+func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 	w.t.Helper()
 	began := time.Now()
 	for decided := range 20 {
-		eventually(w.t, "a decision", func() error {
+		check.Eventually(w.t, "a decision", func() error {
 			answer, err := w.ask(p.Address, app, secret)
 			if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
 				w.t.Fatalf("%v after its start it believes the copy: %v", time.Since(began), answer)
@@ -36,9 +37,9 @@ func (w *world) firstDecisions(p *testcluster.Process, app, secret string) {
 }
 
 // awaitMetric returns when a check of a process's metric holds.
-func awaitMetric(t *testing.T, p *testcluster.Process, name string, holds func(value int) bool) {
+func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value int) bool) {
 	t.Helper()
-	eventually(t, name, func() error {
+	check.Eventually(t, name, func() error {
 		got := metric(t, p.HTTPAddress, name)
 		if value, err := strconv.Atoi(got); err != nil || !holds(value) {
 			return fmt.Errorf("it is %s", got)
@@ -56,7 +57,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	const polls, orphans, connected = "countersign_polls_total", "countersign_orphaned_changes", "countersign_report_connected"
 	for name, confirmed := range map[string]bool{"confirmed": true, "known from a hint alone": false} {
 		t.Run(name, func(t *testing.T) {
-			w := start(t, testcluster.Options{Validators: 1})
+			w := start(t, cluster.Options{Validators: 1})
 			proxy := redistest.NewProxy(t, w.Authority)
 			knows := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("knows", proxy.Address()) })
 			awaitMetric(t, knows, connected, is(1))
@@ -64,7 +65,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 			// A change that was applied from its hint shows that the subscriptions stand.
 			w.ValidatorProcesses = append(w.ValidatorProcesses, knows)
 			for _, p := range w.ValidatorProcesses {
-				eventually(t, "a hint", func() error {
+				check.Eventually(t, "a hint", func() error {
 					w.change(0, "other", wait)
 					if got := metric(t, p.HTTPAddress, `countersign_hints_total{outcome="applied"}`); got == "0" {
 						return errors.New("none was applied")
@@ -87,7 +88,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 			w.AuthorityProcesses[0].Stop()
 			putBack(t, client, old)
 			if !confirmed {
-				w.validatorsMay(client, testcluster.ValidatorAccount)
+				w.validatorsMay(client, cluster.ValidatorAccount)
 				awaitMetric(t, knows, orphans, is(1))
 			}
 
@@ -122,7 +123,7 @@ func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 // although a validator waits less when no authority is in reach. Nothing is decided before.
 func TestFloorIsAwaitedBeyondTheUsualTime(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	lost := w.play(0, w.FleetKey.Reveal())
 	if _, err := lost.send(lost.hello); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // verdict waits for a change of an app to be everywhere, for a short time.
@@ -24,7 +25,7 @@ func (w *world) verdict(patience time.Duration) *pb.Receipt {
 // incomplete waits for changes until a receipt says what it should. None may be complete.
 func (w *world) incomplete(as func(states map[string]pb.PropagationState) bool) {
 	w.t.Helper()
-	eventually(w.t, "a receipt", func() error {
+	check.Eventually(w.t, "a receipt", func() error {
 		r := w.verdict(time.Second)
 		if r.GetComplete() {
 			w.t.Fatalf("complete: %v", r)
@@ -44,7 +45,7 @@ func (w *world) restart(meanwhile func()) {
 	}
 	meanwhile()
 	w.StartAuthority(w.t, w.Authority)
-	eventually(w.t, "an authority", func() error {
+	check.Eventually(w.t, "an authority", func() error {
 		response, err := w.authorities[0].ListValidators(w.admin(), &pb.ListValidatorsRequest{})
 		for _, v := range response.GetValidators() {
 			if v.GetValidatorId() == "validator-1" && v.GetState() != isReporting {
@@ -58,7 +59,7 @@ func (w *world) restart(meanwhile func()) {
 // TestB24_ValidatorTakenOutOfRedisIsMissed, by an authority that remembers nothing: its record, and even the key.
 func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{Validators: 1})
+	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
 	stopped := w.play(0, w.FleetKey.Reveal())
 	if _, err := stopped.send(stopped.hello); err != nil {
@@ -74,7 +75,7 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	w.incomplete(func(all map[string]pb.PropagationState) bool {
 		return len(all) == 2 && all["validator-1"] == applied && (all["played"] == pending || all["played"] == lost)
 	})
-	eventually(t, "it can be forgotten", func() error {
+	check.Eventually(t, "it can be forgotten", func() error {
 		_, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: "played"})
 		return err
 	})
@@ -87,7 +88,7 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 // and forgetting that ends it. A key of another type is replaced.
 func TestB24_GarbageInTheFleet(t *testing.T) {
 	t.Parallel()
-	w := start(t, testcluster.Options{Validators: 1})
+	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
 	for name, field := range map[string]string{"a name": "ghost", "binary": "\xff\x00", "empty": "", "long": strings.Repeat("x", 1<<20)} {
 		if err := client.HSet(t.Context(), record.FleetKey, field, "garbage\xff").Err(); err != nil {
@@ -122,7 +123,7 @@ func TestB24_GarbageInTheFleet(t *testing.T) {
 		if err != nil || !made.GetReceipt().GetComplete() {
 			t.Errorf("another type: %v, %v", made.GetReceipt(), err)
 		}
-		eventually(t, "the fleet is written anew", func() error {
+		check.Eventually(t, "the fleet is written anew", func() error {
 			raw, err := client.HGet(t.Context(), record.FleetKey, record.MembersField).Result()
 			if err == nil {
 				_, err = record.NewCodec(w.Ring, w.meta()).OpenMembers([]byte(raw))

@@ -17,9 +17,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,16 +36,16 @@ const (
 
 // world is a cluster whose validators report, and its administrator.
 type world struct {
-	*testcluster.Cluster
+	*cluster.Cluster
 	t *testing.T
 	// authorities are clients of all authorities, with the administrator's key.
 	authorities []pb.AuthorityServiceClient
 }
 
-func start(t *testing.T, options testcluster.Options) *world {
+func start(t *testing.T, options cluster.Options) *world {
 	t.Helper()
 	options.Report = true
-	w := &world{Cluster: testcluster.Start(t, options), t: t}
+	w := &world{Cluster: cluster.Start(t, options), t: t}
 	for _, address := range w.Authorities {
 		w.authorities = append(w.authorities, pb.NewAuthorityServiceClient(dial(t, address)))
 	}
@@ -103,12 +102,6 @@ func (w *world) validators(authority int) map[string]*pb.Validator {
 		all[v.GetValidatorId()] = v
 	}
 	return all
-}
-
-// eventually repeats a check until it returns no error.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	redistest.Eventually(t, what, check)
 }
 
 // raw is a validator that a test plays itself.

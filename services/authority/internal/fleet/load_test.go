@@ -11,17 +11,18 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/validator"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // TestB24_ManyReceipts: a fleet of some size, two authorities, and receipts for changes that come faster than they are
 // everywhere. Every one is complete, and names all.
 func TestB24_ManyReceipts(t *testing.T) {
 	const validators, changes, pause = 20, 100, 20 * time.Millisecond
-	w := start(t, testcluster.Options{Authorities: 2})
+	w := start(t, cluster.Options{Authorities: 2})
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -40,7 +41,7 @@ func TestB24_ManyReceipts(t *testing.T) {
 		}
 	}
 	for i := range w.authorities {
-		eventually(t, "the whole fleet", func() error {
+		check.Eventually(t, "the whole fleet", func() error {
 			if all := w.validators(i); len(all) != validators {
 				return fmt.Errorf("%d validators", len(all))
 			}

@@ -15,12 +15,12 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // TestBadReports: what is wrong with a message ends the stream, and says so.
 func TestBadReports(t *testing.T) {
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	digest, tag := make([]byte, 32), make([]byte, 16)
 	position := func(partition uint32, epoch, revision uint64) *pb.Position {
 		return &pb.Position{Partition: partition, Epoch: epoch, Revision: revision, Tag: tag}
@@ -125,7 +125,7 @@ func TestBadReports(t *testing.T) {
 
 // TestB26_OnlyValidatorsReport.
 func TestB26_OnlyValidatorsReport(t *testing.T) {
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	for key, want := range map[string]codes.Code{
 		w.FleetKey.Reveal(): codes.OK, w.AdminKey.Reveal(): codes.PermissionDenied, w.ViewerKey.Reveal(): codes.PermissionDenied,
 		"csadm_unknown": codes.Unauthenticated, "": codes.Unauthenticated,
@@ -147,7 +147,7 @@ func TestB26_OnlyValidatorsReport(t *testing.T) {
 
 // TestReportIsAnswered: each sign of life at once, nothing else.
 func TestReportIsAnswered(t *testing.T) {
-	w := start(t, testcluster.Options{})
+	w := start(t, cluster.Options{})
 	r := w.play(0, w.FleetKey.Reveal())
 	if _, err := r.send(r.hello); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
@@ -25,7 +26,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(by.String(), func(t *testing.T) {
 			t.Parallel()
-			w := start(t, testcluster.Options{Validators: 1, Authorities: 2})
+			w := start(t, cluster.Options{Validators: 1, Authorities: 2})
 			var ahead atomic.Int64
 			ahead.Store(int64(by))
 			off := w.StartValidator(t, func(c *validator.Config) {
@@ -71,7 +72,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			if r := revoked.GetReceipt(); err != nil || !r.GetComplete() {
 				t.Errorf("revoking: %v, %v", r, err)
 			}
-			eventually(t, "its own metric", func() error {
+			check.Eventually(t, "its own metric", func() error {
 				var own float64
 				if _, err := fmt.Sscan(metric(t, off.HTTPAddress, "countersign_clock_skew_seconds"), &own); err != nil || own*by.Seconds() < 0 || own != own {
 					return fmt.Errorf("%v, %w", own, err)
@@ -105,7 +106,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 // becomes waits until a receipt of a change, which must not be complete, says what each validator has done.
 func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *pb.Receipt) {
 	w.t.Helper()
-	eventually(w.t, "a receipt", func() error {
+	check.Eventually(w.t, "a receipt", func() error {
 		ctx, cancel := context.WithTimeout(w.admin(), 2*time.Second)
 		defer cancel()
 		response, err := w.authorities[0].WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: token})
@@ -124,7 +125,7 @@ func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *p
 func (w *world) seen(id string, ahead time.Duration) {
 	w.t.Helper()
 	for i := range w.authorities {
-		eventually(w.t, "an authority knows the clock", func() error {
+		check.Eventually(w.t, "an authority knows the clock", func() error {
 			skew := w.validators(i)[id].GetClockSkew()
 			if skew == nil || (skew.AsDuration()-ahead).Abs() > time.Second {
 				return fmt.Errorf("%v", skew)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor: a replica that has not come to an operator's epoch knows nothing of it.

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/management"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 var benchApps = flag.Int("bench.apps", 100_000, "how many apps benchmarks of lists have")

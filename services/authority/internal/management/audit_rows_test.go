@@ -20,7 +20,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // auditRows returns the audit events of an app, oldest first, after proving the whole trail of its partition.
@@ -96,7 +96,7 @@ func (c change) appOf() string {
 // B23: every changing call leaves one row that says who, what, when, from where, and what was before and after; the state
 // before and after is what a caller sees. A repetition, a refused call and a trial leave none.
 func TestB23_RowsSayWhatHappened(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{Validators: 0})
+	w := newWorldWith(t, cluster.Options{Validators: 0})
 	conn, from := w.as(t, w.AdminKey.Reveal())
 	asAda := *w
 	asAda.conn = conn
@@ -203,7 +203,7 @@ func (c change) refuse(request proto.Message) {
 
 // B10, B23: each app that a leaked secret is revoked in has a row of its own.
 func TestB23_RowsOfALeakedSecret(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{Validators: 0})
+	w := newWorldWith(t, cluster.Options{Validators: 0})
 	leaked := foreign()
 	apps := newApps(3)
 	tokens := w.share(t, leaked, apps...)

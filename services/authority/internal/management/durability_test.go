@@ -8,18 +8,19 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // TestDurability: an authority that waits for replicas says in every answer to a change how many have it, and one that
 // does not wait says nothing.
 func TestDurability(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{RedisArgs: []string{"--repl-diskless-sync-delay", "0"}})
+	w := newWorldWith(t, cluster.Options{RedisArgs: []string{"--repl-diskless-sync-delay", "0"}})
 	host, port, _ := net.SplitHostPort(w.Redis.Address())
 	redistest.StartWithAccounts(t, "--replicaof", host+" "+port)
-	redistest.Eventually(t, "a replica", func() error {
+	check.Eventually(t, "a replica", func() error {
 		if w.Redis.Info("replication")["connected_slaves"] != "1" {
 			return errors.New("there is none yet")
 		}

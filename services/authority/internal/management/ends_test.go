@@ -9,13 +9,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // TestEndsThatAreDurations: a time from the change on is the authority's to resolve, so that the same request is the same when it is
 // repeated, and does not move the end.
 func TestEndsThatAreDurations(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{})
+	w := newWorldWith(t, cluster.Options{})
 	app, half := newApp(), durationpb.New(12*time.Hour)
 	within := func(what string, end *timestamppb.Timestamp, before time.Time) {
 		t.Helper()

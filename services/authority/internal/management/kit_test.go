@@ -28,8 +28,8 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/authority/store"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/store"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,17 +52,17 @@ const (
 // world is a Countersign with two validators, as an administrator and the ingest tier see it.
 type world struct {
 	pb.AuthorityServiceClient
-	*testcluster.Cluster
+	*cluster.Cluster
 	conn       *grpc.ClientConn
 	validators []pb.ValidatorServiceClient
 	redis      *redisfeed.Client
 }
 
-func newWorld(t testing.TB) *world { return newWorldWith(t, testcluster.Options{Validators: 2}) }
+func newWorld(t testing.TB) *world { return newWorldWith(t, cluster.Options{Validators: 2}) }
 
-func newWorldWith(t testing.TB, options testcluster.Options) *world {
+func newWorldWith(t testing.TB, options cluster.Options) *world {
 	t.Helper()
-	c := testcluster.Start(t, options)
+	c := cluster.Start(t, options)
 	w := &world{Cluster: c, conn: dial(t, c.Authority, c.AdminKey.Reveal())}
 	w.AuthorityServiceClient = pb.NewAuthorityServiceClient(w.conn)
 	for _, address := range c.Validators {

@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // wantComplete wants a receipt of both validators, at or past a position.
@@ -40,7 +40,7 @@ func wantComplete(t *testing.T, what string, r *pb.Receipt, token string) {
 // TestB24_EveryChangingCallWaits: with wait_for_propagation each answers with a receipt, without it none does; when it is
 // made again with its request_id, and when there is nothing left to revoke, too.
 func TestB24_EveryChangingCallWaits(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{Validators: 2, Report: true})
+	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	app := newApp()
 	token := w.create(t, app, "first", events).GetToken().GetTokenId()
 	leaked := w.create(t, app, "leaked", events)
@@ -100,7 +100,7 @@ func TestB24_EveryChangingCallWaits(t *testing.T) {
 
 // TestB24_RevokeSecretWaitsForEveryApp: one receipt for changes in several partitions.
 func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{Validators: 2, Report: true})
+	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	shared := foreign()
 	for range 10 {
 		must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: newApp(), Imports: []*pb.TokenImport{
@@ -115,7 +115,7 @@ func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
 
 // TestB24_WaitForPropagation: with the consistency token of any change, and for one that is lost or never made.
 func TestB24_WaitForPropagation(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{Validators: 2, Report: true})
+	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	made := w.create(t, newApp(), "a", events)
 	for range 2 {
 		r := must(w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)

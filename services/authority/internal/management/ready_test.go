@@ -12,9 +12,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // readyz asks an authority what it says of itself.
@@ -37,12 +37,12 @@ func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.Health
 // TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in words, and is
 // ready again by itself. Validators may report to it meanwhile.
 func TestReadinessFollowsTheStore(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{})
+	w := newWorldWith(t, cluster.Options{})
 	app := newApp()
 	w.create(t, app, "a")
 	expect := func(what string, code int, words string, state healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		redistest.Eventually(t, what, func() error {
+		check.Eventually(t, what, func() error {
 			got, page, err := w.readyz()
 			if err != nil || got != code || !strings.Contains(page, words) {
 				return fmt.Errorf("/readyz: %d %s %w", got, page, err)

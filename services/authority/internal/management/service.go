@@ -20,7 +20,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/identity"
 	"github.com/countersign/countersign/services/authority/internal/rules"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // Service implements countersignv1.AuthorityServiceServer. It is safe for concurrent use.

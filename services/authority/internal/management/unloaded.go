@@ -6,7 +6,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no reason to refuse

@@ -15,9 +15,9 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // partitionOf is that of an app in a store of the usual size.
@@ -29,7 +29,7 @@ func partitionOf(app string) int {
 // TestB20_UnprovablePartitionCostsItsOwnApps: an authority that is started over a store of which one partition cannot be proven
 // serves all other apps, and never passes off what it can see for everything.
 func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
-	w := newWorldWith(t, testcluster.Options{})
+	w := newWorldWith(t, cluster.Options{})
 	broken, twin, healthy := "app-0", "", ""
 	for i := 1; twin == "" || healthy == ""; i++ {
 		app := fmt.Sprintf("app-%d", i)
@@ -49,12 +49,12 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := w.StartAuthority(t, w.Authority)
-	redistest.Eventually(t, "a change of an app in another partition", func() error {
+	check.Eventually(t, "a change of an app in another partition", func() error {
 		_, err := w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: healthy, Name: "new"})
 		return err
 	})
 	var page string
-	redistest.Eventually(t, "readiness", func() error {
+	check.Eventually(t, "readiness", func() error {
 		response, err := http.Get("http://" + fresh.HTTPAddress + "/readyz")
 		if err != nil {
 			return err

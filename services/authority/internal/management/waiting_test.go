@@ -13,7 +13,7 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/management"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // stuckFleet is a fleet in which one validator never applies anything.

@@ -27,7 +27,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/healing"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

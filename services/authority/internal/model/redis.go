@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 // contents is what a Redis holds of one partition. Slices are only ever appended to, so a copy shares them.

@@ -9,11 +9,11 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
-	"github.com/countersign/countersign/services/countersign/internal/embedded"
-	"github.com/countersign/countersign/services/internal/bulkstore"
+	"github.com/countersign/countersign/services/internal/load"
+	"github.com/countersign/countersign/services/store/bulk"
+	"github.com/countersign/countersign/services/store/embedded"
 )
 
 // arena is where legs compete: a store, and the servers over it.
@@ -26,7 +26,7 @@ type arena struct {
 	redis    *process.Redis  // nil when there is none
 	embedded *embedded.Redis // in its place
 	url      string
-	store    *bulkstore.Store
+	store    *bulk.Store
 
 	// fleetKey is what validators report with to the authority, at fleetAddress.
 	fleetKey     secret.Secret

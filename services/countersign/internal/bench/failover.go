@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/pkg/client"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // FailoverReport is what callers had of two validators, one of which was in trouble for a while.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // Trouble is what happens to a validator.

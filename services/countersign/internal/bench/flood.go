@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // FloodReport is what callers with valid tokens had of a validator, with and without a flood of unknown ones.

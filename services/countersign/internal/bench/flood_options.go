@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // FloodOptions say how a validator is flooded.

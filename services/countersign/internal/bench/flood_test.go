@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/apierr"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 func goodFlood() FloodOptions {

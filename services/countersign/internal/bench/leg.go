@@ -8,10 +8,10 @@ import (
 
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
 	"github.com/countersign/countersign/services/internal/gcbudget"
+	"github.com/countersign/countersign/services/internal/load"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 

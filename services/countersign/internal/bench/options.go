@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // Options say what is compared, and how.

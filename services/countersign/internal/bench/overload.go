@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/countersign/countersign/pkg/apierr"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // Overload is what has become of calls to a validator that was asked more than it may take at once.

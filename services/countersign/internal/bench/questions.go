@@ -5,8 +5,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
-	"github.com/countersign/countersign/services/internal/bulkstore"
+	"github.com/countersign/countersign/services/internal/load"
+	"github.com/countersign/countersign/services/store/bulk"
 )
 
 const (
@@ -20,24 +20,24 @@ const (
 type kind struct {
 	reason countersignv1.Reason
 	// token returns what is carried for the i-th sample; false when that sample has no such token.
-	token func(samples []bulkstore.Sample, i int) (string, bool)
+	token func(samples []bulk.Sample, i int) (string, bool)
 }
 
 var (
-	valid = kind{countersignv1.Reason_REASON_TOKEN_VALID, func(s []bulkstore.Sample, i int) (string, bool) {
+	valid = kind{countersignv1.Reason_REASON_TOKEN_VALID, func(s []bulk.Sample, i int) (string, bool) {
 		return s[i].Secret, s[i].Secret != ""
 	}}
-	unknown = kind{countersignv1.Reason_REASON_TOKEN_UNKNOWN, func([]bulkstore.Sample, int) (string, bool) {
+	unknown = kind{countersignv1.Reason_REASON_TOKEN_UNKNOWN, func([]bulk.Sample, int) (string, bool) {
 		return secret.Mint().Reveal(), true
 	}}
-	revoked = kind{countersignv1.Reason_REASON_TOKEN_REVOKED, func(s []bulkstore.Sample, i int) (string, bool) {
+	revoked = kind{countersignv1.Reason_REASON_TOKEN_REVOKED, func(s []bulk.Sample, i int) (string, bool) {
 		return s[i].Revoked, s[i].Revoked != ""
 	}}
-	others = kind{countersignv1.Reason_REASON_TOKEN_UNKNOWN, func(s []bulkstore.Sample, i int) (string, bool) {
+	others = kind{countersignv1.Reason_REASON_TOKEN_UNKNOWN, func(s []bulk.Sample, i int) (string, bool) {
 		other := s[(i+1)%len(s)]
 		return other.Secret, other.Secret != "" && other.AppID != s[i].AppID
 	}}
-	malformed = kind{countersignv1.Reason_REASON_TOKEN_MALFORMED, func([]bulkstore.Sample, int) (string, bool) {
+	malformed = kind{countersignv1.Reason_REASON_TOKEN_MALFORMED, func([]bulk.Sample, int) (string, bool) {
 		text := secret.Mint().Reveal()
 		last := byte('0')
 		if text[len(text)-1] == last {
@@ -45,7 +45,7 @@ var (
 		}
 		return text[:len(text)-1] + string(last), true
 	}}
-	missing = kind{countersignv1.Reason_REASON_TOKEN_MISSING, func([]bulkstore.Sample, int) (string, bool) {
+	missing = kind{countersignv1.Reason_REASON_TOKEN_MISSING, func([]bulk.Sample, int) (string, bool) {
 		return "", true
 	}}
 )
@@ -77,7 +77,7 @@ func (m Mix) kinds() []kind {
 }
 
 // newDeck returns questions about samples of a store, each with its right answer.
-func newDeck(samples []bulkstore.Sample, mix Mix, seed uint64) (*load.Deck, error) {
+func newDeck(samples []bulk.Sample, mix Mix, seed uint64) (*load.Deck, error) {
 	kinds := mix.kinds()
 	var questions []load.Question
 	for _, k := range kinds {

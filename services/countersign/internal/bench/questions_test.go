@@ -4,15 +4,15 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/countersign/countersign/services/internal/bulkstore"
+	"github.com/countersign/countersign/services/store/bulk"
 )
 
 // Every kind of question is there when the samples have what it takes, and a deck is never empty.
 func TestDecks(t *testing.T) {
-	samples := []bulkstore.Sample{{AppID: "a", Secret: "s1", Revoked: "r1"}, {AppID: "b", Secret: "s2"}, {AppID: "c", Revoked: "r3"}}
+	samples := []bulk.Sample{{AppID: "a", Secret: "s1", Revoked: "r1"}, {AppID: "b", Secret: "s2"}, {AppID: "c", Revoked: "r3"}}
 	for _, tt := range []struct {
 		mix     Mix
-		samples []bulkstore.Sample
+		samples []bulk.Sample
 		want    int
 	}{
 		{Valid, samples, 2},

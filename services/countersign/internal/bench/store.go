@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/services/countersign/internal/bench/process"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
-	"github.com/countersign/countersign/services/countersign/internal/embedded"
-	"github.com/countersign/countersign/services/internal/bulkstore"
+	"github.com/countersign/countersign/services/store/bulk"
+	"github.com/countersign/countersign/services/store/embedded"
 )
 
 const (
@@ -42,7 +42,7 @@ func (a *arena) fill(ctx context.Context) error {
 	}
 	defer client.Close()
 	fmt.Fprintf(a.options.Progress, "Writing %d tokens, %d an app\n", a.options.Tokens, a.options.TokensPerApp)
-	if a.store, err = bulkstore.Fill(ctx, client, a.ring, bulkstore.Contents{
+	if a.store, err = bulk.Fill(ctx, client, a.ring, bulk.Contents{
 		Apps: max(a.options.Tokens/a.options.TokensPerApp, 1), TokensPerApp: a.options.TokensPerApp,
 		Enforced: policy.ScopesOf(1), RevokedEvery: revokedEvery, LogLength: logLength, Samples: deckSize,
 	}); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // streamCaller asks with the real client: each question comes from a goroutine of its own, as in the ingest tier.

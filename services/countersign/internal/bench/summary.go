@@ -1,6 +1,6 @@
 package bench
 
-import "github.com/countersign/countersign/services/countersign/internal/bench/load"
+import "github.com/countersign/countersign/services/internal/load"
 
 // Summary is what a leg has shown in all rounds.
 type Summary struct {

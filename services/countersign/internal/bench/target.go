@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 // TargetOptions say what load is put on a server.

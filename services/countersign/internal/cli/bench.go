@@ -15,10 +15,10 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/bench"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/client"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/load"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 

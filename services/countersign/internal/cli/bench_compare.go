@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/services/countersign/internal/bench"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/bench/serve"
+	"github.com/countersign/countersign/services/internal/load"
 )
 
 func benchCompare(g *globals) *cobra.Command {

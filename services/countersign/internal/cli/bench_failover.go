@@ -8,7 +8,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/services/countersign/internal/bench"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 

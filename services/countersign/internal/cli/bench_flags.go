@@ -12,8 +12,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/services/countersign/internal/bench"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/internal/load"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/services/countersign/internal/bench"
-	"github.com/countersign/countersign/services/countersign/internal/bench/load"
+	"github.com/countersign/countersign/services/internal/load"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 

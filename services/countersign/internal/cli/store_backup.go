@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 func storeBackup(g *globals) *cobra.Command {
@@ -27,9 +27,9 @@ nothing. It takes the place of a file that is there when it is whole, and not be
 	damaged := cmd.Flags().Bool("allow-damaged", false, "also when something does not verify; it is written as it stands")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			done, err := tools.Backup(ctx, args[0], *damaged)
-			if errors.Is(err, storetools.ErrDamaged) {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+			done, err := operator.Backup(ctx, args[0], *damaged)
+			if errors.Is(err, tools.ErrDamaged) {
 				return store.about(damage(done.Findings, "no file was written; --allow-damaged writes one all the same"))
 			}
 			if err != nil {
@@ -68,13 +68,13 @@ a FILE, which is a backup or a validator's snapshot, prove what is in that. Exit
 		if len(args) == 0 && *store.redisURL == "" {
 			return misuse("want --redis-url, or a FILE")
 		}
-		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
 			what := store.where()
-			verify := func() (storetools.Verified, error) { return tools.Verify(ctx) }
+			verify := func() (tools.Verified, error) { return operator.Verify(ctx) }
 			if len(args) > 0 {
 				what = args[0]
-				verify = func() (storetools.Verified, error) {
-					v, _, err := tools.VerifyFile(ctx, args[0])
+				verify = func() (tools.Verified, error) {
+					v, _, err := operator.VerifyFile(ctx, args[0])
 					return v, err
 				}
 			}
@@ -97,7 +97,7 @@ a FILE, which is a backup or a validator's snapshot, prove what is in that. Exit
 	return cmd
 }
 
-func showVerified(w io.Writer, v *storetools.Verified) error {
+func showVerified(w io.Writer, v *tools.Verified) error {
 	words := "Everything verifies"
 	if len(v.Findings) > 0 {
 		words = "Not everything verifies"
@@ -106,13 +106,13 @@ func showVerified(w io.Writer, v *storetools.Verified) error {
 	return errors.Join(err, list(w, v.Findings))
 }
 
-func totals(t storetools.Totals) string {
+func totals(t tools.Totals) string {
 	return fmt.Sprintf("%s, %s, %s of the log, %s", count(t.Partitions, "partition"), count(int(t.Apps), "app"),
 		count(int(t.Links), "change"), count(int(t.AuditRows), "audit row"))
 }
 
 // damage returns an error with what was found, a line for each.
-func damage(findings []storetools.Finding, then string) error {
+func damage(findings []tools.Finding, then string) error {
 	words := fmt.Sprintf("%s wrong; %s", count(len(findings), "thing"), then)
 	for _, f := range findings {
 		words += "\n  " + f.String()

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/internal/settings"
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 // storeFlags say which store a command is about.
@@ -41,7 +41,7 @@ func makeStoreFlags(cmd *cobra.Command, heedsFloor bool) *storeFlags {
 
 // use lets a command work on the store. A store is large, so --timeout bounds it only when it is given; an interrupt ends
 // it.
-func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *storetools.Tools) error) error {
+func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Operator) error) error {
 	ring, err := keyring.Load(s.keyringFile)
 	if err != nil {
 		return fmt.Errorf("--keyring-file: %w", err)
@@ -62,15 +62,15 @@ func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Conte
 		ctx, cancel = context.WithTimeout(ctx, *g.timeout)
 		defer cancel()
 	}
-	tools := storetools.New(client, ring)
+	operator := tools.New(client, ring)
 	if s.floorFile != "" {
 		floor, err := floorfile.Read(s.floorFile, ring)
 		if err != nil {
 			return fmt.Errorf("--floor-file: %w", err)
 		}
-		tools.UseFloor(floor)
+		operator.UseFloor(floor)
 	}
-	return work(ctx, tools)
+	return work(ctx, operator)
 }
 
 // where is how the store is called in answers and errors.

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 func storeRepair(g *globals) *cobra.Command {
-	var options storetools.RepairOptions
+	var options tools.RepairOptions
 	cmd := &cobra.Command{
 		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--floor-file FILE] [--yes]",
 		Short: "Mend what does not add up in a store, from what is proven",
@@ -40,8 +40,8 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false, "mend partitions, too, that have lost changes which validators or the floor file have seen")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return flagged.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			plan, err := tools.PlanRepair(ctx, options)
+		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+			plan, err := operator.PlanRepair(ctx, options)
 			if err != nil {
 				return flagged.about(err)
 			}
@@ -49,7 +49,7 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 				return err
 			}
 			if *yes {
-				if err := tools.Repair(ctx, plan); err != nil {
+				if err := operator.Repair(ctx, plan); err != nil {
 					return flagged.about(err)
 				}
 			}
@@ -63,7 +63,7 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 }
 
 // unrepaired returns what is not as it should be after a repair, or a plan of one.
-func unrepaired(plan *storetools.Repair, done bool) error {
+func unrepaired(plan *tools.Repair, done bool) error {
 	refused, undecided, left := 0, 0, len(plan.Left)
 	for _, m := range plan.Partitions {
 		undecided += len(m.Undecided)
@@ -88,11 +88,11 @@ func unrepaired(plan *storetools.Repair, done bool) error {
 }
 
 // changes tells whether a repair changes anything.
-func changes(plan *storetools.Repair) bool {
-	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *storetools.Mending) bool { return m.Changes })
+func changes(plan *tools.Repair) bool {
+	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *tools.Mending) bool { return m.Changes })
 }
 
-func showRepair(w io.Writer, plan *storetools.Repair, done bool) error {
+func showRepair(w io.Writer, plan *tools.Repair, done bool) error {
 	if len(plan.Partitions) == 0 && len(plan.Removed) == 0 && len(plan.Left) == 0 && !plan.Meta {
 		_, err := fmt.Fprintf(w, "Store %s: nothing is wrong.\n", plan.StoreID)
 		return err

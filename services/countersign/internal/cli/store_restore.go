@@ -9,11 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 func storeRestore(g *globals) *cobra.Command {
-	var options storetools.RestoreOptions
+	var options tools.RestoreOptions
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "restore FILE --redis-url URL --keyring-file FILE",
@@ -43,14 +43,14 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 				return err
 			}
 		}
-		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			done, err := tools.Restore(ctx, args[0], options)
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+			done, err := operator.Restore(ctx, args[0], options)
 			switch {
-			case errors.Is(err, storetools.ErrDamaged):
+			case errors.Is(err, tools.ErrDamaged):
 				return fmt.Errorf("%s: %w", args[0], damage(done.Findings, "nothing was changed; --allow-damaged leaves that out"))
-			case errors.Is(err, storetools.ErrNoNames):
+			case errors.Is(err, tools.ErrNoNames):
 				return fmt.Errorf("%s: %w. To take it all the same, give --without-names", args[0], err)
-			case errors.Is(err, storetools.ErrNotEmpty):
+			case errors.Is(err, tools.ErrNotEmpty):
 				return store.about(fmt.Errorf("%w. To replace it, give --replace", err))
 			case err != nil:
 				return store.about(err)
@@ -91,8 +91,8 @@ changes nothing.`,
 	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			plan, err := tools.PlanAdoption(ctx, aboveEpoch)
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+			plan, err := operator.PlanAdoption(ctx, aboveEpoch)
 			if err != nil {
 				return store.about(err)
 			}
@@ -100,7 +100,7 @@ changes nothing.`,
 				return err
 			}
 			if *yes {
-				if err := tools.Adopt(ctx, plan); err != nil {
+				if err := operator.Adopt(ctx, plan); err != nil {
 					return store.about(err)
 				}
 			}
@@ -116,7 +116,7 @@ changes nothing.`,
 	return cmd
 }
 
-func showAdoption(w io.Writer, a *storetools.Adoption, done bool) error {
+func showAdoption(w io.Writer, a *tools.Adoption, done bool) error {
 	is := "would be"
 	if done {
 		is = "is"

@@ -11,7 +11,7 @@ import (
 
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
-	"github.com/countersign/countersign/services/internal/storetools"
+	"github.com/countersign/countersign/services/store/tools"
 )
 
 func storeStatus(g *globals) *cobra.Command {
@@ -25,8 +25,8 @@ everything. Exit code 1 says that heads are missing or do not verify; warnings a
 	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, tools *storetools.Tools) error {
-			status, err := tools.Status(ctx)
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+			status, err := operator.Status(ctx)
 			if err != nil {
 				return store.about(err)
 			}
@@ -42,7 +42,7 @@ everything. Exit code 1 says that heads are missing or do not verify; warnings a
 	return cmd
 }
 
-func showStatus(w io.Writer, s *storetools.Status) error {
+func showStatus(w io.Writer, s *tools.Status) error {
 	rows := []show.Row{
 		{Name: "Store", Value: s.StoreID},
 		{Name: "Made", Value: words.Time(timestamppb.New(s.CreateTime), time.Now())},

@@ -25,12 +25,12 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/report"
 	authority "github.com/countersign/countersign/services/authority/server"
-	"github.com/countersign/countersign/services/authority/store"
-	"github.com/countersign/countersign/services/countersign/internal/embedded"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/internal/asynclog"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/settings"
+	"github.com/countersign/countersign/services/store"
+	"github.com/countersign/countersign/services/store/embedded"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 

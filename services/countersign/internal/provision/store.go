@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/settings"
+	"github.com/countersign/countersign/services/store"
 )
 
 // Store says which store to make.

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 const (
@@ -20,18 +20,18 @@ const (
 // demo is a cluster with one app: EVENTS is enforced, the token with this secret has it.
 type demo struct {
 	ctx        context.Context
-	cluster    *testcluster.Cluster
+	cluster    *cluster.Cluster
 	connection *grpc.ClientConn // to the first validator
 	secret     string
 	position   string // of the latest change, which the first validator has seen
 }
 
-func startDemo(t testing.TB, change ...func(*testcluster.Options)) demo {
-	options := testcluster.Options{Validators: 1}
+func startDemo(t testing.TB, change ...func(*cluster.Options)) demo {
+	options := cluster.Options{Validators: 1}
 	for _, c := range change {
 		c(&options)
 	}
-	c := testcluster.Start(t, options)
+	c := cluster.Start(t, options)
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
 	management := countersignv1.NewAuthorityServiceClient(connect(t, c.Authority))
 	created, err := management.CreateToken(admin, &countersignv1.CreateTokenRequest{

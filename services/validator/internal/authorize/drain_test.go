@@ -17,13 +17,13 @@ import (
 
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // A validator that shuts down takes no question with it, though streams last longer than any call.
 func TestStreamingSurvivesADrain(t *testing.T) {
-	d := startDemo(t, func(o *testcluster.Options) { o.Validators = 2 })
+	d := startDemo(t, func(o *cluster.Options) { o.Validators = 2 })
 	both := manual.NewBuilderWithScheme("both")
 	var state resolver.State
 	for _, address := range d.cluster.Validators {
@@ -57,7 +57,7 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 	}
 	await := func(n int64) {
 		t.Helper()
-		redistest.Eventually(t, "questions", func() error {
+		check.Eventually(t, "questions", func() error {
 			if got := asked.Load(); got < n {
 				return fmt.Errorf("%d were asked, want %d", got, n)
 			}

@@ -14,14 +14,14 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/internal/testcluster"
+	"github.com/countersign/countersign/services/test/cluster"
 )
 
 // B19, B20: over a stream a question gets the answer, or the error with its code, reason and details, that it gets by
 // call, whatever it is and whoever else asks at the same time.
 func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 	var logged log
-	w := startDemo(t, func(o *testcluster.Options) { o.Log = &logged })
+	w := startDemo(t, func(o *cluster.Options) { o.Log = &logged })
 	calls, bulk := countersignv1.NewValidatorServiceClient(w.connection), countersignv1.NewBulkValidatorServiceClient(w.connection)
 	sdkCalls, sdkStreams := client.New(w.connection), client.NewStreaming(w.connection, client.StreamOptions{})
 	defer sdkStreams.Close()

@@ -15,7 +15,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/validator/internal/wire"
@@ -147,7 +147,7 @@ func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	unread.answer()
 	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
 	w.store.Commit(w.app, storetest.AddToken("next"))
-	redistest.Eventually(t, "a free place", func() error {
+	check.Eventually(t, "a free place", func() error {
 		if len(bulk.service.waiting) > 0 {
 			return errors.New("it is still taken")
 		}

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/apierr"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // TestB25_CallsThatWaitAreBounded: calls that wait for a min_revision share their slots with streams, and those that find none
@@ -26,7 +26,7 @@ func TestB25_CallsThatWaitAreBounded(t *testing.T) {
 			ended <- err
 		}()
 	}
-	redistest.Eventually(t, "all slots taken", func() error {
+	check.Eventually(t, "all slots taken", func() error {
 		if len(w.service.waiting) < cap(w.service.waiting) {
 			return errors.New("some are free")
 		}

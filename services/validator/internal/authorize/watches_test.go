@@ -7,8 +7,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
-	"github.com/countersign/countersign/pkg/testkit/redistest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
@@ -23,7 +23,7 @@ func TestIdleWatchesAreNoLoad(t *testing.T) {
 		_, err := service.Authorize(t.Context(), &countersignv1.AuthorizeRequest{AppId: fuzzApp, Token: d.secret, Scope: events, MinRevision: d.position})
 		return err
 	}
-	redistest.Eventually(t, "the validator decides", ask)
+	check.Eventually(t, "the validator decides", ask)
 	for range 2 * bound / 4 {
 		conn := rawgrpc.Dial(t, p.Address)
 		for range 4 {

@@ -10,9 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 	authority "github.com/countersign/countersign/services/authority/server"
-	"github.com/countersign/countersign/services/authority/store"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/gcbudget"
+	"github.com/countersign/countersign/services/store"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/authority/store"
+	"github.com/countersign/countersign/services/store"
 )
 
 const (

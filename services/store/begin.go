@@ -1,0 +1,171 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/store/internal/merge"
+)
+
+// healer is the identity by which the store changes something by itself.
+const healer = "countersign"
+
+// methods are the names under which the beginning of an epoch is audited.
+var methods = map[countersignv1.EpochCause]string{
+	countersignv1.EpochCause_EPOCH_CAUSE_HEALED:   "Heal",
+	countersignv1.EpochCause_EPOCH_CAUSE_RESTORED: "Restore",
+	countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED:  "Adopt",
+}
+
+// epoch is what an epoch begins with.
+type epoch struct {
+	// top has its number and the revision of its start.
+	top   record.Cursor
+	cause countersignv1.EpochCause
+	// settled are the lost changes that it deals with.
+	settled []record.Tag
+	// changes are made by the links that follow the start; sum is the partition's before them.
+	changes []change
+	sum     record.Sum
+	// last is where the partition was before nothing was left of it.
+	last record.Cursor
+	// whole says that all that the fleet knows was looked at: an epoch that an operator began is healed by it.
+	whole bool
+}
+
+// begin commits the beginning of an epoch.
+func (s *Store) begin(ctx context.Context, partition int, from origin, e epoch) (Healed, outcome, error) {
+	b, healed, err := s.compose(partition, from, e, time.Now())
+	if err != nil {
+		return Healed{}, refused, err
+	}
+	if from.head == nil {
+		if s.options.Meta == nil {
+			return Healed{}, refused, errors.New("store: nothing is left of the partition, and there is no meta to put back")
+		}
+		if err := s.redis.PutMeta(ctx, s.options.Meta); err != nil {
+			return Healed{}, refused, err
+		}
+	}
+	done, durability, err := s.pursue(ctx, sending{
+		partition: partition, expected: b.Expected, head: b.Head, cursor: healed.Start, entry: b.Entries[0].Data,
+		send: func(ctx context.Context) (Reply, error) { return s.redis.Begin(ctx, b) },
+	})
+	healed.Durability = durability
+	return healed, done, err
+}
+
+// compose computes everything that the beginning of an epoch writes. The start of the epoch changes nothing by itself:
+// what changes comes as links behind it, each the change of one app, so that it can be brought back as any other change.
+func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Beginning, Healed, error) {
+	head := record.Head{Cursor: e.last, State: s.codec.SealSum(partition, e.sum)}
+	if from.head != nil {
+		head = *from.head
+	}
+	var previous record.Cursor
+	if from.head != nil {
+		previous = from.head.Cursor
+	}
+	start := e.top
+	start.Tag = record.NewTag()
+	healed := Healed{Start: start, Lost: len(e.settled), Conflicts: map[string][]merge.GivenUp{}}
+	if head.Cursor == (record.Cursor{}) {
+		head.Cursor = start // there was nothing before
+	} else {
+		head = head.Begin(start)
+	}
+	head.Unhealed = !e.whole && (head.Unhealed || e.cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED)
+	b := &Beginning{Partition: partition, Expected: from.raw}
+	raw, err := s.codec.SealEpoch(partition, record.EpochStart{
+		Cursor: start, Previous: previous, Cause: e.cause, Settled: e.settled, CommitMillis: now.UnixMilli(),
+	})
+	b.Entries = append(b.Entries, replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true})
+	errs := []error{err}
+	audit := func(c change) {
+		event := s.describe(c, now)
+		event.HealedChanges, event.GivenUp = c.healed, givenUpToProto(c.givenUp)
+		event.Identity, event.Method, event.Revision = healer, methods[e.cause], head.Revision
+		raw, tail, err := s.codec.SealAudit(partition, head.Audit, event)
+		head.Audit, errs = tail, append(errs, err)
+		b.Audit = append(b.Audit, AuditRow{Sequence: tail.Sequence, Data: raw})
+	}
+	if len(e.changes) == 0 {
+		audit(change{})
+	}
+	for _, c := range e.changes {
+		healed.Apps = append(healed.Apps, c.appID)
+		if len(c.givenUp) > 0 {
+			healed.Conflicts[c.appID] = c.givenUp
+		}
+		if c.after == c.before {
+			audit(c) // all that was lost of it was given up
+			continue
+		}
+		previous := head.Tag
+		head.Cursor = record.Cursor{Epoch: start.Epoch, Revision: head.Revision + 1, Tag: record.NewTag()}
+		c.after.Cursor = head.Cursor
+		for i := range c.after.Tokens {
+			if c.after.Tokens[i].TouchedRevision == merge.TouchedNow {
+				c.after.Tokens[i].TouchedRevision = head.Revision
+			}
+		}
+		if c.before == nil {
+			head.Policies++
+		} else {
+			e.sum = s.codec.Remove(e.sum, partition, c.after.AppID, c.before.Revision)
+		}
+		e.sum = s.codec.Add(e.sum, partition, c.after.AppID, c.after.Revision)
+		head.State = s.codec.SealSum(partition, e.sum)
+
+		link := record.LinkBetween(previous, c.before, c.after)
+		link.Authors = c.authors()
+		raw, err := s.codec.SealLink(link)
+		b.Entries, errs = append(b.Entries, replica.RawLink{Revision: head.Revision, Data: raw}), append(errs, err)
+		document, err := s.codec.SealDocument(c.after)
+		b.Documents, errs = append(b.Documents, RawDocument{c.after.AppID, document}), append(errs, err)
+		audit(c)
+	}
+	healed.End = head.Cursor
+	b.Head, err = s.codec.SealHead(partition, head)
+	return b, healed, errors.Join(append(errs, err)...)
+}
+
+// describe returns the audit event of a change of one app, or of none.
+func (s *Store) describe(c change, now time.Time) *countersignv1.AuditEvent {
+	if c.after == nil || s.options.Describe == nil {
+		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now), AppId: c.appID}
+	}
+	return s.options.Describe(c.before, c.after, healer, now)
+}
+
+// maxAuthors is the most authors that one change carries.
+const maxAuthors = 16
+
+// authors returns who made what a healing brings back: the authors of the lost changes, or the healer itself.
+func (c *change) authors() (names []string) {
+	for _, lost := range c.healed {
+		for _, name := range lost.GetIdentities() {
+			if !slices.Contains(names, name) && len(names) < maxAuthors {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return []string{healer}
+	}
+	return names
+}
+
+func givenUpToProto(all []merge.GivenUp) (ms []*countersignv1.GivenUp) {
+	for _, g := range all {
+		ms = append(ms, &countersignv1.GivenUp{TokenId: g.TokenID, Field: g.Field, Kept: g.Kept, GivenUp: g.Lost})
+	}
+	return ms
+}

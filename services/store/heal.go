@@ -1,0 +1,307 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/store/internal/merge"
+)
+
+// healTimeout bounds a healing that came without a deadline: it reads the whole partition.
+const healTimeout = 2 * time.Minute
+
+// Healed is what a healing has done.
+type Healed struct {
+	// Nothing says that nothing was lost, or that another authority was faster, and that nothing was written.
+	Nothing bool
+	// Start is where the new epoch begins, End the head after it.
+	Start, End record.Cursor
+	// Lost is how many lost entries of the log were settled, Apps the apps of lost changes, and of revocations that were
+	// made again, whether their documents changed by it or not.
+	Lost int
+	Apps []string
+	// Conflicts are what two pasts had both changed, by app, and what was given up of it.
+	Conflicts map[string][]merge.GivenUp
+	// GivenUp are cursors of earlier epochs that somebody has seen, that are not in the store's past, and that nobody
+	// has supplied.
+	GivenUp []record.Cursor
+	// Durability is how safe the healing is from the next failover.
+	Durability Durability
+}
+
+// Heal brings back what a partition of the store has lost, as a new epoch above everything that was seen: the changes
+// among candidates that the store does not have, and the sticky revocations. See loss.merge for what comes of changes
+// that the store has made since.
+//
+// The candidates are signed links, and starts of epochs, from anywhere, in any order, also damaged ones and those that
+// the store has; highest are the furthest cursors that anybody has seen. Both must have been asked for before the call. Heal writes nothing when
+// there is nothing to do, unless an operator began the epoch: then it begins one that says that it is healed, so that changes
+// are made again. It fails with ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several
+// authorities may heal at once; one does.
+//
+// Waited is the epoch of an operator in which the validators have had time to report; 0 when there was none to wait for.
+// Heal fails with a NotAwaitedError, writing nothing, when the store is in another epoch that an operator began.
+func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
+	var healed Healed
+	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
+		healed, done, err = s.heal(ctx, partition, waited, candidates, sticky, highest)
+		return done, err
+	})
+	return healed, err
+}
+
+// NotAwaitedError says that a partition is in an epoch which an operator began, and that nobody has waited in it for what the
+// validators know. Try again after that.
+type NotAwaitedError struct{ Epoch uint64 }
+
+func (e *NotAwaitedError) Error() string {
+	return fmt.Sprintf("an operator began epoch %d, and validators may know more: wait for their reports before it is healed", e.Epoch)
+}
+
+// Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for those who hold
+// on to the changes because the epoch that dealt with them can tell it no more: its start was trimmed from the log.
+// It does not heal an epoch that an operator began.
+func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) error {
+	_, err := s.advance(ctx, partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, tags)
+	return err
+}
+
+// Adopt takes a partition of the store as it is: it begins a new epoch above the given cursors, and returns its start.
+// It is for an operator who has decided that what the store lacks is lost, or who has put a backup in its place.
+func (s *Store) Adopt(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause) (record.Cursor, error) {
+	return s.advance(ctx, partition, above, cause, nil)
+}
+
+// advance begins an epoch in which nothing is changed.
+func (s *Store) advance(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause, settled []record.Tag) (record.Cursor, error) {
+	var start record.Cursor
+	err := s.alone(ctx, partition, func(ctx context.Context) (outcome, error) {
+		from, err := s.origin(ctx, partition)
+		if err != nil {
+			return refused, err
+		}
+		top := record.Cursor{}
+		switch {
+		case from.head != nil:
+			top = from.head.Cursor
+		case len(settled) > 0:
+			return refused, forked(errors.New("nothing is left of the partition"))
+		}
+		for _, c := range above {
+			top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
+		}
+		if cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED && max(top.Epoch, top.Revision) >= record.MaxStart {
+			return refused, fmt.Errorf("store: an epoch must begin at epoch and revision %d at most, and %s is beyond that", uint64(record.MaxStart), top)
+		}
+		top.Epoch, top.Revision = top.Epoch+1, top.Revision+1
+		healed, done, err := s.begin(ctx, partition, from, epoch{top: top, cause: cause, settled: settled})
+		start = healed.Start
+		return done, err
+	})
+	return start, err
+}
+
+// alone calls a function when it is its turn to change a partition, again when the store was changed meanwhile or could
+// not be reached.
+func (s *Store) alone(ctx context.Context, partition int, f func(context.Context) (outcome, error)) error {
+	ctx, cancel := withTimeout(ctx, healTimeout)
+	defer cancel()
+	release, err := s.take(ctx, partition)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for {
+		done := refused
+		err := insist(ctx, func() (err error) {
+			done, err = f(ctx)
+			return err
+		})
+		if err != nil || done != conflict && done != superseded {
+			return err
+		}
+		if ctx.Err() != nil {
+			return unavailable(errors.Join(errors.New("others kept changing the partition"), ctx.Err()))
+		}
+	}
+}
+
+// origin is what an epoch begins from.
+type origin struct {
+	raw  []byte
+	head *record.Head // nil when nothing is left of the partition
+}
+
+func (s *Store) origin(ctx context.Context, partition int) (origin, error) {
+	raw, _, err := s.redis.Tail(ctx, partition, 0, 1)
+	if err != nil || raw == nil {
+		return origin{}, err
+	}
+	head, err := s.codec.OpenHead(partition, raw)
+	return origin{raw, &head}, err
+}
+
+func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, outcome, error) {
+	entries := s.openCandidates(partition, candidates)
+	from, err := s.origin(ctx, partition)
+	if err != nil {
+		return Healed{}, refused, err
+	}
+	if from.head != nil && from.head.Unhealed && from.head.Epoch != waited {
+		return Healed{}, refused, &NotAwaitedError{from.head.Epoch}
+	}
+	known := newKnown(from.head)
+	if from.head != nil {
+		after := uint64(math.MaxUint64)
+		for _, e := range entries {
+			after = min(after, known.needs(e.Cursor))
+			if e.previous != (record.Cursor{}) {
+				after = min(after, known.needs(e.previous))
+			}
+		}
+		for _, c := range highest {
+			after = min(after, known.needs(c))
+		}
+		if err := s.readLog(ctx, partition, after, from.head.Revision, known.learn); err != nil {
+			return Healed{}, refused, err
+		}
+	}
+	lost, err := known.search(partition, entries, highest)
+	if err != nil {
+		return Healed{}, refused, err
+	}
+	tags := lost.tags()
+	// An epoch that an operator began is healed by an epoch that says so, also when nothing was lost.
+	idle := from.head != nil && !from.head.Unhealed
+	if idle && len(tags) == 0 && len(sticky) == 0 {
+		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
+	}
+	documents, sum, done, err := s.documents(ctx, partition, from)
+	if err != nil || done != committed {
+		return Healed{}, done, err
+	}
+	changes := lost.merge(documents, sticky, time.Now().UnixMilli())
+	if idle && len(tags) == 0 && len(changes) == 0 {
+		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
+	}
+	healed, done, err := s.begin(ctx, partition, from, epoch{
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED,
+		settled: lost.settling(), changes: changes, sum: sum, whole: true,
+	})
+	healed.Lost, healed.GivenUp = len(tags), lost.unknown
+	return healed, done, err
+}
+
+// openCandidates opens those of some raw links, and starts of epochs, that verify, each once.
+func (s *Store) openCandidates(partition int, raws [][]byte) []entry {
+	known := map[record.Cursor]bool{}
+	var entries []entry
+	for _, raw := range raws {
+		e, err := s.openEntry(partition, replica.RawLink{Data: raw})
+		if err != nil {
+			e, err = s.openEntry(partition, replica.RawLink{Data: raw, EpochStart: true})
+		}
+		if err == nil && !known[e.Cursor] {
+			known[e.Cursor] = true
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+var errUnproven = errors.New("the partition's documents do not add up to its head")
+
+// documents reads all documents of a partition and proves that they are those of the head that was read. Without an
+// error the outcome is committed, or conflict when the head is another by now.
+func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum, outcome, error) {
+	documents := map[string]*record.Document{}
+	var sum record.Sum
+	if from.head == nil {
+		return documents, sum, committed, nil
+	}
+	sum = from.head.State.EmptySum()
+	var failed error
+	err := s.redis.Documents(ctx, partition, func(appID string, raw []byte) {
+		if s.codec.PartitionOf(appID) != partition {
+			return // no head counts it
+		}
+		d, err := s.codec.OpenDocument(appID, raw)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			return
+		}
+		documents[appID] = d
+	})
+	if err != nil {
+		return nil, sum, refused, err
+	}
+	for appID, d := range documents {
+		sum = s.codec.Add(sum, partition, appID, d.Revision)
+	}
+	// What does not verify is none of the head's when the others add up to it.
+	if uint64(len(documents)) == from.head.Policies && s.codec.SealSum(partition, sum) == from.head.State {
+		return documents, sum, committed, nil
+	}
+	if now, err := s.origin(ctx, partition); err != nil || now.head == nil || now.head.Cursor != from.head.Cursor {
+		return nil, sum, conflict, err
+	}
+	return nil, sum, refused, errors.Join(errUnproven, failed)
+}
+
+// entry is one of the log that verifies: a link or the start of an epoch.
+type entry struct {
+	record.Cursor
+	// previous is the entry before it; the zero cursor before the start of an epoch that was begun on nothing.
+	previous record.Cursor
+	// link is nil for the start of an epoch, which has a cause and settles lost changes.
+	link    *record.Link
+	cause   countersignv1.EpochCause
+	settled []record.Tag
+}
+
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
+// nothing had been changed yet.
+func (e *entry) onNothing() bool { return e.link == nil && e.previous.Revision == 0 }
+
+// logPage is how many entries of the log are read at once: few, since one may have 200 KB.
+const logPage = 100
+
+// readLog calls each for every entry of the log behind a revision, up to and including another, that verifies.
+func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(entry)) error {
+	for after < upTo {
+		_, entries, err := s.redis.Tail(ctx, partition, after, logPage)
+		if err != nil {
+			return err
+		}
+		for _, raw := range entries {
+			if after = raw.Revision; after > upTo {
+				return nil
+			}
+			if e, err := s.openEntry(partition, raw); err == nil && e.Revision == raw.Revision {
+				each(e)
+			}
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Store) openEntry(partition int, raw replica.RawLink) (entry, error) {
+	if raw.EpochStart {
+		start, err := s.codec.OpenEpoch(partition, raw.Data)
+		return entry{Cursor: start.Cursor, previous: start.Previous, cause: start.Cause, settled: start.Settled}, err
+	}
+	link, err := s.codec.OpenLink(partition, raw.Data)
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{Cursor: link.Cursor, previous: link.Previous(), link: link}, nil
+}

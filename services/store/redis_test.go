@@ -1,0 +1,67 @@
+package store_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
+)
+
+// patience bounds every wait for another process or goroutine; a busy machine with the race detector is slow.
+const patience = 30 * time.Second
+
+// redisClient is a client of the test's own, as the product makes it.
+func redisClient(t testing.TB, url string) *redisfeed.Client {
+	t.Helper()
+	client, err := redisfeed.Open(url, redisfeed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// must returns the value of a call that has to succeed.
+func must[T any](value T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// info returns a field of Redis's INFO, empty when there is none.
+func info(t testing.TB, client *redisfeed.Client, section, field string) string {
+	t.Helper()
+	text := must(client.Info(t.Context(), section).Result())(t)
+	for line := range bytes.Lines([]byte(text)) {
+		if key, value, found := bytes.Cut(bytes.TrimSpace(line), []byte(":")); found && string(key) == field {
+			return string(value)
+		}
+	}
+	return ""
+}
+
+// awaitInfo returns when a field of INFO has a value.
+func awaitInfo(t testing.TB, client *redisfeed.Client, section, field, want string) {
+	t.Helper()
+	check.Eventually(t, field, func() error {
+		if got := info(t, client, section, field); got != want {
+			return fmt.Errorf("%q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
+// calls returns how often a command was carried out, as INFO writes it.
+func calls(t testing.TB, client *redisfeed.Client, command string) string {
+	t.Helper()
+	count, _, _ := strings.Cut(info(t, client, "commandstats", "cmdstat_"+command), ",")
+	return count
+}

@@ -1,0 +1,53 @@
+package tools
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// compareFloor compares the heads with what an authority has seen of the store.
+func (t *Operator) compareFloor(s *Status, codec *record.Codec, heads []*record.Head) {
+	switch t.floor.StoreID {
+	case "":
+		return
+	case codec.StoreID():
+	default:
+		s.warn("the floor file is of another store, %s", t.floor.StoreID)
+		return
+	}
+	for i, floor := range t.floorOf(codec) {
+		head := heads[i]
+		if head == nil || floor == (record.Cursor{}) {
+			continue
+		}
+		at := head.Cursor
+		if at.Before(floor) || at.Epoch == floor.Epoch && at.Revision == floor.Revision && at.Tag != floor.Tag {
+			s.BelowFloor = append(s.BelowFloor, Finding{record.KeysOf(i).Head, fmt.Sprintf("is at %s, an authority has seen %s", at, floor)})
+		}
+	}
+	if n := len(s.BelowFloor); n > 0 {
+		partitions := "1 partition"
+		if n > 1 {
+			partitions = fmt.Sprintf("%d partitions", n)
+		}
+		s.warn("the store is below the floor in %s: it lost changes, or is an old copy; the first is %s", partitions, s.BelowFloor[0])
+	}
+}
+
+// unusedAfter is the age of a store from which on it is odd that nothing was ever changed in it.
+const unusedAfter = time.Hour
+
+// unused tells whether nothing was ever changed in a store that is not new.
+func unused(meta record.Meta, heads []*record.Head) bool {
+	if time.Since(meta.CreateTime) < unusedAfter {
+		return false
+	}
+	for _, head := range heads {
+		if head == nil || head.Revision > 0 {
+			return false
+		}
+	}
+	return true
+}

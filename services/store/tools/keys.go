@@ -1,0 +1,249 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+)
+
+// typeOf returns the type that a key of ours has, in Redis's words; empty for a key of which it is not known.
+func typeOf(key string) string {
+	switch {
+	case key == record.FleetKey, strings.HasSuffix(key, "}:policies"):
+		return "hash"
+	case strings.HasSuffix(key, "}:log"), strings.HasSuffix(key, "}:audit"):
+		return "stream"
+	case key == record.MetaKey, key == restoreKey, strings.HasSuffix(key, "}:head"), strings.Contains(key, "}:request:"):
+		return "string"
+	}
+	return ""
+}
+
+// misfits returns which of a partition's keys hold something of another type than they should, with that type.
+func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (map[string]string, error) {
+	names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit}
+	types := make([]*redis.StatusCmd, len(names))
+	err := again(ctx, func() error {
+		_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, key := range names {
+				types[i] = pipe.Type(ctx, key)
+			}
+			return nil
+		})
+		return err
+	})
+	found := map[string]string{}
+	for i, key := range names {
+		if has := types[i].Val(); err == nil && has != "none" && has != typeOf(key) {
+			found[key] = has
+		}
+	}
+	return found, err
+}
+
+// misfitsOf returns the keys of all partitions that hold something of another type than they should.
+func (t *Operator) misfitsOf(ctx context.Context, partitions int) (found []Finding, err error) {
+	for i := range partitions {
+		keys := record.KeysOf(i)
+		of, err := misfits(ctx, t.client, keys)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range slices.Sorted(maps.Keys(of)) {
+			found = append(found, misfit(key, of[key]))
+		}
+	}
+	return found, nil
+}
+
+func misfit(key, kind string) Finding {
+	return Finding{key, fmt.Sprintf("is a %s and should be a %s", kind, typeOf(key))}
+}
+
+func (l *live) report(where, format string, args ...any) {
+	if l.find != nil {
+		l.find(where, format, args...)
+	}
+}
+
+// tell reports the keys of another type, and the entries of the log that no change can have written.
+func (l *live) tell(c *contents) {
+	for _, key := range slices.Sorted(maps.Keys(c.misfits)) {
+		f := misfit(key, c.misfits[key])
+		l.report(f.Where, "%s", f.What)
+	}
+	for _, id := range c.misplaced {
+		l.report(c.keys.Log+" "+id, "stands under an id that no change has")
+	}
+}
+
+// readHead reads the head. One of another type is a head that does not verify.
+func (l *live) readHead(ctx context.Context, number int, c *contents) error {
+	err := again(ctx, func() (err error) {
+		c.rawHead, err = l.client.Get(ctx, c.keys.Head).Bytes()
+		return err
+	})
+	switch {
+	case errors.Is(err, redis.Nil):
+		c.rawHead, err = nil, nil
+	case redisfeed.IsWrongType(err):
+		c.rawHead, err = []byte{}, nil
+	}
+	c.head = record.Head{}
+	if head, err := l.codec.OpenHead(number, c.rawHead); err == nil {
+		c.head = head
+	}
+	return err
+}
+
+// readLog reads the entries of the log behind those that were read.
+func (l *live) readLog(ctx context.Context, c *contents) error {
+	if c.misfits[c.keys.Log] != "" {
+		return nil
+	}
+	return l.stream(ctx, c.keys.Log, &c.lastID, "+", func(id string, number uint64, isOne bool, values map[string]any) error {
+		if !isOne {
+			c.misplaced = append(c.misplaced, id)
+			return nil
+		}
+		data, _ := values[redisfeed.LinkField].(string)
+		start, isStart := values[redisfeed.EpochField].(string)
+		c.log = append(c.log, replica.RawLink{Revision: number, Data: []byte(data + start), EpochStart: isStart})
+		return nil
+	})
+}
+
+// pourAudit gives a sink the rows up to a number.
+func (l *live) pourAudit(ctx context.Context, c *contents, last uint64, to snapshot.Sink) error {
+	if c.misfits[c.keys.Audit] != "" {
+		return nil
+	}
+	lastID := ""
+	return l.stream(ctx, c.keys.Audit, &lastID, fmt.Sprintf("%d-0", last), func(id string, number uint64, isOne bool, values map[string]any) error {
+		if !isOne {
+			l.report(c.keys.Audit+" "+id, "stands under an id that no row has")
+			return nil
+		}
+		raw, _ := values[redisfeed.AuditField].(string)
+		return to.Audit(number, []byte(raw))
+	})
+}
+
+// stream calls each for the entries of a stream behind an id, empty for all, and moves the id on. It reads them by ids, which
+// Redis orders, so that every page leads on, whatever the ids are. IsOne tells whether an id has the form that ours have.
+func (l *live) stream(ctx context.Context, key string, after *string, upTo string, each func(id string, number uint64, isOne bool, values map[string]any) error) error {
+	for *after != lastStreamID {
+		from := "-"
+		if *after != "" {
+			from = "(" + *after
+		}
+		var rows []redis.XMessage
+		err := again(ctx, func() (err error) {
+			rows, err = l.client.XRangeN(ctx, key, from, upTo, page).Result()
+			return err
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			*after = row.ID
+			ms, sequence, _ := strings.Cut(row.ID, "-")
+			number, err := strconv.ParseUint(ms, 10, 64)
+			if err != nil {
+				return err
+			}
+			if err := each(row.ID, number, sequence == "0", row.Values); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lastStreamID is the greatest id that an entry of a stream can have. Nothing is behind it, and Redis refuses to look.
+var lastStreamID = fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))
+
+// ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head.
+func (l *live) ends(ctx context.Context, number int) error {
+	keys := record.KeysOf(number)
+	for range maxReads {
+		var before, after *redis.StringCmd
+		var log, audit *redis.XInfoStreamCmd
+		err := again(ctx, func() error {
+			pipe := l.client.Pipeline()
+			before, log, audit = pipe.Get(ctx, keys.Head), pipe.XInfoStream(ctx, keys.Log), pipe.XInfoStream(ctx, keys.Audit)
+			after = pipe.Get(ctx, keys.Head)
+			_, err := pipe.Exec(ctx)
+			return aboutConnection(err)
+		})
+		if err != nil {
+			return err
+		}
+		if before.Val() != after.Val() {
+			continue // a change came between, and moved all of them
+		}
+		head, err := l.codec.OpenHead(number, []byte(before.Val()))
+		if err != nil {
+			return nil //nolint:nilerr // of a head that does not verify is said elsewhere
+		}
+		l.end(keys.Log, log, head.Revision)
+		l.end(keys.Audit, audit, head.Audit.Sequence)
+		return nil
+	}
+	return errors.New("it is changed all the time")
+}
+
+// end reports a stream that ends beyond a number. One that is missing, or of another type, does not.
+func (l *live) end(key string, info *redis.XInfoStreamCmd, number uint64) {
+	if info.Err() != nil {
+		return
+	}
+	if last := info.Val().LastGeneratedID; beyondID(last, number) {
+		l.report(key, "takes no more changes: its last id is or was %s, the head is at %d", last, number)
+	}
+}
+
+// CheckKeys returns what is wrong with the keys of a partition as such: those of another type than they should be, and a log
+// or trail that takes no more changes. It reads nothing of what they hold but the head.
+func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string, err error) {
+	keys := record.KeysOf(partition)
+	of, err := misfits(ctx, client, keys)
+	for _, key := range slices.Sorted(maps.Keys(of)) {
+		wrong = append(wrong, misfit(key, of[key]).String())
+	}
+	if err != nil {
+		return wrong, err
+	}
+	l := &live{client: client, codec: codec, find: func(where, format string, args ...any) {
+		wrong = append(wrong, Finding{where, fmt.Sprintf(format, args...)}.String())
+	}}
+	return wrong, l.ends(ctx, partition)
+}
+
+// beyondID tells whether an id of a stream is behind that of a number.
+func beyondID(id string, number uint64) bool {
+	ms, sequence, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(ms, 10, 64)
+	return err != nil || n > number || n == number && sequence != "0"
+}
+
+// aboutConnection returns an error unless it is Redis's answer to a command, of which each has its own.
+func aboutConnection(err error) error {
+	var answer redis.Error
+	if errors.As(err, &answer) && !redisfeed.NotRun(err) {
+		return nil
+	}
+	return err
+}

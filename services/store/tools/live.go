@@ -1,0 +1,199 @@
+package tools
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+)
+
+const (
+	// page is how many entries of a log or trail are read at once: few, since one may have 200 KB.
+	page = 100
+	// maxReads is how often a partition is read that is changed meanwhile. Each time only what was changed is read.
+	maxReads = 1000
+)
+
+// live reads the store that a Redis holds.
+type live struct {
+	client *redisfeed.Client
+	feed   *redisfeed.Feed
+	codec  *record.Codec
+	// beyond says that rows of the audit trail beyond the head are wanted too.
+	beyond bool
+	// find is told what is wrong with keys as such; nil for nobody. What they hold is for the sink to judge.
+	find func(where, format string, args ...any)
+}
+
+func (t *Operator) live(codec *record.Codec) *live {
+	return &live{client: t.client, feed: redisfeed.New(t.client, codec.Partitions()), codec: codec}
+}
+
+// pour gives a sink every partition.
+func (l *live) pour(ctx context.Context, to snapshot.Sink) error {
+	for i := range l.codec.Partitions() {
+		if err := l.pourPartition(ctx, i, to); err != nil {
+			return fmt.Errorf("partition %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// contents is one state of a partition, but for its audit trail, of which the head says how much belongs to it.
+type contents struct {
+	keys      record.Keys
+	misfits   map[string]string // the keys that hold something of another type, and which
+	rawHead   []byte
+	head      record.Head // the zero value when rawHead does not verify
+	documents map[string][]byte
+	log       []replica.RawLink
+	// lastID is the last id of the log that was read; misplaced are those that no change has.
+	lastID    string
+	misplaced []string
+}
+
+func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) error {
+	c, err := l.read(ctx, number)
+	if err != nil {
+		return err
+	}
+	l.tell(c)
+	if err := to.Partition(number, c.rawHead); err != nil {
+		return err
+	}
+	for _, appID := range slices.Sorted(maps.Keys(c.documents)) {
+		if err := to.Document(appID, c.documents[appID]); err != nil {
+			return err
+		}
+	}
+	for _, entry := range c.log {
+		if err := to.Entry(entry); err != nil {
+			return err
+		}
+	}
+	last := uint64(math.MaxUint64)
+	if c.head.Epoch > 0 && !l.beyond {
+		last = c.head.Audit.Sequence
+	}
+	if err := l.pourAudit(ctx, c, last, to); err != nil {
+		return err
+	}
+	return l.ends(ctx, number)
+}
+
+// read reads a partition until it was one and the same at the beginning and at the end.
+func (l *live) read(ctx context.Context, number int) (*contents, error) {
+	for range maxReads {
+		c, err := l.begin(ctx, number)
+		if err != nil {
+			return nil, err
+		}
+		for range maxReads {
+			again, err := l.settle(ctx, number, c)
+			if err != nil {
+				return nil, err
+			}
+			if again == settled {
+				return c, nil
+			}
+			if again == startOver {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, errors.New("it is changed all the time")
+}
+
+// begin reads everything once.
+func (l *live) begin(ctx context.Context, number int) (*contents, error) {
+	c := &contents{keys: record.KeysOf(number), documents: map[string][]byte{}}
+	var err error
+	if c.misfits, err = misfits(ctx, l.client, c.keys); err != nil {
+		return nil, err
+	}
+	if err := l.readHead(ctx, number, c); err != nil {
+		return nil, err
+	}
+	if c.misfits[c.keys.Policies] == "" {
+		err = again(ctx, func() error {
+			clear(c.documents)
+			return l.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, l.readLog(ctx, c)
+}
+
+type settlement int
+
+const (
+	settled settlement = iota
+	changed
+	startOver
+)
+
+// settle looks whether the partition is what was read, and reads again what was changed since: a commit changes head, log
+// and document at once.
+func (l *live) settle(ctx context.Context, number int, c *contents) (settlement, error) {
+	before := *c
+	if err := l.readHead(ctx, number, c); err != nil {
+		return 0, err
+	}
+	if bytes.Equal(c.rawHead, before.rawHead) {
+		return settled, nil
+	}
+	if before.head.Epoch == 0 || c.head.Epoch != before.head.Epoch || c.head.Revision < before.head.Revision {
+		return startOver, nil
+	}
+	if err := l.readLog(ctx, c); err != nil {
+		return 0, err
+	}
+	apps, whole := l.appsBehind(number, c.log, before.head.Cursor)
+	if !whole {
+		return startOver, nil
+	}
+	for _, appID := range apps {
+		var raw []any
+		err := again(ctx, func() (err error) {
+			raw, err = l.client.HMGet(ctx, record.KeysOf(number).Policies, appID).Result()
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		delete(c.documents, appID)
+		if text, there := raw[0].(string); there {
+			c.documents[appID] = []byte(text)
+		}
+	}
+	return changed, nil
+}
+
+// appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from there.
+func (l *live) appsBehind(number int, log []replica.RawLink, at record.Cursor) (apps []string, whole bool) {
+	for _, e := range log {
+		if e.Revision <= at.Revision {
+			continue
+		}
+		link, err := l.codec.OpenLink(number, e.Data)
+		if err != nil || link.PreviousTag != at.Tag || link.Revision != at.Revision+1 {
+			return nil, false
+		}
+		at = link.Cursor
+		apps = append(apps, link.AppID)
+	}
+	return apps, true
+}

@@ -1,0 +1,170 @@
+package tools
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/store"
+)
+
+// Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all that is known, so
+// that validators cross to it and report what they know beyond it.
+func (t *Operator) Repair(ctx context.Context, plan *Repair) error {
+	run := "restore-" + newRun()
+	if err := store.CheckRights(ctx, t.client, record.MetaKey, plan.commands(run)...); err != nil {
+		return err
+	}
+	for _, f := range plan.Removed {
+		if err := t.client.Unlink(ctx, f.Where).Err(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if plan.seen, err = t.sightingsOf(ctx, plan.codec); err != nil {
+		return err
+	}
+	r := &restorer{
+		Operator: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: plan.options.AboveEpoch}, run: run,
+		validators: plan.seen.validators, method: "Repair",
+	}
+	for i, m := range plan.Partitions {
+		if plan.Partitions[i], err = t.mend(ctx, r, plan, m); err != nil {
+			r.discard()
+			return fmt.Errorf("partition %d: %w; those before it are mended: give the same command again", m.Partition, err)
+		}
+	}
+	if plan.Epochs = epochsOf(r.starts); !plan.Meta {
+		return nil
+	}
+	raw, err := record.SealMeta(t.ring, plan.codec.Meta())
+	if err != nil {
+		return err
+	}
+	return t.client.Set(ctx, record.MetaKey, raw, 0).Err()
+}
+
+// commands are those with which a repair changes something.
+func (plan *Repair) commands(run string) []string {
+	commands := []string{"SET " + record.MetaKey + " x"}
+	for _, f := range plan.Removed {
+		commands = append(commands, "UNLINK "+f.Where)
+	}
+	for _, m := range plan.Partitions {
+		if !m.Changes {
+			continue
+		}
+		keys := record.KeysOf(m.Partition)
+		aside := asideNames(keys, run)
+		commands = append(commands, "SET "+keys.Head+" x", "HSET "+aside[0]+" app x", "XADD "+aside[1]+" * l x", "XADD "+aside[2]+" * e x",
+			"HLEN "+aside[0], "XLEN "+aside[1], "XLEN "+aside[2])
+		for i, key := range []string{keys.Policies, keys.Log, keys.Audit} {
+			commands = append(commands, "UNLINK "+key, "UNLINK "+aside[i], "EXISTS "+aside[i], "RENAME "+aside[i]+" "+key)
+		}
+	}
+	return commands
+}
+
+// mendTries is how often a partition is planned again that was changed meanwhile.
+const mendTries = 10
+
+// mend puts a partition in its place, and returns what it did. It is planned again when it was changed since, or when validators
+// have reported more.
+func (t *Operator) mend(ctx context.Context, r *restorer, plan *Repair, m *Mending) (*Mending, error) {
+	for try := 0; ; try++ {
+		if !m.Changes {
+			return m, nil
+		}
+		err := errChanged
+		if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {
+			err = r.mended(m)
+		}
+		if !errors.Is(err, errChanged) || try == mendTries {
+			return m, err
+		}
+		r.discard()
+		sources, err := t.sources(ctx, r.codec, plan.options.Files)
+		if err != nil {
+			return m, err
+		}
+		// Reports are read before the partition, so that a change that is made meanwhile is not taken for lost.
+		if plan.seen, err = t.sightingsOf(ctx, r.codec); err != nil {
+			return m, err
+		}
+		r.validators = plan.seen.validators
+		if m, err = t.planMending(ctx, plan, sources[m.Partition]); err != nil {
+			return m, err
+		}
+	}
+}
+
+// mended writes a partition aside and swaps it in.
+func (r *restorer) mended(m *Mending) error {
+	if err := r.Partition(m.Partition, nil); err != nil {
+		return err
+	}
+	for _, appID := range slices.Sorted(maps.Keys(m.documents)) {
+		if err := r.Document(appID, m.documents[appID]); err != nil {
+			return err
+		}
+	}
+	for _, e := range m.entries {
+		if err := r.Entry(e); err != nil {
+			return err
+		}
+	}
+	keys := record.KeysOf(m.Partition)
+	if kind, err := r.typeIn(r.ctx, keys.Audit); err != nil {
+		return err
+	} else if kind == typeOf(keys.Audit) && m.head.Audit.Sequence > 0 {
+		if err := r.live(r.codec).pourAudit(r.ctx, &contents{keys: keys}, m.head.Audit.Sequence, r); err != nil {
+			return err
+		}
+	}
+	expected, start, err := r.start(m.Partition, m.highest)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(expected.raw, m.expected) {
+		return errChanged
+	}
+	r.events = nil
+	for _, appID := range slices.Sorted(slices.Values(slices.Concat(m.Apps, m.Undecided))) {
+		event := &countersignv1.AuditEvent{AppId: appID, Revision: m.revisions[appID]}
+		if slices.Contains(m.Undecided, appID) {
+			event.GivenUp = []*countersignv1.GivenUp{{Field: "change", GivenUp: fmt.Sprintf("revision %d", m.revisions[appID])}}
+		}
+		r.events = append(r.events, event)
+	}
+	if r.removed, err = r.removals(m); err != nil {
+		return err
+	}
+	return r.swap(m.Partition, expected, m.head, start)
+}
+
+// maxRemovals is how many of the fields and keys that are removed an audit row names.
+const maxRemovals = 100
+
+// removals returns the fields of the policies, and the keys of the partition, that are removed, for its audit row.
+func (r *restorer) removals(m *Mending) (all []*countersignv1.GivenUp, err error) {
+	wrong, err := misfits(r.ctx, r.client, record.KeysOf(m.Partition))
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+		all = append(all, &countersignv1.GivenUp{Field: "key", GivenUp: key + ", a " + wrong[key]})
+	}
+	for _, name := range m.Fields {
+		// Anybody who can write to Redis may have chosen the name.
+		all = append(all, &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("%+q", name[:min(len(name), 100)])})
+	}
+	if more := len(all) - maxRemovals; more > 0 {
+		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("and %d more", more)})
+	}
+	return all, nil
+}

@@ -1,0 +1,36 @@
+package tools
+
+import (
+	"context"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+)
+
+// meta reads which store the Redis holds. It is what is read first.
+func (t *Operator) meta(ctx context.Context) (meta record.Meta, err error) {
+	err = reached(ctx, func() (err error) {
+		meta, err = t.client.Meta(ctx, t.ring)
+		return err
+	})
+	return meta, err
+}
+
+// readHeads reads what stands in the place of the heads. What Redis would not read has an error of its own; it fails when a
+// master cannot be reached.
+func (t *Operator) readHeads(ctx context.Context, codec *record.Codec) (heads []replica.HeadRead, err error) {
+	feed := redisfeed.New(t.client, codec.Partitions())
+	err = again(ctx, func() (err error) {
+		if heads, err = feed.Heads(ctx); err != nil {
+			return err
+		}
+		for _, head := range heads {
+			if passes(head.Err) {
+				return head.Err
+			}
+		}
+		return nil
+	})
+	return heads, err
+}

@@ -1,0 +1,381 @@
+package tools
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+)
+
+// remains is what is left of a partition: everything of it that verifies, here and in files. It collects what a checker lets
+// through, and says what the partition was (remains.whole).
+type remains struct {
+	codec     *record.Codec
+	partition int
+	// own is what the Redis holds, files what backups hold.
+	own   *holdings
+	files []*holdings
+	// found are entries of files beside those of backups: what validators' snapshots hold.
+	found []logEntry
+}
+
+// holdings are what one source has of a partition.
+type holdings struct {
+	codec     *record.Codec
+	head      *record.Head // nil when it is missing or does not verify
+	documents map[string]*record.Document
+	raw       map[string][]byte
+	// claims are the fields of apps of the partition that do not verify, with the revision that each claims, 0 for none.
+	claims  map[string]uint64
+	entries []logEntry
+	// changes are the revisions of each app's changes that the audit trail has; trail is its end.
+	changes map[string][]uint64
+	trail   record.AuditTail
+	// lastRow is the revision of the latest row; partial says that the trail does not begin with the partition, or was cut.
+	lastRow uint64
+	partial bool
+	proof   proof
+}
+
+// logEntry is one entry of a log that verifies.
+type logEntry struct {
+	record.Cursor
+	previous record.Cursor
+	link     *record.Link // nil for the start of an epoch
+	raw      replica.RawLink
+}
+
+func newHoldings(codec *record.Codec) *holdings {
+	return &holdings{
+		codec: codec, documents: map[string]*record.Document{}, raw: map[string][]byte{}, claims: map[string]uint64{},
+		changes: map[string][]uint64{},
+	}
+}
+
+var _ target = (*holdings)(nil)
+
+// Partition implements snapshot.Sink.
+func (h *holdings) Partition(int, []byte) error { return nil }
+
+// Document implements snapshot.Sink.
+func (h *holdings) Document(appID string, raw []byte) error {
+	d, err := h.codec.OpenDocument(appID, raw)
+	if err != nil {
+		return err
+	}
+	h.documents[appID], h.raw[appID] = d, slices.Clone(raw)
+	return nil
+}
+
+// Entry implements snapshot.Sink.
+func (h *holdings) Entry(e replica.RawLink) error {
+	opened, err := openLogEntry(h.codec, h.proof.partition, e)
+	h.entries = append(h.entries, opened)
+	return err
+}
+
+// openLogEntry opens an entry of a log.
+func openLogEntry(codec *record.Codec, partition int, raw replica.RawLink) (logEntry, error) {
+	if raw.EpochStart {
+		start, err := codec.OpenEpoch(partition, raw.Data)
+		return logEntry{Cursor: start.Cursor, previous: start.Previous, raw: raw}, err
+	}
+	link, err := codec.OpenLink(partition, raw.Data)
+	if err != nil {
+		return logEntry{}, err
+	}
+	return logEntry{Cursor: link.Cursor, previous: link.Previous(), link: link, raw: raw}, nil
+}
+
+// Audit implements snapshot.Sink.
+func (h *holdings) Audit(sequence uint64, raw []byte) error {
+	event, tail, err := h.codec.OpenAudit(h.proof.partition, h.trail, raw)
+	if err != nil {
+		return err
+	}
+	h.trail, h.lastRow = tail, event.GetRevision()
+	if sequence == 1 && event.GetAppId() == "" {
+		h.partial = true // a restoration from a snapshot begins the trail anew
+	}
+	if app := event.GetAppId(); app != "" {
+		h.changes[app] = append(h.changes[app], event.GetRevision())
+	}
+	return nil
+}
+
+func (h *holdings) done(p proof) error {
+	h.head, h.proof = p.head, p
+	return nil
+}
+
+// known returns every revision of an app that the holdings have seen, up to one. A link tells of the one before it too.
+func (h *holdings) known(upTo uint64) map[string]uint64 {
+	latest := map[string]uint64{}
+	see := func(appID string, revision uint64) {
+		if revision > 0 && revision <= upTo {
+			latest[appID] = max(latest[appID], revision)
+		}
+	}
+	for appID, d := range h.documents {
+		see(appID, d.Revision)
+	}
+	for appID, revisions := range h.changes {
+		for _, revision := range revisions {
+			see(appID, revision)
+		}
+	}
+	for _, e := range h.entries {
+		if e.link != nil {
+			see(e.link.AppID, e.link.PreviousAppRevision)
+			see(e.link.AppID, e.Revision)
+		}
+	}
+	return latest
+}
+
+// anchor is a state of the partition that is proven: which apps it had, each at which revision.
+type anchor struct {
+	record.Cursor
+	forks []record.Cursor
+	apps  map[string]uint64
+	path  []logEntry // what was walked from where it was proven
+	// reach is up to where every change is known: proven, or by what is left of each.
+	reach record.Cursor
+	// past are the entries that lead to where the walk has ended, without a gap.
+	past []logEntry
+}
+
+// byTrail returns the state that an audit trail proves which is whole and ends at an entry of the log: it names every app.
+func (h *holdings) byTrail() *anchor {
+	last := slices.IndexFunc(h.entries, func(e logEntry) bool { return e.Revision == h.lastRow })
+	if h.partial || h.lastRow == 0 || last < 0 {
+		return nil
+	}
+	a := &anchor{Cursor: h.entries[last].Cursor, apps: map[string]uint64{}}
+	for appID, revisions := range h.changes {
+		a.apps[appID] = slices.Max(revisions)
+	}
+	for _, e := range h.entries[:last+1] {
+		if e.link == nil && e.previous != (record.Cursor{}) {
+			a.forks = append(a.forks, e.previous)
+		}
+	}
+	return a
+}
+
+// anchorOf returns the state that the holdings prove: by the digest of their head, or without a head by their audit trail.
+func (h *holdings) anchorOf(partition int) *anchor {
+	if h.head == nil {
+		return h.byTrail()
+	}
+	apps := h.known(h.head.Revision)
+	if h.addsUp(partition, apps) {
+		return &anchor{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
+	}
+	for appID, revision := range h.claims {
+		if revision > apps[appID] && revision <= h.head.Revision {
+			apps[appID] = revision
+		}
+	}
+	if h.addsUp(partition, apps) {
+		return &anchor{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
+	}
+	return nil
+}
+
+func (h *holdings) addsUp(partition int, apps map[string]uint64) bool {
+	return uint64(len(apps)) == h.head.Policies && h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State
+}
+
+// sumOf adds policies, by app and revision, to a sum.
+func sumOf(codec *record.Codec, partition int, sum record.Sum, apps map[string]uint64) record.Sum {
+	for appID, revision := range apps {
+		sum = codec.Add(sum, partition, appID, revision)
+	}
+	return sum
+}
+
+// whole returns the furthest state of the partition that can be proven, with all that was seen beyond it.
+func (r *remains) whole() (*anchor, error) {
+	var best *anchor
+	for _, h := range append([]*holdings{r.own}, r.files...) {
+		a := h.anchorOf(r.partition)
+		if a == nil {
+			continue
+		}
+		r.walk(a)
+		if own := r.own.head; own != nil && !a.has(own.Cursor) {
+			continue // it does not lead to where the store is
+		}
+		if best == nil || best.Before(a.Cursor) {
+			best = a
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("what is left does not say which apps there were: give --from with a backup, or restore one (countersign store restore --replace)")
+	}
+	best.past = r.past(best.Cursor)
+	best.reach = r.reach(best)
+	r.beyond(best)
+	return best, nil
+}
+
+// has tells whether a state is that of a cursor, or has come by it.
+func (a *anchor) has(c record.Cursor) bool {
+	return a.Cursor == c || slices.ContainsFunc(a.path, func(e logEntry) bool { return e.Cursor == c || e.previous == c })
+}
+
+// all returns every entry of a log that was found, the store's own first.
+func (r *remains) all() []logEntry {
+	all := slices.Clone(r.own.entries)
+	for _, h := range r.files {
+		all = append(all, h.entries...)
+	}
+	return append(all, r.found...)
+}
+
+// walk follows the signed entries that continue a proven state, one after the other: each was made from the one before. Where
+// two continue it, the store's own counts.
+func (r *remains) walk(a *anchor) {
+	next := map[record.Cursor]logEntry{}
+	for _, e := range r.all() {
+		if _, taken := next[e.previous]; !taken && e.previous != (record.Cursor{}) {
+			next[e.previous] = e
+		}
+	}
+	for {
+		e, ok := next[a.Cursor]
+		if !ok || !a.Before(e.Cursor) || e.link != nil && e.link.PreviousAppRevision != a.apps[e.link.AppID] {
+			return
+		}
+		if e.link == nil {
+			a.forks = append(slices.Clone(a.forks), e.previous)
+		} else {
+			a.apps[e.link.AppID] = e.Revision
+		}
+		a.Cursor, a.path = e.Cursor, append(a.path, e)
+	}
+}
+
+// reach returns up to where every change behind a state has left something: a document, an entry of the log, or an audit row.
+// It is without a tag when only an audit row is left of the latest.
+func (r *remains) reach(a *anchor) record.Cursor {
+	tags := map[uint64]record.Tag{}
+	for _, revisions := range r.own.changes {
+		for _, revision := range revisions {
+			tags[revision] = record.Tag{}
+		}
+	}
+	for _, d := range r.own.documents {
+		if d.Epoch == a.Epoch {
+			tags[d.Revision] = d.Tag
+		}
+	}
+	for _, e := range r.own.entries {
+		if e.link != nil && e.Epoch == a.Epoch {
+			tags[e.Revision] = e.Tag
+		}
+	}
+	reach := a.Cursor
+	for tag, known := tags[reach.Revision+1]; known; tag, known = tags[reach.Revision+1] {
+		reach.Revision, reach.Tag = reach.Revision+1, tag
+	}
+	return reach
+}
+
+// beyond adds what is signed and later than a state says of an app, without leading on from the state: documents, changes
+// and audit rows of changes of which nothing else is left. Nothing takes them back. So a document is kept, too, of an app that
+// the state does not have: it may only deny more.
+func (r *remains) beyond(a *anchor) {
+	see := func(appID string, at record.Cursor) {
+		a.apps[appID] = max(a.apps[appID], at.Revision)
+		if at.Revision > a.Revision {
+			a.Cursor = record.Cursor{Epoch: max(a.Epoch, at.Epoch), Revision: at.Revision, Tag: at.Tag}
+		}
+	}
+	for _, appID := range slices.Sorted(maps.Keys(r.own.documents)) {
+		see(appID, r.own.documents[appID].Cursor)
+	}
+	for _, e := range r.own.entries {
+		if e.link != nil {
+			see(e.link.AppID, e.Cursor)
+		}
+	}
+	for appID, revisions := range r.own.changes {
+		see(appID, record.Cursor{Epoch: a.Epoch, Revision: slices.Max(revisions), Tag: record.NewTag()})
+	}
+}
+
+// rebuild returns an app's document at a revision, from a document of it and the changes that follow; nil when they do not
+// lead there.
+func (r *remains) rebuild(a *anchor, appID string, revision uint64) *record.Document {
+	var links []*record.Link
+	for _, e := range append(slices.Clone(a.past), r.own.entries...) {
+		if e.link != nil && e.link.AppID == appID {
+			links = append(links, e.link)
+		}
+	}
+	starts := []*record.Document{nil}
+	for _, h := range append([]*holdings{r.own}, r.files...) {
+		if d := h.documents[appID]; d != nil && d.Revision <= revision {
+			starts = append(starts, d)
+		}
+	}
+	slices.SortStableFunc(starts, func(a, b *record.Document) int { return cmp.Compare(revisionOf(b), revisionOf(a)) })
+	for _, d := range starts {
+		for d == nil || d.Revision < revision {
+			i := slices.IndexFunc(links, func(l *record.Link) bool { return l.PreviousAppRevision == revisionOf(d) && l.Revision <= revision })
+			if i < 0 {
+				break
+			}
+			d = links[i].ApplyTo(d)
+		}
+		if revisionOf(d) != revision {
+			continue
+		}
+		if i := slices.IndexFunc(links, func(l *record.Link) bool { return l.Revision == revision }); i >= 0 && links[i].Cursor != d.Cursor {
+			continue // it is the document of another change with this revision
+		}
+		if _, err := d.Policy(); err == nil {
+			return d
+		}
+	}
+	return nil
+}
+
+func revisionOf(d *record.Document) uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.Revision
+}
+
+// past returns the entries that lead to a cursor without a gap: each is named, by its tag, by the one after it.
+func (r *remains) past(to record.Cursor) []logEntry {
+	at := map[record.Cursor]logEntry{}
+	for _, e := range r.all() {
+		at[e.Cursor] = e
+	}
+	var entries []logEntry
+	for e, ok := at[to]; ok; e, ok = at[to] {
+		delete(at, to)
+		entries, to = append(entries, e), e.previous
+	}
+	slices.Reverse(entries)
+	return entries
+}
+
+// log returns what the log of a state is, at most so many entries: none when it is not known how the state was reached.
+func (a *anchor) log(most int) []replica.RawLink {
+	if n := len(a.past); n == 0 || a.past[n-1].Cursor != a.Cursor {
+		return nil
+	}
+	var entries []replica.RawLink
+	for _, e := range a.past[max(len(a.past)-most, 0):] {
+		entries = append(entries, e.raw)
+	}
+	return entries
+}

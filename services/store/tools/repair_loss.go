@@ -1,0 +1,80 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+)
+
+// sightings are how far others have seen a store.
+type sightings struct {
+	validators []*record.Validator
+	// floor is what an authority has seen, known that or the head, whichever is higher, by partition.
+	floor, known []record.Cursor
+}
+
+// sightingsOf reads what validators have reported, and the heads.
+func (t *Operator) sightingsOf(ctx context.Context, codec *record.Codec) (*sightings, error) {
+	s := &sightings{floor: t.floorOf(codec), known: t.floorOf(codec)}
+	var err error
+	if s.validators, err = t.fleet(ctx, codec); err != nil && !redisfeed.IsWrongType(err) {
+		return nil, err
+	}
+	heads, err := t.readHeads(ctx, codec)
+	if err != nil {
+		return nil, err
+	}
+	for i, read := range heads {
+		if head, err := codec.OpenHead(i, read.Raw); err == nil {
+			s.known[i] = higher(s.known[i], head.Cursor)
+		}
+	}
+	return s, nil
+}
+
+// beyond returns what was seen of a partition and is not in a state of it, in which every change up to reach is known; nil
+// for nothing. Highest is how far anything signed goes that is left of the partition.
+func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
+	known := append([]record.Cursor{}, s.known...)
+	known[partition] = higher(known[partition], highest)
+	tops, _ := furthest(s.validators, known)
+	top, byAuthority := tops[partition], false
+	if floor := s.floor[partition]; !beyond(top, floor) && floor.Epoch > 0 {
+		top, byAuthority = floor, true
+	}
+	if !lacks(reach, top) {
+		return nil
+	}
+	l := &Loss{Partition: partition, Epoch: top.Epoch, From: 1, To: top.Revision, byAuthority: byAuthority}
+	if top.Epoch == reach.Epoch {
+		l.From = min(reach.Revision+1, top.Revision)
+	}
+	return l
+}
+
+// lacks tells whether a state is not behind a position: that is further on, or of another past. Without a tag it is not known of
+// which past the latest change of the state is.
+func lacks(reach, at record.Cursor) bool {
+	fork := at.Epoch == reach.Epoch && at.Revision == reach.Revision && at.Tag != reach.Tag && reach.Tag != record.Tag{}
+	return fork || beyond(at, reach)
+}
+
+// equal tells whether two losses are the same one.
+func (l *Loss) equal(other *Loss) bool {
+	if l == nil || other == nil {
+		return l == other
+	}
+	return *l == *other
+}
+
+// refusal says why a partition is not mended that has lost something.
+func (l *Loss) refusal(reach record.Cursor) string {
+	who := "validators have"
+	if l.byAuthority {
+		who = "an authority has"
+	}
+	return fmt.Sprintf("%s seen revision %d of epoch %d, and what is left proves only revision %d of epoch %d: give --from with a later backup or a validator's snapshot, "+
+		"let running validators and an authority heal it, or give up what is lost with --accept-loss", who, l.To, l.Epoch, reach.Revision, reach.Epoch)
+}

@@ -1,0 +1,85 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/snapshot"
+)
+
+// codecOf returns the codec of the store that the first file is of, for a store that does not say which it is.
+func (t *Operator) codecOf(files []string, why error) (*record.Codec, error) {
+	if len(files) == 0 && errors.Is(why, errNoMeta) {
+		return nil, why
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%w; to write it again, give --from with a backup or a validator's snapshot of the store", why)
+	}
+	file, err := snapshot.Open(files[0], t.ring)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return record.NewCodec(t.ring, file.Meta()), nil
+}
+
+// sources reads what files hold of each partition.
+func (t *Operator) sources(ctx context.Context, codec *record.Codec, files []string) ([]*remains, error) {
+	all := make([]*remains, codec.Partitions())
+	for i := range all {
+		all[i] = &remains{codec: codec, partition: i}
+	}
+	for _, path := range files {
+		if err := t.addSource(ctx, codec, path, all); err != nil {
+			return nil, aboutFile(path, err)
+		}
+	}
+	return all, nil
+}
+
+func (t *Operator) addSource(ctx context.Context, codec *record.Codec, path string, to []*remains) error {
+	file, err := snapshot.Open(path, t.ring)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if of := file.Meta(); of.StoreID != codec.StoreID() || of.Partitions != codec.Partitions() {
+		return errors.New("it is of another store")
+	}
+	if file.Kind() == snapshot.Backup {
+		g := &gatherer{codec: codec, to: func(h *holdings) { to[h.proof.partition].files = append(to[h.proof.partition].files, h) }}
+		c := &checker{codec: codec, next: g, onlyGood: true}
+		return errors.Join(file.Backup(interruptible{ctx, c}), c.finish())
+	}
+	return file.Replicas(func(c replica.Contents) error {
+		for _, raw := range append(slices.Clone(c.Links), c.Orphans...) {
+			if e, err := openLogEntry(codec, c.Partition, entryOf(codec, c.Partition, raw)); err == nil {
+				to[c.Partition].found = append(to[c.Partition].found, e)
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+// gatherer is a target that makes holdings of each partition.
+type gatherer struct {
+	codec *record.Codec
+	to    func(*holdings)
+	*holdings
+}
+
+// Partition implements snapshot.Sink.
+func (g *gatherer) Partition(number int, _ []byte) error {
+	g.holdings = newHoldings(g.codec)
+	g.proof.partition = number
+	return nil
+}
+
+func (g *gatherer) done(p proof) error {
+	g.to(g.holdings)
+	return g.holdings.done(p)
+}

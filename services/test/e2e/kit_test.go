@@ -1,0 +1,85 @@
+// Package e2e tests a whole Countersign through its front doors: an authority, two validators and a real Redis, asked
+// over gRPC as any client would.
+package e2e
+
+import (
+	"context"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/test/cluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	events    = countersignv1.Scope_SCOPE_EVENTS
+	sessions  = countersignv1.Scope_SCOPE_SESSIONS
+	adRevenue = countersignv1.Scope_SCOPE_AD_REVENUE
+
+	allow = countersignv1.Decision_DECISION_ALLOW
+	deny  = countersignv1.Decision_DECISION_DENY
+)
+
+// world is a cluster with its clients.
+type world struct {
+	*cluster.Cluster
+	t          *testing.T
+	management countersignv1.AuthorityServiceClient
+	admin      context.Context
+	deciders   []countersignv1.ValidatorServiceClient
+}
+
+func start(t *testing.T, options cluster.Options) *world {
+	t.Helper()
+	options.Validators = 2
+	w := &world{Cluster: cluster.Start(t, options), t: t}
+	w.admin = metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.AdminKey.Reveal())
+	w.management = countersignv1.NewAuthorityServiceClient(w.dial(w.Authority))
+	for _, address := range w.Validators {
+		w.deciders = append(w.deciders, countersignv1.NewValidatorServiceClient(w.dial(address)))
+	}
+	return w
+}
+
+func (w *world) dial(address string) *grpc.ClientConn {
+	w.t.Helper()
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+// must returns what a call has answered, and ends the test when it has failed.
+func must[T any](answer T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+}
+
+// expect asks both validators, on data at least as new as a change.
+func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision, reason countersignv1.Reason) {
+	w.t.Helper()
+	for i, decider := range w.deciders {
+		request.MinRevision = since
+		answer, err := decider.Authorize(w.t.Context(), request)
+		if err != nil {
+			w.t.Errorf("%s: validator %d: %v", what, i+1, err)
+			continue
+		}
+		if answer.GetDecision() != decision || answer.GetReason() != reason {
+			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(), decision, reason)
+		}
+	}
+}

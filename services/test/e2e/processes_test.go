@@ -1,0 +1,189 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/countersign/countersign/deploy/redisacl"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/pkg/testkit/testport"
+	"github.com/countersign/countersign/services/internal/adminkeys"
+	"github.com/countersign/countersign/services/store"
+)
+
+// patience bounds every wait; a busy machine with the race detector is slow.
+const patience = 60 * time.Second
+
+// processes is a Countersign as it is installed: its binaries in processes of their own, with debug logs, and two
+// authorities.
+type processes struct {
+	redis       *redistest.Server
+	client      *redisfeed.Client
+	authorities []*process
+	validators  []*process
+	// keys are the admin keys by the names of their identities.
+	keys map[string]string
+}
+
+// process is a running binary.
+type process struct {
+	name       string
+	grpc, http string
+	output     *buffer
+	// transport is how it is reached; nil: in plain text.
+	transport credentials.TransportCredentials
+}
+
+// buffer takes what a process writes while the test reads it.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(data)
+}
+
+func (b *buffer) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.text.Bytes())
+}
+
+func must[T any](value T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+func startProcesses(t *testing.T) *processes {
+	t.Helper()
+	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
+	folder, common := p.prepare(t)
+	common = append(common, "--log-level=debug")
+	for range 2 {
+		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
+		p.validators = append(p.validators, startProcess(t, folder, "validator", append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
+	}
+	for _, process := range slices.Concat(p.authorities, p.validators) {
+		process.awaitServing(t)
+	}
+	return p
+}
+
+// keysFile is the name of the admin keys file in the folder of prepare.
+const keysFile = "keys.json"
+
+// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments of all of them.
+func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
+	t.Helper()
+	folder = t.TempDir()
+	build := exec.Command("go", "build", "-o", folder, "../../authority", "../../validator")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
+	t.Cleanup(func() { p.client.Close() })
+
+	ring, ringFile := keyring.Generate(), filepath.Join(folder, "ring.json")
+	if err := ring.Create(ringFile); err != nil {
+		t.Fatal(err)
+	}
+	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
+		p.keys[name] = must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
+	}
+	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
+		t.Fatal(err)
+	}
+	return folder, []string{"--keyring-file=" + ringFile}
+}
+
+func newProcess(t *testing.T, name string) *process {
+	t.Helper()
+	address := func() string { return fmt.Sprintf("127.0.0.1:%d", testport.Free(t)) }
+	return &process{name: name, grpc: address(), http: address(), output: &buffer{}}
+}
+
+// arguments returns those given and those that say where the process listens.
+func (p *process) arguments(given []string) []string {
+	return append(slices.Clip(given), "--listen="+p.grpc, "--http-listen="+p.http)
+}
+
+func startProcess(t *testing.T, folder, name string, arguments ...string) *process {
+	t.Helper()
+	p := newProcess(t, name)
+	cmd := exec.Command(filepath.Join(folder, name), p.arguments(arguments)...)
+	cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99")
+	cmd.Stdout, cmd.Stderr = p.output, p.output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s ended with %v", name, err)
+		}
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", name, p.output.Bytes())
+		}
+	})
+	return p
+}
+
+func (p *process) awaitServing(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watch := must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(t)
+	for {
+		if must(watch.Recv())(t).GetStatus() == healthpb.HealthCheckResponse_SERVING {
+			return
+		}
+	}
+}
+
+func (p *process) dial(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	transport := p.transport
+	if transport == nil {
+		transport = insecure.NewCredentials()
+	}
+	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(transport)))(t)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// page returns a page of the HTTP server.
+func (p *process) page(t *testing.T, path string) []byte {
+	t.Helper()
+	request := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.http+path, nil))(t)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response := must(client.Do(request))(t)
+	defer response.Body.Close()
+	return must(io.ReadAll(response.Body))(t)
+}

@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/store/tools"
+	"github.com/countersign/countersign/services/test/cluster"
+)
+
+// logbook takes what all servers log.
+type logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logbook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logbook) has(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Contains(b.text.Bytes(), []byte(text))
+}
+
+func (w *world) operator() (*tools.Operator, *redisfeed.Client) {
+	w.t.Helper()
+	client := must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(w.t)
+	w.t.Cleanup(func() { _ = client.Close() })
+	return tools.New(client, w.Ring), client
+}
+
+// patience is how long a change is tried; a busy machine with the race detector is slow.
+const patience = time.Minute
+
+// create makes a token with a name, and tries again while the store is said to be unavailable. It returns nothing when ctx ends.
+func (w *world) create(ctx context.Context, app, name string) *countersignv1.CreateTokenResponse {
+	for began := time.Now(); ctx.Err() == nil; {
+		made, err := w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
+			AppId: app, Name: name, Scopes: []countersignv1.Scope{events}, RequestId: app + "." + name,
+		})
+		if err == nil {
+			return made
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if status.Code(err) != codes.Unavailable && status.Code(err) != codes.AlreadyExists {
+			w.t.Errorf("%s: %v", name, err)
+			return nil
+		}
+		if time.Since(began) > patience {
+			w.t.Errorf("%s: no change is made any more: %v", name, err)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: what was enforced and made after a backup is in force after that backup was
+// put back, although somebody kept changing the app and others meanwhile. At no moment does a validator that runs allow what is
+// enforced, and no token whose creation was acknowledged is lost.
+func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
+	var log logbook
+	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
+	operator, _ := w.operator()
+	const app = "shop"
+	first := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
+	path := filepath.Join(t.TempDir(), "store.backup")
+	must(operator.Backup(t.Context(), path, false))(t)
+	must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+	}))(t)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	made := map[string]string{} // app by token
+	restored := make(chan struct{})
+	for n := range 4 {
+		running.Go(func() {
+			for i := 0; i < 15 || !closed(restored); i++ {
+				if ctx.Err() != nil {
+					return
+				}
+				// The note of the app's token, in the store that lacks the enforcement or does not.
+				_, err := w.management.UpdateToken(w.admin, &countersignv1.UpdateTokenRequest{
+					AppId: app, Token: &countersignv1.Token{TokenId: first.GetToken().GetTokenId(), Note: fmt.Sprint(n, i)},
+					UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}},
+				})
+				if err != nil && status.Code(err) != codes.Unavailable && ctx.Err() == nil {
+					t.Errorf("update: %v", err)
+				}
+				other := fmt.Sprint("app", n, "-", i%7)
+				if token := w.create(ctx, other, fmt.Sprintf("token-%d-%d", n, i)); token != nil {
+					mu.Lock()
+					made[token.GetToken().GetTokenId()] = other
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, decider := range w.deciders {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				answer, err := decider.Authorize(ctx, &countersignv1.AuthorizeRequest{AppId: app, Scope: events})
+				if err == nil && answer.GetDecision() == allow {
+					t.Errorf("it is open: %v", answer)
+					return
+				}
+			}
+		})
+	}
+	check.Eventually(t, "changes are made", func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(made) < 20 {
+			return fmt.Errorf("%d were made", len(made))
+		}
+		return nil
+	})
+	must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
+	close(restored)
+	last := w.create(t.Context(), app, "last") // it waits until changes go on
+	stop()
+	running.Wait()
+	if last == nil {
+		t.FailNow()
+	}
+
+	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+	got := must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
+	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
+		t.Errorf("%v are enforced", scopes)
+	}
+	for id, app := range made {
+		check.Eventually(t, "a token that was made is there", func() error {
+			_, err := w.management.GetToken(w.admin, &countersignv1.GetTokenRequest{AppId: app, TokenId: id})
+			return err
+		})
+	}
+	if !log.has("they are brought back") || !log.has("apps=[") || !log.has(app) {
+		t.Error("the log does not name the apps")
+	}
+	t.Logf("%d tokens were made", len(made))
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals by what the fleet holds; nobody is
+// restarted.
+func TestB30_WipedAfterARestoration(t *testing.T) {
+	w := start(t, cluster.Options{Report: true})
+	operator, client := w.operator()
+	const app = "shop"
+	w.create(t.Context(), app, "first")
+	path := filepath.Join(t.TempDir(), "store.backup")
+	must(operator.Backup(t.Context(), path, false))(t)
+	w.create(t.Context(), app, "second")
+	must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+	}))(t)
+	must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
+	third := w.create(t.Context(), app, "third")
+	if third == nil {
+		t.FailNow()
+	}
+	waiting, cancel := context.WithTimeout(w.admin, 30*time.Second)
+	defer cancel()
+	must(w.management.WaitForPropagation(waiting, &countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
+	if err := client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	fourth := w.create(t.Context(), app, "fourth")
+	if fourth == nil {
+		t.FailNow()
+	}
+	check.Eventually(t, "the store verifies", func() error {
+		v, err := operator.Verify(t.Context())
+		if err == nil && len(v.Findings) > 0 {
+			err = errors.New(fmt.Sprint(v.Findings))
+		}
+		return err
+	})
+	tokens := must(w.management.ListTokens(w.admin, &countersignv1.ListTokensRequest{AppId: app}))(t).GetTokens()
+	if len(tokens) != 4 {
+		t.Errorf("%d tokens are there: %v", len(tokens), tokens)
+	}
+	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+}

@@ -1,0 +1,162 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/services/store/tools"
+)
+
+// operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the latest one in the
+// place of a store that has lost what nobody can supply.
+type operator struct {
+	tools *tools.Operator
+	path  string
+	// acting is held while the store is backed up or restored.
+	acting sync.Mutex
+	// taken is before everything that the latest backup may lack; 0 while there is none.
+	taken moment
+	// heads are those of the store when the backup was begun.
+	heads map[int]record.Head
+	// restored is when the store was last restored; 0 is never.
+	restored moment
+}
+
+const (
+	// operatorBackup is the pause between two backups.
+	operatorBackup = 5 * time.Second
+	// operatorPatience is how long an operator leaves the store to heal by itself.
+	operatorPatience = 8 * time.Second
+	// operatorTimeout bounds a backup or a restoration.
+	operatorTimeout = time.Minute
+)
+
+const notRestored = "the latest backup could not be put back"
+
+// keepBackups takes a backup now and then, when the store lacks nothing.
+func (o *operator) keepBackups(ctx context.Context, c *campaign) {
+	for ; ctx.Err() == nil; pause(ctx, operatorBackup) {
+		o.backup(ctx, c)
+	}
+}
+
+func (o *operator) backup(ctx context.Context, c *campaign) {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	if c.oracle.lacking() {
+		return
+	}
+	at := c.oracle.now()
+	before, err := c.lookNow(ctx)
+	if err != nil {
+		return
+	}
+	// It fails when Redis is out of reach, and is worth nothing when the store has just lost something.
+	next := o.path + ".next"
+	if _, err := o.tools.Backup(ctx, next, false); err == nil && !c.oracle.lacking() {
+		if os.Rename(next, o.path) == nil {
+			o.taken, o.heads = at, before.heads
+		}
+	}
+}
+
+// prepared tells whether there is a backup.
+func (o *operator) prepared() bool { o.acting.Lock(); defer o.acting.Unlock(); return o.taken != 0 }
+
+// restoredLoss is what a restoration is called among the losses, mendedLoss a mending.
+const (
+	restoredLoss = "restored by the operator"
+	mendedLoss   = "mended by the operator"
+)
+
+// restore puts the latest backup in the place of the store, unless that was done since a time. What came after the backup, and
+// nobody has any more, is lost with that.
+func (o *operator) restore(ctx context.Context, c *campaign, since moment) error {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	if o.restored > since {
+		return nil
+	}
+	defer func() { o.restored = c.oracle.now() }()
+	if o.taken == 0 {
+		return errors.New("there is no backup yet")
+	}
+	return o.replaceStore(ctx, c, restoredLoss, func(ctx context.Context, above uint64) error {
+		_, err := again(func() (tools.Restored, error) {
+			return o.tools.Restore(ctx, o.path, tools.RestoreOptions{Replace: true, AboveEpoch: above})
+		})
+		return err
+	})
+}
+
+// mend makes of the store what it proves, with the latest backup for what it does not. A store that has lost changes too is
+// mended all the same: what still runs brings them back.
+func (o *operator) mend(ctx context.Context, c *campaign) error {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	return o.replaceStore(ctx, c, mendedLoss, func(ctx context.Context, above uint64) error {
+		_, err := again(func() (*tools.Repair, error) {
+			plan, err := o.tools.PlanRepair(ctx, tools.RepairOptions{Files: []string{o.path}, AboveEpoch: above, AcceptLoss: true})
+			if err == nil {
+				err = o.tools.Repair(ctx, plan)
+			}
+			return plan, err
+		})
+		return err
+	})
+}
+
+// replaceStore puts something else in the place of what is in the store, above the highest epoch that a validator has seen. It
+// may lack what came after the latest backup.
+func (o *operator) replaceStore(ctx context.Context, c *campaign, what string, do func(ctx context.Context, above uint64) error) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	l := &loss{What: what, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
+	c.oracle.open(l)
+	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	highest := uint64(0)
+	for _, s := range c.seats {
+		if e := s.now.Load(); e != nil && e.Replica() != nil {
+			for _, at := range e.Replica().Cursors() {
+				highest = max(highest, at.Epoch)
+			}
+		}
+	}
+	return do(ctx, highest)
+}
+
+// verify proves the whole store.
+func (o *operator) verify(ctx context.Context) (tools.Verified, error) {
+	return again(func() (tools.Verified, error) { return o.tools.Verify(ctx) })
+}
+
+// again gives a command up to three times, as operators do: the first one after a failover may meet connections to the old
+// master.
+func again[T any](command func() (T, error)) (result T, err error) {
+	for range 3 {
+		if result, err = command(); err == nil {
+			break
+		}
+	}
+	return result, err
+}
+
+// notAsked tells whether a command failed since Redis could not be asked: that says nothing of what the store holds.
+func notAsked(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
+}
+
+func newOperator(tools *tools.Operator, folder string) *operator {
+	return &operator{tools: tools, path: filepath.Join(folder, "store.backup")}
+}

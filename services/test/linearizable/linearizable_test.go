@@ -1,0 +1,268 @@
+// Package linearizable checks that the management calls of several authorities over one Redis are as if they were made
+// one after the other, also when the network loses answers.
+package linearizable
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/redistest"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	authority "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/internal/daemon"
+	"github.com/countersign/countersign/services/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	calls = flag.Int("calls", 150, "how many calls each caller makes")
+	seed  = flag.Uint64("seed", 1, "the seed of the calls and cuts")
+)
+
+const (
+	callers = 6
+	apps    = 3
+)
+
+// TestManagementIsLinearizable has six callers create, revoke and list tokens of few apps through two authorities, while
+// the connections of one of them to Redis are cut again and again after the script has run and before its answer is
+// there. A caller that is not answered asks again with its request_id, as it is told to, or gives up.
+func TestManagementIsLinearizable(t *testing.T) {
+	redis := redistest.Start(t)
+	proxy := redistest.NewProxy(t, redis.Address())
+	ring := keyring.Generate()
+	initStore(t, redis.URL(), ring)
+	clients := []countersignv1.AuthorityServiceClient{start(t, redis.URL(), ring), start(t, proxy.URL(), ring)}
+
+	cutting, stop := context.WithCancel(t.Context())
+	var cutter sync.WaitGroup
+	cutter.Go(func() {
+		random := rand.New(rand.NewPCG(*seed, 99))
+		for cutting.Err() == nil {
+			time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+			proxy.SwallowReplies()
+			time.Sleep(time.Duration(random.IntN(4)) * time.Millisecond)
+			proxy.Cut()
+			proxy.Restore()
+		}
+	})
+	began := time.Now()
+	var mu sync.Mutex
+	var history []porcupine.Operation
+	unknown := 0
+	var group sync.WaitGroup
+	for id := range callers {
+		group.Go(func() {
+			c := caller{id: id, client: clients[id%2], random: rand.New(rand.NewPCG(*seed, uint64(id))), known: map[string][]string{}}
+			for n := range *calls {
+				operation := c.call(t.Context(), n, began)
+				mu.Lock()
+				history = append(history, operation)
+				if operation.Output.(output).unknown {
+					unknown++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	stop()
+	cutter.Wait()
+	// The last word: what nobody answered is done by now or never.
+	for app := range apps {
+		c := caller{id: callers, client: clients[0], known: map[string][]string{}}
+		history = append(history, c.do(t.Context(), input{kind: list, app: appID(app)}, "", began))
+	}
+	t.Logf("seed %d: %d calls, %d without an answer", *seed, len(history), unknown)
+	if unknown == 0 {
+		t.Error("every call was answered: nothing was tried")
+	}
+	if result := porcupine.CheckOperationsTimeout(model, history, 2*time.Minute); result != porcupine.Ok {
+		t.Errorf("seed %d: the history is not linearizable: %v", *seed, result)
+	}
+}
+
+// TestModelRefusesWhatIsNotLinearizable: the check can fail.
+func TestModelRefusesWhatIsNotLinearizable(t *testing.T) {
+	one := func(client int, in input, out output, call, back int64) porcupine.Operation {
+		return porcupine.Operation{ClientId: client, Input: in, Output: out, Call: call, Return: back}
+	}
+	made := one(1, input{kind: create, app: "a", name: "x"}, output{id: "1"}, 0, 10)
+	ended := one(2, input{kind: revoke, app: "a", id: "1"}, output{}, 20, 30)
+	for name, tt := range map[string]struct {
+		history []porcupine.Operation
+		want    bool
+	}{
+		"in order": {[]porcupine.Operation{made, ended, one(3, input{kind: list, app: "a"}, output{}, 40, 50)}, true},
+		"stale read": {[]porcupine.Operation{
+			made, ended, one(3, input{kind: list, app: "a"}, output{tokens: "x=1"}, 40, 50),
+		}, false},
+		"one name twice": {[]porcupine.Operation{made, one(3, input{kind: create, app: "a", name: "x"}, output{id: "2"}, 20, 30)}, false},
+		"lost":           {[]porcupine.Operation{made, one(3, input{kind: list, app: "a"}, output{}, 20, 30)}, false},
+		"unknown, and then there": {[]porcupine.Operation{
+			one(1, input{kind: create, app: "a", name: "x"}, output{unknown: true}, 0, 1000),
+			one(3, input{kind: list, app: "a"}, output{}, 20, 30), one(3, input{kind: list, app: "a"}, output{tokens: "x=7"}, 40, 50),
+		}, true},
+		"unknown, there and gone": {[]porcupine.Operation{
+			one(1, input{kind: create, app: "a", name: "x"}, output{unknown: true}, 0, 1000),
+			one(3, input{kind: list, app: "a"}, output{tokens: "x=7"}, 20, 30), one(3, input{kind: list, app: "a"}, output{}, 40, 50),
+		}, false},
+	} {
+		if got := porcupine.CheckOperations(model, tt.history); got != tt.want {
+			t.Errorf("%s: linearizable is %t", name, got)
+		}
+	}
+}
+
+// caller makes one call after the other.
+type caller struct {
+	id     int
+	client countersignv1.AuthorityServiceClient
+	random *rand.Rand
+	// known are the tokens of each app that it has made or seen.
+	known map[string][]string
+}
+
+func appID(n int) string { return fmt.Sprintf("app%d", n) }
+
+func (c *caller) call(ctx context.Context, n int, began time.Time) porcupine.Operation {
+	in := input{app: appID(c.random.IntN(apps))}
+	known := c.known[in.app]
+	switch p := c.random.IntN(10); {
+	case p < 4:
+		in.kind, in.name = create, fmt.Sprintf("n%d", c.random.IntN(4))
+	case p < 7 && len(known) > 0:
+		in.kind, in.id = revoke, known[c.random.IntN(len(known))]
+	default:
+		in.kind = list
+	}
+	operation := c.do(ctx, in, fmt.Sprintf("%d-%d-%d", *seed, c.id, n), began)
+	out := operation.Output.(output)
+	if out.id != "" {
+		c.known[in.app] = append(known, out.id)
+	}
+	for _, id := range parse(out.tokens) {
+		c.known[in.app] = append(c.known[in.app], id)
+	}
+	return operation
+}
+
+// do makes a call. One in three callers is impatient and soon gives up; the others repeat it up to twice when they are
+// not answered.
+func (c *caller) do(ctx context.Context, in input, requestID string, began time.Time) porcupine.Operation {
+	operation := porcupine.Operation{ClientId: c.id, Input: in, Call: int64(time.Since(began))}
+	var out output
+	tries, patience := 3, 8*time.Second
+	if c.random != nil && c.random.IntN(3) == 0 {
+		tries, patience = 1, time.Duration(2+c.random.IntN(8))*time.Millisecond
+	}
+	for range tries {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		var err error
+		out, err = c.once(ctx, in, requestID)
+		cancel()
+		out.unknown = err != nil
+		if err == nil {
+			break
+		}
+	}
+	operation.Output, operation.Return = out, int64(time.Since(began))
+	if out.unknown && in.kind != list {
+		operation.Return = int64(time.Hour) // it may be done at any time from now on
+	}
+	return operation
+}
+
+func (c *caller) once(ctx context.Context, in input, requestID string) (output, error) {
+	switch in.kind {
+	case create:
+		made, err := c.client.CreateToken(ctx, &countersignv1.CreateTokenRequest{AppId: in.app, Name: in.name, RequestId: requestID})
+		if status.Code(err) == codes.AlreadyExists {
+			return output{refused: true}, nil
+		}
+		return output{id: made.GetToken().GetTokenId()}, err
+	case revoke:
+		_, err := c.client.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{AppId: in.app, TokenId: in.id, RequestId: requestID})
+		return output{}, err
+	}
+	tokens := map[string]string{}
+	request := &countersignv1.ListTokensRequest{AppId: in.app, PageSize: 1000}
+	page, err := c.client.ListTokens(ctx, request)
+	if err == nil && page.GetNextPageToken() != "" {
+		return output{}, errors.New("more than one page")
+	}
+	for _, t := range page.GetTokens() {
+		tokens[t.GetName()] = t.GetTokenId()
+	}
+	return output{tokens: format(tokens)}, err
+}
+
+func initStore(t *testing.T, url string, ring *keyring.Ring) {
+	t.Helper()
+	client, err := redisfeed.Open(url, redisfeed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, _, err := store.Init(t.Context(), client, ring, record.DefaultPartitions); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts an authority that lets anyone call, and returns a way to it.
+func start(t *testing.T, url string, ring *keyring.Ring) countersignv1.AuthorityServiceClient {
+	t.Helper()
+	const local = "127.0.0.1:0"
+	server, err := authority.New(authority.Config{InsecureDev: true, Config: daemon.Config{
+		GRPC: grpcserver.Config{Listen: local}, HTTP: grpcserver.HTTPConfig{Listen: local},
+		RedisURL: url, Ring: ring, Log: slog.New(slog.DiscardHandler),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	connection, err := grpc.NewClient(server.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = connection.Close()
+		cancel()
+		if err := group.Wait(); err != nil {
+			t.Errorf("authority: %v", err)
+		}
+	})
+	client := countersignv1.NewAuthorityServiceClient(connection)
+	for until := time.Now().Add(30 * time.Second); ; {
+		if _, err = client.ListApps(t.Context(), &countersignv1.ListAppsRequest{}); err == nil || time.Now().After(until) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}

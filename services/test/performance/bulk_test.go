@@ -1,0 +1,42 @@
+package performance
+
+import (
+	"testing"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/services/store/bulk"
+)
+
+// bulkSamples is about how many apps are remembered.
+const bulkSamples = 8 * record.DefaultPartitions
+
+// bulkStore is a store of many tokens that was written without an authority.
+type bulkStore struct {
+	*bulk.Store
+	client *redisfeed.Client
+}
+
+// writeBulk makes a store in an empty Redis, with so many apps of so many tokens.
+func writeBulk(t testing.TB, client *redisfeed.Client, ring *keyring.Ring, apps, tokensPerApp int) *bulkStore {
+	t.Helper()
+	filled := must(bulk.Fill(t.Context(), client, ring, bulk.Contents{
+		Apps: apps, TokensPerApp: tokensPerApp, Samples: bulkSamples,
+	}))(t)
+	return &bulkStore{Store: filled, client: client}
+}
+
+// memory returns how many bytes Redis needs in all, for the documents, and for the logs.
+func (b *bulkStore) memory(t testing.TB) (all, documents, logs int) {
+	t.Helper()
+	for partition := range record.DefaultPartitions {
+		keys := record.KeysOf(partition)
+		for key, sum := range map[string]*int{keys.Policies: &documents, keys.Log: &logs} {
+			if must(b.client.Exists(t.Context(), key).Result())(t) == 1 {
+				*sum += int(must(b.client.MemoryUsage(t.Context(), key, 0).Result())(t)) // 0: every element is measured
+			}
+		}
+	}
+	return readInfo(t, b.client, "memory", "used_memory"), documents, logs
+}

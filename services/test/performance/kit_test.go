@@ -1,0 +1,92 @@
+// Package performance holds the programs behind docs/performance.md. As tests of CI they are short and look at counts and
+// decisions only, never at times; with longer flags they print the figures, as tables, with -v.
+package performance
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/test/cluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const events = countersignv1.Scope_SCOPE_EVENTS
+
+// patience bounds every wait for something that must come; a busy machine with the race detector is slow.
+const patience = 2 * time.Minute
+
+// durable makes Redis keep what it acknowledges, as in production.
+var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+// world is a cluster with clients of its authority.
+type world struct {
+	*cluster.Cluster
+	t          testing.TB
+	management countersignv1.AuthorityServiceClient
+	// admin is a context with the admin's key.
+	admin context.Context
+}
+
+func start(t testing.TB, options cluster.Options) *world {
+	t.Helper()
+	w := &world{Cluster: cluster.Start(t, options), t: t}
+	w.admin = metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.AdminKey.Reveal())
+	w.management = countersignv1.NewAuthorityServiceClient(dial(t, w.Authority))
+	return w
+}
+
+// redis returns a client of the Redis that may do anything.
+func (w *world) redis(t testing.TB) *redisfeed.Client {
+	t.Helper()
+	client := must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(t)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// dial connects to a server that may not be up yet.
+func dial(t testing.TB, address string) *grpc.ClientConn {
+	t.Helper()
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond}, MinConnectTimeout: time.Second,
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+// must returns what a call has answered, and ends the test when it has failed.
+func must[T any](answer T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+}
+
+// appIn returns the id of an app in a partition, always the same for the same prefix.
+func appIn(partition int, prefix string) string {
+	for i := 0; ; i++ {
+		id := fmt.Sprintf("%s%d", prefix, i)
+		if hash := policy.HashApp(id); hash.Partition(record.DefaultPartitions) == partition {
+			return id
+		}
+	}
+}
