@@ -1,5 +1,5 @@
-// Package redisacl holds the accounts that the Redis of a store has: users.acl, the file that its aclfile names. The
-// documentation, docker-compose.yml and the tests take them from there.
+// Package redisacl holds the accounts that the Redis of a store has: users.acl, the file that its aclfile
+// names. The documentation, docker-compose.yml and the tests take them from there.
 //
 // The file has the place of each password's hash. Redis does not start with one that was not filled in.
 package redisacl
@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// The accounts. Each is named for the program that uses it: Operator is for `countersign store`, Replica and Sentinel
-// are for Redis itself.
+// The accounts. Each is named for the program that uses it: Operator is for `countersign store`, Replica
+// and Sentinel are for Redis itself.
 const (
 	Authority = "authority"
 	Validator = "validator"
@@ -23,8 +23,9 @@ const (
 	Sentinel  = "sentinel"
 )
 
-// users is the file. Redis allows no comments in it. The default user has all rights and nobody can authenticate as it:
-// Redis 7.0 replays the append-only file with its rights, and drops every transaction that goes beyond them.
+// users is the file. Redis allows no comments in it. The default user has all rights and nobody can
+// authenticate as it: Redis 7.0 replays the append-only file with its rights, and drops every transaction
+// that goes beyond them.
 //
 //go:embed users.acl
 var users string
@@ -45,8 +46,8 @@ func File(passwords map[string]string) string {
 	})
 }
 
-// Rules returns what an account may do, as rules of ACL SETUSER without the password. It panics for an account that is
-// not in the file.
+// Rules returns what an account may do, as rules of ACL SETUSER without the password. It panics for an
+// account that is not in the file.
 func Rules(user string) string {
 	for line := range strings.Lines(users) {
 		rules, found := strings.CutPrefix(strings.TrimSpace(line), "user "+user+" on ")

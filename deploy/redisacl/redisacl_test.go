@@ -62,7 +62,8 @@ func fill(t *testing.T, passwords map[string]string) string {
 	return string(out)
 }
 
-// TestFillIsFile: the script that operators run makes the accounts that the tests run with, whatever is in a password.
+// TestFillIsFile: the script that operators run makes the accounts that the tests run with, whatever is in
+// a password.
 func TestFillIsFile(t *testing.T) {
 	passwords := map[string]string{}
 	for _, user := range all {
@@ -79,7 +80,8 @@ func TestFillIsFile(t *testing.T) {
 	}
 }
 
-// TestFillLeavesOutWhatHasNoPassword: an account that nobody uses is not left with a password that everybody knows.
+// TestFillLeavesOutWhatHasNoPassword: an account that nobody uses is not left with a password that
+// everybody knows.
 func TestFillLeavesOutWhatHasNoPassword(t *testing.T) {
 	got := strings.TrimSpace(fill(t, map[string]string{redisacl.Validator: "v", redisacl.Replica: ""}))
 	lines := strings.Split(got, "\n")

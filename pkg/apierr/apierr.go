@@ -1,6 +1,6 @@
-// Package apierr is the one place where what went wrong becomes a gRPC status: the code, a stable reason for programs
-// (google.rpc.ErrorInfo, AIP-193), the field or condition at fault, and words for people. The cause stays behind: it
-// is logged by whoever serves the call and never sent.
+// Package apierr is the one place where what went wrong becomes a gRPC status: the code, a stable reason
+// for programs (google.rpc.ErrorInfo, AIP-193), the field or condition at fault, and words for people. The
+// cause stays behind: it is logged by whoever serves the call and never sent.
 package apierr
 
 import (
@@ -32,10 +32,12 @@ const (
 	ShuttingDown       = "SHUTTING_DOWN"
 )
 
-// Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or holds too much for them.
+// Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or holds too
+// much for them.
 const Overloaded = "OVERLOADED"
 
-// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports by the name of one that was started later.
+// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports by the name of one that was
+// started later.
 const ValidatorIDTaken = "VALIDATOR_ID_TAKEN"
 
 // Error is an error with its gRPC code and public words. It is immutable.
@@ -73,7 +75,8 @@ func (e *Error) Because(cause error) *Error {
 	return &with
 }
 
-// With returns the error with what a call has to tell that failed in part. It is sent among the details of the status.
+// With returns the error with what a call has to tell that failed in part. It is sent among the details of
+// the status.
 func (e *Error) With(answer proto.Message) *Error {
 	with := *e
 	with.answer = protoadapt.MessageV1Of(answer)
@@ -108,7 +111,8 @@ func newf(code codes.Code, reason, format string, args []any) *Error {
 	return &Error{code: code, reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
-// Invalid is INVALID_ARGUMENT for one field; the words say what was expected and must not hold the value of a secret.
+// Invalid is INVALID_ARGUMENT for one field; the words say what was expected and must not hold the value of
+// a secret.
 func Invalid(field, format string, args ...any) *Error {
 	words := fmt.Sprintf(format, args...)
 	return &Error{

@@ -130,8 +130,8 @@ func TestEachErrorHasItsCodeReasonAndDetails(t *testing.T) {
 	}
 }
 
-// TestB20_EveryUnavailableHasAStableReason that a client can tell apart from a denial and from each other. The words
-// are written out, since clients have them in their code.
+// TestB20_EveryUnavailableHasAStableReason that a client can tell apart from a denial and from each other.
+// The words are written out, since clients have them in their code.
 func TestB20_EveryUnavailableHasAStableReason(t *testing.T) {
 	for want, reason := range map[string]string{
 		"NOT_LOADED":           apierr.NotLoaded,

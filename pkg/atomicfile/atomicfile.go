@@ -1,6 +1,6 @@
-// Package atomicfile writes over files: a reader sees the old contents or the new ones, and a power cut leaves one of
-// the two. A symbolic link stays, and the file that it points to is written. Owner, group and mode stay too; access control lists
-// and other extended attributes do not.
+// Package atomicfile writes over files: a reader sees the old contents or the new ones, and a power cut
+// leaves one of the two. A symbolic link stays, and the file that it points to is written. Owner, group and
+// mode stay too; access control lists and other extended attributes do not.
 package atomicfile
 
 import (
@@ -19,8 +19,9 @@ import (
 type Options struct {
 	// Mode is the mode of a file that did not exist; the umask applies to it.
 	Mode fs.FileMode
-	// TakeOver lets the new file belong to this process, with Mode, where the process may not keep the owner or the
-	// group. Otherwise that is an error: the programs that read the file could not read it any more.
+	// TakeOver lets the new file belong to this process, with Mode, where the process may not keep the
+	// owner or the group. Otherwise that is an error: the programs that read the file could not read it any
+	// more.
 	TakeOver bool
 }
 
@@ -31,9 +32,9 @@ type File struct {
 	target string
 }
 
-// Create begins a file that takes the place of the one at a path, if there is one, when it is committed. Commit or
-// Discard ends it. It fails at once when the folder cannot be written, when something else than a regular file stands
-// there, or when the owner cannot be kept.
+// Create begins a file that takes the place of the one at a path, if there is one, when it is committed.
+// Commit or Discard ends it. It fails at once when the folder cannot be written, when something else than a
+// regular file stands there, or when the owner cannot be kept.
 func Create(path string, o Options) (*File, error) {
 	target, err := Resolve(path)
 	if err != nil {
@@ -70,8 +71,8 @@ func Create(path string, o Options) (*File, error) {
 // Write adds data to the file aside.
 func (f *File) Write(data []byte) (int, error) { return f.file.Write(data) }
 
-// Commit makes sure that the file is on disk and puts it in its place. On an error the file that was there is still
-// there, unless only its name could not be made sure of.
+// Commit makes sure that the file is on disk and puts it in its place. On an error the file that was there
+// is still there, unless only its name could not be made sure of.
 func (f *File) Commit() error {
 	err := f.commit()
 	if err != nil {
@@ -99,8 +100,8 @@ func (f *File) Discard() {
 	_ = os.Remove(f.file.Name())
 }
 
-// Write replaces the contents of a file, or makes it. What is no regular file, such as a pipe or /dev/stdout, is
-// written to.
+// Write replaces the contents of a file, or makes it. What is no regular file, such as a pipe or
+// /dev/stdout, is written to.
 func Write(path string, data []byte, o Options) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return writeThrough(path, data)
@@ -125,11 +126,12 @@ func writeThrough(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// maxLinks is how many links lead on from one to the next before they count as a circle, as in Linux (path_resolution(7)).
+// maxLinks is how many links lead on from one to the next before they count as a circle, as in Linux
+// (path_resolution(7)).
 const maxLinks = 40
 
-// Resolve returns the path of the file that a path means: where it is a symbolic link, that to which it points, which
-// need not exist.
+// Resolve returns the path of the file that a path means: where it is a symbolic link, that to which it
+// points, which need not exist.
 func Resolve(path string) (string, error) {
 	for range maxLinks {
 		info, err := os.Lstat(path)
@@ -156,7 +158,8 @@ func Resolve(path string) (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// SyncFolder makes sure that the name of a file is on disk: without it a power cut can undo a file that was synced.
+// SyncFolder makes sure that the name of a file is on disk: without it a power cut can undo a file that was
+// synced.
 func SyncFolder(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil // it has no such call for folders
@@ -168,8 +171,8 @@ func SyncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// folderOf returns the folder of a path. Unlike filepath.Dir it does not shorten the path, which changes its meaning
-// where a link is part of it.
+// folderOf returns the folder of a path. Unlike filepath.Dir it does not shorten the path, which changes
+// its meaning where a link is part of it.
 func folderOf(path string) string {
 	folder, _ := filepath.Split(path)
 	if folder == "" {

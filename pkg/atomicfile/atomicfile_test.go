@@ -148,7 +148,8 @@ func TestUntilCommitTheOldFileIsThere(t *testing.T) {
 	}
 }
 
-// What a killed writer left is removed when nobody can be writing to it any more, beside the file that a link leads to.
+// What a killed writer left is removed when nobody can be writing to it any more, beside the file that a
+// link leads to.
 func TestLeftoversAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	real := filepath.Join(folder, "real[1]")

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// Lock keeps other processes, and other goroutines, that lock the same file from it until unlock is called: for who
-// reads a file, changes what it has read, and writes it back. It waits as long as another holds the lock. A process that
-// ends gives it back. The folder must be there, the file need not.
+// Lock keeps other processes, and other goroutines, that lock the same file from it until unlock is called:
+// for who reads a file, changes what it has read, and writes it back. It waits as long as another holds the
+// lock. A process that ends gives it back. The folder must be there, the file need not.
 //
 // The lock is a file beside it, since the file itself is replaced. That file is removed again.
 func Lock(path string) (unlock func(), err error) {

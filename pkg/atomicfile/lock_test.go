@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Each of many writers at once, through the name or through a link, adds a line to what it has read: none is lost.
+// Each of many writers at once, through the name or through a link, adds a line to what it has read: none
+// is lost.
 func TestLock(t *testing.T) {
 	folder := t.TempDir()
 	path, link := filepath.Join(folder, "f"), filepath.Join(folder, "link")

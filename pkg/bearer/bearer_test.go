@@ -32,7 +32,8 @@ func TestParse(t *testing.T) {
 		"two":                       {[]string{"Bearer cs_x", "Bearer cs_y"}, "", bearer.ErrSeveral},
 		"twice the same":            {[]string{"Bearer cs_x", "Bearer cs_x"}, "", bearer.ErrSeveral},
 		"one and an empty one":      {[]string{"Bearer cs_x", ""}, "", bearer.ErrSeveral},
-		// These are secrets that nobody knows: what is in them is not ours to judge, since imported secrets have any form (B11).
+		// These are secrets that nobody knows: what is in them is not ours to judge, since imported secrets
+		// have any form (B11).
 		"two in one":           {[]string{"Bearer cs_x, Bearer cs_y"}, "cs_x, Bearer cs_y", nil},
 		"quotes":               {[]string{`Bearer "cs_x"`}, `"cs_x"`, nil},
 		"a zero-width space":   {[]string{"Bearer cs_x\u200b"}, "cs_x\u200b", nil},

@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// maxPatience is how long a validator may take before another one is asked, too. It answers within a millisecond.
+	// maxPatience is how long a validator may take before another one is asked, too. It answers within a
+	// millisecond.
 	maxPatience = 250 * time.Millisecond
-	// share is the part of the time of a question after which that happens at the latest: three quarters are left then.
+	// share is the part of the time of a question after which that happens at the latest: three quarters
+	// are left then.
 	share = 4
 	// patientShare is the same for a question with a MinRevision, which may wait for the store.
 	patientShare = 2
@@ -78,19 +80,21 @@ func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeReque
 	return response, err
 }
 
-// charge counts a question that a validator did not decide. An error about the question alone costs nothing: otherwise questions about
-// an app that no validator can decide about would leave no second question for other apps.
+// charge counts a question that a validator did not decide. An error about the question alone costs
+// nothing: otherwise questions about an app that no validator can decide about would leave no second
+// question for other apps.
 func (c *calls) charge(err error) {
 	if spread.VerdictOf(err) != spread.Lacking {
 		c.again.failed()
 	}
 }
 
-// decided tells whether an error is none, or one that another validator would have, too: it is about the question.
+// decided tells whether an error is none, or one that another validator would have, too: it is about the
+// question.
 func decided(err error) bool { return spread.VerdictOf(err) == spread.Decided }
 
-// conclusive tells whether an outcome makes another one needless that has not come yet. An error other than of the question itself
-// does not: what is still asked may be denied, and must not pass for an outage.
+// conclusive tells whether an outcome makes another one needless that has not come yet. An error other than
+// of the question itself does not: what is still asked may be denied, and must not pass for an outage.
 func conclusive(err error) bool { return err == nil || status.Code(err) == codes.InvalidArgument }
 
 // undecided tells whether another validator may decide what one could not.

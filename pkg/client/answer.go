@@ -94,7 +94,8 @@ func (s *stream) abort() {
 	}
 }
 
-// refusing counts refusals in a row, and tells whether there are too many of them. It is called by one goroutine.
+// refusing counts refusals in a row, and tells whether there are too many of them. It is called by one
+// goroutine.
 func (s *stream) refusing(answers []answer) bool {
 	for _, a := range answers {
 		switch verdict := spread.VerdictOf(a.err); {

@@ -9,8 +9,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// call is a question on its way over a stream. Its state and place are the stream's, under its lock; response and err
-// are for the caller once done has an element, which it gets exactly once, unless the caller gives the call up before.
+// call is a question on its way over a stream. Its state and place are the stream's, under its lock;
+// response and err are for the caller once done has an element, which it gets exactly once, unless the
+// caller gives the call up before.
 type call struct {
 	question *countersignv1.AuthorizeRequest
 	state    state
@@ -60,8 +61,9 @@ func (c *call) conclude(response *countersignv1.AuthorizeResponse, err error) {
 // errLate says that the patience is over.
 var errLate = errors.New("no answer yet")
 
-// wait returns when the call is concluded, or the error of a context that ended before. One without a deadline ends
-// DefaultTimeout after the question was asked. With a patience above 0 it returns errLate when that is over.
+// wait returns when the call is concluded, or the error of a context that ended before. One without a
+// deadline ends DefaultTimeout after the question was asked. With a patience above 0 it returns errLate
+// when that is over.
 func (c *call) wait(ctx context.Context, asked time.Time, patience time.Duration) error {
 	var expired <-chan time.Time
 	over := context.DeadlineExceeded

@@ -25,7 +25,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// door is an ingest tier that lets requests through in an outage. It counts what happens behind the middleware.
+// door is an ingest tier that lets requests through in an outage. It counts what happens behind the
+// middleware.
 type door struct {
 	accepted, undecided atomic.Int64
 	answered            chan int // one status for each request that the middleware has finished
@@ -87,7 +88,8 @@ func kinds(t *testing.T, f *fake) map[string]*client.Client {
 	}
 }
 
-// B20: a sender that takes its request back while it is authorized (HEADERS, DATA, RST_STREAM) makes no outage.
+// B20: a sender that takes its request back while it is authorized (HEADERS, DATA, RST_STREAM) makes no
+// outage.
 func TestB20_ResetRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -160,7 +162,8 @@ func (r *rawHTTP2) send(t *testing.T, id uint32, body string) {
 	}
 }
 
-// B20: other ends of a request than a reset one: its connection is closed, its own time is over, or it was over before.
+// B20: other ends of a request than a reset one: its connection is closed, its own time is over, or it was
+// over before.
 func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -221,8 +224,8 @@ func (a answering) Invoke(_ context.Context, _ string, request, reply any, _ ...
 	return a.err
 }
 
-// B20: an answer that comes just when the sender has gone opens nothing. An approval counts for nothing then, and
-// neither does an outage.
+// B20: an answer that comes just when the sender has gone opens nothing. An approval counts for nothing
+// then, and neither does an outage.
 func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	for name, err := range map[string]error{
 		"an approval": nil, "an outage": apierr.Unavailable(apierr.NotLoaded, "not loaded"),
@@ -239,8 +242,8 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 			d.closedTo(t, name)
 		})
 	}
-	// A validator ends a question at its deadline, too. When that is the request's, the request is over, though our own
-	// clock may not say so yet.
+	// A validator ends a question at its deadline, too. When that is the request's, the request is over,
+	// though our own clock may not say so yet.
 	ctx, cancel := context.WithTimeout(t.Context(), client.DefaultTimeout)
 	defer cancel()
 	d := &door{answered: make(chan int, 1)}
@@ -252,8 +255,8 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	d.closedTo(t, "the request's deadline, on a validator's clock")
 }
 
-// B20: only what says that nobody can decide now is an outage. What the request itself, the setup or a fault of a
-// validator brings about is not: a sender could bring it about as well.
+// B20: only what says that nobody can decide now is an outage. What the request itself, the setup or a
+// fault of a validator brings about is not: a sender could bring it about as well.
 func TestB20_OnlyOutagesAreUndecided(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err       error

@@ -17,7 +17,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// erratic serves a stream: it answers late, never, twice, or not to who asked, and ends the stream at any time.
+// erratic serves a stream: it answers late, never, twice, or not to who asked, and ends the stream at any
+// time.
 func erratic(random func(n int) int) func(serverStream) error {
 	return func(s serverStream) error {
 		ctx, cancel := context.WithCancel(s.Context())
@@ -55,8 +56,8 @@ func erratic(random func(n int) int) func(serverStream) error {
 				answer := &countersignv1.AuthorizeStreamResponse{
 					Sequence: m.GetSequence() + uint64(i), Result: &countersignv1.AuthorizeStreamResponse_Response{Response: echo(r)},
 				}
-				// Callers go after 100 ms: in the same instant in which some answers come.
-				// None comes after a timer of no length: one crashes the race detector in a bubble (go.dev/issue/78156).
+				// Callers go after 100 ms: in the same instant in which some answers come. None comes after
+				// a timer of no length: one crashes the race detector in a bubble (go.dev/issue/78156).
 				after := max(time.Duration(random(4))*50*time.Millisecond, 1)
 				times := random(20)
 				late.Go(func() {

@@ -1,5 +1,5 @@
-// Package client is for the ingest tier: it asks a validator about each request, over gRPC, in calls or over streams, and
-// puts the question in front of an http.Handler.
+// Package client is for the ingest tier: it asks a validator about each request, over gRPC, in calls or
+// over streams, and puts the question in front of an http.Handler.
 package client
 
 import (
@@ -17,8 +17,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// DefaultTimeout bounds a question whose context has no deadline. A validator answers within a millisecond; one that
-// does not is as good as gone.
+// DefaultTimeout bounds a question whose context has no deadline. A validator answers within a millisecond;
+// one that does not is as good as gone.
 const DefaultTimeout = time.Second
 
 // Client asks validators. It is safe for concurrent use.
@@ -27,8 +27,9 @@ type Client struct {
 	streams *streams // nil: all questions are asked in calls
 }
 
-// New returns a client that asks each question in a call of its own, over a connection that stays the caller's to close. With
-// one of Dial, no question fails because of one validator; over any other, each is asked once.
+// New returns a client that asks each question in a call of its own, over a connection that stays the
+// caller's to close. With one of Dial, no question fails because of one validator; over any other, each is
+// asked once.
 func New(connection grpc.ClientConnInterface) *Client {
 	c := &calls{validator: countersignv1.NewValidatorServiceClient(connection)}
 	if dialed, ok := connection.(*Connection); ok {
@@ -66,8 +67,8 @@ type Answer struct {
 	DataAge  time.Duration
 }
 
-// Authorize asks about one request. An error is never a denial: the question was malformed, or there is no answer
-// now. Reason tells the two apart.
+// Authorize asks about one request. An error is never a denial: the question was malformed, or there is no
+// answer now. Reason tells the two apart.
 func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
 	token := request.Token.Reveal()
 	if len(token) > secret.MaxLength {
@@ -75,7 +76,8 @@ func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error)
 		token = token[:secret.MaxLength+1]
 	}
 	if !utf8.ValidString(token) {
-		// A protobuf string must be UTF-8, and no secret has anything else: what replaces it is malformed, too.
+		// A protobuf string must be UTF-8, and no secret has anything else: what replaces it is malformed,
+		// too.
 		token = strings.ToValidUTF8(token, "?")
 	}
 	response, err := c.ask(ctx, &countersignv1.AuthorizeRequest{
@@ -115,8 +117,8 @@ func bounded(ctx context.Context, asked time.Time) (context.Context, context.Can
 	return context.WithDeadline(ctx, asked.Add(DefaultTimeout))
 }
 
-// Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like, or the
-// gRPC code when the validator itself was out of reach.
+// Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like,
+// or the gRPC code when the validator itself was out of reach.
 func Reason(err error) string {
 	if reason := apierr.ReasonOf(err); reason != "" {
 		return reason

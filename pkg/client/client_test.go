@@ -126,8 +126,8 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 	}
 }
 
-// A request for something that is no app never reaches a validator, and is not let through by whoever lets requests
-// through in an outage.
+// A request for something that is no app never reaches a validator, and is not let through by whoever lets
+// requests through in an outage.
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{

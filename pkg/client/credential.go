@@ -17,22 +17,23 @@ import (
 // DefaultMaxForm is how many bytes of a form FormSecret reads when it is not told otherwise.
 const DefaultMaxForm = 64 << 10
 
-// BearerSecret returns the secret that a request carries in its Authorization header; the zero value when it carries
-// none. Any scheme but Bearer, and more than one header, are an error (RFC 6750, section 2.1). Errors of this function, and
-// of the others that find a secret, hold no part of it.
+// BearerSecret returns the secret that a request carries in its Authorization header; the zero value when
+// it carries none. Any scheme but Bearer, and more than one header, are an error (RFC 6750, section 2.1).
+// Errors of this function, and of the others that find a secret, hold no part of it.
 func BearerSecret(r *http.Request) (secret.Secret, error) {
 	return bearer.Parse(r.Header.Values("Authorization"))
 }
 
-// HeaderSecret returns a function that finds the secret in a header of its own. Several such headers are an error.
+// HeaderSecret returns a function that finds the secret in a header of its own. Several such headers are an
+// error.
 func HeaderSecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return single(r.Header.Values(name), "header", name)
 	}
 }
 
-// QuerySecret returns a function that finds the secret in a query parameter. Several of that name are an error. URLs end
-// up in logs: a header is the better place where there is a choice (RFC 6750, section 2.3).
+// QuerySecret returns a function that finds the secret in a query parameter. Several of that name are an
+// error. URLs end up in logs: a header is the better place where there is a choice (RFC 6750, section 2.3).
 func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return parameter(r.URL.RawQuery, "query parameter", name)
@@ -40,10 +41,10 @@ func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 }
 
 // FormSecret returns a function that finds the secret in a field of a form that is the request's body
-// (application/x-www-form-urlencoded). It reads at most maxBytes of the body, 0 being DefaultMaxForm; the handler can read
-// all of it again. Several fields of that name, and a longer body, are an error. A request with another body carries no
-// secret. Of a form that was parsed before (ParseForm), the fields count that net/http has kept: it leaves out those that it
-// cannot decode.
+// (application/x-www-form-urlencoded). It reads at most maxBytes of the body, 0 being DefaultMaxForm; the
+// handler can read all of it again. Several fields of that name, and a longer body, are an error. A request
+// with another body carries no secret. Of a form that was parsed before (ParseForm), the fields count that
+// net/http has kept: it leaves out those that it cannot decode.
 func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret, error) {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxForm
@@ -95,8 +96,9 @@ func (e *bodyError) status() int {
 	return http.StatusBadRequest
 }
 
-// parameter finds the one value of a name in a query or form. Of other names it does not ask that they are well encoded:
-// url.ParseQuery drops what is not, and a value that it drops must not make a second one the only one.
+// parameter finds the one value of a name in a query or form. Of other names it does not ask that they are
+// well encoded: url.ParseQuery drops what is not, and a value that it drops must not make a second one the
+// only one.
 func parameter(encoded, place, name string) (secret.Secret, error) {
 	var values []string
 	for pair := range strings.SplitSeq(encoded, "&") {

@@ -81,8 +81,8 @@ var credentialCases = []credentialCase{
 	}, want: 401, says: "TOKEN_MALFORMED\n"},
 }
 
-// B13, B19: wherever the token stands, one that is refused authenticates nothing, is no reason to refuse what is not
-// enforced, and is repeated nowhere. The handler reads the whole body in any case.
+// B13, B19: wherever the token stands, one that is refused authenticates nothing, is no reason to refuse
+// what is not enforced, and is repeated nowhere. The handler reads the whole body in any case.
 func TestB13_WhereTheTokenStands(t *testing.T) {
 	for _, enforced := range []bool{true, false} {
 		c := client.New(serve(t, enforcing(enforced)))

@@ -27,8 +27,9 @@ func (s *stuck) call(ctx context.Context, _ *countersignv1.AuthorizeRequest) (*c
 	return nil, ctx.Err()
 }
 
-// A question without a deadline gets one, wherever it waits: a validator that never answers holds no caller for ever.
-// The time runs from when the question was asked. A deadline of the caller's own stays as it is, also a longer one.
+// A question without a deadline gets one, wherever it waits: a validator that never answers holds no caller
+// for ever. The time runs from when the question was asked. A deadline of the caller's own stays as it is,
+// also a longer one.
 func TestDefaultTimeout(t *testing.T) {
 	const longer = 10 * client.DefaultTimeout
 	for name, tt := range map[string]struct {

@@ -21,30 +21,31 @@ import (
 )
 
 const (
-	// pingAfter is the shortest interval that grpc-go allows a client, and what grpcserver permits. A path that is dead is
-	// found long before, by what is asked over it and not acknowledged (pingTimeout is its TCP_USER_TIMEOUT, too: RFC 5482)
-	// or not answered (spread). A ping finds one that nothing is asked over.
+	// pingAfter is the shortest interval that grpc-go allows a client, and what grpcserver permits. A path
+	// that is dead is found long before, by what is asked over it and not acknowledged (pingTimeout is its
+	// TCP_USER_TIMEOUT, too: RFC 5482) or not answered (spread). A ping finds one that nothing is asked
+	// over.
 	pingAfter   = 10 * time.Second
 	pingTimeout = 2 * time.Second
 
-	// connectTimeout bounds one try to connect; between two tries are some 100 ms at first, and never more than some
-	// maxConnectPause, so that a validator that is back is asked soon.
+	// connectTimeout bounds one try to connect; between two tries are some 100 ms at first, and never more
+	// than some maxConnectPause, so that a validator that is back is asked soon.
 	connectTimeout  = 2 * time.Second
 	maxConnectPause = 2 * time.Second
 )
 
-// DialOptions say how validators are connected to. The zero value is TLS with the system's authorities, and plain text on
-// loopback.
+// DialOptions say how validators are connected to. The zero value is TLS with the system's authorities, and
+// plain text on loopback.
 type DialOptions struct {
 	// Security says which connections are encrypted. It must come to the same for all addresses.
 	Security grpcclient.Security
-	// GRPC are further options of the connections, such as interceptors, or credentials with a client certificate, which
-	// then count instead of Security. Others may undo what Dial is for.
+	// GRPC are further options of the connections, such as interceptors, or credentials with a client
+	// certificate, which then count instead of Security. Others may undo what Dial is for.
 	GRPC []grpc.DialOption
 }
 
-// Connection goes to several validators. It is for New and NewStreaming, whose questions it spreads evenly over the
-// validators that serve. It is safe for concurrent use; Close ends it.
+// Connection goes to several validators. It is for New and NewStreaming, whose questions it spreads evenly
+// over the validators that serve. It is safe for concurrent use; Close ends it.
 type Connection struct {
 	*grpc.ClientConn
 	again budget
@@ -52,15 +53,16 @@ type Connection struct {
 
 // Dial returns a connection to validators. It does not wait for any of them.
 //
-// A single address is looked up again and again, and every IP address that it stands for is a validator: the name of a
-// headless service of Kubernetes, for example. Of several addresses each is one validator. An address is host:port, and
-// may begin with dns:///.
+// A single address is looked up again and again, and every IP address that it stands for is a validator:
+// the name of a headless service of Kubernetes, for example. Of several addresses each is one validator. An
+// address is host:port, and may begin with dns:///.
 //
-// No validator is asked that says it does not serve (grpc.health.v1), or that is silent. A question that a validator answers
-// with UNAVAILABLE or OVERLOADED, or does not answer within a quarter of its time or 250 ms, is asked once more of another one, within its
-// deadline; the first answer counts. A denial is an answer. When too many questions fail, they are not asked twice, so
-// that an outage of all validators does not double their load (gRPC A6). So no question fails because of one validator if
-// it may take half a second.
+// No validator is asked that says it does not serve (grpc.health.v1), or that is silent. A question that a
+// validator answers with UNAVAILABLE or OVERLOADED, or does not answer within a quarter of its time or 250
+// ms, is asked once more of another one, within its deadline; the first answer counts. A denial is an
+// answer. When too many questions fail, they are not asked twice, so that an outage of all validators does
+// not double their load (gRPC A6). So no question fails because of one validator if it may take half a
+// second.
 //
 // Proxies that the environment names, such as HTTPS_PROXY, are not used: secrets would pass them.
 func Dial(addresses []string, options DialOptions) (*Connection, error) {

@@ -123,8 +123,8 @@ func TestB20_DecidedIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A denial that comes late is what counts: that another validator, which was asked meanwhile, cannot answer makes no outage of it,
-// which a rule for outages might let through.
+// A denial that comes late is what counts: that another validator, which was asked meanwhile, cannot answer
+// makes no outage of it, which a rule for outages might let through.
 func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 	for name, err := range map[string]error{
 		"overloaded":     apierr.Exhausted(apierr.Overloaded, "too many calls"),
@@ -189,7 +189,8 @@ func TestB20_OneAppCostsOthersNothing(t *testing.T) {
 	}
 }
 
-// When as many requests wait for a revision on one validator as may, another one is asked, and the first goes on being asked.
+// When as many requests wait for a revision on one validator as may, another one is asked, and the first
+// goes on being asked.
 func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {
@@ -219,7 +220,8 @@ func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 	}
 }
 
-// An outage of all validators does not double what they are asked, and when it is over, one in trouble costs nothing again.
+// An outage of all validators does not double what they are asked, and when it is over, one in trouble
+// costs nothing again.
 func TestBudget(t *testing.T) {
 	for name, trouble := range map[string]outcome{
 		"undecided": {err: apierr.Unavailable(apierr.DataTooOld, "old")},
@@ -344,7 +346,8 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
-// Nobody is asked who says that it does not serve, and a question that nobody else can be asked is asked once.
+// Nobody is asked who says that it does not serve, and a question that nobody else can be asked is asked
+// once.
 func TestDialAsksWhoServes(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {

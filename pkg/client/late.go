@@ -9,7 +9,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// patience returns how long a stream may take to answer before another validator is asked, too; 0: as long as there is time.
+// patience returns how long a stream may take to answer before another validator is asked, too; 0: as long
+// as there is time.
 func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	if s.calls.again == nil {
 		return 0
@@ -21,8 +22,9 @@ func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	return max(min(time.Until(until)/share, maxPatience), 1)
 }
 
-// askOther asks a question that this stream has not answered yet in a call, of another validator, and returns the first answer.
-// It is not done when nothing was asked, or nothing came of it: the stream may still answer then.
+// askOther asks a question that this stream has not answered yet in a call, of another validator, and
+// returns the first answer. It is not done when nothing was asked, or nothing came of it: the stream may
+// still answer then.
 func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse, done bool, err error) {
 	s.calls.again.failed()
 	if !s.calls.again.allows() {

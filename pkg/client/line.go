@@ -14,16 +14,18 @@ import (
 )
 
 const (
-	// life is how long a stream is used, and up to half as long again. It is less than the minute that grpcserver gives
-	// to what is under way when it closes an old connection, so that no stream is cut by that.
+	// life is how long a stream is used, and up to half as long again. It is less than the minute that
+	// grpcserver gives to what is under way when it closes an old connection, so that no stream is cut by
+	// that.
 	life = 30 * time.Second
 
-	// firstPause is how long no stream is opened after one was lost; it doubles each time a stream ends before it has
-	// answered anything, up to maxPause, and is made up to a fifth longer or shorter.
+	// firstPause is how long no stream is opened after one was lost; it doubles each time a stream ends
+	// before it has answered anything, up to maxPause, and is made up to a fifth longer or shorter.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 10 * time.Second
 
-	// unservedPause is the same after a validator that serves no streams. It may be replaced by one that does.
+	// unservedPause is the same after a validator that serves no streams. It may be replaced by one that
+	// does.
 	unservedPause = time.Minute
 )
 
@@ -70,8 +72,8 @@ func (l *line) keep(ctx context.Context) {
 	}
 }
 
-// use opens a stream and returns when that has ended: with nil when its time was over, and otherwise why. It tells
-// whether anything was answered.
+// use opens a stream and returns when that has ended: with nil when its time was over, and otherwise why.
+// It tells whether anything was answered.
 func (l *line) use(ctx context.Context) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -10,9 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// Undecided tells whether an error of Authorize is an outage (B20): nobody can decide about the request now, through no
-// fault of the request. ctx is the context of the request that the question was about. Only an outage may be answered by
-// a rule of your own, such as to let requests through. These are outages:
+// Undecided tells whether an error of Authorize is an outage (B20): nobody can decide about the request
+// now, through no fault of the request. ctx is the context of the request that the question was about. Only
+// an outage may be answered by a rule of your own, such as to let requests through. These are outages:
 //
 //   - UNAVAILABLE: a validator says so, with a reason, or none is in reach.
 //   - DEADLINE_EXCEEDED: no validator has answered in time. Give a question less time than its request has, as Middleware
@@ -40,7 +40,8 @@ func Undecided(ctx context.Context, err error) bool {
 	return false
 }
 
-// over tells whether a request has ended before its question was answered with err. The question was given until a time.
+// over tells whether a request has ended before its question was answered with err. The question was given
+// until a time.
 func over(ctx context.Context, err error, until time.Time) bool {
 	if ctx.Err() != nil {
 		return true

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// maxTogether is how many questions one message carries at most. Beyond some fifty a question hardly gets cheaper, and
-	// the first of them waits for the last.
+	// maxTogether is how many questions one message carries at most. Beyond some fifty a question hardly
+	// gets cheaper, and the first of them waits for the last.
 	maxTogether = 64
 	// maxMessage is about how many bytes they may be. A validator takes 64 KiB.
 	maxMessage = 32 << 10
@@ -87,7 +87,8 @@ func (s *stream) quiet() time.Duration { return time.Since(s.began) - time.Durat
 // hushed tells whether the validator owes answers and gives none.
 func (s *stream) hushed() bool { return s.load.Load() > 0 && s.quiet() >= spread.Hush }
 
-// ask returns the answer to a question that was asked at a time, or errUnanswered or errSilent when the stream does not give one.
+// ask returns the answer to a question that was asked at a time, or errUnanswered or errSilent when the
+// stream does not give one.
 func (s *stream) ask(
 	ctx context.Context, asked time.Time, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -130,8 +131,8 @@ func (s *stream) enqueue(c *call) bool {
 	return true
 }
 
-// abandon forgets a call whose caller goes, and gives up the stream when it has fallen silent. It returns false when the
-// call is being concluded.
+// abandon forgets a call whose caller goes, and gives up the stream when it has fallen silent. It returns
+// false when the call is being concluded.
 func (s *stream) abandon(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,8 +157,8 @@ func (s *stream) abandon(c *call) bool {
 	return true
 }
 
-// run sends what is asked until retire is called, then lets the validator answer what it owes and returns nil; when the
-// stream ends before, it returns why. Then nothing uses the stream any more.
+// run sends what is asked until retire is called, then lets the validator answer what it owes and returns
+// nil; when the stream ends before, it returns why. Then nothing uses the stream any more.
 func (s *stream) run() error {
 	var why error
 	received := make(chan struct{})
@@ -180,8 +181,8 @@ func (s *stream) run() error {
 			}
 			return nil
 		case <-s.wake:
-			// Goroutines that can run now and are about to ask go first, so that one message carries what they ask: it
-			// halves the cost of a question. With none there is nobody to wait for.
+			// Goroutines that can run now and are about to ask go first, so that one message carries what
+			// they ask: it halves the cost of a question. With none there is nobody to wait for.
 			runtime.Gosched()
 			s.flush()
 		}
@@ -199,8 +200,8 @@ func (s *stream) retire() {
 	})
 }
 
-// flush sends what is queued. It blocks while the validator does not keep up. A stream that does not send any more is
-// one that receive finds ended.
+// flush sends what is queued. It blocks while the validator does not keep up. A stream that does not send
+// any more is one that receive finds ended.
 func (s *stream) flush() {
 	for message := s.take(); message != nil; message = s.take() {
 		if s.grpc.Send(message) != nil {
@@ -241,8 +242,8 @@ func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 	return message
 }
 
-// receive gives answers to callers until the stream ends, and returns why. It waits for none of them. Whatever is not
-// answered then never is.
+// receive gives answers to callers until the stream ends, and returns why. It waits for none of them.
+// Whatever is not answered then never is.
 func (s *stream) receive() error {
 	defer s.abort()
 	var answers []answer

@@ -53,7 +53,8 @@ func TestStreamingAnswersEachItsOwn(t *testing.T) {
 	})
 }
 
-// A lone question is sent at once, and what is asked at the same time goes together, within the bounds of a message.
+// A lone question is sent at once, and what is asked at the same time goes together, within the bounds of a
+// message.
 func TestStreamingSendsTogether(t *testing.T) {
 	for name, token := range map[string]string{"usual": "cs_x", "over-long": strings.Repeat("x", 5000)} {
 		t.Run(name, func(t *testing.T) {
@@ -145,8 +146,8 @@ func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 	}
 }
 
-// What may not go with the questions of others is asked in a call: it would end the stream for all, or needs its
-// deadline known to the validator (B25).
+// What may not go with the questions of others is asked in a call: it would end the stream for all, or
+// needs its deadline known to the validator (B25).
 func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}

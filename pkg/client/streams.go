@@ -40,8 +40,8 @@ func (s *streams) close() {
 	s.keepers.Wait()
 }
 
-// ask asks a question. Asking twice does no harm, since it changes nothing. A context that is made for each question would
-// cost a tenth of it, so one is made only where something waits that knows no other bound.
+// ask asks a question. Asking twice does no harm, since it changes nothing. A context that is made for each
+// question would cost a tenth of it, so one is made only where something waits that knows no other bound.
 func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 	asked := time.Now()
 	if streamable(question) {
@@ -86,12 +86,13 @@ func (s *streams) turn(ctx context.Context, asked time.Time) error {
 	return s.turns.Acquire(ctx, 1)
 }
 
-// maxQuestion is the size in bytes of the largest question that is asked over a stream: one with an over-long token.
+// maxQuestion is the size in bytes of the largest question that is asked over a stream: one with an
+// over-long token.
 const maxQuestion = 8 << 10
 
-// streamable tells whether a question may go with those of others. One that cannot be encoded, or is larger than a
-// validator takes, would end the stream for all; one that waits is to be answered within its deadline, which only a
-// call tells the validator.
+// streamable tells whether a question may go with those of others. One that cannot be encoded, or is larger
+// than a validator takes, would end the stream for all; one that waits is to be answered within its
+// deadline, which only a call tells the validator.
 func streamable(q *countersignv1.AuthorizeRequest) bool {
 	return q.GetMinRevision() == "" && sizeOf(q) <= maxQuestion && utf8.ValidString(q.GetAppId())
 }
@@ -102,9 +103,9 @@ func sizeOf(q *countersignv1.AuthorizeRequest) int {
 	return rest + len(q.GetAppId()) + len(q.GetToken())
 }
 
-// pick returns the open stream with the fewest unanswered questions, so that one whose validator has stalled is
-// left alone; nil when none is open, or each has fallen silent and questions can be asked of other validators. Streams that
-// are not open are wanted then.
+// pick returns the open stream with the fewest unanswered questions, so that one whose validator has
+// stalled is left alone; nil when none is open, or each has fallen silent and questions can be asked of
+// other validators. Streams that are not open are wanted then.
 func (s *streams) pick() *stream {
 	var best *stream
 	var least int64

@@ -212,7 +212,8 @@ func TestStreamingAsksAgainWhatALostStreamOwes(t *testing.T) {
 	}
 }
 
-// A validator that does not answer any more loses its only stream after a second; with another one it is left alone.
+// A validator that does not answer any more loses its only stream after a second; with another one it is
+// left alone.
 func TestStreamingLeavesASilentStream(t *testing.T) {
 	for streams, most := range map[int]int{1: 11, 2: 1} {
 		synctest.Test(t, func(t *testing.T) {

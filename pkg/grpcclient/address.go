@@ -1,5 +1,5 @@
-// Package grpcclient is what every client of Countersign needs of a connection that carries a key: which ones are
-// encrypted, and that no key goes over another.
+// Package grpcclient is what every client of Countersign needs of a connection that carries a key: which
+// ones are encrypted, and that no key goes over another.
 package grpcclient
 
 import (
@@ -39,8 +39,8 @@ func (a Address) Host() string {
 	return host
 }
 
-// Loopback tells whether the address is one of this machine by what it says: localhost (RFC 6761, section 6.3) or a
-// loopback IP address. Other names are not looked up: who answers for them may change.
+// Loopback tells whether the address is one of this machine by what it says: localhost (RFC 6761, section
+// 6.3) or a loopback IP address. Other names are not looked up: who answers for them may change.
 func (a Address) Loopback() bool {
 	ip, err := netip.ParseAddr(a.Host())
 	return a.Host() == "localhost" || err == nil && ip.Unmap().IsLoopback()
@@ -49,8 +49,8 @@ func (a Address) Loopback() bool {
 // Target returns the address in the form that grpc.NewClient wants.
 func (a Address) Target() string { return "dns:///" + string(a) }
 
-// Dial opens a connection to one of the places that the address stands for. What localhost means is up to the resolver:
-// plain text does not leave the machine unless Plaintext says so.
+// Dial opens a connection to one of the places that the address stands for. What localhost means is up to
+// the resolver: plain text does not leave the machine unless Plaintext says so.
 func (s Security) Dial(ctx context.Context, a Address, resolved string) (net.Conn, error) {
 	if !s.Plaintext && !s.Encrypts(a) {
 		if at, err := netip.ParseAddrPort(resolved); err != nil || !at.Addr().Unmap().IsLoopback() {

@@ -14,15 +14,16 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Security says which connections are encrypted. With nothing set, those to other machines are, and those on loopback
-// are not.
+// Security says which connections are encrypted. With nothing set, those to other machines are, and those
+// on loopback are not.
 type Security struct {
 	// TLS encrypts on loopback too.
 	TLS bool
-	// CAFile is a PEM file of the authorities that servers' certificates are checked against, instead of the system's.
-	// It implies TLS.
+	// CAFile is a PEM file of the authorities that servers' certificates are checked against, instead of
+	// the system's. It implies TLS.
 	CAFile string
-	// Roots returns the authorities of CAFile as they are now, where somebody keeps them; nil: Credentials reads the file.
+	// Roots returns the authorities of CAFile as they are now, where somebody keeps them; nil: Credentials
+	// reads the file.
 	Roots func() *x509.CertPool
 	// Plaintext encrypts nothing, wherever the server is.
 	Plaintext bool
@@ -36,8 +37,8 @@ func (s Security) Encrypts(a Address) bool {
 	return !s.Plaintext && (s.TLS || s.CAFile != "" || !a.Loopback())
 }
 
-// Credentials returns what a connection to an address is secured with. Of a CAFile that changes it has what stands there
-// now.
+// Credentials returns what a connection to an address is secured with. Of a CAFile that changes it has what
+// stands there now.
 func (s Security) Credentials(a Address) (credentials.TransportCredentials, error) {
 	if s.TLS && s.Plaintext {
 		return nil, ErrContradiction
@@ -59,8 +60,8 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 	return credentials.NewTLS(config), nil
 }
 
-// Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the connection was to be
-// encrypted and is not, grpc refuses to send it.
+// Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the
+// connection was to be encrypted and is not, grpc refuses to send it.
 func (s Security) Bearer(key secret.Secret, a Address) credentials.PerRPCCredentials {
 	return bearer{key: key, encrypted: s.Encrypts(a)}
 }
@@ -78,14 +79,14 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 // RequireTransportSecurity tells grpc whether the key may go over plain text.
 func (b bearer) RequireTransportSecurity() bool { return b.encrypted }
 
-// AnswersPlain tells whether a connection with TLS has failed since the server answers in plain text. grpc passes on
-// nothing but the words of the error.
+// AnswersPlain tells whether a connection with TLS has failed since the server answers in plain text. grpc
+// passes on nothing but the words of the error.
 func AnswersPlain(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "first record does not look like a TLS handshake") // crypto/tls
 }
 
-// WantsTLS tells whether a connection in plain text has failed as it does when the server wants TLS: it ends the connection
-// that does not begin with a handshake, so that no answer to the preface comes.
+// WantsTLS tells whether a connection in plain text has failed as it does when the server wants TLS: it
+// ends the connection that does not begin with a handshake, so that no answer to the preface comes.
 func WantsTLS(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "error reading server preface") // grpc
 }

@@ -10,9 +10,9 @@ import (
 // errAbandoned is what apart returns when its context is done before it has read anything.
 var errAbandoned = errors.New("nothing was read in time")
 
-// apart reads something on another goroutine, because nothing ends the reading but the end of the call: it returns once the
-// handler has. What it has read when nobody waits any more is given to late. A panic is an error, since nobody would catch it
-// there.
+// apart reads something on another goroutine, because nothing ends the reading but the end of the call: it
+// returns once the handler has. What it has read when nobody waits any more is given to late. A panic is an
+// error, since nobody would catch it there.
 func apart[T any](ctx context.Context, read func() (T, error), late func(T)) (T, error) {
 	type outcome struct {
 		value T
@@ -48,7 +48,8 @@ func recovered[T any](read func() (T, error)) (value T, err error) {
 	return read()
 }
 
-// awaited returns what a caller is told when its message was not read, for err; the end of the call goes before.
+// awaited returns what a caller is told when its message was not read, for err; the end of the call goes
+// before.
 func awaited(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:

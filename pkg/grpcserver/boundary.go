@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// boundary is where errors and panics become statuses. It is idempotent: behind the caller's interceptors it lets them
-// see the code that is sent, before them it catches what they do themselves.
+// boundary is where errors and panics become statuses. It is idempotent: behind the caller's interceptors
+// it lets them see the code that is sent, before them it catches what they do themselves.
 type boundary struct {
 	logger        *slog.Logger
 	recoverUnary  grpc.UnaryServerInterceptor
@@ -60,8 +60,8 @@ func (b *boundary) failed(ctx context.Context, method string, err error) error {
 	return b.tell(ctx, method, err).Err()
 }
 
-// tell logs what the status does not say. An error without a cause is not logged, so a handler whose refusals can
-// come at the rate of its calls returns them without one.
+// tell logs what the status does not say. An error without a cause is not logged, so a handler whose
+// refusals can come at the rate of its calls returns them without one.
 func (b *boundary) tell(ctx context.Context, method string, err error) *status.Status {
 	told, unsaid := translate(err)
 	if unsaid != nil {

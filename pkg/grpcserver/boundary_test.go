@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// TestErrorsOverTheWire: what a client receives is what translate says, for unary calls and streams, with and without
-// interceptors of the caller.
+// TestErrorsOverTheWire: what a client receives is what translate says, for unary calls and streams, with
+// and without interceptors of the caller.
 func TestErrorsOverTheWire(t *testing.T) {
 	byName := make(map[string]error)
 	for _, tt := range translations {
@@ -66,7 +66,8 @@ func TestErrorsOverTheWire(t *testing.T) {
 	}
 }
 
-// Tell says and logs of an error what the end of a call with it would: a request of a stream that fails tells no more.
+// Tell says and logs of an error what the end of a call with it would: a request of a stream that fails
+// tells no more.
 func TestTell(t *testing.T) {
 	server := start(t, Config{}, &echo{})
 	unsaid := 0

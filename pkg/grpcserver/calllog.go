@@ -11,8 +11,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// callFields are what a line about a call may hold, all else is left out: the words of an error may repeat what the
-// caller sent, and fields that others put into the context may be metadata.
+// callFields are what a line about a call may hold, all else is left out: the words of an error may repeat
+// what the caller sent, and fields that others put into the context may be metadata.
 var callFields = map[string]bool{
 	logging.ServiceFieldKey: true,
 	logging.MethodFieldKey:  true,
@@ -21,9 +21,10 @@ var callFields = map[string]bool{
 	"grpc.duration":         true,
 }
 
-// LogCalls returns an interceptor that writes one line when a unary call ends: service, method, code, duration, peer;
-// never payloads or metadata, and nothing of health checks. The level follows the code. It adds a good third to the cost of an empty call, so it is
-// for management calls, not for Authorize. It is safe for concurrent use.
+// LogCalls returns an interceptor that writes one line when a unary call ends: service, method, code,
+// duration, peer; never payloads or metadata, and nothing of health checks. The level follows the code. It
+// adds a good third to the cost of an empty call, so it is for management calls, not for Authorize. It is
+// safe for concurrent use.
 func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 	write := func(ctx context.Context, level logging.Level, message string, fields ...any) {
 		kept := make([]any, 0, 2*len(callFields))

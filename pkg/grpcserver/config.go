@@ -10,10 +10,11 @@ import (
 
 // Bounds of one received message, in bytes, for Config.MaxReceive.
 const (
-	// AuthorizeMaxReceive holds the largest token that a usual HTTP server lets through in a header, so that it is
-	// answered (TOKEN_MALFORMED) and not an error.
+	// AuthorizeMaxReceive holds the largest token that a usual HTTP server lets through in a header, so
+	// that it is answered (TOKEN_MALFORMED) and not an error.
 	AuthorizeMaxReceive = 64 << 10
-	// ManagementMaxReceive holds an import of 1,000 tokens with secrets of 4 KiB, names of 100 characters and scopes.
+	// ManagementMaxReceive holds an import of 1,000 tokens with secrets of 4 KiB, names of 100 characters
+	// and scopes.
 	ManagementMaxReceive = 5 << 20
 )
 
@@ -27,14 +28,17 @@ type Config struct {
 	Files *reload.Files
 	// Reflection lets anyone who can connect list the services and read their descriptors.
 	Reflection bool
-	// MaxReceive is the size in bytes of the largest message accepted; a larger one is RESOURCE_EXHAUSTED. 0 means AuthorizeMaxReceive, the smaller of the two.
+	// MaxReceive is the size in bytes of the largest message accepted; a larger one is RESOURCE_EXHAUSTED.
+	// 0 means AuthorizeMaxReceive, the smaller of the two.
 	MaxReceive int
-	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of calls in
-	// flight, since their stacks have grown already. A call that finds none free gets its own. 0 keeps none.
+	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of
+	// calls in flight, since their stacks have grown already. A call that finds none free gets its own. 0
+	// keeps none.
 	StreamWorkers uint32
 	// Requests bounds the calls of the services that are registered on the server; the zero value does not.
 	Requests Requests
-	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 is no bound.
+	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 is no
+	// bound.
 	MaxConnections int
 	// Codec encodes and decodes all messages; nil is that of protobuf messages.
 	Codec encoding.CodecV2

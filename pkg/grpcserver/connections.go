@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// counted is a listener that counts the connections that it has accepted and that are not closed. For one beyond a bound it
-// has another one closed, or closes it as it comes. Each costs some 50 KB before its first call.
+// counted is a listener that counts the connections that it has accepted and that are not closed. For one
+// beyond a bound it has another one closed, or closes it as it comes. Each costs some 50 KB before its
+// first call.
 type counted struct {
 	net.Listener
 	most    int64       // 0 is no bound

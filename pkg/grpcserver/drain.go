@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// cutGrace is how long what was cut may take to notice. It outlasts connectionTimeout, since a connection in its
-// handshake is not cut but runs into that.
+// cutGrace is how long what was cut may take to notice. It outlasts connectionTimeout, since a connection
+// in its handshake is not cut but runs into that.
 const cutGrace = connectionTimeout + time.Second
 
 // DefaultDrainBound is the bound of a drain that names none.
 const DefaultDrainBound = 10 * time.Second
 
-// Drain says how a server ends once its context is done: it declares itself not serving, serves on for the settle time,
-// then refuses what is new and gives what is in flight until the bound. What is cut then gets a few seconds to notice.
-// Kubernetes grants 30 s to all of this and to whatever else the process has to end.
+// Drain says how a server ends once its context is done: it declares itself not serving, serves on for the
+// settle time, then refuses what is new and gives what is in flight until the bound. What is cut then gets
+// a few seconds to notice. Kubernetes grants 30 s to all of this and to whatever else the process has to
+// end.
 type Drain struct {
-	// Settle is how long new calls are still served after health has changed, so that load balancers see the change
-	// before they see a refusal. 0 means not at all.
+	// Settle is how long new calls are still served after health has changed, so that load balancers see
+	// the change before they see a refusal. 0 means not at all.
 	Settle time.Duration
 	// Bound is how long calls in flight may go on after that; then they are cut. 0 means DefaultDrainBound.
 	Bound time.Duration
@@ -35,8 +36,8 @@ func (d Drain) withDefaults() (Drain, error) {
 	return d, nil
 }
 
-// end runs graceful, which returns when nothing is in flight any more, and when that takes longer than the bound, cut,
-// which must make graceful return. It returns an error if even then something went on.
+// end runs graceful, which returns when nothing is in flight any more, and when that takes longer than the
+// bound, cut, which must make graceful return. It returns an error if even then something went on.
 func (d Drain) end(logger *slog.Logger, graceful, cut func()) error {
 	ended := make(chan struct{})
 	go func() {

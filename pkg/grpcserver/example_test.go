@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 )
 
-// A process runs its servers, and whatever else goes on for as long as it lives, in one errgroup: the first to fail
-// ends the others, a signal ends all, and Wait returns when all have.
+// A process runs its servers, and whatever else goes on for as long as it lives, in one errgroup: the first
+// to fail ends the others, a signal ends all, and Wait returns when all have.
 func Example() {
 	logger := slog.New(slog.DiscardHandler)
 	ctx, stop := grpcserver.SignalContext(context.Background())

@@ -7,8 +7,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// SetServing says in the health service whether a service, by its full name, can do its work; the empty name stands for
-// the server as a whole. Once a drain has begun nothing is serving and this has no effect.
+// SetServing says in the health service whether a service, by its full name, can do its work; the empty
+// name stands for the server as a whole. Once a drain has begun nothing is serving and this has no effect.
 func (s *Server) SetServing(service string, serving bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {
@@ -17,8 +17,8 @@ func (s *Server) SetServing(service string, serving bool) {
 	s.health.SetServingStatus(service, state)
 }
 
-// endWatches ends health watches when calls should end. Clients that check health keep one open for as long as they are
-// connected, so with them every drain would last until its bound.
+// endWatches ends health watches when calls should end. Clients that check health keep one open for as long
+// as they are connected, so with them every drain would last until its bound.
 func (s *Server) endWatches(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// holding is what one call holds of Requests.MaxBytes. It is safe for concurrent use: the messages of a stream may be read
-// on another goroutine than that of its handler.
+// holding is what one call holds of Requests.MaxBytes. It is safe for concurrent use: the messages of a
+// stream may be read on another goroutine than that of its handler.
 type holding struct {
 	bytes *semaphore.Weighted
 	held  atomic.Int64

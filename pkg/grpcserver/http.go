@@ -21,12 +21,12 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 30 * time.Second
 
-	// writeTimeout bounds a request as a whole, from its header on. A handler that needs longer, such as one that waits
-	// for propagation, extends it with http.ResponseController.
+	// writeTimeout bounds a request as a whole, from its header on. A handler that needs longer, such as
+	// one that waits for propagation, extends it with http.ResponseController.
 	writeTimeout = time.Minute
 
-	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people. One more closes the
-	// oldest, so that a probe is answered however many others keep.
+	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people. One
+	// more closes the oldest, so that a probe is answered however many others keep.
 	maxHTTPConnections = 512
 
 	// idleTimeout outlasts the usual interval of probes and scrapes, so that they keep their connections.
@@ -41,8 +41,8 @@ type HTTPConfig struct {
 	TLS TLS
 	// Files read the files of TLS again when they change; nil: they are read once.
 	Files *reload.Files
-	// Ready returns why the process cannot do its work yet, nil when it can. Its words are shown to anyone who asks. It
-	// is called for every probe, possibly by several at once. Nil means always ready.
+	// Ready returns why the process cannot do its work yet, nil when it can. Its words are shown to anyone
+	// who asks. It is called for every probe, possibly by several at once. Nil means always ready.
 	Ready func() error
 	// Detail returns a line that /readyz shows beside "ok"; nil means none.
 	Detail func() string
@@ -54,8 +54,8 @@ type HTTPConfig struct {
 	Drain Drain
 }
 
-// HTTPServer serves /livez, /readyz, /metrics and what else it was given. Its methods are safe for concurrent use;
-// Serve is called once.
+// HTTPServer serves /livez, /readyz, /metrics and what else it was given. Its methods are safe for
+// concurrent use; Serve is called once.
 type HTTPServer struct {
 	config   HTTPConfig
 	logger   *slog.Logger
@@ -90,9 +90,9 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 // Addr returns the address that is listened on.
 func (s *HTTPServer) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve answers requests until the context is done, then drains as HTTPConfig.Drain says: /readyz fails from the start
-// of the settle time on. It returns an error if it could not go on, or if a handler ignored its cancelled context and
-// was left behind. Requests that were cut at the bound are logged, not an error.
+// Serve answers requests until the context is done, then drains as HTTPConfig.Drain says: /readyz fails
+// from the start of the settle time on. It returns an error if it could not go on, or if a handler ignored
+// its cancelled context and was left behind. Requests that were cut at the bound are logged, not an error.
 func (s *HTTPServer) Serve(ctx context.Context) error {
 	s.logger.InfoContext(ctx, "serving HTTP", "address", s.Addr().String())
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))

@@ -239,8 +239,9 @@ func TestHTTPDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 	})
 }
 
-// TestProbesAreAnsweredBesideIdleConnections: as many as may be open, which have sent a request, or nothing, or a part of a request, shut
-// no probe out; nor does the one that is in use lose its place to them.
+// TestProbesAreAnsweredBesideIdleConnections: as many as may be open, which have sent a request, or
+// nothing, or a part of a request, shut no probe out; nor does the one that is in use lose its place to
+// them.
 func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
 	for name, sends := range map[string]string{
 		"after a request": "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -283,7 +284,8 @@ func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
 	}
 }
 
-// TestOldestIsSpared: an idle connection before one with a request, and of each kind the one that has been so for longest.
+// TestOldestIsSpared: an idle connection before one with a request, and of each kind the one that has been
+// so for longest.
 func TestOldestIsSpared(t *testing.T) {
 	o := newOldest()
 	connections := map[net.Conn]string{}

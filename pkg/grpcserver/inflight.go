@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// inFlight counts the requests in a handler: http.Server.Close leaves them behind without a word. Once wait was called
-// it lets none in.
+// inFlight counts the requests in a handler: http.Server.Close leaves them behind without a word. Once wait
+// was called it lets none in.
 type inFlight struct {
 	handler http.Handler
 

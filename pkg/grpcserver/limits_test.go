@@ -75,7 +75,8 @@ func TestHeaderLimitIsTold(t *testing.T) {
 	}
 }
 
-// TestHeaderLimitIsEnforced speaks HTTP/2 by hand: clients that have read the server's settings do not even try.
+// TestHeaderLimitIsEnforced speaks HTTP/2 by hand: clients that have read the server's settings do not even
+// try.
 func TestHeaderLimitIsEnforced(t *testing.T) {
 	server := start(t, Config{}, &echo{call: func(context.Context, string) (string, error) {
 		t.Error("the call went through")
@@ -171,8 +172,8 @@ func TestStreamsLimit(t *testing.T) {
 // clientPing is how often client.Dial pings, and the least that grpc-go lets a client ask for.
 const clientPing = 10 * time.Second
 
-// TestKeepaliveAndAge: a client may ping a lot while it is idle without being sent away, idle connections end, and
-// connections in use are replaced in time, with no call lost.
+// TestKeepaliveAndAge: a client may ping a lot while it is idle without being sent away, idle connections
+// end, and connections in use are replaced in time, with no call lost.
 func TestKeepaliveAndAge(t *testing.T) {
 	for name, tt := range map[string]struct {
 		every, total time.Duration

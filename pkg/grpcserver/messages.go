@@ -12,22 +12,23 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Messages reads the messages of a call, each in two steps: its length, then the message. In between, a server decides what the
-// message may take; grpc-go reads both at once. It is for one goroutine.
+// Messages reads the messages of a call, each in two steps: its length, then the message. In between, a
+// server decides what the message may take; grpc-go reads both at once. It is for one goroutine.
 type Messages struct {
 	from messageReader
 	// prefix stands before each message: a flag for compression, and the length (PROTOCOL-HTTP2.md of gRPC).
 	prefix [5]byte
 }
 
-// messageReader is what grpc-go's stream of the transport has besides grpc.ServerTransportStream. It is no part of grpc-go's
-// promises, so that another version may lack it: tests fail then.
+// messageReader is what grpc-go's stream of the transport has besides grpc.ServerTransportStream. It is no
+// part of grpc-go's promises, so that another version may lack it: tests fail then.
 type messageReader interface {
 	ReadMessageHeader(header []byte) error
 	Read(n int) (mem.BufferSlice, error)
 }
 
-// MessagesOf returns the messages of the call whose context is given; false when the call is not one of grpc-go's own transport.
+// MessagesOf returns the messages of the call whose context is given; false when the call is not one of
+// grpc-go's own transport.
 func MessagesOf(ctx context.Context) (Messages, bool) {
 	from, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
 	return Messages{from: from}, ok

@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// oldest knows which connection of an HTTP server can be spared: the one that has been idle for longest, or has sent no request for
-// longest; when there is none, the one whose request takes longest. It is safe for concurrent use.
+// oldest knows which connection of an HTTP server can be spared: the one that has been idle for longest, or
+// has sent no request for longest; when there is none, the one whose request takes longest. It is safe for
+// concurrent use.
 type oldest struct {
 	mu          sync.Mutex
 	quiet, busy list.List // of net.Conn, the oldest first

@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	// openMaxReceive is the size in bytes of the largest message to a service that is open to anyone: the name of a service
-	// or of a symbol. Config.MaxReceive is for callers that were let through.
+	// openMaxReceive is the size in bytes of the largest message to a service that is open to anyone: the
+	// name of a service or of a symbol. Config.MaxReceive is for callers that were let through.
 	openMaxReceive = 4 << 10
 
-	// maxOpenCalls is how many unary calls to such services one connection may have in flight, and how many streams beside them.
-	// client.Dial keeps one watch open on each connection, and grpcurl one stream for reflection. The bound of a connection is
-	// the only one, so that no client takes what another needs: Config.MaxConnections bounds the total.
+	// maxOpenCalls is how many unary calls to such services one connection may have in flight, and how many
+	// streams beside them. client.Dial keeps one watch open on each connection, and grpcurl one stream for
+	// reflection. The bound of a connection is the only one, so that no client takes what another needs:
+	// Config.MaxConnections bounds the total.
 	maxOpenCalls = 4
 )
 
@@ -26,14 +27,14 @@ var errTooManyOpen = apierr.Exhausted(apierr.Overloaded, "this connection has %d
 
 var errOneMessage = apierr.Invalid("message", "the method takes one; more was sent")
 
-// openServices registers the services that anyone may call, health and reflection, with bounds of their own. It implements
-// reflection.GRPCServer.
+// openServices registers the services that anyone may call, health and reflection, with bounds of their
+// own. It implements reflection.GRPCServer.
 type openServices struct {
 	*grpc.Server
 	// calls and streams are apart, so that a connection with watches can still ask.
 	calls, streams *perConnection
-	// goroutines is how many goroutines such calls hold. Anyone may keep calls open for long, so what judges load by the number
-	// of goroutines leaves these out.
+	// goroutines is how many goroutines such calls hold. Anyone may keep calls open for long, so what
+	// judges load by the number of goroutines leaves these out.
 	goroutines *atomic.Int64
 }
 
@@ -94,7 +95,8 @@ type openStream struct {
 // Context returns the context that is done when the stream has to end.
 func (s *openStream) Context() context.Context { return s.ctx }
 
-// RecvMsg implements grpc.ServerStream. The first message has messageTimeout to arrive; later ones come when they come.
+// RecvMsg implements grpc.ServerStream. The first message has messageTimeout to arrive; later ones come
+// when they come.
 func (s *openStream) RecvMsg(message any) error {
 	if s.begun {
 		return receiveSmall(s.ctx, s.ServerStream.RecvMsg, message)
@@ -107,8 +109,8 @@ func (s *openStream) RecvMsg(message any) error {
 	return err
 }
 
-// endOnMore ends a stream whose client sends more than one message. Nobody would read it, so that it would fill memory for as
-// long as the stream is open.
+// endOnMore ends a stream whose client sends more than one message. Nobody would read it, so that it would
+// fill memory for as long as the stream is open.
 func (s *openStream) endOnMore() {
 	s.services.goroutines.Add(1)
 	defer s.services.goroutines.Add(-1)
@@ -136,8 +138,8 @@ func (o openServices) receiveFirst(ctx context.Context, decode func(any) error, 
 	return awaited(ctx, err)
 }
 
-// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not let it. The bound of
-// grpc-go on the size of a message is the same for all services of a server.
+// receiveSmall reads a message of at most openMaxReceive bytes; with decode where the transport does not
+// let it. The bound of grpc-go on the size of a message is the same for all services of a server.
 func receiveSmall(ctx context.Context, decode func(any) error, message any) error {
 	messages, ok := MessagesOf(ctx)
 	into, isProto := message.(proto.Message)

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
 )
 
-// TestOpenCallsAreBoundedForEachConnection: a connection that has all the watches that it may have can still ask for health, and
-// shuts no other connection out.
+// TestOpenCallsAreBoundedForEachConnection: a connection that has all the watches that it may have can
+// still ask for health, and shuts no other connection out.
 func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	server := start(t, Config{Reflection: true}, &echo{call: repeat})
 	watch := func(conn *rawgrpc.Conn) uint32 {
@@ -63,7 +63,8 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	}
 }
 
-// TestWatchTakesOneMessage: what a client sends after it is not kept. The watch ends, unless nothing more comes.
+// TestWatchTakesOneMessage: what a client sends after it is not kept. The watch ends, unless nothing more
+// comes.
 func TestWatchTakesOneMessage(t *testing.T) {
 	server := start(t, Config{}, &echo{call: repeat})
 	for name, more := range map[string][]byte{

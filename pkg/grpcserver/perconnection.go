@@ -13,7 +13,8 @@ type perConnection struct {
 	most int
 
 	mu sync.Mutex
-	// held is keyed by the peer's address, which net makes anew for each connection: a pointer, whatever the address says.
+	// held is keyed by the peer's address, which net makes anew for each connection: a pointer, whatever
+	// the address says.
 	held map[net.Addr]int
 }
 
@@ -21,7 +22,8 @@ func newPerConnection(most int) *perConnection {
 	return &perConnection{most: most, held: map[net.Addr]int{}}
 }
 
-// take takes one for the connection of a call; false when the connection holds as many as it may. The caller releases what it took.
+// take takes one for the connection of a call; false when the connection holds as many as it may. The
+// caller releases what it took.
 func (p *perConnection) take(ctx context.Context) (release func(), ok bool) {
 	var connection net.Addr
 	if from, has := peer.FromContext(ctx); has {

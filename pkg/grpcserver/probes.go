@@ -11,8 +11,9 @@ import (
 // maxScrapes is the number of scrapes under way at once; each gathers everything.
 const maxScrapes = 4
 
-// routes are /livez, which answers as long as the process does, so that an outage elsewhere restarts nothing; /readyz,
-// 503 with the reason in words when the process should get no calls; /metrics; and the caller's handler.
+// routes are /livez, which answers as long as the process does, so that an outage elsewhere restarts
+// nothing; /readyz, 503 with the reason in words when the process should get no calls; /metrics; and the
+// caller's handler.
 func (s *HTTPServer) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "", nil) })

@@ -19,24 +19,26 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// messageTimeout is how long a call may take to send its message once its header is there, and a stream to send one whose length
-// is there. The largest one, of 5 MiB, takes that long at 4 Mbit/s.
+// messageTimeout is how long a call may take to send its message once its header is there, and a stream to
+// send one whose length is there. The largest one, of 5 MiB, takes that long at 4 Mbit/s.
 const messageTimeout = 10 * time.Second
 
-// Requests bounds what the calls of a server's services take. The zero value bounds nothing, and costs nothing.
+// Requests bounds what the calls of a server's services take. The zero value bounds nothing, and costs
+// nothing.
 //
-// With it, interceptors run before a call's message is read: one that refuses the call by its header, such as a guard, keeps
-// its message out of memory. Those of unary calls are given a nil request.
+// With it, interceptors run before a call's message is read: one that refuses the call by its header, such
+// as a guard, keeps its message out of memory. Those of unary calls are given a nil request.
 type Requests struct {
-	// MaxCalls is how many unary calls whose message has come may be in flight, over all connections; more are
-	// RESOURCE_EXHAUSTED.
+	// MaxCalls is how many unary calls whose message has come may be in flight, over all connections; more
+	// are RESOURCE_EXHAUSTED.
 	MaxCalls int
-	// Large names the methods whose messages may have Config.MaxReceive bytes, such as /package.Service/Method. Those of all others
-	// may have 64 KiB.
+	// Large names the methods whose messages may have Config.MaxReceive bytes, such as
+	// /package.Service/Method. Those of all others may have 64 KiB.
 	Large []string
-	// MaxBytes is how many bytes messages of more than 64 KiB may take, encoded, over all connections. It must not be less than
-	// Config.MaxReceive. A message that finds too little left waits for messageTimeout and is then RESOURCE_EXHAUSTED. Smaller
-	// ones do not count, so that they never wait: HTTP/2 lets every stream send as much before anybody reads.
+	// MaxBytes is how many bytes messages of more than 64 KiB may take, encoded, over all connections. It
+	// must not be less than Config.MaxReceive. A message that finds too little left waits for
+	// messageTimeout and is then RESOURCE_EXHAUSTED. Smaller ones do not count, so that they never wait:
+	// HTTP/2 lets every stream send as much before anybody reads.
 	MaxBytes int64
 }
 
@@ -88,9 +90,9 @@ func (r *requests) mostOf(method string) int {
 	return min(r.most, streamWindow)
 }
 
-// describe returns a description whose methods run the interceptors, then read messages within the bounds, and then do what the
-// given one does. A message that cannot be read is INVALID_ARGUMENT. grpc-go calls a method with nothing read, and generated
-// code reads before it intercepts.
+// describe returns a description whose methods run the interceptors, then read messages within the bounds,
+// and then do what the given one does. A message that cannot be read is INVALID_ARGUMENT. grpc-go calls a
+// method with nothing read, and generated code reads before it intercepts.
 func (r *requests) describe(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	if r == nil {
 		return service
@@ -123,8 +125,8 @@ func (r *requests) describe(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	return &bounded
 }
 
-// answer has a call answered that was let through. It takes a slot once its message is there: a caller that sends headers only
-// holds none. What its message takes is given back when it is answered.
+// answer has a call answered that was let through. It takes a slot once its message is there: a caller that
+// sends headers only holds none. What its message takes is given back when it is answered.
 func (r *requests) answer(ctx context.Context, most int, handle func(decode func(any) error) (any, error)) (any, error) {
 	holds := &holding{bytes: r.bytes}
 	defer holds.end()
@@ -187,7 +189,8 @@ func (r *requests) receive(ctx, waiting context.Context, from *Messages, size, m
 	return nil
 }
 
-// read returns a message. When it fails it gives back what was taken for the message, but only once reading has ended.
+// read returns a message. When it fails it gives back what was taken for the message, but only once reading
+// has ended.
 func (r *requests) read(waiting context.Context, from *Messages, size int) (mem.BufferSlice, error) {
 	giveBack := func() {
 		if size > streamWindow {

@@ -24,8 +24,8 @@ import (
 
 var bounds = Requests{MaxCalls: 2, MaxBytes: 2 * AuthorizeMaxReceive}
 
-// TestInterceptorsRunBeforeTheMessage: a call that an interceptor refuses is answered by its header alone, and takes nothing of
-// the bounds: more than they allow for are refused.
+// TestInterceptorsRunBeforeTheMessage: a call that an interceptor refuses is answered by its header alone,
+// and takes nothing of the bounds: more than they allow for are refused.
 func TestInterceptorsRunBeforeTheMessage(t *testing.T) {
 	var seen atomic.Int32
 	server := start(t, Config{Requests: bounds}, &echo{call: func(context.Context, string) (string, error) {
@@ -135,8 +135,8 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// TestCallsWithoutAMessageHoldNothing: however many calls have sent nothing, or a part of a small message, those of others are
-// answered.
+// TestCallsWithoutAMessageHoldNothing: however many calls have sent nothing, or a part of a small message,
+// those of others are answered.
 func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 	server := start(t, Config{Requests: bounds}, &echo{call: repeat})
 	for name, announced := range map[string]uint32{"headers": 0, "a part": AuthorizeMaxReceive} {
@@ -179,8 +179,8 @@ func TestLargeMessagesAreForSomeMethods(t *testing.T) {
 	}
 }
 
-// TestLargeMessagesOfStreamsCount: those that are announced and do not come hold no more than the bound, and for no longer than
-// messageTimeout. A stream that sends nothing may stay.
+// TestLargeMessagesOfStreamsCount: those that are announced and do not come hold no more than the bound,
+// and for no longer than messageTimeout. A stream that sends nothing may stay.
 func TestLargeMessagesOfStreamsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const large = 1 << 20
@@ -243,8 +243,8 @@ func TestLargeMessagesOfStreamsCount(t *testing.T) {
 	})
 }
 
-// TestMessageThatNeverComes: a call whose header comes and whose message does not is ended, and so is one to the services that
-// are open to anyone.
+// TestMessageThatNeverComes: a call whose header comes and whose message does not is ended, and so is one
+// to the services that are open to anyone.
 func TestMessageThatNeverComes(t *testing.T) {
 	for name, method := range map[string]string{
 		"a call": callMethod, "health": healthpb.Health_Check_FullMethodName, "a watch": healthpb.Health_Watch_FullMethodName,
@@ -282,8 +282,8 @@ func TestMessageThatNeverComes(t *testing.T) {
 	}
 }
 
-// TestOpenServicesTakeOnlySmallMessages: they are refused by the size that is announced, before anything of them is read,
-// although other services take larger ones.
+// TestOpenServicesTakeOnlySmallMessages: they are refused by the size that is announced, before anything of
+// them is read, although other services take larger ones.
 func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 	server := start(t, Config{MaxReceive: ManagementMaxReceive, Reflection: true}, &echo{call: repeat})
 	for _, method := range []string{

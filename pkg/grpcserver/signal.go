@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// SignalContext returns a context that is done at the first SIGINT or SIGTERM. By then the two have their usual effect
-// again, so that a second one ends the process at once, drained or not. The returned function releases what is held.
+// SignalContext returns a context that is done at the first SIGINT or SIGTERM. By then the two have their
+// usual effect again, so that a second one ends the process at once, drained or not. The returned function
+// releases what is held.
 func SignalContext(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 1)

@@ -6,7 +6,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// boundedStream is a stream whose messages count among the bytes that requests hold: each until the next is read.
+// boundedStream is a stream whose messages count among the bytes that requests hold: each until the next is
+// read.
 type boundedStream struct {
 	grpc.ServerStream
 	requests *requests
@@ -15,8 +16,8 @@ type boundedStream struct {
 	holds holding
 }
 
-// RecvMsg implements grpc.ServerStream. It waits for a message for as long as the stream is open; once its length is there, the rest has
-// messageTimeout to arrive.
+// RecvMsg implements grpc.ServerStream. It waits for a message for as long as the stream is open; once its
+// length is there, the rest has messageTimeout to arrive.
 func (s *boundedStream) RecvMsg(message any) error {
 	s.holds.drop()
 	ctx := s.Context()

@@ -10,16 +10,17 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 )
 
-// TLS names PEM files. They are read when the server is built, and again when they change, if it is given Files. New
-// connections get what was read last; those that are there go on.
+// TLS names PEM files. They are read when the server is built, and again when they change, if it is given
+// Files. New connections get what was read last; those that are there go on.
 type TLS struct {
-	// CertFile holds the certificate chain, KeyFile its key. Either both are set or none: none means plain text.
+	// CertFile holds the certificate chain, KeyFile its key. Either both are set or none: none means plain
+	// text.
 	CertFile, KeyFile string
-	// ClientCAFile holds the authorities whose client certificates are accepted; it needs the other two. Empty means
-	// that no client certificate is asked for.
+	// ClientCAFile holds the authorities whose client certificates are accepted; it needs the other two.
+	// Empty means that no client certificate is asked for.
 	ClientCAFile string
-	// RequireClientCert refuses connections without a client certificate; it needs ClientCAFile. Otherwise a client may
-	// come without one, but not with one that does not verify.
+	// RequireClientCert refuses connections without a client certificate; it needs ClientCAFile. Otherwise
+	// a client may come without one, but not with one that does not verify.
 	RequireClientCert bool
 }
 
@@ -66,7 +67,8 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 	return config, nil
 }
 
-// pair is a certificate chain with its key. The first certificate of the chain that is not good makes it worthless.
+// pair is a certificate chain with its key. The first certificate of the chain that is not good makes it
+// worthless.
 type pair struct {
 	*tls.Certificate
 	begins, expires time.Time

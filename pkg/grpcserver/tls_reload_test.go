@@ -30,8 +30,8 @@ func replace(t *testing.T, path, by string) {
 	}
 }
 
-// TestRenewedCertificate: new connections get a renewed certificate, connections that are there go on, and a bad file
-// changes nothing.
+// TestRenewedCertificate: new connections get a renewed certificate, connections that are there go on, and
+// a bad file changes nothing.
 func TestRenewedCertificate(t *testing.T) {
 	ours, next := newAuthority(t), newAuthority(t)
 	cert, key := ours.issue(t)
@@ -86,8 +86,8 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 }
 
-// TestRenewedClientAuthorities: a client certificate counts as long as its authority stands in the file, also for one who
-// has a session to resume.
+// TestRenewedClientAuthorities: a client certificate counts as long as its authority stands in the file,
+// also for one who has a session to resume.
 func TestRenewedClientAuthorities(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
 	cert, key := ours.issue(t)

@@ -24,8 +24,8 @@ func refuse(data []byte, into any) error {
 	return apierr.Invalid("message", "is not a %s in the encoding of Protocol Buffers", descriptor.FullName())
 }
 
-// notUTF8 returns the path of the first text in an encoded message that is not UTF-8, such as imports[2].name; empty when there is
-// none, or the message is broken before.
+// notUTF8 returns the path of the first text in an encoded message that is not UTF-8, such as
+// imports[2].name; empty when there is none, or the message is broken before.
 func notUTF8(message protoreflect.MessageDescriptor, data []byte) string {
 	count := map[protowire.Number]int{}
 	for len(data) > 0 {

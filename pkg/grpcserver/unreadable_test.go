@@ -28,7 +28,8 @@ func (bytesCodec) Name() string                         { return "proto" }
 
 var _ encoding.CodecV2 = bytesCodec{}
 
-// TestMessagesThatCannotBeRead are the caller's mistake, in calls and in streams, and the words do not repeat what was sent.
+// TestMessagesThatCannotBeRead are the caller's mistake, in calls and in streams, and the words do not
+// repeat what was sent.
 func TestMessagesThatCannotBeRead(t *testing.T) {
 	server := start(t, Config{Requests: bounds}, &echo{call: repeat, stream: func(stream grpc.ServerStream) error {
 		return stream.RecvMsg(new(wrapperspb.StringValue))

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/strictjson"
 )
 
-// idForm is that of a key's id. No key of KeySize bytes, however written, is of that form: one that stands where an id
-// should be is refused, and not shown.
+// idForm is that of a key's id. No key of KeySize bytes, however written, is of that form: one that stands
+// where an id should be is refused, and not shown.
 var idForm = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}$`)
 
 // file is the form of a key ring file: keys in base64, by id.
@@ -66,8 +66,8 @@ func Load(path string) (*Ring, error) {
 	return ring, nil
 }
 
-// Create writes the ring to a new file that only its owner can read, and makes sure that it is on disk. It fails when
-// the file exists.
+// Create writes the ring to a new file that only its owner can read, and makes sure that it is on disk. It
+// fails when the file exists.
 func (r *Ring) Create(path string) error {
 	data, err := json.MarshalIndent(file{Current: r.current, Keys: r.keys()}, "", "  ")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package keyring holds the keys that sign every record in the store. Authority and validators share them as a file;
-// whoever can write Redis but has no key can forge nothing.
+// Package keyring holds the keys that sign every record in the store. Authority and validators share them
+// as a file; whoever can write Redis but has no key can forge nothing.
 package keyring
 
 import (
@@ -23,16 +23,18 @@ const KeySize = 32
 // MACSize is the length of a MAC in bytes.
 const MACSize = sha256.Size
 
-// ErrUnknownKey says that a MAC was made with a key that the ring does not hold: not a forgery, perhaps an old ring.
+// ErrUnknownKey says that a MAC was made with a key that the ring does not hold: not a forgery, perhaps an
+// old ring.
 var ErrUnknownKey = errors.New("keyring: unknown key")
 
 // ErrMismatch says that a MAC does not belong to what it stands beside.
 var ErrMismatch = errors.New("keyring: MAC does not match")
 
-// Ring is a set of keys by id, one of which signs. It is immutable and safe for concurrent use, and formats as the
-// ids of its keys only.
+// Ring is a set of keys by id, one of which signs. It is immutable and safe for concurrent use, and formats
+// as the ids of its keys only.
 type Ring struct {
-	// keys and signers are functions since fmt looks into a struct that holds a Ring past the methods that keep the keys from it.
+	// keys and signers are functions since fmt looks into a struct that holds a Ring past the methods that
+	// keep the keys from it.
 	keys    func() map[string][]byte
 	signers func() map[string]*sync.Pool // of *signer
 	current string
@@ -50,8 +52,8 @@ func newRing(current string, keys map[string][]byte) *Ring {
 	}
 }
 
-// signer makes MACs with one key. It is kept since preparing the key costs as much as a short MAC, and a validator that starts
-// makes one or two for each app.
+// signer makes MACs with one key. It is kept since preparing the key costs as much as a short MAC, and a
+// validator that starts makes one or two for each app.
 type signer struct {
 	keyed  hash.Hash
 	length [8]byte
@@ -68,8 +70,8 @@ func Generate() *Ring {
 	return newRing(name, map[string][]byte{name: key})
 }
 
-// Sign returns the MAC of some parts with the current key, and the key's id. Each part goes in with its length, so
-// that no two lists of parts have the same MAC.
+// Sign returns the MAC of some parts with the current key, and the key's id. Each part goes in with its
+// length, so that no two lists of parts have the same MAC.
 func (r *Ring) Sign(parts ...[]byte) (keyID string, mac [MACSize]byte) {
 	return r.current, sum(r.signers()[r.current], parts)
 }

@@ -6,12 +6,13 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Claim is the token of a request, as far as it can be judged without the app's policy. It shares memory with the token.
+// Claim is the token of a request, as far as it can be judged without the app's policy. It shares memory
+// with the token.
 type Claim struct {
 	token      secret.Secret
 	wellFormed bool
-	// digest is that of the text when it is well-formed. Another text's digest matters only to apps that have imported tokens, and
-	// a text that is long takes long.
+	// digest is that of the text when it is well-formed. Another text's digest matters only to apps that
+	// have imported tokens, and a text that is long takes long.
 	digest secret.Digest
 }
 

@@ -20,8 +20,8 @@ const (
 	SourceNotSupported Reason = 11
 )
 
-// Source is what sent a request, numbered as countersign.v1.Source. Every number but SourceGoogleTagManager counts
-// as unspecified (B18).
+// Source is what sent a request, numbered as countersign.v1.Source. Every number but SourceGoogleTagManager
+// counts as unspecified (B18).
 type Source int32
 
 // SourceGoogleTagManager cannot use S2S security (B18).
@@ -44,13 +44,13 @@ type Decision struct {
 	Reason Reason
 	// Enforced says whether the scope was enforced.
 	Enforced bool
-	// TokenID is the token that was recognised, whatever its state; empty for none. It shares memory with the policy, and
-	// whatever that is a part of: clone it to keep it.
+	// TokenID is the token that was recognised, whatever its state; empty for none. It shares memory with
+	// the policy, and whatever that is a part of: clone it to keep it.
 	TokenID string
 }
 
-// Decide answers one request by an app's policy; p is nil for an app that has none. It follows B19 from APP_NOT_CONFIGURED
-// on, touches nothing but its arguments, and does not allocate.
+// Decide answers one request by an app's policy; p is nil for an app that has none. It follows B19 from
+// APP_NOT_CONFIGURED on, touches nothing but its arguments, and does not allocate.
 func Decide(p *Policy, r Request) Decision {
 	if p == nil || p.Deleted() {
 		return Decision{Allow: true, Reason: AppNotConfigured}
@@ -78,7 +78,8 @@ func DecideClaim(p *Policy, r Request, c *Claim) Decision {
 	return d
 }
 
-// verdict says what the request's token is worth, enforcement aside, and the id of the token when it is known.
+// verdict says what the request's token is worth, enforcement aside, and the id of the token when it is
+// known.
 func (p *Policy) verdict(r Request, c *Claim) (Reason, string) {
 	digest := &c.digest
 	if !c.wellFormed {

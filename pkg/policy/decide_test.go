@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// row is one request to one app. The wanted decision is written as the rules say it: what to do, whether the scope
-// was enforced, why, and by which token.
+// row is one request to one app. The wanted decision is written as the rules say it: what to do, whether
+// the scope was enforced, why, and by which token.
 type row struct {
 	rule   string
 	app    *policy.Policy
@@ -194,7 +194,8 @@ func TestB18_GoogleTagManager(t *testing.T) {
 	}
 }
 
-// TestB19_AppWithoutPolicyComesFirst: an app that has no policy, or was deleted, protects nothing, whatever else holds.
+// TestB19_AppWithoutPolicyComesFirst: an app that has no policy, or was deleted, protects nothing, whatever
+// else holds.
 func TestB19_AppWithoutPolicyComesFirst(t *testing.T) {
 	apps := map[string]*policy.Policy{
 		"no policy":        nil,

@@ -65,8 +65,8 @@ func TestB19_DigestsThatBeginAlike(t *testing.T) {
 	}
 }
 
-// Every number of tokens around that at which a lookup begins to search by halves: each token is found, and nothing
-// between, before and behind them.
+// Every number of tokens around that at which a lookup begins to search by halves: each token is found, and
+// nothing between, before and behind them.
 func TestB19_LookupsByHalves(t *testing.T) {
 	for count := range 70 {
 		var digests, others []secret.Digest

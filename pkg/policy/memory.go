@@ -13,23 +13,26 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Memory is what an app remembers of revoked tokens that it no longer lists: the first bytes of their digests, ascending,
-// each once (B08). Nothing ever leaves it. The zero value is empty. Two memories are equal (==) when they hold the same.
+// Memory is what an app remembers of revoked tokens that it no longer lists: the first bytes of their
+// digests, ascending, each once (B08). Nothing ever leaves it. The zero value is empty. Two memories are
+// equal (==) when they hold the same.
 //
-// 64 bits are enough, since a memory only denies. A token of the policy is found first, so a prefix that two digests
-// share never denies a good token: it makes TOKEN_REVOKED of a TOKEN_UNKNOWN, with a chance of 2^-44 for each unknown
-// token even when a million are remembered.
+// 64 bits are enough, since a memory only denies. A token of the policy is found first, so a prefix that
+// two digests share never denies a good token: it makes TOKEN_REVOKED of a TOKEN_UNKNOWN, with a chance of
+// 2^-44 for each unknown token even when a million are remembered.
 type Memory struct {
 	prefixes string
-	// Imported says that one of the tokens was imported, so that texts of any form have to be looked up (B11).
+	// Imported says that one of the tokens was imported, so that texts of any form have to be looked up
+	// (B11).
 	Imported bool
 }
 
 const (
-	// MemorySize is how many bytes each remembered digest takes, in a document, a link and a validator's memory.
+	// MemorySize is how many bytes each remembered digest takes, in a document, a link and a validator's
+	// memory.
 	MemorySize = 8
-	// MaxMemory is the most digests that a memory can hold. B08 allows half of them, so that two pasts of an app can
-	// always be merged.
+	// MaxMemory is the most digests that a memory can hold. B08 allows half of them, so that two pasts of
+	// an app can always be merged.
 	MaxMemory = 1 << 21
 )
 

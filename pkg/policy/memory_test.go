@@ -17,8 +17,8 @@ func gone(text string) policy.Token {
 	return policy.Token{ID: "tok_" + text, Digest: secret.DigestOf(text), State: policy.Revoked}
 }
 
-// TestB08_RememberedDigestsAreRevoked: a token that is no longer there and is remembered is TOKEN_REVOKED, without an id.
-// A token that is there is found first.
+// TestB08_RememberedDigestsAreRevoked: a token that is no longer there and is remembered is TOKEN_REVOKED,
+// without an id. A token that is there is found first.
 func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 	minted, other := secret.Mint(), secret.Mint()
 	active := policy.Token{ID: "tok_active", Digest: secret.DigestOf("legacy secret"), State: policy.Active, Imported: true}
@@ -129,7 +129,8 @@ func TestB08_WithRevokedKeepsRememberedDigests(t *testing.T) {
 	}
 }
 
-// TestRememberingCostsNothingWithout: a policy that remembers nothing is as long as before, and another digest takes 8 bytes.
+// TestRememberingCostsNothingWithout: a policy that remembers nothing is as long as before, and another
+// digest takes 8 bytes.
 func TestRememberingCostsNothingWithout(t *testing.T) {
 	size := func(n int) int {
 		var m policy.Memory

@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// A packed policy is a header, the first bytes of every digest in ascending order, a row for each token in the same
-// order, the ids, and the memory. Numbers are little-endian:
+// A packed policy is a header, the first bytes of every digest in ascending order, a row for each token in
+// the same order, the ids, and the memory. Numbers are little-endian:
 //
 //	header    flags (1) | tokens (2) | enforced (8) | enforced after the trial (8) | end of the trial (8)
 //	prefixes  first bytes of the digest (4), for each token
@@ -180,7 +180,8 @@ func (r *row) token() Token {
 	return t
 }
 
-// linear is up to how many prefixes are looked at one after the other, which for a few is faster than by halves.
+// linear is up to how many prefixes are looked at one after the other, which for a few is faster than by
+// halves.
 const linear = 16
 
 // find returns the row of the token with a digest.

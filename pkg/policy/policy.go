@@ -29,18 +29,19 @@ type Token struct {
 	Scopes ScopeSet
 	// State is Active, Disabled or Revoked.
 	State State
-	// ExpireMillis is when the token expires, in milliseconds since the Unix epoch; 0 is never, Ended is already.
+	// ExpireMillis is when the token expires, in milliseconds since the Unix epoch; 0 is never, Ended is
+	// already.
 	ExpireMillis int64
 	// Imported says that the secret need not have the form of B03.
 	Imported bool
 }
 
-// Ended is the ExpireMillis of a token that was ended at once: a state rather than a time, since every clock is past it
-// (B08).
+// Ended is the ExpireMillis of a token that was ended at once: a state rather than a time, since every
+// clock is past it (B08).
 const Ended = math.MinInt64
 
-// StateAt returns the token's state at a time in milliseconds since the Unix epoch: an Active token whose expiry has
-// come is Expired (B08).
+// StateAt returns the token's state at a time in milliseconds since the Unix epoch: an Active token whose
+// expiry has come is Expired (B08).
 func (t *Token) StateAt(nowMillis int64) State { return stateOf(t.State, t.ExpireMillis, nowMillis) }
 
 func stateOf(stored State, expireMillis, nowMillis int64) State {
@@ -57,10 +58,12 @@ func (t *Token) Authenticates(s Scope, nowMillis int64) bool {
 
 func covers(granted ScopeSet, s Scope) bool { return granted == 0 || granted.Has(s) || s == ScopeGDPR }
 
-// Enforcement is the set of scopes for which requests must carry a valid token, and what it becomes by itself.
+// Enforcement is the set of scopes for which requests must carry a valid token, and what it becomes by
+// itself.
 type Enforcement struct {
 	Scopes ScopeSet
-	// TrialEndMillis is when Scopes gives way to After, in milliseconds since the Unix epoch; 0 is never (B17).
+	// TrialEndMillis is when Scopes gives way to After, in milliseconds since the Unix epoch; 0 is never
+	// (B17).
 	TrialEndMillis int64
 	After          ScopeSet
 }
@@ -82,14 +85,14 @@ func (e Enforcement) Ever(nowMillis int64) ScopeSet {
 	return now
 }
 
-// Policy is all that decides for one app. It is immutable once made, so any number of goroutines may read it. It is one
-// string, as packed.go says, so that millions of them cost the garbage collector nothing. Two policies are equal (==, of
-// what the pointers point to) when they were made of the same.
+// Policy is all that decides for one app. It is immutable once made, so any number of goroutines may read
+// it. It is one string, as packed.go says, so that millions of them cost the garbage collector nothing. Two
+// policies are equal (==, of what the pointers point to) when they were made of the same.
 type Policy struct{ data string }
 
-// New makes a policy of an enforcement and tokens. Two tokens with one id or one digest are an error, since one of them
-// would be silently without effect, and so are more than MaxTokens. A deleted app counts as not configured; its tokens are
-// there to be remembered.
+// New makes a policy of an enforcement and tokens. Two tokens with one id or one digest are an error, since
+// one of them would be silently without effect, and so are more than MaxTokens. A deleted app counts as not
+// configured; its tokens are there to be remembered.
 func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
 	return NewWithMemory(e, tokens, deleted, Memory{})
 }
@@ -136,9 +139,9 @@ func byDigest(tokens []Token) ([]int, error) {
 	return digests, nil
 }
 
-// WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is Revoked
-// whatever it was, and a token that is not there is added as Revoked (B08). One without an id is a remembered digest, of
-// which only the prefix counts; see Memory.
+// WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is
+// Revoked whatever it was, and a token that is not there is added as Revoked (B08). One without an id is a
+// remembered digest, of which only the prefix counts; see Memory.
 func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 	tokens := p.Tokens()
 	digests, prefixes, ids := map[secret.Digest]int{}, map[[MemorySize]byte]int{}, map[string]bool{}
@@ -174,8 +177,8 @@ func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 	return NewWithMemory(p.Enforcement(), tokens, p.Deleted(), memory)
 }
 
-// Revokes tells whether the policy denies a token for ever: it has the token as Revoked, or remembers its digest. Of a
-// token without an id only the prefix of the digest counts; see Memory.
+// Revokes tells whether the policy denies a token for ever: it has the token as Revoked, or remembers its
+// digest. Of a token without an id only the prefix of the digest counts; see Memory.
 func (p *Policy) Revokes(t *Token) bool {
 	if t.ID != "" {
 		if has := p.FindDigest(t.Digest); has != nil {
@@ -198,8 +201,8 @@ func (p *Policy) FindDigest(d secret.Digest) *Token {
 	return &t
 }
 
-// Uncovered returns the scopes of a set that no token authenticates at a time in milliseconds since the Unix epoch
-// (B12, B16).
+// Uncovered returns the scopes of a set that no token authenticates at a time in milliseconds since the
+// Unix epoch (B12, B16).
 func (p *Policy) Uncovered(set ScopeSet, nowMillis int64) ScopeSet {
 	var bare ScopeSet
 	tokens := p.Tokens()

@@ -24,8 +24,8 @@ var reasons = map[string]policy.Reason{
 	"REASON_SOURCE_NOT_SUPPORTED": policy.SourceNotSupported,
 }
 
-// TestNumbersAreThoseOfTheAPI, so that the edge converts by number. A new value of these enums has a meaning to
-// decide by, and fails here until it has its twin.
+// TestNumbersAreThoseOfTheAPI, so that the edge converts by number. A new value of these enums has a
+// meaning to decide by, and fails here until it has its twin.
 func TestNumbersAreThoseOfTheAPI(t *testing.T) {
 	for _, enum := range []struct {
 		name  string
@@ -67,8 +67,8 @@ func with[N ~uint8 | ~int32](numbers map[string]N, zero string) map[string]int32
 	return twins
 }
 
-// TestScopesNeedNoTwin: a scope is one enum value and no other change, so that every value of the API, those of a
-// later release included, works as it stands. SCOPE_GDPR alone has a rule of its own.
+// TestScopesNeedNoTwin: a scope is one enum value and no other change, so that every value of the API,
+// those of a later release included, works as it stands. SCOPE_GDPR alone has a rule of its own.
 func TestScopesNeedNoTwin(t *testing.T) {
 	if got := countersignv1.Scope_value["SCOPE_GDPR"]; got != int32(policy.ScopeGDPR) {
 		t.Errorf("SCOPE_GDPR is %d, ScopeGDPR %d", got, policy.ScopeGDPR)

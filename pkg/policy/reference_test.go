@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// The reference below is B19 once more, sentence by sentence, with lists and words in place of bit sets, digests and
-// maps. It is slow on purpose, and shares with the package only the numbers of the answer.
+// The reference below is B19 once more, sentence by sentence, with lists and words in place of bit sets,
+// digests and maps. It is slow on purpose, and shares with the package only the numbers of the answer.
 
 type referenceToken struct {
 	id       string

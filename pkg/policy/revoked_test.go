@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// B08: a revoked digest is revoked whatever the policy says of it, also when it is no token's any more; nothing else changes.
+// B08: a revoked digest is revoked whatever the policy says of it, also when it is no token's any more;
+// nothing else changes.
 func TestB08_WithRevoked(t *testing.T) {
 	token := func(id string, digest byte, state policy.State) policy.Token {
 		return policy.Token{ID: id, Digest: secret.Digest{digest}, State: state, Scopes: policy.ScopesOf(events)}

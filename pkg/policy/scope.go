@@ -1,5 +1,6 @@
-// Package policy holds the pure decision: what an app's policy is, and what it says of one request (rules B13, B14
-// and B17 to B19). Nothing here reads a clock, a network or a file; all that a decision depends on is passed in.
+// Package policy holds the pure decision: what an app's policy is, and what it says of one request (rules
+// B13, B14 and B17 to B19). Nothing here reads a clock, a network or a file; all that a decision depends on
+// is passed in.
 package policy
 
 import (
@@ -8,8 +9,9 @@ import (
 	"math/bits"
 )
 
-// Scope is one ingest endpoint, by its number in countersign.v1.Scope. Numbers from 1 to MaxScope are scopes; which
-// of them exist is known at the edge alone, so that a new endpoint is one more enum value there.
+// Scope is one ingest endpoint, by its number in countersign.v1.Scope. Numbers from 1 to MaxScope are
+// scopes; which of them exist is known at the edge alone, so that a new endpoint is one more enum value
+// there.
 type Scope uint8
 
 const (
@@ -22,7 +24,8 @@ const (
 // ScopeSet is a set of scopes: bit n stands for the scope with number n. The zero value is the empty set.
 type ScopeSet uint64
 
-// ScopesOf returns the set of the given scopes. It panics on 0 and on a number past MaxScope, which the edge must not pass.
+// ScopesOf returns the set of the given scopes. It panics on 0 and on a number past MaxScope, which the
+// edge must not pass.
 func ScopesOf(scopes ...Scope) ScopeSet {
 	var set ScopeSet
 	for _, s := range scopes {

@@ -8,7 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TestB17_TrialEndsToTheMillisecond by the policy alone, in each direction in which a trial can change enforcement.
+// TestB17_TrialEndsToTheMillisecond by the policy alone, in each direction in which a trial can change
+// enforcement.
 func TestB17_TrialEndsToTheMillisecond(t *testing.T) {
 	tests := []struct {
 		name                  string

@@ -17,8 +17,8 @@ type AuditTail struct {
 	Chain []byte
 }
 
-// SealAudit appends an event to a trail: it returns the row and the trail's new end. The chain value of a row covers
-// that of the row before, so an edit, a gap or a cut tail shows (B23).
+// SealAudit appends an event to a trail: it returns the row and the trail's new end. The chain value of a
+// row covers that of the row before, so an edit, a gap or a cut tail shows (B23).
 func (c *Codec) SealAudit(partition int, tail AuditTail, event *countersignv1.AuditEvent) ([]byte, AuditTail, error) {
 	data, err := proto.Marshal(event)
 	if err != nil {

@@ -19,17 +19,17 @@ func NewTag() (t Tag) {
 	return t
 }
 
-// MaxPosition is the highest epoch, revision and number of an audit row. Up to it every number is exact as a floating
-// point number too, which is how metrics and JavaScript hold it.
+// MaxPosition is the highest epoch, revision and number of an audit row. Up to it every number is exact as
+// a floating point number too, which is how metrics and JavaScript hold it.
 const MaxPosition = 1<<53 - 1
 
-// MaxJump is how far a position may be beyond what is known when nothing proves it: a report, or a number that an operator
-// gives. It is 1,000 times what a restoration adds to a revision, and 1/8,192 of what there is: whoever makes positions up
-// cannot use them up.
+// MaxJump is how far a position may be beyond what is known when nothing proves it: a report, or a number
+// that an operator gives. It is 1,000 times what a restoration adds to a revision, and 1/8,192 of what
+// there is: whoever makes positions up cannot use them up.
 const MaxJump = 1 << 40
 
-// MaxStart is the highest epoch, and the highest revision, with which an operator may begin an epoch: MaxJump changes fit
-// behind it.
+// MaxStart is the highest epoch, and the highest revision, with which an operator may begin an epoch:
+// MaxJump changes fit behind it.
 const MaxStart = MaxPosition - MaxJump
 
 // Cursor is a place in the order of a partition's changes. It is comparable with ==.
@@ -63,8 +63,8 @@ func EncodePosition(p Position) string {
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
-// DecodePosition reads a consistency token. A token is a reference, not a credential: one made up can only make its
-// owner wait.
+// DecodePosition reads a consistency token. A token is a reference, not a credential: one made up can only
+// make its owner wait.
 func DecodePosition(token string) (Position, error) {
 	if len(token) > MaxPositionLength {
 		return Position{}, fmt.Errorf("%w consistency token: longer than %d", ErrMalformed, MaxPositionLength)
@@ -89,8 +89,8 @@ func NewCursor(epoch, revision uint64, tag []byte) (Cursor, error) {
 	return cursorOf(epoch, revision, tag)
 }
 
-// Plausible tells whether a position that nothing proves may be one of a store that is known to have been at another one:
-// it is at most MaxJump beyond.
+// Plausible tells whether a position that nothing proves may be one of a store that is known to have been
+// at another one: it is at most MaxJump beyond.
 func (c Cursor) Plausible(known Cursor) bool {
 	return c.Epoch <= known.Epoch+MaxJump && c.Revision <= known.Revision+MaxJump
 }

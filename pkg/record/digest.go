@@ -7,12 +7,12 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 )
 
-// Sum is the state of a partition in 256 bits: the sum mod 2^256 of HMAC(app_id, revision) over its documents. A
-// document's own MAC binds its content to (app_id, revision), so equal sums mean equal content. It is cheap to keep
-// up (subtract the old element, add the new) and does not depend on order.
+// Sum is the state of a partition in 256 bits: the sum mod 2^256 of HMAC(app_id, revision) over its
+// documents. A document's own MAC binds its content to (app_id, revision), so equal sums mean equal
+// content. It is cheap to keep up (subtract the old element, add the new) and does not depend on order.
 //
-// A sum is made with one key, and only sums of one key can be compared. The zero value is the empty partition under the
-// current key.
+// A sum is made with one key, and only sums of one key can be compared. The zero value is the empty
+// partition under the current key.
 //
 // A sum is never stored: heads carry Codec.SealSum of it, so that whoever reads Redis cannot combine sums.
 type Sum struct {
@@ -22,8 +22,8 @@ type Sum struct {
 
 // SealedSum is what a head carries of a sum. It is comparable with ==.
 type SealedSum struct {
-	// Key is the id of the key that the sum was made and sealed with. It stays the same when another key becomes the
-	// current one: a new key would need the sum of everything anew.
+	// Key is the id of the key that the sum was made and sealed with. It stays the same when another key
+	// becomes the current one: a new key would need the sum of everything anew.
 	Key string
 	MAC [keyring.MACSize]byte
 }

@@ -32,16 +32,17 @@ type Token struct {
 	policy.Token
 	Name, Note, Hint, CreatedBy              string
 	CreateMillis, UpdateMillis, RevokeMillis int64
-	// OwnExpireMillis is the token's own expiry, OverlapEndMillis the end of its rotation's overlap (B09). The earlier one
-	// decides, and is in ExpireMillis, or policy.Ended is; see SetEnd. Both are 0 in a record that has one time for both.
+	// OwnExpireMillis is the token's own expiry, OverlapEndMillis the end of its rotation's overlap (B09).
+	// The earlier one decides, and is in ExpireMillis, or policy.Ended is; see SetEnd. Both are 0 in a
+	// record that has one time for both.
 	OwnExpireMillis, OverlapEndMillis int64
 	PredecessorID, SuccessorID        string
 	// TouchedRevision is that of the change that last touched the token.
 	TouchedRevision uint64
 }
 
-// SetEnd sets the token's own expiry and the end of its overlap, 0 for none, and so what decides. What has come by the
-// given time ends the token at once.
+// SetEnd sets the token's own expiry and the end of its overlap, 0 for none, and so what decides. What has
+// come by the given time ends the token at once.
 func (t *Token) SetEnd(ownExpire, overlapEnd, nowMillis int64) {
 	t.OwnExpireMillis, t.OverlapEndMillis = ownExpire, overlapEnd
 	t.ExpireMillis = earlier(ownExpire, overlapEnd)
@@ -50,8 +51,8 @@ func (t *Token) SetEnd(ownExpire, overlapEnd, nowMillis int64) {
 	}
 }
 
-// EndMillis returns when the token ends, or has ended, by itself; 0 is never. Of a token that was ended at once, and of
-// which nothing but that is known, it is when it was last changed.
+// EndMillis returns when the token ends, or has ended, by itself; 0 is never. Of a token that was ended at
+// once, and of which nothing but that is known, it is when it was last changed.
 func (t *Token) EndMillis() int64 {
 	if t.ExpireMillis != policy.Ended {
 		return t.ExpireMillis
@@ -79,15 +80,15 @@ func (d *Document) Policy() (*policy.Policy, error) {
 	return policy.NewWithMemory(d.Enforcement, tokens, d.Deleted, d.Memory)
 }
 
-// MaxDocument is the most bytes of a signed document. It is more than the rules let an app have, and less than a record
-// of a backup and a string of Redis can hold.
+// MaxDocument is the most bytes of a signed document. It is more than the rules let an app have, and less
+// than a record of a backup and a string of Redis can hold.
 const MaxDocument = 64 << 20
 
 // ErrLimit says that a record would not fit into its form, or would not open again. It was not made.
 var ErrLimit = errors.New("past a limit of the store's form")
 
-// SealDocument signs a document. It opens what it has signed: one that does not open could never be changed again, not
-// even to revoke a token. Then the error is ErrLimit, and says which limit it is.
+// SealDocument signs a document. It opens what it has signed: one that does not open could never be changed
+// again, not even to revoke a token. Then the error is ErrLimit, and says which limit it is.
 func (c *Codec) SealDocument(d *Document) ([]byte, error) {
 	raw, err := c.sealDocument(d)
 	if err != nil {
@@ -156,8 +157,8 @@ func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 	return d, nil
 }
 
-// OpenPolicy verifies the document that stands under an app's id and returns only what decides, with the document's
-// cursor.
+// OpenPolicy verifies the document that stands under an app's id and returns only what decides, with the
+// document's cursor.
 func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, error) {
 	m, cursor, err := c.openDocument(appID, raw, withoutDetails)
 	if err != nil {
@@ -178,8 +179,9 @@ func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, er
 	return p, cursor, nil
 }
 
-// ClaimedRevision returns the revision that a document says it has, unverified; false when it cannot be read. A
-// replica uses it to account for a damaged document, and believes it only when the state digest bears it out.
+// ClaimedRevision returns the revision that a document says it has, unverified; false when it cannot be
+// read. A replica uses it to account for a damaged document, and believes it only when the state digest
+// bears it out.
 func ClaimedRevision(raw []byte) (uint64, bool) {
 	var sealed countersignv1.SealedRecord
 	var m countersignv1.PolicyDocument
@@ -189,8 +191,9 @@ func ClaimedRevision(raw []byte) (uint64, bool) {
 	return m.GetRevision(), m.GetRevision() != 0
 }
 
-// UndecidedDocument returns what stands in the place of an app's document at a revision when that cannot be made again. It
-// does not verify, so nothing is decided about the app; and it claims the revision, so that a replica can account for it.
+// UndecidedDocument returns what stands in the place of an app's document at a revision when that cannot be
+// made again. It does not verify, so nothing is decided about the app; and it claims the revision, so that
+// a replica can account for it.
 func UndecidedDocument(appID string, revision uint64) []byte {
 	payload, err := proto.Marshal(&countersignv1.PolicyDocument{AppId: appID, Revision: revision})
 	if err == nil {
@@ -224,8 +227,9 @@ func whole(payload []byte) []byte { return payload }
 // detailsField is the number of PolicyDocument.details.
 const detailsField = 6
 
-// withoutDetails returns a document without the details if they are at its end, where they are written, and otherwise, or when it
-// does not parse, all of it. They are most of what a document is made of, and nobody who decides looks at them.
+// withoutDetails returns a document without the details if they are at its end, where they are written, and
+// otherwise, or when it does not parse, all of it. They are most of what a document is made of, and nobody
+// who decides looks at them.
 func withoutDetails(payload []byte) []byte {
 	for at := 0; at < len(payload); {
 		field, kind, tag := protowire.ConsumeTag(payload[at:])

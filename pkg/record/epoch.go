@@ -18,7 +18,8 @@ type EpochStart struct {
 	CommitMillis int64
 }
 
-// Healed tells whether an authority has begun the epoch, to bring back what the fleet knows; others are an operator's.
+// Healed tells whether an authority has begun the epoch, to bring back what the fleet knows; others are an
+// operator's.
 func (e EpochStart) Healed() bool { return e.Cause == countersignv1.EpochCause_EPOCH_CAUSE_HEALED }
 
 // SealEpoch signs the start of an epoch.

@@ -27,7 +27,8 @@ func OpenFileHeader(ring *keyring.Ring, raw []byte) (payload []byte, keyID strin
 	return (&Codec{ring: ring}).openFile(kindFileHeader, FileID{}, 0, raw)
 }
 
-// SealFileRecord signs the record of a file with a number: it opens under that number of that file and nowhere else.
+// SealFileRecord signs the record of a file with a number: it opens under that number of that file and
+// nowhere else.
 func (c *Codec) SealFileRecord(file FileID, number uint64, payload []byte) []byte {
 	return c.sealFile(kindFileRecord, file, number, payload)
 }
@@ -38,8 +39,8 @@ func (c *Codec) OpenFileRecord(file FileID, number uint64, raw []byte) ([]byte, 
 	return payload, err
 }
 
-// sealFile returns the length of the key's id, the id, the MAC and the payload. Unlike a SealedRecord it can be written in
-// one way only, so that a file that was touched at all does not open.
+// sealFile returns the length of the key's id, the id, the MAC and the payload. Unlike a SealedRecord it
+// can be written in one way only, so that a file that was touched at all does not open.
 func (c *Codec) sealFile(k kind, file FileID, number uint64, payload []byte) []byte {
 	id, mac := c.ring.Sign(c.fileParts(k, file, number, payload)...)
 	raw := make([]byte, 0, 1+len(id)+len(mac)+len(payload))
@@ -67,8 +68,8 @@ func (c *Codec) fileParts(k kind, file FileID, number uint64, payload []byte) []
 	return [][]byte{kindPart, storePart, file[:], binary.BigEndian.AppendUint64(nil, number), payload}
 }
 
-// HideSum returns a sum in a form that may be written to a file, and the id of its key: whoever reads many sums could find
-// documents that add up to the same (see Sum). RevealSum is its inverse.
+// HideSum returns a sum in a form that may be written to a file, and the id of its key: whoever reads many
+// sums could find documents that add up to the same (see Sum). RevealSum is its inverse.
 func (c *Codec) HideSum(file FileID, partition int, s Sum) (raw []byte, keyID string) {
 	keyID = c.keyOf(s)
 	for _, word := range s.Plus(c.pad(keyID, file, partition)).words {

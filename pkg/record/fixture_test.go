@@ -98,7 +98,8 @@ func token(t *rapid.T, id string) record.Token {
 	}
 }
 
-// settle makes a list of tokens one that a policy can have: of several with one id or one digest the first stays.
+// settle makes a list of tokens one that a policy can have: of several with one id or one digest the first
+// stays.
 func settle(tokens []record.Token) []record.Token {
 	ids, digests := map[string]bool{}, map[secret.Digest]bool{}
 	return slices.DeleteFunc(tokens, func(t record.Token) bool {

@@ -10,14 +10,15 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// FleetKey is the hash in which authorities keep the validators that report to them, by name, and the channel on which
-// they tell each other what changes.
+// FleetKey is the hash in which authorities keep the validators that report to them, by name, and the
+// channel on which they tell each other what changes.
 const FleetKey = "cs:fleet"
 
 // Validator is one validator as authorities know it.
 type Validator struct {
 	ID, InstanceID string
-	// Start is when the instance was started, by its own clock. Of two that go by one name the later one counts.
+	// Start is when the instance was started, by its own clock. Of two that go by one name the later one
+	// counts.
 	Start time.Time
 	// Sequence is that of the latest report; of two records of one instance the higher one is newer.
 	Sequence uint64
@@ -26,7 +27,8 @@ type Validator struct {
 	// DataAge and Stale are what the latest report said of the data.
 	DataAge time.Duration
 	Stale   bool
-	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such age.
+	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such
+	// age.
 	FencedAfter time.Duration
 	KeyIDs      []string
 	// Orphans is how many changes it holds on to that the store does not have.

@@ -8,7 +8,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Floor is how far somebody has seen a store: a store of that id which is below has lost changes, or is an old copy.
+// Floor is how far somebody has seen a store: a store of that id which is below has lost changes, or is an
+// old copy.
 type Floor struct {
 	StoreID string
 	// Cursors are the highest confirmed ones, by partition; the zero cursor where nothing was confirmed.

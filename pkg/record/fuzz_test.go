@@ -12,8 +12,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// seeds adds raw records and payloads of every kind to a target that takes bytes and whether to seal them, and returns
-// the payloads that were sealed.
+// seeds adds raw records and payloads of every kind to a target that takes bytes and whether to seal them,
+// and returns the payloads that were sealed.
 func seeds(f *testing.F, c *record.Codec, app string) (sealed [][]byte) {
 	f.Helper()
 	for _, r := range oneOfEach(f, c, app) {
@@ -79,8 +79,8 @@ func checkPolicy(t *testing.T, p *policy.Policy) {
 	}
 }
 
-// FuzzOpenPolicy gives the policy decoder anything, as it is and correctly sealed. Only what was sealed opens, and
-// what opens is a policy that keeps its invariants, whoever sealed it.
+// FuzzOpenPolicy gives the policy decoder anything, as it is and correctly sealed. Only what was sealed
+// opens, and what opens is a policy that keeps its invariants, whoever sealed it.
 func FuzzOpenPolicy(f *testing.F) {
 	c, app := newCodec(f), "app1"
 	known := seeds(f, c, app)
@@ -145,7 +145,8 @@ func FuzzOpenLink(f *testing.F) {
 	})
 }
 
-// FuzzDecodePosition reads anything as a consistency token. What is one stays the same when it is written again.
+// FuzzDecodePosition reads anything as a consistency token. What is one stays the same when it is written
+// again.
 func FuzzDecodePosition(f *testing.F) {
 	f.Add("")
 	f.Add(record.EncodePosition(record.Position{StoreID: storeID, Partition: 63, Cursor: record.Cursor{Epoch: 1, Revision: 2, Tag: record.Tag{3}}}))

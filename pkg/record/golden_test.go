@@ -20,8 +20,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// What stands in a Redis must be read by every later release. When a record gets another form, the file of a version is made,
-// and committed, with
+// What stands in a Redis must be read by every later release. When a record gets another form, the file of
+// a version is made, and committed, with
 //
 //	go test ./pkg/record -run TestRecordsOfEarlierReleasesAreRead -golden testdata/v2.json
 //
@@ -127,8 +127,8 @@ func openGolden(t *testing.T, c *record.Codec, ring *keyring.Ring, kind string, 
 	return what
 }
 
-// TestRecordsOfEarlierReleasesAreRead: whoever upgrades finds every record of the store, with all that is in it, and heads that
-// add up. What is only written and read by the same code does not show that.
+// TestRecordsOfEarlierReleasesAreRead: whoever upgrades finds every record of the store, with all that is
+// in it, and heads that add up. What is only written and read by the same code does not show that.
 func TestRecordsOfEarlierReleasesAreRead(t *testing.T) {
 	c, ring := newCodec(t), fixedRing(t)
 	today := sealGolden(t, c)

@@ -21,17 +21,19 @@ type Head struct {
 	State SealedSum
 	// Audit is the end of the audit trail.
 	Audit AuditTail
-	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be changed.
+	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be
+	// changed.
 	Forks []Cursor
-	// Unhealed says that an operator began the epoch and that no authority has healed it yet: no change is taken in it.
+	// Unhealed says that an operator began the epoch and that no authority has healed it yet: no change is
+	// taken in it.
 	Unhealed bool
 }
 
 // MaxForks is how many ends of epochs a head carries.
 const MaxForks = 16
 
-// Begin returns the head that begins a new epoch behind this one, before anything is changed in it. Whether that epoch is
-// healed is for the caller to say.
+// Begin returns the head that begins a new epoch behind this one, before anything is changed in it. Whether
+// that epoch is healed is for the caller to say.
 func (h Head) Begin(first Cursor) Head {
 	forks := append(slices.Clone(h.Forks), h.Cursor)
 	h.Forks = forks[max(len(forks)-MaxForks, 0):]
@@ -101,8 +103,8 @@ type Meta struct {
 	StoreID    string
 	Partitions int
 	CreateTime time.Time
-	// MembersListed says that the store was made with a list of the fleet's members: a list that is missing was taken away.
-	// Stores that earlier releases made have none until an authority writes it.
+	// MembersListed says that the store was made with a list of the fleet's members: a list that is missing
+	// was taken away. Stores that earlier releases made have none until an authority writes it.
 	MembersListed bool
 }
 

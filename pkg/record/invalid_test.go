@@ -21,8 +21,8 @@ func sealMessage(t *testing.T, c *record.Codec, kind string, partition int, m pr
 	return c.SealRaw(kind, partition, payload)
 }
 
-// TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned: what a newer or a faulty authority may have written is refused as
-// a whole, rather than read as something else.
+// TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned: what a newer or a faulty authority may have written is
+// refused as a whole, rather than read as something else.
 func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 	c := newCodec(t)
 	app := appIn(c, 5, 0)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// MaxPartitions is the most partitions a store can have; DefaultPartitions is what a new one gets, and spreads evenly
-// over the slots of 3, 6 or 12 masters of a Redis Cluster.
+// MaxPartitions is the most partitions a store can have; DefaultPartitions is what a new one gets, and
+// spreads evenly over the slots of 3, 6 or 12 masters of a Redis Cluster.
 const (
 	MaxPartitions     = 256
 	DefaultPartitions = 64
@@ -17,8 +17,8 @@ const (
 // MetaKey holds the store's Meta.
 const MetaKey = "cs:meta"
 
-// Keys are the names of one partition's keys. All share one hash tag, so that on a Redis Cluster they are in one slot
-// and a script may touch them together (Redis Cluster specification, hash tags).
+// Keys are the names of one partition's keys. All share one hash tag, so that on a Redis Cluster they are
+// in one slot and a script may touch them together (Redis Cluster specification, hash tags).
 type Keys struct {
 	Head     string // string: a Head
 	Policies string // hash: app_id to Document
@@ -41,8 +41,8 @@ func KeysOf(partition int) Keys {
 	}
 }
 
-// Request returns the key of a request result. The parts are hashed together, so that no identity, method, app or id
-// can be written to look like another.
+// Request returns the key of a request result. The parts are hashed together, so that no identity, method,
+// app or id can be written to look like another.
 func (k Keys) Request(identity, method, appID, requestID string) string {
 	h := sha256.New()
 	for _, part := range []string{identity, method, appID, requestID} {

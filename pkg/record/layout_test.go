@@ -18,7 +18,8 @@ func TestKeysOfOnePartitionShareItsHashTag(t *testing.T) {
 		tag := fmt.Sprintf("{cs%02d}", partition)
 		names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint, keys.Request("admin", "CreateToken", "app", "id")}
 		for _, name := range names {
-			// What Redis hashes is between the first { and the first } behind it (Redis Cluster specification).
+			// What Redis hashes is between the first { and the first } behind it (Redis Cluster
+			// specification).
 			if got := name[strings.Index(name, "{") : strings.Index(name, "}")+1]; got != tag {
 				t.Errorf("%s is in the slot of %s, want %s", name, got, tag)
 			}
@@ -58,7 +59,8 @@ func slot(tag string) int {
 	return int(crc % 16384)
 }
 
-// TestDefaultPartitionsSpreadOverMasters: with 64 partitions no master of 3, 6 or 12 has more than a quarter above its share.
+// TestDefaultPartitionsSpreadOverMasters: with 64 partitions no master of 3, 6 or 12 has more than a
+// quarter above its share.
 func TestDefaultPartitionsSpreadOverMasters(t *testing.T) {
 	if got := slot("123456789"); got != 0x31C3 { // the check value of the specification
 		t.Fatalf("the slot function is wrong: %#x", got)

@@ -71,7 +71,8 @@ func TestB08_WhatDoesNotOpenIsNotSealed(t *testing.T) {
 	}
 }
 
-// TestB08_WhatTheRulesAllowFits: twice the most that the rules let an app have, all with the longest texts, is a document.
+// TestB08_WhatTheRulesAllowFits: twice the most that the rules let an app have, all with the longest texts,
+// is a document.
 func TestB08_WhatTheRulesAllowFits(t *testing.T) {
 	c := newCodec(t)
 	name, note := strings.Repeat("語", 100), strings.Repeat("語", 1000)
@@ -86,7 +87,8 @@ func TestB08_WhatTheRulesAllowFits(t *testing.T) {
 	t.Logf("%d bytes", len(raw))
 }
 
-// TestB08_RememberingIsCheap in a change: the link has 8 bytes for a digest that is new, and none for the others.
+// TestB08_RememberingIsCheap in a change: the link has 8 bytes for a digest that is new, and none for the
+// others.
 func TestB08_RememberingIsCheap(t *testing.T) {
 	c := newCodec(t)
 	before, after := many(3, nil), many(2, nil)
@@ -110,7 +112,8 @@ func TestB08_RememberingIsCheap(t *testing.T) {
 	}
 }
 
-// BenchmarkSealRemembering signs the document of an app that remembers many digests, and checks that it opens.
+// BenchmarkSealRemembering signs the document of an app that remembers many digests, and checks that it
+// opens.
 func BenchmarkSealRemembering(b *testing.B) {
 	c := newCodec(b)
 	for _, n := range []int{0, 36_500, 365_000, 1_000_000} {

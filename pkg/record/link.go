@@ -8,8 +8,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Link is one change of a partition: the change itself, not the document that it made, since an app may have 1,000
-// tokens.
+// Link is one change of a partition: the change itself, not the document that it made, since an app may
+// have 1,000 tokens.
 type Link struct {
 	AppID string
 	Cursor
@@ -17,8 +17,8 @@ type Link struct {
 	PreviousTag Tag
 	// PreviousAppRevision is the revision of the app's document before; 0 for a new app.
 	PreviousAppRevision uint64
-	// Upserts are tokens that are new or changed, whole: what the store loses can be brought back from links. Removed
-	// are ids of those that left.
+	// Upserts are tokens that are new or changed, whole: what the store loses can be brought back from
+	// links. Removed are ids of those that left.
 	Upserts []Token
 	Removed []string
 	// Remembered is what the change adds to the app's memory of revoked tokens.
@@ -26,7 +26,8 @@ type Link struct {
 	// Enforcement and Deleted are the app's after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
-	// SettingsKept says that the change left Enforcement and Deleted as they were. One that makes an app gives them.
+	// SettingsKept says that the change left Enforcement and Deleted as they were. One that makes an app
+	// gives them.
 	SettingsKept bool
 	// CommitMillis is when the change was made, in milliseconds since the Unix epoch.
 	CommitMillis int64
@@ -74,7 +75,8 @@ func (l *Link) Apply(p *policy.Policy) (*policy.Policy, error) {
 		func(t *Token) policy.Token { return t.Token }), l.Deleted, memory)
 }
 
-// ApplyTo returns the document after the change, with the cursor of the change; d is the one before, nil for a new app.
+// ApplyTo returns the document after the change, with the cursor of the change; d is the one before, nil
+// for a new app.
 func (l *Link) ApplyTo(d *Document) *Document {
 	after := &Document{
 		AppID: l.AppID, Cursor: l.Cursor, Enforcement: l.Enforcement, Deleted: l.Deleted,
@@ -118,8 +120,9 @@ func merge[T any](before []T, removed []string, upserts []Token, id func(*T) str
 	return after
 }
 
-// LastTurn returns the latest time, in milliseconds since the Unix epoch, at which what the change made becomes something
-// else by itself: a token that authenticates expires, or a trial ends. 0 when nothing does.
+// LastTurn returns the latest time, in milliseconds since the Unix epoch, at which what the change made
+// becomes something else by itself: a token that authenticates expires, or a trial ends. 0 when nothing
+// does.
 func (l *Link) LastTurn() (latest int64) {
 	if l.Enforcement.Scopes != l.Enforcement.After {
 		latest = l.Enforcement.TrialEndMillis

@@ -42,8 +42,8 @@ func applied(t *rapid.T, c *record.Codec, link *record.Link, before *policy.Poli
 	return p
 }
 
-// TestLinkMakesTheDocumentAfterOfTheOneBefore for every change that the authority makes: tokens are changed in place,
-// leave, and new ones come at the end. The order of tokens is that of the document.
+// TestLinkMakesTheDocumentAfterOfTheOneBefore for every change that the authority makes: tokens are changed
+// in place, leave, and new ones come at the end. The order of tokens is that of the document.
 func TestLinkMakesTheDocumentAfterOfTheOneBefore(t *testing.T) {
 	c := newCodec(t)
 	rapid.Check(t, func(t *rapid.T) {

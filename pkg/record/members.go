@@ -15,8 +15,8 @@ import (
 // MembersField is the field of FleetKey that holds the list of members. No validator can have this name.
 const MembersField = "\x00members"
 
-// UnknownMembers is the name by which people call validators of which nobody can say whether there are any: there is no list of
-// members, or it cannot be read. No validator can join by it.
+// UnknownMembers is the name by which people call validators of which nobody can say whether there are any:
+// there is no list of members, or it cannot be read. No validator can join by it.
 const UnknownMembers = "unknown-members"
 
 // MaxValidatorIDLength is the most characters of a validator's name.
@@ -27,8 +27,8 @@ func ValidValidatorID(id string) bool {
 	return id != "" && utf8.RuneCountInString(id) <= MaxValidatorIDLength && strings.TrimSpace(id) == id && visible.Name(id)
 }
 
-// FieldName returns the name by which people call a field of FleetKey: itself, or a part of its digest when no validator can
-// have that name.
+// FieldName returns the name by which people call a field of FleetKey: itself, or a part of its digest when
+// no validator can have that name.
 func FieldName(field string) string {
 	if ValidValidatorID(field) {
 		return field
@@ -43,15 +43,16 @@ type Members struct {
 	Sequence uint64
 	// Since is when the list was begun: validators that were silent before may be missing.
 	Since time.Time
-	// Entries are by name. Each has what Newer compares, as it was when the instance joined, and nothing else.
+	// Entries are by name. Each has what Newer compares, as it was when the instance joined, and nothing
+	// else.
 	Entries map[string]*Validator
 }
 
 // NewMembers returns a list that is begun at a time, with nobody in it.
 func NewMembers(since time.Time) *Members { return &Members{Sequence: 1, Since: since} }
 
-// BegunWith tells whether the list was begun when its store was made. Only then does it name every validator that has ever
-// joined: one that was begun later may lack validators that run.
+// BegunWith tells whether the list was begun when its store was made. Only then does it name every
+// validator that has ever joined: one that was begun later may lack validators that run.
 func (m *Members) BegunWith(store Meta) bool {
 	return m.Since.UnixMilli() == store.CreateTime.UnixMilli()
 }

@@ -1,6 +1,6 @@
-// Package record is the form of everything that the store holds: heads, policy documents, links of the log, audit
-// rows, request results, and the names of the keys they stand under. A Codec signs records and opens them; what does
-// not parse or verify is an error, never a record.
+// Package record is the form of everything that the store holds: heads, policy documents, links of the log,
+// audit rows, request results, and the names of the keys they stand under. A Codec signs records and opens
+// them; what does not parse or verify is an error, never a record.
 //
 // It does no I/O. Generated types end here.
 package record
@@ -69,7 +69,8 @@ func (c *Codec) PartitionOf(appID string) int {
 	return hash.Partition(c.meta.Partitions)
 }
 
-// scope returns what a MAC covers besides the payload. The payload itself holds epoch, revision, tags and app_id.
+// scope returns what a MAC covers besides the payload. The payload itself holds epoch, revision, tags and
+// app_id.
 func (c *Codec) scope(k kind, partition int) (kindPart, storePart, partitionPart []byte) {
 	return []byte("countersign/v1/" + k), []byte(c.meta.StoreID), []byte{byte(partition >> 8), byte(partition)}
 }

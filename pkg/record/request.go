@@ -12,8 +12,8 @@ type RequestResult struct {
 	Digest []byte
 	// Response is the serialized response, without a secret.
 	Response []byte
-	// Key is what the result is stored under, CreateMillis when the request was carried out, in milliseconds since the
-	// Unix epoch.
+	// Key is what the result is stored under, CreateMillis when the request was carried out, in
+	// milliseconds since the Unix epoch.
 	Key          string
 	CreateMillis int64
 }

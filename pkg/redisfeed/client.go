@@ -1,6 +1,6 @@
-// Package redisfeed connects to the Redis of a store, be it one server, a Sentinel group or a Cluster, and is the
-// replica's Source over it: a Feed reads heads, logs and documents, and subscribes to hints. It writes nothing, and uses
-// only commands that a read-only account may have.
+// Package redisfeed connects to the Redis of a store, be it one server, a Sentinel group or a Cluster, and
+// is the replica's Source over it: a Feed reads heads, logs and documents, and subscribes to hints. It
+// writes nothing, and uses only commands that a read-only account may have.
 package redisfeed
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Every error comes back from the call that met it. What go-redis prints beside that, on the standard error and in a form
-// of its own, would be a second log.
+// Every error comes back from the call that met it. What go-redis prints beside that, on the standard error
+// and in a form of its own, would be a second log.
 func init() { logging.Disable() }
 
 // ErrNotInitialised says that the Redis holds no store of ours.
@@ -31,35 +31,36 @@ var ErrNotInitialised = errors.New("the store is not initialised (countersign st
 const (
 	// requestBuffer is what the requests of a reader need at once.
 	requestBuffer = 4 << 10
-	// maxScans is how many scans of documents go on at the same time; others wait. maxConnections, to one server and for
-	// one purpose, leaves room for other reads beside them.
+	// maxScans is how many scans of documents go on at the same time; others wait. maxConnections, to one
+	// server and for one purpose, leaves room for other reads beside them.
 	maxScans       = 8
 	maxConnections = 32
 )
 
 // Options say how a store is read.
 type Options struct {
-	// WriteQuorum is how many replicas of a master must be in contact with it for a read to count; 0 asks for none.
+	// WriteQuorum is how many replicas of a master must be in contact with it for a read to count; 0 asks
+	// for none.
 	WriteQuorum int
 }
 
 // Client has the connections to the Redis of a store. It is safe for concurrent use.
 //
-// The embedded client is for all that needs no particular connection. It finds the master, follows a slot that has
-// moved, and sends nothing twice that may have been run.
+// The embedded client is for all that needs no particular connection. It finds the master, follows a slot
+// that has moved, and sends nothing twice that may have been run.
 type Client struct {
 	redis.UniversalClient
 	options  Options
 	target   *target
 	topology *topology
-	// locating is for asking where the masters are, polling for heads, reading for whatever takes longer, writing for
-	// OnMaster. Each subscription has a connection of its own.
+	// locating is for asking where the masters are, polling for heads, reading for whatever takes longer,
+	// writing for OnMaster. Each subscription has a connection of its own.
 	locating, polling, reading, writing *pool
 	scans                               chan struct{} // holds a place for each scan
 }
 
-// Open makes a client; it connects when it is first used. The URL is that of a single server, of sentinels or of a
-// cluster (docs/deployment.md: Redis).
+// Open makes a client; it connects when it is first used. The URL is that of a single server, of sentinels
+// or of a cluster (docs/deployment.md: Redis).
 func Open(url string, options Options) (*Client, error) {
 	target, err := parseURL(url)
 	if err != nil {
@@ -138,13 +139,14 @@ func (c *Client) master(ctx context.Context, p *pool, slot int) (*server, error)
 	return p.at(address)
 }
 
-// OnMaster calls f with one connection of the master that has a key, and returns f's error. It tries nothing twice, and
-// learns from the error where the master may be now: when NotRun tells that what f did last was not run, f may be tried
-// again on another call.
+// OnMaster calls f with one connection of the master that has a key, and returns f's error. It tries
+// nothing twice, and learns from the error where the master may be now: when NotRun tells that what f did
+// last was not run, f may be tried again on another call.
 //
-// While a cluster moves the key's slot, a command on several keys of which only some are there, or exist, is refused
-// with TRYAGAIN, and one on keys that are all gone or do not exist with ASK. Both last until the move of the slot has
-// ended; a command on one connection cannot do better, since the new master refuses it for the same reason.
+// While a cluster moves the key's slot, a command on several keys of which only some are there, or exist,
+// is refused with TRYAGAIN, and one on keys that are all gone or do not exist with ASK. Both last until the
+// move of the slot has ended; a command on one connection cannot do better, since the new master refuses it
+// for the same reason.
 func (c *Client) OnMaster(ctx context.Context, key string, f func(*redis.Conn) error) error {
 	slot := slotOf(key)
 	s, err := c.master(ctx, c.writing, slot)
@@ -166,8 +168,8 @@ var errNotReached = errors.New("no master is known")
 // notRun are the errors by which Redis refuses a command before it runs it, for a reason that passes.
 var notRun = []string{"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "BUSY"}
 
-// NotRun tells whether an error means that a command was not run, for a reason that passes: it may be sent again. Of a
-// pipeline or a script that writes, it says so only of the command that met it.
+// NotRun tells whether an error means that a command was not run, for a reason that passes: it may be sent
+// again. Of a pipeline or a script that writes, it says so only of the command that met it.
 func NotRun(err error) bool {
 	var network *net.OpError
 	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Op == "dial" {
@@ -200,8 +202,8 @@ func (c *Client) Meta(ctx context.Context, ring *keyring.Ring) (record.Meta, err
 // metaRetry is the mean pause between two tries to learn which store there is.
 const metaRetry = 250 * time.Millisecond
 
-// AwaitMeta reads which store the Redis holds, as long as it takes, and says in the log why it takes long. It returns
-// the context's error when that ends first.
+// AwaitMeta reads which store the Redis holds, as long as it takes, and says in the log why it takes long.
+// It returns the context's error when that ends first.
 func (c *Client) AwaitMeta(ctx context.Context, ring *keyring.Ring, log *slog.Logger) (record.Meta, error) {
 	said := ""
 	for {

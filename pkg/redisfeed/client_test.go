@@ -145,7 +145,8 @@ func TestNothingIsSentTwice(t *testing.T) {
 					t.Errorf("%s, whose answer is lost: %v", key, err)
 				}
 				admin := open(t, g.urlFor("", ""))
-				// Once the master has no connection of the client any more, it has carried out whatever came over them.
+				// Once the master has no connection of the client any more, it has carried out whatever
+				// came over them.
 				_ = client.Close()
 				check.Eventually(t, "the end of the client's connections", func() error {
 					return admin.OnMaster(t.Context(), key, func(c *redis.Conn) error {

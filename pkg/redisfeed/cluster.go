@@ -12,8 +12,8 @@ import (
 // maxRedirects is how often a command follows a slot that has moved.
 const maxRedirects = 3
 
-// redirection is the answer of a cluster's node that a slot is elsewhere; with ask, that it is about to be, and that
-// keys which are not here may be there already (Redis Cluster specification: redirection).
+// redirection is the answer of a cluster's node that a slot is elsewhere; with ask, that it is about to be,
+// and that keys which are not here may be there already (Redis Cluster specification: redirection).
 type redirection struct {
 	slot    int
 	address string
@@ -36,8 +36,8 @@ func redirected(err error) (r redirection, ok bool) {
 
 // newClusterClient returns the client of a cluster for commands that need no particular connection.
 //
-// go-redis would send a command again after any error of the network, as part of following redirections: also one that
-// may have been run. So it is told to follow none, and clusterHook does.
+// go-redis would send a command again after any error of the network, as part of following redirections:
+// also one that may have been run. So it is told to follow none, and clusterHook does.
 func newClusterClient(c *Client) *redis.ClusterClient {
 	o := at(c.target.server, "")
 	client := redis.NewClusterClient(&redis.ClusterOptions{
@@ -106,8 +106,8 @@ func (h clusterHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook. Of a pipeline each command follows for itself, in order; a transaction
-// follows as a whole.
+// ProcessPipelineHook implements redis.Hook. Of a pipeline each command follows for itself, in order; a
+// transaction follows as a whole.
 func (h clusterHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	again := func(ctx context.Context, cmd redis.Cmder) error { return next(ctx, []redis.Cmder{cmd}) }
 	return func(ctx context.Context, cmds []redis.Cmder) error {

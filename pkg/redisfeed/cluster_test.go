@@ -38,8 +38,8 @@ func otherMaster(c *redistest.Cluster, slot int) *redistest.Server {
 	return nil
 }
 
-// TestReadersFollowAMovingSlot key by key and as a whole, there and back, whatever they have seen of it before: nothing
-// fails but a scan, which then starts over, and no read leaves anything out.
+// TestReadersFollowAMovingSlot key by key and as a whole, there and back, whatever they have seen of it
+// before: nothing fails but a scan, which then starts over, and no read leaves anything out.
 func TestReadersFollowAMovingSlot(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, 0)
@@ -140,7 +140,8 @@ func TestReadersFollowAMovingSlot(t *testing.T) {
 	}
 }
 
-// TestWriterIsToldThatASlotMoves, and not sent elsewhere behind its back: what was not run can be told from the rest.
+// TestWriterIsToldThatASlotMoves, and not sent elsewhere behind its back: what was not run can be told from
+// the rest.
 func TestWriterIsToldThatASlotMoves(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, 0)

@@ -18,8 +18,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestFeedFollowsAFailover under Sentinel: polls, tails, scans and hints come from the new master, and so does the
-// connection of a writer.
+// TestFeedFollowsAFailover under Sentinel: polls, tails, scans and hints come from the new master, and so
+// does the connection of a writer.
 func TestFeedFollowsAFailover(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
@@ -75,9 +75,9 @@ func settled(t testing.TB, r *redistest.Replicated) {
 	})
 }
 
-// TestDeposedMasterDoesNotPassForFresh: it was stopped, replaced, and goes on where it was, not knowing better. With a
-// write quorum nothing that it says is believed from then on, whoever still asks it. Without one it is: only the
-// sentinels' word leads a reader away from it.
+// TestDeposedMasterDoesNotPassForFresh: it was stopped, replaced, and goes on where it was, not knowing
+// better. With a write quorum nothing that it says is believed from then on, whoever still asks it. Without
+// one it is: only the sentinels' word leads a reader away from it.
 func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
@@ -105,7 +105,8 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	old := string(k.store.RawHead(0))
 	deposed.Pause()
 	master := r.AwaitOther(deposed)
-	// Polls find out that there is another one; then nobody waits for the old one, though its connections are there.
+	// Polls find out that there is another one; then nobody waits for the old one, though its connections
+	// are there.
 	eventually(t, "polling the new master", 8*time.Second, readAll(redisfeed.New(k.admin, 1)))
 	eventually(t, "the embedded client", 5*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
 	eventually(t, "a connection to the master", 5*time.Second, func(ctx context.Context) error {
@@ -151,8 +152,8 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	eventually(t, "reading with a quorum", 20*time.Second, readAll(feeds["under Sentinel, with a quorum"]))
 }
 
-// TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong: within seconds, long before it takes them for gone, and
-// from then on until it hears of them.
+// TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong: within seconds, long before it takes them for
+// gone, and from then on until it hears of them.
 func TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong(t *testing.T) {
 	t.Parallel()
 	r := patient.StartReplicated(t, 1)

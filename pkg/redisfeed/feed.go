@@ -15,8 +15,8 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// LinkField is the one field of a log entry that is a link, EpochField of one that starts an epoch, AuditField that of
-// an audit entry.
+// LinkField is the one field of a log entry that is a link, EpochField of one that starts an epoch,
+// AuditField that of an audit entry.
 const (
 	LinkField  = "l"
 	EpochField = "s"
@@ -111,8 +111,8 @@ func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, e
 	return links, last, nil
 }
 
-// tail reads a head, and up to limit entries of the log whose ids are of revisions above one. The two commands are one
-// pipeline, so the head is read first.
+// tail reads a head, and up to limit entries of the log whose ids are of revisions above one. The two
+// commands are one pipeline, so the head is read first.
 func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []redis.XMessage, error) {
 	pool, slot := f.client.reading, f.slots[partition]
 	get := redis.NewStringCmd(ctx, f.get[partition]...)
@@ -160,8 +160,9 @@ func revisionOf(id string) (revision uint64, isOne bool, err error) {
 	return revision, sequence == "0", nil
 }
 
-// Documents implements replica.Source. The scan stays on one connection: a cursor means nothing to another server,
-// which would answer it all the same and leave elements out (Redis, SCAN: guarantees). So it fails when the slot moves.
+// Documents implements replica.Source. The scan stays on one connection: a cursor means nothing to another
+// server, which would answer it all the same and leave elements out (Redis, SCAN: guarantees). So it fails
+// when the slot moves.
 func (f *Feed) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
 	select {
 	case f.client.scans <- struct{}{}:
@@ -190,7 +191,8 @@ func (f *Feed) Documents(ctx context.Context, partition int, each func(appID str
 // errNotBegun says that a scan has not shown anything yet.
 var errNotBegun = errors.New("the scan did not begin")
 
-// scan reads all documents of a partition from one connection of a server; asking, if their slot is only moving there.
+// scan reads all documents of a partition from one connection of a server; asking, if their slot is only
+// moving there.
 func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, each func(appID string, raw []byte)) error {
 	connection := s.Conn()
 	defer connection.Close()

@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// headsTimeout bounds one look at all heads, so that a master which does not answer does not make the data of the others
-// old.
+// headsTimeout bounds one look at all heads, so that a master which does not answer does not make the data
+// of the others old.
 const headsTimeout = 1500 * time.Millisecond
 
 // groups are the partitions by master, as a layout has it.
@@ -102,8 +102,8 @@ func (f *Feed) headsAt(ctx context.Context, address string, partitions []int, he
 	}
 }
 
-// headOf returns what a head's key holds. What Redis would not read, whatever it does with others, is a head that cannot
-// be believed.
+// headOf returns what a head's key holds. What Redis would not read, whatever it does with others, is a
+// head that cannot be believed.
 func headOf(get *redis.StringCmd) ([]byte, error) {
 	raw, err := get.Bytes()
 	var answer redis.Error

@@ -92,8 +92,8 @@ func (k *kit) hear(t testing.TB, w *watcher, partition int) {
 	}
 }
 
-// TestEveryKindIsUsedAlike by all that a validator does, with the account that the documentation gives it, and by a
-// writer.
+// TestEveryKindIsUsedAlike by all that a validator does, with the account that the documentation gives it,
+// and by a writer.
 func TestEveryKindIsUsedAlike(t *testing.T) {
 	everyKind(t, redistest.Options{}, func(t *testing.T, g group) {
 		k := g.fill(t, 64)
@@ -233,8 +233,9 @@ func (p proxies) each(do func(*redistest.Proxy)) {
 // patient are options of groups whose sentinels do not step in when nothing gets through.
 var patient = redistest.Options{Proxied: true, DownAfter: time.Minute}
 
-// TestBlackHoleIsSurvived on every kind: all packets are lost without anybody being told, and nothing is read until they
-// get through again. Then polls and a new subscription work at once, and the old subscription has ended.
+// TestBlackHoleIsSurvived on every kind: all packets are lost without anybody being told, and nothing is
+// read until they get through again. Then polls and a new subscription work at once, and the old
+// subscription has ended.
 func TestBlackHoleIsSurvived(t *testing.T) {
 	everyKind(t, patient, func(t *testing.T, g group) {
 		network := g.proxied(t)

@@ -14,7 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestMain runs more tests at a time than there are processors: most of them wait for a Redis, or for it to be missed.
+// TestMain runs more tests at a time than there are processors: most of them wait for a Redis, or for it to
+// be missed.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "6")

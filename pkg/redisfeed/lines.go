@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// lines are connections to the master that Sentinel names at the time. Those to the one before are closed, since it may
-// not know yet that it was deposed.
+// lines are connections to the master that Sentinel names at the time. Those to the one before are closed,
+// since it may not know yet that it was deposed.
 type lines struct {
 	options *redis.Options
 

@@ -16,8 +16,8 @@ import (
 // lateAnswers is how long the answers of the rest are waited for when most have answered.
 const lateAnswers = 100 * time.Millisecond
 
-// ask puts a question to all servers at once, and returns the answers that came until most had answered, and a moment
-// longer; an error if none came.
+// ask puts a question to all servers at once, and returns the answers that came until most had answered,
+// and a moment longer; an error if none came.
 func ask[T any](ctx context.Context, p *pool, addresses []string, question func(context.Context, *server) (T, error)) ([]T, error) {
 	type reply struct {
 		answer T
@@ -78,8 +78,8 @@ type claim struct {
 	master string
 }
 
-// askSentinels returns how to learn the layout from sentinels: the master of the newest configuration that any of them
-// knows. One that is cut off from the others may still name the one before.
+// askSentinels returns how to learn the layout from sentinels: the master of the newest configuration that
+// any of them knows. One that is cut off from the others may still name the one before.
 func askSentinels(p *pool, addresses []string, name string) func(context.Context, *layout) (*layout, error) {
 	return func(ctx context.Context, _ *layout) (*layout, error) {
 		claims, err := ask(ctx, p, addresses, func(ctx context.Context, s *server) (claim, error) {
@@ -94,8 +94,8 @@ func askSentinels(p *pool, addresses []string, name string) func(context.Context
 	}
 }
 
-// askSentinel asks for the address by the command that names a promoted replica at once, and for the epoch by the one
-// that tells it.
+// askSentinel asks for the address by the command that names a promoted replica at once, and for the epoch
+// by the one that tells it.
 func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 	address := redis.NewStringSliceCmd(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
 	state := redis.NewMapStringStringCmd(ctx, "SENTINEL", "MASTER", name)
@@ -112,7 +112,8 @@ func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 	return claim{epoch, net.JoinHostPort(address.Val()[0], address.Val()[1])}, err
 }
 
-// askCluster returns how to learn the layout from the nodes of a cluster: what most of those say that can be reached.
+// askCluster returns how to learn the layout from the nodes of a cluster: what most of those say that can
+// be reached.
 func askCluster(p *pool, seeds []string) func(context.Context, *layout) (*layout, error) {
 	return func(ctx context.Context, last *layout) (*layout, error) {
 		addresses := slices.Clone(seeds)
@@ -159,8 +160,9 @@ func askNode(ctx context.Context, s *server) (*layout, error) {
 	return l, nil
 }
 
-// seenFrom returns the address of a node as another one has told it. One that does not know its own address tells
-// none, or that of the loopback interface: then it is meant where it was asked (Redis, CLUSTER SLOTS).
+// seenFrom returns the address of a node as another one has told it. One that does not know its own address
+// tells none, or that of the loopback interface: then it is meant where it was asked (Redis, CLUSTER
+// SLOTS).
 func seenFrom(origin, address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

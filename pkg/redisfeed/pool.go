@@ -73,8 +73,9 @@ func (s *server) asks() {
 	}
 }
 
-// heard notes what came of it. When an answer is lost and nothing at all was heard of the server for maxSilence, it loses
-// its connections, also those that somebody is waiting on: they may be half-open, and would have to time out one by one.
+// heard notes what came of it. When an answer is lost and nothing at all was heard of the server for
+// maxSilence, it loses its connections, also those that somebody is waiting on: they may be half-open, and
+// would have to time out one by one.
 func (p *pool) heard(s *server, err error) {
 	if !lost(err) {
 		s.asked.Store(nil)

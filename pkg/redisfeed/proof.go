@@ -11,12 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrNotProven says that what a server answered may be older than the store: it did not show itself to be a master with
-// as many replicas in contact as Options.WriteQuorum asks for.
+// ErrNotProven says that what a server answered may be older than the store: it did not show itself to be a
+// master with as many replicas in contact as Options.WriteQuorum asks for.
 var ErrNotProven = errors.New("the server is not known to be the master")
 
 const (
-	// maxLag is how many seconds ago a replica in contact with its master has last said so; it does every second.
+	// maxLag is how many seconds ago a replica in contact with its master has last said so; it does every
+	// second.
 	maxLag = 2
 	// proofAge is how long a proof makes the next one believable.
 	proofAge = time.Second
@@ -24,12 +25,13 @@ const (
 	proofPause = 10 * time.Millisecond
 )
 
-// exchange sends commands to one server in one pipeline, and with a write quorum proves in the same one that the server
-// is the master. An error means that none of the answers counts. A command's own error is Redis's answer to it, and for
-// the caller to look at.
+// exchange sends commands to one server in one pipeline, and with a write quorum proves in the same one
+// that the server is the master. An error means that none of the answers counts. A command's own error is
+// Redis's answer to it, and for the caller to look at.
 //
-// A master that was stopped and goes on first reads what its replicas had sent before they left it, and counts them as in
-// contact for a moment. So a proof counts only when the one before it was not long ago: after a silence it takes two.
+// A master that was stopped and goes on first reads what its replicas had sent before they left it, and
+// counts them as in contact for a moment. So a proof counts only when the one before it was not long ago:
+// after a silence it takes two.
 func (c *Client) exchange(ctx context.Context, p *pool, s *server, commands ...redis.Cmder) error {
 	if c.options.WriteQuorum == 0 {
 		return c.pipeline(ctx, p, s, commands)

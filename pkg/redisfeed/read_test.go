@@ -86,7 +86,8 @@ func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
 			}
 		}
 	}
-	// What is not a link is passed on as none, for the replica to refuse; what no revision can stand under is left out.
+	// What is not a link is passed on as none, for the replica to refuse; what no revision can stand under
+	// is left out.
 	key := record.KeysOf(1).Log
 	for _, args := range [][]any{{"XADD", key, "13-0", "x", "y"}, {"XADD", key, "13-7", "l", "", "l", "z"}} {
 		if err := k.admin.Do(t.Context(), args...).Err(); err != nil {
@@ -104,8 +105,8 @@ func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
 	}
 }
 
-// TestDocumentsOfALargeHashAreAllThere, also while it grows and its documents change: with more than 512 fields, or
-// values above 64 bytes, Redis keeps a hash as a table that it scans piece by piece.
+// TestDocumentsOfALargeHashAreAllThere, also while it grows and its documents change: with more than 512
+// fields, or values above 64 bytes, Redis keeps a hash as a table that it scans piece by piece.
 func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
 	k := start(t, 1)
 	const apps = 1500

@@ -74,13 +74,14 @@ const (
 	locateTimeout = 2 * time.Second
 	// locatePause is the least time between the beginnings of two tries.
 	locatePause = 100 * time.Millisecond
-	// sentinelAge and clusterAge are how old a layout may be before it is read again without a reason: under Sentinel
-	// a deposed master goes on answering, in a cluster it says soon who took its place.
+	// sentinelAge and clusterAge are how old a layout may be before it is read again without a reason:
+	// under Sentinel a deposed master goes on answering, in a cluster it says soon who took its place.
 	sentinelAge = time.Second
 	clusterAge  = 5 * time.Second
 )
 
-// topology keeps the layout up to date for all connections of a Client. While one is known nobody waits for a newer.
+// topology keeps the layout up to date for all connections of a Client. While one is known nobody waits for
+// a newer.
 type topology struct {
 	// locate reads the layout; nil when it can never change.
 	locate func(ctx context.Context, last *layout) (*layout, error)

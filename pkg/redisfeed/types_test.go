@@ -14,7 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestIdsThatNoRevisionHasAreLeftOut: entries under them hide no other entry, and no read of the log is without end.
+// TestIdsThatNoRevisionHasAreLeftOut: entries under them hide no other entry, and no read of the log is
+// without end.
 func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	k := start(t, 1)
 	key := record.KeysOf(0).Log
@@ -58,8 +59,8 @@ func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	}
 }
 
-// TestKeysOfAnotherTypeAreNamed, with the type that they should have; a head of another type is one that cannot be
-// believed.
+// TestKeysOfAnotherTypeAreNamed, with the type that they should have; a head of another type is one that
+// cannot be believed.
 func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 	keys := record.KeysOf(1)
 	types := map[string][]any{

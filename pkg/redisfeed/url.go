@@ -133,8 +133,8 @@ func (t *target) read(raw string) error {
 	return nil
 }
 
-// limit sets every timeout, and that nothing is tried twice: a command that is sent again without the caller knowing
-// would break the promise of a commit.
+// limit sets every timeout, and that nothing is tried twice: a command that is sent again without the
+// caller knowing would break the promise of a commit.
 func limit(o *redis.Options) {
 	o.DialTimeout = dialTimeout
 	o.ReadTimeout = ioTimeout

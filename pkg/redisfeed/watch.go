@@ -41,9 +41,9 @@ func (f *Feed) Watch(ctx context.Context, hint func(partition int, raw []byte)) 
 	})
 }
 
-// Listen calls each for what is published on some channels, until ctx ends or nothing is heard any more, and returns why.
-// It is a classic subscription, on a connection of its own to one master: sharded ones die silently when a slot moves,
-// and the nodes of a cluster pass on to all others what is published.
+// Listen calls each for what is published on some channels, until ctx ends or nothing is heard any more,
+// and returns why. It is a classic subscription, on a connection of its own to one master: sharded ones die
+// silently when a slot moves, and the nodes of a cluster pass on to all others what is published.
 func (c *Client) Listen(ctx context.Context, channels []string, each func(channel, payload string)) error {
 	heard := time.Now() // connecting is silence too
 	l, err := c.topology.layout(ctx)
@@ -53,8 +53,8 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 	address := l.masters[rand.IntN(len(l.masters))]
 	client := redis.NewClient(oneLine(c.target.server, address))
 	defer client.Close()
-	// By name, not by pattern: an account with &cs:* may subscribe to the names it matches, but to no pattern other
-	// than that very one (Redis ACL, pub/sub permissions).
+	// By name, not by pattern: an account with &cs:* may subscribe to the names it matches, but to no
+	// pattern other than that very one (Redis ACL, pub/sub permissions).
 	subscription := client.Subscribe(ctx, channels...)
 	defer subscription.Close()
 	// A receive looks at its context only between frames.
@@ -98,8 +98,8 @@ func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string
 	}
 }
 
-// oneLine returns options for a client that connects once: go-redis would connect again behind the subscription, and
-// nobody would know of what was published meanwhile.
+// oneLine returns options for a client that connects once: go-redis would connect again behind the
+// subscription, and nobody would know of what was published meanwhile.
 func oneLine(server redis.Options, address string) *redis.Options {
 	o := at(server, address)
 	o.ReadTimeout, o.WriteTimeout = subscribeTimeout, subscribeTimeout

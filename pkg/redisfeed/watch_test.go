@@ -86,7 +86,8 @@ func TestQuietSubscriptionStaysUp(t *testing.T) {
 	}
 }
 
-// TestLostSubscriptionIsAnError at once when the connection ends, so that nothing is missed without being known.
+// TestLostSubscriptionIsAnError at once when the connection ends, so that nothing is missed without being
+// known.
 func TestLostSubscriptionIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(k *kit, p *redistest.Proxy){

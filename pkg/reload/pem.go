@@ -21,9 +21,10 @@ func Authorities(contents [][]byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Certificates returns the certificates of a PEM file in their order. Other blocks, such as a key, may stand between them.
-// A file without a certificate, and one with a block or a certificate that cannot be read, are errors: the parsers of the
-// standard library skip what they cannot read, so that half of a list of authorities would pass for the list.
+// Certificates returns the certificates of a PEM file in their order. Other blocks, such as a key, may
+// stand between them. A file without a certificate, and one with a block or a certificate that cannot be
+// read, are errors: the parsers of the standard library skip what they cannot read, so that half of a list
+// of authorities would pass for the list.
 func Certificates(data []byte) (certificates []*x509.Certificate, err error) {
 	blocks, err := readBlocks(data)
 	if err != nil {
@@ -45,8 +46,8 @@ func Certificates(data []byte) (certificates []*x509.Certificate, err error) {
 	return certificates, nil
 }
 
-// readBlocks returns all blocks of a PEM file. pem.Decode skips a damaged block without a word, so the blocks are counted.
-// Ends count too: the line that begins a block may be the damaged one.
+// readBlocks returns all blocks of a PEM file. pem.Decode skips a damaged block without a word, so the
+// blocks are counted. Ends count too: the line that begins a block may be the damaged one.
 func readBlocks(data []byte) (blocks []*pem.Block, err error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		blocks = append(blocks, block)

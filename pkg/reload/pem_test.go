@@ -17,7 +17,8 @@ func certificate(t *testing.T) string {
 	return string(authority.PEM)
 }
 
-// TestDamagedCertificates: a list with one damaged character is refused, or is read to its end. Nothing is skipped.
+// TestDamagedCertificates: a list with one damaged character is refused, or is read to its end. Nothing is
+// skipped.
 func TestDamagedCertificates(t *testing.T) {
 	whole := certificate(t) + certificate(t)
 	for _, damage := range []byte("!A:\n") {

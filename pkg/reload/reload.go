@@ -1,10 +1,11 @@
-// Package reload keeps what a process has read from files up to date: certificates, authorities, keys. A file that
-// becomes bad changes nothing; what was read before it goes on.
+// Package reload keeps what a process has read from files up to date: certificates, authorities, keys. A
+// file that becomes bad changes nothing; what was read before it goes on.
 //
-// Files are found changed by their contents, which are read every few seconds. That sees every way of changing a file:
-// in place, a rename over it, a symbolic link of a folder above it that leads elsewhere (as Kubernetes changes a volume),
-// on every file system. Notifications of the kernel miss the last on the file itself, and do not come from another
-// machine's changes. Some kilobytes every few seconds cost nothing.
+// Files are found changed by their contents, which are read every few seconds. That sees every way of
+// changing a file: in place, a rename over it, a symbolic link of a folder above it that leads elsewhere
+// (as Kubernetes changes a volume), on every file system. Notifications of the kernel miss the last on the
+// file itself, and do not come from another machine's changes. Some kilobytes every few seconds cost
+// nothing.
 package reload
 
 import (
@@ -26,11 +27,11 @@ import (
 const DefaultInterval = 10 * time.Second
 
 const (
-	// settle is the pause between two reads that must show the same before it counts: a file that is written in place
-	// can be read half.
+	// settle is the pause between two reads that must show the same before it counts: a file that is
+	// written in place can be read half.
 	settle = 100 * time.Millisecond
-	// tries is how often a file is read before it counts as bad: a certificate and its key may be changed one after the
-	// other.
+	// tries is how often a file is read before it counts as bad: a certificate and its key may be changed
+	// one after the other.
 	tries = 10
 	// maxSize is the size in bytes of the largest file that is read.
 	maxSize = 64 << 20
@@ -57,17 +58,18 @@ type Value[T any] struct{ current atomic.Pointer[T] }
 // Get returns what was read last and is good.
 func (v *Value[T]) Get() T { return *v.current.Load() }
 
-// Expirer is a value that is good from one time until another. A zero time is no bound. Files that hold such a value do not
-// replace a good one by one that has expired, nor, before its time, by one that is not valid yet.
+// Expirer is a value that is good from one time until another. A zero time is no bound. Files that hold
+// such a value do not replace a good one by one that has expired, nor, before its time, by one that is not
+// valid yet.
 type Expirer interface {
 	Begins() time.Time
 	Expires() time.Time
 }
 
-// Read reads files that hold one value together, such as a certificate and its key, and reads them again when they
-// change. Parse gets the contents in the order of the paths; its error must not hold a secret. The name says in logs and
-// metrics which files are meant. A file that is no regular one, such as a pipe, is read this once. A value that is a
-// slog.LogValuer is shown in the log when it is replaced.
+// Read reads files that hold one value together, such as a certificate and its key, and reads them again
+// when they change. Parse gets the contents in the order of the paths; its error must not hold a secret.
+// The name says in logs and metrics which files are meant. A file that is no regular one, such as a pipe,
+// is read this once. A value that is a slog.LogValuer is shown in the log when it is replaced.
 func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error), paths ...string) (*Value[T], error) {
 	regular := !slices.ContainsFunc(paths, func(path string) bool { return !isRegular(path) })
 	contents, err := read(paths)

@@ -152,8 +152,8 @@ func TestWaysOfChanging(t *testing.T) {
 	}
 }
 
-// TestBadFiles: what is bad, missing, too large, or expired changes nothing; it is said once, counted once, and shown until
-// the file is good.
+// TestBadFiles: what is bad, missing, too large, or expired changes nothing; it is said once, counted once,
+// and shown until the file is good.
 func TestBadFiles(t *testing.T) {
 	for name, spoil := range map[string]func(k *kit, path string){
 		"bad":     func(k *kit, path string) { write(k.t, path, "bad") },
@@ -206,8 +206,9 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestTimeComes: what is not valid yet, and what a wrong clock takes for expired, is refused once and taken in later, though
-// the file does not change. Once the value in use has expired, nothing is refused for its dates.
+// TestTimeComes: what is not valid yet, and what a wrong clock takes for expired, is refused once and taken
+// in later, though the file does not change. Once the value in use has expired, nothing is refused for its
+// dates.
 func TestTimeComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := start(t)

@@ -96,8 +96,8 @@ func (s *source) again(ctx context.Context, log *slog.Logger, say bool) {
 	s.refuse(log, now, err)
 }
 
-// retry takes in contents that were refused before, if they are good by now: a certificate becomes valid, and a clock that
-// was wrong is set. A second refusal is neither logged nor counted.
+// retry takes in contents that were refused before, if they are good by now: a certificate becomes valid,
+// and a clock that was wrong is set. A second refusal is neither logged nor counted.
 func (s *source) retry(log *slog.Logger, now [sha256.Size]byte, contents [][]byte) {
 	if value, err := s.take(contents); err == nil {
 		s.accept(log, now, value)

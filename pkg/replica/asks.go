@@ -8,27 +8,30 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// maxVainReads bounds the pause between reads for callers of Reach: readInterval doubled that many times, 640 ms.
+// maxVainReads bounds the pause between reads for callers of Reach: readInterval doubled that many times,
+// 640 ms.
 const maxVainReads = 6
 
-// asks keeps how often a partition is read for callers of Reach. Their cursors come from
-// outside and may be made up, so what they cost has a bound (B25):
+// asks keeps how often a partition is read for callers of Reach. Their cursors come from outside and may be
+// made up, so what they cost has a bound (B25):
 //
 //   - a read that was sent after the latest caller came answers all of them, and so does a poll;
 //   - while such reads find that the partition stands still, the pause before the next one doubles, up to 640 ms;
 //   - it is readInterval again as soon as the partition moves.
 //
-// The pause holds back only reads that nothing but a caller asks for. A hint or a poll that shows a change is followed at once.
+// The pause holds back only reads that nothing but a caller asks for. A hint or a poll that shows a change
+// is followed at once.
 type asks struct {
 	// came has an element when a caller came since the worker last looked.
 	came chan struct{}
 
 	mu sync.Mutex
-	// latest is when the latest caller came, answered when the latest look at the store was sent that was answered.
+	// latest is when the latest caller came, answered when the latest look at the store was sent that was
+	// answered.
 	latest, answered time.Time
 
-	// The rest belongs to the worker: when it last read, what the cursor was then, and how many reads in a row found
-	// nothing new.
+	// The rest belongs to the worker: when it last read, what the cursor was then, and how many reads in a
+	// row found nothing new.
 	began time.Time
 	stood record.Cursor
 	vain  int
@@ -74,8 +77,8 @@ func (a *asks) read(began time.Time, at record.Cursor) {
 	a.began, a.stood = began, at
 }
 
-// pause returns how long the next read for callers has to wait; 0 or less is not at all. Jitter of a fifth keeps partitions
-// apart that are asked for together.
+// pause returns how long the next read for callers has to wait; 0 or less is not at all. Jitter of a fifth
+// keeps partitions apart that are asked for together.
 func (a *asks) pause(at record.Cursor) time.Duration {
 	if at != a.stood {
 		a.vain = 0

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestAsksAreAnsweredByALaterLook: whoever asked is answered by a look at the store that was sent afterwards, and by no other.
+// TestAsksAreAnsweredByALaterLook: whoever asked is answered by a look at the store that was sent
+// afterwards, and by no other.
 func TestAsksAreAnsweredByALaterLook(t *testing.T) {
 	a := newAsks()
 	want := func(what string, open bool) {

@@ -8,8 +8,9 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// comparison is what comes of comparing a state that is about to be shown with what is held, app by app. It is made without the
-// mutex, since there may be very many apps; those that change meanwhile are compared again with it.
+// comparison is what comes of comparing a state that is about to be shown with what is held, app by app. It
+// is made without the mutex, since there may be very many apps; those that change meanwhile are compared
+// again with it.
 type comparison struct {
 	// at is where the partition was when it began.
 	at record.Cursor
@@ -69,8 +70,8 @@ func (c *comparison) compare(appID string, before, next *table.Entry) {
 	}
 }
 
-// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08), and notes the apps that are
-// gone: the store loses none by itself. What was held counts unless it was wrong.
+// holdRevoked makes a state that is about to be shown keep every revocation that was seen (B08), and notes
+// the apps that are gone: the store loses none by itself. What was held counts unless it was wrong.
 func (p *partition) holdRevoked(loaded *state, c *comparison, wrong bool) {
 	if !p.noteChanges(c) {
 		c = p.comparison(loaded)
@@ -97,8 +98,8 @@ func (p *partition) holdRevoked(loaded *state, c *comparison, wrong bool) {
 	loaded.revoked = c.revoked
 }
 
-// noteChanges notes every app that has changed since the comparison began; false when it cannot be told any more. Nothing
-// but a link changes what is held while a load goes on.
+// noteChanges notes every app that has changed since the comparison began; false when it cannot be told any
+// more. Nothing but a link changes what is held while a load goes on.
 func (p *partition) noteChanges(c *comparison) bool {
 	since, known := p.past.after(c.at)
 	for _, past := range since {

@@ -27,13 +27,13 @@ type Contents struct {
 	Sticky []Sticky
 	// Missing are apps that are known to have had a policy, and of which the store knows nothing any more.
 	Missing []string
-	// Links are the latest entries of the log, signed, oldest first: links and starts of epochs. Orphans are those that
-	// the store does not have.
+	// Links are the latest entries of the log, signed, oldest first: links and starts of epochs. Orphans
+	// are those that the store does not have.
 	Links, Orphans [][]byte
 }
 
-// App is one app of a partition. The entry is shared and immutable; of one that is kept, its StoredPolicy is enough:
-// Import makes the rest of it from Sticky.
+// App is one app of a partition. The entry is shared and immutable; of one that is kept, its StoredPolicy
+// is enough: Import makes the rest of it from Sticky.
 type App struct {
 	ID    string
 	Entry *table.Entry
@@ -63,9 +63,10 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 	return c, true
 }
 
-// Import gives a partition what Export returned in another life of the replica. It must be called before Run, and fails
-// when the contents do not add up. The data's age counts from VerifyTime. A partition decides from what it was given once the
-// store has shown that it has nothing to add, or did not answer several times.
+// Import gives a partition what Export returned in another life of the replica. It must be called before
+// Run, and fails when the contents do not add up. The data's age counts from VerifyTime. A partition
+// decides from what it was given once the store has shown that it has nothing to add, or did not answer
+// several times.
 func (r *Replica) Import(c Contents) error {
 	if c.Partition < 0 || c.Partition >= len(r.partitions) {
 		return fmt.Errorf("partition %d: want one below %d", c.Partition, len(r.partitions))
@@ -137,7 +138,8 @@ func (p *partition) openRaw(raw []byte) (entry, error) {
 
 var errPastElsewhere = errors.New("its links do not lead to its cursor")
 
-// KeptRevoked tells whether a token of an app is revoked here against the store: for the metric of such denials.
+// KeptRevoked tells whether a token of an app is revoked here against the store: for the metric of such
+// denials.
 func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest) bool {
 	p := r.partitions[partition]
 	p.mu.Lock()

@@ -37,8 +37,8 @@ func (w *world) startFrom(all []replica.Contents) {
 	w.run()
 }
 
-// TestB20_ReplicaGoesOnFromWhatItKept while the store is away, as old as that is, with every revocation that it held
-// against the store and every change that the store lost.
+// TestB20_ReplicaGoesOnFromWhatItKept while the store is away, as old as that is, with every revocation
+// that it held against the store and every change that the store lost.
 func TestB20_ReplicaGoesOnFromWhatItKept(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -150,8 +150,8 @@ func TestContentsThatDoNotAddUpAreRefused(t *testing.T) {
 	})
 }
 
-// TestB08_NotReadyWhileTheStoreAddsToWhatWasKept, however long that takes: what was kept may be older than a revocation that
-// is in force everywhere.
+// TestB08_NotReadyWhileTheStoreAddsToWhatWasKept, however long that takes: what was kept may be older than
+// a revocation that is in force everywhere.
 func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -179,8 +179,8 @@ func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
 	})
 }
 
-// TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers: what was kept of it is not decided from while the store says that
-// there is more, however long that cannot be read.
+// TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers: what was kept of it is not decided from while
+// the store says that there is more, however long that cannot be read.
 func TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		bad, good := w.fill(0, 3)[1], w.fill(1, 3)[1]

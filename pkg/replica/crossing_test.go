@@ -9,8 +9,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestCrossingThatMeetsAnotherStore: while a replica loads a new epoch, the master is replaced by one with an older copy, in which an
-// operator has begun an epoch of the same number. What the replica held is not forgotten: the new store lacks it.
+// TestCrossingThatMeetsAnotherStore: while a replica loads a new epoch, the master is replaced by one with
+// an older copy, in which an operator has begun an epoch of the same number. What the replica held is not
+// forgotten: the new store lacks it.
 func TestCrossingThatMeetsAnotherStore(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

@@ -37,8 +37,8 @@ func TestSilentDivergenceIsFoundAndMended(t *testing.T) {
 	})
 }
 
-// TestSilentDivergenceIsNotCarriedOn: changes that come before it is found do not hide it, and are not applied to what
-// they were not made from.
+// TestSilentDivergenceIsNotCarriedOn: changes that come before it is found do not hide it, and are not
+// applied to what they were not made from.
 func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -59,8 +59,8 @@ func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 	})
 }
 
-// TestHeadThatDoesNotFitItsDocumentsIsNotBelieved: the divergence is the store's. The partition keeps what it has and
-// grows old.
+// TestHeadThatDoesNotFitItsDocumentsIsNotBelieved: the divergence is the store's. The partition keeps what
+// it has and grows old.
 func TestHeadThatDoesNotFitItsDocumentsIsNotBelieved(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

@@ -13,9 +13,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestB08_FreshReplicaWaitsForTheFleet: one that holds nothing does not take a store that was just restored, or taken as it is,
-// for good: a healing is to bring back the revocations that the others have seen. It loads at once when that has come, however
-// late, and does without only when nobody heals for a minute. No clock but its own counts: the operator's may be wrong.
+// TestB08_FreshReplicaWaitsForTheFleet: one that holds nothing does not take a store that was just
+// restored, or taken as it is, for good: a healing is to bring back the revocations that the others have
+// seen. It loads at once when that has come, however late, and does without only when nobody heals for a
+// minute. No clock but its own counts: the operator's may be wrong.
 func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	for _, after := range []time.Duration{time.Second, 50 * time.Second} {
 		simulate(t, 1, func(w *world) {
@@ -54,8 +55,8 @@ func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	})
 }
 
-// TestRestoredStoreIsFollowedWhenItIsHealed: a replica that runs keeps what it knows, as long as that takes, and then follows.
-// That of whoever heals follows at once.
+// TestRestoredStoreIsFollowedWhenItIsHealed: a replica that runs keeps what it knows, as long as that
+// takes, and then follows. That of whoever heals follows at once.
 func TestRestoredStoreIsFollowedWhenItIsHealed(t *testing.T) {
 	for _, heals := range []bool{false, true} {
 		simulate(t, 1, func(w *world) {
@@ -86,7 +87,8 @@ func TestRestoredStoreIsFollowedWhenItIsHealed(t *testing.T) {
 	}
 }
 
-// TestSnapshotDecidesWhileTheStoreIsNotHealed: a replica that was given its data decides from it, as a running one does.
+// TestSnapshotDecidesWhileTheStoreIsNotHealed: a replica that was given its data decides from it, as a
+// running one does.
 func TestSnapshotDecidesWhileTheStoreIsNotHealed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -157,8 +159,8 @@ func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
 	})
 }
 
-// TestB08_RevocationSeenStaysInForce, whatever takes it back: a hint that the store lost, a new epoch on a store that
-// lost it, an app that is gone and comes again, and later changes of it.
+// TestB08_RevocationSeenStaysInForce, whatever takes it back: a hint that the store lost, a new epoch on a
+// store that lost it, an app that is gone and comes again, and later changes of it.
 func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 	revoke := storetest.SetState("second", policy.Revoked)
 	for name, lose := range map[string]func(w *world, app string, before storetest.State){
@@ -245,7 +247,8 @@ func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 	}
 }
 
-// TestB08_RememberedDigestStaysInForce although the store has gone back to before the token was revoked, or has forgotten it.
+// TestB08_RememberedDigestStaysInForce although the store has gone back to before the token was revoked, or
+// has forgotten it.
 func TestB08_RememberedDigestStaysInForce(t *testing.T) {
 	for name, lost := range map[string]storetest.Change{
 		"active again": storetest.Enforce(sessions), "gone": storetest.Remove("second"),
@@ -283,8 +286,8 @@ func TestB08_RememberedDigestStaysInForce(t *testing.T) {
 	}
 }
 
-// TestB20_AppOfALostHintIsMissing: what a failover took back of an app's making does not open it, wherever the store has got to
-// meanwhile.
+// TestB20_AppOfALostHintIsMissing: what a failover took back of an app's making does not open it, wherever
+// the store has got to meanwhile.
 func TestB20_AppOfALostHintIsMissing(t *testing.T) {
 	for others := range 6 {
 		simulate(t, 1, func(w *world) {
@@ -337,8 +340,8 @@ func TestB08_RevocationIsRememberedForAnAppThatTheStoreLost(t *testing.T) {
 	})
 }
 
-// TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled: hints it took back, and what lay behind a fork. They are what
-// an authority heals the store from.
+// TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled: hints it took back, and what lay behind a fork.
+// They are what an authority heals the store from.
 func TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled(t *testing.T) {
 	for name, lose := range map[string]func(w *world, app string, before storetest.State) []record.Tag{
 		"hints": func(w *world, app string, _ storetest.State) []record.Tag {
@@ -422,8 +425,8 @@ func TestNothingIsHeldOnToThatTheStoreHas(t *testing.T) {
 	})
 }
 
-// TestB25_PositionOfAnEarlierEpoch is reached when it lies before the epoch's end, and lost when it lies behind, or when
-// nobody knows where that epoch ended.
+// TestB25_PositionOfAnEarlierEpoch is reached when it lies before the epoch's end, and lost when it lies
+// behind, or when nobody knows where that epoch ended.
 func TestB25_PositionOfAnEarlierEpoch(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -467,8 +470,8 @@ func TestB25_PositionOfAnEarlierEpoch(t *testing.T) {
 	})
 }
 
-// TestB25_PastOfBeforeTheStartIsKnownToo: the history is read from the log, so that a lost change is told from one that
-// was made, and can be brought back.
+// TestB25_PastOfBeforeTheStartIsKnownToo: the history is read from the log, so that a lost change is told
+// from one that was made, and can be brought back.
 func TestB25_PastOfBeforeTheStartIsKnownToo(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -498,8 +501,8 @@ func TestB25_PastOfBeforeTheStartIsKnownToo(t *testing.T) {
 	})
 }
 
-// TestB20_StoreBelowTheFloorIsAFork: an old copy of everything, put in place of the store, is not believed by a replica
-// that was told how far the fleet is.
+// TestB20_StoreBelowTheFloorIsAFork: an old copy of everything, put in place of the store, is not believed
+// by a replica that was told how far the fleet is.
 func TestB20_StoreBelowTheFloorIsAFork(t *testing.T) {
 	for name, when := range map[string]struct{ before, told bool }{
 		"told before it starts":   {true, true},
@@ -554,8 +557,8 @@ func TestB20_StoreBelowTheFloorIsAFork(t *testing.T) {
 	}
 }
 
-// TestChangeThatADeposedMasterTookIsHeld: whoever made it was told that it was made, so it must not be forgotten because
-// this replica follows another master by now.
+// TestChangeThatADeposedMasterTookIsHeld: whoever made it was told that it was made, so it must not be
+// forgotten because this replica follows another master by now.
 func TestChangeThatADeposedMasterTookIsHeld(t *testing.T) {
 	for name, follow := range map[string]func(w *world, app string){
 		"of an epoch that is over":         func(w *world, _ string) { w.store.NewEpoch(0) },
@@ -583,7 +586,8 @@ func TestChangeThatADeposedMasterTookIsHeld(t *testing.T) {
 	}
 }
 
-// TestOwnChangeThatComesOutOfOrderIsFollowed, and not held on to: others have changed the partition in between.
+// TestOwnChangeThatComesOutOfOrderIsFollowed, and not held on to: others have changed the partition in
+// between.
 func TestOwnChangeThatComesOutOfOrderIsFollowed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

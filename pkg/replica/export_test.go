@@ -20,8 +20,8 @@ const (
 	QuietTime      = quietTime
 )
 
-// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything, or work as with
-// several processors, however many the machine has. It must be called before Run.
+// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything,
+// or work as with several processors, however many the machine has. It must be called before Run.
 func (r *Replica) Pace(paced bool) {
 	if !paced {
 		r.pace = newPace(2)
@@ -31,8 +31,8 @@ func (r *Replica) Pace(paced bool) {
 	r.pace.burst = 0
 }
 
-// Retake compares a partition with a loaded state that is what it holds now, and returns what would be shown of that if something
-// happened between the comparison and its end.
+// Retake compares a partition with a loaded state that is what it holds now, and returns what would be
+// shown of that if something happened between the comparison and its end.
 func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
 	p := r.partitions[partition]
 	loaded := state{cursor: p.position(), revoked: stickies{}}
@@ -45,7 +45,8 @@ func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
 	return loaded.rows
 }
 
-// Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum with it.
+// Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum
+// with it.
 func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 	p := r.partitions[partition]
 	p.mu.Lock()

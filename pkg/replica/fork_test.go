@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestForkIsNotFollowed: whatever denies what was confirmed, or cannot be verified, changes nothing. The last good
-// data serves, its age grows, it is said loudly and once, and other partitions do not notice.
+// TestForkIsNotFollowed: whatever denies what was confirmed, or cannot be verified, changes nothing. The
+// last good data serves, its age grows, it is said loudly and once, and other partitions do not notice.
 func TestForkIsNotFollowed(t *testing.T) {
 	for name, fork := range map[string]func(w *world, apps []string, before storetest.State){
 		"head lower than confirmed": func(w *world, _ []string, before storetest.State) {
@@ -172,8 +172,8 @@ func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
 	}
 }
 
-// TestForkIsNotFollowedByAReloadThatIsDue for another reason: a partition that must be read whole is read from a store
-// that still has what was confirmed, or not at all.
+// TestForkIsNotFollowedByAReloadThatIsDue for another reason: a partition that must be read whole is read
+// from a store that still has what was confirmed, or not at all.
 func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 	for name, fork := range map[string]func(w *world, before storetest.State){
 		"lower revision": func(*world, storetest.State) {},
@@ -280,8 +280,8 @@ func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
 	})
 }
 
-// TestLostHintsAreHeldOnTo: a change that came as a hint, and that the store has lost, is held on to whether the store then
-// ends before it, at its place, or beyond.
+// TestLostHintsAreHeldOnTo: a change that came as a hint, and that the store has lost, is held on to
+// whether the store then ends before it, at its place, or beyond.
 func TestLostHintsAreHeldOnTo(t *testing.T) {
 	for name, others := range map[string]int{"behind": 0, "level": 1, "ahead": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +308,8 @@ func TestLostHintsAreHeldOnTo(t *testing.T) {
 	}
 }
 
-// TestFloorBelowTheStore: a store that has another change where the fleet has seen one is not followed, though it goes on from
-// what is held.
+// TestFloorBelowTheStore: a store that has another change where the fleet has seen one is not followed,
+// though it goes on from what is held.
 func TestFloorBelowTheStore(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -331,8 +331,8 @@ func TestFloorBelowTheStore(t *testing.T) {
 	})
 }
 
-// TestDamagedDocumentIsNotReached: while an app has its last good policy only, the partition does not count as being at its
-// cursor, and the policy is as old as when it was last known to be the app's.
+// TestDamagedDocumentIsNotReached: while an app has its last good policy only, the partition does not count
+// as being at its cursor, and the policy is as old as when it was last known to be the app's.
 func TestDamagedDocumentIsNotReached(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -380,8 +380,8 @@ func TestFloorDuringALoad(t *testing.T) {
 	})
 }
 
-// TestFloorIsNoPast: to be told how far the fleet has seen the store does not make a replica forget a change that it alone
-// holds, and that the store has lost.
+// TestFloorIsNoPast: to be told how far the fleet has seen the store does not make a replica forget a
+// change that it alone holds, and that the store has lost.
 func TestFloorIsNoPast(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

@@ -12,12 +12,12 @@ const (
 	maxClockJump = time.Second
 )
 
-// stamp is one moment by two clocks. It says nothing by a clock for which it is zero: a moment from before the process
-// was started is known by the wall clock alone.
+// stamp is one moment by two clocks. It says nothing by a clock for which it is zero: a moment from before
+// the process was started is known by the wall clock alone.
 type stamp struct{ mono, wall time.Time }
 
-// elapsed returns how long ago a moment was: the larger of what the two clocks say, since a machine that slept, or whose
-// clock was set, must not pass for fresh. Jumped says that they disagree.
+// elapsed returns how long ago a moment was: the larger of what the two clocks say, since a machine that
+// slept, or whose clock was set, must not pass for fresh. Jumped says that they disagree.
 func elapsed(at, now stamp) (age time.Duration, jumped bool) {
 	wall := now.wall.Sub(at.wall)
 	if at.mono.IsZero() {
@@ -29,7 +29,8 @@ func elapsed(at, now stamp) (age time.Duration, jumped bool) {
 	return max(mono, wall, 0), max(apart, -apart) > maxClockJump
 }
 
-// freshness is when a partition was last known to be complete. It is safe for concurrent use; readers take no lock.
+// freshness is when a partition was last known to be complete. It is safe for concurrent use; readers take
+// no lock.
 type freshness struct{ at atomic.Pointer[stamp] }
 
 // mark says that the data was complete at the time when the read that showed it was sent.
@@ -54,7 +55,8 @@ func (f *freshness) age(now stamp) (age time.Duration, jumped bool) {
 	return elapsed(*at, now)
 }
 
-// reached tells whether the data is known to have been complete at a time or later; the zero time is that of any.
+// reached tells whether the data is known to have been complete at a time or later; the zero time is that
+// of any.
 func (f *freshness) reached(t time.Time) bool {
 	at := f.at.Load()
 	return at != nil && !at.mono.Before(t)

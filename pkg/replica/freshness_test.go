@@ -9,9 +9,10 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// withWall returns a time whose wall clock reading is moved and whose monotonic reading is not: what time.Now returns
-// after the clock was set, or after a sleep of the machine that only one of the clocks has counted. There is no other
-// way to make one (package time, Monotonic Clocks), so the representation is checked by what it does.
+// withWall returns a time whose wall clock reading is moved and whose monotonic reading is not: what
+// time.Now returns after the clock was set, or after a sleep of the machine that only one of the clocks has
+// counted. There is no other way to make one (package time, Monotonic Clocks), so the representation is
+// checked by what it does.
 func withWall(t *testing.T, at time.Time, moved time.Duration) time.Time {
 	t.Helper()
 	changed := at
@@ -23,8 +24,8 @@ func withWall(t *testing.T, at time.Time, moved time.Duration) time.Time {
 	return changed
 }
 
-// TestAgeIsTheLargerOfMonotonicAndWallTime, so that neither a clock that was set nor a machine that slept makes old
-// data look fresh.
+// TestAgeIsTheLargerOfMonotonicAndWallTime, so that neither a clock that was set nor a machine that slept
+// makes old data look fresh.
 func TestAgeIsTheLargerOfMonotonicAndWallTime(t *testing.T) {
 	marked := time.Now()
 	for _, tt := range []struct {

@@ -6,16 +6,17 @@ import (
 	"syscall"
 )
 
-// gate is a way through the network poller and back: whoever passes it goes on only after every goroutine that could run, and
-// every socket that had something to read, has had its turn.
+// gate is a way through the network poller and back: whoever passes it goes on only after every goroutine
+// that could run, and every socket that had something to read, has had its turn.
 //
-// runtime.Gosched does less: it puts the caller at the end of the run queue, and the scheduler asks the poller only when there
-// is nothing left to run (runtime.findRunnable), or every 10 ms from the monitor thread (runtime.sysmon). So a goroutine that
-// works and yields keeps every socket of its processor waiting for 10 ms. time.Sleep does lead through the poller, but on an
-// idle processor it takes the millisecond that is the unit of epoll_wait, ten times what it interrupts.
+// runtime.Gosched does less: it puts the caller at the end of the run queue, and the scheduler asks the
+// poller only when there is nothing left to run (runtime.findRunnable), or every 10 ms from the monitor
+// thread (runtime.sysmon). So a goroutine that works and yields keeps every socket of its processor waiting
+// for 10 ms. time.Sleep does lead through the poller, but on an idle processor it takes the millisecond
+// that is the unit of epoll_wait, ten times what it interrupts.
 //
-// A pipe of which the caller waits to be told that it can be read, and into which it writes a byte itself, is ready at once, but
-// behind all that was ready before.
+// A pipe of which the caller waits to be told that it can be read, and into which it writes a byte itself,
+// is ready at once, but behind all that was ready before.
 type gate struct {
 	mu       sync.Mutex
 	from, to *os.File

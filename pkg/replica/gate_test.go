@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestGateLeadsThroughThePoller: beside a goroutine that works all the time and passes the gate, a socket is read at once, on one
-// processor. With runtime.Gosched in its place, it takes the 10 ms of the monitor thread.
+// TestGateLeadsThroughThePoller: beside a goroutine that works all the time and passes the gate, a socket
+// is read at once, on one processor. With runtime.Gosched in its place, it takes the 10 ms of the monitor
+// thread.
 func TestGateLeadsThroughThePoller(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	p := newPace(1)
@@ -86,7 +87,8 @@ func TestPaceOnlyWhereProcessorsAreShort(t *testing.T) {
 	}
 }
 
-// TestPlacesAreLeft, and waiting for one ends with the context, or when whoever has it does nothing; not while that works.
+// TestPlacesAreLeft, and waiting for one ends with the context, or when whoever has it does nothing; not
+// while that works.
 func TestPlacesAreLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(2)

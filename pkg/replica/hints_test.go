@@ -227,8 +227,8 @@ func TestHintsBeforeTheFirstLoadAreNotLost(t *testing.T) {
 	})
 }
 
-// TestSignedHintThatDoesNotContinueIsNotFollowed, however well it is signed: not one of another turn, not one that
-// leaves out a revision, not one of another epoch.
+// TestSignedHintThatDoesNotContinueIsNotFollowed, however well it is signed: not one of another turn, not
+// one that leaves out a revision, not one of another epoch.
 func TestSignedHintThatDoesNotContinueIsNotFollowed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -266,7 +266,8 @@ func TestSignedHintThatDoesNotContinueIsNotFollowed(t *testing.T) {
 	})
 }
 
-// TestHintThatContradictsIsLookedIntoAtOnce: another change in the place of one that is held, both hinted only.
+// TestHintThatContradictsIsLookedIntoAtOnce: another change in the place of one that is held, both hinted
+// only.
 func TestHintThatContradictsIsLookedIntoAtOnce(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// history is the latest entries of the log that a partition has followed, oldest first, without a gap: links, and the
-// starts of the epochs that it has crossed into.
+// history is the latest entries of the log that a partition has followed, oldest first, without a gap:
+// links, and the starts of the epochs that it has crossed into.
 type history struct {
 	// base is the cursor before the first entry.
 	base  record.Cursor
@@ -59,8 +59,8 @@ func (h *history) precede(older history) {
 	h.trim()
 }
 
-// agrees tells whether a cursor lies in this past. One from before the history began cannot be told from another and
-// counts as agreeing.
+// agrees tells whether a cursor lies in this past. One from before the history began cannot be told from
+// another and counts as agreeing.
 func (h *history) agrees(c record.Cursor) bool {
 	if c.Revision < h.base.Revision && c.Epoch <= h.base.Epoch {
 		return true
@@ -81,8 +81,8 @@ func (h *history) after(c record.Cursor) ([]pastLink, bool) {
 	return h.links[i+1:], h.links[i].Cursor == c
 }
 
-// find returns the index of the entry with a revision. Revisions only rise, but not always by one: an epoch begins above
-// all that were seen.
+// find returns the index of the entry with a revision. Revisions only rise, but not always by one: an epoch
+// begins above all that were seen.
 func (h *history) find(revision uint64) (i int, found bool) {
 	return slices.BinarySearchFunc(h.links, revision, func(link pastLink, revision uint64) int {
 		return cmp.Compare(link.Revision, revision)

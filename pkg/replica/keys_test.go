@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestReplicaUnderASuccessorRing: with another key current and the old one kept, what either has signed is loaded,
-// followed, and compared with the heads.
+// TestReplicaUnderASuccessorRing: with another key current and the old one kept, what either has signed is
+// loaded, followed, and compared with the heads.
 func TestReplicaUnderASuccessorRing(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 3)
@@ -49,8 +49,8 @@ func TestReplicaUnderASuccessorRing(t *testing.T) {
 	})
 }
 
-// TestHeadResealedUnderAnotherKey: a head whose digest is made with another key than the sum that is held is compared
-// all the same, whether it fits or not. Nothing is loaded for it.
+// TestHeadResealedUnderAnotherKey: a head whose digest is made with another key than the sum that is held
+// is compared all the same, whether it fits or not. Nothing is loaded for it.
 func TestHeadResealedUnderAnotherKey(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -85,8 +85,8 @@ func TestHeadResealedUnderAnotherKey(t *testing.T) {
 	})
 }
 
-// TestB20_ReplicaWithoutTheNewKey keeps the last good data, grows old and counts the key apart from forgery. With the key it
-// follows.
+// TestB20_ReplicaWithoutTheNewKey keeps the last good data, grows old and counts the key apart from
+// forgery. With the key it follows.
 func TestB20_ReplicaWithoutTheNewKey(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

@@ -68,8 +68,8 @@ func (s *lateHeads) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 	return heads, err
 }
 
-// TestB20_LateLookIsNoFork: a look at the heads that was on its way while a later read has shown more denies nothing, on a
-// machine that is short of time.
+// TestB20_LateLookIsNoFork: a look at the heads that was on its way while a later read has shown more
+// denies nothing, on a machine that is short of time.
 func TestB20_LateLookIsNoFork(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]

@@ -42,8 +42,9 @@ func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 	})
 }
 
-// TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges: what a change says is relative to the policy before it. Applied
-// to an older one, enforcement would come without the tokens that it was switched on for, and deny what it must allow.
+// TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges: what a change says is relative to the policy before
+// it. Applied to an older one, enforcement would come without the tokens that it was switched on for, and
+// deny what it must allow.
 func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -85,8 +86,8 @@ func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 	})
 }
 
-// TestB20_RepairedPolicyIsReadWithItsNextChange: an app whose policy could not be verified does not stay undecidable
-// when the authority has changed it since, and so could read it.
+// TestB20_RepairedPolicyIsReadWithItsNextChange: an app whose policy could not be verified does not stay
+// undecidable when the authority has changed it since, and so could read it.
 func TestB20_RepairedPolicyIsReadWithItsNextChange(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)
@@ -165,7 +166,8 @@ func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestB20_LastGoodPolicySaysSinceWhenItIsOld and of which revision it is, through every reload, until it is good.
+// TestB20_LastGoodPolicySaysSinceWhenItIsOld and of which revision it is, through every reload, until it is
+// good.
 func TestB20_LastGoodPolicySaysSinceWhenItIsOld(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)

@@ -11,8 +11,9 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// load reads the whole partition, proves that it is what its head says, and puts it in place of what is held. The
-// old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was confirmed.
+// load reads the whole partition, proves that it is what its head says, and puts it in place of what is
+// held. The old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was
+// confirmed.
 func (p *partition) load(ctx context.Context) error {
 	p.r.stats.reloads[p.cause()].Add(1)
 	work, leave, err := p.admitted(ctx)
@@ -75,8 +76,9 @@ func (p *partition) load(ctx context.Context) error {
 	return nil
 }
 
-// admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do it at once. Whether
-// the store answers, and with what may be shown, is found out first, lest others wait for nothing.
+// admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do
+// it at once. Whether the store answers, and with what may be shown, is found out first, lest others wait
+// for nothing.
 func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), err error) {
 	if !p.serves() {
 		return p.r.pace.stint(false), func() {}, nil
@@ -92,7 +94,8 @@ func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), er
 // serves tells whether callers are answered from what the partition has.
 func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
 
-// settledHead reads the head from which a load starts, and fails when one that starts there could not be shown yet.
+// settledHead reads the head from which a load starts, and fails when one that starts there could not be
+// shown yet.
 func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
 	head, err := p.firstHead(ctx)
 	if err == nil && p.waitsFor(head) {
@@ -101,8 +104,8 @@ func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
 	return head, err
 }
 
-// firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a load
-// crosses gaps, never forks.
+// firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a
+// load crosses gaps, never forks.
 func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	p.mu.Lock()
 	confirmed, sent := p.least(), time.Now()
@@ -133,8 +136,8 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	return head, nil
 }
 
-// skips tells whether the first entry of a log from a place on shows that the log does not have what is at that place:
-// it has something else there, or goes on from something before.
+// skips tells whether the first entry of a log from a place on shows that the log does not have what is at
+// that place: it has something else there, or goes on from something before.
 func (e *entry) skips(place record.Cursor) bool {
 	if e.Revision == place.Revision {
 		return e.Cursor != place
@@ -156,10 +159,11 @@ func (p *partition) refuse(forked bool, what string, args ...any) {
 // document is what a load knows of one app.
 type document struct {
 	entry *table.Entry
-	// damage is why the document could not be opened; its entry then has the revision that it claims, and the last
-	// good policy if there is one.
+	// damage is why the document could not be opened; its entry then has the revision that it claims, and
+	// the last good policy if there is one.
 	damage error
-	// rewritten says that the damaged document was changed after it was read, so that another one stands there now.
+	// rewritten says that the damaged document was changed after it was read, so that another one stands
+	// there now.
 	rewritten bool
 }
 
@@ -185,8 +189,8 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 				}
 			}
 		}
-		// A scan may show a document more than once, and an older one after a newer never, but a damaged one must
-		// not hide a good one.
+		// A scan may show a document more than once, and an older one after a newer never, but a damaged
+		// one must not hide a good one.
 		if seen := documents[appID]; seen == nil || err == nil && (seen.damage != nil || seen.entry.Revision < at.Revision) {
 			documents[appID] = next
 		}
@@ -194,17 +198,18 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 	return documents, err
 }
 
-// replayed is what a replay has come to: the head, the time at which that was asked for, and the past that ends there. The past has
-// the entry of the place where the replay began, too, if the log does: a replica must be able to supply what was done at its place,
-// should the store lose it, and may be the only one that has seen it.
+// replayed is what a replay has come to: the head, the time at which that was asked for, and the past that
+// ends there. The past has the entry of the place where the replay began, too, if the log does: a replica
+// must be able to supply what was done at its place, should the store lose it, and may be the only one that
+// has seen it.
 type replayed struct {
 	head record.Head
 	sent time.Time
 	past history
 }
 
-// replay applies to the documents every link between a cursor and the head. Documents that the scan saw after a link are left as
-// they are.
+// replay applies to the documents every link between a cursor and the head. Documents that the scan saw
+// after a link are left as they are.
 func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (replayed, error) {
 	at, past := from, history{base: from}
 	for after := max(from.Revision, 1) - 1; ; {
@@ -267,8 +272,8 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 	}
 }
 
-// install shows a loaded state to readers. What was applied from hints during the load is applied to it first, so
-// that no reader sees a change go away and come back.
+// install shows a loaded state to readers. What was applied from hints during the load is applied to it
+// first, so that no reader sees a change go away and come back.
 func (p *partition) install(ctx context.Context, work *stint, loaded state, to replayed, crossed crossing) error {
 	proven, past := loaded.cursor, to.past
 	if crossed.past.end() == loaded.cursor {
@@ -305,8 +310,9 @@ func (p *partition) install(ctx context.Context, work *stint, loaded state, to r
 	}
 }
 
-// tryInstall does nothing, and returns false, when more was applied since the proven cursor than the history keeps. It fails
-// when the fleet has been told meanwhile to have seen the store further on than the state is.
+// tryInstall does nothing, and returns false, when more was applied since the proven cursor than the
+// history keeps. It fails when the fleet has been told meanwhile to have seen the store further on than the
+// state is.
 func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *comparison, proven record.Cursor, sent time.Time) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

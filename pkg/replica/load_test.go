@@ -93,8 +93,8 @@ func (w *world) mustNotLoad(partition, other int) {
 	w.mustBeFresh(other)
 }
 
-// TestFreshReplicaRefusesAPartitionThatIsNotWhole whatever is missing or old, and also when a damaged document could
-// hide it.
+// TestFreshReplicaRefusesAPartitionThatIsNotWhole whatever is missing or old, and also when a damaged
+// document could hide it.
 func TestFreshReplicaRefusesAPartitionThatIsNotWhole(t *testing.T) {
 	old := func(w *world, app string) []byte {
 		was := w.store.RawDocument(app)
@@ -200,8 +200,8 @@ func damages(w *world, app, other, stranger string) map[string][]byte {
 	return damaged
 }
 
-// TestB20_DamagedPolicyIsUnavailableNeverOpen: on a fresh replica an app whose document is damaged has an entry
-// without a policy, at the right revision, and every other app is as it should be.
+// TestB20_DamagedPolicyIsUnavailableNeverOpen: on a fresh replica an app whose document is damaged has an
+// entry without a policy, at the right revision, and every other app is as it should be.
 func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	names := []string{}
 	simulate(t, 2, func(w *world) {
@@ -282,8 +282,8 @@ func TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone(t *testing.T)
 	})
 }
 
-// TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing, when the scan shows it again as it should be, or showed
-// it so before.
+// TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing, when the scan shows it again as it should
+// be, or showed it so before.
 func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) {
 	for name, damagedFirst := range map[string]bool{"damaged, then whole": true, "whole, then damaged": false} {
 		t.Run(name, func(t *testing.T) {
@@ -312,8 +312,8 @@ func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) 
 	}
 }
 
-// TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain: the change that repaired it cannot be applied to what was
-// read, and nothing else would ever tell.
+// TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain: the change that repaired it cannot be applied to
+// what was read, and nothing else would ever tell.
 func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 5)
@@ -357,8 +357,9 @@ func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
 	}
 }
 
-// TestLoadedReplicaSuppliesTheEntryOfItsPlace, even when the store is gone before more of the log could be read: nobody else may
-// have seen that entry, and without it what the store has lost could not be brought back without a gap.
+// TestLoadedReplicaSuppliesTheEntryOfItsPlace, even when the store is gone before more of the log could be
+// read: nobody else may have seen that entry, and without it what the store has lost could not be brought
+// back without a gap.
 func TestLoadedReplicaSuppliesTheEntryOfItsPlace(t *testing.T) {
 	for name, last := range map[string]func(*world){
 		"change":         func(*world) {},

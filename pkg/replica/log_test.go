@@ -17,7 +17,8 @@ var errRefused = errors.New("refused")
 // deaf loses every hint.
 func deaf(int, []byte) [][]byte { return nil }
 
-// TestGapIsFilledFromTheLog link by link, however long it is, in few reads: on one processor each of them is smaller.
+// TestGapIsFilledFromTheLog link by link, however long it is, in few reads: on one processor each of them
+// is smaller.
 func TestGapIsFilledFromTheLog(t *testing.T) {
 	for paced, limit := range map[bool]int{false: replica.TailLimit, true: replica.PacedLinks} {
 		for _, n := range []int{1, 2, limit - 1, limit, limit + 1, 3 * limit, 3 * replica.TailLimit} {

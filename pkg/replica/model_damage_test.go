@@ -17,10 +17,12 @@ import (
 // reached counts the rare states of all histories, so that a model that never comes to one is noticed.
 type reached struct {
 	mu sync.Mutex
-	// WrongTypes are keys of another type that were read, Strays fields among the policies that are none, Heads garbage in the
-	// place of a head, Restarts replicas that were started while one of these was there.
+	// WrongTypes are keys of another type that were read, Strays fields among the policies that are none,
+	// Heads garbage in the place of a head, Restarts replicas that were started while one of these was
+	// there.
 	WrongTypes, Strays, Heads, Restarts int
-	// Jumps are changes of the clock that made data stale, Quarantined histories in which a record did not verify.
+	// Jumps are changes of the clock that made data stale, Quarantined histories in which a record did not
+	// verify.
 	Jumps, Quarantined int
 }
 
@@ -128,8 +130,8 @@ func (m *model) damage(partition int) {
 	m.store.SetDocument(app, raw)
 }
 
-// putInTheWay makes a key of a partition one of another type, its head garbage, or adds a field to its policies; or ends all
-// that.
+// putInTheWay makes a key of a partition one of another type, its head garbage, or adds a field to its
+// policies; or ends all that.
 func (m *model) putInTheWay(partition int) {
 	switch m.random.IntN(4) {
 	case 0:
@@ -150,7 +152,8 @@ func (m *model) putInTheWay(partition int) {
 	m.inTheWay = true
 }
 
-// clearTheWay ends what putInTheWay has done, but for strays, which nobody has to remove. A head is written with each change.
+// clearTheWay ends what putInTheWay has done, but for strays, which nobody has to remove. A head is written
+// with each change.
 func (m *model) clearTheWay() {
 	for partition := range m.sums {
 		for _, kind := range []string{"head", "policies", "log"} {
@@ -174,7 +177,8 @@ func (m *model) timeOfDay() time.Time {
 	return time.Now().Add(time.Duration(m.ahead.Load()))
 }
 
-// jump sets the clock of the replica. What was fresh is not known to be any more, until the store has been read again.
+// jump sets the clock of the replica. What was fresh is not known to be any more, until the store has been
+// read again.
 func (m *model) jump() {
 	by := []time.Duration{-5 * time.Minute, -2 * time.Second, 2 * time.Second, 5 * time.Minute}[m.random.IntN(4)]
 	m.say("clock jumps by %v", by)

@@ -24,10 +24,10 @@ var (
 	firstSeed = flag.Uint64("first-seed", 1, "the seed of the first of them")
 )
 
-// TestAnyHistoryOfFaultsConverges tries random histories of changes and faults. At every moment the replica shows of
-// each partition one state that the store had, or was said to have, and nothing between; while no write is lost it
-// never goes back. When the faults end it becomes equal to the store within seconds, and holds the log as far back as that
-// leads to the head without a gap.
+// TestAnyHistoryOfFaultsConverges tries random histories of changes and faults. At every moment the replica
+// shows of each partition one state that the store had, or was said to have, and nothing between; while no
+// write is lost it never goes back. When the faults end it becomes equal to the store within seconds, and
+// holds the log as far back as that leads to the head without a gap.
 //
 // A failure names its seed: go test -run AnyHistory -first-seed=N -seeds=1.
 func TestAnyHistoryOfFaultsConverges(t *testing.T) {
@@ -64,7 +64,8 @@ type model struct {
 	trace           []string
 
 	mu sync.Mutex
-	// sums are those of every state that a partition had; versions are the policies of every revision of an app.
+	// sums are those of every state that a partition had; versions are the policies of every revision of an
+	// app.
 	sums     [modelPartitions]map[record.Cursor]record.Sum
 	versions map[string]map[uint64][]*policy.Policy
 	// What was seen last, of apps and of partitions.
@@ -73,7 +74,8 @@ type model struct {
 	checked map[string]table.Row
 	// revoked are the digests of each app that were seen revoked.
 	revoked map[string]map[secret.Digest]bool
-	// spoilt partitions were changed behind the replica's back, damaged apps may have an older policy, or none.
+	// spoilt partitions were changed behind the replica's back, damaged apps may have an older policy, or
+	// none.
 	spoilt  map[int]bool
 	damaged map[string]bool
 	// arriving is how many of ten hints are delivered at once; the others are lost or held back.
@@ -177,7 +179,8 @@ func (m *model) stayRevoked(app string, e *table.Entry) {
 	}
 }
 
-// known tells whether an app had the policy of an entry at its revision, or at an earlier one if it was damaged.
+// known tells whether an app had the policy of an entry at its revision, or at an earlier one if it was
+// damaged.
 func (m *model) known(versions map[uint64][]*policy.Policy, e *table.Entry, damaged bool) bool {
 	same := func(p *policy.Policy) bool { return samePolicy(p, e.StoredPolicy()) }
 	if slices.ContainsFunc(versions[e.Revision], same) {

@@ -7,8 +7,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// observe compares a head with the partition. The head was asked for at the time sent, when the cursor was before.
-// It returns what the worker has to do. Whatever is refused keeps the last good data, whose age grows.
+// observe compares a head with the partition. The head was asked for at the time sent, when the cursor was
+// before. It returns what the worker has to do. Whatever is refused keeps the last good data, whose age
+// grows.
 func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) todo {
 	head, err := p.openHead(raw)
 	p.asks.answer(sent)
@@ -60,8 +61,8 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 	case head.Revision > cursor.Revision:
 		return catchUp
 	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision && p.past.agrees(before):
-		// Either another past, or less of it than was held when the question was asked. What was held then and was
-		// taken back since does not count.
+		// Either another past, or less of it than was held when the question was asked. What was held then
+		// and was taken back since does not count.
 		p.log.Info("taking back changes that the store does not have", "cursor", cursor, "head", head.Cursor)
 		p.stale, p.undoing = causeUndo, true
 		return reload
@@ -95,7 +96,8 @@ func (p *partition) least() record.Cursor {
 	return p.confirmed
 }
 
-// denied tells whether a head does not have what was confirmed: it ends before, or with another change in its place.
+// denied tells whether a head does not have what was confirmed: it ends before, or with another change in
+// its place.
 func (p *partition) denied(head record.Cursor) bool {
 	least := p.least()
 	return head.Before(least) || head.Epoch == least.Epoch && head.Revision == least.Revision && head.Tag != least.Tag

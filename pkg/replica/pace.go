@@ -9,24 +9,25 @@ import (
 const (
 	// burst is how long a worker that is to leave callers room goes on at a stretch.
 	burst = 100 * time.Microsecond
-	// doors is how often it goes through the gate between two bursts: a call that arrives takes two turns of the scheduler,
-	// since gRPC lets others run before it sends what was answered.
+	// doors is how often it goes through the gate between two bursts: a call that arrives takes two turns
+	// of the scheduler, since gRPC lets others run before it sends what was answered.
 	doors = 2
-	// breath is how long it does nothing after a number of bursts: what it leaves behind has to be swept, and while Go's sweeper
-	// runs, which is always ready to go on, nobody looks at the network (runtime.bgsweep). That cannot be helped, but it can
-	// come so seldom that it is not among the slowest hundredth of the calls.
+	// breath is how long it does nothing after a number of bursts: what it leaves behind has to be swept,
+	// and while Go's sweeper runs, which is always ready to go on, nobody looks at the network
+	// (runtime.bgsweep). That cannot be helped, but it can come so seldom that it is not among the slowest
+	// hundredth of the calls.
 	breath, bursts = 500 * time.Microsecond, 4
-	// patience is how long whoever waits for a place lets those that have one do nothing: they may be waiting for a store that
-	// does not answer, and a partition of another is not to wait with them.
+	// patience is how long whoever waits for a place lets those that have one do nothing: they may be
+	// waiting for a store that does not answer, and a partition of another is not to wait with them.
 	patience = 250 * time.Millisecond
-	// fewLinks are as many links as are not worth being paced, pacedLinks the most that are read at once by who is: what
-	// the client of the source makes of an answer is a stretch too.
+	// fewLinks are as many links as are not worth being paced, pacedLinks the most that are read at once by
+	// who is: what the client of the source makes of an answer is a stretch too.
 	fewLinks, pacedLinks = 25, 100
 )
 
-// pace leaves room for the callers of the table while partitions are loaded that serve them. Loads never take all processors;
-// where there is but one, they work in bursts, one load at a time, and whatever is ready on the network comes between.
-// What serves nobody yet, is loaded as fast as it can be.
+// pace leaves room for the callers of the table while partitions are loaded that serve them. Loads never
+// take all processors; where there is but one, they work in bursts, one load at a time, and whatever is
+// ready on the network comes between. What serves nobody yet, is loaded as fast as it can be.
 type pace struct {
 	// bursts says that work is to be done in bursts, each as long as burst.
 	bursts bool
@@ -53,8 +54,8 @@ type lane struct {
 
 func newLane(places int) *lane { return &lane{places: make(chan struct{}, places)} }
 
-// enter waits for a place, or until those that have one have done nothing for as long as patience lasts. It returns work, and how
-// to end it.
+// enter waits for a place, or until those that have one have done nothing for as long as patience lasts. It
+// returns work, and how to end it.
 func (p *pace) enter(ctx context.Context, l *lane) (*stint, func(), error) {
 	for seen := l.steps.Load(); ; {
 		select {

@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestPollsEvery250ms give or take a fifth, and reads nothing else: the same work whether nothing happens or much.
+// TestPollsEvery250ms give or take a fifth, and reads nothing else: the same work whether nothing happens
+// or much.
 func TestPollsEvery250ms(t *testing.T) {
 	for name, commits := range map[string]int{"idle": 0, "busy": 20} {
 		t.Run(name, func(t *testing.T) {

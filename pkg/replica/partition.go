@@ -18,8 +18,8 @@ const (
 	reload       // read the whole partition
 )
 
-// partition is one partition of a replica. Its mutex guards what changes and is never held during I/O; reads of the
-// source are made by its one worker.
+// partition is one partition of a replica. Its mutex guards what changes and is never held during I/O;
+// reads of the source are made by its one worker.
 type partition struct {
 	number int
 	r      *Replica
@@ -31,24 +31,25 @@ type partition struct {
 	// asks says what callers of Reach ask of the worker.
 	asks asks
 
-	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads fail, since
-	// many large ones may not arrive in time.
+	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads
+	// fail, since many large ones may not arrive in time.
 	limit    int
 	searched search
 
 	mu sync.Mutex
 	// held is what the table shows; its rows are nil before the first load.
 	held state
-	// confirmed is the furthest place that a read of the store has shown. What lies between it and the cursor came
-	// as hints, which a failover may have taken back.
+	// confirmed is the furthest place that a read of the store has shown. What lies between it and the
+	// cursor came as hints, which a failover may have taken back.
 	confirmed record.Cursor
-	// floor is the furthest place that the fleet has told of. It need not be in this past, and says nothing of what is.
+	// floor is the furthest place that the fleet has told of. It need not be in this past, and says nothing
+	// of what is.
 	floor record.Cursor
 	past  history
 	// filled says that past reaches back as far as it should, or as the log does.
 	filled bool
-	// orphans are links that were held and that the store does not have, until it is said that they are dealt with, and
-	// the starts of epochs that lead to them.
+	// orphans are links that were held and that the store does not have, until it is said that they are
+	// dealt with, and the starts of epochs that lead to them.
 	orphans []pastLink
 	// pending are changes that were made through this process and have not been seen in the store's past yet.
 	pending []pastLink
@@ -60,14 +61,16 @@ type partition struct {
 	loadedAt time.Time
 	// looking says that nothing is to be said or done about what is found: see Verify.
 	looking bool
-	// alarm is the last state of the store that was refused, so that it is reported once; forked says that it denies
-	// what was confirmed.
+	// alarm is the last state of the store that was refused, so that it is reported once; forked says that
+	// it denies what was confirmed.
 	alarm  string
 	forked bool
-	// trouble is why the latest load failed; nil once one has succeeded. failed is how many tries have failed in a row.
+	// trouble is why the latest load failed; nil once one has succeeded. failed is how many tries have
+	// failed in a row.
 	trouble error
 	failed  int
-	// waited is the first sight of an epoch that an operator began and that is not followed before it is healed.
+	// waited is the first sight of an epoch that an operator began and that is not followed before it is
+	// healed.
 	waited wait
 	// vain is how many times in succession the store did not answer about the partition.
 	vain int
@@ -154,8 +157,9 @@ func (p *partition) needsLoad() bool {
 	return p.held.rows == nil || p.stale != ""
 }
 
-// readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there is more
-// to do. The link at the cursor itself is read again: it shows whether the log still has the partition's past.
+// readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there
+// is more to do. The link at the cursor itself is read again: it shows whether the log still has the
+// partition's past.
 func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	before, sent := p.position(), time.Now()
 	head, links, err := p.tail(ctx, max(before.Revision, 1)-1)
@@ -181,7 +185,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 			continue // what it did is held
 		}
 		if err != nil {
-			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the head.
+			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the
+			// head.
 			p.r.quarantine(err)
 			p.r.say.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
 			break
@@ -193,8 +198,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	switch p.observe(head, sent, before) {
 	case catchUp:
 		if p.position() == before {
-			// The head is further on, and the log does not lead there from here: it was trimmed or damaged, or this
-			// is a fork. The load tells which.
+			// The head is further on, and the log does not lead there from here: it was trimmed or damaged,
+			// or this is a fork. The load tells which.
 			p.demandReload(causeGap)
 		}
 		return true, nil
@@ -204,8 +209,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// tail reads the head and the links behind a revision. When it fails, the next one asks for fewer links, until the
-// worker is done: trying more at every success would fail every other time, and wait.
+// tail reads the head and the links behind a revision. When it fails, the next one asks for fewer links,
+// until the worker is done: trying more at every success would fail every other time, and wait.
 func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -224,8 +229,8 @@ func (p *partition) atOnce() int {
 	return p.limit
 }
 
-// following begins to go through links that were read, and returns how to end it. When they are many, other partitions' come
-// first or later.
+// following begins to go through links that were read, and returns how to end it. When they are many, other
+// partitions' come first or later.
 func (p *partition) following(ctx context.Context, links []RawLink) (work *stint, leave func(), err error) {
 	if len(links) <= fewLinks || !p.serves() {
 		return p.r.pace.stint(false), func() {}, nil
@@ -257,7 +262,8 @@ func (p *partition) demandReload(why cause) {
 	p.stale = why
 }
 
-// offer applies a link when it continues the cursor. It tells whether the link is now part of the partition's past.
+// offer applies a link when it continues the cursor. It tells whether the link is now part of the
+// partition's past.
 func (p *partition) offer(link *record.Link, raw []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -292,7 +298,8 @@ func (p *partition) moved() {
 	p.r.changes.signal()
 }
 
-// extend applies a link to a state of the partition. The caller holds the mutex when others can see the state.
+// extend applies a link to a state of the partition. The caller holds the mutex when others can see the
+// state.
 func (p *partition) extend(s *state, link *record.Link) {
 	if err := s.follow(p.r.codec, p.number, link); err != nil {
 		p.r.stats.Quarantined.Add(1)

@@ -15,14 +15,14 @@ type crossing struct {
 	past history
 	// ends are where the epochs of the store's past ended.
 	ends []record.Cursor
-	// present are the tags that the log has, settled those of lost changes that are dealt with; first is the lowest
-	// revision of the log, 0 when nothing lies before the log.
+	// present are the tags that the log has, settled those of lost changes that are dealt with; first is
+	// the lowest revision of the log, 0 when nothing lies before the log.
 	present, settled map[record.Tag]bool
 	first            uint64
 }
 
-// crossing reads the log from where the partition's history begins, if the load leaves any of it behind: the links that
-// the store does not have are not to be forgotten.
+// crossing reads the log from where the partition's history begins, if the load leaves any of it behind:
+// the links that the store does not have are not to be forgotten.
 func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, error) {
 	p.mu.Lock()
 	from, leaves := p.past.base, p.held.rows != nil && (p.undoing || head.Epoch > p.held.cursor.Epoch)
@@ -55,15 +55,15 @@ func (c *crossing) meet(e entry) {
 		c.settled[tag] = true
 	}
 	if e.onNothing() {
-		// The store was wiped, and the log is whole from here on. A healing settles all that it brings back, so a change that it
-		// does not settle is lost, also when its revision is below this one.
+		// The store was wiped, and the log is whole from here on. A healing settles all that it brings
+		// back, so a change that it does not settle is lost, also when its revision is below this one.
 		c.first = 0
 	}
 }
 
-// leads fails when a log that was read up to a head, and the head that was read with the end of it, are not those of the store that
-// the first head came from: a failover may come between. A store that has gone on since has the first head's entry in its log;
-// one that has not need not, since the entry may be damaged.
+// leads fails when a log that was read up to a head, and the head that was read with the end of it, are not
+// those of the store that the first head came from: a failover may come between. A store that has gone on
+// since has the first head's entry in its log; one that has not need not, since the entry may be damaged.
 func leads(from, to record.Head, log history) error {
 	end := log.end()
 	elsewhere := len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor
@@ -119,8 +119,8 @@ func (p *partition) orphan(to record.Cursor, c crossing) {
 	}
 }
 
-// review looks again at the changes that are pending: what is in the past now is forgotten, and what turns out not to be
-// is held on to.
+// review looks again at the changes that are pending: what is in the past now is forgotten, and what turns
+// out not to be is held on to.
 func (p *partition) review() {
 	p.pending = slices.DeleteFunc(p.pending, func(link pastLink) bool {
 		if _, known := p.past.after(link.Cursor); known {
@@ -137,8 +137,8 @@ func (p *partition) review() {
 	p.pending = p.pending[max(len(p.pending)-historyLength, 0):]
 }
 
-// found drops a change that was held on to, since the store has it after all: whoever said otherwise was no more the
-// master.
+// found drops a change that was held on to, since the store has it after all: whoever said otherwise was no
+// more the master.
 func (p *partition) found(at record.Cursor) {
 	is := func(link pastLink) bool { return link.Cursor == at }
 	p.orphans, p.pending = slices.DeleteFunc(p.orphans, is), slices.DeleteFunc(p.pending, is)
@@ -157,11 +157,12 @@ func (p *partition) lost() (n int) {
 	return n
 }
 
-// fill reads as much of the log into the history as that keeps, once after a load: a failover may take back what was
-// changed before this replica was started too, and a position of that time must be told from one that was lost.
+// fill reads as much of the log into the history as that keeps, once after a load: a failover may take back
+// what was changed before this replica was started too, and a position of that time must be told from one
+// that was lost.
 //
-// An epoch may begin far above the end of the one before, so one read may find nothing but its start. The next read then begins where
-// the history does by now.
+// An epoch may begin far above the end of the one before, so one read may find nothing but its start. The
+// next read then begins where the history does by now.
 func (p *partition) fill(ctx context.Context) error {
 	for base, need := p.unfilled(); need; base, need = p.unfilled() {
 		after := base.Revision - min(base.Revision, historyLength)
@@ -183,8 +184,8 @@ func (p *partition) unfilled() (base record.Cursor, need bool) {
 	return p.past.base, !p.filled && p.held.rows != nil
 }
 
-// precede puts what was read of the log behind a revision in front of the history. When that still begins behind that revision, the
-// log has nothing more that leads to it, or the read would have found it.
+// precede puts what was read of the log behind a revision in front of the history. When that still begins
+// behind that revision, the log has nothing more that leads to it, or the read would have found it.
 func (p *partition) precede(older history, after uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,12 +203,13 @@ type entry struct {
 	settled []record.Tag
 }
 
-// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
-// nothing had been changed yet.
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe,
+// or on a store in which nothing had been changed yet.
 func (e *entry) onNothing() bool { return e.start && e.previous.Revision == 0 }
 
-// readLog calls each for every entry of the log behind a revision, up to and including another, that verifies. It
-// returns the head that was read with the last of them, the zero head when that does not verify.
+// readLog calls each for every entry of the log behind a revision, up to and including another, that
+// verifies. It returns the head that was read with the last of them, the zero head when that does not
+// verify.
 func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(entry)) (record.Head, error) {
 	for {
 		raw, links, err := p.tail(ctx, after)

@@ -13,8 +13,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// lacking returns how many entries the replica lacks of those that lead to the end of a partition's log without a gap: of the latest
-// ones, as many as a history keeps.
+// lacking returns how many entries the replica lacks of those that lead to the end of a partition's log
+// without a gap: of the latest ones, as many as a history keeps.
 func (w *world) lacking(partition int) (n int) {
 	held := map[string]bool{}
 	for _, raw := range w.r.Links(partition) {
@@ -46,8 +46,9 @@ func (w *world) open(partition int, e replica.RawLink) (at, previous record.Curs
 	return link.Cursor, link.Previous(), true
 }
 
-// TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch, whose revisions begin far above the end of the one before: if the store
-// is wiped, no process may be left that has seen the changes itself. A change that is not in the store's past is told from one that is.
+// TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch, whose revisions begin far above the end of
+// the one before: if the store is wiped, no process may be left that has seen the changes itself. A change
+// that is not in the store's past is told from one that is.
 func TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch(t *testing.T) {
 	for name, operators := range map[string]int{"one": 1, "several": 5} {
 		t.Run(name, func(t *testing.T) {
@@ -85,8 +86,8 @@ func TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch(t *testing.T) {
 	}
 }
 
-// TestB30_PastIsReadAsFarAsItGoes: to the length of a history across jumps, and to the beginning of a log that was trimmed, or to a
-// hole in it.
+// TestB30_PastIsReadAsFarAsItGoes: to the length of a history across jumps, and to the beginning of a log
+// that was trimmed, or to a hole in it.
 func TestB30_PastIsReadAsFarAsItGoes(t *testing.T) {
 	long := func(w *world, n int) {
 		for i := range n {
@@ -140,8 +141,8 @@ func TestB30_PastIsReadAsFarAsItGoes(t *testing.T) {
 	}
 }
 
-// healFromNothing makes of a partition what a healing of a wiped store leaves: the same documents, and a log with the start of an epoch
-// that was begun on nothing and settles all that was brought back.
+// healFromNothing makes of a partition what a healing of a wiped store leaves: the same documents, and a
+// log with the start of an epoch that was begun on nothing and settles all that was brought back.
 func (w *world) healFromNothing(partition int) {
 	w.Helper()
 	var settled []record.Tag
@@ -161,9 +162,10 @@ func (w *world) healFromNothing(partition int) {
 	w.store.SetLog(partition, []replica.RawLink{{Revision: start.Revision, Data: raw, EpochStart: true}})
 }
 
-// TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover took changes that only one replica has, the others went on beyond their
-// revisions in the same epoch, and the store was wiped and healed from the others. Nothing lies before such a log, so the changes do
-// not either: the one that has them holds on to them, as it does when the log is whole.
+// TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover took changes that only one replica has, the
+// others went on beyond their revisions in the same epoch, and the store was wiped and healed from the
+// others. Nothing lies before such a log, so the changes do not either: the one that has them holds on to
+// them, as it does when the log is whole.
 func TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lost  bool // a failover takes the changes

@@ -23,13 +23,15 @@ type search struct {
 
 var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
 
-// prove finds the documents that the head counts, removes the others, and returns the sum of those that stay.
+// prove finds the documents that the head counts, removes the others, and returns the sum of those that
+// stay.
 //
-// A damaged document counts with the revision that it claims. When one alone is counted whose claim does not fit, the
-// revision that makes everything fit is looked for. Damaged documents beyond the head's count are left out when the rest
-// adds up to the digest: that proves that the store has no policy under their names. So damage costs its own app and no
-// other. A document that verifies is never left out, since the store may have lost the head that counts it. When nothing
-// fits, nothing in the partition can be believed: a missing or an old document may hide behind a damaged one.
+// A damaged document counts with the revision that it claims. When one alone is counted whose claim does
+// not fit, the revision that makes everything fit is looked for. Damaged documents beyond the head's count
+// are left out when the rest adds up to the digest: that proves that the store has no policy under their
+// names. So damage costs its own app and no other. A document that verifies is never left out, since the
+// store may have lost the head that counts it. When nothing fits, nothing in the partition can be believed:
+// a missing or an old document may hide behind a damaged one.
 func (p *partition) prove(ctx context.Context, work *stint, documents map[string]*document, head record.Head) (record.Sum, error) {
 	c := count{p: p, head: head, good: head.State.EmptySum(), left: maxSearch}
 	for appID, d := range documents {
@@ -105,7 +107,8 @@ func (c *count) fits(work *stint, sum record.Sum) bool {
 	return c.p.r.codec.SealSum(c.p.number, sum) == c.head.State
 }
 
-// byClaims tries every choice of n damaged documents, each at the revision that it claims, and returns their indices.
+// byClaims tries every choice of n damaged documents, each at the revision that it claims, and returns
+// their indices.
 func (c *count) byClaims(work *stint, n int) (counted []int, sum record.Sum, found bool) {
 	chosen := make([]int, n)
 	for i := range chosen {
@@ -141,7 +144,8 @@ func next(chosen []int, n int) bool {
 	return false
 }
 
-// byRevision looks for the revision at which one damaged document makes everything fit, when the head counts only one.
+// byRevision looks for the revision at which one damaged document makes everything fit, when the head
+// counts only one.
 func (c *count) byRevision(ctx context.Context, work *stint, n int) (counted []int, sum record.Sum, found bool) {
 	if n != 1 {
 		return nil, sum, false

@@ -16,11 +16,13 @@ var (
 	ErrLost = errors.New("replica: position is not in the store's past")
 )
 
-// Reach returns when a partition holds every change up to a cursor. It returns ErrLost or ErrNotReached otherwise.
+// Reach returns when a partition holds every change up to a cursor. It returns ErrLost or ErrNotReached
+// otherwise.
 //
-// A caller gets one read of the store that begins after the call, because a change that was made before the call is then
-// found. All callers of a partition share that read; asks says how often there is one. What comes later arrives by hints and
-// polls, so a cursor that nobody gave out costs no further read, however long its caller waits.
+// A caller gets one read of the store that begins after the call, because a change that was made before the
+// call is then found. All callers of a partition share that read; asks says how often there is one. What
+// comes later arrives by hints and polls, so a cursor that nobody gave out costs no further read, however
+// long its caller waits.
 func (r *Replica) Reach(ctx context.Context, partition int, target record.Cursor) error {
 	p := r.partitions[partition]
 	if reached, err := p.reached(target); reached || err != nil {
@@ -62,8 +64,8 @@ func (p *partition) reached(target record.Cursor) (bool, error) {
 	return true, nil
 }
 
-// Confirm returns when every partition that can be loaded is, and was seen to be complete by a read of the store that was
-// sent after the call. It returns ErrNotReached otherwise.
+// Confirm returns when every partition that can be loaded is, and was seen to be complete by a read of the
+// store that was sent after the call. It returns ErrNotReached otherwise.
 func (r *Replica) Confirm(ctx context.Context) error {
 	since := time.Now()
 	r.requestPoll()
@@ -83,7 +85,8 @@ func (r *Replica) every(is func(*partition) bool) bool {
 	return !slices.ContainsFunc(r.partitions, func(p *partition) bool { return !is(p) })
 }
 
-// until returns when a condition holds that may change when a partition gets on, or ErrNotReached when ctx ends first.
+// until returns when a condition holds that may change when a partition gets on, or ErrNotReached when ctx
+// ends first.
 func (r *Replica) until(ctx context.Context, holds func() bool) error {
 	for {
 		next := r.progress.wait()
@@ -98,14 +101,14 @@ func (r *Replica) until(ctx context.Context, holds func() bool) error {
 	}
 }
 
-// Loaded tells whether every partition is loaded; one that was given its data, by Import, after the store has added to
-// it, if it answers. Once true, it stays true.
+// Loaded tells whether every partition is loaded; one that was given its data, by Import, after the store
+// has added to it, if it answers. Once true, it stays true.
 func (r *Replica) Loaded() bool {
 	return !slices.ContainsFunc(r.partitions, func(p *partition) bool { return !p.settled() })
 }
 
-// settled tells whether the partition decides: it was loaded, or was given its data and the store was asked since the start, and
-// has nothing to add, or did not answer.
+// settled tells whether the partition decides: it was loaded, or was given its data and the store was asked
+// since the start, and has nothing to add, or did not answer.
 func (p *partition) settled() bool { return p.r.table.Partition(p.number) != nil }
 
 // settle lets the partition decide from what it holds. The caller holds the mutex.
@@ -115,7 +118,8 @@ func (p *partition) settle() {
 	}
 }
 
-// maxVain is how many times in succession the store is asked in vain until a replica that was given its data does without.
+// maxVain is how many times in succession the store is asked in vain until a replica that was given its
+// data does without.
 const maxVain = 3
 
 // lookedInVain notes that the store did not answer about the partition.

@@ -43,8 +43,8 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 	})
 }
 
-// TestB25_ReachSeesWhatComesWhileItWaits: at the next poll, with a hint or without. That another change stands in the place
-// of the one that is waited for counts only once a read has shown it.
+// TestB25_ReachSeesWhatComesWhileItWaits: at the next poll, with a hint or without. That another change
+// stands in the place of the one that is waited for counts only once a read has shown it.
 func TestB25_ReachSeesWhatComesWhileItWaits(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -68,8 +68,8 @@ func TestB25_ReachSeesWhatComesWhileItWaits(t *testing.T) {
 	})
 }
 
-// TestB25_MadeUpRevisionsCostNextToNothing counts reads of the store: whatever callers ask for, it is read a few times for each
-// partition while the partition stands still, and polled as always.
+// TestB25_MadeUpRevisionsCostNextToNothing counts reads of the store: whatever callers ask for, it is read
+// a few times for each partition while the partition stands still, and polled as always.
 func TestB25_MadeUpRevisionsCostNextToNothing(t *testing.T) {
 	const partitions, wait = 64, 5 * time.Second
 	madeUp := func(w *world, partition, nth int) record.Cursor {
@@ -208,8 +208,8 @@ func TestB25_ReachOfAChangeThatIsNotInThePastIsLost(t *testing.T) {
 	})
 }
 
-// TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace: what came by a hint and was never confirmed says nothing about
-// the store's past. The store has the change, so it is reached.
+// TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace: what came by a hint and was never confirmed says
+// nothing about the store's past. The store has the change, so it is reached.
 func TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

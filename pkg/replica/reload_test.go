@@ -53,8 +53,9 @@ func (r *reader) look() {
 	}
 }
 
-// TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain, whether the change comes before, while or after its
-// document is scanned, whether its hint arrives or not, and however often the scan shows a document.
+// TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain, whether the change comes before, while or
+// after its document is scanned, whether its hint arrives or not, and however often the scan shows a
+// document.
 func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) {
 	for name, f := range map[string]storetest.Faults{
 		"hints arrive":     {},
@@ -144,8 +145,8 @@ func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 	})
 }
 
-// TestManyReadersSeeNoChangeGoAway while hints, polls and reloads change what they read; it is here for the race
-// detector.
+// TestManyReadersSeeNoChangeGoAway while hints, polls and reloads change what they read; it is here for the
+// race detector.
 func TestManyReadersSeeNoChangeGoAway(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := append(w.fill(0, 6), w.fill(1, 6)...)
@@ -188,8 +189,8 @@ func TestManyReadersSeeNoChangeGoAway(t *testing.T) {
 	})
 }
 
-// TestReloadThatStallsHoldsUpNoOther: a store has several servers, and one that does not answer any more is not to keep what the
-// others have from being seen.
+// TestReloadThatStallsHoldsUpNoOther: a store has several servers, and one that does not answer any more is
+// not to keep what the others have from being seen.
 func TestReloadThatStallsHoldsUpNoOther(t *testing.T) {
 	for _, paced := range []bool{false, true} {
 		t.Run(fmt.Sprintf("paced %t", paced), func(t *testing.T) {

@@ -26,21 +26,22 @@ const (
 	readTimeout = 2 * time.Second
 	// A load goes on for as long as it gets on: each of its reads is bounded by the source.
 	loadTimeout = 15 * time.Minute
-	// tailLimit is the most links that are read at once, minTailLimit the fewest that are asked for when reads fail: one
-	// that is known and one that is new.
+	// tailLimit is the most links that are read at once, minTailLimit the fewest that are asked for when
+	// reads fail: one that is known and one that is new.
 	tailLimit    = 500
 	minTailLimit = 2
 	// repairInterval is how often a partition with documents that do not verify is loaded again.
 	repairInterval = 10 * time.Second
 	// historyLength is how many links each partition keeps to tell its own past.
 	historyLength = 1024
-	// watchBackoff is the least pause before a broken subscription is made anew; it doubles up to watchBackoffMax.
+	// watchBackoff is the least pause before a broken subscription is made anew; it doubles up to
+	// watchBackoffMax.
 	watchBackoff    = 100 * time.Millisecond
 	watchBackoffMax = 2 * time.Second
 )
 
-// Replica keeps a table equal to a Source. Make one with New, start it with Run. All methods are safe for concurrent
-// use.
+// Replica keeps a table equal to a Source. Make one with New, start it with Run. All methods are safe for
+// concurrent use.
 type Replica struct {
 	source     Source
 	codec      *record.Codec
@@ -83,8 +84,8 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 	return r
 }
 
-// Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes wrong
-// with the source is logged and tried again; what was loaded stays.
+// Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes
+// wrong with the source is logged and tried again; what was loaded stays.
 func (r *Replica) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range r.partitions {
@@ -95,12 +96,13 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Heals says that this process heals the store. Its replica follows a store that an operator has restored, or taken as it is,
-// at once, since it must see what that has lost; others follow when it is healed. It must be called before Run.
+// Heals says that this process heals the store. Its replica follows a store that an operator has restored,
+// or taken as it is, at once, since it must see what that has lost; others follow when it is healed. It
+// must be called before Run.
 func (r *Replica) Heals() { r.heals = true }
 
-// Lists says that this process lists apps: its table keeps them in order, for Table.Apps. It must be called before Import and
-// Run.
+// Lists says that this process lists apps: its table keeps them in order, for Table.Apps. It must be called
+// before Import and Run.
 func (r *Replica) Lists() { r.lists = true }
 
 // Table returns the table. It is the same for the life of the replica.
@@ -193,8 +195,8 @@ func (r *Replica) watch(ctx context.Context) {
 	}
 }
 
-// Offer gives the replica a link that was published. It is applied at once when it continues the partition, and otherwise
-// starts a catch-up.
+// Offer gives the replica a link that was published. It is applied at once when it continues the partition,
+// and otherwise starts a catch-up.
 func (r *Replica) Offer(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)
@@ -214,8 +216,9 @@ func (r *Replica) Offer(partition int, raw []byte) {
 	r.progress.signal()
 }
 
-// Committed gives the replica a link that the caller has just committed. It does what Offer does, and holds on to the
-// change until it is seen in the store's past: whoever has taken it may not be the master any more.
+// Committed gives the replica a link that the caller has just committed. It does what Offer does, and holds
+// on to the change until it is seen in the store's past: whoever has taken it may not be the master any
+// more.
 func (r *Replica) Committed(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)

@@ -10,8 +10,9 @@ import (
 // quietTime is how long the same message is not logged again.
 const quietTime = 30 * time.Second
 
-// restraint keeps what happens again and again from flooding the log: of each message one is logged at once, and then
-// one in quietTime, with the number of those that were not. The zero value is ready, and safe for concurrent use.
+// restraint keeps what happens again and again from flooding the log: of each message one is logged at
+// once, and then one in quietTime, with the number of those that were not. The zero value is ready, and
+// safe for concurrent use.
 type restraint struct {
 	mu   sync.Mutex
 	said map[string]*said

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// What happens again and again is logged at once, then once in quietTime with the number of what was left out; another
-// message is not held back by it.
+// What happens again and again is logged at once, then once in quietTime with the number of what was left
+// out; another message is not held back by it.
 func TestRestraint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

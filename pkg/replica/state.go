@@ -19,7 +19,8 @@ type state struct {
 	rows   *table.Partition
 	cursor record.Cursor
 	sum    record.Sum
-	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload brings it.
+	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload
+	// brings it.
 	torn bool
 	// damaged is the number of documents that could not be verified; their apps have no policy or an old one.
 	damaged int
@@ -31,8 +32,8 @@ type state struct {
 	unhealed bool
 }
 
-// sumUnder makes the sum one under the key of a sealed sum. When it is of another key, every document is summed up anew:
-// about a millisecond for a thousand.
+// sumUnder makes the sum one under the key of a sealed sum. When it is of another key, every document is
+// summed up anew: about a millisecond for a thousand.
 func (s *state) sumUnder(codec *record.Codec, number int, sealed record.SealedSum) {
 	if s.sum.Key() == sealed.Key {
 		return
@@ -58,8 +59,9 @@ func (s *state) before(c record.Cursor) bool {
 	return false
 }
 
-// follow moves the state on by a link that continues it, holding on to what is revoked. When the link cannot be applied
-// to its app's policy, the app keeps its last good one, the state moves on all the same, and the error says why.
+// follow moves the state on by a link that continues it, holding on to what is revoked. When the link
+// cannot be applied to its app's policy, the app keeps its last good one, the state moves on all the same,
+// and the error says why.
 func (s *state) follow(codec *record.Codec, number int, link *record.Link) error {
 	before := s.rows.Get(link.AppID)
 	after, err := applied(before, link)
@@ -74,9 +76,10 @@ func (s *state) follow(codec *record.Codec, number int, link *record.Link) error
 	return err
 }
 
-// applied returns an app's entry after a link; before is nil for an app without a document. On an error the entry
-// has the link's revision and the last good policy. A link says what changed since the revision before its own, so it
-// is never applied to a policy that is older: the mixture would be one that the app never had.
+// applied returns an app's entry after a link; before is nil for an app without a document. On an error the
+// entry has the link's revision and the last good policy. A link says what changed since the revision
+// before its own, so it is never applied to a policy that is older: the mixture would be one that the app
+// never had.
 func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	if before == nil {
 		before = &table.Entry{}

@@ -55,12 +55,13 @@ type Stats struct {
 	Reloads map[string]uint64
 	// DigestMismatches are how often what was held did not add up to the head.
 	DigestMismatches uint64
-	// Quarantined are records that could not be verified or applied, UnknownKeys those of them that were signed with a
-	// key that the ring does not have. A record that is read again counts again.
+	// Quarantined are records that could not be verified or applied, UnknownKeys those of them that were
+	// signed with a key that the ring does not have. A record that is read again counts again.
 	Quarantined, UnknownKeys uint64
 	// Strays are fields of the policies that are no policies of the store; each load counts them again.
 	Strays uint64
-	// Forks are how often the store began to deny what was confirmed, RefusedEpochs the heads of an epoch that was over.
+	// Forks are how often the store began to deny what was confirmed, RefusedEpochs the heads of an epoch
+	// that was over.
 	Forks, RefusedEpochs uint64
 
 	// Troubles are the partitions whose latest load has failed, by what was in its way; see AllTroubles.

@@ -10,18 +10,19 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// Sticky is a token that was seen revoked and of which the store says something else, or nothing. It stays revoked
-// (B08). A token without an id is a digest that was remembered; see policy.Memory.
+// Sticky is a token that was seen revoked and of which the store says something else, or nothing. It stays
+// revoked (B08). A token without an id is a digest that was remembered; see policy.Memory.
 type Sticky struct {
 	AppID string
 	Token policy.Token
 }
 
-// stickies are the revocations that a partition keeps against the store, by app and digest. Most partitions have none.
+// stickies are the revocations that a partition keeps against the store, by app and digest. Most partitions
+// have none.
 type stickies map[string]map[secret.Digest]policy.Token
 
-// hold makes an app's next entry keep what was seen revoked: in the entry before, which may be nil, and what is held
-// already. It returns the entry to show; next may be nil.
+// hold makes an app's next entry keep what was seen revoked: in the entry before, which may be nil, and
+// what is held already. It returns the entry to show; next may be nil.
 func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
 	if next != nil && next.Policy == nil {
 		return next // nothing is decided by it
@@ -71,7 +72,8 @@ func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
 	if len(denied) > 0 {
 		kept, err := stored.WithRevoked(denied)
 		if err != nil {
-			// It cannot be, since each of the two is well-formed. If it were, deciding nothing is what cannot be wrong.
+			// It cannot be, since each of the two is well-formed. If it were, deciding nothing is what
+			// cannot be wrong.
 			kept = nil
 		}
 		held.Policy, held.Stored = kept, stored

@@ -10,8 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestStrayFieldsAreLeftOut: what stands among the policies and is proven to be none keeps no replica from loading, and
-// opens nothing (B20): the app is as one without a policy, which it is, and all others are as they should be.
+// TestStrayFieldsAreLeftOut: what stands among the policies and is proven to be none keeps no replica from
+// loading, and opens nothing (B20): the app is as one without a policy, which it is, and all others are as
+// they should be.
 func TestStrayFieldsAreLeftOut(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -100,8 +101,8 @@ func flipped(raw []byte) []byte {
 	return raw
 }
 
-// TestB20_StrayFieldsHideNothing: a field too many does not make up for a document that is missing, old or newer than
-// the head.
+// TestB20_StrayFieldsHideNothing: a field too many does not make up for a document that is missing, old or
+// newer than the head.
 func TestB20_StrayFieldsHideNothing(t *testing.T) {
 	for name, damage := range map[string]func(w *world, apps []string){
 		"a document is missing": func(w *world, apps []string) {

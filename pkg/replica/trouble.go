@@ -64,8 +64,8 @@ func (p *partition) complain(err error) {
 	}
 }
 
-// Unloaded returns in words how much is not loaded, and why the first partition of it is not whose store does not prove;
-// nil when all is loaded. The words hold no names and no addresses.
+// Unloaded returns in words how much is not loaded, and why the first partition of it is not whose store
+// does not prove; nil when all is loaded. The words hold no names and no addresses.
 func (r *Replica) Unloaded() error {
 	unloaded, why, proven := 0, "they are being read", true
 	for i, p := range r.partitions {

@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestWhatKeepsAPartitionFromLoadingIsSaid: in the log, in the numbers behind the metric, and in the words of /readyz.
+// TestWhatKeepsAPartitionFromLoadingIsSaid: in the log, in the numbers behind the metric, and in the words
+// of /readyz.
 func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 	for _, tt := range []struct {
 		cause, words string

@@ -62,7 +62,8 @@ func TestSeveralHintsThatTheStoreTookBackAreUndone(t *testing.T) {
 	})
 }
 
-// TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed: what was hinted is undone, what the store has is followed.
+// TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed: what was hinted is undone, what the store has is
+// followed.
 func TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed(t *testing.T) {
 	for name, others := range map[string]int{"behind": 1, "level": 3, "ahead": 6} {
 		t.Run(name, func(t *testing.T) {
@@ -109,9 +110,9 @@ func TestUndoDropsOnlyWhatTheStoreDoesNotHave(t *testing.T) {
 	})
 }
 
-// TestPhantomsThatArriveDuringALoadAreNotMixedIn: while a partition is read, hints come of changes that the store then
-// does not have; it took another turn. What the load has proven is shown, and nothing on top of it that does not
-// continue it.
+// TestPhantomsThatArriveDuringALoadAreNotMixedIn: while a partition is read, hints come of changes that the
+// store then does not have; it took another turn. What the load has proven is shown, and nothing on top of
+// it that does not continue it.
 func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -153,8 +154,8 @@ func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 	})
 }
 
-// TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother: it shows less than was held when it was asked for, and
-// that is what was undone.
+// TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother: it shows less than was held when it was asked
+// for, and that is what was undone.
 func TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

@@ -7,9 +7,10 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// unhealedPatience is how long a partition that holds nothing waits for an epoch that an operator began to be healed. No
-// authority runs if it takes longer: one that does heals within healing.patience, which is shorter. Then the store as it is
-// decides, or nothing would. It is the time since this process saw the epoch, by the monotonic clock.
+// unhealedPatience is how long a partition that holds nothing waits for an epoch that an operator began to
+// be healed. No authority runs if it takes longer: one that does heals within healing.patience, which is
+// shorter. Then the store as it is decides, or nothing would. It is the time since this process saw the
+// epoch, by the monotonic clock.
 const unhealedPatience = time.Minute
 
 var errUnhealed = errors.New("the store was restored, or taken as it is, and no authority has healed it yet: what the fleet knows beyond it comes first")
@@ -20,9 +21,10 @@ type wait struct {
 	since time.Time
 }
 
-// waitsFor tells whether a head begins an epoch that is not followed before it is healed. Who holds nothing yet would take for
-// good what others know to be revoked. Who holds something would give up what is enforced, so it goes on deciding from its
-// last good data, however long that takes. Only whoever heals follows at once, to see what is lost.
+// waitsFor tells whether a head begins an epoch that is not followed before it is healed. Who holds nothing
+// yet would take for good what others know to be revoked. Who holds something would give up what is
+// enforced, so it goes on deciding from its last good data, however long that takes. Only whoever heals
+// follows at once, to see what is lost.
 func (p *partition) waitsFor(head record.Head) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -43,7 +45,8 @@ func (p *partition) waits(head record.Head) bool {
 	return time.Since(p.waited.since) < unhealedPatience
 }
 
-// Unhealed tells whether a partition is in an epoch that an operator began and that no authority has healed yet, and which.
+// Unhealed tells whether a partition is in an epoch that an operator began and that no authority has healed
+// yet, and which.
 func (r *Replica) Unhealed(partition int) (epoch uint64, unhealed bool) {
 	p := r.partitions[partition]
 	p.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// failedAfter is how many tries in a row fail until a partition counts as one that cannot be loaded. A store that is slow, or
-// that others change meanwhile, fails one or two.
+// failedAfter is how many tries in a row fail until a partition counts as one that cannot be loaded. A
+// store that is slow, or that others change meanwhile, fails one or two.
 const failedAfter = 3
 
 // Unserved is a partition that holds nothing yet.
@@ -63,8 +63,8 @@ func (p *partition) available() bool {
 	return why != nil || p.settled()
 }
 
-// WaitTried returns when every partition is loaded or is known not to be loadable, and at least one is loaded; ErrNotReached
-// when ctx ends first.
+// WaitTried returns when every partition is loaded or is known not to be loadable, and at least one is
+// loaded; ErrNotReached when ctx ends first.
 func (r *Replica) WaitTried(ctx context.Context) error {
 	return r.until(ctx, r.Tried)
 }
@@ -81,8 +81,9 @@ func (r *Replica) Tried() bool {
 	return some
 }
 
-// LeastAge returns how long ago that partition was known to be complete of which this was seen last. Partitions that hold nothing
-// yet, and those that wait to be healed, do not count; false when all are such.
+// LeastAge returns how long ago that partition was known to be complete of which this was seen last.
+// Partitions that hold nothing yet, and those that wait to be healed, do not count; false when all are
+// such.
 func (r *Replica) LeastAge(now time.Time) (least time.Duration, some bool) {
 	at := r.stamp(now)
 	for _, p := range r.partitions {

@@ -10,9 +10,10 @@ import (
 // ErrUnproven says that a partition of the store does not prove, and that another try finds the same.
 var ErrUnproven = errors.New("the partition of the store does not prove")
 
-// Verify reads a partition of the store whole and proves it, as a load does, and changes nothing here. It returns the apps whose
-// documents do not verify, and fails with ErrUnproven when the partition does not prove; another error says nothing of it.
-// So what is edited in the store is found by a process that has long loaded it. It takes turns with loads.
+// Verify reads a partition of the store whole and proves it, as a load does, and changes nothing here. It
+// returns the apps whose documents do not verify, and fails with ErrUnproven when the partition does not
+// prove; another error says nothing of it. So what is edited in the store is found by a process that has
+// long loaded it. It takes turns with loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
 	// What the worker of the partition knows is its own.
 	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, held: state{revoked: stickies{}}, looking: true}

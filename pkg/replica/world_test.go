@@ -179,7 +179,8 @@ func (w *world) difference(partition int) string {
 	return ""
 }
 
-// samePolicy tells whether two policies decide the same and list their tokens in the same order; either may be nil.
+// samePolicy tells whether two policies decide the same and list their tokens in the same order; either may
+// be nil.
 func samePolicy(a, b *policy.Policy) bool {
 	if a == nil || b == nil {
 		return a == b

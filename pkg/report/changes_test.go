@@ -9,7 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// atOnce is how long after a validator has applied a change its report may come. A receipt waits for the slowest one.
+// atOnce is how long after a validator has applied a change its report may come. A receipt waits for the
+// slowest one.
 const atOnce = 5 * time.Millisecond
 
 // changed are the reports that say that a partition has moved.
@@ -32,8 +33,8 @@ func shows(m received, made storetest.Commit) bool {
 	return false
 }
 
-// A change is reported within milliseconds, in exactly one report, which names the partition that moved and no other.
-// Where in the second between two signs of life the change falls makes no difference.
+// A change is reported within milliseconds, in exactly one report, which names the partition that moved and
+// no other. Where in the second between two signs of life the change falls makes no difference.
 func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, authority *fakeAuthority, _ *network) {
 		k := start(t, authority, func(*Config) {})
@@ -66,7 +67,8 @@ func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 	})
 }
 
-// Changes that come together are reported together: however many there are, no more than one report in coalesce.
+// Changes that come together are reported together: however many there are, no more than one report in
+// coalesce.
 func TestB24_ABurstIsFewReports(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"all at once": 0, "one in 100 us": 100 * time.Microsecond, "one in 1.5 ms": 1500 * time.Microsecond} {
 		t.Run(name, func(t *testing.T) {

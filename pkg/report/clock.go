@@ -8,12 +8,13 @@ import (
 )
 
 const (
-	// MaxSkew is how far a validator's time of day may be from its authority's. Beyond it people are told, and a receipt of
-	// a change that has a time names the validator.
+	// MaxSkew is how far a validator's time of day may be from its authority's. Beyond it people are told,
+	// and a receipt of a change that has a time names the validator.
 	MaxSkew = time.Second
 	// skewAlarmPause is the least time between two lines in a log that say that one clock is off.
 	skewAlarmPause = time.Minute
-	// maxRoundTrip is the longest exchange that a clock is measured by: half of it is how wrong the result may be.
+	// maxRoundTrip is the longest exchange that a clock is measured by: half of it is how wrong the result
+	// may be.
 	maxRoundTrip = MaxSkew / 2
 )
 
@@ -35,8 +36,8 @@ type SkewAlarm struct {
 	said time.Time
 }
 
-// Check takes in how far a clock is ahead. Warn says that it is off and that this was not said within a minute, over that it
-// was said and is over.
+// Check takes in how far a clock is ahead. Warn says that it is off and that this was not said within a
+// minute, over that it was said and is over.
 func (a *SkewAlarm) Check(ahead time.Duration, now time.Time) (warn, over bool) {
 	if ahead.Abs() <= MaxSkew {
 		over, a.off = a.off, false
@@ -64,8 +65,8 @@ func (s *session) addClock(m *countersignv1.ReportRequest) {
 	}
 }
 
-// compareClocks compares the time of day with the authority's, by an answer to the latest heartbeat: the authority read its
-// clock between the sending and the arrival.
+// compareClocks compares the time of day with the authority's, by an answer to the latest heartbeat: the
+// authority read its clock between the sending and the arrival.
 func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 	now, beat := time.Now(), s.heartbeat.Load()
 	if !m.GetWallTime().IsValid() || beat == nil || m.GetReceived() != beat.sequence {
@@ -86,8 +87,8 @@ func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 	}
 }
 
-// ClockSkew returns how far the validator's time of day is ahead of the authority's, to within a quarter of a second; false
-// while that is not known.
+// ClockSkew returns how far the validator's time of day is ahead of the authority's, to within a quarter of
+// a second; false while that is not known.
 func (r *Reporter) ClockSkew() (ahead time.Duration, known bool) {
 	if skew := r.skew.Load(); skew != nil {
 		return *skew, true

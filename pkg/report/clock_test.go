@@ -30,7 +30,8 @@ func (l *lines) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// TestB08_ValidatorKnowsThatItsClockIsOff: it learns the authority's time, and says once that its own is another.
+// TestB08_ValidatorKnowsThatItsClockIsOff: it learns the authority's time, and says once that its own is
+// another.
 func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
 	var ahead atomic.Int64
 	ahead.Store(int64(-5 * time.Minute))

@@ -1,5 +1,6 @@
-// Package report is a validator's side of the fleet: it tells an authority what the validator holds, every second and
-// within milliseconds of a change, hands over the signed links that it is asked for, and brings back the floor.
+// Package report is a validator's side of the fleet: it tells an authority what the validator holds, every
+// second and within milliseconds of a change, hands over the signed links that it is asked for, and brings
+// back the floor.
 package report
 
 import (
@@ -32,14 +33,16 @@ const (
 	Interval = time.Second
 	// coalesce is the least time between two reports: a burst of changes is one.
 	coalesce = 2 * time.Millisecond
-	// silence is how long an authority may not answer before the connection is given up. Each report of an Interval is
-	// answered at once, so this finds what grpc's own keepalive, with its least interval of 10 s, is slow to find.
+	// silence is how long an authority may not answer before the connection is given up. Each report of an
+	// Interval is answered at once, so this finds what grpc's own keepalive, with its least interval of 10
+	// s, is slow to find.
 	silence = 3 * time.Second
-	// minPause and maxPause are the mean pauses before the connection is made anew, each off by up to a half: an
-	// authority that is started again is not overrun.
+	// minPause and maxPause are the mean pauses before the connection is made anew, each off by up to a
+	// half: an authority that is started again is not overrun.
 	minPause = 100 * time.Millisecond
 	maxPause = 750 * time.Millisecond
-	// patience is how many tries in a row fail before that is worth a word: one authority is restarted, another takes over.
+	// patience is how many tries in a row fail before that is worth a word: one authority is restarted,
+	// another takes over.
 	patience = 3
 	// leaveTimeout bounds the farewell.
 	leaveTimeout = time.Second
@@ -58,14 +61,14 @@ type Config struct {
 	CurrentKey func() secret.Secret
 	// ID is the validator's name, unique in the fleet; see CheckID.
 	ID string
-	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such age. See
-	// FencedAfter.
+	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such
+	// age. See FencedAfter.
 	FencedAfter time.Duration
 	// KeyIDs are those of the ring.
 	KeyIDs []string
 	Log    *slog.Logger
-	// Dial opens a connection to an address that Authority stands for; nil is TCP, which keeps plain text on this machine
-	// unless Security allows more.
+	// Dial opens a connection to an address that Authority stands for; nil is TCP, which keeps plain text
+	// on this machine unless Security allows more.
 	Dial func(ctx context.Context, resolved string) (net.Conn, error)
 	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
 	WallClock replica.WallClock
@@ -79,8 +82,8 @@ func CheckID(id string) error {
 	return nil
 }
 
-// FencedAfter returns the age of data past which no scope is answered for, by the bounds of the scopes, where 0 is none;
-// 0 when a scope of the contract has none.
+// FencedAfter returns the age of data past which no scope is answered for, by the bounds of the scopes,
+// where 0 is none; 0 when a scope of the contract has none.
 func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Duration) {
 	for scope := range countersignv1.Scope_name {
 		switch {
@@ -94,7 +97,8 @@ func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Durati
 	return largest
 }
 
-// Reporter reports one validator. Make one with New. Its methods are safe for concurrent use, but only one Run at a time.
+// Reporter reports one validator. Make one with New. Its methods are safe for concurrent use, but only one
+// Run at a time.
 type Reporter struct {
 	config   Config
 	dialing  []grpc.DialOption // beside what secures a connection
@@ -103,7 +107,8 @@ type Reporter struct {
 	start    time.Time
 	sequence atomic.Uint64
 
-	// running is when the reporter was made, by the monotonic clock; heartbeat is the latest report that is answered.
+	// running is when the reporter was made, by the monotonic clock; heartbeat is the latest report that is
+	// answered.
 	running   time.Time
 	heartbeat atomic.Pointer[heartbeat]
 	skew      atomic.Pointer[time.Duration] // nil: not known
@@ -143,8 +148,8 @@ func New(config Config) (*Reporter, error) {
 	return r, nil
 }
 
-// options returns how the next connection is made: with the authorities that the file has now, and the key as it is now.
-// Authorities that cannot be read change nothing.
+// options returns how the next connection is made: with the authorities that the file has now, and the key
+// as it is now. Authorities that cannot be read change nothing.
 func (r *Reporter) options() []grpc.DialOption {
 	if transport, err := r.config.Security.Credentials(r.config.Authority); err == nil {
 		r.secured.Store(&transport)
@@ -165,23 +170,24 @@ func (r *Reporter) options() []grpc.DialOption {
 // Connected tells whether an authority hears the validator now.
 func (r *Reporter) Connected() bool { return r.connected.Load() }
 
-// FloorVerified tells whether the validator has learnt from an authority how far the store must be at least. Without, a
-// complete old copy of the store cannot be told from the store.
+// FloorVerified tells whether the validator has learnt from an authority how far the store must be at
+// least. Without, a complete old copy of the store cannot be told from the store.
 func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
 
-// FloorPending tells whether the authority that hears the validator is about to tell the floor: it was just started itself, and
-// waits for other validators to report.
+// FloorPending tells whether the authority that hears the validator is about to tell the floor: it was just
+// started itself, and waits for other validators to report.
 func (r *Reporter) FloorPending() bool { return r.pending.Load() }
 
-// IDTaken tells whether no authority hears the validator because another one that was started later has its name.
+// IDTaken tells whether no authority hears the validator because another one that was started later has its
+// name.
 func (r *Reporter) IDTaken() bool { return r.idTaken.Load() }
 
 // Reports returns how many reports were sent.
 func (r *Reporter) Reports() uint64 { return r.reports.Load() }
 
-// Run reports what a replica holds until ctx ends, through whatever happens to the connection. How far it is it reports only
-// while decides tells that it is the one from which the validator answers: a receipt is of that. It calls welcomed each time
-// that an authority has told the floor, after the replica was told.
+// Run reports what a replica holds until ctx ends, through whatever happens to the connection. How far it
+// is it reports only while decides tells that it is the one from which the validator answers: a receipt is
+// of that. It calls welcomed each time that an authority has told the floor, after the replica was told.
 func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() bool, welcomed func()) {
 	said, pause, failures := "", minPause, 0
 	for {
@@ -219,8 +225,9 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 	}
 }
 
-// Leave tells an authority that the validator has stopped answering for good, so that no receipt waits for it. It must be
-// called after Run has returned, and does not insist: a validator that went without a word is listed as lost.
+// Leave tells an authority that the validator has stopped answering for good, so that no receipt waits for
+// it. It must be called after Run has returned, and does not insist: a validator that went without a word
+// is listed as lost.
 func (r *Reporter) Leave(storeID string) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()

@@ -284,8 +284,9 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// TestB24_WhatDoesNotDecideIsNotReported: a replica that has not taken the place of the one from which the validator answers
-// has applied nothing yet, as far as receipts are concerned. It is told the floor all the same.
+// TestB24_WhatDoesNotDecideIsNotReported: a replica that has not taken the place of the one from which the
+// validator answers has applied nothing yet, as far as receipts are concerned. It is told the floor all the
+// same.
 func TestB24_WhatDoesNotDecideIsNotReported(t *testing.T) {
 	k := start(t, newAuthority(t), func(*Config) {})
 	k.awaitWelcome()
@@ -354,7 +355,8 @@ func TestFloor(t *testing.T) {
 	})
 }
 
-// TestFloorThatIsPending: nothing counts as verified before the floor is told, however often the authority answers.
+// TestFloorThatIsPending: nothing counts as verified before the floor is told, however often the authority
+// answers.
 func TestFloorThatIsPending(t *testing.T) {
 	authority := newAuthority(t)
 	authority.pending = true
@@ -489,7 +491,8 @@ func TestReconnects(t *testing.T) {
 // looking is the time between two looks of redistest.Eventually.
 const looking = 5 * time.Millisecond
 
-// TestLeave says good-bye, also when there was no stream, and does not wait for an authority that is not there.
+// TestLeave says good-bye, also when there was no stream, and does not wait for an authority that is not
+// there.
 func TestLeave(t *testing.T) {
 	const unheard = "no authority has heard that this validator leaves"
 	authority, log := newAuthority(t), &lines{}
@@ -564,7 +567,8 @@ func TestFencedAfter(t *testing.T) {
 	}
 }
 
-// TestB30_HowFarLinksGoBackIsTold: with each partition, and again when the replica has read more of the past and is where it was.
+// TestB30_HowFarLinksGoBackIsTold: with each partition, and again when the replica has read more of the
+// past and is where it was.
 func TestB30_HowFarLinksGoBackIsTold(t *testing.T) {
 	k := start(t, newAuthority(t), func(*Config) {})
 	k.awaitWelcome()

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// batchSize is about how many bytes of links are sent at once, maxLink the size of the largest link that is: what an
-	// authority receives is bounded.
+	// batchSize is about how many bytes of links are sent at once, maxLink the size of the largest link
+	// that is: what an authority receives is bounded.
 	batchSize = 1 << 20
 	maxLink   = 4 << 20
 	// orphansAtOnce is of how many partitions one report has orphans.
@@ -36,8 +36,8 @@ var (
 	errEnded  = errors.New("the authority has ended the stream")
 )
 
-// call opens a connection and a stream, and closes both when talk has returned. Each stream has a connection of its own: one
-// that is half open must not carry the next.
+// call opens a connection and a stream, and closes both when talk has returned. Each stream has a
+// connection of its own: one that is half open must not carry the next.
 func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) error {
 	connection, err := grpc.NewClient(r.config.Authority.Target(), r.options()...)
 	if err != nil {
@@ -93,8 +93,8 @@ type session struct {
 	wanted  chan int  // partitions whose links are asked for
 }
 
-// session reports over one stream until it ends. It calls heard when the authority has answered, and welcomed when it has told
-// the floor.
+// session reports over one stream until it ends. It calls heard when the authority has answered, and
+// welcomed when it has told the floor.
 func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides func() bool, heard, welcomed func()) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -252,8 +252,9 @@ func (s *session) addAge(m *countersignv1.ReportRequest) {
 	m.DataAge, m.KeyIds = durationpb.New(oldest), s.config.KeyIDs
 }
 
-// addMoved adds the partitions that are elsewhere than the authority was told, or whose links begin elsewhere: those from before
-// a load are read after it. One in which an app has an older policy than the cursor says has not got there yet.
+// addMoved adds the partitions that are elsewhere than the authority was told, or whose links begin
+// elsewhere: those from before a load are read after it. One in which an app has an older policy than the
+// cursor says has not got there yet.
 func (s *session) addMoved(m *countersignv1.ReportRequest) {
 	if !s.decides() {
 		return

@@ -13,7 +13,8 @@ var largest256 = func() string {
 	return string(digits[:])
 }()
 
-// putBase62 writes the big-endian number in raw to all of dst, padded with zeros on the left. The number must fit.
+// putBase62 writes the big-endian number in raw to all of dst, padded with zeros on the left. The number
+// must fit.
 func putBase62(dst, raw []byte) {
 	var number [randomBytes]byte
 	rest := number[:copy(number[:], raw)]
@@ -30,7 +31,8 @@ func putBase62(dst, raw []byte) {
 // notBase62 stands in valueOf for a character that is no digit. It is a bit that no digit's value has.
 const notBase62 = 1 << 7
 
-// valueOf is what a character is worth as a digit. It is a table since it is looked at for every character of every token.
+// valueOf is what a character is worth as a digit. It is a table since it is looked at for every character
+// of every token.
 var valueOf = func() (values [256]byte) {
 	for i := range values {
 		values[i] = notBase62

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestB03_KnownSecrets pins the form to texts that were computed outside of Go: every secret in the field depends on
-// it, so a change of the code and of the reference together must not pass.
+// TestB03_KnownSecrets pins the form to texts that were computed outside of Go: every secret in the field
+// depends on it, so a change of the code and of the reference together must not pass.
 func TestB03_KnownSecrets(t *testing.T) {
 	counting := make([]byte, 32)
 	for i := range counting {

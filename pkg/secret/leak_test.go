@@ -15,7 +15,8 @@ type keeper struct {
 	secret secret.Secret
 }
 
-// TestB02_UnexportedFieldsHideTheSecret: fmt does not call Format for a field that it may not read as an interface.
+// TestB02_UnexportedFieldsHideTheSecret: fmt does not call Format for a field that it may not read as an
+// interface.
 func TestB02_UnexportedFieldsHideTheSecret(t *testing.T) {
 	s := secret.Mint()
 	for kind, value := range map[string]any{

@@ -28,8 +28,8 @@ func hold(s secret.Secret) holder {
 	return holder{"partner", s, &s, []secret.Secret{s}, map[string]secret.Secret{"one": s}, s}
 }
 
-// checkHidden fails when a part of the secret that is long enough to tell it by is in the output, in any of the ways
-// in which fmt writes text.
+// checkHidden fails when a part of the secret that is long enough to tell it by is in the output, in any of
+// the ways in which fmt writes text.
 func checkHidden(t *testing.T, what, output string, s secret.Secret) {
 	t.Helper()
 	const part = 6

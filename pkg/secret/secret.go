@@ -1,8 +1,8 @@
 // Package secret mints, checks and digests the secrets that tokens are made of (rule B03).
 //
-// It knows the form of a secret and nothing else: no storage, no network, no other package of this module. A secret
-// is held in the type Secret, which prints as a placeholder wherever it is formatted, logged or marshalled, so that
-// the only way to its text is the method Reveal.
+// It knows the form of a secret and nothing else: no storage, no network, no other package of this module.
+// A secret is held in the type Secret, which prints as a placeholder wherever it is formatted, logged or
+// marshalled, so that the only way to its text is the method Reveal.
 package secret
 
 import (
@@ -29,8 +29,8 @@ const (
 	checksumLength = 6  // ceil(32 / log2(62))
 )
 
-// Digest is the SHA-256 of a secret: all that is stored of it. A secret has 256 random bits, so no slow hash is
-// needed (NIST SP 800-63B, look-up secrets).
+// Digest is the SHA-256 of a secret: all that is stored of it. A secret has 256 random bits, so no slow
+// hash is needed (NIST SP 800-63B, look-up secrets).
 type Digest [sha256.Size]byte
 
 // DigestOf returns the digest of a secret's text, whatever its form. It does not allocate.
@@ -41,15 +41,15 @@ func DigestOf(text string) Digest {
 
 // Secret is the text of a secret. The zero value is no secret. It is safe for concurrent use.
 //
-// The text is behind a pointer because fmt does not call the methods of an unexported field: it would print a text
-// that stood here, and prints an address instead.
+// The text is behind a pointer because fmt does not call the methods of an unexported field: it would print
+// a text that stood here, and prints an address instead.
 type Secret struct{ text *string }
 
 // New wraps a text that came from outside, unchecked.
 func New(text string) Secret { return Secret{text: &text} }
 
-// Of wraps a text that came from outside and stays where it is, unchecked. It is New without an allocation: the secret is what
-// the text is, and must not be used when that changes.
+// Of wraps a text that came from outside and stays where it is, unchecked. It is New without an allocation:
+// the secret is what the text is, and must not be used when that changes.
 func Of(text *string) Secret { return Secret{text: text} }
 
 // Mint returns a new secret with 256 bits from the system's generator.
@@ -82,9 +82,9 @@ func (s Secret) Reveal() string {
 // Digest returns what is stored of the secret.
 func (s Secret) Digest() Digest { return DigestOf(s.Reveal()) }
 
-// Hint returns the first HintLength characters after the prefix, by which people recognise a secret. A foreign
-// secret has no prefix. It has no hint when what the hint leaves unknown has fewer than MinImportBits, by the length and
-// the alphabet of the whole (B11).
+// Hint returns the first HintLength characters after the prefix, by which people recognise a secret. A
+// foreign secret has no prefix. It has no hint when what the hint leaves unknown has fewer than
+// MinImportBits, by the length and the alphabet of the whole (B11).
 func (s Secret) Hint() string {
 	text := s.Reveal()
 	if WellFormed(text) {
@@ -96,8 +96,8 @@ func (s Secret) Hint() string {
 	return text[:HintLength]
 }
 
-// WellFormed tells whether a text has the form of a secret: prefix, length, alphabet and checksum. It does not
-// allocate.
+// WellFormed tells whether a text has the form of a secret: prefix, length, alphabet and checksum. It does
+// not allocate.
 func WellFormed(text string) bool { return wellFormed(Prefix, text) }
 
 // WellFormedAdminKey tells the same of an admin key.
@@ -129,8 +129,9 @@ func wellFormed(prefix, text string) bool {
 	return foreign&notBase62 == 0 && fits256Bits(body[len(prefix):]) && numberOf(text[len(body):]) == uint64(checksum(body))
 }
 
-// slices are the tables by which 8 bytes of a CRC-32 are taken at once (Kounavis and Berry, Novel Table Lookup-Based
-// Algorithms for High-Performance CRC Generation, 2008): the n-th is for a byte that n more follow.
+// slices are the tables by which 8 bytes of a CRC-32 are taken at once (Kounavis and Berry, Novel Table
+// Lookup-Based Algorithms for High-Performance CRC Generation, 2008): the n-th is for a byte that n more
+// follow.
 var slices = func() (tables [8][256]uint32) {
 	tables[0] = *crc32.IEEETable
 	for n := 1; n < len(tables); n++ {
@@ -141,7 +142,8 @@ var slices = func() (tables [8][256]uint32) {
 	return tables
 }()
 
-// checksum returns what crc32.ChecksumIEEE returns, which would make every caller allocate: its argument escapes.
+// checksum returns what crc32.ChecksumIEEE returns, which would make every caller allocate: its argument
+// escapes.
 func checksum(body string) uint32 {
 	crc := ^uint32(0)
 	for ; len(body) >= 8; body = body[8:] {

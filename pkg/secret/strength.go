@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// MinImportBits is the least strength of an imported secret: that of a look-up secret whose digest may be stored
-// with a fast hash (NIST SP 800-63B, 112 bits).
+// MinImportBits is the least strength of an imported secret: that of a look-up secret whose digest may be
+// stored with a fast hash (NIST SP 800-63B, 112 bits).
 const MinImportBits = 112
 
 // alphabets are tried from the smallest: a secret counts as drawn from the first that has all its characters.
@@ -28,8 +28,8 @@ var alphabets = []string{
 // printable is the number of printable ASCII characters without the space.
 const printable = 94
 
-// CheckImport tells why a foreign secret cannot be imported (B11): empty, too long, not printable ASCII, or too weak
-// by its length and alphabet. It returns nil when it can. The error never holds the secret.
+// CheckImport tells why a foreign secret cannot be imported (B11): empty, too long, not printable ASCII, or
+// too weak by its length and alphabet. It returns nil when it can. The error never holds the secret.
 func CheckImport(text string) error {
 	if text == "" {
 		return errors.New("must not be empty")
@@ -48,12 +48,13 @@ func CheckImport(text string) error {
 	return nil
 }
 
-// few is the number of different characters below which they themselves count as the alphabet. Of the random texts
-// that are just long enough, fewer than one in a million has so few, whatever it was drawn from.
+// few is the number of different characters below which they themselves count as the alphabet. Of the
+// random texts that are just long enough, fewer than one in a million has so few, whatever it was drawn
+// from.
 const few = 6
 
-// Bits returns the most entropy that a text can have by its length and alphabet: the smallest usual one that holds
-// it, or its own characters when they are few.
+// Bits returns the most entropy that a text can have by its length and alphabet: the smallest usual one
+// that holds it, or its own characters when they are few.
 func Bits(text string) float64 {
 	size := printable
 	for _, a := range alphabets {

@@ -21,9 +21,9 @@ func cycle(alphabet string, n int) string {
 	return strings.Repeat(alphabet, n/len(alphabet)+1)[:n]
 }
 
-// TestB11_StrengthByLengthAndAlphabet has, for each alphabet, the shortest text that reaches 112 bits and the one
-// that is a character shorter: ceil(112 / log2(size)), worked out by hand. The first characters of an alphabet are of
-// every kind that it has, so that few of them tell it apart.
+// TestB11_StrengthByLengthAndAlphabet has, for each alphabet, the shortest text that reaches 112 bits and
+// the one that is a character shorter: ceil(112 / log2(size)), worked out by hand. The first characters of
+// an alphabet are of every kind that it has, so that few of them tell it apart.
 func TestB11_StrengthByLengthAndAlphabet(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -100,8 +100,8 @@ func TestB11_WhatCanBeImported(t *testing.T) {
 	}
 }
 
-// TestB11_ErrorsDoNotHoldTheSecret, nor any part of it: the words for one text are those for another of the same
-// length and alphabet.
+// TestB11_ErrorsDoNotHoldTheSecret, nor any part of it: the words for one text are those for another of the
+// same length and alphabet.
 func TestB11_ErrorsDoNotHoldTheSecret(t *testing.T) {
 	pairs := map[string][2]string{
 		"weak":          {"hunter2hunter2hunt", "passw9rdpassw9rdpa"},

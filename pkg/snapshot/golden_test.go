@@ -30,8 +30,9 @@ func golden(t testing.TB, name string) []byte {
 	return must(os.ReadFile(filepath.Join("testdata", name)))(t)
 }
 
-// TestFilesOfEarlierReleasesAreRead: who upgrades loses nothing of what there is to start from, or to restore. Files of every
-// version read as what was written; of their cursors only the tags are not known, since they are random.
+// TestFilesOfEarlierReleasesAreRead: who upgrades loses nothing of what there is to start from, or to
+// restore. Files of every version read as what was written; of their cursors only the tags are not known,
+// since they are random.
 func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 	ring := fixedRing(t)
 	made, want := smallReplica(t, ring)
@@ -87,7 +88,8 @@ func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 	checkWritten(t)
 }
 
-// checkWritten makes sure that the files hold something of everything: with contents that are empty, nothing could be lost.
+// checkWritten makes sure that the files hold something of everything: with contents that are empty,
+// nothing could be lost.
 func checkWritten(t *testing.T) {
 	_, all := smallReplica(t, fixedRing(t))
 	var apps, policies, tokens, revoked, links, orphans int

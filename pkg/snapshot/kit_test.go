@@ -35,8 +35,8 @@ func fixedRing(t testing.TB) *keyring.Ring {
 	return must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t)
 }
 
-// filled returns contents of all partitions: apps with tokens, the first of each partition with one that is kept revoked
-// against the store, the second without a policy that could be verified.
+// filled returns contents of all partitions: apps with tokens, the first of each partition with one that is
+// kept revoked against the store, the second without a policy that could be verified.
 func filled(t testing.TB, ring *keyring.Ring, meta record.Meta, apps, tokens int) []replica.Contents {
 	t.Helper()
 	codec := record.NewCodec(ring, meta)

@@ -18,7 +18,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Reader reads a file. What it gave out is proven to be the whole file only when Replicas or Backup returned nil.
+// Reader reads a file. What it gave out is proven to be the whole file only when Replicas or Backup
+// returned nil.
 type Reader struct {
 	in         *bufio.Reader
 	closer     io.Closer

@@ -1,9 +1,9 @@
-// Package snapshot reads and writes files that hold a copy of a store: what a validator starts from when Redis is down,
-// and backups. A file is signed with the key ring as a whole: one that was cut, extended or changed anywhere does not
-// read, and the error says where.
+// Package snapshot reads and writes files that hold a copy of a store: what a validator starts from when
+// Redis is down, and backups. A file is signed with the key ring as a whole: one that was cut, extended or
+// changed anywhere does not read, and the error says where.
 //
-// Files are streamed: neither side holds more of them than one partition of a replica, or one record of a backup. It
-// knows nothing of Redis. Generated types end here.
+// Files are streamed: neither side holds more of them than one partition of a replica, or one record of a
+// backup. It knows nothing of Redis. Generated types end here.
 package snapshot
 
 import (
@@ -18,7 +18,8 @@ import (
 type Kind int
 
 const (
-	// OfReplica is what a validator holds: what decides, and the latest signed changes. Names and notes stand only in those.
+	// OfReplica is what a validator holds: what decides, and the latest signed changes. Names and notes
+	// stand only in those.
 	OfReplica = Kind(countersignv1.SnapshotKind_SNAPSHOT_KIND_REPLICA)
 	// Backup is the records of the store as they stand in Redis.
 	Backup = Kind(countersignv1.SnapshotKind_SNAPSHOT_KIND_BACKUP)
@@ -39,8 +40,8 @@ func (k Kind) String() string {
 const magic = "CSSNAP\n\x01"
 
 const (
-	// recordSize is about how many bytes a record gets, maxRecord the most it may have: a document may have some
-	// megabytes.
+	// recordSize is about how many bytes a record gets, maxRecord the most it may have: a document may have
+	// some megabytes.
 	recordSize = 256 << 10
 	maxRecord  = 256 << 20
 )
@@ -48,8 +49,8 @@ const (
 // ErrNotSnapshot says that a file is of another form, or of another version of it.
 var ErrNotSnapshot = errors.New("this is not a snapshot file that this release can read")
 
-// Sink takes the contents of a backup: partitions in ascending order, and after each its documents, its log and its
-// audit rows, the latter two in ascending order. What it is given is not changed afterwards.
+// Sink takes the contents of a backup: partitions in ascending order, and after each its documents, its log
+// and its audit rows, the latter two in ascending order. What it is given is not changed afterwards.
 type Sink interface {
 	// Partition begins a partition; head is nil when it is missing.
 	Partition(number int, head []byte) error

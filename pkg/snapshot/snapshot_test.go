@@ -41,7 +41,8 @@ func TestReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// TestReplicaGoesOnFromAFile: what a replica held is held by one that was given the file, and it decides and follows from there.
+// TestReplicaGoesOnFromAFile: what a replica held is held by one that was given the file, and it decides
+// and follows from there.
 func TestReplicaGoesOnFromAFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.New(t, 4)

@@ -101,8 +101,8 @@ func (w *Writer) begin(p *countersignv1.SnapshotPartition, number int) error {
 	return nil
 }
 
-// Replica writes what a replica holds of a partition. Partitions are written in ascending order. Of apps that are kept
-// against the store, the store's policy is written.
+// Replica writes what a replica holds of a partition. Partitions are written in ascending order. Of apps
+// that are kept against the store, the store's policy is written.
 func (w *Writer) Replica(c replica.Contents) error {
 	if w.kind != OfReplica {
 		return errors.New("snapshot: this file is a " + w.kind.String())

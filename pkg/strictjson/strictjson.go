@@ -1,5 +1,6 @@
-// Package strictjson refuses what encoding/json takes and what loses or changes something when a file is read: a key that
-// is there twice, a key in another case, bytes that are not UTF-8, and what stands after the value.
+// Package strictjson refuses what encoding/json takes and what loses or changes something when a file is
+// read: a key that is there twice, a key in another case, bytes that are not UTF-8, and what stands after
+// the value.
 package strictjson
 
 import (
@@ -21,8 +22,8 @@ var (
 	ErrDeep = errors.New("nested too deep")
 )
 
-// Check makes sure that data is one JSON value of which nothing is dropped. known tells whether an object may have a key;
-// path is the keys that lead to the object, without the positions in arrays.
+// Check makes sure that data is one JSON value of which nothing is dropped. known tells whether an object
+// may have a key; path is the keys that lead to the object, without the positions in arrays.
 func Check(data []byte, known func(path []string, key string) bool) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):

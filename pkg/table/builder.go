@@ -9,14 +9,16 @@ import (
 // builder makes a content of rows of which it is known how many there are, and how many bytes.
 type builder struct {
 	content *content
-	// rest is how many bytes are still to come, share is the size of a chunk, chunk what is taken of the last one.
+	// rest is how many bytes are still to come, share is the size of a chunk, chunk what is taken of the
+	// last one.
 	rest, share int
 	chunk       []byte
 }
 
 const (
-	// builtChunks are the most chunks that are made, give or take the one that is left over, and builtSize is what is not divided: memory
-	// is cleared by whoever takes it, a chunk without a break. Smaller ones would not be worth a large page.
+	// builtChunks are the most chunks that are made, give or take the one that is left over, and builtSize
+	// is what is not divided: memory is cleared by whoever takes it, a chunk without a break. Smaller ones
+	// would not be worth a large page.
 	builtChunks = 32
 	builtSize   = 1 << 20
 	// largestChunk is the most bytes of a chunk: a slot says where a row is in 32 bits.
@@ -45,7 +47,8 @@ func (b *builder) keep() {
 	}
 }
 
-// begin sets the slot of an app that has none yet, and returns the chunk to which its row, of a size, is to be appended.
+// begin sets the slot of an app that has none yet, and returns the chunk to which its row, of a size, is to
+// be appended.
 func (b *builder) begin(appID string, size int) []byte {
 	if len(b.chunk)+size > cap(b.chunk) {
 		b.next(size)

@@ -12,8 +12,8 @@ import (
 // writes is how many changes the writer of a concurrent test makes.
 const writes = 20_000
 
-// TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead: a revision says that every change up to it is in the entry,
-// also while the writer changes entries and puts whole partitions in place.
+// TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead: a revision says that every change up to it is in
+// the entry, also while the writer changes entries and puts whole partitions in place.
 func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 	const apps = 16
 	ids := make([]string, apps)

@@ -6,11 +6,11 @@ import (
 	"github.com/countersign/countersign/pkg/internal/prefetch"
 )
 
-// What a decision needs lies anywhere in memory: first a slot, then a row. Both are asked for as soon as it is known where they are,
-// and something else is done meanwhile.
+// What a decision needs lies anywhere in memory: first a slot, then a row. Both are asked for as soon as it
+// is known where they are, and something else is done meanwhile.
 
-// mostFetched is how many lines of a row are asked for: all of it when the app has ten tokens. Of a longer one it is not known which
-// will be needed, past its beginning.
+// mostFetched is how many lines of a row are asked for: all of it when the app has ten tokens. Of a longer
+// one it is not known which will be needed, past its beginning.
 const mostFetched = 16
 
 // linesOf returns how many cache lines a row of a size lies on, or maxLines. Chunks begin with a line.

@@ -9,14 +9,15 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// order is the apps of a partition that a list shows, by app id: all but deleted ones. Only a process that lists apps keeps
-// one, since it takes about 60 bytes for each app, with pointers in it.
+// order is the apps of a partition that a list shows, by app id: all but deleted ones. Only a process that
+// lists apps keeps one, since it takes about 60 bytes for each app, with pointers in it.
 type order struct {
 	mu   sync.RWMutex // held by the writer for one app, by readers for one page
 	apps btree.Set[string]
 }
 
-// Order makes the partition keep its apps in order, for Table.Apps. It must be called before the partition is shown.
+// Order makes the partition keep its apps in order, for Table.Apps. It must be called before the partition
+// is shown.
 func (p *Partition) Order() {
 	p.order = &order{}
 	for appID, e := range p.All() {
@@ -42,9 +43,9 @@ func (o *order) put(appID string, e *Entry) {
 // ErrNoOrder says that a partition does not keep its apps in order.
 var ErrNoOrder = errors.New("table: the apps are not kept in order")
 
-// Apps returns up to limit apps that come after an app id, in order, and whether there are more. Deleted ones are not among
-// them, and neither are those of partitions that are not loaded. It costs what it returns, and a look at each partition, however
-// many apps there are. It fails with ErrNoOrder.
+// Apps returns up to limit apps that come after an app id, in order, and whether there are more. Deleted
+// ones are not among them, and neither are those of partitions that are not loaded. It costs what it
+// returns, and a look at each partition, however many apps there are. It fails with ErrNoOrder.
 func (t *Table) Apps(after string, limit int) (apps []string, more bool, err error) {
 	var next nextApps
 	for i := range t.partitions {

@@ -36,7 +36,8 @@ func appsOf(t *testing.T, table *Table, size int) (all []string) {
 	}
 }
 
-// TestAppsInOrder: whatever is put, deleted and put again, before the order is kept and after, and whatever the page.
+// TestAppsInOrder: whatever is put, deleted and put again, before the order is kept and after, and whatever
+// the page.
 func TestAppsInOrder(t *testing.T) {
 	const partitions = 7
 	random := rand.New(rand.NewPCG(1, 2))
@@ -102,7 +103,8 @@ func TestAppsInOrder(t *testing.T) {
 	}
 }
 
-// TestPageOfAppsCostsItsPage counts allocations: some for each partition, and none for apps that are not on the page.
+// TestPageOfAppsCostsItsPage counts allocations: some for each partition, and none for apps that are not on
+// the page.
 func TestPageOfAppsCostsItsPage(t *testing.T) {
 	for _, apps := range []int{1_000, 20_000} {
 		table := ordered(t, apps)

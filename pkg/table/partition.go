@@ -11,26 +11,28 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Partition is the policies of one partition: rows in chunks of memory, and slots that say where they are. A row is never
-// written to once a slot leads to it. A change appends a row and sets the slot; the row before is garbage, until there is so
-// much of it that everything is copied. Whoever still reads what was copied keeps it in memory for that long.
+// Partition is the policies of one partition: rows in chunks of memory, and slots that say where they are.
+// A row is never written to once a slot leads to it. A change appends a row and sets the slot; the row
+// before is garbage, until there is so much of it that everything is copied. Whoever still reads what was
+// copied keeps it in memory for that long.
 type Partition struct {
 	revision atomic.Uint64
 	content  atomic.Pointer[content]
-	// missing are apps that are known to have had a policy, of which the store knows nothing any more. It is set before the
-	// partition is shown.
+	// missing are apps that are known to have had a policy, of which the store knows nothing any more. It
+	// is set before the partition is shown.
 	missing map[string]bool
 	// order is nil where no list is asked for. It is set before the partition is shown.
 	order *order
-	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of all chunks that
-	// nothing leads to, all those of all chunks that are taken.
+	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of
+	// all chunks that nothing leads to, all those of all chunks that are taken.
 	count, used, garbage, all int
 	between                   func()
 }
 
 // content is where the rows are.
 type content struct {
-	// slots are those of a hash table with linear probing (Knuth, The Art of Computer Programming, 6.4): 0, or a slot.
+	// slots are those of a hash table with linear probing (Knuth, The Art of Computer Programming, 6.4): 0,
+	// or a slot.
 	slots []atomic.Uint64
 	// chunks are set before a slot leads to them; the first last+1 are.
 	chunks [maxChunks]atomic.Pointer[[]byte]
@@ -38,7 +40,8 @@ type content struct {
 }
 
 const (
-	// A chunk that takes changes has chunkSize bytes, or a chunkShare-th of what there is, or what one row needs.
+	// A chunk that takes changes has chunkSize bytes, or a chunkShare-th of what there is, or what one row
+	// needs.
 	chunkSize  = 16 << 10
 	chunkShare = 32
 	maxChunks  = 128
@@ -48,8 +51,8 @@ const (
 	minSlots = 8
 )
 
-// A slot is a mark that it is taken, 15 bits of the key, which spare most looks at other apps' rows, how many cache lines the
-// row lies on, or maxLines, the number of a chunk and the place in it.
+// A slot is a mark that it is taken, 15 bits of the key, which spare most looks at other apps' rows, how
+// many cache lines the row lies on, or maxLines, the number of a chunk and the place in it.
 const (
 	taken      = 1 << 63
 	tagShift   = 48
@@ -78,7 +81,8 @@ func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
 	return Build(entries, revision, func() {})
 }
 
-// Build does what NewPartition does, and calls between wherever others may be let through: it takes long when there is much.
+// Build does what NewPartition does, and calls between wherever others may be let through: it takes long
+// when there is much.
 func Build(entries map[string]*Entry, revision uint64, between func()) *Partition {
 	size := 0
 	for appID, e := range entries {
@@ -107,7 +111,8 @@ func (c *content) row(slot uint64) Row {
 	return rowAt(*c.chunks[slot>>chunkShift&chunkMask].Load(), uint32(slot))
 }
 
-// seek returns the row of an app and the number of its slot, or the zero Row and that of the slot where it would be.
+// seek returns the row of an app and the number of its slot, or the zero Row and that of the slot where it
+// would be.
 func (c *content) seek(k key, appID string) (Row, int) {
 	i := k.first(len(c.slots))
 	for {
@@ -158,7 +163,8 @@ func (p *Partition) Put(appID string, e *Entry) {
 	p.order.put(appID, e)
 }
 
-// room returns a content whose last chunk has room for a number of bytes, and whose slots have room for one more app.
+// room returns a content whose last chunk has room for a number of bytes, and whose slots have room for one
+// more app.
 func (p *Partition) room(size int) *content {
 	c := p.content.Load()
 	if 6*(p.count+1) > 5*len(c.slots) || p.garbage > max(minGarbage, p.all/4) || c.last == maxChunks-1 {
@@ -176,8 +182,8 @@ func (p *Partition) room(size int) *content {
 	return c
 }
 
-// Between makes the writer call between wherever others may be let through when it copies everything. It must be called before
-// the partition is shown.
+// Between makes the writer call between wherever others may be let through when it copies everything. It
+// must be called before the partition is shown.
 func (p *Partition) Between(between func()) { p.between = between }
 
 // compact returns a content of the same rows, without garbage, with slots for a number of apps.
@@ -205,8 +211,8 @@ func (c *content) rows() iter.Seq[Row] {
 	}
 }
 
-// Lacks says that apps which the partition does not have are known to have had a policy, and returns how many those are. It must
-// be called before the partition is shown.
+// Lacks says that apps which the partition does not have are known to have had a policy, and returns how
+// many those are. It must be called before the partition is shown.
 func (p *Partition) Lacks(apps []string) int {
 	p.missing = nil
 	for _, appID := range apps {
@@ -231,8 +237,8 @@ func (p *Partition) Missing() []string {
 	return missing
 }
 
-// SetRevision says that every change up to a revision is in the partition. Only the partition's writer may call it,
-// after the changes.
+// SetRevision says that every change up to a revision is in the partition. Only the partition's writer may
+// call it, after the changes.
 func (p *Partition) SetRevision(revision uint64) { p.revision.Store(revision) }
 
 // Len returns the number of apps. Only the partition's writer may call it.

@@ -8,9 +8,9 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Row is an Entry as a table holds it, packed into bytes that the row shares with the table: the table, or what was a part
-// of it, stays in memory as long as the row or anything that it returns. The zero value is that of an app without a
-// document.
+// Row is an Entry as a table holds it, packed into bytes that the row shares with the table: the table, or
+// what was a part of it, stays in memory as long as the row or anything that it returns. The zero value is
+// that of an app without a document.
 //
 //	size of the app id (uvarint) | app id | flags (1) | revision (8) | [revision of the policy (8) | since (8)] |
 //	[size of the policy (4) | policy] | [size of the stored policy (4) | stored policy]

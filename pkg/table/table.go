@@ -1,6 +1,6 @@
-// Package table holds every policy of a store in memory, so that any number of readers find an app's policy without
-// a lock while one writer for each partition changes it. It is a few large pieces of memory without pointers, whatever
-// the number of apps: the garbage collector has nothing to look at.
+// Package table holds every policy of a store in memory, so that any number of readers find an app's policy
+// without a lock while one writer for each partition changes it. It is a few large pieces of memory without
+// pointers, whatever the number of apps: the garbage collector has nothing to look at.
 package table
 
 import (
@@ -10,19 +10,20 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Entry is what is known of one app, as it is put into a table and looked at outside of decisions. It is immutable.
+// Entry is what is known of one app, as it is put into a table and looked at outside of decisions. It is
+// immutable.
 type Entry struct {
 	// Policy is the last good policy; nil when there never was one that could be verified.
 	Policy *policy.Policy
 	// Revision is that of the app's document.
 	Revision uint64
-	// PolicyRevision is the revision that Policy is of. It is below Revision when what came after could not be verified
-	// or applied.
+	// PolicyRevision is the revision that Policy is of. It is below Revision when what came after could not
+	// be verified or applied.
 	PolicyRevision uint64
 	// Since is when Policy was last known to be the app's, or a little later; zero while it is.
 	Since time.Time
-	// Stored is the policy as the store has it, where Policy has tokens revoked of which the store says something else;
-	// nil where the two are the same.
+	// Stored is the policy as the store has it, where Policy has tokens revoked of which the store says
+	// something else; nil where the two are the same.
 	Stored *policy.Policy
 }
 
@@ -40,8 +41,8 @@ func (e *Entry) StoredPolicy() *policy.Policy {
 // Behind tells whether the app has a policy that is older than its document.
 func (e *Entry) Behind() bool { return e.Policy != nil && e.PolicyRevision != e.Revision }
 
-// Table is the policies of all partitions. All methods are safe for concurrent use; those of one Partition that
-// change it need one caller at a time.
+// Table is the policies of all partitions. All methods are safe for concurrent use; those of one Partition
+// that change it need one caller at a time.
 type Table struct {
 	partitions []atomic.Pointer[Partition]
 }
@@ -94,8 +95,8 @@ func (t *Table) Locate(appID string) Place {
 	return place
 }
 
-// Fetch has the processor fetch what FindAt and a decision look at. It changes nothing but how long they take: call it some time
-// after Locate, and some time before FindAt.
+// Fetch has the processor fetch what FindAt and a decision look at. It changes nothing but how long they
+// take: call it some time after Locate, and some time before FindAt.
 func (t *Table) Fetch(place Place) {
 	if p := t.partitions[place.Partition].Load(); p != nil {
 		p.content.Load().fetchRow(place.key)

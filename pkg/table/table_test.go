@@ -81,7 +81,8 @@ func TestTableIsAMap(t *testing.T) {
 	})
 }
 
-// TestTimesKeepTheirClock: a time of the wall clock comes back as one, and a reading of the monotonic clock as that.
+// TestTimesKeepTheirClock: a time of the wall clock comes back as one, and a reading of the monotonic clock
+// as that.
 func TestTimesKeepTheirClock(t *testing.T) {
 	now := time.Now()
 	for name, since := range map[string]time.Time{"monotonic": now, "wall": now.Round(0), "wall, long ago": time.UnixMilli(1)} {
@@ -111,7 +112,8 @@ func TestLacks(t *testing.T) {
 	}
 }
 
-// TestRowsOfAnySize: what is fetched ahead depends on how long a row is and where it is, and what is found does not.
+// TestRowsOfAnySize: what is fetched ahead depends on how long a row is and where it is, and what is found
+// does not.
 func TestRowsOfAnySize(t *testing.T) {
 	entries := map[string]*table.Entry{}
 	sized := func(tokens int) *table.Entry {

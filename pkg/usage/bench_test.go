@@ -28,7 +28,8 @@ func decisions(n int) []decision {
 		list[i].Decision = policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: fmt.Sprintf("tok_%016d", i)}
 	}
 	rand.Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
-	// What is counted lies in memory as it is counted, so that finding it costs little, as when it was just decided.
+	// What is counted lies in memory as it is counted, so that finding it costs little, as when it was just
+	// decided.
 	for i := range list {
 		list[i].app, list[i].TokenID = strings.Clone(list[i].app), strings.Clone(list[i].TokenID)
 		list[i].spot = usage.SpotFor(list[i].app, list[i].TokenID)

@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// kind is what a decision is counted by besides the two ids, with the lengths of these and a part of the spot. It is
-// never 0, for the length of an app id is not. From the lowest bit:
+// kind is what a decision is counted by besides the two ids, with the lengths of these and a part of the
+// spot. It is never 0, for the length of an app id is not. From the lowest bit:
 //
 //	tag (24) | length of the token id (16) | of the app id (8) | scope (8) | reason (7) | enforced (1)
 type kind uint64
@@ -35,7 +35,8 @@ func kindOf(app, token int, scope policy.Scope, reason policy.Reason, enforced b
 
 func (k kind) tagged(spot Spot) kind { return k | kind(spot&(1<<tagBits-1)) }
 
-// first returns the number of n to begin with in a search (Lemire, Fast Random Integer Generation in an Interval, 2019).
+// first returns the number of n to begin with in a search (Lemire, Fast Random Integer Generation in an
+// Interval, 2019).
 func (k kind) first(n int) int { return int(uint64(k&(1<<tagBits-1)) * uint64(n) >> tagBits) }
 
 func (k kind) app() int              { return int(uint8(k >> appShift)) }
@@ -48,13 +49,15 @@ func fits(appID, tokenID string) bool {
 	return appID != "" && len(appID) <= math.MaxUint8 && len(tokenID) <= math.MaxUint16
 }
 
-// cell is one entry, or nothing. It is as large as a line of the processor's cache, so that to count is to wait for memory
-// once.
+// cell is one entry, or nothing. It is as large as a line of the processor's cache, so that to count is to
+// wait for memory once.
 type cell struct {
 	count atomic.Uint64
-	// kind is 0 while there is nothing. Whoever sees another one sees the text, which does not change any more.
+	// kind is 0 while there is nothing. Whoever sees another one sees the text, which does not change any
+	// more.
 	kind atomic.Uint64
-	// text is the app id and the token id, one after the other; or their place in the table's texts, when they are longer.
+	// text is the app id and the token id, one after the other; or their place in the table's texts, when
+	// they are longer.
 	text [textSize]byte
 }
 
@@ -79,7 +82,8 @@ func (c *cell) set(k kind, text *[textSize]byte, count uint64) {
 	c.kind.Store(uint64(k))
 }
 
-// part returns a part of what begins at a byte. An empty one may be where the memory ends, to which nothing may point.
+// part returns a part of what begins at a byte. An empty one may be where the memory ends, to which nothing
+// may point.
 func part(first *byte, from, size int) string {
 	if size == 0 {
 		return ""

@@ -8,19 +8,21 @@ import (
 
 // shard is the kinds of decisions that fall to it by their hash.
 type shard struct {
-	// current is the table that was counted in last, for whoever counts without the lock. It may be one that is released.
+	// current is the table that was counted in last, for whoever counts without the lock. It may be one
+	// that is released.
 	current atomic.Pointer[table]
 
 	mu sync.Mutex
-	// tables are one for each minute, with an entry at least, in the order in which they were made: that of their minutes, unless the clock was set
-	// back. No count of theirs is taken. Only what is in here gets new entries.
+	// tables are one for each minute, with an entry at least, in the order in which they were made: that of
+	// their minutes, unless the clock was set back. No count of theirs is taken. Only what is in here gets
+	// new entries.
 	tables []*table
 	// dropping is what is left of a table that is given up little by little.
 	dropping *table
 	entries  int // of tables and dropping
 	dropped  uint64
-	// ofLatest is how many entries were made in the table that was made last for the latest minute: the next minute has about
-	// as many.
+	// ofLatest is how many entries were made in the table that was made last for the latest minute: the
+	// next minute has about as many.
 	latest   int64
 	ofLatest int
 
@@ -86,8 +88,9 @@ func (s *shard) grow(t *table) *table {
 	return larger
 }
 
-// room makes room for one more entry in a table, and returns false when that could only be at the cost of the same table: what
-// is counted already goes on being counted. Every entry that is made gives up one: nobody waits for all to be given up.
+// room makes room for one more entry in a table, and returns false when that could only be at the cost of
+// the same table: what is counted already goes on being counted. Every entry that is made gives up one:
+// nobody waits for all to be given up.
 func (s *shard) room(t *table) bool {
 	if s.entries < maxOfOne {
 		return true

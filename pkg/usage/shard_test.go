@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// B21: who has looked for a count before it was taken, and adds to it after, is counted in what is taken next: whether it was
-// taken, dropped, or moved to where there is more room.
+// B21: who has looked for a count before it was taken, and adds to it after, is counted in what is taken
+// next: whether it was taken, dropped, or moved to where there is more room.
 func TestB21_LateAdditionsAreNotLost(t *testing.T) {
 	d := policy.Decision{Reason: policy.TokenValid, TokenID: "tok_a"}
 	spot := SpotFor("app", d.TokenID)
@@ -40,8 +40,8 @@ func TestB21_LateAdditionsAreNotLost(t *testing.T) {
 	}
 }
 
-// There are no more entries than are allowed, however many tokens there are. A minute that has too many goes on with those
-// that it has; those of the next one take their place, one by one.
+// There are no more entries than are allowed, however many tokens there are. A minute that has too many
+// goes on with those that it has; those of the next one take their place, one by one.
 func TestEntriesAreBounded(t *testing.T) {
 	const kinds, few = maxOfOne * 5 / 4, maxOfOne / 2
 	var c Counter

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// table is what was counted in one minute: a hash table with linear probing (Knuth, The Art of Computer Programming, 6.4),
-// without pointers, so that the garbage collector has nothing to look at. Counts are added to at any time; what else changes a
-// table needs one caller at a time.
+// table is what was counted in one minute: a hash table with linear probing (Knuth, The Art of Computer
+// Programming, 6.4), without pointers, so that the garbage collector has nothing to look at. Counts are
+// added to at any time; what else changes a table needs one caller at a time.
 type table struct {
 	minute int64
 	cells  []cell
@@ -21,7 +21,8 @@ type table struct {
 
 const (
 	minCells = 8
-	// A table is made, and made anew, with cells for half as many entries more. It is full when a sixth of its cells is free.
+	// A table is made, and made anew, with cells for half as many entries more. It is full when a sixth of
+	// its cells is free.
 	reserve        = 2
 	fullest, outOf = 5, 6
 )
@@ -31,7 +32,8 @@ func newTable(minute int64, entries int) *table {
 	return &table{minute: minute, cells: make([]cell, max(minCells, entries+entries/reserve))}
 }
 
-// find returns the cell of a kind and two ids, or nil. Without the lock it may miss one that has just been made.
+// find returns the cell of a kind and two ids, or nil. Without the lock it may miss one that has just been
+// made.
 func (t *table) find(k kind, appID, tokenID string) *cell {
 	for i := k.first(len(t.cells)); ; {
 		c := &t.cells[i]
@@ -72,8 +74,8 @@ func (t *table) textOf(c *cell, k kind) *byte {
 // full tells whether there should be more cells before anything is inserted.
 func (t *table) full() bool { return outOf*(t.count+1) > fullest*len(t.cells) }
 
-// grown returns a table with the same entries and more cells, in place of this one. It takes every count from where it was:
-// additions that come too late are made again.
+// grown returns a table with the same entries and more cells, in place of this one. It takes every count
+// from where it was: additions that come too late are made again.
 func (t *table) grown() *table {
 	more := newTable(t.minute, len(t.cells))
 	more.texts.Store(t.texts.Load())

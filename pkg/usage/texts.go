@@ -13,7 +13,8 @@ type texts struct {
 	end    uint32 // the next place
 }
 
-// A place counts bytes from 1<<minChunkBits on, through all chunks: its highest bit says which chunk, the others where in it.
+// A place counts bytes from 1<<minChunkBits on, through all chunks: its highest bit says which chunk, the
+// others where in it.
 const minChunkBits = 10
 
 // add returns the place of a text that it copies, which must not be empty.

@@ -50,7 +50,8 @@ func (m model) total() (n uint64) {
 	return n
 }
 
-// mixed returns one of many kinds of decisions: of apps and tokens with usual ids, the longest, and some between.
+// mixed returns one of many kinds of decisions: of apps and tokens with usual ids, the longest, and some
+// between.
 func mixed(n int) (app string, scope policy.Scope, d policy.Decision) {
 	app = fmt.Sprintf("app%09d", n%50)
 	switch {
@@ -69,8 +70,8 @@ func mixed(n int) (app string, scope policy.Scope, d policy.Decision) {
 	return app, events + policy.Scope(n%4), d
 }
 
-// B21, B22: whatever is counted is taken once, by app, token, scope, reason, enforcement and minute, in whatever order the minutes
-// come and however many are taken at a time.
+// B21, B22: whatever is counted is taken once, by app, token, scope, reason, enforcement and minute, in
+// whatever order the minutes come and however many are taken at a time.
 func TestB21_WhatIsCountedIsTakenOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c usage.Counter
@@ -131,7 +132,8 @@ func TestB21_WhatIsCountedIsTakenOnce(t *testing.T) {
 	})
 }
 
-// B21: nothing is lost or taken twice by who counts while minutes turn, the clock is set back, tables grow, and others take.
+// B21: nothing is lost or taken twice by who counts while minutes turn, the clock is set back, tables grow,
+// and others take.
 func TestB21_NothingIsLostWhenTheMinuteTurns(t *testing.T) {
 	var c usage.Counter
 	var clock atomic.Int64
@@ -228,7 +230,8 @@ func TestB21_MinutesThatNobodyTakesAreDropped(t *testing.T) {
 	}
 }
 
-// Apps without a policy, which anyone can make up, leave nothing behind. Tokens that are none of the app's are one entry (B21).
+// Apps without a policy, which anyone can make up, leave nothing behind. Tokens that are none of the app's
+// are one entry (B21).
 func TestB21_MadeUpIDsTakeNoMemory(t *testing.T) {
 	var c usage.Counter
 	for n := range 1000 {

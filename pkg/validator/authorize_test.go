@@ -83,8 +83,8 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 	}
 }
 
-// TestB20_NothingIsDecidedBeforeTheDataIsThere: not without Run, not without a store, and not with one that cannot be
-// verified.
+// TestB20_NothingIsDecidedBeforeTheDataIsThere: not without Run, not without a store, and not with one that
+// cannot be verified.
 func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k := start(t)
 	position := record.EncodePosition(record.Position{
@@ -184,8 +184,8 @@ func TestAuthorizeDoesNotAllocate(t *testing.T) {
 		"allowed": k.ask(), "denied": {AppID: k.app, Scope: events, Token: k.revoked}, "no token": {AppID: k.app, Scope: events},
 		"unknown app": {AppID: "unknown", Scope: events, Token: k.good}, "invalid": {Scope: events, Token: k.good},
 	} {
-		// Polls go on meanwhile and allocate, now and then in the time of one call: the least of several counts is
-		// that of the calls.
+		// Polls go on meanwhile and allocate, now and then in the time of one call: the least of several
+		// counts is that of the calls.
 		least := 1.0
 		for range 20 {
 			least = min(least, testing.AllocsPerRun(100, func() { _, _ = v.Authorize(ctx, request) }))

@@ -32,7 +32,8 @@ var (
 type full struct {
 	*validator.Validator
 	replica *replica.Replica
-	// valid are questions about some of the tokens, unknown about secrets that are of none, malformed about what is no secret.
+	// valid are questions about some of the tokens, unknown about secrets that are of none, malformed about
+	// what is no secret.
 	valid, unknown, malformed questions
 }
 
@@ -55,8 +56,8 @@ func (q questions) swap(i, j int) {
 	copy(q[j*stride:], other[:])
 }
 
-// asker asks one question after the other, each from the same place in memory: a server has just written a question there
-// when it decides, so that what it waits for is the table, and not the question.
+// asker asks one question after the other, each from the same place in memory: a server has just written a
+// question there when it decides, so that what it waits for is the table, and not the question.
 type asker struct {
 	questions questions
 	next      int
@@ -93,7 +94,8 @@ func (away) Tail(context.Context, int, uint64, int) ([]byte, []replica.RawLink, 
 func (away) Documents(context.Context, int, func(string, []byte)) error { return errAway }
 func (away) Watch(context.Context, func(int, []byte)) error             { return errAway }
 
-// asked is how many of the tokens are asked about: so many that what a processor keeps close helps as little as in real life.
+// asked is how many of the tokens are asked about: so many that what a processor keeps close helps as
+// little as in real life.
 const asked = 1 << 17
 
 // fill makes one.

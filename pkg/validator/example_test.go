@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// An ingest server that decides by itself, without a call to a validator's service. It follows the store as one does, and wants
-// what one wants: Redis with the rights of a validator, and the key ring.
+// An ingest server that decides by itself, without a call to a validator's service. It follows the store as
+// one does, and wants what one wants: Redis with the rights of a validator, and the key ring.
 func Example() {
 	ring, err := keyring.Load("keyring.json")
 	if err != nil {

@@ -9,12 +9,13 @@ import (
 	"github.com/countersign/countersign/pkg/report"
 )
 
-// maxFloorWait is how long a validator waits for an authority to tell how far the store must be at least, before it loads
-// what is there.
+// maxFloorWait is how long a validator waits for an authority to tell how far the store must be at least,
+// before it loads what is there.
 const maxFloorWait = 5 * time.Second
 
-// maxPendingWait is how long it waits while the authority that it reports to says that it is about to tell: longer than the
-// 10 s for which that authority waits for others at its own start. A restart of everything is no reason to believe an old copy.
+// maxPendingWait is how long it waits while the authority that it reports to says that it is about to tell:
+// longer than the 10 s for which that authority waits for others at its own start. A restart of everything
+// is no reason to believe an old copy.
 const maxPendingWait = 15 * time.Second
 
 // membership is a validator's part in the fleet; the zero value has none.
@@ -63,7 +64,8 @@ func (m *membership) awaitFloor(ctx context.Context) {
 	}
 }
 
-// pendingPause is how often a validator that has waited for maxFloorWait looks whether the authority still is about to tell.
+// pendingPause is how often a validator that has waited for maxFloorWait looks whether the authority still
+// is about to tell.
 const pendingPause = 250 * time.Millisecond
 
 // leave stops answering, and says so: a validator that has left is in no receipt.
@@ -79,10 +81,12 @@ func (v *Validator) leave() {
 // Reporting tells whether an authority hears the validator now.
 func (v *Validator) Reporting() bool { return v.fleet.reporter != nil && v.fleet.reporter.Connected() }
 
-// IDTaken tells whether no authority hears the validator because another one that was started later has its name.
+// IDTaken tells whether no authority hears the validator because another one that was started later has its
+// name.
 func (v *Validator) IDTaken() bool { return v.fleet.reporter != nil && v.fleet.reporter.IDTaken() }
 
-// ClockSkew returns how far the validator's time of day is ahead of its authority's; false while that is not known.
+// ClockSkew returns how far the validator's time of day is ahead of its authority's; false while that is
+// not known.
 func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
 	if v.fleet.reporter == nil {
 		return 0, false
@@ -90,8 +94,8 @@ func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
 	return v.fleet.reporter.ClockSkew()
 }
 
-// FloorVerified tells whether an authority has told the validator how far the store must be at least. Without, a complete
-// old copy of the store cannot be told from the store.
+// FloorVerified tells whether an authority has told the validator how far the store must be at least.
+// Without, a complete old copy of the store cannot be told from the store.
 func (v *Validator) FloorVerified() bool {
 	return v.fleet.reporter != nil && v.fleet.reporter.FloorVerified()
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// older fails the test unless a validator goes on answering from the last good data, says that it gets older, and
-// stays ready.
+// older fails the test unless a validator goes on answering from the last good data, says that it gets
+// older, and stays ready.
 func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 	t.Helper()
 	last := time.Duration(0)
@@ -53,8 +53,8 @@ func (k *kit) fresh(t *testing.T, v *validator.Validator) {
 	})
 }
 
-// TestRedisOutageStopsNoAnswer: the last good data serves, and its age grows; when Redis is back with its data, the
-// validator follows it again.
+// TestRedisOutageStopsNoAnswer: the last good data serves, and its age grows; when Redis is back with its
+// data, the validator follows it again.
 func TestRedisOutageStopsNoAnswer(t *testing.T) {
 	for name, outage := range map[string]struct {
 		begin, end func(k *kit, p *redistest.Proxy)
@@ -129,8 +129,9 @@ func TestStoreThatAppearsLateIsFound(t *testing.T) {
 	}
 }
 
-// TestB20_LastGoodPolicyDoesNotPassForANewerOne: when the document of a newer revision cannot be verified, the policy
-// of before goes on deciding, with its own revision and a growing age, and answers no question for the newer one.
+// TestB20_LastGoodPolicyDoesNotPassForANewerOne: when the document of a newer revision cannot be verified,
+// the policy of before goes on deciding, with its own revision and a growing age, and answers no question
+// for the newer one.
 func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	t.Parallel()
 	k := start(t)

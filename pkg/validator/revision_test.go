@@ -75,7 +75,8 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 			t.Errorf("%s: after %v", name, took)
 		}
 	}
-	// What is no position at all is refused without a cause, which would be logged at whatever rate it is sent.
+	// What is no position at all is refused without a cause, which would be logged at whatever rate it is
+	// sent.
 	garbled := k.ask()
 	garbled.MinRevision = "!"
 	if _, err := v.Authorize(t.Context(), garbled); errors.Unwrap(err) != nil {

@@ -37,8 +37,8 @@ type SnapshotStats struct {
 type snapshotState struct {
 	time                    atomic.Pointer[time.Time]
 	readErrors, writeErrors atomic.Uint64
-	// verified is when the latest copy was begun or, for one that was read, the reading; cursors are how far it was. Both
-	// belong to whoever writes.
+	// verified is when the latest copy was begun or, for one that was read, the reading; cursors are how
+	// far it was. Both belong to whoever writes.
 	verified time.Time
 	cursors  []record.Cursor
 }
@@ -57,8 +57,8 @@ func (s *snapshotState) unusable(log *slog.Logger, why error) {
 	log.Error("the snapshot file is not used", "error", why)
 }
 
-// fromSnapshot returns a replica that holds what the snapshot file does; nil when there is none that can be used. What is
-// wrong with it is never more than a reason to do without.
+// fromSnapshot returns a replica that holds what the snapshot file does; nil when there is none that can be
+// used. What is wrong with it is never more than a reason to do without.
 func (v *Validator) fromSnapshot() *replica.Replica {
 	path, log := v.config.Snapshot.Path, v.config.Log
 	if path == "" {
@@ -94,7 +94,8 @@ func (v *Validator) readSnapshot(path string) (*replica.Replica, time.Time, erro
 	return r, file.CreateTime(), nil
 }
 
-// keepSnapshot writes a copy as soon as there is something to write, and from then on at the interval, until ctx ends.
+// keepSnapshot writes a copy as soon as there is something to write, and from then on at the interval,
+// until ctx ends.
 func (v *Validator) keepSnapshot(ctx context.Context, r *replica.Replica) {
 	if v.config.Snapshot.Path == "" || r.WaitLoaded(ctx) != nil {
 		return

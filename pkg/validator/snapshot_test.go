@@ -65,8 +65,8 @@ func (k *kit) keeping(t *testing.T, file validator.SnapshotFile) (v *validator.V
 	return v, stop
 }
 
-// TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown, with the age that the data has; one without it says that it
-// cannot.
+// TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown, with the age that the data has; one without
+// it says that it cannot.
 func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -126,7 +126,8 @@ func must[T any](value T, err error) func(testing.TB) T {
 	}
 }
 
-// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: what a file has is not the last word when Redis answers.
+// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: what a file has is not the last word when Redis
+// answers.
 func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -142,8 +143,8 @@ func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	k.fresh(t, v)
 }
 
-// TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers: it may be older than a revocation that the validator has confirmed
-// before it was killed, and that a receipt has named.
+// TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers: it may be older than a revocation that the
+// validator has confirmed before it was killed, and that a receipt has named.
 func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -169,8 +170,8 @@ func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 	}
 }
 
-// TestB20_AppThatTheStoreLostIsUndecided: to lose a policy is not to have none, which would open the app, even to a token that
-// was revoked.
+// TestB20_AppThatTheStoreLostIsUndecided: to lose a policy is not to have none, which would open the app,
+// even to a token that was revoked.
 func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -246,7 +247,8 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		}
 		k.store.CopyTo(k.admin)
 	}
-	// An older copy of the store is not followed, and a new epoch without the revocation is, all but for that.
+	// An older copy of the store is not followed, and a new epoch without the revocation is, all but for
+	// that.
 	forget(0)
 	v, _ = k.keeping(t, file)
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow {
@@ -389,7 +391,8 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsWrittenWhileTheValidatorRuns: at the interval, and one that cannot be written is no reason to stop.
+// TestSnapshotIsWrittenWhileTheValidatorRuns: at the interval, and one that cannot be written is no reason
+// to stop.
 func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	t.Parallel()
 	k := start(t)

@@ -14,7 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// TestB20_DataPastItsBoundDecidesNothing: for the scopes that have a bound, for every app, and until the data is fresh again.
+// TestB20_DataPastItsBoundDecidesNothing: for the scopes that have a bound, for every app, and until the
+// data is fresh again.
 func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 	t.Parallel()
 	k := start(t)

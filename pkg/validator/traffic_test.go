@@ -34,9 +34,10 @@ func (k *kit) commands(t testing.TB) (total int) {
 	return total
 }
 
-// TestRedisIsAskedTheSameHoweverBusy a validator is, also in a flood of unknown tokens, and of apps that nobody has heard of: it
-// reads all heads four times a second, and nothing else. The flood leaves nothing behind in memory. What is counted is commands
-// for each of these reads, so that it makes no difference how fast the machine is.
+// TestRedisIsAskedTheSameHoweverBusy a validator is, also in a flood of unknown tokens, and of apps that
+// nobody has heard of: it reads all heads four times a second, and nothing else. The flood leaves nothing
+// behind in memory. What is counted is commands for each of these reads, so that it makes no difference how
+// fast the machine is.
 func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -75,7 +76,8 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	})
 	grown := liveHeap() - heap
 	t.Logf("commands a poll: %.1f idle, %.1f while %d questions were asked, which left %d bytes", idle, busy, asked, grown)
-	// One read of all heads is a few commands, in a transaction with a look at the replication. Once a second there is a ping.
+	// One read of all heads is a few commands, in a transaction with a look at the replication. Once a
+	// second there is a ping.
 	if idle > 10 || busy > idle+2.5 {
 		t.Errorf("commands a poll: %.1f idle, %.1f busy", idle, busy)
 	}

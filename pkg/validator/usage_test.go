@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// B21, B22: every decision about an app with a policy is counted, by token and scope, in the minute in which it was made.
-// What is no decision, or is about an app that anyone can make up, is not.
+// B21, B22: every decision about an app with a policy is counted, by token and scope, in the minute in
+// which it was made. What is no decision, or is about an app that anyone can make up, is not.
 func TestB21_DecisionsAreCounted(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)

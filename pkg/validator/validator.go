@@ -1,5 +1,5 @@
-// Package validator is a validator without its network: it keeps every policy of a store in memory and decides. The
-// service of the same name wraps it; a Go program can hold one of its own instead.
+// Package validator is a validator without its network: it keeps every policy of a store in memory and
+// decides. The service of the same name wraps it; a Go program can hold one of its own instead.
 package validator
 
 import (
@@ -30,23 +30,26 @@ const MaxCatchUp = 5 * time.Second
 type Config struct {
 	// RedisURL is where the store is; see redisfeed.Open.
 	RedisURL string
-	// WriteQuorum is how many replicas a Redis master must have for what it says to count as fresh; 0 asks for none.
+	// WriteQuorum is how many replicas a Redis master must have for what it says to count as fresh; 0 asks
+	// for none.
 	WriteQuorum int
 	// Ring verifies the store's records.
 	Ring *keyring.Ring
 	Log  *slog.Logger
 	// MaxStaleness is, by scope, the age past which data decides no more (B20); 0 is no bound.
 	MaxStaleness [policy.MaxScope + 1]time.Duration
-	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is nowhere.
+	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is
+	// nowhere.
 	Snapshot SnapshotFile
-	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs, Log and WallClock are filled in.
+	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs, Log and
+	// WallClock are filled in.
 	Fleet report.Config
 	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
 	WallClock replica.WallClock
 }
 
-// Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe for
-// concurrent use.
+// Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe
+// for concurrent use.
 type Validator struct {
 	config  Config
 	client  *redisfeed.Client
@@ -71,9 +74,9 @@ func New(config Config) (*Validator, error) {
 	return v, v.fleet.open(config)
 }
 
-// Run finds the store, loads it and follows it until ctx ends, which is not an error. It may be called once. With a
-// snapshot file it decides from that while Redis does not answer, and leaves a new one behind. One that reports to an authority
-// answers nothing any more after Run.
+// Run finds the store, loads it and follows it until ctx ends, which is not an error. It may be called
+// once. With a snapshot file it decides from that while Redis does not answer, and leaves a new one behind.
+// One that reports to an authority answers nothing any more after Run.
 func (v *Validator) Run(ctx context.Context) error {
 	defer v.client.Close()
 	defer v.leave()
@@ -134,8 +137,8 @@ func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
 	return group.Wait()
 }
 
-// followUnlessForeign follows the store of a snapshot file. It returns true when Redis turns out to hold another one,
-// and false when ctx has ended.
+// followUnlessForeign follows the store of a snapshot file. It returns true when Redis turns out to hold
+// another one, and false when ctx has ended.
 func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica) (foreign bool) {
 	ours, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -173,8 +176,8 @@ func (v *Validator) DataAge() time.Duration {
 	return age
 }
 
-// Freshness returns the age of the oldest partition's data, 0 until all are loaded, and whether any is stale: older than
-// replica.StaleAfter, or of an age that the machine's clocks do not agree on.
+// Freshness returns the age of the oldest partition's data, 0 until all are loaded, and whether any is
+// stale: older than replica.StaleAfter, or of an age that the machine's clocks do not agree on.
 func (v *Validator) Freshness() (oldest time.Duration, stale bool) {
 	r := v.replica.Load()
 	if r == nil || !r.Loaded() {
@@ -233,8 +236,9 @@ type Answer struct {
 	DataAge time.Duration
 }
 
-// Authorize answers a question (B19). An error is never a denial: it is an *apierr.Error with INVALID_ARGUMENT for a
-// malformed request, or UNAVAILABLE when nothing can be decided (B20). It waits for nothing but MinRevision.
+// Authorize answers a question (B19). An error is never a denial: it is an *apierr.Error with
+// INVALID_ARGUMENT for a malformed request, or UNAVAILABLE when nothing can be decided (B20). It waits for
+// nothing but MinRevision.
 func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, error) {
 	if !policy.ValidAppID(request.AppID) {
 		return Answer{}, errBadAppID
@@ -299,12 +303,13 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	return answer, nil
 }
 
-// Usage returns what Authorize has decided, by app, token, scope, verdict and minute, for who takes it and passes it on (B21,
-// B22). Apps without a policy and requests that got an error are not in it. It keeps an hour of what nobody takes, at most; see
-// usage.Counter.
+// Usage returns what Authorize has decided, by app, token, scope, verdict and minute, for who takes it and
+// passes it on (B21, B22). Apps without a policy and requests that got an error are not in it. It keeps an
+// hour of what nobody takes, at most; see usage.Counter.
 func (v *Validator) Usage() *usage.Counter { return &v.usage }
 
-// StickyDenials returns how many requests were denied for a token that is revoked here although the store says otherwise.
+// StickyDenials returns how many requests were denied for a token that is revoked here although the store
+// says otherwise.
 func (v *Validator) StickyDenials() uint64 { return v.stickyDenials.Load() }
 
 var (
@@ -319,7 +324,8 @@ var (
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
 )
 
-// reach makes sure that the data is as new as the request asks, and returns the revision that it asks for (B25).
+// reach makes sure that the data is as new as the request asks, and returns the revision that it asks for
+// (B25).
 func reach(ctx context.Context, r *replica.Replica, request Request) (uint64, error) {
 	position, err := record.DecodePosition(request.MinRevision)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command authority owns the tokens and the enforcement of all apps: it serves management over gRPC and is the only
-// writer of the store.
+// Command authority owns the tokens and the enforcement of all apps: it serves management over gRPC and is
+// the only writer of the store.
 package main
 
 import (

@@ -96,11 +96,12 @@ func (d *devProcess) end(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// TestDevEndsInOrder when its terminal is closed, and also when nobody reads what it prints and logs any more.
+// TestDevEndsInOrder when its terminal is closed, and also when nobody reads what it prints and logs any
+// more.
 func TestDevEndsInOrder(t *testing.T) {
 	t.Run("hang-up", func(t *testing.T) {
-		// The tests may have been started with SIGHUP ignored, as by nohup, and dev would be, too, and go on. A signal that is handled
-		// here is not ignored there (execve(2)).
+		// The tests may have been started with SIGHUP ignored, as by nohup, and dev would be, too, and go
+		// on. A signal that is handled here is not ignored there (execve(2)).
 		handled := make(chan os.Signal, 1)
 		signal.Notify(handled, syscall.SIGHUP)
 		defer signal.Stop(handled)

@@ -1,5 +1,5 @@
-// Command countersign is for people: it administers tokens and enforcement, asks validators, prepares a store, and runs
-// everything at once to try it out.
+// Command countersign is for people: it administers tokens and enforcement, asks validators, prepares a
+// store, and runs everything at once to try it out.
 package main
 
 import (

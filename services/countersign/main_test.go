@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){"countersign": main})
 }
 
-// The scripts are the manual: each is what somebody types, and what comes of it. They run against a real authority and
-// two validators over a real Redis; each has apps of its own.
+// The scripts are the manual: each is what somebody types, and what comes of it. They run against a real
+// authority and two validators over a real Redis; each has apps of its own.
 func TestScripts(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 2, Report: true})
 	lonely := cluster.Start(t, cluster.Options{})
@@ -71,8 +71,8 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// What prepares a store needs a Redis and nothing else, and of that the operator's account. Each script has databases of
-// its own.
+// What prepares a store needs a Redis and nothing else, and of that the operator's account. Each script has
+// databases of its own.
 func TestProvisioning(t *testing.T) {
 	redis := redistest.StartWithAccounts(t)
 	t.Cleanup(func() { operatorsRights(t, redis) })
@@ -86,7 +86,8 @@ func TestProvisioning(t *testing.T) {
 
 // operatorsRights makes sure that the operator's account may do no more than `countersign store` has done.
 func operatorsRights(t *testing.T, redis *redistest.Server) {
-	// For a Cluster, for a partition that is changed while it is read, and for apps, of which the scripts have none.
+	// For a Cluster, for a partition that is changed while it is read, and for apps, of which the scripts
+	// have none.
 	used := map[string]bool{"asking": true, "cluster|slots": true, "hmget": true, "hset": true}
 	for line := range redis.Info("commandstats") {
 		used[strings.TrimPrefix(line, "cmdstat_")] = true

@@ -27,8 +27,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestOperations tries every runbook of docs/operations.md: each script is one of them, against a real Redis with an
-// authority and two validators of its own. The first validator has a snapshot file.
+// TestOperations tries every runbook of docs/operations.md: each script is one of them, against a real
+// Redis with an authority and two validators of its own. The first validator has a snapshot file.
 func TestOperations(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	scripts, err := filepath.Glob("testdata/operations/*.txtar")
@@ -78,8 +78,8 @@ func TestRunbooksAreTried(t *testing.T) {
 	}
 }
 
-// TestEveryMetricIsDocumented and of the form that Prometheus asks for: those of an authority, and of a validator with
-// everything switched on.
+// TestEveryMetricIsDocumented and of the form that Prometheus asks for: those of an authority, and of a
+// validator with everything switched on.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	s := startSite(t, certificate(t))
@@ -269,8 +269,9 @@ func await(ts *testscript.TestScript, check func() error) {
 	}
 }
 
-// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: what is done to the Redis from outside.
-// Load is what restoring a dump comes to: stop, put the file in place, start.
+// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: what is
+// done to the Redis from outside. Load is what restoring a dump comes to: stop, put the file in place,
+// start.
 func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	dump := filepath.Join(s.Redis.Dir(), "dump.rdb")
 	switch strings.Join(args[:min(len(args), 1)], " ") {
@@ -402,7 +403,8 @@ func agree(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// [!] until REGEXP PROGRAM ARGUMENT... runs a program until its output matches, or does not any more, whatever its exit code.
+// [!] until REGEXP PROGRAM ARGUMENT... runs a program until its output matches, or does not any more,
+// whatever its exit code.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: until regexp program argument...")

@@ -9,15 +9,16 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// Commands that replace, mend or give up a store ask at a terminal; a "no" leaves every key of it as it is, and a "yes", or
-// --yes without a question, goes ahead.
+// Commands that replace, mend or give up a store ask at a terminal; a "no" leaves every key of it as it is,
+// and a "yes", or --yes without a question, goes ahead.
 func TestTerminalAsksAboutTheStore(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{})
 	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file", filepath.Join(t.TempDir(), "secret"))
 	where := []string{"--redis-url", c.OperatorURL, "--keyring-file", c.RingFile}
 	backup := filepath.Join(t.TempDir(), "store.backup")
 	command(t, c, append([]string{"store", "backup", backup}, where...)...)
-	// An authority that runs heals a store that was restored, in its own time: that is no doing of the commands.
+	// An authority that runs heals a store that was restored, in its own time: that is no doing of the
+	// commands.
 	for _, p := range c.AuthorityProcesses {
 		p.Stop()
 	}

@@ -208,8 +208,8 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
-// B02: a secret is shown this once, so it is written before the receipt is waited for. An interrupt says that the change is
-// made, and JSON is one valid document all the same.
+// B02: a secret is shown this once, so it is written before the receipt is waited for. An interrupt says
+// that the change is made, and JSON is one valid document all the same.
 func TestB02_InterruptWhileWaiting(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{}) // nobody reports, so the receipt never comes
 	create := []string{"token", "create", "--app", "waits", "--scopes", "events", "--wait=60s", "--name"}

@@ -36,7 +36,8 @@ type epoch struct {
 	sum     record.Sum
 	// last is where the partition was before nothing was left of it.
 	last record.Cursor
-	// whole says that all that the fleet knows was looked at: an epoch that an operator began is healed by it.
+	// whole says that all that the fleet knows was looked at: an epoch that an operator began is healed by
+	// it.
 	whole bool
 }
 
@@ -62,8 +63,9 @@ func (s *Store) begin(ctx context.Context, partition int, from origin, e epoch) 
 	return healed, done, err
 }
 
-// compose computes everything that the beginning of an epoch writes. The start of the epoch changes nothing by itself:
-// what changes comes as links behind it, each the change of one app, so that it can be brought back as any other change.
+// compose computes everything that the beginning of an epoch writes. The start of the epoch changes nothing
+// by itself: what changes comes as links behind it, each the change of one app, so that it can be brought
+// back as any other change.
 func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Beginning, Healed, error) {
 	head := record.Head{Cursor: e.last, State: s.codec.SealSum(partition, e.sum)}
 	if from.head != nil {

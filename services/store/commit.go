@@ -42,9 +42,9 @@ var remedies = map[string]string{
 	"AHEAD_OF_HEAD": ", the log or the audit trail has an entry that no change can follow (countersign store repair)",
 }
 
-// pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for conflict,
-// superseded and committed. When nobody answered, the identical script is sent again; so one that was lost with a
-// master that failed over is made after all.
+// pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for
+// conflict, superseded and committed. When nobody answered, the identical script is sent again; so one that
+// was lost with a master that failed over is made after all.
 func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
@@ -92,11 +92,11 @@ func outcomeUnknown(cause error) error {
 		"the store did not say whether the change was made; repeat the call with its request_id, or read the app").Because(cause)
 }
 
-// settle tells whether a script that was sent more than once, and found another head at last, was carried out: what it
-// writes is in the head, or in the log in its place. An error says that it cannot be told now.
+// settle tells whether a script that was sent more than once, and found another head at last, was carried
+// out: what it writes is in the head, or in the log in its place. An error says that it cannot be told now.
 //
-// Superseded is certain for the store as it is. It does not say that a failover did not lose the script's work: those
-// who saw it then hold on to it, and a healing may bring it back.
+// Superseded is certain for the store as it is. It does not say that a failover did not lose the script's
+// work: those who saw it then hold on to it, and a healing may bring it back.
 func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
 	raw, entries, err := s.redis.Tail(ctx, c.partition, c.cursor.Revision-1, 1)
 	switch {

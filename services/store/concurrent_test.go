@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestTwoAuthoritiesWriteOneApp: 10,000 changes by two authorities with several callers each lose no update, and log,
-// state and audit trail tell the same story (B23).
+// TestTwoAuthoritiesWriteOneApp: 10,000 changes by two authorities with several callers each lose no
+// update, and log, state and audit trail tell the same story (B23).
 func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 	const (
 		app     = "pezwd5bre2xb"
@@ -25,8 +25,8 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 	stores := []*store.Store{s.open(s.redis.URL()), s.open(s.redis.URL())}
 	update(t, stores[0], call(app, "counter", add("counter")))
 
-	// Each change adds one to the counter, and one to its writer's own, in different fields of the document. Every
-	// 200th of a writer makes a token, and every 200th revokes one.
+	// Each change adds one to the counter, and one to its writer's own, in different fields of the
+	// document. Every 200th of a writer makes a token, and every 200th revokes one.
 	var left atomic.Int64
 	left.Store(writes - 1)
 	var created, revoked atomic.Int64

@@ -130,7 +130,8 @@ var damages = []struct {
 	}, apierr.StoreUnavailable, ""},
 }
 
-// TestDamage: what the store cannot believe it neither changes nor mends in silence, and the other partitions go on.
+// TestDamage: what the store cannot believe it neither changes nor mends in silence, and the other
+// partitions go on.
 func TestDamage(t *testing.T) {
 	for _, tt := range damages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,8 +176,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestDamagedMeanwhile: the script looks for itself before it writes anything, since what was right when the change was
-// computed may be so no more.
+// TestDamagedMeanwhile: the script looks for itself before it writes anything, since what was right when
+// the change was computed may be so no more.
 func TestDamagedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -298,8 +299,8 @@ func TestLogIsTrimmed(t *testing.T) {
 	}
 }
 
-// TestOldDocumentUnseen: an older document that is put back is found out also when the authority did not know of the
-// newer one yet.
+// TestOldDocumentUnseen: an older document that is put back is found out also when the authority did not
+// know of the newer one yet.
 func TestOldDocumentUnseen(t *testing.T) {
 	s := newSystem(t)
 	line := redistest.NewProxy(t, s.redis.Address())

@@ -28,8 +28,8 @@ func (silent) Tail(ctx context.Context, _ int, _ uint64, _ int) ([]byte, []repli
 	return nil, nil, ctx.Err()
 }
 
-// A call whose context has no deadline gets one, also while it waits for its turn: a Redis that does not answer holds no
-// caller for ever, and with it no connection and no goroutine.
+// A call whose context has no deadline gets one, also while it waits for its turn: a Redis that does not
+// answer holds no caller for ever, and with it no connection and no goroutine.
 func TestCallsWithoutADeadlineEnd(t *testing.T) {
 	const call, heal = 10 * time.Second, 2 * time.Minute
 	adopt := func(ctx context.Context, s *store.Store, partition int) error {

@@ -13,8 +13,8 @@ import (
 // fleetTimeout bounds each call of a Fleet but Listen.
 const fleetTimeout = 2 * time.Second
 
-// Fleet is where authorities keep the validators that report to them, by name, and tell each other what changes
-// (record.FleetKey). It is safe for concurrent use.
+// Fleet is where authorities keep the validators that report to them, by name, and tell each other what
+// changes (record.FleetKey). It is safe for concurrent use.
 type Fleet struct{ client *redisfeed.Client }
 
 // NewFleet returns the fleet of a store. The client stays the caller's to close.
@@ -62,8 +62,9 @@ func (f *Fleet) Write(ctx context.Context, records map[string][]byte) error {
 	})
 }
 
-// enroll replaces validators together with the list of members, if that stands there as it was read; an absent one is empty.
-// KEYS: the fleet. ARGV: 1 field of the list, 2 list as it was read, 3 list, then names and records.
+// enroll replaces validators together with the list of members, if that stands there as it was read; an
+// absent one is empty. KEYS: the fleet. ARGV: 1 field of the list, 2 list as it was read, 3 list, then
+// names and records.
 const enroll = `
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
   return 0
@@ -88,7 +89,8 @@ func (f *Fleet) Enroll(ctx context.Context, before, after []byte, records map[st
 	return done, err
 }
 
-// clear removes a key that is no hash. SET with a time to live of 1 ms is all that the authority's account may do for that.
+// clear removes a key that is no hash. SET with a time to live of 1 ms is all that the authority's account
+// may do for that.
 const clear = `
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'hash' or kind == 'none' then
@@ -98,9 +100,9 @@ redis.call('SET', KEYS[1], '', 'PX', 1)
 return 1
 `
 
-// BeginFleet writes an empty list of members where a store has none, and tells whether it did. Since is when the store was made
-// if it is a new one, which has no members: see record.Members.BegunWith. With replace it also takes the place of a list that
-// does not verify: that is of another store.
+// BeginFleet writes an empty list of members where a store has none, and tells whether it did. Since is
+// when the store was made if it is a new one, which has no members: see record.Members.BegunWith. With
+// replace it also takes the place of a list that does not verify: that is of another store.
 func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, since time.Time, replace bool) (begun bool, err error) {
 	found, err := client.HMGet(ctx, record.FleetKey, record.MembersField).Result()
 	if err != nil {
@@ -154,7 +156,8 @@ func (f *Fleet) Tell(ctx context.Context, news []byte) error {
 	return f.client.Publish(ctx, record.FleetKey, news).Err()
 }
 
-// Listen calls each for what the authorities tell, this one included, until ctx ends or nothing is heard any more.
+// Listen calls each for what the authorities tell, this one included, until ctx ends or nothing is heard
+// any more.
 func (f *Fleet) Listen(ctx context.Context, each func(news []byte)) error {
 	return f.client.Listen(ctx, []string{record.FleetKey}, func(_, payload string) { each([]byte(payload)) })
 }

@@ -22,31 +22,33 @@ type Healed struct {
 	Nothing bool
 	// Start is where the new epoch begins, End the head after it.
 	Start, End record.Cursor
-	// Lost is how many lost entries of the log were settled, Apps the apps of lost changes, and of revocations that were
-	// made again, whether their documents changed by it or not.
+	// Lost is how many lost entries of the log were settled, Apps the apps of lost changes, and of
+	// revocations that were made again, whether their documents changed by it or not.
 	Lost int
 	Apps []string
 	// Conflicts are what two pasts had both changed, by app, and what was given up of it.
 	Conflicts map[string][]merge.GivenUp
-	// GivenUp are cursors of earlier epochs that somebody has seen, that are not in the store's past, and that nobody
-	// has supplied.
+	// GivenUp are cursors of earlier epochs that somebody has seen, that are not in the store's past, and
+	// that nobody has supplied.
 	GivenUp []record.Cursor
 	// Durability is how safe the healing is from the next failover.
 	Durability Durability
 }
 
-// Heal brings back what a partition of the store has lost, as a new epoch above everything that was seen: the changes
-// among candidates that the store does not have, and the sticky revocations. See loss.merge for what comes of changes
-// that the store has made since.
+// Heal brings back what a partition of the store has lost, as a new epoch above everything that was seen:
+// the changes among candidates that the store does not have, and the sticky revocations. See loss.merge for
+// what comes of changes that the store has made since.
 //
-// The candidates are signed links, and starts of epochs, from anywhere, in any order, also damaged ones and those that
-// the store has; highest are the furthest cursors that anybody has seen. Both must have been asked for before the call. Heal writes nothing when
-// there is nothing to do, unless an operator began the epoch: then it begins one that says that it is healed, so that changes
-// are made again. It fails with ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several
-// authorities may heal at once; one does.
+// The candidates are signed links, and starts of epochs, from anywhere, in any order, also damaged ones and
+// those that the store has; highest are the furthest cursors that anybody has seen. Both must have been
+// asked for before the call. Heal writes nothing when there is nothing to do, unless an operator began the
+// epoch: then it begins one that says that it is healed, so that changes are made again. It fails with
+// ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several authorities
+// may heal at once; one does.
 //
-// Waited is the epoch of an operator in which the validators have had time to report; 0 when there was none to wait for.
-// Heal fails with a NotAwaitedError, writing nothing, when the store is in another epoch that an operator began.
+// Waited is the epoch of an operator in which the validators have had time to report; 0 when there was none
+// to wait for. Heal fails with a NotAwaitedError, writing nothing, when the store is in another epoch that
+// an operator began.
 func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
 	var healed Healed
 	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
@@ -56,24 +58,25 @@ func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidat
 	return healed, err
 }
 
-// NotAwaitedError says that a partition is in an epoch which an operator began, and that nobody has waited in it for what the
-// validators know. Try again after that.
+// NotAwaitedError says that a partition is in an epoch which an operator began, and that nobody has waited
+// in it for what the validators know. Try again after that.
 type NotAwaitedError struct{ Epoch uint64 }
 
 func (e *NotAwaitedError) Error() string {
 	return fmt.Sprintf("an operator began epoch %d, and validators may know more: wait for their reports before it is healed", e.Epoch)
 }
 
-// Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for those who hold
-// on to the changes because the epoch that dealt with them can tell it no more: its start was trimmed from the log.
-// It does not heal an epoch that an operator began.
+// Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for
+// those who hold on to the changes because the epoch that dealt with them can tell it no more: its start
+// was trimmed from the log. It does not heal an epoch that an operator began.
 func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) error {
 	_, err := s.advance(ctx, partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, tags)
 	return err
 }
 
-// Adopt takes a partition of the store as it is: it begins a new epoch above the given cursors, and returns its start.
-// It is for an operator who has decided that what the store lacks is lost, or who has put a backup in its place.
+// Adopt takes a partition of the store as it is: it begins a new epoch above the given cursors, and returns
+// its start. It is for an operator who has decided that what the store lacks is lost, or who has put a
+// backup in its place.
 func (s *Store) Adopt(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause) (record.Cursor, error) {
 	return s.advance(ctx, partition, above, cause, nil)
 }
@@ -107,8 +110,8 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 	return start, err
 }
 
-// alone calls a function when it is its turn to change a partition, again when the store was changed meanwhile or could
-// not be reached.
+// alone calls a function when it is its turn to change a partition, again when the store was changed
+// meanwhile or could not be reached.
 func (s *Store) alone(ctx context.Context, partition int, f func(context.Context) (outcome, error)) error {
 	ctx, cancel := withTimeout(ctx, healTimeout)
 	defer cancel()
@@ -217,8 +220,8 @@ func (s *Store) openCandidates(partition int, raws [][]byte) []entry {
 
 var errUnproven = errors.New("the partition's documents do not add up to its head")
 
-// documents reads all documents of a partition and proves that they are those of the head that was read. Without an
-// error the outcome is committed, or conflict when the head is another by now.
+// documents reads all documents of a partition and proves that they are those of the head that was read.
+// Without an error the outcome is committed, or conflict when the head is another by now.
 func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum, outcome, error) {
 	documents := map[string]*record.Document{}
 	var sum record.Sum
@@ -257,7 +260,8 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 // entry is one of the log that verifies: a link or the start of an epoch.
 type entry struct {
 	record.Cursor
-	// previous is the entry before it; the zero cursor before the start of an epoch that was begun on nothing.
+	// previous is the entry before it; the zero cursor before the start of an epoch that was begun on
+	// nothing.
 	previous record.Cursor
 	// link is nil for the start of an epoch, which has a cause and settles lost changes.
 	link    *record.Link
@@ -265,14 +269,15 @@ type entry struct {
 	settled []record.Tag
 }
 
-// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe, or on a store in which
-// nothing had been changed yet.
+// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe,
+// or on a store in which nothing had been changed yet.
 func (e *entry) onNothing() bool { return e.link == nil && e.previous.Revision == 0 }
 
 // logPage is how many entries of the log are read at once: few, since one may have 200 KB.
 const logPage = 100
 
-// readLog calls each for every entry of the log behind a revision, up to and including another, that verifies.
+// readLog calls each for every entry of the log behind a revision, up to and including another, that
+// verifies.
 func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(entry)) error {
 	for after < upTo {
 		_, entries, err := s.redis.Tail(ctx, partition, after, logPage)

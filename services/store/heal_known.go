@@ -11,13 +11,14 @@ import (
 type known struct {
 	// head is nil for a partition of which nothing is left; then all else is empty.
 	head *record.Head
-	// cursors are those of the log's entries and of the changes that these name as the ones before, changes their
-	// revisions.
+	// cursors are those of the log's entries and of the changes that these name as the ones before, changes
+	// their revisions.
 	cursors map[record.Tag]record.Cursor
 	changes map[uint64]bool
 	// links are the log's, by revision.
 	links map[uint64]*record.Link
-	// ends are where the epochs ended whose successors begin in the log, settled the lost changes that those deal with.
+	// ends are where the epochs ended whose successors begin in the log, settled the lost changes that
+	// those deal with.
 	ends    map[uint64]record.Cursor
 	settled map[record.Tag]bool
 	// jumps are the starts of epochs with what they were begun on: the store has no revision between the two.
@@ -63,8 +64,8 @@ func (k *known) end(epoch uint64) (record.Cursor, bool) {
 	return end, had
 }
 
-// has tells whether a change needs no healing: it is in the store's past or is dealt with, as far as can be told. What
-// lies before the log, or where it has a hole, is taken for what the head says that there was.
+// has tells whether a change needs no healing: it is in the store's past or is dealt with, as far as can be
+// told. What lies before the log, or where it has a hole, is taken for what the head says that there was.
 func (k *known) has(c record.Cursor) bool {
 	switch {
 	case k.head == nil:
@@ -80,8 +81,9 @@ func (k *known) has(c record.Cursor) bool {
 	if end, had := k.end(c.Epoch); had && (c == end || c.Revision < end.Revision) {
 		return c == end || !k.changes[c.Revision]
 	}
-	// It is past the end of its epoch, and no start of an epoch says that it was dealt with. If one did that is no more in
-	// the log, it is dealt with again: what it brought is found changed since, and what it revoked is revoked.
+	// It is past the end of its epoch, and no start of an epoch says that it was dealt with. If one did
+	// that is no more in the log, it is dealt with again: what it brought is found changed since, and what
+	// it revoked is revoked.
 	return false
 }
 
@@ -101,7 +103,8 @@ func (k *known) needs(c record.Cursor) uint64 {
 	return min(after, end)
 }
 
-// shares tells whether a place is for certain in the store's past, so that what was there is a state that both share.
+// shares tells whether a place is for certain in the store's past, so that what was there is a state that
+// both share.
 func (k *known) shares(c record.Cursor) bool {
 	if k.head == nil || c.Revision == 0 || k.cursors[c.Tag] == c {
 		return true // before the first change there was nothing, in any past
@@ -110,16 +113,16 @@ func (k *known) shares(c record.Cursor) bool {
 	return had && end == c
 }
 
-// tells says whether the log tells if a change was settled: it goes back to the start of the epoch that came after the
-// change's.
+// tells says whether the log tells if a change was settled: it goes back to the start of the epoch that
+// came after the change's.
 func (k *known) tells(c record.Cursor) bool {
 	return k.head == nil || c.Epoch >= k.head.Epoch ||
 		slices.ContainsFunc(k.jumps, func(e entry) bool { return e.previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
-// since returns what the store has changed of an app, which has a document, since a place in its past; false when the log does
-// not go back that far. It need not go back behind what another past has dealt with, and went on from: all that the store had
-// then is in that past.
+// since returns what the store has changed of an app, which has a document, since a place in its past;
+// false when the log does not go back that far. It need not go back behind what another past has dealt
+// with, and went on from: all that the store had then is in that past.
 func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link, told bool) {
 	for at := document.Revision; at > place.Revision && !dealt[document.Tag]; {
 		link := k.links[at]
@@ -136,7 +139,8 @@ func (k *known) since(document *record.Document, place record.Cursor, dealt map[
 	return links, true
 }
 
-// recall takes in those entries that lead to what is known of the past: what was trimmed from the log, and somebody has.
+// recall takes in those entries that lead to what is known of the past: what was trimmed from the log, and
+// somebody has.
 func (k *known) recall(entries []entry) {
 	descending := slices.Clone(entries)
 	slices.SortFunc(descending, func(a, b entry) int { return cmp.Compare(b.Revision, a.Revision) })

@@ -15,9 +15,9 @@ import (
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
 
-// change is what a healing makes of one app's document; before is nil for a new one, and after is before when all that was
-// lost was given up: both are nil when the app is left missing. The cursor of after, and every TouchedRevision that is
-// merge.TouchedNow, is to be set.
+// change is what a healing makes of one app's document; before is nil for a new one, and after is before
+// when all that was lost was given up: both are nil when the app is left missing. The cursor of after, and
+// every TouchedRevision that is merge.TouchedNow, is to be set.
 type change struct {
 	appID         string
 	before, after *record.Document
@@ -26,13 +26,13 @@ type change struct {
 	givenUp []merge.GivenUp
 }
 
-// merge brings back what was lost, and returns what becomes of each app that lost changes or sticky name, by app. The
-// documents are those of the store, of all apps.
+// merge brings back what was lost, and returns what becomes of each app that lost changes or sticky name,
+// by app. The documents are those of the store, of all apps.
 //
-// Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What both share is the
-// state at the place where the lineage left the store's past. A lineage that may have been dealt with before, and that the
-// store has changed the app after, counts no more, but for what it revokes. An app of which there is nothing but a part of a
-// past is left missing.
+// Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What
+// both share is the state at the place where the lineage left the store's past. A lineage that may have
+// been dealt with before, and that the store has changed the app after, counts no more, but for what it
+// revokes. An app of which there is nothing but a part of a past is left missing.
 func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
 	var later []func() // what needs a document that another lineage may bring
@@ -95,8 +95,8 @@ type healing struct {
 	// document is the app's so far, nil for none; it is the store's until changed.
 	document *record.Document
 	changed  bool
-	// seen are the lost changes that were looked at, applied those that were taken in, and dealt what these have brought back in
-	// their own shape.
+	// seen are the lost changes that were looked at, applied those that were taken in, and dealt what these
+	// have brought back in their own shape.
 	seen    map[record.Cursor]bool
 	applied []*record.Link
 	dealt   map[record.Tag]bool
@@ -136,7 +136,8 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
-		// What the lineage has dealt with is no change of others: a healing has brought it there, and it went on from that.
+		// What the lineage has dealt with is no change of others: a healing has brought it there, and it
+		// went on from that.
 		if !from.dealt[link.Tag] {
 			touched.AddLink(link)
 		}
@@ -162,9 +163,9 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	h.distinguish(links)
 }
 
-// others returns what the document has that is not of a lineage: what the store has changed since the two parted, and what
-// other lineages have. Told is false when it is not known what the store has changed. First is the lineage's first change
-// of the app.
+// others returns what the document has that is not of a lineage: what the store has changed since the two
+// parted, and what other lineages have. Told is false when it is not known what the store has changed.
+// First is the lineage's first change of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
 	if earlier := from.earlier[h.id]; len(earlier) > 0 {
 		first = earlier[0]
@@ -175,15 +176,17 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 	case from.shared, from.dealt[h.stored.Tag]:
 		links, told = l.past.since(h.stored, from.fork, from.dealt)
 	case from.assumed && h.stored.Revision <= from.fork.Revision:
-		// The lineage made its first change from the very revision that the store has, so the store has not changed the app since.
-		// Another past's revision of the same number is none of these: that past's changes behind the fork are all in the lineage.
+		// The lineage made its first change from the very revision that the store has, so the store has not
+		// changed the app since. Another past's revision of the same number is none of these: that past's
+		// changes behind the fork are all in the lineage.
 		told = first.PreviousAppRevision == h.stored.Revision
 	}
 	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
 }
 
-// deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began before its last change of
-// the app. Of a later epoch the lineage may lack the changes that its healing made.
+// deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began
+// before its last change of the app. Of a later epoch the lineage may lack the changes that its healing
+// made.
 func (h *healing) deal(l *loss, from *lineage, last *record.Link) {
 	for _, e := range from.entries {
 		if e.Revision < last.Revision {
@@ -196,8 +199,8 @@ func (h *healing) giveUp(kept, why string) {
 	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: kept, Lost: why})
 }
 
-// sideOf returns what links of one app, each made on the one before it, have changed. A link that left the settings as they were
-// has them too, but they are no change: what they were made from may be long gone.
+// sideOf returns what links of one app, each made on the one before it, have changed. A link that left the
+// settings as they were has them too, but they are no change: what they were made from may be long gone.
 func sideOf(links []*record.Link) merge.Side {
 	side := merge.Side{CreateMillis: links[0].CommitMillis}
 	for _, link := range links {
@@ -236,7 +239,8 @@ func (h *healing) keepRevoked(links []*record.Link) {
 	h.revoke(tokens)
 }
 
-// distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the document.
+// distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the
+// document.
 func (h *healing) distinguish(links []*record.Link) {
 	for _, link := range links {
 		if h.document == nil {
@@ -255,10 +259,10 @@ func (h *healing) distinguish(links []*record.Link) {
 	}
 }
 
-// revoke makes sure that the secrets of some tokens never work again: a token that has the digest of one is revoked, or if there
-// is none the token is added as revoked (B08), or remembered when the document has no room for it. An app that is not there is
-// left alone: it has no token that could work. A document that says nothing of what was enforced would tell those who know that
-// the app is missing that it is not.
+// revoke makes sure that the secrets of some tokens never work again: a token that has the digest of one is
+// revoked, or if there is none the token is added as revoked (B08), or remembered when the document has no
+// room for it. An app that is not there is left alone: it has no token that could work. A document that
+// says nothing of what was enforced would tell those who know that the app is missing that it is not.
 func (h *healing) revoke(tokens []record.Token) {
 	if h.document == nil || len(tokens) == 0 {
 		return
@@ -307,9 +311,10 @@ func (h *healing) end(t *record.Token, millis int64) {
 	}
 }
 
-// maxHealedTokens is the number of tokens past which a healing remembers a revoked token rather than list it. It is far more
-// than the rules let an app have, and far less than what a document can hold, whatever the tokens have in them: a document
-// past record.MaxDocument, or a policy past policy.MaxTokens, could not be written, and the partition would never be healed.
+// maxHealedTokens is the number of tokens past which a healing remembers a revoked token rather than list
+// it. It is far more than the rules let an app have, and far less than what a document can hold, whatever
+// the tokens have in them: a document past record.MaxDocument, or a policy past policy.MaxTokens, could not
+// be written, and the partition would never be healed.
 const maxHealedTokens = policy.MaxTokens / 4
 
 // index finds tokens of a document.

@@ -10,8 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the latest is supplied. The app
-// stays missing, and is named: a document of its latest token alone would deny all others.
+// TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the
+// latest is supplied. The app stays missing, and is named: a document of its latest token alone would deny
+// all others.
 func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	s := newStory(t)
 	s.change("other", create("o"))
@@ -45,8 +46,8 @@ func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	}
 }
 
-// TestB30_APartOfAnAppJoinsTheRestOfIt: what continues a past that nobody supplied is merged with what another one brings of the
-// app, whichever of them goes further.
+// TestB30_APartOfAnAppJoinsTheRestOfIt: what continues a past that nobody supplied is merged with what
+// another one brings of the app, whichever of them goes further.
 func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	s := newStory(t)
 	early := s.fork()
@@ -63,8 +64,9 @@ func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	early.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestB30_AStrayBringsOnlySettingsThatItChanged: nobody knows what a change was made from. It says which settings the app had, and that
-// it left them as they were, so it says nothing against what the store has of them.
+// TestB30_AStrayBringsOnlySettingsThatItChanged: nobody knows what a change was made from. It says which
+// settings the app had, and that it left them as they were, so it says nothing against what the store has
+// of them.
 func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -94,9 +96,9 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	}
 }
 
-// TestB30_AChangeInTwoShapesCountsOnce: a change is lost, and healed as another one. Then the healing is lost too, or somebody
-// else has healed the same; the original may be at hand as well. What the app's owners made of it since counts, and nothing is
-// given up.
+// TestB30_AChangeInTwoShapesCountsOnce: a change is lost, and healed as another one. Then the healing is
+// lost too, or somebody else has healed the same; the original may be at hand as well. What the app's
+// owners made of it since counts, and nothing is given up.
 func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	disabled := with("a", func(t *record.Token) { t.State = policy.Disabled })
 	enabled := with("a", func(t *record.Token) { t.State = policy.Active })
@@ -160,9 +162,9 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	}
 }
 
-// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody brings what was made on top of a change that a healing has brought
-// back before, as another one. The two were made one after the other, so the later one counts, unless the other past has changed
-// the same since.
+// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody brings what was made on top of a change
+// that a healing has brought back before, as another one. The two were made one after the other, so the
+// later one counts, unless the other past has changed the same since.
 func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -202,8 +204,9 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	}
 }
 
-// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed, and went on; then a backup from before the wipe was put
-// in its place. It has changed nothing since the two parted, so what the other past made counts alone.
+// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed, and went on; then a backup
+// from before the wipe was put in its place. It has changed nothing since the two parted, so what the other
+// past made counts alone.
 func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -232,8 +235,9 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	}
 }
 
-// TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed again and again, and the fleet holds nothing from before the
-// latest wipe. A backup from before the first has changed nothing by itself: what the fleet has counts alone.
+// TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed again and again, and the fleet holds
+// nothing from before the latest wipe. A backup from before the first has changed nothing by itself: what
+// the fleet has counts alone.
 func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -258,8 +262,8 @@ func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	}
 }
 
-// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. What had been switched off by then is
-// off there, and says so: a backup in which it is on has not changed it since.
+// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. What had
+// been switched off by then is off there, and says so: a backup in which it is on has not changed it since.
 func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -276,9 +280,9 @@ func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	}
 }
 
-// TestB30_ABackupAfterACopyFromTheBeginning: a copy from before the first change was put in the place of a store that had been wiped
-// twice, and healed; then a backup from shortly before was restored. The first healing had all of the backup, so what was changed after
-// it counts.
+// TestB30_ABackupAfterACopyFromTheBeginning: a copy from before the first change was put in the place of a
+// store that had been wiped twice, and healed; then a backup from shortly before was restored. The first
+// healing had all of the backup, so what was changed after it counts.
 func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	s := newStory(t)
 	beginning := s.fork()
@@ -314,8 +318,9 @@ func TestSettledIsBounded(t *testing.T) {
 	}
 }
 
-// TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more against the store than a document has room for. All of it is
-// revoked, and the healing can be written: a partition whose healing cannot be written would stay frozen for ever.
+// TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more against the store than a document has
+// room for. All of it is revoked, and the healing can be written: a partition whose healing cannot be
+// written would stay frozen for ever.
 func TestB08_MoreRevokedTokensThanADocumentHolds(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))

@@ -11,25 +11,27 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text is for an
-// operator.
+// ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text
+// is for an operator.
 var ErrIncomplete = errors.New("changes were lost and cannot be brought back without a gap")
 
 // lineage are lost entries, each made on the one before it.
 type lineage struct {
 	entries []entry
-	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for certain, so that
-	// the two can be merged three-way; assumed that it is there as far as the head tells, since the log does not go back that far.
+	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for
+	// certain, so that the two can be merged three-way; assumed that it is there as far as the head tells,
+	// since the log does not go back that far.
 	fork            record.Cursor
 	shared, assumed bool
-	// ancestors are the entries between the fork and the lineage: of other lineages, or those that a healing has dealt with.
-	// Earlier are the links among them, by app.
+	// ancestors are the entries between the fork and the lineage: of other lineages, or those that a
+	// healing has dealt with. Earlier are the links among them, by app.
 	ancestors map[record.Cursor]bool
 	earlier   map[string][]*record.Link
-	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those have, and so on.
+	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those
+	// have, and so on.
 	dealt map[record.Tag]bool
-	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store has not changed
-	// the app since.
+	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store
+	// has not changed the app since.
 	doubtful bool
 }
 
@@ -37,15 +39,15 @@ type lineage struct {
 type loss struct {
 	// past is the store's.
 	past *known
-	// lineages are the lost entries. The first is the one that went furthest; the others are what they have beside those
-	// before them. Those that nothing connects with the store's past come last: they are of earlier epochs, or a lost epoch
-	// has dealt with them.
+	// lineages are the lost entries. The first is the one that went furthest; the others are what they have
+	// beside those before them. Those that nothing connects with the store's past come last: they are of
+	// earlier epochs, or a lost epoch has dealt with them.
 	lineages []lineage
 	stray    []lineage
 	// unknown are cursors of earlier epochs that somebody has seen and nobody has supplied.
 	unknown []record.Cursor
-	// top is above every epoch and revision that is known of; its tag means nothing. last is where the first lineage
-	// ends, or the furthest that somebody has seen.
+	// top is above every epoch and revision that is known of; its tag means nothing. last is where the
+	// first lineage ends, or the furthest that somebody has seen.
 	top, last record.Cursor
 	// supplied are all entries that somebody holds, and settles what each of them settles.
 	supplied map[record.Cursor]entry
@@ -80,10 +82,10 @@ func (l *loss) tags() (tags []record.Tag) {
 // maxSettled bounds the tags that the start of an epoch carries: some 300 KB in the log.
 const maxSettled = 16 << 10
 
-// settling returns the tags that the epoch which heals this loss has to settle: those of all that was lost, and behind them what
-// the starts of epochs among that have settled, since nobody may hold these starts any more when the new epoch is lost in turn.
-// Without that, a copy of the store from before them would look like one that has changed by itself. Past maxSettled the oldest
-// of these are left out.
+// settling returns the tags that the epoch which heals this loss has to settle: those of all that was lost,
+// and behind them what the starts of epochs among that have settled, since nobody may hold these starts any
+// more when the new epoch is lost in turn. Without that, a copy of the store from before them would look
+// like one that has changed by itself. Past maxSettled the oldest of these are left out.
 func (l *loss) settling() []record.Tag {
 	tags := l.tags()
 	seen := make(map[record.Tag]bool, len(tags))
@@ -142,8 +144,8 @@ func (s *searcher) place() {
 	}
 }
 
-// furthest returns the last place in the store's past that an epoch has settled which was begun on nothing: it has brought back
-// all that was there. It is the zero cursor when there is none.
+// furthest returns the last place in the store's past that an epoch has settled which was begun on nothing:
+// it has brought back all that was there. It is the zero cursor when there is none.
 func (s *searcher) furthest(start entry) (place record.Cursor) {
 	brought := s.settledBy(start)
 	for _, places := range [][]record.Cursor{slices.Collect(maps.Values(s.cursors)), s.head.Forks, {s.head.Cursor}} {
@@ -156,9 +158,10 @@ func (s *searcher) furthest(start entry) (place record.Cursor) {
 	return place
 }
 
-// search finds what was lost: of all entries, in any order, those that the store does not have. It fails with
-// ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the store's past. Only those
-// of an earlier epoch than the store's may be missing: what they had was given up when it ended.
+// search finds what was lost: of all entries, in any order, those that the store does not have. It fails
+// with ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the
+// store's past. Only those of an earlier epoch than the store's may be missing: what they had was given up
+// when it ended.
 func (k *known) search(partition int, entries []entry, seen []record.Cursor) (loss, error) {
 	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
 	if k.head != nil {
@@ -180,7 +183,8 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(b.Revision, a.Revision), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
 	leaves := slices.DeleteFunc(slices.Clone(lost), func(e entry) bool { return followed[e.Cursor] })
-	// What connects a lineage with the store's past may be that another one has dealt with it, also one of an earlier epoch.
+	// What connects a lineage with the store's past may be that another one has dealt with it, also one of
+	// an earlier epoch.
 	for before := -1; before != len(leaves); {
 		before = len(leaves)
 		leaves = slices.DeleteFunc(leaves, func(leaf entry) bool {
@@ -221,8 +225,8 @@ type searcher struct {
 	loss
 	lost  map[record.Cursor]entry
 	taken map[record.Cursor]bool
-	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a change, if it is
-	// the start of an epoch itself, has dealt with.
+	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a
+	// change, if it is the start of an epoch itself, has dealt with.
 	dealt map[record.Tag]bool
 	gaps  []string
 }
@@ -231,8 +235,8 @@ func (s *searcher) raise(c record.Cursor) {
 	s.top.Epoch, s.top.Revision = max(s.top.Epoch, c.Epoch), max(s.top.Revision, c.Revision)
 }
 
-// accounted tells whether what a cursor stands for is known: it is the store's past, or a lost entry that is connected
-// with it. Of a partition of which nothing is left, the past is that before its first change.
+// accounted tells whether what a cursor stands for is known: it is the store's past, or a lost entry that
+// is connected with it. Of a partition of which nothing is left, the past is that before its first change.
 func (s *searcher) accounted(c record.Cursor) bool {
 	if s.head == nil && c.Revision == 0 {
 		return true
@@ -240,13 +244,15 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on nothing, which has all that
-// is in it in the links behind its start. The start of an epoch in which a backup took the store's place is an entry as any other:
-// what it is begun on is the end of the backup, and a backup has its log.
+// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on
+// nothing, which has all that is in it in the links behind its start. The start of an epoch in which a
+// backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and
+// a backup has its log.
 func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		// What goes back to the first change of all is whole as well, though the store may have been begun anew since.
+		// What goes back to the first change of all is whole as well, though the store may have been begun
+		// anew since.
 		connected = s.accounted(e.previous) || e.onNothing() ||
 			s.head != nil && e.previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.previous]
@@ -282,7 +288,8 @@ func (s *searcher) follow(leaf entry) {
 
 func (s *searcher) deal(tags []record.Tag) { s.collect(s.dealt, tags) }
 
-// collect adds changes that were dealt with to a set, and those that they have dealt with, if they are starts of epochs.
+// collect adds changes that were dealt with to a set, and those that they have dealt with, if they are
+// starts of epochs.
 func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	for _, tag := range tags {
 		if !dealt[tag] {
@@ -292,8 +299,8 @@ func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	}
 }
 
-// account makes sure that a cursor that somebody has seen is known, or given up. The zero cursor is that of somebody who
-// has seen nothing.
+// account makes sure that a cursor that somebody has seen is known, or given up. The zero cursor is that of
+// somebody who has seen nothing.
 func (s *searcher) account(c record.Cursor) {
 	switch {
 	case c == record.Cursor{}:

@@ -303,9 +303,9 @@ func TestHealMerges(t *testing.T) {
 	}
 }
 
-// TestHealSticky: what a replica has seen revoked is revoked in the store, whatever that has lost (B08). Of an app without a
-// document nothing is told: it would count as one that was never configured, or was deleted, and replicas that know that it is
-// missing would believe it.
+// TestHealSticky: what a replica has seen revoked is revoked in the store, whatever that has lost (B08). Of
+// an app without a document nothing is told: it would count as one that was never configured, or was
+// deleted, and replicas that know that it is missing would believe it.
 func TestHealSticky(t *testing.T) {
 	sticky := func(app, id string) replica.Sticky {
 		seen := token(id).Token
@@ -343,8 +343,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T) (s *story, entries []entry, seen []record.Cursor)
-		// lost is how many changes were lost, 0 for nothing to do; missing is a part of the error when it cannot be
-		// healed; givenUp is how many cursors count no more.
+		// lost is how many changes were lost, 0 for nothing to do; missing is a part of the error when it
+		// cannot be healed; givenUp is how many cursors count no more.
 		lost    int
 		missing string
 		givenUp int
@@ -637,8 +637,8 @@ func (s *story) mustHeal(lost *story) Healed {
 	return healed
 }
 
-// TestHealStray: nobody knows what a change that leads nowhere was made from. It counts as one that changed all that it has:
-// the token that it made is kept, and so is what it revoked (B30).
+// TestHealStray: nobody knows what a change that leads nowhere was made from. It counts as one that changed
+// all that it has: the token that it made is kept, and so is what it revoked (B30).
 func TestHealStray(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -652,8 +652,8 @@ func TestHealStray(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": gone, "c": active})
 }
 
-// TestHealStrayTwice: what leads nowhere, and was dealt with in an epoch that is lost itself, does not hinder that one from
-// being brought back.
+// TestHealStrayTwice: what leads nowhere, and was dealt with in an epoch that is lost itself, does not
+// hinder that one from being brought back.
 func TestHealStrayTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -709,8 +709,8 @@ func TestHealLineages(t *testing.T) {
 	s.want(t, "two", tokens{"t": active, "u": active})
 }
 
-// TestHealTwice: what was healed, and what was changed on top of it, comes back when a failover loses all of it, also
-// some of what was before.
+// TestHealTwice: what was healed, and what was changed on top of it, comes back when a failover loses all
+// of it, also some of what was before.
 func TestHealTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -747,9 +747,10 @@ func TestHealTwice(t *testing.T) {
 	}
 }
 
-// TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it lacks. A later backup,
-// which has some of that, is restored then. The two have one change in two shapes, which is no change of both: what came
-// after it counts, and nothing is given up, however little of the log the later backup has.
+// TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it
+// lacks. A later backup, which has some of that, is restored then. The two have one change in two shapes,
+// which is no change of both: what came after it counts, and nothing is given up, however little of the log
+// the later backup has.
 func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return func(d *record.Document) { d.Tokens[0].Scopes = s }
@@ -782,8 +783,8 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	}
 }
 
-// TestSearchKnowsWhatIsDealtWithInTurn: an epoch has dealt with a change that nobody keeps since, and another one with that
-// epoch. What followed the change is connected all the same.
+// TestSearchKnowsWhatIsDealtWithInTurn: an epoch has dealt with a change that nobody keeps since, and
+// another one with that epoch. What followed the change is connected all the same.
 func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	at := func(epoch, revision uint64) record.Cursor {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}
@@ -804,8 +805,8 @@ func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	}
 }
 
-// TestSearchGoesOnBehindWhatIsDealtWith: a lost epoch has dealt with a change in the middle of another lost lineage. What lies
-// before it there is lost as well, and was supplied.
+// TestSearchGoesOnBehindWhatIsDealtWith: a lost epoch has dealt with a change in the middle of another lost
+// lineage. What lies before it there is lost as well, and was supplied.
 func TestSearchGoesOnBehindWhatIsDealtWith(t *testing.T) {
 	at := func(epoch, revision uint64) record.Cursor {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}

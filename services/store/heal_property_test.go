@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// player makes random changes in which, as the rules have it, no revocation is taken back and no token that counts has
-// the name of another.
+// player makes random changes in which, as the rules have it, no revocation is taken back and no token that
+// counts has the name of another.
 type player struct {
 	t     *rapid.T
 	ids   int
@@ -99,9 +99,10 @@ func checkDocument(t *rapid.T, d *record.Document) {
 	}
 }
 
-// TestHealKeepsWhatMatters: random histories, cut at random places, that go on differently, also one that is forked
-// once more, and entries in any order. Whatever was revoked on any side is revoked; what only one side changed is as that
-// side has it, names included; what the store alone changed is not touched; and all adds up.
+// TestHealKeepsWhatMatters: random histories, cut at random places, that go on differently, also one that
+// is forked once more, and entries in any order. Whatever was revoked on any side is revoked; what only one
+// side changed is as that side has it, names included; what the store alone changed is not touched; and all
+// adds up.
 func TestHealKeepsWhatMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &player{t: t}

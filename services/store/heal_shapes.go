@@ -6,9 +6,10 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// A healing brings a lost change back as another one: a link right behind the start of the epoch that settles the lost one. The two
-// are one change in two shapes. Both are at hand when the healing is lost in turn, or when two authorities have healed the
-// same loss. Such a change counts once: of a past that went on from it, what came after it counts.
+// A healing brings a lost change back as another one: a link right behind the start of the epoch that
+// settles the lost one. The two are one change in two shapes. Both are at hand when the healing is lost in
+// turn, or when two authorities have healed the same loss. Such a change counts once: of a past that went
+// on from it, what came after it counts.
 
 // at returns an entry of the log, or one that somebody holds.
 func (l *loss) at(c record.Cursor) (entry, bool) {
@@ -25,8 +26,8 @@ func (l *loss) at(c record.Cursor) (entry, bool) {
 	return l.past.jumps[i], true
 }
 
-// healedBy returns the start of the epoch whose healing made a link, the zero entry for none. A healing changes each app once,
-// in order of their ids, right behind the start.
+// healedBy returns the start of the epoch whose healing made a link, the zero entry for none. A healing
+// changes each app once, in order of their ids, right behind the start.
 func (l *loss) healedBy(link *record.Link) (start entry) {
 	if start, known := l.healers[link.Tag]; known {
 		return start
@@ -69,9 +70,9 @@ func (l *loss) oneChange(a, b *record.Link) bool {
 	return same
 }
 
-// apart returns the links of two pasts of an app, each in the order of that past, without what both have of one change in two
-// shapes. A healing has brought back what the last of the changes that it dealt with had made of a token: those before do not
-// count.
+// apart returns the links of two pasts of an app, each in the order of that past, without what both have of
+// one change in two shapes. A healing has brought back what the last of the changes that it dealt with had
+// made of a token: those before do not count.
 func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 	a, b = slices.Clone(ours), slices.Clone(theirs)
 	older := map[*record.Link]map[string]bool{} // what a later change of the other past has made anew, by link

@@ -23,7 +23,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// save keeps what Redis holds of a partition, and returns what makes it so again: a failover that loses all since.
+// save keeps what Redis holds of a partition, and returns what makes it so again: a failover that loses all
+// since.
 func (s *system) save(partition int) (lose func()) {
 	s.t.Helper()
 	ctx := context.Background()
@@ -79,8 +80,8 @@ func (h history) states(app string) map[string]policy.State {
 	return states
 }
 
-// lossy is a store whose partition has lost two changes of "app": a token that was made, and the revocation of the one
-// before. The authority knows them; another one comes later and does not.
+// lossy is a store whose partition has lost two changes of "app": a token that was made, and the revocation
+// of the one before. The authority knows them; another one comes later and does not.
 func lossy(t *testing.T, redisArgs ...string) (s *system, opened *store.Store, partition int, k known) {
 	t.Helper()
 	s = newSystem(t, redisArgs...)
@@ -99,8 +100,8 @@ func lossy(t *testing.T, redisArgs ...string) (s *system, opened *store.Store, p
 
 var healedStates = map[string]policy.State{"tok": policy.Revoked, "tok-2": policy.Active}
 
-// TestHeal: what a failover has lost comes back as a new epoch, with its audit rows; who knew it and who did not follow,
-// and changes go on.
+// TestHeal: what a failover has lost comes back as a new epoch, with its audit rows; who knew it and who
+// did not follow, and changes go on.
 func TestHeal(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	check.Eventually(t, "the fork is noticed", func() error {
@@ -136,7 +137,8 @@ func TestHeal(t *testing.T) {
 	}
 }
 
-// TestHealDescribed: the audit trail has the documents before and after, by the function that describes all changes.
+// TestHealDescribed: the audit trail has the documents before and after, by the function that describes all
+// changes.
 func TestHealDescribed(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	options := store.Options{Describe: func(before, after *record.Document, identity string, _ time.Time) *countersignv1.AuditEvent {
@@ -150,8 +152,9 @@ func TestHealDescribed(t *testing.T) {
 	}
 }
 
-// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing says who had made what it brings back, and when, and what was
-// given up for it, by app (B30). The link of the healing carries them too, for the case that it is lost itself.
+// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing says who had made what it brings back,
+// and when, and what was given up for it, by app (B30). The link of the healing carries them too, for the
+// case that it is lost itself.
 func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	s := newSystem(t)
 	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
@@ -202,8 +205,8 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	}
 }
 
-// TestB30_AFailoverThatBothSidesWentOnFrom: the store took a note after a failover that had lost an enforcement and a token. All three
-// are there afterwards, and nothing was given up.
+// TestB30_AFailoverThatBothSidesWentOnFrom: the store took a note after a failover that had lost an
+// enforcement and a token. All three are there afterwards, and nothing was given up.
 func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
 	s := newSystem(t)
 	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
@@ -260,8 +263,8 @@ func TestHealersAtOnce(t *testing.T) {
 	}
 }
 
-// TestHealAmongChanges: an authority that does not know of the loss goes on writing while another heals. Nothing of
-// either is lost.
+// TestHealAmongChanges: an authority that does not know of the loss goes on writing while another heals.
+// Nothing of either is lost.
 func TestHealAmongChanges(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	other := s.open(s.redis.URL())
@@ -292,7 +295,8 @@ func TestHealAmongChanges(t *testing.T) {
 	}
 }
 
-// TestHealInterrupted: whatever becomes of the connection, a healing is done once or not at all, and known to be.
+// TestHealInterrupted: whatever becomes of the connection, a healing is done once or not at all, and known
+// to be.
 func TestHealInterrupted(t *testing.T) {
 	for name, f := range map[string]fault{
 		"the script ran": after, "the script did not arrive": before, "half of the script arrived": middle, "the script arrives too late": late,
@@ -322,7 +326,8 @@ func TestHealInterrupted(t *testing.T) {
 	}
 }
 
-// TestHealCrashes: an authority that ends at any step of a healing leaves all or nothing of it, and another one heals.
+// TestHealCrashes: an authority that ends at any step of a healing leaves all or nothing of it, and another
+// one heals.
 func TestHealCrashes(t *testing.T) {
 	for _, step := range []struct {
 		command string
@@ -435,8 +440,8 @@ func (s *system) withMeta(opened *store.Store) *store.Store {
 	return store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
 }
 
-// TestHealWipedRedis: a Redis that lost everything is the same store again, made from links alone, meta included. An
-// authority that has no meta to put back does not begin.
+// TestHealWipedRedis: a Redis that lost everything is the same store again, made from links alone, meta
+// included. An authority that has no meta to put back does not begin.
 func TestHealWipedRedis(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -484,8 +489,9 @@ func TestHealWipedRedis(t *testing.T) {
 	}
 }
 
-// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the revisions of the one before, and every process was
-// restarted since. They hold what lies before that epoch all the same, so that a wiped store is made again from its first change on.
+// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the revisions of the one
+// before, and every process was restarted since. They hold what lies before that epoch all the same, so
+// that a wiped store is made again from its first change on.
 func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	s := newSystem(t)
 	running := s.open(s.redis.URL())
@@ -518,8 +524,8 @@ func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	}
 }
 
-// TestAdopt: an operator takes a partition as it is. Who has seen more follows all the same, and changes go on; what was
-// revoked stays so.
+// TestAdopt: an operator takes a partition as it is. Who has seen more follows all the same, and changes go
+// on; what was revoked stays so.
 func TestAdopt(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	start, err := opened.Adopt(t.Context(), partition, k.seen, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
@@ -546,8 +552,9 @@ func TestAdopt(t *testing.T) {
 	s.verify(t, partition)
 }
 
-// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was lost or not. It is
-// healed also when nothing was lost, but not by an epoch that only settles changes again.
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was
+// lost or not. It is healed also when nothing was lost, but not by an epoch that only settles changes
+// again.
 func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
 		s, opened, partition, k := lossy(t)
@@ -644,8 +651,8 @@ func TestFreeze(t *testing.T) {
 	update(t, opened, call("app", "made", add("tok-2")))
 }
 
-// TestSettledAcrossEpochs: a commit whose reply was lost, in a store that failed over or began a new epoch before it was
-// sent again, is made once, or its outcome is said to be unknown.
+// TestSettledAcrossEpochs: a commit whose reply was lost, in a store that failed over or began a new epoch
+// before it was sent again, is made once, or its outcome is said to be unknown.
 func TestSettledAcrossEpochs(t *testing.T) {
 	for _, tt := range []struct {
 		name string

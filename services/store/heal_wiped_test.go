@@ -60,8 +60,9 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
-// TestHealAdoptedOnNothing: a wiped store was taken as it is, and so was another one, by a master that had been deposed: its epoch is
-// not older. Whoever followed that one holds all of its past, back to the first change, so nothing is missing.
+// TestHealAdoptedOnNothing: a wiped store was taken as it is, and so was another one, by a master that had
+// been deposed: its epoch is not older. Whoever followed that one holds all of its past, back to the first
+// change, so nothing is missing.
 func TestHealAdoptedOnNothing(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -77,9 +78,9 @@ func TestHealAdoptedOnNothing(t *testing.T) {
 	adopted.want(t, "app", tokens{"a": gone, "b": active})
 }
 
-// TestHealWipedAfterAnOlderBackup: a store was wiped and healed, an old backup of which the log was trimmed was restored, and the
-// store wiped again before that was healed. The fleet does not have the backup's first changes, but the first healing has dealt with
-// them.
+// TestHealWipedAfterAnOlderBackup: a store was wiped and healed, an old backup of which the log was trimmed
+// was restored, and the store wiped again before that was healed. The fleet does not have the backup's
+// first changes, but the first healing has dealt with them.
 func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -110,8 +111,9 @@ func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	}
 }
 
-// TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that, and more. The healing has all
-// that the store has, so what was changed on top of it counts, also what it switched off.
+// TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that,
+// and more. The healing has all that the store has, so what was changed on top of it counts, also what it
+// switched off.
 func TestHealWipedAndRolledBack(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -129,8 +131,9 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	}
 }
 
-// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica has, the others went on beyond their revisions, and the
-// store was wiped and healed from the others. The log begins behind the changes, and they are lost all the same.
+// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica has, the others went on
+// beyond their revisions, and the store was wiped and healed from the others. The log begins behind the
+// changes, and they are lost all the same.
 func TestB08_ForkFromBeforeAWipeIsHealed(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))

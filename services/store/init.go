@@ -15,16 +15,16 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// InitKey holds the meta of a store whose initialisation is under way, so that one that was cut off is taken up
-// again with the same store id.
+// InitKey holds the meta of a store whose initialisation is under way, so that one that was cut off is
+// taken up again with the same store id.
 const InitKey = "cs:init"
 
 // ErrNotEmpty says that a Redis already has keys where a new store would have its own.
 var ErrNotEmpty = errors.New("there are keys of another store, or the rest of one, in this Redis; nothing was changed")
 
-// Init makes a store in a Redis that holds none: a head for each partition, and at the end the meta that says which
-// store it is. It may be repeated after a failure, and by several at once: one store comes of it. In a Redis that holds
-// a store of this key ring it changes nothing.
+// Init makes a store in a Redis that holds none: a head for each partition, and at the end the meta that
+// says which store it is. It may be repeated after a failure, and by several at once: one store comes of
+// it. In a Redis that holds a store of this key ring it changes nothing.
 func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (meta record.Meta, created bool, err error) {
 	if partitions < 1 || partitions > record.MaxPartitions {
 		return record.Meta{}, false, fmt.Errorf("partitions: want 1 to %d", record.MaxPartitions)
@@ -48,8 +48,8 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 	return record.Meta{}, false, err
 }
 
-// beginInit returns the meta of the store to make: that of a try before this one, or a new one if there is nothing in
-// its way.
+// beginInit returns the meta of the store to make: that of a try before this one, or a new one if there is
+// nothing in its way.
 func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
 	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(), MembersListed: true})
 	if err != nil {
@@ -97,7 +97,8 @@ func setNew(ctx context.Context, client *redisfeed.Client, key string, value []b
 	return err == nil, err
 }
 
-// endInit removes what the initialisation of a store that is there has left, when it was cut off just before its end.
+// endInit removes what the initialisation of a store that is there has left, when it was cut off just
+// before its end.
 func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) error {
 	raw, err := client.Get(ctx, InitKey).Bytes()
 	if errors.Is(err, redis.Nil) {

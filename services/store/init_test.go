@@ -63,8 +63,8 @@ func checkStore(t *testing.T, client *redisfeed.Client, ring *keyring.Ring, want
 	}
 }
 
-// TestB24_NewStoreHasAListOfMembers, so that a missing one is known to have been taken away. One that another store has left is
-// replaced, and one of this store is kept.
+// TestB24_NewStoreHasAListOfMembers, so that a missing one is known to have been taken away. One that
+// another store has left is replaced, and one of this store is kept.
 func TestB24_NewStoreHasAListOfMembers(t *testing.T) {
 	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
 	for name, left := range map[string]string{"nothing is there": "", "one of another store": "garbage"} {
@@ -196,7 +196,8 @@ func TestInitCutOff(t *testing.T) {
 	if _, _, err := store.Init(t.Context(), counting, ring, partitions); err != nil {
 		t.Fatal(err)
 	}
-	// The search for foreign keys is one step for each partition there could be; its first and last stand for all.
+	// The search for foreign keys is one step for each partition there could be; its first and last stand
+	// for all.
 	var steps []int
 	for step := 1; step <= total; step++ {
 		if step < 5 || step > record.MaxPartitions {
@@ -243,7 +244,8 @@ func TestInitCutOff(t *testing.T) {
 	}
 }
 
-// TestInitNeedsItsRights: an account that may not finish an initialisation begins none, and one that may is not in its way.
+// TestInitNeedsItsRights: an account that may not finish an initialisation begins none, and one that may is
+// not in its way.
 func TestInitNeedsItsRights(t *testing.T) {
 	server := redistest.StartWithAccounts(t)
 	all, ring := redisClient(t, server.URL()), keyring.Generate()
@@ -272,7 +274,8 @@ func TestInitNeedsItsRights(t *testing.T) {
 	checkStore(t, all, ring, meta)
 }
 
-// TestInitRemovesWhatIsLeft of an initialisation that wrote its store and did not come to remove its beginning.
+// TestInitRemovesWhatIsLeft of an initialisation that wrote its store and did not come to remove its
+// beginning.
 func TestInitRemovesWhatIsLeft(t *testing.T) {
 	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
 	meta, _, err := store.Init(t.Context(), client, ring, partitions)

@@ -45,8 +45,9 @@ type traffic struct {
 	slowest time.Duration
 }
 
-// start makes traffic, by an authority that heals as soon as it is told that the store has lost changes. Every other
-// call has to succeed, but for those of unknown outcome, and a few that came when there was no master.
+// start makes traffic, by an authority that heals as soon as it is told that the store has lost changes.
+// Every other call has to succeed, but for those of unknown outcome, and a few that came when there was no
+// master.
 func (s *system) start(opened *store.Store, number int) *traffic {
 	tr := &traffic{s: s, opened: opened, stopped: make(chan struct{}), safe: map[string][]string{}}
 	for partition := range partitions {
@@ -128,7 +129,8 @@ func end(t testing.TB, all ...*traffic) {
 func (tr *traffic) check(t testing.TB) {
 	t.Helper()
 	t.Logf("made %d, %d of unknown outcome, %d refused; the slowest took %v", tr.made, tr.unknown, tr.refused, tr.slowest)
-	// On a busy machine a failover may take longer than a change waits for it; then all partitions are refused, once or twice.
+	// On a busy machine a failover may take longer than a change waits for it; then all partitions are
+	// refused, once or twice.
 	if tr.refused > 3*partitions {
 		t.Errorf("%d changes were refused", tr.refused)
 	}
@@ -145,8 +147,8 @@ func (tr *traffic) check(t testing.TB) {
 	}
 }
 
-// TestSentinel: changes go on through failovers, planned ones and those of a master that is dead, and with a quorum of
-// all replicas none is lost.
+// TestSentinel: changes go on through failovers, planned ones and those of a master that is dead, and with
+// a quorum of all replicas none is lost.
 func TestSentinel(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	options := store.Options{WriteQuorum: 2, QuorumTimeout: 100 * time.Millisecond} // one replica is gone in the end
@@ -191,8 +193,8 @@ func TestCluster(t *testing.T) {
 	end(t, all...)
 }
 
-// TestSlotOnItsWay: while a slot is moved, with some of its keys here and some there, a change waits; it is not made in
-// part.
+// TestSlotOnItsWay: while a slot is moved, with some of its keys here and some there, a change waits; it is
+// not made in part.
 func TestSlotOnItsWay(t *testing.T) {
 	cluster := redistest.Options{Accounts: true}.StartCluster(t, 2, 0)
 	s := &system{t: t, ring: keyring.Generate()}

@@ -59,7 +59,8 @@ func (s *system) init() {
 // keysOf names the keys of an app's partition.
 func (s *system) keysOf(appID string) record.Keys { return record.KeysOf(s.codec.PartitionOf(appID)) }
 
-// open opens the store as an authority does, over an URL that may lead through a proxy, and closes it with the test.
+// open opens the store as an authority does, over an URL that may lead through a proxy, and closes it with
+// the test.
 func (s *system) open(url string) *store.Store {
 	s.t.Helper()
 	client := redisClient(s.t, url)

@@ -64,8 +64,8 @@ func words(t *testing.T, line string) (from string, arguments []string) {
 	return parts[1], arguments
 }
 
-// TestEveryKeyIsInOneSlot: on a Redis Cluster a script may touch the keys of one slot only, and must name them. So
-// whatever a commit touches has its partition's hash tag.
+// TestEveryKeyIsInOneSlot: on a Redis Cluster a script may touch the keys of one slot only, and must name
+// them. So whatever a commit touches has its partition's hash tag.
 func TestEveryKeyIsInOneSlot(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -133,7 +133,8 @@ func newClusterSystem(t *testing.T) *system {
 	return s
 }
 
-// TestRedisCluster: on a node of a Redis Cluster, keys of several slots in one command or script would be an error.
+// TestRedisCluster: on a node of a Redis Cluster, keys of several slots in one command or script would be
+// an error.
 func TestRedisCluster(t *testing.T) {
 	s := newClusterSystem(t)
 	opened := s.open(s.redis.URL())

@@ -35,8 +35,8 @@ func once(name string, f fault, then func()) func(command string) fault {
 	}
 }
 
-// TestLostReply: a commit whose reply is lost is recognised as done, not done twice; one that was lost on its way is
-// done after all, once. So it is also when somebody else was faster in between.
+// TestLostReply: a commit whose reply is lost is recognised as done, not done twice; one that was lost on
+// its way is done after all, once. So it is also when somebody else was faster in between.
 func TestLostReply(t *testing.T) {
 	faults := map[string]fault{
 		"the script ran":              after,
@@ -105,9 +105,9 @@ func (s *system) otherApp(partition, number int) string {
 	}
 }
 
-// TestLostAtRandom: over many changes by two authorities, with connections cut before, while and after a command is
-// carried out, each change that was acknowledged is in the log exactly once, and each that failed is not, but for those
-// whose outcome is said to be unknown.
+// TestLostAtRandom: over many changes by two authorities, with connections cut before, while and after a
+// command is carried out, each change that was acknowledged is in the log exactly once, and each that
+// failed is not, but for those whose outcome is said to be unknown.
 func TestLostAtRandom(t *testing.T) {
 	const (
 		writers = 3 // of each authority
@@ -239,8 +239,8 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be gone, and a failover may lose it. So one
-// that answers for it must hold its link, for a healing to find.
+// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be gone, and a failover
+// may lose it. So one that answers for it must hold its link, for a healing to find.
 func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	s := newSystem(t)
 	p := redistest.NewProxy(t, s.redis.Address())
@@ -262,7 +262,8 @@ func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	}
 }
 
-// TestCallerHangsUp: who goes away while a change is committed leaves no open question; the commit is pursued.
+// TestCallerHangsUp: who goes away while a change is committed leaves no open question; the commit is
+// pursued.
 func TestCallerHangsUp(t *testing.T) {
 	s := newSystem(t)
 	p := startProxy(t, s.redis.Address())
@@ -346,8 +347,8 @@ func TestRepeatedRequests(t *testing.T) {
 	s.verifyAll(t)
 }
 
-// TestRepeatedNothing: the answer of a call that found nothing to do is kept too. Repeated later, it must not be carried
-// out on what has become of the app since.
+// TestRepeatedNothing: the answer of a call that found nothing to do is kept too. Repeated later, it must
+// not be carried out on what has become of the app since.
 func TestRepeatedNothing(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())

@@ -13,12 +13,14 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// noteTimeout bounds the tries in one partition, so that one that gives no clear answer leaves time for the others.
+// noteTimeout bounds the tries in one partition, so that one that gives no clear answer leaves time for the
+// others.
 const noteTimeout = 2 * time.Second
 
-// Note adds a row to the audit trail for what belongs to no app. The row goes to the first partition that takes it, which
-// as a rule is 0: an operator must be able to forget a validator also while a partition is damaged. It sets the
-// event's revision. An error may leave the row there, and a lost reply may leave it twice.
+// Note adds a row to the audit trail for what belongs to no app. The row goes to the first partition that
+// takes it, which as a rule is 0: an operator must be able to forget a validator also while a partition is
+// damaged. It sets the event's revision. An error may leave the row there, and a lost reply may leave it
+// twice.
 func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()

@@ -110,7 +110,8 @@ func TestRedisLostEverything(t *testing.T) {
 	wantSame(t, s.client, map[string]string{})
 }
 
-// TestShortOutage: who has the time does not notice a Redis that is away for as long as a failover takes (B20).
+// TestShortOutage: who has the time does not notice a Redis that is away for as long as a failover takes
+// (B20).
 func TestShortOutage(t *testing.T) {
 	s := newSystem(t, "--appendonly", "yes", "--appendfsync", "always")
 	opened := s.open(s.redis.URL())
@@ -166,8 +167,8 @@ func TestRedisIsAReplica(t *testing.T) {
 	wantSame(t, client, held)
 }
 
-// TestNobodyMayPublish: a Redis account without the channels (Redis ACL: none, unless given) loses its hints, and no
-// change is said to have failed that was made.
+// TestNobodyMayPublish: a Redis account without the channels (Redis ACL: none, unless given) loses its
+// hints, and no change is said to have failed that was made.
 func TestNobodyMayPublish(t *testing.T) {
 	s := newSystem(t)
 	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "authority", "on", ">password", "~cs:*", "resetchannels", "+@all").Err(); err != nil {
@@ -180,8 +181,8 @@ func TestNobodyMayPublish(t *testing.T) {
 	}
 }
 
-// TestMissingRights: an account that may not do all that a commit does can do none of it, since Redis asks for the right
-// to a command only when it comes to it.
+// TestMissingRights: an account that may not do all that a commit does can do none of it, since Redis asks
+// for the right to a command only when it comes to it.
 func TestMissingRights(t *testing.T) {
 	s := newSystem(t)
 	request := store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
@@ -219,7 +220,8 @@ func fields(text string) (all []any) {
 	return all
 }
 
-// TestSeenLate: what another authority commits while an app is looked at starts the look over; it is no sign of damage.
+// TestSeenLate: what another authority commits while an app is looked at starts the look over; it is no
+// sign of damage.
 func TestSeenLate(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -264,7 +266,8 @@ func TestSeenLate(t *testing.T) {
 	}
 }
 
-// TestReadsAreLinearizable: what one authority has committed, another reads at once, whatever its replica holds.
+// TestReadsAreLinearizable: what one authority has committed, another reads at once, whatever its replica
+// holds.
 func TestReadsAreLinearizable(t *testing.T) {
 	s := newSystem(t)
 	one, two := s.open(s.redis.URL()), s.open(s.redis.URL())
@@ -304,7 +307,8 @@ func TestChangesThatChangeNothing(t *testing.T) {
 	wantSame(t, s.client, held)
 }
 
-// TestTouchedTokens: a token's revision, from which its etag is made, is that of the last change that touched it (B07).
+// TestTouchedTokens: a token's revision, from which its etag is made, is that of the last change that
+// touched it (B07).
 func TestTouchedTokens(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())

@@ -26,7 +26,8 @@ const (
 	holding       // the command is carried out, and the reply comes when the proxy is released
 )
 
-// proxy stands between clients and a Redis and knows commands from one another (Redis serialization protocol).
+// proxy stands between clients and a Redis and knows commands from one another (Redis serialization
+// protocol).
 type proxy struct {
 	t        testing.TB
 	target   string

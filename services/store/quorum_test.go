@@ -28,8 +28,8 @@ func (s *system) openOptions(url string, options store.Options) *store.Store {
 	return store.New(store.Over(client, partitions, options), s.replica(client), options, quiet)
 }
 
-// TestWriteQuorum: with a quorum each change waits for as many replicas, and its result says how many have it. Short of
-// them it is made all the same.
+// TestWriteQuorum: with a quorum each change waits for as many replicas, and its result says how many have
+// it. Short of them it is made all the same.
 func TestWriteQuorum(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	opened := func(quorum int) *store.Store {

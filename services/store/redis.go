@@ -15,16 +15,16 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// Redis is what a Store does with the Redis that it writes, be it one server, a Sentinel group or a Cluster. What it
-// reads is what the master of a partition has at the time of the call. It must be safe for concurrent use and return
-// when ctx ends.
+// Redis is what a Store does with the Redis that it writes, be it one server, a Sentinel group or a
+// Cluster. What it reads is what the master of a partition has at the time of the call. It must be safe for
+// concurrent use and return when ctx ends.
 //
-// Its errors are of three kinds. ErrNotRun: nothing was written, for a reason that passes. ErrRefused: nothing was
-// written, and another try would fare no better. After any other one of Commit and Begin nobody knows: what was sent may
-// have been carried out, or may still be.
+// Its errors are of three kinds. ErrNotRun: nothing was written, for a reason that passes. ErrRefused:
+// nothing was written, and another try would fare no better. After any other one of Commit and Begin nobody
+// knows: what was sent may have been carried out, or may still be.
 type Redis interface {
-	// Look reads a partition's head, an app's document and a request's result, in this order, in one round trip. An
-	// empty app or key is not looked at. What is missing is nil.
+	// Look reads a partition's head, an app's document and a request's result, in this order, in one round
+	// trip. An empty app or key is not looked at. What is missing is nil.
 	Look(ctx context.Context, partition int, appID, requestKey string) (Look, error)
 	// Tail and Documents are those of a replica.Source.
 	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []replica.RawLink, err error)
@@ -33,15 +33,16 @@ type Redis interface {
 	Keep(ctx context.Context, requestKey string, result []byte) error
 	// Commit makes a change, all or nothing.
 	Commit(ctx context.Context, c *Commit) (Reply, error)
-	// Begin begins an epoch, all or nothing, also when Redis is out of memory. Without entries it only adds audit rows.
+	// Begin begins an epoch, all or nothing, also when Redis is out of memory. Without entries it only adds
+	// audit rows.
 	Begin(ctx context.Context, b *Beginning) (Reply, error)
 	// PutMeta writes the store's meta, unless there is one.
 	PutMeta(ctx context.Context, raw []byte) error
 }
 
 var (
-	// ErrNotRun says that nothing was written, because the master of the partition could not be reached, or is about to
-	// be another: the call may be repeated.
+	// ErrNotRun says that nothing was written, because the master of the partition could not be reached, or
+	// is about to be another: the call may be repeated.
 	ErrNotRun = errors.New("redis did not carry it out")
 	// ErrRefused says that nothing was written, and why is not going to change by itself.
 	ErrRefused = errors.New("redis refused it")
@@ -50,8 +51,8 @@ var (
 // Look is what one look at a partition has shown.
 type Look struct{ Head, Document, Result []byte }
 
-// Commit is everything that the commit of one change writes. Sent again, it is the same to the byte, so that it cannot be
-// made twice.
+// Commit is everything that the commit of one change writes. Sent again, it is the same to the byte, so
+// that it cannot be made twice.
 type Commit struct {
 	Partition int
 	AppID     string
@@ -96,8 +97,8 @@ type RawDocument struct {
 type Reply struct {
 	// Answer is Made, Conflict, or in a word why nothing was written.
 	Answer string
-	// Acknowledged is how many replicas have confirmed what was written, within the time that they had; 0 when it is not
-	// known, or was not asked.
+	// Acknowledged is how many replicas have confirmed what was written, within the time that they had; 0
+	// when it is not known, or was not asked.
 	Acknowledged int
 }
 
@@ -116,8 +117,8 @@ var (
 	beginScript string
 )
 
-// allowOOM lets a script write when Redis is out of memory, so that a full Redis can still revoke, and heal (Redis,
-// Scripting: script flags).
+// allowOOM lets a script write when Redis is out of memory, so that a full Redis can still revoke, and heal
+// (Redis, Scripting: script flags).
 const allowOOM = "#!lua flags=allow-oom\n"
 
 // waitSlack is how much longer than QuorumTimeout the answer to a WAIT may take.
@@ -157,8 +158,8 @@ func hashTag(key string) string {
 	return key
 }
 
-// Look implements Redis. The commands stay on one connection: were the second answered by another server than the first,
-// the document might be older than the head.
+// Look implements Redis. The commands stay on one connection: were the second answered by another server
+// than the first, the document might be older than the head.
 func (r *server) Look(ctx context.Context, partition int, appID, requestKey string) (found Look, err error) {
 	head := record.KeysOf(partition).Head
 	err = r.client.OnMaster(ctx, head, func(conn *redis.Conn) error {
@@ -173,8 +174,8 @@ func (r *server) Look(ctx context.Context, partition int, appID, requestKey stri
 		return err
 	})
 	if kind, _, _ := strings.Cut(fmt.Sprint(err), " "); kind == "ASK" {
-		// While the slot is moved, each of its keys is at one of two servers. One after the other, they are still read in
-		// order.
+		// While the slot is moved, each of its keys is at one of two servers. One after the other, they are
+		// still read in order.
 		found, err = look(ctx, r.client, partition, appID, requestKey)()
 	}
 	return found, reading(err)
@@ -280,8 +281,9 @@ func (r *server) Begin(ctx context.Context, b *Beginning) (Reply, error) {
 	return r.run(ctx, beginScript, true, keysOf(b.Partition), args...)
 }
 
-// run runs a script on the master of its keys, and waits on the same connection for as many replicas as are wanted: WAIT
-// is about what its own connection has written (Redis, WAIT). It is sent once, whatever becomes of it.
+// run runs a script on the master of its keys, and waits on the same connection for as many replicas as are
+// wanted: WAIT is about what its own connection has written (Redis, WAIT). It is sent once, whatever
+// becomes of it.
 func (r *server) run(ctx context.Context, script string, urgent bool, keys []string, args ...any) (reply Reply, err error) {
 	text := checks + script
 	if urgent && !r.options.Embedded {
@@ -319,11 +321,12 @@ func (r *server) wait(ctx context.Context, conn *redis.Conn) int {
 
 // writing tells what an error says of a script that was sent.
 //
-// Redis refuses a command before it runs it when the slot of its keys is elsewhere, on its way, or not served (MOVED,
-// ASK, TRYAGAIN, CLUSTERDOWN), and when the server cannot serve anybody now (LOADING, MASTERDOWN, BUSY, too many clients).
-// READONLY, NOREPLICAS, OOM and MISCONF are for the first write of a script and none after it, since their causes do not
-// change while it runs. Any other error of a command inside a script says nothing of those before it. What was not even
-// sent, since no connection could be made, was not run either; but one that broke may have carried it.
+// Redis refuses a command before it runs it when the slot of its keys is elsewhere, on its way, or not
+// served (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), and when the server cannot serve anybody now (LOADING,
+// MASTERDOWN, BUSY, too many clients). READONLY, NOREPLICAS, OOM and MISCONF are for the first write of a
+// script and none after it, since their causes do not change while it runs. Any other error of a command
+// inside a script says nothing of those before it. What was not even sent, since no connection could be
+// made, was not run either; but one that broke may have carried it.
 func writing(err error) error {
 	if err == nil {
 		return nil
@@ -345,7 +348,8 @@ func writing(err error) error {
 	return err
 }
 
-// reading tells what an error says of a command that changes nothing, or the same however often it is carried out.
+// reading tells what an error says of a command that changes nothing, or the same however often it is
+// carried out.
 func reading(err error) error {
 	if err = writing(err); err == nil || errors.Is(err, ErrNotRun) || errors.Is(err, ErrRefused) {
 		return err

@@ -14,8 +14,9 @@ import (
 //go:embed rights.lua
 var rightsScript string
 
-// CheckRights makes sure that the account may carry out some commands, written as "SET cs:meta x", and carries out none.
-// It is for what takes several commands: nothing is begun that the account may not finish. The master of a key is asked.
+// CheckRights makes sure that the account may carry out some commands, written as "SET cs:meta x", and
+// carries out none. It is for what takes several commands: nothing is begun that the account may not
+// finish. The master of a key is asked.
 func CheckRights(ctx context.Context, client *redisfeed.Client, key string, commands ...string) error {
 	args := make([]any, len(commands))
 	for i, command := range commands {

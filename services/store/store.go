@@ -1,6 +1,6 @@
-// Package store is the one writer of Redis. It commits a change of one app's document as one atomic script that
-// compares the partition's head with the one the change was computed from; the link, the audit row, the request's
-// result and the hint are part of it. See commit.lua.
+// Package store is the one writer of Redis. It commits a change of one app's document as one atomic script
+// that compares the partition's head with the one the change was computed from; the link, the audit row,
+// the request's result and the hint are part of it. See commit.lua.
 package store
 
 import (
@@ -23,13 +23,13 @@ const (
 	// RequestLife is how long the result of a request_id is kept (AIP-155).
 	RequestLife = 24 * time.Hour
 
-	// commitTimeout bounds how long a commit whose outcome is unknown is pursued. It does not end with the caller:
-	// who hangs up must not leave the question open.
+	// commitTimeout bounds how long a commit whose outcome is unknown is pursued. It does not end with the
+	// caller: who hangs up must not leave the question open.
 	commitTimeout = 5 * time.Second
 	// callTimeout bounds a call that came without a deadline.
 	callTimeout = 10 * time.Second
-	// outageTimeout bounds how long a call waits for a Redis that does not carry it out: longer than a failover takes,
-	// and not so long that the calls of a longer outage pile up.
+	// outageTimeout bounds how long a call waits for a Redis that does not carry it out: longer than a
+	// failover takes, and not so long that the calls of a longer outage pile up.
 	outageTimeout = 6 * time.Second
 	// defaultQuorumTimeout is Options.QuorumTimeout when it is not set.
 	defaultQuorumTimeout = time.Second
@@ -39,13 +39,16 @@ const (
 type Options struct {
 	// Embedded says that the Redis is the embedded one of `dev`, which has no script flags.
 	Embedded bool
-	// WriteQuorum is how many replicas of the master are waited for after each change, for at most QuorumTimeout (0 is
-	// a second); 0 waits for none. A change that fewer have is made all the same, and its result says so.
+	// WriteQuorum is how many replicas of the master are waited for after each change, for at most
+	// QuorumTimeout (0 is a second); 0 waits for none. A change that fewer have is made all the same, and
+	// its result says so.
 	WriteQuorum   int
 	QuorumTimeout time.Duration
-	// Meta is the store's signed meta, which is put back when Redis was wiped. Without it a wiped store is not healed.
+	// Meta is the store's signed meta, which is put back when Redis was wiped. Without it a wiped store is
+	// not healed.
 	Meta []byte
-	// Describe returns the audit event of a change that the store makes by itself; nil: one that names the app alone.
+	// Describe returns the audit event of a change that the store makes by itself; nil: one that names the
+	// app alone.
 	Describe func(before, after *record.Document, identity string, at time.Time) *countersignv1.AuditEvent
 }
 
@@ -68,14 +71,14 @@ type Store struct {
 
 // partition is what a store knows of a partition.
 type partition struct {
-	// turn holds one place: changes of one process to one partition wait for each other, since all but one would fail
-	// and start over.
+	// turn holds one place: changes of one process to one partition wait for each other, since all but one
+	// would fail and start over.
 	turn   chan struct{}
 	frozen atomic.Bool
 }
 
-// New returns a store over a replica of the same Redis, which must be running for anything to be committed: a head
-// carries only a seal of the partition's sum, and the replica knows the sum.
+// New returns a store over a replica of the same Redis, which must be running for anything to be committed:
+// a head carries only a seal of the partition's sum, and the replica knows the sum.
 func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *Store {
 	s := &Store{redis: redis, codec: r.Codec(), replica: r, options: options, log: log}
 	s.partitions = make([]partition, s.codec.Partitions())
@@ -85,8 +88,8 @@ func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *St
 	return s
 }
 
-// Freeze stops changes of a partition, or lets them go on: while it is frozen they are UNAVAILABLE, STORE_FORKED. What
-// is under way is not held up, and Heal and Adopt may be called.
+// Freeze stops changes of a partition, or lets them go on: while it is frozen they are UNAVAILABLE,
+// STORE_FORKED. What is under way is not held up, and Heal and Adopt may be called.
 func (s *Store) Freeze(partition int, frozen bool) { s.partitions[partition].frozen.Store(frozen) }
 
 // take waits for a turn to change a partition, until ctx ends.
@@ -100,7 +103,8 @@ func (s *Store) take(ctx context.Context, partition int) (release func(), err er
 	}
 }
 
-// insist calls a function until its error is another than ErrNotRun, for at most outageTimeout or until ctx ends.
+// insist calls a function until its error is another than ErrNotRun, for at most outageTimeout or until ctx
+// ends.
 func insist(ctx context.Context, f func() error) error {
 	until := time.Now().Add(outageTimeout)
 	for {
@@ -119,8 +123,8 @@ func (s *Store) Position(appID string, at record.Cursor) record.Position {
 	return record.Position{StoreID: s.codec.StoreID(), Partition: s.codec.PartitionOf(appID), Cursor: at}
 }
 
-// Read returns an app's document as it is in Redis now, nil when there is none, and the head of its partition, which
-// is not newer.
+// Read returns an app's document as it is in Redis now, nil when there is none, and the head of its
+// partition, which is not newer.
 func (s *Store) Read(ctx context.Context, appID string) (*record.Document, record.Head, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
@@ -155,11 +159,11 @@ func behind(at, known record.Cursor) bool {
 
 var errNoHead = errors.New("the partition's head is missing")
 
-// read looks at an app's head, document and request result, the head first: a commit that comes between the commands
-// changes the head, and then nothing computed from this look can be committed.
+// read looks at an app's head, document and request result, the head first: a commit that comes between the
+// commands changes the head, and then nothing computed from this look can be committed.
 func (s *Store) read(ctx context.Context, appID, requestKey string) (found, error) {
-	// A replica learns only what the store has, so what it knew before this look must show in it, unless the store is in
-	// a later epoch, that did without what an earlier one had.
+	// A replica learns only what the store has, so what it knew before this look must show in it, unless
+	// the store is in a later epoch, that did without what an earlier one had.
 	partition := s.codec.PartitionOf(appID)
 	at, _, _ := s.replica.State(partition)
 	known := s.revisionOf(appID)
@@ -194,7 +198,8 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 	}
 }
 
-// unhealed refuses a call in an epoch that an operator began: the document may lack what the fleet is about to bring back.
+// unhealed refuses a call in an epoch that an operator began: the document may lack what the fleet is about
+// to bring back.
 func unhealed() error {
 	return apierr.Unavailable(apierr.StoreUnhealed,
 		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was changed, try again")

@@ -16,8 +16,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// story is what a store of one partition holds, without a Redis. A fork of it goes on by itself: a failover that loses
-// what one of the two does next.
+// story is what a store of one partition holds, without a Redis. A fork of it goes on by itself: a failover
+// that loses what one of the two does next.
 type story struct {
 	t         fatal
 	store     *Store

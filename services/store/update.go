@@ -29,9 +29,9 @@ type Call struct {
 	Request Request
 	// Urgent lets the change through when Redis is out of memory: for revoking and disabling.
 	Urgent bool
-	// Change returns the document after the call; before is nil for an app without one, and must not be changed.
-	// It may be called several times, must have no side effect, and its error ends the call. To change nothing, it
-	// returns nil. The store sets the cursor and which tokens were touched.
+	// Change returns the document after the call; before is nil for an app without one, and must not be
+	// changed. It may be called several times, must have no side effect, and its error ends the call. To
+	// change nothing, it returns nil. The store sets the cursor and which tokens were touched.
 	Change func(before *record.Document) (after *record.Document, err error)
 	// Describe returns the audit event of the change and what is answered to a repetition.
 	Describe func(before, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message)
@@ -53,14 +53,14 @@ type Result struct {
 type Durability struct {
 	// Wanted is Options.WriteQuorum.
 	Wanted int
-	// Acknowledged is how many replicas have confirmed the change in time; 0 also when that is not known: after a
-	// lost reply, or when this call changed nothing.
+	// Acknowledged is how many replicas have confirmed the change in time; 0 also when that is not known:
+	// after a lost reply, or when this call changed nothing.
 	Acknowledged int
 }
 
-// Update carries out a call: it reads the app, computes the change and commits it, and starts over when somebody else
-// was faster. Its errors are *apierr.Error; UNAVAILABLE with reason OUTCOME_UNKNOWN is the only one after which the
-// change may have been made.
+// Update carries out a call: it reads the app, computes the change and commits it, and starts over when
+// somebody else was faster. Its errors are *apierr.Error; UNAVAILABLE with reason OUTCOME_UNKNOWN is the
+// only one after which the change may have been made.
 func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
@@ -100,8 +100,9 @@ func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, out
 	return s.try(ctx, partition, call)
 }
 
-// try carries out a call once. After conflict or superseded, which come without an error, the store has another head
-// than the call was computed from, and it has to be tried again; any other outcome is that of the call.
+// try carries out a call once. After conflict or superseded, which come without an error, the store has
+// another head than the call was computed from, and it has to be tried again; any other outcome is that of
+// the call.
 func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outcome, error) {
 	none := Durability{Wanted: s.options.WriteQuorum}
 	requestKey := ""
@@ -130,7 +131,8 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	case err != nil:
 		return Result{}, refused, err
 	case stored != nil:
-		// Not before this authority has what it answers for: whoever made it may be gone, and a failover may lose it.
+		// Not before this authority has what it answers for: whoever made it may be gone, and a failover
+		// may lose it.
 		return Result{Before: f.document, After: f.document, Repeated: stored, Durability: none}, refused, nil
 	case !ready:
 		return Result{}, conflict, nil
@@ -247,8 +249,8 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	return c, position, errors.Join(errs[:]...)
 }
 
-// keepResult keeps the answer of a call that changed nothing: repeated later, it must not be carried out on what has
-// become of the app since.
+// keepResult keeps the answer of a call that changed nothing: repeated later, it must not be carried out on
+// what has become of the app since.
 func (s *Store) keepResult(ctx context.Context, partition int, key string, call Call, document *record.Document, at record.Position) error {
 	if key == "" {
 		return nil
@@ -262,7 +264,8 @@ func (s *Store) keepResult(ctx context.Context, partition int, key string, call 
 	case err == nil:
 		return nil
 	case call.Urgent:
-		// There is nothing left to revoke, say; a full Redis, which cannot keep the answer, must not keep it back.
+		// There is nothing left to revoke, say; a full Redis, which cannot keep the answer, must not keep
+		// it back.
 		s.log.Warn("the answer to a request could not be kept", "app", call.AppID, "error", err)
 		return nil
 	default:

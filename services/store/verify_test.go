@@ -21,8 +21,8 @@ type history struct {
 	documents map[string]*record.Document
 }
 
-// verify reads a partition and proves that its log, its documents, its audit trail and its head tell the same story
-// from the first change on (B23).
+// verify reads a partition and proves that its log, its documents, its audit trail and its head tell the
+// same story from the first change on (B23).
 func (s *system) verify(t testing.TB, partition int) history {
 	t.Helper()
 	ctx := t.Context()

@@ -33,8 +33,8 @@ func (f *fleetFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.id, "validator-id", "", "the validator's `name` in the fleet, which no other may have (default host name and port of --listen)")
 }
 
-// config returns what the flags say for a validator that listens on an address. The key and the authorities are read
-// again when they change.
+// config returns what the flags say for a validator that listens on an address. The key and the authorities
+// are read again when they change.
 func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, error) {
 	c := report.Config{Authority: f.authority, Security: f.security, ID: f.id}
 	if f.authority == "" {

@@ -55,7 +55,8 @@ var authorityGuards = []guard{
 		tests: "TestTheLogIsWrittenFirst|TestFullRedis", packages: []string{storePackage},
 	},
 	{
-		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has become.
+		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has
+		// become.
 		name:  "identical resend",
 		file:  "services/store/commit.go",
 		cuts:  []cut{{"			ambiguous = true\n", "			return conflict, durability, nil\n"}},
@@ -68,7 +69,8 @@ var authorityGuards = []guard{
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
-		// Without it, an authority takes changes on a restored store before the fleet has brought back what it lacks.
+		// Without it, an authority takes changes on a restored store before the fleet has brought back what
+		// it lacks.
 		name: "no change before an operator's epoch is healed", file: "services/store/store.go",
 		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
@@ -133,19 +135,22 @@ var authorityGuards = []guard{
 		tests: "TestClockIsThatOfTheLeastDelayedReport|TestB08_Skew", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, a receipt says APPLIED by the skew of a report that is older than the record of the hash.
+		// Without it, a receipt says APPLIED by the skew of a report that is older than the record of the
+		// hash.
 		name: "a clock in the hash is seen", file: "services/authority/internal/fleet/share.go",
 		cuts:  []cut{{"		m.clock.see(v.Clock)\n", ""}},
 		tests: "TestB08_ARecordOfTheHash", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, what a past has dealt with counts as the other's change where the log was trimmed, and older settings win.
+		// Without it, what a past has dealt with counts as the other's change where the log was trimmed,
+		// and older settings win.
 		name: "what a past has dealt with", file: "services/store/heal_merge.go",
 		cuts:  []cut{{"	case from.shared, from.dealt[h.stored.Tag]:\n", "	case from.shared:\n"}},
 		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/store"},
 	},
 	{
-		// Without it, a copy from before several wipes passes for a past that has changed something by itself.
+		// Without it, a copy from before several wipes passes for a past that has changed something by
+		// itself.
 		name: "what a start has settled in turn", file: "services/store/heal_plan.go",
 		cuts:  []cut{{"	for i := 0; i < len(tags); i++ {\n", "	for i := 0; i < 0; i++ {\n"}},
 		tests: "TestB30_ABackupFromBeforeSeveralWipes", packages: []string{storePackage},
@@ -156,13 +161,15 @@ var authorityGuards = []guard{
 		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
-		// Without it, an app whose latest change is gone comes back as it was before it, with what the change had revoked.
+		// Without it, an app whose latest change is gone comes back as it was before it, with what the
+		// change had revoked.
 		name: "undecided rather than older", file: "services/store/tools/remains.go",
 		cuts:  []cut{{"		if revisionOf(d) != revision {\n			continue\n", "		if d == nil {\n			continue\n"}},
 		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
-		// Without it, a repair of a store that has lost revocations would make validators follow it without them.
+		// Without it, a repair of a store that has lost revocations would make validators follow it without
+		// them.
 		name: "no repair below what was seen", file: "services/store/tools/repair.go",
 		cuts:  []cut{{"m.Loss != nil && !plan.options.AcceptLoss {", "m.Loss != nil && plan == nil {"}},
 		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/store/tools/"},
@@ -204,13 +211,15 @@ var authorityGuards = []guard{
 		tests: "TestB26_KeysFileChanges", packages: []string{"./services/authority/internal/identity"},
 	},
 	{
-		// Without it, nobody waits for the links that tell what two pasts share, and what one side changed counts as changed by both.
+		// Without it, nobody waits for the links that tell what two pasts share, and what one side changed
+		// counts as changed by both.
 		name: "links that lead to the store's past", file: "services/authority/internal/healing/operator.go",
 		cuts:  []cut{{"(tip || !impatient)", "(tip || impatient && false)"}},
 		tests: "TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		// Without it, a validator of which nobody knows what time it is there counts as one where a time has come, as soon as it has here.
+		// Without it, a validator of which nobody knows what time it is there counts as one where a time
+		// has come, as soon as it has here.
 		name: "a clock that nobody knows", file: "services/authority/internal/fleet/clock.go",
 		cuts:  []cut{{"known && !now.Add(", "!now.Add("}},
 		tests: "TestB08_SkewCountsUntilTheTimeHasComeEverywhere", packages: []string{fleetPackage},

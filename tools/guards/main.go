@@ -1,8 +1,9 @@
-// Command guards shows that the tests bite: it takes one guard of the product away at a time, in a copy of its file that
-// only the compiler sees, and runs the tests that are there for it. They must fail.
+// Command guards shows that the tests bite: it takes one guard of the product away at a time, in a copy of
+// its file that only the compiler sees, and runs the tests that are there for it. They must fail.
 //
-// It is run in the root of the module. With arguments, only the guards whose names hold one of them are tried. It exits
-// with 1 when tests pass without a guard, or when a guard is no longer where it is expected.
+// It is run in the root of the module. With arguments, only the guards whose names hold one of them are
+// tried. It exits with 1 when tests pass without a guard, or when a guard is no longer where it is
+// expected.
 package main
 
 import (
@@ -94,7 +95,8 @@ func failedTests(output string) (names []string) {
 	return names
 }
 
-// overlay writes the file without the guard, and what tells the compiler to take it (go help build, -overlay).
+// overlay writes the file without the guard, and what tells the compiler to take it (go help build,
+// -overlay).
 func (g guard) overlay(folder string) (string, error) {
 	data, err := os.ReadFile(g.file)
 	if err != nil {

@@ -28,7 +28,8 @@ var replicaGuards = []guard{
 		tests: "Digest|" + model, packages: []string{replicaPackage},
 	},
 	{
-		// Without it, what nobody can open is left out of the count, and a field that was put there takes its place.
+		// Without it, what nobody can open is left out of the count, and a field that was put there takes
+		// its place.
 		name:  "digest comparison of a load",
 		file:  "pkg/replica/prove.go",
 		cuts:  []cut{{"return c.p.r.codec.SealSum(c.p.number, sum) == c.head.State", "return true"}},
@@ -123,8 +124,8 @@ var replicaGuards = []guard{
 		tests: "TestCrossingThatMeetsAnotherStore", packages: []string{replicaPackage},
 	},
 	{
-		// Without it, a replica that was started after an operator's epoch holds nothing from before it, and nobody may be left who
-		// can supply that.
+		// Without it, a replica that was started after an operator's epoch holds nothing from before it,
+		// and nobody may be left who can supply that.
 		name: "the past is read across a jump of revisions", file: "pkg/replica/past.go",
 		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
 		tests: "TestB30_|" + model, packages: []string{replicaPackage},

@@ -48,7 +48,8 @@ var servingGuards = []guard{
 		tests: "TestRenewedClientAuthorities", packages: []string{"./pkg/grpcserver"},
 	},
 	{
-		// Without it, a sender that takes its request back makes an outage, which a rule of the ingest tier may let through.
+		// Without it, a sender that takes its request back makes an outage, which a rule of the ingest tier
+		// may let through.
 		name: "cancelled request",
 		file: "pkg/client/outage.go",
 		cuts: []cut{
@@ -78,13 +79,15 @@ var servingGuards = []guard{
 		tests: "TestDialAsksWhoServes", packages: []string{"./pkg/client"},
 	},
 	{
-		// Without it, a validator that cannot answer makes an outage of the denial that another one is about to give.
+		// Without it, a validator that cannot answer makes an outage of the denial that another one is
+		// about to give.
 		name: "a late denial is no outage", file: "pkg/client/again.go",
 		cuts:  []cut{{"	if conclusive(s.err) {\n", "	if decided(s.err) {\n"}},
 		tests: "TestB20_ALateDenial", packages: []string{"./pkg/client"},
 	},
 	{
-		// Without it, whoever asks about an app that nobody can decide about leaves no second question for other apps.
+		// Without it, whoever asks about an app that nobody can decide about leaves no second question for
+		// other apps.
 		name: "one app costs others no second question", file: "pkg/client/again.go",
 		cuts:  []cut{{"	if spread.VerdictOf(err) != spread.Lacking {\n", "	if spread.VerdictOf(err) != spread.Decided {\n"}},
 		tests: "TestB20_OneAppCosts", packages: []string{"./pkg/client"},

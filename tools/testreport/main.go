@@ -1,8 +1,8 @@
-// Command testreport turns the events of `go test -json` on standard input into the output of a plain `go test`: one
-// line for every package, everything a failing test printed, and a closing line with counts.
+// Command testreport turns the events of `go test -json` on standard input into the output of a plain `go
+// test`: one line for every package, everything a failing test printed, and a closing line with counts.
 //
-// It exits with 1 when anything failed, when the events end early, and, with -no-skips, when a test was skipped: a
-// skipped test proves nothing, and in a plain run it is not seen.
+// It exits with 1 when anything failed, when the events end early, and, with -no-skips, when a test was
+// skipped: a skipped test proves nothing, and in a plain run it is not seen.
 package main
 
 import (

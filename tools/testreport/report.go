@@ -23,7 +23,8 @@ type testID struct {
 	Package, Test string
 }
 
-// report gathers events. The output of a test is held back until its outcome is known, and printed only if it failed.
+// report gathers events. The output of a test is held back until its outcome is known, and printed only if
+// it failed.
 type report struct {
 	out     io.Writer
 	pending map[testID]*strings.Builder

@@ -1,4 +1,5 @@
-// Package layering holds the direction of the arrows between packages: who may import whom (the README's picture, from top to bottom).
+// Package layering holds the direction of the arrows between packages: who may import whom (the README's
+// picture, from top to bottom).
 package layering
 
 import (
@@ -50,8 +51,8 @@ var mayImport = map[string][]string{
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
 var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage", "pkg/visible"}
 
-// libraries are those that such packages may import all the same. btree holds the apps in order, in processes that list them;
-// x/sys has the lock of files that the standard library lacks.
+// libraries are those that such packages may import all the same. btree holds the apps in order, in
+// processes that list them; x/sys has the lock of files that the standard library lacks.
 var libraries = map[string][]string{"pkg/table": {"github.com/tidwall/btree"}, "pkg/atomicfile": {"golang.org/x/sys/windows"}}
 
 // only says which packages may import something themselves; the keys are prefixes of import paths.

@@ -1,4 +1,5 @@
-// Package check shortens what most tests do: take a value or fail, open a gRPC connection, and wait for another process.
+// Package check shortens what most tests do: take a value or fail, open a gRPC connection, and wait for
+// another process.
 //
 // It is for tests of this module and may change in any release.
 package check
@@ -11,7 +12,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// patience is how long Eventually waits. It is far above what a healthy run needs, so that only a fault reaches it.
+// patience is how long Eventually waits. It is far above what a healthy run needs, so that only a fault
+// reaches it.
 const patience = 30 * time.Second
 
 // pause is the time between two looks of Eventually.
@@ -29,7 +31,8 @@ func Must[T any](value T, err error) func(testing.TB) T {
 	}
 }
 
-// Dial returns a plain-text connection to a gRPC server and closes it when the test ends. More options may be given.
+// Dial returns a plain-text connection to a gRPC server and closes it when the test ends. More options may
+// be given.
 func Dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
@@ -41,8 +44,9 @@ func Dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientC
 	return connection
 }
 
-// Eventually repeats a check until it returns no error, and fails the test with the last error after 30 s. It is for what only
-// another process can bring about; within one process a test waits for the thing itself.
+// Eventually repeats a check until it returns no error, and fails the test with the last error after 30 s.
+// It is for what only another process can bring about; within one process a test waits for the thing
+// itself.
 func Eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

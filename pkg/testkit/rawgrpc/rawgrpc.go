@@ -1,5 +1,5 @@
-// Package rawgrpc speaks gRPC frame by frame, as no well-behaved client does: headers without a message, a message that is
-// announced and never sent.
+// Package rawgrpc speaks gRPC frame by frame, as no well-behaved client does: headers without a message, a
+// message that is announced and never sent.
 package rawgrpc
 
 import (
@@ -59,8 +59,8 @@ func Dial(t testing.TB, address string) *Conn {
 	return New(t, raw)
 }
 
-// Open sends the headers of a call, with metadata in pairs of name and value, and nothing of a message. It returns the
-// call's number.
+// Open sends the headers of a call, with metadata in pairs of name and value, and nothing of a message. It
+// returns the call's number.
 func (c *Conn) Open(method string, metadata ...string) uint32 {
 	c.t.Helper()
 	c.block.Reset()

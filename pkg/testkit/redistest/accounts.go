@@ -6,11 +6,12 @@ import (
 	"github.com/countersign/countersign/deploy/redisacl"
 )
 
-// admin is the account of a server with accounts that may do everything. It is a test's, and not in users.acl.
+// admin is the account of a server with accounts that may do everything. It is a test's, and not in
+// users.acl.
 const admin = "admin"
 
-// StartWithAccounts starts a server as Start does, with the accounts of deploy/redisacl. The password of each is its
-// name. Nobody comes in without one, also after a restart.
+// StartWithAccounts starts a server as Start does, with the accounts of deploy/redisacl. The password of
+// each is its name. Nobody comes in without one, also after a restart.
 func StartWithAccounts(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) {

@@ -19,7 +19,8 @@ func (s *Server) as(user string, args ...string) (any, error) {
 	return alias.Do(args...)
 }
 
-// script writes as a commit does: Redis writes what a script has changed as one transaction to the append-only file.
+// script writes as a commit does: Redis writes what a script has changed as one transaction to the
+// append-only file.
 const script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], 'app', ARGV[1]) redis.call('XADD', KEYS[3], ARGV[1] .. '-0', 'l', 'x') return 'OK'"
 
 // write makes a number of changes as an authority, and returns the names of the keys that there are then.
@@ -37,7 +38,8 @@ func write(t *testing.T, s *Server, from, to int) (keys []string) {
 	return append(keys, "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log")
 }
 
-// has tells whether a server has exactly some keys, and the last change in each of the three that scripts write.
+// has tells whether a server has exactly some keys, and the last change in each of the three that scripts
+// write.
 func has(s *Server, keys []string, last int) error {
 	answer, err := s.Do("KEYS", "*")
 	if err != nil {
@@ -61,8 +63,8 @@ func has(s *Server, keys []string, last int) error {
 	return nil
 }
 
-// TestRestartUnderTheAccountsKeepsEverything: Redis 7.0 replays the append-only file with the rights of the default user.
-// With a bare `user default off` it drops every transaction and starts with what is left.
+// TestRestartUnderTheAccountsKeepsEverything: Redis 7.0 replays the append-only file with the rights of the
+// default user. With a bare `user default off` it drops every transaction and starts with what is left.
 func TestRestartUnderTheAccountsKeepsEverything(t *testing.T) {
 	for name, args := range map[string][]string{
 		"AOF with a preamble":    {"--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "yes"},
@@ -102,7 +104,8 @@ func keysOf(from, to int) (keys []string) {
 	return keys
 }
 
-// TestNobodyComesInWithoutAPassword: the default user has all rights for the sake of the loader, and nobody gets them.
+// TestNobodyComesInWithoutAPassword: the default user has all rights for the sake of the loader, and nobody
+// gets them.
 func TestNobodyComesInWithoutAPassword(t *testing.T) {
 	s := StartWithAccounts(t)
 	anonymous := &Server{t: t, port: s.port}
@@ -156,8 +159,8 @@ func TestAccountsThatAreNotFilledIn(t *testing.T) {
 	}
 }
 
-// TestReplicationUnderTheAccounts: a replica takes all of its master, and what the master changes after that, also when
-// either has been restarted.
+// TestReplicationUnderTheAccounts: a replica takes all of its master, and what the master changes after
+// that, also when either has been restarted.
 func TestReplicationUnderTheAccounts(t *testing.T) {
 	durable := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	master := StartWithAccounts(t, durable...)

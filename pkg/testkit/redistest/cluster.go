@@ -23,14 +23,14 @@ const (
 // Cluster is a Redis Cluster.
 type Cluster struct {
 	t testing.TB
-	// Servers are all nodes: first those that began as masters, each with as many slots as the others, then their
-	// replicas.
+	// Servers are all nodes: first those that began as masters, each with as many slots as the others, then
+	// their replicas.
 	Servers []*Server
 	ids     map[*Server]string
 }
 
-// StartCluster starts a cluster, and returns when all nodes agree about it. Slots without a master that works do not
-// keep the others from being served. The arguments are those of redis-server, for every node.
+// StartCluster starts a cluster, and returns when all nodes agree about it. Slots without a master that
+// works do not keep the others from being served. The arguments are those of redis-server, for every node.
 func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
 	t.Helper()
 	return Options{}.StartCluster(t, masters, replicasPerMaster, args...)
@@ -189,8 +189,8 @@ func (c *Cluster) agreed() ([]node, error) {
 	return first, nil
 }
 
-// Settle returns when all nodes that run see the same cluster, every slot has a master that runs, and every replica
-// that runs follows its master.
+// Settle returns when all nodes that run see the same cluster, every slot has a master that runs, and every
+// replica that runs follows its master.
 func (c *Cluster) Settle() {
 	c.t.Helper()
 	check.Eventually(c.t, "the nodes agree", func() error {
@@ -347,7 +347,8 @@ type Migration struct {
 	from, to *Server
 }
 
-// BeginMigration lets a slot move to another master. Keys that are not there are looked for at the other from now on.
+// BeginMigration lets a slot move to another master. Keys that are not there are looked for at the other
+// from now on.
 func (c *Cluster) BeginMigration(slot int, to *Server) *Migration {
 	c.t.Helper()
 	m := &Migration{c, strconv.Itoa(slot), c.MasterOf(slot), to}

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testport"
 )
 
-// Proxy passes TCP connections on to a server, and spoils them on demand. What it holds back it holds in order, as a
-// network does: after Restore it arrives late, after Cut never.
+// Proxy passes TCP connections on to a server, and spoils them on demand. What it holds back it holds in
+// order, as a network does: after Restore it arrives late, after Cut never.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -76,14 +76,16 @@ func (p *Proxy) Refuse() {
 	p.Cut()
 }
 
-// BlackHole holds back everything in both directions until Restore. Connections stay open, and new ones are accepted.
+// BlackHole holds back everything in both directions until Restore. Connections stay open, and new ones are
+// accepted.
 func (p *Proxy) BlackHole() { p.set(func() { p.requests.hold, p.replies.hold = true, true }) }
 
-// SwallowReplies holds back what the server sends until Restore: it does what it is told, and nobody hears of it.
+// SwallowReplies holds back what the server sends until Restore: it does what it is told, and nobody hears
+// of it.
 func (p *Proxy) SwallowReplies() { p.set(func() { p.replies.hold = true }) }
 
-// HalfOpen makes the connections that there are half-open: nothing passes them any more, and neither side is told. New
-// ones are like any other. It lasts until Restore.
+// HalfOpen makes the connections that there are half-open: nothing passes them any more, and neither side
+// is told. New ones are like any other. It lasts until Restore.
 func (p *Proxy) HalfOpen() {
 	p.set(func() {
 		for l := range p.connections {
@@ -122,7 +124,8 @@ func (p *Proxy) Accepted() int {
 	return p.accepted
 }
 
-// Replied returns how many pieces of what the server sends were passed on, over all connections: a reply is one or more.
+// Replied returns how many pieces of what the server sends were passed on, over all connections: a reply is
+// one or more.
 func (p *Proxy) Replied() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package redistest starts real Redis servers for tests, and spoils the network between them and their clients. A
-// server listens on a free port of the loopback interface, keeps its files in a directory of the test, and ends with
-// it.
+// Package redistest starts real Redis servers for tests, and spoils the network between them and their
+// clients. A server listens on a free port of the loopback interface, keeps its files in a directory of the
+// test, and ends with it.
 package redistest
 
 import (
@@ -23,9 +23,11 @@ import (
 
 const (
 	binary = "redis-server"
-	// startTimeout bounds how long a server may take to answer; a busy machine with the race detector is slow.
+	// startTimeout bounds how long a server may take to answer; a busy machine with the race detector is
+	// slow.
 	startTimeout = 20 * time.Second
-	// portAttempts is how many ports are tried: another process may take one between the choice and the start.
+	// portAttempts is how many ports are tried: another process may take one between the choice and the
+	// start.
 	portAttempts = 5
 )
 
@@ -54,9 +56,9 @@ type process struct {
 	ended  chan struct{}
 }
 
-// Start starts a server with nothing in it, and returns when it answers. It fails the test when there is no Redis to
-// start: a test that needs one must not pass without. The server persists nothing unless args, which are those of
-// redis-server, say so.
+// Start starts a server with nothing in it, and returns when it answers. It fails the test when there is no
+// Redis to start: a test that needs one must not pass without. The server persists nothing unless args,
+// which are those of redis-server, say so.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) { s.args = append(s.defaults(), args...) })
@@ -93,8 +95,8 @@ func (s *Server) defaults() []string {
 // Address returns host and port.
 func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Proxy returns the proxy that the server's clients, replicas and sentinels see in its place; nil if there is none. It
-// can be told to spoil their connections.
+// Proxy returns the proxy that the server's clients, replicas and sentinels see in its place; nil if there
+// is none. It can be told to spoil their connections.
 func (s *Server) Proxy() *Proxy { return s.proxy }
 
 // PublicAddress is where others find the server: its proxy's address if it has one.
@@ -112,8 +114,8 @@ func (s *Server) Running() bool {
 	return s.process != nil && !s.paused
 }
 
-// URL returns the URL of the server's database 0, for the user that may do everything: the default user, or that of
-// StartWithAccounts.
+// URL returns the URL of the server's database 0, for the user that may do everything: the default user, or
+// that of StartWithAccounts.
 func (s *Server) URL() string { return URL(s.Address(), s.admin, s.admin) }
 
 // Dir returns the directory of the server's files.
@@ -144,8 +146,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause stops the server from running without ending it (SIGSTOP): its connections stay open and the kernel goes on
-// accepting, but nothing answers.
+// Pause stops the server from running without ending it (SIGSTOP): its connections stay open and the kernel
+// goes on accepting, but nothing answers.
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP)

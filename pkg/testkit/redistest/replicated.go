@@ -18,13 +18,13 @@ import (
 
 // Options say how a group of servers is started.
 type Options struct {
-	// Proxied puts a proxy in front of every server, and has the server announce the proxy's address as its own: clients,
-	// sentinels and the server's replicas find it there only. What a server sends on its own account, to its master or
-	// to the bus of a cluster, goes to the other's address: so the proxy of a master cuts replication too, that of a
-	// replica does not.
+	// Proxied puts a proxy in front of every server, and has the server announce the proxy's address as its
+	// own: clients, sentinels and the server's replicas find it there only. What a server sends on its own
+	// account, to its master or to the bus of a cluster, goes to the other's address: so the proxy of a
+	// master cuts replication too, that of a replica does not.
 	Proxied bool
-	// DownAfter is how long a master is silent before a sentinel takes it for down; 0 for half a second. The nodes of a
-	// cluster take a second.
+	// DownAfter is how long a master is silent before a sentinel takes it for down; 0 for half a second.
+	// The nodes of a cluster take a second.
 	DownAfter time.Duration
 	// Accounts gives every server that holds data the accounts of deploy/redisacl; see StartWithAccounts.
 	Accounts bool
@@ -80,8 +80,8 @@ func (o Options) StartReplicated(t testing.TB, replicas int, args ...string) *Re
 	return r
 }
 
-// prepare gives a server a configuration file, in which sentinels note what becomes of it: a server that is restarted
-// plays its last role.
+// prepare gives a server a configuration file, in which sentinels note what becomes of it: a server that is
+// restarted plays its last role.
 func (r *Replicated) prepare(s *Server, o Options, args []string) {
 	config := []string{"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}
 	if o.Proxied {
@@ -114,9 +114,10 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel, "sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
 	}
 	s.args = []string{s.write("sentinel.conf", config), "--sentinel"}
-	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy machine it does. Of a
-	// master that is down they promote a replica only when they have heard of it within five PING-PERIODs, and they ask it
-	// once a second (sentinelSelectSlave, sentinelSendPeriodicCommands).
+	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy
+	// machine it does. Of a master that is down they promote a replica only when they have heard of it
+	// within five PING-PERIODs, and they ask it once a second (sentinelSelectSlave,
+	// sentinelSendPeriodicCommands).
 	s.ready = func() error {
 		_, err := s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "300", "PUBLISH-PERIOD", "200",
 			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000", "TILT-PERIOD", "500")
@@ -206,8 +207,8 @@ func others(servers []*Server, but *Server) (found []*Server) {
 	return found
 }
 
-// Failover has the sentinels put a replica in the master's place, and returns the new master. Nothing needs to be wrong
-// with the old one.
+// Failover has the sentinels put a replica in the master's place, and returns the new master. Nothing needs
+// to be wrong with the old one.
 func (r *Replicated) Failover() *Server {
 	r.t.Helper()
 	before := r.Master()
@@ -238,7 +239,8 @@ func (r *Replicated) AwaitOther(before *Server) *Server {
 	return master
 }
 
-// Settle returns when all servers that run follow one master, and all sentinels that run know them and each other.
+// Settle returns when all servers that run follow one master, and all sentinels that run know them and each
+// other.
 func (r *Replicated) Settle() {
 	r.t.Helper()
 	check.Eventually(r.t, "master, replicas and sentinels know each other", func() error {

@@ -14,8 +14,8 @@ import (
 // doTimeout bounds a command of Do.
 const doTimeout = 5 * time.Second
 
-// Do sends one command to the server itself, past its proxy, on a connection of its own and as the user of URL. The
-// answer is nil, an int64, a string or a []any of these; an error of Redis is an error.
+// Do sends one command to the server itself, past its proxy, on a connection of its own and as the user of
+// URL. The answer is nil, an int64, a string or a []any of these; an error of Redis is an error.
 func (s *Server) Do(args ...string) (any, error) {
 	connection, err := net.DialTimeout("tcp", s.Address(), doTimeout)
 	if err != nil {

@@ -19,7 +19,8 @@ type Change func(*record.Document)
 type Commit struct {
 	Partition int
 	AppID     string
-	// Cursor is that of the change, After what was known of the app from then on, and Sum that of the partition.
+	// Cursor is that of the change, After what was known of the app from then on, and Sum that of the
+	// partition.
 	Cursor record.Cursor
 	After  *record.Document
 	Sum    record.Sum
@@ -27,7 +28,8 @@ type Commit struct {
 	Link, Document, Head []byte
 }
 
-// Commit makes a change of an app, as the authority does: link, document and head at once, and the link is published.
+// Commit makes a change of an app, as the authority does: link, document and head at once, and the link is
+// published.
 func (s *Store) Commit(appID string, changes ...Change) Commit {
 	s.mu.Lock()
 	made := s.commit(appID, changes)
@@ -87,20 +89,20 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 	return made
 }
 
-// Observe calls a function for every change before a reader can see it, also for those that are only predicted. The
-// function must not call the store.
+// Observe calls a function for every change before a reader can see it, also for those that are only
+// predicted. The function must not call the store.
 func (s *Store) Observe(f func(Commit)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.observe = f
 }
 
-// epochJump is how far above the end of an epoch the next one begins: as far as the one that an operator begins, and far above
-// whatever the tests lose.
+// epochJump is how far above the end of an epoch the next one begins: as far as the one that an operator
+// begins, and far above whatever the tests lose.
 const epochJump = 1_000_000_000
 
-// NewEpoch ends a partition's epoch, as a healing does: the next one begins epochJump above this one. It settles
-// lost changes by their tags.
+// NewEpoch ends a partition's epoch, as a healing does: the next one begins epochJump above this one. It
+// settles lost changes by their tags.
 func (s *Store) NewEpoch(partition int, settled ...record.Tag) record.Cursor {
 	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled)
 }

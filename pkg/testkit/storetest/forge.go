@@ -10,8 +10,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// forge signs a document that makes no policy, since two of its tokens have one digest. The codec refuses to sign such a
-// document; whoever has the key ring, and another program, can.
+// forge signs a document that makes no policy, since two of its tokens have one digest. The codec refuses
+// to sign such a document; whoever has the key ring, and another program, can.
 func (s *Store) forge(d *record.Document) []byte {
 	sound := *d
 	sound.Tokens = slices.Clone(d.Tokens)

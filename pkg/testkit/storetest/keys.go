@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Successor returns a ring with all keys of another one, and a new key that signs in place of its current one.
+// Successor returns a ring with all keys of another one, and a new key that signs in place of its current
+// one.
 func Successor(tb testing.TB, ring *keyring.Ring) *keyring.Ring {
 	tb.Helper()
 	was, is := readRing(tb, ring), readRing(tb, keyring.Generate())

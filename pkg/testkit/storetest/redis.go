@@ -16,8 +16,8 @@ redis.call('SET', KEYS[1], ARGV[1])
 redis.call('PUBLISH', ARGV[6], ARGV[3])
 return 'OK'`
 
-// CopyTo writes the store, as readers see it, to a Redis that holds none, and from then on every commit too. Damage,
-// faults and lost writes are not copied.
+// CopyTo writes the store, as readers see it, to a Redis that holds none, and from then on every commit
+// too. Damage, faults and lost writes are not copied.
 func (s *Store) CopyTo(client *redisfeed.Client) {
 	s.tb.Helper()
 	ctx := context.Background()

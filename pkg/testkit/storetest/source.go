@@ -31,11 +31,11 @@ type Faults struct {
 	Down error
 	// Latency is called for each read and says how long it takes on its way, both ways.
 	Latency func() time.Duration
-	// Hint says what becomes of a published link: what it returns is delivered, in order. It is called without a
-	// lock, in the order of commits.
+	// Hint says what becomes of a published link: what it returns is delivered, in order. It is called
+	// without a lock, in the order of commits.
 	Hint func(partition int, raw []byte) [][]byte
-	// Step is called without a lock at each step of a read; the partition is 0 for AllHeads and WatchStart. Its
-	// error fails the read.
+	// Step is called without a lock at each step of a read; the partition is 0 for AllHeads and WatchStart.
+	// Its error fails the read.
 	Step func(step Step, partition int) error
 	// Twice shows every document twice to a scan, the second time as it is then.
 	Twice bool

@@ -10,28 +10,29 @@ import (
 	"testing"
 )
 
-// Ports are taken from below 32768: above it Linux picks the local ports of outgoing connections, and one of those could
-// come into being between Free and the start of the server. It also leaves room for a Redis Cluster bus, which listens
-// 10,000 ports further on.
+// Ports are taken from below 32768: above it Linux picks the local ports of outgoing connections, and one
+// of those could come into being between Free and the start of the server. It also leaves room for a Redis
+// Cluster bus, which listens 10,000 ports further on.
 const (
 	firstPort = 20000
 	lastPort  = 32767
-	// A process has whole blocks of ports to itself, by listening on the first of each until it ends: no other test
-	// process is given a port of a server that is stopped for a while, or about to start.
+	// A process has whole blocks of ports to itself, by listening on the first of each until it ends: no
+	// other test process is given a port of a server that is stopped for a while, or about to start.
 	blockSize = 76
 	blocks    = (lastPort - firstPort + 1) / blockSize
 )
 
 var (
 	mu sync.Mutex
-	// own are the listeners of the blocks, by the block's number: one that nobody holds is collected, and closed.
+	// own are the listeners of the blocks, by the block's number: one that nobody holds is collected, and
+	// closed.
 	own  = map[int]net.Listener{}
 	rest []int
 )
 
-// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago, and that no other caller
-// is given, in this process or another, until this process ends. It fails the test if it finds none. It is safe for
-// concurrent use.
+// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago, and that no
+// other caller is given, in this process or another, until this process ends. It fails the test if it finds
+// none. It is safe for concurrent use.
 func Free(t testing.TB) int {
 	t.Helper()
 	port, err := free()

@@ -59,7 +59,8 @@ func TestFree(t *testing.T) {
 	}
 }
 
-// ofProcesses returns what processes that run at once are given, and fails the test when two have a port in common.
+// ofProcesses returns what processes that run at once are given, and fails the test when two have a port in
+// common.
 func ofProcesses(t *testing.T, count int) map[int]bool {
 	t.Helper()
 	seen := map[int]bool{}

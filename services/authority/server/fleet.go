@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// ownLoad is how long validators are kept waiting for this authority's own data. After that they may report all the same:
-// what they hold may be what a store that cannot be loaded lacks.
+// ownLoad is how long validators are kept waiting for this authority's own data. After that they may report
+// all the same: what they hold may be what a store that cannot be loaded lacks.
 const ownLoad = 3 * time.Second
 
 // fleetMetrics are the metrics of the fleet and of healing.

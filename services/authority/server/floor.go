@@ -21,8 +21,8 @@ type floorState struct {
 	failed prometheus.Counter
 }
 
-// read reads the floor file. An authority that was told to keep one does not do without because it is damaged: that is when it
-// is needed.
+// read reads the floor file. An authority that was told to keep one does not do without because it is
+// damaged: that is when it is needed.
 func (f *floorState) read(config Config) error {
 	if config.FloorFile == "" {
 		return nil
@@ -43,8 +43,8 @@ func (f *floorState) read(config Config) error {
 	return nil
 }
 
-// apply makes what the file held the least that the store must be at. A file of another store is no floor of this one, and a
-// reason to stop: either the wrong Redis was named, or the store was replaced.
+// apply makes what the file held the least that the store must be at. A file of another store is no floor
+// of this one, and a reason to stop: either the wrong Redis was named, or the store was replaced.
 func (f *floorState) apply(r *replica.Replica, config Config) error {
 	codec := r.Codec()
 	if f.floor == nil {
@@ -67,8 +67,8 @@ func (f *floorState) keep(ctx context.Context, r *replica.Replica, config Config
 	}
 }
 
-// below returns the partitions in which the store is below what was seen of it, and so not loaded, and the highest epoch that
-// was seen.
+// below returns the partitions in which the store is below what was seen of it, and so not loaded, and the
+// highest epoch that was seen.
 func below(r *replica.Replica) (partitions int, epoch uint64) {
 	for _, p := range r.Unserved() {
 		if at := r.Confirmed(p.Partition); p.Forked && at != (record.Cursor{}) {
@@ -81,8 +81,8 @@ func below(r *replica.Replica) (partitions int, epoch uint64) {
 // unusedAfter is the age of a store from which on it is odd that nothing was ever changed in it.
 const unusedAfter = time.Hour
 
-// cameBackEmpty tells whether the store looks like one that lost everything: nothing was ever changed in it, and it is not new.
-// A floor is a better measure, if there was one.
+// cameBackEmpty tells whether the store looks like one that lost everything: nothing was ever changed in
+// it, and it is not new. A floor is a better measure, if there was one.
 func (f *floorState) cameBackEmpty(r *replica.Replica, now time.Time) bool {
 	if f.floor != nil || now.Sub(r.Codec().Meta().CreateTime) < unusedAfter {
 		return false

@@ -18,8 +18,9 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// TestB26_EveryCallIsRefusedByItsHeader: a caller without an identity, or with too small a role, is refused before anything of a
-// message is read, so that none takes memory. The call sends its header and nothing else: reading would wait for ever.
+// TestB26_EveryCallIsRefusedByItsHeader: a caller without an identity, or with too small a role, is refused
+// before anything of a message is read, so that none takes memory. The call sends its header and nothing
+// else: reading would wait for ever.
 func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer)
 	viewer := keys[0]
@@ -51,7 +52,8 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	}
 }
 
-// TestB26_AViewerStopsNoChange: calls that a viewer opens, and whose messages it does not send, hold up none of others.
+// TestB26_AViewerStopsNoChange: calls that a viewer opens, and whose messages it does not send, hold up
+// none of others.
 func TestB26_AViewerStopsNoChange(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer, adminkeys.Admin)
 	viewer, admin := keys[0], keys[1]

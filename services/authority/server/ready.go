@@ -39,8 +39,9 @@ func (s *Server) ready() error {
 	return err
 }
 
-// tellHealth makes gRPC health what /readyz says, until ctx ends. The health of FleetService does not depend on it: validators
-// report to an authority that cannot serve management, since what they report may be what mends the store.
+// tellHealth makes gRPC health what /readyz says, until ctx ends. The health of FleetService does not
+// depend on it: validators report to an authority that cannot serve management, since what they report may
+// be what mends the store.
 func (s *Server) tellHealth(ctx context.Context) {
 	for serving, first := false, true; ; first = false {
 		err := s.ready()

@@ -1,5 +1,5 @@
-// Package server puts an authority together: identities, store, management and the servers in front of them. The
-// binary runs one; `countersign dev` runs one in its own process.
+// Package server puts an authority together: identities, store, management and the servers in front of
+// them. The binary runs one; `countersign dev` runs one in its own process.
 package server
 
 import (
@@ -33,24 +33,29 @@ import (
 // Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
 type Config struct {
 	daemon.Config
-	// AdminKeysFile names who may call. Empty is allowed only with InsecureDev, which lets anyone do everything and
-	// binds to loopback only (B26).
+	// AdminKeysFile names who may call. Empty is allowed only with InsecureDev, which lets anyone do
+	// everything and binds to loopback only (B26).
 	AdminKeysFile string
 	InsecureDev   bool
-	// FloorFile is where the authority keeps how far it has seen the store; empty: nowhere. The file belongs to it alone.
+	// FloorFile is where the authority keeps how far it has seen the store; empty: nowhere. The file
+	// belongs to it alone.
 	FloorFile string
-	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies none.
+	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies
+	// none.
 	VerifyInterval time.Duration
 	// Store has the options of the store.
 	Store store.Options
 }
 
 const (
-	// maxConnections is how many connections an authority takes: those of its validators, and as many of others.
+	// maxConnections is how many connections an authority takes: those of its validators, and as many of
+	// others.
 	maxConnections = 4096
-	// maxCalls is how many management calls may be in flight. They take milliseconds, but for those that wait for a receipt.
+	// maxCalls is how many management calls may be in flight. They take milliseconds, but for those that
+	// wait for a receipt.
 	maxCalls = 1024
-	// maxBytes is how many bytes of large requests, which are imports and reports, may be held, encoded: 25 of the largest.
+	// maxBytes is how many bytes of large requests, which are imports and reports, may be held, encoded: 25
+	// of the largest.
 	maxBytes = 25 * grpcserver.ManagementMaxReceive
 )
 
@@ -138,7 +143,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls are UNAVAILABLE.
+// Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls are
+// UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.client.Close()
 	group, ctx := errgroup.WithContext(ctx)

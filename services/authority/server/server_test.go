@@ -36,8 +36,8 @@ func config(listen string, change func(*Config)) Config {
 	return c
 }
 
-// TestB26_NoStartWithoutIdentities: an authority does not start without knowing who may call it, and lets anyone in
-// only on loopback.
+// TestB26_NoStartWithoutIdentities: an authority does not start without knowing who may call it, and lets
+// anyone in only on loopback.
 func TestB26_NoStartWithoutIdentities(t *testing.T) {
 	file := t.TempDir() + "/admin-keys.json"
 	if _, err := adminkeys.Add(file, "ada", adminkeys.Admin); err != nil {

@@ -1,5 +1,5 @@
-// Package adminkeys is the file of named admin keys (B26): the authority reads it, the command line adds to it. The
-// file holds digests; a key itself stands only where it was written when it was made.
+// Package adminkeys is the file of named admin keys (B26): the authority reads it, the command line adds to
+// it. The file holds digests; a key itself stands only where it was written when it was made.
 package adminkeys
 
 import (
@@ -126,9 +126,9 @@ func Load(path string) (File, error) {
 // ErrNameTaken says that the file has an identity of that name.
 var ErrNameTaken = errors.New("there is an admin key of that name")
 
-// Add mints an admin key, adds its digest to a file, which it makes if it is missing, and returns the key. The file is
-// replaced as a whole, so that a reader never sees half of it, and keeps its owner, group and mode. Several processes may
-// add at once.
+// Add mints an admin key, adds its digest to a file, which it makes if it is missing, and returns the key.
+// The file is replaced as a whole, so that a reader never sees half of it, and keeps its owner, group and
+// mode. Several processes may add at once.
 func Add(path, name string, role Role) (secret.Secret, error) {
 	key := secret.MintAdminKey()
 	if err := AddKey(path, name, role, key); err != nil {
@@ -168,7 +168,8 @@ func AddKey(path, name string, role Role, key secret.Secret) error {
 	return WritePrivate(path, append(data, '\n'))
 }
 
-// WritePrivate replaces a file, or makes one that only its owner can read, and makes its folder if it is missing.
+// WritePrivate replaces a file, or makes one that only its owner can read, and makes its folder if it is
+// missing.
 func WritePrivate(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Two files that were joined hold a key that the next write would drop: the file is refused, and stays as it is.
+// Two files that were joined hold a key that the next write would drop: the file is refused, and stays as
+// it is.
 func TestB26_JoinedFilesAreRefused(t *testing.T) {
 	folder := t.TempDir()
 	first, second, joined := filepath.Join(folder, "1"), filepath.Join(folder, "2"), filepath.Join(folder, "joined")
@@ -88,7 +89,8 @@ func TestB26_AddAtOnce(t *testing.T) {
 	}
 }
 
-// Of what is there twice, or by a name in another case, one would be dropped: the file is refused, and stays as it is.
+// Of what is there twice, or by a name in another case, one would be dropped: the file is refused, and
+// stays as it is.
 func TestB26_DoubleKeysAreRefused(t *testing.T) {
 	const digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	const entry = `{"name": "a", "role": "admin", "sha256": "` + digest + `"}`

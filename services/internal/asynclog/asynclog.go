@@ -1,5 +1,5 @@
-// Package asynclog keeps a log that nobody reads from holding up the process that writes it. A write to a full pipe
-// blocks, and with it the goroutine that logs; a write to a closed one ends the process.
+// Package asynclog keeps a log that nobody reads from holding up the process that writes it. A write to a
+// full pipe blocks, and with it the goroutine that logs; a write to a closed one ends the process.
 package asynclog
 
 import (
@@ -18,8 +18,8 @@ const DefaultLimit = 1 << 20
 // retryPause is how long a Writer waits before it writes again to a file that takes nothing for the moment.
 const retryPause = 20 * time.Millisecond
 
-// Writer passes a log on from a goroutine of its own. A line that finds no room is dropped and counted. It is safe for
-// concurrent use. Make one with New.
+// Writer passes a log on from a goroutine of its own. A line that finds no room is dropped and counted. It
+// is safe for concurrent use. Make one with New.
 type Writer struct {
 	to     io.Writer
 	limit  int
@@ -38,9 +38,9 @@ type Writer struct {
 	dropped, told uint64
 }
 
-// New returns a Writer that passes on to a file, and starts its goroutine, which ends with Close. At most limit bytes
-// wait, and as many are being written. Notice makes the line that says how many lines were lost; it stands in the log
-// where they are missing, as soon as the log takes something again.
+// New returns a Writer that passes on to a file, and starts its goroutine, which ends with Close. At most
+// limit bytes wait, and as many are being written. Notice makes the line that says how many lines were
+// lost; it stands in the log where they are missing, as soon as the log takes something again.
 func New(to io.Writer, limit int, notice func(lines uint64) []byte) *Writer {
 	w := &Writer{to: to, limit: limit, notice: notice, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	w.closed, w.close = context.WithCancel(context.Background())
@@ -71,8 +71,8 @@ func (w *Writer) Dropped() uint64 {
 	return w.dropped
 }
 
-// Close takes nothing more, and returns when everything is written, or at the bound: a file that blocks does not keep a
-// process from ending. Then the goroutine is left behind.
+// Close takes nothing more, and returns when everything is written, or at the bound: a file that blocks
+// does not keep a process from ending. Then the goroutine is left behind.
 func (w *Writer) Close(bound time.Duration) {
 	w.close()
 	select {
@@ -110,8 +110,8 @@ func (w *Writer) run() {
 	}
 }
 
-// take returns what waits, with a line about the lines that were lost behind it, and how many that names. Spare is room
-// for what comes meanwhile. A file that takes nothing is not tried with that line alone.
+// take returns what waits, with a line about the lines that were lost behind it, and how many that names.
+// Spare is room for what comes meanwhile. A file that takes nothing is not tried with that line alone.
 func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,8 +127,8 @@ func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	return batch, named
 }
 
-// pass writes a batch, and tells whether the file has taken it. Lines that the file refuses are lost: a pipe without a reader,
-// or a full disk, must not fill the memory with what nobody may ever read.
+// pass writes a batch, and tells whether the file has taken it. Lines that the file refuses are lost: a
+// pipe without a reader, or a full disk, must not fill the memory with what nobody may ever read.
 func (w *Writer) pass(batch []byte, named uint64) bool {
 	for {
 		n, err := w.to.Write(batch)
@@ -145,8 +145,8 @@ func (w *Writer) pass(batch []byte, named uint64) bool {
 	}
 }
 
-// lose counts lines that could not be written. The last of them is the line that names earlier ones, if there are any:
-// they are to be named again, and that line itself is no loss.
+// lose counts lines that could not be written. The last of them is the line that names earlier ones, if
+// there are any: they are to be named again, and that line itself is no loss.
 func (w *Writer) lose(lines []byte, named uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

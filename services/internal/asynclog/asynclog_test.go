@@ -61,8 +61,8 @@ func (f *file) String() string {
 
 func say(w *Writer, format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 
-// TestBlockedFile: a file that takes nothing holds nobody up. What finds no room is dropped and counted, and the log says
-// how many lines are missing where they are missing.
+// TestBlockedFile: a file that takes nothing holds nobody up. What finds no room is dropped and counted,
+// and the log says how many lines are missing where they are missing.
 func TestBlockedFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{blocked: make(chan struct{})}
@@ -87,7 +87,8 @@ func TestBlockedFile(t *testing.T) {
 	})
 }
 
-// TestRefusingFile: a file that refuses costs its lines and nothing else, and is not tried without a new line.
+// TestRefusingFile: a file that refuses costs its lines and nothing else, and is not tried without a new
+// line.
 func TestRefusingFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{refuses: syscall.EPIPE, takes: 2}

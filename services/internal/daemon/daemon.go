@@ -26,8 +26,8 @@ type Config struct {
 	GRPC     grpcserver.Config
 	HTTP     grpcserver.HTTPConfig
 	RedisURL string
-	// WriteQuorum is how many replicas of Redis the authority waits for after a change, and a read counts only from a
-	// master that has as many; 0 asks for none.
+	// WriteQuorum is how many replicas of Redis the authority waits for after a change, and a read counts
+	// only from a master that has as many; 0 asks for none.
 	WriteQuorum int
 	Ring        *keyring.Ring
 	Log         *slog.Logger
@@ -53,8 +53,8 @@ type Service struct {
 	New func(Config) (Runner, error)
 }
 
-// Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process. SIGHUP makes it read its files
-// again.
+// Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process. SIGHUP makes it
+// read its files again.
 func Main(s Service) int {
 	// A process that is still starting must not be ended by SIGHUP either.
 	hangUps := make(chan os.Signal, 1)
@@ -128,7 +128,8 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 	return root
 }
 
-// KeepReading reads files again when they change, and at once when a signal comes, until the returned function is called.
+// KeepReading reads files again when they change, and at once when a signal comes, until the returned
+// function is called.
 func KeepReading(files *reload.Files, log *slog.Logger, signals <-chan os.Signal) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

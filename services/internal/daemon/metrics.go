@@ -7,7 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 )
 
-// NewRegistry returns a registry with what every Go process shows of itself, and what became of its log and its files.
+// NewRegistry returns a registry with what every Go process shows of itself, and what became of its log and
+// its files.
 func NewRegistry(c Config) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), files{c.Files})

@@ -37,7 +37,8 @@ func child() {
 	fmt.Println(s.Dropped())
 }
 
-// TestStandardError: what is logged in any way goes through, and is lost when nobody reads it; the process goes on.
+// TestStandardError: what is logged in any way goes through, and is lost when nobody reads it; the process
+// goes on.
 func TestStandardError(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("closed %t", closed), func(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package floorfile keeps, in a file, how far an authority has seen the store: what a store that came back empty, or as an old
-// copy, is compared with when everything was started again. The file is signed with the key ring and belongs to one authority.
+// Package floorfile keeps, in a file, how far an authority has seen the store: what a store that came back
+// empty, or as an old copy, is compared with when everything was started again. The file is signed with the
+// key ring and belongs to one authority.
 package floorfile
 
 import (
@@ -15,8 +16,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Lag is how far the file may lag behind what was confirmed. It never runs ahead. What an authority has changed is confirmed by
-// its next read of the store, some 250 ms later.
+// Lag is how far the file may lag behind what was confirmed. It never runs ahead. What an authority has
+// changed is confirmed by its next read of the store, some 250 ms later.
 const Lag = time.Second
 
 // maxSize is far more than a floor of 256 partitions takes.
@@ -57,7 +58,8 @@ func CheckFolder(path string) error {
 // Replica is what is asked of the authority's replica.
 type Replica interface {
 	Codec() *record.Codec
-	// Confirmed returns the furthest place of a partition that a read of the store, or an earlier floor, has shown.
+	// Confirmed returns the furthest place of a partition that a read of the store, or an earlier floor,
+	// has shown.
 	Confirmed(partition int) record.Cursor
 }
 
@@ -73,7 +75,8 @@ type Keeper struct {
 	failing bool
 }
 
-// Run writes what a replica has confirmed, at most once in Lag and only when it has changed, until ctx ends, and then once more.
+// Run writes what a replica has confirmed, at most once in Lag and only when it has changed, until ctx
+// ends, and then once more.
 func (k *Keeper) Run(ctx context.Context, of Replica) {
 	for {
 		k.save(of)

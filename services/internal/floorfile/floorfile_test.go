@@ -80,8 +80,8 @@ func (k *kit) want(t *testing.T, want ...record.Cursor) {
 	}
 }
 
-// TestFloorFileFollowsWithinItsLag: what was confirmed is in the file after Lag at the latest, and at the end; the file is written
-// only when there is something to write.
+// TestFloorFileFollowsWithinItsLag: what was confirmed is in the file after Lag at the latest, and at the
+// end; the file is written only when there is something to write.
 func TestFloorFileFollowsWithinItsLag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)

@@ -1,8 +1,9 @@
 // Package gcbudget bounds how much garbage a process piles up between two collections, in bytes.
 //
-// GOGC bounds it by the size of what is alive. That fits programs whose collections cost what is alive; here most of that is
-// a table in which the collector has nothing to look at. With GOGC=400, 800 MB of table would let 3.3 GB of garbage
-// pile up, and nearly every call would write to memory that it is the first to touch.
+// GOGC bounds it by the size of what is alive. That fits programs whose collections cost what is alive;
+// here most of that is a table in which the collector has nothing to look at. With GOGC=400, 800 MB of
+// table would let 3.3 GB of garbage pile up, and nearly every call would write to memory that it is the
+// first to touch.
 package gcbudget
 
 import (
@@ -14,15 +15,16 @@ import (
 )
 
 const (
-	// Bytes is the garbage that a process may pile up between two collections: enough that collections are rare, and so little
-	// that the memory is soon used again.
+	// Bytes is the garbage that a process may pile up between two collections: enough that collections are
+	// rare, and so little that the memory is soon used again.
 	Bytes = 256 << 20
 	// Most is the greatest GOGC, in percent, so that a process with little alive stays small.
 	Most = 400
 )
 
-// Keep adapts GOGC after each collection, so that garbage stays within Bytes and Most, until stop is called, which does not
-// wait. It does nothing when the environment has GOGC: what an operator says counts. GOMEMLIMIT counts in any case.
+// Keep adapts GOGC after each collection, so that garbage stays within Bytes and Most, until stop is
+// called, which does not wait. It does nothing when the environment has GOGC: what an operator says counts.
+// GOMEMLIMIT counts in any case.
 func Keep() (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -33,14 +35,15 @@ func Keep() (stop func()) {
 	return func() { k.stopped.Store(true) }
 }
 
-// keeper adapts GOGC. Only one goroutine at a time runs its methods: that of Keep, and then that of the runtime's cleanups.
+// keeper adapts GOGC. Only one goroutine at a time runs its methods: that of Keep, and then that of the
+// runtime's cleanups.
 type keeper struct {
 	percent int
 	stopped atomic.Bool
 }
 
-// sentinel is what a collection finds unreachable. It has a pointer: the runtime packs tiny objects without any together, and
-// they end together.
+// sentinel is what a collection finds unreachable. It has a pointer: the runtime packs tiny objects without
+// any together, and they end together.
 type sentinel struct{ _ *sentinel }
 
 // await has the next collection call adapt.
@@ -62,7 +65,8 @@ func (k *keeper) adapt() {
 	}
 }
 
-// percent returns the GOGC with which Bytes are allocated between two collections, at least 1 and at most Most.
+// percent returns the GOGC with which Bytes are allocated between two collections, at least 1 and at most
+// Most.
 func percent(alive uint64) int {
 	if alive == 0 {
 		return Most
@@ -70,8 +74,8 @@ func percent(alive uint64) int {
 	return int(min(max(Bytes*100/alive, 1), Most))
 }
 
-// scanned returns of how many bytes GOGC is a percentage: what the latest collection has left, the stacks, and the
-// global variables (https://go.dev/doc/gc-guide#GOGC).
+// scanned returns of how many bytes GOGC is a percentage: what the latest collection has left, the stacks,
+// and the global variables (https://go.dev/doc/gc-guide#GOGC).
 func scanned() (bytes uint64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(samples)

@@ -22,7 +22,8 @@ func TestPercent(t *testing.T) {
 	}
 }
 
-// TestGarbageStaysWithinItsBudget in a process of its own, whatever is alive; and an operator's GOGC is left alone.
+// TestGarbageStaysWithinItsBudget in a process of its own, whatever is alive; and an operator's GOGC is
+// left alone.
 func TestGarbageStaysWithinItsBudget(t *testing.T) {
 	if size := os.Getenv("GCBUDGET_TEST"); size != "" {
 		report(size)
@@ -48,8 +49,8 @@ func TestGarbageStaysWithinItsBudget(t *testing.T) {
 	}
 }
 
-// report says whether the heap may come to grow by as much as was asked beyond what is alive. A cleanup runs some time after its
-// collection, so there are as many collections as it takes.
+// report says whether the heap may come to grow by as much as was asked beyond what is alive. A cleanup
+// runs some time after its collection, so there are as many collections as it takes.
 func report(given string) {
 	var n, least, up int
 	if _, err := fmt.Sscan(given, &n, &least, &up); err != nil {

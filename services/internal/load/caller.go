@@ -4,11 +4,11 @@ import "time"
 
 // Caller asks one server. It must be safe for concurrent use.
 //
-// Unary is the one over plain gRPC calls. A client with its own idea of how calls share connections is another: its Start
-// hands the question of a call to the client, and calls Done with what comes of it.
+// Unary is the one over plain gRPC calls. A client with its own idea of how calls share connections is
+// another: its Start hands the question of a call to the client, and calls Done with what comes of it.
 type Caller interface {
-	// Start sends a call, or lines it up, and does not wait for the answer. Done of the call is called exactly once, by
-	// any goroutine but not from within Start; more calls may be started from there.
+	// Start sends a call, or lines it up, and does not wait for the answer. Done of the call is called
+	// exactly once, by any goroutine but not from within Start; more calls may be started from there.
 	Start(call *Call)
 	// Flush sends what is lined up. What is started from within Done is sent without it.
 	Flush()

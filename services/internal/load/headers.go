@@ -14,7 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// headers reads what comes with an answer: its headers and trailers, of which it keeps what gRPC says of errors.
+// headers reads what comes with an answer: its headers and trailers, of which it keeps what gRPC says of
+// errors.
 type headers struct {
 	decoder                       *hpack.Decoder
 	http, grpc, words, detailsBin string

@@ -21,10 +21,12 @@ const (
 
 // http2 is the sending half of a connection.
 type http2 struct {
-	// first are the headers of the first call, which the server remembers; rest name them by number (RFC 7541).
+	// first are the headers of the first call, which the server remembers; rest name them by number (RFC
+	// 7541).
 	first, rest []byte
 	nextID      uint32
-	// window is how many bytes of messages the server takes now, maxCalls how many calls at once: none until it has said so.
+	// window is how many bytes of messages the server takes now, maxCalls how many calls at once: none
+	// until it has said so.
 	window   int64
 	maxCalls int
 	// draining says that the server wants no more calls here; those above lastID it has not begun.
@@ -84,7 +86,8 @@ func (h *http2) takes(call *Call, underWay int) bool {
 	return !h.draining && underWay < h.maxCalls && int64(len(call.Question.message)) <= h.window
 }
 
-// appendCall sends a call as grpc-go does: a frame of headers, and one with the message, which ends the request.
+// appendCall sends a call as grpc-go does: a frame of headers, and one with the message, which ends the
+// request.
 func (h *http2) appendCall(out, message []byte) ([]byte, uint32) {
 	id := h.nextID
 	h.nextID += 2

@@ -17,8 +17,8 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// lane is the place of one connection: calls line up here, and one goroutine reads the answers, and connects again when
-// the connection ends.
+// lane is the place of one connection: calls line up here, and one goroutine reads the answers, and
+// connects again when the connection ends.
 type lane struct {
 	endpoint Endpoint
 
@@ -91,8 +91,8 @@ func (l *lane) greeted() bool {
 	return l.maxCalls > 0
 }
 
-// abandon ends the calls of a connection that is gone; also those that wait for one, when there is not going to be one
-// soon.
+// abandon ends the calls of a connection that is gone; also those that wait for one, when there is not
+// going to be one soon.
 func (l *lane) abandon(err error, all bool) {
 	l.mu.Lock()
 	l.conn = nil

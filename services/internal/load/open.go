@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxUnderWay bounds how many calls of an open loop may wait for an answer: past it the server is not going to catch
-	// up, and calls are counted as notSent.
+	// maxUnderWay bounds how many calls of an open loop may wait for an answer: past it the server is not
+	// going to catch up, and calls are counted as notSent.
 	maxUnderWay = 1 << 16
 	notSent     = "TOO_MANY_UNDER_WAY"
 	// flushEvery is how many calls that are due at once are lined up before they are sent.
@@ -16,9 +16,10 @@ const (
 	nap = 50 * time.Millisecond
 )
 
-// Open sends calls when a schedule says so, whether or not those before are answered, until a limit is reached or ctx ends.
-// The latency of a call counts from when it was due, so that neither a slow server nor a late generator can leave out of the
-// figures what they made wait (no coordinated omission). The caller stays open.
+// Open sends calls when a schedule says so, whether or not those before are answered, until a limit is
+// reached or ctx ends. The latency of a call counts from when it was due, so that neither a slow server nor
+// a late generator can leave out of the figures what they made wait (no coordinated omission). The caller
+// stays open.
 func Open(ctx context.Context, caller Caller, deck *Deck, limits Limits, schedule *Schedule) *Result {
 	r := newRun(caller, deck)
 	r.again = func(time.Duration) bool { return false }

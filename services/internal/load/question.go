@@ -1,6 +1,6 @@
-// Package load asks a server for decisions, as fast as it answers or at a fixed rate, and checks every answer. It is made
-// to cost less than any server that it asks: a call is a few hundred bytes in a buffer that many calls share, and no
-// goroutine of its own.
+// Package load asks a server for decisions, as fast as it answers or at a fixed rate, and checks every
+// answer. It is made to cost less than any server that it asks: a call is a few hundred bytes in a buffer
+// that many calls share, and no goroutine of its own.
 //
 // It knows calls and answers, and nothing of how servers are started, measured or compared.
 package load
@@ -32,7 +32,8 @@ func (a Answer) String() string {
 	return decision + " " + reason
 }
 
-// satisfies tells whether an answer is the one that was wanted; a wanted answer without a reason leaves that open.
+// satisfies tells whether an answer is the one that was wanted; a wanted answer without a reason leaves
+// that open.
 func (a Answer) satisfies(want Answer) bool {
 	return a.Decision == want.Decision && (a.Reason == want.Reason || want.Reason == 0)
 }
@@ -44,12 +45,13 @@ type Question struct {
 	// Want is the right answer.
 	Want Answer
 
-	// message is the request as gRPC sends it: a byte that says it is not compressed, 4 of length, and the message.
+	// message is the request as gRPC sends it: a byte that says it is not compressed, 4 of length, and the
+	// message.
 	message []byte
 }
 
-// maxMessage is the most bytes of a message: with its headers it fits one frame of HTTP/2, and many fit the window that
-// every connection begins with.
+// maxMessage is the most bytes of a message: with its headers it fits one frame of HTTP/2, and many fit the
+// window that every connection begins with.
 const maxMessage = 8 << 10
 
 // NewQuestion returns a question. Its error says that the request is too large.

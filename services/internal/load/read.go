@@ -56,7 +56,8 @@ func (l *lane) read(conn net.Conn) error {
 	}
 }
 
-// peek waits for some bytes. Before it does, what the answers so far have started is sent: many calls with one write.
+// peek waits for some bytes. Before it does, what the answers so far have started is sent: many calls with
+// one write.
 func (r *reader) peek(n int) ([]byte, error) {
 	if r.buffer.Buffered() < n {
 		r.lane.flush()

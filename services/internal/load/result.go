@@ -28,11 +28,12 @@ type Result struct {
 	Errors map[string]uint64
 	// Elapsed is the time from the first call to the last answer.
 	Elapsed time.Duration
-	// Latency has the times from when a call was due to its answer, in nanoseconds. In a closed loop a call is due when
-	// the one before it is answered, in an open one when the schedule says so, however late it was sent.
+	// Latency has the times from when a call was due to its answer, in nanoseconds. In a closed loop a call
+	// is due when the one before it is answered, in an open one when the schedule says so, however late it
+	// was sent.
 	Latency *hdrhistogram.Histogram
-	// Late has by how much calls of an open loop were sent after they were due, in nanoseconds: what of the latency may
-	// be the generator's.
+	// Late has by how much calls of an open loop were sent after they were due, in nanoseconds: what of the
+	// latency may be the generator's.
 	Late *hdrhistogram.Histogram
 }
 

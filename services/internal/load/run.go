@@ -62,8 +62,8 @@ func (r *run) done(c *Call, answer Answer, err error) {
 	}
 }
 
-// finish waits for the calls under way, when all are sent, and returns the result. The end of ctx is no reason to wait
-// shorter: what was sent is answered, or counted as lost.
+// finish waits for the calls under way, when all are sent, and returns the result. The end of ctx is no
+// reason to wait shorter: what was sent is answered, or counted as lost.
 func (r *run) finish() *Result {
 	r.mu.Lock()
 	r.stopped = true
@@ -87,8 +87,8 @@ func (r *run) finish() *Result {
 	return r.result
 }
 
-// Closed keeps a number of calls under way: each answer is followed by the next call, until a limit is reached or ctx
-// ends. The caller stays open.
+// Closed keeps a number of calls under way: each answer is followed by the next call, until a limit is
+// reached or ctx ends. The caller stays open.
 func Closed(ctx context.Context, caller Caller, deck *Deck, limits Limits, inFlight int) *Result {
 	r := newRun(caller, deck)
 	finished := make(chan struct{})

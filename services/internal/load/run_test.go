@@ -79,10 +79,12 @@ func (*stuck) Flush() {}
 // Close implements Caller.
 func (*stuck) Close() error { return nil }
 
-// A call's latency counts from when it was due, also when it was sent late: a generator that is held up leaves nothing out.
+// A call's latency counts from when it was due, also when it was sent late: a generator that is held up
+// leaves nothing out.
 func TestOpenOmitsNothing(t *testing.T) {
 	r := Open(t.Context(), &stuck{}, questions(t, "a1"), Limits{Calls: 20}, NewSchedule(1000, Constant, 1))
-	// The first 20 calls are due within the 20 ms, one each millisecond, so they have waited for 10 ms on average.
+	// The first 20 calls are due within the 20 ms, one each millisecond, so they have waited for 10 ms on
+	// average.
 	if r.Answered != 20 || r.Latency.Mean() < float64(stuckFor/2)*0.99 || r.Late.Max() < int64(stuckFor)*9/10 {
 		t.Errorf("%d answers after %s on average, late by %s at most", r.Answered, time.Duration(r.Latency.Mean()), time.Duration(r.Late.Max()))
 	}

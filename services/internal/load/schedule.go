@@ -10,7 +10,8 @@ import (
 type Arrivals string
 
 const (
-	// Poisson calls come independently of each other, as those of many users do: the times between them are exponential.
+	// Poisson calls come independently of each other, as those of many users do: the times between them are
+	// exponential.
 	Poisson Arrivals = "poisson"
 	// Constant calls come at even intervals.
 	Constant Arrivals = "constant"
@@ -40,8 +41,8 @@ type Schedule struct {
 	at       float64 // seconds
 }
 
-// NewSchedule returns a schedule of so many calls a second on average, which must be above 0. The same seed makes the same
-// schedule.
+// NewSchedule returns a schedule of so many calls a second on average, which must be above 0. The same seed
+// makes the same schedule.
 func NewSchedule(rate float64, arrivals Arrivals, seed uint64) *Schedule {
 	return &Schedule{rate: rate, arrivals: arrivals, random: rand.New(rand.NewPCG(seed, 1))}
 }

@@ -8,13 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sleeper sleeps more exactly than time.Sleep, which may take a millisecond too long: the runtime waits for timers in
-// epoll, in whole milliseconds. It is for one goroutine, which has a thread to itself until close.
+// sleeper sleeps more exactly than time.Sleep, which may take a millisecond too long: the runtime waits for
+// timers in epoll, in whole milliseconds. It is for one goroutine, which has a thread to itself until
+// close.
 type sleeper struct{}
 
 func newSleeper() *sleeper {
 	runtime.LockOSThread()
-	// Otherwise the kernel adds up to 50 us (prctl(2), PR_SET_TIMERSLACK). If it cannot be had, sleeps are that much longer.
+	// Otherwise the kernel adds up to 50 us (prctl(2), PR_SET_TIMERSLACK). If it cannot be had, sleeps are
+	// that much longer.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	return &sleeper{}
 }

@@ -45,9 +45,9 @@ func DecodeEmpty(message []byte) (Answer, error) {
 	return Answer{}, nil
 }
 
-// Unary makes unary gRPC calls, without compression and without a deadline, over a fixed number of connections. What it
-// sends is what grpc-go sends, and as small: after the first call of a connection its headers are 7 bytes (RFC 7541). A
-// connection that ends, or that the server wants to end, is replaced.
+// Unary makes unary gRPC calls, without compression and without a deadline, over a fixed number of
+// connections. What it sends is what grpc-go sends, and as small: after the first call of a connection its
+// headers are 7 bytes (RFC 7541). A connection that ends, or that the server wants to end, is replaced.
 type Unary struct {
 	lanes  []*lane
 	closed context.CancelFunc

@@ -1,5 +1,5 @@
-// Package replicametrics shows Prometheus how a replica follows its store. Validators and authorities have the same
-// metrics; docs/operations.md says what to do about each.
+// Package replicametrics shows Prometheus how a replica follows its store. Validators and authorities have
+// the same metrics; docs/operations.md says what to do about each.
 package replicametrics
 
 import (

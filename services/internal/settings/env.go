@@ -10,16 +10,19 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// annotation marks a flag that has a variable, with its name. Flags that cobra adds later, such as --help, have none.
+// annotation marks a flag that has a variable, with its name. Flags that cobra adds later, such as --help,
+// have none.
 const annotation = "countersign_env"
 
-// BindEnv lets every flag of the command and of all below it be set by an environment variable too: --keyring-file by
-// COUNTERSIGN_KEYRING_FILE. The flag wins, and a bad value is an error that names both. An empty variable counts as unset
-// where the default is to have none; elsewhere it is an error, since it could mean the default or none. The help text of each
-// flag names its variable. It is called once, on the root, after all commands and flags were added.
+// BindEnv lets every flag of the command and of all below it be set by an environment variable too:
+// --keyring-file by COUNTERSIGN_KEYRING_FILE. The flag wins, and a bad value is an error that names both.
+// An empty variable counts as unset where the default is to have none; elsewhere it is an error, since it
+// could mean the default or none. The help text of each flag names its variable. It is called once, on the
+// root, after all commands and flags were added.
 //
-// Variables are read before any hook of the commands runs, and before cobra checks which flags are required or belong
-// together. BindEnv also keeps values that may hold a credential out of the errors of flags on the command line.
+// Variables are read before any hook of the commands runs, and before cobra checks which flags are required
+// or belong together. BindEnv also keeps values that may hold a credential out of the errors of flags on
+// the command line.
 func BindEnv(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {

@@ -129,7 +129,8 @@ func TestHelpNamesVariables(t *testing.T) {
 	}
 }
 
-// TestCommandsBelow: flags of parents reach their children from the environment, before any hook, whoever has one.
+// TestCommandsBelow: flags of parents reach their children from the environment, before any hook, whoever
+// has one.
 func TestCommandsBelow(t *testing.T) {
 	t.Setenv("COUNTERSIGN_SERVER", "s")
 	t.Setenv("COUNTERSIGN_APP", "a")

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Listen defines a flag for an address to listen on: host:port, where an empty host means every interface. The host may
-// be a name; whether it is one of this machine shows when it is listened on.
+// Listen defines a flag for an address to listen on: host:port, where an empty host means every interface.
+// The host may be a name; whether it is one of this machine shows when it is listened on.
 func Listen(flags *pflag.FlagSet, name, value, usage string) *string {
 	l := listen(value)
 	flags.Var(&l, name, usage)

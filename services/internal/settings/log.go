@@ -13,8 +13,8 @@ const (
 	Text = "text"
 )
 
-// Log defines --log-level and --log-format, with the default format given. The returned function makes the logger; it
-// is called when the flags have been read.
+// Log defines --log-level and --log-format, with the default format given. The returned function makes the
+// logger; it is called when the flags have been read.
 func Log(flags *pflag.FlagSet, format string) func(io.Writer) *slog.Logger {
 	level := &choice{value: "info", from: []string{"debug", "info", "warn", "error"}}
 	flags.Var(level, "log-level", "least level that is logged: "+level.list())

@@ -48,13 +48,14 @@ func (u *redisURL) Set(value string) error {
 	return nil
 }
 
-// publicParameters are those of a URL's query that RedactURL shows: which servers are meant, and nothing else.
+// publicParameters are those of a URL's query that RedactURL shows: which servers are meant, and nothing
+// else.
 var publicParameters = []string{"addr", "cluster", "db", "master_name"}
 
-// RedactURL returns a URL in a form that may be logged: the password is replaced, and so is a user name that stands
-// alone, since it may be a password given in the wrong place; of the query only addresses, master name and database are
-// left. What is not clearly a URL is not shown at all: with a password that needed percent-encoding, its pieces can be
-// anywhere.
+// RedactURL returns a URL in a form that may be logged: the password is replaced, and so is a user name
+// that stands alone, since it may be a password given in the wrong place; of the query only addresses,
+// master name and database are left. What is not clearly a URL is not shown at all: with a password that
+// needed percent-encoding, its pieces can be anywhere.
 func RedactURL(raw string) string {
 	if raw == "" {
 		return ""
@@ -80,8 +81,9 @@ func RedactURL(raw string) string {
 	return shown.String()
 }
 
-// parsePlain tells whether all of the URL can be told apart. With more than one @ it cannot: characters in a password
-// may have ended it early, and what follows, up to the last @, looks like a host, path, query or fragment.
+// parsePlain tells whether all of the URL can be told apart. With more than one @ it cannot: characters in
+// a password may have ended it early, and what follows, up to the last @, looks like a host, path, query or
+// fragment.
 func parsePlain(raw string) (u *url.URL, plain bool) {
 	u, err := url.Parse(raw)
 	if err != nil {

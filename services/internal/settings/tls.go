@@ -6,8 +6,9 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 )
 
-// TLS defines --tls-cert-file and --tls-key-file, of which both or none must be given, and --tls-client-ca-file. The
-// result is filled when the flags have been read; whether client certificates are required is for the command to say.
+// TLS defines --tls-cert-file and --tls-key-file, of which both or none must be given, and
+// --tls-client-ca-file. The result is filled when the flags have been read; whether client certificates are
+// required is for the command to say.
 func TLS(command *cobra.Command) *grpcserver.TLS {
 	files := new(grpcserver.TLS)
 	flags := command.Flags()

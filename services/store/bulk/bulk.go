@@ -1,5 +1,6 @@
-// Package bulk fills an empty Redis with a store of many tokens, for measurements: without an authority, and as if
-// the tokens had been created one by one. The audit trail is left out, since validators do not read it.
+// Package bulk fills an empty Redis with a store of many tokens, for measurements: without an authority,
+// and as if the tokens had been created one by one. The audit trail is left out, since validators do not
+// read it.
 package bulk
 
 import (
@@ -24,7 +25,8 @@ type Contents struct {
 	Enforced policy.ScopeSet
 	// RevokedEvery makes the last token of every so manieth app a revoked one; 0 is none.
 	RevokedEvery int
-	// LogLength is how many links of each partition are written, the latest; 0 is as many as an authority keeps.
+	// LogLength is how many links of each partition are written, the latest; 0 is as many as an authority
+	// keeps.
 	LogLength int
 	// Samples is about how many apps are remembered, spread evenly; each partition has at least one of them.
 	Samples int
@@ -33,8 +35,8 @@ type Contents struct {
 // Sample is one of the apps.
 type Sample struct {
 	AppID string
-	// Secret is that of an ACTIVE token with the scopes EVENTS and SESSIONS, Revoked that of a revoked token; empty when
-	// the app has none.
+	// Secret is that of an ACTIVE token with the scopes EVENTS and SESSIONS, Revoked that of a revoked
+	// token; empty when the app has none.
 	Secret, Revoked string
 }
 

@@ -50,7 +50,8 @@ func (p *partition) write(ctx context.Context, apps []int) (samples []Sample, er
 	return samples, p.to.flush(ctx)
 }
 
-// writeApp writes an app, token by token, and moves the head on; it returns the revision of the app's document, too.
+// writeApp writes an app, token by token, and moves the head on; it returns the revision of the app's
+// document, too.
 func (p *partition) writeApp(ctx context.Context, app int, head *record.Head, firstKept uint64) (Sample, uint64, error) {
 	sample := Sample{AppID: appID(app)}
 	now := time.Now().UnixMilli()

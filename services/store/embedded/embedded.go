@@ -1,4 +1,5 @@
-// Package embedded is a store in this process's memory, for trying things out where there is no Redis. Nothing is kept.
+// Package embedded is a store in this process's memory, for trying things out where there is no Redis.
+// Nothing is kept.
 package embedded
 
 import (
@@ -16,7 +17,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Redis speaks Redis on loopback, behind a password that nobody else has. Its store needs store.Options.Embedded.
+// Redis speaks Redis on loopback, behind a password that nobody else has. Its store needs
+// store.Options.Embedded.
 type Redis struct {
 	server *miniredis.Miniredis
 	// URL has the password.

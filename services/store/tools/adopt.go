@@ -15,7 +15,8 @@ import (
 // Loss is what a partition has lost, as far as it is known.
 type Loss struct {
 	Partition int `json:"partition"`
-	// Epoch is that of the lost changes, From and To their revisions. From is 0 when all of the partition is gone.
+	// Epoch is that of the lost changes, From and To their revisions. From is 0 when all of the partition
+	// is gone.
 	Epoch uint64 `json:"epoch"`
 	From  uint64 `json:"from"`
 	To    uint64 `json:"to"`
@@ -48,8 +49,8 @@ type Adoption struct {
 	above []record.Cursor
 }
 
-// PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it. AboveEpoch is
-// an epoch that somebody else has seen.
+// PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it.
+// AboveEpoch is an epoch that somebody else has seen.
 func (t *Operator) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
 	if err := checkAboveEpoch(aboveEpoch); err != nil {
 		return nil, err

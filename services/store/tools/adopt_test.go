@@ -13,7 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestB08_AdoptedStoreIsFollowedAndRevocationsStay: a store that has lost changes is refused, and followed after that.
+// TestB08_AdoptedStoreIsFollowedAndRevocationsStay: a store that has lost changes is refused, and followed
+// after that.
 func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)

@@ -20,8 +20,8 @@ const (
 	readPause = 200 * time.Millisecond
 )
 
-// again reads until Redis answers, or has not for too long: connections break, and masters change, and the client itself
-// sends no command twice.
+// again reads until Redis answers, or has not for too long: connections break, and masters change, and the
+// client itself sends no command twice.
 func again(ctx context.Context, read func() error) error {
 	for until := time.Now().Add(patience); ; {
 		err := read()
@@ -36,8 +36,9 @@ func again(ctx context.Context, read func() error) error {
 	}
 }
 
-// reached is again for the first thing that is read of a Redis. When there is none to connect to, it says so at once: waiting
-// would not tell more. One that has been there is waited for, since it is started again, or another one takes its place.
+// reached is again for the first thing that is read of a Redis. When there is none to connect to, it says
+// so at once: waiting would not tell more. One that has been there is waited for, since it is started
+// again, or another one takes its place.
 func reached(ctx context.Context, read func() error) error {
 	var absent error
 	there := false

@@ -32,8 +32,8 @@ func (d *dials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return next
 }
 
-// TestTheFirstReadWaitsForConnectionsThatHold: every new connection breaks for a while, many times in a row. A restoration writes
-// nothing before it knows which store there is, so it waits as the others do.
+// TestTheFirstReadWaitsForConnectionsThatHold: every new connection breaks for a while, many times in a
+// row. A restoration writes nothing before it knows which store there is, so it waits as the others do.
 func TestTheFirstReadWaitsForConnectionsThatHold(t *testing.T) {
 	s := newSystem(t)
 	backup := s.backup()
@@ -62,7 +62,8 @@ func TestTheFirstReadWaitsForConnectionsThatHold(t *testing.T) {
 	}
 }
 
-// TestAnAbsentRedisIsReportedAtOnce, unless it has been there: then it is being started again, or another one takes its place.
+// TestAnAbsentRedisIsReportedAtOnce, unless it has been there: then it is being started again, or another
+// one takes its place.
 func TestAnAbsentRedisIsReportedAtOnce(t *testing.T) {
 	absent := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	for name, tt := range map[string]struct {

@@ -19,8 +19,9 @@ type BackedUp struct {
 	Findings []Finding `json:"findings"`
 }
 
-// Backup writes all of a store to a file, which takes the place of one that is there. Each partition is that of one
-// moment. When something does not verify, it fails with ErrDamaged and writes nothing, unless damage is allowed.
+// Backup writes all of a store to a file, which takes the place of one that is there. Each partition is
+// that of one moment. When something does not verify, it fails with ErrDamaged and writes nothing, unless
+// damage is allowed.
 func (t *Operator) Backup(ctx context.Context, path string, allowDamaged bool) (BackedUp, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {

@@ -61,7 +61,8 @@ func TestBackupOfWhatDoesNotVerifyIsRefused(t *testing.T) {
 	}
 }
 
-// TestReadingGoesOnWhenConnectionsBreak, every time after some replies: cuts by the clock would leave a slow machine no reply.
+// TestReadingGoesOnWhenConnectionsBreak, every time after some replies: cuts by the clock would leave a
+// slow machine no reply.
 func TestReadingGoesOnWhenConnectionsBreak(t *testing.T) {
 	s := newSystem(t)
 	proxy := redistest.NewProxy(t, s.redis.Address())

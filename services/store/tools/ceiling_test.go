@@ -15,8 +15,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestAdoptAboveAForgedPosition: a forged report, and the remedy that is documented for it, leave a store that takes changes.
-// So does any epoch that an operator can name; one that would not is refused, and nothing is changed.
+// TestAdoptAboveAForgedPosition: a forged report, and the remedy that is documented for it, leave a store
+// that takes changes. So does any epoch that an operator can name; one that would not is refused, and
+// nothing is changed.
 func TestAdoptAboveAForgedPosition(t *testing.T) {
 	for name, forged := range map[string]record.Cursor{
 		"the highest revision":     {Epoch: 1, Revision: record.MaxPosition},
@@ -56,7 +57,8 @@ func (s *system) wantChanges(t *testing.T) {
 	s.wantClean()
 }
 
-// TestAboveEpochOutOfRange: an epoch that leaves no room for changes, or wraps to 0, is refused before anything is touched.
+// TestAboveEpochOutOfRange: an epoch that leaves no room for changes, or wraps to 0, is refused before
+// anything is touched.
 func TestAboveEpochOutOfRange(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -85,8 +87,8 @@ func TestAboveEpochOutOfRange(t *testing.T) {
 	s.wantChanges(t)
 }
 
-// TestChangesUpToTheCeiling: around 2^53, where floating point numbers end to be exact, changes go on as long as there are
-// revisions, and the next one after that is refused without damage.
+// TestChangesUpToTheCeiling: around 2^53, where floating point numbers end to be exact, changes go on as
+// long as there are revisions, and the next one after that is refused without damage.
 func TestChangesUpToTheCeiling(t *testing.T) {
 	s := newSystem(t)
 	const partition = 1

@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestOperatorsEpochsBeginAboveTheFloor: what an authority has seen counts for a restoration and an adoption, whatever the store,
-// the file and the reports know of it. That of another store does not.
+// TestOperatorsEpochsBeginAboveTheFloor: what an authority has seen counts for a restoration and an
+// adoption, whatever the store, the file and the reports know of it. That of another store does not.
 func TestOperatorsEpochsBeginAboveTheFloor(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

@@ -31,7 +31,8 @@ func typeOf(key string) string {
 	return ""
 }
 
-// misfits returns which of a partition's keys hold something of another type than they should, with that type.
+// misfits returns which of a partition's keys hold something of another type than they should, with that
+// type.
 func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (map[string]string, error) {
 	names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit}
 	types := make([]*redis.StatusCmd, len(names))
@@ -141,8 +142,9 @@ func (l *live) pourAudit(ctx context.Context, c *contents, last uint64, to snaps
 	})
 }
 
-// stream calls each for the entries of a stream behind an id, empty for all, and moves the id on. It reads them by ids, which
-// Redis orders, so that every page leads on, whatever the ids are. IsOne tells whether an id has the form that ours have.
+// stream calls each for the entries of a stream behind an id, empty for all, and moves the id on. It reads
+// them by ids, which Redis orders, so that every page leads on, whatever the ids are. IsOne tells whether
+// an id has the form that ours have.
 func (l *live) stream(ctx context.Context, key string, after *string, upTo string, each func(id string, number uint64, isOne bool, values map[string]any) error) error {
 	for *after != lastStreamID {
 		from := "-"
@@ -172,7 +174,8 @@ func (l *live) stream(ctx context.Context, key string, after *string, upTo strin
 	return nil
 }
 
-// lastStreamID is the greatest id that an entry of a stream can have. Nothing is behind it, and Redis refuses to look.
+// lastStreamID is the greatest id that an entry of a stream can have. Nothing is behind it, and Redis
+// refuses to look.
 var lastStreamID = fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))
 
 // ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head.
@@ -215,8 +218,9 @@ func (l *live) end(key string, info *redis.XInfoStreamCmd, number uint64) {
 	}
 }
 
-// CheckKeys returns what is wrong with the keys of a partition as such: those of another type than they should be, and a log
-// or trail that takes no more changes. It reads nothing of what they hold but the head.
+// CheckKeys returns what is wrong with the keys of a partition as such: those of another type than they
+// should be, and a log or trail that takes no more changes. It reads nothing of what they hold but the
+// head.
 func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string, err error) {
 	keys := record.KeysOf(partition)
 	of, err := misfits(ctx, client, keys)

@@ -20,8 +20,8 @@ func (s *system) become(ring *keyring.Ring) {
 	s.store = store.New(store.Over(s.client, partitions, store.Options{}), r, store.Options{}, quiet)
 }
 
-// TestStoreUnderASuccessorRing: with another key current and the old one kept, a store is changed, verified, backed up,
-// restored and adopted as before, and so are files that the old key has signed.
+// TestStoreUnderASuccessorRing: with another key current and the old one kept, a store is changed,
+// verified, backed up, restored and adopted as before, and so are files that the old key has signed.
 func TestStoreUnderASuccessorRing(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)

@@ -18,7 +18,8 @@ import (
 const (
 	// page is how many entries of a log or trail are read at once: few, since one may have 200 KB.
 	page = 100
-	// maxReads is how often a partition is read that is changed meanwhile. Each time only what was changed is read.
+	// maxReads is how often a partition is read that is changed meanwhile. Each time only what was changed
+	// is read.
 	maxReads = 1000
 )
 
@@ -47,7 +48,8 @@ func (l *live) pour(ctx context.Context, to snapshot.Sink) error {
 	return nil
 }
 
-// contents is one state of a partition, but for its audit trail, of which the head says how much belongs to it.
+// contents is one state of a partition, but for its audit trail, of which the head says how much belongs to
+// it.
 type contents struct {
 	keys      record.Keys
 	misfits   map[string]string // the keys that hold something of another type, and which
@@ -145,8 +147,8 @@ const (
 	startOver
 )
 
-// settle looks whether the partition is what was read, and reads again what was changed since: a commit changes head, log
-// and document at once.
+// settle looks whether the partition is what was read, and reads again what was changed since: a commit
+// changes head, log and document at once.
 func (l *live) settle(ctx context.Context, number int, c *contents) (settlement, error) {
 	before := *c
 	if err := l.readHead(ctx, number, c); err != nil {
@@ -182,7 +184,8 @@ func (l *live) settle(ctx context.Context, number int, c *contents) (settlement,
 	return changed, nil
 }
 
-// appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from there.
+// appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from
+// there.
 func (l *live) appsBehind(number int, log []replica.RawLink, at record.Cursor) (apps []string, whole bool) {
 	for _, e := range log {
 		if e.Revision <= at.Revision {

@@ -22,8 +22,8 @@ func (t *Operator) eachMaster(ctx context.Context, f func(context.Context, redis
 	})
 }
 
-// keys calls each for every key of ours, each at least once, with its type in Redis's words: empty when it may not be
-// asked for, or the key is gone.
+// keys calls each for every key of ours, each at least once, with its type in Redis's words: empty when it
+// may not be asked for, or the key is gone.
 func (t *Operator) keys(ctx context.Context, each func(key, kind string)) error {
 	return t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		for cursor := uint64(0); ; {

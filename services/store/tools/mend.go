@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all that is known, so
-// that validators cross to it and report what they know beyond it.
+// Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all
+// that is known, so that validators cross to it and report what they know beyond it.
 func (t *Operator) Repair(ctx context.Context, plan *Repair) error {
 	run := "restore-" + newRun()
 	if err := store.CheckRights(ctx, t.client, record.MetaKey, plan.commands(run)...); err != nil {
@@ -73,8 +73,8 @@ func (plan *Repair) commands(run string) []string {
 // mendTries is how often a partition is planned again that was changed meanwhile.
 const mendTries = 10
 
-// mend puts a partition in its place, and returns what it did. It is planned again when it was changed since, or when validators
-// have reported more.
+// mend puts a partition in its place, and returns what it did. It is planned again when it was changed
+// since, or when validators have reported more.
 func (t *Operator) mend(ctx context.Context, r *restorer, plan *Repair, m *Mending) (*Mending, error) {
 	for try := 0; ; try++ {
 		if !m.Changes {
@@ -92,7 +92,8 @@ func (t *Operator) mend(ctx context.Context, r *restorer, plan *Repair, m *Mendi
 		if err != nil {
 			return m, err
 		}
-		// Reports are read before the partition, so that a change that is made meanwhile is not taken for lost.
+		// Reports are read before the partition, so that a change that is made meanwhile is not taken for
+		// lost.
 		if plan.seen, err = t.sightingsOf(ctx, r.codec); err != nil {
 			return m, err
 		}
@@ -150,7 +151,8 @@ func (r *restorer) mended(m *Mending) error {
 // maxRemovals is how many of the fields and keys that are removed an audit row names.
 const maxRemovals = 100
 
-// removals returns the fields of the policies, and the keys of the partition, that are removed, for its audit row.
+// removals returns the fields of the policies, and the keys of the partition, that are removed, for its
+// audit row.
 func (r *restorer) removals(m *Mending) (all []*countersignv1.GivenUp, err error) {
 	wrong, err := misfits(r.ctx, r.client, record.KeysOf(m.Partition))
 	if err != nil {

@@ -17,8 +17,8 @@ func (t *Operator) meta(ctx context.Context) (meta record.Meta, err error) {
 	return meta, err
 }
 
-// readHeads reads what stands in the place of the heads. What Redis would not read has an error of its own; it fails when a
-// master cannot be reached.
+// readHeads reads what stands in the place of the heads. What Redis would not read has an error of its own;
+// it fails when a master cannot be reached.
 func (t *Operator) readHeads(ctx context.Context, codec *record.Codec) (heads []replica.HeadRead, err error) {
 	feed := redisfeed.New(t.client, codec.Partitions())
 	err = again(ctx, func() (err error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// remains is what is left of a partition: everything of it that verifies, here and in files. It collects what a checker lets
-// through, and says what the partition was (remains.whole).
+// remains is what is left of a partition: everything of it that verifies, here and in files. It collects
+// what a checker lets through, and says what the partition was (remains.whole).
 type remains struct {
 	codec     *record.Codec
 	partition int
@@ -28,13 +28,15 @@ type holdings struct {
 	head      *record.Head // nil when it is missing or does not verify
 	documents map[string]*record.Document
 	raw       map[string][]byte
-	// claims are the fields of apps of the partition that do not verify, with the revision that each claims, 0 for none.
+	// claims are the fields of apps of the partition that do not verify, with the revision that each
+	// claims, 0 for none.
 	claims  map[string]uint64
 	entries []logEntry
 	// changes are the revisions of each app's changes that the audit trail has; trail is its end.
 	changes map[string][]uint64
 	trail   record.AuditTail
-	// lastRow is the revision of the latest row; partial says that the trail does not begin with the partition, or was cut.
+	// lastRow is the revision of the latest row; partial says that the trail does not begin with the
+	// partition, or was cut.
 	lastRow uint64
 	partial bool
 	proof   proof
@@ -111,7 +113,8 @@ func (h *holdings) done(p proof) error {
 	return nil
 }
 
-// known returns every revision of an app that the holdings have seen, up to one. A link tells of the one before it too.
+// known returns every revision of an app that the holdings have seen, up to one. A link tells of the one
+// before it too.
 func (h *holdings) known(upTo uint64) map[string]uint64 {
 	latest := map[string]uint64{}
 	see := func(appID string, revision uint64) {
@@ -148,7 +151,8 @@ type anchor struct {
 	past []logEntry
 }
 
-// byTrail returns the state that an audit trail proves which is whole and ends at an entry of the log: it names every app.
+// byTrail returns the state that an audit trail proves which is whole and ends at an entry of the log: it
+// names every app.
 func (h *holdings) byTrail() *anchor {
 	last := slices.IndexFunc(h.entries, func(e logEntry) bool { return e.Revision == h.lastRow })
 	if h.partial || h.lastRow == 0 || last < 0 {
@@ -166,7 +170,8 @@ func (h *holdings) byTrail() *anchor {
 	return a
 }
 
-// anchorOf returns the state that the holdings prove: by the digest of their head, or without a head by their audit trail.
+// anchorOf returns the state that the holdings prove: by the digest of their head, or without a head by
+// their audit trail.
 func (h *holdings) anchorOf(partition int) *anchor {
 	if h.head == nil {
 		return h.byTrail()
@@ -237,8 +242,8 @@ func (r *remains) all() []logEntry {
 	return append(all, r.found...)
 }
 
-// walk follows the signed entries that continue a proven state, one after the other: each was made from the one before. Where
-// two continue it, the store's own counts.
+// walk follows the signed entries that continue a proven state, one after the other: each was made from the
+// one before. Where two continue it, the store's own counts.
 func (r *remains) walk(a *anchor) {
 	next := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
@@ -260,8 +265,8 @@ func (r *remains) walk(a *anchor) {
 	}
 }
 
-// reach returns up to where every change behind a state has left something: a document, an entry of the log, or an audit row.
-// It is without a tag when only an audit row is left of the latest.
+// reach returns up to where every change behind a state has left something: a document, an entry of the
+// log, or an audit row. It is without a tag when only an audit row is left of the latest.
 func (r *remains) reach(a *anchor) record.Cursor {
 	tags := map[uint64]record.Tag{}
 	for _, revisions := range r.own.changes {
@@ -286,9 +291,9 @@ func (r *remains) reach(a *anchor) record.Cursor {
 	return reach
 }
 
-// beyond adds what is signed and later than a state says of an app, without leading on from the state: documents, changes
-// and audit rows of changes of which nothing else is left. Nothing takes them back. So a document is kept, too, of an app that
-// the state does not have: it may only deny more.
+// beyond adds what is signed and later than a state says of an app, without leading on from the state:
+// documents, changes and audit rows of changes of which nothing else is left. Nothing takes them back. So a
+// document is kept, too, of an app that the state does not have: it may only deny more.
 func (r *remains) beyond(a *anchor) {
 	see := func(appID string, at record.Cursor) {
 		a.apps[appID] = max(a.apps[appID], at.Revision)
@@ -309,8 +314,8 @@ func (r *remains) beyond(a *anchor) {
 	}
 }
 
-// rebuild returns an app's document at a revision, from a document of it and the changes that follow; nil when they do not
-// lead there.
+// rebuild returns an app's document at a revision, from a document of it and the changes that follow; nil
+// when they do not lead there.
 func (r *remains) rebuild(a *anchor, appID string, revision uint64) *record.Document {
 	var links []*record.Link
 	for _, e := range append(slices.Clone(a.past), r.own.entries...) {
@@ -353,7 +358,8 @@ func revisionOf(d *record.Document) uint64 {
 	return d.Revision
 }
 
-// past returns the entries that lead to a cursor without a gap: each is named, by its tag, by the one after it.
+// past returns the entries that lead to a cursor without a gap: each is named, by its tag, by the one after
+// it.
 func (r *remains) past(to record.Cursor) []logEntry {
 	at := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
@@ -368,7 +374,8 @@ func (r *remains) past(to record.Cursor) []logEntry {
 	return entries
 }
 
-// log returns what the log of a state is, at most so many entries: none when it is not known how the state was reached.
+// log returns what the log of a state is, at most so many entries: none when it is not known how the state
+// was reached.
 func (a *anchor) log(most int) []replica.RawLink {
 	if n := len(a.past); n == 0 || a.past[n-1].Cursor != a.Cursor {
 		return nil

@@ -22,13 +22,15 @@ type Repair struct {
 	StoreID string `json:"storeId"`
 	// Partitions are those that something is wrong with.
 	Partitions []*Mending `json:"partitions"`
-	// Removed are keys beside those of partitions that are of no use, or hold something of another type, and are removed.
+	// Removed are keys beside those of partitions that are of no use, or hold something of another type,
+	// and are removed.
 	Removed []Finding `json:"removed"`
 	// Left are those that only an operator can decide about, and records of validators that do not verify.
 	Left []Finding `json:"left"`
 	// Meta says that the store's meta is written again.
 	Meta bool `json:"meta"`
-	// Epochs are the lowest and the highest that were begun; 0 before it is done, and when no partition needs one.
+	// Epochs are the lowest and the highest that were begun; 0 before it is done, and when no partition
+	// needs one.
 	Epochs [2]uint64 `json:"epochs"`
 
 	// Validators are how many have reported: what others have seen is not known.
@@ -47,7 +49,8 @@ type RepairOptions struct {
 	Files []string
 	// AboveEpoch is an epoch that somebody has seen.
 	AboveEpoch uint64
-	// AcceptLoss lets it mend partitions that have lost changes which validators, or the authority of the floor file, have seen.
+	// AcceptLoss lets it mend partitions that have lost changes which validators, or the authority of the
+	// floor file, have seen.
 	AcceptLoss bool
 }
 
@@ -59,12 +62,14 @@ type Mending struct {
 	Apps []string `json:"apps"`
 	// Fields are those among the policies that are none, and are removed.
 	Fields []string `json:"fields"`
-	// Undecided are apps whose policy cannot be made again. They stay without a decision (POLICY_UNVERIFIED), never open.
+	// Undecided are apps whose policy cannot be made again. They stay without a decision
+	// (POLICY_UNVERIFIED), never open.
 	Undecided []string `json:"undecided"`
 	// From and To are the revision of the head before, 0 for none, and of the state that is proven.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
-	// Loss is what validators, or the authority of the floor file, have seen beyond what is left; nil for nothing.
+	// Loss is what validators, or the authority of the floor file, have seen beyond what is left; nil for
+	// nothing.
 	Loss *Loss `json:"loss,omitempty"`
 	// Refused is why nothing can be done; empty when something can, or nothing is to be done.
 	Refused string `json:"refused,omitempty"`
@@ -84,8 +89,8 @@ type Mending struct {
 // errRestoring says that a restoration was begun and not ended.
 var errRestoring = errors.New("a restoration of this store was cut off: give it again (countersign store restore)")
 
-// PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it, and from files. It
-// changes nothing.
+// PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it,
+// and from files. It changes nothing.
 func (t *Operator) PlanRepair(ctx context.Context, options RepairOptions) (*Repair, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return nil, err
@@ -254,7 +259,8 @@ func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) er
 	return nil
 }
 
-// stands tells whether the partition is already as it would be made: all that is wrong are policies that cannot be made again.
+// stands tells whether the partition is already as it would be made: all that is wrong are policies that
+// cannot be made again.
 func (m *Mending) stands(head *record.Head, fields map[string][]byte) bool {
 	policies := record.KeysOf(m.Partition).Policies
 	return head != nil && head.Cursor == m.head.Cursor && head.Policies == m.head.Policies && head.State == m.head.State &&

@@ -34,8 +34,8 @@ func (t *Operator) sightingsOf(ctx context.Context, codec *record.Codec) (*sight
 	return s, nil
 }
 
-// beyond returns what was seen of a partition and is not in a state of it, in which every change up to reach is known; nil
-// for nothing. Highest is how far anything signed goes that is left of the partition.
+// beyond returns what was seen of a partition and is not in a state of it, in which every change up to
+// reach is known; nil for nothing. Highest is how far anything signed goes that is left of the partition.
 func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 	known := append([]record.Cursor{}, s.known...)
 	known[partition] = higher(known[partition], highest)
@@ -54,8 +54,8 @@ func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 	return l
 }
 
-// lacks tells whether a state is not behind a position: that is further on, or of another past. Without a tag it is not known of
-// which past the latest change of the state is.
+// lacks tells whether a state is not behind a position: that is further on, or of another past. Without a
+// tag it is not known of which past the latest change of the state is.
 func lacks(reach, at record.Cursor) bool {
 	fork := at.Epoch == reach.Epoch && at.Revision == reach.Revision && at.Tag != reach.Tag && reach.Tag != record.Tag{}
 	return fork || beyond(at, reach)

@@ -11,8 +11,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestB08_RepairBelowWhatWasSeenIsRefused: a partition that has lost a revocation which a validator or an authority has seen is
-// not begun anew without it. It is mended with a file that has it, or when the operator gives it up.
+// TestB08_RepairBelowWhatWasSeenIsRefused: a partition that has lost a revocation which a validator or an
+// authority has seen is not begun anew without it. It is mended with a file that has it, or when the
+// operator gives it up.
 func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	s := newSystem(t)
 	app, other := s.app(1, 0), s.app(1, 1)
@@ -90,7 +91,8 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	s.tools.UseFloor(record.Floor{})
 }
 
-// TestB08_RepairHeedsReportsOfAfterThePlan: what a validator reports between the plan and its doing is not given up either.
+// TestB08_RepairHeedsReportsOfAfterThePlan: what a validator reports between the plan and its doing is not
+// given up either.
 func TestB08_RepairHeedsReportsOfAfterThePlan(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(1)

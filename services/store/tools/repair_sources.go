@@ -11,7 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// codecOf returns the codec of the store that the first file is of, for a store that does not say which it is.
+// codecOf returns the codec of the store that the first file is of, for a store that does not say which it
+// is.
 func (t *Operator) codecOf(files []string, why error) (*record.Codec, error) {
 	if len(files) == 0 && errors.Is(why, errNoMeta) {
 		return nil, why

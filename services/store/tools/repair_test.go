@@ -69,9 +69,10 @@ func (s *system) repair(files ...string) *Repair {
 	return plan
 }
 
-// TestB08_HalfOfAChangeIsMended: whichever of the writes of a change are in the store, and the others are not, repairing takes
-// the change for made when it is proven, leaves its app undecided when only the audit trail knows of it, and never shows what
-// the change has revoked as active. What the head alone knows of is refused.
+// TestB08_HalfOfAChangeIsMended: whichever of the writes of a change are in the store, and the others are
+// not, repairing takes the change for made when it is proven, leaves its app undecided when only the audit
+// trail knows of it, and never shows what the change has revoked as active. What the head alone knows of is
+// refused.
 func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 	for name, change := range map[string]func(s *system) string{
 		"revocation": func(s *system) string { app := s.app(1, 1); s.revoke(app, "first"); return app },
@@ -154,8 +155,8 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 	}
 }
 
-// TestRepairOfWhatIsLost: each part of a partition, and what it is made from; every other app is as it was, and the store
-// takes changes after it.
+// TestRepairOfWhatIsLost: each part of a partition, and what it is made from; every other app is as it was,
+// and the store takes changes after it.
 func TestRepairOfWhatIsLost(t *testing.T) {
 	s := newSystem(t)
 	backup := s.backup()
@@ -256,7 +257,8 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 	s.t = t
 }
 
-// TestRepairOfAStoreThatIsChangedMeanwhile is planned again: no change that was acknowledged after the plan is lost.
+// TestRepairOfAStoreThatIsChangedMeanwhile is planned again: no change that was acknowledged after the plan
+// is lost.
 func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
@@ -272,7 +274,8 @@ func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s.wantClean()
 }
 
-// TestB08_RunningReplicasCrossToARepairedStore, and hold on to what they know beyond it; the authority goes on.
+// TestB08_RunningReplicasCrossToARepairedStore, and hold on to what they know beyond it; the authority goes
+// on.
 func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
@@ -293,7 +296,8 @@ func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
 	s.wantClean()
 }
 
-// TestRepairOfMetaAndFleet: what says which store it is comes from a file, and keys of another type are removed.
+// TestRepairOfMetaAndFleet: what says which store it is comes from a file, and keys of another type are
+// removed.
 func TestRepairOfMetaAndFleet(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -317,7 +321,8 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 	}
 }
 
-// TestRepairSaysInTheAuditTrailWhatItDid: the apps that are made again, those that are left undecided, and what is removed.
+// TestRepairSaysInTheAuditTrailWhatItDid: the apps that are made again, those that are left undecided, and
+// what is removed.
 func TestRepairSaysInTheAuditTrailWhatItDid(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(1)

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// revisionJump is how far the revisions of an epoch that an operator begins are above all that is known: further than
-	// anybody can have seen who is not known.
+	// revisionJump is how far the revisions of an epoch that an operator begins are above all that is
+	// known: further than anybody can have seen who is not known.
 	revisionJump = 1_000_000_000
 	// restoreKey holds the meta of a store whose restoration is under way.
 	restoreKey = "cs:restore"
@@ -63,15 +63,15 @@ type Restored struct {
 	Totals Totals    `json:"totals"`
 	// Findings are what did not verify, and was left out.
 	Findings []Finding `json:"findings"`
-	// FleetBegun says that the list of validators was missing and was begun anew: one that has stopped without a word is in no
-	// receipt.
+	// FleetBegun says that the list of validators was missing and was begun anew: one that has stopped
+	// without a word is in no receipt.
 	FleetBegun bool `json:"fleetBegun"`
 }
 
-// Restore puts a backup, or a validator's snapshot, in the place of a store. Each partition takes its place at once, as a
-// new epoch above everything that is known, so that running validators cross to it, hold on to every revocation that they
-// have seen, and report what they know beyond it. It may be repeated when it was cut off: until it is done an empty Redis
-// holds no store that anybody would start with.
+// Restore puts a backup, or a validator's snapshot, in the place of a store. Each partition takes its place
+// at once, as a new epoch above everything that is known, so that running validators cross to it, hold on
+// to every revocation that they have seen, and report what they know beyond it. It may be repeated when it
+// was cut off: until it is done an empty Redis holds no store that anybody would start with.
 func (t *Operator) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return Restored{}, err
@@ -273,8 +273,8 @@ func (r *restorer) hasHeads() (bool, error) {
 	return false, err
 }
 
-// start returns what is there now in the place of the head, and where the new epoch begins: above it, above what the file
-// has, and above all that is known.
+// start returns what is there now in the place of the head, and where the new epoch begins: above it, above
+// what the file has, and above all that is known.
 func (r *restorer) start(partition int, has record.Cursor) (expected headKey, start record.Cursor, err error) {
 	if expected, err = r.headNow(r.ctx, partition); err != nil {
 		return expected, start, err
@@ -334,8 +334,8 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 	return nil
 }
 
-// replace swaps the partition in. An authority that runs may have changed what is there meanwhile, again and again; that
-// goes with the rest, as long as the new epoch is above it.
+// replace swaps the partition in. An authority that runs may have changed what is there meanwhile, again
+// and again; that goes with the rest, as long as the new epoch is above it.
 func (r *restorer) replace(partition int, expected headKey, head []byte, start record.Cursor) error {
 	for {
 		err := r.stage.swap(expected, head)
@@ -389,8 +389,8 @@ func (r *restorer) discard() {
 	}
 }
 
-// finish says which store it is, last of all, and removes what is left of the one before: a result of a request that was
-// made there says nothing of what is here.
+// finish says which store it is, last of all, and removes what is left of the one before: a result of a
+// request that was made there says nothing of what is here.
 func (r *restorer) finish(meta record.Meta) error {
 	raw, err := record.SealMeta(r.ring, meta)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 // restorerName is the identity by which tokens were made that have no names.
 const restorerName = "countersign store restore"
 
-// replica puts a partition of a validator's snapshot in its place. The documents are made anew, all with the revision of
-// the epoch's start; ids stand in for names. What is kept revoked against the store is revoked in it from then on.
+// replica puts a partition of a validator's snapshot in its place. The documents are made anew, all with
+// the revision of the epoch's start; ids stand in for names. What is kept revoked against the store is
+// revoked in it from then on.
 func (r *restorer) replica(c replica.Contents) error {
 	if err := r.ctx.Err(); err != nil {
 		return err

@@ -25,8 +25,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestRestoreOfAWipedStore: running replicas cross to it and keep every revocation that they have seen (B08), and report
-// what they know beyond it; the documents are those of the backup to the byte.
+// TestRestoreOfAWipedStore: running replicas cross to it and keep every revocation that they have seen
+// (B08), and report what they know beyond it; the documents are those of the backup to the byte.
 func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	s := newSystem(t)
 	app, later := s.app(1, 0), s.app(1, 1)
@@ -100,8 +100,8 @@ func (e events1) Audit(sequence uint64, raw []byte) error {
 	return e.Sink.Audit(sequence, raw)
 }
 
-// TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators: those that run are in no list, and what they know is to be
-// waited for. The list of a store that is replaced names them, and stays.
+// TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators: those that run are in no list, and
+// what they know is to be waited for. The list of a store that is replaced names them, and stays.
 func TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators(t *testing.T) {
 	for _, empty := range []bool{false, true} {
 		s := newSystem(t)
@@ -229,7 +229,8 @@ func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 	})
 }
 
-// TestRestoreBeginsAboveAllThatIsKnown: the file, the store, what validators have reported, and what the operator says.
+// TestRestoreBeginsAboveAllThatIsKnown: the file, the store, what validators have reported, and what the
+// operator says.
 func TestRestoreBeginsAboveAllThatIsKnown(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -331,7 +332,8 @@ func TestRestoreWithoutNames(t *testing.T) {
 	s.wantClean()
 }
 
-// TestRunningAuthoritiesAndToolsDoNotMixUpTheStore: restorations, adoptions and changes at once leave one that verifies.
+// TestRunningAuthoritiesAndToolsDoNotMixUpTheStore: restorations, adoptions and changes at once leave one
+// that verifies.
 func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

@@ -94,13 +94,15 @@ func (s *stage) flush() error {
 	return err
 }
 
-// headKey is what stands in the place of a head: its type in Redis's words ("none" for nothing), and a string's value.
+// headKey is what stands in the place of a head: its type in Redis's words ("none" for nothing), and a
+// string's value.
 type headKey struct {
 	kind string
 	raw  []byte
 }
 
-// swap puts what was written aside in its place, if what stands in the place of the head is still what was expected.
+// swap puts what was written aside in its place, if what stands in the place of the head is still what was
+// expected.
 func (s *stage) swap(expected headKey, head []byte) error {
 	keys := []string{s.keys.Head, s.keys.Policies, s.keys.Log, s.keys.Audit, s.aside[0], s.aside[1], s.aside[2]}
 	var answer string

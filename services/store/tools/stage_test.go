@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestSwapNeedsItsRights: Redis asks for the right to a command of a script only when it comes to it, so a swap asks for
-// all of them before the first write. Half of it would be a partition without documents.
+// TestSwapNeedsItsRights: Redis asks for the right to a command of a script only when it comes to it, so a
+// swap asks for all of them before the first write. Half of it would be a partition without documents.
 func TestSwapNeedsItsRights(t *testing.T) {
 	s := newSystem(t)
 	for _, lacking := range []string{"set", "unlink", "exists", "rename"} {

@@ -20,7 +20,8 @@ type Status struct {
 	Partitions int       `json:"partitions"`
 	// Epochs are the lowest and the highest of the heads.
 	Epochs [2]uint64 `json:"epochs"`
-	// Revisions is the sum of the heads' revisions: what has grown by one for each change, and by more for each epoch.
+	// Revisions is the sum of the heads' revisions: what has grown by one for each change, and by more for
+	// each epoch.
 	Revisions uint64 `json:"revisions"`
 	// Apps counts documents, those of deleted apps included.
 	Apps uint64 `json:"apps"`

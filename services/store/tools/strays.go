@@ -27,8 +27,8 @@ func (t *Operator) lostMeta(ctx context.Context) error {
 	return err
 }
 
-// strays returns what is wrong with keys beside those of partitions: what a repair removes, and what only an operator can
-// decide about. Each says what to do.
+// strays returns what is wrong with keys beside those of partitions: what a repair removes, and what only
+// an operator can decide about. Each says what to do.
 func (t *Operator) strays(ctx context.Context, codec *record.Codec) (removable, left []Finding, err error) {
 	marked := map[string]bool{}
 	for _, key := range []string{store.InitKey, restoreKey} {

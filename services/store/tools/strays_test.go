@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestRepairOfKeysThatDoNotBelong: a repair removes what is of no use to anybody, shows everything else that a verification
-// finds, and each finding says what to do.
+// TestRepairOfKeysThatDoNotBelong: a repair removes what is of no use to anybody, shows everything else
+// that a verification finds, and each finding says what to do.
 func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	s := newSystem(t)
 	held := s.dump()
@@ -62,7 +62,8 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	s.t = t
 }
 
-// TestRepairIsRefusedBeforeAnythingIsChanged: an epoch without room, and an account that may not do everything.
+// TestRepairIsRefusedBeforeAnythingIsChanged: an epoch without room, and an account that may not do
+// everything.
 func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	s := newSystem(t)
 	s.do("SET", store.InitKey, "x")

@@ -1,9 +1,9 @@
-// Package tools is what an operator does with a store as a whole: look at it, prove all of it, back it up, put a
-// backup in its place, or take it as it is after a loss.
+// Package tools is what an operator does with a store as a whole: look at it, prove all of it, back it up,
+// put a backup in its place, or take it as it is after a loss.
 //
-// What reads sees one state of each partition, whatever is changed meanwhile. What writes compares each partition with
-// what it was computed from, as every change does, so authorities and validators may run on. It knows neither flags nor
-// the terminal.
+// What reads sees one state of each partition, whatever is changed meanwhile. What writes compares each
+// partition with what it was computed from, as every change does, so authorities and validators may run on.
+// It knows neither flags nor the terminal.
 package tools
 
 import (
@@ -32,10 +32,12 @@ func New(client *redisfeed.Client, ring *keyring.Ring) *Operator {
 	return &Operator{client: client, ring: ring}
 }
 
-// UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a look compares with it.
+// UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a
+// look compares with it.
 func (t *Operator) UseFloor(floor record.Floor) { t.floor = floor }
 
-// floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of another store.
+// floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of
+// another store.
 func (t *Operator) floorOf(codec *record.Codec) []record.Cursor {
 	floor := make([]record.Cursor, codec.Partitions())
 	if t.floor.StoreID == codec.StoreID() {
@@ -106,9 +108,9 @@ func (t *Operator) readFleet(ctx context.Context) (raw map[string]string, err er
 	return raw, err
 }
 
-// furthest returns, by partition, the furthest that validators have reported: the zero cursor where none has. What is
-// implausible by the positions that signed records show, by partition, is left out, and found: a store that began its next
-// epoch above it would have no room for changes.
+// furthest returns, by partition, the furthest that validators have reported: the zero cursor where none
+// has. What is implausible by the positions that signed records show, by partition, is left out, and found:
+// a store that began its next epoch above it would have no room for changes.
 func furthest(validators []*record.Validator, known []record.Cursor) (top []record.Cursor, implausible []Finding) {
 	top = make([]record.Cursor, len(known))
 	var highest record.Cursor
@@ -137,8 +139,8 @@ func higher(a, b record.Cursor) record.Cursor {
 	return record.Cursor{Epoch: max(a.Epoch, b.Epoch), Revision: max(a.Revision, b.Revision)}
 }
 
-// above returns where an operator's epoch begins, given all that is known of a partition, or an error when there is no
-// room. The tag is new.
+// above returns where an operator's epoch begins, given all that is known of a partition, or an error when
+// there is no room. The tag is new.
 func above(known ...record.Cursor) (record.Cursor, error) {
 	var top record.Cursor
 	for _, at := range known {

@@ -30,8 +30,9 @@ var redisTypes = map[string]func(ctx context.Context, c *redisfeed.Client, key s
 	},
 }
 
-// TestKeysOfAnyTypeAreNamedAndReplaced: whatever type any key has, every command ends, names the key or does its work, and
-// restore --replace makes a store that verifies and is followed. String garbage is a type of its own here.
+// TestKeysOfAnyTypeAreNamedAndReplaced: whatever type any key has, every command ends, names the key or
+// does its work, and restore --replace makes a store that verifies and is followed. String garbage is a
+// type of its own here.
 func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 	s := newSystem(t)
 	s.report("validator-1", nil)
@@ -112,8 +113,8 @@ func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 	s.t = t
 }
 
-// TestKeysOfAnotherTypeWhileProcessesRun: one that has loaded goes on deciding, one that is started now says which key it
-// is, and both are whole after restore --replace.
+// TestKeysOfAnotherTypeWhileProcessesRun: one that has loaded goes on deciding, one that is started now
+// says which key it is, and both are whole after restore --replace.
 func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -158,7 +159,8 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 	s.t = t
 }
 
-// TestRestoreReplacesAStoreWhoseMetaIsDamaged, when a head says that it is the store of the key ring, and only then.
+// TestRestoreReplacesAStoreWhoseMetaIsDamaged, when a head says that it is the store of the key ring, and
+// only then.
 func TestRestoreReplacesAStoreWhoseMetaIsDamaged(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

@@ -20,7 +20,8 @@ type Verified struct {
 	Findings []Finding `json:"findings"`
 }
 
-// Verify proves everything in the Redis: heads, documents, links, digests and audit trails, and that nothing else is there.
+// Verify proves everything in the Redis: heads, documents, links, digests and audit trails, and that
+// nothing else is there.
 func (t *Operator) Verify(ctx context.Context) (Verified, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {

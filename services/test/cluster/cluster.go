@@ -1,5 +1,5 @@
-// Package cluster runs a whole Countersign for a test: a real Redis, an authority and validators, in the test's
-// process on free ports of the loopback interface. It ends with the test.
+// Package cluster runs a whole Countersign for a test: a real Redis, an authority and validators, in the
+// test's process on free ports of the loopback interface. It ends with the test.
 package cluster
 
 import (
@@ -23,7 +23,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// startTimeout bounds how long it may take until everything serves; a busy machine with the race detector is slow.
+// startTimeout bounds how long it may take until everything serves; a busy machine with the race detector
+// is slow.
 const startTimeout = 30 * time.Second
 
 // anyPort lets the kernel choose: nobody else can take a port between the choice and its use.
@@ -35,7 +36,8 @@ type Options struct {
 	Validators int
 	// Authorities is how many there are; 0 is one.
 	Authorities int
-	// Report makes the validators report, to the authorities in turn, under the names validator-1, validator-2 and so on.
+	// Report makes the validators report, to the authorities in turn, under the names validator-1,
+	// validator-2 and so on.
 	Report bool
 	// TLS is for the gRPC servers; empty is plain text.
 	TLS grpcserver.TLS
@@ -47,7 +49,8 @@ type Options struct {
 	VerifyInterval time.Duration
 	// ReloadInterval is how often the files of the servers are read again; 0 is never.
 	ReloadInterval time.Duration
-	// Account is what the account that the validators use may do, as rules of ACL SETUSER; empty is ValidatorAccount.
+	// Account is what the account that the validators use may do, as rules of ACL SETUSER; empty is
+	// ValidatorAccount.
 	Account string
 }
 
@@ -62,12 +65,14 @@ type Cluster struct {
 	// Authority is the first of Authorities; these and Validators are host:port of the gRPC servers.
 	Authority               string
 	Authorities, Validators []string
-	// AdminKey, ViewerKey and FleetKey are known to the authorities, under the names admin, viewer and validators.
+	// AdminKey, ViewerKey and FleetKey are known to the authorities, under the names admin, viewer and
+	// validators.
 	AdminKey, ViewerKey, FleetKey secret.Secret
-	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold the three, AdminKeysFile is what the authorities have read.
+	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold the three, AdminKeysFile is what the authorities
+	// have read.
 	AdminKeyFile, ViewerKeyFile, FleetKeyFile, AdminKeysFile string
-	// Redis is the server of the store, with the accounts of deploy/redisacl. RedisURL is its URL for an account that may
-	// do everything, OperatorURL that for `countersign store`.
+	// Redis is the server of the store, with the accounts of deploy/redisacl. RedisURL is its URL for an
+	// account that may do everything, OperatorURL that for `countersign store`.
 	Redis                 *redistest.Server
 	RedisURL, OperatorURL string
 	// Ring signs the store; RingFile holds it.

@@ -42,7 +42,8 @@ func start(t testing.TB, s server) *Process {
 	return p
 }
 
-// Stop shuts the server down in order, as SIGTERM does, and returns when it has ended. It may be called more than once.
+// Stop shuts the server down in order, as SIGTERM does, and returns when it has ended. It may be called
+// more than once.
 func (p *Process) Stop() {
 	p.once.Do(func() {
 		p.cancel()

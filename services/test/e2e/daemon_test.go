@@ -39,7 +39,8 @@ func newLogPipe(t *testing.T) *logPipe {
 	return p
 }
 
-// fill leaves no room in the pipe: not in its buffers, each of which holds a page, and not in the latest of them.
+// fill leaves no room in the pipe: not in its buffers, each of which holds a page, and not in the latest of
+// them.
 func (p *logPipe) fill(t *testing.T) {
 	t.Helper()
 	page := bytes.Repeat([]byte{'\n'}, os.Getpagesize())
@@ -203,8 +204,8 @@ func (d *daemons) outage(t *testing.T) {
 	d.redis.Resume()
 }
 
-// TestBlockedLogStopsNothing: services whose standard error nobody reads go on, also through an outage of Redis, which
-// both have something to say about, and end in order.
+// TestBlockedLogStopsNothing: services whose standard error nobody reads go on, also through an outage of
+// Redis, which both have something to say about, and end in order.
 func TestBlockedLogStopsNothing(t *testing.T) {
 	d := startDaemons(t)
 	d.goesOn(t, "before")

@@ -45,8 +45,8 @@ func (w *world) has(p *cluster.Process, metric string) {
 	})
 }
 
-// TestB20_SecondKeyBecomesCurrent while the store is in use: what was restarted with both keys goes on, and who has the
-// old key only answers from its last good data until it is restarted too.
+// TestB20_SecondKeyBecomesCurrent while the store is in use: what was restarted with both keys goes on, and
+// who has the old key only answers from its last good data until it is restarted too.
 func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	const app = "pezwd5bre2xb"

@@ -1,5 +1,5 @@
-// Package e2e tests a whole Countersign through its front doors: an authority, two validators and a real Redis, asked
-// over gRPC as any client would.
+// Package e2e tests a whole Countersign through its front doors: an authority, two validators and a real
+// Redis, asked over gRPC as any client would.
 package e2e
 
 import (

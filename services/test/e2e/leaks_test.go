@@ -27,8 +27,8 @@ import (
 // places is where secrets are looked for, by name.
 type places map[string][]byte
 
-// formsOf is how a secret may stand somewhere: as it is, encoded, or in part. The first characters after the prefix
-// are the hint, which is shown.
+// formsOf is how a secret may stand somewhere: as it is, encoded, or in part. The first characters after
+// the prefix are the hint, which is shown.
 func formsOf(text string) map[string]string {
 	whole := []byte(text)
 	forms := map[string]string{
@@ -61,8 +61,8 @@ func leaks(where places, secrets map[string]string) (found []string) {
 	return found
 }
 
-// dump is everything that Redis holds: what commands answer, and what it would write to disk (DUMP), which may be
-// compressed.
+// dump is everything that Redis holds: what commands answer, and what it would write to disk (DUMP), which
+// may be compressed.
 func (p *processes) dump(t *testing.T) places {
 	t.Helper()
 	all := places{}
@@ -162,9 +162,9 @@ func keep[T proto.Message](c *caller, response T) T {
 	return response
 }
 
-// TestB02_NowhereElse: the secret is in the answers to CreateToken and RotateToken and nowhere else: not in what the
-// processes write with all their logs on, not in what Redis is told and holds, not in any other answer, error or page.
-// Neither are imported secrets and admin keys.
+// TestB02_NowhereElse: the secret is in the answers to CreateToken and RotateToken and nowhere else: not in
+// what the processes write with all their logs on, not in what Redis is told and holds, not in any other
+// answer, error or page. Neither are imported secrets and admin keys.
 func TestB02_NowhereElse(t *testing.T) {
 	p := startProcesses(t)
 	endMonitor := p.monitor(t)
@@ -235,7 +235,8 @@ func TestB02_NowhereElse(t *testing.T) {
 	}
 }
 
-// scenario is the life of some secrets, with all mistakes that can be made with them. It returns them by name.
+// scenario is the life of some secrets, with all mistakes that can be made with them. It returns them by
+// name.
 func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}

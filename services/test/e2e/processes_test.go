@@ -33,8 +33,8 @@ import (
 // patience bounds every wait; a busy machine with the race detector is slow.
 const patience = 60 * time.Second
 
-// processes is a Countersign as it is installed: its binaries in processes of their own, with debug logs, and two
-// authorities.
+// processes is a Countersign as it is installed: its binaries in processes of their own, with debug logs,
+// and two authorities.
 type processes struct {
 	redis       *redistest.Server
 	client      *redisfeed.Client
@@ -99,7 +99,8 @@ func startProcesses(t *testing.T) *processes {
 // keysFile is the name of the admin keys file in the folder of prepare.
 const keysFile = "keys.json"
 
-// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments of all of them.
+// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments
+// of all of them.
 func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	t.Helper()
 	folder = t.TempDir()

@@ -18,7 +18,8 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// volume is a folder whose files are changed as Kubernetes changes those of a Secret: all at once, by a symbolic link.
+// volume is a folder whose files are changed as Kubernetes changes those of a Secret: all at once, by a
+// symbolic link.
 type volume struct {
 	folder string
 	latest string
@@ -59,8 +60,9 @@ func replaceFile(t *testing.T, path string, data []byte) {
 	succeed(t, os.Rename(path+".next", path))
 }
 
-// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, of another authority too, a validator believes it,
-// and keys that are changed count at once, for a stream that is open too. Neither process is started again.
+// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, of another authority too, a
+// validator believes it, and keys that are changed count at once, for a stream that is open too. Neither
+// process is started again.
 func TestRenewalsNeedNoRestart(t *testing.T) {
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
 	folder, common := p.prepare(t)

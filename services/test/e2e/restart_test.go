@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestRedisRestartUnderTheAccounts: a Redis with the accounts of deploy/redisacl has every key after a restart, whatever it
-// keeps its data in, everything verifies, and changes go on.
+// TestRedisRestartUnderTheAccounts: a Redis with the accounts of deploy/redisacl has every key after a
+// restart, whatever it keeps its data in, everything verifies, and changes go on.
 func TestRedisRestartUnderTheAccounts(t *testing.T) {
 	aof := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	for name, args := range map[string][]string{

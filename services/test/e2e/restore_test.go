@@ -50,7 +50,8 @@ func (w *world) operator() (*tools.Operator, *redisfeed.Client) {
 // patience is how long a change is tried; a busy machine with the race detector is slow.
 const patience = time.Minute
 
-// create makes a token with a name, and tries again while the store is said to be unavailable. It returns nothing when ctx ends.
+// create makes a token with a name, and tries again while the store is said to be unavailable. It returns
+// nothing when ctx ends.
 func (w *world) create(ctx context.Context, app, name string) *countersignv1.CreateTokenResponse {
 	for began := time.Now(); ctx.Err() == nil; {
 		made, err := w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
@@ -78,9 +79,10 @@ func (w *world) create(ctx context.Context, app, name string) *countersignv1.Cre
 	return nil
 }
 
-// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: what was enforced and made after a backup is in force after that backup was
-// put back, although somebody kept changing the app and others meanwhile. At no moment does a validator that runs allow what is
-// enforced, and no token whose creation was acknowledged is lost.
+// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: what was enforced and made after a backup is in force
+// after that backup was put back, although somebody kept changing the app and others meanwhile. At no
+// moment does a validator that runs allow what is enforced, and no token whose creation was acknowledged is
+// lost.
 func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	var log logbook
 	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
@@ -176,8 +178,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals by what the fleet holds; nobody is
-// restarted.
+// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals by what the
+// fleet holds; nobody is restarted.
 func TestB30_WipedAfterARestoration(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	operator, client := w.operator()

@@ -8,8 +8,9 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestWalk is the life of an app over plain gRPC: create, enforce, authorize with the token, with a wrong one, with
-// none, for the wrong scope, revoke, authorize again; on both validators (B12, B13, B18, B19, B25).
+// TestWalk is the life of an app over plain gRPC: create, enforce, authorize with the token, with a wrong
+// one, with none, for the wrong scope, revoke, authorize again; on both validators (B12, B13, B18, B19,
+// B25).
 func TestWalk(t *testing.T) {
 	w := start(t, cluster.Options{})
 	const app = "pezwd5bre2xb"

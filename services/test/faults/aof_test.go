@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// appendOnlyFile returns the file that a server appends to now (Redis, Persistence: multi-part append-only files).
+// appendOnlyFile returns the file that a server appends to now (Redis, Persistence: multi-part append-only
+// files).
 func (n *node) appendOnlyFile() (string, error) {
 	folder := filepath.Join(n.server.Dir(), dataFolder)
 	manifest, err := os.ReadFile(filepath.Join(folder, "appendonly.aof.manifest"))
@@ -38,8 +39,8 @@ func tearAnywhere(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 	return file[:kept+r.IntN(len(file)-kept)], "anywhere"
 }
 
-// tearHalf cuts the file behind a command of a change, and takes away the MULTI before it, as in a file that was mended by hand:
-// Redis replays half of the change.
+// tearHalf cuts the file behind a command of a change, and takes away the MULTI before it, as in a file
+// that was mended by hand: Redis replays half of the change.
 func tearHalf(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 	commands := commandsOf(file)
 	var begins []int

@@ -1,6 +1,6 @@
-// Package faults is the fault campaign: a whole Countersign over real Redis servers is changed and asked without pause
-// while servers, processes and the network between them fail in every way that is known, and an oracle that knows only
-// what was acknowledged judges what comes of it. See docs/faults.md.
+// Package faults is the fault campaign: a whole Countersign over real Redis servers is changed and asked
+// without pause while servers, processes and the network between them fail in every way that is known, and
+// an oracle that knows only what was acknowledged judges what comes of it. See docs/faults.md.
 package faults
 
 import (
@@ -327,7 +327,8 @@ func (c *campaign) calmFor() time.Duration {
 
 const notFresh = "not fresh again in time"
 
-// watchCalm keeps calm up to date, and judges whether all validators follow the store when it has lasted long enough.
+// watchCalm keeps calm up to date, and judges whether all validators follow the store when it has lasted
+// long enough.
 func (c *campaign) watchCalm(ctx context.Context) {
 	for ; ctx.Err() == nil; pause(ctx, lookInterval) {
 		for _, s := range c.seats { // those in other processes do not tell by themselves

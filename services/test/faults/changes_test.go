@@ -93,8 +93,8 @@ func (w *writer) setExpiry(ctx context.Context, t *token) {
 	}
 }
 
-// update changes one field of a token. Settled returns the value that it has then, given when the call was made first and
-// answered.
+// update changes one field of a token. Settled returns the value that it has then, given when the call was
+// made first and answered.
 func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V, field string, wanted *countersignv1.Token) (out outcome) {
 	if value == r.last().value {
 		return out // what changes nothing leaves no trace
@@ -213,7 +213,8 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 		w.judgeTurn(out.answer.GetReceipt(), began.Add(overlap))
 	}
 	if answer, ok := out.answer.(*countersignv1.RotateTokenResponse); ok {
-		// The successor has the scopes that the store had, which need not be the latest while it lacks something.
+		// The successor has the scopes that the store had, which need not be the latest while it lacks
+		// something.
 		next := credential{state: policy.Active}
 		for _, s := range answer.GetToken().GetScopes() {
 			next.scopes |= policy.ScopesOf(policy.Scope(s))

@@ -61,7 +61,8 @@ func (c *clock) between(from, to moment) (least, most time.Duration) {
 	return least, most
 }
 
-// jumpClock sets the time of day of one validator off for a while, and perhaps to the other side before it is right again.
+// jumpClock sets the time of day of one validator off for a while, and perhaps to the other side before it
+// is right again.
 func jumpClock(ctx context.Context, c *trouble, r *rand.Rand) error {
 	s := oneOf(r, c.seats[:c.options.validators])
 	ahead := oneOf(r, []time.Duration{-clockJump, clockJump})
@@ -92,11 +93,12 @@ func (t *token) turned(verdict policy.Reason, millis int64) bool {
 
 const skewIgnored = "a receipt says that a validator whose clock is off has a change that depends on time"
 
-// skewSeen is how long a report may be under way. One that arrives later after a clock was set has read that clock.
+// skewSeen is how long a report may be under way. One that arrives later after a clock was set has read
+// that clock.
 const skewSeen = 3 * time.Second
 
-// judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later. A change that was
-// committed after that time has ended something at once, which no clock decides.
+// judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later. A
+// change that was committed after that time has ended something at once, which no clock decides.
 func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 	committed := got.GetCommitTime()
 	if committed != nil && !committed.AsTime().Before(turn) {

@@ -225,8 +225,8 @@ func (c *campaign) finish(took time.Duration) *summary {
 	return r
 }
 
-// audit verifies the trail of every partition, and that every acknowledged change is in it but for what a loss of the store
-// may have taken (B23).
+// audit verifies the trail of every partition, and that every acknowledged change is in it but for what a
+// loss of the store may have taken (B23).
 func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 	requests := map[string]bool{}
 	for i := range c.codec.Partitions() {

@@ -107,8 +107,8 @@ const (
 	backupsKept    = 4
 )
 
-// make takes copies now and then, when nothing keeps the master from having all there is, and nothing in it is damaged: nobody would
-// know of a damage that comes back with a copy.
+// make takes copies now and then, when nothing keeps the master from having all there is, and nothing in it
+// is damaged: nobody would know of a damage that comes back with a copy.
 func (b *backups) make(ctx context.Context, c *campaign) {
 	for ; ctx.Err() == nil; pause(ctx, backupInterval) {
 		for _, g := range c.topology.groups {

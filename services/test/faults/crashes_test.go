@@ -45,7 +45,8 @@ func (c *trouble) restart(ctx context.Context, a *authority, r *rand.Rand) error
 	return a.start()
 }
 
-// stopValidator keeps a validator from running for longer than a lease, or shorter, and lets it go on with what it had.
+// stopValidator keeps a validator from running for longer than a lease, or shorter, and lets it go on with
+// what it had.
 func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if c.options.processes == 0 {
 		return errNotNow
@@ -56,7 +57,8 @@ func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	c.note("%s", s.id)
 	resume := s.stop(c.oracle)
-	// A lease is over in half of the cases, and then there is time for a change to get older than what a validator may show.
+	// A lease is over in half of the cases, and then there is time for a change to get older than what a
+	// validator may show.
 	pause(ctx, upTo(r, 20*time.Second))
 	resume()
 	return nil

@@ -26,13 +26,14 @@ type damage struct {
 	from      moment
 	// until is when everything was as it should be; 0 while it is not.
 	until moment
-	// hides tells of which apps it may hide changes; nil when it hides none. An older record is signed as any other: a validator
-	// that has not seen what came after it cannot know that something did (SECURITY.md, old copies).
+	// hides tells of which apps it may hide changes; nil when it hides none. An older record is signed as
+	// any other: a validator that has not seen what came after it cannot know that something did
+	// (SECURITY.md, old copies).
 	hides func(appID string) bool
 }
 
-// spoilKey damages a key in some way of a family. Validators decide from their last good data meanwhile, or not at all; then
-// an operator does what the runbook says, unless the store is made good by itself before.
+// spoilKey damages a key in some way of a family. Validators decide from their last good data meanwhile, or
+// not at all; then an operator does what the runbook says, unless the store is made good by itself before.
 func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) error {
 	return func(ctx context.Context, c *trouble, r *rand.Rand) error {
 		if c.oracle.lacking() || c.topology.whole() != nil || !c.operator.prepared() {
@@ -72,8 +73,8 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 	}
 }
 
-// aloneMaster tells whether a server is the only master of its group. Beside another one, what it holds is not the store's: clients
-// have gone over to the other, which may never have had it.
+// aloneMaster tells whether a server is the only master of its group. Beside another one, what it holds is
+// not the store's: clients have gone over to the other, which may never have had it.
 func (n *node) aloneMaster(ctx context.Context) bool {
 	for _, other := range n.group.nodes {
 		role, err := other.direct.Do(ctx, "ROLE").Slice()
@@ -113,8 +114,8 @@ func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) 
 	return target{}, spoiling{}, errNotNow
 }
 
-// makeGood waits until the store verifies again, and has an operator mend or restore it when it does not by itself. Still tells
-// whether everything is as it was damaged. It returns what it took.
+// makeGood waits until the store verifies again, and has an operator mend or restore it when it does not by
+// itself. Still tells whether everything is as it was damaged. It returns what it took.
 func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still func() bool) remedy {
 	const tries = 3
 	began, used := c.oracle.now(), untouched
@@ -171,8 +172,8 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 	}
 }
 
-// forgetUnreadable forgets what stands among the validators and is none (countersign fleet forget). One that runs is back with
-// its next report. It fails when an authority that answers could not do it.
+// forgetUnreadable forgets what stands among the validators and is none (countersign fleet forget). One
+// that runs is back with its next report. It fails when an authority that answers could not do it.
 func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
 	defer cancel()
@@ -246,7 +247,8 @@ func (o *oracle) repaired(d *damage) {
 	d.until = o.now()
 }
 
-// lossesOf returns what an answer about an app may lack: the losses, and what an older record hides while it is there.
+// lossesOf returns what an answer about an app may lack: the losses, and what an older record hides while
+// it is there.
 func (o *oracle) lossesOf(appID string) []*loss {
 	all := slices.Clip(*o.losses.Load())
 	o.mu.Lock()

@@ -172,8 +172,8 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 			return unavailable, reason + ": " + d.String()
 		})
 	case apierr.PolicyUnverified:
-		// The app's first change is among those that the store has lost and nobody had brought back, as far as a validator
-		// can know that cannot always read the store.
+		// The app's first change is among those that the store has lost and nobody had brought back, as far
+		// as a validator can know that cannot always read the store.
 		read := d.answered - moment(e.DataAge())
 		c.oracle.suspect(func() (string, string) {
 			if c.oracle.damaged(c.codec.PartitionOf(d.app.id), min(d.asked, read)-moment(slack)) {

@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	// healBound is how long it may take, undisturbed and with the store writable, until everything acknowledged is there
-	// again; lostBound is how long the campaign waits before it takes what is missing for lost.
+	// healBound is how long it may take, undisturbed and with the store writable, until everything
+	// acknowledged is there again; lostBound is how long the campaign waits before it takes what is missing
+	// for lost.
 	healBound = 5 * time.Second
 	lostBound = 20 * time.Second
-	// freshBound is what is added when all authorities were started since: where the list of members is lost as well, they wait for a
-	// lease from their start for validators that nobody knows of (009).
+	// freshBound is what is added when all authorities were started since: where the list of members is
+	// lost as well, they wait for a lease from their start for validators that nobody knows of (009).
 	freshBound = 10 * time.Second
 	// slack is what a busy machine may add to a bound.
 	slack = time.Second
@@ -37,14 +38,14 @@ const (
 // healing is how a loss was made good.
 type healing struct {
 	What string `json:"what"`
-	// Missing is how many acknowledged changes the store was seen to lack, Revocations those of them that revoke,
-	// Superseded those that gave way to others.
+	// Missing is how many acknowledged changes the store was seen to lack, Revocations those of them that
+	// revoke, Superseded those that gave way to others.
 	Missing, Revocations, Superseded int
-	// Gone are changes that nobody was left to know of: the authority that had made them was killed, and no validator
-	// that runs had seen them.
+	// Gone are changes that nobody was left to know of: the authority that had made them was killed, and no
+	// validator that runs had seen them.
 	Gone int
-	// SinceLoss is how long it took from the loss on, Took since the store was writable again; Disturbed says that other
-	// faults were going on, and that Took is counted from when they had ended.
+	// SinceLoss is how long it took from the loss on, Took since the store was writable again; Disturbed
+	// says that other faults were going on, and that Took is counted from when they had ended.
 	SinceLoss, Took time.Duration
 	Disturbed       bool
 	// Restored says that it took an operator.
@@ -136,8 +137,8 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		} else if quiet == 0 {
 			quiet = now
 		}
-		// The store need not be writable for an operator: authorities that were started after it was wiped know nothing of it,
-		// and wait for one.
+		// The store need not be writable for an operator: authorities that were started after it was wiped
+		// know nothing of it, and wait for one.
 		if quiet != 0 && !h.Restored && len(must) > 0 && time.Duration(now-quiet) > operatorPatience {
 			h.Restored = true
 			if err := c.operator.restore(ctx, c, quiet); err != nil {
@@ -160,8 +161,8 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		case whole == nil && err == nil && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)
-		// Faults that went on all the time may have left no calm. What the store lacks after this long is lost: that its servers
-		// did not find together is another matter.
+		// Faults that went on all the time may have left no calm. What the store lacks after this long is
+		// lost: that its servers did not find together is another matter.
 		case whole == nil && err == nil && (calm > lostBound || now-begun > moment(wholeBound)):
 			for _, g := range must {
 				kind := lostAgain
@@ -188,14 +189,15 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 	}
 }
 
-// freshSince tells whether all authorities were started since a time, or so shortly before it that they had not loaded the store.
+// freshSince tells whether all authorities were started since a time, or so shortly before it that they had
+// not loaded the store.
 func (c *campaign) freshSince(at moment) bool {
 	since := c.oracle.began.Add(time.Duration(at)).Add(-healBound).UnixNano()
 	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return a.started.Load() < since })
 }
 
-// countHealed counts the rare states that a loss went through. Merged is how many changes were missing of what was changed on the
-// other side as well.
+// countHealed counts the rare states that a loss went through. Merged is how many changes were missing of
+// what was changed on the other side as well.
 func (c *campaign) countHealed(h healing, merged int) {
 	for what, reached := range map[string]bool{
 		restoredBack:  h.What == restoredLoss && h.Missing > 0 && h.Gone == 0,
@@ -208,20 +210,21 @@ func (c *campaign) countHealed(h healing, merged int) {
 	}
 }
 
-// mustHeal tells whether the store must get back by itself what it lacks: a validator that held it when it was lost, and all that
-// belongs to it, still runs, or it was not the whole store that was lost.
+// mustHeal tells whether the store must get back by itself what it lacks: a validator that held it when it
+// was lost, and all that belongs to it, still runs, or it was not the whole store that was lost.
 func (c *campaign) mustHeal(l *loss, g gap) bool {
 	return c.available(l, g.missing) || !c.oracle.wholeLost()
 }
 
-// wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it need not heal by
-// itself then.
+// wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it
+// need not heal by itself then.
 func (o *oracle) wholeLost() bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool { return l.Whole && l.until.Load() == 0 })
 }
 
-// superseded tells whether a change may be missing for good: the store has lost it just now, somebody changed the same token
-// or setting in what the store had become, and it was no revocation (B30). It is not known while the app is being changed.
+// superseded tells whether a change may be missing for good: the store has lost it just now, somebody
+// changed the same token or setting in what the store had become, and it was no revocation (B30). It is not
+// known while the app is being changed.
 func (o *oracle) superseded(g gap) (yes, known bool) {
 	if g.revocation {
 		return false, true
@@ -238,9 +241,10 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 	return false, true
 }
 
-// gone tells whether nobody is left who could know of a missing change, since no validator that runs has seen it: all replicas
-// never had it, and the authority that made it was killed since; or a backup that does not have it was restored. What was no
-// revocation may be lost with a restoration in any case: what brings it back may have been given up before.
+// gone tells whether nobody is left who could know of a missing change, since no validator that runs has
+// seen it: all replicas never had it, and the authority that made it was killed since; or a backup that
+// does not have it was restored. What was no revocation may be lost with a restoration in any case: what
+// brings it back may have been given up before.
 func (c *campaign) gone(g gap) bool {
 	m := g.missing
 	restored := slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })

@@ -6,8 +6,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// held are the changes that validators could supply when the store was restored or wiped, by tag, with those validators. What they
-// hold must outlive that (B30).
+// held are the changes that validators could supply when the store was restored or wiped, by tag, with
+// those validators. What they hold must outlive that (B30).
 type held map[record.Tag][]holder
 
 // holder is a validator in one of its lives.
@@ -16,8 +16,8 @@ type holder struct {
 	life int64
 }
 
-// holders returns what the validators of this process hold beyond a backup, whose partitions had at least some revisions: those
-// that hold every change since. Validators in processes of their own are not asked.
+// holders returns what the validators of this process hold beyond a backup, whose partitions had at least
+// some revisions: those that hold every change since. Validators in processes of their own are not asked.
 func (c *campaign) holders(backup map[int]record.Head) held {
 	h := held{}
 	for _, s := range c.seats {
@@ -62,8 +62,9 @@ func (c *campaign) available(l *loss, m made) bool {
 	})
 }
 
-// shows tells whether a validator must go on to show a change while the store is restored, since it held the change itself.
-// Nobody can tell before it is over: authorities that are away for long have the validators take the backup as it is.
+// shows tells whether a validator must go on to show a change while the store is restored, since it held
+// the change itself. Nobody can tell before it is over: authorities that are away for long have the
+// validators take the backup as it is.
 func (l *loss) shows(m made, s span) bool {
 	if !slices.Contains(l.held[m.at.Tag], holder{s.seat, s.life}) {
 		return false

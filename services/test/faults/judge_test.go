@@ -16,8 +16,8 @@ type decision struct {
 	app   *app
 	token *token // nil for a secret that nobody was ever given
 	scope policy.Scope
-	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix epoch by the clock of
-	// the validator.
+	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix
+	// epoch by the clock of the validator.
 	asked, answered             moment
 	askedMillis, answeredMillis int64
 	// about is the change that the data had to have; the zero value is none.
@@ -105,7 +105,8 @@ func (o *oracle) again(d *decision) (kind, what string) {
 const (
 	// maxSuspects bounds what is kept of a build that is all wrong.
 	maxSuspects = 100_000
-	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made good at once.
+	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made
+	// good at once.
 	reviewAfter = healBound + 3*time.Second
 )
 

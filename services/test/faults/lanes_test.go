@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// fault is one kind of trouble. Inflict makes it, lasts as long as it does, and ends it; errNotNow says that it does not
-// fit what is going on.
+// fault is one kind of trouble. Inflict makes it, lasts as long as it does, and ends it; errNotNow says
+// that it does not fit what is going on.
 type fault struct {
 	name string
 	// weight is how often it comes, beside the others of its lane.
@@ -108,8 +108,8 @@ var lanes = []lane{
 	}},
 }
 
-// run inflicts faults until ctx ends. What comes in which order, and how long it lasts, follows from the seed; in a recorded run
-// also from what was inflicted and reached.
+// run inflicts faults until ctx ends. What comes in which order, and how long it lasts, follows from the
+// seed; in a recorded run also from what was inflicted and reached.
 func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 	schedule := newSchedule(l.faults, c.topology.kind, c.options)
 	for n := 1; len(schedule.faults) > 0; n++ {
@@ -145,8 +145,8 @@ func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 // restLength is how long nothing new happens now and then, so that it shows whether all is well again.
 const restLength = 9 * time.Second
 
-// pausing waits between two faults. Everything rests when the patient lane does, and a considerate fault waits until the
-// store has recovered from what it lost.
+// pausing waits between two faults. Everything rests when the patient lane does, and a considerate fault
+// waits until the store has recovered from what it lost.
 func (c *campaign) pausing(ctx context.Context, patient bool, rest time.Duration, considerate bool) {
 	if patient && rest > restLength {
 		c.resting.Lock()

@@ -106,7 +106,8 @@ func (c *campaign) members() (all []member) {
 // stopped tells whether the process does not run though it lives.
 func (m member) stopped() bool { return m.seat != nil && m.seat.stopped.Load() != 0 }
 
-// gone tells whether nothing can be said any more of a life of the process: it was killed or stopped, or the campaign is over.
+// gone tells whether nothing can be said any more of a life of the process: it was killed or stopped, or
+// the campaign is over.
 func (m member) gone(ctx context.Context, life int64) bool {
 	return !m.same(life) || m.stopped() || ctx.Err() != nil
 }
@@ -116,7 +117,8 @@ const (
 	logEnds  = "a closed log ended a process"
 )
 
-// logging chooses a process that serves, with the number of its life and its log; nil when it does not serve now.
+// logging chooses a process that serves, with the number of its life and its log; nil when it does not
+// serve now.
 func (c *trouble) logging(ctx context.Context, r *rand.Rand) (m member, life int64, log *logPipe) {
 	m = oneOf(r, c.members())
 	if life, log = m.alive(); life == 0 || m.stopped() || !m.serving(ctx) {
@@ -126,7 +128,8 @@ func (c *trouble) logging(ctx context.Context, r *rand.Rand) (m member, life int
 	return m, life, log
 }
 
-// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the same.
+// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the
+// same.
 func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	m, life, log := c.logging(ctx, r)
 	if log == nil {
@@ -166,7 +169,8 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// goesOn tells whether a process does what it logs about: a validator follows the store, an authority answers.
+// goesOn tells whether a process does what it logs about: a validator follows the store, an authority
+// answers.
 func (c *campaign) goesOn(ctx context.Context, m member) bool {
 	if m.seat != nil {
 		now := m.seat.now.Load()
@@ -182,7 +186,8 @@ func (c *campaign) goesOn(ctx context.Context, m member) bool {
 	return err == nil
 }
 
-// othersGoOn tells whether another process of the same kind does: then it is not Redis that keeps this one from it.
+// othersGoOn tells whether another process of the same kind does: then it is not Redis that keeps this one
+// from it.
 func (c *campaign) othersGoOn(ctx context.Context, m member) bool {
 	return slices.ContainsFunc(c.members(), func(other member) bool {
 		return other.process != m.process && (other.seat == nil) == (m.seat == nil) && c.goesOn(ctx, other)

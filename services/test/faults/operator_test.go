@@ -15,8 +15,8 @@ import (
 	"github.com/countersign/countersign/services/store/tools"
 )
 
-// operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the latest one in the
-// place of a store that has lost what nobody can supply.
+// operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the
+// latest one in the place of a store that has lost what nobody can supply.
 type operator struct {
 	tools *tools.Operator
 	path  string
@@ -79,8 +79,8 @@ const (
 	mendedLoss   = "mended by the operator"
 )
 
-// restore puts the latest backup in the place of the store, unless that was done since a time. What came after the backup, and
-// nobody has any more, is lost with that.
+// restore puts the latest backup in the place of the store, unless that was done since a time. What came
+// after the backup, and nobody has any more, is lost with that.
 func (o *operator) restore(ctx context.Context, c *campaign, since moment) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
@@ -99,8 +99,8 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 	})
 }
 
-// mend makes of the store what it proves, with the latest backup for what it does not. A store that has lost changes too is
-// mended all the same: what still runs brings them back.
+// mend makes of the store what it proves, with the latest backup for what it does not. A store that has
+// lost changes too is mended all the same: what still runs brings them back.
 func (o *operator) mend(ctx context.Context, c *campaign) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
@@ -116,8 +116,8 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 	})
 }
 
-// replaceStore puts something else in the place of what is in the store, above the highest epoch that a validator has seen. It
-// may lack what came after the latest backup.
+// replaceStore puts something else in the place of what is in the store, above the highest epoch that a
+// validator has seen. It may lack what came after the latest backup.
 func (o *operator) replaceStore(ctx context.Context, c *campaign, what string, do func(ctx context.Context, above uint64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
@@ -140,8 +140,8 @@ func (o *operator) verify(ctx context.Context) (tools.Verified, error) {
 	return again(func() (tools.Verified, error) { return o.tools.Verify(ctx) })
 }
 
-// again gives a command up to three times, as operators do: the first one after a failover may meet connections to the old
-// master.
+// again gives a command up to three times, as operators do: the first one after a failover may meet
+// connections to the old master.
 func again[T any](command func() (T, error)) (result T, err error) {
 	for range 3 {
 		if result, err = command(); err == nil {
@@ -151,7 +151,8 @@ func again[T any](command func() (T, error)) (result T, err error) {
 	return result, err
 }
 
-// notAsked tells whether a command failed since Redis could not be asked: that says nothing of what the store holds.
+// notAsked tells whether a command failed since Redis could not be asked: that says nothing of what the
+// store holds.
 func notAsked(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)

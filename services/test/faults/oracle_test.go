@@ -24,8 +24,8 @@ type credential struct {
 	expiry expiry
 }
 
-// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is never, endedAtOnce
-// before any time.
+// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is
+// never, endedAtOnce before any time.
 type expiry struct{ from, to int64 }
 
 // setting is what an app enforces. The zero value is an app that is not there.
@@ -53,8 +53,8 @@ type write[V any] struct {
 	value V
 }
 
-// register is one thing that changes, with everything it was ever set to, in the order in which that was asked for. It
-// has one writer at a time, and any number of readers.
+// register is one thing that changes, with everything it was ever set to, in the order in which that was
+// asked for. It has one writer at a time, and any number of readers.
 type register[V any] struct{ writes atomic.Pointer[[]write[V]] }
 
 // newRegister returns a register that has had a value since the beginning.
@@ -88,14 +88,16 @@ func (r *register[V]) settle(value V, m made, refused bool) {
 
 // span is what an answer says of the data that it rests on.
 type span struct {
-	// low is the earliest time at which the data can have been complete: everything that was acknowledged before must be in it.
+	// low is the earliest time at which the data can have been complete: everything that was acknowledged
+	// before must be in it.
 	low moment
-	// end is when the answer was there: nothing that was asked for later can be in it. The data may be as new as that, since
-	// its age is taken before it is looked at.
+	// end is when the answer was there: nothing that was asked for later can be in it. The data may be as
+	// new as that, since its age is taken before it is looked at.
 	end moment
 	// about is a change that must be in the data, whatever else is said; the zero value is none.
 	about made
-	// seat and life are whose answer it is; the zero values are nobody's. Late says that all is known of the losses then.
+	// seat and life are whose answer it is; the zero values are nobody's. Late says that all is known of
+	// the losses then.
 	seat int
 	life int64
 	late bool
@@ -117,14 +119,16 @@ func (r *register[V]) possible(losses []*loss, s span, each func(V)) {
 	}
 }
 
-// loss is a time in which the store did not have everything that was acknowledged: a failover, a wipe, an older copy.
+// loss is a time in which the store did not have everything that was acknowledged: a failover, a wipe, an
+// older copy.
 type loss struct {
 	What string `json:"what"`
 	// Floor is before everything that can have been lost, From before the store began to lack it.
 	Floor, From moment
 	// Whole says that even what all replicas had may be lacking.
 	Whole bool
-	// Restored says that an operator put a backup in the place of the store: what is in no validator is lost then.
+	// Restored says that an operator put a backup in the place of the store: what is in no validator is
+	// lost then.
 	Restored bool
 	// held is what validators could supply then.
 	held held
@@ -156,15 +160,15 @@ type token struct {
 	// secret is the zero value when its answer was lost.
 	secret   secret.Secret
 	imported bool
-	// What it is worth is in three registers, since a change of one thing says nothing of the others: it may be made on top
-	// of what the store has lost.
+	// What it is worth is in three registers, since a change of one thing says nothing of the others: it
+	// may be made on top of what the store has lost.
 	state  *register[policy.State]
 	scopes *register[policy.ScopeSet]
 	expiry *register[expiry]
 	// revoked is when its revocation was first asked for; 0 is never.
 	revoked atomic.Int64
-	// receipts are, by validator, that of the revocation, if it is applied there; denials in which life of a validator it
-	// was denied for being revoked.
+	// receipts are, by validator, that of the revocation, if it is applied there; denials in which life of
+	// a validator it was denied for being revoked.
 	receipts []atomic.Pointer[receipt]
 	denials  []atomic.Pointer[denial]
 }
@@ -203,8 +207,8 @@ func (a *app) list() []*token {
 	return nil
 }
 
-// oracle knows what was asked for and what was acknowledged, and judges by that alone what validators answer and what
-// the store holds. It is safe for concurrent use.
+// oracle knows what was asked for and what was acknowledged, and judges by that alone what validators
+// answer and what the store holds. It is safe for concurrent use.
 type oracle struct {
 	began  time.Time
 	seats  int
@@ -219,12 +223,14 @@ type oracle struct {
 	found    []violation
 	counts   map[string]int
 
-	// judged are all answers, excusedOnes those that only a loss explains, suspected those that were looked at twice, older
-	// those by which a validator that was started again accepted what it had applied before, and said how old its data is.
+	// judged are all answers, excusedOnes those that only a loss explains, suspected those that were looked
+	// at twice, older those by which a validator that was started again accepted what it had applied
+	// before, and said how old its data is.
 	judged, excusedOnes, suspected, older atomic.Int64
 }
 
-// suspect is an answer that was not understood when it came. It may be once it is known what had happened to the store.
+// suspect is an answer that was not understood when it came. It may be once it is known what had happened
+// to the store.
 type suspect struct {
 	at moment
 	// review looks at it again, and returns which promise was broken; none if it is understood now.

@@ -116,8 +116,8 @@ type process struct {
 	health     healthpb.HealthClient
 	// lives counts its starts, started is the time of the latest in nanoseconds since the Unix epoch.
 	lives, started atomic.Int64
-	// starting is held while it is started, and while its certificates are changed. firstExpires is when the one expires
-	// that it was started with.
+	// starting is held while it is started, and while its certificates are changed. firstExpires is when
+	// the one expires that it was started with.
 	starting     sync.Mutex
 	certificates *certificates
 	firstExpires time.Time
@@ -181,7 +181,8 @@ func (p *process) kill() bool {
 	if log == nil {
 		return false
 	}
-	// Not while the process is locked: a fault that keeps the log from being read asks whether the process still lives.
+	// Not while the process is locked: a fault that keeps the log from being read asks whether the process
+	// still lives.
 	log.end()
 	return true
 }

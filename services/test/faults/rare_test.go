@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// rarity is a state that promises are made for and that comes about by chance. A recorded run must have reached each:
-// a promise that was never put to the test was not kept either.
+// rarity is a state that promises are made for and that comes about by chance. A recorded run must have
+// reached each: a promise that was never put to the test was not kept either.
 type rarity struct {
 	name string
-	// needs is a part of the name of the fault that brings it about: the state is asked for only when that is inflicted.
+	// needs is a part of the name of the fault that brings it about: the state is asked for only when that
+	// is inflicted.
 	needs string
 }
 
@@ -82,8 +83,8 @@ const whatever = ""
 // reach counts a state.
 func (s *stats) reach(what string) { s.count(s.reached, what) }
 
-// unreached returns what a recorded run should have had and did not: kinds of faults that never came, and states that
-// were never reached, on any of the topologies that it was run on.
+// unreached returns what a recorded run should have had and did not: kinds of faults that never came, and
+// states that were never reached, on any of the topologies that it was run on.
 func unreached(o options, runs []*summary) (missing []string) {
 	var kinds []string
 	total := totalOf(runs)

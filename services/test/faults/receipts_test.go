@@ -48,7 +48,8 @@ const (
 	impossible = "a receipt says that a validator has applied what it cannot have"
 )
 
-// judgeReceipt looks at the receipt of a change that was first asked for at a time, and last at another (B24).
+// judgeReceipt looks at the receipt of a change that was first asked for at a time, and last at another
+// (B24).
 func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) {
 	now := c.oracle.now()
 	if !got.GetComplete() && c.calmFor() > leaseEnds+time.Duration(now-asked) {
@@ -69,7 +70,8 @@ func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) 
 	}
 }
 
-// judgeStopped looks at what a receipt says of a validator that has not run since before the change was asked for.
+// judgeStopped looks at what a receipt says of a validator that has not run since before the change was
+// asked for.
 func (c *campaign) judgeStopped(s *seat, since, now moment, got *countersignv1.Receipt) {
 	i := slices.IndexFunc(got.GetValidators(), func(e *countersignv1.ReceiptEntry) bool { return e.GetValidatorId() == s.id })
 	if i < 0 {

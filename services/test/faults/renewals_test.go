@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// renewInterval is the mean pause between two certificates of a process, certLifetime how long each is good: a process
-	// that serves none but its first is soon reached by nobody.
+	// renewInterval is the mean pause between two certificates of a process, certLifetime how long each is
+	// good: a process that serves none but its first is soon reached by nobody.
 	renewInterval = 3 * time.Second
 	certLifetime  = 20 * time.Second
-	// reloadInterval is how often the processes look at their files; renewBound is how long a renewed certificate may take
-	// to be served, on a machine that is busy with everything else.
+	// reloadInterval is how often the processes look at their files; renewBound is how long a renewed
+	// certificate may take to be served, on a machine that is busy with everything else.
 	reloadInterval = 200 * time.Millisecond
 	renewBound     = 15 * time.Second
 )
@@ -100,7 +100,8 @@ func (c *certificates) write(certificate, key []byte) error {
 	return errors.Join(errs...)
 }
 
-// served returns the serial number of the certificate that a process shows to a new connection; nil when there is none.
+// served returns the serial number of the certificate that a process shows to a new connection; nil when
+// there is none.
 func (c *certificates) served(ctx context.Context, address string) *big.Int {
 	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{RootCAs: c.by.Pool, NextProtos: []string{"h2"}}}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -113,7 +114,8 @@ func (c *certificates) served(ctx context.Context, address string) *big.Int {
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber
 }
 
-// renew renews the certificate of a process again and again. That is no fault: everything has to go on as if it were not.
+// renew renews the certificate of a process again and again. That is no fault: everything has to go on as
+// if it were not.
 func (c *campaign) renew(ctx context.Context, m member, r *rand.Rand) {
 	for {
 		pause(ctx, renewInterval/2+upTo(r, renewInterval))
@@ -128,7 +130,8 @@ func (c *campaign) renew(ctx context.Context, m member, r *rand.Rand) {
 
 // renewOnce renews a certificate, with a bad one before it if that is asked for.
 func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
-	// A process that is started meanwhile waits: with a bad file it would not start, which is right and beside the point.
+	// A process that is started meanwhile waits: with a bad file it would not start, which is right and
+	// beside the point.
 	m.starting.Lock()
 	defer m.starting.Unlock()
 	life, _ := m.alive()

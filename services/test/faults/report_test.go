@@ -158,17 +158,19 @@ type summary struct {
 	Total  int            `json:"total_faults"`
 	NotNow int            `json:"not_now"`
 	Failed []string       `json:"failed_faults,omitempty"`
-	// Decisions were all judged: Excused are those of them that only a loss of the store explains, Suspected those that
-	// were looked at a second time.
+	// Decisions were all judged: Excused are those of them that only a loss of the store explains,
+	// Suspected those that were looked at a second time.
 	Decisions int64 `json:"decisions"`
 	Excused   int64 `json:"excused"`
 	Suspected int64 `json:"suspected"`
-	// Older are those by which a validator that was started again accepted what it had applied before, and said so.
+	// Older are those by which a validator that was started again accepted what it had applied before, and
+	// said so.
 	Older     int64          `json:"older"`
 	Undecided map[string]int `json:"undecided"`
 	// Reached are the rare states that came about.
 	Reached map[string]int `json:"reached"`
-	// Changes are by what became of them and method; Durable are those that all replicas had when they were acknowledged.
+	// Changes are by what became of them and method; Durable are those that all replicas had when they were
+	// acknowledged.
 	Changes map[string]int `json:"changes"`
 	Durable int            `json:"durable"`
 	Errors  map[string]int `json:"errors"`

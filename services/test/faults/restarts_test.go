@@ -14,8 +14,8 @@ import (
 
 const notKept = "a Redis that was started again does not have all that it had acknowledged"
 
-// restartAll ends all servers of a group and starts them again over what they have on their disks. Nobody reaches them
-// before it is known what they have, so that nothing is made good unseen.
+// restartAll ends all servers of a group and starts them again over what they have on their disks. Nobody
+// reaches them before it is known what they have, so that nothing is made good unseen.
 func restartAll(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	master := g.current()
@@ -97,8 +97,8 @@ func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 	})
 }
 
-// killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil. Lost is what
-// is counted when it did.
+// killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil. Lost
+// is what is counted when it did.
 func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand, spoil func(*node) (func() error, error)) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
@@ -133,7 +133,8 @@ func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Ra
 	return nil
 }
 
-// changedAt waits until a server has acknowledged some changes since a time. False says that it did not, in 10 s.
+// changedAt waits until a server has acknowledged some changes since a time. False says that it did not, in
+// 10 s.
 func (c *campaign) changedAt(ctx context.Context, n *node, since moment, some int) bool {
 	v, err := lookAt(ctx, c.oracle, []*node{n}, c.codec)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 )
 
-// restoreWhileWriting puts the latest backup, some seconds old, in the place of a store that is being changed. What
-// validators hold beyond it has to be there again (B30).
+// restoreWhileWriting puts the latest backup, some seconds old, in the place of a store that is being
+// changed. What validators hold beyond it has to be there again (B30).
 func restoreWhileWriting(ctx context.Context, c *trouble, _ *rand.Rand) error {
 	if c.oracle.lacking() || !c.operator.prepared() {
 		return errNotNow
@@ -14,8 +14,8 @@ func restoreWhileWriting(ctx context.Context, c *trouble, _ *rand.Rand) error {
 	return c.operator.restore(context.WithoutCancel(ctx), c.campaign, c.oracle.now()) // half of one is another fault
 }
 
-// wipeAfterRestore empties a store of which the latest loss was a restoration: what was restored is in no link that anybody
-// holds.
+// wipeAfterRestore empties a store of which the latest loss was a restoration: what was restored is in no
+// link that anybody holds.
 func wipeAfterRestore(ctx context.Context, c *trouble, r *rand.Rand) error {
 	last := (*loss)(nil)
 	for _, l := range *c.oracle.losses.Load() {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It takes the machine for
-// itself, so it is run by `make faults` and not with the other tests.
+// TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It
+// takes the machine for itself, so it is run by `make faults` and not with the other tests.
 func TestCampaign(t *testing.T) {
 	if given.seed == 0 {
 		given.seed = rand.Uint64()

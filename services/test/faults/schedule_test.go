@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// schedule says which fault of a lane comes next. By weight alone some never come in the minutes that a run has, so a
-// recorded run makes up for chance.
+// schedule says which fault of a lane comes next. By weight alone some never come in the minutes that a run
+// has, so a recorded run makes up for chance.
 type schedule struct {
 	faults []fault
-	// fair says to make up for chance: half of the faults are those that were inflicted least, and a quarter those
-	// with a state that was never reached.
+	// fair says to make up for chance: half of the faults are those that were inflicted least, and a
+	// quarter those with a state that was never reached.
 	fair bool
 	// missed is how often each did not fit what was going on.
 	missed map[string]int
@@ -60,7 +60,8 @@ func (s *schedule) owing(total map[string]int) (all []fault) {
 	return all
 }
 
-// total returns how often each fault was inflicted and each state was reached, in this run and those before it.
+// total returns how often each fault was inflicted and each state was reached, in this run and those before
+// it.
 func (c *campaign) total() map[string]int {
 	total := totalOf(c.earlier)
 	c.faults.addTo(total)

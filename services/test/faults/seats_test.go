@@ -38,8 +38,8 @@ type seat struct {
 	// now is who sits there; nil for nobody.
 	now atomic.Pointer[sitting]
 
-	// stopped is since when its process does not run though it lives (SIGSTOP), continued when one was continued last; 0 for
-	// neither.
+	// stopped is since when its process does not run though it lives (SIGSTOP), continued when one was
+	// continued last; 0 for neither.
 	stopped, continued atomic.Int64
 
 	mu    sync.Mutex
@@ -112,8 +112,9 @@ func (s *seat) justContinued(at moment) bool {
 	return since != 0 && at-since < moment(time.Second)
 }
 
-// stop keeps the validator in another process from running, without ending it: its connections stay open, and what is sent
-// to it waits. It returns what lets it go on, which does nothing if another one sits there by then.
+// stop keeps the validator in another process from running, without ending it: its connections stay open,
+// and what is sent to it waits. It returns what lets it go on, which does nothing if another one sits there
+// by then.
 func (s *seat) stop(o *oracle) (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// newBenchCampaign is a campaign with two validators that never ran: validator-0 has bounds on all scopes, validator-1 none.
+// newBenchCampaign is a campaign with two validators that never ran: validator-0 has bounds on all scopes,
+// validator-1 none.
 func newBenchCampaign() *campaign {
 	c := &campaign{oracle: newOracle(2), faults: &ledger{}, stats: newStats()}
 	c.faults.oracle = c.oracle
@@ -237,7 +238,8 @@ func TestOracleDamage(t *testing.T) {
 	}
 }
 
-// An older record hides changes of its own partition, those that came after it, and only until it is made good.
+// An older record hides changes of its own partition, those that came after it, and only until it is made
+// good.
 func TestOracleOlderRecordHidesChanges(t *testing.T) {
 	o := newOracle(1)
 	o.began = time.Now().Add(-time.Minute)

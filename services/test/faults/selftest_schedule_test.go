@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// In a recorded run every fault comes within twice as many as there are, by any seed, and one that never fits keeps
-// no other from coming.
+// In a recorded run every fault comes within twice as many as there are, by any seed, and one that never
+// fits keeps no other from coming.
 func TestScheduleIsFair(t *testing.T) {
 	for _, l := range lanes {
 		for _, kind := range []string{"sentinel", "cluster", "rdb"} {
@@ -34,7 +34,8 @@ func TestScheduleIsFair(t *testing.T) {
 	}
 }
 
-// What brings about a state that was never reached comes again until it is, and then no more often than the others.
+// What brings about a state that was never reached comes again until it is, and then no more often than the
+// others.
 func TestScheduleOwes(t *testing.T) {
 	servers := lanes[slices.IndexFunc(lanes, func(l lane) bool { return l.name == "servers" })]
 	count := func(reached bool) int {

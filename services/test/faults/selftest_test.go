@@ -18,7 +18,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// bench is an oracle with one app and one token, which enforces events and was made at 10 s, and revoked at 20 s.
+// bench is an oracle with one app and one token, which enforces events and was made at 10 s, and revoked at
+// 20 s.
 type bench struct {
 	*oracle
 	app   *app
@@ -170,7 +171,8 @@ func TestOracleAnswers(t *testing.T) {
 	}
 }
 
-// restored is a restoration at 24 s of a backup of 19 s, while validator 0 held the latest change in a life, over at a time.
+// restored is a restoration at 24 s of a backup of 19 s, while validator 0 held the latest change in a
+// life, over at a time.
 func (b *bench) restored(life int64, until moment) *loss {
 	l := &loss{Floor: 19 * second, From: 24 * second, Whole: true, Restored: true, held: held{held20.at.Tag: {{0, life}}}}
 	l.until.Store(int64(until))
@@ -190,7 +192,8 @@ func (b *bench) asking(at moment, age time.Duration, reason policy.Reason) *deci
 	return d
 }
 
-// The oracle sees that the store lacks the expiry of a token: one that never expires was not ended before any time.
+// The oracle sees that the store lacks the expiry of a token: one that never expires was not ended before
+// any time.
 func TestOracleSeesALostExpiry(t *testing.T) {
 	never, ended := expiry{}, expiry{endedAtOnce, endedAtOnce}
 	for name, test := range map[string]struct {
@@ -292,8 +295,8 @@ func TestOracleStore(t *testing.T) {
 	}
 }
 
-// What a loss may have taken may be missing when the same token or setting was changed on both sides of it, and is no
-// revocation (B30).
+// What a loss may have taken may be missing when the same token or setting was changed on both sides of it,
+// and is no revocation (B30).
 func TestOracleSuperseded(t *testing.T) {
 	made30 := made{sent: 30 * second, acked: 30*second + 1}
 	rename := func(m made) func(*bench) { return func(b *bench) { b.token.scopes.set(0, m) } }

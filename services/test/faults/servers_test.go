@@ -70,8 +70,8 @@ func failover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return oneOf(r, c.topology.sentinels).direct.Do(ctx, "SENTINEL", "FAILOVER", redistest.MasterName).Err()
 }
 
-// losingFailover keeps what a master acknowledges from its replicas, and then kills it: a replica without it takes its
-// place.
+// losingFailover keeps what a master acknowledges from its replicas, and then kills it: a replica without
+// it takes its place.
 func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// moveSlots moves some slots with partitions to another master. Copies of before are worth nothing afterwards: they have keys
-// of slots that are elsewhere now.
+// moveSlots moves some slots with partitions to another master. Copies of before are worth nothing
+// afterwards: they have keys of slots that are elsewhere now.
 func moveSlots(ctx context.Context, c *trouble, r *rand.Rand) error {
 	c.backups.moved()
 	defer c.backups.moved()
@@ -30,8 +30,8 @@ func moveSlots(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// moveSlot moves the slot of a partition, key by key, as often as it takes (Redis, CLUSTER SETSLOT). Moved is false when it was
-// there before.
+// moveSlot moves the slot of a partition, key by key, as often as it takes (Redis, CLUSTER SETSLOT). Moved
+// is false when it was there before.
 func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (moved bool, _ error) {
 	to := oneOf(r, c.topology.groups)
 	wait := upTo(r, 300*time.Millisecond)

@@ -13,7 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// spoiling is one way of damaging a key behind everybody's back, as an attacker or an operator's mistake would.
+// spoiling is one way of damaging a key behind everybody's back, as an attacker or an operator's mistake
+// would.
 type spoiling struct {
 	name string
 	// kinds are the types of Redis that it is for.

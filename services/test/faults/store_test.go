@@ -25,8 +25,8 @@ type view struct {
 
 var errNotWhole = errors.New("not every partition has a master that answers")
 
-// look reads the heads and documents of all partitions straight from the masters, around the proxies. It fails when one
-// cannot be read; a head that is missing is not an error.
+// look reads the heads and documents of all partitions straight from the masters, around the proxies. It
+// fails when one cannot be read; a head that is missing is not an error.
 func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
 	v, err := lookAt(ctx, o, masters, codec)
 	if err == nil && slices.Contains(v.seen, false) {
@@ -156,8 +156,8 @@ func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name stri
 
 func equal[V comparable](stored, set V) bool { return stored == set }
 
-// within tells whether an expiry that was read is one that was set. What never expires, which is 0, lies in no span of times, though
-// one that begins before any time has that number in it.
+// within tells whether an expiry that was read is one that was set. What never expires, which is 0, lies in
+// no span of times, though one that begins before any time has that number in it.
 func within(stored, set expiry) bool {
 	if never := (expiry{}); stored == never || set == never {
 		return stored == set

@@ -80,16 +80,16 @@ type sighting struct {
 
 func (n *node) sighting() sighting { n.mu.Lock(); defer n.mu.Unlock(); return n.seen }
 
-// appendOnly makes what is acknowledged outlive the process that acknowledged it. (Redis writes to its append-only file before
-// it answers; appendfsync is about the machine's end.)
+// appendOnly makes what is acknowledged outlive the process that acknowledged it. (Redis writes to its
+// append-only file before it answers; appendfsync is about the machine's end.)
 func appendOnly() []string {
 	return []string{
 		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction",
 	}
 }
 
-// addSeats gives every server an account for each seat, with the rights of the shipped one: so that one validator can be shut
-// out.
+// addSeats gives every server an account for each seat, with the rights of the shipped one: so that one
+// validator can be shut out.
 func (t *topology) addSeats(ctx context.Context, seats int) error {
 	var errs []error
 	for _, n := range t.nodes() {
@@ -196,8 +196,8 @@ const (
 	marksKept = 600
 )
 
-// watch looks at all nodes until ctx ends, and calls promoted when a replica has become a master: what its master had
-// acknowledged after floor may be lost from the time from on.
+// watch looks at all nodes until ctx ends, and calls promoted when a replica has become a master: what its
+// master had acknowledged after floor may be lost from the time from on.
 func (t *topology) watch(ctx context.Context, o *oracle, promoted func(n *node, floor, from moment)) {
 	var looking sync.WaitGroup
 	for _, n := range append(t.nodes(), t.sentinels...) {
@@ -250,8 +250,8 @@ func (n *node) look(ctx context.Context, o *oracle) {
 	}
 }
 
-// note takes in what a node has said. Was says that it has become the master; floor is the latest time up to which it is
-// known to have everything that the old master had acknowledged.
+// note takes in what a node has said. Was says that it has become the master; floor is the latest time up
+// to which it is known to have everything that the old master had acknowledged.
 func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 	now := n.sighting()
 	g.mu.Lock()
@@ -280,7 +280,8 @@ func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 
 func (g *group) current() *node { g.mu.Lock(); defer g.mu.Unlock(); return g.master }
 
-// masters returns one master for each group, or an error when it cannot be told now, or clients would not find it.
+// masters returns one master for each group, or an error when it cannot be told now, or clients would not
+// find it.
 func (t *topology) masters() ([]*node, error) {
 	var all []*node
 	for _, g := range t.groups {

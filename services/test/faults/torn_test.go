@@ -7,8 +7,9 @@ import (
 	"os"
 )
 
-// tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost, also for its
-// replicas, which take what it has. The file may end within a transaction, of which Redis then replays a half.
+// tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost,
+// also for its replicas, which take what it has. The file may end within a transaction, of which Redis then
+// replays a half.
 func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if !c.operator.prepared() { // it may take a backup to mend half of a transaction
 		return errNotNow

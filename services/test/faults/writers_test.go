@@ -21,20 +21,20 @@ import (
 )
 
 const (
-	// appsEach is how many apps a writer works on at a time, tokensEach how many tokens an app gets before another
-	// takes its place.
+	// appsEach is how many apps a writer works on at a time, tokensEach how many tokens an app gets before
+	// another takes its place.
 	appsEach   = 12
 	tokensEach = 40
 	// callTimeout bounds one try, patience all tries of a call.
 	callTimeout = 8 * time.Second
 	patience    = 30 * time.Second
-	// receiptWait is how long a call waits for its receipt, longWait how long one in four does: longer than the bound on old
-	// data of the validators that have one, which are FENCED only then.
+	// receiptWait is how long a call waits for its receipt, longWait how long one in four does: longer than
+	// the bound on old data of the validators that have one, which are FENCED only then.
 	receiptWait, longWait = 2 * time.Second, 5 * time.Second
 )
 
-// writer changes apps of its own, one change after the other, as a good client does: it repeats a call with its request id
-// until it knows what has become of it.
+// writer changes apps of its own, one change after the other, as a good client does: it repeats a call with
+// its request id until it knows what has become of it.
 type writer struct {
 	*campaign
 	name   string
@@ -145,9 +145,9 @@ type (
 	}
 )
 
-// call makes a call until its outcome is known. The token is the one that it is about, nil for none. Begin says what it asks
-// for, before anything is sent, and returns whether that is certain to be a change: it is not when the outcome of the call
-// before is unknown.
+// call makes a call until its outcome is known. The token is the one that it is about, nil for none. Begin
+// says what it asks for, before anything is sent, and returns whether that is certain to be a change: it is
+// not when the outcome of the call before is unknown.
 func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool), f func(context.Context, manager, request) (response, error)) outcome {
 	r := request{id: w.next("r-")}
 	if w.random.Float64() < w.options.receipts {

@@ -36,7 +36,8 @@ type output struct {
 	tokens  string // as in state
 }
 
-// state is the ACTIVE tokens of an app: name=id, in order of names. The id is ? for one whose creation nobody answered.
+// state is the ACTIVE tokens of an app: name=id, in order of names. The id is ? for one whose creation
+// nobody answered.
 type state = string
 
 func parse(s state) map[string]string {
@@ -67,8 +68,8 @@ func with(s state, name, id string) state {
 	return format(tokens)
 }
 
-// model is what the management calls are to be: one call after the other, each on the whole (Herlihy and Wing,
-// Linearizability, 1990).
+// model is what the management calls are to be: one call after the other, each on the whole (Herlihy and
+// Wing, Linearizability, 1990).
 var model = (&porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byApp := map[string][]porcupine.Operation{}

@@ -1,5 +1,5 @@
-// Package linearizable checks that the management calls of several authorities over one Redis are as if they were made
-// one after the other, also when the network loses answers.
+// Package linearizable checks that the management calls of several authorities over one Redis are as if
+// they were made one after the other, also when the network loses answers.
 package linearizable
 
 import (
@@ -44,9 +44,10 @@ const (
 	apps    = 3
 )
 
-// TestManagementIsLinearizable has six callers create, revoke and list tokens of few apps through two authorities, while
-// the connections of one of them to Redis are cut again and again after the script has run and before its answer is
-// there. A caller that is not answered asks again with its request_id, as it is told to, or gives up.
+// TestManagementIsLinearizable has six callers create, revoke and list tokens of few apps through two
+// authorities, while the connections of one of them to Redis are cut again and again after the script has
+// run and before its answer is there. A caller that is not answered asks again with its request_id, as it
+// is told to, or gives up.
 func TestManagementIsLinearizable(t *testing.T) {
 	redis := redistest.Start(t)
 	proxy := redistest.NewProxy(t, redis.Address())
@@ -167,8 +168,8 @@ func (c *caller) call(ctx context.Context, n int, began time.Time) porcupine.Ope
 	return operation
 }
 
-// do makes a call. One in three callers is impatient and soon gives up; the others repeat it up to twice when they are
-// not answered.
+// do makes a call. One in three callers is impatient and soon gives up; the others repeat it up to twice
+// when they are not answered.
 func (c *caller) do(ctx context.Context, in input, requestID string, began time.Time) porcupine.Operation {
 	operation := porcupine.Operation{ClientId: c.id, Input: in, Call: int64(time.Since(began))}
 	var out output

@@ -21,9 +21,10 @@ const (
 	changePause = 100 * time.Microsecond
 )
 
-// BenchmarkChange makes b.N changes, one after the other, each a token that is created, and reports how long it took
-// until the last of two validators accepted it over gRPC, counted from before the call and from its return. In the
-// variant heads, the validators' account may not subscribe, so that they see changes by the check of the heads alone.
+// BenchmarkChange makes b.N changes, one after the other, each a token that is created, and reports how
+// long it took until the last of two validators accepted it over gRPC, counted from before the call and
+// from its return. In the variant heads, the validators' account may not subscribe, so that they see
+// changes by the check of the heads alone.
 func BenchmarkChange(b *testing.B) {
 	for _, variant := range []struct {
 		name    string

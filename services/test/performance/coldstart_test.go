@@ -25,8 +25,8 @@ var (
 	coldRuns   = flag.Int("cold.runs", 1, "how many validators are started, one after the other")
 )
 
-// TestColdStart starts validators over a store with many tokens, and then without the store, from a snapshot file: one that
-// serves must decide rightly about all of them.
+// TestColdStart starts validators over a store with many tokens, and then without the store, from a
+// snapshot file: one that serves must decide rightly about all of them.
 func TestColdStart(t *testing.T) {
 	binary := buildValidator(t)
 	figures := newTable("tokens an app", "apps", "ready after", "CPU till then", "RSS then", "heap after a collection",

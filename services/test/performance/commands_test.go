@@ -13,7 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// commands is how often a Redis was asked something since it was started, by command. The asking for it is left out.
+// commands is how often a Redis was asked something since it was started, by command. The asking for it is
+// left out.
 type commands map[string]int
 
 // readInfo returns a number of a section of INFO.
@@ -63,7 +64,8 @@ func (c commands) String() string {
 	return strings.Join(words, ", ")
 }
 
-// watchCommands returns what a Redis was asked in each of the next seconds; the first also has what came before it.
+// watchCommands returns what a Redis was asked in each of the next seconds; the first also has what came
+// before it.
 func watchCommands(ctx context.Context, t testing.TB, client *redisfeed.Client, seconds int) (each []commands) {
 	before := commands{}
 	tick := time.NewTicker(time.Second)

@@ -24,7 +24,8 @@ func (w *world) account(user, rights, address string) string {
 	return redistest.URL(address, user, user)
 }
 
-// embed runs validators in this process until the test ends; change, unless nil, says what is special about each.
+// embed runs validators in this process until the test ends; change, unless nil, says what is special about
+// each.
 func (w *world) embed(n int, change func(i int, c *validator.Config), redisURL string) []*validator.Validator {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))

@@ -1,5 +1,6 @@
-// Package performance holds the programs behind docs/performance.md. As tests of CI they are short and look at counts and
-// decisions only, never at times; with longer flags they print the figures, as tables, with -v.
+// Package performance holds the programs behind docs/performance.md. As tests of CI they are short and look
+// at counts and decisions only, never at times; with longer flags they print the figures, as tables, with
+// -v.
 package performance
 
 import (

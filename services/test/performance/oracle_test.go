@@ -27,16 +27,16 @@ func (v verdict) String() string {
 	return fmt.Sprintf("%s %s enforced %t", v.decision, v.reason, v.enforced)
 }
 
-// question is a request of which it is known what is right to answer. It does not rest on the code under test: the
-// verdicts are written down.
+// question is a request of which it is known what is right to answer. It does not rest on the code under
+// test: the verdicts are written down.
 type question struct {
 	request *countersignv1.AuthorizeRequest
 	first   verdict
 	turn    atomic.Pointer[turn] // nil: the first verdict is right for ever
 }
 
-// turn is when another verdict becomes right: from a time on it may be given, and until a time, zero for none yet, the
-// first one.
+// turn is when another verdict becomes right: from a time on it may be given, and until a time, zero for
+// none yet, the first one.
 type turn struct {
 	from, until time.Time
 	then        verdict
@@ -76,7 +76,8 @@ type doomed struct {
 	tokenID string
 }
 
-// populate makes apps through the authority, each in a partition of its own, at most as many as there are partitions.
+// populate makes apps through the authority, each in a partition of its own, at most as many as there are
+// partitions.
 func (w *world) populate(apps int) *population {
 	w.t.Helper()
 	p := &population{w: w, latest: map[string]string{}}
@@ -115,7 +116,8 @@ func (p *population) add(app string) {
 	})
 }
 
-// addTimed makes an app with a token that expires, and one whose enforcement ends, at a time to come (B08, B17).
+// addTimed makes an app with a token that expires, and one whose enforcement ends, at a time to come (B08,
+// B17).
 func (p *population) addTimed(moment time.Time) {
 	p.w.t.Helper()
 	moment = moment.Truncate(time.Millisecond)

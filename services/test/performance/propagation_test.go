@@ -27,15 +27,16 @@ var (
 )
 
 const (
-	// observerPause is how long the observer waits between two looks at the validators. It bounds what it adds.
+	// observerPause is how long the observer waits between two looks at the validators. It bounds what it
+	// adds.
 	observerPause = 500 * time.Microsecond
 	// revokedPerApp is how many tokens each app has.
 	revokedPerApp = 10
 )
 
-// TestB24_Propagation revokes tokens at a steady rate, whether or not those before are everywhere, waits for the receipt of
-// each, and watches from outside when the last validator denies it. A receipt must name all validators, and be true when it
-// arrives.
+// TestB24_Propagation revokes tokens at a steady rate, whether or not those before are everywhere, waits
+// for the receipt of each, and watches from outside when the last validator denies it. A receipt must name
+// all validators, and be true when it arrives.
 func TestB24_Propagation(t *testing.T) {
 	w := start(t, cluster.Options{RedisArgs: durable})
 	o := &observer{validators: w.embed(*spreadValidators, func(i int, c *validator.Config) {
@@ -102,8 +103,9 @@ func checkReceipt(t *testing.T, answer *countersignv1.RevokeTokenResponse) {
 
 // spread is how long revocations took.
 type spread struct {
-	// sinceCommit and sinceDue are until the last validator was seen to deny the token, counted from the commit, as the
-	// authority says, and from when the call was due; called is until the call returned with its receipt.
+	// sinceCommit and sinceDue are until the last validator was seen to deny the token, counted from the
+	// commit, as the authority says, and from when the call was due; called is until the call returned with
+	// its receipt.
 	sinceCommit, sinceDue, called times
 	// reported is how much later than seen the last report is in the receipt, received the receipt itself.
 	reported, received times

@@ -37,9 +37,9 @@ const (
 	cutEvery = time.Second
 )
 
-// TestB25_ReadYourWrites creates tokens and asks random validators about each at once: with min_revision, none may answer
-// from data without it. Only one kind of validator hears of changes at once; what is asked without min_revision shows how
-// far behind the others are.
+// TestB25_ReadYourWrites creates tokens and asks random validators about each at once: with min_revision,
+// none may answer from data without it. Only one kind of validator hears of changes at once; what is asked
+// without min_revision shows how far behind the others are.
 func TestB25_ReadYourWrites(t *testing.T) {
 	w := start(t, cluster.Options{RedisArgs: durable})
 	kinds := w.startKinds()

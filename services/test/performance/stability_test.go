@@ -36,15 +36,15 @@ var (
 const (
 	// returnSeconds is for how long commands are counted after Redis has returned.
 	returnSeconds = 5
-	// stampede is how many times its share of reads a validator may need in one second after Redis has returned, those
-	// that load everything included.
+	// stampede is how many times its share of reads a validator may need in one second after Redis has
+	// returned, those that load everything included.
 	stampede = 4
 )
 
-// TestStaticStability takes Redis away under load and gives it back. No decision may be wrong or fail, no validator may
-// restart or cease to be ready, and none may claim that its data is fresher than it can be. A validator that is started
-// meanwhile from its snapshot file decides like the others, one with nothing says UNAVAILABLE until Redis is back. Then all
-// take up what happens there, and read no more than they have to.
+// TestStaticStability takes Redis away under load and gives it back. No decision may be wrong or fail, no
+// validator may restart or cease to be ready, and none may claim that its data is fresher than it can be. A
+// validator that is started meanwhile from its snapshot file decides like the others, one with nothing says
+// UNAVAILABLE until Redis is back. Then all take up what happens there, and read no more than they have to.
 func TestStaticStability(t *testing.T) {
 	o := startOutage(t)
 	before, during, after := &phase{name: "before"}, &phase{name: "during"}, &phase{name: "after"}
@@ -159,7 +159,8 @@ func (p *phase) add(due time.Time) {
 	p.minutes[minute].add(took)
 }
 
-// usual returns the p99 of the median minute, in which what else ran on the machine for a while does not count.
+// usual returns the p99 of the median minute, in which what else ran on the machine for a while does not
+// count.
 func (p *phase) usual() time.Duration {
 	var each times
 	for _, minute := range p.minutes {
@@ -205,8 +206,8 @@ func (o *outage) enter(next *phase) {
 	o.phase.Store(next)
 }
 
-// startLoad asks all questions of all validators in turn, and whether these are ready, until the function that it
-// returns is called.
+// startLoad asks all questions of all validators in turn, and whether these are ready, until the function
+// that it returns is called.
 func (o *outage) startLoad() (stop func()) {
 	ctx, cancel := context.WithCancel(o.t.Context())
 	var running sync.WaitGroup
@@ -278,8 +279,8 @@ func (o *outage) measureSteady(length time.Duration) float64 {
 	return float64(readCommands(o.t, o.client).since(first).reads()) / time.Since(began).Seconds()
 }
 
-// watchNewcomers looks until a time at two validators that were started without Redis: the one with nothing lives, is not
-// ready, and decides nothing (B20); the other one decides everything.
+// watchNewcomers looks until a time at two validators that were started without Redis: the one with nothing
+// lives, is not ready, and decides nothing (B20); the other one decides everything.
 func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 	o.t.Helper()
 	check.Eventually(o.t, "a validator without data lives", func() error {
@@ -312,7 +313,8 @@ func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 	}
 }
 
-// awaitFresh returns how long after a time every validator had fresh data of every partition, as its answers say.
+// awaitFresh returns how long after a time every validator had fresh data of every partition, as its
+// answers say.
 func (o *outage) awaitFresh(since time.Time) time.Duration {
 	o.t.Helper()
 	took := make([]time.Duration, len(o.inTheEnd))
@@ -332,8 +334,8 @@ func (o *outage) awaitFresh(since time.Time) time.Duration {
 	return slices.Max(took)
 }
 
-// revokeDoomed revokes tokens as soon as the authority does it, and returns how long after a time no validator accepted
-// any of them.
+// revokeDoomed revokes tokens as soon as the authority does it, and returns how long after a time no
+// validator accepted any of them.
 func (o *outage) revokeDoomed(since time.Time) time.Duration {
 	o.t.Helper()
 	revoked := verdict{deny, countersignv1.Reason_REASON_TOKEN_REVOKED, true}

@@ -19,8 +19,8 @@ import (
 	"github.com/countersign/countersign/services/validator/server"
 )
 
-// TestCallAllocatesAsLittleAsAnEmptyOne compares the real server, with all its metrics, to one that answers an empty message to
-// an empty message. The client is the same for both: it neither encodes nor decodes.
+// TestCallAllocatesAsLittleAsAnEmptyOne compares the real server, with all its metrics, to one that answers
+// an empty message to an empty message. The client is the same for both: it neither encodes nor decodes.
 func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 1})
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
@@ -92,7 +92,8 @@ func (asIs) Unmarshal(mem.BufferSlice, any) error { return nil }
 
 const emptyMethod = "/countersign.test.Empty/Call"
 
-// serveEmpty starts a server of nothing but grpc-go, and returns its address. Its method is what generated code makes of one.
+// serveEmpty starts a server of nothing but grpc-go, and returns its address. Its method is what generated
+// code makes of one.
 func serveEmpty(t *testing.T) string {
 	t.Helper()
 	s := grpc.NewServer(grpc.NumStreamWorkers(server.StreamWorkers))

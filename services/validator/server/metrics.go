@@ -9,7 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// registerSnapshotMetrics registers what there is to know of the snapshot file; nothing when there is to be none.
+// registerSnapshotMetrics registers what there is to know of the snapshot file; nothing when there is to be
+// none.
 func registerSnapshotMetrics(registry prometheus.Registerer, v *validator.Validator) {
 	if _, wanted := v.Snapshot(); !wanted {
 		return

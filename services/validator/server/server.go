@@ -1,5 +1,5 @@
-// Package server puts a validator together: the engine of pkg/validator and the servers in front of it. The binary
-// runs one; `countersign dev` runs two in its own process.
+// Package server puts a validator together: the engine of pkg/validator and the servers in front of it. The
+// binary runs one; `countersign dev` runs two in its own process.
 package server
 
 import (
@@ -26,7 +26,8 @@ import (
 // StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
 const StreamWorkers = 256
 
-// maxConnections is how many connections a validator takes: a large ingest tier has some thousands of clients.
+// maxConnections is how many connections a validator takes: a large ingest tier has some thousands of
+// clients.
 const maxConnections = 16_384
 
 // ownGoroutines is more than a validator has besides: they follow the store, report, and serve its metrics.
@@ -41,8 +42,8 @@ type Config struct {
 	Fleet        report.Config
 	// WallClock is that of validator.Config.
 	WallClock replica.WallClock
-	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it they are
-	// RESOURCE_EXHAUSTED. 0 is no bound.
+	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it
+	// they are RESOURCE_EXHAUSTED. 0 is no bound.
 	MaxInFlight int
 }
 
@@ -98,8 +99,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz, whether the clock is
-// off, and whether the id is another's. None of it makes a validator unready.
+// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz,
+// whether the clock is off, and whether the id is another's. None of it makes a validator unready.
 func (s *Server) freshness() string {
 	age, stale := s.validator.Freshness()
 	state := "FRESH"

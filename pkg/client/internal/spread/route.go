@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Route is the way of one question or stream. It says which validator not to take, and knows which one was taken. Its methods
-// are safe for concurrent use, also on a nil *Route, which knows nothing.
+// Route is the way of one question or stream. It says which validator not to take, and knows which one was
+// taken. Its methods are safe for concurrent use, also on a nil *Route, which knows nothing.
 type Route struct {
 	avoided *validator
 	patient bool
@@ -15,8 +15,8 @@ type Route struct {
 
 type key struct{}
 
-// NewRoute returns a route. Patient questions may take long because of what they ask: that they are not answered soon
-// says nothing about a validator.
+// NewRoute returns a route. Patient questions may take long because of what they ask: that they are not
+// answered soon says nothing about a validator.
 func NewRoute(patient bool) *Route { return &Route{patient: patient} }
 
 // With returns a context for a call or stream that takes the route.
@@ -39,8 +39,8 @@ func (r *Route) Other(patient bool) *Route {
 	return other
 }
 
-// Trouble leaves the validator alone for a while that the route has led to. It is for streams: what became of a call is known
-// without being told.
+// Trouble leaves the validator alone for a while that the route has led to. It is for streams: what became
+// of a call is known without being told.
 func (r *Route) Trouble() {
 	if r == nil {
 		return

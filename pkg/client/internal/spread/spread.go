@@ -1,6 +1,6 @@
-// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the validators that say they
-// serve (grpc.health.v1), leaves alone those that have stopped to answer, and lets a question that is asked a second time go to
-// another validator.
+// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the
+// validators that say they serve (grpc.health.v1), leaves alone those that have stopped to answer, and lets
+// a question that is asked a second time go to another validator.
 //
 // It knows connections and what became of the calls over them, and nothing of what is asked.
 package spread
@@ -38,8 +38,8 @@ type memory struct {
 	validators map[balancer.SubConn]*validator
 }
 
-// Build implements base.PickerBuilder. Calls to it follow each other. A validator that is not ready is forgotten: it comes
-// back over a new connection, or because its health check says that it serves again.
+// Build implements base.PickerBuilder. Calls to it follow each other. A validator that is not ready is
+// forgotten: it comes back over a new connection, or because its health check says that it serves again.
 func (m *memory) Build(info base.PickerBuildInfo) balancer.Picker {
 	ready := make(map[balancer.SubConn]*validator, len(info.ReadySCs))
 	p := &picker{}
@@ -93,8 +93,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: chosen.connection, Done: func(info balancer.DoneInfo) { chosen.done(info.Err) }}, nil
 }
 
-// choose returns a validator other than the avoided one, nil when there is none. Each usable one is as likely as the others:
-// of two that follow each other the one with less under way is taken, so that a slow one gets less.
+// choose returns a validator other than the avoided one, nil when there is none. Each usable one is as
+// likely as the others: of two that follow each other the one with less under way is taken, so that a slow
+// one gets less.
 func (p *picker) choose(avoided *validator, stream bool) *validator {
 	now := time.Now()
 	usable := func(v *validator) bool { return v != avoided && v.usable(now) }

@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// Hush is how long a validator may owe answers and give none before it is left alone. It answers in microseconds; a pause
-	// of its garbage collector or of its machine is shorter.
+	// Hush is how long a validator may owe answers and give none before it is left alone. It answers in
+	// microseconds; a pause of its garbage collector or of its machine is shorter.
 	Hush = 100 * time.Millisecond
 
-	// aside is how long a validator in trouble is asked nothing while there are others. Then it gets one question, which is
-	// asked elsewhere, too, when it is not answered soon.
+	// aside is how long a validator in trouble is asked nothing while there are others. Then it gets one
+	// question, which is asked elsewhere, too, when it is not answered soon.
 	aside = time.Second
 
 	// refusals is how many refusals in a row are trouble. A single one may be about one scope.
 	refusals = 2
 )
 
-// validator is what is known of one. Its methods are safe for concurrent use. Times are nanoseconds since it was made.
+// validator is what is known of one. Its methods are safe for concurrent use. Times are nanoseconds since
+// it was made.
 type validator struct {
 	connection balancer.SubConn
 	made       time.Time
@@ -47,7 +48,8 @@ func (v *validator) usable(now time.Time) bool {
 	return since == 0 || at-time.Duration(since) < Hush || v.rested(at)
 }
 
-// rested tells whether it was asked nothing for a while. That questions of before were given up says nothing then.
+// rested tells whether it was asked nothing for a while. That questions of before were given up says
+// nothing then.
 func (v *validator) rested(at time.Duration) bool {
 	return v.owed.Load() == 0 && at-time.Duration(v.asked.Load()) >= Hush
 }

@@ -16,8 +16,8 @@ const (
 	Decided Verdict = iota
 	// Refused is that the validator decides nothing now, has too much to do, or is out of reach.
 	Refused
-	// Lacking is that the validator cannot decide about this app, or does not have this revision and cannot wait. Another one may; of other
-	// questions it says nothing, and anybody can ask such a one.
+	// Lacking is that the validator cannot decide about this app, or does not have this revision and cannot
+	// wait. Another one may; of other questions it says nothing, and anybody can ask such a one.
 	Lacking
 	// Left is that the caller has gone, or has no more time.
 	Left

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// TestB25_VerdictOf: only what another validator may know better is asked again, and only what says something of the validator
-// itself keeps questions from it.
+// TestB25_VerdictOf: only what another validator may know better is asked again, and only what says
+// something of the validator itself keeps questions from it.
 func TestB25_VerdictOf(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error

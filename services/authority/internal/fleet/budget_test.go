@@ -113,13 +113,15 @@ func (c *chain) reports() (n uint64) {
 	return n
 }
 
-// What a receipt costs and how long it takes, from the change to the answer: one report of each validator, and milliseconds.
-// It is counted in fake time, since on a real clock a receipt that waits for the next sign of life looks like a busy machine.
+// What a receipt costs and how long it takes, from the change to the answer: one report of each validator,
+// and milliseconds. It is counted in fake time, since on a real clock a receipt that waits for the next
+// sign of life looks like a busy machine.
 func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 	const changes = 50
 	for _, tt := range []struct {
 		authorities, validators int
-		// within is how long a receipt may take: a report comes within 5 ms, and authorities tell one another every 10 ms.
+		// within is how long a receipt may take: a report comes within 5 ms, and authorities tell one
+		// another every 10 ms.
 		within time.Duration
 	}{
 		{1, 1, 5 * time.Millisecond},
@@ -131,7 +133,8 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 				c := startChain(t, tt.authorities, tt.validators)
 				time.Sleep(3 * keepInterval) // every authority has heard of every validator
 				for i := range changes {
-					// Some changes follow closely, and each falls on another moment between two signs of life.
+					// Some changes follow closely, and each falls on another moment between two signs of
+					// life.
 					time.Sleep(20*time.Millisecond + 37*time.Millisecond*time.Duration(i%13))
 					before := c.reports()
 					made := c.Commit(c.App(i%partitions, 0), storetest.AddToken(fmt.Sprint(i)))

@@ -10,27 +10,30 @@ import (
 const (
 	// clockSpan is how long the least delayed report counts at least; twice that at most.
 	clockSpan = 5 * time.Second
-	// clockStep is how much more or less the time of day may go on than the monotonic clock before it was set.
+	// clockStep is how much more or less the time of day may go on than the monotonic clock before it was
+	// set.
 	clockStep = 100 * time.Millisecond
 )
 
-// clock is how far a validator's time of day is ahead of this authority's, by what its reports have shown. A report is under
-// way for some time, which makes the validator look further behind than it is. So the report that shows it furthest ahead is
-// the least wrong. The zero value has seen nothing.
+// clock is how far a validator's time of day is ahead of this authority's, by what its reports have shown.
+// A report is under way for some time, which makes the validator look further behind than it is. So the
+// report that shows it furthest ahead is the least wrong. The zero value has seen nothing.
 type clock struct {
 	latest record.Clock
 	heard  time.Time
-	// began is when the present span began. Best are the greatest lead in it and in the span before it, if known.
+	// began is when the present span began. Best are the greatest lead in it and in the span before it, if
+	// known.
 	began time.Time
 	best  [2]time.Duration
 	known [2]bool
 }
 
-// remember notes a reading whose way may have taken any time: it tells nothing, but that the validator tells its time.
+// remember notes a reading whose way may have taken any time: it tells nothing, but that the validator
+// tells its time.
 func (c *clock) remember(r record.Clock) { c.latest = r }
 
-// see takes in a reading of the present instance that may have been on its way for any time. When it shows that the time of day
-// was set since the latest report, the skew is unknown until the next report.
+// see takes in a reading of the present instance that may have been on its way for any time. When it shows
+// that the time of day was set since the latest report, the skew is unknown until the next report.
 func (c *clock) see(r record.Clock) {
 	switch {
 	case r.Wall.IsZero():
@@ -41,8 +44,8 @@ func (c *clock) see(r record.Clock) {
 	}
 }
 
-// read takes in the reading of a report that has just arrived, at a time that time.Now has returned. One that is not newer
-// than the latest tells nothing.
+// read takes in the reading of a report that has just arrived, at a time that time.Now has returned. One
+// that is not newer than the latest tells nothing.
 func (c *clock) read(r record.Clock, now time.Time) {
 	if r.Wall.IsZero() || !c.latest.Wall.IsZero() && r.Monotonic <= c.latest.Monotonic {
 		return
@@ -68,7 +71,8 @@ func (c *clock) set(r record.Clock, now time.Time) bool {
 	return c.went(r).Abs() > clockStep || ours.Abs() > clockStep
 }
 
-// went returns how much more the validator's time of day has gone on than its monotonic clock, since the latest reading.
+// went returns how much more the validator's time of day has gone on than its monotonic clock, since the
+// latest reading.
 func (c *clock) went(r record.Clock) time.Duration {
 	return r.Wall.Sub(c.latest.Wall) - (r.Monotonic - c.latest.Monotonic)
 }
@@ -83,9 +87,9 @@ func (c *clock) skew() (ahead time.Duration, known bool) {
 	return ahead, known
 }
 
-// state judges a validator that has a change which becomes something else by itself, at a time at the latest; the zero time is that
-// it never does. One that tells nothing of its time is not judged. Of one whose skew is not known, nobody knows whether the time has
-// come there, although it has here.
+// state judges a validator that has a change which becomes something else by itself, at a time at the
+// latest; the zero time is that it never does. One that tells nothing of its time is not judged. Of one
+// whose skew is not known, nobody knows whether the time has come there, although it has here.
 func (c *clock) state(turn, now time.Time, silent bool) State {
 	ahead, known := c.skew()
 	switch {
@@ -101,7 +105,8 @@ func (c *clock) state(turn, now time.Time, silent bool) State {
 	return Applied
 }
 
-// sayClock says in the log that the clock of a member which reports here is off, or is so no more. The caller holds the mutex.
+// sayClock says in the log that the clock of a member which reports here is off, or is so no more. The
+// caller holds the mutex.
 func (r *Registry) sayClock(m *member, now time.Time) {
 	ahead, known := m.clock.skew()
 	if !known {

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestClockIsThatOfTheLeastDelayedReport: reports that were long under way do not make a right clock look wrong, and a clock
-// that is set is judged by the first report after it.
+// TestClockIsThatOfTheLeastDelayedReport: reports that were long under way do not make a right clock look
+// wrong, and a clock that is set is judged by the first report after it.
 func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
 	// sample is a report that arrives at a time, was under way for a time, and shows a clock that is ahead.
 	type sample struct{ at, delay, ahead time.Duration }
@@ -46,8 +46,8 @@ func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
 	}
 }
 
-// TestB08_SkewCountsUntilTheTimeHasComeEverywhere: a change that has a time is not applied by a validator whose clock is off
-// until nobody can tell the difference any more.
+// TestB08_SkewCountsUntilTheTimeHasComeEverywhere: a change that has a time is not applied by a validator
+// whose clock is off until nobody can tell the difference any more.
 func TestB08_SkewCountsUntilTheTimeHasComeEverywhere(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
@@ -120,8 +120,9 @@ func TestLastTurn(t *testing.T) {
 	}
 }
 
-// TestB24_EveryAuthorityKnowsTheClock of every validator, by its own clock: also one that was just started, and of validators
-// that report to another one. Until it does, no receipt of a change that may have a time is complete.
+// TestB24_EveryAuthorityKnowsTheClock of every validator, by its own clock: also one that was just started,
+// and of validators that report to another one. Until it does, no receipt of a change that may have a time
+// is complete.
 func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -156,9 +157,10 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 	})
 }
 
-// TestB08_ARecordOfTheHashTellsThatAClockWasSet: an authority that hears no news takes from the hash that a validator which reports
-// elsewhere has a change. The clock is not the one that it knew any more, so nothing says that the validator keeps the time of
-// the change, until a report is heard that was not long under way.
+// TestB08_ARecordOfTheHashTellsThatAClockWasSet: an authority that hears no news takes from the hash that a
+// validator which reports elsewhere has a change. The clock is not the one that it knew any more, so
+// nothing says that the validator keeps the time of the change, until a report is heard that was not long
+// under way.
 func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 	for _, ahead := range []time.Duration{5 * time.Minute, -5 * time.Minute, 0} {
 		t.Run(ahead.String(), func(t *testing.T) {

@@ -15,9 +15,9 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	authority "github.com/countersign/countersign/services/authority/server"
-	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/store/tools"
 	"github.com/countersign/countersign/services/test/cluster"
@@ -80,8 +80,8 @@ func (f *floored) readyz() string {
 	return string(body)
 }
 
-// lose makes a token of an app and revokes it, and puts the store from before the revocation, or before everything, in place
-// while nothing runs. It returns the secret.
+// lose makes a token of an app and revokes it, and puts the store from before the revocation, or before
+// everything, in place while nothing runs. It returns the secret.
 func (f *floored) lose(app string, everything bool) string {
 	f.t.Helper()
 	client := f.redis()
@@ -100,8 +100,9 @@ func (f *floored) lose(app string, everything bool) string {
 	return made.GetSecret()
 }
 
-// TestB08_ColdStartOverAnOlderStore: everything was started again over a store that lost changes, and nobody knows better but the
-// floor file. The store is refused, loudly, by authority and validators alike, until an operator has decided.
+// TestB08_ColdStartOverAnOlderStore: everything was started again over a store that lost changes, and
+// nobody knows better but the floor file. The store is refused, loudly, by authority and validators alike,
+// until an operator has decided.
 func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 	for name, everything := range map[string]bool{"an old copy": false, "an empty one": true} {
 		t.Run(name, func(t *testing.T) {
@@ -166,8 +167,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 	}
 }
 
-// TestB08_ColdStartIsHealedByWhoKnows: with a validator that knows what the store lost, an authority that knows the floor alone
-// has it brought back.
+// TestB08_ColdStartIsHealedByWhoKnows: with a validator that knows what the store lost, an authority that
+// knows the floor alone has it brought back.
 func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	f := startFloored(t, cluster.Options{Validators: 1})
 	secret := f.lose("app", false)
@@ -178,8 +179,8 @@ func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	}
 }
 
-// TestUnusedStoreThatIsOld: without a floor file, a store that is older than an hour and in which nothing was changed is told from
-// a new one.
+// TestUnusedStoreThatIsOld: without a floor file, a store that is older than an hour and in which nothing
+// was changed is told from a new one.
 func TestUnusedStoreThatIsOld(t *testing.T) {
 	for age, odd := range map[time.Duration]bool{time.Minute: false, 2 * time.Hour: true} {
 		f := &floored{world: start(t, cluster.Options{})}

@@ -1,5 +1,6 @@
-// Package fleet knows the validators: what they report (FleetService), who of them has applied a change (receipts), and
-// what they hold that the store has lost. Authorities share what they know through Redis, so that each can answer for all.
+// Package fleet knows the validators: what they report (FleetService), who of them has applied a change
+// (receipts), and what they hold that the store has lost. Authorities share what they know through Redis,
+// so that each can answer for all.
 package fleet
 
 import (
@@ -20,7 +21,8 @@ import (
 // helloTimeout bounds how long a stream may be silent before it says who it is.
 const helloTimeout = 5 * time.Second
 
-// Service implements countersignv1.FleetServiceServer. Make one with NewService. It is safe for concurrent use.
+// Service implements countersignv1.FleetServiceServer. Make one with NewService. It is safe for concurrent
+// use.
 type Service struct {
 	countersignv1.UnimplementedFleetServiceServer
 	registry atomic.Pointer[Registry]
@@ -164,7 +166,8 @@ func endOf(err error) error {
 
 var errNotOpen = apierr.Unavailable(apierr.NotLoaded, "the authority does not know the fleet yet")
 
-// Wait is that of the registry, but ends early when the authority is shut down. It waits for the fleet to be known too.
+// Wait is that of the registry, but ends early when the authority is shut down. It waits for the fleet to
+// be known too.
 func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -26,7 +26,8 @@ import (
 // wait is longer than anything here takes.
 const wait = 30 * time.Second
 
-// TestB24_ReceiptOfEveryValidator: whichever authority a validator reports to, and whichever makes the change.
+// TestB24_ReceiptOfEveryValidator: whichever authority a validator reports to, and whichever makes the
+// change.
 func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 3, Authorities: 2})
 	want := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied, "validator-3": applied}
@@ -79,7 +80,8 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 	}
 }
 
-// TestB24_SilentValidators: one is LOST until it is forgotten, on both authorities; one whose data is bounded is FENCED.
+// TestB24_SilentValidators: one is LOST until it is forgotten, on both authorities; one whose data is
+// bounded is FENCED.
 func TestB24_SilentValidators(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1, Authorities: 2})
@@ -130,8 +132,8 @@ func TestB24_SilentValidators(t *testing.T) {
 	}
 }
 
-// TestB24_Restarts: a validator that is shut down leaves the fleet, one that is started again takes its place, and an
-// authority that is started again knows everybody.
+// TestB24_Restarts: a validator that is shut down leaves the fleet, one that is started again takes its
+// place, and an authority that is started again knows everybody.
 func TestB24_Restarts(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2})
 	both := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied}
@@ -167,8 +169,8 @@ func TestB24_Restarts(t *testing.T) {
 	}
 }
 
-// TestB24_HalfOpenConnection: a validator notices within seconds that nobody hears it, and is heard again at once when it
-// can be.
+// TestB24_HalfOpenConnection: a validator notices within seconds that nobody hears it, and is heard again
+// at once when it can be.
 func TestB24_HalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})
@@ -228,7 +230,8 @@ func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
 	}
 }
 
-// oldCopy makes a token, takes a copy of everything, revokes the token everywhere, and returns the copy and the secret.
+// oldCopy makes a token, takes a copy of everything, revokes the token everywhere, and returns the copy and
+// the secret.
 func (w *world) oldCopy(client *redisfeed.Client, app string) (all map[string]string, secret string) {
 	w.t.Helper()
 	patience := wait
@@ -259,8 +262,8 @@ func (w *world) ask(address, app, secret string) (*pb.AuthorizeResponse, error) 
 	})
 }
 
-// TestB20_OldCopyIsNotBelieved: with an authority in reach, a validator that was just started does not take an old copy of
-// everything for the store, and the store is healed.
+// TestB20_OldCopyIsNotBelieved: with an authority in reach, a validator that was just started does not take
+// an old copy of everything for the store, and the store is healed.
 func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
@@ -326,8 +329,8 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	}
 }
 
-// TestHealed: what a failover loses is brought back by whichever authority, within seconds, and no revoked secret works in
-// between.
+// TestHealed: what a failover loses is brought back by whichever authority, within seconds, and no revoked
+// secret works in between.
 func TestHealed(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2, Authorities: 2})
 	client := w.redis()
@@ -363,7 +366,8 @@ func TestHealed(t *testing.T) {
 	}
 }
 
-// TestHealedFromValidators: an authority that was started after the loss knows nothing of it but what validators report.
+// TestHealedFromValidators: an authority that was started after the loss knows nothing of it but what
+// validators report.
 func TestHealedFromValidators(t *testing.T) {
 	for name, wiped := range map[string]bool{"put back": false, "wiped under the authority": true} {
 		t.Run(name, func(t *testing.T) {
@@ -395,8 +399,8 @@ func TestHealedFromValidators(t *testing.T) {
 				return err
 			})
 			t.Logf("a change is everywhere after %v", time.Since(began))
-			// Validators that had the revocation from its hint alone follow the copy, with the token kept revoked, and
-			// may show the new change before the authority has heard of the lost one.
+			// Validators that had the revocation from its hint alone follow the copy, with the token kept
+			// revoked, and may show the new change before the authority has heard of the lost one.
 			check.Eventually(t, "the revocation is in the store", func() error {
 				listed, err := w.authorities[0].ListTokens(w.admin(), &pb.ListTokensRequest{AppId: "app", ShowRevoked: true})
 				if err != nil || len(listed.GetTokens()) < 2 || listed.GetTokens()[0].GetState() != pb.TokenState_TOKEN_STATE_REVOKED {

@@ -6,17 +6,18 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// floor is what a registry knows of the fleet's floor: the highest position of each partition that anybody has seen.
+// floor is what a registry knows of the fleet's floor: the highest position of each partition that anybody
+// has seen.
 //
-// An authority that was just started knows nothing but what it reads from the store, and that may be an old copy. Those who
-// know better are the validators that were members before. So the floor is not told before each of them has reported, here
-// or to another authority, or has not for a Lease. One that was silent for a Lease while others still reported is not waited
-// for: nothing says that it will come back.
+// An authority that was just started knows nothing but what it reads from the store, and that may be an old
+// copy. Those who know better are the validators that were members before. So the floor is not told before
+// each of them has reported, here or to another authority, or has not for a Lease. One that was silent for
+// a Lease while others still reported is not waited for: nothing says that it will come back.
 //
-// A change that came as a hint, and that no read of the store has confirmed, is taken back where the store turns out not to
-// have it. Whoever has applied it then holds on to it, and is at the store's own position. An old copy must not pass for the
-// floor by that. So the floor is not told either while anybody holds on to changes: until they are healed, whose epoch is
-// beyond the copy, or for a Lease.
+// A change that came as a hint, and that no read of the store has confirmed, is taken back where the store
+// turns out not to have it. Whoever has applied it then holds on to it, and is at the store's own position.
+// An old copy must not pass for the floor by that. So the floor is not told either while anybody holds on
+// to changes: until they are healed, whose epoch is beyond the copy, or for a Lease.
 type floor struct {
 	// since is when the fleet was read first.
 	since time.Time
@@ -32,7 +33,8 @@ type floor struct {
 // awaitReports begins to wait for the validators that are members now. The caller holds the mutex.
 func (r *Registry) awaitReports(now time.Time) {
 	r.floor.since, r.floor.owed = now, map[string]*record.Validator{}
-	// Before a stop of all authorities nobody reported: so reports are compared with each other, not with the present.
+	// Before a stop of all authorities nobody reported: so reports are compared with each other, not with
+	// the present.
 	var latest time.Time
 	for _, m := range r.members {
 		if !m.Gone && m.Reported.After(latest) {
@@ -82,8 +84,8 @@ func (r *Registry) settleFloor(now time.Time) {
 	}
 }
 
-// lacks tells whether this authority, or a validator that reports anywhere, holds on to changes that the store does not have.
-// The caller holds the mutex.
+// lacks tells whether this authority, or a validator that reports anywhere, holds on to changes that the
+// store does not have. The caller holds the mutex.
 func (r *Registry) lacks(now time.Time) bool {
 	for _, m := range r.members {
 		if m.Orphans > 0 && !m.Gone && !m.silent(now) {
@@ -98,8 +100,8 @@ func (r *Registry) lacks(now time.Time) bool {
 	return false
 }
 
-// Floor returns the highest position of each partition that anybody has seen. While it may not be told, known is false,
-// and later is closed when it may.
+// Floor returns the highest position of each partition that anybody has seen. While it may not be told,
+// known is false, and later is closed when it may.
 func (r *Registry) Floor() (positions []record.Position, known bool, later <-chan struct{}) {
 	// The cursors come first: one that goes back leaves an orphan, which is seen after that.
 	cursors := r.past.Cursors()
@@ -111,7 +113,8 @@ func (r *Registry) Floor() (positions []record.Position, known bool, later <-cha
 	positions = make([]record.Position, r.codec.Partitions())
 	for partition, own := range cursors {
 		at := record.Position{StoreID: r.codec.StoreID(), Partition: partition, Cursor: own}
-		// A store that is below what was confirmed, or read from the floor file, is not loaded, and has no cursor.
+		// A store that is below what was confirmed, or read from the floor file, is not loaded, and has no
+		// cursor.
 		if confirmed := r.past.Confirmed(partition); at.Before(confirmed) {
 			at.Cursor = confirmed
 		}

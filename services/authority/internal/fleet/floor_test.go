@@ -8,7 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// wantFloor wants the floor of partition 0, as it is told now, to be a position; the zero cursor: that it is not told.
+// wantFloor wants the floor of partition 0, as it is told now, to be a position; the zero cursor: that it
+// is not told.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
 	floor, known, _ := a.Floor()
@@ -20,8 +21,9 @@ func (a *authority) wantFloor(when string, want record.Cursor) {
 	}
 }
 
-// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: an old copy of the store was put in place, authorities and one
-// validator are started again, and another validator knows better. Nothing of the old copy passes for the floor.
+// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: an old copy of the store was put in place,
+// authorities and one validator are started again, and another validator knows better. Nothing of the old
+// copy passes for the floor.
 func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -54,15 +56,16 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 	})
 }
 
-// holdOn makes a validator report that it is at a place of partition 0, and holds on to changes that the store does not have.
+// holdOn makes a validator report that it is at a place of partition 0, and holds on to changes that the
+// store does not have.
 func (v *reporter) holdOn(c record.Cursor, tags ...record.Tag) error {
 	u := v.next(to(c))
 	u.orphans = map[int][]record.Tag{0: tags}
 	return v.at.Registry.report(v.stream, u)
 }
 
-// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: somebody has taken back changes that the store lacks, so that its own position
-// says nothing of them. The floor waits for the epoch that heals them.
+// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: somebody has taken back changes that the store lacks, so
+// that its own position says nothing of them. The floor waits for the epoch that heals them.
 func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	tags := []record.Tag{at(1, 9).Tag}
 	for name, lacks := range map[string]func(t *testing.T, f *fixture, running *authority, knows *reporter) (healed func()){
@@ -133,7 +136,8 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	}
 }
 
-// TestFloorWaitsForHealingNoLongerThanALease: what is never healed, or made up, keeps no validator from starting.
+// TestFloorWaitsForHealingNoLongerThanALease: what is never healed, or made up, keeps no validator from
+// starting.
 func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -157,8 +161,9 @@ func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 	})
 }
 
-// TestFloorOfARollingRestart: what members report to another authority counts, as soon as all that they know is shared, so
-// that a validator is not held up; news alone, which say only what has changed, do not count.
+// TestFloorOfARollingRestart: what members report to another authority counts, as soon as all that they
+// know is shared, so that a validator is not held up; news alone, which say only what has changed, do not
+// count.
 func TestFloorOfARollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -181,8 +186,8 @@ func TestFloorOfARollingRestart(t *testing.T) {
 	})
 }
 
-// TestFloorWithoutMembersThatAreGone: whoever does not report for a lease, or has left, is not waited for; nor is anybody in a
-// fleet that has no members.
+// TestFloorWithoutMembersThatAreGone: whoever does not report for a lease, or has left, is not waited for;
+// nor is anybody in a fleet that has no members.
 func TestFloorWithoutMembersThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -224,7 +229,8 @@ func TestFloorHasWhatWasConfirmed(t *testing.T) {
 	})
 }
 
-// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not hold up the floor.
+// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not hold up
+// the floor.
 func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -17,8 +17,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// firstDecisions asks a validator until it has decided some times, and wants the secret to be revoked each time, and the floor to
-// be verified from the first decision on.
+// firstDecisions asks a validator until it has decided some times, and wants the secret to be revoked each
+// time, and the floor to be verified from the first decision on.
 func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 	w.t.Helper()
 	began := time.Now()
@@ -50,9 +50,9 @@ func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value
 
 func is(want int) func(int) bool { return func(value int) bool { return value == want } }
 
-// TestB08_OldCopyIsNotBelievedByAFreshAuthority: an old copy of everything is put in place while the authority and a validator
-// are started again. The other validator knows better, and is believed before the copy is: it has followed the revocation, and
-// it does not matter whether it has read it in the store.
+// TestB08_OldCopyIsNotBelievedByAFreshAuthority: an old copy of everything is put in place while the
+// authority and a validator are started again. The other validator knows better, and is believed before the
+// copy is: it has followed the revocation, and it does not matter whether it has read it in the store.
 func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	const polls, orphans, connected = "countersign_polls_total", "countersign_orphaned_changes", "countersign_report_connected"
 	for name, confirmed := range map[string]bool{"confirmed": true, "known from a hint alone": false} {
@@ -119,8 +119,9 @@ func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 	}
 }
 
-// TestFloorIsAwaitedBeyondTheUsualTime: a member that does not come back is waited for as long as its lease, and so is the floor,
-// although a validator waits less when no authority is in reach. Nothing is decided before.
+// TestFloorIsAwaitedBeyondTheUsualTime: a member that does not come back is waited for as long as its
+// lease, and so is the floor, although a validator waits less when no authority is in reach. Nothing is
+// decided before.
 func TestFloorIsAwaitedBeyondTheUsualTime(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/countersign/countersign/pkg/record"
-	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/pkg/testkit/check"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
@@ -56,7 +56,8 @@ func (w *world) restart(meanwhile func()) {
 	})
 }
 
-// TestB24_ValidatorTakenOutOfRedisIsMissed, by an authority that remembers nothing: its record, and even the key.
+// TestB24_ValidatorTakenOutOfRedisIsMissed, by an authority that remembers nothing: its record, and even
+// the key.
 func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})
@@ -84,8 +85,8 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	}
 }
 
-// TestB24_GarbageInTheFleet: whatever somebody writes there, a receipt says at once who has the change and what is in the way,
-// and forgetting that ends it. A key of another type is replaced.
+// TestB24_GarbageInTheFleet: whatever somebody writes there, a receipt says at once who has the change and
+// what is in the way, and forgetting that ends it. A key of another type is replaced.
 func TestB24_GarbageInTheFleet(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})

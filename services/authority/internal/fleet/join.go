@@ -19,8 +19,9 @@ var (
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )
 
-// join makes a validator a member. The floor that it starts from is to be asked for after that. The other authorities can know it before
-// it can have loaded anything: what it loads is newer than every change of which a receipt leaves it out.
+// join makes a validator a member. The floor that it starts from is to be asked for after that. The other
+// authorities can know it before it can have loaded anything: what it loads is newer than every change of
+// which a receipt leaves it out.
 func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	v := u.validator
 	r.mu.Lock()
@@ -67,8 +68,8 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	return nil
 }
 
-// admit decides whether an instance may report by its name, and whether the others know it. It makes the instance newer
-// than the one whose name it takes. The caller holds the mutex.
+// admit decides whether an instance may report by its name, and whether the others know it. It makes the
+// instance newer than the one whose name it takes. The caller holds the mutex.
 func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	m := r.members[v.ID]
 	if m == nil || m.Gone {

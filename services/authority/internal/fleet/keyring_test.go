@@ -33,8 +33,8 @@ func ringsOf(t *testing.T) (old, both *keyring.Ring) {
 	return ring("k1", "k1"), ring("k2", "k1", "k2")
 }
 
-// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: an authority that lacks the key of the list neither replaces it nor
-// completes a receipt. Validators may join there and leave all the same.
+// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: an authority that lacks the key of the list neither
+// replaces it nor completes a receipt. Validators may join there and leave all the same.
 func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -107,7 +107,8 @@ func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 	})
 }
 
-// TestB24_TwoKeyRingsAtOnce: while a new key is rolled out, the list of members is not written again and again.
+// TestB24_TwoKeyRingsAtOnce: while a new key is rolled out, the list of members is not written again and
+// again.
 func TestB24_TwoKeyRingsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -33,9 +33,9 @@ func (g *gather) ended(s *stream) {
 	}
 }
 
-// Links returns the signed links of a partition that validators hold, each once: of those that report here, one for each
-// place where one is, and all that hold what the store does not have. It returns what has come when ctx ends. Nothing of it is
-// verified.
+// Links returns the signed links of a partition that validators hold, each once: of those that report here,
+// one for each place where one is, and all that hold what the store does not have. It returns what has come
+// when ctx ends. Nothing of it is verified.
 func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
 	r.mu.Lock()
@@ -63,8 +63,9 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	return slices.Clone(g.links)
 }
 
-// holders returns whom to ask for a partition's links: of those at one place the one whose links go back furthest, since it
-// holds what the others hold. One that does not tell how far they go is asked beside it. The caller holds the mutex.
+// holders returns whom to ask for a partition's links: of those at one place the one whose links go back
+// furthest, since it holds what the others hold. One that does not tell how far they go is asked beside it.
+// The caller holds the mutex.
 func (r *Registry) holders(partition int) []*stream {
 	type place struct {
 		at      record.Cursor

@@ -22,19 +22,19 @@ const (
 	youngStore = time.Hour
 )
 
-// membership is the list of members as this authority knows it: a record that is taken away from the hash, or replaced by an
-// older one, is missed. The mutex of the registry guards it, but for turn.
+// membership is the list of members as this authority knows it: a record that is taken away from the hash,
+// or replaced by an older one, is missed. The mutex of the registry guards it, but for turn.
 type membership struct {
 	// list is never nil, raw what stands in the hash: empty for nothing.
 	list *record.Members
 	raw  string
 	// stale says that raw is not the list.
 	stale bool
-	// unknown says why nobody can say who was a member: receipts then name record.UnknownMembers as LOST. Only another
-	// authority's list or an operator ends it.
+	// unknown says why nobody can say who was a member: receipts then name record.UnknownMembers as LOST.
+	// Only another authority's list or an operator ends it.
 	unknown unknownReason
-	// partial says that the list did not name everybody when this authority was started: it was unknown, or was begun after
-	// the store. Validators that nobody knows of may run then.
+	// partial says that the list did not name everybody when this authority was started: it was unknown, or
+	// was begun after the store. Validators that nobody knows of may run then.
 	partial bool
 	// waiting are validators that are to be written with the next change.
 	waiting []*enrolment
@@ -48,9 +48,11 @@ type unknownReason int
 const (
 	// membersKnown is the usual state.
 	membersKnown unknownReason = iota
-	// listForeign: the list is signed with a key that this authority lacks. It may be right, so it is not replaced.
+	// listForeign: the list is signed with a key that this authority lacks. It may be right, so it is not
+	// replaced.
 	listForeign
-	// listLost: the list was removed or damaged while no authority ran that remembers it. Records may be missing too.
+	// listLost: the list was removed or damaged while no authority ran that remembers it. Records may be
+	// missing too.
 	listLost
 )
 
@@ -96,14 +98,15 @@ func (r *Registry) takeList(raw string, now time.Time) {
 	}
 }
 
-// strangersMayCome tells whether a validator that nobody knows of may run and not have reported yet: it has the same time as
-// one that is known, which is a lease from the start of this authority. The caller holds the mutex.
+// strangersMayCome tells whether a validator that nobody knows of may run and not have reported yet: it has
+// the same time as one that is known, which is a lease from the start of this authority. The caller holds
+// the mutex.
 func (r *Registry) strangersMayCome(now time.Time) bool {
 	return r.membership.partial && now.Sub(r.floor.since) <= Lease
 }
 
-// missMembers makes members of those that are in the list, and of which there is no record, or an older one. The caller
-// holds the mutex.
+// missMembers makes members of those that are in the list, and of which there is no record, or an older
+// one. The caller holds the mutex.
 func (r *Registry) missMembers(now time.Time) {
 	for id, entry := range r.membership.list.Entries {
 		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {
@@ -114,8 +117,8 @@ func (r *Registry) missMembers(now time.Time) {
 	}
 }
 
-// due returns the list as it should be: with those that joined, without those that left; nil when it is so, or is another
-// authority's to write. The caller holds the mutex.
+// due returns the list as it should be: with those that joined, without those that left; nil when it is so,
+// or is another authority's to write. The caller holds the mutex.
 func (r *Registry) due(joining []*enrolment) *record.Members {
 	if r.membership.unknown != membersKnown {
 		return nil
@@ -150,8 +153,8 @@ func (r *Registry) due(joining []*enrolment) *record.Members {
 	return &record.Members{Sequence: was.Sequence + 1, Since: was.Since, Entries: next}
 }
 
-// enroll writes the record of a validator that joins or leaves, together with the list that says so. Those that come while
-// another one is written are written with the next change, all at once.
+// enroll writes the record of a validator that joins or leaves, together with the list that says so. Those
+// that come while another one is written are written with the next change, all at once.
 func (r *Registry) enroll(ctx context.Context, v *record.Validator) (raw string, err error) {
 	e := &enrolment{v: v, done: make(chan error, 1)}
 	r.mu.Lock()
@@ -259,7 +262,8 @@ func (r *Registry) listed(v *record.Validator) bool {
 	return entry.InstanceID == v.InstanceID
 }
 
-// put writes the record of one validator, and the list when it is to change. It returns the record as it was written.
+// put writes the record of one validator, and the list when it is to change. It returns the record as it
+// was written.
 func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, err error) {
 	r.mu.Lock()
 	listed := r.listed(v)
@@ -271,8 +275,8 @@ func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, er
 	return string(records[v.ID]), err
 }
 
-// strangers are the names of those fields of the hash that do not verify and are of no member, by field. The list of members
-// is one while it does not tell who else there is. The caller holds the mutex.
+// strangers are the names of those fields of the hash that do not verify and are of no member, by field.
+// The list of members is one while it does not tell who else there is. The caller holds the mutex.
 func (r *Registry) strangers() map[string]string {
 	names := map[string]string{}
 	if r.membership.unknown != membersKnown {

@@ -23,8 +23,8 @@ func (s *fakeShared) edit(change func(hash map[string]string)) {
 	change(s.hash)
 }
 
-// TestB24_RecordThatWasTakenAwayIsMissed: a validator that does not report stays in every receipt, whatever becomes of its
-// record while no authority runs that remembers it, until it is forgotten.
+// TestB24_RecordThatWasTakenAwayIsMissed: a validator that does not report stays in every receipt, whatever
+// becomes of its record while no authority runs that remembers it, until it is forgotten.
 func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string, earlier, gone string){
 		"removed":                               func(hash map[string]string, _, _ string) { delete(hash, "w") },
@@ -81,8 +81,8 @@ func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	}
 }
 
-// TestB24_ListOfMembersIsKept: an authority that remembers the fleet writes the list back, whatever becomes of it; one that
-// does not makes it of the records.
+// TestB24_ListOfMembersIsKept: an authority that remembers the fleet writes the list back, whatever becomes
+// of it; one that does not makes it of the records.
 func TestB24_ListOfMembersIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -136,8 +136,8 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 	})
 }
 
-// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: when the list is removed or damaged, with any records, while no authority
-// runs, an authority completes no receipt until an operator says who is there.
+// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: when the list is removed or damaged, with any records,
+// while no authority runs, an authority completes no receipt until an operator says who is there.
 func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string){
 		"removed":                  func(hash map[string]string) { delete(hash, record.MembersField) },
@@ -217,8 +217,8 @@ func TestManyJoinAtOnce(t *testing.T) {
 	})
 }
 
-// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are forgotten, which leaves a row
-// (B23).
+// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are
+// forgotten, which leaves a row (B23).
 func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	for name, field := range map[string]string{
 		"a name": "ghost", "binary": "\xff\x00\xfe", "empty": "", "a megabyte": strings.Repeat("x", 1<<20), "spaces": " v ",
@@ -262,8 +262,9 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	}
 }
 
-// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack validators that run, an authority
-// that was just started counts on them as on those that it knows. A store that never had another list has no such validators.
+// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack validators
+// that run, an authority that was just started counts on them as on those that it knows. A store that never
+// had another list has no such validators.
 func TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		damage func(f *fixture)

@@ -29,7 +29,8 @@ type update struct {
 	// heartbeat says that the report tells the age of the data.
 	heartbeat bool
 	digests   map[int][32]byte
-	// begins are where the links begin that it holds, of the partitions that have moved. One of an earlier release tells none.
+	// begins are where the links begin that it holds, of the partitions that have moved. One of an earlier
+	// release tells none.
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
 }
@@ -145,9 +146,9 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	return nil
 }
 
-// plausible tells whether the store can have been at a position that somebody claims. A restoration moves all partitions, so
-// what is known of another one counts for one that is not loaded. The measure is what signed heads have shown, not what
-// others have claimed, so that claims cannot build on each other.
+// plausible tells whether the store can have been at a position that somebody claims. A restoration moves
+// all partitions, so what is known of another one counts for one that is not loaded. The measure is what
+// signed heads have shown, not what others have claimed, so that claims cannot build on each other.
 func (r *Registry) plausible(partition int, claimed record.Cursor) bool {
 	if claimed.Plausible(r.past.Confirmed(partition)) {
 		return true

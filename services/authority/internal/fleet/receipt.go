@@ -32,7 +32,8 @@ type Entry struct {
 	ID       string
 	State    State
 	Revision uint64
-	// Reported is when the report that shows the change arrived; when the state is not Applied, the latest of any kind.
+	// Reported is when the report that shows the change arrived; when the state is not Applied, the latest
+	// of any kind.
 	Reported time.Time
 	// Skew is how far its time of day is ahead; nil when that is not known.
 	Skew *time.Duration
@@ -42,8 +43,8 @@ type Entry struct {
 
 // Receipt says which validators have applied some changes.
 type Receipt struct {
-	// Complete says that there are validators, that each has every change or cannot answer without, and that there are
-	// no others.
+	// Complete says that there are validators, that each has every change or cannot answer without, and
+	// that there are no others.
 	Complete bool
 	// Entries are by name.
 	Entries []Entry
@@ -54,11 +55,12 @@ type Receipt struct {
 // ErrLost says that a change is not in the store's past: a failover lost it.
 var ErrLost = errors.New("fleet: the change is not in the store's past")
 
-// stateOf judges a validator that has not shown a change. The validator was silent for a time, answers for no scope from
-// data older than fencedAfter (0: there is no such age), and the change is made since a time, or longer.
+// stateOf judges a validator that has not shown a change. The validator was silent for a time, answers for
+// no scope from data older than fencedAfter (0: there is no such age), and the change is made since a time,
+// or longer.
 //
-// One that does not report may well follow the store, and then answers only from data that was complete within
-// fencedAfter: once the change is older than that, every answer takes it into account.
+// One that does not report may well follow the store, and then answers only from data that was complete
+// within fencedAfter: once the change is older than that, every answer takes it into account.
 func stateOf(silent, fencedAfter, since time.Duration) State {
 	switch {
 	case silent <= Lease:
@@ -94,10 +96,11 @@ func merge(receipts []Receipt) Receipt {
 	return merged
 }
 
-// Wait returns when every validator has applied some changes, or when ctx ends. Validators that are LOST at the call are not waited
-// for: the receipt names them, and is not complete, unless one of them has come back in the meantime. One whose lease ends later is
-// waited for, since it may be restarted. Wait returns ErrLost, with the receipt as it stands, when one of the changes is not in the
-// store's past. There is at least one position, each of this store.
+// Wait returns when every validator has applied some changes, or when ctx ends. Validators that are LOST at
+// the call are not waited for: the receipt names them, and is not complete, unless one of them has come
+// back in the meantime. One whose lease ends later is waited for, since it may be restarted. Wait returns
+// ErrLost, with the receipt as it stands, when one of the changes is not in the store's past. There is at
+// least one position, each of this store.
 func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	waits := make([]*wait, len(positions))
 	r.mu.Lock()
@@ -148,8 +151,8 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 // confirmPause is the pause between two tries to make sure that no validator is missing.
 const confirmPause = 100 * time.Millisecond
 
-// receipt says what the validators have done now. It is settled when nobody is missing but those that were LOST when the waits began;
-// otherwise the waits that are not done are to be waited for again.
+// receipt says what the validators have done now. It is settled when nobody is missing but those that were
+// LOST when the waits began; otherwise the waits that are not done are to be waited for again.
 func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, settled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

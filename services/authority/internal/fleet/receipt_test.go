@@ -205,14 +205,15 @@ func TestB24_Receipts(t *testing.T) {
 	}
 }
 
-// TestB24_LostOnesAreNotWaitedFor: when all that is missing is LOST already, the receipt comes at once and names it. Everybody else
-// is waited for as ever, and so is one that is back.
+// TestB24_LostOnesAreNotWaitedFor: when all that is missing is LOST already, the receipt comes at once and
+// names it. Everybody else is waited for as ever, and so is one that is back.
 func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	change, ghost := at(1, 2), func(f *fixture) { _ = f.shared.Write(f.t.Context(), map[string][]byte{"ghost": []byte("garbage")}) }
 	const soon = 2 * time.Second
 	for _, tt := range []struct {
 		name string
-		// before runs 12 s before somebody waits, during while somebody does. One that is silent since before is LOST.
+		// before runs 12 s before somebody waits, during while somebody does. One that is silent since
+		// before is LOST.
 		before   func(f *fixture, a *authority)
 		during   func(f *fixture, a *authority, v1, v2 *reporter)
 		complete bool
@@ -332,8 +333,8 @@ func TestB24_NobodyIsNotComplete(t *testing.T) {
 	})
 }
 
-// TestB24_OneThatIsMissingHidesNobody: what the others have shown before somebody waits counts, in whatever order they are
-// looked at.
+// TestB24_OneThatIsMissingHidesNobody: what the others have shown before somebody waits counts, in whatever
+// order they are looked at.
 func TestB24_OneThatIsMissingHidesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

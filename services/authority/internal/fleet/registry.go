@@ -15,8 +15,8 @@ import (
 const (
 	// Lease is how long after its latest report a validator counts as one that reports.
 	Lease = 10 * time.Second
-	// goneLife is how long it is remembered that a validator is gone, so that an authority that did not hear of it for a
-	// while does not bring it back.
+	// goneLife is how long it is remembered that a validator is gone, so that an authority that did not
+	// hear of it for a while does not bring it back.
 	goneLife = time.Hour
 	// claim is how long a validator that was heard of keeps its name from one that was started before it.
 	claim = 3 * time.Second
@@ -48,8 +48,8 @@ type Shared interface {
 	Listen(ctx context.Context, each func(news []byte)) error
 }
 
-// Registry knows every validator of the fleet: those that report here from their reports, others from what the
-// authorities share. Make one with NewRegistry, start it with Run. It is safe for concurrent use.
+// Registry knows every validator of the fleet: those that report here from their reports, others from what
+// the authorities share. Make one with NewRegistry, start it with Run. It is safe for concurrent use.
 type Registry struct {
 	past    Past
 	shared  Shared
@@ -78,16 +78,16 @@ type member struct {
 	record.Validator
 	// stream is where it reports; nil when that is at another authority, or nowhere.
 	stream *stream
-	// heard is when a report of it last arrived, here or elsewhere, as far as this authority knows; moved is that time
-	// for each of the cursors.
+	// heard is when a report of it last arrived, here or elsewhere, as far as this authority knows; moved
+	// is that time for each of the cursors.
 	heard time.Time
 	moved map[int]time.Time
 	// told is, for each of the cursors, the sequence of the latest report that told it.
 	told map[int]uint64
 	// kept is what stands in the hash.
 	kept string
-	// digests are those of cursors that were not compared yet, begins where its links begin, orphans what it holds on to, by
-	// partition. Only one that reports here has them.
+	// digests are those of cursors that were not compared yet, begins where its links begin, orphans what
+	// it holds on to, by partition. Only one that reports here has them.
 	digests map[int][32]byte
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
@@ -96,7 +96,8 @@ type member struct {
 	// clock is what its time of day is, alarm whether that was said to be wrong.
 	clock clock
 	alarm report.SkewAlarm
-	// unreached are the partitions of which it knows more than this authority, or something else, and since when.
+	// unreached are the partitions of which it knows more than this authority, or something else, and since
+	// when.
 	unreached map[int]time.Time
 }
 
@@ -110,8 +111,9 @@ func newMember(v *record.Validator, now time.Time) *member {
 	return m
 }
 
-// NewRegistry returns a registry that knows nobody. It calls notice, which must not wait, when a validator knows of
-// changes of a partition that this authority does not find in the store's past: again and again while that is so.
+// NewRegistry returns a registry that knows nobody. It calls notice, which must not wait, when a validator
+// knows of changes of a partition that this authority does not find in the store's past: again and again
+// while that is so.
 func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *Metrics, log *slog.Logger) *Registry {
 	r := &Registry{
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
@@ -126,7 +128,8 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 	return r
 }
 
-// seat gives a member the place of its name. What another instance has shown does not count for it. The caller holds the mutex.
+// seat gives a member the place of its name. What another instance has shown does not count for it. The
+// caller holds the mutex.
 func (r *Registry) seat(m *member) {
 	r.members[m.ID] = m
 	for _, waits := range r.waits {
@@ -189,8 +192,8 @@ func (m *member) whole() *record.Validator {
 	return &v
 }
 
-// Highest returns the furthest cursors of a partition that anybody has seen: this authority's and those of all validators,
-// each once.
+// Highest returns the furthest cursors of a partition that anybody has seen: this authority's and those of
+// all validators, each once.
 func (r *Registry) Highest(partition int) []record.Cursor {
 	seen := map[record.Cursor]bool{}
 	own := r.past.Cursors()[partition]
@@ -214,9 +217,10 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 	return all
 }
 
-// Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
-// report has arrived since a time. One that is known from Redis alone, at the start of this authority, has a whole lease to
-// report in. So have those that nobody knows of, where the list of members may lack some: record.UnknownMembers is silent then.
+// Present returns where the validators are in a partition whose leases have not ended, and the names of
+// those of which no report has arrived since a time. One that is known from Redis alone, at the start of
+// this authority, has a whole lease to report in. So have those that nobody knows of, where the list of
+// members may lack some: record.UnknownMembers is silent then.
 func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -238,8 +242,8 @@ func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, 
 	return at, silent
 }
 
-// Orphans returns the tags of changes that validators which report here hold on to, of those that are in an epoch of a
-// partition or in a later one.
+// Orphans returns the tags of changes that validators which report here hold on to, of those that are in an
+// epoch of a partition or in a later one.
 func (r *Registry) Orphans(partition int, epoch uint64) []record.Tag {
 	var all []record.Tag
 	r.mu.Lock()

@@ -22,7 +22,8 @@ import (
 // partitions is how many the store of these tests has.
 const partitions = 4
 
-// fakePast is an authority's own replica: the store has one lineage, whose tags follow from epoch and revision.
+// fakePast is an authority's own replica: the store has one lineage, whose tags follow from epoch and
+// revision.
 type fakePast struct {
 	codec *record.Codec
 
@@ -325,7 +326,8 @@ type reporter struct {
 	tells bool
 }
 
-// validator is one that was not started before now. Its name and the bound of its data's age are given; 0 is no bound.
+// validator is one that was not started before now. Its name and the bound of its data's age are given; 0
+// is no bound.
 func (f *fixture) validator(id string, fencedAfter time.Duration) *reporter {
 	return &reporter{hello: update{validator: record.Validator{
 		ID: id, InstanceID: fmt.Sprint(id, time.Now().UnixNano()), Start: time.Now().Truncate(time.Millisecond), FencedAfter: fencedAfter,

@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	// tellInterval is the least time between two tellings of news: at many changes a second each holds several.
+	// tellInterval is the least time between two tellings of news: at many changes a second each holds
+	// several.
 	tellInterval = 10 * time.Millisecond
 	// keepInterval is how often the hash is read, and those that report here are written.
 	keepInterval = time.Second
-	// orphaned is how long after its latest report a validator's record is kept up by whoever has it, not only by the
-	// authority that it reports to.
+	// orphaned is how long after its latest report a validator's record is kept up by whoever has it, not
+	// only by the authority that it reports to.
 	orphaned = 3 * time.Second
 	// listenPause is the mean pause before a broken subscription is made anew.
 	listenPause = 500 * time.Millisecond
@@ -27,8 +28,8 @@ const (
 	sweepInterval = 250 * time.Millisecond
 )
 
-// Load reads what the authorities share, as long as it takes: before, nobody can say who is in the fleet. It returns the
-// context's error when that ends first.
+// Load reads what the authorities share, as long as it takes: before, nobody can say who is in the fleet.
+// It returns the context's error when that ends first.
 func (r *Registry) Load(ctx context.Context) error {
 	for said := ""; ; {
 		err := r.exchange(ctx)
@@ -227,7 +228,8 @@ func (r *Registry) takeIn(records map[string]string) {
 	r.missMembers(now)
 }
 
-// dropUnreadable forgets those records that did not verify and are gone from the hash. The caller holds the mutex.
+// dropUnreadable forgets those records that did not verify and are gone from the hash. The caller holds the
+// mutex.
 func (r *Registry) dropUnreadable(there func(field string) bool) {
 	for field := range r.unreadable {
 		if !there(field) {
@@ -293,16 +295,17 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 	r.moveAll(m, v, now)
 }
 
-// complete takes in those cursors of a record of the hash, which has all of them, that are newer than what is known of their
-// partitions. The news that told them may never have arrived, though later ones of the same validator did. The caller holds
-// the mutex.
+// complete takes in those cursors of a record of the hash, which has all of them, that are newer than what
+// is known of their partitions. The news that told them may never have arrived, though later ones of the
+// same validator did. The caller holds the mutex.
 func (r *Registry) complete(v *record.Validator, now time.Time) {
 	if m := r.members[v.ID]; m.InstanceID == v.InstanceID && m.stream == nil && !m.Gone && !v.Gone {
 		r.moveAll(m, v, now)
 	}
 }
 
-// moveAll notes those cursors of a record that are newer than what is known of their partitions. The caller holds the mutex.
+// moveAll notes those cursors of a record that are newer than what is known of their partitions. The caller
+// holds the mutex.
 func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	for partition, at := range v.Cursors {
 		if v.Sequence <= m.told[partition] {
@@ -318,7 +321,8 @@ func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	}
 }
 
-// listen follows the news of the other authorities. What is told while there is no subscription is in the hash.
+// listen follows the news of the other authorities. What is told while there is no subscription is in the
+// hash.
 func (r *Registry) listen(ctx context.Context) {
 	for {
 		err := r.shared.Listen(ctx, r.hear)

@@ -42,8 +42,8 @@ func (a *authority) cursor(id string, partition int) record.Cursor {
 	return a.members[id].Cursors[partition]
 }
 
-// TestB24_AuthoritiesShareWhatTheyKnow: a change is known to the other within milliseconds, and within a second when the
-// news is not heard.
+// TestB24_AuthoritiesShareWhatTheyKnow: a change is known to the other within milliseconds, and within a
+// second when the news is not heard.
 func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -70,8 +70,8 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 	})
 }
 
-// TestB24_LostNewsAreMadeUpFor: news that were not heard, of one partition, are known within a second also when later ones of
-// the same validator are heard.
+// TestB24_LostNewsAreMadeUpFor: news that were not heard, of one partition, are known within a second also
+// when later ones of the same validator are heard.
 func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -99,7 +99,8 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 	})
 }
 
-// TestB24_LeasesAreJudgedByOwnClock: whatever the record says of times, a validator lives while its sequence grows.
+// TestB24_LeasesAreJudgedByOwnClock: whatever the record says of times, a validator lives while its
+// sequence grows.
 func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -131,7 +132,8 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 	})
 }
 
-// TestB24_LostUntilForgotten: on every authority, through restarts of all, and through a wiped hash; and then on none.
+// TestB24_LostUntilForgotten: on every authority, through restarts of all, and through a wiped hash; and
+// then on none.
 func TestB24_LostUntilForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -271,8 +273,9 @@ func TestB24_MovesToAnotherAuthority(t *testing.T) {
 	})
 }
 
-// TestB24_ForgedRecordsAreNotBelieved: whoever can write Redis puts nobody into the fleet, and takes nobody out of it. A record
-// that does not verify may stand where that of a validator stood, so no receipt is complete meanwhile.
+// TestB24_ForgedRecordsAreNotBelieved: whoever can write Redis puts nobody into the fleet, and takes nobody
+// out of it. A record that does not verify may stand where that of a validator stood, so no receipt is
+// complete meanwhile.
 func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -479,8 +482,8 @@ func TestSilentDivergence(t *testing.T) {
 	})
 }
 
-// TestLinks: one validator of each place is asked, and all that hold what the store does not have; what they send is
-// gathered once.
+// TestLinks: one validator of each place is asked, and all that hold what the store does not have; what
+// they send is gathered once.
 func TestLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -550,8 +553,9 @@ func TestLinks(t *testing.T) {
 	})
 }
 
-// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: one that was restarted holds less, and an answer from it would
-// pass for all that the fleet holds. One of an earlier release does not tell how much it holds, and is asked beside it.
+// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: one that was restarted holds less, and an
+// answer from it would pass for all that the fleet holds. One of an earlier release does not tell how much
+// it holds, and is asked beside it.
 func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -12,16 +12,16 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/pkg/testkit/check"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
 const skewed = pb.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED
 
-// TestB08_SkewedValidatorIsInNoCompleteReceipt of a change that has a time, however the clock is off, until it is set. A change
-// without a time is complete, and revoking always.
+// TestB08_SkewedValidatorIsInNoCompleteReceipt of a change that has a time, however the clock is off, until
+// it is set. A change without a time is complete, and revoking always.
 func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(by.String(), func(t *testing.T) {

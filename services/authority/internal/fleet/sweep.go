@@ -8,12 +8,12 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// unreachedAfter is how long a cursor that a validator has reported may be unknown to an authority that has not loaded the
-// partition, before that counts as a sign that the store has lost changes.
+// unreachedAfter is how long a cursor that a validator has reported may be unknown to an authority that has
+// not loaded the partition, before that counts as a sign that the store has lost changes.
 const unreachedAfter = time.Second
 
-// follows tells whether a cursor is in this authority's past, or cannot be any more. One of an earlier epoch says nothing:
-// the validator has not come to the present one. The caller holds the mutex.
+// follows tells whether a cursor is in this authority's past, or cannot be any more. One of an earlier
+// epoch says nothing: the validator has not come to the present one. The caller holds the mutex.
 func (r *Registry) follows(partition int, at record.Cursor) (lost, reached bool) {
 	if own, _, loaded := r.past.State(partition); loaded && at.Epoch < own.Epoch {
 		return false, true
@@ -60,8 +60,9 @@ func (r *Registry) sweep() {
 	r.checkAll()
 }
 
-// without tells whether the store was seen, by a read that was sent after a time, to be without what this authority does not
-// hold. That this authority is slow to follow, or cannot read the store, is no such sign.
+// without tells whether the store was seen, by a read that was sent after a time, to be without what this
+// authority does not hold. That this authority is slow to follow, or cannot read the store, is no such
+// sign.
 func (r *Registry) without(partition int, since, now time.Time) bool {
 	if _, _, loaded := r.past.State(partition); !loaded {
 		return now.Sub(since) >= unreachedAfter
@@ -70,8 +71,8 @@ func (r *Registry) without(partition int, since, now time.Time) bool {
 	return now.Add(-age).After(since)
 }
 
-// compareDigests compares what a member says of its data with this authority's own, where both are at one place: silent
-// divergence. The caller holds the mutex.
+// compareDigests compares what a member says of its data with this authority's own, where both are at one
+// place: silent divergence. The caller holds the mutex.
 func (r *Registry) compareDigests(m *member) {
 	for partition, digest := range m.digests {
 		own, sum, loaded := r.past.State(partition)

@@ -6,17 +6,17 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// wait is somebody waiting for a change to be everywhere. Nobody asks again and again: a report looks at the waits of the
-// partitions that it moves, and only when it is of the one validator that a wait is known to lack, the wait looks for
-// another one.
+// wait is somebody waiting for a change to be everywhere. Nobody asks again and again: a report looks at
+// the waits of the partitions that it moves, and only when it is of the one validator that a wait is known
+// to lack, the wait looks for another one.
 type wait struct {
 	partition int
 	at        record.Cursor
 	since     time.Time
 	// seen are the validators that have shown the change, by name.
 	seen map[string]seen
-	// absent are those that were LOST when the wait began, by name or by the field of a record that nobody can read. While they are,
-	// they are not waited for.
+	// absent are those that were LOST when the wait began, by name or by the field of a record that nobody
+	// can read. While they are, they are not waited for.
 	absent map[string]bool
 	// link is the change itself; nil while it is not known that this authority holds it.
 	link *record.Link
@@ -67,9 +67,9 @@ func (r *Registry) look(w *wait, m *member) {
 	}
 }
 
-// shows tells whether a member has reported a cursor that has the change in its past. A validator may be on another turn
-// of the store than this authority, as after a failover, so both the change and the cursor must be in this authority's
-// past. The caller holds the mutex.
+// shows tells whether a member has reported a cursor that has the change in its past. A validator may be on
+// another turn of the store than this authority, as after a failover, so both the change and the cursor
+// must be in this authority's past. The caller holds the mutex.
 func (r *Registry) shows(w *wait, m *member) bool {
 	at := m.Cursors[w.partition]
 	if m.Gone || at.Before(w.at) || at.Epoch == w.at.Epoch && at.Revision == w.at.Revision && at != w.at {
@@ -141,7 +141,8 @@ func (r *Registry) stateIn(w *wait, m *member, now time.Time) State {
 	return m.clock.state(r.turnOf(w), now, m.silent(now))
 }
 
-// linkOf returns the change that a wait is for; nil when this authority does not hold it. The caller holds the mutex.
+// linkOf returns the change that a wait is for; nil when this authority does not hold it. The caller holds
+// the mutex.
 func (r *Registry) linkOf(w *wait) *record.Link {
 	if w.link != nil {
 		return w.link
@@ -154,8 +155,9 @@ func (r *Registry) linkOf(w *wait) *record.Link {
 	return w.link
 }
 
-// turnOf returns the latest time at which a change becomes something else by itself, at each validator by its own clock; zero
-// when nothing does. Of a change that this authority does not hold nobody knows: it may be at any time. The caller holds the mutex.
+// turnOf returns the latest time at which a change becomes something else by itself, at each validator by
+// its own clock; zero when nothing does. Of a change that this authority does not hold nobody knows: it may
+// be at any time. The caller holds the mutex.
 func (r *Registry) turnOf(w *wait) time.Time {
 	link := r.linkOf(w)
 	switch {

@@ -1,5 +1,5 @@
-// Package healing watches for partitions of which the store has lost changes, stops changes there, and has the store bring
-// back what this authority and the validators still know.
+// Package healing watches for partitions of which the store has lost changes, stops changes there, and has
+// the store bring back what this authority and the validators still know.
 package healing
 
 import (
@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// tryInterval is the least time between two tries on one partition; it doubles, up to maxTryInterval, while they change
-	// nothing.
+	// tryInterval is the least time between two tries on one partition; it doubles, up to maxTryInterval,
+	// while they change nothing.
 	tryInterval    = 500 * time.Millisecond
 	maxTryInterval = 8 * time.Second
 	// gatherTimeout bounds the wait for the links of validators.
@@ -27,8 +27,8 @@ const (
 	followTimeout = 5 * time.Second
 	// noticeLife is how long a notice counts that is not given again.
 	noticeLife = 2 * time.Second
-	// settleAfter is the pause between tries from which on changes that somebody holds on to, and that the store says are
-	// dealt with, are settled again.
+	// settleAfter is the pause between tries from which on changes that somebody holds on to, and that the
+	// store says are dealt with, are settled again.
 	settleAfter = 2 * time.Second
 	// atOnce is how many partitions are healed at a time.
 	atOnce = 8
@@ -56,10 +56,11 @@ type Fleet interface {
 	Links(ctx context.Context, partition int) [][]byte
 	// Highest returns the furthest cursors of a partition that anybody has seen.
 	Highest(partition int) []record.Cursor
-	// Present returns where the validators are in a partition whose leases have not ended, and the names of those of which no
-	// report has arrived since a time.
+	// Present returns where the validators are in a partition whose leases have not ended, and the names of
+	// those of which no report has arrived since a time.
 	Present(partition int, since time.Time) (at []record.Cursor, silent []string)
-	// Orphans returns the tags of changes that validators in an epoch of a partition, or a later one, hold on to.
+	// Orphans returns the tags of changes that validators in an epoch of a partition, or a later one, hold
+	// on to.
 	Orphans(partition int, epoch uint64) []record.Tag
 }
 
@@ -87,14 +88,15 @@ type Healer struct {
 // state is what is known of a partition.
 type state struct {
 	busy, frozen bool
-	// noticed is when somebody has last given notice of it, zero for never; next is when it may be tried again, after a
-	// pause.
+	// noticed is when somebody has last given notice of it, zero for never; next is when it may be tried
+	// again, after a pause.
 	noticed, next time.Time
 	pause         time.Duration
 	// epoch is the one that this authority was in when it was last tried.
 	epoch uint64
-	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen. Told is such an epoch
-	// that the store knows of and this authority's replica has not come to, 0 for none.
+	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen.
+	// Told is such an epoch that the store knows of and this authority's replica has not come to, 0 for
+	// none.
 	begun, told uint64
 	seen        time.Time
 	// asks is the pause before the validators are asked again for what nobody has supplied.
@@ -111,7 +113,8 @@ func New(r Replica, s Store, metrics *Metrics, log *slog.Logger) *Healer {
 	}
 }
 
-// Notice says that a validator knows of changes of a partition that the store may have lost. It does not wait.
+// Notice says that a validator knows of changes of a partition that the store may have lost. It does not
+// wait.
 func (h *Healer) Notice(partition int) {
 	h.mu.Lock()
 	h.partitions[partition].noticed = time.Now()
@@ -197,8 +200,8 @@ func (h *Healer) needs(partition int, now time.Time) bool {
 	return !noticed.IsZero() && now.Sub(noticed) < noticeLife || h.denied(partition)
 }
 
-// denied tells whether the store is without something that this authority itself knows of, or may be: it is in an epoch that
-// an operator began.
+// denied tells whether the store is without something that this authority itself knows of, or may be: it is
+// in an epoch that an operator began.
 func (h *Healer) denied(partition int) bool {
 	if _, unhealed := h.replica.Unhealed(partition); unhealed {
 		return true
@@ -294,9 +297,9 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	return healed, links, err
 }
 
-// settle has the store say again that changes are dealt with, when there has been nothing to do for them for a while and
-// somebody still holds on to them. It says so only of those whose links were looked at: one that its holder could not supply in
-// time may be lost yet.
+// settle has the store say again that changes are dealt with, when there has been nothing to do for them
+// for a while and somebody still holds on to them. It says so only of those whose links were looked at: one
+// that its holder could not supply in time may be lost yet.
 func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) error {
 	h.mu.Lock()
 	early := h.partitions[partition].pause < settleAfter
@@ -316,8 +319,8 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	return h.store.Settle(ctx, partition, tags)
 }
 
-// unsettled returns the changes that somebody holds on to who is in the store's epoch, and so does not know that they are
-// dealt with.
+// unsettled returns the changes that somebody holds on to who is in the store's epoch, and so does not know
+// that they are dealt with.
 func (h *Healer) unsettled(partition int) []record.Tag {
 	tags := h.fleet.Orphans(partition, h.replica.Cursors()[partition].Epoch)
 	for _, tag := range h.replica.Orphans(partition) {

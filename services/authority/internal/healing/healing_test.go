@@ -252,8 +252,8 @@ func mends(f *fake) func(context.Context, int) (store.Healed, error) {
 	}
 }
 
-// TestHeals: what this authority sees, and what validators give notice of, is healed at once, with changes held up only
-// meanwhile.
+// TestHeals: what this authority sees, and what validators give notice of, is healed at once, with changes
+// held up only meanwhile.
 func TestHeals(t *testing.T) {
 	for name, trouble := range map[string]func(f *fake, h *Healer){
 		"fork":   func(f *fake, _ *Healer) { f.set(func() { f.forked[7] = true }) },
@@ -289,7 +289,8 @@ func TestHeals(t *testing.T) {
 	}
 }
 
-// TestIncomplete: changes stay held up, it is tried again and again but not all the time, and said once in 30 s.
+// TestIncomplete: changes stay held up, it is tried again and again but not all the time, and said once in
+// 30 s.
 func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -323,7 +324,8 @@ func TestIncomplete(t *testing.T) {
 	})
 }
 
-// TestNothingToDo: a notice to which there is nothing to do holds up changes once, and not for as long as it is given.
+// TestNothingToDo: a notice to which there is nothing to do holds up changes once, and not for as long as
+// it is given.
 func TestNothingToDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -381,8 +383,8 @@ func TestSlowPartitionsDoNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// TestSettlesAgain: what somebody still holds on to although there is nothing to do for it is settled again, once. The
-// fleet gives notice while it is locked, and is asked meanwhile.
+// TestSettlesAgain: what somebody still holds on to although there is nothing to do for it is settled
+// again, once. The fleet gives notice while it is locked, and is asked meanwhile.
 func TestSettlesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -406,14 +408,14 @@ func TestSettlesAgain(t *testing.T) {
 	})
 }
 
-// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes are held up until every validator that reports has done so
-// since the epoch was seen, and what it has reported can be supplied; a validator that never does is waited for longer than its
-// lease, and no longer.
+// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes are held up until every validator that
+// reports has done so since the epoch was seen, and what it has reported can be supplied; a validator that
+// never does is waited for longer than its lease, and no longer.
 func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// reports is when a validator reports, 0 for at once; supplies when it supplies its latest link, and leads when the links that
-		// lead from there to the store's past are supplied, 0 for never.
+		// reports is when a validator reports, 0 for at once; supplies when it supplies its latest link,
+		// and leads when the links that lead from there to the store's past are supplied, 0 for never.
 		reports, supplies, leads time.Duration
 		// whole says that it supplies the start of the epoch, too, which was begun on nothing.
 		whole  bool

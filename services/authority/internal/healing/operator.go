@@ -9,25 +9,28 @@ import (
 )
 
 const (
-	// An epoch that an operator began is healed when every validator that reports has reported heardAfter after it was seen,
-	// and what they have reported can be supplied; that is looked at every awaitInterval. At the latest it is healed after
-	// patience, which is longer than a lease: a validator that has what nobody supplies is then one that never will.
+	// An epoch that an operator began is healed when every validator that reports has reported heardAfter
+	// after it was seen, and what they have reported can be supplied; that is looked at every
+	// awaitInterval. At the latest it is healed after patience, which is longer than a lease: a validator
+	// that has what nobody supplies is then one that never will.
 	heardAfter    = 500 * time.Millisecond
 	awaitInterval = 100 * time.Millisecond
-	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has supplied.
+	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has
+	// supplied.
 	maxAskInterval = tryInterval
 	patience       = 15 * time.Second
-	// connectPatience is how long it is waited for links that lead from what was reported to the store's past. One that was started
-	// lately may hold no more than the last few, and nobody can tell from these what the two pasts share; a validator that reports to
-	// another authority may hold them all.
+	// connectPatience is how long it is waited for links that lead from what was reported to the store's
+	// past. One that was started lately may hold no more than the last few, and nobody can tell from these
+	// what the two pasts share; a validator that reports to another authority may hold them all.
 	connectPatience = 2 * time.Second
 )
 
 // errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
 var errAwaiting = errors.New("validators may know more")
 
-// operators returns the epoch of an operator that is to be waited for; 0 for none. What the store has told counts before what
-// the replica holds, which is of another past when a failover has taken the store back. The caller holds the mutex.
+// operators returns the epoch of an operator that is to be waited for; 0 for none. What the store has told
+// counts before what the replica holds, which is of another past when a failover has taken the store back.
+// The caller holds the mutex.
 func (h *Healer) operators(partition int, own uint64) uint64 {
 	s := &h.partitions[partition]
 	if s.told <= own && !h.replica.Forked(partition) {
@@ -57,9 +60,9 @@ func (h *Healer) askLater(partition int) {
 	s.asks = min(max(2*s.asks, awaitInterval), maxAskInterval)
 }
 
-// present tells whether all validators that report have done so since an epoch of an operator was seen, and where they are.
-// There is nothing to wait for when it was waited for long enough, nor in another epoch, unless the store has nothing. Waited is
-// the epoch, 0 for none.
+// present tells whether all validators that report have done so since an epoch of an operator was seen, and
+// where they are. There is nothing to wait for when it was waited for long enough, nor in another epoch,
+// unless the store has nothing. Waited is the epoch, 0 for none.
 func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all bool) {
 	h.mu.Lock()
 	s := h.partitions[partition]
@@ -75,8 +78,9 @@ func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all 
 	return s.begun, at, since >= heardAfter && len(silent) == 0
 }
 
-// blank tells whether nothing says how much a partition had: this authority has never seen anything of it, and validators that
-// nobody knows of may not have reported yet. What the first ones hold would pass for everything.
+// blank tells whether nothing says how much a partition had: this authority has never seen anything of it,
+// and validators that nobody knows of may not have reported yet. What the first ones hold would pass for
+// everything.
 func (h *Healer) blank(partition int) bool {
 	if h.replica.Cursors()[partition] != (record.Cursor{}) {
 		return false
@@ -85,8 +89,9 @@ func (h *Healer) blank(partition int) bool {
 	return slices.Contains(silent, record.UnknownMembers)
 }
 
-// supplied tells whether enough is known of what lies behind some cursors to heal an epoch of an operator: they are in the store's
-// past, or among links that lead there. Links that lead nowhere are enough when it was waited for long enough.
+// supplied tells whether enough is known of what lies behind some cursors to heal an epoch of an operator:
+// they are in the store's past, or among links that lead there. Links that lead nowhere are enough when it
+// was waited for long enough.
 func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
 	h.mu.Lock()
 	impatient := time.Since(h.partitions[partition].seen) >= connectPatience

@@ -49,8 +49,8 @@ func (f *oneValidator) Present(int, time.Time) ([]record.Cursor, []string) {
 }
 func (f *oneValidator) Orphans(int, uint64) []record.Tag { return nil }
 
-// TestB30_NoEpochIsHealedBeforeValidatorsReport: while an authority is slow to load what an operator restored, it does not
-// heal the new epoch on the word of what it saw before.
+// TestB30_NoEpochIsHealedBeforeValidatorsReport: while an authority is slow to load what an operator
+// restored, it does not heal the new epoch on the word of what it saw before.
 func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 	const partitions, partition = 4, 0
 	quiet := slog.New(slog.DiscardHandler)

@@ -22,7 +22,8 @@ func (w *witness) Identify(credential string) (identity.Identity, bool) {
 	return identity.Identity{}, false
 }
 
-// B26: whatever the source, nothing over-long reaches it, and a caller that has sent nothing is told what to send.
+// B26: whatever the source, nothing over-long reaches it, and a caller that has sent nothing is told what
+// to send.
 func TestB26_WhatReachesTheSource(t *testing.T) {
 	longest := strings.Repeat("a", secret.MaxLength)
 	for _, tt := range []struct {

@@ -13,8 +13,8 @@ import (
 // anything is the role of those who may do everything, whichever role it takes.
 const anything adminkeys.Role = "anything"
 
-// Guard lets a call through to the given service when its caller's role reaches the method, and leaves other services
-// (health) alone. A method that does not read by its name needs Admin.
+// Guard lets a call through to the given service when its caller's role reaches the method, and leaves
+// other services (health) alone. A method that does not read by its name needs Admin.
 func Guard(source Source, service string) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		ctx, err := guard(ctx, source, info.FullMethod, map[string]reach{service: manages})
@@ -25,8 +25,8 @@ func Guard(source Source, service string) grpc.UnaryServerInterceptor {
 	}
 }
 
-// GuardStreams does the same for streams: those of the fleet's service need Validator, those of the management's service
-// what its other methods need.
+// GuardStreams does the same for streams: those of the fleet's service need Validator, those of the
+// management's service what its other methods need.
 func GuardStreams(source Source, management, fleet string) grpc.StreamServerInterceptor {
 	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		allowed := func() (context.Context, error) {
@@ -40,8 +40,8 @@ func GuardStreams(source Source, management, fleet string) grpc.StreamServerInte
 	}
 }
 
-// identified is a stream whose caller is known. A stream may outlive its caller's key, so each message is let through
-// only if a new stream would be.
+// identified is a stream whose caller is known. A stream may outlive its caller's key, so each message is
+// let through only if a new stream would be.
 type identified struct {
 	grpc.ServerStream
 	ctx     context.Context

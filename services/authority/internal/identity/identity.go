@@ -1,5 +1,5 @@
-// Package identity says who calls the authority and what the caller may do (B26): named keys from a file, roles
-// viewer, admin and validator, everything else denied.
+// Package identity says who calls the authority and what the caller may do (B26): named keys from a file,
+// roles viewer, admin and validator, everything else denied.
 package identity
 
 import (

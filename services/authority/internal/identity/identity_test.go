@@ -20,8 +20,8 @@ import (
 
 var service = countersignv1.AuthorityService_ServiceDesc
 
-// reading is every method that a viewer may call, changing every one that takes an admin. A method of the contract
-// that is in neither list fails the test below: whoever adds one says here who may call it.
+// reading is every method that a viewer may call, changing every one that takes an admin. A method of the
+// contract that is in neither list fails the test below: whoever adds one says here who may call it.
 var (
 	reading = []string{
 		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListTokens", "ListValidators", "WaitForPropagation",
@@ -215,7 +215,8 @@ func TestB26_Credentials(t *testing.T) {
 	}
 }
 
-// TestB26_KeysOfOtherForms: the file has digests, so that of an app's secret may get into it; it must not let anyone in.
+// TestB26_KeysOfOtherForms: the file has digests, so that of an app's secret may get into it; it must not
+// let anyone in.
 func TestB26_AnAppSecretIsNoAdminKey(t *testing.T) {
 	path := t.TempDir() + "/admin-keys.json"
 	appSecret := secret.Mint().Reveal()

@@ -17,7 +17,8 @@ type Keys struct {
 	names []string
 }
 
-// parseKeys reads the contents of an admin keys file. A file without keys is an error, since nobody could call.
+// parseKeys reads the contents of an admin keys file. A file without keys is an error, since nobody could
+// call.
 func parseKeys(data []byte) (*Keys, error) {
 	file, err := adminkeys.Parse(data)
 	if err != nil {
@@ -49,8 +50,8 @@ func (k *Keys) LogValue() slog.Value { return slog.AnyValue(k.names) }
 // keysFile is the Source of an admin keys file as it is now.
 type keysFile struct{ now *reload.Value[*Keys] }
 
-// LoadKeys reads an admin keys file, and again when it changes, if there are files that are read again: a key that was
-// taken out is unknown then, one that was added is known.
+// LoadKeys reads an admin keys file, and again when it changes, if there are files that are read again: a
+// key that was taken out is unknown then, one that was added is known.
 func LoadKeys(files *reload.Files, path string) (Source, error) {
 	now, err := reload.Read(files, "admin-keys-file", func(contents [][]byte) (*Keys, error) { return parseKeys(contents[0]) }, path)
 	if err != nil {

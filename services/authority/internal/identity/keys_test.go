@@ -67,8 +67,8 @@ func TestB26_BadKeysFiles(t *testing.T) {
 	}
 }
 
-// TestB26_KeysFileChanges while an authority runs: a key that was added may call, one that was taken out may not, also not
-// on a stream that it has open; a bad file changes nothing.
+// TestB26_KeysFileChanges while an authority runs: a key that was added may call, one that was taken out
+// may not, also not on a stream that it has open; a bad file changes nothing.
 func TestB26_KeysFileChanges(t *testing.T) {
 	path := t.TempDir() + "/admin-keys.json"
 	add := func(name string, role adminkeys.Role) string {

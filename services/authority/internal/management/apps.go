@@ -24,8 +24,8 @@ func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*
 	return &countersignv1.GetAppResponse{App: appToProto(d.AppID, d, time.Now())}, nil
 }
 
-// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds behind. A page
-// costs its page, however many apps there are.
+// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds
+// behind. A page costs its page, however many apps there are.
 func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) (*countersignv1.ListAppsResponse, error) {
 	size, err := pageSize(r.GetPageSize())
 	if err != nil {

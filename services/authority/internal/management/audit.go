@@ -14,7 +14,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 )
 
-// annotate adds to an audit event who called which method from where, by which role, and what the caller accepted.
+// annotate adds to an audit event who called which method from where, by which role, and what the caller
+// accepted.
 func annotate(ctx context.Context, event *countersignv1.AuditEvent, method string, request proto.Message) {
 	caller := identity.From(ctx)
 	event.Identity, event.Role, event.Peer, event.Method = caller.Name, string(caller.Role), peerOf(ctx), method
@@ -33,8 +34,8 @@ func peerOf(ctx context.Context) string {
 	return ""
 }
 
-// Event returns the audit event of a change of an app: all but the method, where it came from, and its revision. Before
-// is nil for a new app.
+// Event returns the audit event of a change of an app: all but the method, where it came from, and its
+// revision. Before is nil for a new app.
 func Event(before, after *record.Document, identity string, now time.Time) *countersignv1.AuditEvent {
 	event := &countersignv1.AuditEvent{
 		EventTime: timestamppb.New(now), Identity: identity, AppId: after.AppID,

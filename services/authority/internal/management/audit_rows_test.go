@@ -93,8 +93,9 @@ func (c change) appOf() string {
 	return c.ask.GetAppId()
 }
 
-// B23: every changing call leaves one row that says who, what, when, from where, and what was before and after; the state
-// before and after is what a caller sees. A repetition, a refused call and a trial leave none.
+// B23: every changing call leaves one row that says who, what, when, from where, and what was before and
+// after; the state before and after is what a caller sees. A repetition, a refused call and a trial leave
+// none.
 func TestB23_RowsSayWhatHappened(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 0})
 	conn, from := w.as(t, w.AdminKey.Reveal())

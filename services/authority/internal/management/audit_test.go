@@ -20,7 +20,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/management"
 )
 
-// audited returns the rows of a partition's trail, oldest first, and makes sure that the trail ends where the head says.
+// audited returns the rows of a partition's trail, oldest first, and makes sure that the trail ends where
+// the head says.
 func (w *world) audited(t testing.TB, partition int) []*pb.AuditEvent {
 	t.Helper()
 	codec := record.NewCodec(w.Ring, must(w.redis.Meta(t.Context(), w.Ring))(t))
@@ -40,8 +41,8 @@ func (w *world) audited(t testing.TB, partition int) []*pb.AuditEvent {
 	return events
 }
 
-// TestB23_RowsSayWhoAcceptedWhat: every row has the caller's name, role and address, the method and the request id, and
-// what the caller accepted.
+// TestB23_RowsSayWhoAcceptedWhat: every row has the caller's name, role and address, the method and the
+// request id, and what the caller accepted.
 func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -91,8 +92,8 @@ func (f *forgetful) Forget(ctx context.Context, id string, audit func(context.Co
 	return err
 }
 
-// TestB23_ForgettingIsAudited in the trail of the first partition that takes a row, before the validator is forgotten. No
-// row, no forgetting.
+// TestB23_ForgettingIsAudited in the trail of the first partition that takes a row, before the validator is
+// forgotten. No row, no forgetting.
 func TestB23_ForgettingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	fleet := &forgetful{}

@@ -92,8 +92,8 @@ var badTimes = map[string]*timestamppb.Timestamp{
 	"far beyond all times": {Seconds: math.MaxInt64},
 }
 
-// common are the mistakes that can be made with every request that has the fields: an app, a token, a request id and a
-// wait. The request must be good.
+// common are the mistakes that can be made with every request that has the fields: an app, a token, a
+// request id and a wait. The request must be good.
 func common(good proto.Message) (rows []bad) {
 	set := func(name, field string, value protoreflect.Value, want failure) {
 		request := proto.Clone(good).ProtoReflect()
@@ -391,8 +391,8 @@ var badRequests = map[string]func(f fixture) []bad{
 	},
 }
 
-// TestBadRequests: for every method of the service, each bad request fails with its code, reason and field, changes
-// nothing, and repeats no secret (B02).
+// TestBadRequests: for every method of the service, each bad request fails with its code, reason and field,
+// changes nothing, and repeats no secret (B02).
 func TestBadRequests(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)
@@ -416,7 +416,8 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// checkNoSecrets makes sure that an error holds none of a request's texts that are as long as a secret may be short.
+// checkNoSecrets makes sure that an error holds none of a request's texts that are as long as a secret may
+// be short.
 func checkNoSecrets(t *testing.T, err error, request proto.Message) {
 	t.Helper()
 	told := fmt.Sprintf("%v %v", err, status.Convert(err).Details())

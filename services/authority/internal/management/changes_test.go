@@ -183,8 +183,8 @@ func TestB25_OtherTokens(t *testing.T) {
 	}
 }
 
-// TestRequestIDs: a repeated request is not carried out again: the first answer comes back, without the secret; with
-// other content the id is refused (AIP-155).
+// TestRequestIDs: a repeated request is not carried out again: the first answer comes back, without the
+// secret; with other content the id is refused (AIP-155).
 func TestRequestIDs(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range w.changes(t) {
@@ -228,7 +228,8 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestRequestIDsOfNothing: a call that finds nothing to do keeps its answer too, also for an app that was never heard of.
+// TestRequestIDsOfNothing: a call that finds nothing to do keeps its answer too, also for an app that was
+// never heard of.
 func TestRequestIDsOfNothing(t *testing.T) {
 	w := newWorld(t)
 	unknown, known := newApp(), newApp()
@@ -261,7 +262,8 @@ func TestRequestIDsOfNothing(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAtOnce: of many copies of a request that come at once one makes a token, and one gets its secret.
+// TestRequestIDsAtOnce: of many copies of a request that come at once one makes a token, and one gets its
+// secret.
 func TestRequestIDsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	const copies = 10

@@ -32,8 +32,8 @@ func checkAppID(id string) error {
 	return checkNoSecret("app_id", id)
 }
 
-// checkTokenID lets through nothing but the form of an id, so that a secret that was put in its place is not repeated
-// in an error.
+// checkTokenID lets through nothing but the form of an id, so that a secret that was put in its place is
+// not repeated in an error.
 func checkTokenID(field, id string) error {
 	if !rules.IsTokenID(id) {
 		return apierr.Invalid(field, "want a token id: tok_ and 16 characters of a-z 2-7")
@@ -75,7 +75,8 @@ func checkNote(field, note string) error {
 	return checkNoSecret(field, note)
 }
 
-// checkNoSecret keeps a secret that was pasted into the wrong field out of lists, logs and the audit trail (B02).
+// checkNoSecret keeps a secret that was pasted into the wrong field out of lists, logs and the audit trail
+// (B02).
 func checkNoSecret(field, text string) error {
 	if secret.Within(text) {
 		return apierr.Invalid(field, "holds a secret, which would be shown to everybody who may list")

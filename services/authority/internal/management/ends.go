@@ -12,7 +12,8 @@ import (
 // maxTTL is the longest time from a change to an end that it sets, 36,500 days.
 const maxTTL = 36_500 * 24 * time.Hour
 
-// end is when something is to end by itself: at a time, or so long after the change that says so. The zero value is never.
+// end is when something is to end by itself: at a time, or so long after the change that says so. The zero
+// value is never.
 type end struct {
 	millis int64
 	ttl    *time.Duration

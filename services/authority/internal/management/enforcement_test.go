@@ -9,8 +9,8 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestB13_TestedBeforeItIsSwitchedOn: with a scope not enforced every request is allowed, and the verdict is the one
-// that enforcement gives once it is on; B12 and B14.
+// TestB13_TestedBeforeItIsSwitchedOn: with a scope not enforced every request is allowed, and the verdict
+// is the one that enforcement gives once it is on; B12 and B14.
 func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -176,7 +176,8 @@ func TestB18_GoogleTagManager(t *testing.T) {
 	w.authorize(t, "", &pb.AuthorizeRequest{AppId: newApp(), Token: made.GetSecret(), Scope: events, Source: gtm}, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 }
 
-// TestB28_DeleteApp: its tokens are revoked for ever, and the app counts as not configured until it comes back.
+// TestB28_DeleteApp: its tokens are revoked for ever, and the app counts as not configured until it comes
+// back.
 func TestB28_DeleteApp(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()

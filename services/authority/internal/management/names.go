@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/visible"
 )
 
-// cleanName trims, normalises (NFC) and checks a token's name, so that two names that look the same are the same (B01).
+// cleanName trims, normalises (NFC) and checks a token's name, so that two names that look the same are the
+// same (B01).
 func cleanName(field, name string) (string, error) {
 	if !utf8.ValidString(name) {
 		return "", apierr.Invalid(field, "want UTF-8")

@@ -36,8 +36,8 @@ func pageSize(n int32) (int, error) {
 
 var errPageToken = apierr.Invalid("page_token", "want one that was answered to the same list")
 
-// A page token holds where the page before ended. It is opaque, so it is encoded; it grants nothing, so it is not
-// signed.
+// A page token holds where the page before ended. It is opaque, so it is encoded; it grants nothing, so it
+// is not signed.
 func writePage(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, "\n")))
 }
@@ -110,8 +110,8 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 	return &response, nil
 }
 
-// startAfter returns where the next page begins. Tokens stand in order of creation, and new ones come last; when the
-// last one shown is gone, the next is the first that was made after it.
+// startAfter returns where the next page begins. Tokens stand in order of creation, and new ones come last;
+// when the last one shown is gone, the next is the first that was made after it.
 func startAfter(d *record.Document, lastID string, lastMillis int64) int {
 	if lastID == "" {
 		return 0
@@ -128,7 +128,8 @@ func startAfter(d *record.Document, lastID string, lastMillis int64) int {
 	return next
 }
 
-// listed tells whether a list shows a token: ACTIVE and DISABLED ones always, others on request and for 30 days.
+// listed tells whether a list shows a token: ACTIVE and DISABLED ones always, others on request and for 30
+// days.
 func listed(t *record.Token, ended bool, now time.Time) bool {
 	switch t.StateAt(now.UnixMilli()) {
 	case policy.Revoked, policy.Expired:

@@ -128,8 +128,8 @@ func TestB06_LargeTokens(t *testing.T) {
 	}
 }
 
-// TestB06_StableWhileOthersWrite: each token that is there all the time is listed exactly once, in order of creation,
-// whatever comes, changes and goes meanwhile.
+// TestB06_StableWhileOthersWrite: each token that is there all the time is listed exactly once, in order of
+// creation, whatever comes, changes and goes meanwhile.
 func TestB06_StableWhileOthersWrite(t *testing.T) {
 	w := newWorld(t)
 	for _, ended := range []bool{false, true} {
@@ -145,8 +145,8 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 				}
 			}
 			step := 0
-			// Each step is one write of each kind; tokens come, are rotated, renamed, disabled, revoked and expire, also the
-			// one that the page before ended with.
+			// Each step is one write of each kind; tokens come, are rotated, renamed, disabled, revoked and
+			// expire, also the one that the page before ended with.
 			churn := func() {
 				step++
 				made := w.create(t, app, fmt.Sprint("new ", step), events).GetToken().GetTokenId()

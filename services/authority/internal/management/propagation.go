@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// defaultWait is how long WaitForPropagation waits for a caller without a deadline, maxWait how long any call waits.
+	// defaultWait is how long WaitForPropagation waits for a caller without a deadline, maxWait how long
+	// any call waits.
 	defaultWait = 10 * time.Second
 	maxWait     = time.Minute
 	// answerTime is the most that is left of a caller's deadline for the answer, a tenth when that is less.
@@ -25,8 +26,8 @@ const (
 
 // Fleet is what the service asks of the fleet. Its methods must be safe for concurrent use.
 type Fleet interface {
-	// Wait returns when every validator has some changes, or ctx ends, with fleet.ErrLost when one of them is lost, and
-	// another error when nothing is known of the fleet.
+	// Wait returns when every validator has some changes, or ctx ends, with fleet.ErrLost when one of them
+	// is lost, and another error when nothing is known of the fleet.
 	Wait(ctx context.Context, positions []record.Position) (fleet.Receipt, error)
 	List() ([]*countersignv1.Validator, error)
 	// Forget takes a validator out of the fleet, after audit has returned nil.
@@ -42,8 +43,8 @@ func waiting(ctx context.Context, most time.Duration) (context.Context, context.
 	return context.WithTimeout(ctx, most)
 }
 
-// addReceipt waits for the receipt that a request asks for, and puts it into the response. The change is made: whatever
-// goes wrong here is said by a receipt that is not complete.
+// addReceipt waits for the receipt that a request asks for, and puts it into the response. The change is
+// made: whatever goes wrong here is said by a receipt that is not complete.
 func (s *Service) addReceipt(ctx context.Context, request changing, response proto.Message, tokens ...string) {
 	if request.GetWaitForPropagation() == nil || len(tokens) == 0 {
 		return
@@ -114,13 +115,14 @@ func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetVa
 	if !fleet.ValidID(r.GetValidatorId()) {
 		return nil, apierr.Invalid("validator_id", "want the name of a validator")
 	}
-	// It must be possible while no partition is loaded: that may be for what only the forgotten validator has seen.
+	// It must be possible while no partition is loaded: that may be for what only the forgotten validator
+	// has seen.
 	st := s.open.Load()
 	if st == nil {
 		return nil, errNotLoaded
 	}
-	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both. The row comes
-	// first: there may be a row of what then failed, and no change without its row (B23).
+	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both.
+	// The row comes first: there may be a row of what then failed, and no change without its row (B23).
 	err := s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
 		event := &countersignv1.AuditEvent{EventTime: timestamppb.Now(), ValidatorId: r.GetValidatorId()}
 		annotate(ctx, event, "ForgetValidator", r)

@@ -37,8 +37,8 @@ func wantComplete(t *testing.T, what string, r *pb.Receipt, token string) {
 	}
 }
 
-// TestB24_EveryChangingCallWaits: with wait_for_propagation each answers with a receipt, without it none does; when it is
-// made again with its request_id, and when there is nothing left to revoke, too.
+// TestB24_EveryChangingCallWaits: with wait_for_propagation each answers with a receipt, without it none
+// does; when it is made again with its request_id, and when there is nothing left to revoke, too.
 func TestB24_EveryChangingCallWaits(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	app := newApp()
@@ -113,7 +113,8 @@ func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
 	}
 }
 
-// TestB24_WaitForPropagation: with the consistency token of any change, and for one that is lost or never made.
+// TestB24_WaitForPropagation: with the consistency token of any change, and for one that is lost or never
+// made.
 func TestB24_WaitForPropagation(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	made := w.create(t, newApp(), "a", events)

@@ -8,13 +8,14 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// outOfReach is how long ago the latest good read of the store may be. A call waits 6 s for a Redis that fails over (see package
-// store), so an outage that most calls survive changes no readiness.
+// outOfReach is how long ago the latest good read of the store may be. A call waits 6 s for a Redis that
+// fails over (see package store), so an outage that most calls survive changes no readiness.
 const outOfReach = 10 * time.Second
 
-// Ready returns nil while calls can be answered: once the store is loaded, and as long as the apps of at least one partition can be
-// read and changed. A partition that cannot be loaded costs its own apps, not the readiness; Trouble names it. Otherwise the error
-// says in words why every call about an app is UNAVAILABLE. It is nil again as soon as the store can be read again.
+// Ready returns nil while calls can be answered: once the store is loaded, and as long as the apps of at
+// least one partition can be read and changed. A partition that cannot be loaded costs its own apps, not
+// the readiness; Trouble names it. Otherwise the error says in words why every call about an app is
+// UNAVAILABLE. It is nil again as soon as the store can be read again.
 func (s *Service) Ready() error {
 	opened := s.open.Load()
 	switch {

@@ -34,8 +34,8 @@ func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.Health
 	return must(healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
 }
 
-// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in words, and is
-// ready again by itself. Validators may report to it meanwhile.
+// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in
+// words, and is ready again by itself. Validators may report to it meanwhile.
 func TestReadinessFollowsTheStore(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	app := newApp()

@@ -93,13 +93,14 @@ type holder struct {
 	// revoked says that the token is revoked already. Position is one at which it was so.
 	revoked  bool
 	position string
-	// ended says that nothing is left to change: the token was revoked with its app, or so long ago that only its digest is
-	// remembered, and not its id.
+	// ended says that nothing is left to change: the token was revoked with its app, or so long ago that
+	// only its digest is remembered, and not its id.
 	ended bool
 }
 
-// holders finds every token with a digest, and the apps that could not be checked. It looks through the replica, after
-// asking whether this is complete: an app that was overlooked would keep the leaked secret alive.
+// holders finds every token with a digest, and the apps that could not be checked. It looks through the
+// replica, after asking whether this is complete: an app that was overlooked would keep the leaked secret
+// alive.
 func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -140,8 +141,9 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 	return found, unverified, incomplete, nil
 }
 
-// verified takes out the holders whose document in the store does not verify, although the replica knows the app, and adds
-// these apps to the unverified ones. A document that cannot be read may be readable a moment later, so its app stays.
+// verified takes out the holders whose document in the store does not verify, although the replica knows
+// the app, and adds these apps to the unverified ones. A document that cannot be read may be readable a
+// moment later, so its app stays.
 func (s *Service) verified(ctx context.Context, holders []holder, unverified []string) (found []holder, _ []string) {
 	ctx, cancel := waiting(ctx, scanTimeout)
 	defer cancel()

@@ -18,9 +18,9 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// revokeAll revokes every token that has a leaked secret. One that cannot be revoked stops none of the others, and they
-// do not wait for it: they are revoked at the same time (B10). The response says what was done; the error, which carries
-// it, says that not all was.
+// revokeAll revokes every token that has a leaked secret. One that cannot be revoked stops none of the
+// others, and they do not wait for it: they are revoked at the same time (B10). The response says what was
+// done; the error, which carries it, says that not all was.
 func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string, response *countersignv1.RevokeSecretResponse) error {
 	ctx, cancel := waiting(ctx, maxWait)
 	defer cancel()
@@ -57,8 +57,9 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 	return notAll(response, unseen, errs)
 }
 
-// revokeOne revokes the token of one holder. What keeps a token from being changed is no failure if it is revoked already,
-// since that is final: the request may have another content than the one that revoked it, or the store be out of reach.
+// revokeOne revokes the token of one holder. What keeps a token from being changed is no failure if it is
+// revoked already, since that is final: the request may have another content than the one that revoked it,
+// or the store be out of reach.
 func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder) (*countersignv1.RevokeTokenResponse, error) {
 	already := &countersignv1.RevokeTokenResponse{
 		Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
@@ -83,9 +84,9 @@ func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRe
 	return &one, err
 }
 
-// notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may reach them, and
-// something was changed, or may have been. Otherwise it has the code and the reason of the first failure. Its words always
-// name the apps that are left, and those that are done.
+// notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may
+// reach them, and something was changed, or may have been. Otherwise it has the code and the reason of the
+// first failure. Its words always name the apps that are left, and those that are done.
 func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs []error) error {
 	done := ""
 	if n := len(response.GetTokens()); n > 0 {
@@ -111,8 +112,8 @@ func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs 
 	return apierr.Unavailable(apierr.OutcomeUnknown, "%s", repeat).Because(errors.Join(errs...)).With(response)
 }
 
-// left names what a call did not reach, with the reasons. The words of one failure, such as "nothing was changed", would be
-// wrong for the whole call.
+// left names what a call did not reach, with the reasons. The words of one failure, such as "nothing was
+// changed", would be wrong for the whole call.
 func left(response *countersignv1.RevokeSecretResponse, unseen []string) (names []string) {
 	for _, f := range response.GetFailures() {
 		names = append(names, f.GetAppId()+" ("+f.GetReason()+")")

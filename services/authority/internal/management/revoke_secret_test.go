@@ -103,8 +103,8 @@ func TestB10_MintedSecret(t *testing.T) {
 	}
 }
 
-// TestB10_LockoutInOne of several apps stops none of the others. The error names the app, says why, and what was done. The
-// same request with allow_lockout does the rest.
+// TestB10_LockoutInOne of several apps stops none of the others. The error names the app, says why, and
+// what was done. The same request with allow_lockout does the rest.
 func TestB10_LockoutInOne(t *testing.T) {
 	w := newWorld(t)
 	for position := range 3 {
@@ -161,8 +161,8 @@ func TestB10_LockoutsInAll(t *testing.T) {
 	w.wantSame(t, held)
 }
 
-// TestB10_RepeatedUnderOneID: a request is repeated with its id until it is done everywhere, also when what is in the way
-// differs from one time to the next. What it has revoked never counts as a failure.
+// TestB10_RepeatedUnderOneID: a request is repeated with its id until it is done everywhere, also when what
+// is in the way differs from one time to the next. What it has revoked never counts as a failure.
 func TestB10_RepeatedUnderOneID(t *testing.T) {
 	w := newWorld(t)
 	leaked := foreign()
@@ -201,7 +201,8 @@ func TestB10_RepeatedUnderOneID(t *testing.T) {
 	}
 }
 
-// TestB10_RevokedBeforeWithTheID: an id that was used for another leaked secret is no reason to call a revoked token a failure.
+// TestB10_RevokedBeforeWithTheID: an id that was used for another leaked secret is no reason to call a
+// revoked token a failure.
 func TestB10_RevokedBeforeWithTheID(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -255,8 +256,8 @@ func answerIn(t testing.TB, err error) *pb.RevokeSecretResponse {
 	return nil
 }
 
-// TestB10_OneAppThatCannotBeChanged stops none of the others, whichever it is. The error names it and what was done, and
-// the call can be repeated.
+// TestB10_OneAppThatCannotBeChanged stops none of the others, whichever it is. The error names it and what
+// was done, and the call can be repeated.
 func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 	w := newWorld(t)
 	for position := range 3 {
@@ -301,7 +302,8 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 	}
 }
 
-// TestB10_RememberedSecret: a secret that was revoked so long ago that only its digest is remembered is answered as revoked.
+// TestB10_RememberedSecret: a secret that was revoked so long ago that only its digest is remembered is
+// answered as revoked.
 func TestB10_RememberedSecret(t *testing.T) {
 	w := newWorld(t)
 	app, leaked := newApp(), foreign()

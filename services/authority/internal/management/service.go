@@ -1,6 +1,6 @@
-// Package management is the AuthorityService: it reads requests, checks their form, has rules compute the change and
-// the store commit it, and writes answers. Every rule about tokens and enforcement is in rules; what is here is the
-// edge.
+// Package management is the AuthorityService: it reads requests, checks their form, has rules compute the
+// change and the store commit it, and writes answers. Every rule about tokens and enforcement is in rules;
+// what is here is the edge.
 package management
 
 import (
@@ -36,7 +36,8 @@ func New(fleet Fleet) *Service { return &Service{fleet: fleet} }
 // Open gives the service the store to work on. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }
 
-// store returns the store for a call that is about all apps. Partitions that cannot be loaded are the call's to name.
+// store returns the store for a call that is about all apps. Partitions that cannot be loaded are the
+// call's to name.
 func (s *Service) store() (*store.Store, error) {
 	if opened := s.open.Load(); opened != nil && opened.Replica().Tried() {
 		return opened, nil
@@ -60,7 +61,8 @@ type change struct {
 	request changing
 	urgent  bool
 	apply   func(before *record.Document, by rules.By) (*record.Document, error)
-	// answer makes the response; on a repetition it is not called. The secret, if any, is added by the caller.
+	// answer makes the response; on a repetition it is not called. The secret, if any, is added by the
+	// caller.
 	answer func(before, after *record.Document, token string, now time.Time) proto.Message
 }
 
@@ -127,8 +129,9 @@ func (s *Service) carryOut(ctx context.Context, c change, response proto.Message
 	return result.Repeated != nil, nil
 }
 
-// setDurability fills in the field that every changing response has, if replicas were waited for. It is not part of the
-// answer that is kept for a repetition, since that is written with the change, before anybody can confirm it.
+// setDurability fills in the field that every changing response has, if replicas were waited for. It is not
+// part of the answer that is kept for a repetition, since that is written with the change, before anybody
+// can confirm it.
 func setDurability(response proto.Message, d store.Durability) {
 	if d.Wanted == 0 {
 		return
@@ -141,8 +144,9 @@ func setDurability(response proto.Message, d store.Durability) {
 // revokeSecret is the name of the one method that changes several apps.
 const revokeSecret = "RevokeSecret"
 
-// requestDigest tells a repeated request from another one with the same id: a digest of all but what may differ. A
-// RevokeSecret that one app has refused as a lockout is repeated with allow_lockout, and is done in the other apps.
+// requestDigest tells a repeated request from another one with the same id: a digest of all but what may
+// differ. A RevokeSecret that one app has refused as a lockout is repeated with allow_lockout, and is done
+// in the other apps.
 func requestDigest(method, caller string, request changing) ([]byte, error) {
 	content := proto.Clone(request)
 	fields := content.ProtoReflect()

@@ -57,8 +57,8 @@ func TestB01_RotationAtTheLimit(t *testing.T) {
 	}
 }
 
-// TestB05_Unscoped: an unscoped token authenticates every scope, also after enforcement is switched on, and its
-// successor does too.
+// TestB05_Unscoped: an unscoped token authenticates every scope, also after enforcement is switched on, and
+// its successor does too.
 func TestB05_Unscoped(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -140,7 +140,8 @@ func TestB07_Etag(t *testing.T) {
 	if got := w.get(t, app, id); !proto.Equal(got, second) {
 		t.Errorf("a stale etag changed the token to %v", got)
 	}
-	// A change of another token, or of the app, leaves the etag as it is; so does an update that changes nothing.
+	// A change of another token, or of the app, leaves the etag as it is; so does an update that changes
+	// nothing.
 	w.create(t, app, "z", events)
 	w.enforce(t, app, events)
 	same := must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()}, "name"))(t).GetToken()

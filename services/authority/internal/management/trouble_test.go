@@ -18,7 +18,8 @@ import (
 	"github.com/countersign/countersign/services/internal/daemon"
 )
 
-// another starts one more authority over the same store, whose URL may name an account, and returns when it serves.
+// another starts one more authority over the same store, whose URL may name an account, and returns when it
+// serves.
 func (w *world) another(t *testing.T, redisURL string) pb.AuthorityServiceClient {
 	t.Helper()
 	return w.anotherWith(t, redisURL, 0)
@@ -63,8 +64,9 @@ func (w *world) damage(t *testing.T, app string) {
 	}
 }
 
-// TestUnverifiedApps: an app whose document was damaged is no app without a policy, is not changed, and hinders no
-// other. A leaked secret is revoked wherever it is known to be. The error names the apps that could not be checked (B10).
+// TestUnverifiedApps: an app whose document was damaged is no app without a policy, is not changed, and
+// hinders no other. A leaked secret is revoked wherever it is known to be. The error names the apps that
+// could not be checked (B10).
 func TestUnverifiedApps(t *testing.T) {
 	w := newWorld(t)
 	leaked := foreign()
@@ -135,7 +137,8 @@ func TestUnverifiedApps(t *testing.T) {
 	}
 }
 
-// TestTwoAuthorities: what one has changed the other reads and finds at once, also when it hears of changes late.
+// TestTwoAuthorities: what one has changed the other reads and finds at once, also when it hears of changes
+// late.
 func TestTwoAuthorities(t *testing.T) {
 	w := newWorld(t)
 	if err := w.redis.Do(t.Context(), "ACL", "SETUSER", "deaf", "on", ">password", "~cs:*", "resetchannels", "+@all").Err(); err != nil {

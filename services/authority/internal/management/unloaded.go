@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no reason to refuse
-// the call: nothing that it reads or writes is there.
+// storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no
+// reason to refuse the call: nothing that it reads or writes is there.
 func (s *Service) storeOf(appID string) (*store.Store, error) {
 	opened := s.open.Load()
 	if opened == nil {
@@ -33,8 +33,8 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 	return opened, nil
 }
 
-// unreachable names, for answers, the partitions of which the replica does not hold all: those that are not loaded, and those
-// that were restored and may lack what the fleet is about to bring back.
+// unreachable names, for answers, the partitions of which the replica does not hold all: those that are not
+// loaded, and those that were restored and may lack what the fleet is about to bring back.
 func unreachable(r *replica.Replica) []string {
 	missing := map[int]bool{}
 	for _, p := range r.Unserved() {

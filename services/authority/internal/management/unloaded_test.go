@@ -26,8 +26,8 @@ func partitionOf(app string) int {
 	return hash.Partition(record.DefaultPartitions)
 }
 
-// TestB20_UnprovablePartitionCostsItsOwnApps: an authority that is started over a store of which one partition cannot be proven
-// serves all other apps, and never passes off what it can see for everything.
+// TestB20_UnprovablePartitionCostsItsOwnApps: an authority that is started over a store of which one
+// partition cannot be proven serves all other apps, and never passes off what it can see for everything.
 func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	broken, twin, healthy := "app-0", "", ""

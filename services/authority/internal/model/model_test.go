@@ -47,11 +47,12 @@ const (
 	settling = 30 * time.Second
 )
 
-// TestNoHistoryOfFaultsLosesAPromise runs two authorities, three validators and three writers against a Redis that fails
-// over, and a network that loses messages. At every moment a validator shows of each partition a state that some master
-// had, and nothing that it has shown revoked is anything else later. When the faults end, everybody agrees; every
-// revocation that was acknowledged is in force; every change that the replica had acknowledged is there; and while no
-// failover loses writes, every change that was acknowledged at all is.
+// TestNoHistoryOfFaultsLosesAPromise runs two authorities, three validators and three writers against a
+// Redis that fails over, and a network that loses messages. At every moment a validator shows of each
+// partition a state that some master had, and nothing that it has shown revoked is anything else later.
+// When the faults end, everybody agrees; every revocation that was acknowledged is in force; every change
+// that the replica had acknowledged is there; and while no failover loses writes, every change that was
+// acknowledged at all is.
 //
 // A failure names its seed: go test -run NoHistory -first-seed=N -seeds=1.
 func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
@@ -86,8 +87,8 @@ func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
 // tally counts what happened, so that a model in which nothing happens is noticed.
 type tally struct {
 	changes, unknown, failovers, heals, superseded int
-	// refused are changes in an epoch that an operator began and that was not healed; merged are apps of which two pasts had
-	// changed the same; wiped are partitions that were wiped after a restoration.
+	// refused are changes in an epoch that an operator began and that was not healed; merged are apps of
+	// which two pasts had changed the same; wiped are partitions that were wiped after a restoration.
 	restored, adopted, refused, merged, wiped int
 }
 

@@ -13,8 +13,8 @@ import (
 // operatorsJump is how far above all that is known an operator's epoch begins.
 const operatorsJump = 1_000_000_000
 
-// operate does what an operator may do at any time: take a backup, put it back, or take the store as it is, also while changes are
-// made. Last, the store may be wiped, once it was restored.
+// operate does what an operator may do at any time: take a backup, put it back, or take the store as it is,
+// also while changes are made. Last, the store may be wiped, once it was restored.
 func (w *world) operate() {
 	switch n := w.intn(10); {
 	case n < 3 || w.backup == nil:
@@ -54,7 +54,8 @@ func (w *world) operate() {
 	}
 }
 
-// restore returns the head and the entry with which the epoch of a restoration begins: above all that is known.
+// restore returns the head and the entry with which the epoch of a restoration begins: above all that is
+// known.
 func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	head := must(w.codec.OpenHead(p, saved))
 	top := head.Cursor
@@ -76,8 +77,9 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	return must(w.codec.SealHead(p, head)), replica.RawLink{Revision: start.Revision, Data: must(w.codec.SealEpoch(p, start)), EpochStart: true}
 }
 
-// lacking returns how many entries a member lacks of those that lead to the end of the store's log without a gap. A store that was
-// wiped is made again from what members hold. An entry that was trimmed may be back, after a failover, when the member has read the log.
+// lacking returns how many entries a member lacks of those that lead to the end of the store's log without
+// a gap. A store that was wiped is made again from what members hold. An entry that was trimmed may be
+// back, after a failover, when the member has read the log.
 func (w *world) lacking(m *member, p int) (n int) {
 	held := map[string]bool{}
 	for _, raw := range m.replica.Links(p) {

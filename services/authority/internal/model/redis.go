@@ -1,6 +1,7 @@
-// Package model runs authorities and validators against a simulated Redis and network, in fake time (testing/synctest):
-// a master with a replica that lags behind it, failovers that lose what the replica does not have, masters that were
-// deposed and do not know, lost requests, lost replies and lost hints. One seed makes one history.
+// Package model runs authorities and validators against a simulated Redis and network, in fake time
+// (testing/synctest): a master with a replica that lags behind it, failovers that lose what the replica
+// does not have, masters that were deposed and do not know, lost requests, lost replies and lost hints. One
+// seed makes one history.
 package model
 
 import (
@@ -87,8 +88,8 @@ func newServer(d data) *server {
 	return &server{data: d, versions: []version{{data: d.clone()}}, watchers: map[chan published]bool{}}
 }
 
-// Failover makes the replica the master. What it does not have is lost. Whoever is connected to the old one may go on
-// talking to it.
+// Failover makes the replica the master. What it does not have is lost. Whoever is connected to the old one
+// may go on talking to it.
 func (r *Redis) Failover() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,9 +136,9 @@ func (r *Redis) Restore(saved any) {
 	r.master = newServer(saved.(data).clone())
 }
 
-// Replace puts a partition that was saved in place of the master's, as an operator's restoration does: each as one write. Begin is
-// given the head that is there and the one that was saved, and returns the head and the entry of the log with which the new
-// epoch begins.
+// Replace puts a partition that was saved in place of the master's, as an operator's restoration does: each
+// as one write. Begin is given the head that is there and the one that was saved, and returns the head and
+// the entry of the log with which the new epoch begins.
 func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) (head []byte, start replica.RawLink)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,8 +151,8 @@ func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) 
 	r.wrote(partition, head)
 }
 
-// Trim shortens a partition's log, but not past the start of the latest epoch: with 20,000 entries that is long after everybody
-// has crossed to it.
+// Trim shortens a partition's log, but not past the start of the latest epoch: with 20,000 entries that is
+// long after everybody has crossed to it.
 func (r *Redis) Trim(partition, keep int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,8 +208,8 @@ type Network struct {
 	Hint func(partition int, raw []byte) [][]byte
 }
 
-// Client is one process's way to Redis: all that it does is done on the server that it is connected to. It implements
-// store.Redis and replica.Source.
+// Client is one process's way to Redis: all that it does is done on the server that it is connected to. It
+// implements store.Redis and replica.Source.
 type Client struct {
 	redis *Redis
 	net   Network

@@ -14,8 +14,8 @@ type Update struct {
 	Scopes  *policy.ScopeSet
 	// State is policy.Active or policy.Disabled.
 	State *policy.State
-	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never. A time that has come expires the token at
-	// once.
+	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never. A time that has come expires the
+	// token at once.
 	ExpireMillis *int64
 	// AllowLockout skips the guard of B16.
 	AllowLockout bool
@@ -60,8 +60,8 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	return u.withLive(before, after, t.ID, by)
 }
 
-// withLive makes sure that a token which comes back, or has another name, may do so (B01). One that is disabled instead
-// of expired takes nothing back that works.
+// withLive makes sure that a token which comes back, or has another name, may do so (B01). One that is
+// disabled instead of expired takes nothing back that works.
 func (u Update) withLive(before, after *record.Document, id string, by By) (*record.Document, error) {
 	old, err := Find(before, id)
 	if err != nil {
@@ -141,8 +141,8 @@ func NoApp() error {
 	return apierr.NotFound("APP_NOT_FOUND", "there is no such app, or it was deleted")
 }
 
-// Enforce sets what is enforced, for good or until trialEnd in milliseconds since the Unix epoch (B12, B17). It
-// returns nil without an error when nothing would change.
+// Enforce sets what is enforced, for good or until trialEnd in milliseconds since the Unix epoch (B12,
+// B17). It returns nil without an error when nothing would change.
 func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64) (*record.Document, error) {
 	if trialEnd != 0 && trialEnd <= by.millis() {
 		return nil, apierr.Invalid("trial_end_time", "want a time in the future")

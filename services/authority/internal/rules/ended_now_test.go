@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB16_EndingNowIsRevoking: ending a token now, ending it later and revoking it are judged alike, by how long the other
-// tokens go on.
+// TestB16_EndingNowIsRevoking: ending a token now, ending it later and revoking it are judged alike, by how
+// long the other tokens go on.
 func TestB16_EndingNowIsRevoking(t *testing.T) {
 	for name, tt := range map[string]struct {
 		other   record.Token

@@ -107,7 +107,8 @@ func TestB12_AppWithoutTokens(t *testing.T) {
 	}
 }
 
-// TestB17_WhatATrialGoesBackTo: what was enforced before; before the first of several trials, when they overlap.
+// TestB17_WhatATrialGoesBackTo: what was enforced before; before the first of several trials, when they
+// overlap.
 func TestB17_WhatATrialGoesBackTo(t *testing.T) {
 	trial := func(scopes policy.ScopeSet, end time.Duration, after policy.ScopeSet) policy.Enforcement {
 		return policy.Enforcement{Scopes: scopes, TrialEndMillis: millis(end), After: after}

@@ -8,7 +8,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB11_DigestTwice: the same secret twice in an app would make one of its two tokens silently without effect.
+// TestB11_DigestTwice: the same secret twice in an app would make one of its two tokens silently without
+// effect.
 func TestB11_DigestTwice(t *testing.T) {
 	deleted := must(t, document(0, token("a")), deleteApp)
 	for _, tt := range []struct {

@@ -100,7 +100,8 @@ func update(id string, change func(*rules.Update)) rules.Update {
 	return u
 }
 
-// pure makes sure that a call leaves its document alone, also when it fails, and returns nothing beside an error.
+// pure makes sure that a call leaves its document alone, also when it fails, and returns nothing beside an
+// error.
 func pure(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error)) (*record.Document, error) {
 	t.Helper()
 	copied := clone(before)

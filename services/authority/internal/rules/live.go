@@ -6,12 +6,14 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// named is a token that gets its name, or comes back with it. The field stands before "name" in errors; see NewToken.
+// named is a token that gets its name, or comes back with it. The field stands before "name" in errors; see
+// NewToken.
 type named struct{ id, field string }
 
-// withAdded is the end of a call that gives some tokens their names, or brings them back, and may thereby add to those
-// that count. It makes sure that the names are free and, when tokens are added, that there is room for them (B01). Nothing
-// else is checked: a call must not be refused for what the document has anyway, least of all one that takes away.
+// withAdded is the end of a call that gives some tokens their names, or brings them back, and may thereby
+// add to those that count. It makes sure that the names are free and, when tokens are added, that there is
+// room for them (B01). Nothing else is checked: a call must not be refused for what the document has
+// anyway, least of all one that takes away.
 func withAdded(after *record.Document, by By, grows bool, names ...named) (*record.Document, error) {
 	after = forget(after, by)
 	l := liveOf(after, by.millis())
@@ -65,7 +67,8 @@ func liveOf(d *record.Document, nowMillis int64) *live {
 // holdsName tells whether a live token's name is its own: it has not gone on to a successor.
 func (l *live) holdsName(t *record.Token) bool { return !l.hasHeir(t) }
 
-// hasHeir tells whether a token was rotated and its successor, or that one's successor and so on, is ACTIVE or DISABLED.
+// hasHeir tells whether a token was rotated and its successor, or that one's successor and so on, is ACTIVE
+// or DISABLED.
 func (l *live) hasHeir(t *record.Token) bool {
 	// A successor is made after its predecessor, so this ends.
 	for next := l.byID[t.SuccessorID]; next != nil; next = l.byID[next.SuccessorID] {

@@ -10,9 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// guardLockout refuses a change after which an enforced scope loses its last token sooner than it would have before
-// (B16): at once, or when the tokens that are left expire. A lockout that comes without the change at the same time, or
-// sooner, is no reason to refuse it.
+// guardLockout refuses a change after which an enforced scope loses its last token sooner than it would
+// have before (B16): at once, or when the tokens that are left expire. A lockout that comes without the
+// change at the same time, or sooner, is no reason to refuse it.
 func guardLockout(before, after *record.Document, by By, allow bool) error {
 	if allow {
 		return nil
@@ -39,9 +39,9 @@ func guardLockout(before, after *record.Document, by By, allow bool) error {
 	}}
 }
 
-// authenticatedUntil returns when the last token that authenticates a scope now expires, in milliseconds since the Unix
-// epoch: math.MaxInt64 when one never does, and now when there is none. No token begins to work by itself, so the scope
-// has a token at each moment from now until then, and none afterwards.
+// authenticatedUntil returns when the last token that authenticates a scope now expires, in milliseconds
+// since the Unix epoch: math.MaxInt64 when one never does, and now when there is none. No token begins to
+// work by itself, so the scope has a token at each moment from now until then, and none afterwards.
 func authenticatedUntil(d *record.Document, scope policy.Scope, nowMillis int64) int64 {
 	until := nowMillis
 	for i := range d.Tokens {

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB16_Lockout: a call that takes the last token that authenticates an enforced scope is refused, and is not with
-// allow_lockout.
+// TestB16_Lockout: a call that takes the last token that authenticates an enforced scope is refused, and is
+// not with allow_lockout.
 func TestB16_Lockout(t *testing.T) {
 	disable := func(u *rules.Update) { u.State = ptr(policy.Disabled) }
 	narrow := func(scopes ...policy.Scope) func(*rules.Update) {
@@ -197,7 +197,8 @@ func TestB16_WhatIsBareAlready(t *testing.T) {
 	}
 }
 
-// TestB16_SuccessorRevoked: what is left after a rotation ends with its overlap, so the successor cannot go without warning.
+// TestB16_SuccessorRevoked: what is left after a rotation ends with its overlap, so the successor cannot go
+// without warning.
 func TestB16_SuccessorRevoked(t *testing.T) {
 	before := document(set(events), token("a", events))
 	rotated := must(t, before, rotate("a", 7*day))

@@ -118,7 +118,8 @@ func TestB01_Names(t *testing.T) {
 	})
 }
 
-// TestB01_NamesOfTokensThatComeBack: a token that takes part again must not clash with one that took its name.
+// TestB01_NamesOfTokensThatComeBack: a token that takes part again must not clash with one that took its
+// name.
 func TestB01_NamesOfTokensThatComeBack(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -254,8 +255,8 @@ func TestNewTokenID(t *testing.T) {
 	}
 }
 
-// TestB01_ClashDoesNotBlockTheApp: rotate "a", rename the successor, create another "a", revoke the successor. Two tokens
-// are named "a" then, and every call that gives nobody that name goes on.
+// TestB01_ClashDoesNotBlockTheApp: rotate "a", rename the successor, create another "a", revoke the
+// successor. Two tokens are named "a" then, and every call that gives nobody that name goes on.
 func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 	d := must(t, document(0, token("a", events), token("z", events)), rotate("a", 7*day))
 	d = must(t, d, apply(update("tok_next", func(u *rules.Update) { u.Name = ptr("renamed") })))
@@ -290,7 +291,8 @@ func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 	}
 }
 
-// TestB01_RotationPastItsHeir: a token whose name has gone on to a successor's successor gives it to no second one.
+// TestB01_RotationPastItsHeir: a token whose name has gone on to a successor's successor gives it to no
+// second one.
 func TestB01_RotationPastItsHeir(t *testing.T) {
 	a := with(token("a", events), func(t *record.Token) { t.SuccessorID = "b" })
 	b := with(revoked(token("b", events)), func(t *record.Token) { t.Name, t.PredecessorID, t.SuccessorID = "a", "a", "c" })

@@ -49,8 +49,9 @@ func (l *life) call(t *rapid.T, allowed bool, call func(*record.Document, rules.
 	return true
 }
 
-// checkLockout: without allow_lockout, no call takes the last token from a scope that is enforced, at the time of the call
-// or at any later one (B16). Between the ends of tokens and of the trial nothing changes by itself, so it looks at these.
+// checkLockout: without allow_lockout, no call takes the last token from a scope that is enforced, at the
+// time of the call or at any later one (B16). Between the ends of tokens and of the trial nothing changes
+// by itself, so it looks at these.
 func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
 	now := l.now.UnixMilli()
 	if before == nil {
@@ -68,7 +69,8 @@ func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
 	}
 }
 
-// checkRefusal: a call that takes away is refused for a lockout alone, and only when it brings that about itself (B16).
+// checkRefusal: a call that takes away is refused for a lockout alone, and only when it brings that about
+// itself (B16).
 func (l *life) checkRefusal(t *rapid.T, before, after *record.Document, scopes policy.ScopeSet) {
 	now := l.now.UnixMilli()
 	old, new := policyOf(t, before), policyOf(t, after)
@@ -321,8 +323,8 @@ func (l *life) rotate(t *rapid.T) {
 	}
 }
 
-// TestRandomLives makes random calls and keeps up what holds whatever happens: B01, B05, B08, B09, B14, B16, B28, and that
-// no call changes a document that was handed in.
+// TestRandomLives makes random calls and keeps up what holds whatever happens: B01, B05, B08, B09, B14,
+// B16, B28, and that no call changes a document that was handed in.
 func TestRandomLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := &life{now: now, revoked: map[secret.Digest]bool{}, scoped: map[string]bool{}}

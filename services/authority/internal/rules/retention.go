@@ -8,9 +8,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// forget returns a document without what lists no longer show (B06): tokens that ended before the retention, and the
-// oldest of those beyond MaxEnded. Expired ones go; of revoked ones the digest is remembered (B08). What the call itself
-// has changed stays, since its answer shows it.
+// forget returns a document without what lists no longer show (B06): tokens that ended before the
+// retention, and the oldest of those beyond MaxEnded. Expired ones go; of revoked ones the digest is
+// remembered (B08). What the call itself has changed stays, since its answer shows it.
 func forget(after *record.Document, by By) *record.Document {
 	old := by.Now.Add(-Retention).UnixMilli()
 	if ends := endedAt(after, by.millis()); len(ends) > MaxEnded {

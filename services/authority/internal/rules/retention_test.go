@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB06_Retention: what lists no longer show is dropped with the next change: expired tokens as a whole, revoked ones
-// down to the memory that keeps their digests from ever working again (B08).
+// TestB06_Retention: what lists no longer show is dropped with the next change: expired tokens as a whole,
+// revoked ones down to the memory that keeps their digests from ever working again (B08).
 func TestB06_Retention(t *testing.T) {
 	const keep = 30 * day
 	old := func(t record.Token, ago time.Duration) record.Token {
@@ -73,8 +73,8 @@ func TestB06_Retention(t *testing.T) {
 	}
 }
 
-// TestB08_DeletedTokensAreRemembered: when an app goes, so do expired tokens that nobody could list any more, and no
-// digest that was ever revoked.
+// TestB08_DeletedTokensAreRemembered: when an app goes, so do expired tokens that nobody could list any
+// more, and no digest that was ever revoked.
 func TestB08_DeletedTokensAreRemembered(t *testing.T) {
 	before := document(0, token("a"), expiring(token("long ago"), -400*day), with(revoked(token("b")), func(t *record.Token) { t.RevokeMillis = millis(-400 * day) }))
 	after := must(t, before, deleteApp)

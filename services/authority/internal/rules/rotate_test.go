@@ -154,8 +154,8 @@ func TestB16_RotatingNeverLocksOut(t *testing.T) {
 	}
 }
 
-// TestB09_OverlapIsNotInherited: A never expires. Rotated to B, B revoked, and A rotated to C: C has A's own expiry and
-// not the end of A's overlap.
+// TestB09_OverlapIsNotInherited: A never expires. Rotated to B, B revoked, and A rotated to C: C has A's
+// own expiry and not the end of A's overlap.
 func TestB09_OverlapIsNotInherited(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -189,7 +189,8 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 	}
 }
 
-// TestB09_RecordsWithOneTime: documents of an earlier release have one time for both. It is told which it was.
+// TestB09_RecordsWithOneTime: documents of an earlier release have one time for both. It is told which it
+// was.
 func TestB09_RecordsWithOneTime(t *testing.T) {
 	a := with(expiring(token("a", events), 7*day), func(t *record.Token) { t.SuccessorID = "b" })
 	b := with(revoked(token("b", events)), func(t *record.Token) { t.PredecessorID = "a" })
@@ -213,8 +214,8 @@ func TestB09_RecordsWithOneTime(t *testing.T) {
 	}
 }
 
-// TestB09_ExpiryOfAPredecessor: while the successor counts, a given time moves the end of the overlap; afterwards it is the
-// token's own expiry. Nobody inherits the first.
+// TestB09_ExpiryOfAPredecessor: while the successor counts, a given time moves the end of the overlap;
+// afterwards it is the token's own expiry. Nobody inherits the first.
 func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 	expire := func(at int64) func(*record.Document) (*record.Document, error) {
 		return apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(at) }))
@@ -266,8 +267,8 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 	})
 }
 
-// TestB08_EndedAtOnceWhateverTheClock: what is ended at once is ended on a validator whose clock is behind, and stays so
-// when the token is disabled and enabled again.
+// TestB08_EndedAtOnceWhateverTheClock: what is ended at once is ended on a validator whose clock is behind,
+// and stays so when the token is disabled and enabled again.
 func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
 	expire := apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }))
 	for name, call := range map[string]func(*record.Document) (*record.Document, error){"rotated without overlap": rotate("a", 0), "expired now": expire} {

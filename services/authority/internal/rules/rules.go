@@ -1,5 +1,6 @@
-// Package rules is what each management call makes of an app's document: rules B01 to B18 and B28, as pure functions.
-// They read no clock and no store; a document that goes in is never changed, and nil stands for an app without one.
+// Package rules is what each management call makes of an app's document: rules B01 to B18 and B28, as pure
+// functions. They read no clock and no store; a document that goes in is never changed, and nil stands for
+// an app without one.
 package rules
 
 import (
@@ -20,11 +21,11 @@ const (
 	MaxTokens = 1000
 	// Retention is how long REVOKED and EXPIRED tokens are listed (B06).
 	Retention = 30 * 24 * time.Hour
-	// MaxEnded is the most REVOKED and EXPIRED tokens that are kept whole: the latest. It keeps the document of an app that
-	// makes and ends very many tokens from growing.
+	// MaxEnded is the most REVOKED and EXPIRED tokens that are kept whole: the latest. It keeps the
+	// document of an app that makes and ends very many tokens from growing.
 	MaxEnded = 5000
-	// MaxDigests is the most tokens that an app can have and remember. A token counts from its creation on, so that
-	// ending one never takes room.
+	// MaxDigests is the most tokens that an app can have and remember. A token counts from its creation on,
+	// so that ending one never takes room.
 	MaxDigests = policy.MaxMemory / 2
 )
 
@@ -85,7 +86,8 @@ func Find(d *record.Document, tokenID string) (int, error) {
 	return 0, apierr.NotFound("TOKEN_NOT_FOUND", "the app has no token %q", tokenID)
 }
 
-// ScopesError is an error whose words name scopes. Scopes have names only at the edge, which calls Make with them.
+// ScopesError is an error whose words name scopes. Scopes have names only at the edge, which calls Make
+// with them.
 type ScopesError struct {
 	Scopes policy.ScopeSet
 	Make   func(names string) error

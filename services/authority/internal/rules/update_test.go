@@ -10,7 +10,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB07_EachFieldAlone: an update changes the fields that it names and the time of the last change, nothing else.
+// TestB07_EachFieldAlone: an update changes the fields that it names and the time of the last change,
+// nothing else.
 func TestB07_EachFieldAlone(t *testing.T) {
 	base := with(token("a", events), func(t *record.Token) { t.Note, t.PredecessorID = "note", "older" })
 	for _, tt := range []struct {
@@ -92,7 +93,8 @@ func TestB07_EtagComesFirst(t *testing.T) {
 	}
 }
 
-// TestB06_ExpiryInThePastIsNow: a token that is expired at once ends at that moment and is listed from then on.
+// TestB06_ExpiryInThePastIsNow: a token that is expired at once ends at that moment and is listed from then
+// on.
 func TestB06_ExpiryInThePastIsNow(t *testing.T) {
 	for name, ago := range map[string]time.Duration{"a little": time.Minute, "longer than lists go back": 400 * day} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,6 @@
-// Package verification proves the store in the background, one partition after the other, so that what is edited or damaged
-// in Redis behind the processes that have loaded it is found before one of them is started anew. It reads, and mends nothing:
-// an operator does (countersign store repair).
+// Package verification proves the store in the background, one partition after the other, so that what is
+// edited or damaged in Redis behind the processes that have loaded it is found before one of them is
+// started anew. It reads, and mends nothing: an operator does (countersign store repair).
 package verification
 
 import (
@@ -22,7 +22,8 @@ type Replica interface {
 	Verify(ctx context.Context, partition int) (damaged []string, err error)
 }
 
-// Keys returns what is wrong with the keys of a partition as such: their types, and whether changes can be added.
+// Keys returns what is wrong with the keys of a partition as such: their types, and whether changes can be
+// added.
 type Keys func(ctx context.Context, partition int) (wrong []string, err error)
 
 // Metrics are those of a verification.
@@ -49,8 +50,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Run verifies one partition in each interval until ctx ends, which is not an error. An interval of 0 verifies none. It does
-// not wait until the replica has loaded all: one partition that does not prove must not hide what is wrong with the others.
+// Run verifies one partition in each interval until ctx ends, which is not an error. An interval of 0
+// verifies none. It does not wait until the replica has loaded all: one partition that does not prove must
+// not hide what is wrong with the others.
 func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics, log *slog.Logger) error {
 	if interval <= 0 {
 		return nil

@@ -40,8 +40,8 @@ func (f *fake) keys(_ context.Context, partition int) ([]string, error) {
 	return f.wrong[partition], nil
 }
 
-// TestOnePartitionInEachInterval: the same work whatever is found, in turn, named in the log and counted; and what is whole
-// again counts no more.
+// TestOnePartitionInEachInterval: the same work whatever is found, in turn, named in the log and counted;
+// and what is whole again counts no more.
 func TestOnePartitionInEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{

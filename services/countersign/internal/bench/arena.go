@@ -32,7 +32,8 @@ type arena struct {
 	fleetKey     secret.Secret
 	fleetAddress string
 
-	// helpers are the authority, the other validators, and the writer of changes, which is nil when there is nothing for it to do.
+	// helpers are the authority, the other validators, and the writer of changes, which is nil when there
+	// is nothing for it to do.
 	helpers     []*process.Child
 	writer      *process.Child
 	contestants []*contestant

@@ -45,7 +45,8 @@ type growth struct {
 	steps []int
 	// legs are those that it can make a difference to.
 	legs []string
-	// within says that all steps are conditions of one arena, so that they take turns, too: they then compare round by round.
+	// within says that all steps are conditions of one arena, so that they take turns, too: they then
+	// compare round by round.
 	within bool
 	// apply makes options those of a step.
 	apply func(*Options, int)

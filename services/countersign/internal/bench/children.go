@@ -100,7 +100,8 @@ func (a *arena) startAuthority(ctx context.Context) (err error) {
 	return awaitServing(ctx, state.Address)
 }
 
-// fleetSize is how many validators share a process: as many as can load the store at once without being in each other's way.
+// fleetSize is how many validators share a process: as many as can load the store at once without being in
+// each other's way.
 const fleetSize = 10
 
 // startFleet starts the validators that are there beside those that are measured.

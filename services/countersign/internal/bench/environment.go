@@ -63,7 +63,8 @@ func memoryBytes() uint64 {
 	return kilobytes << 10
 }
 
-// field returns the first value of a name in a file of lines such as "name : value"; empty when there is none.
+// field returns the first value of a name in a file of lines such as "name : value"; empty when there is
+// none.
 func field(path, name string) string {
 	file, err := os.Open(path)
 	if err != nil {

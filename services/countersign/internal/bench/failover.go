@@ -30,8 +30,8 @@ type FailoverRow struct {
 	Questions uint64            `json:"questions"`
 	Failed    uint64            `json:"failed"`
 	Errors    map[string]uint64 `json:"errors"`
-	// Quantiles and Slowest are those of answers, from when a question was due. All are of the whole time: before the trouble,
-	// during it and after it.
+	// Quantiles and Slowest are those of answers, from when a question was due. All are of the whole time:
+	// before the trouble, during it and after it.
 	Quantiles
 	Slowest float64 `json:"slowestMicros"`
 	// LateP99 is by how much the load generator was late.
@@ -144,7 +144,8 @@ func (p *pair) suffer(ctx context.Context, f FailoverOptions, deck *load.Deck, t
 	}, nil
 }
 
-// busiest returns which validator has been sent more: streams may all go to one, and trouble of the other would show nothing.
+// busiest returns which validator has been sent more: streams may all go to one, and trouble of the other
+// would show nothing.
 func (p *pair) busiest() int {
 	if p.relays[0].taken() > p.relays[1].taken() {
 		return 0

@@ -16,7 +16,8 @@ type Trouble string
 const (
 	// Restarted is shut down in order, and started anew at the end.
 	Restarted Trouble = "restarted"
-	// NotLoaded is started anew without a Redis in reach, so that it answers UNAVAILABLE, and with one at the end.
+	// NotLoaded is started anew without a Redis in reach, so that it answers UNAVAILABLE, and with one at
+	// the end.
 	NotLoaded Trouble = "not-loaded"
 	// Hung is stopped (SIGSTOP): its kernel takes connections and bytes, and nothing is answered.
 	Hung Trouble = "hung"

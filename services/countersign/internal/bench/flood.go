@@ -44,12 +44,13 @@ type Flow struct {
 	LateP99 float64 `json:"lateP99Micros"`
 	// Utilisation is what part of one processor the validator has used.
 	Utilisation float64 `json:"serverUtilisation"`
-	// RedisPerSecond is how many commands Redis has run a second, for whomever, and Redis the same by command (INFO
-	// commandstats, which counts those of scripts, too); nothing when there is no Redis that says so.
+	// RedisPerSecond is how many commands Redis has run a second, for whomever, and Redis the same by
+	// command (INFO commandstats, which counts those of scripts, too); nothing when there is no Redis that
+	// says so.
 	RedisPerSecond float64            `json:"redisCommandsPerSecond"`
 	Redis          map[string]float64 `json:"redisCommandsPerSecondByCommand,omitempty"`
-	// HeapBytes is what the validator held on its heap right after, without garbage and with the flood still going on;
-	// SystemBytes what it had of the system.
+	// HeapBytes is what the validator held on its heap right after, without garbage and with the flood
+	// still going on; SystemBytes what it had of the system.
 	HeapBytes   uint64 `json:"heapBytes"`
 	SystemBytes uint64 `json:"systemBytes"`
 	// Flood is how many calls of the flood were answered.
@@ -196,7 +197,8 @@ func (a *arena) callers(ctx context.Context, f FloodOptions, round int, by load.
 	return flow, err
 }
 
-// redisCommands returns how many commands Redis has run so far, by their names; nothing when there is none that says so.
+// redisCommands returns how many commands Redis has run so far, by their names; nothing when there is none
+// that says so.
 func (a *arena) redisCommands(ctx context.Context) (map[string]uint64, error) {
 	if a.redis == nil {
 		return nil, nil

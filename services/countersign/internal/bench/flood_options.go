@@ -13,8 +13,8 @@ type FloodOptions struct {
 	// Rounds is how often callers are measured with and without a flood, Seed decides what is random.
 	Rounds int    `json:"rounds"`
 	Seed   uint64 `json:"seed"`
-	// Rate is how many calls callers with valid tokens send a second, on Connections; the flood sends Times as many, with
-	// unknown tokens, on as many connections of its own.
+	// Rate is how many calls callers with valid tokens send a second, on Connections; the flood sends Times
+	// as many, with unknown tokens, on as many connections of its own.
 	Rate        float64       `json:"rate"`
 	Times       float64       `json:"times"`
 	Connections int           `json:"connections"`
@@ -25,7 +25,8 @@ type FloodOptions struct {
 	// Tokens is how many the store has, TokensPerApp how many of them each app has.
 	Tokens       int `json:"tokens"`
 	TokensPerApp int `json:"tokensPerApp"`
-	// MaxInFlight is the bound of the validator that is overloaded at the end, InFlight how many calls are kept under way there.
+	// MaxInFlight is the bound of the validator that is overloaded at the end, InFlight how many calls are
+	// kept under way there.
 	MaxInFlight int `json:"maxInFlight"`
 	InFlight    int `json:"inFlight"`
 	// Progress is told what is under way; it is for people.

@@ -40,10 +40,10 @@ type Step struct {
 // StepSummary is what a leg has shown at a step.
 type StepSummary struct {
 	Summary
-	// ToFirst is how the server's CPU time for each call compares with that of the same leg at the first step. Where calls to an
-	// empty server are the same at all steps, that is in the same round; else it is by what each is of the tuned empty server's
-	// in its own round, and at the first step in the median. It has no rounds at the first step, for the empty servers, and when
-	// nothing is there to compare with.
+	// ToFirst is how the server's CPU time for each call compares with that of the same leg at the first
+	// step. Where calls to an empty server are the same at all steps, that is in the same round; else it is
+	// by what each is of the tuned empty server's in its own round, and at the first step in the median. It
+	// has no rounds at the first step, for the empty servers, and when nothing is there to compare with.
 	ToFirst *Ratio `json:"toFirst,omitempty"`
 }
 

@@ -33,7 +33,8 @@ type growPlot struct {
 	Xs, Ys                                         []mark
 }
 
-// line is one leg: its medians by step, with whiskers from quartile to quartile, and its name behind the last.
+// line is one leg: its medians by step, with whiskers from quartile to quartile, and its name behind the
+// last.
 type line struct {
 	Class, Label, Ratio string
 	// Path joins the medians; it is empty where steps are no numbers, which have nothing between them.
@@ -50,7 +51,8 @@ type mark struct {
 	Label string
 }
 
-// Plot writes the CPU time of a decision by steps as a picture in SVG. It is readable on a light and on a dark page.
+// Plot writes the CPU time of a decision by steps as a picture in SVG. It is readable on a light and on a
+// dark page.
 func (g *Growth) Plot(w io.Writer) error { return growTemplate.ExecuteTemplate(w, "grow", g.plot()) }
 
 func (g *Growth) plot() growPlot {
@@ -114,7 +116,8 @@ func (g *Growth) line(leg string, xs []float64, y func(float64) float64) line {
 	return l
 }
 
-// places returns where each step stands: numbers on a logarithmic scale, with 0 a tenth of the least; words side by side.
+// places returns where each step stands: numbers on a logarithmic scale, with 0 a tenth of the least; words
+// side by side.
 func (g *Growth) places() []float64 {
 	at := make([]float64, len(g.Steps))
 	least := 0

@@ -57,8 +57,8 @@ func TestPlansThatAreRefused(t *testing.T) {
 	}
 }
 
-// growth returns one of two steps and two rounds, at the second of which the validator needs twice as much beside the tuned
-// empty server, and the machine is three times as slow.
+// growth returns one of two steps and two rounds, at the second of which the validator needs twice as much
+// beside the tuned empty server, and the machine is three times as slow.
 func growthOf(by Axis, steps ...int) *Growth {
 	g := &Growth{Options: GrowOptions{Options: good(), By: by}}
 	for i, step := range steps {

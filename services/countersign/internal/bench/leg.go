@@ -15,8 +15,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// leg is one of the ways that are compared: a server, which is a child process, and who asks it. Another way is another
-// file with a leg, and its name in legs.
+// leg is one of the ways that are compared: a server, which is a child process, and who asks it. Another
+// way is another file with a leg, and its name in legs.
 type leg struct {
 	// name is for flags and files, title for people.
 	name, title string
@@ -76,8 +76,8 @@ func connectAuthorize(ctx context.Context, address string, connections int) (loa
 	}, connections)
 }
 
-// environment returns the variables of the child. What the person who runs the comparison has set for this program is not
-// for the children.
+// environment returns the variables of the child. What the person who runs the comparison has set for this
+// program is not for the children.
 func (l leg) environment(memory uint64) []string {
 	if !l.tuned {
 		return []string{"GOGC=100", "GOMEMLIMIT=off"}

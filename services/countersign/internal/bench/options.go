@@ -1,5 +1,6 @@
-// Package bench compares what a decision costs: an empty gRPC server, the validator, and a service that asks Redis about
-// each request, in turn, on the same machine in the same run. It also puts load on a validator that runs elsewhere.
+// Package bench compares what a decision costs: an empty gRPC server, the validator, and a service that
+// asks Redis about each request, in turn, on the same machine in the same run. It also puts load on a
+// validator that runs elsewhere.
 package bench
 
 import (
@@ -23,8 +24,8 @@ type Options struct {
 	// Connections and InFlight, calls under way on all of them together, are those of the closed loop.
 	Connections int `json:"connections"`
 	InFlight    int `json:"inFlight"`
-	// WarmUp comes before each turn and is not measured. Closed bounds the closed loop of a turn, OpenTime is how long each
-	// open loop of a turn takes.
+	// WarmUp comes before each turn and is not measured. Closed bounds the closed loop of a turn, OpenTime
+	// is how long each open loop of a turn takes.
 	WarmUp   time.Duration `json:"warmUpNanos"`
 	Closed   load.Limits   `json:"closed"`
 	OpenTime time.Duration `json:"openTimeNanos"`
@@ -38,11 +39,11 @@ type Options struct {
 	Mix Mix `json:"mix"`
 	// ChangesPerSecond is how many policies are changed all the while.
 	ChangesPerSecond float64 `json:"changesPerSecond"`
-	// ResyncEvery is how long it takes from one time that a validator loads the whole store anew to the next, while it has its
-	// turn; 0 is never.
+	// ResyncEvery is how long it takes from one time that a validator loads the whole store anew to the
+	// next, while it has its turn; 0 is never.
 	ResyncEvery time.Duration `json:"resyncEveryNanos,omitempty"`
-	// Validators is how many follow the store and report to the authority: those beside the ones that are measured share a
-	// process.
+	// Validators is how many follow the store and report to the authority: those beside the ones that are
+	// measured share a process.
 	Validators int `json:"validators"`
 	// Progress is told what is under way; it is for people.
 	Progress io.Writer `json:"-"`

@@ -16,8 +16,8 @@ import (
 type Overload struct {
 	// AtRest is how many goroutines it had before; its bound does not count them.
 	AtRest int `json:"goroutinesAtRest"`
-	// Calls is how many there were, Right how many of these were decided, as they should be; Refused how many were
-	// RESOURCE_EXHAUSTED. There were no others.
+	// Calls is how many there were, Right how many of these were decided, as they should be; Refused how
+	// many were RESOURCE_EXHAUSTED. There were no others.
 	Calls   uint64 `json:"calls"`
 	Right   uint64 `json:"right"`
 	Refused uint64 `json:"refused"`
@@ -71,7 +71,8 @@ func (a *arena) overload(ctx context.Context, f FloodOptions) (*Overload, error)
 	return o, nil
 }
 
-// judgeOverload makes an error of any answer that is neither right nor a refusal, and of a load that was none too many.
+// judgeOverload makes an error of any answer that is neither right nor a refusal, and of a load that was
+// none too many.
 func judgeOverload(ctx context.Context, r *load.Result) (*Overload, error) {
 	refused := r.Errors[apierr.Overloaded]
 	switch {

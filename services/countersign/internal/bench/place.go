@@ -8,13 +8,13 @@ import (
 
 // place says which processors are whose.
 type place struct {
-	// servers are those of each server in turn, others those of the load generator, Redis and the writer. Both are empty
-	// when nothing is pinned.
+	// servers are those of each server in turn, others those of the load generator, Redis and the writer.
+	// Both are empty when nothing is pinned.
 	servers, others []int
 }
 
-// newPlace divides the processors that there are: one for the servers. When there is only one, or the system does not let
-// a process choose, nothing is pinned.
+// newPlace divides the processors that there are: one for the servers. When there is only one, or the
+// system does not let a process choose, nothing is pinned.
 func newPlace(cpus []int) place {
 	if len(cpus) < 2 {
 		return place{}

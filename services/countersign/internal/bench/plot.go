@@ -20,8 +20,8 @@ var plotTemplate = template.Must(template.Must(styled()).New("plot").Parse(plotT
 // styled returns templates with the style sheet that all pictures share.
 func styled() (*template.Template, error) { return template.New("style").Parse(styleText) }
 
-// Measures of the plot, in pixels. Bars begin at plotLeft and are at most plotWidth long; what stands behind a bar has
-// plotRight.
+// Measures of the plot, in pixels. Bars begin at plotLeft and are at most plotWidth long; what stands
+// behind a bar has plotRight.
 const (
 	plotLeft  = 236
 	plotWidth = 430
@@ -54,8 +54,8 @@ type tick struct {
 	Label string
 }
 
-// Plot writes the CPU time of a decision as a picture in SVG, with bars and their quartiles. It is readable on a light and
-// on a dark page.
+// Plot writes the CPU time of a decision as a picture in SVG, with bars and their quartiles. It is readable
+// on a light and on a dark page.
 func (r *Report) Plot(w io.Writer) error { return plotTemplate.ExecuteTemplate(w, "plot", r.plot()) }
 
 func (r *Report) plot() plot {
@@ -111,7 +111,8 @@ func classOf(leg string) string {
 	return ours
 }
 
-// scale returns the step between the ticks of an axis that reaches from 0 to a value at least, and where it ends.
+// scale returns the step between the ticks of an axis that reaches from 0 to a value at least, and where it
+// ends.
 func scale(highest float64) (step, end float64) {
 	step = niceStep(highest / plotTicks)
 	return step, max(math.Ceil(highest/step), 1) * step

@@ -12,8 +12,8 @@ type Quartiles struct {
 	Q3     float64 `json:"q3"`
 }
 
-// quartilesOf returns the quartiles of values, between two of which it is in proportion (Hyndman and Fan, 1996, type 7); all
-// 0 of none.
+// quartilesOf returns the quartiles of values, between two of which it is in proportion (Hyndman and Fan,
+// 1996, type 7); all 0 of none.
 func quartilesOf(values []float64) Quartiles {
 	sorted := slices.Sorted(slices.Values(values))
 	return Quartiles{quantile(sorted, 0.25), quantile(sorted, 0.5), quantile(sorted, 0.75)}

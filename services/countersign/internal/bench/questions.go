@@ -50,7 +50,8 @@ var (
 	}}
 )
 
-// kinds returns what is asked about, each as often as its part of the whole: 20 kinds for Mixed, one for the others.
+// kinds returns what is asked about, each as often as its part of the whole: 20 kinds for Mixed, one for
+// the others.
 func (m Mix) kinds() []kind {
 	switch m {
 	case Unknown:

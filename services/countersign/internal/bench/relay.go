@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// relay passes connections on to a server, which may be another one the next time, and swallows what they carry when it is
-// told to. It is safe for concurrent use.
+// relay passes connections on to a server, which may be another one the next time, and swallows what they
+// carry when it is told to. It is safe for concurrent use.
 type relay struct {
 	listener net.Listener
 	done     sync.WaitGroup
@@ -52,8 +52,9 @@ func (r *relay) forget() {
 	r.passed = 0
 }
 
-// swallow makes every byte vanish from now on, and tells nobody; new connections are taken, and lead nowhere. When that is over,
-// connections of which something has vanished are reset, as by a machine that knows nothing of them.
+// swallow makes every byte vanish from now on, and tells nobody; new connections are taken, and lead
+// nowhere. When that is over, connections of which something has vanished are reset, as by a machine that
+// knows nothing of them.
 func (r *relay) swallow(yes bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -20,11 +20,12 @@ type Resyncs struct {
 	Share float64 `json:"share"`
 }
 
-// leastShare is the least part of its turns in which a validator must be loading, for a comparison without a note on that.
+// leastShare is the least part of its turns in which a validator must be loading, for a comparison without
+// a note on that.
 const leastShare = 0.25
 
-// account makes an account of Redis that only one validator has, so that it can be cut off and no other, and returns the URL
-// with it.
+// account makes an account of Redis that only one validator has, so that it can be cut off and no other,
+// and returns the URL with it.
 func (a *arena) account(ctx context.Context, name string) (string, error) {
 	client, err := redisfeed.Open(a.url, redisfeed.Options{})
 	if err != nil {
@@ -47,8 +48,9 @@ func (a *arena) account(ctx context.Context, name string) (string, error) {
 	return where.String(), nil
 }
 
-// resyncing makes a contestant load everything anew, again and again, until the function that it returns is called, which
-// returns when the latest load is done. It returns when the first load has begun. Nothing is done to what is no validator.
+// resyncing makes a contestant load everything anew, again and again, until the function that it returns is
+// called, which returns when the latest load is done. It returns when the first load has begun. Nothing is
+// done to what is no validator.
 func (a *arena) resyncing(c *contestant) (end func() (*Resyncs, error), err error) {
 	if a.options.ResyncEvery == 0 || c.role != serve.Validator {
 		return func() (*Resyncs, error) { return nil, nil }, nil

@@ -19,8 +19,8 @@ func (o Options) condition() condition {
 	return condition{mix: o.Mix, connections: o.Connections, inFlight: o.InFlight}
 }
 
-// rounds lets every contestant have its turn under every condition in every round, each time in another order, so that none
-// always comes after the same one. It returns the turns by condition.
+// rounds lets every contestant have its turn under every condition in every round, each time in another
+// order, so that none always comes after the same one. It returns the turns by condition.
 func (a *arena) rounds(ctx context.Context, under []condition) ([][]*Turn, error) {
 	random := rand.New(rand.NewPCG(a.options.Seed, 2))
 	turns := make([][]*Turn, len(under))

@@ -14,7 +14,8 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// streamCaller asks with the real client: each question comes from a goroutine of its own, as in the ingest tier.
+// streamCaller asks with the real client: each question comes from a goroutine of its own, as in the ingest
+// tier.
 type streamCaller struct {
 	connection io.Closer
 	client     *client.Client

@@ -8,16 +8,18 @@ type Summary struct {
 	Title string `json:"title"`
 	// Calls is how many calls were answered in closed and open loops, each as it should be.
 	Calls uint64 `json:"calls"`
-	// CPUNanos is the server's CPU time for each call, by rounds; ToEmpty and ToTuned are its ratios to those of the two
-	// empty servers in the same round. They have no rounds when these were not among the legs.
+	// CPUNanos is the server's CPU time for each call, by rounds; ToEmpty and ToTuned are its ratios to
+	// those of the two empty servers in the same round. They have no rounds when these were not among the
+	// legs.
 	CPUNanos Quartiles `json:"cpuNanosPerCall"`
 	ToEmpty  *Ratio    `json:"toEmpty,omitempty"`
 	ToTuned  *Ratio    `json:"toTunedEmpty,omitempty"`
-	// WithRedisCPUNanos is the CPU time of the server and of Redis together. Redis is the same process for all legs, so that
-	// what it does for the validators that have no turn, and for the authority, is in it.
+	// WithRedisCPUNanos is the CPU time of the server and of Redis together. Redis is the same process for
+	// all legs, so that what it does for the validators that have no turn, and for the authority, is in it.
 	RedisCPUNanos     Quartiles `json:"redisCpuNanosPerCall"`
 	WithRedisCPUNanos Quartiles `json:"withRedisCpuNanosPerCall"`
-	// ToValidator and WithRedisToValidator are the ratios of the two to the validator's that is asked call by call.
+	// ToValidator and WithRedisToValidator are the ratios of the two to the validator's that is asked call
+	// by call.
 	ToValidator          *Ratio `json:"toValidator,omitempty"`
 	WithRedisToValidator *Ratio `json:"withRedisToValidator,omitempty"`
 	// The others are by rounds, too.
@@ -28,7 +30,8 @@ type Summary struct {
 	Open                 []OpenSummary `json:"open,omitempty"`
 	// HeapBytes is what the server holds on its heap after all rounds, without garbage.
 	HeapBytes uint64 `json:"heapBytes"`
-	// Resyncs is how often the validator has loaded everything anew in its turns, ResyncShare what part of them that was.
+	// Resyncs is how often the validator has loaded everything anew in its turns, ResyncShare what part of
+	// them that was.
 	Resyncs     uint64     `json:"resyncs,omitempty"`
 	ResyncShare *Quartiles `json:"resyncShare,omitempty"`
 }
@@ -42,8 +45,8 @@ type OpenSummary struct {
 	Calls uint64 `json:"calls"`
 	// Quantiles are those of the calls of all rounds together.
 	Quantiles
-	// The ratios are those of the median and of the 99th percentile of each round to those of the two empty servers in the
-	// same round.
+	// The ratios are those of the median and of the 99th percentile of each round to those of the two empty
+	// servers in the same round.
 	P50ToEmpty *Ratio `json:"p50ToEmpty,omitempty"`
 	P50ToTuned *Ratio `json:"p50ToTunedEmpty,omitempty"`
 	P99ToEmpty *Ratio `json:"p99ToEmpty,omitempty"`
@@ -134,8 +137,8 @@ func quartilesBy(own map[int]*Turn, value func(*Turn) float64) Quartiles {
 	return quartilesOf(values)
 }
 
-// ratioBy returns how a value compares with that of another leg in the same round; nil when there is nothing to compare
-// with.
+// ratioBy returns how a value compares with that of another leg in the same round; nil when there is
+// nothing to compare with.
 func ratioBy(own, other map[int]*Turn, value func(*Turn) float64) *Ratio {
 	var ratios []float64
 	for round, t := range own {

@@ -56,8 +56,8 @@ func (r *Report) Write(w io.Writer) error {
 	return t.Flush()
 }
 
-// writeBesideRedis writes what each leg costs together with Redis, beside the validator: whoever asks Redis for each call
-// moves work there, which is paid for, too.
+// writeBesideRedis writes what each leg costs together with Redis, beside the validator: whoever asks Redis
+// for each call moves work there, which is paid for, too.
 func (r *Report) writeBesideRedis(t io.Writer) {
 	if !slices.ContainsFunc(r.Summary, func(s Summary) bool { return s.RedisCPUNanos.Median > 0 }) {
 		return

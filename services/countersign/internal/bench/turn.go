@@ -27,17 +27,18 @@ type Closed struct {
 	Calls uint64 `json:"calls"`
 	// PerSecond is how many calls were answered a second.
 	PerSecond float64 `json:"perSecond"`
-	// CPUNanos is the time that the server has had of the processors, for each call; 0 when the system does not say.
+	// CPUNanos is the time that the server has had of the processors, for each call; 0 when the system does
+	// not say.
 	CPUNanos float64 `json:"cpuNanosPerCall"`
-	// Utilisation is what part of one processor the server has used, GeneratorUtilisation the same of the generator. In a
-	// closed loop that measures the server, the first is close to 1.
+	// Utilisation is what part of one processor the server has used, GeneratorUtilisation the same of the
+	// generator. In a closed loop that measures the server, the first is close to 1.
 	Utilisation          float64 `json:"serverUtilisation"`
 	GeneratorUtilisation float64 `json:"generatorUtilisation"`
-	// RedisCPUNanos is the time that Redis has had of the processors, for each call; what keeps a validator up to date is in
-	// it, too.
+	// RedisCPUNanos is the time that Redis has had of the processors, for each call; what keeps a validator
+	// up to date is in it, too.
 	RedisCPUNanos float64 `json:"redisCpuNanosPerCall"`
-	// Allocations is how many objects the server has allocated for each call, Collections how often it has collected
-	// garbage meanwhile.
+	// Allocations is how many objects the server has allocated for each call, Collections how often it has
+	// collected garbage meanwhile.
 	Allocations float64 `json:"allocationsPerCall"`
 	Collections uint64  `json:"collections"`
 	Quantiles

@@ -44,9 +44,9 @@ func (r *Rates) Set(text string) error {
 // Mix is what calls ask about.
 type Mix string
 
-// The mixes. A valid token is known, ACTIVE and has the scope; an unknown one has the form of a secret and is nobody's; a
-// malformed one is a secret with a letter wrong; another app's is valid there. Mixed is mostly valid, with unknown, revoked,
-// other apps' and missing tokens among them.
+// The mixes. A valid token is known, ACTIVE and has the scope; an unknown one has the form of a secret and
+// is nobody's; a malformed one is a secret with a letter wrong; another app's is valid there. Mixed is
+// mostly valid, with unknown, revoked, other apps' and missing tokens among them.
 const (
 	Valid     Mix = "valid"
 	Unknown   Mix = "unknown"

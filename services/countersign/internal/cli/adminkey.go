@@ -30,8 +30,8 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	flags.StringVar(&key.Name, "name", "", "`name` of who is to call with it (required)")
 	flags.Var((*role)(&key.Role), "role", "admin (read and change), viewer (read) or validator (report to the fleet) (required)")
 	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` of all admin keys, with digests only; made if it is missing (required)")
-	// It hides the flag of the same name that the other commands have, and has no variable as that one has: what names
-	// the key to call with must not name a file to write.
+	// It hides the flag of the same name that the other commands have, and has no variable as that one has:
+	// what names the key to call with must not name a file to write.
 	flags.StringVar(&key.KeyFile, "admin-key-file", "", "new `file` to write the key to, instead of showing it")
 	flags.BoolVar(&key.IfMissing, "if-missing", false, "do nothing when there is a key of that name")
 	required(cmd, "name", "role", "admin-keys-file")

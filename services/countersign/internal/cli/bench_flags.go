@@ -23,7 +23,8 @@ type turnFlags struct {
 	warmUp, length, openTime, resyncEvery *time.Duration
 }
 
-// newTurnFlags adds the flags, whose defaults for times are given. What the options hold are the defaults of the others.
+// newTurnFlags adds the flags, whose defaults for times are given. What the options hold are the defaults
+// of the others.
 func newTurnFlags(flags *pflag.FlagSet, o *bench.Options, length, openTime time.Duration) *turnFlags {
 	f := &turnFlags{options: o}
 	flags.StringSliceVar(&o.Legs, "legs", nil, "what to compare, of "+strings.Join(bench.LegNames(), ", ")+" (default everything)")

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
-// change is what commands have in common that change something: a request id, by which a change whose outcome is not
-// known can be asked for again without being made twice (AIP-155).
+// change is what commands have in common that change something: a request id, by which a change whose
+// outcome is not known can be asked for again without being made twice (AIP-155).
 type change struct {
 	id string
 	// wait is how long to wait for the receipt; 0 is not at all.
@@ -50,9 +50,9 @@ func warnOfFailover(cmd *cobra.Command, response receipted) {
 
 // manage lets a command make a change, and shows the receipt after what call has shown.
 //
-// The change is made without waiting, and what call shows of it is written at once: a secret that is shown once must not be
-// lost with a process that is interrupted while it waits. The same request is then asked again, with the wait: by its id the
-// authority knows it as made, and answers the receipt.
+// The change is made without waiting, and what call shows of it is written at once: a secret that is shown
+// once must not be lost with a process that is interrupted while it waits. The same request is then asked
+// again, with the wait: by its id the authority knows it as made, and answers the receipt.
 func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error)) error {
 	return g.callAuthority(cmd, *g.timeout+*c.wait, func(ctx context.Context, connection grpc.ClientConnInterface) error {
 		calls := &remembered{ClientConnInterface: connection}

@@ -1,8 +1,8 @@
-// Package cli is the command line for people: it administers tokens and enforcement through an authority, asks a
-// validator, and prepares what both are started with.
+// Package cli is the command line for people: it administers tokens and enforcement through an authority,
+// asks a validator, and prepares what both are started with.
 //
-// Exit codes: 0 done, or ALLOW; 1 an error; 2 the command line itself is wrong; 3 DENY; 4 done, but not known to be on
-// every validator. Nothing that failed ever looks like a denial.
+// Exit codes: 0 done, or ALLOW; 1 an error; 2 the command line itself is wrong; 3 DENY; 4 done, but not
+// known to be on every validator. Nothing that failed ever looks like a denial.
 package cli
 
 import (
@@ -37,8 +37,8 @@ var errIncomplete = errors.New("the receipt is not complete")
 // errShown ends a command line that was answered with its help.
 var errShown = errors.New("help was shown")
 
-// Main runs the program with the arguments of the process, and returns its exit code. Commands that live elsewhere are
-// added to its own.
+// Main runs the program with the arguments of the process, and returns its exit code. Commands that live
+// elsewhere are added to its own.
 func Main(others ...*cobra.Command) int { return execute(newRoot(others)) }
 
 func execute(root *cobra.Command) int {
@@ -92,8 +92,9 @@ but not known to be on every validator (--wait).`,
 		SilenceErrors: true,
 	}
 	g := newGlobals(root.PersistentFlags())
-	// Only the flags of every command get variables, and commands that are run by machines bind their own. A variable
-	// for --all or --allow-lockout would decide about commands that nobody had in mind when it was set.
+	// Only the flags of every command get variables, and commands that are run by machines bind their own.
+	// A variable for --all or --allow-lockout would decide about commands that nobody had in mind when it
+	// was set.
 	settings.BindEnv(root)
 	for _, other := range others {
 		settings.BindEnv(other)
@@ -105,8 +106,8 @@ but not known to be on every validator (--wait).`,
 	return root
 }
 
-// guard makes every command tell its own failures from errors of the command line, and groups want one of their
-// commands.
+// guard makes every command tell its own failures from errors of the command line, and groups want one of
+// their commands.
 func guard(command *cobra.Command) {
 	if command.HasSubCommands() && command.RunE == nil {
 		guardGroup(command)
@@ -156,8 +157,8 @@ func guardGroup(command *cobra.Command) {
 	}
 }
 
-// notUTF8 refuses values that are not UTF-8, as from a terminal with another encoding: no authority takes them. The error does not
-// repeat them, since they may be secrets in the wrong place.
+// notUTF8 refuses values that are not UTF-8, as from a terminal with another encoding: no authority takes
+// them. The error does not repeat them, since they may be secrets in the wrong place.
 func notUTF8(command *cobra.Command, args []string) (err error) {
 	command.Flags().Visit(func(flag *pflag.Flag) {
 		if err == nil && !utf8.ValidString(flag.Value.String()) {
@@ -172,8 +173,8 @@ func notUTF8(command *cobra.Command, args []string) (err error) {
 	return err
 }
 
-// noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret. Where it is rather the
-// value of a flag that takes none behind a space, the error says so.
+// noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret. Where it
+// is rather the value of a flag that takes none behind a space, the error says so.
 func noArguments(command *cobra.Command, args []string) (err error) {
 	if len(args) == 0 {
 		return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// explain returns the words for an error of a command: those of the server after its code, with flags where it names
-// fields, or ours.
+// explain returns the words for an error of a command: those of the server after its code, with flags where
+// it names fields, or ours.
 func explain(err error, command *cobra.Command) string {
 	text := err.Error()
 	var unreachable *client.UnreachableError
@@ -62,7 +62,8 @@ func statusOf(err error) (*status.Status, bool) {
 	return carrier.GRPCStatus(), true
 }
 
-// serverWords returns a status's message, with the field at fault and the stable reason where the message lacks them.
+// serverWords returns a status's message, with the field at fault and the stable reason where the message
+// lacks them.
 func serverWords(told *status.Status) string {
 	text := told.Message()
 	for _, detail := range told.Details() {

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// flagsOf is, for each field of the API, what sets it on a command line: the first flag that the command has, but rather
-// one that was given.
+// flagsOf is, for each field of the API, what sets it on a command line: the first flag that the command
+// has, but rather one that was given.
 var flagsOf = map[string][]string{
 	"allow_lockout":        {"allow-lockout"},
 	"allow_rejections":     {"allow-rejections"},
@@ -48,8 +48,8 @@ var (
 	namedField = regexp.MustCompile(`\b[a-z]+(?:_[a-z]+)+\b`)
 )
 
-// inFlags puts flags in the place of the API's fields in what a server has said, where the command has such a flag. What
-// an import file has wrong it names by line.
+// inFlags puts flags in the place of the API's fields in what a server has said, where the command has such
+// a flag. What an import file has wrong it names by line.
 func inFlags(text string, command *cobra.Command, lines []int) string {
 	said := ""
 	if at := leadingField.FindStringSubmatch(text); at != nil {

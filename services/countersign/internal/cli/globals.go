@@ -84,8 +84,8 @@ func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration, call 
 	})
 }
 
-// connect lets a command talk to a server. An interrupt cancels the call, so that the command can clean up and say what
-// is known; a second one ends the process.
+// connect lets a command talk to a server. An interrupt cancels the call, so that the command can clean up
+// and say what is known; a second one ends the process.
 func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *grpc.ClientConn) error) error {
 	connection, err := client.Dial(to)
 	if errors.Is(err, client.ErrContradiction) {
@@ -112,8 +112,8 @@ func (g *globals) answer(cmd *cobra.Command, response proto.Message, people func
 	return show.Message(cmd.OutOrStdout(), response)
 }
 
-// endAnswer adds the receipt that was waited for to what answer has written; nil when there is none. In JSON it is a field
-// of the same document, which was left open until now.
+// endAnswer adds the receipt that was waited for to what answer has written; nil when there is none. In
+// JSON it is a field of the same document, which was left open until now.
 func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) error {
 	switch {
 	case g.open:

@@ -28,7 +28,8 @@ type importLine struct {
 	SHA256 *string
 }
 
-// readImports reads an import file, and returns the line of each object too. Its errors name the line and never hold what stands there.
+// readImports reads an import file, and returns the line of each object too. Its errors name the line and
+// never hold what stands there.
 func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.TokenImport, at []int, err error) {
 	file, err := open(cmd, path)
 	if err != nil {

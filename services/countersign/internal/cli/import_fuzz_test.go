@@ -24,8 +24,8 @@ func tokens(t *testing.T, text []byte) (n int) {
 	}
 }
 
-// FuzzImportLine: nothing of a line that is taken is dropped or changed: what was read from it, written again, has as many
-// tokens as the line, and the same values.
+// FuzzImportLine: nothing of a line that is taken is dropped or changed: what was read from it, written
+// again, has as many tokens as the line, and the same values.
 func FuzzImportLine(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`, ` {"secret" : "\u0041" , "name" : ""} `,

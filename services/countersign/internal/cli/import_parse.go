@@ -18,8 +18,9 @@ var (
 // byteOrderMark is U+FEFF in UTF-8, which some editors put before the text.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// decodeImport reads a line as exactly one object. It reads token by token, since a decoder into a struct takes double
-// keys, keys in another case, null, and bytes that are not UTF-8. Errors never hold what stands in the line.
+// decodeImport reads a line as exactly one object. It reads token by token, since a decoder into a struct
+// takes double keys, keys in another case, null, and bytes that are not UTF-8. Errors never hold what
+// stands in the line.
 func decodeImport(data []byte) (importLine, error) {
 	var line importLine
 	switch {

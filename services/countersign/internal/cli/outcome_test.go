@@ -147,8 +147,8 @@ func TestIncompleteReceiptOfLostOnes(t *testing.T) {
 	}
 }
 
-// A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as long as it
-// waits.
+// A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as
+// long as it waits.
 func TestIncompleteReceipt(t *testing.T) {
 	f := &fake{create: func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 		if r.GetWaitForPropagation() == nil {

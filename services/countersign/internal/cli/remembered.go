@@ -27,7 +27,8 @@ func (r *remembered) Invoke(ctx context.Context, method string, request, reply a
 	return r.ClientConnInterface.Invoke(ctx, method, request, reply, options...)
 }
 
-// receipt repeats the last call, which made a change and has a request id, and lets the authority wait for the receipt.
+// receipt repeats the last call, which made a change and has a request id, and lets the authority wait for
+// the receipt.
 func (r *remembered) receipt(ctx context.Context, wait time.Duration) (*countersignv1.Receipt, error) {
 	again := proto.Clone(r.request)
 	fields := again.ProtoReflect()

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// maxInput is the most bytes that are read as one secret. It is far past secret.MaxLength, so that the server is the one
-// to say what is too long.
+// maxInput is the most bytes that are read as one secret. It is far past secret.MaxLength, so that the
+// server is the one to say what is too long.
 const maxInput = 64 << 10
 
 // open opens a file to read; "-" is the standard input, which a terminal does not show.
@@ -28,7 +28,8 @@ func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
 	return io.NopCloser(cmd.InOrStdin()), nil
 }
 
-// readSecret reads a secret from a file, or from the standard input ("-"): all of it but one line break at the end.
+// readSecret reads a secret from a file, or from the standard input ("-"): all of it but one line break at
+// the end.
 func readSecret(cmd *cobra.Command, path string) (secret.Secret, error) {
 	data, err := readInput(cmd, path)
 	if err != nil {
@@ -59,10 +60,12 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxInput+1))
 }
 
-// secretFile is a new file for a secret. It is made before the secret is, so that there is none that has nowhere to go.
+// secretFile is a new file for a secret. It is made before the secret is, so that there is none that has
+// nowhere to go.
 type secretFile struct{ file *os.File }
 
-// newSecretFile makes a file that only its owner can read; without a path there is none, and its methods do nothing.
+// newSecretFile makes a file that only its owner can read; without a path there is none, and its methods do
+// nothing.
 func newSecretFile(path string) (*secretFile, error) {
 	if path == "" {
 		return &secretFile{}, nil

@@ -39,8 +39,8 @@ func makeStoreFlags(cmd *cobra.Command, heedsFloor bool) *storeFlags {
 	return s
 }
 
-// use lets a command work on the store. A store is large, so --timeout bounds it only when it is given; an interrupt ends
-// it.
+// use lets a command work on the store. A store is large, so --timeout bounds it only when it is given; an
+// interrupt ends it.
 func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Operator) error) error {
 	ring, err := keyring.Load(s.keyringFile)
 	if err != nil {

@@ -28,7 +28,8 @@ func terminal(stream any) (int, bool) {
 	return int(file.Fd()), true
 }
 
-// hidden reads lines from a terminal that does not show what is typed, until its end. It asks for them first. Close it.
+// hidden reads lines from a terminal that does not show what is typed, until its end. It asks for them
+// first. Close it.
 type hidden struct {
 	cmd        *cobra.Command
 	descriptor int
@@ -127,8 +128,8 @@ func (c *confirmation) flag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask first; without a terminal nothing is asked")
 }
 
-// ask says on a terminal what is about to happen, and returns an error unless a person agrees. Scripts are not asked: they
-// have no terminal, or show nobody what is asked.
+// ask says on a terminal what is about to happen, and returns an error unless a person agrees. Scripts are
+// not asked: they have no terminal, or show nobody what is asked.
 func (c *confirmation) ask(cmd *cobra.Command, format string, args ...any) error {
 	if c.yes || !canAsk(cmd) {
 		return nil
@@ -168,8 +169,8 @@ func readLine(from io.Reader) (string, error) {
 	return "", nil
 }
 
-// planned tells whether a plan is to be carried out: with yes, or when a person agrees who has seen it. Who sees no question
-// gets the plan alone, and so does who asked for JSON.
+// planned tells whether a plan is to be carried out: with yes, or when a person agrees who has seen it. Who
+// sees no question gets the plan alone, and so does who asked for JSON.
 func planned(cmd *cobra.Command, g *globals, yes, changes bool, people func(io.Writer) error, format string, args ...any) (bool, error) {
 	if yes || !changes || g.output == inJSON || !canAsk(cmd) {
 		return yes, nil

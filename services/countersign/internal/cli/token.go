@@ -109,7 +109,8 @@ func required(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// notIgnored returns an error when an authority that does not know durations yet has made a change without the end that was asked for.
+// notIgnored returns an error when an authority that does not know durations yet has made a change without
+// the end that was asked for.
 func notIgnored(flag string, sent *durationpb.Duration, ends bool) error {
 	if sent == nil || ends {
 		return nil

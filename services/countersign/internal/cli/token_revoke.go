@@ -92,7 +92,8 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 	})
 }
 
-// partOf returns what a call that failed for some apps has done for the others; nil when the error does not tell.
+// partOf returns what a call that failed for some apps has done for the others; nil when the error does not
+// tell.
 func partOf(err error) *countersignv1.RevokeSecretResponse {
 	for _, detail := range status.Convert(err).Details() {
 		if done, ok := detail.(*countersignv1.RevokeSecretResponse); ok {

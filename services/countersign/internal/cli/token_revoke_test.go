@@ -22,7 +22,8 @@ func (f *halfRevoker) RevokeSecret(context.Context, *countersignv1.RevokeSecretR
 	return nil, apierr.Unavailable(apierr.OutcomeUnknown, "not everywhere").With(f.answer)
 }
 
-// TestB10_PartlyRevoked: what was revoked is shown, each app that was not is named, and the command fails and says how to go on.
+// TestB10_PartlyRevoked: what was revoked is shown, each app that was not is named, and the command fails
+// and says how to go on.
 func TestB10_PartlyRevoked(t *testing.T) {
 	f := &halfRevoker{answer: &countersignv1.RevokeSecretResponse{
 		Tokens: []*countersignv1.RevokedToken{{AppId: "done", Token: &countersignv1.Token{

@@ -1,5 +1,5 @@
-// Package client connects the command line to an authority or a validator: where the admin key comes from, and what to
-// say when nothing answers.
+// Package client connects the command line to an authority or a validator: where the admin key comes from,
+// and what to say when nothing answers.
 package client
 
 import "github.com/countersign/countersign/pkg/grpcclient"

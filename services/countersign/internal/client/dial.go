@@ -29,8 +29,8 @@ type Target struct {
 	Timeout time.Duration
 }
 
-// Dial makes a connection, which is set up by the first call. A call fails at once when nothing answers, with an
-// *UnreachableError.
+// Dial makes a connection, which is set up by the first call. A call fails at once when nothing answers,
+// with an *UnreachableError.
 func Dial(to Target) (*grpc.ClientConn, error) {
 	transport, err := to.Security.Credentials(to.Address)
 	if err != nil && to.Security.CAFile != "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// KeyVariable is the environment variable that may hold an admin key itself. There is no such flag: a command line is
-// kept in the shell's history, and others can see it while the command runs.
+// KeyVariable is the environment variable that may hold an admin key itself. There is no such flag: a
+// command line is kept in the shell's history, and others can see it while the command runs.
 const KeyVariable = "COUNTERSIGN_ADMIN_KEY"
 
 // Key is an admin key; the zero value is none.
@@ -22,9 +22,9 @@ type Key struct {
 	From string
 }
 
-// FindKey finds the admin key for an authority: in the given file if one was given, else in KeyVariable, else, for an
-// authority on loopback, in the file that `countersign dev` writes. Finding none is not an error: the authority knows
-// whether it wants one.
+// FindKey finds the admin key for an authority: in the given file if one was given, else in KeyVariable,
+// else, for an authority on loopback, in the file that `countersign dev` writes. Finding none is not an
+// error: the authority knows whether it wants one.
 func FindKey(file string, authority Address) (Key, error) {
 	if file != "" {
 		return readKey(file, "--admin-key-file: ")
@@ -54,7 +54,8 @@ func readKey(file, what string) (Key, error) {
 	return parseKey(string(data), file)
 }
 
-// parseKey refuses what is no admin key, since it would be sent: another file, named by mistake, may hold worse.
+// parseKey refuses what is no admin key, since it would be sent: another file, named by mistake, may hold
+// worse.
 func parseKey(text, from string) (Key, error) {
 	text = strings.TrimSpace(text)
 	if !secret.WellFormedAdminKey(text) {

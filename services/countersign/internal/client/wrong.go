@@ -44,7 +44,8 @@ func (e *WrongServerError) Error() string {
 	return fmt.Sprintf("%s is the %s's address. Give the address of the %[3]s with --%[3]s", e.Target.Address, e.Is, e.Target.Role)
 }
 
-// wrongServer returns a *WrongServerError when a call has failed since the server does not have the service of its role.
+// wrongServer returns a *WrongServerError when a call has failed since the server does not have the service
+// of its role.
 func (d *dialer) wrongServer(ctx context.Context, err error, connection *grpc.ClientConn, invoke grpc.UnaryInvoker) error {
 	if _, ours := serviceOf[d.Role]; !ours || status.Code(err) != codes.Unimplemented || !strings.HasPrefix(status.Convert(err).Message(), "unknown service ") {
 		return err

@@ -1,5 +1,5 @@
-// Package dev runs a whole Countersign in one process, for trying it out: an embedded store, an authority, two
-// validators, and a demonstration of what they decide. Nothing is kept.
+// Package dev runs a whole Countersign in one process, for trying it out: an embedded store, an authority,
+// two validators, and a demonstration of what they decide. Nothing is kept.
 package dev
 
 import (
@@ -108,8 +108,9 @@ is in memory and gone then.`,
 // printBound is how long dev, when it ends, waits for somebody to read what it has printed.
 const printBound = time.Second
 
-// untilHangUp returns a context that is done when the terminal of dev is closed: dev ends in order then, and leaves no file
-// behind. Started so that it outlives its terminal (nohup), it does. A terminal may send the signal more than once.
+// untilHangUp returns a context that is done when the terminal of dev is closed: dev ends in order then,
+// and leaves no file behind. Started so that it outlives its terminal (nohup), it does. A terminal may send
+// the signal more than once.
 func untilHangUp(parent context.Context) (ctx context.Context, release func()) {
 	ctx, cancel := context.WithCancel(parent)
 	if signal.Ignored(syscall.SIGHUP) {
@@ -134,8 +135,8 @@ func quiet(flags *pflag.FlagSet) {
 	_ = level.Value.Set(level.DefValue)
 }
 
-// mustBeFree keeps dev from replacing, and at its end removing, a file that somebody else has made. The default files
-// are dev's own.
+// mustBeFree keeps dev from replacing, and at its end removing, a file that somebody else has made. The
+// default files are dev's own.
 func mustBeFree(flag, path string) error {
 	if _, err := os.Lstat(path); path != "" && err == nil {
 		return fmt.Errorf("%s: %s is there already; name a file that dev may make, and remove at its end", flag, path)
@@ -143,8 +144,8 @@ func mustBeFree(flag, path string) error {
 	return nil
 }
 
-// files fills in where the admin key and the demo secret go. --admin-key-file is a flag of the whole program: what the
-// other commands read, this one writes.
+// files fills in where the admin key and the demo secret go. --admin-key-file is a flag of the whole
+// program: what the other commands read, this one writes.
 func (o *options) files(cmd *cobra.Command) error {
 	if flag := cmd.Flag("admin-key-file"); flag != nil {
 		o.adminKeyFile = flag.Value.String()

@@ -48,8 +48,8 @@ func testOptions(t *testing.T) options {
 	}
 }
 
-// The demonstration is what the README promises: a minted secret, allowed and denied calls on both validators, and
-// files with the keys while it runs.
+// The demonstration is what the README promises: a minted secret, allowed and denied calls on both
+// validators, and files with the keys while it runs.
 func TestDev(t *testing.T) {
 	o := testOptions(t)
 	ctx, cancel := context.WithCancel(t.Context())

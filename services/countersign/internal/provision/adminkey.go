@@ -24,10 +24,11 @@ type AdminKey struct {
 	IfMissing bool
 }
 
-// Create makes an admin key. It returns the key when no file was to take it, and whether there is a new one.
+// Create makes an admin key. It returns the key when no file was to take it, and whether there is a new
+// one.
 //
-// The key is written before it is made known, so that no run that was cut off leaves a name whose key nobody has; with
-// IfMissing the next one then goes on with the key that it finds.
+// The key is written before it is made known, so that no run that was cut off leaves a name whose key
+// nobody has; with IfMissing the next one then goes on with the key that it finds.
 func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
 	if a.KeyFile, err = atomicfile.Resolve(a.KeyFile); err != nil {
 		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)

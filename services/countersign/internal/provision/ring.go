@@ -13,8 +13,8 @@ import (
 // newRing is where a ring stands until its store is initialised.
 func (s Store) newRing() string { return s.KeyringFile + ".new" }
 
-// prepareRing returns the ring of a run that was cut off, or a new one in its place. Several runs at once get the same.
-// It tells when the ring came to its name meanwhile.
+// prepareRing returns the ring of a run that was cut off, or a new one in its place. Several runs at once
+// get the same. It tells when the ring came to its name meanwhile.
 func (s Store) prepareRing() (ring *keyring.Ring, taken bool, err error) {
 	if err := createWhole(s.newRing(), keyring.Generate().Create); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, err
@@ -33,8 +33,8 @@ func (s Store) prepareRing() (ring *keyring.Ring, taken bool, err error) {
 	return ring, false, err
 }
 
-// createWhole makes a file that is either there with all its contents, and on disk, or not at all. It fails with
-// fs.ErrExist when there is one.
+// createWhole makes a file that is either there with all its contents, and on disk, or not at all. It fails
+// with fs.ErrExist when there is one.
 func createWhole(path string, write func(path string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

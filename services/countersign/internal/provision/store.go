@@ -1,5 +1,5 @@
-// Package provision makes what must be there before anything runs: the key ring and the store that it signs, and admin
-// keys. Each step can be cut off at any point and run again.
+// Package provision makes what must be there before anything runs: the key ring and the store that it
+// signs, and admin keys. Each step can be cut off at any point and run again.
 package provision
 
 import (
@@ -43,8 +43,9 @@ var ErrDataLost = errors.New("there is no store here, but the key ring exists, s
 
 // Init makes a store, and its key ring if that is missing.
 //
-// The ring comes to its name last. Until then it stands beside it, and a run after one that was cut off takes it from
-// there. So a ring under its name always has a store, and an empty Redis beside it is an accident.
+// The ring comes to its name last. Until then it stands beside it, and a run after one that was cut off
+// takes it from there. So a ring under its name always has a store, and an empty Redis beside it is an
+// accident.
 func (s Store) Init(ctx context.Context) (Made, error) {
 	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
 	if err != nil {
@@ -98,8 +99,8 @@ func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made,
 		return Made{}, err
 	}
 	made.NewKeyring = true
-	// A link, unlike a rename, never replaces the ring of another run, nor takes for this run's what another has begun: it
-	// is there from here on, and what stands beside it goes after that.
+	// A link, unlike a rename, never replaces the ring of another run, nor takes for this run's what
+	// another has begun: it is there from here on, and what stands beside it goes after that.
 	switch err := os.Link(s.newRing(), s.KeyringFile); {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
 		return s.init(ctx, client) // another run with the same ring was faster

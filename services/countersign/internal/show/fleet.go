@@ -13,7 +13,8 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// Receipt writes who has a change: each validator, its revision, and how long after the commit its report came.
+// Receipt writes who has a change: each validator, its revision, and how long after the commit its report
+// came.
 func Receipt(w io.Writer, r *countersignv1.Receipt) error {
 	var rows [][]string
 	for _, e := range r.GetValidators() {

@@ -13,11 +13,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// marshal writes every field that has a default, so that a program finds false and 0 where it looks for them. The names
-// are those of the proto3 JSON mapping.
+// marshal writes every field that has a default, so that a program finds false and 0 where it looks for
+// them. The names are those of the proto3 JSON mapping.
 var marshal = protojson.MarshalOptions{EmitDefaultValues: true}
 
-// Message writes a message as one JSON document. The white space is ours: protojson varies its own on purpose.
+// Message writes a message as one JSON document. The white space is ours: protojson varies its own on
+// purpose.
 func Message(w io.Writer, m proto.Message) error {
 	data, err := marshal.Marshal(m)
 	if err != nil {
@@ -26,8 +27,8 @@ func Message(w io.Writer, m proto.Message) error {
 	return document(w, data)
 }
 
-// OpenMessage writes a message without the end of its document, which CloseMessage writes. What is in it is seen, and can be
-// kept, before the rest is known.
+// OpenMessage writes a message without the end of its document, which CloseMessage writes. What is in it is
+// seen, and can be kept, before the rest is known.
 func OpenMessage(w io.Writer, m proto.Message) error {
 	data, err := marshal.Marshal(m)
 	if err != nil {
@@ -41,7 +42,8 @@ func OpenMessage(w io.Writer, m proto.Message) error {
 	return err
 }
 
-// CloseMessage ends the document of an OpenMessage that had at least one field, with one more field when its value is valid.
+// CloseMessage ends the document of an OpenMessage that had at least one field, with one more field when
+// its value is valid.
 func CloseMessage(w io.Writer, name string, value proto.Message) error {
 	end := "\n}\n"
 	if value.ProtoReflect().IsValid() {

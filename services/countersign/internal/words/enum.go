@@ -1,5 +1,5 @@
-// Package words is how people write and read what the contract has: scopes, states, times and durations. It parses
-// flags and writes cells; it calls nobody.
+// Package words is how people write and read what the contract has: scopes, states, times and durations. It
+// parses flags and writes cells; it calls nobody.
 package words
 
 import (
@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Enum returns the name of an enum's value without the prefix that all its values share: EVENTS for SCOPE_EVENTS. A
-// number that this program does not know, since the server is newer, is returned as it is.
+// Enum returns the name of an enum's value without the prefix that all its values share: EVENTS for
+// SCOPE_EVENTS. A number that this program does not know, since the server is newer, is returned as it is.
 func Enum(value protoreflect.Enum) string {
 	descriptor := value.Descriptor()
 	if known := descriptor.Values().ByNumber(value.Number()); known != nil {
@@ -24,8 +24,9 @@ func prefixOf(descriptor protoreflect.EnumDescriptor) string {
 	return strings.TrimSuffix(string(descriptor.Values().ByNumber(0).Name()), "UNSPECIFIED")
 }
 
-// ParseEnum finds a value by its name, in either case, with or without the prefix. The value 0 has no name here: who
-// means nothing writes nothing. The error does not repeat the text, which may be a secret in the wrong place.
+// ParseEnum finds a value by its name, in either case, with or without the prefix. The value 0 has no name
+// here: who means nothing writes nothing. The error does not repeat the text, which may be a secret in the
+// wrong place.
 func ParseEnum(descriptor protoreflect.EnumDescriptor, text string) (protoreflect.EnumNumber, error) {
 	name := strings.ToUpper(strings.TrimSpace(text))
 	name = strings.TrimPrefix(name, prefixOf(descriptor))

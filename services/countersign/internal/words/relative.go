@@ -64,8 +64,8 @@ func Time(t *timestamppb.Timestamp, now time.Time) string {
 	return t.AsTime().Local().Format(time.RFC3339) + " (" + Relative(t, now) + ")"
 }
 
-// Printable returns a text of somebody else in a form that leaves the terminal alone: what is not printable is escaped
-// as in Go.
+// Printable returns a text of somebody else in a form that leaves the terminal alone: what is not printable
+// is escaped as in Go.
 func Printable(text string) string {
 	var clean strings.Builder
 	for _, r := range text {

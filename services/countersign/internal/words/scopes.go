@@ -16,8 +16,9 @@ var scopes = countersignv1.Scope(0).Descriptor()
 // ScopeNames is the scopes that the contract has, for help texts.
 var ScopeNames = strings.Join(EnumNames(scopes), ", ")
 
-// Scopes is a flag for a list of scopes with commas between them. An empty list is an error: in a script it is a
-// variable that was not set, and no scopes would mean every scope for a token and no enforcement for an app.
+// Scopes is a flag for a list of scopes with commas between them. An empty list is an error: in a script it
+// is a variable that was not set, and no scopes would mean every scope for a token and no enforcement for
+// an app.
 type Scopes []countersignv1.Scope
 
 // Type is how the help text calls the value.

@@ -65,8 +65,9 @@ func parseDays(text string) (time.Duration, error) {
 	return sum, nil
 }
 
-// Moment is a flag for a time: in RFC 3339, such as 2027-01-31T12:00:00Z, or as a duration, which is kept as it was given, so that
-// the same command gives the same again. Both are kept to the millisecond, as the authority does.
+// Moment is a flag for a time: in RFC 3339, such as 2027-01-31T12:00:00Z, or as a duration, which is kept
+// as it was given, so that the same command gives the same again. Both are kept to the millisecond, as the
+// authority does.
 type Moment struct {
 	// Time is zero when a duration was given, or nothing.
 	time.Time

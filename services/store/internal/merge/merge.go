@@ -1,6 +1,6 @@
-// Package merge joins two pasts of one app (B30): three-way, by token and by setting, from the last state that both share.
-// What only one side changed is kept. Of what both changed, the side that denies more stays. It is a pure function: it reads
-// no clock and no store.
+// Package merge joins two pasts of one app (B30): three-way, by token and by setting, from the last state
+// that both share. What only one side changed is kept. Of what both changed, the side that denies more
+// stays. It is a pure function: it reads no clock and no store.
 package merge
 
 import (
@@ -26,8 +26,8 @@ type Settings struct {
 
 // Side is what one past of an app has changed since the shared state.
 type Side struct {
-	// Tokens are those that it made or changed, as they are at its end, in order of creation. Removed are ids of tokens that
-	// it removed.
+	// Tokens are those that it made or changed, as they are at its end, in order of creation. Removed are
+	// ids of tokens that it removed.
 	Tokens  []record.Token
 	Removed []string
 	// Memory has the digests of revoked tokens that it removed.
@@ -78,8 +78,9 @@ type GivenUp struct {
 	Kept, Lost string
 }
 
-// Into merges a side into an app's document of the other past, nil for none, of which touched tells what it has changed. The
-// document is not changed; what is returned has its cursor. Tokens whose content is new have the revision TouchedNow.
+// Into merges a side into an app's document of the other past, nil for none, of which touched tells what it
+// has changed. The document is not changed; what is returned has its cursor. Tokens whose content is new
+// have the revision TouchedNow.
 func Into(document *record.Document, touched Touched, side Side) (*record.Document, []GivenUp) {
 	m := merging{touched: touched, names: map[string]string{}}
 	if document == nil {
@@ -161,8 +162,8 @@ func (m *merging) sameSecret(i int, t record.Token) {
 	m.after.Tokens[i] = joined
 }
 
-// remove removes a token that the side has removed, unless the other past has changed it. A revoked one is remembered for
-// ever (B08).
+// remove removes a token that the side has removed, unless the other past has changed it. A revoked one is
+// remembered for ever (B08).
 func (m *merging) remove(id string) {
 	i := m.find(func(has *record.Token) bool { return has.ID == id })
 	if i < 0 || m.after.Tokens[i].State == policy.Revoked {
@@ -175,7 +176,8 @@ func (m *merging) remove(id string) {
 	m.after.Tokens = slices.Delete(m.after.Tokens, i, i+1)
 }
 
-// remember makes sure that no token with a remembered digest authenticates. One that is revoked is not listed beside that.
+// remember makes sure that no token with a remembered digest authenticates. One that is revoked is not
+// listed beside that.
 func (m *merging) remember() {
 	if m.after.Memory.Len() == 0 {
 		return
@@ -212,8 +214,9 @@ func (m *merging) settings(theirs *Settings) {
 	m.after.Enforcement, m.after.Deleted = next.Enforcement, next.Deleted
 }
 
-// reconcile makes a document of two pasts one that the rules allow: a deleted app has no token that works and enforces
-// nothing, two tokens that either past has given one name have two, and tokens are in order of creation.
+// reconcile makes a document of two pasts one that the rules allow: a deleted app has no token that works
+// and enforces nothing, two tokens that either past has given one name have two, and tokens are in order of
+// creation.
 func (m *merging) reconcile(side Side) {
 	live := slices.ContainsFunc(m.after.Tokens, func(t record.Token) bool { return t.State != policy.Revoked })
 	if m.after.Deleted && (live || m.after.Enforcement != policy.Enforcement{}) {

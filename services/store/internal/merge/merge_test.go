@@ -129,7 +129,8 @@ func TestB30_Settings(t *testing.T) {
 	}
 }
 
-// TestB30_Names: a clash of names that the merge makes costs no token, and one that a past made itself, by a rotation, stays (B01).
+// TestB30_Names: a clash of names that the merge makes costs no token, and one that a past made itself, by
+// a rotation, stays (B01).
 func TestB30_Names(t *testing.T) {
 	successor := func(id, of string) record.Token {
 		return token(id, named("key"), made(5), func(t *record.Token) { t.PredecessorID = of })
@@ -182,7 +183,8 @@ func TestB30_Names(t *testing.T) {
 	}
 }
 
-// TestB30_Identity: tokens of one secret are one, tokens of one id are two, and what was removed is gone unless it was changed.
+// TestB30_Identity: tokens of one secret are one, tokens of one id are two, and what was removed is gone
+// unless it was changed.
 func TestB30_Identity(t *testing.T) {
 	same := func(t *record.Token) { t.Digest = secret.DigestOf("same") }
 	for _, tt := range []struct {
@@ -213,7 +215,8 @@ func TestB30_Identity(t *testing.T) {
 	}
 }
 
-// TestB30_Memory: a digest that either past remembers is remembered, and no token with it authenticates (B08).
+// TestB30_Memory: a digest that either past remembers is remembered, and no token with it authenticates
+// (B08).
 func TestB30_Memory(t *testing.T) {
 	remember := func(ids ...string) (m policy.Memory) {
 		for _, id := range ids {
@@ -249,7 +252,8 @@ func TestB30_Memory(t *testing.T) {
 	}
 }
 
-// TestB30_Ends: of two ends of one token the earlier one counts, its own expiry and the end of its overlap apart (B09).
+// TestB30_Ends: of two ends of one token the earlier one counts, its own expiry and the end of its overlap
+// apart (B09).
 func TestB30_Ends(t *testing.T) {
 	ends := func(expire, own, overlap int64, successor string) record.Token {
 		return token("t", func(t *record.Token) {

@@ -109,9 +109,10 @@ func content(d *record.Document) any {
 // times are those at which anything drawn may change.
 var times = []int64{0, 9, 10, 11, 19, 20, 21, 29, 30, 31}
 
-// TestB30_MergeKeepsAndDenies: for any two pasts of any state the merge is the same whichever is merged into which; merging again
-// changes nothing; no token is lost and no revocation is taken back; what one past alone changed is as that past has it; and
-// of what both changed, everything that either denies is denied, at any time.
+// TestB30_MergeKeepsAndDenies: for any two pasts of any state the merge is the same whichever is merged
+// into which; merging again changes nothing; no token is lost and no revocation is taken back; what one
+// past alone changed is as that past has it; and of what both changed, everything that either denies is
+// denied, at any time.
 func TestB30_MergeKeepsAndDenies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base, a, b := divergence(t)

@@ -9,9 +9,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// enforcementOf returns an enforcement that enforces, at any time, what either of two does. It is the union wherever one trial
-// can say that. Two trials that end at different times need two changes and an enforcement has one: what the earlier one
-// enforces is then enforced until the later one ends.
+// enforcementOf returns an enforcement that enforces, at any time, what either of two does. It is the union
+// wherever one trial can say that. Two trials that end at different times need two changes and an
+// enforcement has one: what the earlier one enforces is then enforced until the later one ends.
 func enforcementOf(a, b policy.Enforcement) policy.Enforcement {
 	switch {
 	case a == b:

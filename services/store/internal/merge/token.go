@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// both returns what comes of a token that both pasts have changed: the side that denies more, and where each denies
-// something that the other does not, all of it.
+// both returns what comes of a token that both pasts have changed: the side that denies more, and where
+// each denies something that the other does not, all of it.
 func (m *merging) both(ours, theirs record.Token) record.Token {
 	next := further(ours, theirs)
 	next.State = max(ours.State, theirs.State)
@@ -63,12 +63,12 @@ func denies(a, b record.Token) bool {
 	return a.State >= b.State && earlier(a.ExpireMillis, b.ExpireMillis) == a.ExpireMillis && within(a.Scopes, b.Scopes)
 }
 
-// within tells whether a token with one set of scopes authenticates nothing that one with another does not (B05: no scopes
-// are all scopes).
+// within tells whether a token with one set of scopes authenticates nothing that one with another does not
+// (B05: no scopes are all scopes).
 func within(a, b policy.ScopeSet) bool { return b == 0 || a != 0 && a.Without(b) == 0 }
 
-// narrower returns the scopes that both sets grant; none says that there are none, which the empty set cannot say, since an
-// unscoped token authenticates everything (B05).
+// narrower returns the scopes that both sets grant; none says that there are none, which the empty set
+// cannot say, since an unscoped token authenticates everything (B05).
 func narrower(a, b policy.ScopeSet) (both policy.ScopeSet, none bool) {
 	switch {
 	case a == 0:
@@ -92,8 +92,9 @@ func earlier(a, b int64) int64 {
 	return min(a, b)
 }
 
-// ends returns the earlier own expiry and the earlier end of an overlap (B09). A record of an earlier release has one time
-// for both: beside one that has two, the time of a rotated token is the end of its overlap.
+// ends returns the earlier own expiry and the earlier end of an overlap (B09). A record of an earlier
+// release has one time for both: beside one that has two, the time of a rotated token is the end of its
+// overlap.
 func ends(ours, theirs record.Token) (own, overlap int64) {
 	one := func(t record.Token) bool { return t.OwnExpireMillis == 0 && t.OverlapEndMillis == 0 }
 	if one(ours) && one(theirs) {
@@ -132,8 +133,9 @@ func (m *merging) compare(kept, lost record.Token) {
 // maxNameLength is the most characters of a name (B01).
 const maxNameLength = 100
 
-// rename gives a token another name when one past has given its name to another token. The token that was made later is
-// renamed; neither is lost. A name that one past alone has given twice, which a rotation does, stays (B01).
+// rename gives a token another name when one past has given its name to another token. The token that was
+// made later is renamed; neither is lost. A name that one past alone has given twice, which a rotation
+// does, stays (B01).
 func (m *merging) rename(side Side) {
 	theirs := map[string]string{} // names by id, as the side has them
 	for i := range m.after.Tokens {

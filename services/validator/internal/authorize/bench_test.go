@@ -25,8 +25,8 @@ func (empty) Authorize(context.Context, *countersignv1.AuthorizeRequest) (*count
 	return &countersignv1.AuthorizeResponse{Decision: countersignv1.Decision_DECISION_ALLOW}, nil
 }
 
-// BenchmarkAuthorize compares what a decision costs by call and by stream, with the SDK and over loopback; the empty
-// call is what grpc-go takes for nothing. cpu-ns/op is the processor time of both ends together.
+// BenchmarkAuthorize compares what a decision costs by call and by stream, with the SDK and over loopback;
+// the empty call is what grpc-go takes for nothing. cpu-ns/op is the processor time of both ends together.
 func BenchmarkAuthorize(b *testing.B) {
 	d := startDemo(b)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// MaxRequests is how many requests one message of a stream may carry. What a message makes the server hold is
-	// bounded by it: 64 KiB have room for 32,000 empty requests, each of which is answered.
+	// MaxRequests is how many requests one message of a stream may carry. What a message makes the server
+	// hold is bounded by it: 64 KiB have room for 32,000 empty requests, each of which is answered.
 	MaxRequests = 256
 
-	// maxWaitingOfOne is how many of the MaxWaiting requests may be of one stream: a client that does not read its answers
-	// must not take what all have.
+	// maxWaitingOfOne is how many of the MaxWaiting requests may be of one stream: a client that does not
+	// read its answers must not take what all have.
 	maxWaitingOfOne = 64
 )
 
@@ -47,8 +47,9 @@ var (
 	errTooManyInOne = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
 )
 
-// AuthorizeStream implements the RPC of that name. It answers on a goroutine of its own, because nothing else lets a
-// stream that waits for its client's next message end when the server drains: that RecvMsg returns once the handler has.
+// AuthorizeStream implements the RPC of that name. It answers on a goroutine of its own, because nothing
+// else lets a stream that waits for its client's next message end when the server drains: that RecvMsg
+// returns once the handler has.
 func (b *Bulk) AuthorizeStream(
 	grpcStream grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse],
 ) error {

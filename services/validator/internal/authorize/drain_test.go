@@ -65,7 +65,8 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 		})
 	}
 	await(1000)
-	// To stop one that is asked nothing would show nothing. It is chance whether the streams are opened to one or to both.
+	// To stop one that is asked nothing would show nothing. It is chance whether the streams are opened to
+	// one or to both.
 	busiest, most := 0, 0.0
 	for i, process := range d.cluster.ValidatorProcesses {
 		if n := decisions(t, process.HTTPAddress); n > most {

@@ -12,8 +12,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// FuzzAuthorize sends whatever parses as a request, over gRPC. A validator answers or says what is wrong; it never
-// fails, and lets nothing through to an enforced scope but the one good secret (B13, B18, B19, B20).
+// FuzzAuthorize sends whatever parses as a request, over gRPC. A validator answers or says what is wrong;
+// it never fails, and lets nothing through to an enforced scope but the one good secret (B13, B18, B19,
+// B20).
 func FuzzAuthorize(f *testing.F) {
 	w := startDemo(f)
 	validator := countersignv1.NewValidatorServiceClient(w.connection)

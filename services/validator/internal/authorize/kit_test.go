@@ -205,7 +205,8 @@ type panicked struct{ value any }
 
 func (panicked) Error() string { return "panic" }
 
-// ask sends requests in one message, with sequences from 1. A stream that has ended, or hangs, fails the test.
+// ask sends requests in one message, with sequences from 1. A stream that has ended, or hangs, fails the
+// test.
 func (w *line) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
 	w.t.Helper()
 	select {

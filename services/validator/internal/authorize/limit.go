@@ -7,9 +7,9 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// Bound is about how many calls may be in flight. grpc-go gives every call a goroutine from the moment its headers are read, and so do
-// calls that nobody has come to yet count. It is the runtime that counts goroutines: a call that comes to nothing on its way cannot
-// be left in the count.
+// Bound is about how many calls may be in flight. grpc-go gives every call a goroutine from the moment its
+// headers are read, and so do calls that nobody has come to yet count. It is the runtime that counts
+// goroutines: a call that comes to nothing on its way cannot be left in the count.
 type Bound struct {
 	// MostInFlight is the bound; 0 is none.
 	MostInFlight int
@@ -21,8 +21,9 @@ type Bound struct {
 	OpenGoroutines func() int
 }
 
-// limit is a Bound, and what else has goroutines and costs nothing: streams, which are idle unless they are in the middle of a message,
-// and calls whose request has not come yet. A client that opens many of either, or many health watches, does not turn others away.
+// limit is a Bound, and what else has goroutines and costs nothing: streams, which are idle unless they are
+// in the middle of a message, and calls whose request has not come yet. A client that opens many of either,
+// or many health watches, does not turn others away.
 type limit struct {
 	Bound
 	streams atomic.Int64

@@ -14,8 +14,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestOverloadIsNoDecision: past the bound every call is RESOURCE_EXHAUSTED, none is denied or let through, and once there is
-// room again they are answered.
+// TestOverloadIsNoDecision: past the bound every call is RESOURCE_EXHAUSTED, none is denied or let through,
+// and once there is room again they are answered.
 func TestOverloadIsNoDecision(t *testing.T) {
 	w := startWorld(t)
 	connections, open := 0, 0

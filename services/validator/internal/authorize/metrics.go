@@ -12,8 +12,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// counters count the answers. Those of decisions are looked up once, when the process starts: a call adds to one of
-// them and does nothing else.
+// counters count the answers. Those of decisions are looked up once, when the process starts: a call adds
+// to one of them and does nothing else.
 type counters struct {
 	decisions [policy.MaxScope + 1][maxReason + 1][2]prometheus.Counter
 	undecided *prometheus.CounterVec

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// B19, B20: over a stream a question gets the answer, or the error with its code, reason and details, that it gets by
-// call, whatever it is and whoever else asks at the same time.
+// B19, B20: over a stream a question gets the answer, or the error with its code, reason and details, that
+// it gets by call, whatever it is and whoever else asks at the same time.
 func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 	var logged log
 	w := startDemo(t, func(o *cluster.Options) { o.Log = &logged })

@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	// messageTimeout is how long a call may take to send its message once its header is there, and a stream to send one whose
-	// length is there.
+	// messageTimeout is how long a call may take to send its message once its header is there, and a stream
+	// to send one whose length is there.
 	messageTimeout = 10 * time.Second
-	// maxReceiving is how many messages may be on their way for longer than a moment: with 64 KiB each they hold 64 MiB. Past it,
-	// those that take longer than shortTimeout are ended; an honest one takes milliseconds.
+	// maxReceiving is how many messages may be on their way for longer than a moment: with 64 KiB each they
+	// hold 64 MiB. Past it, those that take longer than shortTimeout are ended; an honest one takes
+	// milliseconds.
 	maxReceiving = 1024
 	shortTimeout = time.Second
 	// sweepInterval is how often messages are looked for that take too long.
@@ -36,8 +37,9 @@ type receiver struct {
 	before, behind *receiver
 }
 
-// shard lists a part of the receivers, the longest on its way first. There are several, on cache lines of their own, since every call
-// changes one: that costs some nanoseconds, and a timer for each call would cost more.
+// shard lists a part of the receivers, the longest on its way first. There are several, on cache lines of
+// their own, since every call changes one: that costs some nanoseconds, and a timer for each call would
+// cost more.
 type shard struct {
 	mu          sync.Mutex
 	first, last *receiver
@@ -144,8 +146,8 @@ func (s *shard) late(sweep int64) (late []context.Context) {
 	return late
 }
 
-// endCall tells the caller, and makes the reading of its message return. grpc-go lets a server end a call by its transport only. That is no
-// part of its promises: a test fails when it does not any more.
+// endCall tells the caller, and makes the reading of its message return. grpc-go lets a server end a call
+// by its transport only. That is no part of its promises: a test fails when it does not any more.
 func endCall(ctx context.Context) {
 	if call, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ WriteStatus(s *status.Status) error }); ok {
 		_ = call.WriteStatus(errNoMessage.GRPCStatus()) // fails when the connection is gone

@@ -23,8 +23,8 @@ func (h *held) WriteStatus(s *status.Status) error {
 	return nil
 }
 
-// TestMessagesOnTheirWayAreBounded: each has messageTimeout, and shortTimeout while there are too many. Those that are there are
-// left alone.
+// TestMessagesOnTheirWayAreBounded: each has messageTimeout, and shortTimeout while there are too many.
+// Those that are there are left alone.
 func TestMessagesOnTheirWayAreBounded(t *testing.T) {
 	start := receiving()
 	begin := func(n int) (calls []*held, receivers []*receiver) {

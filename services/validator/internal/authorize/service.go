@@ -29,14 +29,16 @@ type Service struct {
 	info      grpc.UnaryServerInfo
 }
 
-// New returns a service that answers from a validator, and registers its metrics. Calls past the bound are refused.
+// New returns a service that answers from a validator, and registers its metrics. Calls past the bound are
+// refused.
 func New(v *validator.Validator, bound Bound, registry prometheus.Registerer) *Service {
 	s := &Service{validator: v, counters: newCounters(registry, v), limit: limit{Bound: bound}, waiting: newWaiting()}
 	s.info = grpc.UnaryServerInfo{Server: s, FullMethod: countersignv1.ValidatorService_Authorize_FullMethodName}
 	return s
 }
 
-// scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in every call.
+// scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in
+// every call.
 var scopes = func() (known [policy.MaxScope + 1]bool) {
 	for number := range countersignv1.Scope_name {
 		known[number] = number != 0
@@ -113,7 +115,8 @@ func (s *Service) authorize(ctx context.Context, c *call) (*wire.Encoded, error)
 	return c.response.Encode(), nil
 }
 
-// scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator refuses (B19).
+// scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator
+// refuses (B19).
 func scopeOf(r *wire.Request) policy.Scope {
 	if n := r.Scope; n > 0 && int(n) < len(scopes) && scopes[n] {
 		return policy.Scope(n)
@@ -124,8 +127,8 @@ func scopeOf(r *wire.Request) policy.Scope {
 // errUnreadable is told of what is no request.
 var errUnreadable = apierr.Invalid("request", "is not in the encoding of Protocol Buffers, or has a text that is not UTF-8")
 
-// ask has the validator answer a request, and returns how long that took; 0 when it was not asked. Whoever passes the answer or the
-// error on counts it.
+// ask has the validator answer a request, and returns how long that took; 0 when it was not asked. Whoever
+// passes the answer or the error on counts it.
 func (s *Service) ask(ctx context.Context, r *wire.Request) (answer validator.Answer, took time.Duration, err error) {
 	if err := s.limit.check(); err != nil {
 		return answer, 0, err

@@ -19,13 +19,14 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// stream is one call to AuthorizeStream. What needs no waiting is decided where it is received, message by message,
-// without a goroutine, and with nothing allocated but what the message consists of.
+// stream is one call to AuthorizeStream. What needs no waiting is decided where it is received, message by
+// message, without a goroutine, and with nothing allocated but what the message consists of.
 type stream struct {
 	*Bulk
 	ctx  context.Context
 	grpc grpc.ServerStream
-	// messages are read in two steps where framed says so: a stream between two messages may be idle for long.
+	// messages are read in two steps where framed says so: a stream between two messages may be idle for
+	// long.
 	messages grpcserver.Messages
 	framed   bool
 	receiver receiver
@@ -68,8 +69,8 @@ func (s *stream) end() {
 	s.waiters.Wait()
 }
 
-// receive answers what comes until the client closes its side, which is no error. While the client does not read its
-// answers, sending them blocks, so that nothing more of its stream is read either.
+// receive answers what comes until the client closes its side, which is no error. While the client does not
+// read its answers, sending them blocks, so that nothing more of its stream is read either.
 func (s *stream) receive() error {
 	message := new(wire.Requests)
 	defer message.Free()
@@ -192,7 +193,8 @@ func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 	return true
 }
 
-// askLate asks once more, and waits. It releases the slot before anything is sent, so that a slow reader blocks nobody.
+// askLate asks once more, and waits. It releases the slot before anything is sent, so that a slow reader
+// blocks nobody.
 func (s *stream) askLate(r *wire.Request) (validator.Answer, time.Duration, error) {
 	defer s.service.waiting.leave()
 	return s.service.ask(s.ctx, r)

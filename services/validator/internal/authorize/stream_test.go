@@ -85,7 +85,8 @@ func sum(t testing.TB, registry *prometheus.Registry, name string) (total float6
 	return total
 }
 
-// B25: a request that waits for its min_revision holds up no other, and gets its answer when the change is there.
+// B25: a request that waits for its min_revision holds up no other, and gets its answer when the change is
+// there.
 func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 	w := startWorld(t)
 	line := talk(t, NewBulk(w.service, testServer{}))
@@ -137,7 +138,8 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	}
 }
 
-// A client that does not read its answers holds up nobody: what waited gives its place back before it is sent.
+// A client that does not read its answers holds up nobody: what waited gives its place back before it is
+// sent.
 func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})

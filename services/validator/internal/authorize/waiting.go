@@ -9,9 +9,9 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// MaxWaiting is how many requests, of calls and streams together, may wait for their min_revision, each on a goroutine. They
-// wait for milliseconds, or for a change that does not come: anyone may ask for one, so it must not take the slots of calls
-// that wait for nothing.
+// MaxWaiting is how many requests, of calls and streams together, may wait for their min_revision, each on
+// a goroutine. They wait for milliseconds, or for a change that does not come: anyone may ask for one, so
+// it must not take the slots of calls that wait for nothing.
 const MaxWaiting = 1024
 
 // errTooManyWaiting is no decision (B25): another validator may have the revision already.
@@ -34,7 +34,8 @@ func (w waiting) enter() bool {
 
 func (w waiting) leave() { <-w }
 
-// noWaiting is a context that is done: with it, a request for a revision that is not there yet is turned down at once.
+// noWaiting is a context that is done: with it, a request for a revision that is not there yet is turned
+// down at once.
 var noWaiting = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

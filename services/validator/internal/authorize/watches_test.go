@@ -13,7 +13,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestIdleWatchesAreNoLoad: health watches hold goroutines and ask nothing, so that however many there are, calls are answered.
+// TestIdleWatchesAreNoLoad: health watches hold goroutines and ask nothing, so that however many there are,
+// calls are answered.
 func TestIdleWatchesAreNoLoad(t *testing.T) {
 	d := startDemo(t)
 	const bound = 800

@@ -75,8 +75,8 @@ func appendNumber(b []byte, n uint64) []byte {
 	return protowire.AppendVarint(b, n)
 }
 
-// Answers is an AuthorizeStreamResponse, which is made of one answer after the other. One is made again and again; it is not
-// safe for concurrent use. The zero value is empty.
+// Answers is an AuthorizeStreamResponse, which is made of one answer after the other. One is made again and
+// again; it is not safe for concurrent use. The zero value is empty.
 type Answers struct {
 	bytes []byte
 	count int
@@ -104,7 +104,8 @@ func (a *Answers) Fail(sequence uint64, failed *countersignv1.AuthorizeError) {
 	})
 }
 
-// add adds what stands in the field of a tag: the first answer in the message itself, the others in its field more.
+// add adds what stands in the field of a tag: the first answer in the message itself, the others in its
+// field more.
 func (a *Answers) add(sequence uint64, tag byte, write func([]byte) []byte) {
 	a.count++
 	if a.count == 1 {
@@ -121,7 +122,8 @@ func appendResult(b []byte, sequence uint64, tag byte, write func([]byte) []byte
 	return appendSized(append(b, tag), write)
 }
 
-// appendSized appends something behind its length, for which there is one byte unless it turns out to need more.
+// appendSized appends something behind its length, for which there is one byte unless it turns out to need
+// more.
 func appendSized(b []byte, write func([]byte) []byte) []byte {
 	at := len(b)
 	b = write(append(b, 0))

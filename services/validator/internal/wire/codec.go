@@ -1,6 +1,7 @@
-// Package wire reads and writes the messages of the Authorize path without making protobuf messages of them: what a request
-// says is read where it was received, and an answer is written where it is sent from. It is the same encoding; whatever is not
-// of the plain form that protobuf libraries write is left to the one of Go.
+// Package wire reads and writes the messages of the Authorize path without making protobuf messages of
+// them: what a request says is read where it was received, and an answer is written where it is sent from.
+// It is the same encoding; whatever is not of the plain form that protobuf libraries write is left to the
+// one of Go.
 package wire
 
 import (
@@ -9,8 +10,8 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Codec is that of a server whose handlers take and return the types of this package, or protobuf messages. Make one with
-// NewCodec.
+// Codec is that of a server whose handlers take and return the types of this package, or protobuf messages.
+// Make one with NewCodec.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns a codec.

@@ -14,8 +14,8 @@ import (
 
 // Request is an AuthorizeRequest as it was received.
 type Request struct {
-	// The texts share memory with what was received. Those of a request of Requests are good until the next message is read:
-	// Keep makes them last.
+	// The texts share memory with what was received. Those of a request of Requests are good until the next
+	// message is read: Keep makes them last.
 	AppID, Token, MinRevision string
 	// Scope and Source are whatever numbers were sent.
 	Scope  countersignv1.Scope
@@ -70,8 +70,8 @@ func (r *Request) unmarshal(data mem.BufferSlice) error {
 	return nil
 }
 
-// whole returns the bytes of a message, and whether they last: those of a SliceBuffer are never used again, those of other
-// buffers are until the buffers are freed.
+// whole returns the bytes of a message, and whether they last: those of a SliceBuffer are never used again,
+// those of other buffers are until the buffers are freed.
 func whole(data mem.BufferSlice) (b []byte, lasting bool) {
 	if len(data) != 1 {
 		return data.Materialize(), true
@@ -136,8 +136,8 @@ func part(b []byte) (inner, rest []byte, ok bool) {
 	return b[:n:n], b[n:], true
 }
 
-// text shares memory with the bytes. It may be no UTF-8, which protobuf would take for a broken message: a token that is none is a
-// malformed one (B03), and must not end the stream that others are on.
+// text shares memory with the bytes. It may be no UTF-8, which protobuf would take for a broken message: a
+// token that is none is a malformed one (B03), and must not end the stream that others are on.
 func text(b []byte) (s string, rest []byte, ok bool) {
 	inner, rest, ok := part(b)
 	if !ok {

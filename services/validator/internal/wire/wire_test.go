@@ -20,7 +20,8 @@ import (
 
 var codec = NewCodec()
 
-// buffers are the ways in which a message may arrive: in one piece that lasts, in one that is used again, and in several.
+// buffers are the ways in which a message may arrive: in one piece that lasts, in one that is used again,
+// and in several.
 func buffers(raw []byte) []mem.BufferSlice {
 	lasting := append([]byte(nil), raw...)
 	passing := append(make([]byte, 0, 2<<10), raw...)
@@ -55,14 +56,15 @@ func requestSeeds() []*countersignv1.AuthorizeRequest {
 	}
 }
 
-// broken tells whether protobuf refuses a message, and lenient that it does so for a text that is not UTF-8, which may be read here.
+// broken tells whether protobuf refuses a message, and lenient that it does so for a text that is not
+// UTF-8, which may be read here.
 func broken(raw []byte, into proto.Message) (bad, lenient bool) {
 	err := proto.Unmarshal(raw, into)
 	return err != nil, err != nil && strings.Contains(err.Error(), "UTF-8")
 }
 
-// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and unreadable when that refuses them;
-// also once the memory in which it arrived is used for something else.
+// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and unreadable
+// when that refuses them; also once the memory in which it arrived is used for something else.
 func FuzzRequest(f *testing.F) {
 	for _, m := range requestSeeds() {
 		raw, err := proto.Marshal(m)

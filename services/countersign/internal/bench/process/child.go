@@ -1,5 +1,5 @@
-// Package process starts the servers of a comparison: child processes of this program, and a Redis, on CPUs of their own,
-// which end with their parent. It reads how much CPU each of them has had.
+// Package process starts the servers of a comparison: child processes of this program, and a Redis, on CPUs
+// of their own, which end with their parent. It reads how much CPU each of them has had.
 package process
 
 import (
@@ -28,8 +28,8 @@ type Start struct {
 	Output io.Writer
 }
 
-// Child is a process of this program that takes commands as lines of JSON on its standard input, and answers each with a
-// line. It ends when its standard input does. Ask is for one goroutine at a time.
+// Child is a process of this program that takes commands as lines of JSON on its standard input, and
+// answers each with a line. It ends when its standard input does. Ask is for one goroutine at a time.
 type Child struct {
 	*running
 	commands io.WriteCloser
@@ -113,6 +113,6 @@ func (r *running) Kill() {
 	<-r.ended
 }
 
-// CPU returns how much time the process has had of the processors, to the nanosecond where the system says so; false when
-// it does not say.
+// CPU returns how much time the process has had of the processors, to the nanosecond where the system says
+// so; false when it does not say.
 func (r *running) CPU() (time.Duration, bool) { return cpuOf(r.command.Process.Pid) }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apart lets the kernel end the process when this one ends without doing it, and keeps a Ctrl-C from it, which is for this
-// process to act on.
+// apart lets the kernel end the process when this one ends without doing it, and keeps a Ctrl-C from it,
+// which is for this process to act on.
 func apart(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
@@ -42,8 +42,9 @@ func setOf(cpus []int) *unix.CPUSet {
 	return &set
 }
 
-// onCPUs calls a function that starts a process, so that the process runs on some processors only, from its first moment
-// on: it inherits them from the thread that starts it. Go programs count their processors then, too.
+// onCPUs calls a function that starts a process, so that the process runs on some processors only, from its
+// first moment on: it inherits them from the thread that starts it. Go programs count their processors
+// then, too.
 func onCPUs(cpus []int, start func() error) error {
 	if len(cpus) == 0 {
 		return start()
@@ -63,8 +64,8 @@ func onCPUs(cpus []int, start func() error) error {
 // Pin keeps this process to some processors.
 func Pin(cpus []int) error {
 	set := setOf(cpus)
-	// A thread that is started meanwhile has the processors of the one that starts it: the second round finds those whose
-	// starter was not pinned yet.
+	// A thread that is started meanwhile has the processors of the one that starts it: the second round
+	// finds those whose starter was not pinned yet.
 	for range 2 {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -83,8 +84,8 @@ func Pin(cpus []int) error {
 	return nil
 }
 
-// cpuOf reads the clock of a process's CPU time, whose number is made of the process's (clock_getcpuclockid(3); Linux,
-// include/linux/posix-timers.h: CPUCLOCK_SCHED is 2).
+// cpuOf reads the clock of a process's CPU time, whose number is made of the process's
+// (clock_getcpuclockid(3); Linux, include/linux/posix-timers.h: CPUCLOCK_SCHED is 2).
 func cpuOf(pid int) (time.Duration, bool) {
 	var at unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &at); err != nil {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fleet is many validators in one process: they follow the store and report as each would in a process of its own, and nobody
-// asks them.
+// fleet is many validators in one process: they follow the store and report as each would in a process of
+// its own, and nobody asks them.
 type fleet []server
 
 func newFleet(c Config) (server, error) {

@@ -20,8 +20,8 @@ import (
 // LookupKey returns the key under which a Lookup server finds the policy of an app.
 func LookupKey(appID string) string { return "bench:" + appID }
 
-// LookupPolicy returns what stands there: only what decides, and without a signature. A service that read the product's own
-// documents, with names and a MAC, would pay for more than a naive one needs.
+// LookupPolicy returns what stands there: only what decides, and without a signature. A service that read
+// the product's own documents, with names and a MAC, would pay for more than a naive one needs.
 func LookupPolicy(d *record.Document) ([]byte, error) {
 	m := &countersignv1.Policy{Enforcement: &countersignv1.Enforcement{
 		Scopes: uint64(d.Enforcement.Scopes), TrialEndMillis: d.Enforcement.TrialEndMillis, ScopesAfterTrial: uint64(d.Enforcement.After),

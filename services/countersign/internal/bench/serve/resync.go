@@ -16,13 +16,14 @@ import (
 )
 
 const (
-	// missed is how many changes of each partition a validator does not hear of. The log keeps the last one only: with two,
-	// it does not lead on from what the validator holds.
+	// missed is how many changes of each partition a validator does not hear of. The log keeps the last one
+	// only: with two, it does not lead on from what the validator holds.
 	missed = 2
-	// hearing is how long the others have for what was published, before the log is trimmed: they are not to load anything.
+	// hearing is how long the others have for what was published, before the log is trimmed: they are not
+	// to load anything.
 	hearing = 20 * time.Millisecond
-	// lookEvery is how often a validator is asked how far it has come, by its metrics: often enough to tell when it has all,
-	// and seldom enough to cost it nothing.
+	// lookEvery is how often a validator is asked how far it has come, by its metrics: often enough to tell
+	// when it has all, and seldom enough to cost it nothing.
 	lookEvery = 200 * time.Millisecond
 	// resyncPatience is how long a validator may take to load everything.
 	resyncPatience = 5 * time.Minute
@@ -36,10 +37,11 @@ type Victim struct {
 	Every time.Duration
 }
 
-// resyncer does to a validator what a network does that is cut for longer than the log of the store reaches back: the
-// validator's account is closed and its connections end; every partition is changed, and the changes reach everybody else; the
-// log is trimmed; and the validator is let in again. It finds that the log does not lead on from what it holds, and loads
-// every partition anew, while it decides from the old one.
+// resyncer does to a validator what a network does that is cut for longer than the log of the store reaches
+// back: the validator's account is closed and its connections end; every partition is changed, and the
+// changes reach everybody else; the log is trimmed; and the validator is let in again. It finds that the
+// log does not lead on from what it holds, and loads every partition anew, while it decides from the old
+// one.
 type resyncer struct {
 	to      *store.Store
 	replica *replica.Replica
@@ -53,8 +55,8 @@ type resyncer struct {
 	loading chan struct{}
 
 	mu sync.Mutex
-	// times is how often all partitions were loaded, spent how long that took; let is when the validator was let in again
-	// that loads now.
+	// times is how often all partitions were loaded, spent how long that took; let is when the validator
+	// was let in again that loads now.
 	times uint64
 	spent time.Duration
 	let   time.Time
@@ -167,8 +169,8 @@ func (s *resyncer) once(ctx context.Context, v Victim) error {
 	return err
 }
 
-// cutOff changes every partition behind the validator's back, and returns what revision each has then. The validator may read
-// again when it returns, also with an error.
+// cutOff changes every partition behind the validator's back, and returns what revision each has then. The
+// validator may read again when it returns, also with an error.
 func (s *resyncer) cutOff(ctx context.Context, v Victim) (reached []uint64, err error) {
 	defer func() {
 		err = errors.Join(err, s.client.Do(context.WithoutCancel(ctx), "ACL", "SETUSER", v.User, "on").Err())

@@ -1,5 +1,6 @@
-// Package serve is what runs in the child processes of a comparison: the servers that are compared, and the writer of
-// changes. A child is told what to be in the first line of its standard input, and gets its commands there.
+// Package serve is what runs in the child processes of a comparison: the servers that are compared, and the
+// writer of changes. A child is told what to be in the first line of its standard input, and gets its
+// commands there.
 package serve
 
 import (
@@ -40,10 +41,11 @@ const (
 // Config is the first line.
 type Config struct {
 	Role Role
-	// StreamWorkers is that of grpc.NumStreamWorkers for Empty and Lookup; 0 is the default of grpc-go. Validator has its
-	// own.
+	// StreamWorkers is that of grpc.NumStreamWorkers for Empty and Lookup; 0 is the default of grpc-go.
+	// Validator has its own.
 	StreamWorkers uint32
-	// RedisURL and RingFile say where the store is, for all roles but Empty; Embedded that it is the embedded one.
+	// RedisURL and RingFile say where the store is, for all roles but Empty; Embedded that it is the
+	// embedded one.
 	RedisURL, RingFile string
 	Embedded           bool
 	// AdminKeysFile is for Authority.
@@ -56,8 +58,8 @@ type Config struct {
 	Validators int
 	// ChangesPerSecond is for Writer.
 	ChangesPerSecond float64
-	// Quiet leaves out of the log what is in the way of following the store: since that is what is wanted, or happens to
-	// validators that nobody asks.
+	// Quiet leaves out of the log what is in the way of following the store: since that is what is wanted,
+	// or happens to validators that nobody asks.
 	Quiet bool
 
 	log *slog.Logger
@@ -65,8 +67,8 @@ type Config struct {
 
 // Command is every other line; the zero value only asks for the state.
 type Command struct {
-	// Resync tells Writer to make a validator load everything anew, again and again, which takes until the first load has
-	// begun; Steady to leave that, which takes until the validator has all.
+	// Resync tells Writer to make a validator load everything anew, again and again, which takes until the
+	// first load has begun; Steady to leave that, which takes until the validator has all.
 	Resync *Victim `json:",omitempty"`
 	Steady bool    `json:",omitempty"`
 	// Collect makes the child collect its garbage before it tells its state.
@@ -83,15 +85,16 @@ type State struct {
 	Addresses []string `json:",omitempty"`
 	// HTTP is that of the metrics.
 	HTTP string `json:",omitempty"`
-	// Mallocs is how many objects were allocated so far (runtime.MemStats), GCs how many collections there were.
+	// Mallocs is how many objects were allocated so far (runtime.MemStats), GCs how many collections there
+	// were.
 	Mallocs, GCs uint64
-	// HeapBytes is how much the latest collection has left, and what was allocated since; SystemBytes is the memory that the
-	// process has of the system for itself.
+	// HeapBytes is how much the latest collection has left, and what was allocated since; SystemBytes is
+	// the memory that the process has of the system for itself.
 	HeapBytes, SystemBytes uint64
 	// Changes is how many were made, Failed how many were not.
 	Changes, Failed uint64
-	// Resyncs is how often a validator has loaded everything anew since Resync, ResyncTime how long that took in all; the one
-	// that goes on now is in both.
+	// Resyncs is how often a validator has loaded everything anew since Resync, ResyncTime how long that
+	// took in all; the one that goes on now is in both.
 	Resyncs    uint64
 	ResyncTime time.Duration
 	// Processors is how many the child may use at once, Goroutines how many it has.

@@ -27,8 +27,8 @@ const (
 	changesAtOnce = 16
 )
 
-// writer changes policies as an authority does, at a constant rate: a token of each of its apps in turn is disabled and
-// made active again. When it is told to, it makes validators load everything anew.
+// writer changes policies as an authority does, at a constant rate: a token of each of its apps in turn is
+// disabled and made active again. When it is told to, it makes validators load everything anew.
 type writer struct {
 	config Config
 	client *redisfeed.Client
