@@ -72,10 +72,11 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			undisturbed = now
 		}
 		var gaps []gap
+		torn := false // a partition has half of a change
 		if err == nil {
 			v, looked := look(ctx, c.oracle, masters, c.codec)
 			if err = looked; err == nil {
-				gaps = c.oracle.gaps(v)
+				gaps, torn = c.oracle.gaps(v), !v.addsUp(c.codec)
 			}
 		}
 		var must []gap
@@ -147,7 +148,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			undisturbed, quiet = 0, 0
 			continue
 		}
-		if whole != nil || err != nil || len(gaps) > 0 {
+		if whole != nil || err != nil || torn || len(gaps) > 0 {
 			complete = 0
 		} else if complete == 0 {
 			complete = now
@@ -158,7 +159,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			return
 		// What was made before the loss may be acknowledged after it, and is missing only from then on.
 		case complete != 0 && !c.underWay.before(complete):
-		case whole == nil && err == nil && len(must)+open == 0 && calm > healBound+slack:
+		case whole == nil && err == nil && !torn && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)
 		// Faults that went on all the time may have left no calm. What the store lacks after this long is
