@@ -17,7 +17,7 @@ func TestViewAddsUp(t *testing.T) {
 	for revision, want := range map[uint64]bool{1: false, 2: true, 3: false} {
 		v := &view{
 			heads:     map[int]record.Head{partition: head},
-			documents: map[string]*record.Document{"app": {AppID: "app", Revision: revision}},
+			documents: map[string]*record.Document{"app": {AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: revision}}},
 		}
 		if got := v.addsUp(codec); got != want {
 			t.Errorf("a document of revision %d under a head of 2: adds up %t, want %t", revision, got, want)
