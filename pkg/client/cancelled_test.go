@@ -280,7 +280,7 @@ func TestB20_OnlyOutagesAreUndecided(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &door{answered: make(chan int, 1)}
-			handler := d.handler(dial(t, &scripted{err: tt.err}))
+			handler := d.handler(scriptedClient(t, &scripted{err: tt.err}))
 			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
 			if got := <-d.answered; got != tt.want || d.undecided.Load() == 1 != tt.undecided {
 				t.Errorf("answered %d, Undecided ran %d times; want %d, undecided %t", got, d.undecided.Load(), tt.want, tt.undecided)

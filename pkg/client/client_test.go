@@ -32,7 +32,7 @@ func (s *scripted) Authorize(_ context.Context, r *countersignv1.AuthorizeReques
 }
 
 // dial returns a client of a scripted validator.
-func dial(t *testing.T, s *scripted) *client.Client {
+func scriptedClient(t *testing.T, s *scripted) *client.Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
@@ -93,7 +93,7 @@ func TestB20_Middleware(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := client.Middleware{
-				Client: dial(t, &tt.script), Scope: countersignv1.Scope_SCOPE_EVENTS, Undecided: tt.through,
+				Client: scriptedClient(t, &tt.script), Scope: countersignv1.Scope_SCOPE_EVENTS, Undecided: tt.through,
 				AppID: func(r *http.Request) string { return r.PathValue("app") },
 			}
 			mux := http.NewServeMux()
@@ -120,7 +120,7 @@ func TestB20_Middleware(t *testing.T) {
 // B03: an over-long token is still over-long when it arrives, and does not hit the bound on messages.
 func TestB03_OverlongTokenIsCut(t *testing.T) {
 	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
-	got, err := dial(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
+	got, err := scriptedClient(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
 	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
 		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
 	}
@@ -131,7 +131,7 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{
-		Client: dial(t, s), Scope: countersignv1.Scope_SCOPE_EVENTS, AppID: func(*http.Request) string { return "bad app" },
+		Client: scriptedClient(t, s), Scope: countersignv1.Scope_SCOPE_EVENTS, AppID: func(*http.Request) string { return "bad app" },
 		Undecided: func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) },
 	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w := httptest.NewRecorder()
@@ -142,11 +142,11 @@ func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	_, err := dial(t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")}).Authorize(t.Context(), client.Request{AppID: "a"})
+	_, err := scriptedClient(t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")}).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got != apierr.DataTooOld {
 		t.Errorf("Reason = %q", got)
 	}
-	_, err = dial(t, &scripted{err: context.Canceled}).Authorize(t.Context(), client.Request{AppID: "a"})
+	_, err = scriptedClient(t, &scripted{err: context.Canceled}).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got == "" {
 		t.Error("no reason for an error without one")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"google.golang.org/grpc"
 )
 
@@ -36,7 +37,7 @@ func BenchmarkCall(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			server := start(b, Config{StreamWorkers: 64}, &echo{call: repeat}, options...)
-			conn := dial(b, server.Addr().String())
+			conn := check.Dial(b, server.Addr().String())
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

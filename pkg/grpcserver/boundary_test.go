@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // TestErrorsOverTheWire: what a client receives is what translate says, for unary calls and streams, with
@@ -36,7 +37,7 @@ func TestErrorsOverTheWire(t *testing.T) {
 		"chain": {grpc.ChainUnaryInterceptor(passUnary), grpc.ChainStreamInterceptor(passStream)},
 	} {
 		server := start(t, Config{}, service, options...)
-		conn := dial(t, server.Addr().String())
+		conn := check.Dial(t, server.Addr().String())
 		for _, tt := range translations {
 			t.Run(chain+"/"+tt.name, func(t *testing.T) {
 				_, err := call(t.Context(), conn, tt.name)
@@ -115,7 +116,7 @@ func TestCauseIsLogged(t *testing.T) {
 		}
 		return "", errors.New("broken")
 	}})
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 	for _, text := range []string{"domain", "caller", "other"} {
 		if _, err := call(t.Context(), conn, text); err == nil {
 			t.Errorf("call %q succeeded", text)
@@ -161,7 +162,7 @@ func TestPanic(t *testing.T) {
 			}
 			return response, err
 		}))
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 
 	for _, where := range []string{"handler", "interceptor"} {
 		_, err := call(t.Context(), conn, where)

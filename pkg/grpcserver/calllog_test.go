@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 func TestLogCalls(t *testing.T) {
@@ -38,7 +39,7 @@ func TestLogCalls(t *testing.T) {
 			},
 			LogCalls(calls.logger()),
 		))
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+secret)
 	for _, outcome := range []string{"fine", "invalid", "broken", "panic"} {
 		_, err := call(ctx, conn, secret+" "+outcome)

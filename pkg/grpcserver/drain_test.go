@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -49,7 +50,7 @@ func startConfigured(t *testing.T, config Config, service *echo) bubble {
 }
 
 func (b bubble) dial(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
-	return dial(t, "passthrough:///bubble", append(options,
+	return check.Dial(t, "passthrough:///bubble", append(options,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.listener.DialContext(ctx) }),
 	)...)
 }
@@ -71,7 +72,7 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 		}
 		return text, nil
 	}})
-	conn, other := dial(t, server.Addr().String()), dial(t, server.Addr().String())
+	conn, other := check.Dial(t, server.Addr().String()), check.Dial(t, server.Addr().String())
 	if _, err := call(t.Context(), other, "quick"); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 	server.end()
 	<-server.Draining()
 	// The listener is closed right after, on a goroutine: until it is, a call may still get through.
-	for _, c := range []*grpc.ClientConn{dial(t, server.Addr().String()), other} {
+	for _, c := range []*grpc.ClientConn{check.Dial(t, server.Addr().String()), other} {
 		var err error
 		for err == nil {
 			_, err = call(t.Context(), c, "late")

@@ -3,6 +3,7 @@ package grpcserver
 import (
 	"testing"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -33,7 +34,7 @@ func expect(t *testing.T, watch healthpb.Health_WatchClient, want healthpb.Healt
 
 func TestSetServing(t *testing.T) {
 	server := start(t, Config{}, &echo{call: repeat})
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 	for _, service := range []string{"", echoService} {
 		if got := stateOf(t, conn, service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Errorf("health of %q at the start = %v, want NOT_SERVING", service, got)
@@ -60,7 +61,7 @@ func TestSetServing(t *testing.T) {
 func TestReflection(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		server := start(t, Config{Reflection: on}, &echo{call: repeat})
-		conn := dial(t, server.Addr().String())
+		conn := check.Dial(t, server.Addr().String())
 		stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 		if err != nil {
 			t.Fatal(err)

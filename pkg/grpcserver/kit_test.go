@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/countersign/countersign/pkg/testkit/testport"
@@ -100,17 +99,6 @@ func serve(t testing.TB, function func(context.Context) error) (end context.Canc
 		}
 	})
 	return end, wait
-}
-
-func dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientConn {
-	t.Helper()
-	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
-	conn, err := grpc.NewClient(target, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }
 
 func call(ctx context.Context, conn *grpc.ClientConn, text string, options ...grpc.CallOption) (string, error) {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
@@ -33,7 +34,7 @@ func TestReceiveLimit(t *testing.T) {
 					return err
 				},
 			})
-			conn := dial(t, server.Addr().String())
+			conn := check.Dial(t, server.Addr().String())
 			most := strings.Repeat("x", tt.limit)
 			for proto.Size(wrapperspb.String(most)) > tt.limit {
 				most = most[1:]
@@ -56,7 +57,7 @@ func TestSendLimit(t *testing.T) {
 	server := start(t, Config{}, &echo{call: func(context.Context, string) (string, error) {
 		return strings.Repeat("x", maxSend), nil
 	}})
-	_, err := call(t.Context(), dial(t, server.Addr().String()), "", grpc.MaxCallRecvMsgSize(2*maxSend))
+	_, err := call(t.Context(), check.Dial(t, server.Addr().String()), "", grpc.MaxCallRecvMsgSize(2*maxSend))
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a large answer = %v, want RESOURCE_EXHAUSTED", err)
 	}
@@ -64,7 +65,7 @@ func TestSendLimit(t *testing.T) {
 
 func TestHeaderLimitIsTold(t *testing.T) {
 	server := start(t, Config{}, &echo{call: repeat})
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", strings.Repeat("x", maxHeaderList-1024))
 	if _, err := call(ctx, conn, ""); err != nil {
 		t.Errorf("call with metadata below the limit = %v", err)
@@ -187,7 +188,7 @@ func TestKeepaliveAndAge(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := startInBubble(t, Drain{}, &echo{call: repeat})
 				var connections atomic.Int32
-				conn := dial(t, "passthrough:///bubble",
+				conn := check.Dial(t, "passthrough:///bubble",
 					grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 						connections.Add(1)
 						return server.listener.DialContext(ctx)

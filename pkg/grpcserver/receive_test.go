@@ -61,14 +61,14 @@ func TestRequestsAreBounded(t *testing.T) {
 		}})
 		ended := make(chan error, bounds.MaxCalls)
 		for range bounds.MaxCalls {
-			conn := dial(t, server.Addr().String())
+			conn := check.Dial(t, server.Addr().String())
 			go func() {
 				_, err := call(t.Context(), conn, "x")
 				ended <- err
 			}()
 			<-inside
 		}
-		_, err := call(t.Context(), dial(t, server.Addr().String()), "x")
+		_, err := call(t.Context(), check.Dial(t, server.Addr().String()), "x")
 		if status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != apierr.Overloaded {
 			t.Errorf("one call more = %v", err)
 		}
@@ -89,7 +89,7 @@ func TestRequestsAreBounded(t *testing.T) {
 				<-release
 				return "", nil
 			}})
-		conn := dial(t, server.Addr().String())
+		conn := check.Dial(t, server.Addr().String())
 		ended := make(chan error, 10)
 		ask := func(size int) {
 			go func() {
@@ -149,11 +149,11 @@ func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 			}
 		}
 		// The connection's frames are read in order: the calls are there when a later one is answered.
-		check := conn.Open(healthpb.Health_Check_FullMethodName)
-		conn.Announce(check, 0)
-		conn.Status(check)
+		health := conn.Open(healthpb.Health_Check_FullMethodName)
+		conn.Announce(health, 0)
+		conn.Status(health)
 		ctx, cancel := context.WithTimeout(t.Context(), messageTimeout/2)
-		if _, err := call(ctx, dial(t, server.Addr().String()), "x"); err != nil {
+		if _, err := call(ctx, check.Dial(t, server.Addr().String()), "x"); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		cancel()
@@ -312,7 +312,7 @@ func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 // TestConnectionsAreBounded: one more than may be open is closed as it comes, and counted.
 func TestConnectionsAreBounded(t *testing.T) {
 	server := start(t, Config{MaxConnections: 1}, &echo{call: repeat})
-	first := dial(t, server.Addr().String())
+	first := check.Dial(t, server.Addr().String())
 	if _, err := call(t.Context(), first, "x"); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	_ = first.Close()
 	check.Eventually(t, "room for another", func() error {
-		_, err := call(t.Context(), dial(t, server.Addr().String()), "x")
+		_, err := call(t.Context(), check.Dial(t, server.Addr().String()), "x")
 		return err
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/reload"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 func replace(t *testing.T, path, by string) {
@@ -44,7 +45,7 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 	serve(t, web.Serve)
 	trusting := func(a authority) *grpc.ClientConn {
-		return dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: a.pool})))
+		return check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: a.pool})))
 	}
 	check := func(what string, connection *grpc.ClientConn, want codes.Code) {
 		t.Helper()
@@ -98,7 +99,7 @@ func TestRenewedClientAuthorities(t *testing.T) {
 	one.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	check := func(what string, client *tls.Config, want codes.Code) {
 		t.Helper()
-		connection := dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(client)))
+		connection := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(client)))
 		if _, err := call(t.Context(), connection, "hello"); status.Code(err) != want {
 			t.Errorf("%s: %v, want %s", what, err, want)
 		}
@@ -194,7 +195,7 @@ func TestCertificateOfTomorrow(t *testing.T) {
 	replace(t, cert, nextCert)
 	replace(t, key, nextKey)
 	files.Now(t.Context())
-	connection := dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ours.pool})))
+	connection := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ours.pool})))
 	if _, err := call(t.Context(), connection, "hello"); err != nil {
 		t.Error(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -139,7 +140,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := start(t, Config{TLS: tt.files}, &echo{call: repeat})
-			conn := dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(tt.client)))
+			conn := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(tt.client)))
 			got, err := call(t.Context(), conn, "hello")
 			if tt.ok && (err != nil || got != "hello") {
 				t.Errorf("call = %q, %v", got, err)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // bytesCodec sends bytes as they are.
@@ -34,7 +35,7 @@ func TestMessagesThatCannotBeRead(t *testing.T) {
 	server := start(t, Config{Requests: bounds}, &echo{call: repeat, stream: func(stream grpc.ServerStream) error {
 		return stream.RecvMsg(new(wrapperspb.StringValue))
 	}})
-	conn := dial(t, server.Addr().String())
+	conn := check.Dial(t, server.Addr().String())
 	for name, tt := range map[string]struct{ message, words string }{
 		"not UTF-8":     {"\x0a\x02a\xff", "value: want UTF-8"},
 		"no message":    {"\xff\xff\xff", "message: is not a google.protobuf.StringValue in the encoding of Protocol Buffers"},

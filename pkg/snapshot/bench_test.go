@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -25,7 +26,7 @@ func BenchmarkStart(b *testing.B) {
 			b.SetBytes(int64(file.Len()))
 			for b.Loop() {
 				r := newReplica(storetest.NewWith(b, ring, meta))
-				if err := must(snapshot.NewReader(bytes.NewReader(file.Bytes()), ring))(b).Replicas(r.Import); err != nil {
+				if err := check.Must(snapshot.NewReader(bytes.NewReader(file.Bytes()), ring))(b).Replicas(r.Import); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 func runUntil(t *testing.T, run func(context.Context) error) (stop func()) {
@@ -29,7 +30,7 @@ func runUntil(t *testing.T, run func(context.Context) error) (stop func()) {
 // names returns what is in a folder.
 func names(t *testing.T, folder string) (all []string) {
 	t.Helper()
-	for _, entry := range must(os.ReadDir(folder))(t) {
+	for _, entry := range check.Must(os.ReadDir(folder))(t) {
 		all = append(all, entry.Name())
 	}
 	return all
@@ -39,7 +40,7 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 2}
 	path := filepath.Join(t.TempDir(), "policies.snapshot")
 	write := func(apps int, commit bool) error {
-		f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+		f := check.Must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
 		for _, c := range filled(t, ring, meta, apps, 2) {
 			if err := f.Replica(c); err != nil {
 				t.Fatal(err)
@@ -52,7 +53,7 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 		return f.Commit()
 	}
 	count := func() (apps int) {
-		r := must(snapshot.Open(path, ring))(t)
+		r := check.Must(snapshot.Open(path, ring))(t)
 		defer r.Close()
 		if err := r.Replicas(func(c replica.Contents) error { apps += len(c.Apps); return nil }); err != nil {
 			t.Fatal(err)
@@ -69,14 +70,14 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 	}
 	_ = write(100, false)
 	// One that is not whole is not put in its place either.
-	f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+	f := check.Must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
 	if f.Commit() == nil {
 		t.Error("a file without partitions was committed")
 	}
 	if got := count(); got != 9 {
 		t.Errorf("%d apps, want 9", got)
 	}
-	if info := must(os.Stat(path))(t); info.Mode().Perm() != 0o600 {
+	if info := check.Must(os.Stat(path))(t); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
 	if left := names(t, filepath.Dir(path)); len(left) != 1 {
@@ -88,7 +89,7 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 func TestCloseClosesTheFile(t *testing.T) {
 	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 2}
 	path := filepath.Join(t.TempDir(), "policies.snapshot")
-	f := must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
+	f := check.Must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
 	for _, c := range filled(t, ring, meta, 2_000, 2) { // more than is read ahead
 		if err := f.Replica(c); err != nil {
 			t.Fatal(err)
@@ -97,7 +98,7 @@ func TestCloseClosesTheFile(t *testing.T) {
 	if err := f.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	r := must(snapshot.Open(path, ring))(t)
+	r := check.Must(snapshot.Open(path, ring))(t)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(snapshot.Create(path, fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}, snapshot.Backup))(t).Discard()
+	check.Must(snapshot.Create(path, fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}, snapshot.Backup))(t).Discard()
 	if left := names(t, folder); len(left) != 2 {
 		t.Errorf("left are %v", left)
 	}
@@ -142,7 +143,7 @@ func TestFileIsWrittenThroughALink(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640), os.Symlink(real, link)); err != nil {
 		t.Fatal(err)
 	}
-	f := must(snapshot.Create(link, ring, meta, snapshot.OfReplica))(t)
+	f := check.Must(snapshot.Create(link, ring, meta, snapshot.OfReplica))(t)
 	for _, c := range filled(t, ring, meta, 1, 2) {
 		if err := f.Replica(c); err != nil {
 			t.Fatal(err)
@@ -151,10 +152,10 @@ func TestFileIsWrittenThroughALink(t *testing.T) {
 	if err := f.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if info := must(os.Lstat(real))(t); info.Mode() != 0o640 || info.Size() == 0 {
+	if info := check.Must(os.Lstat(real))(t); info.Mode() != 0o640 || info.Size() == 0 {
 		t.Errorf("%v, %d bytes", info.Mode(), info.Size())
 	}
-	if to := must(os.Readlink(link))(t); to != real {
+	if to := check.Must(os.Readlink(link))(t); to != real {
 		t.Errorf("the link leads to %s", to)
 	}
 }

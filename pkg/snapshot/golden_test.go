@@ -15,6 +15,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // When the form of files gets a version, its files are made, and committed, with
@@ -27,7 +28,7 @@ var makeGolden = flag.String("golden", "", "make the files of a `version` in tes
 // golden is a file that was written when the form got its version.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
-	return must(os.ReadFile(filepath.Join("testdata", name)))(t)
+	return check.Must(os.ReadFile(filepath.Join("testdata", name)))(t)
 }
 
 // TestFilesOfEarlierReleasesAreRead: who upgrades loses nothing of what there is to start from, or to
@@ -49,11 +50,11 @@ func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 		}
 	}
 	kinds := map[string]int{}
-	for _, path := range must(filepath.Glob("testdata/v*.*"))(t) {
+	for _, path := range check.Must(filepath.Glob("testdata/v*.*"))(t) {
 		name := filepath.Base(path)
 		t.Run(name, func(t *testing.T) {
 			file := golden(t, name)
-			r := must(snapshot.NewReader(bytes.NewReader(file), ring))(t)
+			r := check.Must(snapshot.NewReader(bytes.NewReader(file), ring))(t)
 			kinds[r.Kind().String()]++
 			if created := r.CreateTime(); created.Before(time.UnixMilli(1)) || created.After(time.Now()) {
 				t.Errorf("made at %v", created)
@@ -116,7 +117,7 @@ func withoutMemory(t testing.TB, all []replica.Contents) []replica.Contents {
 		for j, app := range all[i].Apps {
 			if p := app.Entry.Policy; p != nil {
 				entry := *app.Entry
-				entry.Policy = must(policy.New(p.Enforcement(), p.Tokens(), p.Deleted()))(t)
+				entry.Policy = check.Must(policy.New(p.Enforcement(), p.Tokens(), p.Deleted()))(t)
 				all[i].Apps[j].Entry = &entry
 			}
 		}

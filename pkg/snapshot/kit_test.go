@@ -16,23 +16,14 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/snapshot"
 	"github.com/countersign/countersign/pkg/table"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
-
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
 
 // fixedRing returns a key ring that is always the same, so that what a fuzzer finds is found again.
 func fixedRing(t testing.TB) *keyring.Ring {
 	t.Helper()
-	return must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t)
+	return check.Must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t)
 }
 
 // filled returns contents of all partitions: apps with tokens, the first of each partition with one that is
@@ -55,7 +46,7 @@ func filled(t testing.TB, ring *keyring.Ring, meta record.Meta, apps, tokens int
 		switch len(c.Apps) {
 		case 0:
 			memory := policy.Memory{}.With(policy.Token{Digest: secret.DigestOf(id + "/gone"), Imported: true})
-			entry.Policy = must(policy.NewWithMemory(entry.Policy.Enforcement(), entry.Policy.Tokens(), false, memory))(t)
+			entry.Policy = check.Must(policy.NewWithMemory(entry.Policy.Enforcement(), entry.Policy.Tokens(), false, memory))(t)
 			kept := entry.Policy.Tokens()[0]
 			kept.State = policy.Revoked
 			c.Sticky = append(c.Sticky, replica.Sticky{AppID: id, Token: kept})
@@ -80,12 +71,12 @@ func policyOf(t testing.TB, id string, tokens int) *policy.Policy {
 			list[i].ExpireMillis, list[i].Imported = 1_800_000_000_000+int64(i), true
 		}
 	}
-	return must(policy.New(policy.Enforcement{Scopes: 2, TrialEndMillis: 5, After: 4}, list, false))(t)
+	return check.Must(policy.New(policy.Enforcement{Scopes: 2, TrialEndMillis: 5, After: 4}, list, false))(t)
 }
 
 func writeReplica(t testing.TB, out io.Writer, ring *keyring.Ring, meta record.Meta, all []replica.Contents) {
 	t.Helper()
-	w := must(snapshot.NewWriter(out, ring, meta, snapshot.OfReplica))(t)
+	w := check.Must(snapshot.NewWriter(out, ring, meta, snapshot.OfReplica))(t)
 	for _, c := range all {
 		if err := w.Replica(c); err != nil {
 			t.Fatal(err)
@@ -138,7 +129,7 @@ func smallBackup(t testing.TB, ring *keyring.Ring, size int) ([]byte, heard) {
 	meta := record.Meta{StoreID: "backup", Partitions: 2, CreateTime: time.UnixMilli(1)}
 	var file bytes.Buffer
 	var wrote heard
-	w := must(snapshot.NewWriter(&file, ring, meta, snapshot.Backup))(t)
+	w := check.Must(snapshot.NewWriter(&file, ring, meta, snapshot.Backup))(t)
 	for _, to := range []snapshot.Sink{w, &wrote} {
 		for _, err := range []error{
 			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")), to.Document("b", bytes.Repeat([]byte("b"), size)),

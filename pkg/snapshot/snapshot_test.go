@@ -18,6 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestReadsWhatWasWritten(t *testing.T) {
 	ring := fixedRing(t)
 	file, want := smallReplica(t, ring)
-	r := must(snapshot.NewReader(bytes.NewReader(file), ring))(t)
+	r := check.Must(snapshot.NewReader(bytes.NewReader(file), ring))(t)
 	if r.Kind() != snapshot.OfReplica || r.Meta().StoreID != "replica" || r.Meta().Partitions != 3 || time.Since(r.CreateTime()) > time.Minute {
 		t.Errorf("header: %v, %+v, %v", r.Kind(), r.Meta(), r.CreateTime())
 	}
@@ -70,7 +71,7 @@ func TestReplicaGoesOnFromAFile(t *testing.T) {
 
 		s.Fail(storetest.Faults{Down: errors.New("down")})
 		second := newReplica(s)
-		if err := must(snapshot.NewReader(&file, s.Ring()))(t).Replicas(second.Import); err != nil {
+		if err := check.Must(snapshot.NewReader(&file, s.Ring()))(t).Replicas(second.Import); err != nil {
 			t.Fatal(err)
 		}
 		defer run(t, second)()
@@ -137,7 +138,7 @@ func TestTouchedFileIsRefused(t *testing.T) {
 		{"another form", []byte(`{"current": "a"}`), ring, "not a snapshot file"},
 		{"another version", append([]byte("CSSNAP\n\x02"), file[8:]...), ring, "not a snapshot file"},
 		{"only the magic", begin, ring, "is cut: it ends in record 0"},
-		{"another key of the same name", file, must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t), "the header: record file-header: keyring: MAC does not match"},
+		{"another key of the same name", file, check.Must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t), "the header: record file-header: keyring: MAC does not match"},
 		{"another key ring", file, keyring.Generate(), "unknown key"},
 		{"end missing", join(begin, r[:4]...), ring, "is cut: it ends in record 4"},
 		{"cut in a record", file[:len(file)-1], ring, "is cut: it ends in record 4"},
@@ -186,11 +187,11 @@ func TestKindsAreToldApart(t *testing.T) {
 	ring := fixedRing(t)
 	replicas, _ := smallReplica(t, ring)
 	backup, _ := smallBackup(t, ring, 100)
-	err := must(snapshot.NewReader(bytes.NewReader(backup), ring))(t).Replicas(func(replica.Contents) error { return nil })
+	err := check.Must(snapshot.NewReader(bytes.NewReader(backup), ring))(t).Replicas(func(replica.Contents) error { return nil })
 	if err == nil || err.Error() != "this file is a backup, want a validator's snapshot" {
 		t.Error(err)
 	}
-	err = must(snapshot.NewReader(bytes.NewReader(replicas), ring))(t).Backup(&heard{})
+	err = check.Must(snapshot.NewReader(bytes.NewReader(replicas), ring))(t).Backup(&heard{})
 	if err == nil || err.Error() != "this file is a validator's snapshot, want a backup" {
 		t.Error(err)
 	}
@@ -210,7 +211,7 @@ func TestWriterWritesOnlyWholeStores(t *testing.T) {
 		},
 		"another kind": func(w *snapshot.Writer) error { return w.Replica(replica.Contents{}) },
 	} {
-		w := must(snapshot.NewWriter(&bytes.Buffer{}, ring, meta, snapshot.Backup))(t)
+		w := check.Must(snapshot.NewWriter(&bytes.Buffer{}, ring, meta, snapshot.Backup))(t)
 		if write(w) == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -226,7 +227,7 @@ func TestErrorOfAReceiverEndsTheReading(t *testing.T) {
 	ring := fixedRing(t)
 	file, _ := smallReplica(t, ring)
 	failed, calls := errors.New("failed"), 0
-	err := must(snapshot.NewReader(bytes.NewReader(file), ring))(t).Replicas(func(replica.Contents) error { calls++; return failed })
+	err := check.Must(snapshot.NewReader(bytes.NewReader(file), ring))(t).Replicas(func(replica.Contents) error { calls++; return failed })
 	if !errors.Is(err, failed) || calls != 1 {
 		t.Errorf("%v after %d calls", err, calls)
 	}

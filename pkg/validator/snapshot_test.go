@@ -99,9 +99,9 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	}
 
 	// Nothing was verified since, so the file stays as it is.
-	before := must(os.ReadFile(file.Path))(t)
+	before := check.Must(os.ReadFile(file.Path))(t)
 	stop()
-	if after := must(os.ReadFile(file.Path))(t); !bytes.Equal(before, after) {
+	if after := check.Must(os.ReadFile(file.Path))(t); !bytes.Equal(before, after) {
 		t.Error("it was written again, without anything new in it")
 	}
 	k.server.Restart()
@@ -114,16 +114,6 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 		}
 		return err
 	})
-}
-
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
 }
 
 // TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: what a file has is not the last word when Redis
@@ -154,7 +144,7 @@ func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 	stop()
 	k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
 	for range 20 {
-		old := must(os.ReadFile(file.Path))(t)
+		old := check.Must(os.ReadFile(file.Path))(t)
 		v, stop := k.run(t, func(c *validator.Config) { c.Snapshot = file })
 		for ready, deadline := false, time.Now().Add(30*time.Second); !ready; {
 			ready = v.Ready() == nil // before it is asked: when ready, it has to answer
@@ -282,7 +272,7 @@ func TestSnapshotThatCannotBeUsedIsIgnored(t *testing.T) {
 	good := snapshotFile(t)
 	_, stop := k.keeping(t, good)
 	stop()
-	data := must(os.ReadFile(good.Path))(t)
+	data := check.Must(os.ReadFile(good.Path))(t)
 	for name, make := range map[string]func(path string) error{
 		"garbage":       func(path string) error { return os.WriteFile(path, []byte("garbage"), 0o600) },
 		"empty":         func(path string) error { return os.WriteFile(path, nil, 0o600) },
@@ -386,7 +376,7 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 	stop()
-	if source := must(snapshot.Open(file.Path, k.store.Ring()))(t); source.Meta().StoreID != "another" {
+	if source := check.Must(snapshot.Open(file.Path, k.store.Ring()))(t); source.Meta().StoreID != "another" {
 		t.Errorf("the file is of store %s", source.Meta().StoreID)
 	}
 }

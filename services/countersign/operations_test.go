@@ -249,24 +249,7 @@ func (s *site) metric(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: metric process metric value")
 	}
-	await(ts, func() error { return s.value(args[0], args[1], args[2]) })
-}
-
-// patience is how long something may take that happens by itself.
-const patience = 30 * time.Second
-
-// await waits until a check returns nil.
-func await(ts *testscript.TestScript, check func() error) {
-	for deadline := time.Now().Add(patience); ; {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%v", err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	check.Eventually(ts, "metric", func() error { return s.value(args[0], args[1], args[2]) })
 }
 
 // redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: what is
@@ -328,7 +311,7 @@ func (s *site) floored(ts *testscript.TestScript, _ bool, args []string) {
 	meta, err := client.Meta(s.t.Context(), s.Ring)
 	ts.Check(err)
 	codec := record.NewCodec(s.Ring, meta)
-	await(ts, func() error {
+	check.Eventually(ts, "floored", func() error {
 		floor, err := floorfile.Read(ts.MkAbs(args[0]), s.Ring)
 		if err != nil {
 			return err
@@ -392,7 +375,7 @@ func agree(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: agree decision reason flag...")
 	}
 	for _, validator := range []string{ts.Getenv("VALIDATOR_1"), ts.Getenv("VALIDATOR_2")} {
-		await(ts, func() error {
+		check.Eventually(ts, "agree", func() error {
 			_ = ts.Exec("countersign", append([]string{"authorize", "--validator", validator}, args[2:]...)...)
 			shown := regexp.MustCompile(`(?s)Decision +(\w+).*Reason +(\w+)`).FindStringSubmatch(ts.ReadFile("stdout"))
 			if shown == nil || shown[1] != args[0] || shown[2] != args[1] {
@@ -411,7 +394,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	await(ts, func() error {
+	check.Eventually(ts, "until", func() error {
 		_ = ts.Exec(args[1], args[2:]...)
 		if out := ts.ReadFile("stdout"); want.MatchString(out) == neg {
 			return fmt.Errorf("%s matches %q: %t", args[0], out, neg)
@@ -425,7 +408,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: eventually code program argument...")
 	}
-	await(ts, func() error {
+	check.Eventually(ts, "eventually", func() error {
 		if got := exitCode(ts, ts.Exec(args[1], args[2:]...)); strconv.Itoa(got) != args[0] {
 			return fmt.Errorf("exit code %d, want %s", got, args[0])
 		}

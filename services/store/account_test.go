@@ -5,6 +5,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/store"
 )
@@ -51,7 +52,7 @@ func TestAnswerOfAnotherRequest(t *testing.T) {
 	update(t, opened, disable)
 	update(t, opened, call("app", "enable", state(policy.Active)))
 	keys := s.keysOf("app")
-	raw := must(s.client.Get(t.Context(), keys.Request("ada", "Update", "app", "monday")).Result())(t)
+	raw := check.Must(s.client.Get(t.Context(), keys.Request("ada", "Update", "app", "monday")).Result())(t)
 	if err := s.client.Set(t.Context(), keys.Request("ada", "Update", "app", "tuesday"), raw, 0).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (d damaged) seal(codec *record.Codec, change func(*record.Head)) []byte {
 	d.t.Helper()
 	head := d.head
 	change(&head)
-	return must(codec.SealHead(d.partition, head))(d.t)
+	return check.Must(codec.SealHead(d.partition, head))(d.t)
 }
 
 func (d damaged) other() *record.Codec { return record.NewCodec(keyring.Generate(), d.meta) }
@@ -66,7 +66,7 @@ var damages = []struct {
 	{"head: empty", func(d damaged) { d.do("SET", d.keys.Head, "") }, apierr.StoreUnavailable, apierr.StoreUnavailable},
 	{"head: garbage", func(d damaged) { d.do("SET", d.keys.Head, garbage) }, apierr.StoreUnavailable, apierr.StoreUnavailable},
 	{"head: one bit is wrong", func(d damaged) {
-		raw := must(d.client.Get(d.t.Context(), d.keys.Head).Bytes())(d.t)
+		raw := check.Must(d.client.Get(d.t.Context(), d.keys.Head).Bytes())(d.t)
 		raw[len(raw)-1] ^= 1
 		d.do("SET", d.keys.Head, raw)
 	}, apierr.StoreUnavailable, apierr.StoreUnavailable},
@@ -93,7 +93,7 @@ var damages = []struct {
 	{"document: empty", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, "") }, apierr.PolicyUnverified, apierr.PolicyUnverified},
 	{"document: garbage", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, garbage) }, apierr.PolicyUnverified, apierr.PolicyUnverified},
 	{"document: one bit is wrong", func(d damaged) {
-		raw := must(d.client.HGet(d.t.Context(), d.keys.Policies, d.app).Bytes())(d.t)
+		raw := check.Must(d.client.HGet(d.t.Context(), d.keys.Policies, d.app).Bytes())(d.t)
 		raw[len(raw)-1] ^= 1
 		d.do("HSET", d.keys.Policies, d.app, raw)
 	}, apierr.PolicyUnverified, apierr.PolicyUnverified},
@@ -101,11 +101,11 @@ var damages = []struct {
 		d.do("HSET", d.keys.Policies, d.app, d.oldDocument)
 	}, apierr.PolicyUnverified, apierr.PolicyUnverified},
 	{"document: of another app", func(d damaged) {
-		raw := must(d.codec.SealDocument(&record.Document{AppID: d.otherApp(d.partition, 99), Cursor: d.head.Cursor}))(d.t)
+		raw := check.Must(d.codec.SealDocument(&record.Document{AppID: d.otherApp(d.partition, 99), Cursor: d.head.Cursor}))(d.t)
 		d.do("HSET", d.keys.Policies, d.app, raw)
 	}, apierr.PolicyUnverified, apierr.PolicyUnverified},
 	{"document: signed by another ring", func(d damaged) {
-		raw := must(d.other().SealDocument(&record.Document{AppID: d.app, Cursor: d.head.Cursor}))(d.t)
+		raw := check.Must(d.other().SealDocument(&record.Document{AppID: d.app, Cursor: d.head.Cursor}))(d.t)
 		d.do("HSET", d.keys.Policies, d.app, raw)
 	}, apierr.PolicyUnverified, apierr.PolicyUnverified},
 
@@ -139,8 +139,8 @@ func TestDamage(t *testing.T) {
 			opened := s.open(s.redis.URL())
 			d := damaged{system: s, t: t, app: "app", partition: s.codec.PartitionOf("app"), keys: s.keysOf("app")}
 			update(t, opened, call(d.app, "made", add("tok")))
-			d.oldHead = must(s.client.Get(t.Context(), d.keys.Head).Result())(t)
-			d.oldDocument = must(s.client.HGet(t.Context(), d.keys.Policies, d.app).Result())(t)
+			d.oldHead = check.Must(s.client.Get(t.Context(), d.keys.Head).Result())(t)
+			d.oldDocument = check.Must(s.client.HGet(t.Context(), d.keys.Policies, d.app).Result())(t)
 			update(t, opened, call(d.app, "changed", note("noted")))
 			d.head = s.verify(t, d.partition).head
 			// What is not confirmed yet counts as a hint, which the store may take back.
@@ -183,7 +183,7 @@ func TestDamagedMeanwhile(t *testing.T) {
 	opened := s.open(s.redis.URL())
 	partition, keys := s.codec.PartitionOf("app"), s.keysOf("app")
 	update(t, opened, call("app", "made", add("tok")))
-	kept := must(s.client.Dump(t.Context(), keys.Head).Result())(t)
+	kept := check.Must(s.client.Dump(t.Context(), keys.Head).Result())(t)
 	request := store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
 	for name, key := range map[string]string{
 		"head": keys.Head, "documents": keys.Policies, "log": keys.Log, "audit": keys.Audit,
@@ -209,7 +209,7 @@ func TestDamagedMeanwhile(t *testing.T) {
 			}
 		})
 	}
-	if must(s.client.Dump(t.Context(), keys.Head).Result())(t) != kept || len(s.verify(t, partition).links) != 1 {
+	if check.Must(s.client.Dump(t.Context(), keys.Head).Result())(t) != kept || len(s.verify(t, partition).links) != 1 {
 		t.Error("something was changed")
 	}
 }
@@ -223,7 +223,7 @@ func TestDamagedAnswer(t *testing.T) {
 	c.Request = store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
 	partition, other := s.codec.PartitionOf("app"), s.keysOf("app").Request("ada", "Create", "app", "r2")
 	result := func(codec *record.Codec, key string, age time.Duration) []byte {
-		return must(codec.SealRequest(partition, record.RequestResult{
+		return check.Must(codec.SealRequest(partition, record.RequestResult{
 			Digest: []byte("content"), Response: []byte("answer"), Key: key, CreateMillis: time.Now().Add(-age).UnixMilli(),
 		}))(t)
 	}
@@ -261,7 +261,7 @@ func TestTrimmedTrails(t *testing.T) {
 		t.Fatal(err)
 	}
 	result := update(t, opened, call("app", "changed", note("noted")))
-	if got := must(s.client.XLen(t.Context(), keys.Log).Result())(t); got != 1 || result.Position.Revision != 2 {
+	if got := check.Must(s.client.XLen(t.Context(), keys.Log).Result())(t); got != 1 || result.Position.Revision != 2 {
 		t.Errorf("revision %d, %d links", result.Position.Revision, got)
 	}
 	late := s.open(s.redis.URL())
@@ -280,7 +280,7 @@ func TestLogIsTrimmed(t *testing.T) {
 	for revision := range before {
 		pipe.Do(t.Context(), "XADD", keys.Log, fmt.Sprintf("%d-0", revision+1), redisfeed.LinkField, "x")
 	}
-	raw := must(s.codec.SealHead(partition, record.Head{
+	raw := check.Must(s.codec.SealHead(partition, record.Head{
 		Cursor: record.Cursor{Epoch: 1, Revision: before, Tag: record.NewTag()}, State: s.codec.SealSum(partition, record.Sum{}),
 	}))(t)
 	pipe.Set(t.Context(), keys.Head, raw, 0)
@@ -288,12 +288,12 @@ func TestLogIsTrimmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	update(t, s.open(s.redis.URL()), call("app", "made", add("tok")))
-	length := must(s.client.XLen(t.Context(), keys.Log).Result())(t)
+	length := check.Must(s.client.XLen(t.Context(), keys.Log).Result())(t)
 	// Redis trims whole nodes, of 100 entries by default.
 	if length < store.LogLength || length > store.LogLength+200 {
 		t.Errorf("the log has %d links, want about %d", length, store.LogLength)
 	}
-	last := must(s.client.XRevRangeN(t.Context(), keys.Log, "+", "-", 1).Result())(t)
+	last := check.Must(s.client.XRevRangeN(t.Context(), keys.Log, "+", "-", 1).Result())(t)
 	if last[0].ID != fmt.Sprintf("%d-0", before+1) {
 		t.Errorf("the log ends with %s", last[0].ID)
 	}
@@ -311,7 +311,7 @@ func TestOldDocumentUnseen(t *testing.T) {
 	if err := slow.Replica().Reach(t.Context(), made.Position.Partition, made.Position.Cursor); err != nil {
 		t.Fatal(err)
 	}
-	old := must(s.client.HGet(t.Context(), keys.Policies, "app").Result())(t)
+	old := check.Must(s.client.HGet(t.Context(), keys.Policies, "app").Result())(t)
 	line.BlackHole()
 	update(t, fast, call("app", "changed", note("noted")))
 	if err := s.client.HSet(t.Context(), keys.Policies, "app", old).Err(); err != nil {

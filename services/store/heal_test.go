@@ -436,7 +436,7 @@ func TestHealRefused(t *testing.T) {
 // withMeta is a store over the same replica that can heal a wiped Redis.
 func (s *system) withMeta(opened *store.Store) *store.Store {
 	s.t.Helper()
-	options := store.Options{Meta: must(record.SealMeta(s.ring, s.meta))(s.t)}
+	options := store.Options{Meta: check.Must(record.SealMeta(s.ring, s.meta))(s.t)}
 	return store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
 }
 
@@ -692,7 +692,7 @@ func TestSettledAcrossEpochs(t *testing.T) {
 			update(t, lossy, call("app", "made", add("tok")))
 			lose := s.save(partition)
 			p.spoil(once("eval", after, func() {
-				last := must(s.client.XRevRangeN(context.Background(), names.Log, "+", "-", 1).Result())(t)
+				last := check.Must(s.client.XRevRangeN(context.Background(), names.Log, "+", "-", 1).Result())(t)
 				tt.then(s, other, partition, lose, []byte(last[0].Values["l"].(string)))
 			}))
 			result, err := lossy.Update(t.Context(), call("app", "made", add("tok-2")))

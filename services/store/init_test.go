@@ -14,6 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/store"
 )
@@ -48,14 +49,14 @@ func (h *hooked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // checkStore makes sure that a Redis holds a whole store without apps, and that it is the one of a meta.
 func checkStore(t *testing.T, client *redisfeed.Client, ring *keyring.Ring, want record.Meta) {
 	t.Helper()
-	meta := must(client.Meta(t.Context(), ring))(t)
+	meta := check.Must(client.Meta(t.Context(), ring))(t)
 	if meta.StoreID != want.StoreID || meta.Partitions != want.Partitions || len(meta.StoreID) != 32 {
 		t.Fatalf("the store is %+v, want %+v", meta, want)
 	}
 	codec := record.NewCodec(ring, meta)
 	for partition := range meta.Partitions {
-		raw := must(client.Get(t.Context(), record.KeysOf(partition).Head).Bytes())(t)
-		head := must(codec.OpenHead(partition, raw))(t)
+		raw := check.Must(client.Get(t.Context(), record.KeysOf(partition).Head).Bytes())(t)
+		head := check.Must(codec.OpenHead(partition, raw))(t)
 		if head.Epoch != 1 || head.Revision != 0 || head.Tag == (record.Tag{}) || head.Policies != 0 ||
 			head.State != codec.SealSum(partition, record.Sum{}) || head.Audit.Sequence != 0 {
 			t.Errorf("partition %d begins at %+v", partition, head)
@@ -148,7 +149,7 @@ func TestInitPartitions(t *testing.T) {
 // TestInitIsRefused: a Redis that holds anything of another store, or the rest of one, is left as it is.
 func TestInitIsRefused(t *testing.T) {
 	other := keyring.Generate()
-	foreign := must(record.SealMeta(other, record.Meta{StoreID: "another", Partitions: partitions}))(t)
+	foreign := check.Must(record.SealMeta(other, record.Meta{StoreID: "another", Partitions: partitions}))(t)
 	rests := map[string][]any{
 		"a store of another ring":      {"SET", record.MetaKey, foreign},
 		"a broken meta":                {"SET", record.MetaKey, "x"},
@@ -232,7 +233,7 @@ func TestInitCutOff(t *testing.T) {
 				}
 				checkStore(t, clean, ring, meta)
 				if begun != nil {
-					if first := must(record.OpenMeta(ring, begun))(t); first.StoreID != meta.StoreID {
+					if first := check.Must(record.OpenMeta(ring, begun))(t); first.StoreID != meta.StoreID {
 						t.Errorf("store %s was begun and %s was made", first.StoreID, meta.StoreID)
 					}
 				}
@@ -287,9 +288,9 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 		raw   []byte
 		stays bool
 	}{
-		"its own":           {raw: must(record.SealMeta(ring, meta))(t)},
-		"of another store":  {raw: must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t), stays: true},
-		"of another ring":   {raw: must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
+		"its own":           {raw: check.Must(record.SealMeta(ring, meta))(t)},
+		"of another store":  {raw: check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t), stays: true},
+		"of another ring":   {raw: check.Must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
 		"of nobody we know": {raw: []byte("x"), stays: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -300,7 +301,7 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 				t.Errorf("%+v, created %t, %v", again, created, err)
 			}
 			if left.stays {
-				if removed := must(client.Del(t.Context(), "cs:init").Result())(t); removed != 1 {
+				if removed := check.Must(client.Del(t.Context(), "cs:init").Result())(t); removed != 1 {
 					t.Error("it was removed")
 				}
 				return

@@ -177,7 +177,7 @@ func TestCluster(t *testing.T) {
 	all := []*traffic{s.start(opened, 1), s.start(other, 2)}
 	all[0].more(t)
 	for partition := range partitions {
-		slot := int(must(s.client.ClusterKeySlot(t.Context(), record.KeysOf(partition).Head).Result())(t))
+		slot := int(check.Must(s.client.ClusterKeySlot(t.Context(), record.KeysOf(partition).Head).Result())(t))
 		for _, to := range cluster.Masters() {
 			if to != cluster.MasterOf(slot) {
 				cluster.MigrateSlot(slot, to)
@@ -204,7 +204,7 @@ func TestSlotOnItsWay(t *testing.T) {
 	app, partition := "app", s.codec.PartitionOf("app")
 	names := record.KeysOf(partition)
 	update(t, opened, call(app, "made", add("tok")))
-	slot := int(must(s.client.ClusterKeySlot(t.Context(), names.Head).Result())(t))
+	slot := int(check.Must(s.client.ClusterKeySlot(t.Context(), names.Head).Result())(t))
 	to := cluster.Masters()[0]
 	if to == cluster.MasterOf(slot) {
 		to = cluster.Masters()[1]

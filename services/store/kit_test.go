@@ -18,6 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/store"
@@ -172,8 +173,8 @@ func wantUnavailable(t testing.TB, err error, reason string) {
 func contents(t testing.TB, client *redisfeed.Client) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, key := range must(client.Keys(t.Context(), "*").Result())(t) {
-		all[key] = must(client.Dump(t.Context(), key).Result())(t)
+	for _, key := range check.Must(client.Keys(t.Context(), "*").Result())(t) {
+		all[key] = check.Must(client.Dump(t.Context(), key).Result())(t)
 	}
 	return all
 }

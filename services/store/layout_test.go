@@ -24,7 +24,7 @@ import (
 // monitor collects what a Redis carries out, by MONITOR, until end is called.
 func (s *system) monitor(t *testing.T) (end func() []string) {
 	t.Helper()
-	connection := must(net.Dial("tcp", s.redis.Address()))(t)
+	connection := check.Must(net.Dial("tcp", s.redis.Address()))(t)
 	t.Cleanup(func() { connection.Close() })
 	lines := bufio.NewScanner(connection)
 	lines.Buffer(nil, 16<<20)
@@ -57,8 +57,8 @@ func words(t *testing.T, line string) (from string, arguments []string) {
 		t.Fatalf("MONITOR wrote %q", line)
 	}
 	for rest := parts[2]; rest != ""; {
-		quoted := must(strconv.QuotedPrefix(rest))(t)
-		arguments = append(arguments, must(strconv.Unquote(quoted))(t))
+		quoted := check.Must(strconv.QuotedPrefix(rest))(t)
+		arguments = append(arguments, check.Must(strconv.Unquote(quoted))(t))
 		rest = strings.TrimPrefix(rest[len(quoted):], " ")
 	}
 	return parts[1], arguments
@@ -95,7 +95,7 @@ func TestEveryKeyIsInOneSlot(t *testing.T) {
 				touched[key] = true
 			case strings.EqualFold(arguments[0], "eval"):
 				scripts++
-				for _, key := range arguments[3 : 3+must(strconv.Atoi(arguments[2]))(t)] {
+				for _, key := range arguments[3 : 3+check.Must(strconv.Atoi(arguments[2]))(t)] {
 					declared[key] = true
 				}
 			}

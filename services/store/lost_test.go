@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/store"
@@ -341,7 +342,7 @@ func TestRepeatedRequests(t *testing.T) {
 		}
 	}
 	key := s.keysOf("app").Request("ada", "Create", "app", "r1")
-	if life := must(s.client.TTL(t.Context(), key).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
+	if life := check.Must(s.client.TTL(t.Context(), key).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
 		t.Errorf("the answer is kept for %v, want 24 h", life)
 	}
 	s.verifyAll(t)
@@ -365,7 +366,7 @@ func TestRepeatedNothing(t *testing.T) {
 	if update(t, opened, again).Repeated == nil || len(s.verify(t, s.codec.PartitionOf("app")).links) != 2 {
 		t.Error("the repetition was carried out")
 	}
-	if life := must(s.client.TTL(t.Context(), s.keysOf("app").Request("ada", "Update", "app", "r1")).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
+	if life := check.Must(s.client.TTL(t.Context(), s.keysOf("app").Request("ada", "Update", "app", "r1")).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
 		t.Errorf("the answer is kept for %v, want 24 h", life)
 	}
 }

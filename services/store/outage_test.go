@@ -336,9 +336,9 @@ func TestHints(t *testing.T) {
 	done := update(t, s.open(s.redis.URL()), call("app", "made", add("tok")))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	message := must(subscription.ReceiveMessage(ctx))(t)
-	link := must(s.codec.OpenLink(done.Position.Partition, []byte(message.Payload)))(t)
-	entries := must(s.client.XRange(t.Context(), s.keysOf("app").Log, "-", "+").Result())(t)
+	message := check.Must(subscription.ReceiveMessage(ctx))(t)
+	link := check.Must(s.codec.OpenLink(done.Position.Partition, []byte(message.Payload)))(t)
+	entries := check.Must(s.client.XRange(t.Context(), s.keysOf("app").Log, "-", "+").Result())(t)
 	if message.Channel != s.keysOf("app").Hint || link.Cursor != done.Position.Cursor || entries[0].Values[redisfeed.LinkField] != message.Payload {
 		t.Errorf("%s: %+v", message.Channel, link)
 	}

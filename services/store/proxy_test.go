@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // fault is what a proxy does to one command.
@@ -49,7 +51,7 @@ type proxy struct {
 func startProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	p := &proxy{
-		t: t, target: target, listener: must(net.Listen("tcp", "127.0.0.1:0"))(t), held: make(chan struct{}), released: make(chan struct{}),
+		t: t, target: target, listener: check.Must(net.Listen("tcp", "127.0.0.1:0"))(t), held: make(chan struct{}), released: make(chan struct{}),
 		open: map[net.Conn]bool{}, late: map[string][][]byte{},
 	}
 	p.hold = sync.OnceFunc(func() { close(p.held) })

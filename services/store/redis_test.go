@@ -25,21 +25,10 @@ func redisClient(t testing.TB, url string) *redisfeed.Client {
 	return client
 }
 
-// must returns the value of a call that has to succeed.
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
 // info returns a field of Redis's INFO, empty when there is none.
 func info(t testing.TB, client *redisfeed.Client, section, field string) string {
 	t.Helper()
-	text := must(client.Info(t.Context(), section).Result())(t)
+	text := check.Must(client.Info(t.Context(), section).Result())(t)
 	for line := range bytes.Lines([]byte(text)) {
 		if key, value, found := bytes.Cut(bytes.TrimSpace(line), []byte(":")); found && string(key) == field {
 			return string(value)

@@ -9,6 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -28,16 +29,16 @@ func (s *system) verify(t testing.TB, partition int) history {
 	ctx := t.Context()
 	keys := record.KeysOf(partition)
 	h := history{documents: map[string]*record.Document{}}
-	h.head = must(s.codec.OpenHead(partition, must(s.client.Get(ctx, keys.Head).Bytes())(t)))(t)
+	h.head = check.Must(s.codec.OpenHead(partition, check.Must(s.client.Get(ctx, keys.Head).Bytes())(t)))(t)
 
 	policies := map[string]*policy.Policy{}
 	revisions := map[string]record.Cursor{}
 	var at record.Cursor
 	var forks []record.Cursor
 	audited := map[uint64]string{}
-	for i, entry := range must(s.client.XRange(ctx, keys.Log, "-", "+").Result())(t) {
+	for i, entry := range check.Must(s.client.XRange(ctx, keys.Log, "-", "+").Result())(t) {
 		if raw, isStart := entry.Values[redisfeed.EpochField].(string); isStart {
-			start := must(s.codec.OpenEpoch(partition, []byte(raw)))(t)
+			start := check.Must(s.codec.OpenEpoch(partition, []byte(raw)))(t)
 			if start.Previous != at || start.Epoch <= at.Epoch || start.Revision <= at.Revision || entry.ID != fmt.Sprintf("%d-0", start.Revision) {
 				t.Fatalf("entry %d of the log has the id %s and begins an epoch at %s behind %s, it is behind %s", i, entry.ID, start.Cursor, start.Previous, at)
 			}
@@ -48,7 +49,7 @@ func (s *system) verify(t testing.TB, partition int) history {
 			audited[start.Revision] = ""
 			continue
 		}
-		link := must(s.codec.OpenLink(partition, []byte(entry.Values[redisfeed.LinkField].(string))))(t)
+		link := check.Must(s.codec.OpenLink(partition, []byte(entry.Values[redisfeed.LinkField].(string))))(t)
 		revision := at.Revision + 1
 		if link.Revision != revision || entry.ID != fmt.Sprintf("%d-0", revision) || i > 0 && link.Epoch != at.Epoch {
 			t.Fatalf("entry %d of the log has the id %s and is %s", i, entry.ID, link.Cursor)
@@ -63,7 +64,7 @@ func (s *system) verify(t testing.TB, partition int) history {
 		if link.PreviousAppRevision != revisions[link.AppID].Revision {
 			t.Fatalf("revision %d was made from revision %d of %s, want %d", revision, link.PreviousAppRevision, link.AppID, revisions[link.AppID].Revision)
 		}
-		policies[link.AppID] = must(link.Apply(policies[link.AppID]))(t)
+		policies[link.AppID] = check.Must(link.Apply(policies[link.AppID]))(t)
 		revisions[link.AppID] = link.Cursor
 		h.links, at = append(h.links, link), link.Cursor
 	}
@@ -75,7 +76,7 @@ func (s *system) verify(t testing.TB, partition int) history {
 	}
 
 	var tail record.AuditTail
-	for i, entry := range must(s.client.XRange(ctx, keys.Audit, "-", "+").Result())(t) {
+	for i, entry := range check.Must(s.client.XRange(ctx, keys.Audit, "-", "+").Result())(t) {
 		event, next, err := s.codec.OpenAudit(partition, tail, []byte(entry.Values[redisfeed.AuditField].(string)))
 		if err != nil {
 			t.Fatalf("audit row %d: %v", i+1, err)
@@ -92,12 +93,12 @@ func (s *system) verify(t testing.TB, partition int) history {
 	}
 
 	sum := h.head.State.EmptySum()
-	for appID, raw := range must(s.client.HGetAll(ctx, keys.Policies).Result())(t) {
-		d := must(s.codec.OpenDocument(appID, []byte(raw)))(t)
+	for appID, raw := range check.Must(s.client.HGetAll(ctx, keys.Policies).Result())(t) {
+		d := check.Must(s.codec.OpenDocument(appID, []byte(raw)))(t)
 		if d.Cursor != revisions[appID] {
 			t.Errorf("the document of %s is of %s, the log says %s", appID, d.Cursor, revisions[appID])
 		}
-		if got := must(d.Policy())(t); !reflect.DeepEqual(got, policies[appID]) {
+		if got := check.Must(d.Policy())(t); !reflect.DeepEqual(got, policies[appID]) {
 			t.Errorf("the document of %s decides by %+v, the log by %+v", appID, got, policies[appID])
 		}
 		h.documents[appID] = d

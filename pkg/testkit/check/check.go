@@ -31,6 +31,14 @@ func Must[T any](value T, err error) func(testing.TB) T {
 	}
 }
 
+// NoError fails the test when err is not nil.
+func NoError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Dial returns a plain-text connection to a gRPC server and closes it when the test ends. More options may
 // be given.
 func Dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientConn {
@@ -44,11 +52,17 @@ func Dial(t testing.TB, target string, options ...grpc.DialOption) *grpc.ClientC
 	return connection
 }
 
+// Failer is the part of testing.TB that Eventually needs. A testscript.TestScript has it too.
+type Failer interface {
+	Fatalf(format string, args ...any)
+}
+
 // Eventually repeats a check until it returns no error, and fails the test with the last error after 30 s.
-// It is for what only another process can bring about; within one process a test waits for the thing
-// itself.
-func Eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
+// Use it only to wait for another process or server; within one process a test waits for the event itself.
+func Eventually(t Failer, what string, check func() error) {
+	if t, ok := t.(testing.TB); ok {
+		t.Helper()
+	}
 	deadline := time.Now().Add(patience)
 	for {
 		err := check()

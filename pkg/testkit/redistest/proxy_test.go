@@ -15,7 +15,7 @@ const moment = 200 * time.Millisecond
 
 func TestProxyPassesAndCuts(t *testing.T) {
 	p := NewProxy(t, Start(t).Address())
-	c := dial(t, p.Address())
+	c := converse(t, p.Address())
 	if got := c.ask("PING"); got != "+PONG" {
 		t.Fatalf("PING through the proxy: %q", got)
 	}
@@ -31,7 +31,7 @@ func TestProxyPassesAndCuts(t *testing.T) {
 func TestProxyRefusesUntilRestored(t *testing.T) {
 	p := NewProxy(t, Start(t).Address())
 	p.Refuse()
-	c := dial(t, p.Address())
+	c := converse(t, p.Address())
 	if _, err := c.read(startTimeout); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a refused connection: %v, want its end", err)
 	}
@@ -44,7 +44,7 @@ func TestProxyRefusesUntilRestored(t *testing.T) {
 func TestProxyBlackHoleHoldsBothDirections(t *testing.T) {
 	server := Start(t)
 	p := NewProxy(t, server.Address())
-	c := dial(t, p.Address())
+	c := converse(t, p.Address())
 	c.ask("PING")
 	p.BlackHole()
 	c.send("INCR requests")
@@ -63,7 +63,7 @@ func TestProxyBlackHoleHoldsBothDirections(t *testing.T) {
 func TestProxySwallowsRepliesButNotRequests(t *testing.T) {
 	server := Start(t)
 	p := NewProxy(t, server.Address())
-	c := dial(t, p.Address())
+	c := converse(t, p.Address())
 	c.ask("PING")
 	p.SwallowReplies()
 	c.send("INCR requests")
@@ -85,7 +85,7 @@ func TestProxySwallowsRepliesButNotRequests(t *testing.T) {
 
 func TestProxyDelaysReplies(t *testing.T) {
 	p := NewProxy(t, Start(t).Address())
-	c := dial(t, p.Address())
+	c := converse(t, p.Address())
 	c.ask("PING")
 	p.Delay(moment)
 	began := time.Now()
@@ -97,7 +97,7 @@ func TestProxyDelaysReplies(t *testing.T) {
 
 func TestProxyHalfOpensWhatThereIs(t *testing.T) {
 	p := NewProxy(t, Start(t).Address())
-	old := dial(t, p.Address())
+	old := converse(t, p.Address())
 	old.ask("PING")
 	p.HalfOpen()
 	old.send("PING")

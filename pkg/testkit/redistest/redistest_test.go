@@ -117,7 +117,7 @@ func TestPausedServerAcceptsAndDoesNotAnswer(t *testing.T) {
 // ask sends one inline command and returns the first line of the answer.
 func ask(t *testing.T, address, command string) string {
 	t.Helper()
-	c := dial(t, address)
+	c := converse(t, address)
 	return c.ask(command)
 }
 
@@ -127,7 +127,7 @@ type conversation struct {
 	reader *bufio.Reader
 }
 
-func dial(t *testing.T, address string) *conversation {
+func converse(t *testing.T, address string) *conversation {
 	t.Helper()
 	connection, err := net.Dial("tcp", address)
 	if err != nil {

@@ -42,12 +42,12 @@ func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 		return nil
 	})
 	// Without reports it is not known what is lost; with them it is.
-	plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if plan.Validators != 0 || len(plan.Losses) != 0 || len(plan.Missing) != 0 {
 		t.Errorf("%+v", plan)
 	}
 	s.report("validator-1", map[int]record.Cursor{0: running.Cursors()[0], 1: lost})
-	plan = must(s.tools.PlanAdoption(t.Context(), 0))(t)
+	plan = check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if len(plan.Losses) != 1 || plan.Losses[0] != (Loss{Partition: 1, Epoch: 1, From: 7, To: 8}) || plan.Losses[0].String() != "partition 1: revisions 7 to 8 of epoch 1" {
 		t.Errorf("%+v", plan)
 	}
@@ -71,7 +71,7 @@ func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 
 func TestAdoptBeginsAboveTheEpochThatIsNamed(t *testing.T) {
 	s := newSystem(t)
-	plan := must(s.tools.PlanAdoption(t.Context(), 6))(t)
+	plan := check.Must(s.tools.PlanAdoption(t.Context(), 6))(t)
 	if err := s.tools.Adopt(t.Context(), plan); err != nil || plan.Epochs != [2]uint64{7, 7} {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -84,7 +84,7 @@ func TestAdoptOfPartitionsThatAreGone(t *testing.T) {
 	keys := record.KeysOf(2)
 	s.client.Del(t.Context(), keys.Head, keys.Policies, keys.Log, keys.Audit)
 	s.report("validator-1", map[int]record.Cursor{2: {Epoch: 1, Revision: 6, Tag: record.NewTag()}})
-	plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if !slices.Equal(plan.Missing, []int{2}) || len(plan.Losses) != 1 || !strings.Contains(plan.Losses[0].String(), "partition 2: all of it is gone") {
 		t.Errorf("%+v", plan)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -47,16 +48,16 @@ func TestBackupIsOfOneMomentWhateverIsChangedMeanwhile(t *testing.T) {
 func TestBackupOfWhatDoesNotVerifyIsRefused(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
-	before := must(os.ReadFile(path))(t)
+	before := check.Must(os.ReadFile(path))(t)
 	s.client.HSet(t.Context(), record.KeysOf(2).Policies, s.app(2, 0), "x")
 	done, err := s.tools.Backup(t.Context(), path, false)
 	if !errors.Is(err, ErrDamaged) || !has(done.Findings, record.KeysOf(2).Policies+" "+s.app(2, 0), "does not verify") {
 		t.Errorf("%+v, %v", done, err)
 	}
-	if after := must(os.ReadFile(path))(t); string(after) != string(before) {
+	if after := check.Must(os.ReadFile(path))(t); string(after) != string(before) {
 		t.Error("the file was replaced")
 	}
-	if left := must(os.ReadDir(filepath.Dir(path)))(t); len(left) != 1 {
+	if left := check.Must(os.ReadDir(filepath.Dir(path)))(t); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -30,7 +30,7 @@ func TestAdoptAboveAForgedPosition(t *testing.T) {
 			s := newSystem(t)
 			forged.Tag = record.NewTag()
 			s.report("forger", map[int]record.Cursor{1: forged})
-			plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+			plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 			if believed := forged.Plausible(record.Cursor{Epoch: 1, Revision: 6}); believed == has(plan.Ignored, record.FleetKey+" forger", "ignored") {
 				t.Errorf("%t, but ignored are %v", believed, plan.Ignored)
 			}
@@ -39,7 +39,7 @@ func TestAdoptAboveAForgedPosition(t *testing.T) {
 			}
 			s.wantChanges(t)
 			// A restoration over it begins above it too.
-			must(s.tools.Restore(t.Context(), s.backup(), RestoreOptions{Replace: true}))(t)
+			check.Must(s.tools.Restore(t.Context(), s.backup(), RestoreOptions{Replace: true}))(t)
 			s.wantChanges(t)
 		})
 	}
@@ -75,7 +75,7 @@ func TestAboveEpochOutOfRange(t *testing.T) {
 	if after := s.dump(); len(after) != len(before) {
 		t.Errorf("%d keys, before %d", len(after), len(before))
 	}
-	done := must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, AboveEpoch: record.MaxStart - 1}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, AboveEpoch: record.MaxStart - 1}))(t)
 	if done.Epochs != [2]uint64{record.MaxStart, record.MaxStart} {
 		t.Errorf("%+v", done.Epochs)
 	}
@@ -115,16 +115,16 @@ func TestChangesUpToTheCeiling(t *testing.T) {
 
 func (s *system) headOf(partition int) record.Head {
 	s.t.Helper()
-	raw := must(s.client.Get(s.t.Context(), record.KeysOf(partition).Head).Bytes())(s.t)
-	return must(s.codec.OpenHead(partition, raw))(s.t)
+	raw := check.Must(s.client.Get(s.t.Context(), record.KeysOf(partition).Head).Bytes())(s.t)
+	return check.Must(s.codec.OpenHead(partition, raw))(s.t)
 }
 
 // moveTo makes a partition an empty one that is at a position, as one becomes that has had as many changes.
 func (s *system) moveTo(partition int, at record.Cursor) {
 	s.t.Helper()
 	ctx, keys := context.WithoutCancel(s.t.Context()), record.KeysOf(partition)
-	head := must(s.codec.SealHead(partition, record.Head{Cursor: at, State: s.codec.SealSum(partition, record.Sum{})}))(s.t)
-	link := must(proto.Marshal(&countersignv1.SealedRecord{}))(s.t)
+	head := check.Must(s.codec.SealHead(partition, record.Head{Cursor: at, State: s.codec.SealSum(partition, record.Sum{})}))(s.t)
+	link := check.Must(proto.Marshal(&countersignv1.SealedRecord{}))(s.t)
 	pipe := s.client.TxPipeline()
 	pipe.Del(ctx, keys.Policies, keys.Audit, keys.Log)
 	pipe.Set(ctx, keys.Head, head, 0)

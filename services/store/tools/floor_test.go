@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // TestOperatorsEpochsBeginAboveTheFloor: what an authority has seen counts for a restoration and an
@@ -17,27 +18,27 @@ func TestOperatorsEpochsBeginAboveTheFloor(t *testing.T) {
 	other := floor
 	other.StoreID = "another"
 	s.tools.UseFloor(other)
-	if look := must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 || !strings.Contains(strings.Join(look.Warnings, "\n"), "of another store, another") {
+	if look := check.Must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 || !strings.Contains(strings.Join(look.Warnings, "\n"), "of another store, another") {
 		t.Errorf("%+v", look)
 	}
-	if done := must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{2, 2} {
+	if done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{2, 2} {
 		t.Errorf("%+v", done)
 	}
 	s.tools.UseFloor(floor)
-	look := must(s.tools.Status(t.Context()))(t)
+	look := check.Must(s.tools.Status(t.Context()))(t)
 	if len(look.BelowFloor) != 1 || !has(look.BelowFloor, record.KeysOf(2).Head, "an authority has seen 9/3000000000") {
 		t.Errorf("%+v", look.BelowFloor)
 	}
-	done := must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	if done.Epochs != [2]uint64{3, 10} || done.Starts[2].Revision != 4_000_000_000 {
 		t.Errorf("%+v", done)
 	}
-	if look := must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 {
+	if look := check.Must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 {
 		t.Errorf("after the restoration: %+v", look.BelowFloor)
 	}
 	floor.Cursors[1] = record.Cursor{Epoch: 20, Revision: 1, Tag: record.NewTag()}
 	s.tools.UseFloor(floor)
-	plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if err := s.tools.Adopt(t.Context(), plan); err != nil || plan.Epochs != [2]uint64{4, 21} {
 		t.Errorf("%+v, %v", plan.Epochs, err)
 	}

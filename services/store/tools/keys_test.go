@@ -7,6 +7,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/services/store"
 )
@@ -14,7 +15,7 @@ import (
 // become makes everything that is started from here on use another ring.
 func (s *system) become(ring *keyring.Ring) {
 	s.t.Helper()
-	meta := must(s.client.Meta(s.t.Context(), ring))(s.t)
+	meta := check.Must(s.client.Meta(s.t.Context(), ring))(s.t)
 	s.ring, s.codec, s.tools = ring, record.NewCodec(ring, meta), New(s.client, ring)
 	r, _ := s.follow()
 	s.store = store.New(store.Over(s.client, partitions, store.Options{}), r, store.Options{}, quiet)
@@ -39,12 +40,12 @@ func TestStoreUnderASuccessorRing(t *testing.T) {
 		t.Errorf("%+v", v.Totals)
 	}
 	keys := record.KeysOf(1)
-	only := must(keyring.Parse(storetest.RingFile(t, s.ring, s.ring.Current())))(t)
-	document := must(s.client.HGet(t.Context(), keys.Policies, app).Bytes())(t)
+	only := check.Must(keyring.Parse(storetest.RingFile(t, s.ring, s.ring.Current())))(t)
+	document := check.Must(s.client.HGet(t.Context(), keys.Policies, app).Bytes())(t)
 	if _, err := record.NewCodec(only, s.codec.Meta()).OpenDocument(app, document); err != nil {
 		t.Errorf("the new key has not signed the document: %v", err)
 	}
-	if status := must(s.tools.Status(t.Context()))(t); len(status.Validators) != 1 || len(status.Heads) != 0 {
+	if status := check.Must(s.tools.Status(t.Context()))(t); len(status.Validators) != 1 || len(status.Heads) != 0 {
 		t.Errorf("%+v", status)
 	}
 	again, _ := s.follow()
@@ -56,10 +57,10 @@ func TestStoreUnderASuccessorRing(t *testing.T) {
 		if v, _, err := s.tools.VerifyFile(t.Context(), path); err != nil || len(v.Findings) != 0 {
 			t.Errorf("%s: %+v, %v", filepath.Base(path), v, err)
 		}
-		must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, WithoutNames: true}))(t)
+		check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, WithoutNames: true}))(t)
 		s.wantClean()
 	}
-	plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if err := s.tools.Adopt(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestToolsWorkOnEveryKindOfRedis(t *testing.T) {
 			urlFor, masters := start(t)
 			s := &system{t: t, ring: keyring.Generate()}
 			s.fill(urlFor(redisacl.Authority, redisacl.Authority), urlFor(redisacl.Operator, redisacl.Operator))
-			status := must(s.tools.Status(t.Context()))(t)
+			status := check.Must(s.tools.Status(t.Context()))(t)
 			if len(status.Servers) != masters || len(status.Heads) > 0 || status.Apps != 3*partitions {
 				t.Errorf("%+v", status)
 			}
@@ -41,12 +41,12 @@ func TestToolsWorkOnEveryKindOfRedis(t *testing.T) {
 				}
 				return nil
 			})
-			must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+			check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 			if v := s.wantClean(); v.Totals.Apps != 3*partitions {
 				t.Errorf("%+v", v)
 			}
 			crossed(t, running, 2)
-			plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+			plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 			if err := s.tools.Adopt(t.Context(), plan); err != nil {
 				t.Fatal(err)
 			}

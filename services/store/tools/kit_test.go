@@ -45,19 +45,9 @@ type system struct {
 	store  *store.Store
 }
 
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
 func clientOf(t testing.TB, url string) *redisfeed.Client {
 	t.Helper()
-	client := must(redisfeed.Open(url, redisfeed.Options{}))(t)
+	client := check.Must(redisfeed.Open(url, redisfeed.Options{}))(t)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
@@ -196,7 +186,7 @@ func state(r *replica.Replica, appID, name string) policy.State {
 // wantClean wants everything to verify.
 func (s *system) wantClean() Verified {
 	s.t.Helper()
-	v := must(s.tools.Verify(s.t.Context()))(s.t)
+	v := check.Must(s.tools.Verify(s.t.Context()))(s.t)
 	if len(v.Findings) > 0 {
 		s.t.Errorf("found %v", v.Findings)
 	}
@@ -214,14 +204,14 @@ func (s *system) flush() {
 func (s *system) backup() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "store.backup")
-	must(s.tools.Backup(s.t.Context(), path, false))(s.t)
+	check.Must(s.tools.Backup(s.t.Context(), path, false))(s.t)
 	return path
 }
 
 // report writes what a validator would have reported.
 func (s *system) report(name string, cursors map[int]record.Cursor) {
 	s.t.Helper()
-	raw := must(s.codec.SealValidator(&record.Validator{ID: name, Cursors: cursors, Reported: time.Now()}))(s.t)
+	raw := check.Must(s.codec.SealValidator(&record.Validator{ID: name, Cursors: cursors, Reported: time.Now()}))(s.t)
 	if err := store.NewFleet(s.client).Write(s.t.Context(), map[string][]byte{name: raw}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -268,7 +258,7 @@ func crossed(t testing.TB, r *replica.Replica, epoch uint64) {
 func (s *system) replicaFileOf(r *replica.Replica) string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "policies.snapshot")
-	file := must(snapshot.Create(path, s.ring, s.codec.Meta(), snapshot.OfReplica))(s.t)
+	file := check.Must(snapshot.Create(path, s.ring, s.codec.Meta(), snapshot.OfReplica))(s.t)
 	for i := range partitions {
 		c, loaded := r.Export(i)
 		if !loaded {

@@ -74,12 +74,12 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 					t.Fatal("what is refused is changed")
 				}
 				if damage.seen == seen && !strings.Contains(damage.name, "stray") {
-					with := must(s.tools.PlanRepair(t.Context(), RepairOptions{Files: []string{snapshot}}))(t)
+					with := check.Must(s.tools.PlanRepair(t.Context(), RepairOptions{Files: []string{snapshot}}))(t)
 					if m := with.Partitions[0]; m.Loss != nil || m.Refused != "" || m.To != 8 {
 						t.Errorf("with a file that has the changes: %+v", m)
 					}
 				}
-				plan := must(s.tools.PlanRepair(t.Context(), RepairOptions{AcceptLoss: true}))(t)
+				plan := check.Must(s.tools.PlanRepair(t.Context(), RepairOptions{AcceptLoss: true}))(t)
 				if err := s.tools.Repair(t.Context(), plan); err != nil || plan.Partitions[0].Refused != "" || plan.Partitions[0].Loss == nil {
 					t.Errorf("%+v, %v", plan.Partitions[0], err)
 				}
@@ -98,10 +98,10 @@ func TestB08_RepairHeedsReportsOfAfterThePlan(t *testing.T) {
 	keys := record.KeysOf(1)
 	before := s.dump()
 	s.revoke(s.app(1, 0), "first")
-	head := must(s.codec.OpenHead(1, []byte(s.client.Get(t.Context(), keys.Head).Val())))(t)
+	head := check.Must(s.codec.OpenHead(1, []byte(s.client.Get(t.Context(), keys.Head).Val())))(t)
 	s.load(before)
 	s.do("DEL", keys.Head)
-	plan := must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
+	plan := check.Must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
 	if m := plan.Partitions[0]; m.Refused != "" || plan.Validators != 0 {
 		t.Fatalf("%+v", m)
 	}

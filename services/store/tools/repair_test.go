@@ -59,7 +59,7 @@ func (s *system) do(args ...any) {
 func (s *system) repair(files ...string) *Repair {
 	s.t.Helper()
 	before := s.dump()
-	plan := must(s.tools.PlanRepair(s.t.Context(), RepairOptions{Files: files}))(s.t)
+	plan := check.Must(s.tools.PlanRepair(s.t.Context(), RepairOptions{Files: files}))(s.t)
 	if after := s.dump(); fmt.Sprint(after) != fmt.Sprint(before) {
 		s.t.Error("a plan changes the store")
 	}
@@ -103,7 +103,7 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 						s.do(write...)
 					}
 				}
-				v := must(s.tools.Verify(t.Context()))(t)
+				v := check.Must(s.tools.Verify(t.Context()))(t)
 				if whole := made == 0 || made == 15; whole != (len(v.Findings) == 0) {
 					t.Fatalf("verify: %v", v.Findings)
 				}
@@ -128,7 +128,7 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 				if m.Refused != "" || !m.Changes {
 					t.Fatalf("%+v", m)
 				}
-				v = must(s.tools.Verify(t.Context()))(t)
+				v = check.Must(s.tools.Verify(t.Context()))(t)
 				if made&(link|document) == 0 {
 					// The audit trail alone knows that there was a change.
 					if !slices.Equal(m.Undecided, []string{app}) || s.stored(app, "first") != undecided {
@@ -223,7 +223,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 			s.t = t
 			s.load(held)
 			tt.damage(t.Context())
-			if v := must(s.tools.Verify(t.Context()))(t); len(v.Findings) == 0 {
+			if v := check.Must(s.tools.Verify(t.Context()))(t); len(v.Findings) == 0 {
 				t.Fatal("nothing is wrong")
 			}
 			damaged := s.dump()
@@ -241,7 +241,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 			if m.Refused != "" || !slices.Equal(m.Undecided, tt.undecided) && len(m.Undecided)+len(tt.undecided) > 0 {
 				t.Fatalf("%+v", m)
 			}
-			v := must(s.tools.Verify(t.Context()))(t)
+			v := check.Must(s.tools.Verify(t.Context()))(t)
 			if len(tt.undecided) == 0 && len(v.Findings) > 0 || v.Totals.Apps != uint64(3*partitions-len(tt.undecided)) {
 				t.Errorf("after it: %+v", v)
 			}
@@ -263,7 +263,7 @@ func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
 	s.do("HSET", record.KeysOf(1).Policies, "no app!", "x")
-	plan := must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
+	plan := check.Must(s.tools.PlanRepair(t.Context(), RepairOptions{}))(t)
 	s.revoke(app, "first")
 	if err := s.tools.Repair(t.Context(), plan); err != nil {
 		t.Fatal(err)
@@ -312,10 +312,10 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 	if !plan.Meta || len(plan.Removed) != 2 || len(plan.Partitions) > 0 {
 		t.Errorf("%+v", plan)
 	}
-	if found := must(s.tools.Verify(t.Context()))(t).Findings; len(found) != 1 || !strings.Contains(found[0].String(), record.UnknownMembers) {
+	if found := check.Must(s.tools.Verify(t.Context()))(t).Findings; len(found) != 1 || !strings.Contains(found[0].String(), record.UnknownMembers) {
 		t.Errorf("found %v, want that the members are unknown: only an operator can say who they were", found)
 	}
-	s.do("SET", restoreKey, must(record.SealMeta(s.ring, s.codec.Meta()))(t))
+	s.do("SET", restoreKey, check.Must(record.SealMeta(s.ring, s.codec.Meta()))(t))
 	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); !errors.Is(err, errRestoring) {
 		t.Errorf("during a restoration: %v", err)
 	}

@@ -46,7 +46,7 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	if _, err := s.tools.Verify(t.Context()); !errors.Is(err, redisfeed.ErrNotInitialised) {
 		t.Errorf("a wiped store: %v", err)
 	}
-	done := must(s.tools.Restore(t.Context(), path, RestoreOptions{}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{}))(t)
 	if done.Epochs != [2]uint64{2, 2} || done.StoreID != s.codec.StoreID() || done.Totals.Apps != 3*partitions || len(done.Findings) > 0 {
 		t.Errorf("%+v", done)
 	}
@@ -74,7 +74,7 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	check.Eventually(t, "changing the store", func() error { return s.change(later, "Add", addToken(later, "fourth")) })
 	s.wantClean()
 	entries := s.client.XRange(t.Context(), record.KeysOf(1).Log, "-", "+").Val()
-	start := must(s.codec.OpenEpoch(1, []byte(entries[6].Values[redisfeed.EpochField].(string))))(t)
+	start := check.Must(s.codec.OpenEpoch(1, []byte(entries[6].Values[redisfeed.EpochField].(string))))(t)
 	if start.Cause != countersignv1.EpochCause_EPOCH_CAUSE_RESTORED || start.Previous.Revision != 6 || start.Epoch != 2 {
 		t.Errorf("%+v", start)
 	}
@@ -107,13 +107,13 @@ func TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators(t *testin
 		s := newSystem(t)
 		path := s.backup()
 		meta := s.codec.Meta()
-		must(store.BeginFleet(t.Context(), s.client, s.codec, meta.CreateTime, true))(t)
+		check.Must(store.BeginFleet(t.Context(), s.client, s.codec, meta.CreateTime, true))(t)
 		if empty {
 			s.flush()
 		}
-		must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: !empty}))(t)
-		raw := must(s.client.HGet(t.Context(), record.FleetKey, record.MembersField).Bytes())(t)
-		if list := must(s.codec.OpenMembers(raw))(t); list.BegunWith(meta) == empty {
+		check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: !empty}))(t)
+		raw := check.Must(s.client.HGet(t.Context(), record.FleetKey, record.MembersField).Bytes())(t)
+		if list := check.Must(s.codec.OpenMembers(raw))(t); list.BegunWith(meta) == empty {
 			t.Errorf("into an empty Redis: %t; the list was begun at %s, the store at %s", empty, list.Since, meta.CreateTime)
 		}
 	}
@@ -126,9 +126,9 @@ func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 	replicaFile := s.replicaFile()
 	s.client.HSet(t.Context(), record.KeysOf(0).Policies, s.app(0, 0), "x")
 	damaged := filepath.Join(t.TempDir(), "damaged")
-	must(s.tools.Backup(t.Context(), damaged, true))(t)
+	check.Must(s.tools.Backup(t.Context(), damaged, true))(t)
 	garbage := filepath.Join(t.TempDir(), "garbage")
-	if err := os.WriteFile(garbage, must(os.ReadFile(path))(t)[:1000], 0o600); err != nil {
+	if err := os.WriteFile(garbage, check.Must(os.ReadFile(path))(t)[:1000], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	held := s.dump()
@@ -176,9 +176,9 @@ var otherRing = keyring.Generate()
 func (s *system) foreignFile() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "foreign")
-	file := must(snapshot.Create(path, otherRing, record.Meta{StoreID: "foreign", Partitions: 1, CreateTime: time.Now()}, snapshot.Backup))(s.t)
+	file := check.Must(snapshot.Create(path, otherRing, record.Meta{StoreID: "foreign", Partitions: 1, CreateTime: time.Now()}, snapshot.Backup))(s.t)
 	codec := record.NewCodec(otherRing, record.Meta{StoreID: "foreign", Partitions: 1})
-	head := must(codec.SealHead(0, record.Head{Cursor: record.Cursor{Epoch: 1}, State: codec.SealSum(0, record.Sum{})}))(s.t)
+	head := check.Must(codec.SealHead(0, record.Head{Cursor: record.Cursor{Epoch: 1}, State: codec.SealSum(0, record.Sum{})}))(s.t)
 	if err := errors.Join(file.Partition(0, head), file.Commit()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 			t.Errorf("somebody may start with half a store: %v", err)
 		}
 		s.client.Set(t.Context(), "cs:{cs01}:log:restore-01234567", "left behind", 0)
-		must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: replace}))(t)
+		check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: replace}))(t)
 		s.wantClean()
 	}
 	check.Eventually(t, "crossing", func() error {
@@ -235,11 +235,11 @@ func TestRestoreBeginsAboveAllThatIsKnown(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
 	s.report("validator-1", map[int]record.Cursor{1: {Epoch: 7, Revision: 5_000_000_000, Tag: record.NewTag()}})
-	done := must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	if done.Epochs != [2]uint64{2, 8} || done.Starts[1].Revision != 6_000_000_000 || done.Starts[0].Revision != 1_000_000_006 {
 		t.Errorf("%+v", done)
 	}
-	done = must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, AboveEpoch: 5}))(t)
+	done = check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, AboveEpoch: 5}))(t)
 	if done.Epochs != [2]uint64{6, 9} || done.Starts[1].Revision != 7_000_000_000 || done.Starts[0].Revision != 2_000_000_006 {
 		t.Errorf("%+v", done)
 	}
@@ -258,7 +258,7 @@ func TestRestoreOfAnotherStoreReplacesItWhole(t *testing.T) {
 	if _, err := s.tools.Restore(t.Context(), path, RestoreOptions{}); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("another store: %v", err)
 	}
-	must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+	check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	if v := s.wantClean(); v.StoreID != s.codec.StoreID() || v.Totals.Partitions != partitions {
 		t.Errorf("%+v", v)
 	}
@@ -273,13 +273,13 @@ func TestRestoreOfADamagedBackupLeavesOutWhatDoesNotVerify(t *testing.T) {
 	s.client.XDel(t.Context(), keys.Log, "3-0")
 	s.client.Del(t.Context(), record.KeysOf(2).Head)
 	path := filepath.Join(t.TempDir(), "damaged")
-	must(s.tools.Backup(t.Context(), path, true))(t)
+	check.Must(s.tools.Backup(t.Context(), path, true))(t)
 	s.flush()
-	done := must(s.tools.Restore(t.Context(), path, RestoreOptions{AllowDamaged: true}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{AllowDamaged: true}))(t)
 	if len(done.Findings) == 0 {
 		t.Error("nothing was found")
 	}
-	v := must(s.tools.Verify(t.Context()))(t)
+	v := check.Must(s.tools.Verify(t.Context()))(t)
 	if len(v.Findings) != 1 || !has(v.Findings, keys.Log+" 4", "does not continue revision 2") || v.Totals.Apps != 3*partitions-1 {
 		t.Errorf("%+v", v)
 	}
@@ -303,14 +303,14 @@ func TestRestoreWithoutNames(t *testing.T) {
 		return nil
 	})
 	// The store forgets the revocation; the validator does not.
-	must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+	check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	crossed(t, running, 2)
 	file := s.replicaFileOf(running)
 	if v, kind, err := s.tools.VerifyFile(t.Context(), file); err != nil || kind != snapshot.OfReplica || len(v.Findings) > 0 || v.Totals.Apps != 3*partitions {
 		t.Errorf("%+v, %v, %v", v, kind, err)
 	}
 	s.flush()
-	done := must(s.tools.Restore(t.Context(), file, RestoreOptions{WithoutNames: true}))(t)
+	done := check.Must(s.tools.Restore(t.Context(), file, RestoreOptions{WithoutNames: true}))(t)
 	if done.Epochs != [2]uint64{3, 3} {
 		t.Errorf("%+v", done)
 	}
@@ -351,7 +351,7 @@ func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 		if _, err := s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}); err != nil {
 			t.Errorf("restoration %d: %v", n, err)
 		}
-		plan := must(s.tools.PlanAdoption(t.Context(), 0))(t)
+		plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 		if err := s.tools.Adopt(t.Context(), plan); err != nil {
 			t.Errorf("adoption %d: %v", n, err)
 		}
@@ -365,7 +365,7 @@ func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 	s.heal()
 	check.Eventually(t, "changing the store", func() error { return s.change(s.app(0, 0), "Add", addToken(s.app(0, 0), "last")) })
 	s.wantClean()
-	if file := must(os.ReadFile(path))(t); !bytes.HasPrefix(file, []byte("CSSNAP")) {
+	if file := check.Must(os.ReadFile(path))(t); !bytes.HasPrefix(file, []byte("CSSNAP")) {
 		t.Error("the backup was changed")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -24,7 +25,7 @@ func TestSwapNeedsItsRights(t *testing.T) {
 			if err := aside.flush(); err != nil {
 				t.Fatal(err)
 			}
-			expected := must(s.client.Get(t.Context(), record.KeysOf(1).Head).Bytes())(t)
+			expected := check.Must(s.client.Get(t.Context(), record.KeysOf(1).Head).Bytes())(t)
 			if err := aside.swap(headKey{kind: "string", raw: expected}, []byte("another head")); err == nil || !strings.Contains(err.Error(), "NO_PERMISSION") {
 				t.Errorf("the swap: %v", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -15,11 +16,11 @@ func TestStatus(t *testing.T) {
 	s.client.ConfigSet(t.Context(), "appendonly", "yes")
 	s.client.Del(t.Context(), record.KeysOf(2).Head)
 	s.client.Set(t.Context(), record.KeysOf(3).Head, "x", 0)
-	head := must(s.codec.OpenHead(1, []byte(s.client.Get(t.Context(), record.KeysOf(1).Head).Val())))(t)
+	head := check.Must(s.codec.OpenHead(1, []byte(s.client.Get(t.Context(), record.KeysOf(1).Head).Val())))(t)
 	ahead := record.Cursor{Epoch: 1, Revision: 9, Tag: record.NewTag()}
 	s.report("validator-1", map[int]record.Cursor{0: {Epoch: 1, Revision: 1}, 1: head.Cursor})
 	s.report("validator-2", map[int]record.Cursor{1: ahead})
-	got := must(s.tools.Status(t.Context()))(t)
+	got := check.Must(s.tools.Status(t.Context()))(t)
 	if got.StoreID != s.codec.StoreID() || got.Partitions != partitions || got.Epochs != [2]uint64{1, 1} || got.Apps != 6 || got.Revisions != 12 {
 		t.Errorf("%+v", got)
 	}
@@ -48,7 +49,7 @@ func TestStatusWithoutTheRightToAsk(t *testing.T) {
 	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "-info", "-config", "~cs:*").Err(); err != nil {
 		t.Fatal(err)
 	}
-	got := must(New(clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), s.ring).Status(t.Context()))(t)
+	got := check.Must(New(clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), s.ring).Status(t.Context()))(t)
 	if got.Apps != 12 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "could not be seen") {
 		t.Errorf("%+v", got)
 	}

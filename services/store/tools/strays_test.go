@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/store"
 )
@@ -17,9 +18,9 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	s := newSystem(t)
 	held := s.dump()
 	meta := s.codec.Meta()
-	ours := must(record.SealMeta(s.ring, meta))(t)
+	ours := check.Must(record.SealMeta(s.ring, meta))(t)
 	meta.StoreID = strings.Repeat("a", 32)
-	others := must(record.SealMeta(s.ring, meta))(t)
+	others := check.Must(record.SealMeta(s.ring, meta))(t)
 	aside := asideNames(record.KeysOf(1), "restore-0123abcd")
 	for _, tt := range []struct {
 		name    string
@@ -44,7 +45,7 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 			s.t = t
 			s.load(held)
 			s.do(tt.command...)
-			found := must(s.tools.Verify(t.Context()))(t).Findings
+			found := check.Must(s.tools.Verify(t.Context()))(t).Findings
 			if len(found) != 1 || !strings.Contains(found[0].What, tt.remedy) {
 				t.Errorf("verify: %v, want one that says %q", found, tt.remedy)
 			}
@@ -80,11 +81,11 @@ func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	} {
 		s.do(append([]any{"ACL", "SETUSER", "limited", "reset", "on", ">limited"}, rights...)...)
 		limited := New(clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), s.ring)
-		plan := must(limited.PlanRepair(t.Context(), RepairOptions{}))(t)
+		plan := check.Must(limited.PlanRepair(t.Context(), RepairOptions{}))(t)
 		if err := limited.Repair(t.Context(), plan); err == nil || !strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
 			t.Errorf("%s: %v", name, err)
 		}
-		adoption := must(limited.PlanAdoption(t.Context(), 0))(t)
+		adoption := check.Must(limited.PlanAdoption(t.Context(), 0))(t)
 		if name == "no partition" || name == "no scripts" {
 			if err := limited.Adopt(t.Context(), adoption); err == nil || !strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
 				t.Errorf("adopt, %s: %v", name, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -61,7 +62,7 @@ func TestB08_TornAppendOnlyFile(t *testing.T) {
 				}
 				s.redis.Restart()
 				defer s.redis.Stop()
-				v := must(s.tools.Verify(t.Context()))(t)
+				v := check.Must(s.tools.Verify(t.Context()))(t)
 				half := !torn && i > 0 && i < 5
 				if half != (len(v.Findings) > 0) {
 					t.Fatalf("found %v", v.Findings)

@@ -101,7 +101,7 @@ func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 				case record.FleetKey:
 					s.client.HDel(ctx, key, "f") // a hash is the right type; what is in it is for `countersign fleet forget`
 				}
-				if v := must(s.tools.Verify(ctx))(t); len(v.Findings) > 0 || v.Totals.Apps != 3*partitions {
+				if v := check.Must(s.tools.Verify(ctx))(t); len(v.Findings) > 0 || v.Totals.Apps != 3*partitions {
 					t.Errorf("after it: %+v", v)
 				}
 				if err := store.NewFleet(s.client).Write(ctx, map[string][]byte{"validator-2": []byte("x")}); err != nil {
@@ -142,7 +142,7 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 				}
 				return nil
 			})
-			must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+			check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 			s.reopen()
 			s.heal()
 			for _, r := range []*replica.Replica{running, fresh} {
@@ -164,10 +164,10 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 func TestRestoreReplacesAStoreWhoseMetaIsDamaged(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
-	raw := must(s.client.Get(t.Context(), record.MetaKey).Bytes())(t)
+	raw := check.Must(s.client.Get(t.Context(), record.MetaKey).Bytes())(t)
 	raw[len(raw)-1] ^= 1
 	s.client.Set(t.Context(), record.MetaKey, raw, 0)
-	must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
+	check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	s.wantClean()
 	s.client.Set(t.Context(), record.MetaKey, raw, 0)
 	for i := range partitions {

@@ -9,6 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/snapshot"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 func TestVerifyFindsNothingWrongWithAGoodStore(t *testing.T) {
@@ -104,11 +105,11 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 		{"list of validators edited", record.FleetKey, "the list of the validators is missing or does not verify", func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") }},
 		{"list of validators removed", record.FleetKey, "the list of the validators is missing or does not verify", func(ctx context.Context) { c.HDel(ctx, record.FleetKey, record.MembersField) }},
 		{"validator of the list removed", record.FleetKey + " v", "its record is missing", func(ctx context.Context) {
-			c.HSet(ctx, record.FleetKey, record.MembersField, must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 1}}}))(t))
+			c.HSet(ctx, record.FleetKey, record.MembersField, check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 1}}}))(t))
 		}},
 		{"older record of a validator of the list", record.FleetKey + " v", "its record is missing or an older one", func(ctx context.Context) {
-			c.HSet(ctx, record.FleetKey, record.MembersField, must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 9}}}))(t))
-			c.HSet(ctx, record.FleetKey, "v", must(s.codec.SealValidator(&record.Validator{ID: "v", InstanceID: "2", Sequence: 8}))(t))
+			c.HSet(ctx, record.FleetKey, record.MembersField, check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2", Sequence: 9}}}))(t))
+			c.HSet(ctx, record.FleetKey, "v", check.Must(s.codec.SealValidator(&record.Validator{ID: "v", InstanceID: "2", Sequence: 8}))(t))
 		}},
 		{"fleet of another type", record.FleetKey, "is no hash", func(ctx context.Context) { c.Del(ctx, record.FleetKey); c.LPush(ctx, record.FleetKey, "x") }},
 		{"greatest id of the log", keys.Log + " 18446744073709551615", "does not verify", func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, "18446744073709551615-0", "l", "x") }},
@@ -132,7 +133,7 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.damage(t.Context())
-			v := must(s.tools.Verify(t.Context()))(t)
+			v := check.Must(s.tools.Verify(t.Context()))(t)
 			if !has(v.Findings, tt.where, tt.what) || len(v.Findings) > 5 {
 				t.Errorf("found %v, want %s: ...%s...", v.Findings, tt.where, tt.what)
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/store"
@@ -98,7 +99,7 @@ func Start(t testing.TB, options Options) *Cluster {
 		Redis:    redistest.StartWithAccounts(t, options.RedisArgs...), Ring: keyring.Generate(),
 	}
 	c.RedisURL, c.OperatorURL = c.Redis.URL(), c.Redis.URLFor(redisacl.Operator)
-	check(t, c.Ring.Create(c.RingFile))
+	check.NoError(t, c.Ring.Create(c.RingFile))
 	c.AdminKey = c.addKey(t, "admin", adminkeys.Admin, c.AdminKeyFile)
 	c.ViewerKey = c.addKey(t, "viewer", adminkeys.Viewer, c.ViewerKeyFile)
 	c.FleetKey = c.addKey(t, "validators", adminkeys.Validator, c.FleetKeyFile)
@@ -135,36 +136,29 @@ func Start(t testing.TB, options Options) *Cluster {
 func (c *Cluster) addKey(t testing.TB, name string, role adminkeys.Role, file string) secret.Secret {
 	t.Helper()
 	key, err := adminkeys.Add(c.AdminKeysFile, name, role)
-	check(t, err)
-	check(t, adminkeys.WritePrivate(file, []byte(key.Reveal()+"\n")))
+	check.NoError(t, err)
+	check.NoError(t, adminkeys.WritePrivate(file, []byte(key.Reveal()+"\n")))
 	return key
 }
 
 func (c *Cluster) initStore(t testing.TB) {
 	t.Helper()
 	client, err := redisfeed.Open(c.OperatorURL, redisfeed.Options{})
-	check(t, err)
+	check.NoError(t, err)
 	defer client.Close()
 	_, _, err = store.Init(t.Context(), client, c.Ring, record.DefaultPartitions)
-	check(t, err)
+	check.NoError(t, err)
 }
 
 // account gives an account of the Redis other rights, until that is restarted.
 func (c *Cluster) account(t testing.TB, user, rights string) {
 	t.Helper()
 	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})
-	check(t, err)
+	check.NoError(t, err)
 	defer client.Close()
 	command := []any{"ACL", "SETUSER", user, "reset", "on", ">" + user}
 	for _, rule := range strings.Fields(rights) {
 		command = append(command, rule)
 	}
-	check(t, client.Do(t.Context(), command...).Err())
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatalf("cluster: %v", err)
-	}
+	check.NoError(t, client.Do(t.Context(), command...).Err())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
 	validator "github.com/countersign/countersign/services/validator/server"
@@ -77,7 +78,7 @@ func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*a
 	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
 	change(&config)
 	owner, err := authority.New(config)
-	check(t, err)
+	check.NoError(t, err)
 	return start(t, owner)
 }
 
@@ -87,7 +88,7 @@ func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *
 	config := validator.Config{Config: c.config(t, c.validatorURL, anyPort)}
 	change(&config)
 	v, err := validator.New(config)
-	check(t, err)
+	check.NoError(t, err)
 	return start(t, v)
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -27,7 +28,7 @@ func (c *Cluster) awaitServing(t testing.TB, files grpcserver.TLS) {
 		defer connection.Close()
 		for {
 			response, err := healthpb.NewHealthClient(connection).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-			check(t, err)
+			check.NoError(t, err)
 			if response.GetStatus() == healthpb.HealthCheckResponse_SERVING {
 				break
 			}
@@ -47,7 +48,7 @@ func (c *Cluster) connect(t testing.TB, address string, files grpcserver.TLS) *g
 		transport = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
 	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
-	check(t, err)
+	check.NoError(t, err)
 	return connection
 }
 

@@ -44,8 +44,8 @@ func newLogPipe(t *testing.T) *logPipe {
 func (p *logPipe) fill(t *testing.T) {
 	t.Helper()
 	page := bytes.Repeat([]byte{'\n'}, os.Getpagesize())
-	for must(unix.Poll([]unix.PollFd{{Fd: int32(p.write.Fd()), Events: unix.POLLOUT}}, 0))(t) > 0 {
-		must(p.write.Write(page))(t)
+	for check.Must(unix.Poll([]unix.PollFd{{Fd: int32(p.write.Fd()), Events: unix.POLLOUT}}, 0))(t) > 0 {
+		check.Must(p.write.Write(page))(t)
 	}
 }
 
@@ -53,7 +53,7 @@ func (p *logPipe) fill(t *testing.T) {
 func (p *logPipe) drain(t *testing.T) string {
 	t.Helper()
 	p.write.Close()
-	return string(must(io.ReadAll(p.read))(t))
+	return string(check.Must(io.ReadAll(p.read))(t))
 }
 
 // readUntil reads until the text has come.
@@ -200,7 +200,12 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 func (d *daemons) outage(t *testing.T) {
 	t.Helper()
 	d.redis.Pause()
-	await(t, func() bool { return strings.Contains(string(d.validator.page(t, "/readyz")), "STALE") })
+	check.Eventually(t, "stale data at the validator", func() error {
+		if page := d.validator.page(t, "/readyz"); !bytes.Contains(page, []byte("STALE")) {
+			return fmt.Errorf("/readyz answers %q", page)
+		}
+		return nil
+	})
 	d.redis.Resume()
 }
 

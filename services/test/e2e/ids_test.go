@@ -19,12 +19,12 @@ func TestB24_TwoOfOneID(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	get := func(address, path string) string {
 		t.Helper()
-		response := must(http.Get("http://" + address + path))(t)
+		response := check.Must(http.Get("http://" + address + path))(t)
 		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
 			t.Errorf("%s is %s", path, response.Status)
 		}
-		return string(must(io.ReadAll(response.Body))(t))
+		return string(check.Must(io.ReadAll(response.Body))(t))
 	}
 	older := w.ValidatorProcesses[0].HTTPAddress
 	const says, counts = "another validator has this one's id", "\ncountersign_validator_id_taken 1\n"
@@ -33,7 +33,7 @@ func TestB24_TwoOfOneID(t *testing.T) {
 	}
 	newer := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 	check.Eventually(t, "it is said", func() error {
-		list := must(w.management.ListValidators(w.admin, &countersignv1.ListValidatorsRequest{}))(t).GetValidators()
+		list := check.Must(w.management.ListValidators(w.admin, &countersignv1.ListValidatorsRequest{}))(t).GetValidators()
 		if ready, metrics := get(older, "/readyz"), get(older, "/metrics"); !strings.Contains(ready, says) || !strings.Contains(metrics, counts) ||
 			len(list) != 2 || !list[0].GetIdContested() {
 			return fmt.Errorf("%s, %v", ready, list)

@@ -23,15 +23,15 @@ func (w *world) restart(i int) {
 	w.ValidatorProcesses[i].Stop()
 	p := w.StartValidator(w.t, func(c *validator.Config) { c.Fleet = w.Fleet(fmt.Sprintf("validator-%d", i+1), w.Authority) })
 	w.ValidatorProcesses[i], w.Validators[i] = p, p.Address
-	w.deciders[i] = countersignv1.NewValidatorServiceClient(w.dial(p.Address))
+	w.deciders[i] = countersignv1.NewValidatorServiceClient(check.Dial(w.t, p.Address))
 }
 
 // metrics returns what a process measures.
 func (w *world) metrics(p *cluster.Process) string {
 	w.t.Helper()
-	response := must(http.Get("http://" + p.HTTPAddress + "/metrics"))(w.t)
+	response := check.Must(http.Get("http://" + p.HTTPAddress + "/metrics"))(w.t)
 	defer response.Body.Close()
-	return string(must(io.ReadAll(response.Body))(w.t))
+	return string(check.Must(io.ReadAll(response.Body))(w.t))
 }
 
 // has waits until a process measures something.
@@ -66,7 +66,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		return &countersignv1.AuthorizeRequest{AppId: app, Token: secret, Scope: events}
 	}
 	first := create("first")
-	since := must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+	since := check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
 		AppId: app, Scopes: []countersignv1.Scope{events},
 	}))(t).GetConsistencyToken()
 	w.expect("before", since, ask(first.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
@@ -81,7 +81,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w.deciders = w.deciders[:1]
 	w.expect("an old token, on the validator that has both keys", second.GetConsistencyToken(), ask(first.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
 	w.expect("a new token, on the validator that has both keys", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
-	again := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
+	again := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 		AppId: app, Name: "first", Scopes: []countersignv1.Scope{events}, RequestId: "create-first",
 	}))(t)
 	if again.GetToken().GetTokenId() != first.GetToken().GetTokenId() {
@@ -100,7 +100,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		}
 		return fmt.Errorf("it is not")
 	})
-	answer := must(late.Authorize(t.Context(), ask(first.GetSecret())))(t)
+	answer := check.Must(late.Authorize(t.Context(), ask(first.GetSecret())))(t)
 	if answer.GetDecision() != allow || answer.GetReason() != countersignv1.Reason_REASON_TOKEN_VALID {
 		t.Errorf("the validator without the new key answers %v", answer)
 	}
@@ -109,7 +109,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w.restart(1)
 	w.has(w.ValidatorProcesses[1], "countersign_ready 1")
 	w.expect("a new token, on both", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
-	revoked := must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
+	revoked := check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
 		AppId: app, TokenId: first.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 	if !revoked.GetReceipt().GetComplete() || len(revoked.GetReceipt().GetValidators()) != 2 {

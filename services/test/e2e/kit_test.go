@@ -7,10 +7,9 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -40,32 +39,11 @@ func start(t *testing.T, options cluster.Options) *world {
 	options.Validators = 2
 	w := &world{Cluster: cluster.Start(t, options), t: t}
 	w.admin = metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.AdminKey.Reveal())
-	w.management = countersignv1.NewAuthorityServiceClient(w.dial(w.Authority))
+	w.management = countersignv1.NewAuthorityServiceClient(check.Dial(w.t, w.Authority))
 	for _, address := range w.Validators {
-		w.deciders = append(w.deciders, countersignv1.NewValidatorServiceClient(w.dial(address)))
+		w.deciders = append(w.deciders, countersignv1.NewValidatorServiceClient(check.Dial(w.t, address)))
 	}
 	return w
-}
-
-func (w *world) dial(address string) *grpc.ClientConn {
-	w.t.Helper()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = connection.Close() })
-	return connection
-}
-
-// must returns what a call has answered, and ends the test when it has failed.
-func must[T any](answer T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answer
-	}
 }
 
 // expect asks both validators, on data at least as new as a change.

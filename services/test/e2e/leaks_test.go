@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -67,26 +69,26 @@ func (p *processes) dump(t *testing.T) places {
 	t.Helper()
 	all := places{}
 	ctx := t.Context()
-	for _, key := range must(p.client.Keys(ctx, "*").Result())(t) {
+	for _, key := range check.Must(p.client.Keys(ctx, "*").Result())(t) {
 		var value any
-		switch kind := must(p.client.Type(ctx, key).Result())(t); kind {
+		switch kind := check.Must(p.client.Type(ctx, key).Result())(t); kind {
 		case "string":
-			value = must(p.client.Get(ctx, key).Result())(t)
+			value = check.Must(p.client.Get(ctx, key).Result())(t)
 		case "hash":
-			value = must(p.client.HGetAll(ctx, key).Result())(t)
+			value = check.Must(p.client.HGetAll(ctx, key).Result())(t)
 		case "stream":
-			value = must(p.client.XRange(ctx, key, "-", "+").Result())(t)
+			value = check.Must(p.client.XRange(ctx, key, "-", "+").Result())(t)
 		case "list":
-			value = must(p.client.LRange(ctx, key, 0, -1).Result())(t)
+			value = check.Must(p.client.LRange(ctx, key, 0, -1).Result())(t)
 		case "set":
-			value = must(p.client.SMembers(ctx, key).Result())(t)
+			value = check.Must(p.client.SMembers(ctx, key).Result())(t)
 		case "zset":
-			value = must(p.client.ZRangeWithScores(ctx, key, 0, -1).Result())(t)
+			value = check.Must(p.client.ZRangeWithScores(ctx, key, 0, -1).Result())(t)
 		default:
 			t.Fatalf("%s is a %s", key, kind)
 		}
 		all["Redis, "+key] = fmt.Appendf(nil, "%s %v", key, value)
-		all["DUMP of "+key] = []byte(must(p.client.Dump(ctx, key).Result())(t))
+		all["DUMP of "+key] = []byte(check.Must(p.client.Dump(ctx, key).Result())(t))
 	}
 	return all
 }
@@ -94,7 +96,7 @@ func (p *processes) dump(t *testing.T) places {
 // monitor collects what Redis is told, until end is called.
 func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	t.Helper()
-	connection := must(net.Dial("tcp", p.redis.Address()))(t)
+	connection := check.Must(net.Dial("tcp", p.redis.Address()))(t)
 	told := &buffer{}
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -113,19 +115,13 @@ func (p *processes) monitor(t *testing.T) (end func() []byte) {
 		if err := p.client.Echo(t.Context(), "the end of it").Err(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, func() bool { return bytes.Contains(told.Bytes(), []byte("the end of it")) })
+		check.Eventually(t, "the last command in MONITOR's output", func() error {
+			if !bytes.Contains(told.Bytes(), []byte("the end of it")) {
+				return errors.New("MONITOR has not shown it")
+			}
+			return nil
+		})
 		return told.Bytes()
-	}
-}
-
-func await(t *testing.T, check func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for !check() {
-		if ctx.Err() != nil {
-			t.Fatal("it did not come")
-		}
 	}
 }
 
@@ -253,31 +249,31 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	const app = "pezwd5bre2xb"
 
 	create := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: events, RequestId: "r1"}
-	made := keep(c, must(one.CreateToken(ctx, create, ada))(t))
+	made := keep(c, check.Must(one.CreateToken(ctx, create, ada))(t))
 	secrets["a created one"] = made.GetSecret()
-	if again := keep(c, must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
+	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Error("the repetition is not answered as one")
 	}
 	// Request ids are each identity's own.
 	create.Name, create.RequestId = "of grace", "r1"
-	secrets["grace's"] = keep(c, must(one.CreateToken(ctx, create, as(p.keys["grace"])))(t)).GetSecret()
+	secrets["grace's"] = keep(c, check.Must(one.CreateToken(ctx, create, as(p.keys["grace"])))(t)).GetSecret()
 	rotate := &pb.RotateTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId(), RequestId: "r2"}
-	rotated := keep(c, must(two.RotateToken(ctx, rotate, ada))(t))
+	rotated := keep(c, check.Must(two.RotateToken(ctx, rotate, ada))(t))
 	secrets["a rotated one"] = rotated.GetSecret()
-	if again := keep(c, must(one.RotateToken(ctx, rotate, ada))(t)); again.GetSecret() != "" {
+	if again := keep(c, check.Must(one.RotateToken(ctx, rotate, ada))(t)); again.GetSecret() != "" {
 		t.Error("the repetition has a secret")
 	}
 	legacy, hashed := foreign(), foreign()
 	secrets["an imported one"], secrets["an imported digest's"] = legacy, hashed
 	digest := secret.DigestOf(hashed)
-	keep(c, must(one.ImportTokens(ctx, &pb.ImportTokensRequest{AppId: app, RequestId: "r3", Imports: []*pb.TokenImport{
+	keep(c, check.Must(one.ImportTokens(ctx, &pb.ImportTokensRequest{AppId: app, RequestId: "r3", Imports: []*pb.TokenImport{
 		{Name: "legacy", Scopes: events, Credential: &pb.TokenImport_Secret{Secret: legacy}},
 		{Name: "hashed", Scopes: events, Credential: &pb.TokenImport_Sha256{Sha256: digest[:]}},
 	}}, ada))(t))
-	keep(c, must(one.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app, Scopes: events}, ada))(t))
-	leaked := keep(c, must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events}, ada))(t)).GetSecret()
+	keep(c, check.Must(one.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app, Scopes: events}, ada))(t))
+	leaked := keep(c, check.Must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events}, ada))(t)).GetSecret()
 	secrets["a leaked one"] = leaked
-	keep(c, must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
+	keep(c, check.Must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
 
 	// Refused ones, and secrets in fields where they do not belong.
 	mistaken := func(name string) string {
@@ -335,10 +331,10 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")), &pb.ListAppsRequest{}))
 		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic "+mistaken("other scheme")), &pb.ListAppsRequest{}))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n"}, as(p.keys["vera"])))
-		keep(c, must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")), &pb.ListAppsRequest{}, ada))(t))
-		keep(c, must(client.ListTokens(ctx, &pb.ListTokensRequest{AppId: app, ShowRevoked: true}, ada))(t))
-		keep(c, must(client.GetApp(ctx, &pb.GetAppRequest{AppId: app}, ada))(t))
-		keep(c, must(client.ListApps(ctx, &pb.ListAppsRequest{}, ada))(t))
+		keep(c, check.Must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")), &pb.ListAppsRequest{}, ada))(t))
+		keep(c, check.Must(client.ListTokens(ctx, &pb.ListTokensRequest{AppId: app, ShowRevoked: true}, ada))(t))
+		keep(c, check.Must(client.GetApp(ctx, &pb.GetAppRequest{AppId: app}, ada))(t))
+		keep(c, check.Must(client.ListApps(ctx, &pb.ListAppsRequest{}, ada))(t))
 	}
 
 	// The ingest tier asks with each of them, rightly and wrongly.

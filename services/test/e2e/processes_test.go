@@ -24,6 +24,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/testport"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -71,16 +72,6 @@ func (b *buffer) Bytes() []byte {
 	return bytes.Clone(b.text.Bytes())
 }
 
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
 func startProcesses(t *testing.T) *processes {
 	t.Helper()
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
@@ -108,7 +99,7 @@ func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	p.client = must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
+	p.client = check.Must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
 	t.Cleanup(func() { p.client.Close() })
 
 	ring, ringFile := keyring.Generate(), filepath.Join(folder, "ring.json")
@@ -116,7 +107,7 @@ func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 		t.Fatal(err)
 	}
 	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
-		p.keys[name] = must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
+		p.keys[name] = check.Must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
 	}
 	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
 		t.Fatal(err)
@@ -160,9 +151,9 @@ func (p *process) awaitServing(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	watch := must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(t)
+	watch := check.Must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(t)
 	for {
-		if must(watch.Recv())(t).GetStatus() == healthpb.HealthCheckResponse_SERVING {
+		if check.Must(watch.Recv())(t).GetStatus() == healthpb.HealthCheckResponse_SERVING {
 			return
 		}
 	}
@@ -174,17 +165,15 @@ func (p *process) dial(t *testing.T) *grpc.ClientConn {
 	if transport == nil {
 		transport = insecure.NewCredentials()
 	}
-	conn := must(grpc.NewClient(p.grpc, grpc.WithTransportCredentials(transport)))(t)
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return check.Dial(t, p.grpc, grpc.WithTransportCredentials(transport))
 }
 
 // page returns a page of the HTTP server.
 func (p *process) page(t *testing.T, path string) []byte {
 	t.Helper()
-	request := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.http+path, nil))(t)
+	request := check.Must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.http+path, nil))(t)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response := must(client.Do(request))(t)
+	response := check.Must(client.Do(request))(t)
 	defer response.Body.Close()
-	return must(io.ReadAll(response.Body))(t)
+	return check.Must(io.ReadAll(response.Body))(t)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -66,18 +67,18 @@ func replaceFile(t *testing.T, path string, data []byte) {
 func TestRenewalsNeedNoRestart(t *testing.T) {
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
 	folder, common := p.prepare(t)
-	first, second := must(testcert.New())(t), must(testcert.New())(t)
+	first, second := check.Must(testcert.New())(t), check.Must(testcert.New())(t)
 	certificates := &volume{folder: t.TempDir()}
 	issue := func(by *testcert.Authority) *testcert.Pair {
 		t.Helper()
-		pair := must(by.Issue(time.Hour))(t)
+		pair := check.Must(by.Issue(time.Hour))(t)
 		certificates.put(t, map[string][]byte{"tls.crt": pair.Certificate, "tls.key": pair.Key})
 		return pair
 	}
 	issue(first)
 	caFile, keyFile, adminFile := filepath.Join(folder, "ca.crt"), filepath.Join(folder, "fleet.key"), filepath.Join(folder, keysFile)
 	replaceFile(t, caFile, first.PEM)
-	replaceFile(t, keyFile, []byte(must(adminkeys.Add(adminFile, "validators", adminkeys.Validator))(t).Reveal()))
+	replaceFile(t, keyFile, []byte(check.Must(adminkeys.Add(adminFile, "validators", adminkeys.Validator))(t).Reveal()))
 
 	authority := &daemon{process: newProcess(t, "authority"), log: newLogPipe(t)}
 	authority.transport = credentials.NewTLS(&tls.Config{RootCAs: first.Pool})
@@ -95,13 +96,16 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 	// serves waits until the authority shows a certificate to new connections.
 	serves := func(want *testcert.Pair, by *testcert.Authority) {
 		t.Helper()
-		await(t, func() bool {
+		check.Eventually(t, "the renewed certificate", func() error {
 			connection, err := tls.Dial("tcp", authority.grpc, &tls.Config{RootCAs: by.Pool})
 			if err != nil {
-				return false
+				return err
 			}
 			defer connection.Close()
-			return connection.ConnectionState().PeerCertificates[0].SerialNumber.Cmp(want.Serial) == 0
+			if got := connection.ConnectionState().PeerCertificates[0].SerialNumber; got.Cmp(want.Serial) != 0 {
+				return fmt.Errorf("serial number %d, want %d", got, want.Serial)
+			}
+			return nil
 		})
 	}
 	serves(issue(first), first)
@@ -117,7 +121,7 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 	aside := filepath.Join(folder, "aside.json")
 	ada := secret.New(p.keys["ada"])
 	succeed(t, adminkeys.AddKey(aside, "ada", adminkeys.Admin, ada))
-	next := must(adminkeys.Add(aside, "validators-2", adminkeys.Validator))(t)
+	next := check.Must(adminkeys.Add(aside, "validators-2", adminkeys.Validator))(t)
 	succeed(t, os.Rename(aside, adminFile))
 	reporting("0")
 	replaceFile(t, keyFile, []byte(next.Reveal()))

@@ -26,14 +26,14 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			const app = "pezwd5bre2xb"
 			var first *countersignv1.CreateTokenResponse
 			for i := range 20 {
-				created := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
+				created := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 					AppId: app, Name: fmt.Sprint("token ", i), Scopes: []countersignv1.Scope{events}, RequestId: fmt.Sprint("request-", i),
 				}))(t)
 				if i == 0 {
 					first = created
 				}
 			}
-			must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
+			check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
 			before := w.lengths()
 			if len(args) < 4 {
 				if _, err := w.Redis.Do("SAVE"); err != nil {
@@ -48,9 +48,9 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			if !maps.Equal(before, after) {
 				t.Errorf("after the restart there are\n%v\nwant\n%v", after, before)
 			}
-			client := must(redisfeed.Open(w.OperatorURL, redisfeed.Options{}))(t)
+			client := check.Must(redisfeed.Open(w.OperatorURL, redisfeed.Options{}))(t)
 			defer client.Close()
-			if v := must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 || v.Totals.AuditRows != 21 {
+			if v := check.Must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 || v.Totals.AuditRows != 21 {
 				t.Errorf("%+v", v)
 			}
 			// The authority may hold connections that are broken.
@@ -69,10 +69,10 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 func (w *world) lengths() map[string]string {
 	w.t.Helper()
 	found := map[string]string{}
-	for _, key := range must(w.Redis.Do("KEYS", "*"))(w.t).([]any) {
-		kind := must(w.Redis.Do("TYPE", key.(string)))(w.t).(string)
+	for _, key := range check.Must(w.Redis.Do("KEYS", "*"))(w.t).([]any) {
+		kind := check.Must(w.Redis.Do("TYPE", key.(string)))(w.t).(string)
 		command := map[string]string{"string": "STRLEN", "hash": "HLEN", "stream": "XLEN"}[kind]
-		found[key.(string)] = fmt.Sprint(kind, must(w.Redis.Do(command, key.(string)))(w.t))
+		found[key.(string)] = fmt.Sprint(kind, check.Must(w.Redis.Do(command, key.(string)))(w.t))
 	}
 	return found
 }

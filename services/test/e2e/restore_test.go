@@ -42,7 +42,7 @@ func (b *logbook) has(text string) bool {
 
 func (w *world) operator() (*tools.Operator, *redisfeed.Client) {
 	w.t.Helper()
-	client := must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(w.t)
+	client := check.Must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(w.t)
 	w.t.Cleanup(func() { _ = client.Close() })
 	return tools.New(client, w.Ring), client
 }
@@ -88,10 +88,10 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
 	operator, _ := w.operator()
 	const app = "shop"
-	first := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
+	first := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
 	path := filepath.Join(t.TempDir(), "store.backup")
-	must(operator.Backup(t.Context(), path, false))(t)
-	must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+	check.Must(operator.Backup(t.Context(), path, false))(t)
+	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
 		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 
@@ -143,7 +143,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 		}
 		return nil
 	})
-	must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
+	check.Must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
 	close(restored)
 	last := w.create(t.Context(), app, "last") // it waits until changes go on
 	stop()
@@ -153,7 +153,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	}
 
 	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
-	got := must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
+	got := check.Must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
 	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
 		t.Errorf("%v are enforced", scopes)
 	}
@@ -186,19 +186,19 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	const app = "shop"
 	w.create(t.Context(), app, "first")
 	path := filepath.Join(t.TempDir(), "store.backup")
-	must(operator.Backup(t.Context(), path, false))(t)
+	check.Must(operator.Backup(t.Context(), path, false))(t)
 	w.create(t.Context(), app, "second")
-	must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
 		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
-	must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
+	check.Must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
 	third := w.create(t.Context(), app, "third")
 	if third == nil {
 		t.FailNow()
 	}
 	waiting, cancel := context.WithTimeout(w.admin, 30*time.Second)
 	defer cancel()
-	must(w.management.WaitForPropagation(waiting, &countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
+	check.Must(w.management.WaitForPropagation(waiting, &countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 		}
 		return err
 	})
-	tokens := must(w.management.ListTokens(w.admin, &countersignv1.ListTokensRequest{AppId: app}))(t).GetTokens()
+	tokens := check.Must(w.management.ListTokens(w.admin, &countersignv1.ListTokensRequest{AppId: app}))(t).GetTokens()
 	if len(tokens) != 4 {
 		t.Errorf("%d tokens are there: %v", len(tokens), tokens)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -19,10 +20,10 @@ func TestWalk(t *testing.T) {
 	}
 	w.expect("before anything", "", ask("", events), allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)
 
-	first := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
+	first := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 		AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events},
 	}))(t)
-	second := must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
+	second := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 		AppId: app, Name: "ads", Scopes: []countersignv1.Scope{adRevenue, events},
 	}))(t)
 	since := second.GetConsistencyToken()
@@ -30,7 +31,7 @@ func TestWalk(t *testing.T) {
 	w.expect("not enforced, the token", since, ask(first.GetSecret(), events), allow, countersignv1.Reason_REASON_TOKEN_VALID)
 	w.expect("not enforced, wrong scope", since, ask(first.GetSecret(), sessions), allow, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
 
-	since = must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
+	since = check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
 		AppId: app, Scopes: []countersignv1.Scope{events, adRevenue},
 	}))(t).GetConsistencyToken()
 	w.expect("the token", since, ask(first.GetSecret(), events), allow, countersignv1.Reason_REASON_TOKEN_VALID)
@@ -42,7 +43,7 @@ func TestWalk(t *testing.T) {
 	w.expect("Google Tag Manager", since, &countersignv1.AuthorizeRequest{AppId: app, Scope: events, Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER},
 		deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)
 
-	since = must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
+	since = check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
 		AppId: app, TokenId: first.GetToken().GetTokenId(),
 	}))(t).GetConsistencyToken()
 	w.expect("revoked", since, ask(first.GetSecret(), events), deny, countersignv1.Reason_REASON_TOKEN_REVOKED)

@@ -27,6 +27,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 	"github.com/countersign/countersign/pkg/validator"
 	"github.com/countersign/countersign/services/internal/adminkeys"
@@ -143,34 +144,34 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	}
 	c.faults.oracle = c.oracle
 	logFile, err := os.Create(filepath.Join(folder, "validators.log"))
-	must(t, err)
+	check.NoError(t, err)
 	t.Cleanup(func() { logFile.Close(); c.keepLogs(folder) })
 	c.log = newLog(logFile)
 
 	ring, ringFile, keysFile := keyring.Generate(), filepath.Join(folder, "keyring.json"), filepath.Join(folder, "keys.json")
-	must(t, ring.Create(ringFile))
+	check.NoError(t, ring.Create(ringFile))
 	admin, err := adminkeys.Add(keysFile, "admin", adminkeys.Admin)
-	must(t, err)
+	check.NoError(t, err)
 	reporting, err := adminkeys.Add(keysFile, "validators", adminkeys.Validator)
-	must(t, err)
+	check.NoError(t, err)
 	c.adminKey = admin.Reveal()
-	must(t, top.addSeats(t.Context(), options.validators+options.processes))
+	check.NoError(t, top.addSeats(t.Context(), options.validators+options.processes))
 	owner, err := redisfeed.Open(top.urlFor(redisacl.Operator, redisacl.Operator), redisfeed.Options{})
-	must(t, err)
+	check.NoError(t, err)
 	t.Cleanup(func() { owner.Close() })
 	c.operator = newOperator(tools.New(owner, ring), folder)
 	meta, _, err := store.Init(t.Context(), owner, ring, record.DefaultPartitions)
-	must(t, err)
+	check.NoError(t, err)
 	c.codec = record.NewCodec(ring, meta)
 
 	signer, err := testcert.New()
-	must(t, err)
+	check.NoError(t, err)
 	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile, CAFile: filepath.Join(folder, "ca.crt")}
-	must(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
+	check.NoError(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
 	issued := 0
 	certificates := func(name string) *certificates {
 		made, err := newCertificates(filepath.Join(folder, name+".tls"), issued, signer)
-		must(t, err)
+		check.NoError(t, err)
 		issued++
 		return made
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -217,7 +218,7 @@ func (c *campaign) finish(took time.Duration) *summary {
 	r.Took, r.AuditRows, r.AuditLost, r.Converged = took, rows, lost, c.converged
 	c.t.Logf("%s", r)
 	if c.options.report != "" {
-		must(c.t, r.write(c.options.report))
+		check.NoError(c.t, r.write(c.options.report))
 	}
 	if len(r.Violations) > 0 {
 		c.t.Errorf("%d promises were broken; seed %d", len(r.Violations), r.Seed)

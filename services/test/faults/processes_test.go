@@ -29,6 +29,7 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testport"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -131,16 +132,16 @@ func newProcess(t testing.TB, name, folder string, settings processSettings, cer
 	settings.CertFolder = certificates.folder
 	settings.Listen = fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 	output, err := os.Create(filepath.Join(folder, name+".log"))
-	must(t, err)
+	check.NoError(t, err)
 	// A client that waits long before it connects again would measure its own patience.
 	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
 		}))
-	must(t, err)
+	check.NoError(t, err)
 	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection), certificates: certificates}
 	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
-	must(t, p.start())
+	check.NoError(t, p.start())
 	return p
 }
 
@@ -228,11 +229,4 @@ type authority struct {
 func newAuthority(t testing.TB, name, folder string, settings processSettings, certificates *certificates) *authority {
 	p := newProcess(t, name, folder, settings, certificates)
 	return &authority{process: p, client: countersignv1.NewAuthorityServiceClient(p.connection)}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It
@@ -28,7 +30,7 @@ func TestCampaign(t *testing.T) {
 				options := given
 				var err error
 				options.quorum, err = strconv.Atoi(quorum)
-				must(t, err)
+				check.NoError(t, err)
 				options.length /= time.Duration(len(names) * len(quorums))
 				t.Logf("seed %d, %s", options.seed, options.length)
 				c := newCampaign(t, options, start(t))

@@ -13,6 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -189,5 +190,5 @@ func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config,
 	s.config.WallClock = s.clock.now
 	c.seats = append(c.seats, s)
 	t.Cleanup(s.leave)
-	must(t, s.start(c.oracle))
+	check.NoError(t, s.start(c.oracle))
 }

@@ -7,17 +7,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // A process that is killed while nobody reads its log is known to be gone before the log is read again.
 func TestKilledWhileNobodyReadsItsLog(t *testing.T) {
 	output, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	must(t, err)
+	check.NoError(t, err)
 	defer output.Close()
 	log, err := newLogPipe(output)
-	must(t, err)
+	check.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), "sleep", "60")
-	must(t, cmd.Start())
+	check.NoError(t, cmd.Start())
 	p := &process{cmd: cmd, log: log}
 	p.lives.Store(1)
 

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/countersign/countersign/deploy/redisacl"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
@@ -171,7 +172,7 @@ func newGroup(name string, nodes ...*node) *group {
 func newNode(t testing.TB, name string, s *redistest.Server, p *redistest.Proxy) *node {
 	n := &node{name: name, server: s, proxy: p}
 	admin, err := redis.ParseURL(s.URL())
-	must(t, err)
+	check.NoError(t, err)
 	n.direct = redis.NewClient(&redis.Options{
 		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 		ContextTimeoutEnabled: true, DisableIdentity: true,

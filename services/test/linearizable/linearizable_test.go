@@ -16,15 +16,14 @@ import (
 	"github.com/anishathalye/porcupine"
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	authority "github.com/countersign/countersign/services/authority/server"
@@ -244,26 +243,16 @@ func start(t *testing.T, url string, ring *keyring.Ring) countersignv1.Authority
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
-	connection, err := grpc.NewClient(server.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = connection.Close()
 		cancel()
 		if err := group.Wait(); err != nil {
 			t.Errorf("authority: %v", err)
 		}
 	})
-	client := countersignv1.NewAuthorityServiceClient(connection)
-	for until := time.Now().Add(30 * time.Second); ; {
-		if _, err = client.ListApps(t.Context(), &countersignv1.ListAppsRequest{}); err == nil || time.Now().After(until) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := countersignv1.NewAuthorityServiceClient(check.Dial(t, server.Addr().String()))
+	check.Eventually(t, "a started authority", func() error {
+		_, err := client.ListApps(t.Context(), &countersignv1.ListAppsRequest{})
+		return err
+	})
 	return client
 }

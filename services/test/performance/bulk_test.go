@@ -6,6 +6,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/services/store/bulk"
 )
 
@@ -21,7 +22,7 @@ type bulkStore struct {
 // writeBulk makes a store in an empty Redis, with so many apps of so many tokens.
 func writeBulk(t testing.TB, client *redisfeed.Client, ring *keyring.Ring, apps, tokensPerApp int) *bulkStore {
 	t.Helper()
-	filled := must(bulk.Fill(t.Context(), client, ring, bulk.Contents{
+	filled := check.Must(bulk.Fill(t.Context(), client, ring, bulk.Contents{
 		Apps: apps, TokensPerApp: tokensPerApp, Samples: bulkSamples,
 	}))(t)
 	return &bulkStore{Store: filled, client: client}
@@ -33,8 +34,8 @@ func (b *bulkStore) memory(t testing.TB) (all, documents, logs int) {
 	for partition := range record.DefaultPartitions {
 		keys := record.KeysOf(partition)
 		for key, sum := range map[string]*int{keys.Policies: &documents, keys.Log: &logs} {
-			if must(b.client.Exists(t.Context(), key).Result())(t) == 1 {
-				*sum += int(must(b.client.MemoryUsage(t.Context(), key, 0).Result())(t)) // 0: every element is measured
+			if check.Must(b.client.Exists(t.Context(), key).Result())(t) == 1 {
+				*sum += int(check.Must(b.client.MemoryUsage(t.Context(), key, 0).Result())(t)) // 0: every element is measured
 			}
 		}
 	}

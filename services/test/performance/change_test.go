@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -37,7 +38,7 @@ func BenchmarkChange(b *testing.B) {
 			w := start(b, cluster.Options{Validators: changeValidators, Account: variant.account, RedisArgs: durable})
 			var deciders []countersignv1.ValidatorServiceClient
 			for _, address := range w.Validators {
-				deciders = append(deciders, countersignv1.NewValidatorServiceClient(dial(b, address)))
+				deciders = append(deciders, countersignv1.NewValidatorServiceClient(check.Dial(b, address, retryQuickly)))
 			}
 			measureChanges(b, w, deciders)
 		})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -43,7 +44,7 @@ func coldStart(t *testing.T, binary string, perApp int) (cells []string) {
 	if err := ring.Create(ringFile); err != nil {
 		t.Fatal(err)
 	}
-	client := must(redisfeed.Open(server.URL(), redisfeed.Options{}))(t)
+	client := check.Must(redisfeed.Open(server.URL(), redisfeed.Options{}))(t)
 	defer client.Close()
 	b := writeBulk(t, client, ring, *coldTokens/perApp, perApp)
 	all, documents, logs := b.memory(t)
@@ -75,7 +76,7 @@ func coldStart(t *testing.T, binary string, perApp int) (cells []string) {
 	}
 	return []string{
 		strconv.Itoa(perApp), strconv.Itoa(*coldTokens / perApp), ms(ready.at(0.5)), ms(cpu.at(0.5)), mb(median(rss)), mb(heap),
-		mb(all), mb(documents), mb(logs), mb(int(must(os.Stat(copied))(t).Size())), ms(fromFile.at(0.5)),
+		mb(all), mb(documents), mb(logs), mb(int(check.Must(os.Stat(copied))(t).Size())), ms(fromFile.at(0.5)),
 	}
 }
 
@@ -99,7 +100,7 @@ func (b *bulkStore) check(t testing.TB, v countersignv1.ValidatorServiceClient) 
 func heapOf(t testing.TB, config validator.Config) int {
 	t.Helper()
 	before := liveHeap()
-	v := must(validator.New(config))(t)
+	v := check.Must(validator.New(config))(t)
 	ctx, cancel := context.WithTimeout(t.Context(), loadPatience)
 	defer cancel()
 	running, stop := context.WithCancel(ctx)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
 // commands is how often a Redis was asked something since it was started, by command. The asking for it is
@@ -20,9 +21,9 @@ type commands map[string]int
 // readInfo returns a number of a section of INFO.
 func readInfo(t testing.TB, client *redisfeed.Client, section, name string) int {
 	t.Helper()
-	for line := range strings.Lines(must(client.Info(t.Context(), section).Result())(t)) {
+	for line := range strings.Lines(check.Must(client.Info(t.Context(), section).Result())(t)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
-			return must(strconv.Atoi(value))(t)
+			return check.Must(strconv.Atoi(value))(t)
 		}
 	}
 	t.Fatalf("INFO %s has no %s", section, name)
@@ -32,7 +33,7 @@ func readInfo(t testing.TB, client *redisfeed.Client, section, name string) int 
 func readCommands(t testing.TB, client *redisfeed.Client) commands {
 	t.Helper()
 	c := commands{}
-	for line := range strings.Lines(must(client.Info(t.Context(), "commandstats").Result())(t)) {
+	for line := range strings.Lines(check.Must(client.Info(t.Context(), "commandstats").Result())(t)) {
 		var calls int
 		name, rest, _ := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
 		if n, _ := fmt.Sscanf(rest, "calls=%d,", &calls); n == 1 && name != "info" {

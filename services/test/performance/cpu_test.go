@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/services/internal/daemon"
 )
 
 // ownCPU is the time that this process has had of the processors.
 func ownCPU(t testing.TB) time.Duration {
 	t.Helper()
-	for _, family := range must(daemon.NewRegistry(daemon.Config{}).Gather())(t) {
+	for _, family := range check.Must(daemon.NewRegistry(daemon.Config{}).Gather())(t) {
 		if family.GetName() == "process_cpu_seconds_total" {
 			return seconds(family.GetMetric()[0].GetCounter().GetValue())
 		}
@@ -24,9 +25,9 @@ func ownCPU(t testing.TB) time.Duration {
 // redisCPU is the same of a Redis.
 func redisCPU(t testing.TB, client *redisfeed.Client) (used time.Duration) {
 	t.Helper()
-	for line := range strings.Lines(must(client.Info(t.Context(), "cpu").Result())(t)) {
+	for line := range strings.Lines(check.Must(client.Info(t.Context(), "cpu").Result())(t)) {
 		if name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name == "used_cpu_user" || name == "used_cpu_sys" {
-			used += seconds(must(strconv.ParseFloat(value, 64))(t))
+			used += seconds(check.Must(strconv.ParseFloat(value, 64))(t))
 		}
 	}
 	return used

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/validator"
 )
@@ -37,7 +38,7 @@ func (w *world) embed(n int, change func(i int, c *validator.Config), redisURL s
 		if change != nil {
 			change(i, &config)
 		}
-		v := must(validator.New(config))(w.t)
+		v := check.Must(validator.New(config))(w.t)
 		running.Go(func() {
 			if err := v.Run(ctx); err != nil {
 				w.t.Error(err)

@@ -12,12 +12,12 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -45,42 +45,23 @@ func start(t testing.TB, options cluster.Options) *world {
 	t.Helper()
 	w := &world{Cluster: cluster.Start(t, options), t: t}
 	w.admin = metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.AdminKey.Reveal())
-	w.management = countersignv1.NewAuthorityServiceClient(dial(t, w.Authority))
+	w.management = countersignv1.NewAuthorityServiceClient(check.Dial(t, w.Authority, retryQuickly))
 	return w
 }
 
 // redis returns a client of the Redis that may do anything.
 func (w *world) redis(t testing.TB) *redisfeed.Client {
 	t.Helper()
-	client := must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(t)
+	client := check.Must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(t)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-// dial connects to a server that may not be up yet.
-func dial(t testing.TB, address string) *grpc.ClientConn {
-	t.Helper()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond}, MinConnectTimeout: time.Second,
-		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = connection.Close() })
-	return connection
-}
-
-// must returns what a call has answered, and ends the test when it has failed.
-func must[T any](answer T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answer
-	}
-}
+// retryQuickly makes a connection find a server that has just started within milliseconds.
+var retryQuickly = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond},
+	MinConnectTimeout: time.Second,
+})
 
 // appIn returns the id of an app in a partition, always the same for the same prefix.
 func appIn(partition int, prefix string) string {

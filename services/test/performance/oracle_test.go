@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -93,9 +94,9 @@ func (p *population) add(app string) {
 	p.w.t.Helper()
 	unscoped, valid, narrow := p.mint(app, "unscoped"), p.mint(app, "valid", events), p.mint(app, "narrow", sessions)
 	revoked, disabled, fated := p.mint(app, "revoked", events), p.mint(app, "disabled", events), p.mint(app, "doomed", events)
-	must(p.w.management.RevokeToken(p.w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
-	must(p.w.management.UpdateToken(p.w.admin, &countersignv1.UpdateTokenRequest{
-		AppId: app, UpdateMask: must(fieldmaskpb.New(&countersignv1.Token{}, "state"))(p.w.t),
+	check.Must(p.w.management.RevokeToken(p.w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
+	check.Must(p.w.management.UpdateToken(p.w.admin, &countersignv1.UpdateTokenRequest{
+		AppId: app, UpdateMask: check.Must(fieldmaskpb.New(&countersignv1.Token{}, "state"))(p.w.t),
 		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(), State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
 	}))(p.w.t)
 	p.enforce(app, time.Time{})
@@ -121,7 +122,7 @@ func (p *population) add(app string) {
 func (p *population) addTimed(moment time.Time) {
 	p.w.t.Helper()
 	moment = moment.Truncate(time.Millisecond)
-	expiring := must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{
+	expiring := check.Must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{
 		AppId: "expiring", Name: "expiring", ExpireTime: timestamppb.New(moment),
 	}))(p.w.t)
 	p.latest["expiring"] = expiring.GetConsistencyToken()
@@ -136,7 +137,7 @@ func (p *population) addTimed(moment time.Time) {
 
 func (p *population) mint(app, name string, scopes ...countersignv1.Scope) *countersignv1.CreateTokenResponse {
 	p.w.t.Helper()
-	return must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
+	return check.Must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
 }
 
 // enforce enforces EVENTS, as a trial if it is to end.
@@ -146,7 +147,7 @@ func (p *population) enforce(app string, end time.Time) {
 	if !end.IsZero() {
 		request.TrialEndTime = timestamppb.New(end)
 	}
-	p.latest[app] = must(p.w.management.SetEnforcement(p.w.admin, request))(p.w.t).GetConsistencyToken()
+	p.latest[app] = check.Must(p.w.management.SetEnforcement(p.w.admin, request))(p.w.t).GetConsistencyToken()
 }
 
 // ask adds a question.
@@ -163,6 +164,6 @@ func (p *population) ask(app, token string, scope countersignv1.Scope, decision 
 func (p *population) await(v countersignv1.ValidatorServiceClient) {
 	p.w.t.Helper()
 	for app, position := range p.latest {
-		must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events, MinRevision: position}))(p.w.t)
+		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events, MinRevision: position}))(p.w.t)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testport"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -55,7 +56,7 @@ func startProcess(t testing.TB, binary string, arguments ...string) *process {
 	}
 	output := &output{}
 	p.cmd.Stdout, p.cmd.Stderr = output, output
-	connection := dial(t, listen)
+	connection := check.Dial(t, listen, retryQuickly)
 	p.ValidatorServiceClient, p.health = countersignv1.NewValidatorServiceClient(connection), healthpb.NewHealthClient(connection)
 	p.started = time.Now()
 	if err := p.cmd.Start(); err != nil {
@@ -103,8 +104,8 @@ func (p *process) awaitServing() time.Duration {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), loadPatience)
 	defer cancel()
-	watch := must(p.health.Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(p.t)
-	for must(watch.Recv())(p.t).GetStatus() != healthpb.HealthCheckResponse_SERVING {
+	watch := check.Must(p.health.Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(p.t)
+	for check.Must(watch.Recv())(p.t).GetStatus() != healthpb.HealthCheckResponse_SERVING {
 	}
 	return time.Since(p.started)
 }
@@ -128,7 +129,7 @@ func (p *process) probe(ctx context.Context, path string) int {
 }
 
 func (p *process) get(ctx context.Context, path string) (status int, body []byte) {
-	request := must(http.NewRequestWithContext(ctx, http.MethodGet, p.page+path, nil))(p.t)
+	request := check.Must(http.NewRequestWithContext(ctx, http.MethodGet, p.page+path, nil))(p.t)
 	response, err := pages.Do(request)
 	if err != nil {
 		return 0, nil
@@ -144,7 +145,7 @@ func (p *process) metric(name string) float64 {
 	_, body := p.get(p.t.Context(), "/metrics")
 	for lines := bufio.NewScanner(bytes.NewReader(body)); lines.Scan(); {
 		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			return must(strconv.ParseFloat(text, 64))(p.t)
+			return check.Must(strconv.ParseFloat(text, 64))(p.t)
 		}
 	}
 	p.t.Errorf("no metric %s", name)

@@ -90,7 +90,7 @@ const receiptPatience = time.Minute
 // checkReceipt makes sure that a receipt says of every validator that it has applied the change.
 func checkReceipt(t *testing.T, answer *countersignv1.RevokeTokenResponse) {
 	t.Helper()
-	receipt, at := answer.GetReceipt(), must(record.DecodePosition(answer.GetConsistencyToken()))(t)
+	receipt, at := answer.GetReceipt(), check.Must(record.DecodePosition(answer.GetConsistencyToken()))(t)
 	if !receipt.GetComplete() || len(receipt.GetValidators()) != *spreadValidators {
 		t.Errorf("a receipt of %d validators, complete %t; want all %d", len(receipt.GetValidators()), receipt.GetComplete(), *spreadValidators)
 	}
@@ -188,7 +188,7 @@ func (w *world) importTokens(n int) (targets []target) {
 				Credential: &countersignv1.TokenImport_Secret{Secret: secrets[i]},
 			})
 		}
-		for i, token := range must(w.management.ImportTokens(w.admin, request))(w.t).GetTokens() {
+		for i, token := range check.Must(w.management.ImportTokens(w.admin, request))(w.t).GetTokens() {
 			targets = append(targets, target{request.AppId, token.GetTokenId(), validator.Request{
 				AppID: request.AppId, Token: secret.New(secrets[i]), Scope: policy.Scope(events),
 			}})

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 	"github.com/countersign/countersign/services/validator/server"
@@ -24,12 +24,12 @@ import (
 func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 1})
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
-	created, err := countersignv1.NewAuthorityServiceClient(dial(t, c.Authority)).CreateToken(admin, &countersignv1.CreateTokenRequest{AppId: "app", Name: "token"})
+	created, err := countersignv1.NewAuthorityServiceClient(check.Dial(t, c.Authority)).CreateToken(admin, &countersignv1.CreateTokenRequest{AppId: "app", Name: "token"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := &countersignv1.AuthorizeRequest{AppId: "app", Token: created.GetSecret(), Scope: countersignv1.Scope_SCOPE_EVENTS}
-	validator := dial(t, c.Validators[0])
+	validator := check.Dial(t, c.Validators[0])
 	request.MinRevision = created.GetConsistencyToken()
 	answer, err := countersignv1.NewValidatorServiceClient(validator).Authorize(t.Context(), request)
 	if err != nil || answer.GetReason() != countersignv1.Reason_REASON_TOKEN_VALID_UNSCOPED {
@@ -37,7 +37,7 @@ func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	}
 	request.MinRevision = ""
 
-	idle := dial(t, serveEmpty(t))
+	idle := check.Dial(t, serveEmpty(t))
 	decided := allocations(t, validator, countersignv1.ValidatorService_Authorize_FullMethodName, request)
 	empty := allocations(t, idle, emptyMethod, &emptypb.Empty{})
 	t.Logf("in client and server: %.2f allocations for a decision, %.2f for an empty call", decided, empty)
@@ -116,14 +116,4 @@ func serveEmpty(t *testing.T) string {
 		}
 	})
 	return listener.Addr().String()
-}
-
-func dial(t *testing.T, address string) *grpc.ClientConn {
-	t.Helper()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = connection.Close() })
-	return connection
 }

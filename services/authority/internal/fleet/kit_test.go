@@ -9,14 +9,13 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -47,19 +46,9 @@ func start(t *testing.T, options cluster.Options) *world {
 	options.Report = true
 	w := &world{Cluster: cluster.Start(t, options), t: t}
 	for _, address := range w.Authorities {
-		w.authorities = append(w.authorities, pb.NewAuthorityServiceClient(dial(t, address)))
+		w.authorities = append(w.authorities, pb.NewAuthorityServiceClient(check.Dial(t, address)))
 	}
 	return w
-}
-
-func dial(t *testing.T, address string) *grpc.ClientConn {
-	t.Helper()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { connection.Close() })
-	return connection
 }
 
 // as returns a context for calls with a key.
@@ -139,7 +128,7 @@ func (w *world) play(authority int, key string) *raw {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(as(w.t.Context(), key))
 	w.t.Cleanup(cancel)
-	stream, err := pb.NewFleetServiceClient(dial(w.t, w.Authorities[authority])).Report(ctx)
+	stream, err := pb.NewFleetServiceClient(check.Dial(w.t, w.Authorities[authority])).Report(ctx)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -28,9 +29,9 @@ func (w *world) auditRows(t testing.TB, app string) (events []*pb.AuditEvent) {
 	t.Helper()
 	hash := policy.HashApp(app)
 	partition := hash.Partition(record.DefaultPartitions)
-	codec := record.NewCodec(w.Ring, must(w.redis.Meta(t.Context(), w.Ring))(t))
+	codec := record.NewCodec(w.Ring, check.Must(w.redis.Meta(t.Context(), w.Ring))(t))
 	var tail record.AuditTail
-	for _, row := range must(w.redis.XRange(t.Context(), record.KeysOf(partition).Audit, "-", "+").Result())(t) {
+	for _, row := range check.Must(w.redis.XRange(t.Context(), record.KeysOf(partition).Audit, "-", "+").Result())(t) {
 		event, next, err := codec.OpenAudit(partition, tail, []byte(row.Values[redisfeed.AuditField].(string)))
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +54,7 @@ func (w *world) shown(t testing.TB, app string) (*pb.App, map[string]*pb.Token) 
 	for _, token := range w.list(t, app, true) {
 		tokens[token.GetTokenId()] = token
 	}
-	return must(got, err)(t).GetApp(), tokens
+	return check.Must(got, err)(t).GetApp(), tokens
 }
 
 // as connects to the authority with a key, and returns the network address from which it does.
@@ -120,7 +121,7 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 				beforeApp, beforeTokens := w.shown(t, app)
 				held := len(w.auditRows(t, app))
 				began := time.Now().Truncate(time.Millisecond)
-				response := must(asAda.invoke(t, c.method, c.request))(t)
+				response := check.Must(asAda.invoke(t, c.method, c.request))(t)
 				ended := time.Now()
 				rows := w.auditRows(t, app)
 				if len(rows) != held+1 {
@@ -140,7 +141,7 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 				if many, ok := response.(*pb.RevokeSecretResponse); ok {
 					consistency = many.GetConsistencyTokens()[0]
 				}
-				if want := must(record.DecodePosition(consistency))(t).Revision; row.GetRevision() != want {
+				if want := check.Must(record.DecodePosition(consistency))(t).Revision; row.GetRevision() != want {
 					t.Errorf("revision %d, want %d", row.GetRevision(), want)
 				}
 				if !proto.Equal(row.GetAppBefore(), beforeApp) {
@@ -177,7 +178,7 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 
 				// What changes nothing leaves no row.
 				if id != "" {
-					must(asAda.invoke(t, c.method, c.request))(t)
+					check.Must(asAda.invoke(t, c.method, c.request))(t)
 					other := proto.Clone(c.request)
 					c.refuse(other)
 					// RevokeSecret with allow_lockout is the same request once more.
@@ -212,7 +213,7 @@ func TestB23_RowsOfALeakedSecret(t *testing.T) {
 	for _, app := range apps {
 		before[app] = w.get(t, app, tokens[app])
 	}
-	must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r1"}))(t)
+	check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r1"}))(t)
 	for _, app := range apps {
 		rows := w.auditRows(t, app)
 		row := rows[len(rows)-1]

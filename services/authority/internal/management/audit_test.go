@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/management"
 )
@@ -24,17 +25,17 @@ import (
 // the head says.
 func (w *world) audited(t testing.TB, partition int) []*pb.AuditEvent {
 	t.Helper()
-	codec := record.NewCodec(w.Ring, must(w.redis.Meta(t.Context(), w.Ring))(t))
+	codec := record.NewCodec(w.Ring, check.Must(w.redis.Meta(t.Context(), w.Ring))(t))
 	var tail record.AuditTail
 	var events []*pb.AuditEvent
-	for _, entry := range must(w.redis.XRange(t.Context(), record.KeysOf(partition).Audit, "-", "+").Result())(t) {
+	for _, entry := range check.Must(w.redis.XRange(t.Context(), record.KeysOf(partition).Audit, "-", "+").Result())(t) {
 		event, next, err := codec.OpenAudit(partition, tail, []byte(entry.Values["e"].(string)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		events, tail = append(events, event), next
 	}
-	head := must(codec.OpenHead(partition, must(w.redis.Get(t.Context(), record.KeysOf(partition).Head).Bytes())(t)))(t)
+	head := check.Must(codec.OpenHead(partition, check.Must(w.redis.Get(t.Context(), record.KeysOf(partition).Head).Bytes())(t)))(t)
 	if head.Audit.Sequence != tail.Sequence || string(head.Audit.Chain) != string(tail.Chain) {
 		t.Errorf("the trail of partition %d ends at row %d, the head says %d", partition, tail.Sequence, head.Audit.Sequence)
 	}
@@ -64,7 +65,7 @@ func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 		method := strings.TrimSuffix(string(proto.MessageName(step.request).Name()), "Request")
 		fields := step.request.ProtoReflect()
 		fields.Set(fields.Descriptor().Fields().ByName("request_id"), protoreflect.ValueOfString(fmt.Sprint(method, i)))
-		must(w.invoke(t, method, step.request))(t)
+		check.Must(w.invoke(t, method, step.request))(t)
 		all := w.audited(t, partitionOf(app))
 		got := all[len(all)-1]
 		if got.GetIdentity() != "admin" || got.GetRole() != "admin" || got.GetPeer() == "" || got.GetMethod() != method ||

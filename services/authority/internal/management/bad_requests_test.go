@@ -18,6 +18,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -33,7 +34,7 @@ func (w *world) invoke(t testing.TB, method string, request proto.Message) (prot
 	t.Helper()
 	service := pb.File_countersign_v1_authority_proto.Services().ByName("AuthorityService")
 	descriptor := service.Methods().ByName(protoreflect.Name(method))
-	kind := must(protoregistry.GlobalTypes.FindMessageByName(descriptor.Output().FullName()))(t)
+	kind := check.Must(protoregistry.GlobalTypes.FindMessageByName(descriptor.Output().FullName()))(t)
 	response := kind.New().Interface()
 	err := w.conn.Invoke(t.Context(), "/"+string(service.FullName())+"/"+method, request, response)
 	return response, err
@@ -58,13 +59,13 @@ func (w *world) fixture(t testing.TB) fixture {
 	f.offToken = w.create(t, f.off, "a").GetToken().GetTokenId()
 	dis, rev := w.create(t, f.off, "dis", events), w.create(t, f.off, "rev", events)
 	f.offDisabled, f.offRevoked, f.offSecret = dis.GetToken().GetTokenId(), rev.GetToken().GetTokenId(), rev.GetSecret()
-	must(w.update(t.Context(), f.off, &pb.Token{TokenId: f.offDisabled, State: disabled}, "state"))(t)
-	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offRevoked}))(t)
+	check.Must(w.update(t.Context(), f.off, &pb.Token{TokenId: f.offDisabled, State: disabled}, "state"))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offRevoked}))(t)
 	imports := make([]*pb.TokenImport, 1000)
 	for i := range imports {
 		imports[i] = &pb.TokenImport{Name: fmt.Sprint(i), Credential: &pb.TokenImport_Secret{Secret: foreign()}}
 	}
-	f.fullToken = must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: f.full, Imports: imports}))(t).GetTokens()[0].GetTokenId()
+	f.fullToken = check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: f.full, Imports: imports}))(t).GetTokens()[0].GetTokenId()
 	return f
 }
 

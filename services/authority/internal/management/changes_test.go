@@ -17,6 +17,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -151,7 +152,7 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	for range 3 {
 		for _, c := range w.changes(t) {
 			t.Run(c.method, func(t *testing.T) {
-				response := must(w.invoke(t, c.method, c.request))(t)
+				response := check.Must(w.invoke(t, c.method, c.request))(t)
 				after := field(response, "consistency_token")
 				if many, ok := response.(*pb.RevokeSecretResponse); ok {
 					after = many.GetConsistencyTokens()[0]
@@ -191,7 +192,7 @@ func TestRequestIDs(t *testing.T) {
 		t.Run(c.method, func(t *testing.T) {
 			const id = "9F-a_b.c:1"
 			setField(c.request, "request_id", id)
-			first := must(w.invoke(t, c.method, c.request))(t)
+			first := check.Must(w.invoke(t, c.method, c.request))(t)
 			held := w.contents(t)
 			want := proto.Clone(first)
 			if minted := field(first, "secret"); minted != "" {
@@ -201,7 +202,7 @@ func TestRequestIDs(t *testing.T) {
 				setField(want, "secret", "")
 			}
 			for range 2 {
-				if again := must(w.invoke(t, c.method, c.request))(t); !proto.Equal(again, want) {
+				if again := check.Must(w.invoke(t, c.method, c.request))(t); !proto.Equal(again, want) {
 					t.Errorf("repeated: got %v, want %v", again, want)
 				}
 			}
@@ -222,8 +223,8 @@ func TestRequestIDs(t *testing.T) {
 			app := newApp()
 			_, err = w.invoke(t, "DeleteApp", &pb.DeleteAppRequest{AppId: app, RequestId: id})
 			wantFailure(t, err, noApp)
-			must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", RequestId: id}))(t)
-			must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, RequestId: id}))(t)
+			check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", RequestId: id}))(t)
+			check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, RequestId: id}))(t)
 		})
 	}
 }
@@ -235,7 +236,7 @@ func TestRequestIDsOfNothing(t *testing.T) {
 	unknown, known := newApp(), newApp()
 	made := w.create(t, known, "a", events)
 	id := made.GetToken().GetTokenId()
-	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: known, TokenId: w.create(t, known, "b").GetToken().GetTokenId()}))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: known, TokenId: w.create(t, known, "b").GetToken().GetTokenId()}))(t)
 	for name, request := range map[string]proto.Message{
 		"SetEnforcement of an app never heard of": &pb.SetEnforcementRequest{AppId: unknown, RequestId: "r1"},
 		"SetEnforcement": &pb.SetEnforcementRequest{AppId: known, RequestId: "r1"},
@@ -246,15 +247,15 @@ func TestRequestIDsOfNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			method, _, _ := strings.Cut(name, " ")
-			first := must(w.invoke(t, method, request))(t)
-			must(w.update(t.Context(), known, &pb.Token{TokenId: id, Name: "renamed"}, "name"))(t)
-			if again := must(w.invoke(t, method, request))(t); !proto.Equal(again, first) {
+			first := check.Must(w.invoke(t, method, request))(t)
+			check.Must(w.update(t.Context(), known, &pb.Token{TokenId: id, Name: "renamed"}, "name"))(t)
+			if again := check.Must(w.invoke(t, method, request))(t); !proto.Equal(again, first) {
 				t.Errorf("repeated: got %v, want %v", again, first)
 			}
 			if got := w.get(t, known, id).GetName(); got != "renamed" {
 				t.Errorf("the repetition was carried out: the token is named %q", got)
 			}
-			must(w.update(t.Context(), known, &pb.Token{TokenId: id, Name: "a"}, "name"))(t)
+			check.Must(w.update(t.Context(), known, &pb.Token{TokenId: id, Name: "a"}, "name"))(t)
 		})
 	}
 	if _, err := w.GetApp(t.Context(), &pb.GetAppRequest{AppId: unknown}); failureOf(err) != noApp {
@@ -314,7 +315,7 @@ func TestB26_RolesOverGRPC(t *testing.T) {
 	}
 	held := w.contents(t)
 	anyone, viewer := *w, *w
-	anyone.conn, viewer.conn = dial(t, w.Authority, ""), dial(t, w.Authority, w.ViewerKey.Reveal())
+	anyone.conn, viewer.conn = check.Dial(t, w.Authority), check.Dial(t, w.Authority, withKey(w.ViewerKey.Reveal()))
 	for _, method := range pb.AuthorityService_ServiceDesc.Methods {
 		rows := badRequests[method.MethodName](fixture{off: newApp(), offToken: unknownToken, onSecret: secret.Mint().Reveal(), offSecret: foreign()})
 		rows = append(rows, bad{request: &pb.ListValidatorsRequest{}}) // of which there is no bad one

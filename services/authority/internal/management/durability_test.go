@@ -28,7 +28,7 @@ func TestDurability(t *testing.T) {
 	})
 	authority := w.anotherWith(t, w.RedisURL, 1)
 	one, none := &pb.Durability{Wanted: 1, Acknowledged: 1}, &pb.Durability{Wanted: 1}
-	check := func(what string, got, want *pb.Durability) {
+	wantDurability := func(what string, got, want *pb.Durability) {
 		t.Helper()
 		if !proto.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", what, got, want)
@@ -37,29 +37,29 @@ func TestDurability(t *testing.T) {
 	ctx, app := t.Context(), newApp()
 	leaked := foreign()
 
-	check("without a quorum", w.create(t, newApp(), "a", events).GetDurability(), nil)
+	wantDurability("without a quorum", w.create(t, newApp(), "a", events).GetDurability(), nil)
 	request := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: []pb.Scope{events}, RequestId: "r1"}
-	created := must(authority.CreateToken(ctx, request))(t)
-	check("CreateToken", created.GetDurability(), one)
-	check("a repetition", must(authority.CreateToken(ctx, request))(t).GetDurability(), none)
+	created := check.Must(authority.CreateToken(ctx, request))(t)
+	wantDurability("CreateToken", created.GetDurability(), one)
+	wantDurability("a repetition", check.Must(authority.CreateToken(ctx, request))(t).GetDurability(), none)
 	id := created.GetToken().GetTokenId()
 	update := &pb.UpdateTokenRequest{
 		AppId: app, Token: &pb.Token{TokenId: id, Note: "noted"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}},
 	}
-	check("UpdateToken", must(authority.UpdateToken(ctx, update))(t).GetDurability(), one)
-	check("UpdateToken that changes nothing", must(authority.UpdateToken(ctx, update))(t).GetDurability(), none)
-	check("RotateToken", must(authority.RotateToken(ctx, &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
-	check("RevokeToken", must(authority.RevokeToken(ctx, &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	wantDurability("UpdateToken", check.Must(authority.UpdateToken(ctx, update))(t).GetDurability(), one)
+	wantDurability("UpdateToken that changes nothing", check.Must(authority.UpdateToken(ctx, update))(t).GetDurability(), none)
+	wantDurability("RotateToken", check.Must(authority.RotateToken(ctx, &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	wantDurability("RevokeToken", check.Must(authority.RevokeToken(ctx, &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
 	imports := &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
 		{Name: "b", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: leaked}},
 	}}
-	check("ImportTokens", must(authority.ImportTokens(ctx, imports))(t).GetDurability(), one)
+	wantDurability("ImportTokens", check.Must(authority.ImportTokens(ctx, imports))(t).GetDurability(), one)
 	enforce := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, ValidateOnly: true}
-	check("SetEnforcement, validate_only", must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), nil)
+	wantDurability("SetEnforcement, validate_only", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), nil)
 	enforce.ValidateOnly = false
-	check("SetEnforcement", must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), one)
-	check("RevokeSecret", must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), one)
-	must(authority.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app}))(t)
-	check("DeleteApp", must(authority.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app}))(t).GetDurability(), one)
-	check("RevokeSecret of a deleted app", must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), nil)
+	wantDurability("SetEnforcement", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), one)
+	wantDurability("RevokeSecret", check.Must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), one)
+	check.Must(authority.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app}))(t)
+	wantDurability("DeleteApp", check.Must(authority.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app}))(t).GetDurability(), one)
+	wantDurability("RevokeSecret of a deleted app", check.Must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), nil)
 }

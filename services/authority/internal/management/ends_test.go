@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -26,10 +27,10 @@ func TestEndsThatAreDurations(t *testing.T) {
 	}
 	create := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: []pb.Scope{events}, Ttl: half, RequestId: "create"}
 	began := time.Now()
-	made := must(w.CreateToken(t.Context(), create))(t).GetToken()
+	made := check.Must(w.CreateToken(t.Context(), create))(t).GetToken()
 	within("created", made.GetExpireTime(), began)
 	for range 2 {
-		again := must(w.CreateToken(t.Context(), create))(t)
+		again := check.Must(w.CreateToken(t.Context(), create))(t)
 		if again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetTokenId() || !again.GetToken().GetExpireTime().AsTime().Equal(made.GetExpireTime().AsTime()) {
 			t.Errorf("again: %v", again)
 		}
@@ -39,17 +40,17 @@ func TestEndsThatAreDurations(t *testing.T) {
 		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}},
 	}
 	began = time.Now()
-	updated := must(w.UpdateToken(t.Context(), update))(t).GetToken()
+	updated := check.Must(w.UpdateToken(t.Context(), update))(t).GetToken()
 	within("updated", updated.GetExpireTime(), began)
-	if again := must(w.UpdateToken(t.Context(), update))(t); !again.GetToken().GetExpireTime().AsTime().Equal(updated.GetExpireTime().AsTime()) {
+	if again := check.Must(w.UpdateToken(t.Context(), update))(t); !again.GetToken().GetExpireTime().AsTime().Equal(updated.GetExpireTime().AsTime()) {
 		t.Errorf("again: %v", again)
 	}
 	trial := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, RequestId: "trial"}
 	w.create(t, app, "c", events)
 	began = time.Now()
-	enforced := must(w.SetEnforcement(t.Context(), trial))(t).GetApp()
+	enforced := check.Must(w.SetEnforcement(t.Context(), trial))(t).GetApp()
 	within("enforced", enforced.GetTrialEndTime(), began)
-	if again := must(w.SetEnforcement(t.Context(), trial))(t); !again.GetApp().GetTrialEndTime().AsTime().Equal(enforced.GetTrialEndTime().AsTime()) {
+	if again := check.Must(w.SetEnforcement(t.Context(), trial))(t); !again.GetApp().GetTrialEndTime().AsTime().Equal(enforced.GetTrialEndTime().AsTime()) {
 		t.Errorf("again: %v", again)
 	}
 	at := timestamppb.New(time.Now().Add(time.Hour))

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -38,7 +39,7 @@ func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 		{"", gdpr, pb.Reason_REASON_TOKEN_MISSING, "", false},
 		{made.GetSecret()[:50], events, pb.Reason_REASON_TOKEN_MALFORMED, "", false},
 	}
-	check := func(after string, enforced ...pb.Scope) {
+	wantVerdicts := func(after string, enforced ...pb.Scope) {
 		t.Helper()
 		for _, v := range verdicts {
 			on := false
@@ -52,7 +53,7 @@ func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 			w.authorize(t, after, &pb.AuthorizeRequest{AppId: app, Token: v.token, Scope: v.scope}, want)
 		}
 	}
-	check(made.GetConsistencyToken())
+	wantVerdicts(made.GetConsistencyToken())
 	for _, scopes := range [][]pb.Scope{{events}, {gdpr, events}, {gdpr}, {}, {events, gdpr}} {
 		done := w.enforce(t, app, scopes...)
 		if !sameScopes(done.GetApp().GetEnforcedScopes(), scopes...) || (len(done.GetWarnings()) > 0) != (len(scopes) > 0) {
@@ -61,7 +62,7 @@ func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 		if got := w.app(t, app); !proto.Equal(got, done.GetApp()) {
 			t.Errorf("read as %v, answered as %v", got, done.GetApp())
 		}
-		check(done.GetConsistencyToken(), scopes...)
+		wantVerdicts(done.GetConsistencyToken(), scopes...)
 	}
 }
 
@@ -72,13 +73,13 @@ func TestB15_DryRun(t *testing.T) {
 	w.create(t, app, "a", events)
 	before := w.app(t, app)
 	held := w.contents(t)
-	dry := must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+	dry := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
 		AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: in(time.Hour), ValidateOnly: true, RequestId: "r1", Etag: before.GetEtag(),
 	}))(t)
 	if got := dry.GetApp(); !sameScopes(got.GetEnforcedScopes(), events) || got.GetTrialEndTime() == nil || len(dry.GetWarnings()) == 0 || dry.GetConsistencyToken() != "" {
 		t.Errorf("got %v", dry)
 	}
-	none := must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, ValidateOnly: true}))(t)
+	none := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, ValidateOnly: true}))(t)
 	if !proto.Equal(none.GetApp(), before) || len(none.GetWarnings()) != 0 {
 		t.Errorf("nothing to change: got %v", none)
 	}
@@ -87,7 +88,7 @@ func TestB15_DryRun(t *testing.T) {
 		t.Errorf("the app became %v", got)
 	}
 	// A dry run does not use its request_id up.
-	must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, RequestId: "r1"}))(t)
+	check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, RequestId: "r1"}))(t)
 }
 
 // TestB17_TrialEndsByItself, on every validator, at its time, also with the store down.
@@ -100,7 +101,7 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			w.enforce(t, app, sessions)
 			end := in(2 * time.Second)
 			end.Nanos = end.Nanos / 1e6 * 1e6
-			done := must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: end}))(t)
+			done := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: end}))(t)
 			got := done.GetApp()
 			if !proto.Equal(got.GetTrialEndTime(), end) || !sameScopes(got.GetEnforcedScopes(), events) || !sameScopes(got.GetScopesAfterTrial(), sessions) {
 				t.Errorf("got %v", got)
@@ -110,10 +111,10 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			}
 			// All validators have the change before the store goes.
 			for _, validator := range w.validators {
-				if answer := must(validator.Authorize(t.Context(), inTrial(events)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
+				if answer := check.Must(validator.Authorize(t.Context(), inTrial(events)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
 					t.Errorf("in the trial EVENTS gets %v", answer)
 				}
-				if answer := must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_ALLOW {
+				if answer := check.Must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_ALLOW {
 					t.Errorf("in the trial SESSIONS gets %v", answer)
 				}
 			}
@@ -123,7 +124,7 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			for i, validator := range w.validators {
 				watch(t, func() bool {
 					asked := time.Now()
-					answer := must(validator.Authorize(t.Context(), inTrial(events)))(t)
+					answer := check.Must(validator.Authorize(t.Context(), inTrial(events)))(t)
 					if answer.GetEnforced() {
 						if asked.After(end.AsTime()) {
 							t.Errorf("validator %d enforces %v after the end", i, asked.Sub(end.AsTime()))
@@ -135,7 +136,7 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 					}
 					return true
 				})
-				if answer := must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
+				if answer := check.Must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
 					t.Errorf("after the trial SESSIONS gets %v", answer)
 				}
 			}
@@ -188,7 +189,7 @@ func TestB28_DeleteApp(t *testing.T) {
 	wantFailure(t, err, precondition("ENFORCED", "apps/"+app))
 	w.enforce(t, app)
 
-	done := must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app}))(t)
+	done := check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app}))(t)
 	request := &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: events}
 	w.authorize(t, done.GetConsistencyToken(), request, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 	for name, call := range map[string]func() error{

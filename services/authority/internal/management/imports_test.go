@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -17,7 +18,7 @@ func TestB11_Import(t *testing.T) {
 	app, other := newApp(), newApp()
 	w.create(t, other, "a", events)
 	plain, hashed, minted := foreign(), "any text at all, ä", secret.Mint().Reveal()
-	done := must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
+	done := check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
 		{Name: " plain ", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: plain}},
 		{Name: "hashed", Credential: &pb.TokenImport_Sha256{Sha256: sha(hashed)}},
 		{Name: "minted elsewhere", Scopes: []pb.Scope{revenue, events}, Credential: &pb.TokenImport_Secret{Secret: minted}},
@@ -51,7 +52,7 @@ func TestB11_Import(t *testing.T) {
 
 	// B08: a revoked import is not imported again, neither as it was nor by its digest; nor is any other of
 	// the app.
-	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: tokens[0].GetTokenId()}))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: tokens[0].GetTokenId()}))(t)
 	held := w.contents(t)
 	for i, text := range []string{plain, hashed, minted} {
 		_, err := w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
@@ -73,7 +74,7 @@ func TestB11_RotatedImport(t *testing.T) {
 	w := newWorld(t)
 	app, text := newApp(), foreign()
 	id := w.share(t, text, app)[app]
-	rotated := must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t)
+	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t)
 	if rotated.GetToken().GetImported() || !rotated.GetPrevious().GetImported() || !secretForm.MatchString(rotated.GetSecret()) {
 		t.Errorf("got %v", rotated.GetToken())
 	}
@@ -94,7 +95,7 @@ func TestB11_LargestImport(t *testing.T) {
 			Name: fmt.Sprintf("%3d%s", i, long(97)), Scopes: []pb.Scope{events, sessions, revenue}, Credential: &pb.TokenImport_Secret{Secret: text},
 		}
 	}
-	done := must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: imports}))(t)
+	done := check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: imports}))(t)
 	if len(done.GetTokens()) != 1000 || w.app(t, app).GetActiveTokenCount() != 1000 {
 		t.Errorf("%d tokens, %v", len(done.GetTokens()), w.app(t, app))
 	}

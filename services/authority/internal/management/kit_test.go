@@ -15,7 +15,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +26,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/store"
 	"github.com/countersign/countersign/services/test/cluster"
@@ -63,10 +63,10 @@ func newWorld(t testing.TB) *world { return newWorldWith(t, cluster.Options{Vali
 func newWorldWith(t testing.TB, options cluster.Options) *world {
 	t.Helper()
 	c := cluster.Start(t, options)
-	w := &world{Cluster: c, conn: dial(t, c.Authority, c.AdminKey.Reveal())}
+	w := &world{Cluster: c, conn: check.Dial(t, c.Authority, withKey(c.AdminKey.Reveal()))}
 	w.AuthorityServiceClient = pb.NewAuthorityServiceClient(w.conn)
 	for _, address := range c.Validators {
-		w.validators = append(w.validators, pb.NewValidatorServiceClient(dial(t, address, "")))
+		w.validators = append(w.validators, pb.NewValidatorServiceClient(check.Dial(t, address)))
 	}
 	var err error
 	if w.redis, err = redisfeed.Open(c.RedisURL, redisfeed.Options{}); err != nil {
@@ -76,23 +76,15 @@ func newWorldWith(t testing.TB, options cluster.Options) *world {
 	return w
 }
 
-// dial connects with an admin key; an empty one is none.
-func dial(t testing.TB, address, key string) *grpc.ClientConn {
-	t.Helper()
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	if key != "" {
-		options = append(options, grpc.WithUnaryInterceptor(func(
-			ctx context.Context, method string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
-		) error {
-			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, request, response, conn, options...)
-		}))
-	}
-	conn, err := grpc.NewClient(address, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+// withKey returns a dial option that sends an admin key with every unary call.
+func withKey(key string) grpc.DialOption {
+	return grpc.WithUnaryInterceptor(func(
+		ctx context.Context, method string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		options ...grpc.CallOption,
+	) error {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+		return invoke(ctx, method, request, response, conn, options...)
+	})
 }
 
 // newApp returns the id of an app that was never heard of.
@@ -104,27 +96,16 @@ func newApp() string {
 	return string(id)
 }
 
-// must returns the value of a call that has to succeed.
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
 // create makes a token that has to be made.
 func (w *world) create(t testing.TB, app, name string, scopes ...pb.Scope) *pb.CreateTokenResponse {
 	t.Helper()
-	return must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(t)
+	return check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(t)
 }
 
 // enforce sets what is enforced.
 func (w *world) enforce(t testing.TB, app string, scopes ...pb.Scope) *pb.SetEnforcementResponse {
 	t.Helper()
-	return must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: scopes}))(t)
+	return check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: scopes}))(t)
 }
 
 // update changes the fields of a token that a mask names.
@@ -134,18 +115,18 @@ func (w *world) update(ctx context.Context, app string, token *pb.Token, mask ..
 
 func (w *world) get(t testing.TB, app, id string) *pb.Token {
 	t.Helper()
-	return must(w.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
+	return check.Must(w.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
 }
 
 func (w *world) app(t testing.TB, app string) *pb.App {
 	t.Helper()
-	return must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+	return check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
 }
 
 // list returns an app's tokens on one page.
 func (w *world) list(t testing.TB, app string, ended bool) []*pb.Token {
 	t.Helper()
-	return must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1000, ShowRevoked: ended}))(t).GetTokens()
+	return check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1000, ShowRevoked: ended}))(t).GetTokens()
 }
 
 // allow and deny are the answers of a validator, the scope being enforced or not.
@@ -221,8 +202,8 @@ func wantFailure(t testing.TB, err error, want failure) {
 func (w *world) contents(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, key := range must(w.redis.Keys(t.Context(), "*").Result())(t) {
-		all[key] = must(w.redis.Dump(t.Context(), key).Result())(t)
+	for _, key := range check.Must(w.redis.Keys(t.Context(), "*").Result())(t) {
+		all[key] = check.Must(w.redis.Dump(t.Context(), key).Result())(t)
 	}
 	return all
 }
@@ -246,7 +227,7 @@ func (w *world) wantSame(t testing.TB, held map[string]string) {
 // store opens the store as an authority of its own, until the test ends.
 func (w *world) store(t testing.TB) *store.Store {
 	t.Helper()
-	meta := must(w.redis.Meta(t.Context(), w.Ring))(t)
+	meta := check.Must(w.redis.Meta(t.Context(), w.Ring))(t)
 	r := replica.New(redisfeed.New(w.redis, meta.Partitions), record.NewCodec(w.Ring, meta), slog.New(slog.DiscardHandler))
 	r.Lists()
 	ctx, stop := context.WithCancel(context.Background())
@@ -267,7 +248,7 @@ func (w *world) store(t testing.TB) *store.Store {
 // write makes an app's document what no call would make it, as an authority of its own.
 func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
 	t.Helper()
-	must(w.store(t).Update(t.Context(), store.Call{
+	check.Must(w.store(t).Update(t.Context(), store.Call{
 		AppID: app,
 		Change: func(before *record.Document) (*record.Document, error) {
 			after := &record.Document{}

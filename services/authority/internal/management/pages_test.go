@@ -12,6 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
@@ -21,7 +22,7 @@ func (w *world) pages(t *testing.T, app string, size int32, ended bool, between 
 	t.Helper()
 	request := &pb.ListTokensRequest{AppId: app, PageSize: size, ShowRevoked: ended}
 	for {
-		page := must(w.ListTokens(t.Context(), request))(t)
+		page := check.Must(w.ListTokens(t.Context(), request))(t)
 		tokens = append(tokens, page.GetTokens()...)
 		count++
 		if len(page.GetTokens()) > int(size) || page.GetNextPageToken() != "" && len(page.GetTokens()) == 0 {
@@ -50,13 +51,13 @@ func TestB06_Lists(t *testing.T) {
 		all = append(all, token.GetTokenId())
 		switch i % 5 {
 		case 1:
-			must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: token.GetTokenId()}))(t)
+			check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: token.GetTokenId()}))(t)
 			continue
 		case 2:
-			must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), ExpireTime: in(-time.Second)}, "expire_time"))(t)
+			check.Must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), ExpireTime: in(-time.Second)}, "expire_time"))(t)
 			continue
 		case 3:
-			must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), State: disabled}, "state"))(t)
+			check.Must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), State: disabled}, "state"))(t)
 		}
 		live = append(live, token.GetTokenId())
 	}
@@ -80,7 +81,7 @@ func TestB06_Lists(t *testing.T) {
 		t.Errorf("the app counts %v", counts)
 	}
 
-	page := must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1}))(t).GetNextPageToken()
+	page := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1}))(t).GetNextPageToken()
 	for name, request := range map[string]*pb.ListTokensRequest{
 		"other app":    {AppId: newApp(), PageToken: page},
 		"other filter": {AppId: app, PageToken: page, ShowRevoked: true},
@@ -91,7 +92,7 @@ func TestB06_Lists(t *testing.T) {
 	}
 	_, err := w.ListApps(t.Context(), &pb.ListAppsRequest{PageToken: page})
 	wantFailure(t, err, invalid("page_token"))
-	other := must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 3, PageToken: page}))(t)
+	other := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 3, PageToken: page}))(t)
 	if !slices.Equal(ids(other.GetTokens()), live[1:4]) {
 		t.Errorf("another page size: got %v, want %v", ids(other.GetTokens()), live[1:4])
 	}
@@ -101,7 +102,7 @@ func TestB06_DefaultPageSize(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)
 	for asked, want := range map[int32]int{0: 100, 1000: 1000, 5000: 1000, 999: 999} {
-		if got := must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: f.full, PageSize: asked}))(t); len(got.GetTokens()) != want {
+		if got := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: f.full, PageSize: asked}))(t); len(got.GetTokens()) != want {
 			t.Errorf("page size %d: got %d tokens, want %d", asked, len(got.GetTokens()), want)
 		}
 	}
@@ -150,19 +151,19 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 			churn := func() {
 				step++
 				made := w.create(t, app, fmt.Sprint("new ", step), events).GetToken().GetTokenId()
-				must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: made}))(t)
-				must(w.update(t.Context(), app, &pb.Token{TokenId: stay[step%len(stay)], Name: fmt.Sprint("renamed ", step)}, "name"))(t)
-				must(w.update(t.Context(), app, &pb.Token{TokenId: stay[(7*step)%len(stay)], State: disabled}, "state"))(t)
+				check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: made}))(t)
+				check.Must(w.update(t.Context(), app, &pb.Token{TokenId: stay[step%len(stay)], Name: fmt.Sprint("renamed ", step)}, "name"))(t)
+				check.Must(w.update(t.Context(), app, &pb.Token{TokenId: stay[(7*step)%len(stay)], State: disabled}, "state"))(t)
 				if len(leave) > 1 {
-					must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: leave[0]}))(t)
-					must(w.update(t.Context(), app, &pb.Token{TokenId: leave[1], ExpireTime: in(-400 * 24 * time.Hour)}, "expire_time"))(t)
+					check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: leave[0]}))(t)
+					check.Must(w.update(t.Context(), app, &pb.Token{TokenId: leave[1], ExpireTime: in(-400 * 24 * time.Hour)}, "expire_time"))(t)
 					leave = leave[2:]
 				}
 			}
 			var got []*pb.Token
 			request := &pb.ListTokensRequest{AppId: app, PageSize: 4, ShowRevoked: ended}
 			for range 100 {
-				page := must(w.ListTokens(t.Context(), request))(t)
+				page := check.Must(w.ListTokens(t.Context(), request))(t)
 				got = append(got, page.GetTokens()...)
 				if request.PageToken = page.GetNextPageToken(); request.PageToken == "" || len(got) > 75 {
 					break
@@ -192,7 +193,7 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 // TestListApps: all apps with a policy by id, page by page, while others come.
 func TestListApps(t *testing.T) {
 	w := newWorld(t)
-	if got := must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t); len(got.GetApps()) != 0 || got.GetNextPageToken() != "" {
+	if got := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t); len(got.GetApps()) != 0 || got.GetNextPageToken() != "" {
 		t.Errorf("an empty store has %v", got)
 	}
 	var stay []string
@@ -205,12 +206,12 @@ func TestListApps(t *testing.T) {
 	w.enforce(t, stay[3], events)
 	gone := newApp()
 	w.create(t, gone, "a")
-	must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
+	check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
 	request := &pb.ListAppsRequest{PageSize: 4}
 	var got []string
 	fresh := map[string]bool{}
 	for {
-		page := must(w.ListApps(t.Context(), request))(t)
+		page := check.Must(w.ListApps(t.Context(), request))(t)
 		for _, app := range page.GetApps() {
 			if !fresh[app.GetAppId()] {
 				got = append(got, app.GetAppId())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/test/cluster"
 )
@@ -68,7 +69,7 @@ func TestB24_EveryChangingCallWaits(t *testing.T) {
 		}
 		set("request_id", protoreflect.ValueOfString(method+string(rune('a'+i))))
 		set("wait_for_propagation", protoreflect.ValueOfMessage(durationpb.New(patience).ProtoReflect()))
-		check := func(what string) {
+		verify := func(what string) {
 			t.Helper()
 			response, err := w.invoke(t, method, call)
 			if err != nil {
@@ -82,15 +83,15 @@ func TestB24_EveryChangingCallWaits(t *testing.T) {
 				wantComplete(t, what, receipt, r.GetConsistencyTokens()[0])
 			}
 		}
-		check(method)
-		check(method + " again")
+		verify(method)
+		verify(method + " again")
 		fields.Clear(fields.Descriptor().Fields().ByName("wait_for_propagation"))
 		response, err := w.invoke(t, method, call)
 		if err != nil || response.(interface{ GetReceipt() *pb.Receipt }).GetReceipt() != nil {
 			t.Errorf("%s without waiting: %v, %v", method, response, err)
 		}
 	}
-	dry := must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+	dry := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
 		AppId: newApp(), ValidateOnly: true, WaitForPropagation: durationpb.New(patience),
 	}))(t)
 	if dry.GetReceipt() != nil {
@@ -103,11 +104,11 @@ func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	shared := foreign()
 	for range 10 {
-		must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: newApp(), Imports: []*pb.TokenImport{
+		check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: newApp(), Imports: []*pb.TokenImport{
 			{Name: "shared", Credential: &pb.TokenImport_Secret{Secret: shared}},
 		}}))(t)
 	}
-	response := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: shared, WaitForPropagation: durationpb.New(patience)}))(t)
+	response := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: shared, WaitForPropagation: durationpb.New(patience)}))(t)
 	if n := len(response.GetConsistencyTokens()); n != 10 || !response.GetReceipt().GetComplete() || len(response.GetReceipt().GetValidators()) != 2 {
 		t.Errorf("%d changes, receipt %v", n, response.GetReceipt())
 	}
@@ -119,10 +120,10 @@ func TestB24_WaitForPropagation(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	made := w.create(t, newApp(), "a", events)
 	for range 2 {
-		r := must(w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
+		r := check.Must(w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
 		wantComplete(t, "after a change", r.GetReceipt(), made.GetConsistencyToken())
 	}
-	at := must(record.DecodePosition(made.GetConsistencyToken()))(t)
+	at := check.Must(record.DecodePosition(made.GetConsistencyToken()))(t)
 	other := at
 	other.Tag = record.NewTag()
 	_, err := w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(other)})
@@ -133,7 +134,7 @@ func TestB24_WaitForPropagation(t *testing.T) {
 	never.Revision += 1000
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	r := must(w.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
+	r := check.Must(w.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
 	if r.GetComplete() || len(r.GetValidators()) != 2 || r.GetCommitTime() != nil {
 		t.Errorf("of a change that was never made: %v", r)
 	}
@@ -148,7 +149,7 @@ func TestB24_WaitForPropagation(t *testing.T) {
 func TestB24_NobodyReports(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
-	made := must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", WaitForPropagation: durationpb.New(50 * time.Millisecond)}))(t)
+	made := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", WaitForPropagation: durationpb.New(50 * time.Millisecond)}))(t)
 	if r := made.GetReceipt(); r == nil || r.GetComplete() || len(r.GetValidators()) != 0 {
 		t.Errorf("receipt %v", r)
 	}

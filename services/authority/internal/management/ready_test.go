@@ -31,7 +31,7 @@ func (w *world) readyz() (code int, page string, err error) {
 // health returns what gRPC health says of a service.
 func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
-	return must(healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
+	return check.Must(healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
 }
 
 // TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in

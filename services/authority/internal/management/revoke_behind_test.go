@@ -10,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -23,10 +24,10 @@ func TestB10_AppsWhosePolicyIsBehind(t *testing.T) {
 	apps := newApps(2)
 	behind, holder := apps[0], apps[1]
 	w.create(t, behind, "known to the authority", events)
-	known := must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: behind}))(t).GetApp().GetEtag()
+	known := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: behind}))(t).GetApp().GetEtag()
 	lists := func(unverified bool) func() bool {
 		return func() bool {
-			for _, app := range must(late.ListApps(t.Context(), &pb.ListAppsRequest{}))(t).GetApps() {
+			for _, app := range check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{}))(t).GetApps() {
 				if app.GetAppId() == behind {
 					return app.GetUnverified() == unverified && (unverified || app.GetEtag() == known)
 				}

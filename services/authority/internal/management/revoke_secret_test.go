@@ -14,6 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -22,7 +23,7 @@ func (w *world) share(t testing.TB, secret string, apps ...string) map[string]st
 	t.Helper()
 	tokens := map[string]string{}
 	for _, app := range apps {
-		done := must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
+		done := check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
 			{Name: "shared", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: secret}},
 		}}))(t)
 		tokens[app] = done.GetTokens()[0].GetTokenId()
@@ -57,11 +58,11 @@ func TestB10_RevokeSecret(t *testing.T) {
 			leaked := foreign()
 			apps := newApps(4)
 			tokens := w.share(t, leaked, apps...)
-			must(w.update(t.Context(), apps[1], &pb.Token{TokenId: tokens[apps[1]], State: disabled}, "state"))(t)
-			must(w.update(t.Context(), apps[2], &pb.Token{TokenId: tokens[apps[2]], ExpireTime: in(-1)}, "expire_time"))(t)
+			check.Must(w.update(t.Context(), apps[1], &pb.Token{TokenId: tokens[apps[1]], State: disabled}, "state"))(t)
+			check.Must(w.update(t.Context(), apps[2], &pb.Token{TokenId: tokens[apps[2]], ExpireTime: in(-1)}, "expire_time"))(t)
 			bystander := w.create(t, apps[0], "bystander", events)
 
-			done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: paste(leaked)}))(t)
+			done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: paste(leaked)}))(t)
 			if len(done.GetTokens()) != 4 || len(done.GetConsistencyTokens()) != 4 {
 				t.Fatalf("got %v", done)
 			}
@@ -77,7 +78,7 @@ func TestB10_RevokeSecret(t *testing.T) {
 				t.Error("another token was revoked too")
 			}
 			// Once more: all are revoked already.
-			again := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
+			again := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
 			if len(again.GetTokens()) != 4 || again.GetTokens()[3].GetToken().GetState() != revoked {
 				t.Errorf("once more: %v", again)
 			}
@@ -90,13 +91,13 @@ func TestB10_MintedSecret(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
 	made := w.create(t, app, "a", events)
-	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
+	done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
 	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Errorf("got %v", done)
 	}
 	// A deleted app has no token any more; its digests are remembered as revoked.
-	must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app}))(t)
-	again := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
+	check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app}))(t)
+	again := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
 	if len(again.GetTokens()) != 1 || again.GetTokens()[0].GetToken().GetState() != pb.TokenState_TOKEN_STATE_REVOKED ||
 		again.GetTokens()[0].GetToken().GetTokenId() != made.GetToken().GetTokenId() || len(again.GetConsistencyTokens()) != 1 {
 		t.Errorf("after its app was deleted: %v", again)
@@ -134,7 +135,7 @@ func TestB10_LockoutInOne(t *testing.T) {
 				}
 			}
 			request.AllowLockout = true
-			done := must(w.RevokeSecret(t.Context(), request))(t)
+			done := check.Must(w.RevokeSecret(t.Context(), request))(t)
 			if len(done.GetTokens()) != 3 || len(done.GetFailures()) != 0 {
 				t.Errorf("got %v", done)
 			}
@@ -184,7 +185,7 @@ func TestB10_RepeatedUnderOneID(t *testing.T) {
 	// A token that is revoked is done, also where no change can be made.
 	mend = w.breakLog(t, other)
 	request.AllowLockout = true
-	done := must(w.RevokeSecret(t.Context(), request))(t)
+	done := check.Must(w.RevokeSecret(t.Context(), request))(t)
 	mend()
 	if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 || len(done.GetFailures()) != 0 {
 		t.Errorf("got %v", done)
@@ -207,12 +208,12 @@ func TestB10_RevokedBeforeWithTheID(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
 	first, second := w.create(t, app, "a", events).GetSecret(), w.create(t, app, "b", events)
-	must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: first, RequestId: "same"}))(t)
+	check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: first, RequestId: "same"}))(t)
 	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: second.GetSecret(), RequestId: "same"})
 	wantFailure(t, err, invalid("request_id"))
 	wantWords(t, err, "app "+app+": ")
-	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetToken().GetTokenId()}))(t)
-	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: second.GetSecret(), RequestId: "same"}))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetToken().GetTokenId()}))(t)
+	done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: second.GetSecret(), RequestId: "same"}))(t)
 	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetState() != revoked {
 		t.Errorf("got %v", done)
 	}
@@ -223,7 +224,7 @@ func (w *world) breakLog(t testing.TB, app string) (mend func()) {
 	t.Helper()
 	hash := policy.HashApp(app)
 	log := record.KeysOf(hash.Partition(record.DefaultPartitions)).Log
-	saved := must(w.redis.Dump(t.Context(), log).Result())(t)
+	saved := check.Must(w.redis.Dump(t.Context(), log).Result())(t)
 	if err := w.redis.Set(t.Context(), log, "not a log", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +290,7 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 					allow(pb.Reason_REASON_TOKEN_REVOKED, false, tokens[done.GetAppId()]))
 			}
 			mend()
-			done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r" + broken}))(t)
+			done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked, RequestId: "r" + broken}))(t)
 			if len(done.GetTokens()) != 3 || len(done.GetConsistencyTokens()) != 3 || len(done.GetFailures()) != 0 {
 				t.Errorf("got %v", done)
 			}
@@ -312,13 +313,13 @@ func TestB10_RememberedSecret(t *testing.T) {
 		d.Memory = d.Memory.With(d.Tokens[0].Token)
 		d.Tokens = nil
 	})
-	done := must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
+	done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
 	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetAppId() != app || done.GetTokens()[0].GetToken().GetState() != revoked {
 		t.Fatalf("got %v", done)
 	}
 	w.authorize(t, done.GetConsistencyTokens()[0], &pb.AuthorizeRequest{AppId: app, Token: leaked, Scope: events},
 		allow(pb.Reason_REASON_TOKEN_REVOKED, false, ""))
-	if got := must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
+	if got := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
 		t.Errorf("the app is %v", got)
 	}
 	_, err := w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{

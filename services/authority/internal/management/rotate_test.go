@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -28,7 +29,7 @@ func TestB09_Rotate(t *testing.T) {
 			id := made.GetToken().GetTokenId()
 			w.enforce(t, app, events)
 			called := time.Now()
-			rotated := must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id, Overlap: tt.overlap}))(t)
+			rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id, Overlap: tt.overlap}))(t)
 			old, next := rotated.GetPrevious(), rotated.GetToken()
 			if old.GetSuccessorId() != next.GetTokenId() || next.GetPredecessorId() != id || old.GetTokenId() != id {
 				t.Errorf("they do not name each other: %v, %v", old, next)
@@ -69,7 +70,7 @@ func TestB09_OverlapEnds(t *testing.T) {
 	app := newApp()
 	made := w.create(t, app, "a", events)
 	w.enforce(t, app, events)
-	rotated := must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{
+	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{
 		AppId: app, TokenId: made.GetToken().GetTokenId(), Overlap: durationpb.New(500 * time.Millisecond),
 	}))(t)
 	end := rotated.GetPrevious().GetExpireTime().AsTime()
@@ -77,7 +78,7 @@ func TestB09_OverlapEnds(t *testing.T) {
 	for i, validator := range w.validators {
 		watch(t, func() bool {
 			asked := time.Now()
-			answer := must(validator.Authorize(t.Context(), request))(t)
+			answer := check.Must(validator.Authorize(t.Context(), request))(t)
 			switch answer.GetReason() {
 			case pb.Reason_REASON_TOKEN_VALID:
 				if asked.After(end) {

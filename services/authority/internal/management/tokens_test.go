@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -22,7 +23,7 @@ func TestB01_Create(t *testing.T) {
 	expiry := in(time.Hour)
 	expiry.Nanos = expiry.Nanos / 1e6 * 1e6
 	started := time.Now().Add(-time.Millisecond)
-	made := must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
+	made := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
 		AppId: app, Name: " \tcheckout äöü ", Scopes: []pb.Scope{sessions, events}, ExpireTime: expiry, Note: " of the shop\n",
 	}))(t)
 	token := made.GetToken()
@@ -43,7 +44,7 @@ func TestB01_Create(t *testing.T) {
 	}
 	w.authorize(t, made.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: sessions},
 		allow(pb.Reason_REASON_TOKEN_VALID, false, token.GetTokenId()))
-	if longest := must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: long(100), Note: long(1000)}))(t); longest.GetToken().GetName() != long(100) {
+	if longest := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: long(100), Note: long(1000)}))(t); longest.GetToken().GetName() != long(100) {
 		t.Error("the longest name was changed")
 	}
 }
@@ -51,7 +52,7 @@ func TestB01_Create(t *testing.T) {
 func TestB01_RotationAtTheLimit(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)
-	rotated := must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: f.full, TokenId: f.fullToken, Overlap: noDuration}))(t)
+	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: f.full, TokenId: f.fullToken, Overlap: noDuration}))(t)
 	if rotated.GetPrevious().GetState() != expired || w.app(t, f.full).GetActiveTokenCount() != 1000 {
 		t.Errorf("got %v, %v", rotated.GetPrevious(), w.app(t, f.full))
 	}
@@ -65,24 +66,24 @@ func TestB05_Unscoped(t *testing.T) {
 	made := w.create(t, app, "unscoped")
 	id := made.GetToken().GetTokenId()
 	every := []pb.Scope{events, sessions, revenue, gdpr}
-	check := func(after, secret, id string, enforced bool) {
+	verify := func(after, secret, id string, enforced bool) {
 		t.Helper()
 		for _, scope := range every {
 			w.authorize(t, after, &pb.AuthorizeRequest{AppId: app, Token: secret, Scope: scope},
 				allow(pb.Reason_REASON_TOKEN_VALID_UNSCOPED, enforced, id))
 		}
 	}
-	check(made.GetConsistencyToken(), made.GetSecret(), id, false)
-	check(w.enforce(t, app, every...).GetConsistencyToken(), made.GetSecret(), id, true)
-	next := must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t)
-	check(next.GetConsistencyToken(), made.GetSecret(), id, true)
-	check(next.GetConsistencyToken(), next.GetSecret(), next.GetToken().GetTokenId(), true)
+	verify(made.GetConsistencyToken(), made.GetSecret(), id, false)
+	verify(w.enforce(t, app, every...).GetConsistencyToken(), made.GetSecret(), id, true)
+	next := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t)
+	verify(next.GetConsistencyToken(), made.GetSecret(), id, true)
+	verify(next.GetConsistencyToken(), next.GetSecret(), next.GetToken().GetTokenId(), true)
 
-	renamed := must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "renamed"}, "name"))(t)
+	renamed := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "renamed"}, "name"))(t)
 	if renamed.GetToken().GetName() != "renamed" || len(renamed.GetToken().GetScopes()) != 0 {
 		t.Errorf("got %v", renamed.GetToken())
 	}
-	scoped := must(w.update(t.Context(), app, &pb.Token{TokenId: id, Scopes: []pb.Scope{events}}, "scopes"))(t)
+	scoped := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Scopes: []pb.Scope{events}}, "scopes"))(t)
 	w.authorize(t, scoped.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: sessions}, deny(pb.Reason_REASON_SCOPE_NOT_GRANTED, id))
 	_, err := w.update(t.Context(), app, &pb.Token{TokenId: id}, "scopes")
 	wantFailure(t, err, invalid("token.scopes"))
@@ -115,7 +116,7 @@ func TestB07_Masks(t *testing.T) {
 		t.Run(fmt.Sprint(tt.mask), func(t *testing.T) {
 			app := newApp()
 			created := w.create(t, app, "a", events)
-			got := must(w.update(t.Context(), app, noise(created.GetToken().GetTokenId()), tt.mask...))(t).GetToken()
+			got := check.Must(w.update(t.Context(), app, noise(created.GetToken().GetTokenId()), tt.mask...))(t).GetToken()
 			want := proto.CloneOf(created.GetToken())
 			tt.want(want)
 			want.Etag, want.UpdateTime = got.GetEtag(), got.GetUpdateTime()
@@ -131,7 +132,7 @@ func TestB07_Etag(t *testing.T) {
 	app := newApp()
 	first := w.create(t, app, "a", events).GetToken()
 	id := first.GetTokenId()
-	second := must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: first.GetEtag()}, "name"))(t).GetToken()
+	second := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: first.GetEtag()}, "name"))(t).GetToken()
 	if second.GetEtag() == first.GetEtag() {
 		t.Error("the etag is the same after a change")
 	}
@@ -144,12 +145,12 @@ func TestB07_Etag(t *testing.T) {
 	// nothing.
 	w.create(t, app, "z", events)
 	w.enforce(t, app, events)
-	same := must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()}, "name"))(t).GetToken()
+	same := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()}, "name"))(t).GetToken()
 	if !proto.Equal(same, second) {
 		t.Errorf("nothing to change: got %v, want %v", same, second)
 	}
 	// A revoked one can be told stale before it is told revoked.
-	gone := must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
+	gone := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
 	_, err = w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "c", Etag: second.GetEtag()}, "name")
 	wantFailure(t, err, staleEtag)
 	_, err = w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "c", Etag: gone.GetEtag()}, "name")
@@ -160,10 +161,10 @@ func TestB07_Etag(t *testing.T) {
 	w.create(t, app, "y", events)
 	_, err = w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Etag: etag})
 	wantFailure(t, err, staleEtag)
-	must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Etag: w.app(t, app).GetEtag()}))(t)
+	check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Etag: w.app(t, app).GetEtag()}))(t)
 	_, err = w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, Etag: etag})
 	wantFailure(t, err, staleEtag)
-	must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, Etag: w.app(t, app).GetEtag()}))(t)
+	check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, Etag: w.app(t, app).GetEtag()}))(t)
 }
 
 // TestB08_States, as the ingest tier sees them: only ACTIVE tokens authenticate.
@@ -178,7 +179,7 @@ func TestB08_States(t *testing.T) {
 	set := func(token *pb.Token, mask string, state pb.TokenState, want *pb.AuthorizeResponse) {
 		t.Helper()
 		token.TokenId = id
-		done := must(w.update(t.Context(), app, token, mask))(t)
+		done := check.Must(w.update(t.Context(), app, token, mask))(t)
 		if done.GetToken().GetState() != state {
 			t.Errorf("the token is %v, want %s", done.GetToken(), state)
 		}
@@ -191,7 +192,7 @@ func TestB08_States(t *testing.T) {
 	set(&pb.Token{ExpireTime: in(-time.Hour)}, "expire_time", expired, deny(pb.Reason_REASON_TOKEN_EXPIRED, id))
 	set(&pb.Token{}, "expire_time", active, valid)
 
-	done := must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
+	done := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
 	if token := done.GetToken(); token.GetState() != revoked || token.GetRevokeTime() == nil || !proto.Equal(token.GetRevokeTime(), token.GetUpdateTime()) {
 		t.Errorf("got %v", token)
 	}
@@ -200,7 +201,7 @@ func TestB08_States(t *testing.T) {
 
 	// Once more is fine, changes nothing, and names a position at which it was so.
 	held := w.contents(t)
-	again := must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
+	again := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
 	if !proto.Equal(again.GetToken(), done.GetToken()) || again.GetConsistencyToken() == "" {
 		t.Errorf("got %v", again)
 	}
@@ -218,7 +219,7 @@ func TestB06_ExpiredLongAgo(t *testing.T) {
 	app := newApp()
 	id := w.create(t, app, "a", events).GetToken().GetTokenId()
 	long := &pb.Token{TokenId: id, ExpireTime: in(-400 * 24 * time.Hour)}
-	done := must(w.update(t.Context(), app, long, "expire_time"))(t)
+	done := check.Must(w.update(t.Context(), app, long, "expire_time"))(t)
 	if done.GetToken().GetState() != expired {
 		t.Errorf("got %v", done.GetToken())
 	}
@@ -248,7 +249,7 @@ func TestB16_AllowLockout(t *testing.T) {
 			app := newApp()
 			made := w.create(t, app, "a", events)
 			w.enforce(t, app, events)
-			done := must(call(app, made.GetToken()))(t)
+			done := check.Must(call(app, made.GetToken()))(t)
 			for i, validator := range w.validators {
 				answer, err := validator.Authorize(t.Context(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: events, MinRevision: done})
 				if err != nil || answer.GetDecision() != pb.Decision_DECISION_DENY {

@@ -12,6 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/server"
@@ -28,7 +29,7 @@ func (w *world) another(t *testing.T, redisURL string) pb.AuthorityServiceClient
 // anotherWith is another that waits for replicas.
 func (w *world) anotherWith(t *testing.T, redisURL string, writeQuorum int) pb.AuthorityServiceClient {
 	t.Helper()
-	s := must(server.New(server.Config{
+	s := check.Must(server.New(server.Config{
 		Config: daemon.Config{
 			GRPC: grpcserver.Config{Listen: "127.0.0.1:0"}, HTTP: grpcserver.HTTPConfig{Listen: "127.0.0.1:0"},
 			RedisURL: redisURL, WriteQuorum: writeQuorum, Ring: w.Ring, Log: slog.New(slog.DiscardHandler),
@@ -44,7 +45,7 @@ func (w *world) anotherWith(t *testing.T, redisURL string, writeQuorum int) pb.A
 			t.Error(err)
 		}
 	})
-	client := pb.NewAuthorityServiceClient(dial(t, s.Addr().String(), w.AdminKey.Reveal()))
+	client := pb.NewAuthorityServiceClient(check.Dial(t, s.Addr().String(), withKey(w.AdminKey.Reveal())))
 	watch(t, func() bool {
 		_, err := client.ListApps(t.Context(), &pb.ListAppsRequest{})
 		return apierr.ReasonOf(err) != apierr.NotLoaded
@@ -57,7 +58,7 @@ func (w *world) damage(t *testing.T, app string) {
 	t.Helper()
 	hash := policy.HashApp(app)
 	key := record.KeysOf(hash.Partition(record.DefaultPartitions)).Policies
-	raw := must(w.redis.HGet(t.Context(), key, app).Bytes())(t)
+	raw := check.Must(w.redis.HGet(t.Context(), key, app).Bytes())(t)
 	raw[len(raw)-1] ^= 1
 	if err := w.redis.HSet(t.Context(), key, app, raw).Err(); err != nil {
 		t.Fatal(err)
@@ -109,14 +110,14 @@ func TestUnverifiedApps(t *testing.T) {
 				wantFailure(t, c(), unverified)
 			}
 			w.wantSame(t, held)
-			listed := must(authority.ListApps(t.Context(), &pb.ListAppsRequest{}))(t).GetApps()
+			listed := check.Must(authority.ListApps(t.Context(), &pb.ListAppsRequest{}))(t).GetApps()
 			if len(listed) != 3 || listed[0].GetAppId() != broken || listed[1].GetUnverified() || listed[2].GetUnverified() {
 				t.Errorf("listed are %v", listed)
 			}
-			must(authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: other}))(t)
+			check.Must(authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: other}))(t)
 		})
 	}
-	if listed := must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps(); !listed[0].GetUnverified() {
+	if listed := check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps(); !listed[0].GetUnverified() {
 		t.Errorf("listed is %v", listed)
 	}
 
@@ -151,13 +152,13 @@ func TestTwoAuthorities(t *testing.T) {
 		if i%4 == 0 {
 			writer, reader = deaf, w.AuthorityServiceClient
 		}
-		made := must(writer.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a"}))(t)
-		must(reader.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId()}))(t)
-		done := must(reader.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
+		made := check.Must(writer.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a"}))(t)
+		check.Must(reader.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId()}))(t)
+		done := check.Must(reader.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
 		if len(done.GetTokens()) != 1 {
 			t.Errorf("got %v", done)
 		}
-		if got := must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
+		if got := check.Must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
 			t.Errorf("got %v", got)
 		}
 	}
@@ -185,10 +186,10 @@ func TestFullRedis(t *testing.T) {
 	wantFailure(t, err, full)
 	w.wantSame(t, held)
 
-	must(w.update(t.Context(), app, &pb.Token{TokenId: first.GetTokenId(), State: disabled}, "state"))(t)
-	must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetTokenId(), RequestId: "r1"}))(t)
-	must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: secret, RequestId: "r2"}))(t)
-	done := must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
+	check.Must(w.update(t.Context(), app, &pb.Token{TokenId: first.GetTokenId(), State: disabled}, "state"))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetTokenId(), RequestId: "r1"}))(t)
+	check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: secret, RequestId: "r2"}))(t)
+	done := check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
 	w.authorize(t, done.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: gone, Scope: events}, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 	if got := w.app(t, app); got.GetDisabledTokenCount() != 1 || got.GetRevokedTokenCount() != 2 {
 		t.Errorf("got %v", got)

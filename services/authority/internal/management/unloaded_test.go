@@ -80,7 +80,7 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 			t.Errorf("%s: %v, want UNAVAILABLE %s and %q", what, err, apierr.NotLoaded, unreachable)
 		}
 	}
-	list := must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t)
+	list := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t)
 	if len(list.GetApps()) != 1 || list.GetApps()[0].GetAppId() != healthy || !slices.Equal(list.GetUnreachable(), []string{unreachable}) {
 		t.Errorf("the list is %v", list)
 	}
@@ -90,7 +90,7 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), unreachable) || !strings.Contains(err.Error(), healthy) {
 		t.Errorf("RevokeSecret: %v", err)
 	}
-	tokens := must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: healthy, ShowRevoked: true}))(t)
+	tokens := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: healthy, ShowRevoked: true}))(t)
 	if tokens.GetTokens()[0].GetState() != revoked {
 		t.Errorf("after RevokeSecret: %v", tokens)
 	}

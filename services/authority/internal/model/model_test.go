@@ -25,6 +25,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/store"
@@ -165,11 +166,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 	ring := keyring.Generate()
 	meta := record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: partitions, CreateTime: time.Now()}
 	w.codec = record.NewCodec(ring, meta)
-	w.meta = must(record.SealMeta(ring, meta))
+	w.meta = check.Must(record.SealMeta(ring, meta))(w)
 	var heads [][]byte
 	for p := range partitions {
 		h := record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: w.codec.SealSum(p, record.Sum{})}
-		heads = append(heads, must(w.codec.SealHead(p, h)))
+		heads = append(heads, check.Must(w.codec.SealHead(p, h))(w))
 		w.states = append(w.states, map[record.Cursor]record.Head{h.Cursor: h})
 	}
 	for i := 0; len(w.apps) < apps; i++ {
@@ -184,13 +185,6 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 	}
 	return w
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 func (w *world) intn(n int) int {

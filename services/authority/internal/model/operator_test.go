@@ -7,6 +7,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -57,7 +58,7 @@ func (w *world) operate() {
 // restore returns the head and the entry with which the epoch of a restoration begins: above all that is
 // known.
 func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
-	head := must(w.codec.OpenHead(p, saved))
+	head := check.Must(w.codec.OpenHead(p, saved))(w)
 	top := head.Cursor
 	raise := func(c record.Cursor) {
 		top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
@@ -74,7 +75,7 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	}
 	head = head.Begin(start.Cursor)
 	head.Unhealed = true
-	return must(w.codec.SealHead(p, head)), replica.RawLink{Revision: start.Revision, Data: must(w.codec.SealEpoch(p, start)), EpochStart: true}
+	return check.Must(w.codec.SealHead(p, head))(w), replica.RawLink{Revision: start.Revision, Data: check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true}
 }
 
 // lacking returns how many entries a member lacks of those that lead to the end of the store's log without
@@ -103,9 +104,9 @@ func (w *world) lacking(m *member, p int) (n int) {
 // places returns the places of an entry of the log and of the one before it.
 func (w *world) places(p int, e replica.RawLink) (at, previous record.Cursor) {
 	if e.EpochStart {
-		start := must(w.codec.OpenEpoch(p, e.Data))
+		start := check.Must(w.codec.OpenEpoch(p, e.Data))(w)
 		return start.Cursor, start.Previous
 	}
-	link := must(w.codec.OpenLink(p, e.Data))
+	link := check.Must(w.codec.OpenLink(p, e.Data))(w)
 	return link.Cursor, link.Previous()
 }

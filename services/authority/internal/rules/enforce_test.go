@@ -70,7 +70,7 @@ func TestB12_SwitchingOffIsAlwaysPossible(t *testing.T) {
 		"without tokens": document(set(events, gdpr)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if after := must(t, before, enforce(0)); after.Enforcement != (policy.Enforcement{}) {
+			if after := mustChange(t, before, enforce(0)); after.Enforcement != (policy.Enforcement{}) {
 				t.Errorf("got %+v", after.Enforcement)
 			}
 		})
@@ -130,7 +130,7 @@ func TestB17_WhatATrialGoesBackTo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			before := document(0, token("a"))
 			before.Enforcement = tt.before
-			after := must(t, before, try(set(revenue), day))
+			after := mustChange(t, before, try(set(revenue), day))
 			if want := trial(set(revenue), day, tt.want); after.Enforcement != want {
 				t.Errorf("got %+v, want %+v", after.Enforcement, want)
 			}
@@ -143,21 +143,21 @@ func TestB17_WhatATrialGoesBackTo(t *testing.T) {
 		})
 	}
 	t.Run("a second trial while the first runs, both end", func(t *testing.T) {
-		first := must(t, document(set(events), token("a")), try(set(events, sessions), day))
-		second := must(t, first, try(set(revenue), 2*day))
+		first := mustChange(t, document(set(events), token("a")), try(set(events, sessions), day))
+		second := mustChange(t, first, try(set(revenue), 2*day))
 		if got := second.Enforcement.At(millis(2 * day)); got != set(events) {
 			t.Errorf("in the end %b is enforced", got)
 		}
 	})
 	t.Run("for good in a trial", func(t *testing.T) {
-		running := must(t, document(0, token("a")), try(set(events), day))
-		if after := must(t, running, enforce(set(events))); after.Enforcement != (policy.Enforcement{Scopes: set(events)}) {
+		running := mustChange(t, document(0, token("a")), try(set(events), day))
+		if after := mustChange(t, running, enforce(set(events))); after.Enforcement != (policy.Enforcement{Scopes: set(events)}) {
 			t.Errorf("got %+v", after.Enforcement)
 		}
 	})
 	t.Run("off in a trial", func(t *testing.T) {
-		running := must(t, document(set(events), token("a")), try(set(events, sessions), day))
-		if after := must(t, running, enforce(0)); after.Enforcement != (policy.Enforcement{}) {
+		running := mustChange(t, document(set(events), token("a")), try(set(events, sessions), day))
+		if after := mustChange(t, running, enforce(0)); after.Enforcement != (policy.Enforcement{}) {
 			t.Errorf("got %+v", after.Enforcement)
 		}
 	})

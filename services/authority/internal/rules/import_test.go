@@ -11,7 +11,7 @@ import (
 // TestB11_DigestTwice: the same secret twice in an app would make one of its two tokens silently without
 // effect.
 func TestB11_DigestTwice(t *testing.T) {
-	deleted := must(t, document(0, token("a")), deleteApp)
+	deleted := mustChange(t, document(0, token("a")), deleteApp)
 	for _, tt := range []struct {
 		name   string
 		before *record.Document

@@ -125,7 +125,7 @@ func clone(d *record.Document) *record.Document {
 }
 
 // must is for calls that have to succeed and to change something.
-func must(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error)) *record.Document {
+func mustChange(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error)) *record.Document {
 	t.Helper()
 	after, err := pure(t, before, call)
 	if err != nil {

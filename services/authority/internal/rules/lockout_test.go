@@ -173,7 +173,7 @@ func TestB16_Lockout(t *testing.T) {
 			if got := scopesOf(err); got != tt.bare {
 				t.Errorf("names scopes %b, want %b", got, tt.bare)
 			}
-			must(t, tt.before, call(true))
+			mustChange(t, tt.before, call(true))
 		})
 	}
 }
@@ -183,13 +183,13 @@ func TestB16_RevokingSeveralAtOnce(t *testing.T) {
 	before := document(set(events), token("a", events), token("b", events))
 	_, err := pure(t, before, revoke(false, "a", "b"))
 	wantFailure(t, err, lockout)
-	must(t, before, revoke(true, "a", "b"))
+	mustChange(t, before, revoke(true, "a", "b"))
 }
 
 // TestB16_WhatIsBareAlready is no reason to refuse what makes nothing worse.
 func TestB16_WhatIsBareAlready(t *testing.T) {
 	before := document(set(events, sessions), token("a", revenue), token("b", events))
-	must(t, before, revoke(false, "a"))
+	mustChange(t, before, revoke(false, "a"))
 	_, err := pure(t, before, revoke(false, "b"))
 	wantFailure(t, err, lockout)
 	if got := scopesOf(err); got != set(events) {
@@ -201,12 +201,12 @@ func TestB16_WhatIsBareAlready(t *testing.T) {
 // without warning.
 func TestB16_SuccessorRevoked(t *testing.T) {
 	before := document(set(events), token("a", events))
-	rotated := must(t, before, rotate("a", 7*day))
-	must(t, rotated, revoke(false, "a"))
+	rotated := mustChange(t, before, rotate("a", 7*day))
+	mustChange(t, rotated, revoke(false, "a"))
 	_, err := pure(t, rotated, revoke(false, "tok_next"))
 	wantFailure(t, err, lockout)
 	if at := now.Add(7 * day).UTC().Format(time.RFC3339); err == nil || !strings.Contains(err.Error(), "from "+at+" on") {
 		t.Errorf("got %v, want the time %s", err, at)
 	}
-	must(t, rotated, revoke(true, "tok_next"))
+	mustChange(t, rotated, revoke(true, "tok_next"))
 }

@@ -19,7 +19,7 @@ func create(tokens ...rules.NewToken) func(*record.Document) (*record.Document, 
 func TestB01_CreateMakesAnActiveTokenAtTheEnd(t *testing.T) {
 	n := fresh("checkout", events, sessions)
 	n.Note, n.ExpireMillis = "of the shop", millis(time.Hour)
-	after := must(t, document(0, token("a", events)), create(n))
+	after := mustChange(t, document(0, token("a", events)), create(n))
 	want := record.Token{
 		Token: policy.Token{
 			ID: n.ID, Digest: n.Digest, Scopes: set(events, sessions), State: policy.Active, ExpireMillis: millis(time.Hour),
@@ -36,7 +36,7 @@ func TestB01_CreateMakesAnActiveTokenAtTheEnd(t *testing.T) {
 }
 
 func TestB01_CreateMakesTheApp(t *testing.T) {
-	after := must(t, nil, create(fresh("first")))
+	after := mustChange(t, nil, create(fresh("first")))
 	if len(after.Tokens) != 1 || after.CreateMillis != millis(0) || after.UpdateMillis != millis(0) || after.Deleted {
 		t.Errorf("got %+v", after)
 	}
@@ -258,12 +258,12 @@ func TestNewTokenID(t *testing.T) {
 // TestB01_ClashDoesNotBlockTheApp: rotate "a", rename the successor, create another "a", revoke the
 // successor. Two tokens are named "a" then, and every call that gives nobody that name goes on.
 func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
-	d := must(t, document(0, token("a", events), token("z", events)), rotate("a", 7*day))
-	d = must(t, d, apply(update("tok_next", func(u *rules.Update) { u.Name = ptr("renamed") })))
+	d := mustChange(t, document(0, token("a", events), token("z", events)), rotate("a", 7*day))
+	d = mustChange(t, d, apply(update("tok_next", func(u *rules.Update) { u.Name = ptr("renamed") })))
 	other, third := fresh("a", events), fresh("a", events)
 	third.Digest = digest("third")
-	d = must(t, d, create(other))
-	d = must(t, d, revoke(false, "tok_next"))
+	d = mustChange(t, d, create(other))
+	d = mustChange(t, d, revoke(false, "tok_next"))
 	if got := holdersOf(d, millis(0))["a"]; len(got) != 2 {
 		t.Fatalf("%v are named a: the test shows nothing", got)
 	}
@@ -273,16 +273,16 @@ func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"a", "z", other.ID} {
-		must(t, d, revoke(false, id))
-		must(t, d, turn(id))
-		must(t, d, apply(update(id, func(u *rules.Update) { u.State = ptr(policy.Disabled) })))
-		must(t, d, apply(update(id, func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) })))
-		must(t, d, apply(update(id, func(u *rules.Update) { u.Scopes = ptr(set(revenue)) })))
-		must(t, d, apply(update(id, func(u *rules.Update) { u.Note = ptr("noted") })))
-		must(t, d, apply(update(id, func(u *rules.Update) { u.Name = ptr("free") })))
+		mustChange(t, d, revoke(false, id))
+		mustChange(t, d, turn(id))
+		mustChange(t, d, apply(update(id, func(u *rules.Update) { u.State = ptr(policy.Disabled) })))
+		mustChange(t, d, apply(update(id, func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) })))
+		mustChange(t, d, apply(update(id, func(u *rules.Update) { u.Scopes = ptr(set(revenue)) })))
+		mustChange(t, d, apply(update(id, func(u *rules.Update) { u.Note = ptr("noted") })))
+		mustChange(t, d, apply(update(id, func(u *rules.Update) { u.Name = ptr("free") })))
 	}
-	must(t, d, create(fresh("b", events)))
-	must(t, d, deleteApp)
+	mustChange(t, d, create(fresh("b", events)))
+	mustChange(t, d, deleteApp)
 	for _, refused := range []func(*record.Document) (*record.Document, error){
 		create(third), apply(update("z", func(u *rules.Update) { u.Name = ptr("a") })),
 	} {

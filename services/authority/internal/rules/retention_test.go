@@ -45,7 +45,7 @@ func TestB06_Retention(t *testing.T) {
 				"revoke": revoke(false, "a"), "rotate": rotate("a", 0), "enforce": enforce(set(events)), "delete": deleteApp,
 			}
 			for name, call := range calls {
-				after := must(t, before, call)
+				after := mustChange(t, before, call)
 				if name == "delete" {
 					// Deleting revokes whatever is left.
 					continue
@@ -77,7 +77,7 @@ func TestB06_Retention(t *testing.T) {
 // more, and no digest that was ever revoked.
 func TestB08_DeletedTokensAreRemembered(t *testing.T) {
 	before := document(0, token("a"), expiring(token("long ago"), -400*day), with(revoked(token("b")), func(t *record.Token) { t.RevokeMillis = millis(-400 * day) }))
-	after := must(t, before, deleteApp)
+	after := mustChange(t, before, deleteApp)
 	if got := find(t, after, "a"); got.State != policy.Revoked || got.Digest != digest("a") {
 		t.Errorf("a became %+v", got)
 	}

@@ -19,7 +19,7 @@ func TestB08_Revoke(t *testing.T) {
 		"unscoped": token("a"), "imported": with(token("a"), func(t *record.Token) { t.Imported = true }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			after := must(t, document(0, a, token("b")), revoke(false, "a"))
+			after := mustChange(t, document(0, a, token("b")), revoke(false, "a"))
 			want := with(a, func(t *record.Token) {
 				t.State, t.RevokeMillis, t.UpdateMillis = policy.Revoked, millis(0), millis(0)
 			})
@@ -39,7 +39,7 @@ func TestB08_RevokeTwiceChangesNothing(t *testing.T) {
 		t.Errorf("got %+v, %v", after, err)
 	}
 	before = document(0, revoked(token("a")), token("b"))
-	after := must(t, before, revoke(false, "a", "b"))
+	after := mustChange(t, before, revoke(false, "a", "b"))
 	if find(t, after, "a") != before.Tokens[0] || find(t, after, "b").State != policy.Revoked {
 		t.Errorf("got %+v", after.Tokens)
 	}
@@ -76,7 +76,7 @@ func TestB08_RevokedIsFinal(t *testing.T) {
 	})
 	t.Run("import in a hundred years", func(t *testing.T) {
 		centuryOn := later(36_500 * day)
-		after := must(t, before, func(d *record.Document) (*record.Document, error) {
+		after := mustChange(t, before, func(d *record.Document) (*record.Document, error) {
 			return rules.Create(d, centuryOn, fresh("new", events))
 		})
 		again := fresh("again", events)
@@ -93,7 +93,7 @@ func deleteApp(d *record.Document) (*record.Document, error) { return rules.Dele
 
 func TestB28_Delete(t *testing.T) {
 	before := document(0, token("a", events), disabled(token("b")), expiring(token("c"), -time.Hour), revoked(token("d")))
-	after := must(t, before, deleteApp)
+	after := mustChange(t, before, deleteApp)
 	if !after.Deleted || after.Enforcement != (policy.Enforcement{}) || len(after.Tokens) != 4 {
 		t.Errorf("got %+v", after)
 	}
@@ -138,13 +138,13 @@ func TestB28_DeleteIsRefused(t *testing.T) {
 
 // TestB28_Revived: an app that comes back starts again, but what was revoked stays so.
 func TestB28_Revived(t *testing.T) {
-	deleted := must(t, document(0, token("a", events)), deleteApp)
+	deleted := mustChange(t, document(0, token("a", events)), deleteApp)
 	again := fresh("again", events)
 	again.Digest = digest("a")
 	_, err := pure(t, deleted, create(again))
 	wantFailure(t, err, secretTaken)
 
-	revived := must(t, deleted, func(d *record.Document) (*record.Document, error) {
+	revived := mustChange(t, deleted, func(d *record.Document) (*record.Document, error) {
 		return rules.Create(d, later(time.Hour), fresh("a", events))
 	})
 	if revived.Deleted || revived.CreateMillis != millis(time.Hour) || revived.Enforcement != (policy.Enforcement{}) {

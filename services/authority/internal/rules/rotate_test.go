@@ -24,7 +24,7 @@ func TestB09_Successor(t *testing.T) {
 		t.Note, t.Imported, t.ExpireMillis = "note", true, millis(30*day)
 	})
 	before := document(set(events), old)
-	after := must(t, before, func(d *record.Document) (*record.Document, error) {
+	after := mustChange(t, before, func(d *record.Document) (*record.Document, error) {
 		return rules.Rotate(d, by, "a", time.Hour, "tok_next", minted)
 	})
 	wantOld := with(old, func(t *record.Token) {
@@ -65,7 +65,7 @@ func TestB09_Overlap(t *testing.T) {
 			if tt.own != 0 {
 				a = expiring(a, tt.own)
 			}
-			after := must(t, document(set(events), a), rotate("a", tt.overlap))
+			after := mustChange(t, document(set(events), a), rotate("a", tt.overlap))
 			a0 := find(t, after, "a")
 			if got := a0.EndMillis(); got != millis(tt.want) {
 				t.Errorf("the old token ends at %d, want %d", got, millis(tt.want))
@@ -78,7 +78,7 @@ func TestB09_Overlap(t *testing.T) {
 }
 
 func TestB09_OldTokenEndsToTheMillisecond(t *testing.T) {
-	after := must(t, document(set(events), token("a", events)), rotate("a", time.Hour))
+	after := mustChange(t, document(set(events), token("a", events)), rotate("a", time.Hour))
 	if got := stateAt(t, after, "a", time.Hour-time.Millisecond); got != policy.Active {
 		t.Errorf("just before the overlap ends the old token is %d", got)
 	}
@@ -120,8 +120,8 @@ func TestB09_RotationIsRefused(t *testing.T) {
 
 // TestB09_Chain: the successor can be rotated in its turn, while the first overlap lasts.
 func TestB09_Chain(t *testing.T) {
-	first := must(t, document(set(events), token("a", events)), rotate("a", 7*day))
-	second := must(t, first, func(d *record.Document) (*record.Document, error) {
+	first := mustChange(t, document(set(events), token("a", events)), rotate("a", 7*day))
+	second := mustChange(t, first, func(d *record.Document) (*record.Document, error) {
 		return rules.Rotate(d, later(time.Hour), "tok_next", 0, "tok_third", secret.Mint())
 	})
 	a, b, c := find(t, second, "a"), find(t, second, "tok_next"), find(t, second, "tok_third")
@@ -142,7 +142,7 @@ func TestB16_RotatingNeverLocksOut(t *testing.T) {
 		"scoped": token("a", events), "unscoped": token("a"), "with an expiry": expiring(token("a", events), day),
 	} {
 		t.Run(name, func(t *testing.T) {
-			after := must(t, document(set(events, gdpr), a), rotate("a", 0))
+			after := mustChange(t, document(set(events, gdpr), a), rotate("a", 0))
 			p, err := after.Policy()
 			if err != nil {
 				t.Fatal(err)
@@ -166,11 +166,11 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 			if tt.own != 0 {
 				fresh.ExpireMillis = millis(tt.own)
 			}
-			d := must(t, document(set(events), token("z", events)), create(fresh))
-			d = must(t, d, rotate(fresh.ID, 7*day))
-			d = must(t, d, revoke(false, "tok_next"))
+			d := mustChange(t, document(set(events), token("z", events)), create(fresh))
+			d = mustChange(t, d, rotate(fresh.ID, 7*day))
+			d = mustChange(t, d, revoke(false, "tok_next"))
 			again := later(time.Hour)
-			d = must(t, d, func(d *record.Document) (*record.Document, error) {
+			d = mustChange(t, d, func(d *record.Document) (*record.Document, error) {
 				return rules.Rotate(d, again, fresh.ID, 10*day, "tok_c", secret.Mint())
 			})
 			c, a := find(t, d, "tok_c"), find(t, d, fresh.ID)
@@ -206,7 +206,7 @@ func TestB09_RecordsWithOneTime(t *testing.T) {
 		{"successor is forgotten", []record.Token{a}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			after := must(t, document(set(events), tt.tokens...), rotate("a", 30*day))
+			after := mustChange(t, document(set(events), tt.tokens...), rotate("a", 30*day))
 			if got := find(t, after, "tok_next"); got.ExpireMillis != tt.want {
 				t.Errorf("the successor ends at %d, want %d", got.ExpireMillis, tt.want)
 			}
@@ -225,7 +225,7 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 		if own != 0 {
 			a.SetEnd(millis(own), 0, millis(0))
 		}
-		return must(t, document(set(events), token("z", events), a), rotate("a", 7*day))
+		return mustChange(t, document(set(events), token("z", events), a), rotate("a", 7*day))
 	}
 	for _, tt := range []struct {
 		name             string
@@ -246,9 +246,9 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := start(t, tt.own)
 			if tt.revoked {
-				d = must(t, d, revoke(false, "tok_next"))
+				d = mustChange(t, d, revoke(false, "tok_next"))
 			}
-			got := find(t, must(t, d, expire(tt.given)), "a")
+			got := find(t, mustChange(t, d, expire(tt.given)), "a")
 			if got.ExpireMillis != tt.ends || got.OwnExpireMillis != tt.own2 || got.OverlapEndMillis != tt.over {
 				t.Errorf("ends at %d, own expiry %d, overlap until %d; want %d, %d, %d",
 					got.ExpireMillis, got.OwnExpireMillis, got.OverlapEndMillis, tt.ends, tt.own2, tt.over)
@@ -257,8 +257,8 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 	}
 	t.Run("comes back when the overlap is over", func(t *testing.T) {
 		d := start(t, 0)
-		d = must(t, d, revoke(false, "tok_next"))
-		d = must(t, d, func(d *record.Document) (*record.Document, error) {
+		d = mustChange(t, d, revoke(false, "tok_next"))
+		d = mustChange(t, d, func(d *record.Document) (*record.Document, error) {
 			return update("a", func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }).Apply(d, later(8*day))
 		})
 		if got := find(t, d, "a"); got.StateAt(millis(100*day)) != policy.Active || got.OverlapEndMillis != 0 {
@@ -273,7 +273,7 @@ func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
 	expire := apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }))
 	for name, call := range map[string]func(*record.Document) (*record.Document, error){"rotated without overlap": rotate("a", 0), "expired now": expire} {
 		t.Run(name, func(t *testing.T) {
-			d := must(t, document(0, token("a", events)), call)
+			d := mustChange(t, document(0, token("a", events)), call)
 			check := func(d *record.Document) {
 				t.Helper()
 				for _, clock := range []int64{math.MinInt64, 0, 1, millis(-400 * day), millis(-5 * time.Minute), millis(0), millis(day)} {
@@ -289,10 +289,10 @@ func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
 			}
 			check(d)
 			for _, state := range []policy.State{policy.Disabled, policy.Active} {
-				d = must(t, d, apply(update("a", func(u *rules.Update) { u.State = ptr(state) })))
+				d = mustChange(t, d, apply(update("a", func(u *rules.Update) { u.State = ptr(state) })))
 			}
 			check(d)
-			d = must(t, d, apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(day)) })))
+			d = mustChange(t, d, apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(day)) })))
 			if got := stateAt(t, d, "a", time.Hour); got != policy.Active {
 				t.Errorf("with a later expiry it is %d", got)
 			}

@@ -60,7 +60,7 @@ func apply(u rules.Update) func(*record.Document) (*record.Document, error) {
 }
 
 func TestB04_NoScopesForAnAppNeverHeardOf(t *testing.T) {
-	if after := must(t, nil, create(fresh("a"))); after.Tokens[0].Scopes != 0 {
+	if after := mustChange(t, nil, create(fresh("a"))); after.Tokens[0].Scopes != 0 {
 		t.Errorf("got scopes %b", after.Tokens[0].Scopes)
 	}
 }
@@ -69,19 +69,19 @@ func TestB05_UnscopedTokens(t *testing.T) {
 	on := document(set(events, sessions), token("unscoped"), token("scoped", events))
 
 	t.Run("can be given scopes", func(t *testing.T) {
-		after := must(t, on, apply(update("unscoped", func(u *rules.Update) { u.Scopes = ptr(set(events, sessions)) })))
+		after := mustChange(t, on, apply(update("unscoped", func(u *rules.Update) { u.Scopes = ptr(set(events, sessions)) })))
 		if got := find(t, after, "unscoped").Scopes; got != set(events, sessions) {
 			t.Errorf("got scopes %b", got)
 		}
 	})
 	t.Run("can be renamed", func(t *testing.T) {
-		after := must(t, on, apply(update("unscoped", func(u *rules.Update) { u.Name = ptr("renamed") })))
+		after := mustChange(t, on, apply(update("unscoped", func(u *rules.Update) { u.Name = ptr("renamed") })))
 		if got := find(t, after, "unscoped"); got.Name != "renamed" || got.Scopes != 0 {
 			t.Errorf("got %+v", got)
 		}
 	})
 	t.Run("can be rotated, also while enforced", func(t *testing.T) {
-		after := must(t, on, func(d *record.Document) (*record.Document, error) {
+		after := mustChange(t, on, func(d *record.Document) (*record.Document, error) {
 			return rules.Rotate(d, by, "unscoped", time.Hour, "next", secret.Mint())
 		})
 		if got := find(t, after, "next").Scopes; got != 0 {

@@ -37,7 +37,7 @@ func TestB07_EachFieldAlone(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := document(0, base, token("z"))
-			after := must(t, before, apply(update("a", tt.change)))
+			after := mustChange(t, before, apply(update("a", tt.change)))
 			want := with(with(base, tt.want), func(t *record.Token) { t.UpdateMillis = millis(0) })
 			if got := after.Tokens[0]; got != want {
 				t.Errorf("got %+v\nwant %+v", got, want)
@@ -98,7 +98,7 @@ func TestB07_EtagComesFirst(t *testing.T) {
 func TestB06_ExpiryInThePastIsNow(t *testing.T) {
 	for name, ago := range map[string]time.Duration{"a little": time.Minute, "longer than lists go back": 400 * day} {
 		t.Run(name, func(t *testing.T) {
-			after := must(t, document(0, token("a", events)), apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(-ago)) })))
+			after := mustChange(t, document(0, token("a", events)), apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(-ago)) })))
 			if got := find(t, after, "a"); got.StateAt(millis(0)) != policy.Expired || got.EndMillis() != millis(0) {
 				t.Errorf("got state %d, expiry %d, want expired at %d", got.StateAt(millis(0)), got.EndMillis(), millis(0))
 			}
