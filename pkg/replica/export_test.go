@@ -17,18 +17,18 @@ const (
 	PacedLinks     = pacedLinks
 	PollTimeout    = pollTimeout
 	RepairInterval = repairInterval
-	QuietTime      = quietTime
+	QuietTime      = logInterval
 )
 
-// Pace makes loads let others through wherever they may, as on one processor that is too slow for anything,
-// or work as with several processors, however many the machine has. It must be called before Run.
+// Pace makes loads pause after every step, as on one very slow processor, or never, as on several
+// processors. It must be called before Run.
 func (r *Replica) Pace(paced bool) {
 	if !paced {
-		r.pace = newPace(2)
+		r.throttle = newThrottle(2)
 		return
 	}
-	r.pace = newPace(1)
-	r.pace.burst = 0
+	r.throttle = newThrottle(1)
+	r.throttle.burst = 0
 }
 
 // Retake compares a partition with a loaded state that is what it holds now, and returns what would be
@@ -36,12 +36,12 @@ func (r *Replica) Pace(paced bool) {
 func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
 	p := r.partitions[partition]
 	loaded := state{cursor: p.position(), revoked: stickies{}}
-	loaded.rows = table.NewPartition(maps.Collect(p.held.rows.All()), loaded.cursor.Revision)
-	seen := p.compared(&stint{}, &loaded)
+	loaded.rows = table.NewPartition(maps.Collect(p.state.rows.All()), loaded.cursor.Revision)
+	seen := p.newCarryOver(&pacer{}, &loaded)
 	meanwhile()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.holdRevoked(&loaded, seen, false)
+	p.keepRevoked(&loaded, seen, false)
 	return loaded.rows
 }
 
@@ -51,11 +51,11 @@ func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if was := p.held.rows.Get(appID); was != nil {
-		p.held.sum = r.codec.Remove(p.held.sum, partition, appID, was.Revision)
+	if was := p.state.rows.Get(appID); was != nil {
+		p.state.sum = r.codec.Remove(p.state.sum, partition, appID, was.Revision)
 	}
-	p.held.sum = r.codec.Add(p.held.sum, partition, appID, e.Revision)
-	p.held.rows.Put(appID, e)
+	p.state.sum = r.codec.Add(p.state.sum, partition, appID, e.Revision)
+	p.state.rows.Put(appID, e)
 }
 
 // Freshness is when something was last known to be complete.

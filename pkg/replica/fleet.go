@@ -74,7 +74,7 @@ func (r *Replica) Sticky(partition int) []Sticky {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.DeleteFunc(p.held.revoked.list(), func(s Sticky) bool { return p.held.rows == nil || p.held.rows.Get(s.AppID) == nil })
+	return slices.DeleteFunc(p.state.revoked.list(), func(s Sticky) bool { return p.state.rows == nil || p.state.rows.Get(s.AppID) == nil })
 }
 
 // Confirmed returns the furthest place of a partition that a read of the store has shown, or SetFloor has
@@ -83,7 +83,7 @@ func (r *Replica) Confirmed(partition int) record.Cursor {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.least()
+	return p.leastCursor()
 }
 
 // SetFloor says how far a fleet has seen the store: one that is below is a fork, and not followed.
@@ -96,11 +96,11 @@ func (r *Replica) SetFloor(positions []record.Position) {
 		}
 		p := r.partitions[at.Partition]
 		p.mu.Lock()
-		if p.least().Before(at.Cursor) {
+		if p.leastCursor().Before(at.Cursor) {
 			p.floor = at.Cursor
 		}
 		p.mu.Unlock()
-		p.awaken()
+		p.wakeWorker()
 	}
 }
 
@@ -109,4 +109,39 @@ func (r *Replica) SetFloor(positions []record.Position) {
 func (r *Replica) Freshness(partition int, now time.Time) (age time.Duration, stale bool) {
 	age, jumped := r.partitions[partition].fresh.age(r.stamp(now))
 	return age, jumped || age > StaleAfter
+}
+
+// LinkAt returns the signed link at a cursor; false when the history does not hold it.
+func (r *Replica) LinkAt(partition int, at record.Cursor) ([]byte, bool) {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, found := p.past.find(at.Revision)
+	if !found || p.past.links[i].Cursor != at || p.past.links[i].start {
+		return nil, false
+	}
+	return p.past.links[i].raw, true
+}
+
+// Torn reports whether an app of a partition has an older policy than the partition's cursor says: a change
+// could not be applied to it, or its document does not verify.
+func (r *Replica) Torn(partition int) bool {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state.torn || p.state.damaged > 0
+}
+
+// Age returns how long ago a partition was last known to be complete; 0 before it is loaded.
+func (r *Replica) Age(partition int, now time.Time) time.Duration {
+	age, _ := r.partitions[partition].fresh.age(r.stamp(now))
+	return age
+}
+
+// State returns a partition's cursor and its sum, read together; false before the partition is loaded.
+func (r *Replica) State(partition int) (record.Cursor, record.Sum, bool) {
+	p := r.partitions[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state.cursor, p.state.sum, p.state.rows != nil
 }

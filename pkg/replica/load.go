@@ -15,16 +15,16 @@ import (
 // held. The old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was
 // confirmed.
 func (p *partition) load(ctx context.Context) error {
-	p.r.stats.reloads[p.cause()].Add(1)
-	work, leave, err := p.admitted(ctx)
+	p.r.stats.reloads[p.reloadCause()].Add(1)
+	work, release, err := p.acquireForLoad(ctx)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	started := time.Now()
-	first, err := p.settledHead(ctx)
+	first, err := p.loadableHead(ctx)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (p *partition) load(ctx context.Context) error {
 		if d.damage != nil {
 			loaded.damaged++
 			p.r.quarantine(d.damage)
-			p.r.say.error(p.log, "policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
+			p.r.logs.error(p.log, "policy does not verify; its app keeps the last good one, or is undecidable", "app", appID, "error", d.damage)
 		}
 		if !d.entry.Behind() {
 			d.entry.Since = time.Time{}
@@ -61,8 +61,8 @@ func (p *partition) load(ctx context.Context) error {
 	if p.r.lists {
 		loaded.rows.Order()
 	}
-	loaded.rows.Between(p.r.pace.stint(true).step)
-	if p.waitsFor(head) {
+	loaded.rows.Between(p.r.throttle.pacer().step)
+	if p.mustWaitForHealing(head) {
 		return errUnhealed
 	}
 	crossed, err := p.crossing(ctx, head)
@@ -79,26 +79,23 @@ func (p *partition) load(ctx context.Context) error {
 // admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do
 // it at once. Whether the store answers, and with what may be shown, is found out first, lest others wait
 // for nothing.
-func (p *partition) admitted(ctx context.Context) (work *stint, leave func(), err error) {
+func (p *partition) acquireForLoad(ctx context.Context) (work *pacer, release func(), err error) {
 	if !p.serves() {
-		return p.r.pace.stint(false), func() {}, nil
+		return &pacer{}, func() {}, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if _, err := p.settledHead(asking); err != nil {
+	if _, err := p.loadableHead(asking); err != nil {
 		return nil, nil, err
 	}
-	return p.r.pace.enter(ctx, p.r.pace.loads)
+	return p.r.throttle.acquire(ctx, p.r.throttle.loads)
 }
 
-// serves tells whether callers are answered from what the partition has.
-func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
-
-// settledHead reads the head from which a load starts, and fails when one that starts there could not be
+// loadableHead reads the head from which a load starts, and fails when one that starts there could not be
 // shown yet.
-func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
+func (p *partition) loadableHead(ctx context.Context) (record.Head, error) {
 	head, err := p.firstHead(ctx)
-	if err == nil && p.waitsFor(head) {
+	if err == nil && p.mustWaitForHealing(head) {
 		err = errUnhealed
 	}
 	return head, err
@@ -108,7 +105,7 @@ func (p *partition) settledHead(ctx context.Context) (record.Head, error) {
 // load crosses gaps, never forks.
 func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	p.mu.Lock()
-	confirmed, sent := p.least(), time.Now()
+	confirmed, sent := p.leastCursor(), time.Now()
 	p.mu.Unlock()
 	raw, links, err := p.r.source.Tail(ctx, p.number, max(confirmed.Revision, 1)-1, 1)
 	if err != nil {
@@ -123,7 +120,7 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 		return head, nil
 	}
 	p.mu.Lock()
-	denies := p.denied(head.Cursor) && !p.fresh.reached(sent)
+	denies := p.deniedBy(head.Cursor) && !p.fresh.reached(sent)
 	p.mu.Unlock()
 	if len(links) > 0 && confirmed.Revision > 0 {
 		next, err := p.openEntry(links[0])
@@ -148,12 +145,12 @@ func (e *entry) skips(place record.Cursor) bool {
 var errForked = errors.New("the store denies what was confirmed")
 
 func (p *partition) refuse(forked bool, what string, args ...any) {
-	if p.looking {
+	if p.verifyOnly {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.report(forked, what, args...)
+	p.noteRefusal(forked, what, args...)
 }
 
 // document is what a load knows of one app.
@@ -167,7 +164,7 @@ type document struct {
 	rewritten bool
 }
 
-func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]*document, error) {
+func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]*document, error) {
 	documents := map[string]*document{}
 	old, complete := p.r.table.Partition(p.number), p.fresh.last()
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
@@ -182,7 +179,7 @@ func (p *partition) readDocuments(ctx context.Context, work *stint) (map[string]
 			next.entry.Revision, _ = record.ClaimedRevision(raw)
 			if old != nil {
 				if before := old.Get(appID); before != nil {
-					next.entry = keep(before, next.entry.Revision)
+					next.entry = keepLastGood(before, next.entry.Revision)
 					if !before.Behind() && !complete.IsZero() {
 						next.entry.Since = complete // it may have been changed right after
 					}
@@ -210,7 +207,7 @@ type replayed struct {
 
 // replay applies to the documents every link between a cursor and the head. Documents that the scan saw
 // after a link are left as they are.
-func (p *partition) replay(ctx context.Context, work *stint, documents map[string]*document, revoked stickies, from record.Cursor) (replayed, error) {
+func (p *partition) replay(ctx context.Context, work *pacer, documents map[string]*document, revoked stickies, from record.Cursor) (replayed, error) {
 	at, past := from, history{base: from}
 	for after := max(from.Revision, 1) - 1; ; {
 		sent := time.Now()
@@ -256,8 +253,8 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 				continue
 			}
 			before := d.entry
-			d.entry, err = applied(before, link)
-			d.entry = revoked.hold(link.AppID, before, d.entry)
+			d.entry, err = afterLink(before, link)
+			d.entry = revoked.enforce(link.AppID, before, d.entry)
 			if err != nil && d.damage == nil {
 				return replayed{}, fmt.Errorf("revision %d of app %s: %w", link.Revision, link.AppID, err)
 			}
@@ -274,13 +271,13 @@ func (p *partition) replay(ctx context.Context, work *stint, documents map[strin
 
 // install shows a loaded state to readers. What was applied from hints during the load is applied to it
 // first, so that no reader sees a change go away and come back.
-func (p *partition) install(ctx context.Context, work *stint, loaded state, to replayed, crossed crossing) error {
+func (p *partition) install(ctx context.Context, work *pacer, loaded state, to replayed, crossed crossing) error {
 	proven, past := loaded.cursor, to.past
 	if crossed.past.end() == loaded.cursor {
 		past = crossed.past
 	}
 	for {
-		seen := p.compared(work, &loaded)
+		seen := p.newCarryOver(work, &loaded)
 		installed, err := p.tryInstall(&loaded, past, crossed, seen, proven, to.sent)
 		if installed || err != nil {
 			return err
@@ -313,11 +310,11 @@ func (p *partition) install(ctx context.Context, work *stint, loaded state, to r
 // tryInstall does nothing, and returns false, when more was applied since the proven cursor than the
 // history keeps. It fails when the fleet has been told meanwhile to have seen the store further on than the
 // state is.
-func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *comparison, proven record.Cursor, sent time.Time) (bool, error) {
+func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *carryOver, proven record.Cursor, sent time.Time) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ahead := p.held.rows != nil && !p.undoing &&
-		p.held.cursor.Epoch == loaded.cursor.Epoch && p.held.cursor.Revision > loaded.cursor.Revision
+	ahead := p.state.rows != nil && !p.undoing &&
+		p.state.cursor.Epoch == loaded.cursor.Epoch && p.state.cursor.Revision > loaded.cursor.Revision
 	if ahead {
 		if loaded.cursor.Revision < p.past.base.Revision {
 			return false, nil
@@ -326,30 +323,30 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 		if missing, continued := p.past.after(loaded.cursor); continued {
 			for _, gone := range missing {
 				if link, err := p.r.codec.OpenLink(p.number, gone.raw); err == nil {
-					seen.again(link.AppID)
+					seen.recheck(link.AppID)
 					p.extend(loaded, link)
 					past.add(link.Cursor, gone.raw)
 				}
 			}
 		}
 	}
-	if p.denied(loaded.cursor) {
-		return false, fmt.Errorf("%w: confirmed is %s, it was at %s", errForked, p.least(), loaded.cursor)
+	if p.deniedBy(loaded.cursor) {
+		return false, fmt.Errorf("%w: confirmed is %s, it was at %s", errForked, p.leastCursor(), loaded.cursor)
 	}
-	p.orphan(loaded.cursor, crossed)
-	p.holdRevoked(loaded, seen, p.stale == causeDigest)
+	p.keepOrphans(loaded.cursor, crossed)
+	p.keepRevoked(loaded, seen, p.stale == causeDigest)
 	if p.past.end() == loaded.cursor {
 		past = p.past // the same past, and more of it
 	} else {
 		past.precede(p.past)
 		p.filled = false
 	}
-	p.held, p.past, p.stale, p.undoing, p.loadedAt, p.trouble = *loaded, past, "", false, sent, nil
+	p.state, p.past, p.stale, p.undoing, p.loadedAt, p.failure = *loaded, past, "", false, sent, nil
 	if loaded.torn {
 		p.stale = causeTorn
 	}
 	p.confirm(proven, sent)
-	p.settle()
-	p.moved()
+	p.serve()
+	p.signalMove()
 	return true, nil
 }

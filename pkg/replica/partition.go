@@ -29,7 +29,7 @@ type partition struct {
 	// progress is signalled when the cursor has moved.
 	progress progress
 	// asks says what callers of Reach ask of the worker.
-	asks asks
+	requests readRequests
 
 	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads
 	// fail, since many large ones may not arrive in time.
@@ -38,7 +38,7 @@ type partition struct {
 
 	mu sync.Mutex
 	// held is what the table shows; its rows are nil before the first load.
-	held state
+	state state
 	// confirmed is the furthest place that a read of the store has shown. What lies between it and the
 	// cursor came as hints, which a failover may have taken back.
 	confirmed record.Cursor
@@ -60,30 +60,30 @@ type partition struct {
 	// loadedAt is when the read was sent that the latest load rests on.
 	loadedAt time.Time
 	// looking says that nothing is to be said or done about what is found: see Verify.
-	looking bool
+	verifyOnly bool
 	// alarm is the last state of the store that was refused, so that it is reported once; forked says that
 	// it denies what was confirmed.
-	alarm  string
-	forked bool
+	refusal string
+	forked  bool
 	// trouble is why the latest load failed; nil once one has succeeded. failed is how many tries have
 	// failed in a row.
-	trouble error
-	failed  int
+	failure        error
+	failedAttempts int
 	// waited is the first sight of an epoch that an operator began and that is not followed before it is
 	// healed.
-	waited wait
+	unhealedHead unhealedHead
 	// vain is how many times in succession the store did not answer about the partition.
-	vain int
+	unanswered int
 }
 
 // position returns the cursor.
 func (p *partition) position() record.Cursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held.cursor
+	return p.state.cursor
 }
 
-func (p *partition) awaken() {
+func (p *partition) wakeWorker() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -99,30 +99,30 @@ func (p *partition) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
-		case <-p.asks.came:
+		case <-p.requests.arrived:
 			if due == nil {
-				due = time.After(p.asks.pause(p.position()))
+				due = time.After(p.requests.pause(p.position()))
 			}
 			continue
 		case <-due:
 			due = nil
-			if !p.asks.open() {
+			if !p.requests.pending() {
 				continue // a poll has looked meanwhile
 			}
 		}
 		started := time.Now()
 		err := p.work(ctx)
 		if ctx.Err() == nil {
-			p.tried(err)
+			p.noteAttempt(err)
 		}
-		p.asks.read(started, p.position())
+		p.requests.noteRead(started, p.position())
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			p.complain(err)
+			p.logFailure(err)
 			failures = min(failures+1, 8)
-			p.awaken()
+			p.wakeWorker()
 		default:
 			failures, p.limit = 0, min(2*p.limit, tailLimit)
 		}
@@ -154,7 +154,7 @@ func (p *partition) work(ctx context.Context) error {
 func (p *partition) needsLoad() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held.rows == nil || p.stale != ""
+	return p.state.rows == nil || p.stale != ""
 }
 
 // readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there
@@ -167,11 +167,11 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	p.r.stats.CatchUps.Add(1)
-	work, leave, err := p.following(ctx, links)
+	work, release, err := p.acquireForLinks(ctx, links)
 	if err != nil {
 		return false, err
 	}
-	defer leave()
+	defer release()
 	for _, raw := range links {
 		work.step()
 		if raw.EpochStart {
@@ -188,19 +188,19 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the
 			// head.
 			p.r.quarantine(err)
-			p.r.say.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
+			p.r.logs.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
 			break
 		}
 		if !p.offer(link, raw.Data) {
 			break
 		}
 	}
-	switch p.observe(head, sent, before) {
+	switch p.checkHead(head, sent, before) {
 	case catchUp:
 		if p.position() == before {
 			// The head is further on, and the log does not lead there from here: it was trimmed or damaged,
 			// or this is a fork. The load tells which.
-			p.demandReload(causeGap)
+			p.requestReload(causeGap)
 		}
 		return true, nil
 	case reload:
@@ -214,16 +214,16 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	head, links, err = p.r.source.Tail(ctx, p.number, after, p.atOnce())
+	head, links, err = p.r.source.Tail(ctx, p.number, after, p.linksPerRead())
 	if err != nil {
 		p.limit = max(p.limit/2, minTailLimit)
 	}
 	return head, links, err
 }
 
-// atOnce returns how many links are read at once.
-func (p *partition) atOnce() int {
-	if p.r.pace.bursts && p.serves() {
+// linksPerRead returns how many links are read at once.
+func (p *partition) linksPerRead() int {
+	if p.r.throttle.paced && p.serves() {
 		return min(p.limit, pacedLinks)
 	}
 	return p.limit
@@ -231,11 +231,11 @@ func (p *partition) atOnce() int {
 
 // following begins to go through links that were read, and returns how to end it. When they are many, other
 // partitions' come first or later.
-func (p *partition) following(ctx context.Context, links []RawLink) (work *stint, leave func(), err error) {
+func (p *partition) acquireForLinks(ctx context.Context, links []RawLink) (work *pacer, release func(), err error) {
 	if len(links) <= fewLinks || !p.serves() {
-		return p.r.pace.stint(false), func() {}, nil
+		return &pacer{}, func() {}, nil
 	}
-	return p.r.pace.enter(ctx, p.r.pace.tails)
+	return p.r.throttle.acquire(ctx, p.r.throttle.tails)
 }
 
 func (p *partition) openLink(raw RawLink) (*record.Link, error) {
@@ -247,7 +247,7 @@ func (p *partition) openLink(raw RawLink) (*record.Link, error) {
 }
 
 // cause returns why the partition is to be loaded.
-func (p *partition) cause() cause {
+func (p *partition) reloadCause() cause {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stale == "" {
@@ -256,7 +256,7 @@ func (p *partition) cause() cause {
 	return p.stale
 }
 
-func (p *partition) demandReload(why cause) {
+func (p *partition) requestReload(why cause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stale = why
@@ -267,33 +267,33 @@ func (p *partition) demandReload(why cause) {
 func (p *partition) offer(link *record.Link, raw []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held.rows == nil {
+	if p.state.rows == nil {
 		return false
 	}
-	if link.Epoch == p.held.cursor.Epoch && link.Revision <= p.held.cursor.Revision {
+	if link.Epoch == p.state.cursor.Epoch && link.Revision <= p.state.cursor.Revision {
 		return p.past.agrees(link.Cursor)
 	}
-	if !p.held.continuedBy(link) {
+	if !p.state.continuedBy(link) {
 		return false
 	}
-	if least := p.least(); link.Epoch == least.Epoch && link.Revision == least.Revision && link.Tag != least.Tag {
+	if least := p.leastCursor(); link.Epoch == least.Epoch && link.Revision == least.Revision && link.Tag != least.Tag {
 		return false // a fork: the fleet has seen another change in this place
 	}
-	p.extend(&p.held, link)
+	p.extend(&p.state, link)
 	p.past.add(link.Cursor, raw)
 	if len(p.orphans)+len(p.pending) > 0 {
-		p.found(link.Cursor)
+		p.dropFound(link.Cursor)
 	}
-	p.moved()
-	if p.held.torn && p.stale == "" {
+	p.signalMove()
+	if p.state.torn && p.stale == "" {
 		p.stale = causeTorn
-		p.awaken()
+		p.wakeWorker()
 	}
 	return true
 }
 
 // moved tells whoever waits that the cursor is another.
-func (p *partition) moved() {
+func (p *partition) signalMove() {
 	p.progress.signal()
 	p.r.changes.signal()
 }
@@ -301,8 +301,8 @@ func (p *partition) moved() {
 // extend applies a link to a state of the partition. The caller holds the mutex when others can see the
 // state.
 func (p *partition) extend(s *state, link *record.Link) {
-	if err := s.follow(p.r.codec, p.number, link); err != nil {
+	if err := s.applyLink(p.r.codec, p.number, link); err != nil {
 		p.r.stats.Quarantined.Add(1)
-		p.r.say.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
+		p.r.logs.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
 	}
 }

@@ -32,7 +32,7 @@ var errDoesNotAddUp = errors.New("the documents do not add up to the head's coun
 // names. So damage costs its own app and no other. A document that verifies is never left out, since the
 // store may have lost the head that counts it. When nothing fits, nothing in the partition can be believed:
 // a missing or an old document may hide behind a damaged one.
-func (p *partition) prove(ctx context.Context, work *stint, documents map[string]*document, head record.Head) (record.Sum, error) {
+func (p *partition) prove(ctx context.Context, work *pacer, documents map[string]*document, head record.Head) (record.Sum, error) {
 	c := count{p: p, head: head, good: head.State.EmptySum(), left: maxSearch}
 	for appID, d := range documents {
 		work.step()
@@ -101,7 +101,7 @@ func (c *count) names() string {
 	return strings.Join(names, " ")
 }
 
-func (c *count) fits(work *stint, sum record.Sum) bool {
+func (c *count) fits(work *pacer, sum record.Sum) bool {
 	work.step()
 	c.left--
 	return c.p.r.codec.SealSum(c.p.number, sum) == c.head.State
@@ -109,7 +109,7 @@ func (c *count) fits(work *stint, sum record.Sum) bool {
 
 // byClaims tries every choice of n damaged documents, each at the revision that it claims, and returns
 // their indices.
-func (c *count) byClaims(work *stint, n int) (counted []int, sum record.Sum, found bool) {
+func (c *count) byClaims(work *pacer, n int) (counted []int, sum record.Sum, found bool) {
 	chosen := make([]int, n)
 	for i := range chosen {
 		chosen[i] = i
@@ -146,7 +146,7 @@ func next(chosen []int, n int) bool {
 
 // byRevision looks for the revision at which one damaged document makes everything fit, when the head
 // counts only one.
-func (c *count) byRevision(ctx context.Context, work *stint, n int) (counted []int, sum record.Sum, found bool) {
+func (c *count) byRevision(ctx context.Context, work *pacer, n int) (counted []int, sum record.Sum, found bool) {
 	if n != 1 {
 		return nil, sum, false
 	}
@@ -165,7 +165,7 @@ func (c *count) byRevision(ctx context.Context, work *stint, n int) (counted []i
 // stray counts and reports a field of the policies that is no policy of the store.
 func (p *partition) stray(field string) {
 	p.r.stats.Strays.Add(1)
-	p.r.say.error(p.log, "a field of the policies is no policy of the store; it is left out (countersign store repair)", "field", printable(field))
+	p.r.logs.error(p.log, "a field of the policies is no policy of the store; it is left out (countersign store repair)", "field", printable(field))
 }
 
 // maxFieldShown is the most characters of a field's name that are logged.

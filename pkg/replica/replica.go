@@ -54,31 +54,31 @@ type Replica struct {
 	pollNow    chan struct{}
 	progress   progress
 	changes    progress
-	say        restraint
+	logs       logLimiter
 	stats      *counters
-	pace       *pace
+	throttle   *throttle
 }
 
 // New returns a replica that holds nothing yet.
 func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 	r := &Replica{
-		source:  source,
-		codec:   codec,
-		table:   table.New(codec.Partitions()),
-		log:     log,
-		pollNow: make(chan struct{}, 1),
-		stats:   newCounters(),
-		pace:    newPace(runtime.GOMAXPROCS(0)),
+		source:   source,
+		codec:    codec,
+		table:    table.New(codec.Partitions()),
+		log:      log,
+		pollNow:  make(chan struct{}, 1),
+		stats:    newCounters(),
+		throttle: newThrottle(runtime.GOMAXPROCS(0)),
 	}
 	for i := range codec.Partitions() {
 		r.partitions = append(r.partitions, &partition{
-			number: i,
-			r:      r,
-			log:    log.With("partition", i),
-			wake:   make(chan struct{}, 1),
-			asks:   newAsks(),
-			limit:  tailLimit,
-			held:   state{revoked: stickies{}},
+			number:   i,
+			r:        r,
+			log:      log.With("partition", i),
+			wake:     make(chan struct{}, 1),
+			requests: newReadRequests(),
+			limit:    tailLimit,
+			state:    state{revoked: stickies{}},
 		})
 	}
 	return r
@@ -156,13 +156,13 @@ func (r *Replica) pollOnce(ctx context.Context) error {
 		}
 		switch {
 		case heads == nil || heads[i].Err != nil:
-			p.lookedInVain()
+			p.noteUnanswered()
 			continue
 		}
-		p.answered()
+		p.noteAnswered()
 		switch {
-		case p.observe(heads[i].Raw, sent, before[i]) != nothing:
-			p.awaken()
+		case p.checkHead(heads[i].Raw, sent, before[i]) != nothing:
+			p.wakeWorker()
 		}
 	}
 	r.progress.signal()
@@ -185,7 +185,7 @@ func (r *Replica) watch(ctx context.Context) {
 		if time.Since(started) > watchBackoffMax {
 			pause = watchBackoff
 		}
-		r.say.warn(r.log, "subscription lost; following by polls until it is back", "error", err)
+		r.logs.warn(r.log, "subscription lost; following by polls until it is back", "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -203,13 +203,13 @@ func (r *Replica) Offer(partition int, raw []byte) {
 	if err != nil {
 		r.stats.HintsBad.Add(1)
 		r.quarantine(err)
-		r.say.error(p.log, "hint does not verify", "error", err)
-		p.awaken()
+		r.logs.error(p.log, "hint does not verify", "error", err)
+		p.wakeWorker()
 		return
 	}
 	if !p.offer(link, raw) {
 		r.stats.HintsIgnored.Add(1)
-		p.awaken()
+		p.wakeWorker()
 		return
 	}
 	r.stats.HintsApplied.Add(1)
@@ -231,9 +231,9 @@ func (r *Replica) Committed(partition int, raw []byte) {
 	}
 	p.mu.Lock()
 	p.pending = append(p.pending, pastLink{Cursor: link.Cursor, raw: raw})
-	p.review()
+	p.reviewPending()
 	p.mu.Unlock()
-	p.awaken()
+	p.wakeWorker()
 }
 
 func (r *Replica) requestPoll() {

@@ -32,9 +32,9 @@ type state struct {
 	unhealed bool
 }
 
-// sumUnder makes the sum one under the key of a sealed sum. When it is of another key, every document is
+// rekeySum makes the sum one under the key of a sealed sum. When it is of another key, every document is
 // summed up anew: about a millisecond for a thousand.
-func (s *state) sumUnder(codec *record.Codec, number int, sealed record.SealedSum) {
+func (s *state) rekeySum(codec *record.Codec, number int, sealed record.SealedSum) {
 	if s.sum.Key() == sealed.Key {
 		return
 	}
@@ -62,10 +62,10 @@ func (s *state) before(c record.Cursor) bool {
 // follow moves the state on by a link that continues it, holding on to what is revoked. When the link
 // cannot be applied to its app's policy, the app keeps its last good one, the state moves on all the same,
 // and the error says why.
-func (s *state) follow(codec *record.Codec, number int, link *record.Link) error {
+func (s *state) applyLink(codec *record.Codec, number int, link *record.Link) error {
 	before := s.rows.Get(link.AppID)
-	after, err := applied(before, link)
-	after = s.revoked.hold(link.AppID, before, after)
+	after, err := afterLink(before, link)
+	after = s.revoked.enforce(link.AppID, before, after)
 	if before != nil {
 		s.sum = codec.Remove(s.sum, number, link.AppID, before.Revision)
 	}
@@ -80,11 +80,11 @@ func (s *state) follow(codec *record.Codec, number int, link *record.Link) error
 // entry has the link's revision and the last good policy. A link says what changed since the revision
 // before its own, so it is never applied to a policy that is older: the mixture would be one that the app
 // never had.
-func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
+func afterLink(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	if before == nil {
 		before = &table.Entry{}
 	}
-	kept := keep(before, link.Revision)
+	kept := keepLastGood(before, link.Revision)
 	switch {
 	case before.Revision != link.PreviousAppRevision:
 		return kept, errDoesNotFit
@@ -99,7 +99,7 @@ func applied(before *table.Entry, link *record.Link) (*table.Entry, error) {
 }
 
 // keep returns an entry with the last good policy for a document that has gone on to another revision.
-func keep(before *table.Entry, revision uint64) *table.Entry {
+func keepLastGood(before *table.Entry, revision uint64) *table.Entry {
 	kept := *before
 	kept.Revision = revision
 	if kept.Since.IsZero() {

@@ -64,8 +64,8 @@ type Stats struct {
 	// that was over.
 	Forks, RefusedEpochs uint64
 
-	// Troubles are the partitions whose latest load has failed, by what was in its way; see AllTroubles.
-	Troubles map[string]int
+	// LoadFailures are the partitions whose latest load has failed, by what was in its way; see AllLoadFailures.
+	LoadFailures map[string]int
 	// Undecidable are documents that cannot be verified now.
 	Undecidable int
 	// Forked are the partitions whose store denies what was confirmed now.
@@ -87,26 +87,26 @@ func (r *Replica) Stats() Stats {
 		CatchUps: c.CatchUps.Load(), DigestMismatches: c.DigestMismatches.Load(),
 		Quarantined: c.Quarantined.Load(), UnknownKeys: c.UnknownKeys.Load(),
 		Strays: c.Strays.Load(), Forks: c.Forks.Load(), RefusedEpochs: c.RefusedEpochs.Load(),
-		Reloads: map[string]uint64{}, Troubles: map[string]int{},
+		Reloads: map[string]uint64{}, LoadFailures: map[string]int{},
 	}
 	for why, n := range c.reloads {
 		s.Reloads[string(why)] = n.Load()
 	}
 	for _, p := range r.partitions {
 		p.mu.Lock()
-		s.Undecidable += p.held.damaged
-		s.Orphans += p.lost()
-		if p.trouble != nil {
-			s.Troubles[string(troubleOf(p.trouble))]++
+		s.Undecidable += p.state.damaged
+		s.Orphans += p.orphanedChanges()
+		if p.failure != nil {
+			s.LoadFailures[string(failureOf(p.failure))]++
 		}
 		if p.forked {
 			s.Forked++
 		}
-		for _, tokens := range p.held.revoked {
+		for _, tokens := range p.state.revoked {
 			s.Sticky += len(tokens)
 		}
-		if p.held.rows != nil {
-			s.Missing += len(p.held.rows.Missing())
+		if p.state.rows != nil {
+			s.Missing += len(p.state.rows.Missing())
 		}
 		p.mu.Unlock()
 	}

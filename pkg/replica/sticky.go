@@ -23,7 +23,7 @@ type stickies map[string]map[secret.Digest]policy.Token
 
 // hold makes an app's next entry keep what was seen revoked: in the entry before, which may be nil, and
 // what is held already. It returns the entry to show; next may be nil.
-func (s stickies) hold(appID string, before, next *table.Entry) *table.Entry {
+func (s stickies) enforce(appID string, before, next *table.Entry) *table.Entry {
 	if next != nil && next.Policy == nil {
 		return next // nothing is decided by it
 	}

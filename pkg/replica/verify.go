@@ -16,17 +16,17 @@ var ErrUnproven = errors.New("the partition of the store does not prove")
 // long loaded it. It takes turns with loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
 	// What the worker of the partition knows is its own.
-	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, held: state{revoked: stickies{}}, looking: true}
+	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, state: state{revoked: stickies{}}, verifyOnly: true}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	work, leave, err := r.pace.enter(ctx, r.pace.loads)
+	work, release, err := r.throttle.acquire(ctx, r.throttle.loads)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer release()
 	documents, err := p.proven(ctx, work)
-	switch troubleOf(err) {
-	case troubleType, troubleHead, troubleLog, troubleDigest:
+	switch failureOf(err) {
+	case failureType, failureHead, failureLog, failureDigest:
 		return nil, fmt.Errorf("%w: %w", ErrUnproven, err)
 	}
 	for appID, d := range documents {
@@ -39,7 +39,7 @@ func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err
 }
 
 // proven reads all documents and proves them.
-func (p *partition) proven(ctx context.Context, work *stint) (map[string]*document, error) {
+func (p *partition) proven(ctx context.Context, work *pacer) (map[string]*document, error) {
 	first, err := p.firstHead(ctx)
 	if err != nil {
 		return nil, err

@@ -18,12 +18,12 @@ var replicaGuards = []guard{
 	{
 		name:  "head check",
 		file:  "pkg/replica/replica.go",
-		cuts:  []cut{{"case p.observe(heads[i].Raw, sent, before[i]) != nothing:", "case p.needsLoad() && p.observe(heads[i].Raw, sent, before[i]) != nothing:"}},
+		cuts:  []cut{{"case p.checkHead(heads[i].Raw, sent, before[i]) != nothing:", "case p.needsLoad() && p.checkHead(heads[i].Raw, sent, before[i]) != nothing:"}},
 		tests: "TestLostHint|TestHints|TestHead|" + model, packages: []string{replicaPackage},
 	},
 	{
 		name:  "digest comparison",
-		file:  "pkg/replica/observe.go",
+		file:  "pkg/replica/check_head.go",
 		cuts:  []cut{{"case head.Cursor == cursor && p.sealed(head.State) != head.State:", "case false:"}},
 		tests: "Digest|" + model, packages: []string{replicaPackage},
 	},
@@ -37,7 +37,7 @@ var replicaGuards = []guard{
 	},
 	{
 		name:  "fork refusal",
-		file:  "pkg/replica/observe.go",
+		file:  "pkg/replica/check_head.go",
 		cuts:  []cut{{"	return head.Before(least) || head.Epoch == least.Epoch", "	return head.Epoch == 0 && head.Epoch == least.Epoch"}},
 		tests: "Fork", packages: []string{replicaPackage},
 	},
@@ -50,7 +50,7 @@ var replicaGuards = []guard{
 	{
 		name:  "floor during a load",
 		file:  "pkg/replica/load.go",
-		cuts:  []cut{{"	if p.denied(loaded.cursor) {\n", "	if p.number < 0 {\n"}},
+		cuts:  []cut{{"	if p.deniedBy(loaded.cursor) {\n", "	if p.number < 0 {\n"}},
 		tests: "TestFloorDuringALoad", packages: []string{replicaPackage},
 	},
 	{
@@ -80,14 +80,14 @@ var replicaGuards = []guard{
 	{
 		name:  "lost changes are held",
 		file:  "pkg/replica/load.go",
-		cuts:  []cut{{"	p.orphan(loaded.cursor, crossed)\n", ""}},
+		cuts:  []cut{{"	p.keepOrphans(loaded.cursor, crossed)\n", ""}},
 		tests: "TestChangesThatTheStoreLost", packages: []string{replicaPackage},
 	},
 	{
 		name:  "patience with loads",
-		file:  "pkg/replica/pace.go",
+		file:  "pkg/replica/limiter.go",
 		cuts:  []cut{{"			if now == seen {\n", "			if now == seen && l == nil {\n"}},
-		tests: "TestReloadThatStallsHoldsUpNoOther|TestPlacesAreLeft", packages: []string{replicaPackage},
+		tests: "TestReloadThatStallsHoldsUpNoOther|TestSlots", packages: []string{replicaPackage},
 	},
 	{
 		name:  "good-replica check",
@@ -107,8 +107,8 @@ var replicaGuards = []guard{
 		tests: "TestB08_FreshReplicaWaitsForTheFleet|TestRestoredStoreIsFollowedWhenItIsHealed", packages: []string{"./pkg/replica"},
 	},
 	{
-		name: "look before an old snapshot", file: "pkg/replica/contents.go",
-		cuts:  []cut{{"	p.fresh.recall(c.VerifyTime)\n	return nil\n", "	p.fresh.recall(c.VerifyTime)\n	p.settle()\n	return nil\n"}},
+		name: "look before an old snapshot", file: "pkg/replica/export.go",
+		cuts:  []cut{{"	p.fresh.recall(c.VerifyTime)\n	return nil\n", "	p.fresh.recall(c.VerifyTime)\n	p.serve()\n	return nil\n"}},
 		tests: "TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers", packages: []string{"./pkg/validator"},
 	},
 	{
@@ -119,20 +119,20 @@ var replicaGuards = []guard{
 	},
 	{
 		// Without it, a replica forgets what only it holds when the master is replaced while it loads.
-		name: "the past is read from the store that was loaded", file: "pkg/replica/past.go",
+		name: "the past is read from the store that was loaded", file: "pkg/replica/orphans.go",
 		cuts:  []cut{{"to.Revision > from.Revision && end != from.Cursor:", "to.Revision > from.Revision && false:"}},
 		tests: "TestCrossingThatMeetsAnotherStore", packages: []string{replicaPackage},
 	},
 	{
 		// Without it, a replica that was started after an operator's epoch holds nothing from before it,
 		// and nobody may be left who can supply that.
-		name: "the past is read across a jump of revisions", file: "pkg/replica/past.go",
+		name: "the past is read across a jump of revisions", file: "pkg/replica/orphans.go",
 		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
 		tests: "TestB30_|" + model, packages: []string{replicaPackage},
 	},
 	{
 		// Without it, a change of a fork from before a wipe is taken for a part of the log that was trimmed.
-		name: "nothing lies before a log that was begun on nothing", file: "pkg/replica/past.go",
+		name: "nothing lies before a log that was begun on nothing", file: "pkg/replica/orphans.go",
 		cuts:  []cut{{"	if e.onNothing() {\n", "	if e.onNothing() && c.first == 0 {\n"}},
 		tests: "TestB08_ForkOfAReplicaThatWasAway", packages: []string{replicaPackage},
 	},
@@ -159,8 +159,8 @@ var replicaGuards = []guard{
 		tests: "TestB08_RememberedDigestStaysInForce", packages: []string{replicaPackage},
 	},
 	{
-		name: "bound on catch-up reads", file: "pkg/replica/asks.go",
-		cuts:  []cut{{"a.vain = min(a.vain+1, maxVainReads)", "a.vain = 0"}},
+		name: "bound on catch-up reads", file: "pkg/replica/read_requests.go",
+		cuts:  []cut{{"r.fruitless = min(r.fruitless+1, maxFruitlessReads)", "r.fruitless = 0"}},
 		tests: "TestB25_MadeUpRevisions|TestReachReadsOnceIn10ms", packages: []string{replicaPackage},
 	},
 }

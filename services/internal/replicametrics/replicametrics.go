@@ -80,8 +80,8 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	gauge(orphans, float64(s.Orphans))
 	gauge(sticky, float64(s.Sticky))
 	gauge(damaged, float64(s.Undecidable))
-	for _, cause := range replica.AllTroubles {
-		gauge(troubles, float64(s.Troubles[cause]), cause)
+	for _, cause := range replica.AllLoadFailures {
+		gauge(troubles, float64(s.LoadFailures[cause]), cause)
 	}
 	count(strays, s.Strays)
 	count(polls, s.Polls)

@@ -44,14 +44,14 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held.rows == nil {
+	if p.state.rows == nil {
 		return Contents{}, false
 	}
 	c := Contents{
-		Partition: partition, Cursor: p.held.cursor, Confirmed: p.least(), Base: p.past.base, Forks: p.held.forks,
-		VerifyTime: p.fresh.last(), Sum: p.held.sum, Sticky: p.held.revoked.list(), Missing: p.held.rows.Missing(),
+		Partition: partition, Cursor: p.state.cursor, Confirmed: p.leastCursor(), Base: p.past.base, Forks: p.state.forks,
+		VerifyTime: p.fresh.last(), Sum: p.state.sum, Sticky: p.state.revoked.list(), Missing: p.state.rows.Missing(),
 	}
-	for appID, entry := range p.held.rows.All() {
+	for appID, entry := range p.state.rows.All() {
 		c.Apps = append(c.Apps, App{appID, entry})
 	}
 	for _, link := range p.past.links {
@@ -107,19 +107,19 @@ func (r *Replica) Import(c Contents) error {
 	}
 	for appID := range loaded.revoked {
 		if entry := entries[appID]; entry != nil {
-			entries[appID] = loaded.revoked.hold(appID, nil, entry)
+			entries[appID] = loaded.revoked.enforce(appID, nil, entry)
 		}
 	}
 	loaded.rows = table.NewPartition(entries, c.Cursor.Revision)
 	if p.r.lists {
 		loaded.rows.Order()
 	}
-	loaded.rows.Between(r.pace.stint(true).step)
+	loaded.rows.Between(r.throttle.pacer().step)
 	loaded.rows.Lacks(c.Missing)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.held, p.past, p.orphans, p.floor, p.loadedAt = loaded, past, orphans, c.Confirmed, time.Now()
+	p.state, p.past, p.orphans, p.floor, p.loadedAt = loaded, past, orphans, c.Confirmed, time.Now()
 	if !c.Cursor.Before(c.Confirmed) {
 		p.confirmed = c.Confirmed
 	}
@@ -144,10 +144,10 @@ func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest)
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t, kept := p.held.revoked[appID][digest]
+	t, kept := p.state.revoked[appID][digest]
 	if !kept {
 		clear(digest[policy.MemorySize:]) // a remembered digest
-		t, kept = p.held.revoked[appID][digest]
+		t, kept = p.state.revoked[appID][digest]
 	}
 	return kept && t.State == policy.Revoked
 }

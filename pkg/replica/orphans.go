@@ -11,8 +11,8 @@ import (
 // crossing is what has to be known of the log before a partition takes another turn than the one it was on.
 type crossing struct {
 	// does says that the partition leaves a past for another one.
-	does bool
-	past history
+	leaves bool
+	past   history
 	// ends are where the epochs of the store's past ended.
 	ends []record.Cursor
 	// present are the tags that the log has, settled those of lost changes that are dealt with; first is
@@ -25,8 +25,8 @@ type crossing struct {
 // the links that the store does not have are not to be forgotten.
 func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, error) {
 	p.mu.Lock()
-	from, leaves := p.past.base, p.held.rows != nil && (p.undoing || head.Epoch > p.held.cursor.Epoch)
-	if !leaves && p.held.rows != nil && p.confirmed.Before(p.held.cursor) {
+	from, leaves := p.past.base, p.state.rows != nil && (p.undoing || head.Epoch > p.state.cursor.Epoch)
+	if !leaves && p.state.rows != nil && p.confirmed.Before(p.state.cursor) {
 		// The store may have gone on without what came here as hints: its links tell.
 		from, leaves = p.confirmed, true
 	}
@@ -37,19 +37,19 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 	if !leaves {
 		return crossing{}, nil
 	}
-	c := crossing{does: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{}, settled: map[record.Tag]bool{}}
+	c := crossing{leaves: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{}, settled: map[record.Tag]bool{}}
 	last, err := p.readLog(ctx, max(from.Revision, 1)-1, head.Revision, func(e entry) {
 		c.past.follow(e)
-		c.meet(e)
+		c.add(e)
 	})
 	if err == nil {
-		err = leads(head, last, c.past)
+		err = checkSameStore(head, last, c.past)
 	}
 	return c, err
 }
 
 // meet takes in an entry of the log.
-func (c *crossing) meet(e entry) {
+func (c *crossing) add(e entry) {
 	c.present[e.Tag], c.first = true, min(c.first, e.Revision)
 	for _, tag := range e.settled {
 		c.settled[tag] = true
@@ -64,7 +64,7 @@ func (c *crossing) meet(e entry) {
 // leads fails when a log that was read up to a head, and the head that was read with the end of it, are not
 // those of the store that the first head came from: a failover may come between. A store that has gone on
 // since has the first head's entry in its log; one that has not need not, since the entry may be damaged.
-func leads(from, to record.Head, log history) error {
+func checkSameStore(from, to record.Head, log history) error {
 	end := log.end()
 	elsewhere := len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor
 	switch {
@@ -84,8 +84,8 @@ func (h *history) follow(e entry) {
 }
 
 // orphan keeps the links of the past that the store does not have, and drops those that are dealt with.
-func (p *partition) orphan(to record.Cursor, c crossing) {
-	if !c.does {
+func (p *partition) keepOrphans(to record.Cursor, c crossing) {
+	if !c.leaves {
 		return
 	}
 	known := map[record.Tag]bool{}
@@ -112,7 +112,7 @@ func (p *partition) orphan(to record.Cursor, c crossing) {
 		}
 	}
 	p.orphans = kept[max(len(kept)-historyLength, 0):]
-	if n := p.lost(); n > 0 {
+	if n := p.orphanedChanges(); n > 0 {
 		p.log.Info("holding on to changes that the store does not have", "changes", n, "cursor", to)
 	} else {
 		p.orphans = nil // starts of epochs are there only to lead to changes
@@ -121,14 +121,14 @@ func (p *partition) orphan(to record.Cursor, c crossing) {
 
 // review looks again at the changes that are pending: what is in the past now is forgotten, and what turns
 // out not to be is held on to.
-func (p *partition) review() {
+func (p *partition) reviewPending() {
 	p.pending = slices.DeleteFunc(p.pending, func(link pastLink) bool {
 		if _, known := p.past.after(link.Cursor); known {
 			return true
 		}
-		passed := link.Epoch < p.held.cursor.Epoch || link.Epoch == p.confirmed.Epoch && link.Revision <= p.confirmed.Revision
+		passed := link.Epoch < p.state.cursor.Epoch || link.Epoch == p.confirmed.Epoch && link.Revision <= p.confirmed.Revision
 		if passed {
-			p.log.Info("holding on to a change that the store does not have", "change", link.Cursor, "cursor", p.held.cursor)
+			p.log.Info("holding on to a change that the store does not have", "change", link.Cursor, "cursor", p.state.cursor)
 			p.orphans = append(p.orphans, link)
 			p.r.changes.signal()
 		}
@@ -139,16 +139,16 @@ func (p *partition) review() {
 
 // found drops a change that was held on to, since the store has it after all: whoever said otherwise was no
 // more the master.
-func (p *partition) found(at record.Cursor) {
+func (p *partition) dropFound(at record.Cursor) {
 	is := func(link pastLink) bool { return link.Cursor == at }
 	p.orphans, p.pending = slices.DeleteFunc(p.orphans, is), slices.DeleteFunc(p.pending, is)
-	if p.lost() == 0 {
+	if p.orphanedChanges() == 0 {
 		p.orphans = nil
 	}
 }
 
 // lost returns how many changes are held on to that the store does not have.
-func (p *partition) lost() (n int) {
+func (p *partition) orphanedChanges() (n int) {
 	for _, link := range p.orphans {
 		if !link.start {
 			n++
@@ -164,7 +164,7 @@ func (p *partition) lost() (n int) {
 // An epoch may begin far above the end of the one before, so one read may find nothing but its start. The
 // next read then begins where the history does by now.
 func (p *partition) fill(ctx context.Context) error {
-	for base, need := p.unfilled(); need; base, need = p.unfilled() {
+	for base, need := p.fillFrom(); need; base, need = p.fillFrom() {
 		after := base.Revision - min(base.Revision, historyLength)
 		var older history
 		if base.Revision > 0 {
@@ -178,10 +178,10 @@ func (p *partition) fill(ctx context.Context) error {
 }
 
 // unfilled returns where the history begins; false when it need not reach further back.
-func (p *partition) unfilled() (base record.Cursor, need bool) {
+func (p *partition) fillFrom() (base record.Cursor, need bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.past.base, !p.filled && p.held.rows != nil
+	return p.past.base, !p.filled && p.state.rows != nil
 }
 
 // precede puts what was read of the log behind a revision in front of the history. When that still begins
@@ -231,11 +231,11 @@ func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(e
 
 // openAll calls each for what was read, up to a revision, and returns the revision that it has come to.
 func (p *partition) openAll(ctx context.Context, links []RawLink, after, upTo uint64, each func(entry)) (uint64, error) {
-	work, leave, err := p.following(ctx, links)
+	work, release, err := p.acquireForLinks(ctx, links)
 	if err != nil {
 		return after, err
 	}
-	defer leave()
+	defer release()
 	for _, raw := range links {
 		work.step()
 		if after = raw.Revision; after > upTo {

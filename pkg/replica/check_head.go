@@ -7,56 +7,56 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// observe compares a head with the partition. The head was asked for at the time sent, when the cursor was
+// checkHead compares a head with the partition. The head was asked for at the time sent, when the cursor was
 // before. It returns what the worker has to do. Whatever is refused keeps the last good data, whose age
 // grows.
-func (p *partition) observe(raw []byte, sent time.Time, before record.Cursor) todo {
+func (p *partition) checkHead(raw []byte, sent time.Time, before record.Cursor) todo {
 	head, err := p.openHead(raw)
-	p.asks.answer(sent)
+	p.requests.answer(sent)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := p.compare(head, err, raw == nil, sent, before)
+	next := p.checkHeadLocked(head, err, raw == nil, sent, before)
 	if next == nothing {
-		p.settle()
+		p.serve()
 	}
 	return next
 }
 
-func (p *partition) compare(head record.Head, err error, missing bool, sent time.Time, before record.Cursor) todo {
-	switch cursor := p.held.cursor; {
+func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, sent time.Time, before record.Cursor) todo {
+	switch cursor := p.state.cursor; {
 	case err != nil:
 		refused := "the head is refused: " + err.Error()
-		if !missing && p.alarm != refused {
+		if !missing && p.refusal != refused {
 			p.r.quarantine(err)
 		}
-		if p.held.rows == nil {
-			p.trouble = fmt.Errorf("%w: %w", errHead, err) // no load is tried
+		if p.state.rows == nil {
+			p.failure = fmt.Errorf("%w: %w", errHead, err) // no load is tried
 		}
-		p.report(missing, refused)
+		p.noteRefusal(missing, refused)
 		return nothing
-	case head.Epoch >= p.least().Epoch && p.waits(head):
-		if p.held.rows == nil {
-			p.trouble = errUnhealed // no load is tried
-			p.r.say.warn(p.log, errUnhealed.Error(), "head", head.Cursor, "patience", unhealedPatience)
+	case head.Epoch >= p.leastCursor().Epoch && p.mustWaitLocked(head):
+		if p.state.rows == nil {
+			p.failure = errUnhealed // no load is tried
+			p.r.logs.warn(p.log, errUnhealed.Error(), "head", head.Cursor, "patience", unhealedPatience)
 			return nothing
 		}
-		p.report(false, errUnhealed.Error())
-		p.settle() // what it was given decides meanwhile
+		p.noteRefusal(false, errUnhealed.Error())
+		p.serve() // what it was given decides meanwhile
 		return nothing
-	case p.held.rows == nil || p.stale != "":
+	case p.state.rows == nil || p.stale != "":
 		return reload
 	case head.Epoch > cursor.Epoch:
 		p.log.Warn("the store is in a new epoch; loading the partition", "cursor", cursor, "head", head.Cursor)
 		p.stale = causeEpoch
 		return reload
-	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.denied(head.Cursor)):
+	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.deniedBy(head.Cursor)):
 		return nothing // it was asked for before the read that has shown more, and was slow on its way
-	case head.Epoch < max(cursor.Epoch, p.least().Epoch):
+	case head.Epoch < max(cursor.Epoch, p.leastCursor().Epoch):
 		p.r.stats.RefusedEpochs.Add(1)
-		p.report(true, "the store has forked: its epoch is over", "confirmed", p.least(), "head", head.Cursor)
+		p.noteRefusal(true, "the store has forked: its epoch is over", "confirmed", p.leastCursor(), "head", head.Cursor)
 		return nothing
-	case p.denied(head.Cursor):
-		p.report(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.least(), "head", head.Cursor)
+	case p.deniedBy(head.Cursor):
+		p.noteRefusal(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.leastCursor(), "head", head.Cursor)
 		return nothing
 	case head.Revision > cursor.Revision:
 		return catchUp
@@ -74,7 +74,7 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 	}
 	// The head is in the partition's past or its present, and what lies behind it came while it was read.
 	p.confirm(head.Cursor, sent)
-	if p.held.damaged > 0 && sent.Sub(p.loadedAt) >= repairInterval {
+	if p.state.damaged > 0 && sent.Sub(p.loadedAt) >= repairInterval {
 		// Somebody may have mended the documents that could not be verified.
 		p.stale = causeRepair
 		return reload
@@ -84,12 +84,12 @@ func (p *partition) compare(head record.Head, err error, missing bool, sent time
 
 // sealed returns the sum of what is held, as a head carries it that was sealed with some key.
 func (p *partition) sealed(under record.SealedSum) record.SealedSum {
-	p.held.sumUnder(p.r.codec, p.number, under)
-	return p.r.codec.SealSum(p.number, p.held.sum)
+	p.state.rekeySum(p.r.codec, p.number, under)
+	return p.r.codec.SealSum(p.number, p.state.sum)
 }
 
 // least returns how far the store must be at least: what a read has shown here, or the fleet has told.
-func (p *partition) least() record.Cursor {
+func (p *partition) leastCursor() record.Cursor {
 	if p.confirmed.Before(p.floor) {
 		return p.floor
 	}
@@ -98,8 +98,8 @@ func (p *partition) least() record.Cursor {
 
 // denied tells whether a head does not have what was confirmed: it ends before, or with another change in
 // its place.
-func (p *partition) denied(head record.Cursor) bool {
-	least := p.least()
+func (p *partition) deniedBy(head record.Cursor) bool {
+	least := p.leastCursor()
 	return head.Before(least) || head.Epoch == least.Epoch && head.Revision == least.Revision && head.Tag != least.Tag
 }
 
@@ -109,24 +109,24 @@ func (p *partition) confirm(at record.Cursor, sent time.Time) {
 		p.confirmed = at
 		p.progress.signal() // whoever waits for another change in this place waits in vain
 	}
-	if p.alarm != "" {
+	if p.refusal != "" {
 		p.log.Info("the store is as it should be again", "cursor", at)
-		p.alarm, p.forked = "", false
+		p.refusal, p.forked = "", false
 		p.r.changes.signal()
 	}
 	p.fresh.mark(p.r.stamp(sent))
 	if len(p.pending) > 0 {
-		p.review()
+		p.reviewPending()
 	}
 }
 
 // report notes that the store is refused; forked says that it denies what was confirmed.
-func (p *partition) report(forked bool, what string, args ...any) {
-	if p.alarm == what {
+func (p *partition) noteRefusal(forked bool, what string, args ...any) {
+	if p.refusal == what {
 		return
 	}
 	p.log.Error(what+"; deciding from the last good data", args...)
-	p.alarm = what
+	p.refusal = what
 	if forked {
 		p.forked = true
 		p.r.stats.Forks.Add(1)

@@ -56,13 +56,13 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 				w.start()
 				w.pass(enough)
 				s := w.r.Stats()
-				for _, cause := range replica.AllTroubles {
+				for _, cause := range replica.AllLoadFailures {
 					want := 0
 					if cause == tt.cause {
 						want = 1
 					}
-					if s.Troubles[cause] != want {
-						w.Errorf("%d partitions are in trouble by %s, want %d", s.Troubles[cause], cause, want)
+					if s.LoadFailures[cause] != want {
+						w.Errorf("%d partitions are in trouble by %s, want %d", s.LoadFailures[cause], cause, want)
 					}
 				}
 				why := w.r.Unloaded()
@@ -75,8 +75,8 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 				w.faults(storetest.Faults{})
 				w.store.RollBack(saved)
 				w.mustLoad()
-				if s := w.r.Stats(); s.Troubles[tt.cause] != 0 || w.r.Unloaded() != nil {
-					w.Errorf("still in trouble: %v, %v", s.Troubles, w.r.Unloaded())
+				if s := w.r.Stats(); s.LoadFailures[tt.cause] != 0 || w.r.Unloaded() != nil {
+					w.Errorf("still in trouble: %v, %v", s.LoadFailures, w.r.Unloaded())
 				}
 			})
 		})

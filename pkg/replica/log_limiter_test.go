@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// What happens again and again is logged at once, then once in quietTime with the number of what was left
-// out; another message is not held back by it.
-func TestRestraint(t *testing.T) {
+// TestLogLimiter: a message is logged at once, and then once in logInterval with the number of omitted
+// lines. It does not delay other messages.
+func TestLogLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
-		var r restraint
+		var l logLimiter
 		for range 20_000 {
-			r.error(log, "hint does not verify")
+			l.error(log, "hint does not verify")
 		}
-		r.warn(log, "subscription lost")
+		l.warn(log, "subscription lost")
 		if lines := strings.Count(out.String(), "\n"); lines != 2 {
 			t.Errorf("%d lines:\n%s", lines, out.String())
 		}
-		time.Sleep(quietTime)
-		r.error(log, "hint does not verify")
+		time.Sleep(logInterval)
+		l.error(log, "hint does not verify")
 		if !strings.Contains(out.String(), "omitted=19999") {
-			t.Errorf("what was left out is not counted:\n%s", out.String())
+			t.Errorf("the number of omitted lines is not logged:\n%s", out.String())
 		}
 	})
 }
