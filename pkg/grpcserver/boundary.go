@@ -12,8 +12,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// boundary is where errors and panics become statuses. It is idempotent: behind the caller's interceptors
-// it lets them see the code that is sent, before them it catches what they do themselves.
+// boundary turns the errors and panics of handlers and interceptors into statuses. It runs twice when the
+// caller has interceptors: inside them, so that they see the code that is sent, and outside them, for their
+// own errors and panics. A second run changes nothing. It is safe for concurrent use.
 type boundary struct {
 	logger        *slog.Logger
 	recoverUnary  grpc.UnaryServerInterceptor
@@ -48,7 +49,8 @@ func (b *boundary) stream(
 	return b.failed(stream.Context(), info.FullMethod, err)
 }
 
-// panicked runs on the stack of the panic, whose value is logged: it must not hold a secret.
+// panicked logs a panic and returns the error of its call. It runs on the panic's stack. The value of a
+// panic is logged, so it must not hold a secret.
 func (b *boundary) panicked(ctx context.Context, value any) error {
 	method, _ := grpc.Method(ctx)
 	b.logger.ErrorContext(ctx, "panic in a call",
@@ -57,19 +59,19 @@ func (b *boundary) panicked(ctx context.Context, value any) error {
 }
 
 func (b *boundary) failed(ctx context.Context, method string, err error) error {
-	return b.tell(ctx, method, err).Err()
+	return b.statusOf(ctx, method, err).Err()
 }
 
-// tell logs what the status does not say. An error without a cause is not logged, so a handler whose
-// refusals can come at the rate of its calls returns them without one.
-func (b *boundary) tell(ctx context.Context, method string, err error) *status.Status {
-	told, unsaid := translate(err)
-	if unsaid != nil {
+// statusOf returns the status of an error and logs the cause that the status leaves out. An error without a
+// cause is not logged. Handlers that may reject at the rate of their calls should return such errors.
+func (b *boundary) statusOf(ctx context.Context, method string, err error) *status.Status {
+	sent, unsent := translate(err)
+	if unsent != nil {
 		level := slog.LevelWarn
-		if told.Code() == codes.Internal {
+		if sent.Code() == codes.Internal {
 			level = slog.LevelError
 		}
-		b.logger.Log(ctx, level, "call failed", "method", method, "code", told.Code().String(), "error", unsaid)
+		b.logger.Log(ctx, level, "call failed", "method", method, "code", sent.Code().String(), "error", unsent)
 	}
-	return told
+	return sent
 }

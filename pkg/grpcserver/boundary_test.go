@@ -73,7 +73,7 @@ func TestTell(t *testing.T) {
 	server := start(t, Config{}, &echo{})
 	unsaid := 0
 	for _, tt := range translations {
-		told := server.Tell(t.Context(), tt.err)
+		told := server.StatusOf(t.Context(), tt.err)
 		wantError(t, told.Err(), tt.code, tt.message)
 		if got := apierr.ReasonOf(told.Err()); got != tt.reason {
 			t.Errorf("%s: reason = %q, want %q", tt.name, got, tt.reason)

@@ -11,8 +11,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// callFields are what a line about a call may hold, all else is left out: the words of an error may repeat
-// what the caller sent, and fields that others put into the context may be metadata.
+// callFields are the fields that the log line of a call may have. All others are left out: the text of an
+// error may repeat what the caller sent, and fields from the context may be metadata.
 var callFields = map[string]bool{
 	logging.ServiceFieldKey: true,
 	logging.MethodFieldKey:  true,
@@ -21,10 +21,10 @@ var callFields = map[string]bool{
 	"grpc.duration":         true,
 }
 
-// LogCalls returns an interceptor that writes one line when a unary call ends: service, method, code,
-// duration, peer; never payloads or metadata, and nothing of health checks. The level follows the code. It
-// adds a good third to the cost of an empty call, so it is for management calls, not for Authorize. It is
-// safe for concurrent use.
+// LogCalls returns an interceptor that logs one line when a unary call ends: service, method, code, duration
+// and peer. It logs neither payloads nor metadata, and no health checks. The level follows the code. The
+// interceptor adds more than a third to the cost of an empty call, so it is for management calls, not for
+// Authorize. It is safe for concurrent use.
 func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 	write := func(ctx context.Context, level logging.Level, message string, fields ...any) {
 		kept := make([]any, 0, 2*len(callFields))
@@ -42,13 +42,13 @@ func LogCalls(logger *slog.Logger) grpc.UnaryServerInterceptor {
 			if err == nil {
 				return codes.OK
 			}
-			told, _ := translate(err)
-			return told.Code()
+			sent, _ := translate(err)
+			return sent.Code()
 		}),
 	)
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if strings.HasPrefix(info.FullMethod, "/"+healthpb.Health_ServiceDesc.ServiceName+"/") {
-			return handler(ctx, request) // probes come every few seconds, and say nothing
+			return handler(ctx, request) // health checks come every few seconds and would fill the log
 		}
 		return logged(ctx, request, info, handler)
 	}

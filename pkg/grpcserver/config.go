@@ -8,41 +8,41 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 )
 
-// Bounds of one received message, in bytes, for Config.MaxReceive.
+// Sizes of the largest received message, in bytes, for Config.MaxReceive.
 const (
-	// AuthorizeMaxReceive holds the largest token that a usual HTTP server lets through in a header, so
-	// that it is answered (TOKEN_MALFORMED) and not an error.
+	// AuthorizeMaxReceive is larger than any token that usual HTTP servers accept in a header. An overlong
+	// token is so answered with TOKEN_MALFORMED instead of a transport error.
 	AuthorizeMaxReceive = 64 << 10
-	// ManagementMaxReceive holds an import of 1,000 tokens with secrets of 4 KiB, names of 100 characters
-	// and scopes.
+	// ManagementMaxReceive is enough for an import of 1,000 tokens, each with a secret of 4 KiB, a name of
+	// 100 characters and its scopes.
 	ManagementMaxReceive = 5 << 20
 )
 
-// Config is what a gRPC server is started with.
+// Config configures a gRPC server.
 type Config struct {
 	// Listen is the host:port to listen on; an empty host means every interface.
 	Listen string
-	// TLS is empty for plain text.
+	// TLS names the server's certificate files; the zero value means plain text.
 	TLS TLS
-	// Files read the files of TLS again when they change; nil: they are read once.
+	// Files reloads the files of TLS when they change; nil reads them once.
 	Files *reload.Files
 	// Reflection lets anyone who can connect list the services and read their descriptors.
 	Reflection bool
-	// MaxReceive is the size in bytes of the largest message accepted; a larger one is RESOURCE_EXHAUSTED.
-	// 0 means AuthorizeMaxReceive, the smaller of the two.
+	// MaxReceive is the size in bytes of the largest message accepted. A call with a larger message fails
+	// with RESOURCE_EXHAUSTED. 0 means AuthorizeMaxReceive.
 	MaxReceive int
-	// StreamWorkers is the number of goroutines kept for calls; it pays when it is at least the number of
-	// calls in flight, since their stacks have grown already. A call that finds none free gets its own. 0
-	// keeps none.
+	// StreamWorkers is the number of goroutines kept for calls. Their stacks have already grown, which makes
+	// calls cheaper if there are as many workers as calls in flight. A call that finds no free worker gets a
+	// new goroutine. 0 keeps no workers.
 	StreamWorkers uint32
-	// Requests bounds the calls of the services that are registered on the server; the zero value does not.
-	Requests Requests
-	// MaxConnections is how many connections may be open at once; more are closed as they come. 0 is no
-	// bound.
+	// RequestLimits bounds the calls of the registered services; the zero value sets no bound.
+	RequestLimits RequestLimits
+	// MaxConnections is how many connections may be open. A connection above it is closed on arrival. 0
+	// means no bound.
 	MaxConnections int
-	// Codec encodes and decodes all messages; nil is that of protobuf messages.
+	// Codec encodes and decodes all messages; nil means Protocol Buffers.
 	Codec encoding.CodecV2
-	// Drain says how Serve ends.
+	// Drain configures how Serve ends.
 	Drain Drain
 }
 
@@ -53,9 +53,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxReceive == 0 {
 		c.MaxReceive = AuthorizeMaxReceive
 	}
-	if bound := c.Requests; bound.bounded() && (bound.MaxCalls < 1 || bound.MaxBytes < int64(c.MaxReceive)) {
-		return c, fmt.Errorf("bounds of requests of %d calls and %d bytes: want at least one call, and room for a message of %d bytes",
-			bound.MaxCalls, bound.MaxBytes, c.MaxReceive)
+	if l := c.RequestLimits; l.enabled() && (l.MaxCalls < 1 || l.MaxBytes < int64(c.MaxReceive)) {
+		return c, fmt.Errorf(
+			"request limits of %d calls and %d bytes: want at least one call, and at least the %d bytes of the largest message",
+			l.MaxCalls, l.MaxBytes, c.MaxReceive)
 	}
 	if c.MaxConnections < 0 {
 		return c, fmt.Errorf("at most %d connections: want 0 or more", c.MaxConnections)

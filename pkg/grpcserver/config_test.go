@@ -24,8 +24,8 @@ func TestBadConfig(t *testing.T) {
 			Config{TLS: TLS{CertFile: cert, KeyFile: key, RequireClientCert: true}}, "need a file of client authorities",
 		},
 		"negative message": {Config{MaxReceive: -1}, "largest message of -1 bytes"},
-		"negative settle":  {Config{Drain: Drain{Settle: -1}}, "must not be negative"},
-		"negative bound":   {Config{Drain: Drain{Bound: -1}}, "must not be negative"},
+		"negative settle":  {Config{Drain: Drain{Delay: -1}}, "must not be negative"},
+		"negative bound":   {Config{Drain: Drain{Timeout: -1}}, "must not be negative"},
 		"no address":       {Config{Listen: "-"}, "no address to listen on"},
 		"bad address":      {Config{Listen: "127.0.0.1:port"}, "unknown port"},
 	} {

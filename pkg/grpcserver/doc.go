@@ -1,6 +1,9 @@
-// Package grpcserver builds the servers of Countersign's processes: gRPC with limits, one boundary for
-// errors and panics, health and a bounded drain; and HTTP for probes, metrics and what else a service shows
-// there. It knows nothing of tokens, policies or stores, and decides nothing about who may call.
+// Package grpcserver builds the servers of Countersign's processes. A gRPC server comes with limits, health,
+// a drain, and one place where errors and panics become statuses. An HTTP server has probes, metrics and a
+// handler of the service. The package knows nothing about tokens, policies or stores, and does not decide
+// who may call.
 //
-// Several servers, and whatever else a process runs, are held together by an errgroup: see the example.
+// A process runs its servers in one errgroup, see the example.
+//
+// The package is internal to Countersign: its API may change in any release.
 package grpcserver

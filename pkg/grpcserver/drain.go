@@ -7,61 +7,64 @@ import (
 	"time"
 )
 
-// cutGrace is how long what was cut may take to notice. It outlasts connectionTimeout, since a connection
-// in its handshake is not cut but runs into that.
+// cutGrace is how long cut calls get to end. It is longer than connectionTimeout: a connection in its
+// handshake is not cut, it ends at that timeout.
 const cutGrace = connectionTimeout + time.Second
 
-// DefaultDrainBound is the bound of a drain that names none.
-const DefaultDrainBound = 10 * time.Second
+// DefaultDrainTimeout is the Drain.Timeout of a configuration that sets none.
+const DefaultDrainTimeout = 10 * time.Second
 
-// Drain says how a server ends once its context is done: it declares itself not serving, serves on for the
-// settle time, then refuses what is new and gives what is in flight until the bound. What is cut then gets
-// a few seconds to notice. Kubernetes grants 30 s to all of this and to whatever else the process has to
-// end.
+// Drain configures how a server ends once its context is done:
+//
+//  1. Its health changes to not serving. It still serves new calls for Delay.
+//  2. It rejects new calls, and lets calls in flight go on for Timeout.
+//  3. It cuts the calls that are left, and waits up to 6 s until they have ended.
+//
+// Kubernetes by default grants 30 s for all of this and for whatever else the process has to end
+// (terminationGracePeriodSeconds).
 type Drain struct {
-	// Settle is how long new calls are still served after health has changed, so that load balancers see
-	// the change before they see a refusal. 0 means not at all.
-	Settle time.Duration
-	// Bound is how long calls in flight may go on after that; then they are cut. 0 means DefaultDrainBound.
-	Bound time.Duration
+	// Delay lets load balancers see the change of health before the server rejects calls. 0 means none.
+	Delay time.Duration
+	// Timeout bounds the calls in flight. 0 means DefaultDrainTimeout.
+	Timeout time.Duration
 }
 
 func (d Drain) withDefaults() (Drain, error) {
-	if d.Settle < 0 || d.Bound < 0 {
-		return d, errors.New("settle time and drain bound must not be negative")
+	if d.Delay < 0 || d.Timeout < 0 {
+		return d, errors.New("drain delay and drain timeout must not be negative")
 	}
-	if d.Bound == 0 {
-		d.Bound = DefaultDrainBound
+	if d.Timeout == 0 {
+		d.Timeout = DefaultDrainTimeout
 	}
 	return d, nil
 }
 
-// end runs graceful, which returns when nothing is in flight any more, and when that takes longer than the
-// bound, cut, which must make graceful return. It returns an error if even then something went on.
+// end runs graceful, which must return when no call is in flight. After Timeout it runs cut, which must
+// make graceful return. It returns an error when graceful still runs cutGrace later.
 func (d Drain) end(logger *slog.Logger, graceful, cut func()) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		graceful()
 	}()
-	if within(d.Bound, ended) {
+	if closesWithin(d.Timeout, ended) {
 		return nil
 	}
-	logger.Warn("drain took too long, cutting what is in flight", "bound", d.Bound)
+	logger.Warn("drain timed out, cutting the calls in flight", "timeout", d.Timeout)
 	wasCut := make(chan struct{})
 	go func() {
 		defer close(wasCut)
 		cut()
 		<-ended
 	}()
-	if within(cutGrace, wasCut) {
+	if closesWithin(cutGrace, wasCut) {
 		return nil
 	}
-	return fmt.Errorf("a call went on for %s after it was cut, and is left behind", cutGrace)
+	return fmt.Errorf("a call still runs %s after it was cut, and is left running", cutGrace)
 }
 
-// within tells whether the channel was closed within the time.
-func within(limit time.Duration, closed <-chan struct{}) bool {
+// closesWithin waits up to the limit for the channel to be closed, and reports whether it was.
+func closesWithin(limit time.Duration, closed <-chan struct{}) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {

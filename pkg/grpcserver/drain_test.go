@@ -38,7 +38,7 @@ func startConfigured(t *testing.T, config Config, service *echo) bubble {
 		t.Fatal(err)
 	}
 	logs, listener := new(logs), bufconn.Listen(1<<16)
-	server := build(config, logs.logger(), listener, limits(config), nil)
+	server := build(config, logs.logger(), listener, transportOptions(config), nil)
 	server.RegisterService(&echoDesc, service)
 	ctx, end := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -110,14 +110,14 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 	if err := server.wait(); err != nil {
 		t.Errorf("Serve = %v", err)
 	}
-	if lines := server.logs.lines(t, "drain took too long, cutting what is in flight"); len(lines) != 0 {
+	if lines := server.logs.lines(t, "drain timed out, cutting the calls in flight"); len(lines) != 0 {
 		t.Errorf("logged %v", lines)
 	}
 }
 
 func TestDrainSettlesAfterHealthChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := startInBubble(t, Drain{Settle: 5 * time.Second}, &echo{call: repeat})
+		server := startInBubble(t, Drain{Delay: 5 * time.Second}, &echo{call: repeat})
 		server.SetServing("", true)
 		server.SetServing(echoService, true)
 		conn := server.dial(t)
@@ -171,13 +171,13 @@ func TestDrainCutsAHungCallAtTheBound(t *testing.T) {
 		}()
 		<-entered
 		passed, err := server.drained()
-		if err != nil || passed != DefaultDrainBound {
-			t.Errorf("Serve = %v after %s, want nil after %s", err, passed, DefaultDrainBound)
+		if err != nil || passed != DefaultDrainTimeout {
+			t.Errorf("Serve = %v after %s, want nil after %s", err, passed, DefaultDrainTimeout)
 		}
 		if err := <-failed; status.Code(err) != codes.Unavailable {
 			t.Errorf("cut call = %v, want UNAVAILABLE", err)
 		}
-		if lines := server.logs.lines(t, "drain took too long, cutting what is in flight"); len(lines) != 1 {
+		if lines := server.logs.lines(t, "drain timed out, cutting the calls in flight"); len(lines) != 1 {
 			t.Errorf("logged %s, want the cut", server.logs)
 		}
 	})
@@ -186,7 +186,7 @@ func TestDrainCutsAHungCallAtTheBound(t *testing.T) {
 func TestDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, release := make(chan struct{}), make(chan struct{})
-		server := startInBubble(t, Drain{Bound: time.Second}, &echo{call: func(context.Context, string) (string, error) {
+		server := startInBubble(t, Drain{Timeout: time.Second}, &echo{call: func(context.Context, string) (string, error) {
 			close(entered)
 			<-release
 			return "", nil
@@ -204,9 +204,9 @@ func TestDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 
 // TestDrainOutlivesAMuteConnection: grpc-go waits for handshakes under way, even when told to stop at once.
 func TestDrainOutlivesAMuteConnection(t *testing.T) {
-	for _, bound := range []time.Duration{DefaultDrainBound, time.Second} {
+	for _, bound := range []time.Duration{DefaultDrainTimeout, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			server := startInBubble(t, Drain{Bound: bound}, &echo{call: repeat})
+			server := startInBubble(t, Drain{Timeout: bound}, &echo{call: repeat})
 			mute, err := server.listener.Dial()
 			if err != nil {
 				t.Fatal(err)
@@ -244,7 +244,7 @@ func TestDrainTellsLongStreams(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := startInBubble(t, Drain{Settle: time.Hour}, &echo{call: repeat})
+		server := startInBubble(t, Drain{Delay: time.Hour}, &echo{call: repeat})
 		server.listener.Close()
 		if err := server.wait(); err == nil {
 			t.Error("Serve = nil when its listener failed")

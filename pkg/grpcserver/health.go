@@ -7,8 +7,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// SetServing says in the health service whether a service, by its full name, can do its work; the empty
-// name stands for the server as a whole. Once a drain has begun nothing is serving and this has no effect.
+// SetServing sets what the health service (grpc.health.v1) answers for a service, given by its full name.
+// The empty name means the server as a whole. It has no effect once a drain has begun: then nothing is
+// serving.
 func (s *Server) SetServing(service string, serving bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {
@@ -17,8 +18,8 @@ func (s *Server) SetServing(service string, serving bool) {
 	s.health.SetServingStatus(service, state)
 }
 
-// endWatches ends health watches when calls should end. Clients that check health keep one open for as long
-// as they are connected, so with them every drain would last until its bound.
+// endWatches is an interceptor that ends health watches when a drain ends streams. Clients that check
+// health keep a watch open for as long as they are connected, so every drain would last until its timeout.
 func (s *Server) endWatches(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
@@ -32,11 +33,11 @@ func (s *Server) endWatches(
 	return handler(service, watch{ServerStream: stream, ctx: ctx})
 }
 
-// watch is a stream with a context of its own.
+// watch is the stream of a health watch, with a context that ends with the drain.
 type watch struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-// Context returns the context that ends with the drain.
+// Context implements grpc.ServerStream.
 func (w watch) Context() context.Context { return w.ctx }

@@ -17,54 +17,54 @@ import (
 )
 
 const (
-	// readHeaderTimeout and readTimeout bound how slowly a request may trickle in and so hold a connection.
+	// readHeaderTimeout and readTimeout bound how long a request may take to arrive, header and whole.
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 30 * time.Second
 
-	// writeTimeout bounds a request as a whole, from its header on. A handler that needs longer, such as
-	// one that waits for propagation, extends it with http.ResponseController.
+	// writeTimeout bounds a request from the end of its header to the end of its answer. A handler that
+	// needs longer, such as a wait for propagation, extends it with http.ResponseController.
 	writeTimeout = time.Minute
 
-	// maxHTTPConnections is how many connections may be open at once, of probes, scrapes and people. One
-	// more closes the oldest, so that a probe is answered however many others keep.
+	// maxHTTPConnections is how many connections may be open. A connection above it evicts another one, so
+	// that probes are answered however many idle connections clients keep.
 	maxHTTPConnections = 512
 
-	// idleTimeout outlasts the usual interval of probes and scrapes, so that they keep their connections.
+	// idleTimeout is longer than the usual interval of probes and scrapes, so that they reuse connections.
 	idleTimeout = 2 * time.Minute
 )
 
-// HTTPConfig is what an HTTP server is started with.
+// HTTPConfig configures an HTTP server.
 type HTTPConfig struct {
 	// Listen is the host:port to listen on; an empty host means every interface.
 	Listen string
-	// TLS is empty for plain text.
+	// TLS names the server's certificate files; the zero value means plain text.
 	TLS TLS
-	// Files read the files of TLS again when they change; nil: they are read once.
+	// Files reloads the files of TLS when they change; nil reads them once.
 	Files *reload.Files
-	// Ready returns why the process cannot do its work yet, nil when it can. Its words are shown to anyone
-	// who asks. It is called for every probe, possibly by several at once. Nil means always ready.
+	// Ready returns why the process cannot do its work, nil when it can. /readyz shows the error's text to
+	// anyone who asks. It is called for every probe, concurrently. A nil Ready means always ready.
 	Ready func() error
-	// Detail returns a line that /readyz shows beside "ok"; nil means none.
+	// Detail returns a line that /readyz shows below "ok", concurrently; nil means none.
 	Detail func() string
 	// Metrics are served on /metrics; nil means none.
 	Metrics *prometheus.Registry
-	// Handler gets all other paths; nil means that there are none.
+	// Handler gets all other paths; nil answers them with 404.
 	Handler http.Handler
-	// Drain says how Serve ends.
+	// Drain configures how Serve ends.
 	Drain Drain
 }
 
-// HTTPServer serves /livez, /readyz, /metrics and what else it was given. Its methods are safe for
-// concurrent use; Serve is called once.
+// HTTPServer serves /livez, /readyz, /metrics and HTTPConfig.Handler. Its methods are safe for concurrent
+// use; Serve is called once.
 type HTTPServer struct {
 	config   HTTPConfig
 	logger   *slog.Logger
 	listener net.Listener
-	oldest   *oldest
+	evictor  *connectionEvictor
 	draining atomic.Bool
 }
 
-// NewHTTP builds a server and binds its port, for the same reasons as New; Serve releases it.
+// NewHTTP builds a server and binds its port, as New does. Serve closes the port.
 func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 	drain, err := config.Drain.withDefaults()
 	if err != nil {
@@ -79,20 +79,20 @@ func NewHTTP(config HTTPConfig, logger *slog.Logger) (*HTTPServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HTTP server: %w", err)
 	}
-	oldest := newOldest()
-	listener = &counted{Listener: listener, most: maxHTTPConnections, spare: oldest.close}
+	evictor := newConnectionEvictor()
+	listener = &limitedListener{Listener: listener, max: maxHTTPConnections, evict: evictor.evict}
 	if transport != nil {
 		listener = tls.NewListener(listener, transport)
 	}
-	return &HTTPServer{config: config, logger: logger, listener: listener, oldest: oldest}, nil
+	return &HTTPServer{config: config, logger: logger, listener: listener, evictor: evictor}, nil
 }
 
-// Addr returns the address that is listened on.
+// Addr returns the address that the server listens on.
 func (s *HTTPServer) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve answers requests until the context is done, then drains as HTTPConfig.Drain says: /readyz fails
-// from the start of the settle time on. It returns an error if it could not go on, or if a handler ignored
-// its cancelled context and was left behind. Requests that were cut at the bound are logged, not an error.
+// Serve answers requests until ctx is done, then drains as HTTPConfig.Drain says; /readyz fails from the
+// start of the drain. It returns an error if serving has failed, or if a handler still runs after its
+// context was cancelled. Requests that were cut at Drain.Timeout are logged and are no error.
 func (s *HTTPServer) Serve(ctx context.Context) error {
 	s.logger.InfoContext(ctx, "serving HTTP", "address", s.Addr().String())
 	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
@@ -107,7 +107,7 @@ func (s *HTTPServer) Serve(ctx context.Context) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderList,
-		ConnState:         s.oldest.note,
+		ConnState:         s.evictor.track,
 	}
 	var served error
 	ended := make(chan struct{})
@@ -120,10 +120,10 @@ func (s *HTTPServer) Serve(ctx context.Context) error {
 		s.draining.Store(true)
 	case <-ctx.Done():
 		s.draining.Store(true)
-		time.Sleep(s.config.Drain.Settle)
+		time.Sleep(s.config.Drain.Delay)
 	}
 	graceful := func() {
-		// Its error is that of its context, which is cancelled only by the cut.
+		// Shutdown fails only when its context is cancelled, and only cut cancels it.
 		_ = server.Shutdown(requests)
 		<-ended
 		inFlight.wait()

@@ -133,7 +133,7 @@ func httpInBubble(t *testing.T, config HTTPConfig) (
 	}
 	config.Drain = drain
 	listener := bufconn.Listen(1 << 16)
-	server = &HTTPServer{config: config, logger: new(logs).logger(), listener: listener, oldest: newOldest()}
+	server = &HTTPServer{config: config, logger: new(logs).logger(), listener: listener, evictor: newConnectionEvictor()}
 	ctx, end := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx) }()
@@ -152,7 +152,7 @@ func TestHTTPDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, release := make(chan struct{}), make(chan struct{})
 		_, c, drained := httpInBubble(t, HTTPConfig{
-			Drain: Drain{Settle: 5 * time.Second},
+			Drain: Drain{Delay: 5 * time.Second},
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				close(entered)
 				<-release
@@ -210,8 +210,8 @@ func TestHTTPDrainCutsAtTheBound(t *testing.T) {
 			}
 		}()
 		<-entered
-		if passed, err := drained(); err != nil || passed != DefaultDrainBound {
-			t.Errorf("Serve = %v after %s, want nil after %s", err, passed, DefaultDrainBound)
+		if passed, err := drained(); err != nil || passed != DefaultDrainTimeout {
+			t.Errorf("Serve = %v after %s, want nil after %s", err, passed, DefaultDrainTimeout)
 		}
 		select {
 		case <-ended:
@@ -226,7 +226,7 @@ func TestHTTPDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, release := make(chan struct{}), make(chan struct{})
 		_, c, drained := httpInBubble(t, HTTPConfig{
-			Drain:   Drain{Bound: time.Second},
+			Drain:   Drain{Timeout: time.Second},
 			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(entered); <-release }),
 		})
 		go c.Get("http://bubble/")
@@ -287,14 +287,14 @@ func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
 // TestOldestIsSpared: an idle connection before one with a request, and of each kind the one that has been
 // so for longest.
 func TestOldestIsSpared(t *testing.T) {
-	o := newOldest()
+	o := newConnectionEvictor()
 	connections := map[net.Conn]string{}
 	note := func(name string, states ...http.ConnState) {
 		near, far := net.Pipe()
 		t.Cleanup(func() { far.Close() })
 		connections[near] = name
 		for _, state := range states {
-			o.note(near, state)
+			o.track(near, state)
 		}
 	}
 	note("closed", http.StateNew, http.StateActive, http.StateClosed)
@@ -303,11 +303,11 @@ func TestOldestIsSpared(t *testing.T) {
 	note("busy", http.StateNew, http.StateActive, http.StateIdle, http.StateActive)
 	note("idle", http.StateNew, http.StateActive, http.StateIdle)
 	for _, want := range []string{"new", "idle", "busy for long", "busy", ""} {
-		if got := connections[o.take()]; got != want {
+		if got := connections[o.pop()]; got != want {
 			t.Errorf("%q was spared, want %q", got, want)
 		}
 	}
-	if o.close() {
+	if o.evict() {
 		t.Error("one more was closed than there are")
 	}
 }

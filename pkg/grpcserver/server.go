@@ -18,31 +18,30 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Server is a gRPC server. Services are registered on it first; then Serve is called, once. Its other
-// methods are safe for concurrent use.
+// Server is a gRPC server. Register its services first, then call Serve, once. All other methods are safe
+// for concurrent use.
 type Server struct {
 	config   Config
 	logger   *slog.Logger
-	listener *counted
+	listener *limitedListener
 	grpc     *grpc.Server
 	health   *health.Server
-	requests *requests // nil without bounds
-	edge     *boundary
-	// open is how many goroutines the calls of openServices hold.
-	open atomic.Int64
-	// draining is done when calls in flight should end; drain does that.
+	requests *requestLimiter // nil without limits
+	boundary *boundary
+	// publicGoroutines is how many goroutines the calls to publicServices hold.
+	publicGoroutines atomic.Int64
+	// draining is done when streams should end; drain ends it.
 	draining context.Context
 	drain    context.CancelFunc
 }
 
-// New builds a server and binds its port, so that a bad configuration and a port that is taken are errors
-// before anything runs, and clients may connect at once; they are answered from Serve on, which also
-// releases the port. Until SetServing says otherwise the server is not serving.
+// New builds a server and binds its port. A bad configuration and a port in use are so errors before
+// anything runs. Clients may connect at once; Serve answers them, and closes the port when it returns. The
+// health of the server is not serving until SetServing.
 //
-// Interceptors come as grpc.ChainUnaryInterceptor and grpc.ChainStreamInterceptor among the options, in the
-// order in which they run. Panics and errors of handlers reach them as the statuses that are sent, and
-// theirs are caught and translated too. What a call does not need it does not pay for: without options the
-// only interceptor is the one that turns panics and errors into statuses.
+// Pass interceptors as grpc.ChainUnaryInterceptor and grpc.ChainStreamInterceptor; they run in that order.
+// Interceptors see the errors and panics of handlers as the statuses that are sent. Their own errors and
+// panics become statuses too. Without options, the boundary of errors and panics is the only interceptor.
 func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Server, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -56,21 +55,22 @@ func New(config Config, logger *slog.Logger, options ...grpc.ServerOption) (*Ser
 	if err != nil {
 		return nil, fmt.Errorf("gRPC server: %w", err)
 	}
-	base := limits(config)
+	base := transportOptions(config)
 	if transport != nil {
 		base = append(base, grpc.Creds(credentials.NewTLS(transport)))
 	}
 	return build(config, logger, listener, base, options), nil
 }
 
-// build cannot fail: grpc.NewServer starts its workers, and only Serve ends them.
+// build must not fail: grpc.NewServer starts its workers, and only Serve ends them.
 func build(config Config, logger *slog.Logger, listener net.Listener, base, options []grpc.ServerOption) *Server {
 	server := &Server{
-		config: config, logger: logger, listener: &counted{Listener: listener, most: int64(config.MaxConnections)}, requests: newRequests(config),
-		health: health.NewServer(), edge: newBoundary(logger),
+		config: config, logger: logger,
+		listener: &limitedListener{Listener: listener, max: int64(config.MaxConnections)},
+		health:   health.NewServer(), requests: newRequestLimiter(config), boundary: newBoundary(logger),
 	}
 	server.draining, server.drain = context.WithCancel(context.Background())
-	edge := server.edge
+	edge := server.boundary
 	all := append(base,
 		grpc.ChainUnaryInterceptor(edge.unary),
 		grpc.ChainStreamInterceptor(edge.stream, server.endWatches),
@@ -81,58 +81,59 @@ func build(config Config, logger *slog.Logger, listener net.Listener, base, opti
 	}
 	server.grpc = grpc.NewServer(all...)
 	server.SetServing("", false)
-	open := newOpenServices(server.grpc, &server.open)
-	healthpb.RegisterHealthServer(open, server.health)
+	public := newPublicServices(server.grpc, &server.publicGoroutines)
+	healthpb.RegisterHealthServer(public, server.health)
 	if config.Reflection {
-		reflection.Register(open)
+		reflection.Register(public)
 	}
 	return server
 }
 
-// CountRefused registers the metric of RefusedConnections.
-func (s *Server) CountRefused(registry prometheus.Registerer) {
+// RegisterMetrics registers the metrics of the server. It panics when the registry has them already.
+func (s *Server) RegisterMetrics(registry prometheus.Registerer) {
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "countersign_refused_connections_total", Help: "Connections that were closed as they came, because as many were open as may be.",
+		Name: "countersign_refused_connections_total",
+		Help: "Connections that were closed on arrival, because the largest allowed number was open.",
 	}, func() float64 { return float64(s.RefusedConnections()) }))
 }
 
-// RegisterService makes Server the grpc.ServiceRegistrar that generated code asks for. The service is not
-// serving until SetServing says so. It must not be called after Serve.
+// RegisterService registers a service, with the limits of Config.RequestLimits. It implements
+// grpc.ServiceRegistrar for generated code. The health of the service is not serving until SetServing. It
+// must not be called after Serve.
 func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) {
-	s.grpc.RegisterService(s.requests.describe(service), implementation)
+	s.grpc.RegisterService(s.requests.limit(service), implementation)
 	s.SetServing(service.ServiceName, false)
 }
 
-// Addr returns the address that is listened on.
+// Addr returns the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Connections returns how many connections are open.
 func (s *Server) Connections() int { return int(s.listener.open.Load()) }
 
-// OpenGoroutines returns how many goroutines the calls to health and reflection hold, which anyone may make
-// and keep open.
-func (s *Server) OpenGoroutines() int { return int(s.open.Load()) }
+// PublicGoroutines returns how many goroutines the calls to health and reflection hold. Anyone may keep such
+// calls open, so a measure of load that counts goroutines must leave these out.
+func (s *Server) PublicGoroutines() int { return int(s.publicGoroutines.Load()) }
 
-// RefusedConnections returns how many connections were closed as they came, because Config.MaxConnections
+// RefusedConnections returns how many connections were closed on arrival, because Config.MaxConnections
 // were open.
-func (s *Server) RefusedConnections() uint64 { return s.listener.refused.Load() }
+func (s *Server) RefusedConnections() uint64 { return s.listener.rejected.Load() }
 
-// Draining is closed when calls in flight should end. A handler that could go on for as long as its client
-// likes ends its stream then; nothing else tells it until the bound of the drain, when its context is
-// cancelled.
+// Draining returns a channel that is closed when streams should end. The handler of a stream that has no
+// end of its own returns then. Otherwise the stream lasts until Drain.Timeout, when its context is cancelled.
 func (s *Server) Draining() <-chan struct{} { return s.draining.Done() }
 
-// Tell returns what a caller is told of an error, which is what it would be if the call had ended with it,
-// and logs what is not told. It is for handlers of streams, in which one request may fail and the stream
-// goes on; ctx is the stream's.
-func (s *Server) Tell(ctx context.Context, err error) *status.Status {
+// StatusOf returns the status that a call would end with if its handler returned err, and logs the cause
+// that the status leaves out. It is for handlers of streams that go on after one request has failed; ctx is
+// the stream's.
+func (s *Server) StatusOf(ctx context.Context, err error) *status.Status {
 	method, _ := grpc.Method(ctx)
-	return s.edge.tell(ctx, method, err)
+	return s.boundary.statusOf(ctx, method, err)
 }
 
-// Serve answers calls until the context is done, then drains as Config.Drain says. It returns an error if
-// it could not go on, or if a handler ignored its cancelled context and was left behind; else nothing that
-// it started is left when it returns. Calls that were cut at the bound are logged, not an error.
+// Serve answers calls until ctx is done, then drains as Config.Drain says. It returns an error if serving
+// has failed, or if a handler still runs after its context was cancelled. Without an error, nothing that it
+// started still runs. Calls that were cut at Drain.Timeout are logged and are no error.
 func (s *Server) Serve(ctx context.Context) error {
 	s.logger.InfoContext(ctx, "serving gRPC", "address", s.Addr().String())
 	var served error
@@ -146,11 +147,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		s.health.Shutdown()
 	case <-ctx.Done():
 		s.health.Shutdown()
-		time.Sleep(s.config.Drain.Settle)
+		time.Sleep(s.config.Drain.Delay)
 	}
 	s.drain()
-	// GracefulStop returns after the last handler, also when Stop cut it: what handlers use may be closed
-	// after Serve.
+	// GracefulStop returns after the last handler has, even when Stop cuts calls. The caller may therefore
+	// close what handlers use once Serve has returned.
 	if err := s.config.Drain.end(s.logger, s.grpc.GracefulStop, s.grpc.Stop); err != nil {
 		return fmt.Errorf("gRPC server on %s: %w", s.Addr(), err)
 	}

@@ -10,21 +10,21 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 )
 
-// TLS names PEM files. They are read when the server is built, and again when they change, if it is given
-// Files. New connections get what was read last; those that are there go on.
+// TLS names the PEM files of a server. They are read when the server is built and, with Config.Files,
+// whenever they change. A change applies to new connections; open ones go on.
 type TLS struct {
-	// CertFile holds the certificate chain, KeyFile its key. Either both are set or none: none means plain
-	// text.
+	// CertFile holds the certificate chain, KeyFile its private key. Set both, or none for plain text.
 	CertFile, KeyFile string
-	// ClientCAFile holds the authorities whose client certificates are accepted; it needs the other two.
-	// Empty means that no client certificate is asked for.
+	// ClientCAFile holds the certificates of the authorities that sign client certificates. It needs
+	// CertFile. Empty means that the server asks for no client certificate.
 	ClientCAFile string
-	// RequireClientCert refuses connections without a client certificate; it needs ClientCAFile. Otherwise
-	// a client may come without one, but not with one that does not verify.
+	// RequireClientCert rejects connections without a client certificate. It needs ClientCAFile. When it is
+	// false, a client may have none, but a certificate that it shows must verify.
 	RequireClientCert bool
 }
 
-// config returns nil for plain text. The files are called name-cert-file and name-client-ca-file.
+// config returns the configuration of a listener; nil for plain text. In logs and metrics the files are
+// called name-cert-file and name-client-ca-file.
 func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls.Config, error) {
 	switch {
 	case (t.CertFile == "") != (t.KeyFile == ""):
@@ -56,7 +56,8 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	config.ClientCAs = authorities.Get()
-	// A resumed session is not verified again: it would outlive the authority that it was verified with.
+	// Go does not verify the client certificate of a resumed session again. Tickets would let a client in
+	// after its authority was taken out of the file.
 	config.SessionTicketsDisabled = true
 	latest := config.Clone()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -67,8 +68,7 @@ func (t TLS) config(files *reload.Files, name string, protocols ...string) (*tls
 	return config, nil
 }
 
-// pair is a certificate chain with its key. The first certificate of the chain that is not good makes it
-// worthless.
+// pair is a certificate chain with its private key. It is valid while all certificates of the chain are.
 type pair struct {
 	*tls.Certificate
 	begins, expires time.Time
@@ -101,7 +101,7 @@ func (p pair) Begins() time.Time { return p.begins }
 // Expires implements reload.Expirer.
 func (p pair) Expires() time.Time { return p.expires }
 
-// LogValue shows what a person needs to tell two certificates apart.
+// LogValue implements slog.LogValuer. It shows what tells two certificates apart, and nothing of the key.
 func (p pair) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("subject", p.Leaf.Subject.String()), slog.String("serial", p.Leaf.SerialNumber.Text(16)),

@@ -10,17 +10,18 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// errInternal is all that a caller learns of a failure nobody foresaw.
+// errInternal is all that a caller learns about an unforeseen failure.
 var errInternal = status.New(codes.Internal, "internal error")
 
-// translate returns what the caller is told of an error, and the error itself if it holds a cause that only
-// a log can tell. Only an error made to be told says more than its code: one of apierr, however deep it is
-// wrapped, or a status that was returned as it is. The words of wrappers are never sent; grpc-go, left to
-// itself, would send them all.
+// translate returns the status to send for an error. It also returns the error itself when the status leaves
+// out a cause that the log should show, else nil.
 //
-// A status inside a wrapper came from a call that this process made. Its code speaks of us, not of our
-// caller, so it is not passed on, but for the codes that say that the call was given up.
-func translate(err error) (told *status.Status, unsaid error) {
+// Two kinds of errors say more to the caller than a code: an apierr.Error, however deeply wrapped, and a
+// status that is not wrapped. The texts of wrappers are never sent. grpc-go alone would send them all.
+//
+// A wrapped status came from a call that this process made. Its code describes that call, so it is not
+// passed on, except for CANCELLED and DEADLINE_EXCEEDED: these usually mean that our caller gave up.
+func translate(err error) (sent *status.Status, unsent error) {
 	if e := (*apierr.Error)(nil); errors.As(err, &e) {
 		if e.Unwrap() == nil {
 			return e.GRPCStatus(), nil
@@ -28,9 +29,9 @@ func translate(err error) (told *status.Status, unsaid error) {
 		return e.GRPCStatus(), err
 	}
 	if e, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
-		// With a status that claims success the call would succeed without an answer.
-		if told := e.GRPCStatus(); told.Code() != codes.OK {
-			return told, nil
+		// A status that claims success would make the call succeed without an answer.
+		if sent := e.GRPCStatus(); sent.Code() != codes.OK {
+			return sent, nil
 		}
 		return errInternal, err
 	}

@@ -3,13 +3,13 @@ package main
 // servingGuards are those of who is answered, and of what callers do.
 var servingGuards = []guard{
 	{
-		name: "authentication before the body", file: "pkg/grpcserver/receive.go",
-		cuts:  []cut{{"	if r == nil {\n		return service\n", "	if r != nil {\n		return service\n"}},
+		name: "authentication before the body", file: "pkg/grpcserver/request_limits.go",
+		cuts:  []cut{{"	if l == nil {\n		return service\n", "	if l != nil {\n		return service\n"}},
 		tests: "TestB26_EveryCallIsRefusedByItsHeader", packages: []string{"./services/authority/server"},
 	},
 	{
-		name: "small messages to open services", file: "pkg/grpcserver/open.go",
-		cuts:  []cut{{"	if size > openMaxReceive {\n", "	if size == 0 {\n"}},
+		name: "small messages to public services", file: "pkg/grpcserver/public_services.go",
+		cuts:  []cut{{"	if size > publicMaxReceive {\n", "	if size == 0 {\n"}},
 		tests: "TestOpenServicesTakeOnlySmallMessages", packages: []string{"./pkg/grpcserver"},
 	},
 	{
@@ -120,14 +120,17 @@ var servingGuards = []guard{
 	},
 	{
 		// Without it, a few connections take all that probes and other clients need.
-		name: "open calls are bounded for each connection", file: "pkg/grpcserver/open.go",
-		cuts:  []cut{{"			release, ok := o.streams.take(stream.Context())\n			if !ok {\n", "			release, ok := o.streams.take(stream.Context())\n			if !ok && o.streams == nil {\n"}},
+		name: "calls to public services are bounded for each connection", file: "pkg/grpcserver/public_services.go",
+		cuts: []cut{{
+			"		release, ok := p.streams.acquire(stream.Context())\n		if !ok {\n",
+			"		release, ok := p.streams.acquire(stream.Context())\n		if !ok && p.streams == nil {\n",
+		}},
 		tests: "TestOpenCallsAreBoundedForEachConnection", packages: []string{"./pkg/grpcserver"},
 	},
 	{
 		// Without it, whatever is sent behind the message of a watch is kept as long as the watch.
-		name: "one message of a watch", file: "pkg/grpcserver/open.go",
-		cuts:  []cut{{"	if s.single && err == nil {\n", "	if s.single && err != nil {\n"}},
+		name: "one message of a watch", file: "pkg/grpcserver/public_services.go",
+		cuts:  []cut{{"	if s.oneMessage && err == nil {\n", "	if s.oneMessage && err != nil {\n"}},
 		tests: "TestWatchTakesOneMessage", packages: []string{"./pkg/grpcserver"},
 	},
 }

@@ -102,7 +102,7 @@ func New(config Config) (*Server, error) {
 	}
 	config.GRPC.MaxReceive = grpcserver.ManagementMaxReceive
 	config.GRPC.MaxConnections = maxConnections
-	config.GRPC.Requests = grpcserver.Requests{MaxCalls: maxCalls, MaxBytes: maxBytes, Large: []string{
+	config.GRPC.RequestLimits = grpcserver.RequestLimits{MaxCalls: maxCalls, MaxBytes: maxBytes, Large: []string{
 		countersignv1.AuthorityService_ImportTokens_FullMethodName, countersignv1.FleetService_Report_FullMethodName,
 	}}
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
@@ -111,7 +111,7 @@ func New(config Config) (*Server, error) {
 	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
-	s.grpc.CountRefused(registry)
+	s.grpc.RegisterMetrics(registry)
 	s.fleet.EndWith(s.grpc.Draining())
 	countersignv1.RegisterAuthorityServiceServer(s.grpc, s.management)
 	countersignv1.RegisterFleetServiceServer(s.grpc, s.fleet)

@@ -80,13 +80,13 @@ func New(config Config) (*Server, error) {
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log); err != nil {
 		return nil, err
 	}
-	s.grpc.CountRefused(registry)
+	s.grpc.RegisterMetrics(registry)
 	registry.MustRegister(replicametrics.New(s.validator.Replica))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
 	registerUsageMetrics(registry, s.validator.Usage())
 	service := authorize.New(s.validator, authorize.Bound{
-		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.OpenGoroutines,
+		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.PublicGoroutines,
 	}, registry)
 	service.Register(s.grpc)
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))

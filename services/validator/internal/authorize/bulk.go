@@ -25,8 +25,8 @@ const (
 type Server interface {
 	// Draining is closed when streams should end.
 	Draining() <-chan struct{}
-	// Tell returns what a caller may know of an error, and logs the rest.
-	Tell(ctx context.Context, err error) *status.Status
+	// StatusOf returns the status that a caller gets for an error, and logs the cause that it leaves out.
+	StatusOf(ctx context.Context, err error) *status.Status
 }
 
 // Bulk implements countersignv1.BulkValidatorServiceServer. It is safe for concurrent use.

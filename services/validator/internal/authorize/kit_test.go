@@ -128,7 +128,7 @@ type testServer struct{ draining chan struct{} }
 
 func (s testServer) Draining() <-chan struct{} { return s.draining }
 
-func (s testServer) Tell(_ context.Context, err error) *status.Status { return status.Convert(err) }
+func (s testServer) StatusOf(_ context.Context, err error) *status.Status { return status.Convert(err) }
 
 // line is a stream without a network. What it carries is encoded, as for a network.
 type line struct {

@@ -158,7 +158,7 @@ func (s *stream) conclude(
 ) {
 	s.service.count(r, answer, took, err)
 	if err != nil {
-		told := s.server.Tell(s.ctx, err)
+		told := s.server.StatusOf(s.ctx, err)
 		in.Fail(sequence, &countersignv1.AuthorizeError{
 			Code: int32(told.Code()), Reason: apierr.ReasonOf(told.Err()), Message: told.Message(), Details: told.Proto().GetDetails(),
 		})

@@ -8,16 +8,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// maxScrapes is the number of scrapes under way at once; each gathers everything.
+// maxScrapes is the largest number of concurrent requests for /metrics; each gathers all metrics.
 const maxScrapes = 4
 
-// routes are /livez, which answers as long as the process does, so that an outage elsewhere restarts
-// nothing; /readyz, 503 with the reason in words when the process should get no calls; /metrics; and the
-// caller's handler.
+// routes returns the handler of all paths:
+//
+//   - /livez answers 200 as long as the process runs, so that an outage elsewhere restarts nothing.
+//   - /readyz answers 503 with the reason when the process should get no calls, else 200.
+//   - /metrics is for Prometheus.
+//   - HTTPConfig.Handler gets the rest.
 func (s *HTTPServer) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, "", nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answerProbe(w, s.unready(), s.config.Detail) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		answerProbe(w, s.unready(), s.config.Detail)
+	})
 	if s.config.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.config.Metrics, promhttp.HandlerOpts{
 			ErrorLog:            slog.NewLogLogger(s.logger.Handler(), slog.LevelError),
@@ -30,7 +35,7 @@ func (s *HTTPServer) routes() http.Handler {
 	return mux
 }
 
-// unready returns why the process should get no calls, or nothing.
+// unready returns why the process should get no calls; empty when it should.
 func (s *HTTPServer) unready() string {
 	if s.draining.Load() {
 		return "shutting down"

@@ -22,13 +22,13 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
 )
 
-var bounds = Requests{MaxCalls: 2, MaxBytes: 2 * AuthorizeMaxReceive}
+var bounds = RequestLimits{MaxCalls: 2, MaxBytes: 2 * AuthorizeMaxReceive}
 
 // TestInterceptorsRunBeforeTheMessage: a call that an interceptor refuses is answered by its header alone,
 // and takes nothing of the bounds: more than they allow for are refused.
 func TestInterceptorsRunBeforeTheMessage(t *testing.T) {
 	var seen atomic.Int32
-	server := start(t, Config{Requests: bounds}, &echo{call: func(context.Context, string) (string, error) {
+	server := start(t, Config{RequestLimits: bounds}, &echo{call: func(context.Context, string) (string, error) {
 		t.Error("the call went through")
 		return "", nil
 	}}, grpc.ChainUnaryInterceptor(func(_ context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
@@ -54,7 +54,7 @@ func TestInterceptorsRunBeforeTheMessage(t *testing.T) {
 func TestRequestsAreBounded(t *testing.T) {
 	t.Run("calls", func(t *testing.T) {
 		inside, release := make(chan struct{}), make(chan struct{})
-		server := start(t, Config{Requests: bounds}, &echo{call: func(_ context.Context, text string) (string, error) {
+		server := start(t, Config{RequestLimits: bounds}, &echo{call: func(_ context.Context, text string) (string, error) {
 			inside <- struct{}{}
 			<-release
 			return text, nil
@@ -83,7 +83,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		// Two large messages leave too little for a third, which waits. Small ones never do.
 		const large = 1 << 20
 		inside, release := make(chan struct{}), make(chan struct{})
-		server := start(t, Config{MaxReceive: large, Requests: Requests{MaxCalls: 10, MaxBytes: 2*large + 100, Large: []string{callMethod}}},
+		server := start(t, Config{MaxReceive: large, RequestLimits: RequestLimits{MaxCalls: 10, MaxBytes: 2*large + 100, Large: []string{callMethod}}},
 			&echo{call: func(_ context.Context, text string) (string, error) {
 				inside <- struct{}{}
 				<-release
@@ -124,8 +124,8 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 	})
 	for name, config := range map[string]Config{
-		"no room for a message": {MaxReceive: 100, Requests: Requests{MaxCalls: 1, MaxBytes: 99}},
-		"no call":               {Requests: Requests{MaxBytes: 1 << 20}},
+		"no room for a message": {MaxReceive: 100, RequestLimits: RequestLimits{MaxCalls: 1, MaxBytes: 99}},
+		"no call":               {RequestLimits: RequestLimits{MaxBytes: 1 << 20}},
 		"connections":           {MaxConnections: -1},
 	} {
 		config.Listen = loopback(t)
@@ -138,7 +138,7 @@ func TestRequestsAreBounded(t *testing.T) {
 // TestCallsWithoutAMessageHoldNothing: however many calls have sent nothing, or a part of a small message,
 // those of others are answered.
 func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
-	server := start(t, Config{Requests: bounds}, &echo{call: repeat})
+	server := start(t, Config{RequestLimits: bounds}, &echo{call: repeat})
 	for name, announced := range map[string]uint32{"headers": 0, "a part": AuthorizeMaxReceive} {
 		conn := rawgrpc.Dial(t, server.Addr().String())
 		var last uint32
@@ -162,7 +162,7 @@ func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 
 // TestLargeMessagesAreForSomeMethods: those of others are refused by the length that is announced.
 func TestLargeMessagesAreForSomeMethods(t *testing.T) {
-	server := start(t, Config{MaxReceive: 1 << 20, Requests: Requests{MaxCalls: 1, MaxBytes: 1 << 20, Large: []string{chatMethod}}}, &echo{
+	server := start(t, Config{MaxReceive: 1 << 20, RequestLimits: RequestLimits{MaxCalls: 1, MaxBytes: 1 << 20, Large: []string{chatMethod}}}, &echo{
 		call:   repeat,
 		stream: func(stream grpc.ServerStream) error { _, err := receive(stream); return err },
 	})
@@ -184,7 +184,7 @@ func TestLargeMessagesAreForSomeMethods(t *testing.T) {
 func TestLargeMessagesOfStreamsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const large = 1 << 20
-		server := startConfigured(t, Config{MaxReceive: large, Requests: Requests{MaxCalls: 1, MaxBytes: 2 * large, Large: []string{chatMethod}}},
+		server := startConfigured(t, Config{MaxReceive: large, RequestLimits: RequestLimits{MaxCalls: 1, MaxBytes: 2 * large, Large: []string{chatMethod}}},
 			&echo{stream: func(stream grpc.ServerStream) error {
 				for {
 					if _, err := receive(stream); err != nil {
@@ -214,7 +214,7 @@ func TestLargeMessagesOfStreamsCount(t *testing.T) {
 		}
 		for _, stream := range streams[:4] {
 			// Two find no room, or find it when the time of the others is over, and theirs is too.
-			if code, words := conn.Status(stream); code != "8" || words != errNoMessage.Error() && words != errTooManyBytes.Error() {
+			if code, words := conn.Status(stream); code != "8" || words != errMessageTimeout.Error() && words != errTooManyBytes.Error() {
 				t.Errorf("%s %s", code, words)
 			}
 		}
@@ -253,7 +253,7 @@ func TestMessageThatNeverComes(t *testing.T) {
 		for part, announced := range map[string]bool{"nothing": false, "a part": true} {
 			t.Run(name+" with "+part, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					server := startConfigured(t, Config{Requests: bounds, Reflection: true}, &echo{call: repeat})
+					server := startConfigured(t, Config{RequestLimits: bounds, Reflection: true}, &echo{call: repeat})
 					raw, err := server.listener.DialContext(t.Context())
 					if err != nil {
 						t.Fatal(err)
@@ -292,7 +292,7 @@ func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 	} {
 		conn := rawgrpc.Dial(t, server.Addr().String())
 		call := conn.Open(method)
-		conn.Announce(call, openMaxReceive+1)
+		conn.Announce(call, publicMaxReceive+1)
 		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, "want at most 4096") {
 			t.Errorf("%s: %s %s", method, code, words)
 		}

@@ -32,7 +32,7 @@ var _ encoding.CodecV2 = bytesCodec{}
 // TestMessagesThatCannotBeRead are the caller's mistake, in calls and in streams, and the words do not
 // repeat what was sent.
 func TestMessagesThatCannotBeRead(t *testing.T) {
-	server := start(t, Config{Requests: bounds}, &echo{call: repeat, stream: func(stream grpc.ServerStream) error {
+	server := start(t, Config{RequestLimits: bounds}, &echo{call: repeat, stream: func(stream grpc.ServerStream) error {
 		return stream.RecvMsg(new(wrapperspb.StringValue))
 	}})
 	conn := check.Dial(t, server.Addr().String())

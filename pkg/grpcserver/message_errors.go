@@ -11,8 +11,16 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// refuse returns what is told of a message that could not be read. It repeats nothing of it.
-func refuse(data []byte, into any) error {
+var errNoMessage = apierr.Invalid("message", "none was sent; the method takes one")
+
+func errTooLarge(size, max int) error {
+	return apierr.Exhausted("MESSAGE_TOO_LARGE", "a message of %d bytes: want at most %d", size, max)
+}
+
+// undecodable returns the error for a message that could not be decoded into the given one. It names the
+// first text field that is not UTF-8, if that is the reason. It repeats nothing of the message, which may
+// hold a secret.
+func undecodable(data []byte, into any) error {
 	message, ok := into.(proto.Message)
 	if !ok {
 		return apierr.Invalid("message", "is not what the method takes")
@@ -24,8 +32,8 @@ func refuse(data []byte, into any) error {
 	return apierr.Invalid("message", "is not a %s in the encoding of Protocol Buffers", descriptor.FullName())
 }
 
-// notUTF8 returns the path of the first text in an encoded message that is not UTF-8, such as
-// imports[2].name; empty when there is none, or the message is broken before.
+// notUTF8 returns the path of the first string field of an encoded message that is not UTF-8, such as
+// imports[2].name. It is empty when there is no such field, or the encoding is broken before it.
 func notUTF8(message protoreflect.MessageDescriptor, data []byte) string {
 	count := map[protowire.Number]int{}
 	for len(data) > 0 {

@@ -36,7 +36,7 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	}
 	greedy := rawgrpc.Dial(t, server.Addr().String())
 	var watches []uint32
-	for range maxOpenCalls {
+	for range maxPublicCalls {
 		watches = append(watches, watch(greedy))
 		greedy.Message(watches[len(watches)-1])
 	}
@@ -50,7 +50,7 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	}
 	// Checks whose message does not come take no more than their own share.
 	var checks []uint32
-	for range maxOpenCalls + 1 {
+	for range maxPublicCalls + 1 {
 		checks = append(checks, greedy.Open(healthpb.Health_Check_FullMethodName))
 	}
 	refused(greedy, greedy.FirstToEnd(checks...)) // which of them is late is chance
