@@ -1,7 +1,9 @@
 package identity_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -14,11 +16,11 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 )
 
-// witness is a source that knows nobody, and notes what it is asked.
+// witness knows no key, and records each key that it is asked for.
 type witness []string
 
-func (w *witness) Identify(credential string) (identity.Identity, bool) {
-	*w = append(*w, credential)
+func (w *witness) find(key string) (identity.Identity, bool) {
+	*w = append(*w, key)
 	return identity.Identity{}, false
 }
 
@@ -41,7 +43,7 @@ func TestB26_WhatReachesTheSource(t *testing.T) {
 		{"another scheme", []string{"authorization", "Basic a"}, false, "want Bearer"},
 	} {
 		var asked witness
-		_, _, err := call(&asked, full("GetApp"), tt.sent...)
+		_, _, err := call(identity.Bearer(asked.find), full("GetApp"), tt.sent...)
 		if code := status.Code(grpcError(err)); code != codes.Unauthenticated || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want UNAUTHENTICATED that says %q", tt.name, err, tt.says)
 		}
@@ -56,5 +58,28 @@ func TestB26_UnreadableKeysFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing")
 	if keys, err := identity.LoadKeys(nil, path); keys != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v, %v", keys, err)
+	}
+}
+
+// later is a Source that cannot check a credential now.
+type later struct{ cause error }
+
+func (l later) Identify(context.Context) (identity.Identity, error) {
+	return identity.Identity{}, l.cause
+}
+
+// B26: a credential that cannot be checked now is UNAVAILABLE, not UNAUTHENTICATED, and the caller does not
+// read the cause.
+func TestB26_CredentialThatCannotBeCheckedNow(t *testing.T) {
+	cause := errors.New("10.0.0.7: connection refused")
+	_, reached, err := call(later{cause}, full("GetApp"), "authorization", "Bearer key")
+	got := status.Convert(grpcError(err))
+	if got.Code() != codes.Unavailable || reached || !errors.Is(err, cause) || strings.Contains(got.Message(), cause.Error()) {
+		t.Errorf("%v (handler reached: %t), want UNAVAILABLE without the cause", got, reached)
+	}
+	bad := fmt.Errorf("one of two sources: %w", identity.CredentialError("the certificate has expired"))
+	_, _, err = call(later{bad}, full("GetApp"))
+	if got := status.Convert(grpcError(err)); got.Code() != codes.Unauthenticated || got.Message() != "the certificate has expired" {
+		t.Errorf("%v, want UNAUTHENTICATED with the words of the CredentialError", got)
 	}
 }

@@ -7,14 +7,10 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/countersign/countersign/pkg/apierr"
-	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// anything is the role of those who may do everything, whichever role it takes.
-const anything adminkeys.Role = "anything"
-
-// Guard lets a call through to the given service when its caller's role reaches the method, and leaves
-// other services (health) alone. A method that does not read by its name needs Admin.
+// Guard checks the calls to one service: the caller's role must reach the method. It lets calls to other
+// services, such as health, pass unchecked. A method needs Admin unless its name says that it reads.
 func Guard(source Source, service string) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		ctx, err := guard(ctx, source, info.FullMethod, map[string]reach{service: manages})
@@ -25,8 +21,8 @@ func Guard(source Source, service string) grpc.UnaryServerInterceptor {
 	}
 }
 
-// GuardStreams does the same for streams: those of the fleet's service need Validator, those of the
-// management's service what its other methods need.
+// GuardStreams does the same for streams. The streams of the fleet's service need Validator; the streams of
+// the management service need the same roles as its other methods.
 func GuardStreams(source Source, management, fleet string) grpc.StreamServerInterceptor {
 	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		allowed := func() (context.Context, error) {
@@ -40,8 +36,8 @@ func GuardStreams(source Source, management, fleet string) grpc.StreamServerInte
 	}
 }
 
-// identified is a stream whose caller is known. A stream may outlive its caller's key, so each message is
-// let through only if a new stream would be.
+// identified is a stream of a known caller. A stream may outlive its caller's key, so each message is checked
+// like a new stream.
 type identified struct {
 	grpc.ServerStream
 	ctx     context.Context
@@ -51,7 +47,7 @@ type identified struct {
 // Context returns the context that holds the caller.
 func (s *identified) Context() context.Context { return s.ctx }
 
-// RecvMsg receives a message of a caller who may still send one.
+// RecvMsg receives a message, and fails when the caller may no longer send one.
 func (s *identified) RecvMsg(message any) error {
 	if err := s.ServerStream.RecvMsg(message); err != nil {
 		return err
@@ -60,7 +56,7 @@ func (s *identified) RecvMsg(message any) error {
 	return err
 }
 
-// SendMsg sends a message to a caller who may still get one.
+// SendMsg sends a message, and fails when the caller may no longer get one.
 func (s *identified) SendMsg(message any) error {
 	if _, err := s.allowed(); err != nil {
 		return err
@@ -69,22 +65,22 @@ func (s *identified) SendMsg(message any) error {
 }
 
 // reach tells whether a role reaches a method of a service.
-type reach func(role adminkeys.Role, method string) bool
+type reach func(role Role, method string) bool
 
-func manages(role adminkeys.Role, method string) bool {
-	return role == adminkeys.Admin || role == adminkeys.Viewer && reads(method)
+func manages(role Role, method string) bool {
+	return role == Admin || role == Viewer && reads(method)
 }
 
-func reports(role adminkeys.Role, _ string) bool { return role == adminkeys.Validator }
+func reports(role Role, _ string) bool { return role == Validator }
 
-// guard returns the context of a call with its caller, or why it is refused.
+// guard returns the context of a call with its caller in it, or the error that the caller gets.
 func guard(ctx context.Context, source Source, fullMethod string, services map[string]reach) (context.Context, error) {
 	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	reaches, ours := services[service]
 	if !ours {
 		return ctx, nil
 	}
-	caller, err := authenticate(ctx, source)
+	caller, err := identify(ctx, source)
 	if err != nil {
 		return nil, err
 	}

@@ -228,7 +228,7 @@ func TestB26_AnAppSecretIsNoAdminKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, known := source.Identify(appSecret); known {
+	if knows(t, source, appSecret) {
 		t.Error("an app's secret is taken for an admin key")
 	}
 }

@@ -10,16 +10,21 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// Keys is the admin keys of a file. It is immutable and safe for concurrent use.
-type Keys struct {
+// adminKeys is the admin keys of a file. It is immutable and safe for concurrent use.
+type adminKeys struct {
 	byDigest map[secret.Digest]Identity
-	// names are those of the keys with their roles, in the order of the file.
+	// names has a text for each key in the order of the file: its name and its role.
 	names []string
 }
 
-// parseKeys reads the contents of an admin keys file. A file without keys is an error, since nobody could
+// roles has the role of each role in a file of admin keys.
+var roles = map[adminkeys.Role]Role{
+	adminkeys.Viewer: Viewer, adminkeys.Admin: Admin, adminkeys.Validator: Validator,
+}
+
+// parseKeys reads the contents of an admin keys file. A file without keys is an error, since no caller could
 // call.
-func parseKeys(data []byte) (*Keys, error) {
+func parseKeys(data []byte) (*adminKeys, error) {
 	file, err := adminkeys.Parse(data)
 	if err != nil {
 		return nil, err
@@ -27,40 +32,32 @@ func parseKeys(data []byte) (*Keys, error) {
 	if len(file.Keys) == 0 {
 		return nil, errors.New("has no keys; make one with: countersign admin-key create")
 	}
-	keys := &Keys{byDigest: map[secret.Digest]Identity{}}
+	keys := &adminKeys{byDigest: map[secret.Digest]Identity{}}
 	for _, entry := range file.Keys {
-		keys.byDigest[entry.Digest()] = Identity{Name: entry.Name, Role: entry.Role}
+		keys.byDigest[entry.Digest()] = Identity{Name: entry.Name, Role: roles[entry.Role]}
 		keys.names = append(keys.names, fmt.Sprintf("%s (%s)", entry.Name, entry.Role))
 	}
 	return keys, nil
 }
 
-// Identify implements Source.
-func (k *Keys) Identify(credential string) (Identity, bool) {
-	if !secret.WellFormedAdminKey(credential) {
+// find returns the identity of a key; false when the file does not have the key.
+func (k *adminKeys) find(key string) (Identity, bool) {
+	if !secret.WellFormedAdminKey(key) {
 		return Identity{}, false
 	}
-	id, known := k.byDigest[secret.DigestOf(credential)]
+	id, known := k.byDigest[secret.DigestOf(key)]
 	return id, known
 }
 
-// LogValue shows whose keys there are.
-func (k *Keys) LogValue() slog.Value { return slog.AnyValue(k.names) }
+// LogValue shows the names of the keys with their roles.
+func (k *adminKeys) LogValue() slog.Value { return slog.AnyValue(k.names) }
 
-// keysFile is the Source of an admin keys file as it is now.
-type keysFile struct{ now *reload.Value[*Keys] }
-
-// LoadKeys reads an admin keys file, and again when it changes, if there are files that are read again: a
-// key that was taken out is unknown then, one that was added is known.
+// LoadKeys returns a Source of the keys in an admin keys file. With files that are reloaded (nil for none) it
+// follows changes of the file: a key that was added becomes known, a key that was removed unknown.
 func LoadKeys(files *reload.Files, path string) (Source, error) {
-	now, err := reload.Read(files, "admin-keys-file", func(contents [][]byte) (*Keys, error) { return parseKeys(contents[0]) }, path)
+	now, err := reload.Read(files, "admin-keys-file", func(contents [][]byte) (*adminKeys, error) { return parseKeys(contents[0]) }, path)
 	if err != nil {
 		return nil, err
 	}
-	return keysFile{now}, nil
-}
-
-// Identify implements Source.
-func (f keysFile) Identify(credential string) (Identity, bool) {
-	return f.now.Get().Identify(credential)
+	return Bearer(func(key string) (Identity, bool) { return now.Get().find(key) }), nil
 }
