@@ -91,9 +91,13 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	b.Entries = append(b.Entries, replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true})
 	errs := []error{err}
 	audit := func(c change) {
-		event := s.describe(c, now)
-		event.HealedChanges, event.GivenUp = c.healed, givenUpToProto(c.givenUp)
-		event.Identity, event.Method, event.Revision = healer, methods[e.cause], head.Revision
+		event := &countersignv1.AuditEvent{
+			EventTime: timestamppb.New(now), Identity: healer, Method: methods[e.cause], AppId: c.appID, Revision: head.Revision,
+			HealedChanges: c.healed, GivenUp: givenUpToProto(c.givenUp),
+		}
+		if c.after != nil {
+			s.audit(event, c.before, c.after)
+		}
 		raw, tail, err := s.codec.SealAudit(partition, head.Audit, event)
 		head.Audit, errs = tail, append(errs, err)
 		b.Audit = append(b.Audit, AuditRow{Sequence: tail.Sequence, Data: raw})
@@ -137,14 +141,6 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	healed.End = head.Cursor
 	b.Head, err = s.codec.SealHead(partition, head)
 	return b, healed, errors.Join(append(errs, err)...)
-}
-
-// describe returns the audit event of a change of one app, or of none.
-func (s *Store) describe(c change, now time.Time) *countersignv1.AuditEvent {
-	if c.after == nil || s.options.Describe == nil {
-		return &countersignv1.AuditEvent{EventTime: timestamppb.New(now), AppId: c.appID}
-	}
-	return s.options.Describe(c.before, c.after, healer, now)
 }
 
 // maxAuthors is the most authors that one change carries.

@@ -87,9 +87,7 @@ func updating(ctx context.Context, s *store.Store, app string, _ int) error {
 	_, err := s.Update(ctx, store.Call{
 		AppID:  app,
 		Change: func(*record.Document) (*record.Document, error) { return &record.Document{}, nil },
-		Describe: func(_, after *record.Document, _ record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID}, nil
-		},
+		Answer: func(*record.Document, record.Position) proto.Message { return nil },
 	})
 	return err
 }

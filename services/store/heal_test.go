@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -137,12 +135,12 @@ func TestHeal(t *testing.T) {
 	}
 }
 
-// TestHealDescribed: the audit trail has the documents before and after, by the function that describes all
-// changes.
+// TestHealDescribed: the audit event of a healing has the documents before and after, from the function that
+// completes the events of all changes.
 func TestHealDescribed(t *testing.T) {
 	s, opened, partition, k := lossy(t)
-	options := store.Options{Describe: func(before, after *record.Document, identity string, _ time.Time) *countersignv1.AuditEvent {
-		return &countersignv1.AuditEvent{AppId: after.AppID, RequestId: fmt.Sprint(identity, len(before.Tokens), len(after.Tokens))}
+	options := store.Options{Audit: func(event *countersignv1.AuditEvent, before, after *record.Document) {
+		event.RequestId = fmt.Sprint(event.GetIdentity(), len(before.Tokens), len(after.Tokens))
 	}}
 	described := store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
 	heal(t, described, partition, k)
@@ -159,9 +157,7 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	s := newSystem(t)
 	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
 	by := func(name string, c store.Call) store.Call {
-		c.Describe = func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID, Identity: name}, &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
-		}
+		c.Event = &countersignv1.AuditEvent{Identity: name}
 		return c
 	}
 	update(t, opened, by("ada", call("app", "made", add("tok"))))

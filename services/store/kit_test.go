@@ -103,9 +103,9 @@ func call(appID, name string, change func(before *record.Document) (*record.Docu
 	return store.Call{
 		AppID:  appID,
 		Change: change,
-		Describe: func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID, Method: name},
-				&countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		Event:  &countersignv1.AuditEvent{Method: name},
+		Answer: func(_ *record.Document, at record.Position) proto.Message {
+			return &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
 		},
 	}
 }

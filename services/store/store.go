@@ -47,9 +47,10 @@ type Options struct {
 	// Meta is the store's signed meta, which is put back when Redis was wiped. Without it a wiped store is
 	// not healed.
 	Meta []byte
-	// Describe returns the audit event of a change that the store makes by itself; nil: one that names the
-	// app alone.
-	Describe func(before, after *record.Document, identity string, at time.Time) *countersignv1.AuditEvent
+	// Audit adds to the audit event of a change what the change did to an app. It gets the event with all other
+	// fields, and the documents that are committed with the event; before is
+	// nil for a new app. It must have no side effect but on the event. nil adds nothing.
+	Audit func(event *countersignv1.AuditEvent, before, after *record.Document)
 }
 
 func (o Options) quorumTimeout() time.Duration {

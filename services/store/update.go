@@ -33,8 +33,13 @@ type Call struct {
 	// changed. It may be called several times, must have no side effect, and its error ends the call. To
 	// change nothing, it returns nil. The store sets the cursor and which tokens were touched.
 	Change func(before *record.Document) (after *record.Document, err error)
-	// Describe returns the audit event of the change and what is answered to a repetition.
-	Describe func(before, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message)
+	// Event is what the audit row of the change tells of the call: who, when, by which method. The store adds
+	// the app, the revision and what Options.Audit adds. It does not change Event.
+	Event *countersignv1.AuditEvent
+	// Answer returns the response to the call, which is also kept for a repetition of Request. After is the
+	// app's document, nil for an app without one; at is Result.Position. It may be called several times, and
+	// must have no side effect.
+	Answer func(after *record.Document, at record.Position) proto.Message
 }
 
 // Result is what came of a call.
@@ -43,7 +48,9 @@ type Result struct {
 	Before, After *record.Document
 	// Position is that of the change; when there was none, a position at which After was so already.
 	Position record.Position
-	// Repeated is the stored answer of the first call with the request's id; nil when this was the first.
+	// Answer is the message that Call.Answer has returned; nil when Repeated is set.
+	Answer proto.Message
+	// Repeated is the encoded answer to the first call with the request's id; nil when this call was the first.
 	Repeated []byte
 	// Durability is how safe the change is from a failover.
 	Durability Durability
@@ -149,10 +156,11 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	}
 	if after == nil {
 		position := s.Position(call.AppID, f.head.Cursor)
-		return Result{Before: f.document, After: f.document, Position: position, Durability: none}, refused,
-			s.keepResult(ctx, partition, requestKey, call, f.document, position)
+		answer := call.Answer(f.document, position)
+		return Result{Before: f.document, After: f.document, Position: position, Answer: answer, Durability: none}, refused,
+			s.keepResult(ctx, partition, requestKey, call, answer)
 	}
-	c, position, err := s.prepare(partition, call, f, after, sum, requestKey)
+	c, result, err := s.prepare(partition, call, f, after, sum, requestKey)
 	switch {
 	case errors.Is(err, record.ErrLimit):
 		return Result{}, refused, apierr.Exhausted("STORE_LIMIT", "nothing was changed: %s", err)
@@ -166,7 +174,8 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	if done == committed {
 		s.replica.Committed(partition, c.Link)
 	}
-	return Result{Before: f.document, After: after, Position: position, Durability: durability}, done, err
+	result.Durability = durability
+	return result, done, err
 }
 
 // openResult returns the answer that is kept of a request with some content.
@@ -210,15 +219,21 @@ func (s *Store) checkDocument(appID string, d *record.Document) error {
 	return unverified(errors.New("the document in the store is not the app's latest"))
 }
 
-// prepare computes everything that a commit writes.
-func (s *Store) prepare(partition int, call Call, f found, after *record.Document, sum record.Sum, requestKey string) (*Commit, record.Position, error) {
+// prepare computes everything that a commit writes, and the result of the call if the commit is made.
+func (s *Store) prepare(partition int, call Call, f found, after *record.Document, sum record.Sum, requestKey string,
+) (*Commit, Result, error) {
 	before := f.document
 	after.AppID = call.AppID
 	after.Cursor = record.Cursor{Epoch: f.head.Epoch, Revision: f.head.Revision + 1, Tag: record.NewTag()}
 	touch(before, after)
 	position := s.Position(call.AppID, after.Cursor)
-	event, answer := call.Describe(before, after, position)
-	event.Revision = after.Revision
+	event := &countersignv1.AuditEvent{}
+	if call.Event != nil {
+		event = proto.Clone(call.Event).(*countersignv1.AuditEvent)
+	}
+	event.AppId, event.Revision = call.AppID, after.Revision
+	s.audit(event, before, after)
+	answer := call.Answer(after, position)
 
 	head := f.head
 	head.Cursor = after.Cursor
@@ -246,16 +261,22 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	if requestKey != "" {
 		c.Result, errs[4] = s.sealResult(partition, requestKey, call.Request.Digest, answer)
 	}
-	return c, position, errors.Join(errs[:]...)
+	return c, Result{Before: before, After: after, Position: position, Answer: answer}, errors.Join(errs[:]...)
 }
 
-// keepResult keeps the answer of a call that changed nothing: repeated later, it must not be carried out on
-// what has become of the app since.
-func (s *Store) keepResult(ctx context.Context, partition int, key string, call Call, document *record.Document, at record.Position) error {
+// audit adds to the audit event of a change what it did to an app.
+func (s *Store) audit(event *countersignv1.AuditEvent, before, after *record.Document) {
+	if s.options.Audit != nil {
+		s.options.Audit(event, before, after)
+	}
+}
+
+// keepResult keeps the answer to a call that changed nothing. A repetition must get this answer: carried out
+// again, it could change what the app has become since.
+func (s *Store) keepResult(ctx context.Context, partition int, key string, call Call, answer proto.Message) error {
 	if key == "" {
 		return nil
 	}
-	_, answer := call.Describe(document, document, at)
 	raw, err := s.sealResult(partition, key, call.Request.Digest, answer)
 	if err != nil {
 		return unavailable(err)

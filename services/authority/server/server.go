@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/audit"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
@@ -171,7 +172,7 @@ func (s *Server) follow(ctx context.Context) error {
 	}
 	s.replica.Store(r)
 	options := s.config.Store
-	options.WriteQuorum, options.Describe = s.config.WriteQuorum, management.Event
+	options.WriteQuorum, options.Audit = s.config.WriteQuorum, audit.Changes
 	if options.Meta, err = record.SealMeta(s.config.Ring, meta); err != nil {
 		return err
 	}

@@ -132,8 +132,9 @@ func (s *system) change(appID, method string, change func(*record.Document)) err
 			change(after)
 			return after, nil
 		},
-		Describe: func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID, Method: method}, &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		Event: &countersignv1.AuditEvent{Method: method},
+		Answer: func(_ *record.Document, at record.Position) proto.Message {
+			return &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
 		},
 	})
 	return err

@@ -76,9 +76,9 @@ func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 		Change: func(*record.Document) (*record.Document, error) {
 			return &record.Document{Tokens: []record.Token{{Token: policy.Token{ID: "tok", Digest: secret.DigestOf("tok"), State: policy.Active}, Name: "tok"}}}, nil
 		},
-		Describe: func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID, Method: "made"},
-				&countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		Event: &countersignv1.AuditEvent{Method: "made"},
+		Answer: func(_ *record.Document, at record.Position) proto.Message {
+			return &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
 		},
 	})
 	if err != nil {

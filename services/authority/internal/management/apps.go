@@ -4,11 +4,10 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -19,9 +18,9 @@ func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*
 		return nil, err
 	}
 	if d == nil {
-		return nil, rules.NoApp()
+		return nil, refused(rules.NoApp())
 	}
-	return &countersignv1.GetAppResponse{App: appToProto(d.AppID, d, time.Now())}, nil
+	return &countersignv1.GetAppResponse{App: contract.App(d.AppID, d, time.Now())}, nil
 }
 
 // ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds
@@ -55,7 +54,9 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 			response.Apps = append(response.Apps, &countersignv1.App{AppId: id, Unverified: true})
 			continue
 		}
-		response.Apps = append(response.Apps, appOf(id, entry.Revision, entry.Policy.Enforcement(), entry.Policy.Tokens(), entry.Policy.Memory(), now))
+		p := entry.Policy
+		app := contract.AppOf(id, entry.Revision, p.Enforcement(), p.Tokens(), p.Memory(), now)
+		response.Apps = append(response.Apps, app)
 	}
 	return &response, nil
 }
@@ -68,8 +69,7 @@ func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppReque
 	if err := checkEtag("etag", r.GetEtag()); err != nil {
 		return nil, err
 	}
-	var response countersignv1.DeleteAppResponse
-	_, err := s.perform(ctx, change{
+	answer, _, err := perform(ctx, s, change[*countersignv1.DeleteAppResponse]{
 		method: "DeleteApp", appID: r.GetAppId(), request: r, urgent: true,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			if err := checkAppEtag(before, r.GetEtag()); err != nil {
@@ -77,19 +77,16 @@ func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppReque
 			}
 			return rules.Delete(before, by)
 		},
-		answer: func(_, _ *record.Document, position string, _ time.Time) proto.Message {
-			return &countersignv1.DeleteAppResponse{ConsistencyToken: position}
+		answer: func(*record.Document, time.Time) *countersignv1.DeleteAppResponse {
+			return &countersignv1.DeleteAppResponse{}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
-	}
-	return &response, nil
+	})
+	return answer, err
 }
 
 // checkAppEtag makes sure that an app was not changed since the caller read it (AIP-154).
 func checkAppEtag(d *record.Document, want string) error {
-	if want == "" || d != nil && etagOf(d.Revision) == want {
+	if want == "" || d != nil && contract.Etag(d.Revision) == want {
 		return nil
 	}
 	return apierr.Aborted("STALE_ETAG", "etag: the app was changed since it was read; read it again")
@@ -130,19 +127,13 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 	if r.GetValidateOnly() {
 		return s.tryEnforcement(ctx, r, apply, warnings)
 	}
-	var response countersignv1.SetEnforcementResponse
-	_, err = s.perform(ctx, change{
+	answer, _, err := perform(ctx, s, change[*countersignv1.SetEnforcementResponse]{
 		method: "SetEnforcement", appID: r.GetAppId(), request: r, apply: apply,
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			return &countersignv1.SetEnforcementResponse{
-				App: appToProto(r.GetAppId(), after, now), Warnings: warnings, ConsistencyToken: position,
-			}
+		answer: func(after *record.Document, now time.Time) *countersignv1.SetEnforcementResponse {
+			return &countersignv1.SetEnforcementResponse{App: contract.App(r.GetAppId(), after, now), Warnings: warnings}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
-	}
-	return &response, nil
+	})
+	return answer, err
 }
 
 // tryEnforcement answers what the app would be, and changes nothing (AIP-163).
@@ -159,11 +150,11 @@ func (s *Service) tryEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 	by := rules.By{Now: time.Now()}
 	after, err := apply(before, by)
 	if err != nil {
-		return nil, nameScopes(err)
+		return nil, refused(err)
 	}
 	if after == nil {
 		after = before
 	}
-	app := appToProto(r.GetAppId(), after, by.Now)
+	app := contract.App(r.GetAppId(), after, by.Now)
 	return &countersignv1.SetEnforcementResponse{App: app, Warnings: warnings}, nil
 }

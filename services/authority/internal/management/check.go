@@ -5,7 +5,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
@@ -13,6 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/visible"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -22,8 +22,6 @@ const (
 	maxRequestIDLength = 64
 	maxEtagLength      = 64
 )
-
-type protoName = protoreflect.Name
 
 func checkAppID(id string) error {
 	if !policy.ValidAppID(id) {
@@ -89,11 +87,11 @@ func scopesOf(field string, scopes []countersignv1.Scope) (policy.ScopeSet, erro
 	var set policy.ScopeSet
 	for i, s := range scopes {
 		if _, known := countersignv1.Scope_name[int32(s)]; !known || s == countersignv1.Scope_SCOPE_UNSPECIFIED {
-			return 0, apierr.Invalid(field, "[%d]: want one of %s", i, scopeNames(everyScope))
+			return 0, apierr.Invalid(field, "[%d]: want one of %s", i, contract.ScopeNames(everyScope))
 		}
 		one := policy.ScopesOf(policy.Scope(s))
 		if set&one != 0 {
-			return 0, apierr.Invalid(field, "%s is there twice", scopeNames(one))
+			return 0, apierr.Invalid(field, "%s is there twice", contract.ScopeNames(one))
 		}
 		set |= one
 	}

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -30,24 +29,20 @@ func (s *Service) ImportTokens(ctx context.Context, r *countersignv1.ImportToken
 			return nil, err
 		}
 	}
-	var response countersignv1.ImportTokensResponse
-	_, err := s.perform(ctx, change{
+	answer, _, err := perform(ctx, s, change[*countersignv1.ImportTokensResponse]{
 		method: "ImportTokens", appID: r.GetAppId(), request: r,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			return rules.Create(before, by, tokens...)
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			answer := &countersignv1.ImportTokensResponse{ConsistencyToken: position}
+		answer: func(after *record.Document, now time.Time) *countersignv1.ImportTokensResponse {
+			answer := &countersignv1.ImportTokensResponse{}
 			for i := range tokens {
-				answer.Tokens = append(answer.Tokens, tokenIn(after, tokens[i].ID, now))
+				answer.Tokens = append(answer.Tokens, contract.TokenOf(after, tokens[i].ID, now))
 			}
 			return answer
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
-	}
-	return &response, nil
+	})
+	return answer, err
 }
 
 func importOf(field string, item *countersignv1.TokenImport) (rules.NewToken, error) {

@@ -259,9 +259,7 @@ func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
 			change(after)
 			return after, nil
 		},
-		Describe: func(_, _ *record.Document, _ record.Position) (*pb.AuditEvent, proto.Message) {
-			return &pb.AuditEvent{AppId: app}, nil
-		},
+		Answer: func(*record.Document, record.Position) proto.Message { return nil },
 	}))(t)
 }
 

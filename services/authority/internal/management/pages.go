@@ -13,6 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -103,7 +104,7 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 			response.NextPageToken = writePage(list, last.GetTokenId(), fmt.Sprint(last.GetCreateTime().AsTime().UnixMilli()))
 			break
 		}
-		token := tokenToProto(t, now)
+		token := contract.Token(t, now)
 		bytes += proto.Size(token)
 		response.Tokens = append(response.Tokens, token)
 	}

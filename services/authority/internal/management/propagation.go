@@ -6,12 +6,11 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/audit"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 )
 
@@ -59,8 +58,7 @@ func (s *Service) addReceipt(ctx context.Context, request changing, response pro
 		}
 	}
 	receipt, _ := s.fleet.Wait(ctx, positions)
-	fields := response.ProtoReflect()
-	fields.Set(fields.Descriptor().Fields().ByName("receipt"), protoreflect.ValueOfMessage(receipt.ToProto().ProtoReflect()))
+	*commonOf(response).receipt = receipt.ToProto()
 }
 
 // positionOf reads a consistency token of this store.
@@ -124,8 +122,8 @@ func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetVa
 	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both.
 	// The row comes first: there may be a row of what then failed, and no change without its row (B23).
 	err := s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
-		event := &countersignv1.AuditEvent{EventTime: timestamppb.Now(), ValidatorId: r.GetValidatorId()}
-		annotate(ctx, event, "ForgetValidator", r)
+		event := audit.Call(ctx, "ForgetValidator", r, time.Now())
+		event.ValidatorId = r.GetValidatorId()
 		return st.Note(ctx, event)
 	})
 	if err != nil {

@@ -6,13 +6,12 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -24,20 +23,16 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 	if err := checkTokenID("token_id", r.GetTokenId()); err != nil {
 		return nil, err
 	}
-	var response countersignv1.RevokeTokenResponse
-	_, err := s.perform(ctx, change{
+	answer, _, err := perform(ctx, s, change[*countersignv1.RevokeTokenResponse]{
 		method: "RevokeToken", appID: r.GetAppId(), request: r, urgent: true,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			return rules.Revoke(before, by, r.GetAllowLockout(), r.GetTokenId())
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, r.GetTokenId(), now), ConsistencyToken: position}
+		answer: func(after *record.Document, now time.Time) *countersignv1.RevokeTokenResponse {
+			return &countersignv1.RevokeTokenResponse{Token: contract.TokenOf(after, r.GetTokenId(), now)}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
-	}
-	return &response, nil
+	})
+	return answer, err
 }
 
 // scanTimeout bounds how long RevokeSecret waits until it has seen every app as it is now.

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -68,21 +68,23 @@ func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRe
 	if h.ended {
 		return already, nil
 	}
-	var one countersignv1.RevokeTokenResponse
-	_, err := s.carryOut(ctx, change{
+	one, _, err := carryOut(ctx, s, change[*countersignv1.RevokeTokenResponse]{
 		method: revokeSecret, appID: h.appID, request: r, urgent: true,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			return rules.Revoke(before, by, r.GetAllowLockout(), h.tokenID)
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			return &countersignv1.RevokeTokenResponse{Token: tokenIn(after, h.tokenID, now), ConsistencyToken: position}
+		answer: func(after *record.Document, now time.Time) *countersignv1.RevokeTokenResponse {
+			return &countersignv1.RevokeTokenResponse{Token: contract.TokenOf(after, h.tokenID, now)}
 		},
-	}, &one)
+	})
 	if err != nil && h.revoked {
 		return already, nil
 	}
-	return &one, err
+	return one, err
 }
+
+// revokeSecret is the name of the one method that changes several apps.
+const revokeSecret = "RevokeSecret"
 
 // notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may
 // reach them, and something was changed, or may have been. Otherwise it has the code and the reason of the

@@ -5,13 +5,12 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -30,24 +29,20 @@ func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenR
 	}
 	minted := secret.Mint()
 	token.Digest, token.Hint = minted.Digest(), minted.Hint()
-	var response countersignv1.CreateTokenResponse
-	repeated, err := s.perform(ctx, change{
+	answer, repeated, err := perform(ctx, s, change[*countersignv1.CreateTokenResponse]{
 		method: "CreateToken", appID: r.GetAppId(), request: r,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			token.ExpireMillis = expiry.at(by.Now)
 			return rules.Create(before, by, token)
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			return &countersignv1.CreateTokenResponse{Token: tokenIn(after, token.ID, now), ConsistencyToken: position}
+		answer: func(after *record.Document, now time.Time) *countersignv1.CreateTokenResponse {
+			return &countersignv1.CreateTokenResponse{Token: contract.TokenOf(after, token.ID, now)}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
+	})
+	if err == nil && !repeated {
+		answer.Secret = minted.Reveal()
 	}
-	if !repeated {
-		response.Secret = minted.Reveal()
-	}
-	return &response, nil
+	return answer, err
 }
 
 // newToken checks what created and imported tokens have in common; field stands before the names of fields.
@@ -75,9 +70,9 @@ func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest
 	}
 	i, err := rules.Find(d, r.GetTokenId())
 	if err != nil {
-		return nil, err
+		return nil, refused(err)
 	}
-	return &countersignv1.GetTokenResponse{Token: tokenToProto(&d.Tokens[i], time.Now())}, nil
+	return &countersignv1.GetTokenResponse{Token: contract.Token(&d.Tokens[i], time.Now())}, nil
 }
 
 // UpdateToken implements the RPC of that name.
@@ -96,8 +91,7 @@ func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenR
 	if err != nil {
 		return nil, err
 	}
-	var response countersignv1.UpdateTokenResponse
-	_, err = s.perform(ctx, change{
+	answer, _, err := perform(ctx, s, change[*countersignv1.UpdateTokenResponse]{
 		method: "UpdateToken", appID: r.GetAppId(), request: r,
 		urgent: update.State != nil && *update.State == policy.Disabled,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
@@ -107,14 +101,11 @@ func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenR
 			}
 			return update.Apply(before, by)
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
-			return &countersignv1.UpdateTokenResponse{Token: tokenIn(after, update.TokenID, now), ConsistencyToken: position}
+		answer: func(after *record.Document, now time.Time) *countersignv1.UpdateTokenResponse {
+			return &countersignv1.UpdateTokenResponse{Token: contract.TokenOf(after, update.TokenID, now)}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
-	}
-	return &response, nil
+	})
+	return answer, err
 }
 
 // updateOf reads the fields that the mask names (AIP-134).
@@ -126,7 +117,7 @@ func updateOf(r *countersignv1.UpdateTokenRequest) (rules.Update, error) {
 	}
 	if want := token.GetEtag(); want != "" {
 		u.Check = func(t *record.Token) error {
-			if etagOf(t.TouchedRevision) != want {
+			if contract.Etag(t.TouchedRevision) != want {
 				return apierr.Aborted("STALE_ETAG", "token.etag: the token was changed since it was read; read it again")
 			}
 			return nil
@@ -205,23 +196,19 @@ func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenR
 		}
 	}
 	minted, id := secret.Mint(), rules.NewTokenID()
-	var response countersignv1.RotateTokenResponse
-	repeated, err := s.perform(ctx, change{
+	answer, repeated, err := perform(ctx, s, change[*countersignv1.RotateTokenResponse]{
 		method: "RotateToken", appID: r.GetAppId(), request: r,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
 			return rules.Rotate(before, by, r.GetTokenId(), overlap, id, minted)
 		},
-		answer: func(_, after *record.Document, position string, now time.Time) proto.Message {
+		answer: func(after *record.Document, now time.Time) *countersignv1.RotateTokenResponse {
 			return &countersignv1.RotateTokenResponse{
-				Token: tokenIn(after, id, now), Previous: tokenIn(after, r.GetTokenId(), now), ConsistencyToken: position,
+				Token: contract.TokenOf(after, id, now), Previous: contract.TokenOf(after, r.GetTokenId(), now),
 			}
 		},
-	}, &response)
-	if err != nil {
-		return nil, err
+	})
+	if err == nil && !repeated {
+		answer.Secret = minted.Reveal()
 	}
-	if !repeated {
-		response.Secret = minted.Reveal()
-	}
-	return &response, nil
+	return answer, err
 }

@@ -333,9 +333,9 @@ func (w *world) write(ctx context.Context, number int) {
 			})
 			return after, nil
 		},
-		Describe: func(_, after *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{AppId: after.AppID, Method: "Change"},
-				&countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
+		Event: &countersignv1.AuditEvent{Method: "Change"},
+		Answer: func(_ *record.Document, at record.Position) proto.Message {
+			return &countersignv1.RevokeTokenResponse{ConsistencyToken: record.EncodePosition(at)}
 		},
 	})
 	w.mu.Lock()

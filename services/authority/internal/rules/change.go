@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 )
@@ -19,7 +18,7 @@ type Update struct {
 	ExpireMillis *int64
 	// AllowLockout skips the guard of B16.
 	AllowLockout bool
-	// Check is called with the token before it is changed; its error ends the call. It compares the etag.
+	// Check is called with the token before it is changed, to compare its etag. Its error ends the call.
 	Check func(*record.Token) error
 }
 
@@ -35,7 +34,7 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	after := edit(before, by)
 	t := &after.Tokens[i]
 	if t.State == policy.Revoked {
-		return nil, apierr.Precondition("TOKEN_REVOKED", "apps/"+before.AppID+"/tokens/"+u.TokenID,
+		return nil, unmet("TOKEN_REVOKED", "apps/"+before.AppID+"/tokens/"+u.TokenID,
 			"token %s is revoked, which is final", u.TokenID)
 	}
 	if u.Scopes != nil {
@@ -81,7 +80,7 @@ func (u Update) withLive(before, after *record.Document, id string, by By) (*rec
 
 func (u Update) checkScopes(after *record.Document, t *record.Token, by By) error {
 	if *u.Scopes == 0 && t.Scopes != 0 {
-		return apierr.Invalid("token.scopes", "a scoped token cannot become unscoped, which would widen it")
+		return invalid("token.scopes", "a scoped token cannot become unscoped, which would widen it")
 	}
 	return checkScopes(after, *u.Scopes, "token.scopes", by)
 }
@@ -126,7 +125,7 @@ func Delete(before *record.Document, by By) (*record.Document, error) {
 		return nil, NoApp()
 	}
 	if before.Enforcement.Ever(by.millis()) != 0 {
-		return nil, apierr.Precondition("ENFORCED", "apps/"+before.AppID, "the app has enforcement; switch it off before deleting the app")
+		return nil, unmet("ENFORCED", "apps/"+before.AppID, "the app has enforcement; switch it off before deleting the app")
 	}
 	after := edit(before, by)
 	for i := range after.Tokens {
@@ -138,14 +137,14 @@ func Delete(before *record.Document, by By) (*record.Document, error) {
 
 // NoApp is NOT_FOUND for an app without a policy.
 func NoApp() error {
-	return apierr.NotFound("APP_NOT_FOUND", "there is no such app, or it was deleted")
+	return missing("APP_NOT_FOUND", "there is no such app, or it was deleted")
 }
 
 // Enforce sets what is enforced, for good or until trialEnd in milliseconds since the Unix epoch (B12,
 // B17). It returns nil without an error when nothing would change.
 func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64) (*record.Document, error) {
 	if trialEnd != 0 && trialEnd <= by.millis() {
-		return nil, apierr.Invalid("trial_end_time", "want a time in the future")
+		return nil, invalid("trial_end_time", "want a time in the future")
 	}
 	after := edit(before, by)
 	next := policy.Enforcement{Scopes: scopes}
@@ -160,10 +159,10 @@ func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSe
 		return nil, err
 	}
 	if bare := p.Uncovered(scopes, by.millis()); bare != 0 {
-		return nil, &ScopesError{Scopes: bare, Make: func(names string) error {
-			return apierr.Precondition("NO_TOKEN_FOR_SCOPE", "apps/"+appID,
-				"no active token authenticates %s; create one before enforcing it", names)
-		}}
+		return nil, &Refusal{
+			Kind: Unmet, Reason: "NO_TOKEN_FOR_SCOPE", Subject: "apps/" + appID, Scopes: bare,
+			text: "no active token authenticates " + scopesMark + "; create one before enforcing it",
+		}
 	}
 	after.Enforcement = next
 	return forget(after, by), nil

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
@@ -38,7 +37,7 @@ func Create(before *record.Document, by By, tokens ...NewToken) (*record.Documen
 			return nil, err
 		}
 		if held[n.Digest] || after.Memory.Has(&n.Digest) {
-			return nil, apierr.AlreadyExists("SECRET_TAKEN", "%ssecret: a token that the app has, or had, has the same secret", n.Field)
+			return nil, taken("SECRET_TAKEN", "%ssecret: a token that the app has, or had, has the same secret", n.Field)
 		}
 		held[n.Digest] = true
 		t := record.Token{
@@ -54,7 +53,7 @@ func Create(before *record.Document, by By, tokens ...NewToken) (*record.Documen
 
 func checkNew(after *record.Document, n NewToken, by By) error {
 	if n.ExpireMillis != 0 && n.ExpireMillis <= by.millis() {
-		return apierr.Invalid(n.Field+"expire_time", "want a time in the future")
+		return invalid(n.Field+"expire_time", "want a time in the future")
 	}
 	return checkScopes(after, n.Scopes, n.Field+"scopes", by)
 }
@@ -62,10 +61,10 @@ func checkNew(after *record.Document, n NewToken, by By) error {
 // checkScopes makes sure that a token can have these scopes (B04, B14).
 func checkScopes(d *record.Document, scopes policy.ScopeSet, field string, by By) error {
 	if scopes.Has(policy.ScopeGDPR) {
-		return apierr.Invalid(field, "GDPR cannot be granted: every active token authenticates it")
+		return invalid(field, "GDPR cannot be granted: every active token authenticates it")
 	}
 	if scopes == 0 && d.Enforcement.Ever(by.millis()) != 0 {
-		return apierr.Invalid(field, "want at least one scope, since the app has enforcement")
+		return invalid(field, "want at least one scope, since the app has enforcement")
 	}
 	return nil
 }
@@ -86,10 +85,10 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 	old := &after.Tokens[i]
 	subject := fmt.Sprintf("apps/%s/tokens/%s", before.AppID, tokenID)
 	if old.StateAt(by.millis()) != policy.Active {
-		return nil, apierr.Precondition("TOKEN_NOT_ACTIVE", subject, "token %s is not active, so it cannot be rotated", tokenID)
+		return nil, unmet("TOKEN_NOT_ACTIVE", subject, "token %s is not active, so it cannot be rotated", tokenID)
 	}
 	if j, err := Find(before, old.SuccessorID); err == nil && countsAsLive(&before.Tokens[j], by.millis()) {
-		return nil, apierr.Precondition("ALREADY_ROTATED", subject, "token %s has a successor already: rotate %s", tokenID, old.SuccessorID)
+		return nil, unmet("ALREADY_ROTATED", subject, "token %s has a successor already: rotate %s", tokenID, old.SuccessorID)
 	}
 	own, _ := endsOf(before, &before.Tokens[i])
 	successor := record.Token{

@@ -8,10 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
@@ -194,38 +192,37 @@ func invalid(field string) failure {
 	return failure{codes.InvalidArgument, "INVALID_FIELD", field}
 }
 
+// codeOf has the gRPC code that a refusal of each kind becomes.
+var codeOf = map[rules.Kind]codes.Code{
+	rules.Invalid: codes.InvalidArgument, rules.Unmet: codes.FailedPrecondition, rules.Missing: codes.NotFound,
+	rules.Taken: codes.AlreadyExists, rules.Full: codes.ResourceExhausted,
+}
+
 // failureOf takes an error apart. The subject of a precondition counts as its field, up to the app.
 func failureOf(t testing.TB, err error) failure {
 	t.Helper()
 	if err == nil {
 		return fine
 	}
-	var scopes *rules.ScopesError
-	if errors.As(err, &scopes) {
-		err = scopes.Make("EVENTS")
-	}
-	var e *apierr.Error
-	if !errors.As(err, &e) {
+	var r *rules.Refusal
+	if !errors.As(err, &r) {
 		t.Fatalf("not an error for callers: %v", err)
 	}
-	f := failure{code: e.Code(), reason: e.Reason()}
-	for _, detail := range e.GRPCStatus().Details() {
-		switch d := detail.(type) {
-		case *errdetails.BadRequest:
-			f.field = d.GetFieldViolations()[0].GetField()
-		case *errdetails.PreconditionFailure:
-			subject := d.GetViolations()[0].GetSubject()
-			f.field = subject[:min(len(subject), len("apps/"+app))]
-		}
+	f := failure{code: codeOf[r.Kind], reason: r.Reason, field: r.Subject}
+	switch r.Kind {
+	case rules.Invalid:
+		f.reason = "INVALID_FIELD"
+	case rules.Unmet:
+		f.field = r.Subject[:min(len(r.Subject), len("apps/"+app))]
 	}
 	return f
 }
 
 // scopesOf returns the scopes that an error names.
 func scopesOf(err error) policy.ScopeSet {
-	var scopes *rules.ScopesError
-	if errors.As(err, &scopes) {
-		return scopes.Scopes
+	var r *rules.Refusal
+	if errors.As(err, &r) {
+		return r.Scopes
 	}
 	return 0
 }

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 )
@@ -20,17 +19,17 @@ func withAdded(after *record.Document, by By, grows bool, names ...named) (*reco
 	for _, n := range names {
 		t := l.byID[n.id]
 		if t != nil && countsAsLive(t, l.now) && l.holdsName(t) && len(l.names[t.Name]) > 1 {
-			return nil, apierr.AlreadyExists("NAME_TAKEN", "%sname: an active or disabled token of the app has the name %q", n.field, t.Name)
+			return nil, taken("NAME_TAKEN", "%sname: an active or disabled token of the app has the name %q", n.field, t.Name)
 		}
 	}
 	if !grows {
 		return after, nil
 	}
 	if l.count > MaxTokens {
-		return nil, apierr.Exhausted("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count, MaxTokens)
+		return nil, full("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count, MaxTokens)
 	}
 	if n := len(after.Tokens) + after.Memory.Len(); n > MaxDigests {
-		return nil, apierr.Exhausted("TOO_MANY_DIGESTS",
+		return nil, full("TOO_MANY_DIGESTS",
 			"the app would have %d tokens, with those that were revoked and are remembered for ever; at most %d are allowed: go on with another app",
 			n, MaxDigests)
 	}

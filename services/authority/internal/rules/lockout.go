@@ -5,7 +5,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 )
@@ -33,10 +32,10 @@ func guardLockout(before, after *record.Document, by By, allow bool) error {
 	if first > by.millis() {
 		from = fmt.Sprintf("from %s on, ", time.UnixMilli(first).UTC().Format(time.RFC3339))
 	}
-	return &ScopesError{Scopes: bare, Make: func(names string) error {
-		return apierr.Precondition("LOCKOUT", "apps/"+after.AppID,
-			"%sno active token would be left for %s, which is enforced; set allow_lockout to do it all the same", from, names)
-	}}
+	return &Refusal{
+		Kind: Unmet, Reason: "LOCKOUT", Subject: "apps/" + after.AppID, Scopes: bare,
+		text: from + "no active token would be left for " + scopesMark + ", which is enforced; set allow_lockout to do it all the same",
+	}
 }
 
 // authenticatedUntil returns when the last token that authenticates a scope now expires, in milliseconds

@@ -6,12 +6,10 @@ package rules
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 )
@@ -83,15 +81,5 @@ func Find(d *record.Document, tokenID string) (int, error) {
 			}
 		}
 	}
-	return 0, apierr.NotFound("TOKEN_NOT_FOUND", "the app has no token %q", tokenID)
+	return 0, missing("TOKEN_NOT_FOUND", "the app has no token %q", tokenID)
 }
-
-// ScopesError is an error whose words name scopes. Scopes have names only at the edge, which calls Make
-// with them.
-type ScopesError struct {
-	Scopes policy.ScopeSet
-	Make   func(names string) error
-}
-
-// Error names the scopes by number, for logs.
-func (e *ScopesError) Error() string { return e.Make(fmt.Sprintf("scopes %b:", e.Scopes)).Error() }

@@ -157,10 +157,7 @@ func (w *writer) change(appID string) store.Call {
 			after.Tokens[0].UpdateMillis, after.UpdateMillis = now.UnixMilli(), now.UnixMilli()
 			return after, nil
 		},
-		Describe: func(_, _ *record.Document, at record.Position) (*countersignv1.AuditEvent, proto.Message) {
-			return &countersignv1.AuditEvent{
-				EventTime: timestamppb.New(now), Identity: "bench", Method: "UpdateToken", AppId: appID, Revision: at.Revision,
-			}, &countersignv1.UpdateTokenResponse{}
-		},
+		Event:  &countersignv1.AuditEvent{EventTime: timestamppb.New(now), Identity: "bench", Method: "UpdateToken"},
+		Answer: func(*record.Document, record.Position) proto.Message { return &countersignv1.UpdateTokenResponse{} },
 	}
 }

@@ -1,4 +1,6 @@
-package management
+// Package contract writes an app's document, and what is in it, as messages of the contract. The management
+// service answers with these messages, and the audit trail keeps them.
+package contract
 
 import (
 	"strconv"
@@ -12,29 +14,30 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-func tokenToProto(t *record.Token, now time.Time) *countersignv1.Token {
+// Token returns a token as the contract shows it at a time.
+func Token(t *record.Token, now time.Time) *countersignv1.Token {
 	return &countersignv1.Token{
 		TokenId: t.ID, Name: t.Name, Scopes: scopesToProto(t.Scopes),
 		State:      countersignv1.TokenState(t.StateAt(now.UnixMilli())),
 		ExpireTime: timeToProto(t.EndMillis()), OverlapEndTime: timeToProto(t.OverlapEndMillis),
-		Note: t.Note, Etag: etagOf(t.TouchedRevision), Hint: t.Hint, CreatedBy: t.CreatedBy,
+		Note: t.Note, Etag: Etag(t.TouchedRevision), Hint: t.Hint, CreatedBy: t.CreatedBy,
 		CreateTime: timeToProto(t.CreateMillis), UpdateTime: timeToProto(t.UpdateMillis), RevokeTime: timeToProto(t.RevokeMillis),
 		PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Imported: t.Imported,
 	}
 }
 
-// tokenIn returns a document's token, which must be there.
-func tokenIn(d *record.Document, id string, now time.Time) *countersignv1.Token {
+// TokenOf returns a token of a document, nil when the document has no token with the id.
+func TokenOf(d *record.Document, id string, now time.Time) *countersignv1.Token {
 	for i := range d.Tokens {
 		if d.Tokens[i].ID == id {
-			return tokenToProto(&d.Tokens[i], now)
+			return Token(&d.Tokens[i], now)
 		}
 	}
 	return nil
 }
 
-// appToProto shows a document; nil is an app without settings.
-func appToProto(appID string, d *record.Document, now time.Time) *countersignv1.App {
+// App returns the app of a document. A nil document stands for an app without settings.
+func App(appID string, d *record.Document, now time.Time) *countersignv1.App {
 	if d == nil {
 		return &countersignv1.App{AppId: appID}
 	}
@@ -42,13 +45,16 @@ func appToProto(appID string, d *record.Document, now time.Time) *countersignv1.
 	for i := range d.Tokens {
 		tokens[i] = d.Tokens[i].Token
 	}
-	return appOf(appID, d.Revision, d.Enforcement, tokens, d.Memory, now)
+	return AppOf(appID, d.Revision, d.Enforcement, tokens, d.Memory, now)
 }
 
-// appOf shows an app by what decides for it.
-func appOf(appID string, revision uint64, e policy.Enforcement, tokens []policy.Token, memory policy.Memory, now time.Time) *countersignv1.App {
+// AppOf returns an app whose document is not at hand, from the parts of its policy.
+func AppOf(appID string, revision uint64, e policy.Enforcement, tokens []policy.Token, memory policy.Memory,
+	now time.Time,
+) *countersignv1.App {
 	app := &countersignv1.App{
-		AppId: appID, EnforcedScopes: scopesToProto(e.At(now.UnixMilli())), Etag: etagOf(revision), RememberedDigestCount: int32(memory.Len()),
+		AppId: appID, EnforcedScopes: scopesToProto(e.At(now.UnixMilli())), Etag: Etag(revision),
+		RememberedDigestCount: int32(memory.Len()),
 	}
 	if e.TrialEndMillis > now.UnixMilli() {
 		app.TrialEndTime = timeToProto(e.TrialEndMillis)
@@ -77,8 +83,8 @@ func scopesToProto(set policy.ScopeSet) []countersignv1.Scope {
 	return scopes
 }
 
-// scopeNames writes a set as people write it: EVENTS, SESSIONS.
-func scopeNames(set policy.ScopeSet) string {
+// ScopeNames writes a set of scopes for people: EVENTS, SESSIONS.
+func ScopeNames(set policy.ScopeSet) string {
 	var names []string
 	for s := range set.All() {
 		names = append(names, strings.TrimPrefix(countersignv1.Scope(s).String(), "SCOPE_"))
@@ -93,5 +99,5 @@ func timeToProto(millis int64) *timestamppb.Timestamp {
 	return timestamppb.New(time.UnixMilli(millis))
 }
 
-// etagOf makes an etag of a revision (AIP-154). A revision names one change for ever, so it is a strong one.
-func etagOf(revision uint64) string { return strconv.FormatUint(revision, 36) }
+// Etag makes an etag of a revision (AIP-154). It is a strong etag, since a revision names one change for ever.
+func Etag(revision uint64) string { return strconv.FormatUint(revision, 36) }
