@@ -5,8 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/validator/internal/fleet"
 )
 
 // maxFloorWait is how long a validator waits for an authority to tell how far the store must be at least,
@@ -18,10 +20,27 @@ const maxFloorWait = 5 * time.Second
 // is no reason to believe an old copy.
 const maxPendingWait = 15 * time.Second
 
+// Fleet says to which authority a validator reports, and as which validator. The zero value reports nowhere.
+type Fleet struct {
+	// Authority is the address of the authority's gRPC server. Empty means that the validator reports nowhere.
+	Authority grpcclient.Address
+	// Security says whether the connection is encrypted. The zero value uses TLS, except on loopback.
+	Security grpcclient.Security
+	// Key is the admin key, of role validator, that reports carry. The zero value sends no key.
+	Key secret.Secret
+	// CurrentKey returns the key for the next connection, for keys that change. Nil means that Key stays valid.
+	CurrentKey func() secret.Secret
+	// ID is the validator's name. It must be unique in the fleet; see CheckID.
+	ID string
+}
+
+// CheckID returns an error that describes what a validator's name must look like, or nil for a valid name.
+func CheckID(id string) error { return fleet.CheckID(id) }
+
 // membership is a validator's part in the fleet; the zero value has none.
 type membership struct {
-	reporter *report.Reporter // nil: nowhere to report
-	welcome  chan struct{}    // closed when the floor was first told
+	reporter *fleet.Reporter // nil: nowhere to report
+	welcome  chan struct{}   // closed when the floor was first told
 	once     sync.Once
 }
 
@@ -30,10 +49,11 @@ func (m *membership) open(c Config) (err error) {
 	if c.Fleet.Authority == "" {
 		return nil
 	}
-	c.Fleet.FencedAfter, c.Fleet.KeyIDs = report.FencedAfter(c.MaxStaleness), c.Ring.IDs()
-	c.Fleet.Log, c.Fleet.WallClock = c.Log, c.WallClock
 	m.welcome = make(chan struct{})
-	m.reporter, err = report.New(c.Fleet)
+	m.reporter, err = fleet.New(fleet.Config{
+		Authority: c.Fleet.Authority, Security: c.Fleet.Security, Key: c.Fleet.Key, CurrentKey: c.Fleet.CurrentKey, ID: c.Fleet.ID,
+		FencedAfter: fleet.FencedAfter(c.MaxStaleness), KeyIDs: c.Ring.IDs(), Log: c.Log, WallClock: c.WallClock,
+	})
 	return err
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 	"github.com/countersign/countersign/pkg/validator"
+	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
 // snapshotFile returns a path for a snapshot file.
@@ -220,7 +221,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		t.Fatalf("%+v, %v", answer, err)
 	}
 	check.Eventually(t, "confirming it", func() error {
-		if at := v.Replica().Confirmed(made.Partition); at != made.Cursor {
+		if at := inside.Replica(v).Confirmed(made.Partition); at != made.Cursor {
 			return fmt.Errorf("at %s", at)
 		}
 		return nil
@@ -249,7 +250,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 	}
 	forget(1)
 	check.Eventually(t, "crossing", func() error {
-		if at := v.Replica().Cursors()[made.Partition]; at.Epoch != 2 {
+		if at := inside.Replica(v).Cursors()[made.Partition]; at.Epoch != 2 {
 			return fmt.Errorf("at %s", at)
 		}
 		return nil

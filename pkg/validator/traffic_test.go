@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/validator"
+	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
 // commands returns how many commands a Redis has carried out, those of its clients' connections apart.
@@ -42,7 +43,7 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
 	v := k.ready(t, k.server.URL())
-	polls := func() uint64 { return v.Replica().Stats().Polls }
+	polls := func() uint64 { return inside.Replica(v).Stats().Polls }
 	await := func(n uint64) {
 		t.Helper()
 		check.Eventually(t, "polls", func() error {

@@ -8,6 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/usage"
 	"github.com/countersign/countersign/pkg/validator"
+	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
 // B21, B22: every decision about an app with a policy is counted, by token and scope, in the minute in
@@ -41,7 +42,7 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 	}
 	ended := time.Now()
 	got := map[usage.Count]uint64{}
-	for _, c := range v.Usage().TakeAll(100) {
+	for _, c := range inside.Usage(v).TakeAll(100) {
 		if c.Minute.Before(began) || c.Minute.After(ended) || !c.Minute.Equal(c.Minute.Truncate(time.Minute)) {
 			t.Errorf("%+v, between %v and %v", c, began, ended)
 		}

@@ -18,7 +18,6 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/usage"
 )
@@ -41,17 +40,17 @@ type Config struct {
 	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is
 	// nowhere.
 	Snapshot SnapshotFile
-	// Fleet says where the validator reports; the zero value is nowhere. FencedAfter, KeyIDs, Log and
-	// WallClock are filled in.
-	Fleet report.Config
-	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
-	WallClock replica.WallClock
+	// Fleet says where the validator reports. The zero value reports nowhere.
+	Fleet Fleet
+	// WallClock returns the time of day, for tests. Nil means the machine's clock.
+	WallClock func() time.Time
 }
 
 // Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe
 // for concurrent use.
 type Validator struct {
 	config  Config
+	clock   replica.WallClock
 	client  *redisfeed.Client
 	replica atomic.Pointer[replica.Replica] // nil until the store was found
 	found   chan struct{}                   // closed when replica is set
@@ -70,7 +69,7 @@ func New(config Config) (*Validator, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Validator{config: config, client: client, found: make(chan struct{}), replaced: make(chan struct{})}
+	v := &Validator{config: config, clock: config.WallClock, client: client, found: make(chan struct{}), replaced: make(chan struct{})}
 	return v, v.fleet.open(config)
 }
 
@@ -110,7 +109,7 @@ func (v *Validator) Run(ctx context.Context) error {
 
 func (v *Validator) newReplica(meta record.Meta) *replica.Replica {
 	r := replica.New(redisfeed.New(v.client, meta.Partitions), record.NewCodec(v.config.Ring, meta), v.config.Log)
-	r.SetWallClock(v.config.WallClock)
+	r.SetWallClock(v.clock)
 	return r
 }
 
@@ -157,9 +156,6 @@ func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica)
 	_ = group.Wait()
 	return foreign
 }
-
-// Replica returns what the validator decides from; nil until the store was found, or a snapshot of it.
-func (v *Validator) Replica() *replica.Replica { return v.replica.Load() }
 
 // Ready returns nil once the validator has all data. It stays ready when the store goes away.
 func (v *Validator) Ready() error {
@@ -281,7 +277,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 		}
 		if row.Behind() {
 			// The last good policy goes on deciding, but must not pass for a newer one.
-			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, v.config.WallClock.Since(row.Since(), now))
+			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, v.clock.Since(row.Since(), now))
 		}
 		p = &decides
 	} else if view.Missing {
@@ -290,7 +286,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld
 	}
-	nowMillis := v.config.WallClock.At(now).UnixMilli()
+	nowMillis := v.clock.At(now).UnixMilli()
 	answer.Decision = policy.DecideClaim(p, policy.Request{Scope: request.Scope, Source: request.Source, NowMillis: nowMillis}, &claim)
 	if answer.TokenID == "" {
 		spot = bare
@@ -302,11 +298,6 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	}
 	return answer, nil
 }
-
-// Usage returns what Authorize has decided, by app, token, scope, verdict and minute, for who takes it and
-// passes it on (B21, B22). Apps without a policy and requests that got an error are not in it. It keeps an
-// hour of what nobody takes, at most; see usage.Counter.
-func (v *Validator) Usage() *usage.Counter { return &v.usage }
 
 // StickyDenials returns how many requests were denied for a token that is revoked here although the store
 // says otherwise.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/reload"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/validator"
 )
 
 // fleetFlags say where the validator reports.
@@ -35,8 +35,8 @@ func (f *fleetFlags) define(flags *pflag.FlagSet) {
 
 // config returns what the flags say for a validator that listens on an address. The key and the authorities
 // are read again when they change.
-func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, error) {
-	c := report.Config{Authority: f.authority, Security: f.security, ID: f.id}
+func (f *fleetFlags) config(listen string, files *reload.Files) (validator.Fleet, error) {
+	c := validator.Fleet{Authority: f.authority, Security: f.security, ID: f.id}
 	if f.authority == "" {
 		if f.keyFile != "" {
 			return c, errors.New("--fleet-key-file: there is no --authority to use it with")
@@ -57,7 +57,7 @@ func (f *fleetFlags) config(listen string, files *reload.Files) (report.Config, 
 		}
 		c.ID = net.JoinHostPort(host, port)
 	}
-	if err := report.CheckID(c.ID); err != nil {
+	if err := validator.CheckID(c.ID); err != nil {
 		return c, fmt.Errorf("--validator-id: %w", err)
 	}
 	if c.Security.CAFile != "" && c.Security.Encrypts(c.Authority) {

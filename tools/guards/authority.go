@@ -125,7 +125,7 @@ var authorityGuards = []guard{
 	},
 	{
 		name: "skew in receipts", file: "services/authority/internal/fleet/clock.go",
-		cuts:  []cut{{"	case ahead.Abs() > report.MaxSkew:\n", "	case ahead.Abs() > report.MaxSkew && silent:\n"}},
+		cuts:  []cut{{"	case ahead.Abs() > clockskew.Max:\n", "	case ahead.Abs() > clockskew.Max && silent:\n"}},
 		tests: "TestB08_Skew|TestB24_EveryAuthorityKnowsTheClock", packages: []string{fleetPackage},
 	},
 	{

@@ -73,9 +73,9 @@ var replicaGuards = []guard{
 	},
 	{
 		name:  "receipts of what decides",
-		file:  "pkg/report/session.go",
+		file:  "pkg/validator/internal/fleet/session.go",
 		cuts:  []cut{{"	if !s.decides() {\n", "	if s.decides == nil {\n"}},
-		tests: "TestB24_WhatDoesNotDecide", packages: []string{"./pkg/report"},
+		tests: "TestB24_WhatDoesNotDecide", packages: []string{"./pkg/validator/internal/fleet"},
 	},
 	{
 		name:  "lost changes are held",

@@ -33,11 +33,15 @@ var mayImport = map[string][]string{
 	"pkg/replica":   {"pkg/keyring", "pkg/policy", "pkg/record", "pkg/secret", "pkg/table"},
 	"pkg/redisfeed": {"pkg/keyring", "pkg/record", "pkg/replica"},
 	"pkg/snapshot":  {"pkg/atomicfile", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/table", generated},
-	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/report", "pkg/secret", "pkg/snapshot", "pkg/usage"},
-	"pkg/report":    {"pkg/apierr", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
+	"pkg/validator": {"pkg/apierr", "pkg/keyring", "pkg/policy", "pkg/record", "pkg/redisfeed", "pkg/replica", "pkg/secret", "pkg/snapshot", "pkg/usage", "pkg/grpcclient", "pkg/validator/internal/fleet", "pkg/validator/internal/access"},
+	"pkg/clockskew": {},
 	"pkg/apierr":    {},
 	"pkg/bearer":    {"pkg/secret"},
 	"pkg/client":    {"pkg/apierr", "pkg/bearer", "pkg/client/internal/spread", "pkg/grpcclient", "pkg/policy", "pkg/secret", generated},
+
+	"pkg/validator/internal/fleet":  {"pkg/apierr", "pkg/clockskew", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated},
+	"pkg/validator/internal/access": {"pkg/replica", "pkg/usage"},
+	"pkg/validator/inside":          {"pkg/replica", "pkg/usage", "pkg/validator", "pkg/validator/internal/access", "pkg/validator/internal/fleet"},
 
 	"pkg/client/internal/spread": {"pkg/apierr", generated},
 
@@ -49,7 +53,7 @@ var mayImport = map[string][]string{
 }
 
 // standardOnly are packages that import nothing but the standard library and what mayImport lists.
-var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage", "pkg/visible"}
+var standardOnly = []string{"pkg/atomicfile", "pkg/strictjson", "pkg/secret", "pkg/bearer", "pkg/clockskew", "pkg/keyring", "pkg/policy", "pkg/reload", "pkg/table", "pkg/usage", "pkg/visible"}
 
 // libraries are those that such packages may import all the same. btree holds the apps in order, in
 // processes that list them; x/sys has the lock of files that the standard library lacks.
@@ -114,6 +118,9 @@ func broken(name, imported string) (rules []string) {
 		if strings.HasPrefix(name, pair[0]) && strings.HasPrefix(imported, pair[1]) {
 			rules = append(rules, "one service does not import the other")
 		}
+	}
+	if (name == "services/validator" || strings.HasPrefix(name, "services/validator/")) && strings.HasPrefix(imported+"/", "services/store/") {
+		rules = append(rules, "a validator only reads the store")
 	}
 	for what, who := range only {
 		if strings.HasPrefix(imported, what) && !slices.Contains(who, name) {

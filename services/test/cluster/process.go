@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/reload"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/testkit/check"
+	engine "github.com/countersign/countersign/pkg/validator"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
 	validator "github.com/countersign/countersign/services/validator/server"
@@ -93,8 +93,8 @@ func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *
 }
 
 // Fleet returns what makes a validator report to an authority under a name.
-func (c *Cluster) Fleet(id, authority string) report.Config {
-	return report.Config{
+func (c *Cluster) Fleet(id, authority string) engine.Fleet {
+	return engine.Fleet{
 		Authority: grpcclient.Address(authority), Security: grpcclient.Security{CAFile: c.options.TLS.CertFile}, Key: c.FleetKey, ID: id,
 	}
 }

@@ -26,7 +26,6 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 	"github.com/countersign/countersign/pkg/validator"
@@ -183,7 +182,7 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	for i := range options.validators + options.processes {
 		config := validator.Config{
 			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
-			Fleet: report.Config{
+			Fleet: validator.Fleet{
 				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
 				Security: grpcclient.Security{CAFile: settings.CAFile},
 			},

@@ -27,7 +27,6 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/reload"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/testport"
@@ -89,7 +88,7 @@ func runProcess(raw string) error {
 	if v := s.Validator; v != nil {
 		service, err = validatorserver.New(validatorserver.Config{
 			Config: config, MaxStaleness: v.MaxStaleness, Snapshot: v.Snapshot,
-			Fleet: report.Config{
+			Fleet: validator.Fleet{
 				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile}, Key: secret.New(v.Key), ID: v.ID,
 			},
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/validator"
+	"github.com/countersign/countersign/pkg/validator/inside"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -26,6 +27,12 @@ type decider interface {
 	// Replica is nil for one in another process.
 	Replica() *replica.Replica
 }
+
+// local is a validator in this process.
+type local struct{ *validator.Validator }
+
+// Replica implements decider.
+func (l local) Replica() *replica.Replica { return inside.Replica(l.Validator) }
 
 // seat is a place for a validator: one after the other sits in it.
 type seat struct {
@@ -86,7 +93,7 @@ func (s *seat) start(o *oracle) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	now := &sitting{decider: v, life: s.lives, end: func() { cancel(); running.Wait() }}
+	now := &sitting{decider: local{v}, life: s.lives, end: func() { cancel(); running.Wait() }}
 	running.Go(func() { _ = v.Run(ctx) }) // only the end of ctx ends it
 	running.Go(func() {
 		if v.WaitReady(ctx) == nil {

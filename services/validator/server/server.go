@@ -11,11 +11,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/validator"
+	"github.com/countersign/countersign/pkg/validator/inside"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/replicametrics"
@@ -39,9 +40,9 @@ type Config struct {
 	// MaxStaleness, Snapshot and Fleet are those of validator.Config.
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	Snapshot     validator.SnapshotFile
-	Fleet        report.Config
+	Fleet        validator.Fleet
 	// WallClock is that of validator.Config.
-	WallClock replica.WallClock
+	WallClock func() time.Time
 	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it
 	// they are RESOURCE_EXHAUSTED. 0 is no bound.
 	MaxInFlight int
@@ -81,10 +82,10 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.grpc.RegisterMetrics(registry)
-	registry.MustRegister(replicametrics.New(s.validator.Replica))
+	registry.MustRegister(replicametrics.New(func() *replica.Replica { return inside.Replica(s.validator) }))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
-	registerUsageMetrics(registry, s.validator.Usage())
+	registerUsageMetrics(registry, inside.Usage(s.validator))
 	service := authorize.New(s.validator, authorize.Bound{
 		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.PublicGoroutines,
 	}, registry)
@@ -108,8 +109,8 @@ func (s *Server) freshness() string {
 		state = "STALE"
 	}
 	text := fmt.Sprintf("%s, %s old", state, age.Round(time.Millisecond))
-	if ahead, _ := s.validator.ClockSkew(); ahead.Abs() > report.MaxSkew {
-		text += fmt.Sprintf("; its clock is %s: set it (NTP), or the authority's", report.SkewWords(ahead))
+	if ahead, _ := s.validator.ClockSkew(); ahead.Abs() > clockskew.Max {
+		text += fmt.Sprintf("; its clock is %s: set it (NTP), or the authority's", clockskew.Words(ahead))
 	}
 	return text + s.taken()
 }

@@ -16,8 +16,8 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
+	"github.com/countersign/countersign/pkg/validator/inside"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -35,7 +35,7 @@ type chain struct {
 	running    sync.WaitGroup
 	shared     *fakeShared
 	offices    []*office
-	validators []*report.Reporter
+	validators []*inside.Reporter
 }
 
 func startChain(t *testing.T, authorities, validators int) *chain {
@@ -90,10 +90,7 @@ func (c *chain) open() *office {
 // join starts a validator that reports to an authority, and returns when it is heard.
 func (c *chain) join(id string, o *office) {
 	c.t.Helper()
-	v, err := report.New(report.Config{
-		Authority: "127.0.0.1:1", ID: id, Log: slog.New(slog.DiscardHandler),
-		Dial: func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) },
-	})
+	v, err := inside.NewReporter(id, func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) })
 	if err != nil {
 		c.t.Fatal(err)
 	}

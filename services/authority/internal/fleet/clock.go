@@ -3,8 +3,8 @@ package fleet
 import (
 	"time"
 
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/report"
 )
 
 const (
@@ -99,7 +99,7 @@ func (c *clock) state(turn, now time.Time, silent bool) State {
 		return Lost
 	case !known:
 		return Pending
-	case ahead.Abs() > report.MaxSkew:
+	case ahead.Abs() > clockskew.Max:
 		return Skewed
 	}
 	return Applied
@@ -115,7 +115,7 @@ func (r *Registry) sayClock(m *member, now time.Time) {
 	switch warn, over := m.alarm.Check(ahead, now); {
 	case warn:
 		r.log.Warn("a validator's time of day is not this authority's: tokens expire and trials end early or late there; set the clock (NTP) of the one that is wrong",
-			"validator", m.ID, "clock", report.SkewWords(ahead))
+			"validator", m.ID, "clock", clockskew.Words(ahead))
 	case over:
 		r.log.Info("a validator's time of day is this authority's again", "validator", m.ID)
 	}

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/report"
 )
 
 const (
@@ -95,7 +95,7 @@ type member struct {
 	contested time.Time
 	// clock is what its time of day is, alarm whether that was said to be wrong.
 	clock clock
-	alarm report.SkewAlarm
+	alarm clockskew.Alarm
 	// unreached are the partitions of which it knows more than this authority, or something else, and since
 	// when.
 	unreached map[int]time.Time

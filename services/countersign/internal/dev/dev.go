@@ -23,7 +23,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
-	"github.com/countersign/countersign/pkg/report"
+	engine "github.com/countersign/countersign/pkg/validator"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/adminkeys"
 	"github.com/countersign/countersign/services/internal/asynclog"
@@ -220,7 +220,7 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 		name := fmt.Sprintf("validator-%d", i+1)
 		v, err := validator.New(validator.Config{
 			Config: config(name, o.validators[i], o.http[1+i]),
-			Fleet: report.Config{
+			Fleet: engine.Fleet{
 				Authority: grpcclient.Address(d.authority), Security: grpcclient.Security{Plaintext: true}, Key: fleetKey, ID: name,
 			},
 		})

@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/countersign/countersign/pkg/report"
+	"github.com/countersign/countersign/pkg/clockskew"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
@@ -103,16 +103,16 @@ func clockCell(ahead *durationpb.Duration) string {
 	switch {
 	case ahead == nil:
 		return "-"
-	case ahead.AsDuration().Abs() <= report.MaxSkew:
+	case ahead.AsDuration().Abs() <= clockskew.Max:
 		return "ok"
 	}
-	return report.SkewWords(ahead.AsDuration())
+	return clockskew.Words(ahead.AsDuration())
 }
 
 // clock says how a validator's clock compares, as in "5m0s ahead of".
 func clock(ahead *durationpb.Duration) string {
 	if ahead.AsDuration() > 0 {
-		return report.SkewWords(ahead.AsDuration()) + " of"
+		return clockskew.Words(ahead.AsDuration()) + " of"
 	}
-	return report.SkewWords(ahead.AsDuration())
+	return clockskew.Words(ahead.AsDuration())
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
-	"github.com/countersign/countersign/pkg/report"
 	"github.com/countersign/countersign/pkg/secret"
+	engine "github.com/countersign/countersign/pkg/validator"
 	authority "github.com/countersign/countersign/services/authority/server"
 	"github.com/countersign/countersign/services/internal/daemon"
 	"github.com/countersign/countersign/services/internal/gcbudget"
@@ -42,7 +42,7 @@ func newValidator(c Config) (server, error) {
 	if c.MaxInFlight > 0 {
 		bound = c.MaxInFlight
 	}
-	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Fleet: report.Config{
+	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Fleet: engine.Fleet{
 		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true}, Key: secret.New(c.FleetKey), ID: c.ID,
 	}})
 	return product{s}, err

@@ -1,54 +1,15 @@
-package report
+package fleet
 
 import (
 	"time"
 
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-const (
-	// MaxSkew is how far a validator's time of day may be from its authority's. Beyond it people are told,
-	// and a receipt of a change that has a time names the validator.
-	MaxSkew = time.Second
-	// skewAlarmPause is the least time between two lines in a log that say that one clock is off.
-	skewAlarmPause = time.Minute
-	// maxRoundTrip is the longest exchange that a clock is measured by: half of it is how wrong the result
-	// may be.
-	maxRoundTrip = MaxSkew / 2
-)
-
-// SkewWords says in words how far a clock is ahead of another one, or behind.
-func SkewWords(ahead time.Duration) string {
-	unit := time.Millisecond
-	if ahead.Abs() >= 10*time.Second {
-		unit = time.Second
-	}
-	if ahead < 0 {
-		return ahead.Abs().Round(unit).String() + " behind"
-	}
-	return ahead.Round(unit).String() + " ahead"
-}
-
-// SkewAlarm tells when a clock that is off is worth a line in a log. The zero value is ready.
-type SkewAlarm struct {
-	off  bool
-	said time.Time
-}
-
-// Check takes in how far a clock is ahead. Warn says that it is off and that this was not said within a
-// minute, over that it was said and is over.
-func (a *SkewAlarm) Check(ahead time.Duration, now time.Time) (warn, over bool) {
-	if ahead.Abs() <= MaxSkew {
-		over, a.off = a.off, false
-		return false, over
-	}
-	if !a.said.IsZero() && now.Sub(a.said) < skewAlarmPause {
-		return false, false
-	}
-	a.off, a.said = true, now
-	return true, false
-}
+// maxRoundTrip bounds the exchange that a clock is measured by: the result may be wrong by half of it.
+const maxRoundTrip = clockskew.Max / 2
 
 // heartbeat is a report that the authority answers at once.
 type heartbeat struct {
@@ -81,7 +42,7 @@ func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 	switch warn, over := s.alarm.Check(ahead, now); {
 	case warn:
 		s.config.Log.Warn("this machine's time of day is not the authority's: tokens expire and trials end early or late here; set the clock (NTP) of the one that is wrong",
-			"clock", SkewWords(ahead))
+			"clock", clockskew.Words(ahead))
 	case over:
 		s.config.Log.Info("this machine's time of day is the authority's again")
 	}

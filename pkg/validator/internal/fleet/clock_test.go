@@ -1,4 +1,4 @@
-package report
+package fleet
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
@@ -43,8 +44,8 @@ func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
 	is := func(want time.Duration) func() error {
 		return func() error {
 			got, known := k.reporter.ClockSkew()
-			if !known || (got-want).Abs() > MaxSkew {
-				return errors.New(SkewWords(got))
+			if !known || (got-want).Abs() > clockskew.Max {
+				return errors.New(clockskew.Words(got))
 			}
 			return nil
 		}
@@ -63,40 +64,5 @@ func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
 	}
 	if said := log.count("1h0m0s ahead"); said != 0 {
 		t.Errorf("said again within a minute")
-	}
-}
-
-// TestSkewAlarm: one line a minute, whatever the clock does.
-func TestSkewAlarm(t *testing.T) {
-	var a SkewAlarm
-	start := time.Now()
-	for _, step := range []struct {
-		after      time.Duration
-		ahead      time.Duration
-		warn, over bool
-	}{
-		{0, MaxSkew, false, false},
-		{1, -MaxSkew, false, false},
-		{2, MaxSkew + 1, true, false},
-		{3, time.Hour, false, false},
-		{4, 0, false, true},
-		{5, 0, false, false},
-		{6, -time.Hour, false, false},
-		{7, 0, false, false},
-		{skewAlarmPause + 2, -time.Hour, true, false},
-	} {
-		if warn, over := a.Check(step.ahead, start.Add(step.after)); warn != step.warn || over != step.over {
-			t.Errorf("after %v: %t, %t", step.after, warn, over)
-		}
-	}
-}
-
-func TestSkewWords(t *testing.T) {
-	for ahead, want := range map[time.Duration]string{
-		0: "0s ahead", 1234567 * time.Microsecond: "1.235s ahead", -5*time.Minute + 3*time.Millisecond: "5m0s behind",
-	} {
-		if got := SkewWords(ahead); got != want {
-			t.Errorf("%d: %s, want %s", ahead, got, want)
-		}
 	}
 }

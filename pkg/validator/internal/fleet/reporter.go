@@ -1,7 +1,7 @@
-// Package report is a validator's side of the fleet: it tells an authority what the validator holds, every
+// Package fleet is a validator's side of the fleet: it tells an authority what the validator holds, every
 // second and within milliseconds of a change, hands over the signed links that it is asked for, and brings
 // back the floor.
-package report
+package fleet
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/clockskew"
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
@@ -112,7 +113,7 @@ type Reporter struct {
 	running   time.Time
 	heartbeat atomic.Pointer[heartbeat]
 	skew      atomic.Pointer[time.Duration] // nil: not known
-	alarm     SkewAlarm                     // belongs to the session that receives
+	alarm     clockskew.Alarm               // belongs to the session that receives
 
 	connected atomic.Bool
 	verified  atomic.Bool

@@ -1,0 +1,12 @@
+package validator
+
+import (
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/usage"
+	"github.com/countersign/countersign/pkg/validator/internal/access"
+)
+
+func init() {
+	access.Replica = func(v any) *replica.Replica { return v.(*Validator).replica.Load() }
+	access.Usage = func(v any) *usage.Counter { return &v.(*Validator).usage }
+}
