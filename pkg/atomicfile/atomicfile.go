@@ -1,6 +1,8 @@
-// Package atomicfile writes over files: a reader sees the old contents or the new ones, and a power cut
-// leaves one of the two. A symbolic link stays, and the file that it points to is written. Owner, group and
-// mode stay too; access control lists and other extended attributes do not.
+// Package atomicfile replaces files atomically: a reader sees the old or the new contents, and so does
+// everybody after a power failure. A symbolic link stays, and its target is replaced. Owner, group and mode
+// stay too. Access control lists and other extended attributes are lost.
+//
+// The API of this package may change in any release.
 package atomicfile
 
 import (
@@ -15,26 +17,25 @@ import (
 	"time"
 )
 
-// Options say how a file is written.
+// Options control how a file is written.
 type Options struct {
-	// Mode is the mode of a file that did not exist; the umask applies to it.
+	// Mode is the mode of a new file. The umask applies to it.
 	Mode fs.FileMode
-	// TakeOver lets the new file belong to this process, with Mode, where the process may not keep the
-	// owner or the group. Otherwise that is an error: the programs that read the file could not read it any
-	// more.
+	// TakeOver lets the new file belong to this process, with Mode, where the process may not keep the owner
+	// or the group. Without it that is an error, since the programs that read the file might lose access.
 	TakeOver bool
 }
 
-// File is a file that is being written aside. Nobody sees it under its name before Commit. It is not safe for
+// File is a file that is being written. It appears under its path only at Commit. It is not safe for
 // concurrent use.
 type File struct {
 	file   *os.File
 	target string
 }
 
-// Create begins a file that takes the place of the one at a path, if there is one, when it is committed.
-// Commit or Discard ends it. It fails at once when the folder cannot be written, when something else than a
-// regular file stands there, or when the owner cannot be kept.
+// Create begins a file that replaces the file at a path when it is committed. Commit or Discard must end it.
+// Create fails when the folder is not writable, when something other than a regular file is at the path, or
+// when the owner cannot be kept.
 func Create(path string, o Options) (*File, error) {
 	target, err := Resolve(path)
 	if err != nil {
@@ -52,7 +53,7 @@ func Create(path string, o Options) (*File, error) {
 	removeLeftovers(target)
 	mode := o.Mode
 	if before != nil {
-		mode = 0o600 // until it has the owner and the group that the old mode was meant for
+		mode = 0o600 // until it has the owner and the group for which the old mode was meant
 	}
 	aside, err := os.OpenFile(asidePrefix(target)+rand.Text()+asideSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -68,11 +69,11 @@ func Create(path string, o Options) (*File, error) {
 	return f, nil
 }
 
-// Write adds data to the file aside.
+// Write appends data to the file.
 func (f *File) Write(data []byte) (int, error) { return f.file.Write(data) }
 
-// Commit makes sure that the file is on disk and puts it in its place. On an error the file that was there
-// is still there, unless only its name could not be made sure of.
+// Commit syncs the file to disk and moves it to its path. After an error the earlier file is still there,
+// unless only the sync of the folder failed.
 func (f *File) Commit() error {
 	err := f.commit()
 	if err != nil {
@@ -94,14 +95,14 @@ func (f *File) commit() error {
 	return SyncFolder(f.target)
 }
 
-// Discard ends the file and leaves nothing of it. After Commit it does nothing.
+// Discard drops the file. After Commit it does nothing.
 func (f *File) Discard() {
 	_ = f.file.Close()
 	_ = os.Remove(f.file.Name())
 }
 
-// Write replaces the contents of a file, or makes it. What is no regular file, such as a pipe or
-// /dev/stdout, is written to.
+// Write replaces the contents of a file, or creates it. It writes directly to something that is not a regular
+// file, such as a pipe or /dev/stdout.
 func Write(path string, data []byte, o Options) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return writeThrough(path, data)
@@ -126,12 +127,11 @@ func writeThrough(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// maxLinks is how many links lead on from one to the next before they count as a circle, as in Linux
+// maxLinks is how many symbolic links may follow each other before they count as a loop, as in Linux
 // (path_resolution(7)).
 const maxLinks = 40
 
-// Resolve returns the path of the file that a path means: where it is a symbolic link, that to which it
-// points, which need not exist.
+// Resolve follows symbolic links to the path of the file that path means. The target need not exist.
 func Resolve(path string) (string, error) {
 	for range maxLinks {
 		info, err := os.Lstat(path)
@@ -149,7 +149,7 @@ func Resolve(path string) (string, error) {
 			return "", err
 		}
 		if !filepath.IsAbs(next) {
-			// Not filepath.Join, which takes "link/.." for nothing: the link may lead elsewhere.
+			// filepath.Join would remove "link/..", but the link may lead elsewhere.
 			folder, _ := filepath.Split(path)
 			next = folder + next
 		}
@@ -158,11 +158,11 @@ func Resolve(path string) (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// SyncFolder makes sure that the name of a file is on disk: without it a power cut can undo a file that was
-// synced.
+// SyncFolder syncs the folder of a path to disk. Without it a power failure can undo the creation of a synced
+// file.
 func SyncFolder(path string) error {
 	if runtime.GOOS == "windows" {
-		return nil // it has no such call for folders
+		return nil // Windows has no such call for folders
 	}
 	folder, err := os.Open(folderOf(path))
 	if err != nil {
@@ -171,8 +171,8 @@ func SyncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// folderOf returns the folder of a path. Unlike filepath.Dir it does not shorten the path, which changes
-// its meaning where a link is part of it.
+// folderOf returns the folder of a path. Unlike filepath.Dir it does not clean the path, which would change
+// its meaning when the path contains a link.
 func folderOf(path string) string {
 	folder, _ := filepath.Split(path)
 	if folder == "" {
@@ -183,7 +183,7 @@ func folderOf(path string) string {
 
 const (
 	asideSuffix = ".new"
-	// leftoverAge is how old a file aside must be to be one that nobody writes to any more.
+	// leftoverAge is the age at which an unfinished file counts as abandoned.
 	leftoverAge = time.Hour
 )
 
@@ -192,10 +192,10 @@ func asidePrefix(path string) string {
 	return folder + "." + name + "-"
 }
 
-// removeLeftovers removes what processes left behind that were killed while they wrote.
+// removeLeftovers removes unfinished files of processes that were killed.
 func removeLeftovers(target string) {
 	_, prefix := filepath.Split(asidePrefix(target))
-	entries, _ := os.ReadDir(folderOf(target)) // a folder that cannot be read keeps what is left
+	entries, _ := os.ReadDir(folderOf(target)) // an unreadable folder keeps its leftovers
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), prefix) || !strings.HasSuffix(entry.Name(), asideSuffix) {
 			continue

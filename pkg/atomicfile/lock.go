@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 )
 
-// Lock keeps other processes, and other goroutines, that lock the same file from it until unlock is called:
-// for who reads a file, changes what it has read, and writes it back. It waits as long as another holds the
-// lock. A process that ends gives it back. The folder must be there, the file need not.
+// Lock locks a file until unlock is called, against other processes and goroutines that call Lock. Use it to
+// read a file, change the contents, and write them back. It waits while another caller holds the lock. The
+// end of a process releases its locks. The folder must exist; the file need not.
 //
-// The lock is a file beside it, since the file itself is replaced. That file is removed again.
+// The lock is a second file beside it, since the file itself is replaced. unlock removes the second file.
 func Lock(path string) (unlock func(), err error) {
 	target, err := Resolve(path)
 	if err != nil {
@@ -30,7 +30,7 @@ func Lock(path string) (unlock func(), err error) {
 		current, err := isAt(held, at)
 		if current {
 			return func() {
-				_ = os.Remove(at) // before it is given back: who waits for it sees then that it is gone, and makes a new one
+				_ = os.Remove(at) // removed before it is released: the next holder sees that, and makes a new one
 				_ = held.Close()
 			}, nil
 		}
@@ -40,7 +40,7 @@ func Lock(path string) (unlock func(), err error) {
 	}
 }
 
-// isAt tells whether an open file is the one that has a name.
+// isAt reports whether an open file is still the file of a name.
 func isAt(f *os.File, name string) (bool, error) {
 	is, err := f.Stat()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// lock fails: a lock that holds nobody off would lose what another writes.
+// lock fails: a lock that excludes nobody would lose other processes' changes.
 func lock(*os.File) error {
 	return fmt.Errorf("files cannot be locked on this system: %w", errors.ErrUnsupported)
 }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// lock waits until nobody else has the file locked, and locks it until it is closed (flock(2)).
+// lock waits for an exclusive lock on a file. Closing the file releases it (flock(2)).
 func lock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// keep gives a file aside the owner, the group and the mode of the one whose place it takes.
+// keep gives a new file the owner, the group and the mode of the file that it replaces.
 func keep(aside *os.File, before fs.FileInfo, o Options, chown func(f *os.File, uid, gid int) error) error {
 	now, err := aside.Stat()
 	if err != nil {
@@ -17,7 +17,7 @@ func keep(aside *os.File, before fs.FileInfo, o Options, chown func(f *os.File, 
 		switch err := chown(aside, uid, gid); {
 		case err == nil:
 		case o.TakeOver:
-			mode = o.Mode // what the old group might do is not for another one
+			mode = o.Mode // the old group's rights are not for another group
 		default:
 			return fmt.Errorf("its owner and group (%d:%d) cannot be kept; nothing was changed: run this as its owner, or change the owner first: %w", uid, gid, err)
 		}

@@ -4,5 +4,5 @@ package atomicfile
 
 import "io/fs"
 
-// ownerToKeep: a new file has the owner that the folder gives.
+// ownerToKeep returns nothing to keep: a new file has the owner that the folder gives.
 func ownerToKeep(_, _ fs.FileInfo) (uid, gid int, differs bool) { return 0, 0, false }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// ownerToKeep returns the owner and the group of a file, and whether those of another one differ.
+// ownerToKeep returns the owner and the group of the earlier file, and whether the new file has others.
 func ownerToKeep(before, now fs.FileInfo) (uid, gid int, differs bool) {
 	was, ok := before.Sys().(*syscall.Stat_t)
 	is, okNow := now.Sys().(*syscall.Stat_t)

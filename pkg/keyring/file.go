@@ -11,24 +11,25 @@ import (
 	"github.com/countersign/countersign/pkg/strictjson"
 )
 
-// idForm is that of a key's id. No key of KeySize bytes, however written, is of that form: one that stands
-// where an id should be is refused, and not shown.
+// idForm is the form of a key's id. A key of KeySize bytes does not match it in any encoding. So a key that
+// is mistaken for an id is rejected, and not shown.
 var idForm = regexp.MustCompile(`^[0-9A-Za-z_-]{1,32}$`)
 
-// file is the form of a key ring file: keys in base64, by id.
+// file is the format of a key ring file: keys in base64, by id.
 type file struct {
 	Current string            `json:"current"`
 	Keys    map[string][]byte `json:"keys"`
 }
 
-// known tells whether the file has a key of JSON: its own two, and any id.
+// known reports whether the file format has a JSON key: its own two, and any id.
 func known(path []string, key string) bool {
 	return len(path) == 0 && (key == "current" || key == "keys") || len(path) == 1 && path[0] == "keys"
 }
 
-// Parse reads the contents of a key ring file. Its errors never hold a key.
+// Parse parses the contents of a key ring file. Its errors never hold a key.
 func Parse(data []byte) (*Ring, error) {
-	// The later of two keys by one id would win, and what the earlier one has signed could not be verified.
+	// encoding/json would take the later of two keys with one id. What the earlier key signed could not be
+	// verified.
 	if err := strictjson.Check(data, known); err != nil {
 		return nil, fmt.Errorf(`keyring: want {"current": id, "keys": {id: base64 of %d bytes}}: %w`, KeySize, err)
 	}
@@ -66,8 +67,8 @@ func Load(path string) (*Ring, error) {
 	return ring, nil
 }
 
-// Create writes the ring to a new file that only its owner can read, and makes sure that it is on disk. It
-// fails when the file exists.
+// Create writes the ring to a new file that only its owner can read, and syncs it to disk. It fails when the
+// file exists.
 func (r *Ring) Create(path string) error {
 	data, err := json.MarshalIndent(file{Current: r.current, Keys: r.keys()}, "", "  ")
 	if err != nil {

@@ -1,5 +1,7 @@
-// Package keyring holds the keys that sign every record in the store. Authority and validators share them
-// as a file; whoever can write Redis but has no key can forge nothing.
+// Package keyring holds the keys that sign every record in the store. Authorities and validators share them
+// as a file. An attacker who can write to Redis and has no key cannot forge a record.
+//
+// The API of this package may change in any release.
 package keyring
 
 import (
@@ -17,24 +19,23 @@ import (
 	"sync"
 )
 
-// KeySize is the length of a key in bytes: that of the output of SHA-256 (RFC 2104, section 3).
+// KeySize is the length of a key in bytes, the output size of SHA-256 (RFC 2104, section 3).
 const KeySize = 32
 
 // MACSize is the length of a MAC in bytes.
 const MACSize = sha256.Size
 
-// ErrUnknownKey says that a MAC was made with a key that the ring does not hold: not a forgery, perhaps an
-// old ring.
+// ErrUnknownKey says that a MAC names a key that the ring does not hold. The ring may be too old.
 var ErrUnknownKey = errors.New("keyring: unknown key")
 
-// ErrMismatch says that a MAC does not belong to what it stands beside.
+// ErrMismatch says that a MAC does not match the signed parts.
 var ErrMismatch = errors.New("keyring: MAC does not match")
 
-// Ring is a set of keys by id, one of which signs. It is immutable and safe for concurrent use, and formats
-// as the ids of its keys only.
+// Ring is a set of keys by id, one of which signs. It is immutable and safe for concurrent use. It never
+// prints its keys.
 type Ring struct {
-	// keys and signers are functions since fmt looks into a struct that holds a Ring past the methods that
-	// keep the keys from it.
+	// keys and signers are functions, because fmt prints the unexported fields of a struct that holds a Ring
+	// without calling the Ring's methods.
 	keys    func() map[string][]byte
 	signers func() map[string]*sync.Pool // of *signer
 	current string
@@ -52,8 +53,8 @@ func newRing(current string, keys map[string][]byte) *Ring {
 	}
 }
 
-// signer makes MACs with one key. It is kept since preparing the key costs as much as a short MAC, and a
-// validator that starts makes one or two for each app.
+// signer makes MACs with one key. It is reused, since preparing the key costs as much as a short MAC, and a
+// starting validator checks one or two for each app.
 type signer struct {
 	keyed  hash.Hash
 	length [8]byte
@@ -70,13 +71,13 @@ func Generate() *Ring {
 	return newRing(name, map[string][]byte{name: key})
 }
 
-// Sign returns the MAC of some parts with the current key, and the key's id. Each part goes in with its
-// length, so that no two lists of parts have the same MAC.
+// Sign returns the MAC of some parts with the current key, and the key's id. It signs each part with its
+// length, so that no two lists of parts have the same input.
 func (r *Ring) Sign(parts ...[]byte) (keyID string, mac [MACSize]byte) {
 	return r.current, sum(r.signers()[r.current], parts)
 }
 
-// SignWith does what Sign does, with a key chosen by id.
+// SignWith is Sign with the key of a given id. It returns ErrUnknownKey when the ring does not hold that key.
 func (r *Ring) SignWith(keyID string, parts ...[]byte) (mac [MACSize]byte, err error) {
 	signers, ok := r.signers()[keyID]
 	if !ok {
@@ -85,7 +86,7 @@ func (r *Ring) SignWith(keyID string, parts ...[]byte) (mac [MACSize]byte, err e
 	return sum(signers, parts), nil
 }
 
-// Verify returns nil when the MAC is that of the parts, ErrUnknownKey or ErrMismatch otherwise.
+// Verify returns nil when the MAC matches the parts. Otherwise it returns ErrUnknownKey or ErrMismatch.
 func (r *Ring) Verify(keyID string, mac []byte, parts ...[]byte) error {
 	want, err := r.SignWith(keyID, parts...)
 	if err != nil {
@@ -106,7 +107,7 @@ func (r *Ring) IDs() []string { return slices.Sorted(maps.Keys(r.keys())) }
 // String returns the current key's id; never a key.
 func (r *Ring) String() string { return "keyring " + r.current }
 
-// Format keeps every verb away from the keys.
+// Format prints the current key's id for every verb.
 func (r *Ring) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(r.String())) }
 
 // LogValue logs the current key's id.

@@ -8,7 +8,7 @@ import (
 // MaxAppIDLength is the most characters of an app id.
 const MaxAppIDLength = 64
 
-// ValidAppID tells whether a text is an app id: 1 to MaxAppIDLength characters of A-Z a-z 0-9 - _.
+// ValidAppID reports whether a text is an app id: 1 to MaxAppIDLength characters of A-Z a-z 0-9 - _.
 func ValidAppID(id string) bool {
 	if id == "" || len(id) > MaxAppIDLength {
 		return false
@@ -22,7 +22,7 @@ func ValidAppID(id string) bool {
 	return true
 }
 
-// AppHash spreads apps over partitions: the SHA-256 of an app id.
+// AppHash is the SHA-256 of an app id. It spreads apps over partitions.
 type AppHash [sha256.Size]byte
 
 // HashApp returns the hash of an app id. It does not allocate.

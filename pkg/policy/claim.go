@@ -6,17 +6,17 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Claim is the token of a request, as far as it can be judged without the app's policy. It shares memory
-// with the token.
+// Claim holds what is known about a request's token before the app's policy is read. It shares memory with
+// the token.
 type Claim struct {
 	token      secret.Secret
 	wellFormed bool
-	// digest is that of the text when it is well-formed. Another text's digest matters only to apps that
-	// have imported tokens, and a text that is long takes long.
+	// digest is the digest of a well-formed text, and zero otherwise. Other texts may be long, and only apps
+	// with imported tokens need their digests.
 	digest secret.Digest
 }
 
-// ClaimOf judges a token. It does not allocate.
+// ClaimOf checks a token's form and digests it. It does not allocate.
 func ClaimOf(token secret.Secret) (c Claim) {
 	c.token = token
 	text := token.Reveal()
@@ -26,5 +26,5 @@ func ClaimOf(token secret.Secret) (c Claim) {
 	return c
 }
 
-// Hash spreads tokens; it is 0 for one that is not well-formed.
+// Hash returns a number that spreads tokens evenly; 0 for a token that is not well-formed.
 func (c *Claim) Hash() uint64 { return binary.BigEndian.Uint64(c.digest[:]) }

@@ -2,10 +2,10 @@ package policy
 
 import "github.com/countersign/countersign/pkg/secret"
 
-// Reason is the verdict on a request's token, numbered as countersign.v1.Reason.
+// Reason is the verdict on a request's token, with the numbers of countersign.v1.Reason.
 type Reason uint8
 
-// The verdicts, in the order in which Decide looks for them (B19).
+// The verdicts, in the order in which Decide checks for them (B19).
 const (
 	AppNotConfigured   Reason = 1
 	TokenValid         Reason = 2
@@ -20,16 +20,16 @@ const (
 	SourceNotSupported Reason = 11
 )
 
-// Source is what sent a request, numbered as countersign.v1.Source. Every number but SourceGoogleTagManager
-// counts as unspecified (B18).
+// Source is the kind of sender of a request, with the numbers of countersign.v1.Source. Every number but
+// SourceGoogleTagManager counts as unspecified (B18).
 type Source int32
 
 // SourceGoogleTagManager cannot use S2S security (B18).
 const SourceGoogleTagManager Source = 1
 
-// Request is what a decision is about, besides the app.
+// Request is one request to decide about, without its app.
 type Request struct {
-	// Token is the secret that the request carried; the zero value, or an empty one, is none.
+	// Token is the secret that the request carried. The zero value, or an empty secret, means none.
 	Token secret.Secret
 	// Scope is the endpoint, from 1 to MaxScope.
 	Scope  Scope
@@ -44,13 +44,13 @@ type Decision struct {
 	Reason Reason
 	// Enforced says whether the scope was enforced.
 	Enforced bool
-	// TokenID is the token that was recognised, whatever its state; empty for none. It shares memory with
-	// the policy, and whatever that is a part of: clone it to keep it.
+	// TokenID is the id of the recognised token in any state; empty for none. It shares memory with the
+	// policy: clone it to keep it.
 	TokenID string
 }
 
 // Decide answers one request by an app's policy; p is nil for an app that has none. It follows B19 from
-// APP_NOT_CONFIGURED on, touches nothing but its arguments, and does not allocate.
+// APP_NOT_CONFIGURED on, uses nothing but its arguments, and does not allocate.
 func Decide(p *Policy, r Request) Decision {
 	if p == nil || p.Deleted() {
 		return Decision{Allow: true, Reason: AppNotConfigured}
@@ -59,7 +59,7 @@ func Decide(p *Policy, r Request) Decision {
 	return DecideClaim(p, r, &c)
 }
 
-// DecideClaim does what Decide does for a token that was looked at before, and does not look at r.Token.
+// DecideClaim is Decide for a token whose claim is known. It ignores r.Token.
 func DecideClaim(p *Policy, r Request, c *Claim) Decision {
 	if p == nil || p.Deleted() {
 		return Decision{Allow: true, Reason: AppNotConfigured}
@@ -78,7 +78,7 @@ func DecideClaim(p *Policy, r Request, c *Claim) Decision {
 	return d
 }
 
-// verdict says what the request's token is worth, enforcement aside, and the id of the token when it is
+// verdict returns the verdict on the request's token apart from enforcement, and the token's id when it is
 // known.
 func (p *Policy) verdict(r Request, c *Claim) (Reason, string) {
 	digest := &c.digest

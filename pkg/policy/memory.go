@@ -13,30 +13,29 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Memory is what an app remembers of revoked tokens that it no longer lists: the first bytes of their
-// digests, ascending, each once (B08). Nothing ever leaves it. The zero value is empty. Two memories are
-// equal (==) when they hold the same.
+// Memory holds digests of revoked tokens that an app no longer lists: their first bytes, ascending, each once
+// (B08). Nothing is ever removed from it. The zero value is empty. Two memories with the same contents are
+// equal (==).
 //
-// 64 bits are enough, since a memory only denies. A token of the policy is found first, so a prefix that
-// two digests share never denies a good token: it makes TOKEN_REVOKED of a TOKEN_UNKNOWN, with a chance of
-// 2^-44 for each unknown token even when a million are remembered.
+// 64 bits are enough, since a memory only denies. A token of the policy is found first, so a shared prefix
+// never denies a valid token. It can only turn TOKEN_UNKNOWN into TOKEN_REVOKED, with a probability of 2^-44
+// for each unknown token when a million digests are remembered.
 type Memory struct {
 	prefixes string
-	// Imported says that one of the tokens was imported, so that texts of any form have to be looked up
-	// (B11).
+	// Imported says that one of the tokens was imported, so that texts of any form must be looked up (B11).
 	Imported bool
 }
 
 const (
-	// MemorySize is how many bytes each remembered digest takes, in a document, a link and a validator's
+	// MemorySize is how many bytes each remembered digest takes in a document, a link and a validator's
 	// memory.
 	MemorySize = 8
-	// MaxMemory is the most digests that a memory can hold. B08 allows half of them, so that two pasts of
+	// MaxMemory is the most digests that a memory can hold. B08 allows half as many, so that two histories of
 	// an app can always be merged.
 	MaxMemory = 1 << 21
 )
 
-// MemoryOf returns a memory of prefixes as Bytes returns them.
+// MemoryOf returns a memory of prefixes in the form of Bytes.
 func MemoryOf(prefixes []byte, imported bool) (Memory, error) {
 	n := len(prefixes) / MemorySize
 	if len(prefixes)%MemorySize != 0 || n > MaxMemory {
@@ -50,13 +49,13 @@ func MemoryOf(prefixes []byte, imported bool) (Memory, error) {
 	return Memory{string(prefixes), imported}, nil
 }
 
-// Bytes returns the prefixes, which must not be written to.
+// Bytes returns the prefixes. The caller must not change them.
 func (m Memory) Bytes() []byte { return view(m.prefixes) }
 
 // Len returns how many digests are remembered.
 func (m Memory) Len() int { return len(m.prefixes) / MemorySize }
 
-// Has tells whether a digest is remembered.
+// Has reports whether a digest is remembered.
 func (m Memory) Has(d *secret.Digest) bool {
 	want := binary.BigEndian.Uint64(d[:])
 	at := sort.Search(m.Len(), func(i int) bool { return m.prefix(i) >= want })
@@ -65,7 +64,7 @@ func (m Memory) Has(d *secret.Digest) bool {
 
 func (m Memory) prefix(i int) uint64 { return binary.BigEndian.Uint64(view(m.prefixes[MemorySize*i:])) }
 
-// Tokens yields a revoked token without an id for each remembered digest; the rest of its digest is zero.
+// Tokens yields a revoked token without an id for each remembered digest. The rest of its digest is zero.
 func (m Memory) Tokens() iter.Seq[Token] {
 	return func(yield func(Token) bool) {
 		for i := range m.Len() {
@@ -78,7 +77,7 @@ func (m Memory) Tokens() iter.Seq[Token] {
 	}
 }
 
-// With returns the memory with the digests of some tokens too.
+// With returns the memory with the digests of more tokens.
 func (m Memory) With(tokens ...Token) Memory {
 	if len(tokens) == 0 {
 		return m
@@ -92,7 +91,7 @@ func (m Memory) With(tokens ...Token) Memory {
 	return m.merge(added)
 }
 
-// Union returns what either of two memories holds.
+// Union returns the digests of either memory.
 func (m Memory) Union(other Memory) Memory {
 	m.Imported = m.Imported || other.Imported
 	if other.prefixes == "" || other.prefixes == m.prefixes {
@@ -101,7 +100,7 @@ func (m Memory) Union(other Memory) Memory {
 	return m.merge(other.numbers())
 }
 
-// Without returns what another memory does not hold.
+// Without returns the digests that another memory does not hold.
 func (m Memory) Without(other Memory) Memory {
 	imported := m.Imported && !other.Imported
 	if m.prefixes == other.prefixes {
@@ -147,5 +146,5 @@ func (m Memory) merge(added []uint64) Memory {
 	return m
 }
 
-// text returns bytes that nobody writes to any more as a string.
+// text converts bytes to a string without a copy. Nobody may change them afterwards.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -13,11 +13,11 @@ import (
 //
 //	header    flags (1) | tokens (2) | enforced (8) | enforced after the trial (8) | end of the trial (8)
 //	prefixes  first bytes of the digest (4), for each token
-//	rows      rest of the digest (28) | scopes (8) | expiry (8) | state (1) | place by creation (2) | end of the id (4)
+//	rows      rest of the digest (28) | scopes (8) | expiry (8) | state (1) | order (2) | end of the id (4)
 //	ids       one after the other
 //	memory    first bytes of each remembered digest (8), to the end; most policies have none
 //
-// A lookup reads the prefixes, which of ten tokens fit a cache line, and as a rule one row.
+// The order of a row is the token's index by creation. A lookup reads the prefixes, then usually one row. The prefixes of ten tokens fit in one cache line.
 const (
 	headerSize = 1 + 2 + 8 + 8 + 8
 	digestSize = len(secret.Digest{})
@@ -31,7 +31,7 @@ const (
 	idEndAt  = placeAt + 2
 )
 
-// Bounds of what can be packed.
+// Bounds of a packed policy.
 const (
 	// MaxTokens is the most tokens of a policy; B01 allows far fewer.
 	MaxTokens = math.MaxUint16
@@ -39,7 +39,7 @@ const (
 	MaxTokenIDLength = math.MaxUint16
 )
 
-// Flags of a policy, and of the state of a token.
+// Flags of a policy, and of a token's state.
 const (
 	flagDeleted        = 1 << 0
 	flagImported       = 1 << 1
@@ -48,10 +48,10 @@ const (
 	stateImported = 1 << 7
 )
 
-// Packed returns the policy as bytes that Unpack takes. They are the same for the same policy.
+// Packed returns the policy as bytes for Unpack. Equal policies give equal bytes.
 func (p *Policy) Packed() string { return p.data }
 
-// Unpack returns the policy that Packed returned the bytes of. The policy shares them: they must not change.
+// Unpack returns the policy whose Packed gave the bytes. It shares the bytes, which must not change.
 func Unpack(data string) Policy { return Policy{data} }
 
 func pack(e Enforcement, tokens []Token, sorted []int, deleted bool, memory Memory) string {
@@ -95,13 +95,14 @@ func pack(e Enforcement, tokens []Token, sorted []int, deleted bool, memory Memo
 	return text(append(b, memory.prefixes...))
 }
 
-// Deleted tells whether the app was deleted.
+// Deleted reports whether the app was deleted.
 func (p *Policy) Deleted() bool { return p.data[0]&flagDeleted != 0 }
 
-// imported tells whether any token was imported, remembered ones included.
+// imported reports whether any token was imported, remembered ones included.
 func (p *Policy) imported() bool { return p.data[0]&(flagImported|flagMemoryImported) != 0 }
 
-// Memory returns what is remembered of tokens that are no longer there. It shares memory with the policy.
+// Memory returns the remembered digests of tokens that are no longer listed. It shares memory with the
+// policy.
 func (p *Policy) Memory() Memory {
 	end := headerSize + (prefixSize+rowSize)*p.Len()
 	if n := p.Len(); n > 0 {
@@ -114,7 +115,7 @@ func (p *Policy) Memory() Memory {
 // Len returns the number of tokens.
 func (p *Policy) Len() int { return int(binary.LittleEndian.Uint16(view(p.data[1:3]))) }
 
-// Enforcement returns what is enforced.
+// Enforcement returns which scopes are enforced.
 func (p *Policy) Enforcement() Enforcement {
 	b := view(p.data[3:headerSize])
 	return Enforcement{
@@ -134,7 +135,7 @@ func (p *Policy) Tokens() []Token {
 	return tokens
 }
 
-// view returns the bytes of a string, which must not be written to.
+// view returns the bytes of a string without a copy. They must not be written to.
 func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // row is a token of a packed policy.
@@ -180,8 +181,8 @@ func (r *row) token() Token {
 	return t
 }
 
-// linear is up to how many prefixes are looked at one after the other, which for a few is faster than by
-// halves.
+// linear is up to how many prefixes a search compares one by one, which is faster than a binary search for a
+// few.
 const linear = 16
 
 // find returns the row of the token with a digest.

@@ -21,11 +21,11 @@ const (
 	Expired  State = 4
 )
 
-// Token is the part of a token that decides.
+// Token is the part of a token that decisions need.
 type Token struct {
 	ID     string
 	Digest secret.Digest
-	// Scopes is what the token authenticates; empty for an unscoped token (B05).
+	// Scopes are the scopes that the token authenticates; empty for an unscoped token (B05).
 	Scopes ScopeSet
 	// State is Active, Disabled or Revoked.
 	State State
@@ -36,12 +36,12 @@ type Token struct {
 	Imported bool
 }
 
-// Ended is the ExpireMillis of a token that was ended at once: a state rather than a time, since every
-// clock is past it (B08).
+// Ended is the ExpireMillis of a token that was ended at once. It acts as a state, since every clock is past
+// it (B08).
 const Ended = math.MinInt64
 
-// StateAt returns the token's state at a time in milliseconds since the Unix epoch: an Active token whose
-// expiry has come is Expired (B08).
+// StateAt returns the token's state at a time in milliseconds since the Unix epoch. An Active token past its
+// expiry is Expired (B08).
 func (t *Token) StateAt(nowMillis int64) State { return stateOf(t.State, t.ExpireMillis, nowMillis) }
 
 func stateOf(stored State, expireMillis, nowMillis int64) State {
@@ -51,24 +51,24 @@ func stateOf(stored State, expireMillis, nowMillis int64) State {
 	return stored
 }
 
-// Authenticates tells whether the token is good for a scope at a time (B05, B14).
+// Authenticates reports whether the token is valid for a scope at a time in milliseconds since the Unix epoch
+// (B05, B14).
 func (t *Token) Authenticates(s Scope, nowMillis int64) bool {
 	return t.StateAt(nowMillis) == Active && covers(t.Scopes, s)
 }
 
 func covers(granted ScopeSet, s Scope) bool { return granted == 0 || granted.Has(s) || s == ScopeGDPR }
 
-// Enforcement is the set of scopes for which requests must carry a valid token, and what it becomes by
-// itself.
+// Enforcement is the set of scopes for which requests must carry a valid token, and the set that replaces it
+// after a trial.
 type Enforcement struct {
 	Scopes ScopeSet
-	// TrialEndMillis is when Scopes gives way to After, in milliseconds since the Unix epoch; 0 is never
-	// (B17).
+	// TrialEndMillis is when After replaces Scopes, in milliseconds since the Unix epoch; 0 is never (B17).
 	TrialEndMillis int64
 	After          ScopeSet
 }
 
-// At returns what is enforced at a time in milliseconds since the Unix epoch.
+// At returns which scopes are enforced at a time in milliseconds since the Unix epoch.
 func (e Enforcement) At(nowMillis int64) ScopeSet {
 	if e.TrialEndMillis != 0 && nowMillis >= e.TrialEndMillis {
 		return e.After
@@ -76,7 +76,7 @@ func (e Enforcement) At(nowMillis int64) ScopeSet {
 	return e.Scopes
 }
 
-// Ever returns every scope that is enforced at the given time or will be by itself.
+// Ever returns every scope that is enforced at the given time, or later without another change.
 func (e Enforcement) Ever(nowMillis int64) ScopeSet {
 	now := e.At(nowMillis)
 	if e.TrialEndMillis != 0 {
@@ -85,19 +85,19 @@ func (e Enforcement) Ever(nowMillis int64) ScopeSet {
 	return now
 }
 
-// Policy is all that decides for one app. It is immutable once made, so any number of goroutines may read
-// it. It is one string, as packed.go says, so that millions of them cost the garbage collector nothing. Two
-// policies are equal (==, of what the pointers point to) when they were made of the same.
+// Policy is all that decides for one app. It is immutable, so any number of goroutines may read it. It is one
+// string in the form of packed.go, so that millions of policies cost the garbage collector nothing. Two
+// policies with the same contents are equal (== on the values).
 type Policy struct{ data string }
 
-// New makes a policy of an enforcement and tokens. Two tokens with one id or one digest are an error, since
-// one of them would be silently without effect, and so are more than MaxTokens. A deleted app counts as not
-// configured; its tokens are there to be remembered.
+// New makes a policy of an enforcement and tokens. It fails for two tokens with the same id or digest, one of
+// which would have no effect, and for more than MaxTokens. A deleted app counts as not configured; its tokens
+// are kept in order to be remembered.
 func New(e Enforcement, tokens []Token, deleted bool) (*Policy, error) {
 	return NewWithMemory(e, tokens, deleted, Memory{})
 }
 
-// NewWithMemory makes a policy that also remembers revoked tokens that are no longer there.
+// NewWithMemory makes a policy that also remembers revoked tokens that are no longer listed.
 func NewWithMemory(e Enforcement, tokens []Token, deleted bool, memory Memory) (*Policy, error) {
 	sorted, err := byDigest(tokens)
 	if err != nil {
@@ -106,7 +106,7 @@ func NewWithMemory(e Enforcement, tokens []Token, deleted bool, memory Memory) (
 	return &Policy{pack(e, tokens, sorted, deleted, memory)}, nil
 }
 
-// byDigest returns the indexes of tokens in the order of their digests, when a policy can be made of them.
+// byDigest returns the indices of tokens sorted by digest. It fails when no policy can be made of the tokens.
 func byDigest(tokens []Token) ([]int, error) {
 	if len(tokens) > MaxTokens {
 		return nil, fmt.Errorf("%d tokens, want at most %d", len(tokens), MaxTokens)
@@ -139,9 +139,9 @@ func byDigest(tokens []Token) ([]int, error) {
 	return digests, nil
 }
 
-// WithRevoked returns the policy with the digests of some tokens revoked: a token that has one of them is
-// Revoked whatever it was, and a token that is not there is added as Revoked (B08). One without an id is a
-// remembered digest, of which only the prefix counts; see Memory.
+// WithRevoked returns the policy with the digests of some tokens revoked (B08). A listed token with one of
+// the digests becomes Revoked. Other tokens are added as Revoked. A token without an id is a remembered
+// digest, of which only the prefix counts; see Memory.
 func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 	tokens := p.Tokens()
 	digests, prefixes, ids := map[secret.Digest]int{}, map[[MemorySize]byte]int{}, map[string]bool{}
@@ -168,7 +168,7 @@ func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 			continue
 		}
 		for ids[t.ID] {
-			t.ID += "'" // another token goes by the id since
+			t.ID += "'" // another token has this id by now
 		}
 		tokens = append(tokens, t)
 		note(len(tokens) - 1)
@@ -177,8 +177,8 @@ func (p *Policy) WithRevoked(revoked []Token) (*Policy, error) {
 	return NewWithMemory(p.Enforcement(), tokens, p.Deleted(), memory)
 }
 
-// Revokes tells whether the policy denies a token for ever: it has the token as Revoked, or remembers its
-// digest. Of a token without an id only the prefix of the digest counts; see Memory.
+// Revokes reports whether the policy denies a token for ever: it lists the token as Revoked, or remembers its
+// digest. For a token without an id only the prefix of the digest counts; see Memory.
 func (p *Policy) Revokes(t *Token) bool {
 	if t.ID != "" {
 		if has := p.FindDigest(t.Digest); has != nil {

@@ -1,6 +1,8 @@
-// Package policy holds the pure decision: what an app's policy is, and what it says of one request (rules
-// B13, B14 and B17 to B19). Nothing here reads a clock, a network or a file; all that a decision depends on
-// is passed in.
+// Package policy makes the decision about a request: it knows what an app's policy is, and what it answers
+// (rules B13, B14 and B17 to B19). It is pure: it reads no clock, network or file, and depends on its
+// arguments alone.
+//
+// The API of this package may change in any release.
 package policy
 
 import (
@@ -9,9 +11,9 @@ import (
 	"math/bits"
 )
 
-// Scope is one ingest endpoint, by its number in countersign.v1.Scope. Numbers from 1 to MaxScope are
-// scopes; which of them exist is known at the edge alone, so that a new endpoint is one more enum value
-// there.
+// Scope is one ingest endpoint, with the number of countersign.v1.Scope. The package accepts every number
+// from 1 to MaxScope. Only the outer layers know which of them exist, so that a new endpoint is one more enum
+// value there.
 type Scope uint8
 
 const (
@@ -24,8 +26,8 @@ const (
 // ScopeSet is a set of scopes: bit n stands for the scope with number n. The zero value is the empty set.
 type ScopeSet uint64
 
-// ScopesOf returns the set of the given scopes. It panics on 0 and on a number past MaxScope, which the
-// edge must not pass.
+// ScopesOf returns the set of the given scopes. It panics for 0 and for a number above MaxScope, which
+// callers must reject.
 func ScopesOf(scopes ...Scope) ScopeSet {
 	var set ScopeSet
 	for _, s := range scopes {
@@ -37,7 +39,7 @@ func ScopesOf(scopes ...Scope) ScopeSet {
 	return set
 }
 
-// Has tells whether the set holds a scope.
+// Has reports whether the set holds a scope.
 func (set ScopeSet) Has(s Scope) bool { return set&(1<<s) != 0 }
 
 // Without returns the scopes of the set that are not in other.

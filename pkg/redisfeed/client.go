@@ -1,6 +1,8 @@
-// Package redisfeed connects to the Redis of a store, be it one server, a Sentinel group or a Cluster, and
-// is the replica's Source over it: a Feed reads heads, logs and documents, and subscribes to hints. It
-// writes nothing, and uses only commands that a read-only account may have.
+// Package redisfeed connects to the Redis of a store: one server, a Sentinel group or a Cluster. Its Feed is
+// the replica's Source: it reads heads, logs and documents, and subscribes to hints. A Feed writes nothing,
+// and uses only commands that a read-only account may use.
+//
+// The API of this package may change in any release.
 package redisfeed
 
 import (
@@ -21,46 +23,45 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Every error comes back from the call that met it. What go-redis prints beside that, on the standard error
-// and in a form of its own, would be a second log.
+// Each call returns its errors. go-redis would also print them to the standard error in a format of its own.
 func init() { logging.Disable() }
 
-// ErrNotInitialised says that the Redis holds no store of ours.
+// ErrNotInitialised says that the Redis holds no Countersign store.
 var ErrNotInitialised = errors.New("the store is not initialised (countersign store init)")
 
 const (
-	// requestBuffer is what the requests of a reader need at once.
+	// requestBuffer is the size of a connection's write buffer: room for the requests that a reader sends at
+	// once.
 	requestBuffer = 4 << 10
-	// maxScans is how many scans of documents go on at the same time; others wait. maxConnections, to one
-	// server and for one purpose, leaves room for other reads beside them.
+	// maxScans bounds the scans of documents that run at once. maxConnections bounds the connections of one
+	// pool to one server; it leaves room for other reads beside the scans.
 	maxScans       = 8
 	maxConnections = 32
 )
 
-// Options say how a store is read.
+// Options control how a store is read.
 type Options struct {
-	// WriteQuorum is how many replicas of a master must be in contact with it for a read to count; 0 asks
-	// for none.
+	// WriteQuorum is how many replicas must be in contact with a master for a read to count; 0 asks for none.
 	WriteQuorum int
 }
 
-// Client has the connections to the Redis of a store. It is safe for concurrent use.
+// Client holds the connections to the Redis of a store. It is safe for concurrent use.
 //
-// The embedded client is for all that needs no particular connection. It finds the master, follows a slot
-// that has moved, and sends nothing twice that may have been run.
+// The embedded client is for commands that need no particular connection. It finds the master, follows a slot
+// that has moved, and never repeats a command that may have been run.
 type Client struct {
 	redis.UniversalClient
 	options  Options
 	target   *target
 	topology *topology
-	// locating is for asking where the masters are, polling for heads, reading for whatever takes longer,
-	// writing for OnMaster. Each subscription has a connection of its own.
+	// locating asks where the masters are, polling reads heads, reading serves longer reads, writing serves
+	// OnMaster. Each subscription has a connection of its own.
 	locating, polling, reading, writing *pool
-	scans                               chan struct{} // holds a place for each scan
+	scans                               chan struct{} // has an element for each running scan
 }
 
-// Open makes a client; it connects when it is first used. The URL is that of a single server, of sentinels
-// or of a cluster (docs/deployment.md: Redis).
+// Open makes a client, which connects at its first use. The URL names a single server, sentinels or a cluster
+// (docs/deployment.md: Redis).
 func Open(url string, options Options) (*Client, error) {
 	target, err := parseURL(url)
 	if err != nil {
@@ -113,7 +114,7 @@ func (c *Client) connect() {
 	}
 }
 
-// Close ends all connections, and whatever waits for one.
+// Close ends all connections, and every call that waits for one.
 func (c *Client) Close() error {
 	c.topology.stop()
 	for _, p := range []*pool{c.locating, c.polling, c.reading, c.writing} {
@@ -125,7 +126,7 @@ func (c *Client) Close() error {
 	return err
 }
 
-// master returns the server that has a slot.
+// master returns the server that is the master of a slot.
 func (c *Client) master(ctx context.Context, p *pool, slot int) (*server, error) {
 	layout, err := c.topology.layout(ctx)
 	if err != nil {
@@ -139,14 +140,13 @@ func (c *Client) master(ctx context.Context, p *pool, slot int) (*server, error)
 	return p.at(address)
 }
 
-// OnMaster calls f with one connection of the master that has a key, and returns f's error. It tries
-// nothing twice, and learns from the error where the master may be now: when NotRun tells that what f did
-// last was not run, f may be tried again on another call.
+// OnMaster calls f with one connection to the master of a key, and returns f's error. It repeats nothing, and
+// learns from the error where the master may be. When NotRun(err) holds, f's last command was not run, and
+// the caller may call OnMaster again.
 //
-// While a cluster moves the key's slot, a command on several keys of which only some are there, or exist,
-// is refused with TRYAGAIN, and one on keys that are all gone or do not exist with ASK. Both last until the
-// move of the slot has ended; a command on one connection cannot do better, since the new master refuses it
-// for the same reason.
+// While a cluster moves the key's slot, Redis refuses a command on several keys with TRYAGAIN when only some
+// of them are there or exist. It refuses it with ASK when none of them is there. Both last until the slot has
+// moved: the new master refuses the command for the same reason.
 func (c *Client) OnMaster(ctx context.Context, key string, f func(*redis.Conn) error) error {
 	slot := slotOf(key)
 	s, err := c.master(ctx, c.writing, slot)
@@ -162,14 +162,14 @@ func (c *Client) OnMaster(ctx context.Context, key string, f func(*redis.Conn) e
 	return err
 }
 
-// errNotReached says that there was no server to send to.
+// errNotReached says that no master was known to send to.
 var errNotReached = errors.New("no master is known")
 
-// notRun are the errors by which Redis refuses a command before it runs it, for a reason that passes.
+// notRun are the errors with which Redis refuses a command before it runs it, for a temporary reason.
 var notRun = []string{"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "BUSY"}
 
-// NotRun tells whether an error means that a command was not run, for a reason that passes: it may be sent
-// again. Of a pipeline or a script that writes, it says so only of the command that met it.
+// NotRun reports whether an error means that a command was not run, for a temporary reason, so that it may be
+// sent again. For a pipeline or a script with writes this holds only for the command that failed.
 func NotRun(err error) bool {
 	var network *net.OpError
 	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Op == "dial" {
@@ -199,11 +199,11 @@ func (c *Client) Meta(ctx context.Context, ring *keyring.Ring) (record.Meta, err
 	return meta, nil
 }
 
-// metaRetry is the mean pause between two tries to learn which store there is.
+// metaRetry is the mean pause between two attempts to read the store's identity.
 const metaRetry = 250 * time.Millisecond
 
-// AwaitMeta reads which store the Redis holds, as long as it takes, and says in the log why it takes long.
-// It returns the context's error when that ends first.
+// AwaitMeta reads which store the Redis holds, and retries until it succeeds. It logs why it has to wait. It
+// returns the context's error when ctx ends first.
 func (c *Client) AwaitMeta(ctx context.Context, ring *keyring.Ring, log *slog.Logger) (record.Meta, error) {
 	said := ""
 	for {

@@ -9,18 +9,19 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// maxRedirects is how often a command follows a slot that has moved.
+// maxRedirects is how many redirections one command follows.
 const maxRedirects = 3
 
-// redirection is the answer of a cluster's node that a slot is elsewhere; with ask, that it is about to be,
-// and that keys which are not here may be there already (Redis Cluster specification: redirection).
+// redirection is a cluster node's answer that a slot is on another node. ask says that the slot is still
+// moving there, and that keys which this node lacks may be there already (Redis Cluster specification:
+// redirection).
 type redirection struct {
 	slot    int
 	address string
 	ask     bool
 }
 
-// redirected returns the redirection that an error is.
+// redirected returns the redirection that an error holds.
 func redirected(err error) (r redirection, ok bool) {
 	var answer redis.Error
 	if !errors.As(err, &answer) {
@@ -36,8 +37,8 @@ func redirected(err error) (r redirection, ok bool) {
 
 // newClusterClient returns the client of a cluster for commands that need no particular connection.
 //
-// go-redis would send a command again after any error of the network, as part of following redirections:
-// also one that may have been run. So it is told to follow none, and clusterHook does.
+// As part of following redirections, go-redis would repeat a command after any network error, even one that
+// may have been run. So go-redis follows no redirections here, and clusterHook does.
 func newClusterClient(c *Client) *redis.ClusterClient {
 	o := at(c.target.server, "")
 	client := redis.NewClusterClient(&redis.ClusterOptions{
@@ -64,7 +65,7 @@ func newClusterClient(c *Client) *redis.ClusterClient {
 	return client
 }
 
-// clusterSlots tells go-redis the layout.
+// clusterSlots gives go-redis the layout.
 func (c *Client) clusterSlots(ctx context.Context) ([]redis.ClusterSlot, error) {
 	layout, err := c.topology.layout(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func (c *Client) clusterSlots(ctx context.Context) ([]redis.ClusterSlot, error) 
 	return told, nil
 }
 
-// clusterHook follows slots that have moved, and tries nothing else again.
+// clusterHook follows redirections, and repeats nothing else.
 type clusterHook struct {
 	client  *Client
 	cluster *redis.ClusterClient
@@ -106,8 +107,8 @@ func (h clusterHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook. Of a pipeline each command follows for itself, in order; a
-// transaction follows as a whole.
+// ProcessPipelineHook implements redis.Hook. Each command of a pipeline follows its own redirection, in
+// order. A transaction is repeated as a whole.
 func (h clusterHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	again := func(ctx context.Context, cmd redis.Cmder) error { return next(ctx, []redis.Cmder{cmd}) }
 	return func(ctx context.Context, cmds []redis.Cmder) error {
@@ -138,7 +139,7 @@ func (h clusterHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
-// follow runs a command again where its error says that its slot is.
+// follow repeats a command on the node that its error names.
 func (h clusterHook) follow(ctx context.Context, cmd redis.Cmder, err error, again redis.ProcessHook) error {
 	for range maxRedirects {
 		r, ok := redirected(err)
@@ -156,13 +157,13 @@ func (h clusterHook) follow(ctx context.Context, cmd redis.Cmder, err error, aga
 	return err
 }
 
-// learn has both the topology and go-redis know at once what an error says.
+// learn tells both the topology and go-redis what an error says about the layout.
 func (h clusterHook) learn(ctx context.Context, err error) {
 	h.client.topology.learn("", err)
 	_ = h.cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
 }
 
-// asking runs a command where its slot is moving to.
+// asking runs a command on the node to which its slot is moving.
 func (c *Client) asking(ctx context.Context, address string, cmd redis.Cmder) error {
 	s, err := c.writing.at(address)
 	if err != nil {

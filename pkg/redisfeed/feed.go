@@ -37,7 +37,7 @@ type Feed struct {
 	groups atomic.Pointer[groups]
 }
 
-// New returns a feed of a store with a number of partitions. The client stays the caller's to close.
+// New returns a feed of a store with a number of partitions. The caller closes the client.
 func New(client *Client, partitions int) *Feed {
 	f := &Feed{client: client}
 	for i := range partitions {
@@ -48,7 +48,7 @@ func New(client *Client, partitions int) *Feed {
 	return f
 }
 
-// chase reads one key wherever its slot is.
+// chase reads one key, and follows its slot when that has moved.
 func (c *Client) chase(ctx context.Context, p *pool, slot int, command redis.Cmder) error {
 	s, err := c.master(ctx, p, slot)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *Client) chase(ctx context.Context, p *pool, slot int, command redis.Cmd
 	return fmt.Errorf("the slot moves: %w", command.Err())
 }
 
-// Tail implements replica.Source. Entries under an id that no change has (<revision>-1, say) are left out.
+// Tail implements replica.Source. It leaves out entries whose id no change has, such as <revision>-1.
 func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
 	head, messages, err := f.tail(ctx, partition, after, limit)
 	for {
@@ -85,7 +85,7 @@ func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int)
 		if err != nil || len(links) > 0 || len(messages) < limit || last == math.MaxUint64 {
 			return head, links, err
 		}
-		// A whole page of such entries must not pass for the end of the log.
+		// A page that holds only such entries must not look like the end of the log.
 		_, messages, err = f.tail(ctx, partition, last, limit)
 		if err != nil {
 			return nil, nil, err
@@ -93,7 +93,7 @@ func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int)
 	}
 }
 
-// linksOf returns the entries that stand under the id of a revision, and the last revision of all entries.
+// linksOf returns the entries whose id is that of a revision, and the last revision of all entries.
 func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, err error) {
 	links = make([]replica.RawLink, 0, len(messages))
 	for _, message := range messages {
@@ -111,12 +111,12 @@ func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, e
 	return links, last, nil
 }
 
-// tail reads a head, and up to limit entries of the log whose ids are of revisions above one. The two
-// commands are one pipeline, so the head is read first.
+// tail reads a head, and up to limit entries of the log with revisions above after. Both commands are in one
+// pipeline, so the head is read first.
 func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []redis.XMessage, error) {
 	pool, slot := f.client.reading, f.slots[partition]
 	get := redis.NewStringCmd(ctx, f.get[partition]...)
-	first := fmt.Sprintf("%d-0", after+1) // behind every id of the revision before
+	first := fmt.Sprintf("%d-0", after+1) // after every id of that revision
 	if after == math.MaxUint64 {
 		first = fmt.Sprintf("(%d-0", after) // no revision is above it
 	}
@@ -130,7 +130,7 @@ func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int)
 	}
 	_, headElsewhere := redirected(get.Err())
 	if _, logElsewhere := redirected(entries.Err()); headElsewhere || logElsewhere {
-		// While a slot moves each of its keys is at one of two servers. The head is still read first.
+		// While a slot moves, each of its keys is on one of two servers. The head is still read first.
 		for _, command := range []redis.Cmder{get, entries} {
 			if err := f.client.chase(ctx, pool, slot, command); err != nil {
 				return nil, nil, err
@@ -142,7 +142,7 @@ func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int)
 		head, err = nil, nil
 	}
 	if IsWrongType(err) {
-		head, err = []byte{}, nil // a head that cannot be believed, as Heads has it
+		head, err = []byte{}, nil // an invalid head, as in Heads
 	}
 	if err != nil {
 		return nil, nil, err
@@ -151,7 +151,7 @@ func (f *Feed) tail(ctx context.Context, partition int, after uint64, limit int)
 	return head, messages, Typed(f.keys[partition].Log, "stream", err)
 }
 
-// revisionOf returns the revision of an id, and whether it is the one under which a change of it stands.
+// revisionOf returns the revision of an id, and whether a change of that revision has this id.
 func revisionOf(id string) (revision uint64, isOne bool, err error) {
 	number, sequence, _ := strings.Cut(id, "-")
 	if revision, err = strconv.ParseUint(number, 10, 64); err != nil {
@@ -160,9 +160,9 @@ func revisionOf(id string) (revision uint64, isOne bool, err error) {
 	return revision, sequence == "0", nil
 }
 
-// Documents implements replica.Source. The scan stays on one connection: a cursor means nothing to another
-// server, which would answer it all the same and leave elements out (Redis, SCAN: guarantees). So it fails
-// when the slot moves.
+// Documents implements replica.Source. The scan stays on one connection. Another server would accept the
+// scan's cursor and silently leave elements out (Redis, SCAN: guarantees). So Documents fails when the slot
+// moves.
 func (f *Feed) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
 	select {
 	case f.client.scans <- struct{}{}:
@@ -188,15 +188,15 @@ func (f *Feed) Documents(ctx context.Context, partition int, each func(appID str
 	return err
 }
 
-// errNotBegun says that a scan has not shown anything yet.
+// errNotBegun says that a scan has shown no document yet.
 var errNotBegun = errors.New("the scan did not begin")
 
-// scan reads all documents of a partition from one connection of a server; asking, if their slot is only
-// moving there.
+// scan reads all documents of a partition over one connection. asking says that the partition's slot is still
+// moving to that server.
 func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, each func(appID string, raw []byte)) error {
 	connection := s.Conn()
 	defer connection.Close()
-	var raw []byte // of one document after the other: memory for each would have to be cleared away
+	var raw []byte // one buffer for all documents, since a new one for each would be garbage
 	for cursor, begun := uint64(0), false; !begun || cursor != 0; begun = true {
 		page := redis.NewScanCmd(ctx, nil, "hscan", f.keys[partition].Policies, cursor, "count", scanCount)
 		s.asks()

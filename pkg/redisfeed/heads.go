@@ -12,18 +12,18 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// headsTimeout bounds one look at all heads, so that a master which does not answer does not make the data
-// of the others old.
+// headsTimeout bounds one read of all heads, so that a master that does not answer does not make the other
+// masters' data old.
 const headsTimeout = 1500 * time.Millisecond
 
-// groups are the partitions by master, as a layout has it.
+// groups are the partitions by master, for one layout.
 type groups struct {
 	layout   *layout
 	byMaster map[string][]int
 	homeless []int
 }
 
-// group returns the groups of the present.
+// group returns the groups of the current layout.
 func (f *Feed) group(ctx context.Context) (*groups, error) {
 	l, err := f.client.topology.layout(ctx)
 	if err != nil {
@@ -44,7 +44,7 @@ func (f *Feed) group(ctx context.Context) (*groups, error) {
 	return g, nil
 }
 
-// Heads implements replica.Source: one round trip to each master, at the same time.
+// Heads implements replica.Source. It makes one round trip to each master, to all at the same time.
 func (f *Feed) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 	ctx, cancel := context.WithTimeout(ctx, headsTimeout)
 	defer cancel()
@@ -102,8 +102,8 @@ func (f *Feed) headsAt(ctx context.Context, address string, partitions []int, he
 	}
 }
 
-// headOf returns what a head's key holds. What Redis would not read, whatever it does with others, is a
-// head that cannot be believed.
+// headOf returns the value of a head's key. When Redis refuses to read the key, it returns an empty head,
+// which never verifies.
 func headOf(get *redis.StringCmd) ([]byte, error) {
 	raw, err := get.Bytes()
 	var answer redis.Error

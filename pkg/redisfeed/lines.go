@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// lines are connections to the master that Sentinel names at the time. Those to the one before are closed,
-// since it may not know yet that it was deposed.
+// lines are the connections to the master that Sentinel names. Connections to an earlier master are closed,
+// since a deposed master may not know yet that it was deposed.
 type lines struct {
 	options *redis.Options
 
@@ -26,7 +26,7 @@ type line struct {
 	lines   *lines
 }
 
-// plainLine is one that go-redis can look at while it is idle, to find out whether it was closed.
+// plainLine is a line whose socket go-redis can check while it is idle, to see whether the server closed it.
 type plainLine struct {
 	*line
 	syscall.Conn
@@ -34,7 +34,7 @@ type plainLine struct {
 
 func (l plainLine) SyscallConn() (syscall.RawConn, error) { return l.Conn.SyscallConn() }
 
-// newLines makes a client's connections lead to the master, whatever their address is.
+// newLines makes a client's connections lead to the current master, whatever address the client dials.
 func newLines(t *topology, options *redis.Options) *lines {
 	l := &lines{options: options, open: map[*line]struct{}{}}
 	dial := redis.NewDialer(options)
@@ -69,7 +69,7 @@ func (l *lines) add(connection net.Conn, address string) (net.Conn, error) {
 	return added, nil
 }
 
-// follow closes the connections to any other server than the master.
+// follow closes the connections to every server that is not the master.
 func (l *lines) follow(now *layout) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,11 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// lateAnswers is how long the answers of the rest are waited for when most have answered.
+// lateAnswers is how long to wait for the remaining answers after most servers have answered.
 const lateAnswers = 100 * time.Millisecond
 
-// ask puts a question to all servers at once, and returns the answers that came until most had answered,
-// and a moment longer; an error if none came.
+// ask asks all servers at once. It returns the answers that arrived within lateAnswers after most had
+// answered, or an error if none arrived.
 func ask[T any](ctx context.Context, p *pool, addresses []string, question func(context.Context, *server) (T, error)) ([]T, error) {
 	type reply struct {
 		answer T
@@ -60,7 +60,7 @@ func ask[T any](ctx context.Context, p *pool, addresses []string, question func(
 	return answers, nil
 }
 
-// mostOf returns the answer that was given most often, by its text.
+// mostOf returns the most frequent answer, compared by its text.
 func mostOf[T any](answers []T, text func(T) string) T {
 	count := map[string]int{}
 	most := answers[0]
@@ -72,14 +72,15 @@ func mostOf[T any](answers []T, text func(T) string) T {
 	return most
 }
 
-// claim is what a sentinel says of the master.
+// claim is a sentinel's answer about the master.
 type claim struct {
 	epoch  uint64
 	master string
 }
 
-// askSentinels returns how to learn the layout from sentinels: the master of the newest configuration that
-// any of them knows. One that is cut off from the others may still name the one before.
+// askSentinels returns a function that learns the layout from sentinels: the master of the newest
+// configuration that any of them knows. A sentinel that is cut off from the others may still name an earlier
+// master.
 func askSentinels(p *pool, addresses []string, name string) func(context.Context, *layout) (*layout, error) {
 	return func(ctx context.Context, _ *layout) (*layout, error) {
 		claims, err := ask(ctx, p, addresses, func(ctx context.Context, s *server) (claim, error) {
@@ -94,8 +95,8 @@ func askSentinels(p *pool, addresses []string, name string) func(context.Context
 	}
 }
 
-// askSentinel asks for the address by the command that names a promoted replica at once, and for the epoch
-// by the one that tells it.
+// askSentinel asks for the address with the command that names a promoted replica at once, and for the epoch
+// with the command that returns it.
 func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 	address := redis.NewStringSliceCmd(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
 	state := redis.NewMapStringStringCmd(ctx, "SENTINEL", "MASTER", name)
@@ -112,8 +113,8 @@ func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 	return claim{epoch, net.JoinHostPort(address.Val()[0], address.Val()[1])}, err
 }
 
-// askCluster returns how to learn the layout from the nodes of a cluster: what most of those say that can
-// be reached.
+// askCluster returns a function that learns the layout from the nodes of a cluster: the layout that most
+// reachable nodes give.
 func askCluster(p *pool, seeds []string) func(context.Context, *layout) (*layout, error) {
 	return func(ctx context.Context, last *layout) (*layout, error) {
 		addresses := slices.Clone(seeds)
@@ -160,9 +161,8 @@ func askNode(ctx context.Context, s *server) (*layout, error) {
 	return l, nil
 }
 
-// seenFrom returns the address of a node as another one has told it. One that does not know its own address
-// tells none, or that of the loopback interface: then it is meant where it was asked (Redis, CLUSTER
-// SLOTS).
+// seenFrom returns the address of a node as another node gave it. A node that does not know its own address
+// gives none, or a loopback address. Then it is the node that was asked (Redis, CLUSTER SLOTS).
 func seenFrom(origin, address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -13,25 +13,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// maxSilence is how long a server that is asked may say nothing without its connections being doubted.
+// maxSilence is how long a server with unanswered commands may be silent before its connections are closed.
 const maxSilence = time.Second
 
-// pool has the connections of one purpose, so that no other purpose can starve or delay it.
+// pool holds the connections for one purpose, so that another purpose cannot starve or delay it.
 type pool struct {
 	options redis.Options
-	asked   sync.WaitGroup // questions that may outlive their asker
+	asked   sync.WaitGroup // commands that may outlive their callers
 
 	mu      sync.Mutex
 	closed  bool
 	servers map[string]*server
 }
 
-// server is one server with its connections.
+// server is one server and its connections.
 type server struct {
 	*redis.Client
 	address string
-	asked   atomic.Pointer[time.Time] // when the first of the questions was put that have no answer; nil for none
-	proven  atomic.Pointer[time.Time] // when it was last seen to be the master; nil for never
+	asked   atomic.Pointer[time.Time] // when the first unanswered command was sent; nil for none
+	proven  atomic.Pointer[time.Time] // when it last proved to be the master; nil for never
 }
 
 func newPool(options redis.Options) *pool {
@@ -53,7 +53,7 @@ func (p *pool) at(address string) (*server, error) {
 	return s, nil
 }
 
-// keep throws the connections to all other servers away.
+// keep closes the connections to all other servers.
 func (p *pool) keep(addresses []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +65,7 @@ func (p *pool) keep(addresses []string) {
 	}
 }
 
-// asks notes that a server is asked something.
+// asks records that a command is sent to the server.
 func (s *server) asks() {
 	if s.asked.Load() == nil {
 		now := time.Now()
@@ -73,9 +73,9 @@ func (s *server) asks() {
 	}
 }
 
-// heard notes what came of it. When an answer is lost and nothing at all was heard of the server for
-// maxSilence, it loses its connections, also those that somebody is waiting on: they may be half-open, and
-// would have to time out one by one.
+// heard records the result of a command. When an answer is lost and the server was silent for maxSilence, it
+// closes all connections to it, even connections in use. They may be half-open, and would time out one by
+// one.
 func (p *pool) heard(s *server, err error) {
 	if !lost(err) {
 		s.asked.Store(nil)
@@ -103,13 +103,13 @@ func (p *pool) close() {
 	clear(p.servers)
 }
 
-// answered tells whether an error is Redis's own answer.
+// answered reports whether an error is an answer from Redis.
 func answered(err error) bool {
 	var answer redis.Error
 	return err == nil || errors.As(err, &answer)
 }
 
-// lost tells whether an error means that an answer did not arrive.
+// lost reports whether an error means that an answer did not arrive.
 func lost(err error) bool {
 	var network *net.OpError
 	return errors.As(err, &network) || isTimeout(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||

@@ -11,26 +11,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrNotProven says that what a server answered may be older than the store: it did not show itself to be a
-// master with as many replicas in contact as Options.WriteQuorum asks for.
+// ErrNotProven says that a server's answer may be older than the store: the server did not prove that it is a
+// master with Options.WriteQuorum replicas in contact.
 var ErrNotProven = errors.New("the server is not known to be the master")
 
 const (
-	// maxLag is how many seconds ago a replica in contact with its master has last said so; it does every
+	// maxLag is the most seconds since a replica in contact last sent an acknowledgement; it sends one each
 	// second.
 	maxLag = 2
-	// proofAge is how long a proof makes the next one believable.
+	// proofAge is how long a proof makes the next one credible.
 	proofAge = time.Second
-	// proofPause lets a server get on with what it has to do between two proofs in a row.
+	// proofPause gives a server time for other work between two proofs in a row.
 	proofPause = 10 * time.Millisecond
 )
 
-// exchange sends commands to one server in one pipeline, and with a write quorum proves in the same one
-// that the server is the master. An error means that none of the answers counts. A command's own error is
-// Redis's answer to it, and for the caller to look at.
+// exchange sends commands to one server in one pipeline. With a write quorum, the same pipeline proves that
+// the server is the master. After an error none of the answers counts. A command's own error is Redis's
+// answer to it, which the caller has to check.
 //
-// A master that was stopped and goes on first reads what its replicas had sent before they left it, and
-// counts them as in contact for a moment. So a proof counts only when the one before it was not long ago:
+// A master that was stopped and goes on first reads what its replicas sent before they left it, and for a
+// moment counts them as in contact. So a proof counts only when an earlier proof is at most proofAge old:
 // after a silence it takes two.
 func (c *Client) exchange(ctx context.Context, p *pool, s *server, commands ...redis.Cmder) error {
 	if c.options.WriteQuorum == 0 {
@@ -55,7 +55,7 @@ func (c *Client) exchange(ctx context.Context, p *pool, s *server, commands ...r
 	return ErrNotProven
 }
 
-// pipeline sends commands in one pipeline; it fails when they have no answers.
+// pipeline sends commands in one pipeline. It fails when their answers do not arrive.
 func (c *Client) pipeline(ctx context.Context, p *pool, s *server, commands []redis.Cmder) error {
 	s.asks()
 	_, err := s.Pipelined(ctx, func(pipe redis.Pipeliner) error { return pipe.BatchProcess(ctx, commands...) })
@@ -78,7 +78,7 @@ func (c *Client) pipeline(ctx context.Context, p *pool, s *server, commands []re
 	return err
 }
 
-// isMaster tells whether INFO says that the server is a master with enough replicas in contact (Redis, INFO:
+// isMaster reports whether the text of INFO describes a master with enough replicas in contact (Redis, INFO:
 // replication).
 func isMaster(info string, replicas int) bool {
 	master := false

@@ -9,7 +9,7 @@ func slotOf(key string) int {
 			key = tag
 		}
 	}
-	// CRC-16/XMODEM, as appendix A of the specification has it.
+	// CRC-16/XMODEM (Redis Cluster specification, appendix A).
 	var crc uint16
 	for _, b := range []byte(key) {
 		crc ^= uint16(b) << 8

@@ -11,25 +11,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// slots is how many hash slots a cluster has.
+// slots is the number of hash slots of a cluster.
 const slots = 16384
 
-// layout says which server is the master of which slot. It is never changed.
+// layout maps each slot to its master. It is immutable.
 type layout struct {
 	ranges []slotRange
-	// moved has single slots that were found to be elsewhere since the ranges were read.
+	// moved holds single slots that were found elsewhere after the ranges were read.
 	moved map[int]string
-	// servers are the addresses of all servers, replicas too, and masters those of masters.
+	// servers are the addresses of all servers, replicas included. masters are the addresses of masters.
 	servers, masters []string
 }
 
-// slotRange is slots, from first to last, with one master.
+// slotRange is the slots from first to last, which have one master.
 type slotRange struct {
 	first, last int
 	master      string
 }
 
-// oneMaster is the layout with a single server, or with one that Sentinel has named.
+// oneMaster is the layout of a single server, or of the master that Sentinel names.
 func oneMaster(address string) *layout {
 	return &layout{ranges: []slotRange{{0, slots - 1, address}}, servers: []string{address}, masters: []string{address}}
 }
@@ -52,7 +52,7 @@ func (l *layout) knows(address string) bool { return slices.Contains(l.servers, 
 
 func (l *layout) isMaster(address string) bool { return slices.Contains(l.masters, address) }
 
-// with returns the layout with one slot elsewhere.
+// with returns a copy of the layout with one slot on another master.
 func (l *layout) with(slot int, master string) *layout {
 	changed := *l
 	changed.moved = maps.Clone(l.moved)
@@ -70,23 +70,23 @@ func (l *layout) with(slot int, master string) *layout {
 }
 
 const (
-	// locateTimeout bounds one try to learn the layout.
+	// locateTimeout bounds one attempt to learn the layout.
 	locateTimeout = 2 * time.Second
-	// locatePause is the least time between the beginnings of two tries.
+	// locatePause is the least time between the starts of two attempts.
 	locatePause = 100 * time.Millisecond
-	// sentinelAge and clusterAge are how old a layout may be before it is read again without a reason:
-	// under Sentinel a deposed master goes on answering, in a cluster it says soon who took its place.
+	// sentinelAge and clusterAge are the ages at which a layout is read again without another reason. Under
+	// Sentinel a deposed master goes on answering. In a cluster it soon names its successor.
 	sentinelAge = time.Second
 	clusterAge  = 5 * time.Second
 )
 
-// topology keeps the layout up to date for all connections of a Client. While one is known nobody waits for
-// a newer.
+// topology keeps the layout up to date for all connections of a Client. Callers wait only while no layout is
+// known.
 type topology struct {
-	// locate reads the layout; nil when it can never change.
+	// locate reads the layout; nil when the layout can never change.
 	locate func(ctx context.Context, last *layout) (*layout, error)
 	age    time.Duration
-	// changed is called with each new layout, and must not call the topology.
+	// changed is called with each new layout. It must not call the topology.
 	changed func(*layout)
 
 	ctx    context.Context
@@ -96,9 +96,9 @@ type topology struct {
 	mu      sync.Mutex
 	current *layout
 	read    time.Time // when current was read
-	tried   time.Time // when the last try began
+	tried   time.Time // when the latest attempt began
 	trying  chan struct{}
-	err     error // of the last try
+	err     error // of the latest attempt
 }
 
 func newTopology() *topology {
@@ -107,7 +107,7 @@ func newTopology() *topology {
 	return t
 }
 
-// layout returns what is known, and learns it when nothing is.
+// layout returns the known layout, and learns it first when none is known.
 func (t *topology) layout(ctx context.Context) (*layout, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,14 +133,14 @@ func (t *topology) layout(ctx context.Context) (*layout, error) {
 	return nil, t.err
 }
 
-// suspect has the layout read again soon.
+// suspect starts to read the layout again.
 func (t *topology) suspect() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.try()
 }
 
-// learn takes from the error of a command where a slot has moved, or that the layout may be outdated.
+// learn takes from a command's error where a slot has moved, or that the layout may be outdated.
 func (t *topology) learn(origin string, err error) {
 	if answered(err) && !NotRun(err) {
 		return
@@ -154,7 +154,8 @@ func (t *topology) learn(origin string, err error) {
 	t.try()
 }
 
-// try starts to read the layout unless that is under way, or was begun just now. The caller holds the lock.
+// try starts to read the layout, unless that is under way or was begun just before. The caller holds the
+// lock.
 func (t *topology) try() {
 	if t.locate == nil || t.trying != nil || time.Since(t.tried) < locatePause {
 		return
@@ -180,7 +181,7 @@ func (t *topology) try() {
 	})
 }
 
-// stop ends a try that is under way, and lets none begin.
+// stop ends an attempt that is under way, and prevents further ones.
 func (t *topology) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

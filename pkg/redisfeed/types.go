@@ -10,7 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// TypeError says that a key holds something of another type than a store has there.
+// TypeError says that a key holds a value of the wrong type.
 type TypeError struct {
 	// Key is the key, Want the type that it should have.
 	Key, Want string
@@ -25,7 +25,7 @@ func (e *TypeError) Error() string {
 // Unwrap returns replica.ErrWrongType and Redis's own error.
 func (e *TypeError) Unwrap() []error { return []error{replica.ErrWrongType, e.cause} }
 
-// Typed adds to an error of Redis about the type of a key which key it was, and what it should be.
+// Typed turns Redis's error about the type of a key into a TypeError. It returns any other error as it is.
 func Typed(key, want string, err error) error {
 	if IsWrongType(err) {
 		return &TypeError{key, want, err}
@@ -33,7 +33,7 @@ func Typed(key, want string, err error) error {
 	return err
 }
 
-// IsWrongType tells whether Redis refused a command since a key holds something of another type.
+// IsWrongType reports whether Redis refused a command because a key holds a value of the wrong type.
 func IsWrongType(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "WRONGTYPE")

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// dialTimeout, ioTimeout and poolTimeout bound every step of a command, so that a half-open connection is
+	// dialTimeout, ioTimeout and poolTimeout bound each step of a command, so that a half-open connection is
 	// noticed within seconds.
 	dialTimeout = time.Second
 	ioTimeout   = 2 * time.Second
@@ -31,11 +31,11 @@ const (
 // target is what a URL names.
 type target struct {
 	kind kind
-	// server is how to connect to a server that holds data; its address is known for oneServer only.
+	// server is how to connect to a server with data. Its address is known only for oneServer.
 	server redis.Options
 	// sentinel is how to connect to a sentinel.
 	sentinel redis.Options
-	// seeds are the addresses that the URL names: sentinels, or nodes of the cluster.
+	// seeds are the addresses in the URL: of sentinels, or of nodes of the cluster.
 	seeds      []string
 	masterName string
 }
@@ -48,20 +48,21 @@ var (
 		" with master_name also addr, username and password; for a cluster cluster=true and addr, not db")
 )
 
-// parameters are those that a URL may have; any other setting is the same for everybody.
+// parameters are the ones that a URL may have. All other settings are fixed.
 var parameters = map[kind][]string{
 	oneServer:     {"db", "protocol", "skip_verify"},
 	underSentinel: {"addr", "db", "master_name", "password", "protocol", "skip_verify", "username"},
 	inCluster:     {"addr", "cluster", "protocol", "skip_verify"},
 }
 
-// CheckURL tells what is wrong with the URL of a store; nil if Open takes it. Its errors do not hold the URL.
+// CheckURL returns what is wrong with the URL of a store; nil if Open accepts it. Its errors do not hold the
+// URL, which may have a password.
 func CheckURL(raw string) error {
 	_, err := parseURL(raw)
 	return err
 }
 
-// parseURL reads the URL of a store. Its errors do not hold the URL, which may have a password.
+// parseURL parses the URL of a store. Its errors do not hold the URL, which may have a password.
 func parseURL(raw string) (*target, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Fragment != "" || u.Scheme != "unix" && u.Host == "" {
@@ -133,8 +134,8 @@ func (t *target) read(raw string) error {
 	return nil
 }
 
-// limit sets every timeout, and that nothing is tried twice: a command that is sent again without the
-// caller knowing would break the promise of a commit.
+// limit sets every timeout, and turns retries off. A command that is repeated without the caller's knowledge
+// would break the guarantee of a commit.
 func limit(o *redis.Options) {
 	o.DialTimeout = dialTimeout
 	o.ReadTimeout = ioTimeout
@@ -144,10 +145,10 @@ func limit(o *redis.Options) {
 	o.MaxRetries = -1
 	o.DialerRetries = 1
 	o.DisableIdentity = true
-	o.PipelinePoolSize = -1 // a second pool, with buffers of 256 KB for each connection
+	o.PipelinePoolSize = -1 // no second pool, whose buffers take 256 KB for each connection
 }
 
-// at returns options for one server; an empty address leaves the one that is there.
+// at returns a copy of the options for another address. An empty address changes nothing.
 func at(o redis.Options, address string) *redis.Options {
 	if address != "" {
 		o.Addr = address

@@ -16,9 +16,9 @@ import (
 const (
 	// pingInterval is how long a subscription may be silent before it is pinged.
 	pingInterval = time.Second
-	// silenceLimit is how long before it is given up.
+	// silenceLimit is how long a subscription may be silent before it is closed.
 	silenceLimit = 3 * time.Second
-	// subscribeTimeout bounds each step of making a subscription.
+	// subscribeTimeout bounds each step of subscribing.
 	subscribeTimeout = time.Second
 )
 
@@ -41,11 +41,12 @@ func (f *Feed) Watch(ctx context.Context, hint func(partition int, raw []byte)) 
 	})
 }
 
-// Listen calls each for what is published on some channels, until ctx ends or nothing is heard any more,
-// and returns why. It is a classic subscription, on a connection of its own to one master: sharded ones die
-// silently when a slot moves, and the nodes of a cluster pass on to all others what is published.
+// Listen calls each for every message on some channels, until ctx ends or the connection is silent for too
+// long. It returns why it ended. It uses classic Pub/Sub over one connection to one master. Sharded
+// subscriptions die silently when a slot moves, and the nodes of a cluster forward classic messages to each
+// other.
 func (c *Client) Listen(ctx context.Context, channels []string, each func(channel, payload string)) error {
-	heard := time.Now() // connecting is silence too
+	heard := time.Now() // the time to connect counts as silence
 	l, err := c.topology.layout(ctx)
 	if err != nil {
 		return err
@@ -53,11 +54,11 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 	address := l.masters[rand.IntN(len(l.masters))]
 	client := redis.NewClient(oneLine(c.target.server, address))
 	defer client.Close()
-	// By name, not by pattern: an account with &cs:* may subscribe to the names it matches, but to no
-	// pattern other than that very one (Redis ACL, pub/sub permissions).
+	// By name, not by pattern: an account with &cs:* may subscribe to the names that match, but to no pattern
+	// other than that one (Redis ACL, Pub/Sub permissions).
 	subscription := client.Subscribe(ctx, channels...)
 	defer subscription.Close()
-	// A receive looks at its context only between frames.
+	// A receive checks its context only between frames.
 	defer context.AfterFunc(ctx, func() { _ = subscription.Close() })()
 	defer context.AfterFunc(c.topology.ctx, func() { _ = subscription.Close() })()
 	err = c.receive(ctx, subscription, address, heard, each)
@@ -68,7 +69,7 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 	return err
 }
 
-// receive passes messages on until something is wrong.
+// receive passes messages on until an error or silence ends the subscription.
 func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string, heard time.Time, each func(channel, payload string)) error {
 	looked := time.Now()
 	for {
@@ -98,8 +99,8 @@ func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string
 	}
 }
 
-// oneLine returns options for a client that connects once: go-redis would connect again behind the
-// subscription, and nobody would know of what was published meanwhile.
+// oneLine returns options for a client that connects once. go-redis would reconnect silently, and nobody
+// would know about the messages that were missed meanwhile.
 func oneLine(server redis.Options, address string) *redis.Options {
 	o := at(server, address)
 	o.ReadTimeout, o.WriteTimeout = subscribeTimeout, subscribeTimeout

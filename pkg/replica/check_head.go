@@ -7,9 +7,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// checkHead compares a head with the partition. The head was asked for at the time sent, when the cursor was
-// before. It returns what the worker has to do. Whatever is refused keeps the last good data, whose age
-// grows.
+// checkHead compares a head with the partition, and returns what the worker has to do. The read of the head
+// was sent at the time sent, when the partition's cursor was before. A refused head leaves the last good data
+// in use, and its age grows.
 func (p *partition) checkHead(raw []byte, sent time.Time, before record.Cursor) todo {
 	head, err := p.openHead(raw)
 	p.requests.answer(sent)
@@ -41,7 +41,7 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 			return nothing
 		}
 		p.noteRefusal(false, errUnhealed.Error())
-		p.serve() // what it was given decides meanwhile
+		p.serve() // imported data serves meanwhile
 		return nothing
 	case p.state.rows == nil || p.stale != "":
 		return reload
@@ -50,7 +50,7 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 		p.stale = causeEpoch
 		return reload
 	case head.Epoch <= cursor.Epoch && p.fresh.reached(sent) && (head.Epoch < cursor.Epoch || p.deniedBy(head.Cursor)):
-		return nothing // it was asked for before the read that has shown more, and was slow on its way
+		return nothing // a late answer: a read that was sent later has already shown more
 	case head.Epoch < max(cursor.Epoch, p.leastCursor().Epoch):
 		p.r.stats.RefusedEpochs.Add(1)
 		p.noteRefusal(true, "the store has forked: its epoch is over", "confirmed", p.leastCursor(), "head", head.Cursor)
@@ -61,8 +61,8 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 	case head.Revision > cursor.Revision:
 		return catchUp
 	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision && p.past.agrees(before):
-		// Either another past, or less of it than was held when the question was asked. What was held then
-		// and was taken back since does not count.
+		// The head is on another branch, or behind the cursor at which the read was sent. A cursor that was
+		// itself taken back since does not count.
 		p.log.Info("taking back changes that the store does not have", "cursor", cursor, "head", head.Cursor)
 		p.stale, p.undoing = causeUndo, true
 		return reload
@@ -72,23 +72,24 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 		p.stale = causeDigest
 		return reload
 	}
-	// The head is in the partition's past or its present, and what lies behind it came while it was read.
+	// The head is in the partition's history or is its cursor. Later links came while the head was read.
 	p.confirm(head.Cursor, sent)
 	if p.state.damaged > 0 && sent.Sub(p.loadedAt) >= repairInterval {
-		// Somebody may have mended the documents that could not be verified.
+		// Somebody may have repaired the damaged documents.
 		p.stale = causeRepair
 		return reload
 	}
 	return nothing
 }
 
-// sealed returns the sum of what is held, as a head carries it that was sealed with some key.
+// sealed returns the sum of the current state as a head carries it, sealed under the key of another sealed
+// sum.
 func (p *partition) sealed(under record.SealedSum) record.SealedSum {
 	p.state.rekeySum(p.r.codec, p.number, under)
 	return p.r.codec.SealSum(p.number, p.state.sum)
 }
 
-// least returns how far the store must be at least: what a read has shown here, or the fleet has told.
+// leastCursor returns the least cursor that the store must have: from a read here, or from the fleet's floor.
 func (p *partition) leastCursor() record.Cursor {
 	if p.confirmed.Before(p.floor) {
 		return p.floor
@@ -96,18 +97,17 @@ func (p *partition) leastCursor() record.Cursor {
 	return p.confirmed
 }
 
-// denied tells whether a head does not have what was confirmed: it ends before, or with another change in
-// its place.
+// deniedBy reports whether a head lacks what was confirmed: it ends earlier, or has another change there.
 func (p *partition) deniedBy(head record.Cursor) bool {
 	least := p.leastCursor()
 	return head.Before(least) || head.Epoch == least.Epoch && head.Revision == least.Revision && head.Tag != least.Tag
 }
 
-// confirm notes that a read which was sent at a time has shown the store at a cursor of this past.
+// confirm records that a read, sent at the given time, has shown the store at a cursor of this history.
 func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	if p.confirmed.Before(at) {
 		p.confirmed = at
-		p.progress.signal() // whoever waits for another change in this place waits in vain
+		p.progress.signal() // a caller that waits for another change with this revision has lost
 	}
 	if p.refusal != "" {
 		p.log.Info("the store is as it should be again", "cursor", at)
@@ -120,7 +120,7 @@ func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	}
 }
 
-// report notes that the store is refused; forked says that it denies what was confirmed.
+// noteRefusal records and logs that the store is refused. forked says that it denies what was confirmed.
 func (p *partition) noteRefusal(forked bool, what string, args ...any) {
 	if p.refusal == what {
 		return

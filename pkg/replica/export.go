@@ -14,26 +14,27 @@ import (
 // Contents is everything that a partition holds, for a replica that is started later.
 type Contents struct {
 	Partition int
-	// Cursor is how far the data is, Confirmed how far the store must be at least, Base where Links begin.
+	// Cursor is the cursor of the data. Confirmed is the least cursor that the store must have. Links begin
+	// after Base.
 	Cursor, Confirmed, Base record.Cursor
-	// Forks are the ends of earlier epochs.
+	// Forks are the last cursors of earlier epochs.
 	Forks []record.Cursor
 	// VerifyTime is when the data was last known to be complete, by the wall clock.
 	VerifyTime time.Time
-	// Sum is that of Apps.
+	// Sum is the sum of Apps.
 	Sum  record.Sum
 	Apps []App
-	// Sticky are the tokens that are kept revoked against the store.
+	// Sticky are the tokens that stay revoked against the store.
 	Sticky []Sticky
-	// Missing are apps that are known to have had a policy, and of which the store knows nothing any more.
+	// Missing are apps that had a policy and that the store has lost.
 	Missing []string
-	// Links are the latest entries of the log, signed, oldest first: links and starts of epochs. Orphans
-	// are those that the store does not have.
+	// Links are the latest entries of the log, signed, oldest first: links and epoch starts. Orphans are the
+	// entries that the store does not have.
 	Links, Orphans [][]byte
 }
 
-// App is one app of a partition. The entry is shared and immutable; of one that is kept, its StoredPolicy
-// is enough: Import makes the rest of it from Sticky.
+// App is one app of a partition. Entry is shared and must not be changed. For an entry with sticky
+// revocations, StoredPolicy is enough: Import adds the revocations from Sticky.
 type App struct {
 	ID    string
 	Entry *table.Entry
@@ -63,10 +64,9 @@ func (r *Replica) Export(partition int) (Contents, bool) {
 	return c, true
 }
 
-// Import gives a partition what Export returned in another life of the replica. It must be called before
-// Run, and fails when the contents do not add up. The data's age counts from VerifyTime. A partition
-// decides from what it was given once the store has shown that it has nothing to add, or did not answer
-// several times.
+// Import gives a partition what Export returned in an earlier process. It must be called before Run. It fails
+// when the contents do not add up. The age of the data counts from VerifyTime. The partition serves once a
+// poll shows that the store has nothing to add, or when maxUnanswered polls in a row got no answer.
 func (r *Replica) Import(c Contents) error {
 	if c.Partition < 0 || c.Partition >= len(r.partitions) {
 		return fmt.Errorf("partition %d: want one below %d", c.Partition, len(r.partitions))
@@ -138,8 +138,8 @@ func (p *partition) openRaw(raw []byte) (entry, error) {
 
 var errPastElsewhere = errors.New("its links do not lead to its cursor")
 
-// KeptRevoked tells whether a token of an app is revoked here against the store: for the metric of such
-// denials.
+// KeptRevoked reports whether a token of an app is revoked here against the store. It is for the metric of
+// such denials.
 func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest) bool {
 	p := r.partitions[partition]
 	p.mu.Lock()

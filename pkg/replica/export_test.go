@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// What the tests measure against.
+// The bounds that tests check.
 const (
 	HistoryLength  = historyLength
 	HistorySlack   = historySlack
@@ -31,8 +31,8 @@ func (r *Replica) Pace(paced bool) {
 	r.throttle.burst = 0
 }
 
-// Retake compares a partition with a loaded state that is what it holds now, and returns what would be
-// shown of that if something happened between the comparison and its end.
+// Retake compares a partition with a loaded state of the same data, calls meanwhile, and returns what a load
+// would then show.
 func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
 	p := r.partitions[partition]
 	loaded := state{cursor: p.position(), revoked: stickies{}}
@@ -45,8 +45,7 @@ func (r *Replica) Retake(partition int, meanwhile func()) *table.Partition {
 	return loaded.rows
 }
 
-// Corrupt spoils a partition as a bug or a flipped bit of memory would: an app's entry changes, and the sum
-// with it.
+// Corrupt changes an app's entry and the sum with it, as a bug or a flipped bit of memory would.
 func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -58,10 +57,9 @@ func (r *Replica) Corrupt(partition int, appID string, e *table.Entry) {
 	p.state.rows.Put(appID, e)
 }
 
-// Freshness is when something was last known to be complete.
+// Freshness exports freshness.
 type Freshness struct{ f freshness }
 
-// Mark, Recall, Reached and Age are those of freshness.
 func (f *Freshness) Mark(sent time.Time)                     { f.f.mark(stampOf(sent)) }
 func (f *Freshness) Recall(wall time.Time)                   { f.f.recall(wall) }
 func (f *Freshness) Reached(t time.Time) bool                { return f.f.reached(t) }
@@ -69,19 +67,18 @@ func (f *Freshness) Age(now time.Time) (time.Duration, bool) { return f.f.age(st
 
 func stampOf(t time.Time) stamp { return (&Replica{}).stamp(t) }
 
-// History is the latest links of a partition.
+// History exports history.
 type History struct{ h history }
 
-// NewHistory returns one that begins at a cursor.
+// NewHistory returns an empty history after a cursor.
 func NewHistory(base record.Cursor) *History { return &History{history{base: base}} }
 
-// Add and Agrees are those of history, Base and Len what it holds.
 func (h *History) Add(at record.Cursor, raw []byte) { h.h.add(at, raw) }
 func (h *History) Agrees(c record.Cursor) bool      { return h.h.agrees(c) }
 func (h *History) Base() record.Cursor              { return h.h.base }
 func (h *History) Len() int                         { return len(h.h.links) }
 
-// After returns the data of the links behind a cursor.
+// After returns the data of the links after a cursor.
 func (h *History) After(c record.Cursor) (data [][]byte, ok bool) {
 	links, ok := h.h.after(c)
 	for _, link := range links {

@@ -8,10 +8,10 @@ import (
 )
 
 // Changed returns a channel that is closed when a cursor moves, or when the store begins or ceases to be
-// refused. Ask before looking at what may change, and again after each time.
+// refused. Call it before reading the state, and again after each signal.
 func (r *Replica) Changed() <-chan struct{} { return r.changes.wait() }
 
-// Cursors returns how far each partition is; the zero cursor for one that is not loaded.
+// Cursors returns the cursor of each partition; the zero cursor before it is loaded.
 func (r *Replica) Cursors() []record.Cursor {
 	cursors := make([]record.Cursor, len(r.partitions))
 	for i, p := range r.partitions {
@@ -20,8 +20,8 @@ func (r *Replica) Cursors() []record.Cursor {
 	return cursors
 }
 
-// Links returns the signed entries of the log that a partition holds, links and starts of epochs: the
-// latest 1,024 or more, oldest first, and then those that the store does not have.
+// Links returns the signed log entries that a partition holds, links and epoch starts: at least the latest
+// 1,024 if there are so many, oldest first, and then its orphans.
 func (r *Replica) Links(partition int) [][]byte {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -35,8 +35,8 @@ func (r *Replica) Links(partition int) [][]byte {
 	return links
 }
 
-// PastBegins returns the revision behind which the links begin that a partition holds. Of two replicas at
-// one cursor, the one with the lower revision holds all links of the store's past that the other holds.
+// PastBegins returns the revision after which a partition's history begins. Of two replicas at the same
+// cursor, the one with the lower revision has every link of the other's history.
 func (r *Replica) PastBegins(partition int) uint64 {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -44,8 +44,8 @@ func (r *Replica) PastBegins(partition int) uint64 {
 	return p.past.base.Revision
 }
 
-// Orphans returns the tags of the changes that a partition holds on to and that the store does not have,
-// until an epoch begins that settles them. At most 1,024 are kept.
+// Orphans returns the tags of the changes that a partition holds and that the store has lost, until an epoch
+// settles them. At most 1,024 are kept.
 func (r *Replica) Orphans(partition int) []record.Tag {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -59,8 +59,8 @@ func (r *Replica) Orphans(partition int) []record.Tag {
 	return tags
 }
 
-// Forked tells whether the store has lost what a partition knows of: it denies what was confirmed, or has
-// no head, or does not have changes that are held on to.
+// Forked reports whether the store has lost something that a partition knows: it denies what was confirmed,
+// has no head, or lacks a change that became an orphan.
 func (r *Replica) Forked(partition int) bool {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -68,8 +68,8 @@ func (r *Replica) Forked(partition int) bool {
 	return p.forked || len(p.orphans) > 0
 }
 
-// Sticky returns the tokens of a partition that are kept revoked against the store, by app and token id, of
-// apps that the store knows of.
+// Sticky returns the tokens of a partition that stay revoked against the store, sorted by app and token id.
+// It leaves out apps that the store does not have.
 func (r *Replica) Sticky(partition int) []Sticky {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -77,8 +77,8 @@ func (r *Replica) Sticky(partition int) []Sticky {
 	return slices.DeleteFunc(p.state.revoked.list(), func(s Sticky) bool { return p.state.rows == nil || p.state.rows.Get(s.AppID) == nil })
 }
 
-// Confirmed returns the furthest place of a partition that a read of the store has shown, or SetFloor has
-// told.
+// Confirmed returns the highest cursor of a partition that a read of the store has shown, or that SetFloor
+// has set.
 func (r *Replica) Confirmed(partition int) record.Cursor {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -86,9 +86,9 @@ func (r *Replica) Confirmed(partition int) record.Cursor {
 	return p.leastCursor()
 }
 
-// SetFloor says how far a fleet has seen the store: one that is below is a fork, and not followed.
-// Positions of another store, or that are not beyond what is confirmed, are ignored. What a partition has
-// read, and what it holds on to, does not change by it.
+// SetFloor sets the least positions that the fleet has seen in the store. A store below its floor is a fork,
+// and is not followed. SetFloor ignores positions of another store, and positions that are not above what is
+// confirmed. It changes neither loaded data nor history.
 func (r *Replica) SetFloor(positions []record.Position) {
 	for _, at := range positions {
 		if at.StoreID != r.codec.StoreID() || at.Partition < 0 || at.Partition >= len(r.partitions) {
@@ -104,8 +104,8 @@ func (r *Replica) SetFloor(positions []record.Position) {
 	}
 }
 
-// Freshness returns how old a partition's data is, and whether it is stale: older than StaleAfter, or of an
-// age that the machine's clocks do not agree on. Before it is loaded the age is 0.
+// Freshness returns the age of a partition's data, and whether it is stale: older than StaleAfter, or of an
+// age about which the machine's clocks disagree. The age is 0 before the partition is loaded.
 func (r *Replica) Freshness(partition int, now time.Time) (age time.Duration, stale bool) {
 	age, jumped := r.partitions[partition].fresh.age(r.stamp(now))
 	return age, jumped || age > StaleAfter

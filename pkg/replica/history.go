@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// history is the latest entries of the log that a partition has followed, oldest first, without a gap:
-// links, and the starts of the epochs that it has crossed into.
+// history holds the latest log entries that a partition has followed, oldest first and without a gap: links,
+// and the starts of epochs.
 type history struct {
 	// base is the cursor before the first entry.
 	base  record.Cursor
@@ -22,7 +22,7 @@ type pastLink struct {
 	start bool
 }
 
-// historySlack is how many links more than historyLength a history may have before it is trimmed.
+// historySlack is how many entries above historyLength a history may have before it is trimmed.
 const historySlack = historyLength / 4
 
 func (h *history) add(at record.Cursor, raw []byte) { h.append(pastLink{Cursor: at, raw: raw}) }
@@ -32,7 +32,7 @@ func (h *history) append(links ...pastLink) {
 	h.trim()
 }
 
-// trim drops what is more than the history has to keep, many at a time.
+// trim drops the oldest entries above historyLength, many at a time.
 func (h *history) trim() {
 	if over := len(h.links) - historyLength; over > historySlack {
 		h.base = h.links[over-1].Cursor
@@ -40,7 +40,7 @@ func (h *history) trim() {
 	}
 }
 
-// end returns the cursor that the history leads to.
+// end returns the cursor of the last entry.
 func (h *history) end() record.Cursor {
 	if len(h.links) == 0 {
 		return h.base
@@ -48,7 +48,8 @@ func (h *history) end() record.Cursor {
 	return h.links[len(h.links)-1].Cursor
 }
 
-// precede puts an older history in front: that part of it which leads to this one, if any.
+// precede prepends the part of an older history that leads to this one. It does nothing when the two do not
+// meet.
 func (h *history) precede(older history) {
 	tail, known := older.after(h.base)
 	if !known {
@@ -59,8 +60,8 @@ func (h *history) precede(older history) {
 	h.trim()
 }
 
-// agrees tells whether a cursor lies in this past. One from before the history began cannot be told from
-// another and counts as agreeing.
+// agrees reports whether a cursor lies in this history. A cursor before its base cannot be checked, and
+// counts as agreeing.
 func (h *history) agrees(c record.Cursor) bool {
 	if c.Revision < h.base.Revision && c.Epoch <= h.base.Epoch {
 		return true
@@ -69,7 +70,7 @@ func (h *history) agrees(c record.Cursor) bool {
 	return known
 }
 
-// after returns the entries behind a cursor; false when the cursor is not in this history.
+// after returns the entries after a cursor; false when the cursor is not in this history.
 func (h *history) after(c record.Cursor) ([]pastLink, bool) {
 	if c == h.base {
 		return h.links, true
@@ -81,8 +82,8 @@ func (h *history) after(c record.Cursor) ([]pastLink, bool) {
 	return h.links[i+1:], h.links[i].Cursor == c
 }
 
-// find returns the index of the entry with a revision. Revisions only rise, but not always by one: an epoch
-// begins above all that were seen.
+// find returns the index of the entry with a revision. Revisions rise, but not always by one: an epoch begins
+// above every revision that was seen.
 func (h *history) find(revision uint64) (i int, found bool) {
 	return slices.BinarySearchFunc(h.links, revision, func(link pastLink, revision uint64) int {
 		return cmp.Compare(link.Revision, revision)

@@ -11,9 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// load reads the whole partition, proves that it is what its head says, and puts it in place of what is
-// held. The old data serves meanwhile. It fails, and changes nothing, when the store contradicts what was
-// confirmed.
+// load reads the whole partition, proves it against its head, and replaces the current state. The old data
+// serves meanwhile. It fails and changes nothing when the store contradicts what was confirmed.
 func (p *partition) load(ctx context.Context) error {
 	p.r.stats.reloads[p.reloadCause()].Add(1)
 	work, release, err := p.acquireForLoad(ctx)
@@ -76,9 +75,8 @@ func (p *partition) load(ctx context.Context) error {
 	return nil
 }
 
-// admitted waits until the partition may be loaded, and begins that: those that serve callers do not all do
-// it at once. Whether the store answers, and with what may be shown, is found out first, lest others wait
-// for nothing.
+// acquireForLoad waits for a slot, unless the partition does not serve yet. It first checks that the store
+// answers with a usable head, so that a load that must fail takes no slot.
 func (p *partition) acquireForLoad(ctx context.Context) (work *pacer, release func(), err error) {
 	if !p.serves() {
 		return &pacer{}, func() {}, nil
@@ -91,7 +89,7 @@ func (p *partition) acquireForLoad(ctx context.Context) (work *pacer, release fu
 	return p.r.throttle.acquire(ctx, p.r.throttle.loads)
 }
 
-// loadableHead reads the head from which a load starts, and fails when one that starts there could not be
+// loadableHead reads the head from which a load starts. It fails when a load from that head could not be
 // shown yet.
 func (p *partition) loadableHead(ctx context.Context) (record.Head, error) {
 	head, err := p.firstHead(ctx)
@@ -133,8 +131,8 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	return head, nil
 }
 
-// skips tells whether the first entry of a log from a place on shows that the log does not have what is at
-// that place: it has something else there, or goes on from something before.
+// skips reports whether the first entry of a log at or after a cursor proves that the log lacks that cursor:
+// the entry has the same revision and another tag, or continues an earlier entry.
 func (e *entry) skips(place record.Cursor) bool {
 	if e.Revision == place.Revision {
 		return e.Cursor != place
@@ -153,14 +151,14 @@ func (p *partition) refuse(forked bool, what string, args ...any) {
 	p.noteRefusal(forked, what, args...)
 }
 
-// document is what a load knows of one app.
+// document is what a load knows about one app.
 type document struct {
 	entry *table.Entry
-	// damage is why the document could not be opened; its entry then has the revision that it claims, and
-	// the last good policy if there is one.
+	// damage is why the document could not be opened. entry then has the revision that the document claims,
+	// and the last good policy if there is one.
 	damage error
-	// rewritten says that the damaged document was changed after it was read, so that another one stands
-	// there now.
+	// rewritten says that the damaged document was changed after it was read, so that the store has another
+	// one.
 	rewritten bool
 }
 
@@ -186,8 +184,8 @@ func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]
 				}
 			}
 		}
-		// A scan may show a document more than once, and an older one after a newer never, but a damaged
-		// one must not hide a good one.
+		// A scan may show a document more than once, but never an older one after a newer one. A damaged copy
+		// must not replace a good one.
 		if seen := documents[appID]; seen == nil || err == nil && (seen.damage != nil || seen.entry.Revision < at.Revision) {
 			documents[appID] = next
 		}
@@ -195,18 +193,17 @@ func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]
 	return documents, err
 }
 
-// replayed is what a replay has come to: the head, the time at which that was asked for, and the past that
-// ends there. The past has the entry of the place where the replay began, too, if the log does: a replica
-// must be able to supply what was done at its place, should the store lose it, and may be the only one that
-// has seen it.
+// replayed is the result of a replay: the last head, the time at which its read was sent, and the history
+// that ends there. The history includes the entry at the first cursor if the log has it. Should the store
+// lose that change, this replica may be the only one that can supply it.
 type replayed struct {
 	head record.Head
 	sent time.Time
 	past history
 }
 
-// replay applies to the documents every link between a cursor and the head. Documents that the scan saw
-// after a link are left as they are.
+// replay applies every link between a cursor and the head to the documents. It skips a link that the scanned
+// document already contains.
 func (p *partition) replay(ctx context.Context, work *pacer, documents map[string]*document, revoked stickies, from record.Cursor) (replayed, error) {
 	at, past := from, history{base: from}
 	for after := max(from.Revision, 1) - 1; ; {
@@ -269,8 +266,8 @@ func (p *partition) replay(ctx context.Context, work *pacer, documents map[strin
 	}
 }
 
-// install shows a loaded state to readers. What was applied from hints during the load is applied to it
-// first, so that no reader sees a change go away and come back.
+// install shows a loaded state to readers. It first applies the changes that came as hints during the load,
+// so that no reader sees a change vanish and come back.
 func (p *partition) install(ctx context.Context, work *pacer, loaded state, to replayed, crossed crossing) error {
 	proven, past := loaded.cursor, to.past
 	if crossed.past.end() == loaded.cursor {
@@ -307,9 +304,8 @@ func (p *partition) install(ctx context.Context, work *pacer, loaded state, to r
 	}
 }
 
-// tryInstall does nothing, and returns false, when more was applied since the proven cursor than the
-// history keeps. It fails when the fleet has been told meanwhile to have seen the store further on than the
-// state is.
+// tryInstall returns false, and does nothing, when more links were applied since the proven cursor than the
+// history keeps. It fails when SetFloor meanwhile raised the floor above the loaded state.
 func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *carryOver, proven record.Cursor, sent time.Time) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -319,7 +315,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 		if loaded.cursor.Revision < p.past.base.Revision {
 			return false, nil
 		}
-		// When the proven cursor is not in this past, the store took another turn, and nothing is missing.
+		// When the proven cursor is not in this history, the store took another turn and nothing is missing.
 		if missing, continued := p.past.after(loaded.cursor); continued {
 			for _, gone := range missing {
 				if link, err := p.r.codec.OpenLink(p.number, gone.raw); err == nil {
@@ -336,7 +332,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 	p.keepOrphans(loaded.cursor, crossed)
 	p.keepRevoked(loaded, seen, p.stale == causeDigest)
 	if p.past.end() == loaded.cursor {
-		past = p.past // the same past, and more of it
+		past = p.past // the same history, and more of it
 	} else {
 		past.precede(p.past)
 		p.filled = false

@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// todo is what a look at the store asks for.
+// todo is what the worker has to do after a read of the store.
 type todo int
 
 const (
@@ -18,65 +18,65 @@ const (
 	reload       // read the whole partition
 )
 
-// partition is one partition of a replica. Its mutex guards what changes and is never held during I/O;
-// reads of the source are made by its one worker.
+// partition is one partition of a replica. Its mutex guards the fields below it, and is never held during
+// I/O. Only its one worker reads from the source.
 type partition struct {
 	number int
 	r      *Replica
 	log    *slog.Logger
 	wake   chan struct{}
 	fresh  freshness
-	// progress is signalled when the cursor has moved.
+	// progress is signalled when the cursor moves.
 	progress progress
-	// asks says what callers of Reach ask of the worker.
+	// requests are the reads that callers of Reach ask for.
 	requests readRequests
 
-	// limit and searched belong to the worker. limit is how many links it reads at once: fewer when reads
-	// fail, since many large ones may not arrive in time.
+	// The worker alone uses limit and searched. limit is how many links it reads at once: fewer after a
+	// failed read, since many large links may not arrive in time.
 	limit    int
 	searched search
 
 	mu sync.Mutex
-	// held is what the table shows; its rows are nil before the first load.
+	// state is the newest data. The table shows it once the partition serves. Its rows are nil before the
+	// first load.
 	state state
-	// confirmed is the furthest place that a read of the store has shown. What lies between it and the
-	// cursor came as hints, which a failover may have taken back.
+	// confirmed is the highest cursor that a read of the store has shown. Later links up to the cursor came
+	// as hints, which a failover may have taken back.
 	confirmed record.Cursor
-	// floor is the furthest place that the fleet has told of. It need not be in this past, and says nothing
-	// of what is.
+	// floor is the highest cursor that the fleet has reported. It need not be in this history, and proves
+	// nothing about the data.
 	floor record.Cursor
 	past  history
-	// filled says that past reaches back as far as it should, or as the log does.
+	// filled says that the history reaches back as far as it should, or as far as the log does.
 	filled bool
-	// orphans are links that were held and that the store does not have, until it is said that they are
-	// dealt with, and the starts of epochs that lead to them.
+	// orphans are links that the store has lost, until an epoch settles them, and the epoch starts that lead
+	// to them.
 	orphans []pastLink
-	// pending are changes that were made through this process and have not been seen in the store's past yet.
+	// pending are changes that this process has made, and that were not yet seen in the store's log.
 	pending []pastLink
-	// stale asks the worker for a reload, and says why: the log alone cannot bring the partition up to date.
+	// stale is why the worker must reload: the log alone cannot bring the partition up to date.
 	stale cause
-	// undoing says that what lies behind confirmed is not in the store, and must not survive the reload.
+	// undoing says that the links after confirmed are not in the store, and must not survive the reload.
 	undoing bool
-	// loadedAt is when the read was sent that the latest load rests on.
+	// loadedAt is when the last read of the latest load was sent.
 	loadedAt time.Time
-	// looking says that nothing is to be said or done about what is found: see Verify.
+	// verifyOnly says that the partition neither logs nor records what it finds; see Verify.
 	verifyOnly bool
-	// alarm is the last state of the store that was refused, so that it is reported once; forked says that
-	// it denies what was confirmed.
+	// refusal is why the store was last refused, so that it is logged once. forked says that the store denies
+	// what was confirmed.
 	refusal string
 	forked  bool
-	// trouble is why the latest load failed; nil once one has succeeded. failed is how many tries have
-	// failed in a row.
+	// failure is why the latest load failed; nil after a success. failedAttempts counts failed attempts in a
+	// row.
 	failure        error
 	failedAttempts int
-	// waited is the first sight of an epoch that an operator began and that is not followed before it is
-	// healed.
+	// unhealedHead is an epoch that an operator began, and that is not followed before it is healed.
 	unhealedHead unhealedHead
-	// vain is how many times in succession the store did not answer about the partition.
+	// unanswered counts the polls in a row that got no answer about the partition.
 	unanswered int
 }
 
-// position returns the cursor.
+// position returns the cursor of the newest data.
 func (p *partition) position() record.Cursor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,10 +90,10 @@ func (p *partition) wakeWorker() {
 	}
 }
 
-// run is the partition's worker. Failures make it slower, up to about 2.5 s between two tries.
+// run is the partition's worker. It backs off after failures, up to about 2.5 s between two attempts.
 func (p *partition) run(ctx context.Context) {
 	failures := 0
-	var due <-chan time.Time // when the next read for callers of Reach may begin
+	var due <-chan time.Time // when the next requested read may begin
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,7 +107,7 @@ func (p *partition) run(ctx context.Context) {
 		case <-due:
 			due = nil
 			if !p.requests.pending() {
-				continue // a poll has looked meanwhile
+				continue // a poll has answered the request
 			}
 		}
 		started := time.Now()
@@ -135,7 +135,7 @@ func (p *partition) run(ctx context.Context) {
 	}
 }
 
-// work does what the partition needs: load it, or bring it up to the head.
+// work loads the partition, or brings it up to the head.
 func (p *partition) work(ctx context.Context) error {
 	for more := true; more; {
 		var err error
@@ -157,9 +157,9 @@ func (p *partition) needsLoad() bool {
 	return p.state.rows == nil || p.stale != ""
 }
 
-// readTail reads the head and the log behind the cursor, applies what continues it, and tells whether there
-// is more to do. The link at the cursor itself is read again: it shows whether the log still has the
-// partition's past.
+// readTail reads the head and the log after the cursor, and applies the links that continue it. It reports
+// whether there is more to do. It reads the link at the cursor again, which shows whether the log still has
+// the partition's history.
 func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	before, sent := p.position(), time.Now()
 	head, links, err := p.tail(ctx, max(before.Revision, 1)-1)
@@ -182,11 +182,11 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 		}
 		link, err := p.openLink(raw)
 		if err != nil && raw.Revision <= before.Revision {
-			continue // what it did is held
+			continue // its change is already applied
 		}
 		if err != nil {
-			// It may stand beyond the head, where nothing is believed; if not, the log does not lead to the
-			// head.
+			// The link may lie beyond the head, where nothing is trusted. If not, the log does not lead to
+			// the head.
 			p.r.quarantine(err)
 			p.r.logs.error(p.log, "link of the log does not verify", "revision", raw.Revision, "error", err)
 			break
@@ -198,8 +198,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	switch p.checkHead(head, sent, before) {
 	case catchUp:
 		if p.position() == before {
-			// The head is further on, and the log does not lead there from here: it was trimmed or damaged,
-			// or this is a fork. The load tells which.
+			// The head is ahead, and the log does not lead there: it was trimmed or damaged, or this is a
+			// fork. The load finds out which.
 			p.requestReload(causeGap)
 		}
 		return true, nil
@@ -209,8 +209,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// tail reads the head and the links behind a revision. When it fails, the next one asks for fewer links,
-// until the worker is done: trying more at every success would fail every other time, and wait.
+// tail reads the head and the links after a revision. When a read fails, later ones ask for fewer links until
+// the worker is done. Asking for more after each success would fail every other time.
 func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -221,7 +221,7 @@ func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links 
 	return head, links, err
 }
 
-// linksPerRead returns how many links are read at once.
+// linksPerRead returns the most links that one read asks for.
 func (p *partition) linksPerRead() int {
 	if p.r.throttle.paced && p.serves() {
 		return min(p.limit, pacedLinks)
@@ -229,8 +229,8 @@ func (p *partition) linksPerRead() int {
 	return p.limit
 }
 
-// following begins to go through links that were read, and returns how to end it. When they are many, other
-// partitions' come first or later.
+// acquireForLinks waits for a slot to apply links that were read. It needs none for a few links, or while the
+// partition does not serve.
 func (p *partition) acquireForLinks(ctx context.Context, links []RawLink) (work *pacer, release func(), err error) {
 	if len(links) <= fewLinks || !p.serves() {
 		return &pacer{}, func() {}, nil
@@ -246,7 +246,7 @@ func (p *partition) openLink(raw RawLink) (*record.Link, error) {
 	return link, err
 }
 
-// cause returns why the partition is to be loaded.
+// reloadCause returns why the partition is loaded.
 func (p *partition) reloadCause() cause {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,8 +262,8 @@ func (p *partition) requestReload(why cause) {
 	p.stale = why
 }
 
-// offer applies a link when it continues the cursor. It tells whether the link is now part of the
-// partition's past.
+// offer applies a link when it continues the cursor. It reports whether the link is in the history
+// afterwards.
 func (p *partition) offer(link *record.Link, raw []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -277,7 +277,7 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 		return false
 	}
 	if least := p.leastCursor(); link.Epoch == least.Epoch && link.Revision == least.Revision && link.Tag != least.Tag {
-		return false // a fork: the fleet has seen another change in this place
+		return false // a fork: the fleet has seen another change with this revision
 	}
 	p.extend(&p.state, link)
 	p.past.add(link.Cursor, raw)
@@ -292,14 +292,13 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 	return true
 }
 
-// moved tells whoever waits that the cursor is another.
+// signalMove wakes everything that waits for the cursor to move.
 func (p *partition) signalMove() {
 	p.progress.signal()
 	p.r.changes.signal()
 }
 
-// extend applies a link to a state of the partition. The caller holds the mutex when others can see the
-// state.
+// extend applies a link to a state. The caller holds the mutex when others can see the state.
 func (p *partition) extend(s *state, link *record.Link) {
 	if err := s.applyLink(p.r.codec, p.number, link); err != nil {
 		p.r.stats.Quarantined.Add(1)

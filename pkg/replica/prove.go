@@ -12,10 +12,10 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// maxSearch bounds the work of one proof beyond what its documents claim: about a second.
+// maxSearch bounds how many digests a proof tries: about a second of work.
 const maxSearch = 1 << 20
 
-// search is one that found nothing, and need not be made again.
+// search identifies a search that found nothing, so that it is not repeated.
 type search struct {
 	head record.Cursor
 	apps string
@@ -23,15 +23,16 @@ type search struct {
 
 var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
 
-// prove finds the documents that the head counts, removes the others, and returns the sum of those that
-// stay.
+// prove finds the documents that the head counts, removes the others, and returns the sum of the counted
+// ones.
 //
-// A damaged document counts with the revision that it claims. When one alone is counted whose claim does
-// not fit, the revision that makes everything fit is looked for. Damaged documents beyond the head's count
-// are left out when the rest adds up to the digest: that proves that the store has no policy under their
-// names. So damage costs its own app and no other. A document that verifies is never left out, since the
-// store may have lost the head that counts it. When nothing fits, nothing in the partition can be believed:
-// a missing or an old document may hide behind a damaged one.
+// A damaged document counts with the revision that it claims. If exactly one damaged document is counted and
+// no claim fits, prove searches for the revision that makes the digest fit. It leaves out damaged documents
+// beyond the head's count when the rest adds up to the digest. That proves that the store has no policy under
+// their names, so damage costs only its own app.
+//
+// A document that verifies is never left out, since the store may have lost the head that counts it. When
+// nothing fits, nothing in the partition can be trusted: a damaged document may hide a missing or an old one.
 func (p *partition) prove(ctx context.Context, work *pacer, documents map[string]*document, head record.Head) (record.Sum, error) {
 	c := count{p: p, head: head, good: head.State.EmptySum(), left: maxSearch}
 	for appID, d := range documents {
@@ -48,7 +49,7 @@ func (p *partition) prove(ctx context.Context, work *pacer, documents map[string
 	if head.Policies < uint64(whole) || head.Policies > uint64(len(documents)) {
 		return c.good, unproven
 	}
-	// What claims no revision is the first to be left out.
+	// A document that claims no revision is the first to be left out.
 	slices.SortFunc(c.damaged, func(a, b damaged) int {
 		return cmp.Or(cmp.Compare(min(b.revision, 1), min(a.revision, 1)), cmp.Compare(a.appID, b.appID))
 	})
@@ -86,7 +87,8 @@ type count struct {
 	left int
 }
 
-// damaged is a document that does not verify, with what it adds to the sum at the revision that it claims.
+// damaged is a document that does not verify. element is what it adds to the sum at the revision that it
+// claims.
 type damaged struct {
 	appID    string
 	revision uint64
@@ -107,8 +109,8 @@ func (c *count) fits(work *pacer, sum record.Sum) bool {
 	return c.p.r.codec.SealSum(c.p.number, sum) == c.head.State
 }
 
-// byClaims tries every choice of n damaged documents, each at the revision that it claims, and returns
-// their indices.
+// byClaims tries every choice of n damaged documents, each at the revision that it claims, and returns the
+// indices of the choice that fits.
 func (c *count) byClaims(work *pacer, n int) (counted []int, sum record.Sum, found bool) {
 	chosen := make([]int, n)
 	for i := range chosen {
@@ -130,7 +132,7 @@ func (c *count) byClaims(work *pacer, n int) (counted []int, sum record.Sum, fou
 	return nil, sum, false
 }
 
-// next makes the next choice of indices below n, in lexicographic order; false when there is none.
+// next makes the next choice of indices below n in lexicographic order. It returns false after the last one.
 func next(chosen []int, n int) bool {
 	for i := len(chosen) - 1; i >= 0; i-- {
 		if chosen[i] < n-len(chosen)+i {
@@ -144,8 +146,8 @@ func next(chosen []int, n int) bool {
 	return false
 }
 
-// byRevision looks for the revision at which one damaged document makes everything fit, when the head
-// counts only one.
+// byRevision searches for the revision at which one damaged document makes the digest fit. It finds nothing
+// unless the head counts exactly one damaged document.
 func (c *count) byRevision(ctx context.Context, work *pacer, n int) (counted []int, sum record.Sum, found bool) {
 	if n != 1 {
 		return nil, sum, false
@@ -162,13 +164,13 @@ func (c *count) byRevision(ctx context.Context, work *pacer, n int) (counted []i
 	return nil, sum, false
 }
 
-// stray counts and reports a field of the policies that is no policy of the store.
+// stray counts and logs a field of the policies that is not a policy of the store.
 func (p *partition) stray(field string) {
 	p.r.stats.Strays.Add(1)
 	p.r.logs.error(p.log, "a field of the policies is no policy of the store; it is left out (countersign store repair)", "field", printable(field))
 }
 
-// maxFieldShown is the most characters of a field's name that are logged.
+// maxFieldShown is the most bytes of a field's name that are logged.
 const maxFieldShown = 100
 
 func printable(field string) string {

@@ -16,32 +16,33 @@ import (
 )
 
 const (
-	// PollInterval is the mean time between two reads of all heads; each is off by up to a fifth.
+	// PollInterval is the mean time between two polls, which read all heads. Each interval varies by up to a
+	// fifth.
 	PollInterval = 250 * time.Millisecond
-	// pollTimeout bounds one read of all heads.
+	// pollTimeout bounds one poll.
 	pollTimeout = 2 * time.Second
 	// readInterval is the least time between two reads of one partition.
 	readInterval = 10 * time.Millisecond
-	// readTimeout bounds one read of a partition's tail, loadTimeout that of a whole partition.
+	// readTimeout bounds one read of a partition's log, loadTimeout one load of a whole partition.
 	readTimeout = 2 * time.Second
-	// A load goes on for as long as it gets on: each of its reads is bounded by the source.
+	// loadTimeout is long because the source bounds each read of a load.
 	loadTimeout = 15 * time.Minute
-	// tailLimit is the most links that are read at once, minTailLimit the fewest that are asked for when
-	// reads fail: one that is known and one that is new.
+	// tailLimit is the most links that one read asks for. After failed reads it asks for at least
+	// minTailLimit: one known link and one new one.
 	tailLimit    = 500
 	minTailLimit = 2
-	// repairInterval is how often a partition with documents that do not verify is loaded again.
+	// repairInterval is the least time between two loads of a partition with damaged documents.
 	repairInterval = 10 * time.Second
-	// historyLength is how many links each partition keeps to tell its own past.
+	// historyLength is how many links each partition keeps in memory.
 	historyLength = 1024
-	// watchBackoff is the least pause before a broken subscription is made anew; it doubles up to
+	// watchBackoff is the first pause before a broken subscription is made again. It doubles up to
 	// watchBackoffMax.
 	watchBackoff    = 100 * time.Millisecond
 	watchBackoffMax = 2 * time.Second
 )
 
 // Replica keeps a table equal to a Source. Make one with New, start it with Run. All methods are safe for
-// concurrent use.
+// concurrent use, except the ones that must be called before Run.
 type Replica struct {
 	source     Source
 	codec      *record.Codec
@@ -59,7 +60,7 @@ type Replica struct {
 	throttle   *throttle
 }
 
-// New returns a replica that holds nothing yet.
+// New returns an empty replica.
 func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 	r := &Replica{
 		source:   source,
@@ -84,8 +85,8 @@ func New(source Source, codec *record.Codec, log *slog.Logger) *Replica {
 	return r
 }
 
-// Run loads the table and keeps it equal to the source until ctx ends, which is not an error. Whatever goes
-// wrong with the source is logged and tried again; what was loaded stays.
+// Run loads the table and keeps it equal to the source until ctx ends. It then returns nil. Errors of the
+// source are logged and retried; loaded data stays.
 func (r *Replica) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range r.partitions {
@@ -96,22 +97,22 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Heals says that this process heals the store. Its replica follows a store that an operator has restored,
-// or taken as it is, at once, since it must see what that has lost; others follow when it is healed. It
-// must be called before Run.
+// Heals says that this process heals the store. Its replica then follows at once a store that an operator has
+// restored or adopted, because it must see what that store has lost. Other replicas follow after the healing.
+// Heals must be called before Run.
 func (r *Replica) Heals() { r.heals = true }
 
-// Lists says that this process lists apps: its table keeps them in order, for Table.Apps. It must be called
+// Lists says that this process lists apps: the table keeps them sorted for Table.Apps. It must be called
 // before Import and Run.
 func (r *Replica) Lists() { r.lists = true }
 
-// Table returns the table. It is the same for the life of the replica.
+// Table returns the table, which is the same for the life of the replica.
 func (r *Replica) Table() *table.Table { return r.table }
 
 // Codec returns the codec of the store's records.
 func (r *Replica) Codec() *record.Codec { return r.codec }
 
-// poll reads all heads again and again: what makes a lost hint harmless.
+// poll reads all heads at each PollInterval, so that a lost hint does no harm.
 func (r *Replica) poll(ctx context.Context) {
 	healthy := true
 	for {
@@ -169,7 +170,7 @@ func (r *Replica) pollOnce(ctx context.Context) error {
 	return err
 }
 
-// watch follows the hints. What is published while there is no subscription is found by the next poll.
+// watch subscribes to hints. A poll finds what is published while there is no subscription.
 func (r *Replica) watch(ctx context.Context) {
 	pause := watchBackoff
 	for {
@@ -195,8 +196,8 @@ func (r *Replica) watch(ctx context.Context) {
 	}
 }
 
-// Offer gives the replica a link that was published. It is applied at once when it continues the partition,
-// and otherwise starts a catch-up.
+// Offer gives the replica a link that was published. The replica applies it at once when it continues the
+// partition's cursor. Otherwise it reads the log.
 func (r *Replica) Offer(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)
@@ -216,14 +217,13 @@ func (r *Replica) Offer(partition int, raw []byte) {
 	r.progress.signal()
 }
 
-// Committed gives the replica a link that the caller has just committed. It does what Offer does, and holds
-// on to the change until it is seen in the store's past: whoever has taken it may not be the master any
-// more.
+// Committed gives the replica a link that the caller has just committed. It does what Offer does, and keeps
+// the change until the store's log shows it: a deposed master may have taken it.
 func (r *Replica) Committed(partition int, raw []byte) {
 	p := r.partitions[partition]
 	link, err := r.codec.OpenLink(partition, raw)
 	if err != nil {
-		return // the caller has sealed it
+		return // cannot happen: the caller has sealed it
 	}
 	if p.offer(link, raw) {
 		r.progress.signal()
@@ -243,7 +243,8 @@ func (r *Replica) requestPoll() {
 	}
 }
 
-// progress lets any number of goroutines wait for the replica to get on. The zero value is ready.
+// progress lets any number of goroutines wait for the next signal. The zero value is ready. It is safe for
+// concurrent use.
 type progress struct {
 	mu   sync.Mutex
 	next chan struct{}

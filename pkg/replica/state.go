@@ -14,26 +14,26 @@ var (
 	errMisplaced  = errors.New("it stands under another revision than its own")
 )
 
-// state is a partition's content at a cursor.
+// state is a partition's data at a cursor.
 type state struct {
 	rows   *table.Partition
 	cursor record.Cursor
 	sum    record.Sum
-	// torn says that an app has no longer the policy of the cursor, whatever the sum says: only a reload
-	// brings it.
+	// torn says that an app has an older policy than the cursor says, whatever the sum says. Only a reload
+	// repairs that.
 	torn bool
-	// damaged is the number of documents that could not be verified; their apps have no policy or an old one.
+	// damaged is the number of documents that could not be verified. Their apps have no policy or an old one.
 	damaged int
-	// forks are the ends of earlier epochs, oldest first.
+	// forks are the last cursors of earlier epochs, oldest first.
 	forks []record.Cursor
-	// revoked is what stays revoked against the store.
+	// revoked are the tokens that stay revoked against the store.
 	revoked stickies
 	// unhealed says that an operator began the epoch, and that no authority has healed it yet.
 	unhealed bool
 }
 
-// rekeySum makes the sum one under the key of a sealed sum. When it is of another key, every document is
-// summed up anew: about a millisecond for a thousand.
+// rekeySum computes the sum under the key of a sealed sum. For another key it adds up every document again,
+// which takes about 1 ms per 1,000.
 func (s *state) rekeySum(codec *record.Codec, number int, sealed record.SealedSum) {
 	if s.sum.Key() == sealed.Key {
 		return
@@ -44,12 +44,12 @@ func (s *state) rekeySum(codec *record.Codec, number int, sealed record.SealedSu
 	}
 }
 
-// continuedBy tells whether a link is the one after the cursor.
+// continuedBy reports whether a link directly follows the cursor.
 func (s *state) continuedBy(link *record.Link) bool {
 	return link.Epoch == s.cursor.Epoch && link.Revision == s.cursor.Revision+1 && link.PreviousTag == s.cursor.Tag
 }
 
-// before tells whether a cursor of an earlier epoch is known to lie in the past of this one.
+// before reports whether a cursor of an earlier epoch is known to lie in this state's past.
 func (s *state) before(c record.Cursor) bool {
 	for _, end := range s.forks {
 		if end.Epoch == c.Epoch {
@@ -59,9 +59,9 @@ func (s *state) before(c record.Cursor) bool {
 	return false
 }
 
-// follow moves the state on by a link that continues it, holding on to what is revoked. When the link
-// cannot be applied to its app's policy, the app keeps its last good one, the state moves on all the same,
-// and the error says why.
+// applyLink moves the state to a link that continues it, and keeps revocations in force. When the link cannot
+// be applied to its app, the app keeps its last good policy, the cursor moves all the same, and the error
+// says why.
 func (s *state) applyLink(codec *record.Codec, number int, link *record.Link) error {
 	before := s.rows.Get(link.AppID)
 	after, err := afterLink(before, link)
@@ -76,10 +76,9 @@ func (s *state) applyLink(codec *record.Codec, number int, link *record.Link) er
 	return err
 }
 
-// applied returns an app's entry after a link; before is nil for an app without a document. On an error the
-// entry has the link's revision and the last good policy. A link says what changed since the revision
-// before its own, so it is never applied to a policy that is older: the mixture would be one that the app
-// never had.
+// afterLink returns an app's entry after a link; before is nil for an app without a document. On an error the
+// entry has the link's revision and the last good policy. A link holds the difference to one exact revision.
+// Applied to an older policy, it would make one that the app never had.
 func afterLink(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	if before == nil {
 		before = &table.Entry{}
@@ -98,7 +97,7 @@ func afterLink(before *table.Entry, link *record.Link) (*table.Entry, error) {
 	return &table.Entry{Policy: next, Revision: link.Revision, PolicyRevision: link.Revision}, nil
 }
 
-// keep returns an entry with the last good policy for a document that has gone on to another revision.
+// keepLastGood returns an entry with the last good policy, for a document whose newer revision is unusable.
 func keepLastGood(before *table.Entry, revision uint64) *table.Entry {
 	kept := *before
 	kept.Revision = revision

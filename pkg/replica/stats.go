@@ -11,21 +11,21 @@ import (
 type cause string
 
 const (
-	causeStart  cause = "start"  // nothing was held
+	causeStart  cause = "start"  // nothing was loaded
 	causeGap    cause = "gap"    // the log does not lead from the cursor to the head
-	causeDigest cause = "digest" // what was held did not add up to the head
+	causeDigest cause = "digest" // the data did not add up to the head
 	causeTorn   cause = "torn"   // a change could not be applied to its app's policy
-	causeUndo   cause = "undo"   // the store took changes back before they were confirmed
+	causeUndo   cause = "undo"   // the store took back changes that were not confirmed
 	causeEpoch  cause = "epoch"  // the store is in a new epoch
-	causeRepair cause = "repair" // documents that do not verify may have been mended
+	causeRepair cause = "repair" // damaged documents may have been repaired
 )
 
-// Causes are all causes of a load, as Stats names them.
+// Causes are the keys of Stats.Reloads.
 var Causes = []string{
 	string(causeStart), string(causeGap), string(causeDigest), string(causeTorn), string(causeUndo), string(causeEpoch), string(causeRepair),
 }
 
-// counters count what happens to a replica. They only grow.
+// counters count events of a replica. They only grow.
 type counters struct {
 	Polls, PollFailures                     atomic.Uint64
 	HintsApplied, HintsIgnored, HintsBad    atomic.Uint64
@@ -43,42 +43,43 @@ func newCounters() *counters {
 	return c
 }
 
-// Stats is what has happened to a replica since it was made, and what it holds.
+// Stats counts what has happened to a replica since it was made, and what it holds.
 type Stats struct {
-	// Polls are reads of all heads, PollFailures those of them that failed.
+	// Polls counts polls, which read all heads; PollFailures counts those that failed.
 	Polls, PollFailures uint64
-	// Hints that were published: applied at once, left to a catch-up or known already, or not verified.
+	// HintsApplied counts hints that were applied at once. HintsIgnored counts hints that were known already
+	// or left to a read of the log. HintsBad counts hints that did not verify.
 	HintsApplied, HintsIgnored, HintsBad uint64
-	// CatchUps are reads of a partition's log.
+	// CatchUps counts reads of a partition's log.
 	CatchUps uint64
-	// Reloads are loads of whole partitions, by cause; see Causes. Those that failed are counted too.
+	// Reloads counts loads of whole partitions by cause, failed ones too; see Causes.
 	Reloads map[string]uint64
-	// DigestMismatches are how often what was held did not add up to the head.
+	// DigestMismatches counts how often the data did not add up to the head.
 	DigestMismatches uint64
-	// Quarantined are records that could not be verified or applied, UnknownKeys those of them that were
-	// signed with a key that the ring does not have. A record that is read again counts again.
+	// Quarantined counts records that could not be verified or applied. UnknownKeys counts the ones among
+	// them that were signed with a key that the ring does not have. A record counts each time it is read.
 	Quarantined, UnknownKeys uint64
-	// Strays are fields of the policies that are no policies of the store; each load counts them again.
+	// Strays counts fields of the policies that are not policies of the store, again at each load.
 	Strays uint64
-	// Forks are how often the store began to deny what was confirmed, RefusedEpochs the heads of an epoch
-	// that was over.
+	// Forks counts how often the store began to deny what was confirmed. RefusedEpochs counts heads of an
+	// epoch that was over.
 	Forks, RefusedEpochs uint64
 
-	// LoadFailures are the partitions whose latest load has failed, by what was in its way; see AllLoadFailures.
+	// LoadFailures is the number of partitions whose latest load failed, by reason; see AllLoadFailures.
 	LoadFailures map[string]int
-	// Undecidable are documents that cannot be verified now.
+	// Undecidable is the number of documents that cannot be verified.
 	Undecidable int
-	// Forked are the partitions whose store denies what was confirmed now.
+	// Forked is the number of partitions whose store denies what was confirmed.
 	Forked int
-	// Orphans are changes that are held on to and that the store does not have.
+	// Orphans is the number of changes that the replica holds and the store has lost.
 	Orphans int
-	// Sticky are the tokens that are kept revoked against the store.
+	// Sticky is the number of tokens that stay revoked against the store.
 	Sticky int
-	// Missing are apps that had a policy and that the store has lost.
+	// Missing is the number of apps that had a policy and that the store has lost.
 	Missing int
 }
 
-// Stats returns what has happened so far.
+// Stats returns the current counts.
 func (r *Replica) Stats() Stats {
 	c := r.stats
 	s := Stats{

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// Sticky is a token that was seen revoked and of which the store says something else, or nothing. It stays
-// revoked (B08). A token without an id is a digest that was remembered; see policy.Memory.
+// Sticky is a token that was seen revoked, while the store now says something else or nothing. It stays
+// revoked (B08). A token without an id is a remembered digest; see policy.Memory.
 type Sticky struct {
 	AppID string
 	Token policy.Token
@@ -21,11 +21,11 @@ type Sticky struct {
 // have none.
 type stickies map[string]map[secret.Digest]policy.Token
 
-// hold makes an app's next entry keep what was seen revoked: in the entry before, which may be nil, and
-// what is held already. It returns the entry to show; next may be nil.
+// enforce carries revocations over to an app's next entry: the revoked tokens of the entry before, and the
+// tokens in s. It returns the entry to show. Both entries may be nil.
 func (s stickies) enforce(appID string, before, next *table.Entry) *table.Entry {
 	if next != nil && next.Policy == nil {
-		return next // nothing is decided by it
+		return next // without a policy nothing is allowed
 	}
 	var stored *policy.Policy
 	if next != nil {
@@ -72,8 +72,8 @@ func (s stickies) enforce(appID string, before, next *table.Entry) *table.Entry 
 	if len(denied) > 0 {
 		kept, err := stored.WithRevoked(denied)
 		if err != nil {
-			// It cannot be, since each of the two is well-formed. If it were, deciding nothing is what
-			// cannot be wrong.
+			// This cannot happen, since both policies are well-formed. Without a policy the app is undecided,
+			// which allows nothing wrong.
 			kept = nil
 		}
 		held.Policy, held.Stored = kept, stored
@@ -85,11 +85,11 @@ func (s stickies) add(appID string, t policy.Token) {
 	if s[appID] == nil {
 		s[strings.Clone(appID)] = map[secret.Digest]policy.Token{}
 	}
-	t.ID = strings.Clone(t.ID) // it may be a part of the table
+	t.ID = strings.Clone(t.ID) // it may point into the table
 	s[appID][t.Digest] = t
 }
 
-// copy adds what others keep of an app.
+// copy adds another map's tokens of an app.
 func (s stickies) copy(appID string, from stickies) {
 	for _, t := range from[appID] {
 		s.add(appID, t)

@@ -7,15 +7,15 @@ import (
 	"slices"
 )
 
-// ErrUnproven says that a partition of the store does not prove, and that another try finds the same.
+// ErrUnproven says that a partition of the store does not prove. Another attempt would find the same.
 var ErrUnproven = errors.New("the partition of the store does not prove")
 
-// Verify reads a partition of the store whole and proves it, as a load does, and changes nothing here. It
-// returns the apps whose documents do not verify, and fails with ErrUnproven when the partition does not
-// prove; another error says nothing of it. So what is edited in the store is found by a process that has
-// long loaded it. It takes turns with loads.
+// Verify reads a whole partition of the store and proves it, as a load does. It changes nothing in the
+// replica. It returns the apps whose documents do not verify. It fails with ErrUnproven when the partition
+// does not prove; any other error says nothing about the store. So a long-running process finds what somebody
+// edited in the store. Verify shares the slots of loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
-	// What the worker of the partition knows is its own.
+	// It uses a partition of its own, since the fields of the worker belong to the worker.
 	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit, state: state{revoked: stickies{}}, verifyOnly: true}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()

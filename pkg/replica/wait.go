@@ -86,8 +86,8 @@ func (r *Replica) Confirm(ctx context.Context) error {
 	})
 }
 
-// WaitLoaded returns nil once every partition serves data that was seen complete since the start, or
-// ErrNotReached when ctx ends first.
+// WaitLoaded returns nil once every partition serves data that is known to have been complete at some time.
+// It returns ErrNotReached when ctx ends first.
 func (r *Replica) WaitLoaded(ctx context.Context) error {
 	return r.until(ctx, func() bool {
 		return r.every(func(p *partition) bool { return p.serves() && p.fresh.reached(time.Time{}) })

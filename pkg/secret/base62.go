@@ -2,7 +2,7 @@ package secret
 
 const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// largest256 is 2^256 - 1 in base62: what 43 digits can hold beyond it encodes no secret.
+// largest256 is 2^256 - 1 in base62, the largest value of a secret's 43 digits.
 var largest256 = func() string {
 	var ones [randomBytes]byte
 	for i := range ones {
@@ -28,11 +28,11 @@ func putBase62(dst, raw []byte) {
 	}
 }
 
-// notBase62 stands in valueOf for a character that is no digit. It is a bit that no digit's value has.
+// notBase62 stands in valueOf for a character that is not a digit. No digit's value has this bit.
 const notBase62 = 1 << 7
 
-// valueOf is what a character is worth as a digit. It is a table since it is looked at for every character
-// of every token.
+// valueOf is the value of each character as a digit. It is a table because it is read for every character of
+// every token.
 var valueOf = func() (values [256]byte) {
 	for i := range values {
 		values[i] = notBase62
@@ -43,7 +43,7 @@ var valueOf = func() (values [256]byte) {
 	return values
 }()
 
-// numberOf returns what base62 digits are worth; of at most ten.
+// numberOf returns the value of at most ten base62 digits.
 func numberOf(digits string) (n uint64) {
 	for i := range len(digits) {
 		n = 62*n + uint64(valueOf[digits[i]])
@@ -59,6 +59,6 @@ func putNumber(dst []byte, n uint32) {
 	}
 }
 
-// fits256Bits tells whether 43 base62 digits are at most 2^256 - 1. The alphabet is in ASCII order, so digits
-// compare as text.
+// fits256Bits reports whether 43 base62 digits are at most 2^256 - 1. The alphabet is in ASCII order, so
+// digits compare as text.
 func fits256Bits(digits string) bool { return digits <= largest256 }

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// Redacted stands wherever a secret would have been printed.
+// Redacted is printed in place of a secret.
 const Redacted = "[secret]"
 
 var (
@@ -13,14 +13,14 @@ var (
 	_ slog.LogValuer = Secret{}
 )
 
-// Format prints the placeholder for every verb and flag (B02).
+// Format prints Redacted for every verb and flag (B02).
 func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(Redacted)) }
 
-// String returns the placeholder.
+// String returns Redacted.
 func (Secret) String() string { return Redacted }
 
-// LogValue logs the placeholder.
+// LogValue logs Redacted.
 func (Secret) LogValue() slog.Value { return slog.StringValue(Redacted) }
 
-// MarshalText encodes the placeholder, which is what encoding/json and its like call.
+// MarshalText returns Redacted, so that encoding/json and similar packages encode it.
 func (Secret) MarshalText() ([]byte, error) { return []byte(Redacted), nil }

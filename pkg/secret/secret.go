@@ -1,8 +1,10 @@
-// Package secret mints, checks and digests the secrets that tokens are made of (rule B03).
+// Package secret mints, checks and digests the secrets of tokens (rule B03).
 //
 // It knows the form of a secret and nothing else: no storage, no network, no other package of this module.
-// A secret is held in the type Secret, which prints as a placeholder wherever it is formatted, logged or
-// marshalled, so that the only way to its text is the method Reveal.
+// The type Secret prints as a placeholder wherever it is formatted, logged or marshalled. Only the method
+// Reveal returns its text.
+//
+// The API of this package may change in any release.
 package secret
 
 import (
@@ -17,11 +19,11 @@ import (
 const (
 	// Prefix starts every secret that a customer's backend sends.
 	Prefix = "cs_"
-	// AdminPrefix starts every admin key, so that secret scanners tell the two apart.
+	// AdminPrefix starts every admin key, so that secret scanners can distinguish the two.
 	AdminPrefix = "csadm_"
-	// MaxLength is the most bytes a secret may have, foreign ones included. Longer input is rejected unread.
+	// MaxLength is the most bytes of a secret, imported ones included. Longer input is rejected unread.
 	MaxLength = 4096
-	// HintLength is how many characters of a secret are kept for people to recognise it by.
+	// HintLength is how many characters of a secret are kept so that people can recognise it.
 	HintLength = 6
 
 	randomBytes    = 32
@@ -29,33 +31,33 @@ const (
 	checksumLength = 6  // ceil(32 / log2(62))
 )
 
-// Digest is the SHA-256 of a secret: all that is stored of it. A secret has 256 random bits, so no slow
+// Digest is the SHA-256 of a secret, and all that is stored of it. A secret has 256 random bits, so no slow
 // hash is needed (NIST SP 800-63B, look-up secrets).
 type Digest [sha256.Size]byte
 
-// DigestOf returns the digest of a secret's text, whatever its form. It does not allocate.
+// DigestOf returns the digest of a text in any form. It does not allocate.
 func DigestOf(text string) Digest {
-	// A conversion would copy the text, and the hash does not write to what it reads.
+	// A conversion would copy the text. The hash does not change its input.
 	return sha256.Sum256(unsafe.Slice(unsafe.StringData(text), len(text)))
 }
 
 // Secret is the text of a secret. The zero value is no secret. It is safe for concurrent use.
 //
-// The text is behind a pointer because fmt does not call the methods of an unexported field: it would print
-// a text that stood here, and prints an address instead.
+// The text is behind a pointer, because fmt does not call the methods of an unexported field. It would print
+// a text here, and prints an address instead.
 type Secret struct{ text *string }
 
-// New wraps a text that came from outside, unchecked.
+// New wraps a text from outside without a check.
 func New(text string) Secret { return Secret{text: &text} }
 
-// Of wraps a text that came from outside and stays where it is, unchecked. It is New without an allocation:
-// the secret is what the text is, and must not be used when that changes.
+// Of wraps a text from outside without a check and without an allocation. The secret must not be used after
+// the text changes.
 func Of(text *string) Secret { return Secret{text: text} }
 
-// Mint returns a new secret with 256 bits from the system's generator.
+// Mint returns a new secret with 256 bits from the system's random generator.
 func Mint() Secret { return mint(Prefix, rand.Reader) }
 
-// MintAdminKey returns a new admin key: the same form behind AdminPrefix.
+// MintAdminKey returns a new admin key, which has the same form after AdminPrefix.
 func MintAdminKey() Secret { return mint(AdminPrefix, rand.Reader) }
 
 // mint never fails: crypto/rand.Reader does not return errors since Go 1.24.
@@ -71,7 +73,7 @@ func mint(prefix string, random io.Reader) Secret {
 	return New(string(text))
 }
 
-// Reveal returns the text. Call it only where the secret leaves to its owner.
+// Reveal returns the text. Call it only where the secret goes to its owner.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -79,12 +81,12 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
-// Digest returns what is stored of the secret.
+// Digest returns the digest of the secret's text.
 func (s Secret) Digest() Digest { return DigestOf(s.Reveal()) }
 
-// Hint returns the first HintLength characters after the prefix, by which people recognise a secret. A
-// foreign secret has no prefix. It has no hint when what the hint leaves unknown has fewer than
-// MinImportBits, by the length and the alphabet of the whole (B11).
+// Hint returns the first HintLength characters after the prefix, so that people can recognise a secret. An
+// imported secret has no prefix. It has no hint when the characters that the hint hides have fewer than
+// MinImportBits, by the secret's length and alphabet (B11).
 func (s Secret) Hint() string {
 	text := s.Reveal()
 	if WellFormed(text) {
@@ -96,14 +98,14 @@ func (s Secret) Hint() string {
 	return text[:HintLength]
 }
 
-// WellFormed tells whether a text has the form of a secret: prefix, length, alphabet and checksum. It does
+// WellFormed reports whether a text has the form of a secret: prefix, length, alphabet and checksum. It does
 // not allocate.
 func WellFormed(text string) bool { return wellFormed(Prefix, text) }
 
-// WellFormedAdminKey tells the same of an admin key.
+// WellFormedAdminKey reports whether a text has the form of an admin key.
 func WellFormedAdminKey(text string) bool { return wellFormed(AdminPrefix, text) }
 
-// Within tells whether a secret or an admin key stands anywhere in a text.
+// Within reports whether a text contains a secret or an admin key.
 func Within(text string) bool {
 	for _, prefix := range []string{Prefix, AdminPrefix} {
 		length := len(prefix) + randomLength + checksumLength
@@ -129,9 +131,8 @@ func wellFormed(prefix, text string) bool {
 	return foreign&notBase62 == 0 && fits256Bits(body[len(prefix):]) && numberOf(text[len(body):]) == uint64(checksum(body))
 }
 
-// slices are the tables by which 8 bytes of a CRC-32 are taken at once (Kounavis and Berry, Novel Table
-// Lookup-Based Algorithms for High-Performance CRC Generation, 2008): the n-th is for a byte that n more
-// follow.
+// slices are tables for 8 bytes of a CRC-32 at once (Kounavis and Berry, Novel Table Lookup-Based Algorithms
+// for High-Performance CRC Generation, 2008). Table n is for a byte that n more bytes follow.
 var slices = func() (tables [8][256]uint32) {
 	tables[0] = *crc32.IEEETable
 	for n := 1; n < len(tables); n++ {
@@ -142,8 +143,8 @@ var slices = func() (tables [8][256]uint32) {
 	return tables
 }()
 
-// checksum returns what crc32.ChecksumIEEE returns, which would make every caller allocate: its argument
-// escapes.
+// checksum returns the same as crc32.ChecksumIEEE, whose argument escapes and would make every caller
+// allocate.
 func checksum(body string) uint32 {
 	crc := ^uint32(0)
 	for ; len(body) >= 8; body = body[8:] {
@@ -151,7 +152,7 @@ func checksum(body string) uint32 {
 		crc = slices[0][body[7]] ^ slices[1][body[6]] ^ slices[2][body[5]] ^ slices[3][body[4]] ^
 			slices[4][crc>>24] ^ slices[5][crc>>16&0xff] ^ slices[6][crc>>8&0xff] ^ slices[7][crc&0xff]
 	}
-	// What is left is taken at once as well. A shift by more bits than there are leaves nothing.
+	// The remaining bytes are also taken at once. A shift by more bits than the number has gives 0.
 	rest := crc >> (8 * len(body))
 	for i := range len(body) {
 		rest ^= slices[len(body)-1-i][body[i]^byte(crc>>(8*i))]

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// MinImportBits is the least strength of an imported secret: that of a look-up secret whose digest may be
-// stored with a fast hash (NIST SP 800-63B, 112 bits).
+// MinImportBits is the least entropy of an imported secret: 112 bits, the bound for look-up secrets that may
+// be stored with a fast hash (NIST SP 800-63B).
 const MinImportBits = 112
 
-// alphabets are tried from the smallest: a secret counts as drawn from the first that has all its characters.
+// alphabets are ordered by size. A secret counts as drawn from the first one that has all its characters.
 var alphabets = []string{
 	"0123456789",
 	"0123456789abcdef",
@@ -28,8 +28,9 @@ var alphabets = []string{
 // printable is the number of printable ASCII characters without the space.
 const printable = 94
 
-// CheckImport tells why a foreign secret cannot be imported (B11): empty, too long, not printable ASCII, or
-// too weak by its length and alphabet. It returns nil when it can. The error never holds the secret.
+// CheckImport returns why an external secret cannot be imported (B11): it is empty, too long, not printable
+// ASCII, or too weak by its length and alphabet. It returns nil for a usable secret. The error never holds
+// the secret.
 func CheckImport(text string) error {
 	if text == "" {
 		return errors.New("must not be empty")
@@ -48,12 +49,11 @@ func CheckImport(text string) error {
 	return nil
 }
 
-// few is the number of different characters below which they themselves count as the alphabet. Of the
-// random texts that are just long enough, fewer than one in a million has so few, whatever it was drawn
-// from.
+// few is the number of different characters below which they themselves count as the alphabet. A random text
+// of just sufficient length has so few with a probability below one in a million, for any alphabet.
 const few = 6
 
-// Bits returns the most entropy that a text can have by its length and alphabet: the smallest usual one
+// Bits returns the most entropy that a text can have by its length and alphabet: the smallest usual alphabet
 // that holds it, or its own characters when they are few.
 func Bits(text string) float64 {
 	size := printable

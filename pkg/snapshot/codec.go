@@ -57,7 +57,7 @@ func appFromProto(m *countersignv1.SnapshotApp) (replica.App, error) {
 	return replica.App{ID: m.GetAppId(), Entry: e}, nil
 }
 
-// separator stands between the ids of tokens, none of which has one.
+// separator stands between the ids of tokens. No id contains it.
 const separator = " "
 
 func policyToProto(p *policy.Policy) (*countersignv1.SnapshotPolicy, error) {
@@ -87,7 +87,7 @@ func policyToProto(p *policy.Policy) (*countersignv1.SnapshotPolicy, error) {
 	return m, nil
 }
 
-// column returns one value of each token; nil when none differs from the zero value.
+// column returns one value of each token; nil when all are zero.
 func column[T comparable](tokens []policy.Token, of func(*policy.Token) T) []T {
 	var zero T
 	var values []T
@@ -137,7 +137,7 @@ func policyFromProto(m *countersignv1.SnapshotPolicy) (*policy.Policy, error) {
 	}, tokens, m.GetDeleted(), memory)
 }
 
-// spread gives each token its value of a column.
+// spread sets each token's value from a column. It returns false when the lengths differ.
 func spread[T any](tokens []policy.Token, values []T, set func(*policy.Token, T)) bool {
 	if len(values) == 0 {
 		return true
@@ -151,13 +151,13 @@ func spread[T any](tokens []policy.Token, values []T, set func(*policy.Token, T)
 	return true
 }
 
-// sizeOf returns about how many bytes an app takes.
+// sizeOf returns roughly how many bytes an app takes.
 func sizeOf(m *countersignv1.SnapshotApp) int {
 	p := m.GetPolicy()
 	return len(m.GetAppId()) + len(p.GetTokenIds()) + len(p.GetDigests()) + 16*len(p.GetStates()) + len(p.GetRemembered()) + 32
 }
 
-// stickySize is about how many bytes a SnapshotSticky takes.
+// stickySize is roughly how many bytes a SnapshotSticky takes.
 const stickySize = 150
 
 func stickyToProto(s replica.Sticky) *countersignv1.SnapshotSticky {
@@ -181,7 +181,7 @@ func stickyFromProto(m *countersignv1.SnapshotSticky) (replica.Sticky, error) {
 	return replica.Sticky{AppID: m.GetAppId(), Token: t}, nil
 }
 
-// contents returns a partition that begins.
+// contents returns the contents at the beginning of a partition.
 func (r *Reader) contents(p *countersignv1.SnapshotPartition) (*replica.Contents, error) {
 	c := &replica.Contents{Partition: int(p.GetPartition()), Missing: p.GetMissingApps()}
 	for _, at := range []struct {
@@ -208,7 +208,7 @@ func (r *Reader) contents(p *countersignv1.SnapshotPartition) (*replica.Contents
 	return c, err
 }
 
-// fill adds to a partition what a record holds of it.
+// fill adds a record to a partition.
 func fill(c *replica.Contents, m *countersignv1.SnapshotRecord) error {
 	c.Apps = slices.Grow(c.Apps, len(m.GetApps()))
 	for _, raw := range m.GetApps() {

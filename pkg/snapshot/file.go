@@ -8,19 +8,19 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// options are those of files that services and tools write for themselves. A service that runs as another
-// user than before must be able to go on.
+// options are for files that services and tools write for themselves. A service that now runs as another user
+// must still be able to write them.
 var options = atomicfile.Options{Mode: 0o600, TakeOver: true}
 
-// File is a file that is being written aside: nobody sees it under its name before Commit.
+// File is a file that is being written. It appears under its path only at Commit.
 type File struct {
 	*Writer
 	aside    *atomicfile.File
 	buffered *bufio.Writer
 }
 
-// Create begins a file that takes the place of the one at a path, if there is one, when it is committed.
-// Only its owner can read a new one; one that is there keeps its owner and mode. Commit or Discard ends it.
+// Create begins a file that replaces the file at a path when it is committed. Only the owner can read a new
+// file; a replacement keeps the owner and the mode. Commit or Discard must end it.
 func Create(path string, ring *keyring.Ring, meta record.Meta, kind Kind) (*File, error) {
 	aside, err := atomicfile.Create(path, options)
 	if err != nil {
@@ -34,8 +34,8 @@ func Create(path string, ring *keyring.Ring, meta record.Meta, kind Kind) (*File
 	return f, nil
 }
 
-// Commit ends the file, makes sure that it is on disk, and puts it in its place. On an error the file that
-// was there is still there.
+// Commit ends the file, syncs it to disk, and moves it to its path. After an error the earlier file is still
+// there.
 func (f *File) Commit() error {
 	err := f.Close()
 	if err == nil {
@@ -48,5 +48,5 @@ func (f *File) Commit() error {
 	return f.aside.Commit()
 }
 
-// Discard ends the file and leaves nothing of it. After Commit it does nothing.
+// Discard drops the file. After Commit it does nothing.
 func (f *File) Discard() { f.aside.Discard() }

@@ -18,8 +18,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Reader reads a file. What it gave out is proven to be the whole file only when Replicas or Backup
-// returned nil.
+// Reader reads a file. Only after Replicas or Backup returned nil is it proven that the file was read whole.
 type Reader struct {
 	in         *bufio.Reader
 	closer     io.Closer
@@ -27,14 +26,14 @@ type Reader struct {
 	meta       record.Meta
 	kind       Kind
 	file       record.FileID
-	keyID      string // of the key that signed the header
+	keyID      string // the key that signed the header
 	created    time.Time
 	records    uint64 // read so far
 	partitions int    // begun so far
 	buffer     bytes.Buffer
 }
 
-// Open opens a file and reads its header.
+// Open opens a file and reads its header. The caller must call Close.
 func Open(path string, ring *keyring.Ring) (*Reader, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -87,16 +86,16 @@ func (r *Reader) Close() error {
 	return r.closer.Close()
 }
 
-// Meta returns which store the file is of.
+// Meta returns which store the file belongs to.
 func (r *Reader) Meta() record.Meta { return r.meta }
 
 // Kind returns what the file holds.
 func (r *Reader) Kind() Kind { return r.kind }
 
-// CreateTime returns when the file was begun.
+// CreateTime returns when writing began.
 func (r *Reader) CreateTime() time.Time { return r.created }
 
-// frame reads the next record, which is valid until the one after.
+// frame reads the next record. Its result is valid until the next call.
 func (r *Reader) frame() ([]byte, error) {
 	var length [4]byte
 	if _, err := io.ReadFull(r.in, length[:]); err != nil {
@@ -106,7 +105,7 @@ func (r *Reader) frame() ([]byte, error) {
 	if n > maxRecord {
 		return nil, fmt.Errorf("record %d: a length of %d bytes, want at most %d", r.records, n, maxRecord)
 	}
-	// The length is not to be believed yet, so no more is taken than there is.
+	// The length is not verified yet, so the buffer grows only with the bytes that arrive.
 	r.buffer.Reset()
 	if got, err := io.CopyN(&r.buffer, r.in, n); err != nil || got != n {
 		return nil, r.cut(err)
@@ -122,7 +121,7 @@ func (r *Reader) cut(err error) error {
 	return err
 }
 
-// next reads and verifies the next record; nil after the last.
+// next reads and verifies the next record; nil after the last one.
 func (r *Reader) next() (*countersignv1.SnapshotRecord, error) {
 	number := r.records
 	raw, err := r.frame()
@@ -164,7 +163,7 @@ func (r *Reader) want(kind Kind) error {
 	return nil
 }
 
-// Replicas calls each for every partition of what a replica held, in ascending order.
+// Replicas calls each for every partition of a replica's file, in ascending order.
 func (r *Reader) Replicas(each func(replica.Contents) error) error {
 	if err := r.want(OfReplica); err != nil {
 		return err
@@ -194,7 +193,7 @@ func (r *Reader) Replicas(each func(replica.Contents) error) error {
 	}
 }
 
-// Backup gives a sink everything that a backup holds.
+// Backup passes everything that a backup holds to a sink.
 func (r *Reader) Backup(to Sink) error {
 	if err := r.want(Backup); err != nil {
 		return err

@@ -1,9 +1,11 @@
-// Package snapshot reads and writes files that hold a copy of a store: what a validator starts from when
-// Redis is down, and backups. A file is signed with the key ring as a whole: one that was cut, extended or
-// changed anywhere does not read, and the error says where.
+// Package snapshot reads and writes files with a copy of a store: snapshots, from which a validator starts
+// when Redis is down, and backups. A file is signed with the key ring as a whole. A file that was cut,
+// extended or changed anywhere does not read, and the error says where.
 //
-// Files are streamed: neither side holds more of them than one partition of a replica, or one record of a
-// backup. It knows nothing of Redis. Generated types end here.
+// Files are streamed: reader and writer hold at most one partition of a replica, or one record of a backup.
+// The package knows nothing of Redis, and exposes no generated types.
+//
+// The API of this package may change in any release.
 package snapshot
 
 import (
@@ -18,14 +20,14 @@ import (
 type Kind int
 
 const (
-	// OfReplica is what a validator holds: what decides, and the latest signed changes. Names and notes
-	// stand only in those.
+	// OfReplica is a validator's data: what it decides from, and the latest signed changes. Only those
+	// changes hold names and notes.
 	OfReplica = Kind(countersignv1.SnapshotKind_SNAPSHOT_KIND_REPLICA)
-	// Backup is the records of the store as they stand in Redis.
+	// Backup is the records of the store as Redis holds them.
 	Backup = Kind(countersignv1.SnapshotKind_SNAPSHOT_KIND_BACKUP)
 )
 
-// String returns what people call it.
+// String returns the name for people.
 func (k Kind) String() string {
 	switch k {
 	case OfReplica:
@@ -36,21 +38,21 @@ func (k Kind) String() string {
 	return "file of an unknown kind"
 }
 
-// magic names the form, and its version in the last byte.
+// magic identifies the format. Its last byte is the version.
 const magic = "CSSNAP\n\x01"
 
 const (
-	// recordSize is about how many bytes a record gets, maxRecord the most it may have: a document may have
+	// recordSize is roughly how many bytes a record gets. maxRecord is the limit, since a document may have
 	// some megabytes.
 	recordSize = 256 << 10
 	maxRecord  = 256 << 20
 )
 
-// ErrNotSnapshot says that a file is of another form, or of another version of it.
+// ErrNotSnapshot says that a file has another format, or another version of it.
 var ErrNotSnapshot = errors.New("this is not a snapshot file that this release can read")
 
-// Sink takes the contents of a backup: partitions in ascending order, and after each its documents, its log
-// and its audit rows, the latter two in ascending order. What it is given is not changed afterwards.
+// Sink takes the contents of a backup. Partitions come in ascending order. After each come its documents,
+// then its log and its audit rows, both in ascending order. The caller does not change the slices afterwards.
 type Sink interface {
 	// Partition begins a partition; head is nil when it is missing.
 	Partition(number int, head []byte) error
@@ -59,7 +61,7 @@ type Sink interface {
 	Audit(sequence uint64, raw []byte) error
 }
 
-// checkMeta keeps a file from being written that could not be read.
+// checkMeta fails for a store whose file could not be read.
 func checkMeta(m record.Meta) error {
 	if m.StoreID == "" || m.Partitions < 1 || m.Partitions > record.MaxPartitions {
 		return errors.New("snapshot: want the meta of a store")

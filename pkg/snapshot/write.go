@@ -17,7 +17,7 @@ import (
 
 var _ Sink = (*Writer)(nil)
 
-// Writer writes a file. After an error it is of no more use.
+// Writer writes a file. It is unusable after an error.
 type Writer struct {
 	out        io.Writer
 	codec      *record.Codec
@@ -26,10 +26,10 @@ type Writer struct {
 	records    uint64 // written so far
 	partitions int    // begun so far
 	pending    *countersignv1.SnapshotRecord
-	size       int // about that of pending
+	size       int // rough size of pending, in bytes
 }
 
-// NewWriter begins a file of a store. Close ends it.
+// NewWriter begins the file of a store. Close ends it.
 func NewWriter(out io.Writer, ring *keyring.Ring, meta record.Meta, kind Kind) (*Writer, error) {
 	if err := checkMeta(meta); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (w *Writer) frame(raw []byte) error {
 	return err
 }
 
-// flush writes what is pending.
+// flush writes the pending record.
 func (w *Writer) flush() error {
 	payload, err := proto.Marshal(w.pending)
 	if err != nil {
@@ -76,7 +76,7 @@ func (w *Writer) flush() error {
 	return w.frame(w.codec.SealFileRecord(w.file, w.records, payload))
 }
 
-// added notes how much more is pending.
+// added adds to the size of the pending record, and flushes when it is large.
 func (w *Writer) added(bytes int) error {
 	if w.size += bytes; w.size < recordSize {
 		return nil
@@ -101,8 +101,8 @@ func (w *Writer) begin(p *countersignv1.SnapshotPartition, number int) error {
 	return nil
 }
 
-// Replica writes what a replica holds of a partition. Partitions are written in ascending order. Of apps
-// that are kept against the store, the store's policy is written.
+// Replica writes a partition of a replica. Partitions must be written in ascending order. For an app with
+// sticky revocations it writes the policy that the store has.
 func (w *Writer) Replica(c replica.Contents) error {
 	if w.kind != OfReplica {
 		return errors.New("snapshot: this file is a " + w.kind.String())
@@ -180,7 +180,7 @@ func (w *Writer) Audit(sequence uint64, raw []byte) error {
 	return w.added(len(raw))
 }
 
-// Close writes the end. It fails when partitions are missing.
+// Close writes the end of the file. It fails when partitions are missing.
 func (w *Writer) Close() error {
 	if w.partitions != w.codec.Partitions() {
 		return errOrder

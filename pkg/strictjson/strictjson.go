@@ -1,6 +1,7 @@
-// Package strictjson refuses what encoding/json takes and what loses or changes something when a file is
-// read: a key that is there twice, a key in another case, bytes that are not UTF-8, and what stands after
-// the value.
+// Package strictjson rejects JSON that encoding/json accepts but reads with a loss: a repeated key, a key in
+// another case, bytes that are not UTF-8, and data after the value.
+//
+// The API of this package may change in any release.
 package strictjson
 
 import (
@@ -11,10 +12,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep objects and arrays may be nested: far more than any file of ours has.
+// maxDepth is how deep objects and arrays may be nested, far more than any Countersign file needs.
 const maxDepth = 16
 
-// Errors of Check. None holds what stands in the data, which may be a secret.
+// Errors of Check. None holds any of the data, which may be a secret.
 var (
 	ErrForm = errors.New("not one JSON value with nothing after it")
 	ErrUTF8 = errors.New("a byte is not part of any character of UTF-8")
@@ -22,8 +23,8 @@ var (
 	ErrDeep = errors.New("nested too deep")
 )
 
-// Check makes sure that data is one JSON value of which nothing is dropped. known tells whether an object
-// may have a key; path is the keys that lead to the object, without the positions in arrays.
+// Check fails unless data is one JSON value that encoding/json reads without a loss. known reports whether an
+// object may have a key. path holds the keys that lead to the object, without indices of arrays.
 func Check(data []byte, known func(path []string, key string) bool) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
@@ -43,7 +44,7 @@ type walker struct {
 	known   func(path []string, key string) bool
 }
 
-// at adds the line to an error.
+// at adds the line number to an error.
 func (w *walker) at(what string) error {
 	return fmt.Errorf("line %d: %s", 1+bytes.Count(w.data[:w.decoder.InputOffset()], []byte("\n")), what)
 }

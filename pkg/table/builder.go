@@ -6,22 +6,21 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// builder makes a content of rows of which it is known how many there are, and how many bytes.
+// builder makes a content when the number of rows and their total size are known.
 type builder struct {
 	content *content
-	// rest is how many bytes are still to come, share is the size of a chunk, chunk what is taken of the
-	// last one.
+	// rest is how many bytes are still to be added, share the size of a chunk, chunk the used part of the
+	// last chunk.
 	rest, share int
 	chunk       []byte
 }
 
 const (
-	// builtChunks are the most chunks that are made, give or take the one that is left over, and builtSize
-	// is what is not divided: memory is cleared by whoever takes it, a chunk without a break. Smaller ones
-	// would not be worth a large page.
+	// A builder makes about builtChunks chunks, and none below builtSize. Go clears a new chunk without a
+	// break, so chunks must not be too large. Smaller chunks would not be worth a huge page.
 	builtChunks = 32
 	builtSize   = 1 << 20
-	// largestChunk is the most bytes of a chunk: a slot says where a row is in 32 bits.
+	// largestChunk is the most bytes of a chunk, since a slot has 32 bits for the offset of a row.
 	largestChunk = 1 << 30
 )
 
@@ -32,7 +31,7 @@ func newBuilder(apps, size int) *builder {
 	return b
 }
 
-// next begins a chunk in which a row of a size fits.
+// next begins a chunk with room for a row of the given size.
 func (b *builder) next(size int) {
 	b.keep()
 	b.chunk = make([]byte, 0, max(size, min(b.rest, b.share)))
@@ -47,8 +46,8 @@ func (b *builder) keep() {
 	}
 }
 
-// begin sets the slot of an app that has none yet, and returns the chunk to which its row, of a size, is to
-// be appended.
+// begin sets the slot of an app that has none yet. It returns the chunk to which the app's row, of the given
+// size, must be appended.
 func (b *builder) begin(appID string, size int) []byte {
 	if len(b.chunk)+size > cap(b.chunk) {
 		b.next(size)

@@ -6,25 +6,27 @@ import (
 	"github.com/countersign/countersign/pkg/internal/prefetch"
 )
 
-// What a decision needs lies anywhere in memory: first a slot, then a row. Both are asked for as soon as it
-// is known where they are, and something else is done meanwhile.
+// A decision reads memory in two places: a slot, then a row. The functions here prefetch each as soon as its
+// address is known, and other work is done meanwhile.
 
-// mostFetched is how many lines of a row are asked for: all of it when the app has ten tokens. Of a longer
-// one it is not known which will be needed, past its beginning.
+// mostFetched is how many cache lines of a row are prefetched: the whole row of an app with ten tokens. It is
+// unknown which later lines of a longer row a decision needs.
 const mostFetched = 16
 
-// linesOf returns how many cache lines a row of a size lies on, or maxLines. Chunks begin with a line.
+// linesOf returns how many cache lines a row of the given size covers, at most maxLines. Chunks are aligned
+// to cache lines.
 func linesOf(at, size int) uint64 {
 	return uint64(min((at+size-1)/prefetch.Line-at/prefetch.Line+1, maxLines))
 }
 
-// fetchSlot asks for the slot from which an app is sought, and for those on the next line where that is near.
+// fetchSlot prefetches the slot where the search for an app begins, and the next cache line when the slot is
+// near its end.
 func (c *content) fetchSlot(k key) {
 	at := unsafe.Pointer(&c.slots[k.first(len(c.slots))])
 	prefetch.Lines(at, 1+int(uintptr(at)%prefetch.Line/(prefetch.Line/2)))
 }
 
-// fetchRow asks for the row that is, in all likelihood, the app's.
+// fetchRow prefetches the row that is most likely the app's.
 func (c *content) fetchRow(k key) {
 	i := k.first(len(c.slots))
 	for {

@@ -5,13 +5,13 @@ import (
 	"unsafe"
 )
 
-// huge is the size of the pages that hugePages asks for, and their alignment.
+// huge is the size and the alignment of the pages that hugePages asks for.
 const huge = 2 << 20
 
-// hugePages asks the kernel for pages of 2 MiB where a large chunk is, before anything is written there:
-// with pages of 4 KiB every decision finds its row on one of which the processor does not know where it is.
-// It is advice, which the kernel may take, for what it has not mapped yet. A page may stick out of the
-// chunk: it is the heap's all the same, which is reserved in larger parts.
+// hugePages asks the kernel for pages of 2 MiB for a large chunk, before anything is written there. With
+// pages of 4 KiB, every decision would miss the processor's address cache. The kernel may ignore the advice.
+// It applies to memory that is not mapped yet. A page may extend past the chunk. That memory belongs to Go's
+// heap too, which is reserved in larger units.
 func hugePages(chunk []byte) {
 	if cap(chunk) < huge/2 {
 		return

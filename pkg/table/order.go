@@ -9,15 +9,15 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// order is the apps of a partition that a list shows, by app id: all but deleted ones. Only a process that
-// lists apps keeps one, since it takes about 60 bytes for each app, with pointers in it.
+// order is the sorted app ids of a partition, without deleted apps. Only a process that lists apps keeps one,
+// since it takes about 60 bytes for each app, with pointers.
 type order struct {
-	mu   sync.RWMutex // held by the writer for one app, by readers for one page
+	mu   sync.RWMutex // the writer holds it for one app, readers for one page
 	apps btree.Set[string]
 }
 
-// Order makes the partition keep its apps in order, for Table.Apps. It must be called before the partition
-// is shown.
+// Order makes the partition keep its apps sorted, for Table.Apps. It must be called before the partition is
+// shown.
 func (p *Partition) Order() {
 	p.order = &order{}
 	for appID, e := range p.All() {
@@ -25,7 +25,7 @@ func (p *Partition) Order() {
 	}
 }
 
-// put notes what an app is from now on; nothing without an order.
+// put records an app's newest entry. It does nothing without an order.
 func (o *order) put(appID string, e *Entry) {
 	if o == nil {
 		return
@@ -36,16 +36,16 @@ func (o *order) put(appID string, e *Entry) {
 	case e.Policy != nil && e.Policy.Deleted():
 		o.apps.Delete(appID)
 	case !o.apps.Contains(appID):
-		o.apps.Insert(strings.Clone(appID)) // it may lie in a row
+		o.apps.Insert(strings.Clone(appID)) // it may point into a row
 	}
 }
 
-// ErrNoOrder says that a partition does not keep its apps in order.
+// ErrNoOrder says that a partition does not keep its apps sorted.
 var ErrNoOrder = errors.New("table: the apps are not kept in order")
 
-// Apps returns up to limit apps that come after an app id, in order, and whether there are more. Deleted
-// ones are not among them, and neither are those of partitions that are not loaded. It costs what it
-// returns, and a look at each partition, however many apps there are. It fails with ErrNoOrder.
+// Apps returns up to limit app ids after a given one, in order, and whether there are more. It leaves out
+// deleted apps, and partitions that are not loaded. Its cost grows with limit and the number of partitions,
+// not with the number of apps. It fails with ErrNoOrder.
 func (t *Table) Apps(after string, limit int) (apps []string, more bool, err error) {
 	var next nextApps
 	for i := range t.partitions {
@@ -80,7 +80,7 @@ func (t *Table) Apps(after string, limit int) (apps []string, more bool, err err
 	return apps, false, nil
 }
 
-// nextApps is a heap of places in the orders of several partitions, the one with the least app first.
+// nextApps is a heap of positions in the orders of several partitions. The least app is first.
 type nextApps []btree.SetIter[string]
 
 func (n nextApps) Len() int           { return len(n) }

@@ -11,48 +11,50 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Partition is the policies of one partition: rows in chunks of memory, and slots that say where they are.
-// A row is never written to once a slot leads to it. A change appends a row and sets the slot; the row
-// before is garbage, until there is so much of it that everything is copied. Whoever still reads what was
-// copied keeps it in memory for that long.
+// Partition holds the policies of one partition: rows in chunks of memory, and slots that point to them. A
+// row is never written once a slot points to it. A change appends a row and sets the slot, and the earlier
+// row becomes garbage. When there is enough garbage, all rows are copied. A reader of the earlier copy keeps
+// it in memory meanwhile.
 type Partition struct {
 	revision atomic.Uint64
 	content  atomic.Pointer[content]
-	// missing are apps that are known to have had a policy, of which the store knows nothing any more. It
-	// is set before the partition is shown.
+	// missing are apps that had a policy and that the store has lost. It is set before the partition is
+	// shown.
 	missing map[string]bool
-	// order is nil where no list is asked for. It is set before the partition is shown.
+	// order is nil when no list is needed. It is set before the partition is shown.
 	order *order
-	// The rest is the writer's alone. used are the bytes of the last chunk that are taken, garbage those of
-	// all chunks that nothing leads to, all those of all chunks that are taken.
+	// Only the writer uses the rest. used are the used bytes of the last chunk, all the used bytes of all
+	// chunks, and garbage the bytes among them to which no slot points.
 	count, used, garbage, all int
 	between                   func()
 }
 
-// content is where the rows are.
+// content is the slots and chunks of a partition.
 type content struct {
-	// slots are those of a hash table with linear probing (Knuth, The Art of Computer Programming, 6.4): 0,
-	// or a slot.
+	// slots is a hash table with linear probing (Knuth, The Art of Computer Programming, 6.4). An empty slot
+	// is 0.
 	slots []atomic.Uint64
-	// chunks are set before a slot leads to them; the first last+1 are.
+	// chunks are set before a slot points to them. The first last+1 are in use.
 	chunks [maxChunks]atomic.Pointer[[]byte]
-	last   int // the writer's
+	last   int // only the writer uses it
 }
 
 const (
-	// A chunk that takes changes has chunkSize bytes, or a chunkShare-th of what there is, or what one row
-	// needs.
+	// A chunk for changes has chunkSize bytes, or 1/chunkShare of all bytes, or the size of one row,
+	// whichever is largest.
 	chunkSize  = 16 << 10
 	chunkShare = 32
 	maxChunks  = 128
-	// Garbage is cleared away when it is more than a quarter of all, and more than minGarbage bytes.
+	// Everything is copied when more than a quarter of all bytes, and more than minGarbage bytes, are
+	// garbage.
 	minGarbage = 64 << 10
-	// Slots are made 3 for 2 apps, and made anew when they are but 6 for 5.
+	// A builder allocates 1.5 slots per app. Slots are rebuilt below 1.2 per app.
 	minSlots = 8
 )
 
-// A slot is a mark that it is taken, 15 bits of the key, which spare most looks at other apps' rows, how
-// many cache lines the row lies on, or maxLines, the number of a chunk and the place in it.
+// A slot holds a bit that it is taken, 15 bits of the app's key, which avoid most reads of other apps' rows,
+// the number of cache lines that the row covers, at most maxLines, the number of the chunk, and the offset in
+// it.
 const (
 	taken      = 1 << 63
 	tagShift   = 48
@@ -62,27 +64,27 @@ const (
 	chunkMask  = 1<<(linesShift-chunkShift) - 1
 )
 
-// key is what an app is sought by: it says where to begin, and the tag.
+// key is the hash of an app. It decides the first slot of a search, and the tag.
 type key uint64
 
-// keyOf takes other bytes than those that choose the partition.
+// keyOf uses other bytes of the hash than the choice of the partition does.
 func keyOf(hash *policy.AppHash) key { return key(binary.BigEndian.Uint64(hash[8:])) }
 
 func (k key) tag() uint64 { return taken | uint64(k)<<tagShift&^taken }
 
-// first returns the slot of n to begin with (Lemire, Fast Random Integer Generation in an Interval, 2019).
+// first returns the first of n slots to search (Lemire, Fast Random Integer Generation in an Interval, 2019).
 func (k key) first(n int) int {
 	high, _ := bits.Mul64(uint64(k), uint64(n))
 	return int(high)
 }
 
-// NewPartition returns a partition with the given entries, complete up to a revision.
+// NewPartition returns a partition with the given entries, which holds every change up to a revision.
 func NewPartition(entries map[string]*Entry, revision uint64) *Partition {
 	return Build(entries, revision, func() {})
 }
 
-// Build does what NewPartition does, and calls between wherever others may be let through: it takes long
-// when there is much.
+// Build does what NewPartition does. It calls between after each small piece of work, since a large build
+// takes long and the caller may want to pause it.
 func Build(entries map[string]*Entry, revision uint64, between func()) *Partition {
 	size := 0
 	for appID, e := range entries {
@@ -101,18 +103,18 @@ func Build(entries map[string]*Entry, revision uint64, between func()) *Partitio
 	return p
 }
 
-// slotOf returns the slot of a row of a size.
+// slotOf returns the slot for a row.
 func slotOf(k key, chunk, at, size int) uint64 {
 	return k.tag() | linesOf(at, size)<<linesShift | uint64(chunk)<<chunkShift | uint64(at)
 }
 
-// row returns the row that a slot leads to.
+// row returns the row that a slot points to.
 func (c *content) row(slot uint64) Row {
 	return rowAt(*c.chunks[slot>>chunkShift&chunkMask].Load(), uint32(slot))
 }
 
-// seek returns the row of an app and the number of its slot, or the zero Row and that of the slot where it
-// would be.
+// seek returns the row of an app and the index of its slot. For an unknown app it returns the zero Row and
+// the index of the free slot.
 func (c *content) seek(k key, appID string) (Row, int) {
 	i := k.first(len(c.slots))
 	for {
@@ -136,14 +138,14 @@ func (p *Partition) find(k key, appID string) Row {
 	return row
 }
 
-// Get returns the entry of an app, or nil.
+// Get returns the entry of an app, or nil. It is safe for concurrent use.
 func (p *Partition) Get(appID string) *Entry {
 	hash := policy.HashApp(appID)
 	row := p.find(keyOf(&hash), appID)
 	return row.Entry()
 }
 
-// Put sets the entry of an app, for every reader from now on. Only the partition's writer may call it.
+// Put sets the entry of an app for all readers. Only the partition's writer may call it.
 func (p *Partition) Put(appID string, e *Entry) {
 	size := rowSize(appID, e)
 	c := p.room(size)
@@ -163,8 +165,7 @@ func (p *Partition) Put(appID string, e *Entry) {
 	p.order.put(appID, e)
 }
 
-// room returns a content whose last chunk has room for a number of bytes, and whose slots have room for one
-// more app.
+// room returns a content with room for size bytes in its last chunk, and for one more app in its slots.
 func (p *Partition) room(size int) *content {
 	c := p.content.Load()
 	if 6*(p.count+1) > 5*len(c.slots) || p.garbage > max(minGarbage, p.all/4) || c.last == maxChunks-1 {
@@ -182,11 +183,11 @@ func (p *Partition) room(size int) *content {
 	return c
 }
 
-// Between makes the writer call between wherever others may be let through when it copies everything. It
-// must be called before the partition is shown.
+// Between makes the writer call between after each small piece of work when it copies everything. It must be
+// called before the partition is shown.
 func (p *Partition) Between(between func()) { p.between = between }
 
-// compact returns a content of the same rows, without garbage, with slots for a number of apps.
+// compact copies all rows without garbage, with slots for a number of apps.
 func (c *content) compact(apps int, between func()) *builder {
 	size := 0
 	for row := range c.rows() {
@@ -211,8 +212,8 @@ func (c *content) rows() iter.Seq[Row] {
 	}
 }
 
-// Lacks says that apps which the partition does not have are known to have had a policy, and returns how
-// many those are. It must be called before the partition is shown.
+// Lacks marks apps as missing: they had a policy, and the partition has none. It ignores apps that the
+// partition has, and returns the number of missing apps. It must be called before the partition is shown.
 func (p *Partition) Lacks(apps []string) int {
 	p.missing = nil
 	for _, appID := range apps {
@@ -226,7 +227,7 @@ func (p *Partition) Lacks(apps []string) int {
 	return len(p.missing)
 }
 
-// Missing returns the apps that are known to have had a policy and are not there, in no order.
+// Missing returns the apps that had a policy and are not in the partition, in no order.
 func (p *Partition) Missing() []string {
 	var missing []string
 	for appID := range p.missing {
@@ -237,8 +238,8 @@ func (p *Partition) Missing() []string {
 	return missing
 }
 
-// SetRevision says that every change up to a revision is in the partition. Only the partition's writer may
-// call it, after the changes.
+// SetRevision records that the partition holds every change up to a revision. Only the partition's writer may
+// call it, after those changes.
 func (p *Partition) SetRevision(revision uint64) { p.revision.Store(revision) }
 
 // Len returns the number of apps. Only the partition's writer may call it.
@@ -256,7 +257,7 @@ func (p *Partition) Bytes() int {
 	return size
 }
 
-// All yields every app and its entry, in no order. What is put meanwhile may or may not be among them.
+// All yields every app and its entry, in no order. It may or may not include apps that are added meanwhile.
 func (p *Partition) All() iter.Seq2[string, *Entry] {
 	return func(yield func(string, *Entry) bool) {
 		for row := range p.content.Load().rows() {

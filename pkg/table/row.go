@@ -8,25 +8,26 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Row is an Entry as a table holds it, packed into bytes that the row shares with the table: the table, or
-// what was a part of it, stays in memory as long as the row or anything that it returns. The zero value is
-// that of an app without a document.
+// Row is an Entry packed into bytes that it shares with the table. As long as the row, or anything that it
+// returns, is in use, that part of the table stays in memory. The zero value is the row of an app without a
+// document. The bytes are:
 //
-//	size of the app id (uvarint) | app id | flags (1) | revision (8) | [revision of the policy (8) | since (8)] |
+//	size of the app id (uvarint) | app id | flags (1) | revision (8) |
+//	[revision of the policy (8) | since (8)] |
 //	[size of the policy (4) | policy] | [size of the stored policy (4) | stored policy]
 type Row struct {
 	raw string
-	at  int // where the flags are
+	at  int // index of the flags
 }
 
 const (
-	flagBehind = 1 << iota // the revision of the policy and the time since are there
+	flagBehind = 1 << iota // the revision of the policy and the time since follow
 	flagPolicy
 	flagStored
-	flagWall // the time since is one of the wall clock
+	flagWall // the time since is by the wall clock
 )
 
-// origin is what times that have a reading of the monotonic clock are counted from, so that they keep it.
+// origin is the base of times that have a monotonic reading, so that they keep it.
 var origin = time.Now()
 
 // rowSize returns how many bytes an entry takes.
@@ -43,10 +44,10 @@ func rowSize(appID string, e *Entry) int {
 	return size
 }
 
-// marked tells whether the entry has something to say of its age.
+// marked reports whether the row needs the revision of the policy and the time since.
 func (e *Entry) marked() bool { return e.PolicyRevision != e.Revision || !e.Since.IsZero() }
 
-// appendRow appends an entry to bytes that have room for it.
+// appendRow appends an entry. The slice must have room for it.
 func appendRow(b []byte, appID string, e *Entry) []byte {
 	b = append(binary.AppendUvarint(b, uint64(len(appID))), appID...)
 	flags := len(b)
@@ -57,7 +58,7 @@ func appendRow(b []byte, appID string, e *Entry) []byte {
 		since := int64(never)
 		switch wall := e.Since.Round(0); {
 		case e.Since.IsZero():
-		case e.Since == wall: // it has no reading of the monotonic clock, see package time
+		case e.Since == wall: // without a monotonic reading; see package time
 			b[flags] |= flagWall
 			since = wall.UnixNano()
 		default:
@@ -70,7 +71,7 @@ func appendRow(b []byte, appID string, e *Entry) []byte {
 	return appendPolicy(b, flags, flagStored, e.Stored)
 }
 
-// never is the age of what has none.
+// never stands for the zero time.
 const never = -1 << 63
 
 func appendPolicy(b []byte, flags int, flag byte, p *policy.Policy) []byte {
@@ -82,7 +83,7 @@ func appendPolicy(b []byte, flags int, flag byte, p *policy.Policy) []byte {
 	return append(b, p.Packed()...)
 }
 
-// rowAt returns the row that begins at a place.
+// rowAt returns the row at an offset.
 func rowAt(b []byte, at uint32) Row {
 	b = b[at:]
 	flags := flagsAt(b)
@@ -99,10 +100,10 @@ func rowAt(b []byte, at uint32) Row {
 	return Row{unsafe.String(unsafe.SliceData(b), size), flags}
 }
 
-// Known tells whether the app has a document.
+// Known reports whether the app has a document.
 func (r *Row) Known() bool { return r.raw != "" }
 
-// appID is the app that the row is of.
+// appID returns the app id of the row.
 func (r *Row) appID() string {
 	prefix := 1
 	if r.raw[0] >= 0x80 {
@@ -111,13 +112,13 @@ func (r *Row) appID() string {
 	return r.raw[prefix:r.at]
 }
 
-// body is what follows the app's id.
+// body returns the part after the app id.
 func (r *Row) body() string { return r.raw[r.at:] }
 
-// flagsAt returns where the flags of a row are.
+// flagsAt returns the index of a row's flags.
 func flagsAt(b []byte) int {
 	if b[0] < 0x80 {
-		return 1 + int(b[0]) // every id that may have a token is that short
+		return 1 + int(b[0]) // one byte is enough for every id that may have a token
 	}
 	return flagsAfter(b)
 }
@@ -127,19 +128,19 @@ func flagsAfter(b []byte) int {
 	return prefix + int(size)
 }
 
-// bytesOf returns the bytes of a string, which must not be written to.
+// bytesOf returns the bytes of a string. They must not be written to.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// Revision is that of the entry.
+// Revision returns the entry's Revision.
 func (r *Row) Revision() uint64 { return number(r.body()[1:]) }
 
-// Behind is that of the entry.
+// Behind returns what the entry's Behind returns.
 func (r *Row) Behind() bool {
 	b := r.body()
 	return b[0]&flagBehind != 0 && b[0]&flagPolicy != 0 && number(b[9:]) != number(b[1:])
 }
 
-// PolicyRevision is that of the entry.
+// PolicyRevision returns the entry's PolicyRevision.
 func (r *Row) PolicyRevision() uint64 {
 	b := r.body()
 	if b[0]&flagBehind == 0 {
@@ -148,7 +149,7 @@ func (r *Row) PolicyRevision() uint64 {
 	return number(b[9:])
 }
 
-// Since is that of the entry.
+// Since returns the entry's Since.
 func (r *Row) Since() time.Time {
 	b := r.body()
 	if b[0]&flagBehind == 0 || int64(number(b[17:])) == never {
@@ -160,7 +161,7 @@ func (r *Row) Since() time.Time {
 	return origin.Add(time.Duration(number(b[17:])))
 }
 
-// Kept is that of the entry.
+// Kept returns what the entry's Kept returns.
 func (r *Row) Kept() bool { return r.body()[0]&flagStored != 0 }
 
 // Policy returns the entry's policy; false when there is none.
@@ -172,7 +173,7 @@ func (r *Row) Policy() (policy.Policy, bool) {
 	return policy.Unpack(data), true
 }
 
-// policies is what follows the numbers.
+// policies returns the part after the numbers.
 func (r *Row) policies() string {
 	b := r.body()
 	if b[0]&flagBehind != 0 {
@@ -202,7 +203,7 @@ func (r *Row) Entry() *Entry {
 	return e
 }
 
-// cut returns a text that begins with its size, and what follows.
+// cut returns the text at the start of b, whose size precedes it, and the rest.
 func cut(b string) (text, rest string) {
 	end := 4 + int(binary.LittleEndian.Uint32(bytesOf(b)))
 	return b[4:end], b[end:]

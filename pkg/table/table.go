@@ -1,6 +1,8 @@
-// Package table holds every policy of a store in memory, so that any number of readers find an app's policy
-// without a lock while one writer for each partition changes it. It is a few large pieces of memory without
-// pointers, whatever the number of apps: the garbage collector has nothing to look at.
+// Package table holds every policy of a store in memory. Any number of readers find an app's policy without a
+// lock, while one writer for each partition changes it. The policies lie in a few large pieces of memory
+// without pointers, so they cost the garbage collector nothing.
+//
+// The API of this package may change in any release.
 package table
 
 import (
@@ -10,27 +12,26 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// Entry is what is known of one app, as it is put into a table and looked at outside of decisions. It is
-// immutable.
+// Entry is what a table holds about one app. It is immutable.
 type Entry struct {
-	// Policy is the last good policy; nil when there never was one that could be verified.
+	// Policy is the last good policy; nil when none could ever be verified.
 	Policy *policy.Policy
-	// Revision is that of the app's document.
+	// Revision is the revision of the app's document.
 	Revision uint64
-	// PolicyRevision is the revision that Policy is of. It is below Revision when what came after could not
-	// be verified or applied.
+	// PolicyRevision is the revision of Policy. It is below Revision when a later change could not be
+	// verified or applied.
 	PolicyRevision uint64
-	// Since is when Policy was last known to be the app's, or a little later; zero while it is.
+	// Since is when Policy was last known to be current, or a little later; zero while it is current.
 	Since time.Time
-	// Stored is the policy as the store has it, where Policy has tokens revoked of which the store says
-	// something else; nil where the two are the same.
+	// Stored is the policy in the store when Policy revokes more tokens than it; nil when the two are the
+	// same.
 	Stored *policy.Policy
 }
 
-// Kept tells whether the policy has tokens revoked of which the store says something else.
+// Kept reports whether the policy revokes tokens that the policy in the store does not.
 func (e *Entry) Kept() bool { return e.Stored != nil }
 
-// StoredPolicy returns the policy as the store has it; nil when there never was one that could be verified.
+// StoredPolicy returns the policy in the store; nil when none could ever be verified.
 func (e *Entry) StoredPolicy() *policy.Policy {
 	if e.Stored != nil {
 		return e.Stored
@@ -38,16 +39,16 @@ func (e *Entry) StoredPolicy() *policy.Policy {
 	return e.Policy
 }
 
-// Behind tells whether the app has a policy that is older than its document.
+// Behind reports whether the policy is older than the app's document.
 func (e *Entry) Behind() bool { return e.Policy != nil && e.PolicyRevision != e.Revision }
 
-// Table is the policies of all partitions. All methods are safe for concurrent use; those of one Partition
-// that change it need one caller at a time.
+// Table holds the policies of all partitions. All methods are safe for concurrent use. The methods that
+// change one Partition need one caller at a time.
 type Table struct {
 	partitions []atomic.Pointer[Partition]
 }
 
-// New returns a table of n partitions, none of them loaded.
+// New returns a table of n partitions, none of which is loaded.
 func New(n int) *Table { return &Table{partitions: make([]atomic.Pointer[Partition], n)} }
 
 // Len returns the number of partitions.
@@ -56,36 +57,37 @@ func (t *Table) Len() int { return len(t.partitions) }
 // Partition returns a partition, or nil while it is not loaded.
 func (t *Table) Partition(i int) *Partition { return t.partitions[i].Load() }
 
-// Swap puts a partition in place of the one before: readers see all of the old one or all of the new.
+// Swap replaces a partition. Readers see either all of the old one or all of the new one.
 func (t *Table) Swap(i int, p *Partition) { t.partitions[i].Store(p) }
 
-// View is what a decision rests on.
+// View is what a table knows about an app at one moment.
 type View struct {
 	// Partition is the app's partition.
 	Partition int
-	// Loaded says whether the partition has data at all; without it the rest means nothing.
+	// Loaded says whether the partition has data. The other fields mean nothing without it.
 	Loaded bool
-	// Revision is one of the partition: every change up to it is in Row.
+	// Revision is the partition's revision: Row includes every change up to it.
 	Revision uint64
 	// Row is the zero Row when the store has no document of the app.
 	Row Row
-	// Missing says that the app, which has no row, is known to have had one: that is not to have no policy.
+	// Missing says that the app had a policy and the store has lost it. It is undecided, unlike an app
+	// without a policy.
 	Missing bool
 }
 
 // Entry returns the row's entry; nil when the store has no document of the app.
 func (v View) Entry() *Entry { return v.Row.Entry() }
 
-// Place is where an app is in a table.
+// Place is the position of an app in a table.
 type Place struct {
 	Partition int
 	key       key
 }
 
-// Hash spreads apps.
+// Hash returns a number that spreads apps evenly.
 func (p Place) Hash() uint64 { return uint64(p.key) }
 
-// Locate returns the place of an app, and has the processor fetch what Fetch looks at. It does not allocate.
+// Locate returns the place of an app, and prefetches what Fetch reads. It does not allocate.
 func (t *Table) Locate(appID string) Place {
 	hash := policy.HashApp(appID)
 	place := Place{Partition: hash.Partition(len(t.partitions)), key: keyOf(&hash)}
@@ -95,18 +97,18 @@ func (t *Table) Locate(appID string) Place {
 	return place
 }
 
-// Fetch has the processor fetch what FindAt and a decision look at. It changes nothing but how long they
-// take: call it some time after Locate, and some time before FindAt.
+// Fetch prefetches what FindAt and a decision read. It only makes them faster: call it some time after
+// Locate, and some time before FindAt.
 func (t *Table) Fetch(place Place) {
 	if p := t.partitions[place.Partition].Load(); p != nil {
 		p.content.Load().fetchRow(place.key)
 	}
 }
 
-// Find returns what is known of an app. It takes no lock and does not allocate.
+// Find returns what the table knows about an app. It takes no lock and does not allocate.
 func (t *Table) Find(appID string) View { return t.FindAt(t.Locate(appID), appID) }
 
-// FindAt does what Find does, for an app whose place is known.
+// FindAt is Find for an app whose place is known.
 func (t *Table) FindAt(place Place, appID string) (v View) {
 	v.Partition = place.Partition
 	p := t.partitions[v.Partition].Load()
@@ -114,7 +116,7 @@ func (t *Table) FindAt(place Place, appID string) (v View) {
 		return v
 	}
 	v.Loaded = true
-	// The revision is read before the row: the writer does it the other way round, so the row is never older.
+	// The revision is read before the row, and the writer sets it after the row. So the row is never older.
 	v.Revision = p.revision.Load()
 	v.Row = p.find(place.key, appID)
 	v.Missing = p.missing != nil && !v.Row.Known() && p.missing[appID]

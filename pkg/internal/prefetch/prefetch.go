@@ -1,7 +1,7 @@
-// Package prefetch asks the processor for memory before it is needed, so that other work can be done while
-// it comes: from far away a line takes about as long as it takes to hash a text. An ordinary read does not
-// do: what comes after it soon has to wait for it.
+// Package prefetch asks the processor for memory before it is needed, so that other work can be done
+// meanwhile. Reading a line from main memory takes about as long as hashing a short text. An ordinary read
+// would not do, since the instructions after it soon have to wait for it.
 package prefetch
 
-// Line is how many bytes the processor fetches at once, at the least.
+// Line is the least number of bytes that the processor fetches at once.
 const Line = 64

@@ -4,8 +4,8 @@ package prefetch
 
 import "unsafe"
 
-// Lines asks the processor for some cache lines from an address on, at least one, and does not wait for
-// them. It reads nothing that the program could tell: no address is a wrong one.
+// Lines asks the processor for at least one cache line, beginning at an address, and does not wait for it.
+// Any address is allowed: a prefetch never faults.
 //
 //go:noescape
 func Lines(at unsafe.Pointer, lines int)

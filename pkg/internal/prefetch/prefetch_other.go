@@ -4,5 +4,5 @@ package prefetch
 
 import "unsafe"
 
-// Lines does nothing on this kind of processor.
+// Lines does nothing on this processor.
 func Lines(unsafe.Pointer, int) {}
