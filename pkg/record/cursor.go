@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -108,9 +109,25 @@ func (c Cursor) check() error {
 	return nil
 }
 
-// Before tells whether a cursor comes before another in the order of epochs and revisions.
-func (c Cursor) Before(d Cursor) bool {
-	return c.Epoch < d.Epoch || c.Epoch == d.Epoch && c.Revision < d.Revision
+// Compare orders cursors by epoch, then by revision: it returns -1 when c comes before d, and +1 when it
+// comes after d. It returns 0 for one position, also when the tags differ (see Conflicts).
+func (c Cursor) Compare(d Cursor) int {
+	return cmp.Or(cmp.Compare(c.Epoch, d.Epoch), cmp.Compare(c.Revision, d.Revision))
+}
+
+// Before tells whether a cursor comes before another one (see Compare).
+func (c Cursor) Before(d Cursor) bool { return c.Compare(d) < 0 }
+
+// Conflicts tells whether two cursors name different changes at one position: their histories have forked.
+func (c Cursor) Conflicts(d Cursor) bool { return c != d && c.Compare(d) == 0 }
+
+// Highest returns the highest epoch and the highest revision among cursors, each for itself. The tag is
+// zero.
+func Highest(cursors ...Cursor) (top Cursor) {
+	for _, c := range cursors {
+		top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
+	}
+	return top
 }
 
 func cursorOf(epoch, revision uint64, tag []byte) (Cursor, error) {

@@ -75,7 +75,7 @@ func (c *Client) chase(ctx context.Context, p *pool, slot int, command redis.Cmd
 }
 
 // Tail implements replica.Source. It leaves out entries whose id no change has, such as <revision>-1.
-func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []record.RawEntry, error) {
 	head, messages, err := f.tail(ctx, partition, after, limit)
 	for {
 		if err != nil {
@@ -94,8 +94,8 @@ func (f *Feed) Tail(ctx context.Context, partition int, after uint64, limit int)
 }
 
 // linksOf returns the entries whose id is that of a revision, and the last revision of all entries.
-func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, err error) {
-	links = make([]replica.RawLink, 0, len(messages))
+func linksOf(messages []redis.XMessage) (links []record.RawEntry, last uint64, err error) {
+	links = make([]record.RawEntry, 0, len(messages))
 	for _, message := range messages {
 		revision, isOne, err := revisionOf(message.ID)
 		if err != nil {
@@ -106,7 +106,7 @@ func linksOf(messages []redis.XMessage) (links []replica.RawLink, last uint64, e
 		}
 		data, _ := message.Values[LinkField].(string)
 		start, isStart := message.Values[EpochField].(string)
-		links = append(links, replica.RawLink{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
+		links = append(links, record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
 	}
 	return links, last, nil
 }

@@ -88,10 +88,10 @@ func (r *Replica) Import(c Contents) error {
 	past := history{base: c.Base}
 	for _, raw := range c.Links {
 		e, err := p.openRaw(raw)
-		if err != nil || e.previous != past.end() {
+		if err != nil || e.Previous != past.end() {
 			return fmt.Errorf("partition %d: %w", c.Partition, errors.Join(errPastElsewhere, err))
 		}
-		past.append(e.pastLink)
+		past.append(e.past())
 	}
 	if past.end() != c.Cursor {
 		return fmt.Errorf("partition %d: %w", c.Partition, errPastElsewhere)
@@ -99,7 +99,7 @@ func (r *Replica) Import(c Contents) error {
 	var orphans []pastLink
 	for _, raw := range c.Orphans {
 		if e, err := p.openRaw(raw); err == nil {
-			orphans = append(orphans, e.pastLink)
+			orphans = append(orphans, e.past())
 		}
 	}
 	for _, kept := range c.Sticky {
@@ -127,13 +127,10 @@ func (r *Replica) Import(c Contents) error {
 	return nil
 }
 
-// openRaw opens an entry of the log of which it is not said what it is.
+// openRaw opens an entry that was kept without its kind.
 func (p *partition) openRaw(raw []byte) (entry, error) {
-	if link, err := p.r.codec.OpenLink(p.number, raw); err == nil {
-		return entry{pastLink{link.Cursor, raw, false}, link.Previous(), nil}, nil
-	}
-	start, err := p.r.codec.OpenEpoch(p.number, raw)
-	return entry{pastLink{start.Cursor, raw, true}, start.Previous, start.Settled}, err
+	opened, err := p.r.codec.OpenUnlabelled(p.number, raw)
+	return entry{opened, raw}, err
 }
 
 var errPastElsewhere = errors.New("its links do not lead to its cursor")

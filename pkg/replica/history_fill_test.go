@@ -34,7 +34,7 @@ func (w *world) lacking(partition int) (n int) {
 }
 
 // open returns the places of an entry of a log and of the one before it; false when it does not verify.
-func (w *world) open(partition int, e replica.RawLink) (at, previous record.Cursor, ok bool) {
+func (w *world) open(partition int, e record.RawEntry) (at, previous record.Cursor, ok bool) {
 	if e.EpochStart {
 		start, err := w.store.Codec().OpenEpoch(partition, e.Data)
 		return start.Cursor, start.Previous, err == nil
@@ -159,7 +159,7 @@ func (w *world) healFromNothing(partition int) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.store.SetLog(partition, []replica.RawLink{{Revision: start.Revision, Data: raw, EpochStart: true}})
+	w.store.SetLog(partition, []record.RawEntry{{Revision: start.Revision, Data: raw, EpochStart: true}})
 }
 
 // TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover took changes that only one replica has, the

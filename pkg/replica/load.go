@@ -137,7 +137,7 @@ func (e *entry) skips(place record.Cursor) bool {
 	if e.Revision == place.Revision {
 		return e.Cursor != place
 	}
-	return e.previous.Revision <= place.Revision && e.previous != place
+	return e.Previous.Revision <= place.Revision && e.Previous != place
 }
 
 var errForked = errors.New("the store denies what was confirmed")

@@ -9,7 +9,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
@@ -337,7 +336,7 @@ func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 
 // TestLogThatIsLostDuringALoadEndsIt, to be tried again, also when something else stands in the log.
 func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
-	for name, log := range map[string][]replica.RawLink{"empty": nil, "garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
+	for name, log := range map[string][]record.RawEntry{"empty": nil, "garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 5)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -98,7 +99,7 @@ func TestReloadIsProven(t *testing.T) {
 }
 
 // spoilLog commits changes whose hints are lost, and spoils the log in between.
-func spoilLog(w *world, spoil func(apps []string, log []replica.RawLink) []replica.RawLink) {
+func spoilLog(w *world, spoil func(apps []string, log []record.RawEntry) []record.RawEntry) {
 	apps := w.fill(0, 3)
 	w.startLoaded()
 	w.faults(storetest.Faults{Hint: deaf})
@@ -110,7 +111,7 @@ func spoilLog(w *world, spoil func(apps []string, log []replica.RawLink) []repli
 
 // TestDamagedLogIsMadeUpForByAReload, wherever the damage is, and is no reason to stop or to spin.
 func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
-	type log = []replica.RawLink
+	type log = []record.RawEntry
 	set := func(l log, fromEnd int, raw []byte) log { l[len(l)-fromEnd].Data = raw; return l }
 	for name, spoil := range map[string]func(apps []string, l log) log{
 		"first garbage":                      func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
@@ -130,10 +131,10 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 		"last removed":    func(_ []string, l log) log { return l[:len(l)-1] },
 		"all removed":     func([]string, log) log { return nil },
 		"garbage at end": func(_ []string, l log) log {
-			return append(l, replica.RawLink{Revision: l[len(l)-1].Revision + 1, Data: []byte("garbage")})
+			return append(l, record.RawEntry{Revision: l[len(l)-1].Revision + 1, Data: []byte("garbage")})
 		},
 		"garbage far away": func(_ []string, l log) log {
-			return append(l, replica.RawLink{Revision: 1 << 60, Data: []byte("garbage")})
+			return append(l, record.RawEntry{Revision: 1 << 60, Data: []byte("garbage")})
 		},
 		"all garbage": func(_ []string, l log) log {
 			for i := range l {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -94,7 +95,7 @@ func (w *wrongTypes) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 }
 
 // Tail implements replica.Source.
-func (w *wrongTypes) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+func (w *wrongTypes) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []record.RawEntry, error) {
 	if err := errors.Join(w.err("head", partition), w.err("log", partition)); err != nil {
 		return nil, nil, err
 	}

@@ -51,10 +51,10 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 // meet takes in an entry of the log.
 func (c *crossing) add(e entry) {
 	c.present[e.Tag], c.first = true, min(c.first, e.Revision)
-	for _, tag := range e.settled {
+	for _, tag := range e.Settled {
 		c.settled[tag] = true
 	}
-	if e.onNothing() {
+	if e.OnNothing() {
 		// The store was wiped, and the log is whole from here on. A healing settles all that it brings
 		// back, so a change that it does not settle is lost, also when its revision is below this one.
 		c.first = 0
@@ -77,10 +77,10 @@ func checkSameStore(from, to record.Head, log history) error {
 
 // follow adds an entry of the log, or begins anew with it when it does not follow.
 func (h *history) follow(e entry) {
-	if h.end() != e.previous || len(h.links) == 0 {
-		*h = history{base: e.previous}
+	if h.end() != e.Previous || len(h.links) == 0 {
+		*h = history{base: e.Previous}
 	}
-	h.append(e.pastLink)
+	h.append(e.past())
 }
 
 // orphan keeps the links of the past that the store does not have, and drops those that are dealt with.
@@ -194,18 +194,14 @@ func (p *partition) precede(older history, after uint64) {
 	p.filled = base == 0 || base > after || len(p.past.links) >= historyLength
 }
 
-// entry is one of the log that verifies: a link, or the start of an epoch.
+// entry is a verified entry of the log, with its bytes.
 type entry struct {
-	pastLink
-	// previous is the place of the entry before.
-	previous record.Cursor
-	// settled are the tags that the start of an epoch settles.
-	settled []record.Tag
+	record.Entry
+	raw []byte
 }
 
-// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe,
-// or on a store in which nothing had been changed yet.
-func (e *entry) onNothing() bool { return e.start && e.previous.Revision == 0 }
+// past returns the entry as a history keeps it.
+func (e *entry) past() pastLink { return pastLink{Cursor: e.Cursor, raw: e.raw, start: e.Link == nil} }
 
 // readLog calls each for every entry of the log behind a revision, up to and including another, that
 // verifies. It returns the head that was read with the last of them, the zero head when that does not
@@ -230,7 +226,7 @@ func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(e
 }
 
 // openAll calls each for what was read, up to a revision, and returns the revision that it has come to.
-func (p *partition) openAll(ctx context.Context, links []RawLink, after, upTo uint64, each func(entry)) (uint64, error) {
+func (p *partition) openAll(ctx context.Context, links []record.RawEntry, after, upTo uint64, each func(entry)) (uint64, error) {
 	work, release, err := p.acquireForLinks(ctx, links)
 	if err != nil {
 		return after, err
@@ -248,17 +244,7 @@ func (p *partition) openAll(ctx context.Context, links []RawLink, after, upTo ui
 	return after, nil
 }
 
-func (p *partition) openEntry(raw RawLink) (entry, error) {
-	if raw.EpochStart {
-		start, err := p.r.codec.OpenEpoch(p.number, raw.Data)
-		if err == nil && start.Revision != raw.Revision {
-			err = errMisplaced
-		}
-		return entry{pastLink{start.Cursor, raw.Data, true}, start.Previous, start.Settled}, err
-	}
-	link, err := p.openLink(raw)
-	if err != nil {
-		return entry{}, err
-	}
-	return entry{pastLink{link.Cursor, raw.Data, false}, link.Previous(), nil}, nil
+func (p *partition) openEntry(raw record.RawEntry) (entry, error) {
+	opened, err := p.r.codec.OpenEntry(p.number, raw)
+	return entry{opened, raw.Data}, err
 }

@@ -211,7 +211,7 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 
 // tail reads the head and the links after a revision. When a read fails, later ones ask for fewer links until
 // the worker is done. Asking for more after each success would fail every other time.
-func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []RawLink, err error) {
+func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []record.RawEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	head, links, err = p.r.source.Tail(ctx, p.number, after, p.linksPerRead())
@@ -231,19 +231,16 @@ func (p *partition) linksPerRead() int {
 
 // acquireForLinks waits for a slot to apply links that were read. It needs none for a few links, or while the
 // partition does not serve.
-func (p *partition) acquireForLinks(ctx context.Context, links []RawLink) (work *pacer, release func(), err error) {
+func (p *partition) acquireForLinks(ctx context.Context, links []record.RawEntry) (work *pacer, release func(), err error) {
 	if len(links) <= fewLinks || !p.serves() {
 		return &pacer{}, func() {}, nil
 	}
 	return p.r.throttle.acquire(ctx, p.r.throttle.tails)
 }
 
-func (p *partition) openLink(raw RawLink) (*record.Link, error) {
-	link, err := p.r.codec.OpenLink(p.number, raw.Data)
-	if err == nil && link.Revision != raw.Revision {
-		err = errMisplaced
-	}
-	return link, err
+func (p *partition) openLink(raw record.RawEntry) (*record.Link, error) {
+	e, err := p.r.codec.OpenEntry(p.number, raw)
+	return e.Link, err
 }
 
 // reloadCause returns why the partition is loaded.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
@@ -176,7 +177,7 @@ type narrow struct {
 	most int
 }
 
-func (n narrow) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+func (n narrow) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []record.RawEntry, error) {
 	head, links, err := n.Store.Tail(ctx, partition, after, limit)
 	if err == nil && len(links) > n.most {
 		return nil, nil, errRefused

@@ -7,16 +7,9 @@ package replica
 import (
 	"context"
 	"errors"
-)
 
-// RawLink is a link as it stands in a partition's log, not verified.
-type RawLink struct {
-	// Revision is what the log's own id says.
-	Revision uint64
-	Data     []byte
-	// EpochStart says that Data is not a link but the start of an epoch.
-	EpochStart bool
-}
+	"github.com/countersign/countersign/pkg/record"
+)
 
 // HeadRead is what a look at one partition's head has shown.
 type HeadRead struct {
@@ -41,7 +34,7 @@ type Source interface {
 	Heads(ctx context.Context) ([]HeadRead, error)
 	// Tail returns a partition's head, nil when it is missing, and then, read after it, up to limit links
 	// with a revision above after, in ascending order.
-	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []RawLink, err error)
+	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []record.RawEntry, err error)
 	// Documents calls each for every document of the partition that was there all the time, at least once.
 	// It fails rather than leave one out. What raw holds is the callee's until it returns.
 	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error

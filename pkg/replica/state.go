@@ -11,7 +11,6 @@ import (
 var (
 	errDoesNotFit = errors.New("it was made from another revision of the policy than the one held")
 	errNoBase     = errors.New("the policy that it changes could not be verified")
-	errMisplaced  = errors.New("it stands under another revision than its own")
 )
 
 // state is a partition's data at a cursor.

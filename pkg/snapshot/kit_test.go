@@ -113,7 +113,7 @@ func (h *heard) Document(appID string, raw []byte) error {
 	return nil
 }
 
-func (h *heard) Entry(e replica.RawLink) error {
+func (h *heard) Entry(e record.RawEntry) error {
 	*h = append(*h, fmt.Sprintf("entry %d %x %t", e.Revision, e.Data, e.EpochStart))
 	return nil
 }
@@ -133,8 +133,8 @@ func smallBackup(t testing.TB, ring *keyring.Ring, size int) ([]byte, heard) {
 	for _, to := range []snapshot.Sink{w, &wrote} {
 		for _, err := range []error{
 			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")), to.Document("b", bytes.Repeat([]byte("b"), size)),
-			to.Document("c", nil), to.Entry(replica.RawLink{Revision: 1, Data: []byte("link")}),
-			to.Entry(replica.RawLink{Revision: 9, Data: []byte("start"), EpochStart: true}), to.Audit(1, []byte("row")),
+			to.Document("c", nil), to.Entry(record.RawEntry{Revision: 1, Data: []byte("link")}),
+			to.Entry(record.RawEntry{Revision: 9, Data: []byte("start"), EpochStart: true}), to.Audit(1, []byte("row")),
 			to.Partition(1, nil), to.Document("d", []byte("document d")),
 		} {
 			if err != nil {

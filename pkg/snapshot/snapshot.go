@@ -12,7 +12,6 @@ import (
 	"errors"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -57,7 +56,7 @@ type Sink interface {
 	// Partition begins a partition; head is nil when it is missing.
 	Partition(number int, head []byte) error
 	Document(appID string, raw []byte) error
-	Entry(entry replica.RawLink) error
+	Entry(entry record.RawEntry) error
 	Audit(sequence uint64, raw []byte) error
 }
 

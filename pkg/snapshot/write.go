@@ -167,7 +167,7 @@ func (w *Writer) Document(appID string, raw []byte) error {
 }
 
 // Entry implements Sink.
-func (w *Writer) Entry(entry replica.RawLink) error {
+func (w *Writer) Entry(entry record.RawEntry) error {
 	w.pending.Log = append(w.pending.Log, &countersignv1.SnapshotLogEntry{
 		Revision: entry.Revision, Data: entry.Data, EpochStart: entry.EpochStart,
 	})

@@ -88,7 +88,7 @@ type away struct{}
 var errAway = errors.New("away")
 
 func (away) Heads(context.Context) ([]replica.HeadRead, error) { return nil, errAway }
-func (away) Tail(context.Context, int, uint64, int) ([]byte, []replica.RawLink, error) {
+func (away) Tail(context.Context, int, uint64, int) ([]byte, []record.RawEntry, error) {
 	return nil, nil, errAway
 }
 func (away) Documents(context.Context, int, func(string, []byte)) error { return errAway }

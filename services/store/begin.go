@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
@@ -88,7 +87,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	raw, err := s.codec.SealEpoch(partition, record.EpochStart{
 		Cursor: start, Previous: previous, Cause: e.cause, Settled: e.settled, CommitMillis: now.UnixMilli(),
 	})
-	b.Entries = append(b.Entries, replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true})
+	b.Entries = append(b.Entries, record.RawEntry{Revision: start.Revision, Data: raw, EpochStart: true})
 	errs := []error{err}
 	audit := func(c change) {
 		event := &countersignv1.AuditEvent{
@@ -133,7 +132,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 		link := record.LinkBetween(previous, c.before, c.after)
 		link.Authors = c.authors()
 		raw, err := s.codec.SealLink(link)
-		b.Entries, errs = append(b.Entries, replica.RawLink{Revision: head.Revision, Data: raw}), append(errs, err)
+		b.Entries, errs = append(b.Entries, record.RawEntry{Revision: head.Revision, Data: raw}), append(errs, err)
 		document, err := s.codec.SealDocument(c.after)
 		b.Documents, errs = append(b.Documents, RawDocument{c.after.AppID, document}), append(errs, err)
 		audit(c)

@@ -155,8 +155,8 @@ func (s *Store) settled(ctx context.Context, partition int, lost record.Cursor, 
 		after = min(after, head.Forks[i].Revision)
 	}
 	found := false
-	err := s.readLog(ctx, partition, after, head.Revision, func(e entry) {
-		found = found || slices.Contains(e.settled, lost.Tag)
+	err := s.readLog(ctx, partition, after, head.Revision, func(e record.Entry) {
+		found = found || slices.Contains(e.Settled, lost.Tag)
 	})
 	return found, err
 }

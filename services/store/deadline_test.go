@@ -23,7 +23,7 @@ func (silent) Look(ctx context.Context, _ int, _, _ string) (store.Look, error) 
 	return store.Look{}, ctx.Err()
 }
 
-func (silent) Tail(ctx context.Context, _ int, _ uint64, _ int) ([]byte, []replica.RawLink, error) {
+func (silent) Tail(ctx context.Context, _ int, _ uint64, _ int) ([]byte, []record.RawEntry, error) {
 	<-ctx.Done()
 	return nil, nil, ctx.Err()
 }

@@ -164,8 +164,8 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 		after := uint64(math.MaxUint64)
 		for _, e := range entries {
 			after = min(after, known.needs(e.Cursor))
-			if e.previous != (record.Cursor{}) {
-				after = min(after, known.needs(e.previous))
+			if e.Previous != (record.Cursor{}) {
+				after = min(after, known.needs(e.Previous))
 			}
 		}
 		for _, c := range highest {
@@ -202,14 +202,11 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 }
 
 // openCandidates opens those of some raw links, and starts of epochs, that verify, each once.
-func (s *Store) openCandidates(partition int, raws [][]byte) []entry {
+func (s *Store) openCandidates(partition int, raws [][]byte) []record.Entry {
 	known := map[record.Cursor]bool{}
-	var entries []entry
+	var entries []record.Entry
 	for _, raw := range raws {
-		e, err := s.openEntry(partition, replica.RawLink{Data: raw})
-		if err != nil {
-			e, err = s.openEntry(partition, replica.RawLink{Data: raw, EpochStart: true})
-		}
+		e, err := s.codec.OpenUnlabelled(partition, raw)
 		if err == nil && !known[e.Cursor] {
 			known[e.Cursor] = true
 			entries = append(entries, e)
@@ -257,28 +254,12 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 	return nil, sum, refused, errors.Join(errUnproven, failed)
 }
 
-// entry is one of the log that verifies: a link or the start of an epoch.
-type entry struct {
-	record.Cursor
-	// previous is the entry before it; the zero cursor before the start of an epoch that was begun on
-	// nothing.
-	previous record.Cursor
-	// link is nil for the start of an epoch, which has a cause and settles lost changes.
-	link    *record.Link
-	cause   countersignv1.EpochCause
-	settled []record.Tag
-}
-
-// onNothing tells whether it is the start of an epoch that was begun when there was nothing: after a wipe,
-// or on a store in which nothing had been changed yet.
-func (e *entry) onNothing() bool { return e.link == nil && e.previous.Revision == 0 }
-
 // logPage is how many entries of the log are read at once: few, since one may have 200 KB.
 const logPage = 100
 
 // readLog calls each for every entry of the log behind a revision, up to and including another, that
 // verifies.
-func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(entry)) error {
+func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(record.Entry)) error {
 	for after < upTo {
 		_, entries, err := s.redis.Tail(ctx, partition, after, logPage)
 		if err != nil {
@@ -288,7 +269,7 @@ func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, 
 			if after = raw.Revision; after > upTo {
 				return nil
 			}
-			if e, err := s.openEntry(partition, raw); err == nil && e.Revision == raw.Revision {
+			if e, err := s.codec.OpenEntry(partition, raw); err == nil {
 				each(e)
 			}
 		}
@@ -297,16 +278,4 @@ func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, 
 		}
 	}
 	return nil
-}
-
-func (s *Store) openEntry(partition int, raw replica.RawLink) (entry, error) {
-	if raw.EpochStart {
-		start, err := s.codec.OpenEpoch(partition, raw.Data)
-		return entry{Cursor: start.Cursor, previous: start.Previous, cause: start.Cause, settled: start.Settled}, err
-	}
-	link, err := s.codec.OpenLink(partition, raw.Data)
-	if err != nil {
-		return entry{}, err
-	}
-	return entry{Cursor: link.Cursor, previous: link.Previous(), link: link}, nil
 }

@@ -22,7 +22,7 @@ type known struct {
 	ends    map[uint64]record.Cursor
 	settled map[record.Tag]bool
 	// jumps are the starts of epochs with what they were begun on: the store has no revision between the two.
-	jumps []entry
+	jumps []record.Entry
 }
 
 // newKnown knows what a head alone tells.
@@ -34,17 +34,17 @@ func newKnown(head *record.Head) known {
 }
 
 // learn takes in an entry of the log that is not beyond the head.
-func (k *known) learn(e entry) {
+func (k *known) learn(e record.Entry) {
 	k.name(e.Cursor)
-	if e.previous != (record.Cursor{}) {
-		k.name(e.previous)
+	if e.Previous != (record.Cursor{}) {
+		k.name(e.Previous)
 	}
-	if e.link != nil {
-		k.links[e.Revision] = e.link
+	if e.Link != nil {
+		k.links[e.Revision] = e.Link
 	} else {
-		k.ends[e.previous.Epoch] = e.previous
+		k.ends[e.Previous.Epoch] = e.Previous
 		k.jumps = append(k.jumps, e)
-		for _, tag := range e.settled {
+		for _, tag := range e.Settled {
 			k.settled[tag] = true
 		}
 	}
@@ -74,7 +74,7 @@ func (k *known) has(c record.Cursor) bool {
 		return true
 	}
 	for _, e := range k.jumps {
-		if e.previous.Revision < c.Revision && c.Revision < e.Revision {
+		if e.Previous.Revision < c.Revision && c.Revision < e.Revision {
 			return false
 		}
 	}
@@ -117,7 +117,7 @@ func (k *known) shares(c record.Cursor) bool {
 // came after the change's.
 func (k *known) tells(c record.Cursor) bool {
 	return k.head == nil || c.Epoch >= k.head.Epoch ||
-		slices.ContainsFunc(k.jumps, func(e entry) bool { return e.previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
+		slices.ContainsFunc(k.jumps, func(e record.Entry) bool { return e.Previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
 // since returns what the store has changed of an app, which has a document, since a place in its past;
@@ -141,9 +141,9 @@ func (k *known) since(document *record.Document, place record.Cursor, dealt map[
 
 // recall takes in those entries that lead to what is known of the past: what was trimmed from the log, and
 // somebody has.
-func (k *known) recall(entries []entry) {
+func (k *known) recall(entries []record.Entry) {
 	descending := slices.Clone(entries)
-	slices.SortFunc(descending, func(a, b entry) int { return cmp.Compare(b.Revision, a.Revision) })
+	slices.SortFunc(descending, func(a, b record.Entry) int { return cmp.Compare(b.Revision, a.Revision) })
 	for _, e := range descending {
 		if end, had := k.end(e.Epoch); k.cursors[e.Tag] == e.Cursor || had && end == e.Cursor {
 			k.learn(e)

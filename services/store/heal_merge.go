@@ -40,13 +40,13 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 		sides := map[string][]*record.Link{}
 		var order []string
 		for _, e := range lineage.entries {
-			if e.link == nil {
+			if e.Link == nil {
 				continue
 			}
-			if sides[e.link.AppID] == nil {
-				order = append(order, e.link.AppID)
+			if sides[e.Link.AppID] == nil {
+				order = append(order, e.Link.AppID)
 			}
-			sides[e.link.AppID] = append(sides[e.link.AppID], e.link)
+			sides[e.Link.AppID] = append(sides[e.Link.AppID], e.Link)
 		}
 		for _, id := range order {
 			if app, links := m.app(id), sides[id]; app.document == nil && links[0].PreviousAppRevision != 0 {
@@ -190,7 +190,7 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 func (h *healing) deal(l *loss, from *lineage, last *record.Link) {
 	for _, e := range from.entries {
 		if e.Revision < last.Revision {
-			l.collect(h.dealt, e.settled)
+			l.collect(h.dealt, e.Settled)
 		}
 	}
 }

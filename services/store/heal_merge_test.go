@@ -21,7 +21,7 @@ func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	s.change("other", renamed("o", "x"))
 	s.change("app", create("c"))
 	for name, tt := range map[string]struct {
-		held []entry
+		held []record.Entry
 		want tokens
 	}{
 		"the latest alone": {held: s.held()[3:]},
@@ -78,7 +78,7 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	s.adopt()
 	s.change("app", enforced())
 	for name, tt := range map[string]struct {
-		held []entry
+		held []record.Entry
 		want policy.ScopeSet
 	}{
 		"it left them":    {held: lost.held()[2:]},
@@ -114,25 +114,25 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 		{"an enforcement", enforced(1, 2), enforced(1)},
 		{"an enforcement that is switched off", enforced(1, 2), enforced()},
 	} {
-		for name, heal := range map[string]func(base, lost, healed *story) (*story, []entry){
-			"a backup is restored": func(base, lost, healed *story) (*story, []entry) {
+		for name, heal := range map[string]func(base, lost, healed *story) (*story, []record.Entry){
+			"a backup is restored": func(base, lost, healed *story) (*story, []record.Entry) {
 				base.adopt()
 				base.head.Unhealed = true
 				return base, append(lost.held(), healed.held()...)
 			},
-			"a failover loses the healing": func(base, lost, healed *story) (*story, []entry) {
+			"a failover loses the healing": func(base, lost, healed *story) (*story, []record.Entry) {
 				base.change("app", renamed("b", "x"))
 				return base, append(lost.held(), healed.held()...)
 			},
-			"the original went on": func(base, lost, healed *story) (*story, []entry) {
+			"the original went on": func(base, lost, healed *story) (*story, []record.Entry) {
 				lost.change("app", create("c"))
 				return base, append(lost.held(), healed.held()...)
 			},
-			"healed twice": func(base, lost, healed *story) (*story, []entry) {
+			"healed twice": func(base, lost, healed *story) (*story, []record.Entry) {
 				base.mustHeal(lost)
 				return healed, base.held()
 			},
-			"healed twice, and both are lost": func(base, lost, healed *story) (*story, []entry) {
+			"healed twice, and both are lost": func(base, lost, healed *story) (*story, []record.Entry) {
 				other := base.fork()
 				other.mustHeal(lost)
 				base.change("app", renamed("b", "x"))
@@ -179,10 +179,10 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 		"the other past took it back": {scopes(14), 24, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
 		"the two have nothing left":   {scopes(2), 8, record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
 	} {
-		for where, lose := range map[string]func(early, s *story) (*story, []entry){
-			"the store has healed it":         func(_, s *story) (*story, []entry) { return s, nil },
-			"the healing is lost":             func(early, s *story) (*story, []entry) { return early, s.held() },
-			"the store was wiped, and healed": func(_, s *story) (*story, []entry) { return s.wiped(), s.held() },
+		for where, lose := range map[string]func(early, s *story) (*story, []record.Entry){
+			"the store has healed it":         func(_, s *story) (*story, []record.Entry) { return s, nil },
+			"the healing is lost":             func(early, s *story) (*story, []record.Entry) { return early, s.held() },
+			"the store was wiped, and healed": func(_, s *story) (*story, []record.Entry) { return s.wiped(), s.held() },
 		} {
 			t.Run(name+", "+where, func(t *testing.T) {
 				s := newStory(t)
@@ -220,7 +220,7 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	backup.adopt()
 	backup.head.Unhealed = true
 	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
-		for name2, held := range map[string][]entry{"the latest alone": wiped.held(), "all is held": append(s.held(), wiped.held()...)} {
+		for name2, held := range map[string][]record.Entry{"the latest alone": wiped.held(), "all is held": append(s.held(), wiped.held()...)} {
 			t.Run(name+", "+name2, func(t *testing.T) {
 				store := backup.fork()
 				store.log = store.log[trimmed:]
@@ -308,7 +308,7 @@ func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
 	l := newLoss(&past)
 	start := record.Cursor{Epoch: 2, Revision: 9, Tag: record.NewTag()}
-	l.lineages = []lineage{{entries: []entry{{Cursor: start}, {Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
+	l.lineages = []lineage{{entries: []record.Entry{{Cursor: start}, {Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
 	for range maxSettled {
 		l.settles[start.Tag] = append(l.settles[start.Tag], record.NewTag())
 	}

@@ -17,7 +17,7 @@ var ErrIncomplete = errors.New("changes were lost and cannot be brought back wit
 
 // lineage are lost entries, each made on the one before it.
 type lineage struct {
-	entries []entry
+	entries []record.Entry
 	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for
 	// certain, so that the two can be merged three-way; assumed that it is there as far as the head tells,
 	// since the log does not go back that far.
@@ -50,18 +50,18 @@ type loss struct {
 	// first lineage ends, or the furthest that somebody has seen.
 	top, last record.Cursor
 	// supplied are all entries that somebody holds, and settles what each of them settles.
-	supplied map[record.Cursor]entry
+	supplied map[record.Cursor]record.Entry
 	settles  map[record.Tag][]record.Tag
 	// healers, inTurn and sameLoss keep what healedBy, settledBy and oneChange have found.
-	healers  map[record.Tag]entry
+	healers  map[record.Tag]record.Entry
 	inTurn   map[record.Tag]map[record.Tag]bool
 	sameLoss map[[2]record.Tag]bool
 }
 
 func newLoss(past *known) loss {
 	return loss{
-		past: past, supplied: map[record.Cursor]entry{}, settles: map[record.Tag][]record.Tag{},
-		healers: map[record.Tag]entry{}, inTurn: map[record.Tag]map[record.Tag]bool{}, sameLoss: map[[2]record.Tag]bool{},
+		past: past, supplied: map[record.Cursor]record.Entry{}, settles: map[record.Tag][]record.Tag{},
+		healers: map[record.Tag]record.Entry{}, inTurn: map[record.Tag]map[record.Tag]bool{}, sameLoss: map[[2]record.Tag]bool{},
 	}
 }
 
@@ -112,26 +112,26 @@ func (s *searcher) place() {
 		l := &s.lineages[i]
 		l.ancestors, l.earlier, l.dealt = map[record.Cursor]bool{}, map[string][]*record.Link{}, map[record.Tag]bool{}
 		for _, e := range l.entries {
-			s.collect(l.dealt, e.settled)
+			s.collect(l.dealt, e.Settled)
 		}
 		bottom := l.entries[0]
 		for {
-			before, supplied := s.supplied[bottom.previous]
+			before, supplied := s.supplied[bottom.Previous]
 			if !supplied || !s.taken[before.Cursor] && !s.dealt[before.Tag] && !s.settled[before.Tag] {
 				break
 			}
 			bottom = before
 			l.ancestors[bottom.Cursor] = true
-			if bottom.link != nil {
-				l.earlier[bottom.link.AppID] = append(l.earlier[bottom.link.AppID], bottom.link)
+			if bottom.Link != nil {
+				l.earlier[bottom.Link.AppID] = append(l.earlier[bottom.Link.AppID], bottom.Link)
 			}
-			s.collect(l.dealt, bottom.settled)
+			s.collect(l.dealt, bottom.Settled)
 		}
 		for _, links := range l.earlier {
 			slices.Reverse(links)
 		}
-		l.fork = bottom.previous
-		if bottom.onNothing() && s.head != nil {
+		l.fork = bottom.Previous
+		if bottom.OnNothing() && s.head != nil {
 			l.fork = s.furthest(bottom)
 		}
 		l.shared = s.shares(l.fork)
@@ -146,7 +146,7 @@ func (s *searcher) place() {
 
 // furthest returns the last place in the store's past that an epoch has settled which was begun on nothing:
 // it has brought back all that was there. It is the zero cursor when there is none.
-func (s *searcher) furthest(start entry) (place record.Cursor) {
+func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 	brought := s.settledBy(start)
 	for _, places := range [][]record.Cursor{slices.Collect(maps.Values(s.cursors)), s.head.Forks, {s.head.Cursor}} {
 		for _, c := range places {
@@ -162,8 +162,8 @@ func (s *searcher) furthest(start entry) (place record.Cursor) {
 // with ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the
 // store's past. Only those of an earlier epoch than the store's may be missing: what they had was given up
 // when it ended.
-func (k *known) search(partition int, entries []entry, seen []record.Cursor) (loss, error) {
-	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
+func (k *known) search(partition int, entries []record.Entry, seen []record.Cursor) (loss, error) {
+	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
 	if k.head != nil {
 		s.top = k.head.Cursor
 	}
@@ -173,21 +173,21 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 	followed := map[record.Cursor]bool{}
 	for _, e := range entries {
 		s.raise(e.Cursor)
-		s.supplied[e.Cursor], s.settles[e.Tag] = e, e.settled
+		s.supplied[e.Cursor], s.settles[e.Tag] = e, e.Settled
 		if !k.has(e.Cursor) {
 			s.lost[e.Cursor] = e
-			followed[e.previous] = true
+			followed[e.Previous] = true
 		}
 	}
-	lost := slices.SortedFunc(maps.Values(s.lost), func(a, b entry) int {
+	lost := slices.SortedFunc(maps.Values(s.lost), func(a, b record.Entry) int {
 		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(b.Revision, a.Revision), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
-	leaves := slices.DeleteFunc(slices.Clone(lost), func(e entry) bool { return followed[e.Cursor] })
+	leaves := slices.DeleteFunc(slices.Clone(lost), func(e record.Entry) bool { return followed[e.Cursor] })
 	// What connects a lineage with the store's past may be that another one has dealt with it, also one of
 	// an earlier epoch.
 	for before := -1; before != len(leaves); {
 		before = len(leaves)
-		leaves = slices.DeleteFunc(leaves, func(leaf entry) bool {
+		leaves = slices.DeleteFunc(leaves, func(leaf record.Entry) bool {
 			entries, connected := s.trace(leaf)
 			if connected {
 				s.take(entries)
@@ -223,7 +223,7 @@ func (k *known) search(partition int, entries []entry, seen []record.Cursor) (lo
 type searcher struct {
 	*known
 	loss
-	lost  map[record.Cursor]entry
+	lost  map[record.Cursor]record.Entry
 	taken map[record.Cursor]bool
 	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a
 	// change, if it is the start of an epoch itself, has dealt with.
@@ -248,24 +248,24 @@ func (s *searcher) accounted(c record.Cursor) bool {
 // nothing, which has all that is in it in the links behind its start. The start of an epoch in which a
 // backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and
 // a backup has its log.
-func (s *searcher) trace(leaf entry) (entries []entry, connected bool) {
+func (s *searcher) trace(leaf record.Entry) (entries []record.Entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
 		// What goes back to the first change of all is whole as well, though the store may have been begun
 		// anew since.
-		connected = s.accounted(e.previous) || e.onNothing() ||
-			s.head != nil && e.previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
-		e, lost = s.lost[e.previous]
+		connected = s.accounted(e.Previous) || e.OnNothing() ||
+			s.head != nil && e.Previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
+		e, lost = s.lost[e.Previous]
 	}
 	slices.Reverse(entries)
 	return entries, connected
 }
 
 // take takes the entries of a lineage that is connected with the store's past.
-func (s *searcher) take(entries []entry) {
+func (s *searcher) take(entries []record.Entry) {
 	for _, e := range entries {
 		s.taken[e.Cursor] = true
-		s.deal(e.settled)
+		s.deal(e.Settled)
 	}
 	if leaf := entries[len(entries)-1].Cursor; s.last.Before(leaf) {
 		s.last = leaf
@@ -274,7 +274,7 @@ func (s *searcher) take(entries []entry) {
 }
 
 // follow takes a lineage, connected or not.
-func (s *searcher) follow(leaf entry) {
+func (s *searcher) follow(leaf record.Entry) {
 	entries, connected := s.trace(leaf)
 	switch bottom := entries[0]; {
 	case connected:
@@ -282,7 +282,7 @@ func (s *searcher) follow(leaf entry) {
 	case s.head != nil && bottom.Epoch < s.head.Epoch, s.dealt[leaf.Tag]:
 		s.stray = append(s.stray, lineage{entries: entries})
 	default:
-		s.gap(bottom.previous.Epoch, bottom.previous.Revision)
+		s.gap(bottom.Previous.Epoch, bottom.Previous.Revision)
 	}
 }
 

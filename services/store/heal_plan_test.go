@@ -342,30 +342,30 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		run  func(t *testing.T) (s *story, entries []entry, seen []record.Cursor)
+		run  func(t *testing.T) (s *story, entries []record.Entry, seen []record.Cursor)
 		// lost is how many changes were lost, 0 for nothing to do; missing is a part of the error when it
 		// cannot be healed; givenUp is how many cursors count no more.
 		lost    int
 		missing string
 		givenUp int
 	}{
-		{name: "nothing was lost", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "nothing was lost", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			return s, s.held(), append(cursors(s), record.Cursor{})
 		}},
-		{name: "a store without changes", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "a store without changes", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			return s, nil, cursors(s)
 		}},
-		{name: "the first changes of all were lost", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the first changes of all were lost", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("a"))
 			lost.change("app", create("b"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "the first changes of all were lost, and others made", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the first changes of all were lost, and others made", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("a"))
@@ -375,7 +375,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.change("app", create("e"))
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "backwards and twice", lost: 3, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -386,7 +386,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			slices.Reverse(entries)
 			return s, entries, cursors(lost)
 		}},
-		{name: "one in the middle is missing", missing: "of epoch 1, revisions 2 to 3 have been seen", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "one in the middle is missing", missing: "of epoch 1, revisions 2 to 3 have been seen", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -395,7 +395,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			}
 			return s, lost.held()[3:], cursors(lost)
 		}},
-		{name: "the last ones are missing", missing: "of epoch 1, revisions 3 to 4 have been seen", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the last ones are missing", missing: "of epoch 1, revisions 3 to 4 have been seen", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -404,14 +404,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			}
 			return s, lost.held()[:2], cursors(lost)
 		}},
-		{name: "somebody saw another change in the head's place", missing: "a revision 1 has been seen that is not the store's", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "somebody saw another change in the head's place", missing: "a revision 1 has been seen that is not the store's", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("b"))
 			s.change("app", create("a"))
 			return s, nil, cursors(lost)
 		}},
-		{name: "two lineages", lost: 3, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "two lineages", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			one := s.fork()
@@ -421,7 +421,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			other.change("other", create("d"))
 			return s, append(other.held(), one.held()...), cursors(one, other)
 		}},
-		{name: "an older cursor, from before the log", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "an older cursor, from before the log", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -430,14 +430,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[2:]
 			return s, entries, []record.Cursor{old}
 		}},
-		{name: "the log is gone", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the log is gone", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			s.change("app", create("b"))
 			s.log = nil
 			return s, s.held(), []record.Cursor{s.held()[0].Cursor, s.head.Cursor}
 		}},
-		{name: "the log has a hole", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the log has a hole", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -445,7 +445,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = append(s.log[:1], s.log[3:]...)
 			return s, s.held(), cursors(s)
 		}},
-		{name: "the log has a hole, and only what was there is supplied", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "the log has a hole, and only what was there is supplied", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -453,7 +453,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = append(s.log[:1], s.log[3:]...)
 			return s, s.held()[1:2], cursors(s)
 		}},
-		{name: "only what was before the log is supplied", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "only what was before the log is supplied", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -461,7 +461,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[2:]
 			return s, s.held()[:1], nil
 		}},
-		{name: "only what was before the log is supplied, of an epoch so long ago that the head does not say where it ended", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "only what was before the log is supplied, of an epoch so long ago that the head does not say where it ended", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			s.change("app", create("b"))
@@ -471,14 +471,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[2:]
 			return s, s.held()[:1], nil
 		}},
-		{name: "one of another time that was settled", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "one of another time that was settled", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("b"))
 			s.mustHeal(lost)
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "settled so long ago that the log does not say it: once more", lost: 1, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "settled so long ago that the log does not say it: once more", lost: 1, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -488,7 +488,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[len(s.log)-1:]
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "settled so long ago that the log does not say it, and somebody has what does", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "settled so long ago that the log does not say it, and somebody has what does", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -498,7 +498,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[len(s.log)-1:]
 			return s, append(s.held(), lost.held()...), cursors(lost, s)
 		}},
-		{name: "of an epoch so long ago that the head does not say where it ended", lost: 1, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "of an epoch so long ago that the head does not say where it ended", lost: 1, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -508,7 +508,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			}
 			return s, append(s.held(), lost.held()...), cursors(lost, s)
 		}},
-		{name: "an epoch's revisions past its end, where the next one had not begun yet", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "an epoch's revisions past its end, where the next one had not begun yet", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -518,7 +518,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.adopt()
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "another epoch of the same number, that began earlier", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "another epoch of the same number, that began earlier", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -531,7 +531,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.change("app", create("c"))
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "one that nobody supplied when its epoch ended", lost: 1, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "one that nobody supplied when its epoch ended", lost: 1, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -540,14 +540,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("c"))
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "a cursor that nobody has links of, of an epoch that is over", givenUp: 1, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "a cursor that nobody has links of, of an epoch that is over", givenUp: 1, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("b"))
 			s.adopt()
 			return s, nil, cursors(lost, s)
 		}},
-		{name: "one that leads nowhere, of an epoch that is over", lost: 1, givenUp: 0, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "one that leads nowhere, of an epoch that is over", lost: 1, givenUp: 0, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("b"))
@@ -555,7 +555,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.adopt()
 			return s, lost.held()[1:], nil
 		}},
-		{name: "an epoch that the store never had", lost: 3, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "an epoch that the store never had", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -564,7 +564,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("c"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "an epoch that the store never had, and whose start nobody has", missing: "of epoch 2", run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "an epoch that the store never had, and whose start nobody has", missing: "of epoch 2", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -572,14 +572,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("b"))
 			return s, lost.held()[2:], cursors(lost)
 		}},
-		{name: "an epoch that the store never had, in which nothing happened", lost: 1, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "an epoch that the store never had, in which nothing happened", lost: 1, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
 			lost.adopt()
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "a backup that the store never had", lost: 2, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "a backup that the store never had", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -587,7 +587,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("b"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "a healing that was lost itself", lost: 4, run: func(t *testing.T) (*story, []entry, []record.Cursor) {
+		{name: "a healing that was lost itself", lost: 4, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -725,7 +725,7 @@ func TestHealTwice(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		store *story
-		held  []entry
+		held  []record.Entry
 	}{
 		{"to what it was healed from", late, nil},
 		{"to something older", early, nil},
@@ -766,7 +766,7 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	backup.mustHeal(s)
 	backup.change("app", scopes(10), enforced())
 	later.adopt()
-	for name, held := range map[string][]entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
+	for name, held := range map[string][]record.Entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
 		for trimmed := range len(later.log) + 1 {
 			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
 				restored := later.fork()
@@ -791,12 +791,12 @@ func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	}
 	head := record.Head{Cursor: at(2, 24)}
 	kept := at(2, 26)
-	late := entry{Cursor: at(2, 27), previous: kept, link: &record.Link{}}
-	third := entry{Cursor: at(3, 27), previous: head.Cursor, settled: []record.Tag{kept.Tag}}
-	fourth := entry{Cursor: at(4, 30), previous: third.Cursor}
-	fifth := entry{Cursor: at(5, 33), previous: head.Cursor, settled: []record.Tag{third.Tag}}
+	late := record.Entry{Cursor: at(2, 27), Previous: kept, Link: &record.Link{}}
+	third := record.Entry{Cursor: at(3, 27), Previous: head.Cursor, Settled: []record.Tag{kept.Tag}}
+	fourth := record.Entry{Cursor: at(4, 30), Previous: third.Cursor}
+	fifth := record.Entry{Cursor: at(5, 33), Previous: head.Cursor, Settled: []record.Tag{third.Tag}}
 	k := newKnown(&head)
-	lost, err := k.search(0, []entry{late, third, fourth, fifth}, nil)
+	lost, err := k.search(0, []record.Entry{late, third, fourth, fifth}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -812,17 +812,17 @@ func TestSearchGoesOnBehindWhatIsDealtWith(t *testing.T) {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}
 	}
 	head := record.Head{Cursor: at(1, 24)}
-	start := entry{Cursor: at(2, 26), previous: head.Cursor}
-	first := entry{Cursor: at(2, 27), previous: start.Cursor, link: &record.Link{}}
-	second := entry{Cursor: at(2, 28), previous: first.Cursor, link: &record.Link{}}
-	later := entry{Cursor: at(4, 29), previous: second.Cursor}
-	other := entry{Cursor: at(4, 31), previous: head.Cursor, settled: []record.Tag{second.Tag}}
+	start := record.Entry{Cursor: at(2, 26), Previous: head.Cursor}
+	first := record.Entry{Cursor: at(2, 27), Previous: start.Cursor, Link: &record.Link{}}
+	second := record.Entry{Cursor: at(2, 28), Previous: first.Cursor, Link: &record.Link{}}
+	later := record.Entry{Cursor: at(4, 29), Previous: second.Cursor}
+	other := record.Entry{Cursor: at(4, 31), Previous: head.Cursor, Settled: []record.Tag{second.Tag}}
 	k := newKnown(&head)
-	lost, err := k.search(0, []entry{start, first, second, later, other}, []record.Cursor{first.Cursor})
+	lost, err := k.search(0, []record.Entry{start, first, second, later, other}, []record.Cursor{first.Cursor})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range map[string]entry{"start": start, "first": first, "later": later, "other": other} {
+	for name, e := range map[string]record.Entry{"start": start, "first": first, "later": later, "other": other} {
 		if tags := lost.tags(); !slices.Contains(tags, e.Tag) {
 			t.Errorf("the %s one is not among what was lost", name)
 		}

@@ -135,7 +135,7 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 		if from := p.draw(4); from > 0 && uint64(len(s.log)) > base.head.Revision {
 			s.log = s.log[min(from, int(base.head.Revision)):] // trimmed, but not past the fork
 		}
-		var entries []entry
+		var entries []record.Entry
 		var seen []record.Cursor
 		var sticky []replica.Sticky
 		for _, side := range sides {

@@ -12,32 +12,32 @@ import (
 // on from it, what came after it counts.
 
 // at returns an entry of the log, or one that somebody holds.
-func (l *loss) at(c record.Cursor) (entry, bool) {
+func (l *loss) at(c record.Cursor) (record.Entry, bool) {
 	if e, has := l.supplied[c]; has {
 		return e, true
 	}
 	if link := l.past.links[c.Revision]; link != nil && link.Cursor == c {
-		return entry{Cursor: c, previous: link.Previous(), link: link}, true
+		return record.Entry{Cursor: c, Previous: link.Previous(), Link: link}, true
 	}
-	i := slices.IndexFunc(l.past.jumps, func(e entry) bool { return e.Cursor == c })
+	i := slices.IndexFunc(l.past.jumps, func(e record.Entry) bool { return e.Cursor == c })
 	if i < 0 {
-		return entry{}, false
+		return record.Entry{}, false
 	}
 	return l.past.jumps[i], true
 }
 
 // healedBy returns the start of the epoch whose healing made a link, the zero entry for none. A healing
 // changes each app once, in order of their ids, right behind the start.
-func (l *loss) healedBy(link *record.Link) (start entry) {
+func (l *loss) healedBy(link *record.Link) (start record.Entry) {
 	if start, known := l.healers[link.Tag]; known {
 		return start
 	}
 	if before, has := l.at(link.Previous()); has {
 		switch {
-		case before.link == nil && len(before.settled) > 0:
+		case before.Link == nil && len(before.Settled) > 0:
 			start = before
-		case before.link != nil && before.link.AppID < link.AppID:
-			start = l.healedBy(before.link)
+		case before.Link != nil && before.Link.AppID < link.AppID:
+			start = l.healedBy(before.Link)
 		}
 	}
 	l.healers[link.Tag] = start
@@ -45,10 +45,10 @@ func (l *loss) healedBy(link *record.Link) (start entry) {
 }
 
 // settledBy returns the changes that the start of an epoch settles, in turn.
-func (l *loss) settledBy(start entry) map[record.Tag]bool {
+func (l *loss) settledBy(start record.Entry) map[record.Tag]bool {
 	if l.inTurn[start.Tag] == nil {
 		l.inTurn[start.Tag] = map[record.Tag]bool{}
-		l.collect(l.inTurn[start.Tag], start.settled)
+		l.collect(l.inTurn[start.Tag], start.Settled)
 	}
 	return l.inTurn[start.Tag]
 }
@@ -89,7 +89,7 @@ func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 			}
 			a[i], b[j] = without(a[i], common), without(b[j], common)
 			for link, by := range map[*record.Link]*record.Link{one: other, other: one} {
-				if l.healedBy(by).settled == nil {
+				if l.healedBy(by).Settled == nil {
 					older[link] = appendSubjects(older[link], by)
 				}
 			}

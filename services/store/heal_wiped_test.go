@@ -22,7 +22,7 @@ func TestHealWiped(t *testing.T) {
 	wiped := newKnown(nil)
 	for _, tt := range []struct {
 		name    string
-		entries []entry
+		entries []record.Entry
 		seen    []record.Cursor
 		missing string
 		lost    int
@@ -121,7 +121,7 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	s.change("app", create("b"), revoked("a"))
 	wiped := s.wiped()
 	wiped.change("app", enforced())
-	held := slices.DeleteFunc(wiped.held(), func(e entry) bool { return e.Epoch == 1 })
+	held := slices.DeleteFunc(wiped.held(), func(e record.Entry) bool { return e.Epoch == 1 })
 	if _, err := early.heal(held, nil, []record.Cursor{wiped.head.Cursor}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 )
 
 // Redis is what a Store does with the Redis that it writes, be it one server, a Sentinel group or a
@@ -27,7 +26,7 @@ type Redis interface {
 	// trip. An empty app or key is not looked at. What is missing is nil.
 	Look(ctx context.Context, partition int, appID, requestKey string) (Look, error)
 	// Tail and Documents are those of a replica.Source.
-	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []replica.RawLink, err error)
+	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []record.RawEntry, err error)
 	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error
 	// Keep writes a request's result for RequestLife, unless there is one.
 	Keep(ctx context.Context, requestKey string, result []byte) error
@@ -81,7 +80,7 @@ type Beginning struct {
 	// Expected is the head that it was computed from; nil: there must be nothing of the partition.
 	Expected, Head []byte
 	// Entries are the start of the epoch and the links that follow it; none: the partition does not change.
-	Entries []replica.RawLink
+	Entries []record.RawEntry
 	Audit   []AuditRow
 	// Documents are those that the links made.
 	Documents []RawDocument
@@ -222,7 +221,7 @@ func bytesOf(cmd *redis.StringCmd) ([]byte, error) {
 }
 
 // Tail implements Redis.
-func (r *server) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+func (r *server) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []record.RawEntry, error) {
 	head, entries, err := r.feed.Tail(ctx, partition, after, limit)
 	return head, entries, reading(err)
 }

@@ -24,8 +24,8 @@ type story struct {
 	head      record.Head
 	sum       record.Sum
 	documents map[string]*record.Document
-	log       []entry
-	entries   map[record.Tag]entry // all that it ever had
+	log       []record.Entry
+	entries   map[record.Tag]record.Entry // all that it ever had
 	clock     *int64
 }
 
@@ -47,7 +47,7 @@ func newStory(t fatal) *story {
 	}
 	codec := record.NewCodec(ring, record.Meta{StoreID: "story", Partitions: 1, CreateTime: time.Now()})
 	return &story{
-		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]entry{}, clock: new(int64),
+		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]record.Entry{}, clock: new(int64),
 		head: record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: codec.SealSum(0, record.Sum{})},
 	}
 }
@@ -89,12 +89,12 @@ func (s *story) change(app string, changes ...func(*record.Document)) {
 	s.sum = s.store.codec.Add(s.sum, 0, app, after.Revision)
 	s.head.Cursor, s.head.State = after.Cursor, s.store.codec.SealSum(0, s.sum)
 	s.documents[app] = after
-	s.append(replica.RawLink{Revision: after.Revision, Data: raw})
+	s.append(record.RawEntry{Revision: after.Revision, Data: raw})
 }
 
-func (s *story) append(raw replica.RawLink) entry {
+func (s *story) append(raw record.RawEntry) record.Entry {
 	s.t.Helper()
-	e, err := s.store.openEntry(0, raw)
+	e, err := s.store.codec.OpenEntry(0, raw)
 	if err != nil || e.Revision != raw.Revision {
 		s.t.Fatalf("entry %+v: %v", e, err)
 	}
@@ -103,9 +103,9 @@ func (s *story) append(raw replica.RawLink) entry {
 }
 
 // held returns the entries that a replica which follows the store holds.
-func (s *story) held() []entry {
+func (s *story) held() []record.Entry {
 	entries := slices.Collect(maps.Values(s.entries))
-	slices.SortFunc(entries, func(a, b entry) int { return int(a.Revision) - int(b.Revision) })
+	slices.SortFunc(entries, func(a, b record.Entry) int { return int(a.Revision) - int(b.Revision) })
 	return entries
 }
 
@@ -119,7 +119,7 @@ func (s *story) known() known {
 }
 
 // heal does what a Heal does to the store, and returns what came of it.
-func (s *story) heal(entries []entry, sticky []replica.Sticky, seen []record.Cursor) (Healed, error) {
+func (s *story) heal(entries []record.Entry, sticky []replica.Sticky, seen []record.Cursor) (Healed, error) {
 	s.t.Helper()
 	k := s.known()
 	lost, err := k.search(0, entries, seen)
@@ -162,7 +162,7 @@ func (s *story) begin(from origin, e epoch) Healed {
 	}
 	for i, raw := range b.Entries {
 		e := s.append(raw)
-		if (e.link == nil) != (i == 0) || e.previous != at {
+		if (e.Link == nil) != (i == 0) || e.Previous != at {
 			s.t.Fatalf("entry %+v behind %s", e, at)
 		}
 		at = e.Cursor

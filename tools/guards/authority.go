@@ -65,7 +65,7 @@ var authorityGuards = []guard{
 	{
 		name:  "lineage of a healing",
 		file:  "services/store/heal_plan.go",
-		cuts:  []cut{{"connected = s.accounted(e.previous) || e.onNothing() ||", "connected = true ||"}},
+		cuts:  []cut{{"connected = s.accounted(e.Previous) || e.OnNothing() ||", "connected = true ||"}},
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{

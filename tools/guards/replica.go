@@ -133,7 +133,7 @@ var replicaGuards = []guard{
 	{
 		// Without it, a change of a fork from before a wipe is taken for a part of the log that was trimmed.
 		name: "nothing lies before a log that was begun on nothing", file: "pkg/replica/orphans.go",
-		cuts:  []cut{{"	if e.onNothing() {\n", "	if e.onNothing() && c.first == 0 {\n"}},
+		cuts:  []cut{{"	if e.OnNothing() {\n", "	if e.OnNothing() && c.first == 0 {\n"}},
 		tests: "TestB08_ForkOfAReplicaThatWasAway", packages: []string{replicaPackage},
 	},
 	{

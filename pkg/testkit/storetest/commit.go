@@ -7,7 +7,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -79,7 +78,7 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 	}
 	c.sum = s.codec.Add(c.sum, partition, appID, after.Revision)
 	c.truth[appID], c.documents[appID] = after, made.Document
-	c.log = append(c.log, replica.RawLink{Revision: after.Revision, Data: made.Link})
+	c.log = append(c.log, record.RawEntry{Revision: after.Revision, Data: made.Link})
 	c.head.Cursor = after.Cursor
 	s.sealHead(partition)
 	made.Head, made.Sum = c.rawHead, c.sum
@@ -123,7 +122,7 @@ func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled 
 	}
 	c.head = c.head.Begin(start.Cursor)
 	c.head.Unhealed = !start.Healed()
-	c.log = append(c.log, replica.RawLink{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)), EpochStart: true})
+	c.log = append(c.log, record.RawEntry{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)), EpochStart: true})
 	s.sealHead(partition)
 	return start.Cursor
 }

@@ -3,7 +3,7 @@ package storetest
 import (
 	"slices"
 
-	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/record"
 )
 
 // SetHead replaces what readers see as a partition's head; nil removes it.
@@ -52,14 +52,14 @@ func (s *Store) RawDocument(appID string) []byte {
 }
 
 // Log returns what readers see as a partition's log.
-func (s *Store) Log(partition int) []replica.RawLink {
+func (s *Store) Log(partition int) []record.RawEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.partitions[partition].log)
 }
 
 // SetLog replaces what readers see as a partition's log.
-func (s *Store) SetLog(partition int, log []replica.RawLink) {
+func (s *Store) SetLog(partition int, log []record.RawEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.partitions[partition].log = slices.Clone(log)

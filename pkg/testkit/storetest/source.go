@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 )
 
@@ -134,7 +135,7 @@ func (s *Store) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 }
 
 // Tail implements replica.Source.
-func (s *Store) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []replica.RawLink, error) {
+func (s *Store) Tail(ctx context.Context, partition int, after uint64, limit int) ([]byte, []record.RawEntry, error) {
 	if err := s.enter(ctx, func(c *Calls) { c.Tails[partition]++ }); err != nil {
 		return nil, nil, err
 	}
@@ -148,7 +149,7 @@ func (s *Store) Tail(ctx context.Context, partition int, after uint64, limit int
 		return nil, nil, err
 	}
 	s.mu.Lock()
-	var links []replica.RawLink
+	var links []record.RawEntry
 	for _, link := range s.partitions[partition].log {
 		if link.Revision > after && len(links) < limit {
 			links = append(links, link)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 )
 
 // Store is a store in memory. All methods are safe for concurrent use.
@@ -41,7 +40,7 @@ type contents struct {
 	head      record.Head
 	sum       record.Sum
 	truth     map[string]*record.Document
-	log       []replica.RawLink
+	log       []record.RawEntry
 }
 
 func (c contents) clone() contents {

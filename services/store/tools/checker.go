@@ -1,11 +1,11 @@
 package tools
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
@@ -102,38 +102,26 @@ func (c *checker) Document(appID string, raw []byte) error {
 }
 
 // Entry implements snapshot.Sink. Entries continue each other but where the log begins.
-func (c *checker) Entry(e replica.RawLink) error {
+func (c *checker) Entry(e record.RawEntry) error {
 	where := fmt.Sprintf("%s %d", c.keys.Log, e.Revision)
-	at, previous, err := c.openEntry(e)
+	opened, err := c.codec.OpenEntry(c.partition, e)
+	at := opened.Cursor
 	switch {
+	case errors.Is(err, record.ErrMisplaced):
+		c.find(where, "is of revision %d", at.Revision)
+		return c.passBad(func() error { return c.next.Entry(e) })
 	case err != nil:
 		c.find(where, "does not verify: %v", err)
 		return c.passBad(func() error { return c.next.Entry(e) })
-	case at.Revision != e.Revision:
-		c.find(where, "is of revision %d", at.Revision)
-		return c.passBad(func() error { return c.next.Entry(e) })
 	case c.head != nil && at.Revision > c.head.Revision:
 		c.find(where, "is beyond the head, which is of revision %d", c.head.Revision)
-	case c.logs && previous != c.last:
+	case c.logs && opened.Previous != c.last:
 		c.find(where, "does not continue revision %d", c.last.Revision)
 	}
 	c.last, c.logs = at, true
 	c.totals.Links++
 	c.raise(at)
 	return c.pass(func() error { return c.next.Entry(e) })
-}
-
-// openEntry returns the place of an entry, and of the one that it follows.
-func (c *checker) openEntry(e replica.RawLink) (at, previous record.Cursor, err error) {
-	if e.EpochStart {
-		start, err := c.codec.OpenEpoch(c.partition, e.Data)
-		return start.Cursor, start.Previous, err
-	}
-	link, err := c.codec.OpenLink(c.partition, e.Data)
-	if err != nil {
-		return at, previous, err
-	}
-	return link.Cursor, record.Cursor{Epoch: link.Epoch, Revision: link.Revision - 1, Tag: link.PreviousTag}, nil
 }
 
 // Audit implements snapshot.Sink. Where the trail breaks off, nothing behind can be told from a forgery.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
@@ -121,7 +120,7 @@ func (l *live) readLog(ctx context.Context, c *contents) error {
 		}
 		data, _ := values[redisfeed.LinkField].(string)
 		start, isStart := values[redisfeed.EpochField].(string)
-		c.log = append(c.log, replica.RawLink{Revision: number, Data: []byte(data + start), EpochStart: isStart})
+		c.log = append(c.log, record.RawEntry{Revision: number, Data: []byte(data + start), EpochStart: isStart})
 		return nil
 	})
 }

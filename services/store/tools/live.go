@@ -11,7 +11,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
@@ -56,7 +55,7 @@ type contents struct {
 	rawHead   []byte
 	head      record.Head // the zero value when rawHead does not verify
 	documents map[string][]byte
-	log       []replica.RawLink
+	log       []record.RawEntry
 	// lastID is the last id of the log that was read; misplaced are those that no change has.
 	lastID    string
 	misplaced []string
@@ -186,7 +185,7 @@ func (l *live) settle(ctx context.Context, number int, c *contents) (settlement,
 
 // appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from
 // there.
-func (l *live) appsBehind(number int, log []replica.RawLink, at record.Cursor) (apps []string, whole bool) {
+func (l *live) appsBehind(number int, log []record.RawEntry, at record.Cursor) (apps []string, whole bool) {
 	for _, e := range log {
 		if e.Revision <= at.Revision {
 			continue

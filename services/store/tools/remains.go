@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 )
 
 // remains is what is left of a partition: everything of it that verifies, here and in files. It collects
@@ -42,12 +41,10 @@ type holdings struct {
 	proof   proof
 }
 
-// logEntry is one entry of a log that verifies.
+// logEntry is a verified entry of a log, with its bytes.
 type logEntry struct {
-	record.Cursor
-	previous record.Cursor
-	link     *record.Link // nil for the start of an epoch
-	raw      replica.RawLink
+	record.Entry
+	raw record.RawEntry
 }
 
 func newHoldings(codec *record.Codec) *holdings {
@@ -73,23 +70,10 @@ func (h *holdings) Document(appID string, raw []byte) error {
 }
 
 // Entry implements snapshot.Sink.
-func (h *holdings) Entry(e replica.RawLink) error {
-	opened, err := openLogEntry(h.codec, h.proof.partition, e)
-	h.entries = append(h.entries, opened)
+func (h *holdings) Entry(e record.RawEntry) error {
+	opened, err := h.codec.OpenEntry(h.proof.partition, e)
+	h.entries = append(h.entries, logEntry{opened, e})
 	return err
-}
-
-// openLogEntry opens an entry of a log.
-func openLogEntry(codec *record.Codec, partition int, raw replica.RawLink) (logEntry, error) {
-	if raw.EpochStart {
-		start, err := codec.OpenEpoch(partition, raw.Data)
-		return logEntry{Cursor: start.Cursor, previous: start.Previous, raw: raw}, err
-	}
-	link, err := codec.OpenLink(partition, raw.Data)
-	if err != nil {
-		return logEntry{}, err
-	}
-	return logEntry{Cursor: link.Cursor, previous: link.Previous(), link: link, raw: raw}, nil
 }
 
 // Audit implements snapshot.Sink.
@@ -131,9 +115,9 @@ func (h *holdings) known(upTo uint64) map[string]uint64 {
 		}
 	}
 	for _, e := range h.entries {
-		if e.link != nil {
-			see(e.link.AppID, e.link.PreviousAppRevision)
-			see(e.link.AppID, e.Revision)
+		if e.Link != nil {
+			see(e.Link.AppID, e.Link.PreviousAppRevision)
+			see(e.Link.AppID, e.Revision)
 		}
 	}
 	return latest
@@ -163,8 +147,8 @@ func (h *holdings) byTrail() *anchor {
 		a.apps[appID] = slices.Max(revisions)
 	}
 	for _, e := range h.entries[:last+1] {
-		if e.link == nil && e.previous != (record.Cursor{}) {
-			a.forks = append(a.forks, e.previous)
+		if e.Link == nil && e.Previous != (record.Cursor{}) {
+			a.forks = append(a.forks, e.Previous)
 		}
 	}
 	return a
@@ -230,7 +214,7 @@ func (r *remains) whole() (*anchor, error) {
 
 // has tells whether a state is that of a cursor, or has come by it.
 func (a *anchor) has(c record.Cursor) bool {
-	return a.Cursor == c || slices.ContainsFunc(a.path, func(e logEntry) bool { return e.Cursor == c || e.previous == c })
+	return a.Cursor == c || slices.ContainsFunc(a.path, func(e logEntry) bool { return e.Cursor == c || e.Previous == c })
 }
 
 // all returns every entry of a log that was found, the store's own first.
@@ -247,19 +231,19 @@ func (r *remains) all() []logEntry {
 func (r *remains) walk(a *anchor) {
 	next := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
-		if _, taken := next[e.previous]; !taken && e.previous != (record.Cursor{}) {
-			next[e.previous] = e
+		if _, taken := next[e.Previous]; !taken && e.Previous != (record.Cursor{}) {
+			next[e.Previous] = e
 		}
 	}
 	for {
 		e, ok := next[a.Cursor]
-		if !ok || !a.Before(e.Cursor) || e.link != nil && e.link.PreviousAppRevision != a.apps[e.link.AppID] {
+		if !ok || !a.Before(e.Cursor) || e.Link != nil && e.Link.PreviousAppRevision != a.apps[e.Link.AppID] {
 			return
 		}
-		if e.link == nil {
-			a.forks = append(slices.Clone(a.forks), e.previous)
+		if e.Link == nil {
+			a.forks = append(slices.Clone(a.forks), e.Previous)
 		} else {
-			a.apps[e.link.AppID] = e.Revision
+			a.apps[e.Link.AppID] = e.Revision
 		}
 		a.Cursor, a.path = e.Cursor, append(a.path, e)
 	}
@@ -280,7 +264,7 @@ func (r *remains) reach(a *anchor) record.Cursor {
 		}
 	}
 	for _, e := range r.own.entries {
-		if e.link != nil && e.Epoch == a.Epoch {
+		if e.Link != nil && e.Epoch == a.Epoch {
 			tags[e.Revision] = e.Tag
 		}
 	}
@@ -305,8 +289,8 @@ func (r *remains) beyond(a *anchor) {
 		see(appID, r.own.documents[appID].Cursor)
 	}
 	for _, e := range r.own.entries {
-		if e.link != nil {
-			see(e.link.AppID, e.Cursor)
+		if e.Link != nil {
+			see(e.Link.AppID, e.Cursor)
 		}
 	}
 	for appID, revisions := range r.own.changes {
@@ -319,8 +303,8 @@ func (r *remains) beyond(a *anchor) {
 func (r *remains) rebuild(a *anchor, appID string, revision uint64) *record.Document {
 	var links []*record.Link
 	for _, e := range append(slices.Clone(a.past), r.own.entries...) {
-		if e.link != nil && e.link.AppID == appID {
-			links = append(links, e.link)
+		if e.Link != nil && e.Link.AppID == appID {
+			links = append(links, e.Link)
 		}
 	}
 	starts := []*record.Document{nil}
@@ -368,7 +352,7 @@ func (r *remains) past(to record.Cursor) []logEntry {
 	var entries []logEntry
 	for e, ok := at[to]; ok; e, ok = at[to] {
 		delete(at, to)
-		entries, to = append(entries, e), e.previous
+		entries, to = append(entries, e), e.Previous
 	}
 	slices.Reverse(entries)
 	return entries
@@ -376,11 +360,11 @@ func (r *remains) past(to record.Cursor) []logEntry {
 
 // log returns what the log of a state is, at most so many entries: none when it is not known how the state
 // was reached.
-func (a *anchor) log(most int) []replica.RawLink {
+func (a *anchor) log(most int) []record.RawEntry {
 	if n := len(a.past); n == 0 || a.past[n-1].Cursor != a.Cursor {
 		return nil
 	}
-	var entries []replica.RawLink
+	var entries []record.RawEntry
 	for _, e := range a.past[max(len(a.past)-most, 0):] {
 		entries = append(entries, e.raw)
 	}

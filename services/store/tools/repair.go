@@ -12,7 +12,6 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 	"github.com/countersign/countersign/services/store"
 )
@@ -80,7 +79,7 @@ type Mending struct {
 	head      record.Head
 	documents map[string][]byte
 	revisions map[string]uint64 // of the documents
-	entries   []replica.RawLink
+	entries   []record.RawEntry
 	highest   record.Cursor
 	// reach is up to where every change is known.
 	reach record.Cursor

@@ -58,8 +58,8 @@ func (t *Operator) addSource(ctx context.Context, codec *record.Codec, path stri
 	}
 	return file.Replicas(func(c replica.Contents) error {
 		for _, raw := range append(slices.Clone(c.Links), c.Orphans...) {
-			if e, err := openLogEntry(codec, c.Partition, entryOf(codec, c.Partition, raw)); err == nil {
-				to[c.Partition].found = append(to[c.Partition].found, e)
+			if e, err := codec.OpenUnlabelled(c.Partition, raw); err == nil {
+				to[c.Partition].found = append(to[c.Partition].found, logEntry{e, e.Raw(raw)})
 			}
 		}
 		return ctx.Err()

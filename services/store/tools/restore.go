@@ -16,7 +16,6 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/snapshot"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/store"
@@ -243,7 +242,7 @@ func (r *restorer) Partition(number int, _ []byte) error {
 func (r *restorer) Document(appID string, raw []byte) error { return r.stage.document(appID, raw) }
 
 // Entry implements snapshot.Sink.
-func (r *restorer) Entry(e replica.RawLink) error { return r.stage.entry(e) }
+func (r *restorer) Entry(e record.RawEntry) error { return r.stage.entry(e) }
 
 // Audit implements snapshot.Sink.
 func (r *restorer) Audit(sequence uint64, raw []byte) error { return r.stage.audit(sequence, raw) }
@@ -319,7 +318,7 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 	if err != nil {
 		return err
 	}
-	if err := r.stage.entry(replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}); err != nil {
+	if err := r.stage.entry(record.RawEntry{Revision: start.Revision, Data: raw, EpochStart: true}); err != nil {
 		return err
 	}
 	if err := r.stage.flush(); err != nil {

@@ -45,11 +45,11 @@ func (r *restorer) replica(c replica.Contents) error {
 	}
 	head.State = r.codec.SealSum(c.Partition, sum)
 	for _, raw := range c.Links {
-		e := entryOf(r.codec, c.Partition, raw)
-		if e.Revision == 0 {
+		e, err := r.codec.OpenUnlabelled(c.Partition, raw)
+		if err != nil {
 			break // it does not verify; damage is allowed
 		}
-		if err := r.stage.entry(e); err != nil {
+		if err := r.stage.entry(e.Raw(raw)); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/redisfeed"
-	"github.com/countersign/countersign/pkg/replica"
 )
 
 //go:embed swap.lua
@@ -50,7 +49,7 @@ func (s *stage) document(appID string, raw []byte) error {
 	return s.added(len(raw))
 }
 
-func (s *stage) entry(e replica.RawLink) error {
+func (s *stage) entry(e record.RawEntry) error {
 	field := redisfeed.LinkField
 	if e.EpochStart {
 		field = redisfeed.EpochField

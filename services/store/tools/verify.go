@@ -95,31 +95,18 @@ func checkReplica(codec *record.Codec, c replica.Contents) (findings []Finding) 
 		find(keys.Policies, "the policies do not add up to their digest")
 	}
 	at := c.Base
-	walker := &checker{codec: codec, proof: proof{partition: c.Partition}}
 	for _, raw := range c.Links {
-		next, previous, err := walker.openEntry(entryOf(codec, c.Partition, raw))
-		if err != nil || previous != at {
+		e, err := codec.OpenUnlabelled(c.Partition, raw)
+		if err != nil || e.Previous != at {
 			find(keys.Log, fmt.Sprintf("does not continue revision %d", at.Revision))
 			return findings
 		}
-		at = next
+		at = e.Cursor
 	}
 	if at != c.Cursor {
 		find(keys.Log, fmt.Sprintf("ends at %s, the policies are of %s", at, c.Cursor))
 	}
 	return findings
-}
-
-// entryOf returns an entry of which it is not said what it is, as it stands in the log.
-func entryOf(codec *record.Codec, partition int, raw []byte) replica.RawLink {
-	if start, err := codec.OpenEpoch(partition, raw); err == nil {
-		return replica.RawLink{Revision: start.Revision, Data: raw, EpochStart: true}
-	}
-	e := replica.RawLink{Data: raw}
-	if link, err := codec.OpenLink(partition, raw); err == nil {
-		e.Revision = link.Revision
-	}
-	return e
 }
 
 // interruptible ends what a sink is given when a context ends.

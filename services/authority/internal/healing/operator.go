@@ -127,10 +127,8 @@ func (h *Healer) inPast(partition int, c record.Cursor) bool {
 func (h *Healer) previous(partition int, links [][]byte) map[record.Cursor]record.Cursor {
 	all := map[record.Cursor]record.Cursor{}
 	for _, raw := range links {
-		if link, err := h.replica.Codec().OpenLink(partition, raw); err == nil {
-			all[link.Cursor] = link.Previous()
-		} else if start, err := h.replica.Codec().OpenEpoch(partition, raw); err == nil {
-			all[start.Cursor] = start.Previous
+		if e, err := h.replica.Codec().OpenUnlabelled(partition, raw); err == nil {
+			all[e.Cursor] = e.Previous
 		}
 	}
 	return all

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
@@ -30,7 +29,7 @@ func (w *world) operate() {
 		w.tally.restored++
 		w.restored = true
 		for p := range partitions {
-			w.redis.Replace(p, w.backup, func(now, saved []byte) ([]byte, replica.RawLink) { return w.restore(p, now, saved) })
+			w.redis.Replace(p, w.backup, func(now, saved []byte) ([]byte, record.RawEntry) { return w.restore(p, now, saved) })
 		}
 	case n < 9:
 		w.say("the store is taken as it is")
@@ -57,7 +56,7 @@ func (w *world) operate() {
 
 // restore returns the head and the entry with which the epoch of a restoration begins: above all that is
 // known.
-func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
+func (w *world) restore(p int, now, saved []byte) ([]byte, record.RawEntry) {
 	head := check.Must(w.codec.OpenHead(p, saved))(w)
 	top := head.Cursor
 	raise := func(c record.Cursor) {
@@ -75,7 +74,7 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	}
 	head = head.Begin(start.Cursor)
 	head.Unhealed = true
-	return check.Must(w.codec.SealHead(p, head))(w), replica.RawLink{Revision: start.Revision, Data: check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true}
+	return check.Must(w.codec.SealHead(p, head))(w), record.RawEntry{Revision: start.Revision, Data: check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true}
 }
 
 // lacking returns how many entries a member lacks of those that lead to the end of the store's log without
@@ -102,7 +101,7 @@ func (w *world) lacking(m *member, p int) (n int) {
 }
 
 // places returns the places of an entry of the log and of the one before it.
-func (w *world) places(p int, e replica.RawLink) (at, previous record.Cursor) {
+func (w *world) places(p int, e record.RawEntry) (at, previous record.Cursor) {
 	if e.EpochStart {
 		start := check.Must(w.codec.OpenEpoch(p, e.Data))(w)
 		return start.Cursor, start.Previous

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/services/store"
 )
@@ -22,7 +23,7 @@ import (
 type contents struct {
 	head      []byte
 	documents map[string][]byte
-	log       []replica.RawLink
+	log       []record.RawEntry
 	audit     []store.AuditRow
 }
 
@@ -139,7 +140,7 @@ func (r *Redis) Restore(saved any) {
 // Replace puts a partition that was saved in place of the master's, as an operator's restoration does: each
 // as one write. Begin is given the head that is there and the one that was saved, and returns the head and
 // the entry of the log with which the new epoch begins.
-func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) (head []byte, start replica.RawLink)) {
+func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) (head []byte, start record.RawEntry)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := saved.(data).clone()
@@ -322,7 +323,7 @@ func (c *Client) Heads(ctx context.Context) (heads []replica.HeadRead, err error
 }
 
 // Tail implements store.Redis and replica.Source.
-func (c *Client) Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []replica.RawLink, err error) {
+func (c *Client) Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []record.RawEntry, err error) {
 	err = c.call(ctx, func(s *server) error {
 		p := s.data.partitions[partition]
 		head = p.head
@@ -384,7 +385,7 @@ func (c *Client) PutMeta(ctx context.Context, raw []byte) error {
 // Commit implements store.Redis.
 func (c *Client) Commit(ctx context.Context, commit *store.Commit) (store.Reply, error) {
 	return c.write(ctx, commit.Partition, commit.Expected, commit.Head, func(s *server, p *contents) {
-		p.log = append(p.log, replica.RawLink{Revision: commit.Cursor.Revision, Data: commit.Link})
+		p.log = append(p.log, record.RawEntry{Revision: commit.Cursor.Revision, Data: commit.Link})
 		p.audit = append(p.audit, commit.Audit)
 		p.documents[commit.AppID] = commit.Document
 		if commit.RequestKey != "" {
