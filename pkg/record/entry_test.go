@@ -4,20 +4,19 @@ import (
 	"errors"
 	"testing"
 
-	"pgregory.net/rapid"
-
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // sealedEntries returns a link and the start of an epoch of one partition, as its log would hold them, and
 // what each opens as.
-func sealedEntries(t interface{ Fatal(...any) }, c *record.Codec, app string) (raw [2]record.RawEntry, want [2]record.Entry) {
+func sealedEntries(tb testing.TB, c *record.Codec, app string) (raw [2]record.RawEntry, want [2]record.Entry) {
+	tb.Helper()
 	partition := c.PartitionOf(app)
 	at := record.Cursor{Epoch: 1, Revision: 7, Tag: record.Tag{7}}
 	link, err := c.SealLink(record.LinkBetween(record.Tag{6}, nil, &record.Document{AppID: app, Cursor: at}))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	start := record.EpochStart{
 		Cursor: record.Cursor{Epoch: 2, Revision: 9, Tag: record.Tag{9}}, Previous: at,
@@ -25,7 +24,7 @@ func sealedEntries(t interface{ Fatal(...any) }, c *record.Codec, app string) (r
 	}
 	begun, err := c.SealEpoch(partition, start)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	raw = [2]record.RawEntry{{Revision: 7, Data: link}, {Revision: 9, Data: begun, EpochStart: true}}
 	want = [2]record.Entry{
@@ -85,14 +84,15 @@ func TestEntriesDoNotOpenAsAnythingElse(t *testing.T) {
 }
 
 func TestOnlyTheStartOfAnEpochBeginsOnNothing(t *testing.T) {
+	at := func(epoch, revision uint64) record.Cursor { return record.Cursor{Epoch: epoch, Revision: revision} }
 	for name, tt := range map[string]struct {
 		entry record.Entry
 		want  bool
 	}{
-		"after a wipe":         {record.Entry{Cursor: record.Cursor{Epoch: 2, Revision: 9}}, true},
-		"on a new store":       {record.Entry{Cursor: record.Cursor{Epoch: 2, Revision: 1}, Previous: record.Cursor{Epoch: 1}}, true},
-		"on a store with data": {record.Entry{Cursor: record.Cursor{Epoch: 2, Revision: 9}, Previous: record.Cursor{Epoch: 1, Revision: 8}}, false},
-		"the first change":     {record.Entry{Cursor: record.Cursor{Epoch: 1, Revision: 1}, Previous: record.Cursor{Epoch: 1}, Link: &record.Link{}}, false},
+		"after a wipe":         {record.Entry{Cursor: at(2, 9)}, true},
+		"on a new store":       {record.Entry{Cursor: at(2, 1), Previous: at(1, 0)}, true},
+		"on a store with data": {record.Entry{Cursor: at(2, 9), Previous: at(1, 8)}, false},
+		"the first change":     {record.Entry{Cursor: at(1, 1), Previous: at(1, 0), Link: &record.Link{}}, false},
 	} {
 		if got := tt.entry.OnNothing(); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
@@ -128,33 +128,6 @@ func FuzzOpenEntry(f *testing.F) {
 		}
 		if labelled, err := c.OpenEntry(partition, e.Raw(data)); err != nil || !sameEntry(labelled, e) {
 			t.Errorf("with its label: %+v, %v; want %+v", labelled, err, e)
-		}
-	})
-}
-
-// TestCursorsAreOrdered: by epoch, then by revision, whatever the tag.
-func TestCursorsAreOrdered(t *testing.T) {
-	few := rapid.Custom(func(t *rapid.T) record.Cursor {
-		return record.Cursor{
-			Epoch: rapid.Uint64Range(1, 3).Draw(t, "epoch"), Revision: rapid.Uint64Max(3).Draw(t, "revision"), Tag: record.Tag{rapid.ByteMax(1).Draw(t, "tag")},
-		}
-	})
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := few.Draw(t, "a"), few.Draw(t, "b")
-		position := func(c record.Cursor) uint64 { return c.Epoch<<8 + c.Revision }
-		want := 0
-		switch {
-		case position(a) < position(b):
-			want = -1
-		case position(a) > position(b):
-			want = 1
-		}
-		if got := a.Compare(b); got != want || a.Before(b) != (want < 0) || a.Conflicts(b) != (want == 0 && a.Tag != b.Tag) {
-			t.Fatalf("%s and %s: compare %d, before %v, conflicts %v", a, b, got, a.Before(b), a.Conflicts(b))
-		}
-		top := record.Highest(a, b)
-		if top.Epoch != max(a.Epoch, b.Epoch) || top.Revision != max(a.Revision, b.Revision) || top.Tag != (record.Tag{}) {
-			t.Fatalf("highest of %s and %s: %s", a, b, top)
 		}
 	})
 }

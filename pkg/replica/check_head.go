@@ -100,7 +100,7 @@ func (p *partition) leastCursor() record.Cursor {
 // deniedBy reports whether a head lacks what was confirmed: it ends earlier, or has another change there.
 func (p *partition) deniedBy(head record.Cursor) bool {
 	least := p.leastCursor()
-	return head.Before(least) || head.Epoch == least.Epoch && head.Revision == least.Revision && head.Tag != least.Tag
+	return head.Before(least) || head.Conflicts(least)
 }
 
 // confirm records that a read, sent at the given time, has shown the store at a cursor of this history.

@@ -273,7 +273,7 @@ func (p *partition) offer(link *record.Link, raw []byte) bool {
 	if !p.state.continuedBy(link) {
 		return false
 	}
-	if least := p.leastCursor(); link.Epoch == least.Epoch && link.Revision == least.Revision && link.Tag != least.Tag {
+	if p.leastCursor().Conflicts(link.Cursor) {
 		return false // a fork: the fleet has seen another change with this revision
 	}
 	p.extend(&p.state, link)

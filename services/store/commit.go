@@ -132,7 +132,7 @@ func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
 			err = errors.New("a failover lost it, and a healing brought it back, or a part of it")
 		}
 		return superseded, err
-	case head.Epoch > expected.Epoch || head.Epoch == expected.Epoch && head.Revision > expected.Revision,
+	case expected.Before(head.Cursor),
 		head.Cursor == expected.Cursor: // an audit row was added, which changes nothing but the head
 		return superseded, nil
 	}

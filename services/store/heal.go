@@ -96,9 +96,7 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 		case len(settled) > 0:
 			return refused, forked(errors.New("nothing is left of the partition"))
 		}
-		for _, c := range above {
-			top.Epoch, top.Revision = max(top.Epoch, c.Epoch), max(top.Revision, c.Revision)
-		}
+		top = record.Highest(top, record.Highest(above...))
 		if cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED && max(top.Epoch, top.Revision) >= record.MaxStart {
 			return refused, fmt.Errorf("store: an epoch must begin at epoch and revision %d at most, and %s is beyond that", uint64(record.MaxStart), top)
 		}

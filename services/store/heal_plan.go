@@ -180,7 +180,7 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 		}
 	}
 	lost := slices.SortedFunc(maps.Values(s.lost), func(a, b record.Entry) int {
-		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(b.Revision, a.Revision), slices.Compare(a.Tag[:], b.Tag[:]))
+		return cmp.Or(b.Compare(a.Cursor), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
 	leaves := slices.DeleteFunc(slices.Clone(lost), func(e record.Entry) bool { return followed[e.Cursor] })
 	// What connects a lineage with the store's past may be that another one has dealt with it, also one of

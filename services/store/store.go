@@ -153,11 +153,6 @@ func (f *found) revision() uint64 {
 	return f.document.Revision
 }
 
-// behind tells whether a store at one cursor lacks what one at another had.
-func behind(at, known record.Cursor) bool {
-	return at.Epoch < known.Epoch || at.Epoch == known.Epoch && at.Revision < known.Revision
-}
-
 var errNoHead = errors.New("the partition's head is missing")
 
 // read looks at an app's head, document and request result, the head first: a commit that comes between the
@@ -190,7 +185,7 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 	switch held := f.revision(); {
 	case held >= known || f.head.Epoch > at.Epoch:
 		return f, nil
-	case behind(f.head.Cursor, at):
+	case f.head.Before(at):
 		return f, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, at))
 	case held > 0:
 		return f, unverified(errors.New("the document is an older one"))

@@ -121,7 +121,7 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	if err != nil {
 		return Result{}, refused, err
 	}
-	if behind(f.head.Cursor, known) {
+	if f.head.Before(known) {
 		return Result{}, refused, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
 	if f.document != nil && f.document.Revision > f.head.Revision {

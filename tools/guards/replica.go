@@ -38,7 +38,7 @@ var replicaGuards = []guard{
 	{
 		name:  "fork refusal",
 		file:  "pkg/replica/check_head.go",
-		cuts:  []cut{{"	return head.Before(least) || head.Epoch == least.Epoch", "	return head.Epoch == 0 && head.Epoch == least.Epoch"}},
+		cuts:  []cut{{"head.Before(least) || head.Conflicts(least)", "head.Epoch == 0 && head.Conflicts(least)"}},
 		tests: "Fork", packages: []string{replicaPackage},
 	},
 	{

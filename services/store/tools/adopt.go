@@ -90,14 +90,14 @@ func (t *Operator) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adopti
 	}
 	known := t.floorOf(codec)
 	for i := range known {
-		known[i] = higher(known[i], heads[i])
+		known[i] = record.Highest(known[i], heads[i])
 	}
 	tops, ignored := furthest(reports, known)
 	a.Ignored = listed(ignored)
 	for i, read := range reads {
 		at, top := heads[i], tops[i]
 		switch {
-		case !beyond(top, at):
+		case !at.Before(top):
 		case top.Epoch == at.Epoch:
 			a.Losses = append(a.Losses, Loss{Partition: i, Epoch: top.Epoch, From: at.Revision + 1, To: top.Revision})
 		case read.Raw == nil:

@@ -144,7 +144,7 @@ func (c *checker) Audit(sequence uint64, raw []byte) error {
 }
 
 func (c *checker) raise(at record.Cursor) {
-	c.highest = record.Cursor{Epoch: max(c.highest.Epoch, at.Epoch), Revision: max(c.highest.Revision, at.Revision)}
+	c.highest = record.Highest(c.highest, at)
 }
 
 func (c *checker) pass(on func() error) error {

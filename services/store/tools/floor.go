@@ -23,7 +23,7 @@ func (t *Operator) compareFloor(s *Status, codec *record.Codec, heads []*record.
 			continue
 		}
 		at := head.Cursor
-		if at.Before(floor) || at.Epoch == floor.Epoch && at.Revision == floor.Revision && at.Tag != floor.Tag {
+		if at.Before(floor) || at.Conflicts(floor) {
 			s.BelowFloor = append(s.BelowFloor, Finding{record.KeysOf(i).Head, fmt.Sprintf("is at %s, an authority has seen %s", at, floor)})
 		}
 	}

@@ -216,7 +216,7 @@ func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) er
 		return nil //nolint:nilerr // the plan says it, and the other partitions are planned all the same
 	}
 	m.reach = state.reach
-	m.highest = higher(r.own.proof.highest, state.Cursor)
+	m.highest = record.Highest(r.own.proof.highest, state.Cursor)
 	if m.Loss = plan.seen.beyond(m.Partition, m.reach, m.highest); m.Loss != nil && !plan.options.AcceptLoss {
 		m.Refused = m.Loss.refusal(m.reach)
 		return nil

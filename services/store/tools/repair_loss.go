@@ -28,7 +28,7 @@ func (t *Operator) sightingsOf(ctx context.Context, codec *record.Codec) (*sight
 	}
 	for i, read := range heads {
 		if head, err := codec.OpenHead(i, read.Raw); err == nil {
-			s.known[i] = higher(s.known[i], head.Cursor)
+			s.known[i] = record.Highest(s.known[i], head.Cursor)
 		}
 	}
 	return s, nil
@@ -38,10 +38,10 @@ func (t *Operator) sightingsOf(ctx context.Context, codec *record.Codec) (*sight
 // reach is known; nil for nothing. Highest is how far anything signed goes that is left of the partition.
 func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 	known := append([]record.Cursor{}, s.known...)
-	known[partition] = higher(known[partition], highest)
+	known[partition] = record.Highest(known[partition], highest)
 	tops, _ := furthest(s.validators, known)
 	top, byAuthority := tops[partition], false
-	if floor := s.floor[partition]; !beyond(top, floor) && floor.Epoch > 0 {
+	if floor := s.floor[partition]; !floor.Before(top) && floor.Epoch > 0 {
 		top, byAuthority = floor, true
 	}
 	if !lacks(reach, top) {
@@ -57,8 +57,8 @@ func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 // lacks tells whether a state is not behind a position: that is further on, or of another past. Without a
 // tag it is not known of which past the latest change of the state is.
 func lacks(reach, at record.Cursor) bool {
-	fork := at.Epoch == reach.Epoch && at.Revision == reach.Revision && at.Tag != reach.Tag && reach.Tag != record.Tag{}
-	return fork || beyond(at, reach)
+	fork := at.Conflicts(reach) && reach.Tag != record.Tag{}
+	return fork || reach.Before(at)
 }
 
 // equal tells whether two losses are the same one.

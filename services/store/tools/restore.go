@@ -279,9 +279,9 @@ func (r *restorer) start(partition int, has record.Cursor) (expected headKey, st
 		return expected, start, err
 	}
 	known := r.floorOf(r.codec)
-	known[partition] = higher(known[partition], has)
+	known[partition] = record.Highest(known[partition], has)
 	if head, err := r.codec.OpenHead(partition, expected.raw); err == nil {
-		known[partition] = higher(known[partition], head.Cursor)
+		known[partition] = record.Highest(known[partition], head.Cursor)
 	}
 	tops, _ := furthest(r.validators, known)
 	start, err = above(known[partition], tops[partition], record.Cursor{Epoch: r.options.AboveEpoch})

@@ -209,9 +209,9 @@ func (s *Status) compare(reports []*record.Validator, heads []*record.Head) {
 		for partition, at := range v.Cursors {
 			switch head := heads[partition]; {
 			case head == nil:
-			case beyond(at, head.Cursor):
+			case head.Before(at):
 				shown.Ahead++
-			case beyond(head.Cursor, at):
+			case at.Before(head.Cursor):
 				shown.Behind++
 			}
 		}

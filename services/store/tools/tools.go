@@ -113,10 +113,7 @@ func (t *Operator) readFleet(ctx context.Context) (raw map[string]string, err er
 // a store that began its next epoch above it would have no room for changes.
 func furthest(validators []*record.Validator, known []record.Cursor) (top []record.Cursor, implausible []Finding) {
 	top = make([]record.Cursor, len(known))
-	var highest record.Cursor
-	for _, at := range known {
-		highest = higher(highest, at)
-	}
+	highest := record.Highest(known...)
 	for _, v := range validators {
 		for partition, at := range v.Cursors {
 			switch {
@@ -126,7 +123,7 @@ func furthest(validators []*record.Validator, known []record.Cursor) (top []reco
 					Where: record.FleetKey + " " + v.ID,
 					What:  fmt.Sprintf("claims epoch %d, revision %d of partition %d, which is too far beyond the store; it is ignored", at.Epoch, at.Revision, partition),
 				})
-			case beyond(at, top[partition]):
+			case top[partition].Before(at):
 				top[partition] = at
 			}
 		}
@@ -134,18 +131,10 @@ func furthest(validators []*record.Validator, known []record.Cursor) (top []reco
 	return top, implausible
 }
 
-// higher returns the higher epoch and the higher revision of two cursors.
-func higher(a, b record.Cursor) record.Cursor {
-	return record.Cursor{Epoch: max(a.Epoch, b.Epoch), Revision: max(a.Revision, b.Revision)}
-}
-
 // above returns where an operator's epoch begins, given all that is known of a partition, or an error when
 // there is no room. The tag is new.
 func above(known ...record.Cursor) (record.Cursor, error) {
-	var top record.Cursor
-	for _, at := range known {
-		top = higher(top, at)
-	}
+	top := record.Highest(known...)
 	if top.Epoch >= record.MaxStart || top.Revision > record.MaxStart-revisionJump {
 		return record.Cursor{}, fmt.Errorf("epoch %d, revision %d are too high: an operator's epoch begins at %d at most, so that changes fit behind it",
 			top.Epoch, top.Revision, uint64(record.MaxStart))
@@ -159,9 +148,4 @@ func checkAboveEpoch(epoch uint64) error {
 		return fmt.Errorf("--above-epoch %d: want one below %d; nothing was changed", epoch, uint64(record.MaxStart))
 	}
 	return nil
-}
-
-// beyond tells whether a cursor is further than another.
-func beyond(a, b record.Cursor) bool {
-	return a.Epoch > b.Epoch || a.Epoch == b.Epoch && a.Revision > b.Revision
 }

@@ -72,7 +72,7 @@ func (r *Registry) look(w *wait, m *member) {
 // must be in this authority's past. The caller holds the mutex.
 func (r *Registry) shows(w *wait, m *member) bool {
 	at := m.Cursors[w.partition]
-	if m.Gone || at.Before(w.at) || at.Epoch == w.at.Epoch && at.Revision == w.at.Revision && at != w.at {
+	if m.Gone || at.Before(w.at) || at.Conflicts(w.at) {
 		return false
 	}
 	past, err := r.past.Reached(w.partition, w.at)
