@@ -53,8 +53,7 @@ func (p *partition) reached(target record.Cursor) (bool, error) {
 	defer p.mu.Unlock()
 	cursor := p.state.cursor
 	switch {
-	case p.state.rows == nil || cursor.Epoch < target.Epoch,
-		cursor.Epoch == target.Epoch && cursor.Revision < target.Revision:
+	case p.state.rows == nil || cursor.Before(target):
 		return false, nil
 	case target.Epoch < cursor.Epoch:
 		if !p.past.agrees(target) || !p.state.before(target) {
