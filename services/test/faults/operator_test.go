@@ -18,7 +18,7 @@ import (
 // operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the
 // latest one in the place of a store that has lost what nobody can supply.
 type operator struct {
-	tools *tools.Operator
+	tools *tools.Tools
 	path  string
 	// acting is held while the store is backed up or restored.
 	acting sync.Mutex
@@ -105,7 +105,7 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
 	return o.replaceStore(ctx, c, mendedLoss, func(ctx context.Context, above uint64) error {
-		_, err := again(func() (*tools.Repair, error) {
+		_, err := again(func() (*tools.RepairPlan, error) {
 			plan, err := o.tools.PlanRepair(ctx, tools.RepairOptions{Files: []string{o.path}, AboveEpoch: above, AcceptLoss: true})
 			if err == nil {
 				err = o.tools.Repair(ctx, plan)
@@ -158,6 +158,6 @@ func notAsked(err error) bool {
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
 }
 
-func newOperator(tools *tools.Operator, folder string) *operator {
+func newOperator(tools *tools.Tools, folder string) *operator {
 	return &operator{tools: tools, path: filepath.Join(folder, "store.backup")}
 }

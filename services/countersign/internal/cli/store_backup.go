@@ -27,7 +27,7 @@ nothing. It takes the place of a file that is there when it is whole, and not be
 	damaged := cmd.Flags().Bool("allow-damaged", false, "also when something does not verify; it is written as it stands")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			done, err := operator.Backup(ctx, args[0], *damaged)
 			if errors.Is(err, tools.ErrDamaged) {
 				return store.about(damage(done.Findings, "no file was written; --allow-damaged writes one all the same"))
@@ -68,7 +68,7 @@ a FILE, which is a backup or a validator's snapshot, prove what is in that. Exit
 		if len(args) == 0 && *store.redisURL == "" {
 			return misuse("want --redis-url, or a FILE")
 		}
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			what := store.where()
 			verify := func() (tools.Verified, error) { return operator.Verify(ctx) }
 			if len(args) > 0 {

@@ -41,7 +41,7 @@ func makeStoreFlags(cmd *cobra.Command, heedsFloor bool) *storeFlags {
 
 // use lets a command work on the store. A store is large, so --timeout bounds it only when it is given; an
 // interrupt ends it.
-func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Operator) error) error {
+func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Tools) error) error {
 	ring, err := keyring.Load(s.keyringFile)
 	if err != nil {
 		return fmt.Errorf("--keyring-file: %w", err)

@@ -40,7 +40,7 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false, "mend partitions, too, that have lost changes which validators or the floor file have seen")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			plan, err := operator.PlanRepair(ctx, options)
 			if err != nil {
 				return flagged.about(err)
@@ -63,7 +63,7 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 }
 
 // unrepaired returns what is not as it should be after a repair, or a plan of one.
-func unrepaired(plan *tools.Repair, done bool) error {
+func unrepaired(plan *tools.RepairPlan, done bool) error {
 	refused, undecided, left := 0, 0, len(plan.Left)
 	for _, m := range plan.Partitions {
 		undecided += len(m.Undecided)
@@ -88,11 +88,11 @@ func unrepaired(plan *tools.Repair, done bool) error {
 }
 
 // changes tells whether a repair changes anything.
-func changes(plan *tools.Repair) bool {
-	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *tools.Mending) bool { return m.Changes })
+func changes(plan *tools.RepairPlan) bool {
+	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *tools.PartitionRepair) bool { return m.Changes })
 }
 
-func showRepair(w io.Writer, plan *tools.Repair, done bool) error {
+func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {
 	if len(plan.Partitions) == 0 && len(plan.Removed) == 0 && len(plan.Left) == 0 && !plan.Meta {
 		_, err := fmt.Fprintf(w, "Store %s: nothing is wrong.\n", plan.StoreID)
 		return err

@@ -43,7 +43,7 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 				return err
 			}
 		}
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			done, err := operator.Restore(ctx, args[0], options)
 			switch {
 			case errors.Is(err, tools.ErrDamaged):
@@ -91,7 +91,7 @@ changes nothing.`,
 	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			plan, err := operator.PlanAdoption(ctx, aboveEpoch)
 			if err != nil {
 				return store.about(err)

@@ -25,7 +25,7 @@ everything. Exit code 1 says that heads are missing or do not verify; warnings a
 	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			status, err := operator.Status(ctx)
 			if err != nil {
 				return store.about(err)
