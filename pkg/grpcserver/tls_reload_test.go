@@ -60,17 +60,17 @@ func TestRenewedCertificate(t *testing.T) {
 
 	otherCert, otherKey := next.issue(t)
 	replace(t, cert, otherCert) // without its key
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("a certificate without its key", trusting(ours), codes.OK)
 	replace(t, key, otherKey)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("a renewed certificate", trusting(next), codes.OK)
 	check("a renewed certificate, for a client that trusts the old one", trusting(ours), codes.Unavailable)
 	check("a connection opened before", before, codes.OK)
 	if err := os.WriteFile(cert, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("a bad certificate", trusting(next), codes.OK)
 	client := &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: next.pool}, ForceAttemptHTTP2: true,
@@ -125,18 +125,18 @@ func TestRenewedClientAuthorities(t *testing.T) {
 	if err := os.WriteFile(list, append(both, added[:len(added)/2]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	if s := files.Status()[1]; !s.Refused {
 		t.Error("a list that was cut is not refused")
 	}
 	if err := os.WriteFile(list, append(both, added...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("listed, another one was added", one, codes.OK)
 	check("added", other, codes.OK)
 	replace(t, list, ours.file)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("taken out", one, codes.Unavailable)
 	check("left in", other, codes.OK)
 }
@@ -202,7 +202,7 @@ func TestCertificateOfTomorrow(t *testing.T) {
 	nextCert, nextKey := ours.issueFrom(t, time.Now().Add(24*time.Hour))
 	replace(t, cert, nextCert)
 	replace(t, key, nextKey)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	trust := credentials.NewTLS(&tls.Config{RootCAs: ours.pool})
 	connection := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(trust))
 	if _, err := call(t.Context(), connection, "hello"); err != nil {
