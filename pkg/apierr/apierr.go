@@ -39,12 +39,12 @@ const (
 // messages take too much memory.
 const Overloaded = "OVERLOADED"
 
-// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports with the id of another one,
-// which was started later.
+// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports with the id of one that was
+// started later.
 const ValidatorIDTaken = "VALIDATOR_ID_TAKEN"
 
-// Error is an error with a gRPC code, a stable reason and a message that clients see. It is immutable, so it is
-// safe for concurrent use and may be shared by many calls.
+// Error is an error with a gRPC code, a stable reason and a message that clients see. It is immutable, so it
+// is safe for concurrent use and calls may share it.
 type Error struct {
 	code    codes.Code
 	reason  string
@@ -79,8 +79,8 @@ func (e *Error) Because(cause error) *Error {
 	return &with
 }
 
-// With returns a copy of the error with the answer of a call that failed in part. The answer is sent among the
-// details of the status.
+// With returns a copy of the error with the answer of a call that failed in part. The answer is sent among
+// the details of the status.
 func (e *Error) With(answer proto.Message) *Error {
 	with := *e
 	with.answer = protoadapt.MessageV1Of(answer)
@@ -152,8 +152,8 @@ func Exhausted(reason, format string, args ...any) *Error {
 	return newf(codes.ResourceExhausted, reason, format, args)
 }
 
-// Aborted returns ABORTED: the data has changed since the caller read it. The caller should read it again and
-// repeat the call.
+// Aborted returns ABORTED: the data has changed since the caller read it. The caller should read it again
+// and repeat the call.
 func Aborted(reason, format string, args ...any) *Error {
 	return newf(codes.Aborted, reason, format, args)
 }
@@ -163,7 +163,7 @@ func Unavailable(reason, format string, args ...any) *Error {
 	return newf(codes.Unavailable, reason, format, args)
 }
 
-// Unimplemented returns UNIMPLEMENTED with the reason NOT_SERVED, for a call that this release does not serve.
+// Unimplemented returns UNIMPLEMENTED with the reason NOT_SERVED: this release does not serve the call.
 func Unimplemented(format string, args ...any) *Error {
 	return newf(codes.Unimplemented, "NOT_SERVED", format, args)
 }
@@ -173,14 +173,14 @@ func Unauthenticated(format string, args ...any) *Error {
 	return newf(codes.Unauthenticated, "NO_IDENTITY", format, args)
 }
 
-// PermissionDenied returns PERMISSION_DENIED with the reason ROLE_DOES_NOT_REACH: the caller is known, and its
-// role does not allow the call.
+// PermissionDenied returns PERMISSION_DENIED with the reason ROLE_DOES_NOT_REACH: the caller is known, and
+// its role does not allow the call.
 func PermissionDenied(format string, args ...any) *Error {
 	return newf(codes.PermissionDenied, "ROLE_DOES_NOT_REACH", format, args)
 }
 
-// ReasonOf returns the stable reason of an Error, however deeply wrapped, or of a status received over gRPC. It
-// is empty for every other error.
+// ReasonOf returns the stable reason of an Error, however deeply wrapped, or of a status received over gRPC.
+// It is empty for every other error.
 func ReasonOf(err error) string {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return e.reason

@@ -44,8 +44,8 @@ func (a Address) Host() string {
 	return host
 }
 
-// Loopback reports whether the host is localhost (RFC 6761, section 6.3) or a loopback IP address. Other names
-// are not resolved, because their addresses may change.
+// Loopback reports whether the host is localhost (RFC 6761, section 6.3) or a loopback IP address. Other
+// names are not resolved, because their addresses may change.
 func (a Address) Loopback() bool {
 	ip, err := netip.ParseAddr(a.Host())
 	return a.Host() == "localhost" || err == nil && ip.Unmap().IsLoopback()
@@ -54,9 +54,9 @@ func (a Address) Loopback() bool {
 // Target returns the address as a target of grpc.NewClient, which resolves its name with DNS.
 func (a Address) Target() string { return "dns:///" + string(a) }
 
-// Dial opens a TCP connection to resolved, an IP address and port that the name in a was resolved to. It fails
-// when the connection would be in plain text to another machine, unless Plaintext is set: a resolver may give
-// localhost any address. It ends with ctx.
+// Dial opens a TCP connection to resolved, an IP address and port of the host of a. It gives up when ctx
+// ends. It fails when plain text would go to another machine, because a resolver may give localhost any
+// address; with Plaintext it does not check that.
 func (s Security) Dial(ctx context.Context, a Address, resolved string) (net.Conn, error) {
 	if !s.Plaintext && !s.Encrypts(a) {
 		if at, err := netip.ParseAddrPort(resolved); err != nil || !at.Addr().Unmap().IsLoopback() {

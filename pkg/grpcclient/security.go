@@ -38,8 +38,8 @@ func (s Security) Encrypts(a Address) bool {
 }
 
 // Credentials returns the transport credentials for connections to an address. They hold the authorities of
-// CAFile at this moment; a later change of the file needs new credentials. It fails with ErrContradiction, and
-// when CAFile cannot be read.
+// CAFile at this moment; a later change of the file needs new credentials. It fails with ErrContradiction,
+// or when CAFile cannot be read.
 func (s Security) Credentials(a Address) (credentials.TransportCredentials, error) {
 	if s.TLS && s.Plaintext {
 		return nil, ErrContradiction
@@ -61,8 +61,8 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 	return credentials.NewTLS(config), nil
 }
 
-// Bearer returns credentials that send a key with every call to an address (RFC 6750, section 2.1). grpc fails
-// the call instead when the connection should be encrypted and is not.
+// Bearer returns credentials that send a key with every call to an address (RFC 6750, section 2.1). grpc
+// fails the call instead when the connection should be encrypted and is not.
 func (s Security) Bearer(key secret.Secret, a Address) credentials.PerRPCCredentials {
 	return bearer{key: key, encrypted: s.Encrypts(a)}
 }

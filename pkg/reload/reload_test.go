@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// text is a value that cannot be parsed when it contains "bad". It is valid between two times if they are set.
+// text is a value that cannot be parsed when it contains "bad". It is valid between two times if they are
+// set.
 type text struct {
 	string
 	from, until time.Time
@@ -152,8 +153,8 @@ func TestWaysOfChanging(t *testing.T) {
 	}
 }
 
-// TestBadFiles: a file that is bad, empty, missing, unreadable or expired changes nothing. It is logged once,
-// counted once, and the status shows it until the file is good.
+// TestBadFiles: a file that is bad, empty, missing, unreadable or expired changes nothing. It is logged
+// once, counted once, and the status shows it until the file is good.
 func TestBadFiles(t *testing.T) {
 	for name, spoil := range map[string]func(k *kit, path string){
 		"bad":     func(k *kit, path string) { write(k.t, path, "bad") },
@@ -206,9 +207,9 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestTimeComes: a value that is not valid yet, or that looks expired to a wrong clock, is refused once. It is
-// put to use later although the file does not change. Once the value in use has expired, no value is refused
-// for its dates.
+// TestTimeComes: a value that is not valid yet, or that looks expired to a wrong clock, is refused once. It
+// is put to use later although the file does not change. Once the value in use has expired, no value is
+// refused for its dates.
 func TestTimeComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := start(t)
@@ -324,7 +325,8 @@ func TestReload(t *testing.T) {
 
 func itoa(f *os.File) string { return strconv.Itoa(int(f.Fd())) }
 
-// TestRead: Read fails for a missing file, a bad file, and two files of one name. It also works without Files.
+// TestRead: Read fails for a missing file, a bad file, and two files of one name. It also works without
+// Files.
 func TestRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a")
 	if _, err := Read(nil, "file", parse, path); !errors.Is(err, fs.ErrNotExist) {
