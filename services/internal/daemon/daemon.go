@@ -141,7 +141,7 @@ func KeepReading(files *reload.Files, log *slog.Logger, signals <-chan os.Signal
 				return
 			case s := <-signals:
 				log.Info("reading files again", "signal", s.String())
-				files.Now(ctx)
+				files.Reload(ctx)
 			}
 		}
 	})
