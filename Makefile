@@ -54,6 +54,10 @@ model: ## Try random histories of faults against a simulated store and network, 
 faults: install ## Break Redis, processes and network under load for FAULTS (2m), and judge the answers (FAULTFLAGS: docs/faults.md)
 	$(STATIC) test $(STATICFLAGS) -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/test/faults -length=$(FAULTS) $(FAULTFLAGS)
 
+.PHONY: timing
+timing: install ## Run the tests that have bounds on real time with the exact bounds, one after the other, on a quiet machine
+	go test -count=1 -p=1 -parallel=1 -tags=campaign $$(git grep -l 'check\.Within(' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,')
+
 .PHONY: test-tools
 test-tools: ## Test tools/, and that each guard is in its file
 	cd tools && go test -count=1 ./...
