@@ -19,15 +19,17 @@ func (s *Server) as(user string, args ...string) (any, error) {
 	return alias.Do(args...)
 }
 
-// script writes as a commit does: Redis writes what a script has changed as one transaction to the
-// append-only file.
-const script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], 'app', ARGV[1]) redis.call('XADD', KEYS[3], ARGV[1] .. '-0', 'l', 'x') return 'OK'"
+// script writes like a commit. Redis puts all changes of a script into the append-only file as one
+// transaction.
+const script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], 'app', ARGV[1]) " +
+	"redis.call('XADD', KEYS[3], ARGV[1] .. '-0', 'l', 'x') return 'OK'"
 
 // write makes a number of changes as an authority, and returns the names of the keys that there are then.
 func write(t *testing.T, s *Server, from, to int) (keys []string) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		if _, err := s.as(redisacl.Authority, "EVAL", script, "3", "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log", fmt.Sprint(i)); err != nil {
+		if _, err := s.as(redisacl.Authority, "EVAL", script, "3", "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log",
+			fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.as(redisacl.Authority, "SET", fmt.Sprintf("cs:%d", i), "x"); err != nil {
@@ -58,7 +60,8 @@ func has(s *Server, keys []string, last int) error {
 		return err
 	}
 	if !slices.Equal(found, keys) || head != fmt.Sprint(last) || document != head || length != int64(last) {
-		return fmt.Errorf("there are %v, head %v, document %v, %v log entries; want %v and %d", found, head, document, length, keys, last)
+		return fmt.Errorf("there are %v, head %v, document %v, %v log entries; want %v and %d", found, head, document, length,
+			keys, last)
 	}
 	return nil
 }
@@ -78,7 +81,8 @@ func TestRestartUnderTheAccountsKeepsEverything(t *testing.T) {
 				// What comes after the rewrite stands behind a base file of either form.
 				s.do("BGREWRITEAOF")
 				check.Eventually(t, "the file is rewritten", func() error {
-					if info := s.Info("persistence"); info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" || info["aof_last_bgrewrite_status"] != "ok" {
+					if info := s.Info("persistence"); info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" ||
+						info["aof_last_bgrewrite_status"] != "ok" {
 						return fmt.Errorf("%v", info)
 					}
 					return nil
@@ -153,7 +157,8 @@ func TestAccountsThatAreNotFilledIn(t *testing.T) {
 	}
 	s := &Server{t: t, dir: t.TempDir()}
 	t.Cleanup(s.end)
-	s.args = []string{"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile", s.write("users.acl", []string{string(file)})}
+	s.args = []string{"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile",
+		s.write("users.acl", []string{string(file)})}
 	if err := s.start(); err == nil || !strings.Contains(err.Error(), "password hash") {
 		t.Errorf("it starts: %v", err)
 	}

@@ -51,7 +51,8 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 			if o.Proxied {
 				s.proxy = NewProxy(t, s.Address())
 				host, port, _ := net.SplitHostPort(s.proxy.Address())
-				s.args = append(s.args, "--cluster-announce-ip", host, "--cluster-announce-port", port, "--cluster-announce-bus-port", strconv.Itoa(bus[s]))
+				s.args = append(s.args, "--cluster-announce-ip", host, "--cluster-announce-port", port, "--cluster-announce-bus-port",
+					strconv.Itoa(bus[s]))
 			}
 			s.args = append(s.args, args...)
 		})

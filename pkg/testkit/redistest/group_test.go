@@ -84,7 +84,8 @@ func TestClusterFailsOverAndMovesSlots(t *testing.T) {
 			if got := last.do("GET", key); got != "x" || c.MasterOf(slot) != last {
 				t.Errorf("after its slot was moved a key is %v", got)
 			}
-			if _, err := first.Do("GET", key); err == nil || err.Error() != fmt.Sprintf("GET: MOVED %d %s", slot, last.PublicAddress()) {
+			if _, err := first.Do("GET", key); err == nil ||
+				err.Error() != fmt.Sprintf("GET: MOVED %d %s", slot, last.PublicAddress()) {
 				t.Errorf("at its old place: %v", err)
 			}
 		})

@@ -175,7 +175,8 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) start() error {
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		return fmt.Errorf("there is no %s on the PATH: install Redis 7.0 or later (Debian: apt-get install redis-server); it need not run", binary)
+		return fmt.Errorf("%s is not on the PATH: install Redis 7.0 or later (Debian: apt-get install redis-server); "+
+			"the tests start servers of their own", binary)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -111,7 +111,8 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 		fmt.Sprintf("sentinel parallel-syncs %s 10", MasterName),
 	}
 	if o.Accounts {
-		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel, "sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
+		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel,
+			"sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
 	}
 	s.args = []string{s.write("sentinel.conf", config), "--sentinel"}
 	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy
@@ -120,7 +121,8 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 	// sentinelSendPeriodicCommands).
 	s.ready = func() error {
 		_, err := s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "300", "PUBLISH-PERIOD", "200",
-			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000", "TILT-PERIOD", "500")
+			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000",
+			"TILT-PERIOD", "500")
 		return err
 	}
 }
@@ -282,12 +284,14 @@ func knows(sentinel *Server, replicas, others int) error {
 	working := 0
 	list, _ := answer.([]any)
 	for _, replica := range list {
-		if state := pairs(replica); state["flags"] == "slave" && state["role-reported"] == "slave" && state["master-link-status"] == "ok" {
+		if state := pairs(replica); state["flags"] == "slave" && state["role-reported"] == "slave" &&
+			state["master-link-status"] == "ok" {
 			working++
 		}
 	}
 	if master["flags"] != "master" || master["num-other-sentinels"] != strconv.Itoa(others) || working != replicas {
-		return fmt.Errorf("a sentinel sees %s, %d replicas and %s other sentinels", master["flags"], working, master["num-other-sentinels"])
+		return fmt.Errorf("a sentinel sees %s, %d replicas and %s other sentinels", master["flags"], working,
+			master["num-other-sentinels"])
 	}
 	return nil
 }

@@ -37,7 +37,8 @@ type server interface {
 func start(t testing.TB, s server) *Process {
 	// A test's own context ends before its cleanups; the servers serve them too.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	p := &Process{Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel, ended: make(chan error, 1), t: t}
+	p := &Process{Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel,
+		ended: make(chan error, 1), t: t}
 	go func() { p.ended <- s.Run(ctx) }()
 	t.Cleanup(p.Stop)
 	return p
@@ -75,7 +76,8 @@ func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 // StartAuthorityWith does what StartAuthority does, with a changed configuration.
 func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
 	t.Helper()
-	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
+	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile,
+		VerifyInterval: c.options.VerifyInterval}
 	change(&config)
 	owner, err := authority.New(config)
 	check.NoError(t, err)
@@ -95,6 +97,7 @@ func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *
 // Fleet returns what makes a validator report to an authority under a name.
 func (c *Cluster) Fleet(id, authority string) engine.Fleet {
 	return engine.Fleet{
-		Authority: grpcclient.Address(authority), Security: grpcclient.Security{CAFile: c.options.TLS.CertFile}, Key: c.FleetKey, ID: id,
+		Authority: grpcclient.Address(authority), Security: grpcclient.Security{CAFile: c.options.TLS.CertFile},
+		Key: c.FleetKey, ID: id,
 	}
 }

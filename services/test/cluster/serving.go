@@ -62,9 +62,11 @@ func (c *Cluster) awaitFleet(t testing.TB) {
 		connection := c.connect(t, address, c.options.TLS)
 		defer connection.Close()
 		for {
-			response, err := countersignv1.NewAuthorityServiceClient(connection).ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
+			response, err := countersignv1.NewAuthorityServiceClient(connection).ListValidators(ctx,
+				&countersignv1.ListValidatorsRequest{})
 			if err == nil && len(response.GetValidators()) == len(c.Validators) &&
-				!slices.ContainsFunc(response.GetValidators(), func(v *countersignv1.Validator) bool { return v.GetBehind() > 0 || len(v.GetCursors()) == 0 }) {
+				!slices.ContainsFunc(response.GetValidators(),
+					func(v *countersignv1.Validator) bool { return v.GetBehind() > 0 || len(v.GetCursors()) == 0 }) {
 				break
 			}
 			select {

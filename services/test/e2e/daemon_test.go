@@ -93,8 +93,11 @@ func startDaemons(t *testing.T, arguments ...string) *daemons {
 	common = append(common, arguments...)
 	return &daemons{
 		processes: p,
-		authority: startDaemon(t, folder, "authority", append(common[:len(common):len(common)], "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...),
-		validator: startDaemon(t, folder, "validator", append(common[:len(common):len(common)], "--redis-url="+p.redis.URLFor(redisacl.Validator))...),
+		authority: startDaemon(t, folder, "authority",
+			append(common[:len(common):len(common)], "--admin-keys-file="+filepath.Join(folder, keysFile),
+				"--redis-url="+p.redis.URLFor(redisacl.Authority))...),
+		validator: startDaemon(t, folder, "validator",
+			append(common[:len(common):len(common)], "--redis-url="+p.redis.URLFor(redisacl.Validator))...),
 	}
 }
 
@@ -171,14 +174,16 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 		t.Helper()
 		var answer *pb.AuthorizeResponse
 		check.Eventually(t, what+": the validator follows", func() (err error) {
-			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS, MinRevision: since})
+			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: since})
 			return err
 		})
 		return answer.GetReason()
 	}
 	var created *pb.CreateTokenResponse
 	check.Eventually(t, what+": the authority answers", func() (err error) {
-		created, err = management.CreateToken(admin, &pb.CreateTokenRequest{AppId: "app", Name: what, RequestId: strings.ReplaceAll(what, " ", "-")})
+		created, err = management.CreateToken(admin,
+			&pb.CreateTokenRequest{AppId: "app", Name: what, RequestId: strings.ReplaceAll(what, " ", "-")})
 		return err
 	})
 	if created.GetSecret() == "" { // it was made by a call whose answer did not come
@@ -187,7 +192,8 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 	if got := ask(created.GetSecret(), created.GetConsistencyToken()); got != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
 		t.Errorf("%s: a new token is %s", what, got)
 	}
-	revoked, err := management.RevokeToken(admin, &pb.RevokeTokenRequest{AppId: "app", TokenId: created.GetToken().GetTokenId()})
+	revoked, err := management.RevokeToken(admin,
+		&pb.RevokeTokenRequest{AppId: "app", TokenId: created.GetToken().GetTokenId()})
 	if err != nil {
 		t.Fatalf("%s: the authority does not revoke: %v", what, err)
 	}

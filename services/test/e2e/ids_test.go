@@ -34,7 +34,8 @@ func TestB24_TwoOfOneID(t *testing.T) {
 	newer := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 	check.Eventually(t, "it is said", func() error {
 		list := check.Must(w.management.ListValidators(w.admin, &countersignv1.ListValidatorsRequest{}))(t).GetValidators()
-		if ready, metrics := get(older, "/readyz"), get(older, "/metrics"); !strings.Contains(ready, says) || !strings.Contains(metrics, counts) ||
+		if ready, metrics := get(older, "/readyz"), get(older, "/metrics"); !strings.Contains(ready, says) ||
+			!strings.Contains(metrics, counts) ||
 			len(list) != 2 || !list[0].GetIdContested() {
 			return fmt.Errorf("%s, %v", ready, list)
 		}

@@ -79,8 +79,10 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	second := create("second")
 	late := w.deciders[1]
 	w.deciders = w.deciders[:1]
-	w.expect("an old token, on the validator that has both keys", second.GetConsistencyToken(), ask(first.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
-	w.expect("a new token, on the validator that has both keys", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("an old token, on the validator that has both keys", second.GetConsistencyToken(), ask(first.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("a new token, on the validator that has both keys", second.GetConsistencyToken(), ask(second.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
 	again := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 		AppId: app, Name: "first", Scopes: []countersignv1.Scope{events}, RequestId: "create-first",
 	}))(t)
@@ -91,10 +93,12 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	// The other one knows neither the new token nor that there is none.
 	check.Eventually(t, "the unknown key is counted", func() error {
 		for line := range strings.Lines(w.metrics(w.ValidatorProcesses[1])) {
-			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) && strings.TrimSpace(line[len(`countersign_quarantined_records_total{cause="bad"}`):]) != "0" {
+			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) &&
+				strings.TrimSpace(line[len(`countersign_quarantined_records_total{cause="bad"}`):]) != "0" {
 				t.Fatalf("a record of the new key passes for forged: %s", line)
 			}
-			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="unknown_key"}`) && !strings.HasSuffix(line, " 0\n") {
+			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="unknown_key"}`) &&
+				!strings.HasSuffix(line, " 0\n") {
 				return nil
 			}
 		}
@@ -108,7 +112,8 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w.deciders = append(w.deciders, late)
 	w.restart(1)
 	w.has(w.ValidatorProcesses[1], "countersign_ready 1")
-	w.expect("a new token, on both", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("a new token, on both", second.GetConsistencyToken(), ask(second.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
 	revoked := check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
 		AppId: app, TokenId: first.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)

@@ -47,7 +47,8 @@ func start(t *testing.T, options cluster.Options) *world {
 }
 
 // expect asks both validators, on data at least as new as a change.
-func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision, reason countersignv1.Reason) {
+func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision,
+	reason countersignv1.Reason) {
 	w.t.Helper()
 	for i, decider := range w.deciders {
 		request.MinRevision = since
@@ -57,7 +58,8 @@ func (w *world) expect(what, since string, request *countersignv1.AuthorizeReque
 			continue
 		}
 		if answer.GetDecision() != decision || answer.GetReason() != reason {
-			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(), decision, reason)
+			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(),
+				decision, reason)
 		}
 	}
 }

@@ -40,7 +40,8 @@ func formsOf(text string) map[string]string {
 	// What stands before it shifts its bits in base64; the characters at the ends depend on its neighbours.
 	for shift := range 3 {
 		shifted := append(make([]byte, shift), whole...)
-		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
+		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding,
+			"base64url": base64.RawURLEncoding} {
 			encoded := encoding.EncodeToString(shifted)
 			forms[fmt.Sprintf("in %s, shifted by %d", name, shift)] = encoded[4 : len(encoded)-4]
 		}
@@ -188,8 +189,9 @@ func TestB02_NowhereElse(t *testing.T) {
 		t.Error(found)
 	}
 	for place, sign := range map[string]string{
-		"output of authority 0": "CreateToken", "output of validator 0": "all policies loaded", "/metrics of authority 0": "CreateToken",
-		"what Redis was told": `"XADD"`, "answers and errors": "INVALID_FIELD",
+		"output of authority 0": "CreateToken", "output of validator 0": "all policies loaded",
+		"/metrics of authority 0": "CreateToken",
+		"what Redis was told":     `"XADD"`, "answers and errors": "INVALID_FIELD",
 	} {
 		if !bytes.Contains(where[place], []byte(sign)) {
 			t.Errorf("there is no %s in %s: the search shows nothing", sign, place)
@@ -251,7 +253,8 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	create := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: events, RequestId: "r1"}
 	made := keep(c, check.Must(one.CreateToken(ctx, create, ada))(t))
 	secrets["a created one"] = made.GetSecret()
-	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
+	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" ||
+		again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Error("the repetition is not answered as one")
 	}
 	// Request ids are each identity's own.
@@ -271,7 +274,8 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		{Name: "hashed", Scopes: events, Credential: &pb.TokenImport_Sha256{Sha256: digest[:]}},
 	}}, ada))(t))
 	keep(c, check.Must(one.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app, Scopes: events}, ada))(t))
-	leaked := keep(c, check.Must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events}, ada))(t)).GetSecret()
+	leaked := keep(c, check.Must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events},
+		ada))(t)).GetSecret()
 	secrets["a leaked one"] = leaked
 	keep(c, check.Must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
 
@@ -303,8 +307,10 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secretOf := func(text string) *pb.TokenImport_Secret { return &pb.TokenImport_Secret{Secret: text} }
 	for _, client := range []pb.AuthorityServiceClient{one, two} {
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: mistaken("name"), Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", Note: "it is " + mistaken("note"), Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", RequestId: mistaken("request id"), Scopes: events}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", Note: "it is " + mistaken("note"),
+			Scopes: events}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", RequestId: mistaken("request id"),
+			Scopes: events}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("app"), Name: "n", Scopes: events}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("bad app") + "!", Name: "n", Scopes: events}, ada))
 		refused(client.GetToken(ctx, &pb.GetTokenRequest{AppId: app, TokenId: mistaken("token id")}, ada))
@@ -320,18 +326,25 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		refused(client.GetApp(ctx, &pb.GetAppRequest{AppId: mistaken("app to get")}, ada))
 		refused(client.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app, Etag: mistaken("app's etag")}, ada))
 		refused(client.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: mistaken("app to enforce"), Scopes: events}, ada))
-		refused(client.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: mistaken("consistency token")}, ada))
+		refused(client.WaitForPropagation(ctx,
+			&pb.WaitForPropagationRequest{ConsistencyToken: mistaken("consistency token")}, ada))
 		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: mistaken("nobody's secret")}, ada))
-		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: made.GetSecret(), RequestId: mistaken("request id to revoke")}, ada))
+		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: made.GetSecret(),
+			RequestId: mistaken("request id to revoke")}, ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(weak)}), ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(legacy)}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: mistaken("import's name"), Scopes: events, Credential: secretOf(foreign())}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))}}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: mistaken("import's name"), Scopes: events,
+			Credential: secretOf(foreign())}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events,
+			Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))}}), ada))
 		refused(client.ListApps(ctx, &pb.ListAppsRequest{}, as(mistaken("admin key"))))
-		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")), &pb.ListAppsRequest{}))
-		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic "+mistaken("other scheme")), &pb.ListAppsRequest{}))
+		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")),
+			&pb.ListAppsRequest{}))
+		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic "+mistaken("other scheme")),
+			&pb.ListAppsRequest{}))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n"}, as(p.keys["vera"])))
-		keep(c, check.Must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")), &pb.ListAppsRequest{}, ada))(t))
+		keep(c, check.Must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")),
+			&pb.ListAppsRequest{}, ada))(t))
 		keep(c, check.Must(client.ListTokens(ctx, &pb.ListTokensRequest{AppId: app, ShowRevoked: true}, ada))(t))
 		keep(c, check.Must(client.GetApp(ctx, &pb.GetAppRequest{AppId: app}, ada))(t))
 		keep(c, check.Must(client.ListApps(ctx, &pb.ListAppsRequest{}, ada))(t))
@@ -347,9 +360,12 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text, Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text + "!", Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS, MinRevision: text}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 100), Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 1000), Scope: pb.Scope_SCOPE_EVENTS}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: text}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 100),
+				Scope: pb.Scope_SCOPE_EVENTS}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 1000),
+				Scope: pb.Scope_SCOPE_EVENTS}))
 		}
 	}
 	return secrets

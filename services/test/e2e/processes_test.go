@@ -78,8 +78,11 @@ func startProcesses(t *testing.T) *processes {
 	folder, common := p.prepare(t)
 	common = append(common, "--log-level=debug")
 	for range 2 {
-		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
-		p.validators = append(p.validators, startProcess(t, folder, "validator", append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
+		p.authorities = append(p.authorities, startProcess(t, folder, "authority",
+			append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile),
+				"--redis-url="+p.redis.URLFor(redisacl.Authority))...))
+		p.validators = append(p.validators, startProcess(t, folder, "validator",
+			append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
 	}
 	for _, process := range slices.Concat(p.authorities, p.validators) {
 		process.awaitServing(t)
@@ -106,7 +109,8 @@ func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	if err := ring.Create(ringFile); err != nil {
 		t.Fatal(err)
 	}
-	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
+	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin,
+		"vera": adminkeys.Viewer} {
 		p.keys[name] = check.Must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
 	}
 	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
@@ -151,7 +155,8 @@ func (p *process) awaitServing(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	watch := check.Must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(t)
+	watch := check.Must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{},
+		grpc.WaitForReady(true)))(t)
 	for {
 		if check.Must(watch.Recv())(t).GetStatus() == healthpb.HealthCheckResponse_SERVING {
 			return

@@ -76,18 +76,22 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 		return pair
 	}
 	issue(first)
-	caFile, keyFile, adminFile := filepath.Join(folder, "ca.crt"), filepath.Join(folder, "fleet.key"), filepath.Join(folder, keysFile)
+	caFile, keyFile, adminFile := filepath.Join(folder, "ca.crt"), filepath.Join(folder, "fleet.key"),
+		filepath.Join(folder, keysFile)
 	replaceFile(t, caFile, first.PEM)
 	replaceFile(t, keyFile, []byte(check.Must(adminkeys.Add(adminFile, "validators", adminkeys.Validator))(t).Reveal()))
 
 	authority := &daemon{process: newProcess(t, "authority"), log: newLogPipe(t)}
 	authority.transport = credentials.NewTLS(&tls.Config{RootCAs: first.Pool})
-	authority.start(t, folder, append(common[:len(common):len(common)], "--reload-interval=100ms", "--admin-keys-file="+adminFile,
-		"--tls-cert-file="+filepath.Join(certificates.folder, "tls.crt"), "--tls-key-file="+filepath.Join(certificates.folder, "tls.key"),
+	authority.start(t, folder, append(common[:len(common):len(common)], "--reload-interval=100ms",
+		"--admin-keys-file="+adminFile,
+		"--tls-cert-file="+filepath.Join(certificates.folder, "tls.crt"),
+		"--tls-key-file="+filepath.Join(certificates.folder, "tls.key"),
 		"--redis-url="+p.redis.URLFor(redisacl.Authority))...)
 	// Of the validator's files nobody looks by itself.
-	validator := startDaemon(t, folder, "validator", append(common[:len(common):len(common)], "--reload-interval=24h", "--authority="+authority.grpc,
-		"--authority-tls-ca-file="+caFile, "--fleet-key-file="+keyFile, "--redis-url="+p.redis.URLFor(redisacl.Validator))...)
+	validator := startDaemon(t, folder, "validator",
+		append(common[:len(common):len(common)], "--reload-interval=24h", "--authority="+authority.grpc,
+			"--authority-tls-ca-file="+caFile, "--fleet-key-file="+keyFile, "--redis-url="+p.redis.URLFor(redisacl.Validator))...)
 	reporting := func(want string) {
 		t.Helper()
 		validator.awaitMetric(t, "countersign_report_connected", func(value string) bool { return value == want })
@@ -112,7 +116,8 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 
 	replaceFile(t, caFile, append(first.PEM, second.PEM...))
 	validator.signal(t, syscall.SIGHUP)
-	validator.awaitMetric(t, `countersign_file_reloads_total{file="authority-tls-ca-file",result="ok"}`, func(value string) bool { return value == "1" })
+	validator.awaitMetric(t, `countersign_file_reloads_total{file="authority-tls-ca-file",result="ok"}`,
+		func(value string) bool { return value == "1" })
 	renewed := issue(second)
 	serves(renewed, second)
 	reporting("1") // over the connection that it had

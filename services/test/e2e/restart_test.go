@@ -33,7 +33,8 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 					first = created
 				}
 			}
-			check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
+			check.Must(w.management.SetEnforcement(w.admin,
+				&countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
 			before := w.lengths()
 			if len(args) < 4 {
 				if _, err := w.Redis.Do("SAVE"); err != nil {
@@ -50,16 +51,19 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			}
 			client := check.Must(redisfeed.Open(w.OperatorURL, redisfeed.Options{}))(t)
 			defer client.Close()
-			if v := check.Must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 || v.Totals.AuditRows != 21 {
+			if v := check.Must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 ||
+				v.Totals.AuditRows != 21 {
 				t.Errorf("%+v", v)
 			}
 			// The authority may hold connections that are broken.
 			var revoked *countersignv1.RevokeTokenResponse
 			check.Eventually(t, "changes go on", func() (err error) {
-				revoked, err = w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: first.GetToken().GetTokenId()})
+				revoked, err = w.management.RevokeToken(w.admin,
+					&countersignv1.RevokeTokenRequest{AppId: app, TokenId: first.GetToken().GetTokenId()})
 				return err
 			})
-			w.expect("revoked", revoked.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Token: first.GetSecret(), Scope: events},
+			w.expect("revoked", revoked.GetConsistencyToken(),
+				&countersignv1.AuthorizeRequest{AppId: app, Token: first.GetSecret(), Scope: events},
 				deny, countersignv1.Reason_REASON_TOKEN_REVOKED)
 		})
 	}

@@ -88,11 +88,13 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
 	operator, _ := w.operator()
 	const app = "shop"
-	first := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
+	first := check.Must(w.management.CreateToken(w.admin,
+		&countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
 	path := filepath.Join(t.TempDir(), "store.backup")
 	check.Must(operator.Backup(t.Context(), path, false))(t)
 	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
+		WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -152,7 +154,8 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 		t.FailNow()
 	}
 
-	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
+		countersignv1.Reason_REASON_TOKEN_MISSING)
 	got := check.Must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
 	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
 		t.Errorf("%v are enforced", scopes)
@@ -189,7 +192,8 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	check.Must(operator.Backup(t.Context(), path, false))(t)
 	w.create(t.Context(), app, "second")
 	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
+		WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 	check.Must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
 	third := w.create(t.Context(), app, "third")
@@ -198,7 +202,8 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	}
 	waiting, cancel := context.WithTimeout(w.admin, 30*time.Second)
 	defer cancel()
-	check.Must(w.management.WaitForPropagation(waiting, &countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
+	check.Must(w.management.WaitForPropagation(waiting,
+		&countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -217,5 +222,6 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	if len(tokens) != 4 {
 		t.Errorf("%d tokens are there: %v", len(tokens), tokens)
 	}
-	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
+		countersignv1.Reason_REASON_TOKEN_MISSING)
 }

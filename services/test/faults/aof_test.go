@@ -45,7 +45,8 @@ func tearHalf(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 	commands := commandsOf(file)
 	var begins []int
 	for i, c := range commands {
-		if c.at >= kept && c.name == "MULTI" && i+3 < len(commands) && commands[i+1].name == "XADD" && commands[i+2].name == "XADD" {
+		if c.at >= kept && c.name == "MULTI" && i+3 < len(commands) && commands[i+1].name == "XADD" &&
+			commands[i+2].name == "XADD" {
 			begins = append(begins, i)
 		}
 	}
@@ -113,9 +114,11 @@ func TestTearing(t *testing.T) {
 		return text
 	}
 	multi, exec := one("MULTI"), one("EXEC")
-	parts := []string{one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""), one("HSET", "policies", "a", "b")}
+	parts := []string{one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""),
+		one("HSET", "policies", "a", "b")}
 	before, head := one("SELECT", "0"), one("SET", "head", "1")
-	file := before + multi + one("HSET", "fleet", "a", "b") + one("SET", "x", "y") + exec + multi + strings.Join(parts, "") + head + exec
+	file := before + multi + one("HSET", "fleet", "a", "b") + one("SET", "x", "y") + exec + multi + strings.Join(parts, "") +
+		head + exec
 	kept := len(before)
 	start := strings.LastIndex(file, multi+parts[0])
 	wanted := map[string]bool{}
@@ -124,7 +127,8 @@ func TestTearing(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
-		if torn, _ := tearAnywhere([]byte(file), kept, r); len(torn) < kept || len(torn) >= len(file) || !strings.HasPrefix(file, string(torn)) {
+		if torn, _ := tearAnywhere([]byte(file), kept, r); len(torn) < kept || len(torn) >= len(file) ||
+			!strings.HasPrefix(file, string(torn)) {
 			t.Fatalf("%q is not the beginning of %q", torn, file)
 		}
 		torn, what := tearHalf([]byte(file), kept, r)

@@ -71,7 +71,8 @@ func init() {
 	flag.StringVar(&given.topologies, "topology", "sentinel,cluster", "single, sentinel, cluster, or several with commas")
 	flag.StringVar(&given.quorums, "quorum", "-1", "replicas that a change waits for, or several with commas; -1 is all")
 	flag.IntVar(&given.validators, "validators", 6, "how many validators decide in the campaign's process")
-	flag.IntVar(&given.processes, "processes", 3, "how many more are processes of their own, stopped, and killed without warning")
+	flag.IntVar(&given.processes, "processes", 3,
+		"how many more are processes of their own, stopped, and killed without warning")
 	flag.IntVar(&given.writers, "writers", 6, "how many writers change apps")
 	flag.DurationVar(&given.pause, "pause", 60*time.Millisecond, "mean pause between two changes of a writer")
 	flag.Float64Var(&given.decisions, "decisions", 20_000, "decisions a second, all validators together")
@@ -138,8 +139,10 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	}
 	folder := t.TempDir()
 	c := &campaign{
-		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes), fresh: make(chan freshChange, 64),
-		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"), kept: map[*group][]backup{}},
+		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes),
+		fresh:  make(chan freshChange, 64),
+		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"),
+			kept: map[*group][]backup{}},
 	}
 	c.faults.oracle = c.oracle
 	logFile, err := os.Create(filepath.Join(folder, "validators.log"))
@@ -165,7 +168,8 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 
 	signer, err := testcert.New()
 	check.NoError(t, err)
-	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile, CAFile: filepath.Join(folder, "ca.crt")}
+	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile,
+		CAFile: filepath.Join(folder, "ca.crt")}
 	check.NoError(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
 	issued := 0
 	certificates := func(name string) *certificates {
@@ -177,18 +181,22 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	for i := range 2 {
 		own := settings
 		own.RedisURL = top.urlFor(redisacl.Authority, redisacl.Authority)
-		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own, certificates(fmt.Sprintf("authority-%d", i+1))))
+		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own,
+			certificates(fmt.Sprintf("authority-%d", i+1))))
 	}
 	for i := range options.validators + options.processes {
 		config := validator.Config{
-			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
+			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring,
+			Log: c.log.With("validator", i),
 			Fleet: validator.Fleet{
-				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
+				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting,
+				ID:       fmt.Sprintf("validator-%d", i),
 				Security: grpcclient.Security{CAFile: settings.CAFile},
 			},
 		}
 		if i%2 == 0 {
-			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"), Interval: 5 * time.Second}
+			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"),
+				Interval: 5 * time.Second}
 		}
 		if i == 0 || i == options.validators { // one of each that rather says nothing than something old
 			for scope := range config.MaxStaleness {
@@ -214,7 +222,8 @@ func (c *campaign) keepLogs(folder string) {
 	logs, _ := filepath.Glob(filepath.Join(folder, "*.log"))
 	for _, path := range logs {
 		if data, err := os.ReadFile(path); err == nil {
-			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, strings.ReplaceAll(c.title, " ", "."), filepath.Base(path)), data, 0o600)
+			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, strings.ReplaceAll(c.title, " ", "."), filepath.Base(path)),
+				data, 0o600)
 		}
 	}
 }
@@ -348,7 +357,8 @@ func (c *campaign) watchCalm(ctx context.Context) {
 		if calm := c.calmFor(); calm > calmEnough {
 			for _, s := range c.seats {
 				if e := s.now.Load(); e != nil && (e.DataAge() > 2*time.Second || e.Ready() != nil) && c.calmFor() > calmEnough {
-					c.oracle.violate(notFresh, c.oracle.now(), "%s: data is %s old after %s without anything wrong, %v", s.id, e.DataAge(), calm, e.Ready())
+					c.oracle.violate(notFresh, c.oracle.now(), "%s: data is %s old after %s without anything wrong, %v", s.id, e.DataAge(),
+						calm, e.Ready())
 				}
 			}
 		}

@@ -20,11 +20,12 @@ func (w *writer) create(ctx context.Context, a *app) {
 	if last := a.setting.last(); w.random.IntN(10) == 0 && last.acked != 0 && last.value.scopes == 0 {
 		value.scopes = 0
 	}
-	out := w.call(ctx, a, nil, "CreateToken", func() bool { a.doubtful[name] = true; return true }, func(ctx context.Context, c manager, r request) (response, error) {
-		return c.CreateToken(ctx, &countersignv1.CreateTokenRequest{
-			AppId: a.id, Name: name, Scopes: scopesToProto(value.scopes), RequestId: r.id, WaitForPropagation: r.wait,
+	out := w.call(ctx, a, nil, "CreateToken", func() bool { a.doubtful[name] = true; return true },
+		func(ctx context.Context, c manager, r request) (response, error) {
+			return c.CreateToken(ctx, &countersignv1.CreateTokenRequest{
+				AppId: a.id, Name: name, Scopes: scopesToProto(value.scopes), RequestId: r.id, WaitForPropagation: r.wait,
+			})
 		})
-	})
 	if answer, ok := out.answer.(*countersignv1.CreateTokenResponse); ok {
 		t := w.oracle.newToken(a, answer.GetToken().GetTokenId(), name, secret.New(answer.GetSecret()), false, value, out.made)
 		w.touched(t, out)
@@ -42,7 +43,8 @@ func (w *writer) imports(ctx context.Context, a *app) {
 		s := secret.New("imported-" + secret.Mint().Reveal()[len(secret.Prefix):30])
 		secrets = append(secrets, s)
 		imports = append(imports, &countersignv1.TokenImport{
-			Name: w.next("t-"), Scopes: scopesToProto(value.scopes), Credential: &countersignv1.TokenImport_Secret{Secret: s.Reveal()},
+			Name: w.next("t-"), Scopes: scopesToProto(value.scopes),
+			Credential: &countersignv1.TokenImport_Secret{Secret: s.Reveal()},
 		})
 	}
 	begin := func() bool {
@@ -52,7 +54,8 @@ func (w *writer) imports(ctx context.Context, a *app) {
 		return true
 	}
 	out := w.call(ctx, a, nil, "ImportTokens", begin, func(ctx context.Context, c manager, r request) (response, error) {
-		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{AppId: a.id, Imports: imports, RequestId: r.id, WaitForPropagation: r.wait})
+		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{AppId: a.id, Imports: imports, RequestId: r.id,
+			WaitForPropagation: r.wait})
 	})
 	answer, _ := out.answer.(*countersignv1.ImportTokensResponse)
 	for i, imported := range answer.GetTokens() {
@@ -67,11 +70,13 @@ func (w *writer) imports(ctx context.Context, a *app) {
 
 func (w *writer) setScopes(ctx context.Context, t *token) {
 	value := w.scopes()
-	update(ctx, w, t, t.scopes, value, func(expiry) policy.ScopeSet { return value }, "scopes", &countersignv1.Token{Scopes: scopesToProto(value)})
+	update(ctx, w, t, t.scopes, value, func(expiry) policy.ScopeSet { return value }, "scopes",
+		&countersignv1.Token{Scopes: scopesToProto(value)})
 }
 
 func (w *writer) setState(ctx context.Context, t *token, value policy.State) {
-	update(ctx, w, t, t.state, value, func(expiry) policy.State { return value }, "state", &countersignv1.Token{State: countersignv1.TokenState(value)})
+	update(ctx, w, t, t.state, value, func(expiry) policy.State { return value }, "state",
+		&countersignv1.Token{State: countersignv1.TokenState(value)})
 }
 
 func (w *writer) setExpiry(ctx context.Context, t *token) {
@@ -95,18 +100,20 @@ func (w *writer) setExpiry(ctx context.Context, t *token) {
 
 // update changes one field of a token. Settled returns the value that it has then, given when the call was
 // made first and answered.
-func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V, field string, wanted *countersignv1.Token) (out outcome) {
+func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V,
+	field string, wanted *countersignv1.Token) (out outcome) {
 	if value == r.last().value {
 		return out // what changes nothing leaves no trace
 	}
 	wanted.TokenId = t.id
 	began := time.Now().UnixMilli()
-	out = w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value), func(ctx context.Context, c manager, q request) (response, error) {
-		return c.UpdateToken(ctx, &countersignv1.UpdateTokenRequest{
-			AppId: t.app.id, Token: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
-			RequestId: q.id, WaitForPropagation: q.wait,
+	out = w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value),
+		func(ctx context.Context, c manager, q request) (response, error) {
+			return c.UpdateToken(ctx, &countersignv1.UpdateTokenRequest{
+				AppId: t.app.id, Token: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
+				RequestId: q.id, WaitForPropagation: q.wait,
+			})
 		})
-	})
 	if out.answer != nil {
 		value = settled(expiry{began, time.Now().UnixMilli()})
 	}
@@ -143,20 +150,22 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 			lives[s.number] = now.life
 		}
 	}
-	out := w.call(ctx, t.app, t, method, asking(w, t, t.state, policy.Revoked), func(ctx context.Context, c manager, r request) (response, error) {
-		if !bySecret {
-			return c.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{
-				AppId: t.app.id, TokenId: t.id, AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+	out := w.call(ctx, t.app, t, method, asking(w, t, t.state, policy.Revoked),
+		func(ctx context.Context, c manager, r request) (response, error) {
+			if !bySecret {
+				return c.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{
+					AppId: t.app.id, TokenId: t.id, AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+				})
+			}
+			answer, err := c.RevokeSecret(ctx, &countersignv1.RevokeSecretRequest{
+				Secret: t.secret.Reveal(), AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
 			})
-		}
-		answer, err := c.RevokeSecret(ctx, &countersignv1.RevokeSecretRequest{
-			Secret: t.secret.Reveal(), AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+			if err == nil && !slices.ContainsFunc(answer.GetTokens(),
+				func(r *countersignv1.RevokedToken) bool { return r.GetToken().GetTokenId() == t.id }) {
+				err = errors.New("the answer does not name the token")
+			}
+			return revokedSecret{answer}, err
 		})
-		if err == nil && !slices.ContainsFunc(answer.GetTokens(), func(r *countersignv1.RevokedToken) bool { return r.GetToken().GetTokenId() == t.id }) {
-			err = errors.New("the answer does not name the token")
-		}
-		return revokedSecret{answer}, err
-	})
 	// What was asked for once may come true at any time: it is kept in token.revoked, refused or not.
 	t.state.settle(policy.Revoked, out.made, out.refused())
 	w.touched(t, out)
@@ -165,7 +174,9 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 	}
 	for _, entry := range out.answer.GetReceipt().GetValidators() {
 		state := entry.GetState()
-		if s := w.seatOf(entry.GetValidatorId()); s != nil && (state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
+		if s := w.seatOf(entry.GetValidatorId()); s != nil &&
+			(state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED ||
+				state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
 			r := receipt{at: out.acked, fenced: state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED}
 			if now := s.now.Load(); now != nil && now.life == lives[s.number] {
 				r.life = now.life
@@ -219,7 +230,8 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 		for _, s := range answer.GetToken().GetScopes() {
 			next.scopes |= policy.ScopesOf(policy.Scope(s))
 		}
-		w.touched(w.oracle.newToken(t.app, answer.GetToken().GetTokenId(), t.name, secret.New(answer.GetSecret()), false, next, out.made), out)
+		w.touched(w.oracle.newToken(t.app, answer.GetToken().GetTokenId(), t.name, secret.New(answer.GetSecret()), false, next,
+			out.made), out)
 	}
 	w.touched(t, out)
 	if !out.doubtful && !successor {

@@ -117,7 +117,8 @@ func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 			arrived := now - moment(time.Since(entry.GetReportTime().AsTime()))
 			known := set.ahead != 0 && arrived-set.from > moment(skewSeen)
 			if known && time.Now().Add(min(set.ahead, 0)).Before(turn) {
-				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead, set.from, turn, committed.AsTime())
+				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead,
+					set.from, turn, committed.AsTime())
 			}
 		}
 	}

@@ -107,7 +107,8 @@ func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 				return err
 			}
 			got := entry.StoredPolicy()
-			if got == nil || entry.Behind() || got.Enforcement() != want.Enforcement() || got.Deleted() != want.Deleted() || !slices.Equal(got.Tokens(), want.Tokens()) {
+			if got == nil || entry.Behind() || got.Enforcement() != want.Enforcement() || got.Deleted() != want.Deleted() ||
+				!slices.Equal(got.Tokens(), want.Tokens()) {
 				return fmt.Errorf("app %s is not as in the store", appID)
 			}
 		}
@@ -243,7 +244,8 @@ func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 			requests[event.GetRequestId()] = true
 		}
 		if v != nil && v.heads[i].Audit.Sequence != tail.Sequence {
-			c.oracle.violate(badAudit, c.oracle.now(), "partition %d: it ends with row %d, the head says %d", i, tail.Sequence, v.heads[i].Audit.Sequence)
+			c.oracle.violate(badAudit, c.oracle.now(), "partition %d: it ends with row %d, the head says %d", i, tail.Sequence,
+				v.heads[i].Audit.Sequence)
 		}
 	}
 	losses := *c.oracle.losses.Load()
@@ -254,7 +256,8 @@ func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 			lost++
 		default:
 			position, _ := record.DecodePosition(a.position)
-			c.oracle.violate(noAudit, a.acked, "%s %s of app %s, sent %s, acknowledged %s by %s, durable %t, at %s", a.method, a.requestID, a.app.id, a.sent, a.acked, a.by.name, a.durable, position)
+			c.oracle.violate(noAudit, a.acked, "%s %s of app %s, sent %s, acknowledged %s by %s, durable %t, at %s", a.method,
+				a.requestID, a.app.id, a.sent, a.acked, a.by.name, a.durable, position)
 		}
 	}
 	return rows, lost

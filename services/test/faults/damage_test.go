@@ -146,7 +146,8 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			continue
 		}
 		if n++; n > tries {
-			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings), first(verified.Findings))
+			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings),
+				first(verified.Findings))
 			return used
 		}
 		if err := c.forgetUnreadable(ctx); err != nil && waited < wholeBound {
@@ -268,6 +269,7 @@ func (o *oracle) damaged(partition int, since moment) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.ContainsFunc(o.damages, func(d *damage) bool {
-		return (partition == everyPartition || d.partition == partition || d.partition == everyPartition) && (d.until == 0 || d.until > since)
+		return (partition == everyPartition || d.partition == partition || d.partition == everyPartition) &&
+			(d.until == 0 || d.until > since)
 	})
 }

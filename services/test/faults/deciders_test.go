@@ -65,7 +65,8 @@ func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand,
 	for asked := 0; ctx.Err() == nil; {
 		tokens = c.oracle.sample(random, tokens)
 		for i, t := range tokens {
-			d := decision{seat: oneOf(random, seats).number, app: t.app, token: t, scope: 1 + policy.Scope(random.IntN(int(lastScope)))}
+			d := decision{seat: oneOf(random, seats).number, app: t.app, token: t,
+				scope: 1 + policy.Scope(random.IntN(int(lastScope)))}
 			text := t.secret
 			switch {
 			case i%32 == 0:
@@ -79,7 +80,8 @@ func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand,
 			c.ask(ctx, &d, text, "")
 		}
 		asked += burst
-		if ahead := time.Duration(float64(asked)/perSecond*float64(time.Second)) - time.Since(began); ahead > 0 || len(tokens) == 0 {
+		if ahead := time.Duration(float64(asked)/perSecond*float64(time.Second)) - time.Since(began); ahead > 0 ||
+			len(tokens) == 0 {
 			time.Sleep(max(ahead, time.Millisecond))
 		} else if -ahead > time.Second { // what was missed is not made up for
 			began, asked = time.Now(), 0

@@ -128,7 +128,8 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		if calm > bound && !late {
 			if i := slices.IndexFunc(must, func(g gap) bool { return c.mustHeal(l, g) }); i >= 0 {
 				late = true
-				c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
+				c.oracle.violate(notHealed, now,
+					"%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
 					l.What, len(must), calm, must[i].what)
 			}
 		}
@@ -248,7 +249,8 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 // brings it back may have been given up before.
 func (c *campaign) gone(g gap) bool {
 	m := g.missing
-	restored := slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
+	restored := slices.ContainsFunc(*c.oracle.losses.Load(),
+		func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
 	if slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.until.Load() == 0 && c.available(l, m) }) {
 		return false
 	}
@@ -321,5 +323,6 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func (h healing) String() string {
-	return fmt.Sprintf("%s: %d missing, %d of them revocations, %d superseded, %s", h.What, h.Missing, h.Revocations, h.Superseded, h.Took)
+	return fmt.Sprintf("%s: %d missing, %d of them revocations, %d superseded, %s", h.What, h.Missing, h.Revocations,
+		h.Superseded, h.Took)
 }

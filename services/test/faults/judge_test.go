@@ -130,7 +130,8 @@ func (o *oracle) review(all bool) {
 // explains tells whether an answer is what some state of the app says that its data may have had.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
 	// The change that was asked for came with all that was acknowledged before it.
-	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life, late: d.late}
+	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life,
+		late: d.late}
 	notThere, enforced, open := false, false, false
 	d.app.setting.possible(losses, s, func(e setting) {
 		switch {
@@ -163,7 +164,8 @@ func (t *token) says(losses []*loss, s span, d *decision) bool {
 	t.state.possible(losses, s, func(state policy.State) {
 		absent = absent || state == 0
 		active = active || state == policy.Active
-		other = other || state == policy.Disabled && d.answer.Reason == policy.TokenDisabled || state == policy.Revoked && d.answer.Reason == policy.TokenRevoked
+		other = other || state == policy.Disabled && d.answer.Reason == policy.TokenDisabled || state == policy.Revoked &&
+			d.answer.Reason == policy.TokenRevoked
 	})
 	expired, alive := false, false
 	t.expiry.possible(losses, s, func(e expiry) {

@@ -53,11 +53,18 @@ var (
 var lanes = []lane{
 	{name: "network", pause: 600 * time.Millisecond, faults: []fault{
 		{name: "connections cut", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Cut() }, 0)},
-		{name: "connections refused", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Refuse() }, 2*time.Second)},
-		{name: "replies delayed", weight: 3, inflict: onProxy(func(p *redistest.Proxy, r *rand.Rand) { p.Delay(upTo(r, 300*time.Millisecond)) }, 3*time.Second)},
-		{name: "replies lost", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() }, 3*time.Second)},
-		{name: "requests lost", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowRequests() }, 3*time.Second)},
-		{name: "half-open", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() }, 6*time.Second)},
+		{name: "connections refused", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Refuse() },
+			2*time.Second)},
+		{name: "replies delayed", weight: 3, inflict: onProxy(func(p *redistest.Proxy,
+			r *rand.Rand) {
+			p.Delay(upTo(r, 300*time.Millisecond))
+		}, 3*time.Second)},
+		{name: "replies lost", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() },
+			3*time.Second)},
+		{name: "requests lost", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowRequests() },
+			3*time.Second)},
+		{name: "half-open", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() },
+			6*time.Second)},
 		{name: "black hole", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.BlackHole() }, 4*time.Second)},
 	}},
 	{name: "hints", pause: 2 * time.Second, faults: []fault{
@@ -160,7 +167,8 @@ func (c *campaign) pausing(ctx context.Context, patient bool, rest time.Duration
 	}
 	c.resting.RLock()
 	c.resting.RUnlock() //nolint:staticcheck // whoever rests is waited for
-	for until := time.Now().Add(30 * time.Second); considerate && c.oracle.lacking() && time.Now().Before(until) && ctx.Err() == nil; {
+	for until := time.Now().Add(30 * time.Second); considerate && c.oracle.lacking() && time.Now().Before(until) &&
+		ctx.Err() == nil; {
 		pause(ctx, lookInterval)
 	}
 }

@@ -154,7 +154,8 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 		return nil
 	}
 	goesOn := false
-	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval) {
+	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) &&
+		ctx.Err() == nil; pause(ctx, lookInterval) {
 		goesOn = c.goesOn(ctx, m)
 	}
 	switch {

@@ -11,7 +11,8 @@ import (
 )
 
 // onProxy spoils the network of one node for a while.
-func onProxy(spoil func(*redistest.Proxy, *rand.Rand), longest time.Duration) func(context.Context, *trouble, *rand.Rand) error {
+func onProxy(spoil func(*redistest.Proxy, *rand.Rand), longest time.Duration) func(context.Context, *trouble,
+	*rand.Rand) error {
 	return func(ctx context.Context, c *trouble, r *rand.Rand) error {
 		n := oneOf(r, append(c.topology.nodes(), c.topology.sentinels...))
 		if r.IntN(2) == 0 { // masters have the most to lose

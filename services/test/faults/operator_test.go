@@ -118,7 +118,8 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 
 // replaceStore puts something else in the place of what is in the store, above the highest epoch that a
 // validator has seen. It may lack what came after the latest backup.
-func (o *operator) replaceStore(ctx context.Context, c *campaign, what string, do func(ctx context.Context, above uint64) error) error {
+func (o *operator) replaceStore(ctx context.Context, c *campaign, what string,
+	do func(ctx context.Context, above uint64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
 	l := &loss{What: what, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
@@ -155,7 +156,8 @@ func again[T any](command func() (T, error)) (result T, err error) {
 // store holds.
 func notAsked(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
 }
 
 func newOperator(tools *tools.Operator, folder string) *operator {

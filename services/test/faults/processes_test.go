@@ -89,7 +89,8 @@ func runProcess(raw string) error {
 		service, err = validatorserver.New(validatorserver.Config{
 			Config: config, MaxStaleness: v.MaxStaleness, Snapshot: v.Snapshot,
 			Fleet: validator.Fleet{
-				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile}, Key: secret.New(v.Key), ID: v.ID,
+				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile},
+				Key: secret.New(v.Key), ID: v.ID,
 			},
 		})
 	} else {
@@ -133,12 +134,15 @@ func newProcess(t testing.TB, name, folder string, settings processSettings, cer
 	output, err := os.Create(filepath.Join(folder, name+".log"))
 	check.NoError(t, err)
 	// A client that waits long before it connects again would measure its own patience.
-	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
+	connection, err := grpc.NewClient(settings.Listen,
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
+			MinConnectTimeout: time.Second,
 		}))
 	check.NoError(t, err)
-	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection), certificates: certificates}
+	p := &process{name: name, settings: settings, output: output, connection: connection,
+		health: healthpb.NewHealthClient(connection), certificates: certificates}
 	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
 	check.NoError(t, p.start())
 	return p

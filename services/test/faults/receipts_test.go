@@ -59,7 +59,8 @@ func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) 
 		s := c.seatOf(entry.GetValidatorId())
 		switch state := entry.GetState(); {
 		case s == nil:
-		case got.GetComplete() && state != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED && (state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED || !s.fenced()):
+		case got.GetComplete() && state != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED &&
+			(state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED || !s.fenced()):
 			c.oracle.violate(unearned, now, "%s is %s", s.id, state)
 		}
 	}

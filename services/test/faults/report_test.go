@@ -202,7 +202,8 @@ type summary struct {
 func (c *campaign) newSummary() *summary {
 	r := &summary{
 		Topology: c.topology.kind, Quorum: c.options.quorum, Seed: c.options.seed,
-		Faults: map[string]int{}, Decisions: c.oracle.judged.Load(), Excused: c.oracle.excusedOnes.Load(), Suspected: c.oracle.suspected.Load(), Older: c.oracle.older.Load(),
+		Faults: map[string]int{}, Decisions: c.oracle.judged.Load(), Excused: c.oracle.excusedOnes.Load(),
+		Suspected: c.oracle.suspected.Load(), Older: c.oracle.older.Load(),
 		Losses: len(*c.oracle.losses.Load()), Receipts: c.receipts.counts(),
 	}
 	for _, i := range c.faults.all {
@@ -218,7 +219,8 @@ func (c *campaign) newSummary() *summary {
 		r.Total++
 	}
 	for _, l := range *c.oracle.losses.Load() {
-		r.History = append(r.History, fmt.Sprintf("%s to %s: %s (may lack what came after %s)", l.From, moment(l.until.Load()), l.What, l.Floor))
+		r.History = append(r.History, fmt.Sprintf("%s to %s: %s (may lack what came after %s)", l.From, moment(l.until.Load()),
+			l.What, l.Floor))
 	}
 	s := c.stats
 	s.mu.Lock()
@@ -272,14 +274,18 @@ func (r *summary) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, write quorum %d, seed %d, %s\n", r.Topology, r.Quorum, r.Seed, r.Took.Round(time.Second))
 	fmt.Fprintf(&b, "%d faults (%d did not fit, %d failed):\n%s", r.Total, r.NotNow, len(r.Failed), table(r.Faults))
-	fmt.Fprintf(&b, "%d decisions, %d looked at twice, %d explained by a loss, %d from an older copy after a restart; not decided:\n%s", r.Decisions, r.Suspected, r.Excused, r.Older, table(r.Undecided))
+	fmt.Fprintf(&b,
+		"%d decisions, %d looked at twice, %d explained by a loss, %d from an older copy after a restart; not decided:\n%s",
+		r.Decisions, r.Suspected, r.Excused, r.Older, table(r.Undecided))
 	fmt.Fprintf(&b, "changes, %d of them had by all replicas when acknowledged:\n%s", r.Durable, table(r.Changes))
 	fmt.Fprintf(&b, "calls that failed:\n%s", table(r.Errors))
 	fmt.Fprintf(&b, "receipts: %+v\n", r.Receipts)
-	fmt.Fprintf(&b, "%d possible losses, %d real ones: %d changes missing, %d of them revocations; healed p50 %s, max %s after the store was writable, p50 %s, max %s after the loss; superseded %d, gone with all who knew %d; restored by the operator %d times\n",
+	fmt.Fprintf(&b,
+		"%d possible losses, %d real ones: %d changes missing, %d of them revocations; healed p50 %s, max %s after the store was writable, p50 %s, max %s after the loss; superseded %d, gone with all who knew %d; restored by the operator %d times\n",
 		r.Losses, r.Healed, r.Missing, r.Revoked, r.HealedP50.Round(time.Millisecond), r.HealedMax.Round(time.Millisecond),
 		r.SinceP50.Round(time.Millisecond), r.SinceMax.Round(time.Millisecond), r.Superseded, r.Gone, r.Restored)
-	fmt.Fprintf(&b, "audit: %d rows, %d lost with the store; everything equal %s after the last fault\n", r.AuditRows, r.AuditLost, r.Converged.Round(time.Millisecond))
+	fmt.Fprintf(&b, "audit: %d rows, %d lost with the store; everything equal %s after the last fault\n", r.AuditRows,
+		r.AuditLost, r.Converged.Round(time.Millisecond))
 	fmt.Fprintf(&b, "rare states:\n%s", table(r.Reached))
 	fmt.Fprintf(&b, "violations: %v\n", r.Violations)
 	for _, v := range r.Found {
@@ -293,7 +299,8 @@ func (r *summary) String() string {
 
 func table(counts map[string]int) string {
 	var b strings.Builder
-	for _, name := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) }) {
+	for _, name := range slices.SortedFunc(maps.Keys(counts),
+		func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) }) {
 		fmt.Fprintf(&b, "%10d %s\n", counts[name], name)
 	}
 	return b.String()

@@ -99,7 +99,8 @@ func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 
 // killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil. Lost
 // is what is counted when it did.
-func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand, spoil func(*node) (func() error, error)) error {
+func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand,
+	spoil func(*node) (func() error, error)) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
 	if !n.busy.TryLock() {

@@ -84,7 +84,8 @@ func (s *seat) start(o *oracle) error {
 				return err
 			}
 		}
-		s.now.Store(&sitting{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives, end: func() { s.process.kill() }})
+		s.now.Store(&sitting{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives,
+			end: func() { s.process.kill() }})
 		return nil
 	}
 	v, err := validator.New(s.config)
@@ -159,7 +160,8 @@ func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.
 		return validator.Answer{}, errAway
 	}
 	return validator.Answer{
-		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced, TokenID: answer.TokenID},
+		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced,
+			TokenID: answer.TokenID},
 		Revision: answer.Revision, DataAge: answer.DataAge,
 	}, err
 }
@@ -183,7 +185,8 @@ func (r *remote) Ready() error {
 func (r *remote) Replica() *replica.Replica { return nil }
 
 // newSeat makes a seat with a validator in it, in a process of its own if there are settings for one.
-func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings, certificates func(name string) *certificates) {
+func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings,
+	certificates func(name string) *certificates) {
 	s := &seat{number: len(c.seats), id: config.Fleet.ID, config: config}
 	if own != nil {
 		settings := *own

@@ -39,7 +39,8 @@ func TestScheduleIsFair(t *testing.T) {
 func TestScheduleOwes(t *testing.T) {
 	servers := lanes[slices.IndexFunc(lanes, func(l lane) bool { return l.name == "servers" })]
 	count := func(reached bool) int {
-		s, r, total := newSchedule(servers.faults, "cluster", options{recorded: true}), rand.New(rand.NewPCG(1, 2)), map[string]int{}
+		s, r, total := newSchedule(servers.faults, "cluster", options{recorded: true}), rand.New(rand.NewPCG(1, 2)),
+			map[string]int{}
 		for _, rare := range rarities {
 			if rare.name != tornMended || reached {
 				total[rare.name] = 1

@@ -37,7 +37,8 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 
 // lookAt is look for the partitions that some masters have.
 func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
-	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
+	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{},
+		documents: map[string]*record.Document{}}
 	for _, master := range masters {
 		var heads []*redis.StringCmd
 		var documents []*redis.MapStringStringCmd
@@ -130,27 +131,32 @@ func (o *oracle) gaps(v *view) []gap {
 	var all []gap
 	for _, a := range apps {
 		d := v.documents[a.id]
-		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
-			return e.Scopes == wanted.scopes
-		})
+		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince,
+			func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
+				return e.Scopes == wanted.scopes
+			})
 		tokens := tokensOf(d)
 		for _, t := range a.list() {
 			name, stored := "token "+t.id+" of app "+a.id, credentialOf(tokens[t.id])
 			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
 				continue // asked for is enough
 			}
-			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
-				return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
-			})
+			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
+					return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
+				})
 			if stored.state == 0 || lastAcked(t.state).value == policy.Revoked {
 				continue
 			}
-			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
-				return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
-			})
-			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
-				return t.among(tokens, func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
-			})
+			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
+					return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
+				})
+			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
+					return t.among(tokens,
+						func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
+				})
 		}
 	}
 	return all
@@ -267,7 +273,8 @@ func credentialOf(t *record.Token) credential {
 
 // masterOf is a head count by node, for people.
 func (v *view) String() string {
-	return fmt.Sprintf("%d heads, %d documents, epochs %v", len(v.heads), len(v.documents), slices.Sorted(maps.Keys(v.epochs())))
+	return fmt.Sprintf("%d heads, %d documents, epochs %v", len(v.heads), len(v.documents),
+		slices.Sorted(maps.Keys(v.epochs())))
 }
 
 func (v *view) epochs() map[uint64]int {

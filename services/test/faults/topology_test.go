@@ -85,7 +85,8 @@ func (n *node) sighting() sighting { n.mu.Lock(); defer n.mu.Unlock(); return n.
 // append-only file before it answers; appendfsync is about the machine's end.)
 func appendOnly() []string {
 	return []string{
-		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction",
+		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy",
+		"noeviction",
 	}
 }
 
@@ -174,7 +175,8 @@ func newNode(t testing.TB, name string, s *redistest.Server, p *redistest.Proxy)
 	admin, err := redis.ParseURL(s.URL())
 	check.NoError(t, err)
 	n.direct = redis.NewClient(&redis.Options{
-		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
+		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second,
+		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 		ContextTimeoutEnabled: true, DisableIdentity: true,
 	})
 	t.Cleanup(func() { n.direct.Close() })
@@ -241,7 +243,8 @@ func (n *node) look(ctx context.Context, o *oracle) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		info[key] = value
 	}
-	n.seen = sighting{asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up", run: info["master_replid"]}
+	n.seen = sighting{asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up",
+		run: info["master_replid"]}
 	n.seen.offset, _ = strconv.ParseInt(info["master_repl_offset"], 10, 64)
 	if !n.seen.master {
 		n.seen.offset, _ = strconv.ParseInt(info["slave_repl_offset"], 10, 64)

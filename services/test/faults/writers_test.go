@@ -148,7 +148,8 @@ type (
 // call makes a call until its outcome is known. The token is the one that it is about, nil for none. Begin
 // says what it asks for, before anything is sent, and returns whether that is certain to be a change: it is
 // not when the outcome of the call before is unknown.
-func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool), f func(context.Context, manager, request) (response, error)) outcome {
+func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool),
+	f func(context.Context, manager, request) (response, error)) outcome {
 	r := request{id: w.next("r-")}
 	if w.random.Float64() < w.options.receipts {
 		r.wait = durationpb.New(receiptWait)
@@ -283,7 +284,8 @@ func reasonOf(err error) (reason string, definite bool) {
 		}
 	}
 	switch s.Code() {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted, codes.Unknown, codes.Internal:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted, codes.Unknown,
+		codes.Internal:
 		return reason, false
 	}
 	return reason, true
@@ -291,5 +293,6 @@ func reasonOf(err error) (reason string, definite bool) {
 
 // mayBeMade tells whether a failed call may have made its change: only what an authority has said is certain.
 func mayBeMade(reason string) bool {
-	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed, apierr.PolicyUnverified, apierr.RevisionLost}, reason)
+	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
+		apierr.PolicyUnverified, apierr.RevisionLost}, reason)
 }

@@ -49,7 +49,8 @@ func (q *question) right(v verdict, sent, received time.Time) bool {
 	if change == nil {
 		return v == q.first
 	}
-	return v == q.first && (change.until.IsZero() || sent.Before(change.until)) || v == change.then && !received.Before(change.from)
+	return v == q.first && (change.until.IsZero() || sent.Before(change.until)) || v == change.then &&
+		!received.Before(change.from)
 }
 
 // turns sets a turn by the clock alone.
@@ -94,10 +95,12 @@ func (p *population) add(app string) {
 	p.w.t.Helper()
 	unscoped, valid, narrow := p.mint(app, "unscoped"), p.mint(app, "valid", events), p.mint(app, "narrow", sessions)
 	revoked, disabled, fated := p.mint(app, "revoked", events), p.mint(app, "disabled", events), p.mint(app, "doomed", events)
-	check.Must(p.w.management.RevokeToken(p.w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
+	check.Must(p.w.management.RevokeToken(p.w.admin,
+		&countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
 	check.Must(p.w.management.UpdateToken(p.w.admin, &countersignv1.UpdateTokenRequest{
 		AppId: app, UpdateMask: check.Must(fieldmaskpb.New(&countersignv1.Token{}, "state"))(p.w.t),
-		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(), State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
+		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(),
+			State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
 	}))(p.w.t)
 	p.enforce(app, time.Time{})
 
@@ -137,7 +140,8 @@ func (p *population) addTimed(moment time.Time) {
 
 func (p *population) mint(app, name string, scopes ...countersignv1.Scope) *countersignv1.CreateTokenResponse {
 	p.w.t.Helper()
-	return check.Must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
+	return check.Must(p.w.management.CreateToken(p.w.admin,
+		&countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
 }
 
 // enforce enforces EVENTS, as a trial if it is to end.
@@ -151,7 +155,8 @@ func (p *population) enforce(app string, end time.Time) {
 }
 
 // ask adds a question.
-func (p *population) ask(app, token string, scope countersignv1.Scope, decision countersignv1.Decision, reason countersignv1.Reason, enforced bool) *question {
+func (p *population) ask(app, token string, scope countersignv1.Scope, decision countersignv1.Decision,
+	reason countersignv1.Reason, enforced bool) *question {
 	q := &question{
 		request: &countersignv1.AuthorizeRequest{AppId: app, Token: token, Scope: scope},
 		first:   verdict{decision, reason, enforced},
@@ -164,6 +169,7 @@ func (p *population) ask(app, token string, scope countersignv1.Scope, decision 
 func (p *population) await(v countersignv1.ValidatorServiceClient) {
 	p.w.t.Helper()
 	for app, position := range p.latest {
-		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events, MinRevision: position}))(p.w.t)
+		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events,
+			MinRevision: position}))(p.w.t)
 	}
 }

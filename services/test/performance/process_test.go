@@ -57,7 +57,8 @@ func startProcess(t testing.TB, binary string, arguments ...string) *process {
 	output := &output{}
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	connection := check.Dial(t, listen, retryQuickly)
-	p.ValidatorServiceClient, p.health = countersignv1.NewValidatorServiceClient(connection), healthpb.NewHealthClient(connection)
+	p.ValidatorServiceClient, p.health = countersignv1.NewValidatorServiceClient(connection),
+		healthpb.NewHealthClient(connection)
 	p.started = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,8 @@ func checkReceipt(t *testing.T, answer *countersignv1.RevokeTokenResponse) {
 	t.Helper()
 	receipt, at := answer.GetReceipt(), check.Must(record.DecodePosition(answer.GetConsistencyToken()))(t)
 	if !receipt.GetComplete() || len(receipt.GetValidators()) != *spreadValidators {
-		t.Errorf("a receipt of %d validators, complete %t; want all %d", len(receipt.GetValidators()), receipt.GetComplete(), *spreadValidators)
+		t.Errorf("a receipt of %d validators, complete %t; want all %d", len(receipt.GetValidators()), receipt.GetComplete(),
+			*spreadValidators)
 	}
 	for _, v := range receipt.GetValidators() {
 		if v.GetState() != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || v.GetRevision() < at.Revision {
@@ -144,8 +145,9 @@ func (s *spread) print(t *testing.T) {
 		figures.row(append([]string{row.from, row.to, ms(row.at(0))}, row.quantiles()...)...)
 	}
 	share := func(of time.Duration) float64 { return 100 * float64(of) / float64(s.took) }
-	figures.print(t, fmt.Sprintf("%d validators, %d revocations, %.0f a second; CPU of this process %.0f %%, of Redis %.0f %% of a core",
-		*spreadValidators, *spreadRevokes, *spreadRate, share(s.own), share(s.redis)))
+	figures.print(t,
+		fmt.Sprintf("%d validators, %d revocations, %.0f a second; CPU of this process %.0f %%, of Redis %.0f %% of a core",
+			*spreadValidators, *spreadRevokes, *spreadRate, share(s.own), share(s.redis)))
 }
 
 // awaitReporting returns when the authority knows of so many validators that hold everything.

@@ -65,10 +65,12 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	took := time.Since(began)
 
 	behind := 0
-	figures := newTable("validator", "with min_revision", "old answers", "UNAVAILABLE", "p50", "p99", "max", "without", "old answers")
+	figures := newTable("validator", "with min_revision", "old answers", "UNAVAILABLE", "p50", "p99", "max", "without",
+		"old answers")
 	for _, k := range kinds {
 		figures.row(k.name, strconv.Itoa(k.asked.len()), strconv.Itoa(int(k.old.Load())), strconv.Itoa(int(k.undecided.Load())),
-			ms(k.asked.at(0.5)), ms(k.asked.at(0.99)), ms(k.asked.at(1)), strconv.Itoa(k.askedPlainly.len()), strconv.Itoa(int(k.oldPlainly.Load())))
+			ms(k.asked.at(0.5)), ms(k.asked.at(0.99)), ms(k.asked.at(1)), strconv.Itoa(k.askedPlainly.len()),
+			strconv.Itoa(int(k.oldPlainly.Load())))
 		behind += int(k.oldPlainly.Load())
 		if n := k.old.Load(); n > 0 {
 			t.Errorf("%s: %d of %d answers were from before the change that they had to know of", k.name, n, k.asked.len())
@@ -102,8 +104,10 @@ func (w *world) startKinds() []*kind {
 	kinds := []*kind{
 		{name: "hears hints", members: w.embed(2, nil, w.account("hearing", cluster.ValidatorAccount, w.Redis.Address()))},
 		{name: "hears no hints", members: w.embed(2, nil, w.account("deaf", deaf, w.Redis.Address()))},
-		{name: fmt.Sprintf("everything %v late", lateness), members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address()))},
-		{name: fmt.Sprintf("cut off every %v", cutEvery), members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address()))},
+		{name: fmt.Sprintf("everything %v late", lateness),
+			members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address()))},
+		{name: fmt.Sprintf("cut off every %v", cutEvery),
+			members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address()))},
 	}
 	for _, k := range kinds {
 		awaitReady(w.t, k.members)

@@ -95,7 +95,8 @@ func TestStaticStability(t *testing.T) {
 		t.Errorf("%d times a validator was not ready", n)
 	}
 
-	figures := newTable("Redis", "calls", "p50", "p99", "p99.9", "max", "p99 of the median minute", "wrong or failed", "CPU of a validator")
+	figures := newTable("Redis", "calls", "p50", "p99", "p99.9", "max", "p99 of the median minute", "wrong or failed",
+		"CPU of a validator")
 	for _, p := range []*phase{before, during, after} {
 		if p.latency.len() == 0 {
 			t.Errorf("no calls %s the outage", p.name)
@@ -113,8 +114,10 @@ func TestStaticStability(t *testing.T) {
 	for i, c := range counted {
 		reads.row(strconv.Itoa(i+1), strconv.Itoa(c.reads()), c.String())
 	}
-	reads.print(t, fmt.Sprintf("fresh again: %s; a revocation made then is everywhere: %s; the validator started meanwhile with nothing serves: %s; "+
-		"the one with a snapshot file served %s after its start", ms(fresh), ms(revoked), ms(joined), ms(fromFile)))
+	reads.print(t,
+		fmt.Sprintf("fresh again: %s; a revocation made then is everywhere: %s; "+
+			"the validator started meanwhile with nothing serves: %s; "+
+			"the one with a snapshot file served %s after its start", ms(fresh), ms(revoked), ms(joined), ms(fromFile)))
 }
 
 // outage is a cluster whose validators are processes of their own, under load.
@@ -172,7 +175,8 @@ func (p *phase) usual() time.Duration {
 func startOutage(t *testing.T) *outage {
 	o := &outage{world: start(t, cluster.Options{RedisArgs: durable}), binary: buildValidator(t)}
 	o.client = o.redis(t)
-	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"), "--keyring-file=" + o.RingFile}
+	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"),
+		"--keyring-file=" + o.RingFile}
 	for range *outageFleet {
 		o.validators = append(o.validators, startProcess(t, o.binary, o.arguments...))
 	}
@@ -299,7 +303,8 @@ func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 		}
 		for _, q := range o.population.questions {
 			if fault := o.ask(copied, q); fault != "" {
-				o.t.Fatalf("a validator that was started from its snapshot file, app %s: %s; want %s", q.request.GetAppId(), fault, q.first)
+				o.t.Fatalf("a validator that was started from its snapshot file, app %s: %s; want %s", q.request.GetAppId(),
+					fault, q.first)
 			}
 		}
 		if !copied.ready(o.t.Context()) {
@@ -342,13 +347,15 @@ func (o *outage) revokeDoomed(since time.Time) time.Duration {
 	for _, d := range o.population.doomed {
 		d.turn.Store(&turn{from: time.Now(), then: revoked})
 		check.Eventually(o.t, "the authority revokes", func() error {
-			_, err := o.management.RevokeToken(o.admin, &countersignv1.RevokeTokenRequest{AppId: d.request.GetAppId(), TokenId: d.tokenID})
+			_, err := o.management.RevokeToken(o.admin,
+				&countersignv1.RevokeTokenRequest{AppId: d.request.GetAppId(), TokenId: d.tokenID})
 			return err
 		})
 	}
 	for _, d := range o.population.doomed {
 		for _, v := range o.inTheEnd {
-			o.eventually(v, d.request, "a revocation", func(a *countersignv1.AuthorizeResponse) bool { return verdictOf(a) == revoked })
+			o.eventually(v, d.request, "a revocation",
+				func(a *countersignv1.AuthorizeResponse) bool { return verdictOf(a) == revoked })
 		}
 	}
 	took := time.Since(since)
@@ -359,7 +366,8 @@ func (o *outage) revokeDoomed(since time.Time) time.Duration {
 }
 
 // eventually asks a validator until its answer is right.
-func (o *outage) eventually(v *process, request *countersignv1.AuthorizeRequest, what string, right func(*countersignv1.AuthorizeResponse) bool) {
+func (o *outage) eventually(v *process, request *countersignv1.AuthorizeRequest, what string,
+	right func(*countersignv1.AuthorizeResponse) bool) {
 	deadline := time.Now().Add(patience)
 	for {
 		answer, err := v.Authorize(o.t.Context(), request)
