@@ -36,8 +36,8 @@ type Server struct {
 }
 
 // New builds a server and binds its port. It fails when the configuration is bad or the port is in use,
-// before anything runs. Clients may connect at once; Serve answers them, and closes the port when it returns. The
-// health of the server is "not serving" until SetServing.
+// before anything runs. Clients may connect at once; Serve answers them, and closes the port when it
+// returns. The health of the server is "not serving" until SetServing.
 //
 // Pass interceptors as grpc.ChainUnaryInterceptor and grpc.ChainStreamInterceptor; they run in that order.
 // Interceptors see the errors and panics of handlers as the statuses that are sent. Their own errors and
