@@ -67,8 +67,8 @@ func TestErrorsOverTheWire(t *testing.T) {
 	}
 }
 
-// TestStatusOf: StatusOf returns and logs for an error what a call does that ends with it. A failed request
-// of a stream so shows its client no more than a failed call.
+// TestStatusOf: StatusOf returns the same status for an error, and logs the same, as a call that ends with
+// it. A failed request of a stream therefore shows its client no more than a failed call.
 func TestStatusOf(t *testing.T) {
 	server := start(t, Config{}, &echo{})
 	unsent := 0

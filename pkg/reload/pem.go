@@ -24,8 +24,8 @@ func Authorities(contents [][]byte) (*x509.CertPool, error) {
 
 // Certificates returns the certificates of a PEM file (RFC 7468) in order. Blocks of other types, such as a
 // key, may stand between them. It fails when there is no certificate, and when any block or certificate
-// cannot be read. The parsers of the standard library skip such blocks, and would so take a part of a list
-// of authorities for the whole list.
+// cannot be read. The parsers of the standard library skip such blocks: they would take a part of a list of
+// authorities for the whole list.
 func Certificates(data []byte) (certificates []*x509.Certificate, err error) {
 	blocks, err := readBlocks(data)
 	if err != nil {

@@ -133,7 +133,7 @@ type Status struct {
 	Name string
 	// Reloads is how many changes were put to use, Failures how many were refused.
 	Reloads, Failures uint64
-	// Refused says that the present contents of the files are not the contents in use, because they are bad.
+	// Refused says that the files hold bad contents, while earlier contents are in use.
 	Refused bool
 	// Expires is when the contents in use expire; zero if they do not, or are not an Expirer.
 	Expires time.Time

@@ -46,7 +46,7 @@ type Side struct {
 
 // Touched says what our history has changed since the shared state. The zero value means nothing.
 type Touched struct {
-	// All says that the changes are not known: everything counts as changed.
+	// All says that our changes are not known, so that everything counts as changed.
 	All bool
 	// Tokens has the ids of the tokens that were made, changed or removed.
 	Tokens   map[string]bool
