@@ -32,7 +32,8 @@ func TestSentinelsReplaceAMasterAndTakeItBackAsAReplica(t *testing.T) {
 	}
 }
 
-// TestProxyStandsForAMaster before sentinels, replicas and whoever finds it through them.
+// TestProxyStandsForAMaster: sentinels, replicas and clients that ask them reach a master only through its
+// proxy.
 func TestProxyStandsForAMaster(t *testing.T) {
 	t.Parallel()
 	r := Options{Proxied: true}.StartReplicated(t, 1)

@@ -1,5 +1,5 @@
-// Package linearizable checks that the management calls of several authorities over one Redis are as if
-// they were made one after the other, also when the network loses answers.
+// Package linearizable checks that the management calls of several authorities over one Redis are
+// linearizable, also when the network loses answers.
 package linearizable
 
 import (
@@ -43,10 +43,10 @@ const (
 	apps    = 3
 )
 
-// TestManagementIsLinearizable has six callers create, revoke and list tokens of few apps through two
-// authorities, while the connections of one of them to Redis are cut again and again after the script has
-// run and before its answer is there. A caller that is not answered asks again with its request_id, as it
-// is told to, or gives up.
+// TestManagementIsLinearizable lets six callers create, revoke and list tokens of few apps through two
+// authorities. Meanwhile the connections of one authority to Redis are cut again and again, after the script
+// has run and before its answer arrives. A caller without an answer repeats the call with the same
+// request_id, or gives up.
 func TestManagementIsLinearizable(t *testing.T) {
 	redis := redistest.Start(t)
 	proxy := redistest.NewProxy(t, redis.Address())
@@ -88,7 +88,7 @@ func TestManagementIsLinearizable(t *testing.T) {
 	group.Wait()
 	stop()
 	cutter.Wait()
-	// The last word: what nobody answered is done by now or never.
+	// A final list: a call without an answer has taken effect by now, or never will.
 	for app := range apps {
 		c := caller{id: callers, client: clients[0], known: map[string][]string{}}
 		history = append(history, c.do(t.Context(), input{kind: list, app: appID(app)}, "", began))
@@ -140,7 +140,7 @@ type caller struct {
 	id     int
 	client countersignv1.AuthorityServiceClient
 	random *rand.Rand
-	// known are the tokens of each app that it has made or seen.
+	// known are the tokens of each app that the caller has made or seen.
 	known map[string][]string
 }
 
@@ -168,8 +168,8 @@ func (c *caller) call(ctx context.Context, n int, began time.Time) porcupine.Ope
 	return operation
 }
 
-// do makes a call. One in three callers is impatient and soon gives up; the others repeat it up to twice
-// when they are not answered.
+// do makes a call. One in three callers is impatient and soon gives up. The others repeat a call without an
+// answer up to twice.
 func (c *caller) do(ctx context.Context, in input, requestID string, began time.Time) porcupine.Operation {
 	operation := porcupine.Operation{ClientId: c.id, Input: in, Call: int64(time.Since(began))}
 	var out output
@@ -189,7 +189,7 @@ func (c *caller) do(ctx context.Context, in input, requestID string, began time.
 	}
 	operation.Output, operation.Return = out, int64(time.Since(began))
 	if out.unknown && in.kind != list {
-		operation.Return = int64(time.Hour) // it may be done at any time from now on
+		operation.Return = int64(time.Hour) // the call may take effect at any later time
 	}
 	return operation
 }
@@ -231,7 +231,7 @@ func initStore(t *testing.T, url string, ring *keyring.Ring) {
 	}
 }
 
-// start starts an authority that lets anyone call, and returns a way to it.
+// start starts an authority that accepts anonymous calls, and returns a client of it.
 func start(t *testing.T, url string, ring *keyring.Ring) countersignv1.AuthorityServiceClient {
 	t.Helper()
 	const local = "127.0.0.1:0"
