@@ -76,7 +76,7 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 			return err
 		})
 	}
-	c.Settle()
+	c.AwaitStable()
 	return c
 }
 
@@ -190,9 +190,9 @@ func (c *Cluster) agreed() ([]node, error) {
 	return first, nil
 }
 
-// Settle returns when all running nodes see the same cluster, every slot has a running master, and every
+// AwaitStable returns when all running nodes see the same cluster, every slot has a running master, and every
 // running replica follows its master.
-func (c *Cluster) Settle() {
+func (c *Cluster) AwaitStable() {
 	c.t.Helper()
 	check.Eventually(c.t, "the nodes agree", func() error {
 		nodes, err := c.agreed()
@@ -316,7 +316,7 @@ func (c *Cluster) Failover(replica *Server) {
 		}
 		return err
 	})
-	c.Settle()
+	c.AwaitStable()
 }
 
 // AwaitOther returns the master of a slot when it differs from an earlier one.

@@ -77,7 +77,7 @@ func (o Options) StartReplicated(t testing.TB, replicas int, args ...string) *Re
 	for range sentinels {
 		r.Sentinels = append(r.Sentinels, launch(t, func(s *Server) { prepareSentinel(s, o, monitor) }))
 	}
-	r.Settle()
+	r.AwaitStable()
 	return r
 }
 
@@ -241,9 +241,9 @@ func (r *Replicated) AwaitOther(before *Server) *Server {
 	return master
 }
 
-// Settle returns when all running servers follow one master, and all running sentinels know them and each
+// AwaitStable returns when all running servers follow one master, and all running sentinels know them and each
 // other.
-func (r *Replicated) Settle() {
+func (r *Replicated) AwaitStable() {
 	r.t.Helper()
 	check.Eventually(r.t, "master, replicas and sentinels know each other", func() error {
 		master, err := r.named()
