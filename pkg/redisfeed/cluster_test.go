@@ -214,7 +214,7 @@ func TestStoppedMasterLeavesTheOthersReadable(t *testing.T) {
 	c.AwaitOther(lost, slot)
 	eventually(t, "reading all", 3*time.Second, readAll(feed))
 	lost.Resume()
-	c.Settle()
+	c.AwaitStable()
 	if err := readAll(feed)(limited(t)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}

@@ -71,7 +71,7 @@ func TestWriteQuorum(t *testing.T) {
 	for _, replica := range group.Replicas() {
 		replica.Resume()
 	}
-	group.Settle()
+	group.AwaitStable()
 	change("replicas that answer again", two, 2, 2, 2)
 	if h := s.verify(t, s.codec.PartitionOf("app")); len(h.documents["app"].Tokens) != number+1 {
 		t.Errorf("%d changes were made, the app has %d tokens", number+1, len(h.documents["app"].Tokens))

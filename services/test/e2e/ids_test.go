@@ -13,8 +13,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestB24_TwoOfOneID: of two validators with one id, the one that is not heard says so by /readyz and a
-// metric, and stays ready; the authority's list says it too.
+// TestB24_TwoOfOneID: of two validators with one id, the rejected one says so on /readyz and in a metric, and
+// stays ready. The authority's list shows it too.
 func TestB24_TwoOfOneID(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	get := func(address, path string) string {

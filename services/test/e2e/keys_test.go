@@ -17,7 +17,7 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// restart starts a validator again, with the ring that the world has now.
+// restart restarts a validator with the current key ring.
 func (w *world) restart(i int) {
 	w.t.Helper()
 	w.ValidatorProcesses[i].Stop()
@@ -26,7 +26,7 @@ func (w *world) restart(i int) {
 	w.deciders[i] = countersignv1.NewValidatorServiceClient(check.Dial(w.t, p.Address))
 }
 
-// metrics returns what a process measures.
+// metrics returns the metrics page of a process.
 func (w *world) metrics(p *cluster.Process) string {
 	w.t.Helper()
 	response := check.Must(http.Get("http://" + p.HTTPAddress + "/metrics"))(w.t)
@@ -34,7 +34,7 @@ func (w *world) metrics(p *cluster.Process) string {
 	return string(check.Must(io.ReadAll(response.Body))(w.t))
 }
 
-// has waits until a process measures something.
+// has waits until a metric appears.
 func (w *world) has(p *cluster.Process, metric string) {
 	w.t.Helper()
 	check.Eventually(w.t, metric, func() error {
@@ -45,15 +45,16 @@ func (w *world) has(p *cluster.Process, metric string) {
 	})
 }
 
-// TestB20_SecondKeyBecomesCurrent while the store is in use: what was restarted with both keys goes on, and
-// who has the old key only answers from its last good data until it is restarted too.
+// TestB20_SecondKeyBecomesCurrent: a key becomes current while the store is in use. Processes that were
+// restarted with both keys go on. A process with the old key only answers from its last good data until it is
+// restarted.
 func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	const app = "pezwd5bre2xb"
 	create := func(name string) *countersignv1.CreateTokenResponse {
 		t.Helper()
 		var created *countersignv1.CreateTokenResponse
-		// An authority that has just been started takes no changes until it has loaded.
+		// An authority that has just started refuses changes until it has loaded.
 		check.Eventually(t, "a token is created", func() (err error) {
 			created, err = w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 				AppId: app, Name: name, Scopes: []countersignv1.Scope{events}, RequestId: "create-" + name,
@@ -90,7 +91,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		t.Error("a request that was made under the old key is carried out again")
 	}
 
-	// The other one knows neither the new token nor that there is none.
+	// The other validator does not know whether the new token exists.
 	check.Eventually(t, "the unknown key is counted", func() error {
 		for line := range strings.Lines(w.metrics(w.ValidatorProcesses[1])) {
 			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) &&

@@ -1,5 +1,5 @@
-// Package e2e tests a whole Countersign through its front doors: an authority, two validators and a real
-// Redis, asked over gRPC as any client would.
+// Package e2e tests a whole Countersign from outside: an authority, two validators and a real Redis, asked
+// over gRPC like clients do.
 package e2e
 
 import (
@@ -46,7 +46,7 @@ func start(t *testing.T, options cluster.Options) *world {
 	return w
 }
 
-// expect asks both validators, on data at least as new as a change.
+// expect asks both validators, on data that contains a change.
 func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision,
 	reason countersignv1.Reason) {
 	w.t.Helper()

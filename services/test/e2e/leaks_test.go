@@ -26,18 +26,19 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// places is where secrets are looked for, by name.
+// places are the texts in which the test looks for secrets, by name.
 type places map[string][]byte
 
-// formsOf is how a secret may stand somewhere: as it is, encoded, or in part. The first characters after
-// the prefix are the hint, which is shown.
+// formsOf returns the forms in which a secret may leak: plain, encoded, or in part. The first characters
+// after the prefix are the hint, which is public.
 func formsOf(text string) map[string]string {
 	whole := []byte(text)
 	forms := map[string]string{
 		"as it is": text, "its middle": text[12:28], "its end": text[len(text)-16:],
 		"in hexadecimal": hex.EncodeToString(whole), "in capital hexadecimal": strings.ToUpper(hex.EncodeToString(whole)),
 	}
-	// What stands before it shifts its bits in base64; the characters at the ends depend on its neighbours.
+	// In base64, the text before a secret shifts its bits, and the characters at its ends depend on its
+	// neighbours.
 	for shift := range 3 {
 		shifted := append(make([]byte, shift), whole...)
 		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding,
@@ -49,7 +50,7 @@ func formsOf(text string) map[string]string {
 	return forms
 }
 
-// leaks says where secrets stand, which have names.
+// leaks lists the places that contain a secret. Secrets are given by name.
 func leaks(where places, secrets map[string]string) (found []string) {
 	for name, text := range secrets {
 		for form, encoded := range formsOf(text) {
@@ -64,7 +65,7 @@ func leaks(where places, secrets map[string]string) (found []string) {
 	return found
 }
 
-// dump is everything that Redis holds: what commands answer, and what it would write to disk (DUMP), which
+// dump returns everything that Redis holds: the answers of commands, and the serialized values (DUMP), which
 // may be compressed.
 func (p *processes) dump(t *testing.T) places {
 	t.Helper()
@@ -94,7 +95,7 @@ func (p *processes) dump(t *testing.T) places {
 	return all
 }
 
-// monitor collects what Redis is told, until end is called.
+// monitor collects the commands that Redis receives, until end is called.
 func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	t.Helper()
 	connection := check.Must(net.Dial("tcp", p.redis.Address()))(t)
@@ -126,12 +127,12 @@ func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	}
 }
 
-// caller makes calls and keeps all that comes back.
+// caller makes calls and keeps all responses and errors.
 type caller struct {
 	heard buffer
 }
 
-// hear keeps an answer or an error, but for the field of an answer that is the secret's one place.
+// hear keeps a response or an error, without the one field that may hold the secret.
 func (c *caller) hear(response any, err error) {
 	if err != nil {
 		s := status.Convert(err)
@@ -153,15 +154,15 @@ func (c *caller) hear(response any, err error) {
 	_, _ = c.heard.Write(raw)
 }
 
-// keep keeps an answer and hands it on.
+// keep keeps a response and returns it.
 func keep[T proto.Message](c *caller, response T) T {
 	c.hear(response, nil)
 	return response
 }
 
-// TestB02_NowhereElse: the secret is in the answers to CreateToken and RotateToken and nowhere else: not in
-// what the processes write with all their logs on, not in what Redis is told and holds, not in any other
-// answer, error or page. Neither are imported secrets and admin keys.
+// TestB02_NowhereElse: a secret is in the responses of CreateToken and RotateToken, and nowhere else: not in
+// the logs of the processes, not in what Redis receives and holds, not in any other response, error or page.
+// The same holds for imported secrets and admin keys.
 func TestB02_NowhereElse(t *testing.T) {
 	p := startProcesses(t)
 	endMonitor := p.monitor(t)
@@ -198,7 +199,7 @@ func TestB02_NowhereElse(t *testing.T) {
 		}
 	}
 
-	// What is planted is found, in every kind of place and every form.
+	// The search finds a planted secret in every kind of place and in every form.
 	planted := map[string]string{"planted": secret.Mint().Reveal()}
 	text := planted["planted"]
 	ctx := t.Context()
@@ -233,8 +234,8 @@ func TestB02_NowhereElse(t *testing.T) {
 	}
 }
 
-// scenario is the life of some secrets, with all mistakes that can be made with them. It returns them by
-// name.
+// scenario makes all calls with some secrets, with all mistakes that callers can make. It returns the secrets
+// by name.
 func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
@@ -257,7 +258,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Error("the repetition is not answered as one")
 	}
-	// Request ids are each identity's own.
+	// Each identity has its own request ids.
 	create.Name, create.RequestId = "of grace", "r1"
 	secrets["grace's"] = keep(c, check.Must(one.CreateToken(ctx, create, as(p.keys["grace"])))(t)).GetSecret()
 	rotate := &pb.RotateTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId(), RequestId: "r2"}
@@ -279,7 +280,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secrets["a leaked one"] = leaked
 	keep(c, check.Must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
 
-	// Refused ones, and secrets in fields where they do not belong.
+	// Refused calls, with secrets in fields where they do not belong.
 	mistaken := func(name string) string {
 		text := secret.Mint().Reveal()
 		secrets["one given as "+name] = text
@@ -350,7 +351,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		keep(c, check.Must(client.ListApps(ctx, &pb.ListAppsRequest{}, ada))(t))
 	}
 
-	// The ingest tier asks with each of them, rightly and wrongly.
+	// The ingest tier asks about each of them, correctly and wrongly.
 	for _, process := range p.validators {
 		client := pb.NewValidatorServiceClient(process.dial(t))
 		for _, text := range secrets {
@@ -371,7 +372,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	return secrets
 }
 
-// foreign is a secret of another system.
+// foreign returns a secret of another system.
 func foreign() string {
 	text := make([]byte, 48)
 	for i := range text {
@@ -380,7 +381,7 @@ func foreign() string {
 	return "legacy-" + string(text)
 }
 
-// bearer sends an admin key, over plain text too.
+// bearer sends an admin key, also over plain text.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -31,11 +31,11 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// patience bounds every wait; a busy machine with the race detector is slow.
+// patience bounds every wait. A busy machine with the race detector is slow.
 const patience = 60 * time.Second
 
-// processes is a Countersign as it is installed: its binaries in processes of their own, with debug logs,
-// and two authorities.
+// processes is a Countersign as installed: its binaries in processes of their own, with debug logs and two
+// authorities.
 type processes struct {
 	redis       *redistest.Server
 	client      *redisfeed.Client
@@ -50,11 +50,11 @@ type process struct {
 	name       string
 	grpc, http string
 	output     *buffer
-	// transport is how it is reached; nil: in plain text.
+	// transport secures connections to it; nil means plain text.
 	transport credentials.TransportCredentials
 }
 
-// buffer takes what a process writes while the test reads it.
+// buffer holds the output of a process, and can be read while the process writes.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -93,8 +93,8 @@ func startProcesses(t *testing.T) *processes {
 // keysFile is the name of the admin keys file in the folder of prepare.
 const keysFile = "keys.json"
 
-// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments
-// of all of them.
+// prepare makes the store and, in a folder, the files that the processes need. It returns the arguments that
+// all processes have.
 func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	t.Helper()
 	folder = t.TempDir()
@@ -125,7 +125,7 @@ func newProcess(t *testing.T, name string) *process {
 	return &process{name: name, grpc: address(), http: address(), output: &buffer{}}
 }
 
-// arguments returns those given and those that say where the process listens.
+// arguments returns the given arguments with those for the addresses to listen on.
 func (p *process) arguments(given []string) []string {
 	return append(slices.Clip(given), "--listen="+p.grpc, "--http-listen="+p.http)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // TestRedisRestartUnderTheAccounts: a Redis with the accounts of deploy/redisacl has every key after a
-// restart, whatever it keeps its data in, everything verifies, and changes go on.
+// restart, for each kind of persistence. Everything verifies, and changes go on.
 func TestRedisRestartUnderTheAccounts(t *testing.T) {
 	aof := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	for name, args := range map[string][]string{
@@ -44,7 +44,7 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			w.Redis.Stop()
 			w.Redis.Restart()
 			after := w.lengths()
-			delete(before, "cs:fleet") // validators go on reporting
+			delete(before, "cs:fleet") // validators keep reporting
 			delete(after, "cs:fleet")
 			if !maps.Equal(before, after) {
 				t.Errorf("after the restart there are\n%v\nwant\n%v", after, before)
@@ -55,7 +55,7 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 				v.Totals.AuditRows != 21 {
 				t.Errorf("%+v", v)
 			}
-			// The authority may hold connections that are broken.
+			// Connections of the authority may be broken.
 			var revoked *countersignv1.RevokeTokenResponse
 			check.Eventually(t, "changes go on", func() (err error) {
 				revoked, err = w.management.RevokeToken(w.admin,
@@ -69,7 +69,7 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 	}
 }
 
-// lengths returns what Redis says of the size of every key.
+// lengths returns the size of every key, as Redis reports it.
 func (w *world) lengths() map[string]string {
 	w.t.Helper()
 	found := map[string]string{}

@@ -10,8 +10,8 @@ import (
 )
 
 // TestWalk is the life of an app over plain gRPC: create, enforce, authorize with the token, with a wrong
-// one, with none, for the wrong scope, revoke, authorize again; on both validators (B12, B13, B18, B19,
-// B25).
+// one, with none, and for the wrong scope; revoke; authorize again. It asks both validators (B12, B13, B18,
+// B19, B25).
 func TestWalk(t *testing.T) {
 	w := start(t, cluster.Options{})
 	const app = "pezwd5bre2xb"

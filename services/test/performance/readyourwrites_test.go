@@ -29,17 +29,17 @@ var (
 )
 
 const (
-	// tokensPerApp is how many tokens an app gets before the next one is begun.
+	// tokensPerApp is the number of tokens of an app.
 	tokensPerApp = 10
-	// lateness is how much later everything from Redis comes to validators of the kind late.
+	// lateness is the delay of everything from Redis, for validators of the kind late.
 	lateness = 20 * time.Millisecond
-	// cutEvery is how often validators of the kind cut lose all their connections.
+	// cutEvery is how often validators of the kind cut lose all connections.
 	cutEvery = time.Second
 )
 
-// TestB25_ReadYourWrites creates tokens and asks random validators about each at once: with min_revision,
-// none may answer from data without it. Only one kind of validator hears of changes at once; what is asked
-// without min_revision shows how far behind the others are.
+// TestB25_ReadYourWrites creates tokens and asks random validators about each at once. With min_revision, no
+// validator may answer from data without the change. Only one kind of validator hears of changes at once; the
+// calls without min_revision show how far behind the others are.
 func TestB25_ReadYourWrites(t *testing.T) {
 	w := start(t, cluster.Options{RedisArgs: durable})
 	kinds := w.startKinds()
@@ -85,13 +85,13 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	figures.print(t, fmt.Sprintf("%d tokens in %v, %d clients", *writes, took.Round(time.Millisecond), *writesAtOnce))
 }
 
-// kind is validators that hear of changes in one way.
+// kind is a pair of validators that hear of changes in the same way.
 type kind struct {
 	name    string
 	members []*validator.Validator
-	// asked are the calls with min_revision, and how long they took; askedPlainly those without.
+	// asked are the latencies of calls with min_revision, askedPlainly of those without.
 	asked, askedPlainly times
-	// old counts answers from before the change, undecided those that were none.
+	// old counts answers from before the change, undecided the errors.
 	old, undecided, oldPlainly atomic.Int64
 }
 
@@ -115,7 +115,7 @@ func (w *world) startKinds() []*kind {
 	return kinds
 }
 
-// writeAndRead creates a token and asks two random validators at once, one with min_revision and one without.
+// writeAndRead creates a token and asks two random validators at once: one with min_revision, one without.
 func (w *world) writeAndRead(i int, kinds []*kind) error {
 	app := fmt.Sprintf("app%d", i/tokensPerApp)
 	created, err := w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
@@ -158,7 +158,7 @@ func (w *world) writeAndRead(i int, kinds []*kind) error {
 
 func (k *kind) any() *validator.Validator { return k.members[rand.N(len(k.members))] }
 
-// cutNowAndThen cuts all connections through a proxy again and again until the test ends.
+// cutNowAndThen cuts all connections through a proxy, again and again, until the test ends.
 func (w *world) cutNowAndThen(p *redistest.Proxy) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var cutting sync.WaitGroup
