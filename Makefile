@@ -2,8 +2,15 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# The tools have a module of their own, so that what they need never decides what the product is built with.
+# The tools have a module of their own: their dependencies must not change those of the product.
 TOOL := go tool -modfile=tools/go.mod
+
+# Tests without the race detector are built like the binaries of `make build`, so that both share the build cache.
+STATIC := CGO_ENABLED=0 go
+STATICFLAGS := -trimpath
+
+# NO_SKIPS=1 makes a run fail when it skipped a test, or ran none.
+NO_SKIP_CHECK := --post-run-command='sh -c "test $$TESTS_TOTAL -gt 0 && test $$TESTS_SKIPPED -eq 0"'
 
 PKGS ?= ./...
 NO_SKIPS ?=
@@ -21,29 +28,38 @@ help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: install ## Install what is missing and run all tests (NO_SKIPS=1: none may be skipped; PKGS=./pkg/...)
-	go vet $(PKGS)
-	go test -race -count=1 $(TESTFLAGS) -json $(PKGS) | go run -C tools ./testreport $(if $(filter 1,$(NO_SKIPS)),-no-skips)
+test: install ## Install what is missing and run all tests (NO_SKIPS=1: a skipped test is a failure; PKGS=./pkg/...)
+	@mkdir -p bin
+	$(TOOL) gotestsum --format=pkgname --format-icons=text --format-hide-empty-pkg --jsonfile=bin/test.json \
+		$(if $(filter 1,$(NO_SKIPS)),$(NO_SKIP_CHECK)) -- -race -count=1 $(TESTFLAGS) $(PKGS)
+
+.PHONY: slowest
+slowest: ## List the tests of the last `make test` that took more than 5 s
+	$(TOOL) gotestsum tool slowest --jsonfile bin/test.json --threshold 5s
 
 .PHONY: install
 install: ## Install what the tests need beside Go
 	@.ci/install
 
 .PHONY: guards
-guards: install ## Take each guard of the product away in turn: the tests must fail (GUARDS="floor sticky": only these)
+guards: install ## Remove each guard of the product in turn: the tests must fail (GUARDS="floor sticky": only these)
 	go run -C tools -exec 'env --chdir=$(CURDIR)' ./guards $(GUARDS)
 
 .PHONY: model
 model: ## Try random histories of faults against a simulated store and network, in fake time (SEEDS=1000)
-	go test -count=1 -timeout=24h -run=AnyHistory ./pkg/replica -seeds=$(SEEDS)
-	go test -count=1 -timeout=24h -run=NoHistory -v ./services/authority/internal/model -seeds=$(SEEDS)
+	$(STATIC) test $(STATICFLAGS) -count=1 -timeout=24h -run=AnyHistory ./pkg/replica -seeds=$(SEEDS)
+	$(STATIC) test $(STATICFLAGS) -count=1 -timeout=24h -run=NoHistory -v ./services/authority/internal/model -seeds=$(SEEDS)
 
 .PHONY: faults
-faults: install ## Break Redis, processes and network under load, for FAULTS (2m), and judge what comes of it (FAULTFLAGS: docs/faults.md)
-	go test -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/test/faults -length=$(FAULTS) $(FAULTFLAGS)
+faults: install ## Break Redis, processes and network under load for FAULTS (2m), and judge the answers (FAULTFLAGS: docs/faults.md)
+	$(STATIC) test $(STATICFLAGS) -count=1 -timeout=24h -tags=campaign -run=TestCampaign -v ./services/test/faults -length=$(FAULTS) $(FAULTFLAGS)
+
+.PHONY: timing
+timing: install ## Run the tests that have bounds on real time with the exact bounds, one after the other, on a quiet machine
+	go test -count=1 -p=1 -parallel=1 -tags=campaign $$(git grep -l 'check\.Within(' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: test-tools
-test-tools: ## Test the helpers in tools/
+test-tools: ## Test tools/, and that each guard is in its file
 	cd tools && go test -count=1 ./...
 
 .PHONY: lint
@@ -77,7 +93,7 @@ contract-baseline: ## At a release: make the protos as they are the contract
 
 .PHONY: build
 build: ## Build static binaries into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/authority ./services/validator ./services/countersign
+	$(STATIC) build $(STATICFLAGS) -o bin/ ./services/authority ./services/validator ./services/countersign
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target in turn, for FUZZTIME each (1m)

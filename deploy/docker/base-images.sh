@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that the base images of Dockerfile and docker-compose.yml are at hand: those that are present stay, others
-# are pulled, and where no registry can be reached they are made from Debian's packages and the Go of this machine (which
-# takes root on Debian). What is made so is for tests; the label countersign.base=local tells it apart.
+# Provides the base images of Dockerfile and docker-compose.yml. Images that are present stay; others are
+# pulled. When no registry can be reached, the script builds them from Debian's packages and this machine's Go
+# (as root, on Debian). Such images are for tests only; the label countersign.base=local marks them.
 set -euo pipefail
 
 golang=golang:1.26-bookworm
@@ -28,13 +28,13 @@ debian() {
 	rm -rf "$dir"/var/cache/apt/archives/*.deb "$dir"/var/lib/apt/lists/*
 }
 
-# image NAME DIR CHANGE... makes an image of DIR.
+# image NAME DIR CHANGE... builds an image from DIR.
 image() {
 	local name=$1 dir=$2 changes=(--change 'LABEL countersign.base=local')
 	shift 2
 	for change in "$@"; do changes+=(--change "$change"); done
 	tar -C "$dir" --one-file-system --exclude='./proc/*' --exclude='./sys/*' -c . | docker import "${changes[@]}" - "$name" >/dev/null
-	echo "made $name here, no registry being in reach"
+	echo "built $name here, because no registry can be reached"
 }
 
 missing=()
@@ -44,7 +44,7 @@ done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || [ ! -e /etc/debian_version ]; then
-	echo "these images can be neither pulled nor, without root on Debian, made here: ${missing[*]}" >&2
+	echo "cannot pull these images, and building them here needs root on Debian: ${missing[*]}" >&2
 	exit 1
 fi
 work=$(mktemp -d)
@@ -55,10 +55,10 @@ for name in "${missing[@]}"; do
 	"$golang")
 		case $(go env GOVERSION) in
 		go1.26 | go1.26.*) ;;
-		*) echo "$golang cannot be made of $(go env GOVERSION)" >&2 && exit 1 ;;
+		*) echo "$golang cannot be built from $(go env GOVERSION)" >&2 && exit 1 ;;
 		esac
 		debian "$work/golang" ca-certificates
-		# Modules may come through a proxy that only this machine's certificates vouch for.
+		# A proxy for modules may have a certificate that only this machine trusts.
 		cp /etc/ssl/certs/ca-certificates.crt "$work/golang/etc/ssl/certs/"
 		cp -rL "$(go env GOROOT)" "$work/golang/usr/local/go"
 		mkdir "$work/golang/go"
@@ -70,11 +70,11 @@ for name in "${missing[@]}"; do
 		version=$(chroot "$work/redis" redis-server --version)
 		case $version in
 		*v=7.0.15*) ;;
-		*) echo "$redis cannot be made of: $version" >&2 && exit 1 ;;
+		*) echo "$redis cannot be built from: $version" >&2 && exit 1 ;;
 		esac
 		install -d -m 0750 "$work/redis/data"
 		chroot "$work/redis" chown redis:redis /data
-		# As in the image of that name, a container that publishes no port may be talked to without a password.
+		# As in the official image, a container without published ports accepts clients without a password.
 		cat >"$work/redis/usr/local/bin/entrypoint" <<'EOF'
 #!/bin/sh
 [ "$1" != redis-server ] || set -- "$@" --protected-mode no

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests docker-compose.yml end to end: what one machine's Countersign promises with a killed validator, without Redis, with one
-# validator more, and after everything was taken down and up. Leaves nothing running.
+# Tests docker-compose.yml end to end: with a killed validator, without Redis, with a third validator, and
+# after everything was taken down and up. Leaves nothing running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,7 +9,7 @@ if docker compose version >/dev/null 2>&1; then
 else
 	compose=(docker-compose)
 fi
-# Containers and volumes of this test are not those of somebody's own `up`.
+# Keep the containers and volumes of this test apart from an ordinary `up`.
 export COMPOSE_PROJECT_NAME=countersign-test
 app=composeapp0
 work=$(mktemp -d)
@@ -38,7 +38,7 @@ fail() {
 	return 1
 }
 
-# eventually SECONDS COMMAND... repeats a command until it succeeds; only the last failure is shown.
+# eventually SECONDS COMMAND... repeats a command until it succeeds, and shows only the last failure.
 eventually() {
 	local limit=$1 deadline=$((SECONDS + $1))
 	shift
@@ -57,11 +57,11 @@ containers() { docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_
 
 is_healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = healthy ] || fail "$1 is not healthy"; }
 
-# healthy SERVICE COUNT tells whether there are so many containers of a service, all healthy.
+# healthy SERVICE COUNT checks that a service has COUNT containers, all healthy.
 healthy() {
 	local ids id
 	ids=$(containers "$1")
-	[ "$(wc -w <<<"$ids")" -eq "$2" ] || fail "there are not $2 of $1" || return
+	[ "$(wc -w <<<"$ids")" -eq "$2" ] || fail "$1 does not have $2 containers" || return
 	for id in $ids; do is_healthy "$id" || return; done
 }
 
@@ -72,11 +72,11 @@ up() {
 	eventually 90 healthy validator 2
 }
 
-# collect keeps the logs of all containers there are, which are gone with them, and lists the volumes without a name, which
-# outlive them.
+# collect saves the logs of all containers, which are lost with the containers. It also lists the volumes
+# without a name, which outlive the containers.
 collect() {
 	"${compose[@]}" logs --no-color >"$work/latest" 2>&1
-	# Or the check of the logs would look at nothing.
+	# Otherwise the check of the logs would check nothing.
 	grep -q 'store loaded' "$work/latest" || fail "the logs were not collected"
 	cat "$work/latest" >>"$work/logs"
 	docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" |
@@ -102,20 +102,22 @@ create() {
 
 create_second() { create $app second >"$work/second"; }
 
-# published CONTAINER PORT prints where on the host a container's port is.
+# published CONTAINER PORT prints the host address of a container's port.
 published() { docker port "$1" "$2/tcp" | head -n 1; }
 
-# on_host ARGUMENT... runs the command line outside of the containers' network, as a caller on this machine.
+# on_host ARGUMENT... runs the command line outside the containers' network, like a caller on this machine.
 on_host() { docker run --rm -i --network host countersign:local /countersign "$@"; }
 
-# answers CODE CONTAINER SECRET asks a validator through its published port; 0 is ALLOW, 3 is DENY.
+# answers CODE CONTAINER SECRET asks a validator through its published port. CODE is the expected exit code: 0
+# is ALLOW, 3 is DENY.
 answers() {
 	local want=$1 id=$2 secret=$3 got=0
 	printf '%s\n' "$secret" | on_host authorize --validator "$(published "$id" 7071)" --app $app --scope events --secret-file - >"$work/answer" 2>&1 || got=$?
 	[ $got -eq "$want" ] || fail "$id exits with $got, not $want: $(tail -n 2 "$work/answer")"
 }
 
-# all checks that each validator allows the first secret, and denies another app's and, once there is one, the revoked one.
+# all checks that each validator allows the first secret, and denies another app's secret and a revoked
+# secret.
 all() {
 	local id
 	for id in $(containers validator); do
@@ -125,14 +127,15 @@ all() {
 	done
 }
 
-# readyz CODE WORDS ADDRESS asks over HTTP whether a service can do its work. That something listens says nothing: it is Docker.
+# readyz CODE WORDS ADDRESS asks over HTTP whether a service is ready. An open port alone proves nothing,
+# because Docker opens it.
 readyz() {
 	local host=${3%:*} port=${3##*:} page
 	page=$(exec 3<>"/dev/tcp/$host/$port" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && cat <&3) || true
 	[[ $page == "HTTP/1."?" $1 "*"$2"* ]] || fail "/readyz of $3, want $1 $2: $page"
 }
 
-# receipt COUNT makes a change and wants a receipt of so many validators, each by its container's name.
+# receipt COUNT makes a change and expects a receipt with COUNT validators, each under its container's name.
 receipt() {
 	local id
 	manage token create --app $app --name "receipt $1 $RANDOM" --scopes events --wait </dev/null >"$work/receipt" 2>&1 || fail "$(sed 's/cs_[0-9A-Za-z]*/.../' "$work/receipt")" || return
@@ -142,12 +145,12 @@ receipt() {
 	done
 }
 
-# verify FILE proves the store with the operator's account, and writes to a file what is in it.
+# verify FILE verifies the store with the operator's account, and writes the result to a file.
 verify() {
 	manage store verify --redis-url redis://operator:${OPERATOR_PASSWORD:-operator}@redis:6379/0 --keyring-file /keys/keyring.json </dev/null >"$1"
 }
 
-# What a killed run left behind.
+# Remove the leftovers of a killed run.
 "${compose[@]}" down -v --remove-orphans >/dev/null 2>&1
 
 step "base images"
@@ -191,7 +194,7 @@ all
 step "no Redis"
 "${compose[@]}" stop redis
 all
-# Each has written its snapshot at its end at the latest.
+# Each validator writes its snapshot at its end at the latest.
 for id in $(containers validator); do
 	docker restart "$id" >/dev/null
 	eventually 60 is_healthy "$id"
@@ -236,7 +239,7 @@ step "down and up again"
 down
 up
 all
-# Validators that were taken down have left the fleet: none of them is waited for.
+# Validators that were taken down have left the fleet, so no receipt waits for them.
 eventually 30 receipt 2
 
 step "no secret in any log"

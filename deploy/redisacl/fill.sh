@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints users.acl with the SHA-256 of each account's password. The password of an account is in the environment, as
-# AUTHORITY_PASSWORD, VALIDATOR_PASSWORD and so on. An account without one is left out.
+# Prints users.acl with the SHA-256 of each account's password. The passwords come from the environment:
+# AUTHORITY_PASSWORD, VALIDATOR_PASSWORD and so on. Accounts without a password are left out.
 set -eu
 while IFS= read -r line; do
 	case $line in

@@ -1,7 +1,8 @@
-// Package redisacl holds the accounts that the Redis of a store has: users.acl, the file that its aclfile
-// names. The documentation, docker-compose.yml and the tests take them from there.
+// Package redisacl holds users.acl, the file with the Redis accounts of a store, for Redis's setting aclfile.
+// The documentation, docker-compose.yml and the tests use this file.
 //
-// The file has the place of each password's hash. Redis does not start with one that was not filled in.
+// The file has placeholders for the hashes of passwords. Redis does not start with a placeholder that was not
+// filled in.
 package redisacl
 
 import (
@@ -13,7 +14,7 @@ import (
 	"strings"
 )
 
-// The accounts. Each is named for the program that uses it: Operator is for `countersign store`, Replica
+// The accounts. Each is named after the program that uses it: Operator is for `countersign store`, Replica
 // and Sentinel are for Redis itself.
 const (
 	Authority = "authority"
@@ -23,20 +24,20 @@ const (
 	Sentinel  = "sentinel"
 )
 
-// users is the file. Redis allows no comments in it. The default user has all rights and nobody can
+// users is the file. Redis allows no comments in it. The default user has all rights, and nobody can
 // authenticate as it: Redis 7.0 replays the append-only file with its rights, and drops every transaction
-// that goes beyond them.
+// that exceeds them.
 //
 //go:embed users.acl
 var users string
 
-// place is where a password's hash goes.
-var place = regexp.MustCompile(`#SHA256_OF_([A-Z]+)_PASSWORD`)
+// placeholder matches the place for a password's hash.
+var placeholder = regexp.MustCompile(`#SHA256_OF_([A-Z]+)_PASSWORD`)
 
-// File returns the file for the passwords of the accounts. It panics when an account has none.
+// File returns the file with the given passwords, by account. It panics when an account has none.
 func File(passwords map[string]string) string {
-	return place.ReplaceAllStringFunc(users, func(found string) string {
-		user := strings.ToLower(place.FindStringSubmatch(found)[1])
+	return placeholder.ReplaceAllStringFunc(users, func(found string) string {
+		user := strings.ToLower(placeholder.FindStringSubmatch(found)[1])
 		password := passwords[user]
 		if password == "" {
 			panic(fmt.Sprintf("redisacl: no password for %s", user))
@@ -46,15 +47,15 @@ func File(passwords map[string]string) string {
 	})
 }
 
-// Rules returns what an account may do, as rules of ACL SETUSER without the password. It panics for an
-// account that is not in the file.
+// Rules returns the rights of an account, as rules of ACL SETUSER without the password. It panics for an
+// unknown account.
 func Rules(user string) string {
 	for line := range strings.Lines(users) {
 		rules, found := strings.CutPrefix(strings.TrimSpace(line), "user "+user+" on ")
 		if !found {
 			continue
 		}
-		if at := place.FindStringIndex(rules); at != nil && at[0] == 0 {
+		if at := placeholder.FindStringIndex(rules); at != nil && at[0] == 0 {
 			return strings.TrimSpace(rules[at[1]:])
 		}
 	}

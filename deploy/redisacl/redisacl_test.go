@@ -18,7 +18,8 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// TestAccountsAreThoseOfTheDocumentation, and of docker-compose.yml: there is one file of them.
+// TestAccountsAreThoseOfTheDocumentation: the documentation and docker-compose.yml use the accounts of
+// users.acl, and there are no others.
 func TestAccountsAreThoseOfTheDocumentation(t *testing.T) {
 	page, compose, file := read(t, "../../docs/deployment.md"), read(t, "../../docker-compose.yml"), read(t, "users.acl")
 	loader, _, _ := strings.Cut(file, "\n")
@@ -32,7 +33,7 @@ func TestAccountsAreThoseOfTheDocumentation(t *testing.T) {
 	}
 	for name, text := range map[string]string{"docs/deployment.md": page, "docker-compose.yml": compose} {
 		if strings.Contains(text, "+hscan") || strings.Contains(text, "redis://redis:") {
-			t.Errorf("%s has accounts of its own, or none", name)
+			t.Errorf("%s defines its own accounts, or uses none", name)
 		}
 		for _, user := range []string{redisacl.Authority, redisacl.Validator, redisacl.Operator} {
 			if !strings.Contains(text, "redis://"+user+":") || !strings.Contains(text, strings.ToUpper(user)+"_PASSWORD") {
@@ -62,8 +63,8 @@ func fill(t *testing.T, passwords map[string]string) string {
 	return string(out)
 }
 
-// TestFillIsFile: the script that operators run makes the accounts that the tests run with, whatever is in
-// a password.
+// TestFillIsFile: the script for operators prints the same file as File, which tests use, whatever characters
+// a password has.
 func TestFillIsFile(t *testing.T) {
 	passwords := map[string]string{}
 	for _, user := range all {
@@ -75,13 +76,12 @@ func TestFillIsFile(t *testing.T) {
 	}
 	for _, user := range all {
 		if strings.Contains(file, passwords[user]) || !strings.Contains(file, redisacl.Rules(user)) {
-			t.Errorf("the account of the %s holds its password, or not its rules: %s", user, file)
+			t.Errorf("the account %s contains its password, or lacks its rules: %s", user, file)
 		}
 	}
 }
 
-// TestFillLeavesOutWhatHasNoPassword: an account that nobody uses is not left with a password that
-// everybody knows.
+// TestFillLeavesOutWhatHasNoPassword: an unused account must not keep a password that everybody knows.
 func TestFillLeavesOutWhatHasNoPassword(t *testing.T) {
 	got := strings.TrimSpace(fill(t, map[string]string{redisacl.Validator: "v", redisacl.Replica: ""}))
 	lines := strings.Split(got, "\n")

@@ -1,6 +1,8 @@
-// Package apierr is the one place where what went wrong becomes a gRPC status: the code, a stable reason
-// for programs (google.rpc.ErrorInfo, AIP-193), the field or condition at fault, and words for people. The
-// cause stays behind: it is logged by whoever serves the call and never sent.
+// Package apierr has the errors that calls end with. Each becomes a gRPC status with a code, a stable reason
+// for programs (google.rpc.ErrorInfo, AIP-193), a message for people, and where it applies the field or the
+// condition at fault. An error may also have a cause, which the server logs and never sends.
+//
+// The reasons are part of the contract in proto. The package itself may change in any release.
 package apierr
 
 import (
@@ -14,10 +16,11 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 )
 
-// Domain is the domain of every ErrorInfo.
+// Domain is the domain of every ErrorInfo that Countersign sends.
 const Domain = "countersign"
 
-// The reasons of UNAVAILABLE: no decision, or no change, could be made (B20).
+// The reasons of UNAVAILABLE: the server could not decide, or could not make a change (B20). Clients may
+// depend on their text.
 const (
 	NotLoaded          = "NOT_LOADED"
 	DataTooOld         = "DATA_TOO_OLD"
@@ -32,26 +35,27 @@ const (
 	ShuttingDown       = "SHUTTING_DOWN"
 )
 
-// Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or holds too
-// much for them.
+// Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or their
+// messages take too much memory.
 const Overloaded = "OVERLOADED"
 
-// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports by the name of one that was
+// ValidatorIDTaken is the reason of ALREADY_EXISTS for a validator that reports with the id of one that was
 // started later.
 const ValidatorIDTaken = "VALIDATOR_ID_TAKEN"
 
-// Error is an error with its gRPC code and public words. It is immutable.
+// Error is an error with a gRPC code, a stable reason and a message that clients see. It is immutable, so it
+// is safe for concurrent use and calls may share it.
 type Error struct {
 	code    codes.Code
 	reason  string
 	message string
 	detail  protoadapt.MessageV1
 	cause   error
-	// answer is what a call that failed in part has to tell.
+	// answer is what a call that failed in part has achieved.
 	answer protoadapt.MessageV1
 }
 
-// Error returns the public words and the cause, for logs.
+// Error returns the message and the cause, for logs.
 func (e *Error) Error() string {
 	if e.cause == nil {
 		return e.message
@@ -59,7 +63,7 @@ func (e *Error) Error() string {
 	return e.message + ": " + e.cause.Error()
 }
 
-// Unwrap returns the cause.
+// Unwrap returns the cause, nil if there is none.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Code returns the gRPC code.
@@ -68,29 +72,29 @@ func (e *Error) Code() codes.Code { return e.code }
 // Reason returns the stable reason.
 func (e *Error) Reason() string { return e.reason }
 
-// Because returns the error with a cause, which is logged but not sent.
+// Because returns a copy of the error with a cause, which is logged and not sent.
 func (e *Error) Because(cause error) *Error {
 	with := *e
 	with.cause = cause
 	return &with
 }
 
-// With returns the error with what a call has to tell that failed in part. It is sent among the details of
-// the status.
+// With returns a copy of the error with the answer of a call that failed in part. The answer is sent among
+// the details of the status.
 func (e *Error) With(answer proto.Message) *Error {
 	with := *e
 	with.answer = protoadapt.MessageV1Of(answer)
 	return &with
 }
 
-// Saying returns the error with other public words, for a call of which it is only a part.
-func (e *Error) Saying(words string) *Error {
+// Saying returns a copy of the error with another message, for a call in which the error is only one part.
+func (e *Error) Saying(message string) *Error {
 	with := *e
-	with.message = words
+	with.message = message
 	return &with
 }
 
-// GRPCStatus is what grpc-go sends for the error.
+// GRPCStatus returns the status that is sent for the error. grpc-go calls it.
 func (e *Error) GRPCStatus() *status.Status {
 	s := status.New(e.code, e.message)
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: e.reason, Domain: Domain}}
@@ -111,19 +115,20 @@ func newf(code codes.Code, reason, format string, args []any) *Error {
 	return &Error{code: code, reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
-// Invalid is INVALID_ARGUMENT for one field; the words say what was expected and must not hold the value of
-// a secret.
+// Invalid returns INVALID_ARGUMENT with the reason INVALID_FIELD. The field is named as in the request, such
+// as token.name. The text says what was expected and must not contain a secret.
 func Invalid(field, format string, args ...any) *Error {
-	words := fmt.Sprintf(format, args...)
+	text := fmt.Sprintf(format, args...)
 	return &Error{
-		code: codes.InvalidArgument, reason: "INVALID_FIELD", message: field + ": " + words,
+		code: codes.InvalidArgument, reason: "INVALID_FIELD", message: field + ": " + text,
 		detail: &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-			{Field: field, Description: words},
+			{Field: field, Description: text},
 		}},
 	}
 }
 
-// Precondition is FAILED_PRECONDITION: the subject (an app or token) is not in the state that the call needs.
+// Precondition returns FAILED_PRECONDITION: the subject, such as apps/ID, is not in the state that the call
+// needs.
 func Precondition(reason, subject, format string, args ...any) *Error {
 	e := newf(codes.FailedPrecondition, reason, format, args)
 	e.detail = &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
@@ -132,47 +137,50 @@ func Precondition(reason, subject, format string, args ...any) *Error {
 	return e
 }
 
-// NotFound is NOT_FOUND.
+// NotFound returns NOT_FOUND.
 func NotFound(reason, format string, args ...any) *Error {
 	return newf(codes.NotFound, reason, format, args)
 }
 
-// AlreadyExists is ALREADY_EXISTS.
+// AlreadyExists returns ALREADY_EXISTS.
 func AlreadyExists(reason, format string, args ...any) *Error {
 	return newf(codes.AlreadyExists, reason, format, args)
 }
 
-// Exhausted is RESOURCE_EXHAUSTED.
+// Exhausted returns RESOURCE_EXHAUSTED.
 func Exhausted(reason, format string, args ...any) *Error {
 	return newf(codes.ResourceExhausted, reason, format, args)
 }
 
-// Aborted is ABORTED: what the caller had read has changed since; read again and repeat.
+// Aborted returns ABORTED: the data has changed since the caller read it. The caller should read it again
+// and repeat the call.
 func Aborted(reason, format string, args ...any) *Error {
 	return newf(codes.Aborted, reason, format, args)
 }
 
-// Unavailable is UNAVAILABLE with one of the reasons above.
+// Unavailable returns UNAVAILABLE with one of the reasons above.
 func Unavailable(reason, format string, args ...any) *Error {
 	return newf(codes.Unavailable, reason, format, args)
 }
 
-// Unimplemented is UNIMPLEMENTED for a call that a later release serves.
+// Unimplemented returns UNIMPLEMENTED with the reason NOT_SERVED: this release does not serve the call.
 func Unimplemented(format string, args ...any) *Error {
 	return newf(codes.Unimplemented, "NOT_SERVED", format, args)
 }
 
-// Unauthenticated is UNAUTHENTICATED: no known identity.
+// Unauthenticated returns UNAUTHENTICATED with the reason NO_IDENTITY: the caller is not known.
 func Unauthenticated(format string, args ...any) *Error {
 	return newf(codes.Unauthenticated, "NO_IDENTITY", format, args)
 }
 
-// PermissionDenied is PERMISSION_DENIED: a known identity whose role does not reach.
+// PermissionDenied returns PERMISSION_DENIED with the reason ROLE_DOES_NOT_REACH: the caller is known, and
+// its role does not allow the call.
 func PermissionDenied(format string, args ...any) *Error {
 	return newf(codes.PermissionDenied, "ROLE_DOES_NOT_REACH", format, args)
 }
 
-// ReasonOf returns the stable reason of an error, also of one that came over gRPC; empty when it has none.
+// ReasonOf returns the stable reason of an Error, however deeply wrapped, or of a status received over gRPC.
+// It is empty for every other error.
 func ReasonOf(err error) string {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return e.reason

@@ -16,7 +16,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// overTheWire returns what a client has of an error: it is sent as grpc-go does, in bytes.
+// overTheWire returns the error that a client receives when a server returns err: it encodes and decodes the
+// status as grpc-go does.
 func overTheWire(t *testing.T, err error) error {
 	t.Helper()
 	sent, _ := status.FromError(err)
@@ -96,7 +97,7 @@ func TestEachErrorHasItsCodeReasonAndDetails(t *testing.T) {
 			[]proto.Message{info("ROLE_DOES_NOT_REACH")},
 		},
 		{
-			"words with a percent sign", apierr.Aborted("R", "%s", "100 %d"),
+			"message with a percent sign", apierr.Aborted("R", "%s", "100 %d"),
 			codes.Aborted, "100 %d",
 			[]proto.Message{info("R")},
 		},
@@ -112,7 +113,7 @@ func TestEachErrorHasItsCodeReasonAndDetails(t *testing.T) {
 			}
 			received := overTheWire(t, tt.err)
 			if got := apierr.ReasonOf(received); got != reason {
-				t.Errorf("ReasonOf what a client receives = %q, want %q", got, reason)
+				t.Errorf("ReasonOf the received error = %q, want %q", got, reason)
 			}
 			s := status.Convert(received)
 			if s.Code() != tt.code || s.Message() != tt.message {
@@ -130,8 +131,8 @@ func TestEachErrorHasItsCodeReasonAndDetails(t *testing.T) {
 	}
 }
 
-// TestB20_EveryUnavailableHasAStableReason that a client can tell apart from a denial and from each other.
-// The words are written out, since clients have them in their code.
+// TestB20_EveryUnavailableHasAStableReason: a client can distinguish the reasons of UNAVAILABLE from a denial
+// and from each other. The test spells them out, because clients have them in their code.
 func TestB20_EveryUnavailableHasAStableReason(t *testing.T) {
 	for want, reason := range map[string]string{
 		"NOT_LOADED":           apierr.NotLoaded,
@@ -157,7 +158,7 @@ func TestBecauseKeepsTheCauseFromTheClient(t *testing.T) {
 	err := plain.Because(cause)
 
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "10.1.2.3") {
-		t.Errorf("%q does not tell a log the cause", err)
+		t.Errorf("%q does not contain the cause, which logs need", err)
 	}
 	if err.Code() != codes.Unavailable || apierr.ReasonOf(err) != apierr.StoreUnavailable {
 		t.Errorf("with a cause it is %v %q", err.Code(), apierr.ReasonOf(err))
@@ -170,7 +171,7 @@ func TestBecauseKeepsTheCauseFromTheClient(t *testing.T) {
 	if !errors.Is(received, overTheWire(t, plain)) {
 		t.Errorf("a client receives %v with a cause and %v without", received, overTheWire(t, plain))
 	}
-	// Errors are shared by many calls, so that adding a cause must not change the one it is added to.
+	// Calls share errors, so Because must not change the error that it is called on.
 	if plain.Unwrap() != nil || plain.Error() != "the store does not answer" {
 		t.Errorf("Because changed the error that it was called on: %q", plain)
 	}

@@ -1,5 +1,9 @@
-// Package grpcclient is what every client of Countersign needs of a connection that carries a key: which
-// ones are encrypted, and that no key goes over another.
+// Package grpcclient decides which connections of Countersign's clients are encrypted, and makes sure that
+// none of them sends its key over a connection that should be encrypted and is not. pkg/client, the fleet
+// reports of pkg/validator and the command line use it.
+//
+// An embedder of pkg/validator sets Security and Address in its configuration. Everything else may change in
+// any release.
 package grpcclient
 
 import (
@@ -11,16 +15,17 @@ import (
 	"strconv"
 )
 
-// Address is the host:port of a server. It is a flag's value, too.
+// Address is the host:port of a server. It implements pflag.Value, which checks it.
 type Address string
 
-// Type is how the help text calls the value.
+// Type returns what the help text calls the value. It implements pflag.Value.
 func (*Address) Type() string { return "host:port" }
 
-// String returns the address.
+// String implements pflag.Value.
 func (a *Address) String() string { return string(*a) }
 
-// Set takes an address.
+// Set checks and sets the address. It fails unless text has a host and a port from 1 to 65535. It implements
+// pflag.Value.
 func (a *Address) Set(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || host == "" {
@@ -35,26 +40,27 @@ func (a *Address) Set(text string) error {
 
 // Host returns the address without its port.
 func (a Address) Host() string {
-	host, _, _ := net.SplitHostPort(string(a)) // Set has looked
+	host, _, _ := net.SplitHostPort(string(a)) // Set has checked it
 	return host
 }
 
-// Loopback tells whether the address is one of this machine by what it says: localhost (RFC 6761, section
-// 6.3) or a loopback IP address. Other names are not looked up: who answers for them may change.
+// Loopback reports whether the host is localhost (RFC 6761, section 6.3) or a loopback IP address. Other
+// names are not resolved, because their addresses may change.
 func (a Address) Loopback() bool {
 	ip, err := netip.ParseAddr(a.Host())
 	return a.Host() == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// Target returns the address in the form that grpc.NewClient wants.
+// Target returns the address as a target of grpc.NewClient, which resolves its name with DNS.
 func (a Address) Target() string { return "dns:///" + string(a) }
 
-// Dial opens a connection to one of the places that the address stands for. What localhost means is up to
-// the resolver: plain text does not leave the machine unless Plaintext says so.
+// Dial opens a TCP connection to resolved, an IP address and port of the host of a. It gives up when ctx
+// ends. It fails when plain text would go to another machine, because a resolver may give localhost any
+// address; with Plaintext it does not check that.
 func (s Security) Dial(ctx context.Context, a Address, resolved string) (net.Conn, error) {
 	if !s.Plaintext && !s.Encrypts(a) {
 		if at, err := netip.ParseAddrPort(resolved); err != nil || !at.Addr().Unmap().IsLoopback() {
-			return nil, fmt.Errorf("%s is %s, which is not a loopback address: ask for TLS or for plain text", a, resolved)
+			return nil, fmt.Errorf("%s resolves to %s, which is not a loopback address: ask for TLS or for plain text", a, resolved)
 		}
 	}
 	return new(net.Dialer).DialContext(ctx, "tcp", resolved)

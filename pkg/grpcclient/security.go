@@ -14,31 +14,32 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Security says which connections are encrypted. With nothing set, those to other machines are, and those
-// on loopback are not.
+// Security says which connections are encrypted. The zero value encrypts connections to other machines, and
+// does not encrypt connections on loopback. It is safe for concurrent use as long as nobody changes it.
 type Security struct {
-	// TLS encrypts on loopback too.
+	// TLS encrypts connections on loopback too.
 	TLS bool
-	// CAFile is a PEM file of the authorities that servers' certificates are checked against, instead of
-	// the system's. It implies TLS.
+	// CAFile is a PEM file of the authorities that must have signed a server's certificate, instead of the
+	// system's authorities. It implies TLS.
 	CAFile string
-	// Roots returns the authorities of CAFile as they are now, where somebody keeps them; nil: Credentials
-	// reads the file.
+	// Roots returns the present authorities of CAFile for a caller that reloads the file. When it is nil,
+	// Credentials reads the file.
 	Roots func() *x509.CertPool
-	// Plaintext encrypts nothing, wherever the server is.
+	// Plaintext encrypts no connection, also not to other machines. It contradicts TLS.
 	Plaintext bool
 }
 
-// ErrContradiction says that TLS and plain text were asked for.
+// ErrContradiction is the error of Credentials when both TLS and Plaintext are set.
 var ErrContradiction = errors.New("TLS and plain text contradict each other")
 
-// Encrypts tells whether a connection to an address is encrypted.
+// Encrypts reports whether a connection to an address is encrypted.
 func (s Security) Encrypts(a Address) bool {
 	return !s.Plaintext && (s.TLS || s.CAFile != "" || !a.Loopback())
 }
 
-// Credentials returns what a connection to an address is secured with. Of a CAFile that changes it has what
-// stands there now.
+// Credentials returns the transport credentials for connections to an address. They hold the authorities of
+// CAFile at this moment; a later change of the file needs new credentials. It fails with ErrContradiction,
+// or when CAFile cannot be read.
 func (s Security) Credentials(a Address) (credentials.TransportCredentials, error) {
 	if s.TLS && s.Plaintext {
 		return nil, ErrContradiction
@@ -60,8 +61,8 @@ func (s Security) Credentials(a Address) (credentials.TransportCredentials, erro
 	return credentials.NewTLS(config), nil
 }
 
-// Bearer returns what sends a key with every call to an address (RFC 6750, section 2.1). Where the
-// connection was to be encrypted and is not, grpc refuses to send it.
+// Bearer returns credentials that send a key with every call to an address (RFC 6750, section 2.1). grpc
+// fails the call instead when the connection should be encrypted and is not.
 func (s Security) Bearer(key secret.Secret, a Address) credentials.PerRPCCredentials {
 	return bearer{key: key, encrypted: s.Encrypts(a)}
 }
@@ -71,22 +72,22 @@ type bearer struct {
 	encrypted bool
 }
 
-// GetRequestMetadata returns the metadata of one call.
+// GetRequestMetadata implements credentials.PerRPCCredentials.
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	return map[string]string{"authorization": "Bearer " + b.key.Reveal()}, nil
 }
 
-// RequireTransportSecurity tells grpc whether the key may go over plain text.
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (b bearer) RequireTransportSecurity() bool { return b.encrypted }
 
-// AnswersPlain tells whether a connection with TLS has failed since the server answers in plain text. grpc
-// passes on nothing but the words of the error.
+// AnswersPlain reports whether a TLS connection has failed because the server answers in plain text. It
+// compares the text of the error, because grpc passes on nothing else.
 func AnswersPlain(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "first record does not look like a TLS handshake") // crypto/tls
 }
 
-// WantsTLS tells whether a connection in plain text has failed as it does when the server wants TLS: it
-// ends the connection that does not begin with a handshake, so that no answer to the preface comes.
+// WantsTLS reports whether a plain text connection has failed as it does when the server wants TLS. Such a
+// server closes a connection that does not begin with a handshake, so the client gets no HTTP/2 preface.
 func WantsTLS(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "error reading server preface") // grpc
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 )
 
-// TestDamagedAuthorities: a file of authorities is believed as a whole or not at all, and its error names it.
+// TestDamagedAuthorities: a damaged file of authorities is an error that names the file.
 func TestDamagedAuthorities(t *testing.T) {
 	authority, err := testcert.New()
 	if err != nil {

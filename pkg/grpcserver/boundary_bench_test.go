@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// TestBoundaryIsFree: Authorize pays for the boundary at every call.
+// TestBoundaryIsFree: the boundary must not allocate, because every Authorize call runs it.
 func TestBoundaryIsFree(t *testing.T) {
 	edge := newBoundary(new(logs).logger())
 	ctx, info := context.Background(), &grpc.UnaryServerInfo{FullMethod: callMethod}

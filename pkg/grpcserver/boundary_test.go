@@ -15,8 +15,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestErrorsOverTheWire: what a client receives is what translate says, for unary calls and streams, with
-// and without interceptors of the caller.
+// TestErrorsOverTheWire: a client receives the status that translate returns, from unary calls and streams,
+// with and without interceptors.
 func TestErrorsOverTheWire(t *testing.T) {
 	byName := make(map[string]error)
 	for _, tt := range translations {
@@ -46,7 +46,7 @@ func TestErrorsOverTheWire(t *testing.T) {
 					t.Errorf("reason = %q, want %q", got, tt.reason)
 				}
 				if tt.name == "status" {
-					return // The wrapper of the stream's handler makes it another one.
+					return // the stream's handler wraps it, and a wrapped status is not passed on
 				}
 				wantError(t, chat(t.Context(), conn, tt.name), tt.code, tt.message)
 			})
@@ -55,35 +55,35 @@ func TestErrorsOverTheWire(t *testing.T) {
 		if err := server.wait(); err != nil {
 			t.Fatal(err)
 		}
-		unsaid := 0
+		unsent := 0
 		for _, tt := range translations {
-			if tt.unsaid {
-				unsaid += 2
+			if tt.unsent {
+				unsent += 2 // one call and one stream
 			}
 		}
-		if got := len(server.logs.lines(t, "call failed")); got != unsaid {
-			t.Errorf("%s: %d causes were logged, want %d: each once", chain, got, unsaid)
+		if got := len(server.logs.lines(t, "call failed")); got != unsent {
+			t.Errorf("%s: %d causes were logged, want %d: each once", chain, got, unsent)
 		}
 	}
 }
 
-// Tell says and logs of an error what the end of a call with it would: a request of a stream that fails
-// tells no more.
-func TestTell(t *testing.T) {
+// TestStatusOf: StatusOf returns the same status for an error, and logs the same, as a call that ends with
+// it. A failed request of a stream therefore shows its client no more than a failed call.
+func TestStatusOf(t *testing.T) {
 	server := start(t, Config{}, &echo{})
-	unsaid := 0
+	unsent := 0
 	for _, tt := range translations {
-		told := server.StatusOf(t.Context(), tt.err)
-		wantError(t, told.Err(), tt.code, tt.message)
-		if got := apierr.ReasonOf(told.Err()); got != tt.reason {
+		sent := server.StatusOf(t.Context(), tt.err)
+		wantError(t, sent.Err(), tt.code, tt.message)
+		if got := apierr.ReasonOf(sent.Err()); got != tt.reason {
 			t.Errorf("%s: reason = %q, want %q", tt.name, got, tt.reason)
 		}
-		if tt.unsaid {
-			unsaid++
+		if tt.unsent {
+			unsent++
 		}
 	}
-	if got := len(server.logs.lines(t, "call failed")); got != unsaid {
-		t.Errorf("%d causes were logged, want %d", got, unsaid)
+	if got := len(server.logs.lines(t, "call failed")); got != unsent {
+		t.Errorf("%d causes were logged, want %d", got, unsent)
 	}
 }
 
@@ -102,7 +102,7 @@ func wantError(t testing.TB, err error, code codes.Code, message string) {
 		t.Errorf("error = %v, want %v %q", err, code, message)
 	}
 	if strings.Contains(got.Message(), "10.1.2.3") {
-		t.Errorf("error = %v, which tells the cause", err)
+		t.Errorf("error = %v, which shows the cause", err)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestCauseIsLogged(t *testing.T) {
 	}
 	lines := server.logs.lines(t, "call failed")
 	if len(lines) != 2 {
-		t.Fatalf("logged %v, want the two with a cause", lines)
+		t.Fatalf("logged %v, want the two errors with a cause", lines)
 	}
 	for i, want := range []map[string]any{
 		{"level": "WARN", "method": callMethod, "code": "Unavailable", "error": "store unavailable: refused"},
@@ -155,7 +155,7 @@ func TestPanic(t *testing.T) {
 		) (any, error) {
 			response, err := handler(ctx, request)
 			if err != nil && status.Code(err) != codes.Internal {
-				t.Errorf("the interceptor sees %v of a panic, want INTERNAL", err)
+				t.Errorf("the interceptor sees a panic as %v, want INTERNAL", err)
 			}
 			if err == nil && fmt.Sprint(request) == `value:"interceptor"` {
 				explode("interceptor")
@@ -184,7 +184,7 @@ func TestPanic(t *testing.T) {
 			t.Errorf("line %d = %v, want %v", i, lines[i], want)
 		}
 		if stack := fmt.Sprint(lines[i]["stack"]); !strings.Contains(stack, "TestPanic") {
-			t.Errorf("line %d has a stack without the place of the panic:\n%s", i, stack)
+			t.Errorf("line %d has a stack without the function that panicked:\n%s", i, stack)
 		}
 	}
 }

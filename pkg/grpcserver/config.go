@@ -10,8 +10,8 @@ import (
 
 // Sizes of the largest received message, in bytes, for Config.MaxReceive.
 const (
-	// AuthorizeMaxReceive is larger than any token that usual HTTP servers accept in a header. An overlong
-	// token is so answered with TOKEN_MALFORMED instead of a transport error.
+	// AuthorizeMaxReceive is larger than any token that usual HTTP servers accept in a header, so that an
+	// overlong token is answered with TOKEN_MALFORMED and not with a transport error.
 	AuthorizeMaxReceive = 64 << 10
 	// ManagementMaxReceive is enough for an import of 1,000 tokens, each with a secret of 4 KiB, a name of
 	// 100 characters and its scopes.

@@ -11,7 +11,7 @@ func TestBadConfig(t *testing.T) {
 	_, otherKey := ca.issue(t)
 	for name, tt := range map[string]struct {
 		config Config
-		words  string
+		text   string
 	}{
 		"cert without key":     {Config{TLS: TLS{CertFile: cert}}, "both a certificate file and a key file"},
 		"key without cert":     {Config{TLS: TLS{KeyFile: key}}, "both a certificate file and a key file"},
@@ -24,8 +24,8 @@ func TestBadConfig(t *testing.T) {
 			Config{TLS: TLS{CertFile: cert, KeyFile: key, RequireClientCert: true}}, "need a file of client authorities",
 		},
 		"negative message": {Config{MaxReceive: -1}, "largest message of -1 bytes"},
-		"negative settle":  {Config{Drain: Drain{Delay: -1}}, "must not be negative"},
-		"negative bound":   {Config{Drain: Drain{Timeout: -1}}, "must not be negative"},
+		"negative delay":   {Config{Drain: Drain{Delay: -1}}, "must not be negative"},
+		"negative timeout": {Config{Drain: Drain{Timeout: -1}}, "must not be negative"},
 		"no address":       {Config{Listen: "-"}, "no address to listen on"},
 		"bad address":      {Config{Listen: "127.0.0.1:port"}, "unknown port"},
 	} {
@@ -37,29 +37,29 @@ func TestBadConfig(t *testing.T) {
 				tt.config.Listen = ""
 			}
 			_, err := New(tt.config, new(logs).logger())
-			if err == nil || !strings.Contains(err.Error(), tt.words) || !strings.HasPrefix(err.Error(), "gRPC server: ") {
-				t.Errorf("New = %v, want words %q", err, tt.words)
+			if err == nil || !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), "gRPC server: ") {
+				t.Errorf("New = %v, want text %q", err, tt.text)
 			}
 			if tt.config.MaxReceive != 0 {
 				return
 			}
 			web := HTTPConfig{Listen: tt.config.Listen, TLS: tt.config.TLS, Drain: tt.config.Drain}
 			_, err = NewHTTP(web, new(logs).logger())
-			if err == nil || !strings.Contains(err.Error(), tt.words) || !strings.HasPrefix(err.Error(), "HTTP server: ") {
-				t.Errorf("NewHTTP = %v, want words %q", err, tt.words)
+			if err == nil || !strings.Contains(err.Error(), tt.text) || !strings.HasPrefix(err.Error(), "HTTP server: ") {
+				t.Errorf("NewHTTP = %v, want text %q", err, tt.text)
 			}
 		})
 	}
 }
 
-// TestPortTaken: a taken port is an error before anything runs.
+// TestPortTaken: a port in use is an error of New and NewHTTP, before anything runs.
 func TestPortTaken(t *testing.T) {
 	server := start(t, Config{}, &echo{call: repeat})
 	address := server.Addr().String()
 	if _, err := New(Config{Listen: address, StreamWorkers: 2}, new(logs).logger()); err == nil {
-		t.Error("New = nil on a taken port")
+		t.Error("New = nil on a port in use")
 	}
 	if _, err := NewHTTP(HTTPConfig{Listen: address}, new(logs).logger()); err == nil {
-		t.Error("NewHTTP = nil on a taken port")
+		t.Error("NewHTTP = nil on a port in use")
 	}
 }

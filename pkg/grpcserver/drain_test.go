@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// bubble is a server in a synctest bubble: no network, and time that jumps when all wait.
+// bubble is a server in a synctest bubble: it uses no network, and time jumps when all goroutines wait.
 type bubble struct {
 	*Server
 	logs     *logs
@@ -55,7 +55,7 @@ func (b bubble) dial(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn 
 	)...)
 }
 
-// drained ends the server and returns what Serve returned, and how long it took.
+// drained ends the server, and returns how long the drain took and the error of Serve.
 func (b bubble) drained() (time.Duration, error) {
 	began := time.Now()
 	b.end()
@@ -88,7 +88,7 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 	<-entered
 	server.end()
 	<-server.Draining()
-	// The listener is closed right after, on a goroutine: until it is, a call may still get through.
+	// The listener is closed after Draining, on another goroutine: until then a call may still succeed.
 	for _, c := range []*grpc.ClientConn{check.Dial(t, server.Addr().String()), other} {
 		var err error
 		for err == nil {
@@ -100,7 +100,7 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 	}
 	select {
 	case got := <-answered:
-		t.Fatalf("call in flight was answered %v before it was done", got)
+		t.Fatalf("call in flight was answered %v before its handler returned", got)
 	default:
 	}
 	close(release)
@@ -115,7 +115,7 @@ func TestDrainLetsCallsFinishAndRefusesNewOnes(t *testing.T) {
 	}
 }
 
-func TestDrainSettlesAfterHealthChanged(t *testing.T) {
+func TestDrainDelaysAfterHealthChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := startInBubble(t, Drain{Delay: 5 * time.Second}, &echo{call: repeat})
 		server.SetServing("", true)
@@ -140,14 +140,14 @@ func TestDrainSettlesAfterHealthChanged(t *testing.T) {
 				t.Errorf("health of %q during the drain = %v", service, got)
 			}
 		}
-		if _, err := call(t.Context(), conn, "settling"); err != nil {
-			t.Errorf("call while settling = %v", err)
+		if _, err := call(t.Context(), conn, "during the delay"); err != nil {
+			t.Errorf("call during the delay = %v", err)
 		}
 		if err := server.wait(); err != nil {
 			t.Errorf("Serve = %v", err)
 		}
 		if passed := time.Since(began); passed != 5*time.Second {
-			t.Errorf("drain took %s, want 5s: the watch must not hold it", passed)
+			t.Errorf("drain took %s, want 5s: the watch must not prolong it", passed)
 		}
 		if _, err := watch.Recv(); status.Code(err) != codes.Canceled {
 			t.Errorf("watch ended with %v, want CANCELLED", err)
@@ -155,7 +155,7 @@ func TestDrainSettlesAfterHealthChanged(t *testing.T) {
 	})
 }
 
-func TestDrainCutsAHungCallAtTheBound(t *testing.T) {
+func TestDrainCutsAHungCallAtTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered := make(chan struct{})
 		server := startInBubble(t, Drain{}, &echo{call: func(ctx context.Context, _ string) (string, error) {
@@ -183,7 +183,7 @@ func TestDrainCutsAHungCallAtTheBound(t *testing.T) {
 	})
 }
 
-func TestDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
+func TestDrainLeavesBehindACallThatIgnoresTheCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, release := make(chan struct{}), make(chan struct{})
 		server := startInBubble(t, Drain{Timeout: time.Second}, &echo{call: func(context.Context, string) (string, error) {
@@ -202,11 +202,12 @@ func TestDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 	})
 }
 
-// TestDrainOutlivesAMuteConnection: grpc-go waits for handshakes under way, even when told to stop at once.
+// TestDrainOutlivesAMuteConnection: a client that never sends its handshake delays the end no longer than
+// connectionTimeout. grpc-go waits for handshakes, even in Stop.
 func TestDrainOutlivesAMuteConnection(t *testing.T) {
-	for _, bound := range []time.Duration{DefaultDrainTimeout, time.Second} {
+	for _, timeout := range []time.Duration{DefaultDrainTimeout, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			server := startInBubble(t, Drain{Timeout: bound}, &echo{call: repeat})
+			server := startInBubble(t, Drain{Timeout: timeout}, &echo{call: repeat})
 			mute, err := server.listener.Dial()
 			if err != nil {
 				t.Fatal(err)
@@ -258,7 +259,7 @@ func TestServeAfterTheEnd(t *testing.T) {
 	address := loopback(t)
 	ctx, end := context.WithCancel(context.Background())
 	end()
-	for range 2 { // The second time shows that the first released the port.
+	for range 2 { // the second time shows that the first closed the port
 		server, err := New(Config{Listen: address}, new(logs).logger())
 		if err != nil {
 			t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 )
 
-// A process runs its servers, and whatever else goes on for as long as it lives, in one errgroup: the first
-// to fail ends the others, a signal ends all, and Wait returns when all have.
+// A process runs its servers and other long-running work in one errgroup. The first member to fail ends the
+// others, and a signal ends all of them. Wait returns when all have ended.
 func Example() {
 	logger := slog.New(slog.DiscardHandler)
 	ctx, stop := grpcserver.SignalContext(context.Background())

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestGroup: servers end when a sibling fails, and the group tells that failure.
+// TestGroup: servers in one errgroup end when another member fails, and Wait returns that failure.
 func TestGroup(t *testing.T) {
 	api, err := New(Config{Listen: loopback(t), StreamWorkers: 2}, new(logs).logger())
 	if err != nil {

@@ -66,7 +66,7 @@ func TestReflection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// An error of Send is io.EOF, the reason is Recv's.
+		// When Send fails it returns io.EOF; Recv returns the reason.
 		_ = stream.Send(&reflectionpb.ServerReflectionRequest{
 			MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
 		})

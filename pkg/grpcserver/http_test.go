@@ -30,7 +30,7 @@ func startHTTP(t *testing.T, config HTTPConfig) (server *HTTPServer, end context
 	return server, end, wait
 }
 
-// client keeps no connection beyond the test.
+// client returns a client that closes its connections with the test.
 func client(t *testing.T, transport *http.Transport) *http.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
@@ -68,10 +68,10 @@ func TestProbesAndMetrics(t *testing.T) {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "console "+r.URL.Path) }),
 	})
 	c, base := client(t, new(http.Transport)), "http://"+server.Addr().String()
-	expectGet := func(path string, code int, words string) {
+	expectGet := func(path string, code int, text string) {
 		t.Helper()
-		if gotCode, got := get(t, c, base+path); gotCode != code || !strings.Contains(got, words) {
-			t.Errorf("GET %s = %d %q, want %d %q", path, gotCode, got, code, words)
+		if gotCode, got := get(t, c, base+path); gotCode != code || !strings.Contains(got, text) {
+			t.Errorf("GET %s = %d %q, want %d %q", path, gotCode, got, code, text)
 		}
 	}
 	expectGet("/livez", 200, "ok\n")
@@ -171,14 +171,14 @@ func TestHTTPDrain(t *testing.T) {
 		go func() {
 			time.Sleep(4 * time.Second)
 			if code, text := get(t, c, "http://bubble/readyz"); code != 503 || text != "shutting down\n" {
-				t.Errorf("GET /readyz while settling = %d %q", code, text)
+				t.Errorf("GET /readyz during the delay = %d %q", code, text)
 			}
 			if code, _ := get(t, c, "http://bubble/livez"); code != 200 {
-				t.Errorf("GET /livez while settling = %d", code)
+				t.Errorf("GET /livez during the delay = %d", code)
 			}
 			time.Sleep(4 * time.Second)
 			if _, err := c.Get("http://bubble/livez"); err == nil {
-				t.Error("GET /livez succeeded after the settle time")
+				t.Error("GET /livez succeeded after the delay")
 			}
 			close(release)
 		}()
@@ -193,7 +193,7 @@ func TestHTTPDrain(t *testing.T) {
 	})
 }
 
-func TestHTTPDrainCutsAtTheBound(t *testing.T) {
+func TestHTTPDrainCutsAtTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, ended := make(chan struct{}), make(chan struct{})
 		_, c, drained := httpInBubble(t, HTTPConfig{
@@ -222,7 +222,7 @@ func TestHTTPDrainCutsAtTheBound(t *testing.T) {
 	})
 }
 
-func TestHTTPDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
+func TestHTTPDrainLeavesBehindARequestThatIgnoresTheCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		entered, release := make(chan struct{}), make(chan struct{})
 		_, c, drained := httpInBubble(t, HTTPConfig{
@@ -239,9 +239,9 @@ func TestHTTPDrainLeavesBehindWhatIgnoresTheCut(t *testing.T) {
 	})
 }
 
-// TestProbesAreAnsweredBesideIdleConnections: as many as may be open, which have sent a request, or
-// nothing, or a part of a request, shut no probe out; nor does the one that is in use lose its place to
-// them.
+// TestProbesAreAnsweredBesideIdleConnections: probes are answered while as many connections as allowed are
+// open, which have sent one request, or nothing, or a part of a request. The probe's own connection is not
+// evicted either.
 func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
 	for name, sends := range map[string]string{
 		"after a request": "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -284,35 +284,35 @@ func TestProbesAreAnsweredBesideIdleConnections(t *testing.T) {
 	}
 }
 
-// TestOldestIsSpared: an idle connection before one with a request, and of each kind the one that has been
-// so for longest.
-func TestOldestIsSpared(t *testing.T) {
-	o := newConnectionEvictor()
+// TestLongestIdleIsEvicted: idle connections are evicted before busy ones, and in each state the connection
+// that has been in it for longest.
+func TestLongestIdleIsEvicted(t *testing.T) {
+	e := newConnectionEvictor()
 	connections := map[net.Conn]string{}
-	note := func(name string, states ...http.ConnState) {
+	add := func(name string, states ...http.ConnState) {
 		near, far := net.Pipe()
 		t.Cleanup(func() { far.Close() })
 		connections[near] = name
 		for _, state := range states {
-			o.track(near, state)
+			e.track(near, state)
 		}
 	}
-	note("closed", http.StateNew, http.StateActive, http.StateClosed)
-	note("busy for long", http.StateNew, http.StateActive)
-	note("new", http.StateNew)
-	note("busy", http.StateNew, http.StateActive, http.StateIdle, http.StateActive)
-	note("idle", http.StateNew, http.StateActive, http.StateIdle)
+	add("closed", http.StateNew, http.StateActive, http.StateClosed)
+	add("busy for long", http.StateNew, http.StateActive)
+	add("new", http.StateNew)
+	add("busy", http.StateNew, http.StateActive, http.StateIdle, http.StateActive)
+	add("idle", http.StateNew, http.StateActive, http.StateIdle)
 	for _, want := range []string{"new", "idle", "busy for long", "busy", ""} {
-		if got := connections[o.pop()]; got != want {
-			t.Errorf("%q was spared, want %q", got, want)
+		if got := connections[e.pop()]; got != want {
+			t.Errorf("%q would be evicted, want %q", got, want)
 		}
 	}
-	if o.evict() {
-		t.Error("one more was closed than there are")
+	if e.evict() {
+		t.Error("a connection was evicted, but none is left")
 	}
 }
 
-// TestSlowHeader: a client that trickles its header is cut off.
+// TestSlowHeader: a connection whose header does not arrive within readHeaderTimeout is closed.
 func TestSlowHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, c, drained := httpInBubble(t, HTTPConfig{})
@@ -340,7 +340,7 @@ func TestLateRequestIsRefused(t *testing.T) {
 	f := &inFlight{handler: http.NotFoundHandler()}
 	f.wait()
 	if f.enter() {
-		t.Error("a request came in after the end")
+		t.Error("a request was accepted after wait")
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// echo is the service under test: each of its methods does what a test says.
+// echo is the service under test. A test sets what its methods do.
 type echo struct {
 	call   func(ctx context.Context, text string) (string, error)
 	stream func(stream grpc.ServerStream) error
@@ -64,11 +64,11 @@ func loopback(t testing.TB) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(testport.Free(t)))
 }
 
-// running is a server over loopback that is ended with the test.
+// running is a server on loopback that ends with the test.
 type running struct {
 	*Server
 	logs *logs
-	// end asks for the drain, wait returns what Serve returned.
+	// end begins the drain, wait returns the error of Serve.
 	end  context.CancelFunc
 	wait func() error
 }
@@ -113,7 +113,7 @@ func chat(ctx context.Context, conn *grpc.ClientConn, text string) error {
 	if err != nil {
 		return err
 	}
-	// An error of SendMsg is io.EOF, the reason is RecvMsg's.
+	// When SendMsg fails it returns io.EOF; RecvMsg returns the reason.
 	_ = stream.SendMsg(wrapperspb.String(text))
 	for {
 		if err := stream.RecvMsg(new(wrapperspb.StringValue)); err != nil {
@@ -122,7 +122,7 @@ func chat(ctx context.Context, conn *grpc.ClientConn, text string) error {
 	}
 }
 
-// logs collects JSON lines.
+// logs collects log lines as JSON.
 type logs struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -144,7 +144,7 @@ func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// lines returns the lines with the message.
+// lines returns the log lines that have the message.
 func (l *logs) lines(t testing.TB, message string) []map[string]any {
 	t.Helper()
 	var found []map[string]any

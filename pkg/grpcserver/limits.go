@@ -9,8 +9,8 @@ import (
 
 const (
 	// maxStreams is the largest number of calls in flight on one connection. grpc-go sets no bound of its
-	// own, so that one client could take all memory. Calls take microseconds: with more than a thousand in
-	// flight a client waits longer and gets no more answers.
+	// own, so that one client could take all memory. More than a thousand calls in flight only add latency,
+	// because each call takes microseconds.
 	maxStreams = 1024
 
 	// maxHeaderList is the size in bytes of a call's metadata, counted as in RFC 9113, section 6.5.2. It is

@@ -35,19 +35,19 @@ func TestReceiveLimit(t *testing.T) {
 				},
 			})
 			conn := check.Dial(t, server.Addr().String())
-			most := strings.Repeat("x", tt.limit)
-			for proto.Size(wrapperspb.String(most)) > tt.limit {
-				most = most[1:]
+			largest := strings.Repeat("x", tt.limit)
+			for proto.Size(wrapperspb.String(largest)) > tt.limit {
+				largest = largest[1:]
 			}
-			if _, err := call(t.Context(), conn, most); err != nil {
+			if _, err := call(t.Context(), conn, largest); err != nil {
 				t.Errorf("a message of %d bytes = %v", tt.limit, err)
 			}
-			_, err := call(t.Context(), conn, most+"x")
+			_, err := call(t.Context(), conn, largest+"x")
 			if status.Code(err) != codes.ResourceExhausted {
-				t.Errorf("a message of a byte more = %v, want RESOURCE_EXHAUSTED", err)
+				t.Errorf("a message of one byte more = %v, want RESOURCE_EXHAUSTED", err)
 			}
-			if err := chat(t.Context(), conn, most+"x"); status.Code(err) != codes.ResourceExhausted {
-				t.Errorf("a message of a byte more in a stream = %v, want RESOURCE_EXHAUSTED", err)
+			if err := chat(t.Context(), conn, largest+"x"); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("a message of one byte more in a stream = %v, want RESOURCE_EXHAUSTED", err)
 			}
 		})
 	}
@@ -72,15 +72,15 @@ func TestHeaderLimitIsTold(t *testing.T) {
 	}
 	ctx = metadata.AppendToOutgoingContext(t.Context(), "authorization", strings.Repeat("x", maxHeaderList))
 	if _, err := call(ctx, conn, ""); err == nil || !strings.Contains(err.Error(), "header list size") {
-		t.Errorf("call with metadata above the limit = %v, want a refusal that names it", err)
+		t.Errorf("call with metadata above the limit = %v, want an error that names the limit", err)
 	}
 }
 
-// TestHeaderLimitIsEnforced speaks HTTP/2 by hand: clients that have read the server's settings do not even
-// try.
+// TestHeaderLimitIsEnforced writes its own HTTP/2 frames: a gRPC client that knows the server's settings does
+// not send such a header.
 func TestHeaderLimitIsEnforced(t *testing.T) {
 	server := start(t, Config{}, &echo{call: func(context.Context, string) (string, error) {
-		t.Error("the call went through")
+		t.Error("the handler was called")
 		return "", nil
 	}})
 	conn, err := net.Dial("tcp", server.Addr().String())
@@ -113,29 +113,29 @@ func TestHeaderLimitIsEnforced(t *testing.T) {
 	if err := framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
-	headers, most := []byte(block.String()), 16<<10-1
-	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers[:most]}); err != nil {
+	headers, frameSize := []byte(block.String()), 16<<10-1
+	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers[:frameSize]}); err != nil {
 		t.Fatal(err)
 	}
-	if err := framer.WriteContinuation(1, true, headers[most:]); err != nil {
+	if err := framer.WriteContinuation(1, true, headers[frameSize:]); err != nil {
 		t.Fatal(err)
 	}
 	for {
 		frame, err := framer.ReadFrame()
 		if err != nil {
-			return // The connection was closed, which is a refusal too.
+			return // closing the connection rejects the call too
 		}
 		if frame.Header().StreamID != 1 {
 			continue
 		}
-		if _, refused := frame.(*http2.RSTStreamFrame); !refused {
+		if _, reset := frame.(*http2.RSTStreamFrame); !reset {
 			t.Errorf("answered %v, want the stream reset", frame)
 		}
 		return
 	}
 }
 
-// TestStreamsLimit: the call beyond the limit waits until another has ended.
+// TestStreamsLimit: a call above the limit waits until another one has ended.
 func TestStreamsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var inside atomic.Int32
@@ -170,11 +170,11 @@ func TestStreamsLimit(t *testing.T) {
 	})
 }
 
-// clientPing is how often client.Dial pings, and the least that grpc-go lets a client ask for.
+// clientPing is the interval of client.Dial's pings, the shortest that grpc-go lets a client ask for.
 const clientPing = 10 * time.Second
 
-// TestKeepaliveAndAge: a client may ping a lot while it is idle without being sent away, idle connections
-// end, and connections in use are replaced in time, with no call lost.
+// TestKeepaliveAndAge: an idle client may ping at clientPing without being disconnected. Idle connections
+// are closed at maxIdle. Connections in use are replaced at maxAge, and no call fails for it.
 func TestKeepaliveAndAge(t *testing.T) {
 	for name, tt := range map[string]struct {
 		every, total time.Duration

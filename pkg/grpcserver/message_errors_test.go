@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// bytesCodec sends bytes as they are.
+// bytesCodec sends bytes without encoding them.
 type bytesCodec struct{}
 
 func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
@@ -29,50 +29,53 @@ func (bytesCodec) Name() string                         { return "proto" }
 
 var _ encoding.CodecV2 = bytesCodec{}
 
-// TestMessagesThatCannotBeRead are the caller's mistake, in calls and in streams, and the words do not
-// repeat what was sent.
+// TestMessagesThatCannotBeRead: a message that cannot be decoded is INVALID_ARGUMENT, in calls and in
+// streams, and the error does not repeat the message.
 func TestMessagesThatCannotBeRead(t *testing.T) {
 	server := start(t, Config{RequestLimits: bounds}, &echo{call: repeat, stream: func(stream grpc.ServerStream) error {
 		return stream.RecvMsg(new(wrapperspb.StringValue))
 	}})
 	conn := check.Dial(t, server.Addr().String())
-	for name, tt := range map[string]struct{ message, words string }{
+	const noString = "message: is not a google.protobuf.StringValue in the encoding of Protocol Buffers"
+	for name, tt := range map[string]struct{ message, text string }{
 		"not UTF-8":     {"\x0a\x02a\xff", "value: want UTF-8"},
-		"no message":    {"\xff\xff\xff", "message: is not a google.protobuf.StringValue in the encoding of Protocol Buffers"},
-		"one cut short": {"\x0a\x7fcs_secret", "message: is not a google.protobuf.StringValue in the encoding of Protocol Buffers"},
+		"no message":    {"\xff\xff\xff", noString},
+		"one cut short": {"\x0a\x7fcs_secret", noString},
 	} {
 		raw := grpc.ForceCodecV2(bytesCodec{})
-		check := func(kind string, err error, words string) {
+		check := func(kind string, err error, text string) {
 			t.Helper()
-			if s := status.Convert(err); s.Code() != codes.InvalidArgument || apierr.ReasonOf(err) != "INVALID_FIELD" || s.Message() != words {
+			s := status.Convert(err)
+			if s.Code() != codes.InvalidArgument || apierr.ReasonOf(err) != "INVALID_FIELD" || s.Message() != text {
 				t.Errorf("%s, %s: %v", kind, name, err)
 			}
 		}
-		check("call", conn.Invoke(t.Context(), callMethod, []byte(tt.message), new([]byte), raw), tt.words)
+		check("call", conn.Invoke(t.Context(), callMethod, []byte(tt.message), new([]byte), raw), tt.text)
 		stream, err := conn.NewStream(t.Context(), chatStream, chatMethod, raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = stream.SendMsg([]byte(tt.message)) // receiving tells why it has failed
-		check("stream", stream.RecvMsg(new([]byte)), tt.words)
+		_ = stream.SendMsg([]byte(tt.message)) // RecvMsg returns why it has failed
+		check("stream", stream.RecvMsg(new([]byte)), tt.text)
 		if name == "not UTF-8" {
-			tt.words = "service: want UTF-8"
+			tt.text = "service: want UTF-8"
 		} else {
-			tt.words = "message: is not a grpc.health.v1.HealthCheckRequest in the encoding of Protocol Buffers"
+			tt.text = "message: is not a grpc.health.v1.HealthCheckRequest in the encoding of Protocol Buffers"
 		}
-		check("health", conn.Invoke(t.Context(), healthpb.Health_Check_FullMethodName, []byte(tt.message), new([]byte), raw), tt.words)
+		err = conn.Invoke(t.Context(), healthpb.Health_Check_FullMethodName, []byte(tt.message), new([]byte), raw)
+		check("health", err, tt.text)
 	}
 }
 
-// TestTheFieldIsNamed, however deep it is.
+// TestTheFieldIsNamed: notUTF8 names a field however deeply it is nested.
 func TestTheFieldIsNamed(t *testing.T) {
 	descriptor := (*errdetails.BadRequest)(nil).ProtoReflect().Descriptor()
-	for want, message := range map[string]*errdetails.BadRequest{
-		"":                                {FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "é"}}},
-		"field_violations[1].description": {FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "a"}, {Field: "b", Description: "REPLACE"}}},
-		"field_violations[0].field":       {FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "REPLACE"}}},
+	for want, violations := range map[string][]*errdetails.BadRequest_FieldViolation{
+		"":                                {{Field: "é"}},
+		"field_violations[1].description": {{Field: "a"}, {Field: "b", Description: "REPLACE"}},
+		"field_violations[0].field":       {{Field: "REPLACE"}},
 	} {
-		data, err := proto.Marshal(message)
+		data, err := proto.Marshal(&errdetails.BadRequest{FieldViolations: violations})
 		if err != nil {
 			t.Fatal(err)
 		}

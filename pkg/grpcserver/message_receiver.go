@@ -13,7 +13,7 @@ type messageReceiver struct {
 	codec encoding.CodecV2
 	// max is the size in bytes of the largest message.
 	max int
-	// reservation is what the message that was read last has reserved of RequestLimits.MaxBytes.
+	// reservation is the part of RequestLimits.MaxBytes that the latest message takes.
 	reservation reservation
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // Messages reads the messages of a call in two steps: first the length of a message, then its content. A
-// server can so decide by the length whether it reads the message; grpc-go's RecvMsg reads both at once.
+// server can decide by the length whether it reads the message; grpc-go's RecvMsg reads both at once.
 // It must be used by one goroutine at a time, and not together with RecvMsg.
 type Messages struct {
 	from messageReader

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/rawgrpc"
 )
 
-// TestOpenCallsAreBoundedForEachConnection: a connection that has all the watches that it may have can
-// still ask for health, and shuts no other connection out.
+// TestOpenCallsAreBoundedForEachConnection: a connection with as many watches as allowed can still check
+// health, and other connections can open watches.
 func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	server := start(t, Config{Reflection: true}, &echo{call: repeat})
 	watch := func(conn *rawgrpc.Conn) uint32 {
@@ -24,14 +24,14 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 		call := conn.Open(healthpb.Health_Check_FullMethodName)
 		conn.Announce(call, 0)
 		conn.End(call)
-		if code, words := conn.Status(call); code != "0" {
-			t.Errorf("a check: %s %s", code, words)
+		if code, text := conn.Status(call); code != "0" {
+			t.Errorf("a check: %s %s", code, text)
 		}
 	}
 	refused := func(conn *rawgrpc.Conn, call uint32) {
 		t.Helper()
-		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, "this connection has 4") {
-			t.Errorf("one call too many: %s %s", code, words)
+		if code, text := conn.Status(call); code != "8" || !strings.Contains(text, "this connection has 4") {
+			t.Errorf("a call above the bound: %s %s", code, text)
 		}
 	}
 	greedy := rawgrpc.Dial(t, server.Addr().String())
@@ -48,12 +48,12 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 		check(other)
 		other.Message(watch(other))
 	}
-	// Checks whose message does not come take no more than their own share.
+	// Checks whose message never comes take only the slots of unary calls.
 	var checks []uint32
 	for range maxPublicCalls + 1 {
 		checks = append(checks, greedy.Open(healthpb.Health_Check_FullMethodName))
 	}
-	refused(greedy, greedy.FirstToEnd(checks...)) // which of them is late is chance
+	refused(greedy, greedy.FirstToEnd(checks...)) // which one arrives last is chance
 	greedy.Cancel(watches[0])
 	for {
 		again := watch(greedy)
@@ -63,8 +63,8 @@ func TestOpenCallsAreBoundedForEachConnection(t *testing.T) {
 	}
 }
 
-// TestWatchTakesOneMessage: what a client sends after it is not kept. The watch ends, unless nothing more
-// comes.
+// TestWatchTakesOneMessage: a watch ends when its client sends more than one message, so that the rest does
+// not stay in memory. A watch whose client sends nothing more goes on.
 func TestWatchTakesOneMessage(t *testing.T) {
 	server := start(t, Config{}, &echo{call: repeat})
 	for name, more := range map[string][]byte{
@@ -75,8 +75,8 @@ func TestWatchTakesOneMessage(t *testing.T) {
 		conn.Announce(watch, 0)
 		conn.Message(watch)
 		conn.Send(watch, more)
-		if code, words := conn.Status(watch); code != "3" || !strings.Contains(words, "more was sent") {
-			t.Errorf("%s: %s %s", name, code, words)
+		if code, text := conn.Status(watch); code != "3" || !strings.Contains(text, "more was sent") {
+			t.Errorf("%s: %s %s", name, code, text)
 		}
 	}
 	conn := rawgrpc.Dial(t, server.Addr().String())

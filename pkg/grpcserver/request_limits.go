@@ -23,9 +23,9 @@ const smallMessage = streamWindow
 // RequestLimits bounds the calls of all services registered on a server, and the memory of their messages.
 // The zero value sets no bound and costs nothing.
 //
-// With limits, interceptors run before the server reads a call's message. An interceptor that rejects a
-// call by its header, such as an authentication guard, so keeps the message out of memory. Interceptors of
-// unary calls get a nil request.
+// With limits, interceptors run before the server reads a call's message. When an interceptor rejects a call
+// by its header, as an authentication guard does, the message never gets into memory. Interceptors of unary
+// calls get a nil request.
 type RequestLimits struct {
 	// MaxCalls is the largest number of unary calls in flight, over all connections. A call counts once its
 	// message has arrived. A call above the bound fails with RESOURCE_EXHAUSTED.
@@ -91,8 +91,8 @@ func (l *requestLimiter) receiver(maxReceive int) *messageReceiver {
 }
 
 // limit returns a description of the service whose methods first run the interceptors, then read their
-// message within the limits, then run the given handler. Without it the order is another one: grpc-go calls
-// a method before it reads the message, and generated code reads the message before it runs interceptors.
+// message within the limits, then run the given handler. Without this wrapper, generated
+// code reads the message before it runs the interceptors.
 func (l *requestLimiter) limit(service *grpc.ServiceDesc) *grpc.ServiceDesc {
 	if l == nil {
 		return service
@@ -115,8 +115,8 @@ func (l *requestLimiter) limitUnary(method string, handler grpc.MethodHandler) g
 	}
 }
 
-// answer runs the handler of a unary call that the interceptors let through. The call takes its slot only
-// when its message is there, so that clients which send only headers hold no slots.
+// answer runs the handler of a unary call that the interceptors let through. The call takes its slot when its
+// message has arrived, so that a client that sends only headers holds no slots.
 func (l *requestLimiter) answer(
 	ctx context.Context, receiver *messageReceiver, handle func(decode func(any) error) (any, error),
 ) (any, error) {

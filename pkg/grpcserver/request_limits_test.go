@@ -24,14 +24,16 @@ import (
 
 var bounds = RequestLimits{MaxCalls: 2, MaxBytes: 2 * AuthorizeMaxReceive}
 
-// TestInterceptorsRunBeforeTheMessage: a call that an interceptor refuses is answered by its header alone,
-// and takes nothing of the bounds: more than they allow for are refused.
+// TestInterceptorsRunBeforeTheMessage: a call that an interceptor rejects is answered without its message,
+// and takes no slot: more such calls than slots are answered.
 func TestInterceptorsRunBeforeTheMessage(t *testing.T) {
 	var seen atomic.Int32
 	server := start(t, Config{RequestLimits: bounds}, &echo{call: func(context.Context, string) (string, error) {
-		t.Error("the call went through")
+		t.Error("the handler was called")
 		return "", nil
-	}}, grpc.ChainUnaryInterceptor(func(_ context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+	}}, grpc.ChainUnaryInterceptor(func(
+		_ context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler,
+	) (any, error) {
 		if request != nil || info.FullMethod != callMethod {
 			t.Errorf("intercepted %v of %s", request, info.FullMethod)
 		}
@@ -41,16 +43,16 @@ func TestInterceptorsRunBeforeTheMessage(t *testing.T) {
 	conn := rawgrpc.Dial(t, server.Addr().String())
 	for range 10 * bounds.MaxCalls {
 		call := conn.Open(callMethod)
-		if code, words := conn.Status(call); code != "16" || words != "who are you?" {
-			t.Fatalf("a call of which only the header was sent: %s %s", code, words)
+		if code, text := conn.Status(call); code != "16" || text != "who are you?" {
+			t.Fatalf("a call that sent only its header: %s %s", code, text)
 		}
 	}
 	if int(seen.Load()) != 10*bounds.MaxCalls {
-		t.Errorf("%d calls were seen", seen.Load())
+		t.Errorf("%d calls were intercepted", seen.Load())
 	}
 }
 
-// TestRequestsAreBounded over all connections, in calls and in bytes.
+// TestRequestsAreBounded: calls in flight and bytes of large messages are bounded over all connections.
 func TestRequestsAreBounded(t *testing.T) {
 	t.Run("calls", func(t *testing.T) {
 		inside, release := make(chan struct{}), make(chan struct{})
@@ -70,7 +72,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 		_, err := call(t.Context(), check.Dial(t, server.Addr().String()), "x")
 		if status.Code(err) != codes.ResourceExhausted || apierr.ReasonOf(err) != apierr.Overloaded {
-			t.Errorf("one call more = %v", err)
+			t.Errorf("a call above the bound = %v", err)
 		}
 		close(release)
 		for range bounds.MaxCalls {
@@ -80,15 +82,17 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 	})
 	t.Run("bytes", func(t *testing.T) {
-		// Two large messages leave too little for a third, which waits. Small ones never do.
+		// Two large messages leave too few bytes for a third, which waits. Small ones never wait.
 		const large = 1 << 20
 		inside, release := make(chan struct{}), make(chan struct{})
-		server := start(t, Config{MaxReceive: large, RequestLimits: RequestLimits{MaxCalls: 10, MaxBytes: 2*large + 100, Large: []string{callMethod}}},
-			&echo{call: func(_ context.Context, text string) (string, error) {
+		limits := RequestLimits{MaxCalls: 10, MaxBytes: 2*large + 100, Large: []string{callMethod}}
+		server := start(t, Config{MaxReceive: large, RequestLimits: limits}, &echo{
+			call: func(_ context.Context, text string) (string, error) {
 				inside <- struct{}{}
 				<-release
 				return "", nil
-			}})
+			},
+		})
 		conn := check.Dial(t, server.Addr().String())
 		ended := make(chan error, 10)
 		ask := func(size int) {
@@ -102,11 +106,11 @@ func TestRequestsAreBounded(t *testing.T) {
 			<-inside
 		}
 		ask(AuthorizeMaxReceive)
-		check.Eventually(t, "a call waits for room", func() error {
-			// One byte is free, but not for a call that comes after one that waits.
+		check.Eventually(t, "a call waits for bytes", func() error {
+			// Bytes are free, but a semaphore grants none to others while a call waits.
 			if server.requests.bytes.TryAcquire(1) {
 				server.requests.bytes.Release(1)
-				return errors.New("none does")
+				return errors.New("no call waits")
 			}
 			return nil
 		})
@@ -120,7 +124,7 @@ func TestRequestsAreBounded(t *testing.T) {
 			}
 		}
 		if !server.requests.bytes.TryAcquire(2*large + 100) {
-			t.Error("something was not given back")
+			t.Error("bytes or slots were not released")
 		}
 	})
 	for name, config := range map[string]Config{
@@ -135,8 +139,8 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// TestCallsWithoutAMessageHoldNothing: however many calls have sent nothing, or a part of a small message,
-// those of others are answered.
+// TestCallsWithoutAMessageHoldNothing: many calls that have sent nothing, or a part of a small message, do
+// not keep other calls from being answered.
 func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 	server := start(t, Config{RequestLimits: bounds}, &echo{call: repeat})
 	for name, announced := range map[string]uint32{"headers": 0, "a part": AuthorizeMaxReceive} {
@@ -148,7 +152,7 @@ func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 				conn.Announce(last, announced)
 			}
 		}
-		// The connection's frames are read in order: the calls are there when a later one is answered.
+		// The frames of a connection are read in order: an answer to this call shows that the others arrived.
 		health := conn.Open(healthpb.Health_Check_FullMethodName)
 		conn.Announce(health, 0)
 		conn.Status(health)
@@ -160,9 +164,11 @@ func TestCallsWithoutAMessageHoldNothing(t *testing.T) {
 	}
 }
 
-// TestLargeMessagesAreForSomeMethods: those of others are refused by the length that is announced.
+// TestLargeMessagesAreForSomeMethods: a message that is too large for its method is rejected by its length,
+// before its content arrives.
 func TestLargeMessagesAreForSomeMethods(t *testing.T) {
-	server := start(t, Config{MaxReceive: 1 << 20, RequestLimits: RequestLimits{MaxCalls: 1, MaxBytes: 1 << 20, Large: []string{chatMethod}}}, &echo{
+	limits := RequestLimits{MaxCalls: 1, MaxBytes: 1 << 20, Large: []string{chatMethod}}
+	server := start(t, Config{MaxReceive: 1 << 20, RequestLimits: limits}, &echo{
 		call:   repeat,
 		stream: func(stream grpc.ServerStream) error { _, err := receive(stream); return err },
 	})
@@ -170,28 +176,30 @@ func TestLargeMessagesAreForSomeMethods(t *testing.T) {
 	for method, most := range map[string]uint32{callMethod: streamWindow, chatMethod: 1 << 20} {
 		call := conn.Open(method)
 		conn.Announce(call, most+1)
-		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, fmt.Sprintf("want at most %d", most)) {
-			t.Errorf("%s: %s %s", method, code, words)
+		if code, text := conn.Status(call); code != "8" || !strings.Contains(text, fmt.Sprintf("want at most %d", most)) {
+			t.Errorf("%s: %s %s", method, code, text)
 		}
 	}
 	if !server.requests.bytes.TryAcquire(1 << 20) {
-		t.Error("something was not given back")
+		t.Error("bytes or slots were not released")
 	}
 }
 
-// TestLargeMessagesOfStreamsCount: those that are announced and do not come hold no more than the bound,
-// and for no longer than messageTimeout. A stream that sends nothing may stay.
+// TestLargeMessagesOfStreamsCount: large messages that are announced and never arrive reserve at most
+// MaxBytes, and for at most messageTimeout. A stream that sends nothing may stay open.
 func TestLargeMessagesOfStreamsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const large = 1 << 20
-		server := startConfigured(t, Config{MaxReceive: large, RequestLimits: RequestLimits{MaxCalls: 1, MaxBytes: 2 * large, Large: []string{chatMethod}}},
-			&echo{stream: func(stream grpc.ServerStream) error {
+		limits := RequestLimits{MaxCalls: 1, MaxBytes: 2 * large, Large: []string{chatMethod}}
+		server := startConfigured(t, Config{MaxReceive: large, RequestLimits: limits}, &echo{
+			stream: func(stream grpc.ServerStream) error {
 				for {
 					if _, err := receive(stream); err != nil {
 						return err
 					}
 				}
-			}})
+			},
+		})
 		raw, err := server.listener.DialContext(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -210,12 +218,13 @@ func TestLargeMessagesOfStreamsCount(t *testing.T) {
 		}
 		synctest.Wait()
 		if server.requests.bytes.TryAcquire(1) {
-			t.Error("messages that were announced do not count")
+			t.Error("announced messages reserve no bytes")
 		}
 		for _, stream := range streams[:4] {
-			// Two find no room, or find it when the time of the others is over, and theirs is too.
-			if code, words := conn.Status(stream); code != "8" || words != errMessageTimeout.Error() && words != errTooManyBytes.Error() {
-				t.Errorf("%s %s", code, words)
+			// Two streams have bytes. The other two get none, or get them at their own deadline.
+			code, text := conn.Status(stream)
+			if code != "8" || text != errMessageTimeout.Error() && text != errTooManyBytes.Error() {
+				t.Errorf("%s %s", code, text)
 			}
 		}
 		if took := time.Since(began); took != messageTimeout {
@@ -223,7 +232,7 @@ func TestLargeMessagesOfStreamsCount(t *testing.T) {
 		}
 		synctest.Wait()
 		if !server.requests.bytes.TryAcquire(2 * large) {
-			t.Error("something was not given back")
+			t.Error("bytes or slots were not released")
 		}
 		server.requests.bytes.Release(2 * large)
 		idle := streams[4]
@@ -231,20 +240,20 @@ func TestLargeMessagesOfStreamsCount(t *testing.T) {
 		conn.Send(idle, make([]byte, 16<<10))
 		synctest.Wait()
 		if server.requests.bytes.TryAcquire(large + 1) {
-			t.Error("a message that is read does not count")
+			t.Error("a message that is being read reserves no bytes")
 		}
 		_ = raw.Close()
 		if _, err := server.drained(); err != nil {
 			t.Error(err)
 		}
 		if !server.requests.bytes.TryAcquire(2 * large) {
-			t.Error("what a stream has held was not given back at its end")
+			t.Error("a stream did not release its bytes at its end")
 		}
 	})
 }
 
-// TestMessageThatNeverComes: a call whose header comes and whose message does not is ended, and so is one
-// to the services that are open to anyone.
+// TestMessageThatNeverComes: a call whose header arrives and whose message does not ends at messageTimeout,
+// also a call to a public service.
 func TestMessageThatNeverComes(t *testing.T) {
 	for name, method := range map[string]string{
 		"a call": callMethod, "health": healthpb.Health_Check_FullMethodName, "a watch": healthpb.Health_Watch_FullMethodName,
@@ -264,13 +273,15 @@ func TestMessageThatNeverComes(t *testing.T) {
 					if announced {
 						conn.Announce(call, 100)
 					}
-					code, words := conn.Status(call)
-					if took := time.Since(began); code != "8" || !strings.Contains(words, "did not arrive within 10 s") || took != messageTimeout {
-						t.Errorf("%s %s after %v", code, words, took)
+					code, text := conn.Status(call)
+					took := time.Since(began)
+					if code != "8" || !strings.Contains(text, "did not arrive within 10 s") || took != messageTimeout {
+						t.Errorf("%s %s after %v", code, text, took)
 					}
 					synctest.Wait()
-					if !server.requests.bytes.TryAcquire(bounds.MaxBytes) || !server.requests.calls.TryAcquire(int64(bounds.MaxCalls)) {
-						t.Error("something was not given back")
+					l := server.requests
+					if !l.bytes.TryAcquire(bounds.MaxBytes) || !l.calls.TryAcquire(int64(bounds.MaxCalls)) {
+						t.Error("bytes or slots were not released")
 					}
 					_ = raw.Close()
 					if _, err := server.drained(); err != nil {
@@ -282,8 +293,8 @@ func TestMessageThatNeverComes(t *testing.T) {
 	}
 }
 
-// TestOpenServicesTakeOnlySmallMessages: they are refused by the size that is announced, before anything of
-// them is read, although other services take larger ones.
+// TestOpenServicesTakeOnlySmallMessages: public services reject a large message by its length, before its
+// content arrives, although other services of the server accept it.
 func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 	server := start(t, Config{MaxReceive: ManagementMaxReceive, Reflection: true}, &echo{call: repeat})
 	for _, method := range []string{
@@ -293,23 +304,23 @@ func TestOpenServicesTakeOnlySmallMessages(t *testing.T) {
 		conn := rawgrpc.Dial(t, server.Addr().String())
 		call := conn.Open(method)
 		conn.Announce(call, publicMaxReceive+1)
-		if code, words := conn.Status(call); code != "8" || !strings.Contains(words, "want at most 4096") {
-			t.Errorf("%s: %s %s", method, code, words)
+		if code, text := conn.Status(call); code != "8" || !strings.Contains(text, "want at most 4096") {
+			t.Errorf("%s: %s %s", method, code, text)
 		}
 		call = conn.Open(method)
 		conn.Send(call, []byte{1, 0, 0, 0, 9})
-		if code, words := conn.Status(call); code != "12" {
-			t.Errorf("%s, compressed: %s %s", method, code, words)
+		if code, text := conn.Status(call); code != "12" {
+			t.Errorf("%s, compressed: %s %s", method, code, text)
 		}
 		call = conn.Open(method)
 		conn.Send(call, []byte{0, 0, 0, 0, 1, 0xff})
-		if code, words := conn.Status(call); code != "3" {
-			t.Errorf("%s, with garbage: %s %s", method, code, words)
+		if code, text := conn.Status(call); code != "3" {
+			t.Errorf("%s, with garbage: %s %s", method, code, text)
 		}
 	}
 }
 
-// TestConnectionsAreBounded: one more than may be open is closed as it comes, and counted.
+// TestConnectionsAreBounded: a connection above the bound is closed on arrival, and counted.
 func TestConnectionsAreBounded(t *testing.T) {
 	server := start(t, Config{MaxConnections: 1}, &echo{call: repeat})
 	first := check.Dial(t, server.Addr().String())
@@ -322,13 +333,13 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	defer raw.Close()
 	if n, err := raw.Read(make([]byte, 1)); err == nil {
-		t.Errorf("the second connection is served %d bytes", n)
+		t.Errorf("the second connection got %d bytes, want it closed", n)
 	}
 	if server.RefusedConnections() != 1 || server.Connections() != 1 {
 		t.Errorf("%d refused, %d open", server.RefusedConnections(), server.Connections())
 	}
 	_ = first.Close()
-	check.Eventually(t, "room for another", func() error {
+	check.Eventually(t, "a slot for another connection", func() error {
 		_, err := call(t.Context(), check.Dial(t, server.Addr().String()), "x")
 		return err
 	})

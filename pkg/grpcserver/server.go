@@ -35,9 +35,9 @@ type Server struct {
 	drain    context.CancelFunc
 }
 
-// New builds a server and binds its port. A bad configuration and a port in use are so errors before
-// anything runs. Clients may connect at once; Serve answers them, and closes the port when it returns. The
-// health of the server is not serving until SetServing.
+// New builds a server and binds its port. It fails when the configuration is bad or the port is in use,
+// before anything runs. Clients may connect at once; Serve answers them, and closes the port when it
+// returns. The health of the server is "not serving" until SetServing.
 //
 // Pass interceptors as grpc.ChainUnaryInterceptor and grpc.ChainStreamInterceptor; they run in that order.
 // Interceptors see the errors and panics of handlers as the statuses that are sent. Their own errors and
@@ -70,7 +70,7 @@ func build(config Config, logger *slog.Logger, listener net.Listener, base, opti
 		health:   health.NewServer(), requests: newRequestLimiter(config), boundary: newBoundary(logger),
 	}
 	server.draining, server.drain = context.WithCancel(context.Background())
-	edge := server.boundary
+	edge := server.boundary // the first and the last interceptor
 	all := append(base,
 		grpc.ChainUnaryInterceptor(edge.unary),
 		grpc.ChainStreamInterceptor(edge.stream, server.endWatches),
@@ -98,8 +98,8 @@ func (s *Server) RegisterMetrics(registry prometheus.Registerer) {
 }
 
 // RegisterService registers a service, with the limits of Config.RequestLimits. It implements
-// grpc.ServiceRegistrar for generated code. The health of the service is not serving until SetServing. It
-// must not be called after Serve.
+// grpc.ServiceRegistrar for generated code. The health of the service is "not serving" until SetServing.
+// RegisterService must not be called after Serve.
 func (s *Server) RegisterService(service *grpc.ServiceDesc, implementation any) {
 	s.grpc.RegisterService(s.requests.limit(service), implementation)
 	s.SetServing(service.ServiceName, false)

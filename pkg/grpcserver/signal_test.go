@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// patience bounds every wait for what another goroutine or process does; a busy machine is slow.
+// patience bounds every wait for another goroutine or process. It is long because a busy machine is slow.
 const patience = 30 * time.Second
 
-// childVariable makes the test binary the process that gets the signals.
+// childVariable makes the test binary run as the process that gets the signals.
 const childVariable = "SIGNAL_TEST_CHILD"
 
 func TestSignalContext(t *testing.T) {
@@ -35,12 +35,12 @@ func TestSignalContext(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = command.Process.Kill() })
-			// A process that hangs is killed, which ends its output, and fails the test.
+			// A process that hangs is killed. That ends its output, which fails the test.
 			defer time.AfterFunc(patience, func() { _ = command.Process.Kill() }).Stop()
 			lines := bufio.NewScanner(output)
 			for _, want := range []string{"started", "asked to end"} {
 				if !lines.Scan() || lines.Text() != want {
-					t.Fatalf("the process said %q, want %q", lines.Text(), want)
+					t.Fatalf("the process printed %q, want %q", lines.Text(), want)
 				}
 				if err := command.Process.Signal(number); err != nil {
 					t.Fatal(err)
@@ -54,7 +54,7 @@ func TestSignalContext(t *testing.T) {
 	}
 }
 
-// child hangs in its drain.
+// child is a process that hangs in its drain.
 func child() {
 	ctx, stop := SignalContext(context.Background())
 	defer stop()
@@ -70,6 +70,6 @@ func TestSignalContextIsReleased(t *testing.T) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(patience):
-		t.Error("the context goes on")
+		t.Error("the context is not done after stop")
 	}
 }

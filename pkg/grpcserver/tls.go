@@ -101,7 +101,8 @@ func (p pair) Begins() time.Time { return p.begins }
 // Expires implements reload.Expirer.
 func (p pair) Expires() time.Time { return p.expires }
 
-// LogValue implements slog.LogValuer. It shows what tells two certificates apart, and nothing of the key.
+// LogValue implements slog.LogValuer. It distinguishes two certificates and
+// shows nothing of the key.
 func (p pair) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("subject", p.Leaf.Subject.String()), slog.String("serial", p.Leaf.SerialNumber.Text(16)),

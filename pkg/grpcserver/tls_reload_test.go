@@ -31,21 +31,23 @@ func replace(t *testing.T, path, by string) {
 	}
 }
 
-// TestRenewedCertificate: new connections get a renewed certificate, connections that are there go on, and
-// a bad file changes nothing.
+// TestRenewedCertificate: new connections get a renewed certificate, open connections go on, and a bad file
+// changes nothing.
 func TestRenewedCertificate(t *testing.T) {
 	ours, next := newAuthority(t), newAuthority(t)
 	cert, key := ours.issue(t)
 	logs := new(logs)
 	files := reload.New(time.Hour, logs.logger())
 	server := start(t, Config{TLS: TLS{CertFile: cert, KeyFile: key}, Files: files}, &echo{call: repeat})
-	web, err := NewHTTP(HTTPConfig{Listen: loopback(t), TLS: TLS{CertFile: cert, KeyFile: key}, Files: files}, slog.New(slog.DiscardHandler))
+	web, err := NewHTTP(HTTPConfig{Listen: loopback(t), TLS: TLS{CertFile: cert, KeyFile: key}, Files: files},
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve(t, web.Serve)
 	trusting := func(a authority) *grpc.ClientConn {
-		return check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: a.pool})))
+		trust := credentials.NewTLS(&tls.Config{RootCAs: a.pool})
+		return check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(trust))
 	}
 	check := func(what string, connection *grpc.ClientConn, want codes.Code) {
 		t.Helper()
@@ -57,20 +59,22 @@ func TestRenewedCertificate(t *testing.T) {
 	check("at the start", before, codes.OK)
 
 	otherCert, otherKey := next.issue(t)
-	replace(t, cert, otherCert) // its key does not follow
-	files.Now(t.Context())
+	replace(t, cert, otherCert) // without its key
+	files.Reload(t.Context())
 	check("a certificate without its key", trusting(ours), codes.OK)
 	replace(t, key, otherKey)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("a renewed certificate", trusting(next), codes.OK)
-	check("a renewed certificate, for one who trusts the old", trusting(ours), codes.Unavailable)
-	check("a connection of before", before, codes.OK)
+	check("a renewed certificate, for a client that trusts the old one", trusting(ours), codes.Unavailable)
+	check("a connection opened before", before, codes.OK)
 	if err := os.WriteFile(cert, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("a bad certificate", trusting(next), codes.OK)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: next.pool}, ForceAttemptHTTP2: true}}
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: next.pool}, ForceAttemptHTTP2: true,
+	}}
 	defer client.CloseIdleConnections()
 	response, err := client.Get("https://" + web.Addr().String() + "/livez")
 	if err != nil || response.ProtoMajor != 2 {
@@ -87,15 +91,18 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 }
 
-// TestRenewedClientAuthorities: a client certificate counts as long as its authority stands in the file,
-// also for one who has a session to resume.
+// TestRenewedClientAuthorities: a client certificate is accepted only as long as its authority is in the
+// file, also from a client that could resume a session.
 func TestRenewedClientAuthorities(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
 	cert, key := ours.issue(t)
 	list := writePEM(t, "clients.pem", "CERTIFICATE", theirs.cert.Raw)
 	files := reload.New(time.Hour, slog.New(slog.DiscardHandler))
-	server := start(t, Config{TLS: TLS{CertFile: cert, KeyFile: key, ClientCAFile: list, RequireClientCert: true}, Files: files}, &echo{call: repeat})
-	one, other := presenting(ours.pool, []tls.Certificate{theirs.pair(t)}), presenting(ours.pool, []tls.Certificate{ours.pair(t)})
+	server := start(t, Config{
+		TLS: TLS{CertFile: cert, KeyFile: key, ClientCAFile: list, RequireClientCert: true}, Files: files,
+	}, &echo{call: repeat})
+	one := presenting(ours.pool, []tls.Certificate{theirs.pair(t)})
+	other := presenting(ours.pool, []tls.Certificate{ours.pair(t)})
 	one.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	check := func(what string, client *tls.Config, want codes.Code) {
 		t.Helper()
@@ -106,7 +113,7 @@ func TestRenewedClientAuthorities(t *testing.T) {
 	}
 	check("listed", one, codes.OK)
 	check("not listed", other, codes.Unavailable)
-	resumed(t, server.Addr(), one)
+	wantNoResumption(t, server.Addr(), one)
 	both, err := os.ReadFile(list)
 	if err != nil {
 		t.Fatal(err)
@@ -118,31 +125,31 @@ func TestRenewedClientAuthorities(t *testing.T) {
 	if err := os.WriteFile(list, append(both, added[:len(added)/2]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	if s := files.Status()[1]; !s.Refused {
 		t.Error("a list that was cut is not refused")
 	}
 	if err := os.WriteFile(list, append(both, added...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files.Now(t.Context())
-	check("listed, one was added", one, codes.OK)
+	files.Reload(t.Context())
+	check("listed, another one was added", one, codes.OK)
 	check("added", other, codes.OK)
 	replace(t, list, ours.file)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	check("taken out", one, codes.Unavailable)
 	check("left in", other, codes.OK)
 }
 
-// resumed fails the test when a session is resumed.
-func resumed(t *testing.T, server net.Addr, client *tls.Config) {
+// wantNoResumption fails the test when a TLS session is resumed.
+func wantNoResumption(t *testing.T, server net.Addr, client *tls.Config) {
 	t.Helper()
 	for range 2 {
 		connection, err := tls.Dial("tcp", server.String(), client)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A server sends tickets after the handshake, before anything else that is read.
+		// A server sends its session tickets after the handshake, before any other data.
 		_, _ = connection.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
 		_, _ = connection.Read(make([]byte, 1))
 		if connection.ConnectionState().DidResume {
@@ -152,7 +159,7 @@ func resumed(t *testing.T, server net.Addr, client *tls.Config) {
 	}
 }
 
-// TestChain: a chain is good while all of its certificates are, and none of them is left out.
+// TestChain: a chain is valid while all of its certificates are, and every certificate is read.
 func TestChain(t *testing.T) {
 	read := func(path string) []byte {
 		t.Helper()
@@ -177,15 +184,16 @@ func TestChain(t *testing.T) {
 		expires = a.cert.NotAfter
 	}
 	if !p.Begins().Equal(begins) || !p.Expires().Equal(expires) || len(p.Certificate.Certificate) != 2 {
-		t.Errorf("%d certificates are good from %s to %s, want 2 from %s to %s", len(p.Certificate.Certificate), p.Begins(), p.Expires(), begins, expires)
+		t.Errorf("%d certificates are valid from %s to %s, want 2 from %s to %s",
+			len(p.Certificate.Certificate), p.Begins(), p.Expires(), begins, expires)
 	}
 	root[len(root)/2] = '!'
 	if p, err := parsePair([][]byte{slices.Concat(cert, root), key}); err == nil {
-		t.Errorf("of a damaged chain %d certificates are read", len(p.Certificate.Certificate))
+		t.Errorf("%d certificates of a damaged chain are read, want an error", len(p.Certificate.Certificate))
 	}
 }
 
-// TestCertificateOfTomorrow does not replace the one that is valid today.
+// TestCertificateOfTomorrow: a certificate that is not valid yet does not replace a valid one.
 func TestCertificateOfTomorrow(t *testing.T) {
 	ours := newAuthority(t)
 	cert, key := ours.issue(t)
@@ -194,8 +202,9 @@ func TestCertificateOfTomorrow(t *testing.T) {
 	nextCert, nextKey := ours.issueFrom(t, time.Now().Add(24*time.Hour))
 	replace(t, cert, nextCert)
 	replace(t, key, nextKey)
-	files.Now(t.Context())
-	connection := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ours.pool})))
+	files.Reload(t.Context())
+	trust := credentials.NewTLS(&tls.Config{RootCAs: ours.pool})
+	connection := check.Dial(t, server.Addr().String(), grpc.WithTransportCredentials(trust))
 	if _, err := call(t.Context(), connection, "hello"); err != nil {
 		t.Error(err)
 	}

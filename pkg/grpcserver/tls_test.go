@@ -54,13 +54,13 @@ func newAuthority(t *testing.T) authority {
 	return a
 }
 
-// issue returns the files of a certificate and its key.
+// issue signs a certificate that is valid now, and returns its file and the file of its key.
 func (a authority) issue(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	return a.issueFrom(t, time.Now().Add(-time.Hour))
 }
 
-// issueFrom returns the files of a certificate that is not valid before a time, and its key.
+// issueFrom signs a certificate that is valid from a time on, and returns its file and the file of its key.
 func (a authority) issueFrom(t *testing.T, begins time.Time) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -68,7 +68,8 @@ func (a authority) issueFrom(t *testing.T, begins time.Time) (certFile, keyFile 
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, NotBefore: begins, NotAfter: begins.Add(48 * time.Hour),
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: begins, NotAfter: begins.Add(48 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -152,7 +153,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// presenting shows the certificate even if it is none of the authorities that the server asks for.
+// presenting returns a client that shows its certificate even if the server asks for other authorities.
 func presenting(roots *x509.CertPool, pairs []tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return &pairs[0], nil

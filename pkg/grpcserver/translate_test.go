@@ -13,7 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// claimsOK is an error whose status says that nothing is wrong.
+// claimsOK is an error whose status is OK.
 type claimsOK struct{ error }
 
 func (claimsOK) GRPCStatus() *status.Status { return nil }
@@ -24,7 +24,7 @@ var translations = []struct {
 	code    codes.Code
 	message string
 	reason  string
-	unsaid  bool
+	unsent  bool
 }{
 	{
 		"domain", apierr.NotFound("TOKEN_NOT_FOUND", "no such token"),
@@ -103,19 +103,19 @@ var translations = []struct {
 func TestTranslate(t *testing.T) {
 	for _, tt := range translations {
 		t.Run(tt.name, func(t *testing.T) {
-			told, unsaid := translate(tt.err)
-			if told.Code() != tt.code || told.Message() != tt.message {
-				t.Errorf("translate = %v %q, want %v %q", told.Code(), told.Message(), tt.code, tt.message)
+			sent, unsent := translate(tt.err)
+			if sent.Code() != tt.code || sent.Message() != tt.message {
+				t.Errorf("translate = %v %q, want %v %q", sent.Code(), sent.Message(), tt.code, tt.message)
 			}
-			if got := apierr.ReasonOf(told.Err()); got != tt.reason {
+			if got := apierr.ReasonOf(sent.Err()); got != tt.reason {
 				t.Errorf("reason = %q, want %q", got, tt.reason)
 			}
-			if got := unsaid != nil; got != tt.unsaid {
-				t.Errorf("holds something unsaid: %t, want %t", got, tt.unsaid)
+			if got := unsent != nil; got != tt.unsent {
+				t.Errorf("a cause to log: %t, want %t", got, tt.unsent)
 			}
-			again, unsaid := translate(told.Err())
-			if again.Code() != tt.code || again.Message() != tt.message || unsaid != nil {
-				t.Errorf("translated again = %v, want the same, and nothing unsaid", again)
+			again, unsent := translate(sent.Err())
+			if again.Code() != tt.code || again.Message() != tt.message || unsent != nil {
+				t.Errorf("translated again = %v, want the same, and nothing to log", again)
 			}
 		})
 	}

@@ -8,7 +8,8 @@ import (
 	"fmt"
 )
 
-// Authorities reads the contents of one PEM file of certificates that others are checked against.
+// Authorities parses the contents of one PEM file of certificate authorities, for Read. It fails as
+// Certificates does.
 func Authorities(contents [][]byte) (*x509.CertPool, error) {
 	certificates, err := Certificates(contents[0])
 	if err != nil {
@@ -21,10 +22,10 @@ func Authorities(contents [][]byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Certificates returns the certificates of a PEM file in their order. Other blocks, such as a key, may
-// stand between them. A file without a certificate, and one with a block or a certificate that cannot be
-// read, are errors: the parsers of the standard library skip what they cannot read, so that half of a list
-// of authorities would pass for the list.
+// Certificates returns the certificates of a PEM file (RFC 7468) in order. Blocks of other types, such as a
+// key, may stand between them. It fails when there is no certificate, and when any block or certificate
+// cannot be read. The parsers of the standard library skip such blocks: they would take a part of a list of
+// authorities for the whole list.
 func Certificates(data []byte) (certificates []*x509.Certificate, err error) {
 	blocks, err := readBlocks(data)
 	if err != nil {
@@ -46,15 +47,15 @@ func Certificates(data []byte) (certificates []*x509.Certificate, err error) {
 	return certificates, nil
 }
 
-// readBlocks returns all blocks of a PEM file. pem.Decode skips a damaged block without a word, so the
-// blocks are counted. Ends count too: the line that begins a block may be the damaged one.
+// readBlocks returns all blocks of a PEM file. It compares their number with the number of lines that begin
+// or end a block, because pem.Decode silently skips a damaged block. Either line may be the damaged one.
 func readBlocks(data []byte) (blocks []*pem.Block, err error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		blocks = append(blocks, block)
 	}
 	want := max(bytes.Count(data, []byte("-----BEGIN ")), bytes.Count(data, []byte("-----END ")))
 	if len(blocks) != want {
-		return nil, fmt.Errorf("only %d of %d PEM blocks can be read: the file was cut or damaged", len(blocks), want)
+		return nil, fmt.Errorf("only %d of %d PEM blocks can be read: the file is cut or damaged", len(blocks), want)
 	}
 	return blocks, nil
 }

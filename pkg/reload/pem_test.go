@@ -17,8 +17,8 @@ func certificate(t *testing.T) string {
 	return string(authority.PEM)
 }
 
-// TestDamagedCertificates: a list with one damaged character is refused, or is read to its end. Nothing is
-// skipped.
+// TestDamagedCertificates: a list of two certificates with one damaged character is an error, or both
+// certificates are read. None is skipped.
 func TestDamagedCertificates(t *testing.T) {
 	whole := certificate(t) + certificate(t)
 	for _, damage := range []byte("!A:\n") {
@@ -26,11 +26,11 @@ func TestDamagedCertificates(t *testing.T) {
 			damaged := []byte(whole)
 			damaged[i] = damage
 			if list, err := Certificates(damaged); err == nil && len(list) != 2 {
-				t.Fatalf("%q at %d: %d certificates of 2 are read", damage, i, len(list))
+				t.Fatalf("%q at %d: %d of 2 certificates are read", damage, i, len(list))
 			}
 			if damage == '!' {
 				if _, err := Authorities([][]byte{damaged}); err == nil {
-					t.Fatalf("%q at %d: is no error", damage, i)
+					t.Fatalf("%q at %d: no error", damage, i)
 				}
 			}
 		}
@@ -45,7 +45,7 @@ func TestCertificates(t *testing.T) {
 		want int
 	}{
 		"one":                           {one, 1},
-		"two, with words":               {"# comment\n" + one + "\n# another\n" + one, 2},
+		"two, with text":                {"# comment\n" + one + "\n# another\n" + one, 2},
 		"with a key":                    {key + one, 1},
 		"from Windows":                  {strings.ReplaceAll(one+one, "\n", "\r\n"), 2},
 		"empty":                         {"", 0},

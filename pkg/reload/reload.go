@@ -1,21 +1,18 @@
-// Package reload keeps what a process has read from files up to date: certificates, authorities, keys. A
-// file that becomes bad changes nothing; what was read before it goes on.
+// Package reload reads files and reloads them when they change: certificates, authorities, keys. A file that
+// becomes bad changes nothing: the process goes on with the earlier contents.
 //
-// Files are found changed by their contents, which are read every few seconds. That sees every way of
-// changing a file: in place, a rename over it, a symbolic link of a folder above it that leads elsewhere
-// (as Kubernetes changes a volume), on every file system. Notifications of the kernel miss the last on the
-// file itself, and do not come from another machine's changes. Some kilobytes every few seconds cost
-// nothing.
+// A change is found by reading the contents every few seconds. This finds every kind of change on every file
+// system: a write in place, a rename over the file, and a symbolic link above it that changes its target, as
+// in a Kubernetes volume. Notifications of the kernel (inotify) on the file miss the last one, and miss
+// changes that another machine makes. Reading some kilobytes every few seconds costs nothing noticeable.
+//
+// The package is internal to Countersign: its API may change in any release.
 package reload
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,56 +20,44 @@ import (
 	"time"
 )
 
-// DefaultInterval is how often files are read unless somebody says otherwise.
+// DefaultInterval is the usual interval of New.
 const DefaultInterval = 10 * time.Second
 
-const (
-	// settle is the pause between two reads that must show the same before it counts: a file that is
-	// written in place can be read half.
-	settle = 100 * time.Millisecond
-	// tries is how often a file is read before it counts as bad: a certificate and its key may be changed
-	// one after the other.
-	tries = 10
-	// maxSize is the size in bytes of the largest file that is read.
-	maxSize = 64 << 20
-)
-
-// Files are the files of a process. They are safe for concurrent use. A nil *Files reads each file once.
+// Files are the files that a process reloads. They are safe for concurrent use. With a nil *Files, Read
+// reads once and nothing is reloaded.
 type Files struct {
 	interval time.Duration
 	log      *slog.Logger
 
-	reading sync.Mutex // held while files are read again
-	mu      sync.Mutex
-	sources []*source
+	reloading sync.Mutex // held while files are reloaded
+	mu        sync.Mutex // guards sources
+	sources   []*source
 }
 
-// New returns an empty set of files that are read again in every interval while Run runs.
+// New returns an empty set of files. While Run runs, they are reloaded in every interval, which must be
+// positive.
 func New(interval time.Duration, log *slog.Logger) *Files {
 	return &Files{interval: interval, log: log}
 }
 
-// Value is what one or more files hold. Get may be called by many at once.
+// Value is the parsed contents of one or more files. It is safe for concurrent use.
 type Value[T any] struct{ current atomic.Pointer[T] }
 
-// Get returns what was read last and is good.
+// Get returns the latest contents that could be used.
 func (v *Value[T]) Get() T { return *v.current.Load() }
 
-// Expirer is a value that is good from one time until another. A zero time is no bound. Files that hold
-// such a value do not replace a good one by one that has expired, nor, before its time, by one that is not
-// valid yet.
-type Expirer interface {
-	Begins() time.Time
-	Expires() time.Time
-}
-
-// Read reads files that hold one value together, such as a certificate and its key, and reads them again
-// when they change. Parse gets the contents in the order of the paths; its error must not hold a secret.
-// The name says in logs and metrics which files are meant. A file that is no regular one, such as a pipe,
-// is read this once. A value that is a slog.LogValuer is shown in the log when it is replaced.
+// Read reads files that belong together, such as a certificate and its key, and parses their contents. Files
+// reloads them under the given name, which logs and metrics show and which must be unique.
+//
+// Parse gets the contents in the order of the paths. Its error is logged, so it must not contain a secret. A
+// value that is an Expirer is checked before it replaces another one. A value that is a slog.LogValuer is
+// logged when it replaces another one.
+//
+// Read fails when a file cannot be read, is larger than 64 MiB or cannot be parsed. A path that is not a
+// regular file, such as a pipe, is read only this once.
 func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error), paths ...string) (*Value[T], error) {
 	regular := !slices.ContainsFunc(paths, func(path string) bool { return !isRegular(path) })
-	contents, err := read(paths)
+	contents, err := readFiles(paths)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +70,11 @@ func Read[T any](f *Files, name string, parse func(contents [][]byte) (T, error)
 	if f == nil {
 		return value, nil
 	}
-	s := &source{name: name, paths: paths, once: !regular, used: digest(contents), expires: expiry(first)}
-	s.take = func(contents [][]byte) (any, error) {
+	s := &source{name: name, paths: paths, once: !regular, used: digestOf(contents), expires: expiryOf(first)}
+	s.apply = func(contents [][]byte) (any, error) {
 		next, err := parse(contents)
 		if err == nil {
-			err = untimely(value.Get(), next, time.Now())
+			err = checkValidity(value.Get(), next, time.Now())
 		}
 		if err == nil {
 			value.current.Store(&next)
@@ -104,7 +89,7 @@ func (f *Files) add(s *source) error {
 	defer f.mu.Unlock()
 	for _, other := range f.sources {
 		if other.name == s.name {
-			return fmt.Errorf("%s: is read twice", s.name)
+			return fmt.Errorf("%s: files with this name are already read; want a unique name", s.name)
 		}
 	}
 	f.sources = append(f.sources, s)
@@ -117,7 +102,7 @@ func (f *Files) all() []*source {
 	return f.sources[:len(f.sources):len(f.sources)]
 }
 
-// Run reads the files again in every interval until ctx ends.
+// Run reloads the files in every interval until ctx ends.
 func (f *Files) Run(ctx context.Context) {
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
@@ -126,34 +111,35 @@ func (f *Files) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			f.again(ctx, false)
+			f.reload(ctx, false)
 		}
 	}
 }
 
-// Now reads the files again at once, and says of each in the log what came of it.
-func (f *Files) Now(ctx context.Context) { f.again(ctx, true) }
+// Reload reloads the files at once and logs the outcome for each, even if nothing has changed. It may take
+// about a second for each file that is bad. It returns early when ctx ends.
+func (f *Files) Reload(ctx context.Context) { f.reload(ctx, true) }
 
-func (f *Files) again(ctx context.Context, say bool) {
-	f.reading.Lock()
-	defer f.reading.Unlock()
+func (f *Files) reload(ctx context.Context, verbose bool) {
+	f.reloading.Lock()
+	defer f.reloading.Unlock()
 	for _, s := range f.all() {
-		s.again(ctx, f.log, say)
+		s.reload(ctx, f.log, verbose)
 	}
 }
 
-// Status is what became of the files of one name.
+// Status is the state of the files of one name.
 type Status struct {
 	Name string
-	// Reloads is how often a change was taken in, Failures how often it was refused.
+	// Reloads is how many changes were put to use, Failures how many were refused.
 	Reloads, Failures uint64
-	// Refused tells that the files do not hold now what is used.
+	// Refused says that the files hold bad contents, while earlier contents are in use.
 	Refused bool
-	// Expires is that of an Expirer; zero for other values.
+	// Expires is when the contents in use expire; zero if they do not, or are not an Expirer.
 	Expires time.Time
 }
 
-// Status returns what became of the files so far.
+// Status returns the state of all files, in the order in which Read was called.
 func (f *Files) Status() (all []Status) {
 	if f == nil {
 		return nil
@@ -162,76 +148,4 @@ func (f *Files) Status() (all []Status) {
 		all = append(all, s.status())
 	}
 	return all
-}
-
-// isRegular tells whether a file can be read again and again; a missing one counts as one that can.
-func isRegular(path string) bool {
-	info, err := os.Stat(path)
-	return err != nil || info.Mode().IsRegular()
-}
-
-// read returns the contents of files.
-func read(paths []string) (contents [][]byte, err error) {
-	for _, path := range paths {
-		data, err := readOne(path)
-		if err != nil {
-			return nil, err
-		}
-		contents = append(contents, data)
-	}
-	return contents, nil
-}
-
-func readOne(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err == nil && len(data) > maxSize {
-		err = fmt.Errorf("%s: want at most %d bytes", path, maxSize)
-	}
-	return data, err
-}
-
-// digest returns one of all contents.
-func digest(contents [][]byte) (d [sha256.Size]byte) {
-	hash := sha256.New()
-	for _, data := range contents {
-		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(data))))
-		hash.Write(data)
-	}
-	copy(d[:], hash.Sum(nil))
-	return d
-}
-
-func expiry(value any) time.Time {
-	if e, is := value.(Expirer); is {
-		return e.Expires()
-	}
-	return time.Time{}
-}
-
-// untimely returns an error when a value that is not good now is to replace one that is.
-func untimely(current, next any, now time.Time) error {
-	if outside(current, now) == nil {
-		return outside(next, now)
-	}
-	return nil
-}
-
-// outside returns an error when a value is not good now.
-func outside(value any, now time.Time) error {
-	e, is := value.(Expirer)
-	if !is {
-		return nil
-	}
-	if at := e.Begins(); at.After(now) {
-		return fmt.Errorf("it is not valid before %s; it is used then", at.UTC().Format(time.RFC3339))
-	}
-	if at := e.Expires(); !at.IsZero() && !at.After(now) {
-		return fmt.Errorf("it has expired, at %s", at.UTC().Format(time.RFC3339))
-	}
-	return nil
 }

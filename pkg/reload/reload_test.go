@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// text is a value that is bad when it says so, and good between two times where it has them.
+// text is a value that cannot be parsed when it contains "bad". It is valid between two times if they are
+// set.
 type text struct {
 	string
 	from, until time.Time
@@ -58,12 +59,12 @@ func link(t *testing.T, to, path string) {
 	}
 }
 
-// kit are files that run in fake time.
+// kit are files that are reloaded in fake time.
 type kit struct {
 	*Files
 	t      *testing.T
 	folder string
-	log    bytes.Buffer // written by the goroutine of Run and by say, read when that sleeps
+	log    bytes.Buffer // written by Run and Reload, read while Run sleeps
 }
 
 const interval = 5 * time.Second
@@ -75,19 +76,19 @@ func start(t *testing.T) *kit {
 	return k
 }
 
-// between runs a function while no file is read.
+// between runs a function while no file is reloaded.
 func (k *kit) between(do func()) {
-	k.reading.Lock()
-	defer k.reading.Unlock()
+	k.reloading.Lock()
+	defer k.reloading.Unlock()
 	do()
 }
 
 func (k *kit) path(name string) string { return filepath.Join(k.folder, name) }
 
-// expect waits until a change has been seen, and compares what is in use.
+// expect waits until a change has been found, then compares the value in use and the status.
 func (k *kit) expect(what string, v *Value[text], want string, status Status) {
 	k.t.Helper()
-	time.Sleep(interval + tries*settle + settle/2)
+	time.Sleep(interval + maxRereads*rereadDelay + rereadDelay/2)
 	synctest.Wait()
 	if got := v.Get().string; got != want {
 		k.t.Errorf("%s: %q is in use, want %q", what, got, want)
@@ -99,7 +100,7 @@ func (k *kit) expect(what string, v *Value[text], want string, status Status) {
 	}
 }
 
-// TestWaysOfChanging: however a file is changed, the change is taken in.
+// TestWaysOfChanging: every kind of change is found and put to use.
 func TestWaysOfChanging(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, folder string){
 		"in place": func(t *testing.T, folder string) {
@@ -112,7 +113,7 @@ func TestWaysOfChanging(t *testing.T) {
 				rename(t, folder+"/aside", folder+"/"+name)
 			}
 		},
-		"..data": func(t *testing.T, folder string) { // as the kubelet's AtomicWriter does
+		"..data": func(t *testing.T, folder string) { // as the kubelet's AtomicWriter changes a volume
 			if err := os.Mkdir(folder+"/..2", 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -145,15 +146,15 @@ func TestWaysOfChanging(t *testing.T) {
 				change(t, k.folder)
 				k.expect("after the change", v, "new a+new b", Status{Reloads: 1})
 				if !strings.Contains(k.log.String(), "the text new a+new b") {
-					t.Errorf("the log does not say it:\n%s", k.log.String())
+					t.Errorf("the log does not show the new value:\n%s", k.log.String())
 				}
 			})
 		})
 	}
 }
 
-// TestBadFiles: what is bad, missing, too large, or expired changes nothing; it is said once, counted once,
-// and shown until the file is good.
+// TestBadFiles: a file that is bad, empty, missing, unreadable or expired changes nothing. It is logged
+// once, counted once, and the status shows it until the file is good.
 func TestBadFiles(t *testing.T) {
 	for name, spoil := range map[string]func(k *kit, path string){
 		"bad":     func(k *kit, path string) { write(k.t, path, "bad") },
@@ -188,11 +189,11 @@ func TestBadFiles(t *testing.T) {
 				k.expect("while it is bad", v, "old", Status{Failures: 1, Refused: true, Expires: later})
 				k.expect("while it is bad for longer", v, "old", Status{Failures: 1, Refused: true, Expires: later})
 				if n := strings.Count(k.log.String(), "cannot be used"); n != 1 {
-					t.Errorf("it is said %d times, want once:\n%s", n, k.log.String())
+					t.Errorf("it is logged %d times, want once:\n%s", n, k.log.String())
 				}
-				k.Now(t.Context())
+				k.Reload(t.Context())
 				if n := strings.Count(k.log.String(), "cannot be used"); n != 2 {
-					t.Errorf("to somebody who asks it is not said:\n%s", k.log.String())
+					t.Errorf("Reload does not log it again:\n%s", k.log.String())
 				}
 				_ = os.RemoveAll(path)
 				write(t, path, "new")
@@ -206,9 +207,9 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestTimeComes: what is not valid yet, and what a wrong clock takes for expired, is refused once and taken
-// in later, though the file does not change. Once the value in use has expired, nothing is refused for its
-// dates.
+// TestTimeComes: a value that is not valid yet, or that looks expired to a wrong clock, is refused once. It
+// is put to use later although the file does not change. Once the value in use has expired, no value is
+// refused for its dates.
 func TestTimeComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := start(t)
@@ -235,14 +236,14 @@ func TestTimeComes(t *testing.T) {
 		k.expect("before its time, for longer", v, "old", early)
 		k.between(func() {
 			if n := strings.Count(k.log.String(), "it is not valid before"); n != 1 {
-				t.Errorf("it is said %d times, want once:\n%s", n, k.log.String())
+				t.Errorf("it is logged %d times, want once:\n%s", n, k.log.String())
 			}
 		})
 		time.Sleep(time.Hour)
 		k.expect("at its time", v, "the next", Status{Reloads: 1, Failures: 1, Expires: later})
 		write(t, path, "expired")
 		k.expect("expired", v, "the next", Status{Reloads: 1, Failures: 2, Refused: true, Expires: later})
-		k.between(func() { dates["expired"] = text{until: later.Add(time.Hour)} }) // as a clock that is set back has it
+		k.between(func() { dates["expired"] = text{until: later.Add(time.Hour)} }) // the effect of a clock that is set back
 		k.expect("the clock is right", v, "expired", Status{Reloads: 2, Failures: 2, Expires: later.Add(time.Hour)})
 		time.Sleep(4 * time.Hour)
 		write(t, path, "the next")
@@ -250,7 +251,7 @@ func TestTimeComes(t *testing.T) {
 	})
 }
 
-// TestHalfWrittenFiles are not taken for whole ones, nor for bad ones, as long as somebody writes.
+// TestHalfWrittenFiles: files that are still being written are neither put to use nor counted as bad.
 func TestHalfWrittenFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := start(t)
@@ -267,25 +268,25 @@ func TestHalfWrittenFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(interval - settle/2)
+		time.Sleep(interval - rereadDelay/2)
 		for _, part := range []string{"new", "new line", "new line, an"} {
 			write(t, k.path("a"), part)
-			time.Sleep(settle * 3 / 4)
+			time.Sleep(rereadDelay * 3 / 4)
 		}
 		write(t, k.path("a"), "new line, and another")
-		time.Sleep(3 * settle) // the other one is still the old one
+		time.Sleep(3 * rereadDelay) // the other file is still the old one
 		write(t, k.path("b"), "new too")
 		k.expect("at the end", v, "new line, and another+new too", Status{Reloads: 1})
 		for _, s := range seen[1:] {
 			if !strings.HasPrefix(s, "new line, and another+") {
-				t.Errorf("half a file was taken in: %q", s)
+				t.Errorf("half a file was put to use: %q", s)
 			}
 		}
 	})
 }
 
-// TestNow takes a change in at once, and says of each file what came of it.
-func TestNow(t *testing.T) {
+// TestReload: Reload puts a change to use at once, and logs the outcome for each file.
+func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := start(t)
 		write(t, k.path("a"), "old")
@@ -306,25 +307,26 @@ func TestNow(t *testing.T) {
 		}
 		write(t, k.path("a"), "new")
 		began := time.Now()
-		k.Now(t.Context())
-		if v.Get().string != "new" || time.Since(began) > settle {
+		k.Reload(t.Context())
+		if v.Get().string != "new" || time.Since(began) > rereadDelay {
 			t.Errorf("after %s %q is in use", time.Since(began), v.Get().string)
 		}
-		k.Now(t.Context())
+		k.Reload(t.Context())
 		for _, want := range []string{"file has changed and is in use", "file has not changed", "it needs a restart"} {
 			if !strings.Contains(k.log.String(), want) {
-				t.Errorf("the log does not say %q:\n%s", want, k.log.String())
+				t.Errorf("the log does not contain %q:\n%s", want, k.log.String())
 			}
 		}
 		if once.Get().string != "from a pipe" {
-			t.Errorf("of the pipe %q is in use", once.Get().string)
+			t.Errorf("the value of the pipe is %q", once.Get().string)
 		}
 	})
 }
 
 func itoa(f *os.File) string { return strconv.Itoa(int(f.Fd())) }
 
-// TestRead refuses at the start what it cannot use, and two files of one name; without Files it reads once.
+// TestRead: Read fails for a missing file, a bad file, and two files of one name. It also works without
+// Files.
 func TestRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a")
 	if _, err := Read(nil, "file", parse, path); !errors.Is(err, fs.ErrNotExist) {
@@ -332,7 +334,7 @@ func TestRead(t *testing.T) {
 	}
 	write(t, path, "bad")
 	if _, err := Read(nil, "file", parse, path); err == nil {
-		t.Error("a bad file is no error")
+		t.Error("a bad file: no error")
 	}
 	write(t, path, "good")
 	f := New(interval, slog.New(slog.DiscardHandler))

@@ -16,7 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 )
 
-// certificate makes a certificate for 127.0.0.1 that is its own authority.
+// certificate creates a self-signed certificate for 127.0.0.1.
 func certificate(t *testing.T) grpcserver.TLS {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

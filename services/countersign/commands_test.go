@@ -10,8 +10,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// capture VARIABLE FILE REGEXP sets a variable to the first match in a file, stdout or stderr; to its
-// group, if there is one.
+// capture VARIABLE FILE REGEXP sets a variable to the first match in a file, stdout or stderr. If the
+// expression has a group, the variable gets the group.
 func capture(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: capture variable file regexp")
@@ -26,7 +26,7 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // decide DECISION REASON FLAG... asks both validators, which must agree. When the variable AT holds a
-// consistency token they are asked to be at least as new: a change takes some milliseconds to reach them.
+// consistency token, the decision must include that change, which takes some milliseconds to arrive.
 func decide(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: decide decision reason flag...")
@@ -45,8 +45,8 @@ func decide(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// json PATH VALUE compares a value of the JSON document on stdout. A path is names and indices with dots
-// between them; length is that of a list. Without a value the empty text is wanted.
+// json PATH VALUE compares a value of the JSON document on stdout. A path is names and indices separated by
+// dots; "length" is the length of a list. Without VALUE, the value must be empty.
 func jsonValue(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: json path [value]")

@@ -19,10 +19,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testport"
 )
 
-// devPatience bounds every wait; a busy machine with the race detector is slow.
+// devPatience bounds every wait. A busy machine with the race detector is slow.
 const devPatience = time.Minute
 
-// devProcess is `countersign dev` in a process of its own, which has printed what it prints.
+// devProcess is `countersign dev` in its own process, after it has printed its addresses.
 type devProcess struct {
 	cmd *exec.Cmd
 	// out and log are the pipes of its standard output and error.
@@ -72,7 +72,7 @@ func startDev(t *testing.T) *devProcess {
 	return nil
 }
 
-// end sends a signal and fails the test unless dev ends in order.
+// end sends a signal, and fails the test unless dev ends in order.
 func (d *devProcess) end(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	if _, err := os.Stat(d.keyFile); err != nil {
@@ -96,12 +96,12 @@ func (d *devProcess) end(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// TestDevEndsInOrder when its terminal is closed, and also when nobody reads what it prints and logs any
-// more.
+// TestDevEndsInOrder: dev ends in order when its terminal is closed, and also when nobody reads its output
+// and log.
 func TestDevEndsInOrder(t *testing.T) {
 	t.Run("hang-up", func(t *testing.T) {
-		// The tests may have been started with SIGHUP ignored, as by nohup, and dev would be, too, and go
-		// on. A signal that is handled here is not ignored there (execve(2)).
+		// The tests may have been started with SIGHUP ignored, as by nohup. dev would inherit that and
+		// continue. A signal that is handled here is not ignored there (execve(2)).
 		handled := make(chan os.Signal, 1)
 		signal.Notify(handled, syscall.SIGHUP)
 		defer signal.Stop(handled)

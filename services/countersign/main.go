@@ -1,5 +1,5 @@
-// Command countersign is for people: it administers tokens and enforcement, asks validators, prepares a
-// store, and runs everything at once to try it out.
+// Command countersign is the command line for people. It manages tokens and enforcement, asks validators,
+// prepares and repairs a store, and runs everything in one process to try it out.
 package main
 
 import (

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// leakChecked fails a run of tests that leaves goroutines behind.
+// leakChecked fails a test run that leaves goroutines behind.
 type leakChecked struct{ *testing.M }
 
 // Run implements testscript.TestingM.
@@ -34,13 +34,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){"countersign": main})
 }
 
-// The scripts are the manual: each is what somebody types, and what comes of it. They run against a real
-// authority and two validators over a real Redis; each has apps of its own.
+// The scripts are the manual: commands with their output. They run against a real authority and two
+// validators over a real Redis. Each script has its own apps.
 func TestScripts(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 2, Report: true})
 	lonely := cluster.Start(t, cluster.Options{})
 	run(t, "testdata", func(env *testscript.Env) {
-		// Where countersign is, and no redis-server.
+		// The folder of countersign, without redis-server.
 		env.Setenv("LONELY_PATH", filepath.SplitList(env.Getenv("PATH"))[0])
 		env.Setenv("COUNTERSIGN_AUTHORITY", c.Authority)
 		env.Setenv("COUNTERSIGN_ADMIN_KEY_FILE", c.AdminKeyFile)
@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// The same over TLS, with a certificate that the system does not know.
+// The command line over TLS, with a certificate that the system does not know.
 func TestTLS(t *testing.T) {
 	files := certificate(t)
 	c := cluster.Start(t, cluster.Options{Validators: 1, TLS: files, Report: true})
@@ -71,8 +71,8 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// What prepares a store needs a Redis and nothing else, and of that the operator's account. Each script has
-// databases of its own.
+// Commands that prepare a store need only Redis and the operator's account. Each script has its own
+// databases.
 func TestProvisioning(t *testing.T) {
 	redis := redistest.StartWithAccounts(t)
 	t.Cleanup(func() { operatorsRights(t, redis) })
@@ -84,10 +84,10 @@ func TestProvisioning(t *testing.T) {
 	})
 }
 
-// operatorsRights makes sure that the operator's account may do no more than `countersign store` has done.
+// operatorsRights checks that the operator's account allows no command that `countersign store` has not used.
 func operatorsRights(t *testing.T, redis *redistest.Server) {
-	// For a Cluster, for a partition that is changed while it is read, and for apps, of which the scripts
-	// have none.
+	// Used on a Cluster, for a partition that changes while it is read, and for apps, which the scripts do
+	// not have.
 	used := map[string]bool{"asking": true, "cluster|slots": true, "hmget": true, "hset": true}
 	for line := range redis.Info("commandstats") {
 		used[strings.TrimPrefix(line, "cmdstat_")] = true
@@ -111,7 +111,7 @@ func params(setup func(*testscript.Env)) testscript.Params {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
-			// With the race detector each command would sleep a second before it ends.
+			// With the race detector, each command would sleep for a second before it ends.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			setup(env)
 			return nil

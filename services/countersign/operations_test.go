@@ -27,8 +27,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestOperations tries every runbook of docs/operations.md: each script is one of them, against a real
-// Redis with an authority and two validators of its own. The first validator has a snapshot file.
+// TestOperations tries every runbook of docs/operations.md. Each script is one runbook, with its own Redis,
+// authority and two validators. The first validator has a snapshot file.
 func TestOperations(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	scripts, err := filepath.Glob("testdata/operations/*.txtar")
@@ -37,7 +37,7 @@ func TestOperations(t *testing.T) {
 	}
 	for _, script := range scripts {
 		name := strings.TrimSuffix(filepath.Base(script), ".txtar")
-		// A runbook names its script, so that neither is changed without the other.
+		// A runbook names its script, so that nobody changes one without the other.
 		if !strings.Contains(page, "operations/"+name+".txtar") {
 			t.Errorf("docs/operations.md has no runbook that %s tries", script)
 		}
@@ -61,7 +61,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// TestRunbooksAreTried: every runbook of docs/operations.md names a script that is there.
+// TestRunbooksAreTried: every runbook of docs/operations.md names a script that exists.
 func TestRunbooksAreTried(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	_, runbooks, _ := strings.Cut(page, "\n## Runbooks\n")
@@ -78,8 +78,8 @@ func TestRunbooksAreTried(t *testing.T) {
 	}
 }
 
-// TestEveryMetricIsDocumented and of the form that Prometheus asks for: those of an authority, and of a
-// validator with everything switched on.
+// TestEveryMetricIsDocumented: docs/operations.md documents every metric of an authority and of a validator
+// with all options, and the metrics follow the conventions of Prometheus.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	page := readFile(t, "../../docs/operations.md")
 	s := startSite(t, certificate(t))
@@ -141,31 +141,35 @@ func readFile(t *testing.T, path string) string {
 	return string(data)
 }
 
-// site is a Countersign that operators look after.
+// site is a Countersign on which a script tries a runbook.
 type site struct {
 	*cluster.Cluster
 	t *testing.T
-	// tls are the files of all gRPC servers; empty: they serve in plain text.
+	// tls are the certificate files of all gRPC servers; empty: they use plain text.
 	tls grpcserver.TLS
-	// link is between the second validator and the authority.
+	// reports is the proxy between the second validator and the authority.
 	reports   *redistest.Proxy
 	processes map[string]*cluster.Process
 	replica   *redistest.Server
 	snapshot  string
-	// ahead is how far the clock of each validator is.
+	// ahead is how far each validator's clock is ahead.
 	ahead map[string]*atomic.Int64
 }
 
 func startSite(t *testing.T, tls grpcserver.TLS) *site {
 	t.Helper()
-	s := &site{Cluster: cluster.Start(t, cluster.Options{VerifyInterval: 50 * time.Millisecond, ReloadInterval: 50 * time.Millisecond, TLS: tls}), t: t, tls: tls, processes: map[string]*cluster.Process{}, ahead: map[string]*atomic.Int64{}}
+	options := cluster.Options{VerifyInterval: 50 * time.Millisecond, ReloadInterval: 50 * time.Millisecond, TLS: tls}
+	s := &site{
+		Cluster: cluster.Start(t, options), t: t, tls: tls,
+		processes: map[string]*cluster.Process{}, ahead: map[string]*atomic.Int64{},
+	}
 	s.processes["authority"] = s.AuthorityProcesses[0]
 	s.reports = redistest.NewProxy(t, s.Authority)
 	s.snapshot = filepath.Join(t.TempDir(), "policies.snapshot")
 	return s
 }
 
-// setup is for the environment of a script.
+// setup sets the environment of a script.
 func (s *site) setup(env *testscript.Env) {
 	env.Setenv("REDIS_URL", s.RedisURL)
 	env.Setenv("COUNTERSIGN_REDIS_URL", s.OperatorURL)
@@ -208,7 +212,7 @@ func (s *site) startValidator(name string, quorum int) *cluster.Process {
 	return p
 }
 
-// value tells whether a metric of a process has a value: a number, or >N.
+// value returns nil when a metric of a process has a value: a number, or >N.
 func (s *site) value(name, metric, want string) error {
 	p := s.processes[name]
 	if p == nil {
@@ -252,9 +256,8 @@ func (s *site) metric(ts *testscript.TestScript, neg bool, args []string) {
 	check.Eventually(ts, "metric", func() error { return s.value(args[0], args[1], args[2]) })
 }
 
-// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: what is
-// done to the Redis from outside. Load is what restoring a dump comes to: stop, put the file in place,
-// start.
+// redis stop|start, redis save FILE, redis load FILE, redis replica start|stop, redis cli COMMAND: actions on
+// Redis from outside. "load" restores a dump: it stops Redis, replaces the file, and starts Redis.
 func (s *site) redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	dump := filepath.Join(s.Redis.Dir(), "dump.rdb")
 	switch strings.Join(args[:min(len(args), 1)], " ") {
@@ -303,7 +306,7 @@ func (s *site) authority(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// floored FILE waits until a floor file has what the store is at.
+// floored FILE waits until a floor file has the present positions of the store.
 func (s *site) floored(ts *testscript.TestScript, _ bool, args []string) {
 	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
 	ts.Check(err)
@@ -357,7 +360,7 @@ func (s *site) clock(ts *testscript.TestScript, _ bool, args []string) {
 	s.ahead[args[0]].Store(int64(ahead))
 }
 
-// link cut|restore: the way of the second validator to the authority.
+// link cut|restore: the connection between the second validator and the authority.
 func (s *site) link(ts *testscript.TestScript, _ bool, args []string) {
 	switch strings.Join(args, " ") {
 	case "cut":
@@ -369,7 +372,7 @@ func (s *site) link(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// agree DECISION REASON FLAG... asks both validators until both say so.
+// agree DECISION REASON FLAG... asks both validators until both give this decision and reason.
 func agree(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: agree decision reason flag...")
@@ -386,7 +389,7 @@ func agree(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// [!] until REGEXP PROGRAM ARGUMENT... runs a program until its output matches, or does not any more,
+// [!] until REGEXP PROGRAM ARGUMENT... runs a program until its output matches (with !: does not match),
 // whatever its exit code.
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {

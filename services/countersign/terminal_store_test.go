@@ -9,16 +9,16 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// Commands that replace, mend or give up a store ask at a terminal; a "no" leaves every key of it as it is,
-// and a "yes", or --yes without a question, goes ahead.
+// Commands that replace, repair or accept a store ask at a terminal. "no" leaves every key as it is; "yes",
+// or --yes without a question, goes ahead.
 func TestTerminalAsksAboutTheStore(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{})
 	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file", filepath.Join(t.TempDir(), "secret"))
 	where := []string{"--redis-url", c.OperatorURL, "--keyring-file", c.RingFile}
 	backup := filepath.Join(t.TempDir(), "store.backup")
 	command(t, c, append([]string{"store", "backup", backup}, where...)...)
-	// An authority that runs heals a store that was restored, in its own time: that is no doing of the
-	// commands.
+	// A running authority would heal the restored store on its own: stop it, so that only the commands change
+	// the store.
 	for _, p := range c.AuthorityProcesses {
 		p.Stop()
 	}
@@ -30,7 +30,7 @@ func TestTerminalAsksAboutTheStore(t *testing.T) {
 		}
 		return answer
 	}
-	// state is where every partition is, and whether it is known which store this is.
+	// state returns the head of every partition, and whether cs:meta exists.
 	state := func() string {
 		text := fmt.Sprint(do("EXISTS", "cs:meta"))
 		for partition := range 64 {
@@ -41,14 +41,14 @@ func TestTerminalAsksAboutTheStore(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		args   []string
-		shows  string // before the question
+		shows  string // text before the question
 		damage []string
-		// changes says that going ahead changes the store.
+		// changes says whether going ahead changes the store.
 		changes bool
 	}{
-		{"restore", []string{"store", "restore", backup, "--replace"}, "is to be replaced by " + backup, nil, true},
-		{"adopt", []string{"store", "adopt"}, "is to be taken as it is", nil, true},
-		{"repair", []string{"store", "repair", "--from", backup}, "is to be mended so", []string{"DEL", "cs:meta"}, true},
+		{"restore", []string{"store", "restore", backup, "--replace"}, " by " + backup + ". Go on?", nil, true},
+		{"adopt", []string{"store", "adopt"}, "This accepts the store at ", nil, true},
+		{"repair", []string{"store", "repair", "--from", backup}, "This repairs the store at ", []string{"DEL", "cs:meta"}, true},
 		{"init", []string{"store", "init", "--new-store"}, "every token is lost", nil, false},
 	} {
 		args := append(append([]string{}, tt.args...), where...)

@@ -19,12 +19,12 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// environment lets the command talk to a cluster.
+// environment returns the environment of a command that calls a cluster.
 func environment(c *cluster.Cluster) []string {
 	return append(os.Environ(), "COUNTERSIGN_AUTHORITY="+c.Authority, "COUNTERSIGN_ADMIN_KEY_FILE="+c.AdminKeyFile, "GORACE=atexit_sleep_ms=0")
 }
 
-// command runs the command without a terminal, and returns what it has written to its standard output.
+// command runs the program without a terminal, and returns its standard output.
 func command(t *testing.T, c *cluster.Cluster, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("countersign", args...)
@@ -36,10 +36,10 @@ func command(t *testing.T, c *cluster.Cluster, args ...string) string {
 	return string(out)
 }
 
-// gaveUp is what a terminal shows when nothing has happened for too long.
+// gaveUp is written to the terminal when nothing has happened for too long.
 const gaveUp = "(gave up)"
 
-// typist is a person at a terminal in which the command runs.
+// typist simulates a person at a terminal in which the program runs.
 type typist struct {
 	t        *testing.T
 	cmd      *exec.Cmd
@@ -62,7 +62,7 @@ func atTerminal(t *testing.T, c *cluster.Cluster, args ...string) *typist {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// A command that waits for ever fails the test, whatever it waits for.
+	// A command that hangs fails the test.
 	stuck := time.AfterFunc(time.Minute, func() {
 		_ = cmd.Process.Kill()
 		_, _ = io.WriteString(inside, gaveUp)
@@ -74,7 +74,7 @@ func atTerminal(t *testing.T, c *cluster.Cluster, args ...string) *typist {
 	return &typist{t: t, cmd: cmd, terminal: terminal, inside: inside}
 }
 
-// see reads what the terminal shows until there is a text in it.
+// see reads the terminal's output until it contains text.
 func (p *typist) see(text string) {
 	p.t.Helper()
 	for part := make([]byte, 1024); !strings.Contains(p.seen.String(), text); {
@@ -95,10 +95,10 @@ func (p *typist) types(text string) {
 	}
 }
 
-// ends returns all that the terminal has shown when the command has ended with an exit code.
+// ends waits for the command to end with an exit code, and returns everything that the terminal has shown.
 func (p *typist) ends(code int) string {
 	p.t.Helper()
-	// The mark is behind all that the command has written.
+	// The mark follows everything that the command has written.
 	ended := make(chan error, 1)
 	go func() {
 		err := p.cmd.Wait()
@@ -119,7 +119,7 @@ func (p *typist) ends(code int) string {
 	return p.seen.String()
 }
 
-// At a terminal the command does not show secrets that are typed, and asks before what cannot be undone.
+// At a terminal the command hides secrets that are typed, and asks before actions that cannot be undone.
 func TestTerminal(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 1, Report: true})
 	file := filepath.Join(t.TempDir(), "leaked")
@@ -151,7 +151,7 @@ func TestTerminal(t *testing.T) {
 		p := atTerminal(t, c, "token", "revoke", "--secret-file", "-")
 		p.see("Secret (not shown): ")
 		p.types("\n  " + leaked + "\n")
-		p.see("This secret is to be revoked for ever, in every app that has it, at " + c.Authority + ". Go on? [y/N] ")
+		p.see("This revokes the secret for ever, in every app that has it, at " + c.Authority + ". Go on? [y/N] ")
 		p.types("\n")
 		if said := p.ends(1); strings.Contains(said, leaked[:10]) || !strings.Contains(said, "countersign: not confirmed; nothing was changed") {
 			t.Errorf("%q", said)
@@ -162,14 +162,14 @@ func TestTerminal(t *testing.T) {
 	})
 	t.Run("lines to import are not shown", func(t *testing.T) {
 		p := atTerminal(t, c, "token", "import", "--app", "terminal", "--file", "-")
-		p.see("Lines (not shown; then Ctrl-D): ")
+		p.see("Lines (not shown; end with Ctrl-D): ")
 		p.types(`{"name": "old", "scopes": ["events"], "secret": "41d9b2c1e0f84c5aa1d0b7c6d5e4f3a2"}` + "\n" + `{"name": "41d9b2c1e0f8`)
 		p.types("\x03")
 		if said := p.ends(1); strings.Contains(said, "41d9b2c1e0f8") || !strings.Contains(said, "nothing was changed") {
 			t.Errorf("%q", said)
 		}
 	})
-	// Each asks, and a "no" leaves everything as it is.
+	// Each command asks, and "no" changes nothing.
 	id := regexp.MustCompile(`tok_\w+`).FindString(state())
 	for name, args := range map[string][]string{
 		"revoke":         {"token", "revoke", "--app", "terminal", "--token", id},
@@ -208,10 +208,10 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
-// B02: a secret is shown this once, so it is written before the receipt is waited for. An interrupt says
-// that the change is made, and JSON is one valid document all the same.
+// B02: a secret is shown only once, so the command writes it before it waits for the receipt. An interrupt
+// says that the change is made, and the JSON output is still one valid document.
 func TestB02_InterruptWhileWaiting(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{}) // nobody reports, so the receipt never comes
+	c := cluster.Start(t, cluster.Options{}) // no validator reports, so the receipt never comes
 	create := []string{"token", "create", "--app", "waits", "--scopes", "events", "--wait=60s", "--name"}
 	made := command(t, c, "token", "create", "--app", "waits", "--scopes", "events", "--name", "turned", "-o", "json")
 	var turned struct{ Token struct{ TokenID string } }
@@ -224,7 +224,7 @@ func TestB02_InterruptWhileWaiting(t *testing.T) {
 		name, shows string
 		args        []string
 	}{
-		{"create", "nobody can show it again", append(create, "text")},
+		{"create", "cannot be shown again", append(create, "text")},
 		{"create in JSON", `"secret": "cs_`, append(create, "json", "-o", "json")},
 		{"create with a file", "in " + file, append(create, "file", "--secret-file", file)},
 		{"rotate in JSON", `"secret": "cs_`, append(rotate, "-o", "json")},

@@ -157,7 +157,7 @@ func TestSentinel(t *testing.T) {
 	all[0].more(t)
 	group.Failover()
 	all[0].more(t)
-	group.Settle()
+	group.AwaitStable()
 	master := group.Master()
 	master.Stop()
 	group.AwaitOther(master)
@@ -185,7 +185,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	}
-	cluster.Settle()
+	cluster.AwaitStable()
 	moved := cluster.Masters()[0]
 	cluster.Failover(cluster.ReplicasOf(moved)[0])
 	all[0].more(t)

@@ -94,7 +94,7 @@ func TestFleetKeyChanges(t *testing.T) {
 		want secret.Secret
 	}{{first.Reveal(), first}, {second.Reveal() + "\n", second}, {"hunter2", second}, {"", second}, {first.Reveal(), first}} {
 		write(step.text)
-		files.Now(t.Context())
+		files.Reload(t.Context())
 		if config.CurrentKey().Digest() != step.want.Digest() {
 			t.Errorf("with %d bytes in the file another key is in use", len(step.text))
 		}

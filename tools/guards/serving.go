@@ -26,7 +26,7 @@ var servingGuards = []guard{
 	},
 	{
 		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
-		cuts:  []cut{{"		if err == nil {\n			err = untimely(value.Get(), next, time.Now())\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
+		cuts:  []cut{{"		if err == nil {\n			err = checkValidity(value.Get(), next, time.Now())\n		}\n		if err == nil {\n", "		if value != nil {\n"}},
 		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
 	},
 	{

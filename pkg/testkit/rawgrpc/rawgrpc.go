@@ -1,5 +1,7 @@
-// Package rawgrpc speaks gRPC frame by frame, as no well-behaved client does: headers without a message, a
-// message that is announced and never sent.
+// Package rawgrpc speaks gRPC frame by frame, as a broken or hostile client does: headers without a message,
+// or a message that is announced and never sent.
+//
+// It is for tests of this module and may change in any release.
 package rawgrpc
 
 import (
@@ -13,10 +15,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// patience ends a test whose server does not answer. A test that passes never waits for it.
+// patience bounds how long a test waits for the server. A passing test never reaches it.
 const patience = 30 * time.Second
 
-// Conn is a connection to a server of gRPC in plain text. It is for one goroutine.
+// Conn is a plain-text connection to a gRPC server. One goroutine at a time may use it.
 type Conn struct {
 	t       testing.TB
 	raw     net.Conn
@@ -24,17 +26,18 @@ type Conn struct {
 	encoder *hpack.Encoder
 	block   bytes.Buffer
 	next    uint32
-	// ended has the trailers of streams that have ended, by stream.
+	// ended has the trailers of ended streams, by stream.
 	ended map[uint32]map[string]string
-	// sent has the streams on which the server has sent a message, or a part of one.
+	// sent has the streams on which the server has sent a message or a part of one.
 	sent map[uint32]bool
 }
 
-// New begins to speak on a connection, which it closes with the test.
+// New starts HTTP/2 on a connection, and closes it when the test ends.
 func New(t testing.TB, raw net.Conn) *Conn {
 	t.Helper()
 	t.Cleanup(func() { _ = raw.Close() })
-	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{}, sent: map[uint32]bool{}}
+	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{},
+		sent: map[uint32]bool{}}
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -59,8 +62,8 @@ func Dial(t testing.TB, address string) *Conn {
 	return New(t, raw)
 }
 
-// Open sends the headers of a call, with metadata in pairs of name and value, and nothing of a message. It
-// returns the call's number.
+// Open sends the headers of a call, with metadata as pairs of name and value, and no part of a message. It
+// returns the number of the call.
 func (c *Conn) Open(method string, metadata ...string) uint32 {
 	c.t.Helper()
 	c.block.Reset()
@@ -75,13 +78,14 @@ func (c *Conn) Open(method string, metadata ...string) uint32 {
 	}
 	call := c.next
 	c.next += 2
-	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: call, BlockFragment: c.block.Bytes(), EndHeaders: true}); err != nil {
+	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: call, BlockFragment: c.block.Bytes(),
+		EndHeaders: true}); err != nil {
 		c.t.Fatal(err)
 	}
 	return call
 }
 
-// Announce sends the five bytes before a message of a size, and nothing of the message.
+// Announce sends the five bytes that precede a message of a size, and no part of the message.
 func (c *Conn) Announce(call, size uint32) {
 	c.t.Helper()
 	var prefix [5]byte
@@ -89,7 +93,7 @@ func (c *Conn) Announce(call, size uint32) {
 	c.Send(call, prefix[:])
 }
 
-// Send sends bytes of a call's body.
+// Send sends bytes of the body of a call.
 func (c *Conn) Send(call uint32, data []byte) {
 	c.t.Helper()
 	if err := c.framer.WriteData(call, false, data); err != nil {
@@ -97,7 +101,7 @@ func (c *Conn) Send(call uint32, data []byte) {
 	}
 }
 
-// End says that nothing more of a call's body will come.
+// End ends the body of a call.
 func (c *Conn) End(call uint32) {
 	c.t.Helper()
 	if err := c.framer.WriteData(call, true, nil); err != nil {
@@ -105,7 +109,7 @@ func (c *Conn) End(call uint32) {
 	}
 }
 
-// Cancel ends a call from the client's side.
+// Cancel resets a call.
 func (c *Conn) Cancel(call uint32) {
 	c.t.Helper()
 	if err := c.framer.WriteRSTStream(call, http2.ErrCodeCancel); err != nil {
@@ -135,7 +139,8 @@ func (c *Conn) FirstToEnd(calls ...uint32) uint32 {
 	}
 }
 
-// Message waits until a call has sent a message, or a part of one. A call that ends before fails the test.
+// Message waits until the server has sent a message of a call, or a part of one. It fails the test when the
+// call ends first.
 func (c *Conn) Message(call uint32) {
 	c.t.Helper()
 	if !c.Answered(call) {
@@ -143,14 +148,15 @@ func (c *Conn) Message(call uint32) {
 	}
 }
 
-// NextMessage waits until a call has sent something that no earlier NextMessage has seen.
+// NextMessage waits until the server has sent something on a call since the last NextMessage.
 func (c *Conn) NextMessage(call uint32) {
 	c.t.Helper()
 	c.Message(call)
 	c.sent[call] = false
 }
 
-// Answered waits until a call has sent a message, or a part of one; false when it has ended without.
+// Answered waits until the server has sent a message of a call, or a part of one. It returns false when the
+// call ends first.
 func (c *Conn) Answered(call uint32) bool {
 	c.t.Helper()
 	for !c.sent[call] && c.ended[call] == nil {
@@ -159,7 +165,7 @@ func (c *Conn) Answered(call uint32) bool {
 	return c.sent[call]
 }
 
-// read reads a frame, and notes what it says.
+// read reads and records one frame.
 func (c *Conn) read() {
 	c.t.Helper()
 	frame, err := c.framer.ReadFrame()

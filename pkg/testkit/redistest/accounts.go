@@ -6,12 +6,11 @@ import (
 	"github.com/countersign/countersign/deploy/redisacl"
 )
 
-// admin is the account of a server with accounts that may do everything. It is a test's, and not in
-// users.acl.
+// admin is an account with all rights, for tests only. It is not in users.acl.
 const admin = "admin"
 
-// StartWithAccounts starts a server as Start does, with the accounts of deploy/redisacl. The password of
-// each is its name. Nobody comes in without one, also after a restart.
+// StartWithAccounts is Start with the accounts of deploy/redisacl. The password of each account is its name.
+// Nobody can log in without a password, also after a restart.
 func StartWithAccounts(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) {
@@ -19,10 +18,11 @@ func StartWithAccounts(t testing.TB, args ...string) *Server {
 	})
 }
 
-// withAccounts gives a server accounts, and returns the arguments of redis-server for them.
+// withAccounts adds accounts to a server, and returns the arguments of redis-server for them.
 func (s *Server) withAccounts() []string {
 	passwords := map[string]string{}
-	for _, user := range []string{redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica, redisacl.Sentinel} {
+	for _, user := range []string{redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica,
+		redisacl.Sentinel} {
 		passwords[user] = user
 	}
 	s.admin = admin

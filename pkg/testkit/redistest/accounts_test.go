@@ -19,15 +19,17 @@ func (s *Server) as(user string, args ...string) (any, error) {
 	return alias.Do(args...)
 }
 
-// script writes as a commit does: Redis writes what a script has changed as one transaction to the
-// append-only file.
-const script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], 'app', ARGV[1]) redis.call('XADD', KEYS[3], ARGV[1] .. '-0', 'l', 'x') return 'OK'"
+// script writes like a commit. Redis puts all changes of a script into the append-only file as one
+// transaction.
+const script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], 'app', ARGV[1]) " +
+	"redis.call('XADD', KEYS[3], ARGV[1] .. '-0', 'l', 'x') return 'OK'"
 
-// write makes a number of changes as an authority, and returns the names of the keys that there are then.
+// write makes some changes as an authority, and returns the names of the keys that exist then.
 func write(t *testing.T, s *Server, from, to int) (keys []string) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		if _, err := s.as(redisacl.Authority, "EVAL", script, "3", "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log", fmt.Sprint(i)); err != nil {
+		if _, err := s.as(redisacl.Authority, "EVAL", script, "3", "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log",
+			fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.as(redisacl.Authority, "SET", fmt.Sprintf("cs:%d", i), "x"); err != nil {
@@ -38,8 +40,8 @@ func write(t *testing.T, s *Server, from, to int) (keys []string) {
 	return append(keys, "cs:{a}:head", "cs:{a}:policies", "cs:{a}:log")
 }
 
-// has tells whether a server has exactly some keys, and the last change in each of the three that scripts
-// write.
+// has returns an error unless a server has exactly some keys, and the last change in each of the three that
+// the script writes.
 func has(s *Server, keys []string, last int) error {
 	answer, err := s.Do("KEYS", "*")
 	if err != nil {
@@ -58,13 +60,14 @@ func has(s *Server, keys []string, last int) error {
 		return err
 	}
 	if !slices.Equal(found, keys) || head != fmt.Sprint(last) || document != head || length != int64(last) {
-		return fmt.Errorf("there are %v, head %v, document %v, %v log entries; want %v and %d", found, head, document, length, keys, last)
+		return fmt.Errorf("there are %v, head %v, document %v, %v log entries; want %v and %d", found, head, document, length,
+			keys, last)
 	}
 	return nil
 }
 
 // TestRestartUnderTheAccountsKeepsEverything: Redis 7.0 replays the append-only file with the rights of the
-// default user. With a bare `user default off` it drops every transaction and starts with what is left.
+// default user. With a bare `user default off` it drops every transaction, and starts without their data.
 func TestRestartUnderTheAccountsKeepsEverything(t *testing.T) {
 	for name, args := range map[string][]string{
 		"AOF with a preamble":    {"--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "yes"},
@@ -75,10 +78,11 @@ func TestRestartUnderTheAccountsKeepsEverything(t *testing.T) {
 			s := StartWithAccounts(t, args...)
 			write(t, s, 1, 10)
 			if args != nil {
-				// What comes after the rewrite stands behind a base file of either form.
+				// Later commands stand behind a base file of either format.
 				s.do("BGREWRITEAOF")
 				check.Eventually(t, "the file is rewritten", func() error {
-					if info := s.Info("persistence"); info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" || info["aof_last_bgrewrite_status"] != "ok" {
+					if info := s.Info("persistence"); info["aof_rewrite_in_progress"] != "0" || info["aof_rewrite_scheduled"] != "0" ||
+						info["aof_last_bgrewrite_status"] != "ok" {
 						return fmt.Errorf("%v", info)
 					}
 					return nil
@@ -104,8 +108,8 @@ func keysOf(from, to int) (keys []string) {
 	return keys
 }
 
-// TestNobodyComesInWithoutAPassword: the default user has all rights for the sake of the loader, and nobody
-// gets them.
+// TestNobodyComesInWithoutAPassword: the default user has all rights, because the loader needs them, but
+// nobody can log in as that user.
 func TestNobodyComesInWithoutAPassword(t *testing.T) {
 	s := StartWithAccounts(t)
 	anonymous := &Server{t: t, port: s.port}
@@ -145,7 +149,7 @@ func TestNobodyComesInWithoutAPassword(t *testing.T) {
 	}
 }
 
-// TestAccountsThatAreNotFilledIn: Redis does not start with a place that has no password.
+// TestAccountsThatAreNotFilledIn: Redis does not start with an account that has no password.
 func TestAccountsThatAreNotFilledIn(t *testing.T) {
 	file, err := os.ReadFile("../../../deploy/redisacl/users.acl")
 	if err != nil {
@@ -153,14 +157,15 @@ func TestAccountsThatAreNotFilledIn(t *testing.T) {
 	}
 	s := &Server{t: t, dir: t.TempDir()}
 	t.Cleanup(s.end)
-	s.args = []string{"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile", s.write("users.acl", []string{string(file)})}
+	s.args = []string{"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile",
+		s.write("users.acl", []string{string(file)})}
 	if err := s.start(); err == nil || !strings.Contains(err.Error(), "password hash") {
 		t.Errorf("it starts: %v", err)
 	}
 }
 
-// TestReplicationUnderTheAccounts: a replica takes all of its master, and what the master changes after
-// that, also when either has been restarted.
+// TestReplicationUnderTheAccounts: a replica copies everything from its master, and follows its changes, also
+// after a restart of either.
 func TestReplicationUnderTheAccounts(t *testing.T) {
 	durable := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	master := StartWithAccounts(t, durable...)

@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// Slots is how many slots a cluster has.
+	// Slots is the number of slots of a cluster.
 	Slots = 16384
-	// nodeTimeout is after how many milliseconds of silence a node of a cluster counts as failed.
+	// nodeTimeout is after how many milliseconds of silence a node counts as failed.
 	nodeTimeout = 1000
 )
 
 // Cluster is a Redis Cluster.
 type Cluster struct {
 	t testing.TB
-	// Servers are all nodes: first those that began as masters, each with as many slots as the others, then
-	// their replicas.
+	// Servers are all nodes: first the original masters, each with the same number of slots, then their
+	// replicas.
 	Servers []*Server
 	ids     map[*Server]string
 }
 
-// StartCluster starts a cluster, and returns when all nodes agree about it. Slots without a master that
-// works do not keep the others from being served. The arguments are those of redis-server, for every node.
+// StartCluster starts a cluster, and returns when all nodes agree about it. Slots without a working master do
+// not block the others. The arguments are those of redis-server, for every node.
 func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
 	t.Helper()
 	return Options{}.StartCluster(t, masters, replicasPerMaster, args...)
@@ -51,7 +51,8 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 			if o.Proxied {
 				s.proxy = NewProxy(t, s.Address())
 				host, port, _ := net.SplitHostPort(s.proxy.Address())
-				s.args = append(s.args, "--cluster-announce-ip", host, "--cluster-announce-port", port, "--cluster-announce-bus-port", strconv.Itoa(bus[s]))
+				s.args = append(s.args, "--cluster-announce-ip", host, "--cluster-announce-port", port, "--cluster-announce-bus-port",
+					strconv.Itoa(bus[s]))
 			}
 			s.args = append(s.args, args...)
 		})
@@ -75,14 +76,14 @@ func (o Options) StartCluster(t testing.TB, masters, replicasPerMaster int, args
 			return err
 		})
 	}
-	c.Settle()
+	c.AwaitStable()
 	return c
 }
 
-// URL returns the URL of the cluster, with all nodes, for the user that may do everything.
+// URL returns the URL of the cluster, with all nodes, for the user with all rights.
 func (c *Cluster) URL() string { return c.URLFor(c.Servers[0].admin, c.Servers[0].admin) }
 
-// URLFor returns the URL for a user; an empty one is the default user without a password.
+// URLFor returns the URL for a user; empty means the default user without a password.
 func (c *Cluster) URLFor(user, password string) string {
 	query := url.Values{"cluster": {"true"}}
 	for _, s := range c.Servers[1:] {
@@ -95,11 +96,11 @@ func (c *Cluster) URLFor(user, password string) string {
 	return u.String()
 }
 
-// node is what a node says of one of the cluster's nodes.
+// node is what one node reports about a node of the cluster.
 type node struct {
 	server *Server
 	flags  []string
-	master string // the id of a replica's master
+	master string // the id of the master of a replica
 	linked bool
 	slots  []slotRange
 }
@@ -138,7 +139,7 @@ func (c *Cluster) seenBy(s *Server) ([]node, error) {
 		}
 		for _, word := range words[8:] {
 			if strings.HasPrefix(word, "[") {
-				continue // it is on its way
+				continue // the node is still joining
 			}
 			first, last, isRange := strings.Cut(word, "-")
 			if !isRange {
@@ -156,7 +157,7 @@ func (c *Cluster) seenBy(s *Server) ([]node, error) {
 	return nodes, nil
 }
 
-// agreed returns the cluster as all nodes that run see it, when they agree and none that has slots is down.
+// agreed returns the cluster as all running nodes see it, if they agree and no node with slots is down.
 func (c *Cluster) agreed() ([]node, error) {
 	var first []node
 	var text string
@@ -189,9 +190,9 @@ func (c *Cluster) agreed() ([]node, error) {
 	return first, nil
 }
 
-// Settle returns when all nodes that run see the same cluster, every slot has a master that runs, and every
-// replica that runs follows its master.
-func (c *Cluster) Settle() {
+// AwaitStable returns when all running nodes see the same cluster, every slot has a running master, and every
+// running replica follows its master.
+func (c *Cluster) AwaitStable() {
 	c.t.Helper()
 	check.Eventually(c.t, "the nodes agree", func() error {
 		nodes, err := c.agreed()
@@ -231,7 +232,7 @@ func (c *Cluster) Settle() {
 
 func first(answer any, _ error) any { return answer }
 
-// Masters returns the nodes that are masters with slots, as most nodes that run see it.
+// Masters returns the masters with slots, as most running nodes see it.
 func (c *Cluster) Masters() []*Server {
 	c.t.Helper()
 	var masters []*Server
@@ -299,7 +300,7 @@ func (c *Cluster) view() (nodes []node) {
 	return nodes
 }
 
-// Failover makes a replica the master in its master's place, and returns when all nodes that run know.
+// Failover promotes a replica, and returns when all running nodes know.
 func (c *Cluster) Failover(replica *Server) {
 	c.t.Helper()
 	check.Eventually(c.t, "a failover", func() error {
@@ -315,10 +316,10 @@ func (c *Cluster) Failover(replica *Server) {
 		}
 		return err
 	})
-	c.Settle()
+	c.AwaitStable()
 }
 
-// AwaitOther returns the master of a slot when it is another than the one before.
+// AwaitOther returns the master of a slot when it differs from an earlier one.
 func (c *Cluster) AwaitOther(before *Server, slot int) *Server {
 	c.t.Helper()
 	var master *Server
@@ -347,8 +348,8 @@ type Migration struct {
 	from, to *Server
 }
 
-// BeginMigration lets a slot move to another master. Keys that are not there are looked for at the other
-// from now on.
+// BeginMigration begins to move a slot to another master. From then on, missing keys are looked for at the
+// new master.
 func (c *Cluster) BeginMigration(slot int, to *Server) *Migration {
 	c.t.Helper()
 	m := &Migration{c, strconv.Itoa(slot), c.MasterOf(slot), to}
@@ -357,7 +358,7 @@ func (c *Cluster) BeginMigration(slot int, to *Server) *Migration {
 	return m
 }
 
-// MoveKey moves one key; false when there is none left.
+// MoveKey moves one key. It returns false when none is left.
 func (m *Migration) MoveKey() bool {
 	m.cluster.t.Helper()
 	keys, _ := m.from.do("CLUSTER", "GETKEYSINSLOT", m.slot, "1").([]any)
@@ -373,7 +374,7 @@ func (m *Migration) MoveKey() bool {
 	return true
 }
 
-// Finish gives the slot, which has no keys left, to the new master.
+// Finish gives the empty slot to the new master.
 func (m *Migration) Finish() {
 	m.cluster.t.Helper()
 	id := m.cluster.ids[m.to]

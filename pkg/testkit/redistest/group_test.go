@@ -20,19 +20,20 @@ func TestSentinelsReplaceAMasterAndTakeItBackAsAReplica(t *testing.T) {
 			first.Stop()
 			second := r.AwaitOther(first)
 			first.Restart()
-			r.Settle()
+			r.AwaitStable()
 			if role := first.Info("replication")["role"]; role != "slave" {
 				t.Errorf("a server that was replaced is a %s when it is back", role)
 			}
 			if third := r.Failover(); third == second {
 				t.Error("a failover without a cause changed nothing")
 			}
-			r.Settle()
+			r.AwaitStable()
 		})
 	}
 }
 
-// TestProxyStandsForAMaster before sentinels, replicas and whoever finds it through them.
+// TestProxyStandsForAMaster: sentinels, replicas and clients that ask them reach a master only through its
+// proxy.
 func TestProxyStandsForAMaster(t *testing.T) {
 	t.Parallel()
 	r := Options{Proxied: true}.StartReplicated(t, 1)
@@ -43,7 +44,7 @@ func TestProxyStandsForAMaster(t *testing.T) {
 		t.Error("a master behind a black hole knows that it was replaced")
 	}
 	first.Proxy().Restore()
-	r.Settle()
+	r.AwaitStable()
 	if host := first.Info("replication")["master_port"]; second.Proxy().Address() != "127.0.0.1:"+host {
 		t.Errorf("it follows port %s, not the proxy of its master", host)
 	}
@@ -73,18 +74,19 @@ func TestClusterFailsOverAndMovesSlots(t *testing.T) {
 				t.Errorf("%s took the place, want %s", second.Address(), replica.Address())
 			}
 			first.Restart()
-			c.Settle()
+			c.AwaitStable()
 			c.Failover(first)
 			if c.MasterOf(slot) != first {
 				t.Error("a failover without a cause changed nothing")
 			}
 			last := c.MasterOf(Slots - 1)
 			c.MigrateSlot(slot, last)
-			c.Settle()
+			c.AwaitStable()
 			if got := last.do("GET", key); got != "x" || c.MasterOf(slot) != last {
 				t.Errorf("after its slot was moved a key is %v", got)
 			}
-			if _, err := first.Do("GET", key); err == nil || err.Error() != fmt.Sprintf("GET: MOVED %d %s", slot, last.PublicAddress()) {
+			if _, err := first.Do("GET", key); err == nil ||
+				err.Error() != fmt.Sprintf("GET: MOVED %d %s", slot, last.PublicAddress()) {
 				t.Errorf("at its old place: %v", err)
 			}
 		})

@@ -5,6 +5,6 @@ import (
 	"syscall"
 )
 
-// dieWithParent lets the kernel end the server when the test process ends without running its cleanups, as
-// after a timeout of go test.
+// dieWithParent makes the kernel end the server when the test process ends without its cleanups, as after a
+// timeout of go test.
 func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

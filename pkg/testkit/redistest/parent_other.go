@@ -4,5 +4,5 @@ package redistest
 
 import "os/exec"
 
-// dieWithParent does nothing: only Linux can do it.
+// dieWithParent does nothing: only Linux offers it.
 func dieWithParent(*exec.Cmd) {}

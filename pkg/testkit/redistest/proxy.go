@@ -10,8 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testport"
 )
 
-// Proxy passes TCP connections on to a server, and spoils them on demand. What it holds back it holds in
-// order, as a network does: after Restore it arrives late, after Cut never.
+// Proxy forwards TCP connections to a server, and disturbs them on demand. It keeps the order of what it
+// holds back, like a network: after Restore it arrives late, after Cut it never does. Its methods are safe
+// for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -34,12 +35,12 @@ type rule struct {
 	delay time.Duration
 }
 
-// link is one connection and its continuation.
+// link is one connection of a client, with the connection to the server.
 type link struct {
 	client, server net.Conn
 	cut            chan struct{}
 	once           sync.Once
-	halfOpen       bool // nothing passes any more
+	halfOpen       bool // nothing passes for the rest of its life
 }
 
 // NewProxy starts a proxy in front of an address. It ends with the test.
@@ -70,7 +71,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Refuse closes every connection, and new ones as soon as they are made, until Restore.
+// Refuse closes every connection, and every new one at once, until Restore.
 func (p *Proxy) Refuse() {
 	p.set(func() { p.refusing = true })
 	p.Cut()
@@ -80,12 +81,12 @@ func (p *Proxy) Refuse() {
 // accepted.
 func (p *Proxy) BlackHole() { p.set(func() { p.requests.hold, p.replies.hold = true, true }) }
 
-// SwallowReplies holds back what the server sends until Restore: it does what it is told, and nobody hears
-// of it.
+// SwallowReplies holds back what the server sends, until Restore: commands take effect, but clients get no
+// replies.
 func (p *Proxy) SwallowReplies() { p.set(func() { p.replies.hold = true }) }
 
-// HalfOpen makes the connections that there are half-open: nothing passes them any more, and neither side
-// is told. New ones are like any other. It lasts until Restore.
+// HalfOpen makes the existing connections half-open until Restore: nothing passes, and neither side notices.
+// New connections work normally.
 func (p *Proxy) HalfOpen() {
 	p.set(func() {
 		for l := range p.connections {
@@ -94,13 +95,14 @@ func (p *Proxy) HalfOpen() {
 	})
 }
 
-// SwallowRequests holds back what clients send until Restore: they wait for what the server was never told.
+// SwallowRequests holds back what clients send, until Restore: they wait for replies to commands that the
+// server never got.
 func (p *Proxy) SwallowRequests() { p.set(func() { p.requests.hold = true }) }
 
-// Delay makes everything that the server sends from now on arrive later.
+// Delay makes everything that the server sends from this moment on arrive later.
 func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.replies.delay = d }) }
 
-// Restore ends whatever was done to the connections; what was held back arrives.
+// Restore ends all disturbances. What was held back arrives.
 func (p *Proxy) Restore() {
 	p.set(func() {
 		p.requests, p.replies, p.refusing = rule{}, rule{}, false
@@ -110,22 +112,22 @@ func (p *Proxy) Restore() {
 	})
 }
 
-// Connections returns how many connections are open.
+// Connections returns the number of open connections.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.connections)
 }
 
-// Accepted returns how many connections were ever passed on.
+// Accepted returns the number of connections that were ever forwarded.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// Replied returns how many pieces of what the server sends were passed on, over all connections: a reply is
-// one or more.
+// Replied returns how many pieces of the server's output were forwarded, over all connections. A reply is one
+// piece or more.
 func (p *Proxy) Replied() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,7 +196,7 @@ func (p *Proxy) leave(l *link) {
 	delete(p.connections, l)
 }
 
-// pump passes one direction on, as its rule says.
+// pump forwards one direction, by its rule.
 func (p *Proxy) pump(l *link, to, from net.Conn, r *rule) {
 	defer l.close()
 	buffer := make([]byte, 32<<10)
@@ -219,7 +221,7 @@ func writeAll(to net.Conn, data []byte) bool {
 	return err == nil
 }
 
-// admit waits as the rule says; false when the connection ends meanwhile.
+// admit waits as the rule demands. It returns false when the connection ends meanwhile.
 func (p *Proxy) admit(l *link, r *rule) bool {
 	p.mu.Lock()
 	delay := r.delay

@@ -9,8 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// moment is long enough for an answer of a machine to itself, and short enough to wait for one that must
-// not come.
+// moment is long enough for a reply on this machine, and a short time to wait for a reply that must not come.
 const moment = 200 * time.Millisecond
 
 func TestProxyPassesAndCuts(t *testing.T) {

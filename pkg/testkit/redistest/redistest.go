@@ -1,6 +1,8 @@
-// Package redistest starts real Redis servers for tests, and spoils the network between them and their
-// clients. A server listens on a free port of the loopback interface, keeps its files in a directory of the
-// test, and ends with it.
+// Package redistest starts real Redis servers for tests, and disturbs the network between them and their
+// clients. A server listens on a free port of the loopback interface, keeps its files in a folder of the
+// test, and ends with the test.
+//
+// It is for tests of this module and may change in any release.
 package redistest
 
 import (
@@ -23,48 +25,48 @@ import (
 
 const (
 	binary = "redis-server"
-	// startTimeout bounds how long a server may take to answer; a busy machine with the race detector is
+	// startTimeout bounds how long a server may take to answer. A busy machine with the race detector is
 	// slow.
 	startTimeout = 20 * time.Second
-	// portAttempts is how many ports are tried: another process may take one between the choice and the
+	// portAttempts is how many ports are tried. Another process may take a port between its choice and the
 	// start.
 	portAttempts = 5
 )
 
-// Server is a Redis server of one test. Its methods fail the test when they cannot do what they say.
+// Server is a Redis server of one test. Its methods fail the test when they cannot do what they promise.
 type Server struct {
 	t     testing.TB
 	dir   string
 	port  int
-	args  []string // what the process is started with
+	args  []string // arguments of the process
 	proxy *Proxy   // nil for none
-	admin string   // the account that may do everything, whose password is its name; empty for the default user
-	// ready is called when the process answers after a start; nil for nothing.
+	admin string   // the account with all rights; its password is its name; empty means the default user
+	// ready is called when the process answers after a start; may be nil.
 	ready func() error
 
 	mu      sync.Mutex
 	process *process // nil while stopped
 	paused  bool
-	// said is what its processes have written, those of before a restart too.
+	// said is the output of all its processes, including those before a restart.
 	said lockedBuffer
 }
 
-// process is one life of a server.
+// process is one process of a server, from start to end.
 type process struct {
 	cmd    *exec.Cmd
 	output *lockedBuffer
 	ended  chan struct{}
 }
 
-// Start starts a server with nothing in it, and returns when it answers. It fails the test when there is no
-// Redis to start: a test that needs one must not pass without. The server persists nothing unless args,
-// which are those of redis-server, say so.
+// Start starts an empty server, and returns when it answers. It fails the test when Redis is not installed,
+// because a test that needs Redis must not pass without it. The server persists nothing unless args, the
+// arguments of redis-server, say so.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return launch(t, func(s *Server) { s.args = append(s.defaults(), args...) })
 }
 
-// launch starts a server that prepare has made ready for a port.
+// launch starts a server that prepare has configured for a port.
 func launch(t testing.TB, prepare func(*Server)) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: t.TempDir()}
@@ -95,11 +97,11 @@ func (s *Server) defaults() []string {
 // Address returns host and port.
 func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Proxy returns the proxy that the server's clients, replicas and sentinels see in its place; nil if there
-// is none. It can be told to spoil their connections.
+// Proxy returns the proxy in front of the server, which clients, replicas and sentinels use; nil if there is
+// none.
 func (s *Server) Proxy() *Proxy { return s.proxy }
 
-// PublicAddress is where others find the server: its proxy's address if it has one.
+// PublicAddress is where others find the server: the address of its proxy, if it has one.
 func (s *Server) PublicAddress() string {
 	if s.proxy != nil {
 		return s.proxy.Address()
@@ -107,21 +109,21 @@ func (s *Server) PublicAddress() string {
 	return s.Address()
 }
 
-// Running tells whether the server was started, and not stopped or paused.
+// Running reports whether the server runs: it was started, and is neither stopped nor paused.
 func (s *Server) Running() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.process != nil && !s.paused
 }
 
-// URL returns the URL of the server's database 0, for the user that may do everything: the default user, or
-// that of StartWithAccounts.
+// URL returns the URL of the server's database 0, for the user with all rights: the default user, or the
+// admin of StartWithAccounts.
 func (s *Server) URL() string { return URL(s.Address(), s.admin, s.admin) }
 
 // Dir returns the directory of the server's files.
 func (s *Server) Dir() string { return s.dir }
 
-// URL returns the URL of a server, for a user; an empty one is the default user without a password.
+// URL returns the URL of a server for a user; empty means the default user without a password.
 func URL(address, user, password string) string {
 	u := url.URL{Scheme: "redis", Host: address, Path: "/0"}
 	if user != "" {
@@ -138,7 +140,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart starts a server that was stopped again, at the same address and over the same files.
+// Restart starts a stopped server again, at the same address and with the same files.
 func (s *Server) Restart() {
 	s.t.Helper()
 	if err := s.start(); err != nil {
@@ -146,8 +148,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause stops the server from running without ending it (SIGSTOP): its connections stay open and the kernel
-// goes on accepting, but nothing answers.
+// Pause suspends the server (SIGSTOP): its connections stay open and the kernel accepts new ones, but nothing
+// answers.
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP)
@@ -175,7 +177,8 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) start() error {
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		return fmt.Errorf("there is no %s on the PATH: install Redis 7.0 or later (Debian: apt-get install redis-server); it need not run", binary)
+		return fmt.Errorf("%s is not on the PATH: install Redis 7.0 or later (Debian: apt-get install redis-server); "+
+			"the tests start servers of their own", binary)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +193,7 @@ func (s *Server) start() error {
 		return err
 	}
 	go func() {
-		_ = p.cmd.Wait() // killed, as a rule
+		_ = p.cmd.Wait() // the error says that it was killed
 		close(p.ended)
 	}()
 	s.process = p
@@ -205,7 +208,7 @@ func (s *Server) start() error {
 	return err
 }
 
-// waitReady returns when the server answers with something else than that it is loading.
+// waitReady returns when the server answers and has loaded its data.
 func (s *Server) waitReady(p *process) error {
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -224,7 +227,7 @@ func (s *Server) waitReady(p *process) error {
 	}
 }
 
-// ping asks an address as a user; an empty one is the default user.
+// ping sends PING to an address as a user; empty means the default user.
 func ping(address, user string, deadline time.Time) error {
 	connection, err := net.DialTimeout("tcp", address, time.Until(deadline))
 	if err != nil {
@@ -236,7 +239,7 @@ func ping(address, user string, deadline time.Time) error {
 	}
 	reader := bufio.NewReader(connection)
 	if user != "" {
-		// Redis tells a client that has not authenticated nothing else, also while it is loading.
+		// A client must authenticate first, also while Redis is loading.
 		if _, err := send(connection, reader, "AUTH", user, user); err != nil {
 			return err
 		}
@@ -248,14 +251,14 @@ func ping(address, user string, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	// Anything else, such as that a password is wanted, comes from a server that is up.
+	// Any other answer, such as a missing password, comes from a server that is up.
 	if strings.HasPrefix(line, "-LOADING") {
 		return fmt.Errorf("answer %q", line)
 	}
 	return nil
 }
 
-// kill ends the server's process, and only that one; false when there is none.
+// kill ends the process of the server. It returns false when the server does not run.
 func (s *Server) kill() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,11 +271,11 @@ func (s *Server) kill() bool {
 }
 
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // fails only when it has ended
+	_ = p.cmd.Process.Kill() // fails only when the process has ended
 	<-p.ended
 }
 
-// end is the test's cleanup; it shows what the server had to say when the test failed.
+// end is the test's cleanup. It shows the server's output when the test failed.
 func (s *Server) end() {
 	s.kill()
 	if s.t.Failed() {
@@ -280,7 +283,7 @@ func (s *Server) end() {
 	}
 }
 
-// lockedBuffer takes what a process writes while a test may read it.
+// lockedBuffer holds the output of a process, and can be read while the process writes.
 type lockedBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer

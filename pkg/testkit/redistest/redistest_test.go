@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// probe asks an address once; the answer must come within a moment.
+// probe pings an address. The answer must come within 200 ms.
 func probe(address string) error { return ping(address, "", time.Now().Add(200*time.Millisecond)) }
 
 func TestServerAnswersUntilItsTestEnds(t *testing.T) {
@@ -39,7 +39,7 @@ func TestServerAnswersUntilItsTestEnds(t *testing.T) {
 	}
 }
 
-// failing is a test that a helper fails, as helpers do: by ending the goroutine.
+// failing is a test that a helper can fail: Fatal ends the goroutine.
 type failing struct {
 	testing.TB
 	words string

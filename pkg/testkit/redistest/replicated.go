@@ -16,21 +16,21 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// Options say how a group of servers is started.
+// Options choose how a group of servers is started.
 type Options struct {
-	// Proxied puts a proxy in front of every server, and has the server announce the proxy's address as its
-	// own: clients, sentinels and the server's replicas find it there only. What a server sends on its own
-	// account, to its master or to the bus of a cluster, goes to the other's address: so the proxy of a
-	// master cuts replication too, that of a replica does not.
+	// Proxied puts a proxy in front of every server. The server announces the proxy's address as its own, so
+	// clients, sentinels and its replicas find it only there. Traffic that a server starts itself, to its
+	// master or on the bus of a cluster, goes to the address of the other side. So the proxy of a master can
+	// cut replication, and the proxy of a replica cannot.
 	Proxied bool
-	// DownAfter is how long a master is silent before a sentinel takes it for down; 0 for half a second.
+	// DownAfter is how long a master is silent before a sentinel counts it as down; 0 means half a second.
 	// The nodes of a cluster take a second.
 	DownAfter time.Duration
 	// Accounts gives every server that holds data the accounts of deploy/redisacl; see StartWithAccounts.
 	Accounts bool
 }
 
-// arguments are those of a server that holds data.
+// arguments returns the arguments of a server that holds data.
 func (o Options) arguments(s *Server) []string {
 	if o.Accounts {
 		return append(s.defaults(), s.withAccounts()...)
@@ -38,22 +38,23 @@ func (o Options) arguments(s *Server) []string {
 	return s.defaults()
 }
 
-// MasterName is what sentinels call the master.
+// MasterName is the name of the master at the sentinels.
 const MasterName = "store"
 
 const (
 	sentinels = 3
-	// sentinelQuorum is how many sentinels have to agree that a master is down.
+	// sentinelQuorum is the number of sentinels that have to agree that a master is down.
 	sentinelQuorum = 2
 	downAfter      = 500 * time.Millisecond
-	// failoverTimeout is how soon, in milliseconds, a failover that did not succeed may be tried again.
+	// failoverTimeout is after how many milliseconds an unsuccessful failover may be tried again.
 	failoverTimeout = 1000
 )
 
-// Replicated is a master with replicas, watched by three sentinels that replace it when it is down.
+// Replicated is a master with replicas, and three sentinels that replace the master when it is down.
 type Replicated struct {
 	t testing.TB
-	// Servers are master and replicas; the first is the first master. Sentinels watch them.
+	// Servers are master and replicas, in the order of their start: the first is the original master.
+	// Sentinels watch them.
 	Servers, Sentinels []*Server
 }
 
@@ -76,12 +77,12 @@ func (o Options) StartReplicated(t testing.TB, replicas int, args ...string) *Re
 	for range sentinels {
 		r.Sentinels = append(r.Sentinels, launch(t, func(s *Server) { prepareSentinel(s, o, monitor) }))
 	}
-	r.Settle()
+	r.AwaitStable()
 	return r
 }
 
-// prepare gives a server a configuration file, in which sentinels note what becomes of it: a server that is
-// restarted plays its last role.
+// prepare writes a configuration file, in which sentinels record the role: a restarted server keeps its last
+// role.
 func (r *Replicated) prepare(s *Server, o Options, args []string) {
 	config := []string{"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"}
 	if o.Proxied {
@@ -111,16 +112,17 @@ func prepareSentinel(s *Server, o Options, monitor string) {
 		fmt.Sprintf("sentinel parallel-syncs %s 10", MasterName),
 	}
 	if o.Accounts {
-		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel, "sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
+		config = append(config, "sentinel auth-user "+MasterName+" "+redisacl.Sentinel,
+			"sentinel auth-pass "+MasterName+" "+redisacl.Sentinel)
 	}
 	s.args = []string{s.write("sentinel.conf", config), "--sentinel"}
-	// Sentinels take their time, and stop altogether for 30 s when the clock seems to jump: on a busy
-	// machine it does. Of a master that is down they promote a replica only when they have heard of it
-	// within five PING-PERIODs, and they ask it once a second (sentinelSelectSlave,
-	// sentinelSendPeriodicCommands).
+	// Sentinels are slow by default, and stop for 30 s when the clock seems to jump, as it does on a busy
+	// machine. They promote a replica only when they have heard from it within five PING-PERIODs, and they
+	// ask it once a second (sentinelSelectSlave, sentinelSendPeriodicCommands).
 	s.ready = func() error {
 		_, err := s.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "300", "PUBLISH-PERIOD", "200",
-			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000", "TILT-PERIOD", "500")
+			"ASK-PERIOD", "100", "MIN-LINK-RECONNECT-PERIOD", "200", "ELECTION-TIMEOUT", "1000", "SLAVE-RECONF-TIMEOUT", "1000",
+			"TILT-PERIOD", "500")
 		return err
 	}
 }
@@ -133,10 +135,10 @@ func (s *Server) write(name string, lines []string) string {
 	return path
 }
 
-// URL returns the URL of the sentinels, for the user of the servers that may do everything.
+// URL returns the URL of the sentinels, for the servers' user with all rights.
 func (r *Replicated) URL() string { return r.URLFor(r.Servers[0].admin, r.Servers[0].admin) }
 
-// URLFor returns the URL for a user of the servers; an empty one is the default user without a password.
+// URLFor returns the URL for a user of the servers; empty means the default user without a password.
 func (r *Replicated) URLFor(user, password string) string {
 	query := url.Values{"master_name": {MasterName}}
 	for _, s := range r.Sentinels[1:] {
@@ -176,7 +178,7 @@ func (r *Replicated) named() (*Server, error) {
 	return nil, fmt.Errorf("the sentinels name %d servers", len(votes))
 }
 
-// namedBy returns the master that one sentinel names; nil for none.
+// namedBy returns the master that one sentinel names; nil if it names none.
 func (r *Replicated) namedBy(sentinel *Server) *Server {
 	if !sentinel.Running() {
 		return nil
@@ -207,8 +209,8 @@ func others(servers []*Server, but *Server) (found []*Server) {
 	return found
 }
 
-// Failover has the sentinels put a replica in the master's place, and returns the new master. Nothing needs
-// to be wrong with the old one.
+// Failover makes the sentinels promote a replica, and returns the new master. The old master need not be
+// down.
 func (r *Replicated) Failover() *Server {
 	r.t.Helper()
 	before := r.Master()
@@ -216,14 +218,14 @@ func (r *Replicated) Failover() *Server {
 		if r.namedBy(r.Sentinels[0]) != before {
 			return nil
 		}
-		// One may be given up half-way; while one is under way another is refused.
+		// A failover may be given up half-way, and Redis rejects a second one meanwhile.
 		_, err := r.Sentinels[0].Do("SENTINEL", "FAILOVER", MasterName)
 		return errors.Join(errors.New("it was asked for"), err)
 	})
 	return r.AwaitOther(before)
 }
 
-// AwaitOther returns the master when it is another than the one before.
+// AwaitOther returns the master when it differs from an earlier one.
 func (r *Replicated) AwaitOther(before *Server) *Server {
 	r.t.Helper()
 	var master *Server
@@ -239,9 +241,9 @@ func (r *Replicated) AwaitOther(before *Server) *Server {
 	return master
 }
 
-// Settle returns when all servers that run follow one master, and all sentinels that run know them and each
+// AwaitStable returns when all running servers follow one master, and all running sentinels know them and each
 // other.
-func (r *Replicated) Settle() {
+func (r *Replicated) AwaitStable() {
 	r.t.Helper()
 	check.Eventually(r.t, "master, replicas and sentinels know each other", func() error {
 		master, err := r.named()
@@ -269,7 +271,8 @@ func (r *Replicated) Settle() {
 	})
 }
 
-// knows tells whether a sentinel sees a master with a number of replicas that work, and other sentinels.
+// knows returns an error unless a sentinel sees a master with a number of working replicas and other
+// sentinels.
 func knows(sentinel *Server, replicas, others int) error {
 	answer, err := sentinel.Do("SENTINEL", "MASTER", MasterName)
 	if err != nil {
@@ -282,17 +285,19 @@ func knows(sentinel *Server, replicas, others int) error {
 	working := 0
 	list, _ := answer.([]any)
 	for _, replica := range list {
-		if state := pairs(replica); state["flags"] == "slave" && state["role-reported"] == "slave" && state["master-link-status"] == "ok" {
+		if state := pairs(replica); state["flags"] == "slave" && state["role-reported"] == "slave" &&
+			state["master-link-status"] == "ok" {
 			working++
 		}
 	}
 	if master["flags"] != "master" || master["num-other-sentinels"] != strconv.Itoa(others) || working != replicas {
-		return fmt.Errorf("a sentinel sees %s, %d replicas and %s other sentinels", master["flags"], working, master["num-other-sentinels"])
+		return fmt.Errorf("a sentinel sees %s, %d replicas and %s other sentinels", master["flags"], working,
+			master["num-other-sentinels"])
 	}
 	return nil
 }
 
-// follows tells whether a number of replicas follow a master.
+// follows returns an error unless a number of replicas follow a master.
 func follows(master *Server, replicas int) error {
 	info := master.Info("replication")
 	online := 0

@@ -14,8 +14,8 @@ import (
 // doTimeout bounds a command of Do.
 const doTimeout = 5 * time.Second
 
-// Do sends one command to the server itself, past its proxy, on a connection of its own and as the user of
-// URL. The answer is nil, an int64, a string or a []any of these; an error of Redis is an error.
+// Do sends one command to the server, bypassing its proxy, on a new connection and as the user of URL. The
+// answer is nil, an int64, a string or a []any of these. An error reply of Redis becomes an error.
 func (s *Server) Do(args ...string) (any, error) {
 	connection, err := net.DialTimeout("tcp", s.Address(), doTimeout)
 	if err != nil {
@@ -51,7 +51,7 @@ func send(connection io.Writer, reader *bufio.Reader, args ...string) (any, erro
 	return answer, nil
 }
 
-// do is Do where an error fails the test.
+// do is Do, but an error fails the test.
 func (s *Server) do(args ...string) any {
 	s.t.Helper()
 	answer, err := s.Do(args...)
@@ -61,7 +61,7 @@ func (s *Server) do(args ...string) any {
 	return answer
 }
 
-// readAnswer reads one answer of the protocol's version 2 (Redis, serialization protocol).
+// readAnswer reads one reply in version 2 of the protocol (Redis serialization protocol).
 func readAnswer(r *bufio.Reader) (any, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

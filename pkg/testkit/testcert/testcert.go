@@ -1,4 +1,6 @@
-// Package testcert signs certificates for tests, for servers on the loopback interface and their clients.
+// Package testcert signs certificates for tests: for servers on the loopback interface and their clients.
+//
+// It is for tests of this module and may change in any release.
 package testcert
 
 import (
@@ -17,12 +19,12 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// early is how long before they are made certificates are good: clocks may differ.
+// early is how long before their creation certificates are valid, because clocks may differ.
 const early = time.Hour
 
 // Authority signs certificates. It is safe for concurrent use.
 type Authority struct {
-	// PEM is its own certificate, Pool holds that.
+	// PEM is the authority's certificate. Pool contains it.
 	PEM  []byte
 	Pool *x509.CertPool
 
@@ -30,7 +32,7 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// New makes an authority that is good for a day.
+// New makes an authority that is valid for a day.
 func New() (*Authority, error) {
 	a := &Authority{Pool: x509.NewCertPool()}
 	template := &x509.Certificate{
@@ -51,11 +53,13 @@ type Pair struct {
 	Expires          time.Time
 }
 
-// Issue signs a certificate for 127.0.0.1, ::1 and localhost that expires after a time.
+// Issue signs a certificate for 127.0.0.1, ::1 and localhost, with a lifetime.
 func (a *Authority) Issue(lifetime time.Duration) (*Pair, error) {
 	key, certificate, text, err := a.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames: []string{"localhost"},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
+			x509.ExtKeyUsageClientAuth},
 	}, lifetime)
 	if err != nil {
 		return nil, err
@@ -70,7 +74,7 @@ func (a *Authority) Issue(lifetime time.Duration) (*Pair, error) {
 	}, nil
 }
 
-// Server returns the credentials of a gRPC server with a new certificate that expires after a time.
+// Server returns the credentials of a gRPC server with a new certificate, with a lifetime.
 func (a *Authority) Server(lifetime time.Duration) (credentials.TransportCredentials, error) {
 	pair, err := a.Issue(lifetime)
 	if err != nil {
@@ -83,8 +87,9 @@ func (a *Authority) Server(lifetime time.Duration) (credentials.TransportCredent
 	return credentials.NewServerTLSFromCert(&certificate), nil
 }
 
-// sign signs a certificate of a new key; an authority that has no key yet signs its own.
-func (a *Authority) sign(template *x509.Certificate, lifetime time.Duration) (*ecdsa.PrivateKey, *x509.Certificate, []byte, error) {
+// sign signs a certificate for a new key. An authority without a key signs its own.
+func (a *Authority) sign(template *x509.Certificate, lifetime time.Duration) (*ecdsa.PrivateKey, *x509.Certificate,
+	[]byte, error) {
 	fail := func(err error) (*ecdsa.PrivateKey, *x509.Certificate, []byte, error) {
 		return nil, nil, nil, fmt.Errorf("testcert: %w", err)
 	}

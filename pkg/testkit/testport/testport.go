@@ -1,4 +1,6 @@
 // Package testport finds TCP ports for servers that tests start.
+//
+// It is for tests of this module and may change in any release.
 package testport
 
 import (
@@ -10,29 +12,29 @@ import (
 	"testing"
 )
 
-// Ports are taken from below 32768: above it Linux picks the local ports of outgoing connections, and one
-// of those could come into being between Free and the start of the server. It also leaves room for a Redis
-// Cluster bus, which listens 10,000 ports further on.
+// Ports are below 32768: above, Linux picks the local ports of outgoing connections, and such a connection
+// could take a port between Free and the start of the server. This also leaves room for the bus of a Redis
+// Cluster, which listens on a port 10,000 higher.
 const (
 	firstPort = 20000
 	lastPort  = 32767
-	// A process has whole blocks of ports to itself, by listening on the first of each until it ends: no
-	// other test process is given a port of a server that is stopped for a while, or about to start.
+	// A process reserves whole blocks of ports, by listening on the first port of each until the process
+	// ends. So no other test process gets a port of a server that is stopped for a while or about to start.
 	blockSize = 76
 	blocks    = (lastPort - firstPort + 1) / blockSize
 )
 
 var (
 	mu sync.Mutex
-	// own are the listeners of the blocks, by the block's number: one that nobody holds is collected, and
+	// own holds the listeners of the blocks, by number. A listener without a reference would be collected and
 	// closed.
 	own  = map[int]net.Listener{}
 	rest []int
 )
 
-// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago, and that no
-// other caller is given, in this process or another, until this process ends. It fails the test if it finds
-// none. It is safe for concurrent use.
+// Free returns a port from 20000 to 32767 on which nothing listened on 127.0.0.1 a moment ago. No other
+// caller gets this port until this process ends, in this process or another. It fails the test when no port
+// is free. It is safe for concurrent use.
 func Free(t testing.TB) int {
 	t.Helper()
 	port, err := free()
@@ -57,7 +59,8 @@ func free() (int, error) {
 	}
 }
 
-// takeBlock adds the ports of a block to the rest; false when there is none. The caller holds the mutex.
+// takeBlock reserves a block, and adds its ports to the rest. It returns false when no block is free. The
+// caller holds the mutex.
 func takeBlock() bool {
 	for _, block := range rand.Perm(blocks) {
 		first := firstPort + block*blockSize

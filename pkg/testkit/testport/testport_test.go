@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// asProcess tells this test binary to print ports, and to wait until it may end.
+// asProcess makes this test binary print ports, and wait until it may end.
 const asProcess = "TESTPORT_CHILD"
 
 func TestMain(m *testing.M) {
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// callers are more than a block has ports.
+// callers is more than the number of ports of a block.
 const callers = 2 * blockSize
 
 func TestFree(t *testing.T) {
@@ -59,8 +59,8 @@ func TestFree(t *testing.T) {
 	}
 }
 
-// ofProcesses returns what processes that run at once are given, and fails the test when two have a port in
-// common.
+// ofProcesses returns the ports of processes that run at the same time, and fails the test when two processes
+// share a port.
 func ofProcesses(t *testing.T, count int) map[int]bool {
 	t.Helper()
 	seen := map[int]bool{}

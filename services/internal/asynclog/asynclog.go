@@ -1,5 +1,5 @@
-// Package asynclog keeps a log that nobody reads from holding up the process that writes it. A write to a
-// full pipe blocks, and with it the goroutine that logs; a write to a closed one ends the process.
+// Package asynclog keeps a log that nobody reads from blocking the process. A write to a full pipe blocks the
+// goroutine that logs; a write to a closed pipe ends the process.
 package asynclog
 
 import (
@@ -12,35 +12,35 @@ import (
 	"time"
 )
 
-// DefaultLimit is the most bytes of a log that wait to be written: some 5,000 lines.
+// DefaultLimit is the number of bytes that may wait to be written: about 5,000 lines.
 const DefaultLimit = 1 << 20
 
-// retryPause is how long a Writer waits before it writes again to a file that takes nothing for the moment.
+// retryPause is the pause before a Writer retries a file that would block.
 const retryPause = 20 * time.Millisecond
 
-// Writer passes a log on from a goroutine of its own. A line that finds no room is dropped and counted. It
-// is safe for concurrent use. Make one with New.
+// Writer writes a log from its own goroutine. It drops and counts lines that find no room. It is safe for
+// concurrent use. Create one with New.
 type Writer struct {
 	to     io.Writer
 	limit  int
 	notice func(lines uint64) []byte
-	// wake holds one token when something waits, or the Writer was closed.
+	// wake holds one token when lines wait, or when the Writer was closed.
 	wake chan struct{}
-	// closed is done when Close was called; ended is closed when nothing is written any more.
+	// closed is done when Close was called; ended is closed when the goroutine ends.
 	closed context.Context
 	close  context.CancelFunc
 	ended  chan struct{}
 
 	mu sync.Mutex
-	// waiting is what was not taken yet; it never has more than limit bytes.
+	// waiting holds the lines that wait. It never has more than limit bytes.
 	waiting []byte
-	// dropped is how many lines were lost, told how many of them the log has named.
+	// dropped counts lost lines; told counts those of them that the log has reported.
 	dropped, told uint64
 }
 
-// New returns a Writer that passes on to a file, and starts its goroutine, which ends with Close. At most
-// limit bytes wait, and as many are being written. Notice makes the line that says how many lines were
-// lost; it stands in the log where they are missing, as soon as the log takes something again.
+// New returns a Writer for a file, and starts its goroutine, which ends with Close. At most limit bytes wait,
+// and as many are being written. notice returns the line that reports lost lines. It is written where the
+// lines are missing, as soon as the file accepts data again.
 func New(to io.Writer, limit int, notice func(lines uint64) []byte) *Writer {
 	w := &Writer{to: to, limit: limit, notice: notice, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	w.closed, w.close = context.WithCancel(context.Background())
@@ -48,7 +48,7 @@ func New(to io.Writer, limit int, notice func(lines uint64) []byte) *Writer {
 	return w
 }
 
-// Write takes one or more whole lines. It never blocks and never fails.
+// Write accepts one or more whole lines. It never blocks and never fails.
 func (w *Writer) Write(lines []byte) (int, error) {
 	w.mu.Lock()
 	if w.closed.Err() != nil || len(w.waiting)+len(lines) > w.limit {
@@ -64,15 +64,15 @@ func (w *Writer) Write(lines []byte) (int, error) {
 	return len(lines), nil
 }
 
-// Dropped returns how many lines were lost: for want of room, or because the file refused them.
+// Dropped returns the number of lost lines: there was no room, or the file returned an error.
 func (w *Writer) Dropped() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dropped
 }
 
-// Close takes nothing more, and returns when everything is written, or at the bound: a file that blocks
-// does not keep a process from ending. Then the goroutine is left behind.
+// Close rejects further lines. It returns when everything is written, or after bound, so that a file that
+// blocks does not keep the process from ending. In that case the goroutine is left running.
 func (w *Writer) Close(bound time.Duration) {
 	w.close()
 	select {
@@ -91,11 +91,11 @@ func (w *Writer) Close(bound time.Duration) {
 func (w *Writer) run() {
 	defer close(w.ended)
 	var spare []byte
-	takes := true // whether the file has taken the latest batch
+	takes := true // whether the file accepted the latest batch
 	for {
 		<-w.wake
 		for {
-			// Closed is looked at first: what was taken before it was closed is in the batch.
+			// Check closed first: then the batch has everything that was accepted before Close.
 			last := w.closed.Err() != nil
 			batch, named := w.take(spare, takes)
 			if len(batch) == 0 {
@@ -110,8 +110,9 @@ func (w *Writer) run() {
 	}
 }
 
-// take returns what waits, with a line about the lines that were lost behind it, and how many that names.
-// Spare is room for what comes meanwhile. A file that takes nothing is not tried with that line alone.
+// take returns the waiting lines, followed by a line that reports lost lines, and the number that it reports.
+// spare is an empty buffer for the next lines. While the file returns errors, take does not return that line
+// alone.
 func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,8 +128,8 @@ func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	return batch, named
 }
 
-// pass writes a batch, and tells whether the file has taken it. Lines that the file refuses are lost: a
-// pipe without a reader, or a full disk, must not fill the memory with what nobody may ever read.
+// pass writes a batch, and reports whether the file accepted it. Lines that the file does not accept are
+// lost: a pipe without a reader, or a full disk, must not fill the memory.
 func (w *Writer) pass(batch []byte, named uint64) bool {
 	for {
 		n, err := w.to.Write(batch)
@@ -145,8 +146,8 @@ func (w *Writer) pass(batch []byte, named uint64) bool {
 	}
 }
 
-// lose counts lines that could not be written. The last of them is the line that names earlier ones, if
-// there are any: they are to be named again, and that line itself is no loss.
+// lose counts lines that could not be written. If named is not 0, the last of them is the line that reports
+// lost lines. It is no loss itself, and the lines that it named must be reported again.
 func (w *Writer) lose(lines []byte, named uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -18,14 +18,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func notice(lines uint64) []byte { return fmt.Appendf(nil, "%d lost\n", lines) }
 
-// file is what a Writer passes on to: it takes nothing while it is blocked, and may refuse.
+// file is a file that blocks or returns errors on request.
 type file struct {
 	mu      sync.Mutex
 	text    strings.Builder
 	tries   int
 	blocked chan struct{} // nil: not blocked
 	refuses error
-	takes   int // bytes that are taken before it refuses
+	takes   int // bytes that it accepts before it returns an error
 }
 
 func (f *file) Write(data []byte) (int, error) {
@@ -61,8 +61,8 @@ func (f *file) String() string {
 
 func say(w *Writer, format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 
-// TestBlockedFile: a file that takes nothing holds nobody up. What finds no room is dropped and counted,
-// and the log says how many lines are missing where they are missing.
+// TestBlockedFile: a file that blocks delays nobody. Lines without room are dropped and counted, and the log
+// reports them where they are missing.
 func TestBlockedFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{blocked: make(chan struct{})}
@@ -87,8 +87,8 @@ func TestBlockedFile(t *testing.T) {
 	})
 }
 
-// TestRefusingFile: a file that refuses costs its lines and nothing else, and is not tried without a new
-// line.
+// TestRefusingFile: an error of the file loses only the lines of that write. The Writer does not retry
+// without a new line.
 func TestRefusingFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{refuses: syscall.EPIPE, takes: 2}
@@ -114,7 +114,7 @@ func TestRefusingFile(t *testing.T) {
 	})
 }
 
-// TestBusyFile: a file that another process has made non-blocking takes everything, later.
+// TestBusyFile: a file that another process has made non-blocking gets everything, later.
 func TestBusyFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{refuses: &os.PathError{Op: "write", Path: "stderr", Err: syscall.EAGAIN}, takes: 3}
@@ -129,7 +129,7 @@ func TestBusyFile(t *testing.T) {
 	})
 }
 
-// TestClose: the end waits for what can be written, and for no longer than its bound.
+// TestClose: Close waits for the lines to be written, and no longer than its bound.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{blocked: make(chan struct{})}
@@ -142,7 +142,7 @@ func TestClose(t *testing.T) {
 		}
 		say(w, "too late")
 		if w.Dropped() != 1 {
-			t.Errorf("%d lines were dropped, want the one after the end", w.Dropped())
+			t.Errorf("%d lines were dropped, want the one after Close", w.Dropped())
 		}
 		close(f.blocked)
 		w.Close(time.Hour)
@@ -164,12 +164,12 @@ func TestPipes(t *testing.T) {
 		say(w, "a line of a log")
 	}
 	if w.Dropped() == 0 {
-		t.Error("nothing was dropped, though nobody has read")
+		t.Error("no line was dropped, though nobody has read")
 	}
 	read.Close()
 	w.Close(time.Minute)
 	if n, err := write.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("the pipe has taken %d bytes, %v: it has a reader", n, err)
+		t.Errorf("the pipe accepted %d bytes, %v: it has a reader", n, err)
 	}
 	if w.Dropped() > 50_000 {
 		t.Errorf("%d of 50,000 lines were dropped", w.Dropped())

@@ -1,4 +1,4 @@
-// Package buildinfo says what a program was built from.
+// Package buildinfo returns the version and the source of the running program.
 package buildinfo
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Build is what the linker has written into the program.
+// Build is the information that the linker has written into the program.
 type Build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -18,7 +18,7 @@ type Build struct {
 	Platform string `json:"platform"`
 }
 
-// String returns all of it in one line.
+// String returns the information in one line.
 func (b Build) String() string {
 	parts := []string{b.Version}
 	if b.Revision != "" {
@@ -30,7 +30,7 @@ func (b Build) String() string {
 	return strings.Join(append(parts, b.Go, b.Platform), ", ")
 }
 
-// Read returns what this program was built from.
+// Read returns the information of the running program.
 func Read() Build {
 	b := Build{Version: "unknown", Go: runtime.Version(), Platform: fmt.Sprintf("%s/%s", runtime.GOOS, runtime.GOARCH)}
 	info, ok := debug.ReadBuildInfo()

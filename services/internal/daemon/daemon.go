@@ -1,4 +1,5 @@
-// Package daemon is what the commands of the services have in common: flags, log, files, key ring, signals.
+// Package daemon holds the parts that the commands of all services share: flags, log, files, key ring and
+// signals.
 package daemon
 
 import (
@@ -21,23 +22,23 @@ import (
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
-// Config is what every service is started with.
+// Config configures every service.
 type Config struct {
 	GRPC     grpcserver.Config
 	HTTP     grpcserver.HTTPConfig
 	RedisURL string
-	// WriteQuorum is how many replicas of Redis the authority waits for after a change, and a read counts
-	// only from a master that has as many; 0 asks for none.
+	// WriteQuorum is the number of Redis replicas for which the authority waits after a change. A read counts
+	// as fresh only from a master with as many replicas. 0 means none.
 	WriteQuorum int
 	Ring        *keyring.Ring
 	Log         *slog.Logger
-	// Files are those that are read again when they change; nil: each is read once.
+	// Files are the files that are read again when they change; nil: each file is read once.
 	Files *reload.Files
-	// DroppedLines returns how many lines of the log were lost; nil: the log loses none.
+	// DroppedLines returns the number of lost log lines; nil: the log loses none.
 	DroppedLines func() uint64
 }
 
-// Runner is a service that was put together. Run serves until ctx ends, which is not an error.
+// Runner is an assembled service. Run serves until ctx ends, which is no error.
 type Runner interface {
 	Run(ctx context.Context) error
 }
@@ -47,16 +48,16 @@ type Service struct {
 	Name, Short string
 	// Listen and HTTPListen are the default addresses.
 	Listen, HTTPListen string
-	// Flags adds flags of the service's own; nil adds none.
+	// Flags adds the service's own flags; nil adds none.
 	Flags func(*cobra.Command)
-	// New puts the service together. It is called when the flags have been read.
+	// New assembles the service. It is called after the flags were parsed.
 	New func(Config) (Runner, error)
 }
 
-// Main runs a service until SIGTERM or SIGINT, and returns the exit code of its process. SIGHUP makes it
-// read its files again.
+// Main runs a service until SIGTERM or SIGINT, and returns the exit code of the process. SIGHUP makes the
+// service read its files again.
 func Main(s Service) int {
-	// A process that is still starting must not be ended by SIGHUP either.
+	// Catch SIGHUP from the beginning, so that it does not end a process that is starting.
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP)
 	stderr := OpenStderr(os.Stderr)
@@ -80,14 +81,16 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 	flags := root.Flags()
 	listen := settings.Listen(flags, "listen", s.Listen, "address of the gRPC server")
 	httpListen := settings.Listen(flags, "http-listen", s.HTTPListen, "address of the HTTP server for health and metrics")
-	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "where the store is: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS")
-	quorum := flags.Int("write-quorum", 0, "how many `replicas` of the Redis master must have a change before the authority answers, for at most a second "+
-		"(short of them it is made all the same, and the answer says so), and must be there for what is read to count as fresh; the same for all services")
-	ringFile := flags.String("keyring-file", "", "`file` of the keys that sign the store's records (required)")
+	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "Redis of the store: redis://[user:password@]host:port/db; "+
+		"?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS")
+	quorum := flags.Int("write-quorum", 0, "number of Redis `replicas` that must confirm a change, within a second "+
+		"(with fewer the change is made too, and the answer says so), and that a master must have for a read to count as fresh; "+
+		"give it to authorities and validators alike")
+	ringFile := flags.String("keyring-file", "", "`file` with the keys that sign the store's records (required)")
 	logger := settings.Log(flags, settings.JSON)
 	tls := settings.TLS(root)
 	interval := settings.Duration(flags, "reload-interval", reload.DefaultInterval, 100*time.Millisecond, 24*time.Hour,
-		"`time` between two looks at files that are read again when they change: certificates, authorities, admin keys; SIGHUP looks at once")
+		"`time` between two checks for changed files: certificates, certificate authorities, admin keys; SIGHUP checks at once")
 	_ = root.MarkFlagRequired("keyring-file")
 	if s.Flags != nil {
 		s.Flags(root)
@@ -103,7 +106,7 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 		if err != nil {
 			return fmt.Errorf("--keyring-file: %w", err)
 		}
-		// Whoever asks for client certificates does so to keep others out (B27).
+		// An operator who gives client certificate authorities wants to keep other clients out (B27).
 		tls.RequireClientCert = tls.ClientCAFile != ""
 		log := stderr.Logger(logger)
 		files := reload.New(*interval, log)
@@ -118,18 +121,19 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 		ctx, stop := grpcserver.SignalContext(cmd.Context())
 		defer stop()
 		log.Info("starting", "redis", settings.RedactURL(*redisURL), "ring", ring)
-		defer context.AfterFunc(ctx, func() { log.Info("stopping: answering what is in flight") })()
+		defer context.AfterFunc(ctx, func() { log.Info("stopping: finishing calls in flight") })()
 		defer KeepReading(files, log, hangUps)()
 		err = service.Run(ctx)
 		log.Info("stopped", "error", err)
 		return err
 	}
 	settings.BindEnv(root)
+	settings.WrapHelp(root)
 	return root
 }
 
-// KeepReading reads files again when they change, and at once when a signal comes, until the returned
-// function is called.
+// KeepReading reads files again when they change, and at once on a signal, until the returned function is
+// called.
 func KeepReading(files *reload.Files, log *slog.Logger, signals <-chan os.Signal) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -141,7 +145,7 @@ func KeepReading(files *reload.Files, log *slog.Logger, signals <-chan os.Signal
 				return
 			case s := <-signals:
 				log.Info("reading files again", "signal", s.String())
-				files.Now(ctx)
+				files.Reload(ctx)
 			}
 		}
 	})

@@ -17,8 +17,8 @@ type runner func(context.Context) error
 
 func (r runner) Run(ctx context.Context) error { return r(ctx) }
 
-// A service gets what its flags and variables say, or an error that names the flag; and never starts
-// without a ring.
+// A service gets the values of its flags and variables, or an error names the flag. It never starts without a
+// ring.
 func TestCommand(t *testing.T) {
 	ring := filepath.Join(t.TempDir(), "ring.json")
 	if err := keyring.Generate().Create(ring); err != nil {

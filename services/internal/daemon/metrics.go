@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/reload"
 )
 
-// NewRegistry returns a registry with what every Go process shows of itself, and what became of its log and
-// its files.
+// NewRegistry returns a registry with the usual metrics of a Go process, and the metrics of its log and its
+// files.
 func NewRegistry(c Config) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), files{c.Files})
@@ -21,14 +21,14 @@ func NewRegistry(c Config) *prometheus.Registry {
 	return registry
 }
 
-// files collects the status of files that are read again.
+// files collects the status of the files that are read again.
 type files struct{ of *reload.Files }
 
 var (
 	reloads = prometheus.NewDesc("countersign_file_reloads_total",
-		"How often a file had changed, by file and result: ok, or failed when what it held before stays in use.", []string{"file", "result"}, nil)
+		"Changes of a file, by file and result: ok, or failed when the previous content stays in use.", []string{"file", "result"}, nil)
 	refused = prometheus.NewDesc("countersign_file_refused",
-		"1 while a file does not hold what is in use, since it cannot be used.", []string{"file"}, nil)
+		"1 while a file cannot be used and its previous content stays in use.", []string{"file"}, nil)
 	expiry = prometheus.NewDesc("countersign_certificate_expiry_timestamp_seconds",
 		"When the certificate that is in use expires, in seconds since 1970.", []string{"file"}, nil)
 )

@@ -18,22 +18,22 @@ import (
 	"github.com/countersign/countersign/services/internal/asynclog"
 )
 
-// flushBound is how long a process that ends waits for somebody to read its log.
+// flushBound bounds the wait at a process's end for its log to be read.
 const flushBound = time.Second
 
-// Stderr is the standard error of a process that runs for long. Nothing that is written to it waits for a
-// reader, or ends the process when there is none.
+// Stderr is the standard error of a long-running process. A write to it neither waits for a reader nor ends
+// the process when there is none.
 type Stderr struct {
 	*asynclog.Writer
-	// form makes a logger of the form that the log has; nil is the text form.
-	form atomic.Pointer[func(io.Writer) *slog.Logger]
+	// format makes a logger in the log's format; nil means text.
+	format atomic.Pointer[func(io.Writer) *slog.Logger]
 }
 
-// OpenStderr makes everything that goes to the standard error go through a Stderr: what is written to it,
-// and what package log and gRPC write there by themselves. It is called once, before anything else runs,
-// with the file that is the standard error. Only a panic still writes to that itself.
+// OpenStderr redirects everything that goes to the standard error through a Stderr, including the output of
+// package log and of gRPC. Call it once, before anything else runs, with the file of the standard error. Only
+// a panic still writes to that file directly.
 func OpenStderr(file io.Writer) *Stderr {
-	// A write to a pipe without a reader ends a Go process when it is its standard output or error
+	// A write to a pipe without a reader ends a Go process if the pipe is its standard output or error
 	// (os/signal, SIGPIPE).
 	signal.Ignore(syscall.SIGPIPE)
 	s := newStderr(file)
@@ -48,29 +48,29 @@ func newStderr(to io.Writer) *Stderr {
 	return s
 }
 
-// Logger returns a logger that writes to s, in the form that lines of s's own have from now on.
-func (s *Stderr) Logger(form func(io.Writer) *slog.Logger) *slog.Logger {
-	s.form.Store(&form)
-	return form(s)
+// Logger returns a logger that writes to s. From now on s writes its own lines in the same format.
+func (s *Stderr) Logger(format func(io.Writer) *slog.Logger) *slog.Logger {
+	s.format.Store(&format)
+	return format(s)
 }
 
-// notice returns the line about lines that were lost. It is an error, so that no level leaves it out:
-// errors may be among them.
+// notice returns the line that reports lost lines. Its level is error, so that every log shows it: errors may
+// be among the lost lines.
 func (s *Stderr) notice(lines uint64) []byte {
 	var line bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&line, nil))
-	if form := s.form.Load(); form != nil {
-		logger = (*form)(&line)
+	if format := s.format.Load(); format != nil {
+		logger = (*format)(&line)
 	}
-	logger.Error("lines of the log are missing here, since nobody read it", "lines", lines)
+	logger.Error("lines of the log are missing here, because nobody read it", "lines", lines)
 	return line.Bytes()
 }
 
-// End writes what waits, for as long as a process may take that for, and ends s.
+// End writes the waiting lines, within a time limit, and ends s.
 func (s *Stderr) End() { s.Close(flushBound) }
 
-// grpcLogger returns the logger that gRPC has by itself, by its variables for severity and verbosity, but
-// with another output (grpclog, newLoggerV2).
+// grpcLogger returns a logger like gRPC's default, with its environment variables for severity and verbosity,
+// but with another output (grpclog, newLoggerV2).
 func grpcLogger(to io.Writer, variable func(string) string) grpclog.LoggerV2 {
 	info, warning, failure := io.Discard, io.Discard, io.Discard
 	switch strings.ToUpper(variable("GRPC_GO_LOG_SEVERITY_LEVEL")) {

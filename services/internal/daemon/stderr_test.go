@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child logs in every way that there is when its standard input ends, and then says how many lines were lost.
+// child logs in every possible way when its standard input ends, and then prints the number of lost lines.
 func child() {
 	s := OpenStderr(os.Stderr)
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -37,8 +37,8 @@ func child() {
 	fmt.Println(s.Dropped())
 }
 
-// TestStandardError: what is logged in any way goes through, and is lost when nobody reads it; the process
-// goes on.
+// TestStandardError: lines of every kind of logger are written. When nobody reads them they are lost, and the
+// process continues.
 func TestStandardError(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("closed %t", closed), func(t *testing.T) {
@@ -71,14 +71,14 @@ func TestStandardError(t *testing.T) {
 			}
 			for _, how := range []string{"slog", "log", "gRPC"} {
 				if closed != !strings.Contains(string(said), how) {
-					t.Errorf("what was said by %s is not as expected:\n%s", how, said)
+					t.Errorf("the lines of %s are not as expected:\n%s", how, said)
 				}
 			}
 		})
 	}
 }
 
-// TestGRPCLogger has the levels that gRPC's own has.
+// TestGRPCLogger: the logger has the levels of gRPC's own.
 func TestGRPCLogger(t *testing.T) {
 	for level, want := range map[string]string{"": "e", "error": "e", "WARNING": "we", "info": "iwe", "none": ""} {
 		var got bytes.Buffer
@@ -98,12 +98,12 @@ func TestGRPCLogger(t *testing.T) {
 	}
 }
 
-// TestNotice has the form of the log, whatever its level.
+// TestNotice: the notice has the format of the log, whatever the log level.
 func TestNotice(t *testing.T) {
 	s := newStderr(io.Discard)
 	defer s.End()
 	if got := string(s.notice(3)); !strings.Contains(got, "lines=3") {
-		t.Errorf("before the form is known: %q", got)
+		t.Errorf("before the format is known: %q", got)
 	}
 	s.Logger(func(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelError}))

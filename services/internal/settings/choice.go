@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// choice is a flag's value that is one of a few words.
+// choice is the value of a flag that accepts only some words.
 type choice struct {
 	value string
 	from  []string
 }
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (c *choice) Type() string { return "word" }
 
 // String returns the word.
 func (c *choice) String() string { return c.value }
 
-// Set takes one of the words.
+// Set accepts one of the words.
 func (c *choice) Set(value string) error {
 	if !slices.Contains(c.from, value) {
 		return errors.New("want " + c.list())

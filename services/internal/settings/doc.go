@@ -1,7 +1,6 @@
-// Package settings gives the commands of Countersign their flags: the groups that several of them share,
-// checked when they are read, and the environment variable of every flag. A bad value is an error that
-// names the flag, before anything runs. No value that may hold a credential is ever repeated, neither in an
-// error nor in a help text.
+// Package settings defines flags that several commands share, and binds every flag to an environment
+// variable. A bad value is an error that names the flag, before anything runs. Errors and help texts never
+// repeat a value that may hold a credential.
 //
-// Settings of one command alone are no business of this package.
+// Flags of a single command do not belong here.
 package settings

@@ -19,13 +19,13 @@ type duration struct {
 	value, least, most time.Duration
 }
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (d *duration) Type() string { return "duration" }
 
 // String returns the duration.
 func (d *duration) String() string { return d.value.String() }
 
-// Set takes a duration in the form of time.ParseDuration.
+// Set parses a duration in the format of time.ParseDuration.
 func (d *duration) Set(value string) error {
 	parsed, err := time.ParseDuration(value)
 	if err != nil {

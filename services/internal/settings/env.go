@@ -10,19 +10,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// annotation marks a flag that has a variable, with its name. Flags that cobra adds later, such as --help,
-// have none.
+// annotation marks a flag that has a variable, with the variable's name. Flags that cobra adds later, such as
+// --help, have none.
 const annotation = "countersign_env"
 
-// BindEnv lets every flag of the command and of all below it be set by an environment variable too:
-// --keyring-file by COUNTERSIGN_KEYRING_FILE. The flag wins, and a bad value is an error that names both.
-// An empty variable counts as unset where the default is to have none; elsewhere it is an error, since it
-// could mean the default or none. The help text of each flag names its variable. It is called once, on the
-// root, after all commands and flags were added.
+// BindEnv lets an environment variable set every flag of the command and its subcommands:
+// COUNTERSIGN_KEYRING_FILE sets --keyring-file. A flag wins over its variable, and a bad value is an error
+// that names both. An empty variable counts as unset where the default is none. Elsewhere it is an error,
+// because it could mean the default or none. The help text of each flag names its variable. Call BindEnv
+// once, on the root, after all commands and flags were added.
 //
-// Variables are read before any hook of the commands runs, and before cobra checks which flags are required
-// or belong together. BindEnv also keeps values that may hold a credential out of the errors of flags on
-// the command line.
+// Variables are read before any hook of the commands runs, and before cobra checks required flags and flag
+// groups. BindEnv also keeps values that may hold a credential out of the errors about flags.
 func BindEnv(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
@@ -49,7 +48,7 @@ func bindAll(command *cobra.Command) {
 	command.Flags().VisitAll(bind)
 	command.PersistentFlags().VisitAll(bind)
 	for _, below := range command.Commands() {
-		// Only the nearest of these hooks runs, so each has to read.
+		// cobra runs only the nearest of these hooks, so each must read the variables.
 		if below.PersistentPreRun != nil || below.PersistentPreRunE != nil {
 			readFirst(below)
 		}
@@ -57,7 +56,7 @@ func bindAll(command *cobra.Command) {
 	}
 }
 
-// readFirst makes the command's hook read the variables before it does what it did.
+// readFirst makes the command's hook read the variables before it runs.
 func readFirst(command *cobra.Command) {
 	run, runE := command.PersistentPreRun, command.PersistentPreRunE
 	command.PersistentPreRunE = func(command *cobra.Command, args []string) error {
@@ -96,7 +95,7 @@ func readAll(flags *pflag.FlagSet) error {
 	return errors.Join(all...)
 }
 
-// hider is a flag's value that may hold a credential.
+// hider is the value of a flag that may hold a credential.
 type hider interface {
 	hides()
 }

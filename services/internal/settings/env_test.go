@@ -129,8 +129,8 @@ func TestHelpNamesVariables(t *testing.T) {
 	}
 }
 
-// TestCommandsBelow: flags of parents reach their children from the environment, before any hook, whoever
-// has one.
+// TestCommandsBelow: variables set the flags of parents and children before any hook runs, whichever command
+// has the hook.
 func TestCommandsBelow(t *testing.T) {
 	t.Setenv("COUNTERSIGN_SERVER", "s")
 	t.Setenv("COUNTERSIGN_APP", "a")
@@ -181,6 +181,6 @@ func TestHookFails(t *testing.T) {
 	}
 	BindEnv(root)
 	if _, err := run(root); !errors.Is(err, failure) {
-		t.Errorf("error = %v, want that of the hook", err)
+		t.Errorf("error = %v, want the hook's error", err)
 	}
 }

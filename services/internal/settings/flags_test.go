@@ -130,7 +130,7 @@ func TestLog(t *testing.T) {
 			for line := range strings.Lines(output.String()) {
 				message := logged.FindStringSubmatch(line)
 				if message == nil || json.Valid([]byte(line)) != tt.json {
-					t.Fatalf("line %q is not of the form that was asked for", line)
+					t.Fatalf("line %q does not have the requested format", line)
 				}
 				got += message[1]
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// command returns a command that does nothing but take flags, bound to the environment.
+// command returns a command that only parses flags, bound to the environment.
 func command(define func(*pflag.FlagSet)) *cobra.Command {
 	c := &cobra.Command{
 		Use: "test", SilenceUsage: true, SilenceErrors: true,
@@ -19,7 +19,7 @@ func command(define func(*pflag.FlagSet)) *cobra.Command {
 	return c
 }
 
-// run executes the command and returns what it wrote.
+// run executes the command and returns its output.
 func run(c *cobra.Command, args ...string) (output string, err error) {
 	var written bytes.Buffer
 	c.SetOut(&written)
@@ -29,7 +29,7 @@ func run(c *cobra.Command, args ...string) (output string, err error) {
 	return written.String(), err
 }
 
-// words is the text of an error, empty for none.
+// words returns the text of an error, empty for none.
 func words(err error) string {
 	if err == nil {
 		return ""

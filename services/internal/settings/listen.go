@@ -11,7 +11,7 @@ import (
 )
 
 // Listen defines a flag for an address to listen on: host:port, where an empty host means every interface.
-// The host may be a name; whether it is one of this machine shows when it is listened on.
+// The host may be a name; listening fails later when it is not one of this machine.
 func Listen(flags *pflag.FlagSet, name, value, usage string) *string {
 	l := listen(value)
 	flags.Var(&l, name, usage)
@@ -20,16 +20,16 @@ func Listen(flags *pflag.FlagSet, name, value, usage string) *string {
 
 type listen string
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (l *listen) Type() string { return "host:port" }
 
 // String returns the address.
 func (l *listen) String() string { return string(*l) }
 
-// hostName is what may be looked up; what is no name either is most likely a URL.
+// hostName matches names that may be resolved. A text that is no name either is most likely a URL.
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_])?$`)
 
-// Set takes an address.
+// Set parses an address.
 func (l *listen) Set(value string) error {
 	host, port, err := net.SplitHostPort(value)
 	if err != nil {

@@ -13,19 +13,19 @@ const (
 	Text = "text"
 )
 
-// Log defines --log-level and --log-format, with the default format given. The returned function makes the
-// logger; it is called when the flags have been read.
+// Log defines --log-level and --log-format, with the given default format. Call the returned function after
+// the flags were parsed; it makes the logger.
 func Log(flags *pflag.FlagSet, format string) func(io.Writer) *slog.Logger {
 	level := &choice{value: "info", from: []string{"debug", "info", "warn", "error"}}
-	flags.Var(level, "log-level", "least level that is logged: "+level.list())
-	form := &choice{value: format, from: []string{JSON, Text}}
-	flags.Var(form, "log-format", "form of the log: "+form.list())
+	flags.Var(level, "log-level", "lowest level that is logged: "+level.list())
+	formats := &choice{value: format, from: []string{JSON, Text}}
+	flags.Var(formats, "log-format", "format of the log: "+formats.list())
 	return func(w io.Writer) *slog.Logger {
 		var least slog.Level
-		// It cannot fail: what the flag lets through are names of levels.
+		// This cannot fail: the flag accepts only names of levels.
 		_ = least.UnmarshalText([]byte(level.value))
 		options := &slog.HandlerOptions{Level: least}
-		if form.value == Text {
+		if formats.value == Text {
 			return slog.New(slog.NewTextHandler(w, options))
 		}
 		return slog.New(slog.NewJSONHandler(w, options))

@@ -14,10 +14,10 @@ import (
 // RedisURL defines a flag for the URL of a Redis, which may hold a password:
 //
 //	redis://[user:password@]host:port/db                           one server; rediss for TLS, unix with a path
-//	redis://host:port/db?master_name=NAME&addr=host:port...        sentinels; username and password of Redis as parameters
+//	redis://host:port/db?master_name=NAME&addr=host:port...        sentinels; parameters username, password for Redis
 //	redis://[user:password@]host:port?cluster=true&addr=host:port  nodes of a cluster
 //
-// Its value is never part of an error or of the help text; to log it, use RedactURL.
+// Errors and help texts never contain the value. To log it, use RedactURL.
 func RedisURL(flags *pflag.FlagSet, name, value, usage string) *string {
 	u := redisURL(value)
 	flags.Var(&u, name, usage)
@@ -28,13 +28,13 @@ type redisURL string
 
 func (u *redisURL) hides() {}
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (u *redisURL) Type() string { return "url" }
 
-// String returns what may be shown.
+// String returns the URL without credentials.
 func (u *redisURL) String() string { return RedactURL(string(*u)) }
 
-// Set's errors say nothing of the value. That is why url.Parse's are not passed on.
+// Set parses a URL. Its errors contain no part of the value, so it does not pass on the errors of url.Parse.
 func (u *redisURL) Set(value string) error {
 	parsed, plain := parsePlain(value)
 	if !plain || !slices.Contains([]string{"redis", "rediss", "unix"}, parsed.Scheme) {
@@ -48,14 +48,13 @@ func (u *redisURL) Set(value string) error {
 	return nil
 }
 
-// publicParameters are those of a URL's query that RedactURL shows: which servers are meant, and nothing
-// else.
+// publicParameters are the query parameters that RedactURL keeps: they name servers, and nothing else.
 var publicParameters = []string{"addr", "cluster", "db", "master_name"}
 
-// RedactURL returns a URL in a form that may be logged: the password is replaced, and so is a user name
-// that stands alone, since it may be a password given in the wrong place; of the query only addresses,
-// master name and database are left. What is not clearly a URL is not shown at all: with a password that
-// needed percent-encoding, its pieces can be anywhere.
+// RedactURL returns a URL that may be logged. It replaces the password, and also a user name without a
+// password, which may be a misplaced password. Of the query it keeps only addresses, master name and
+// database. A text that is not clearly a URL is not shown at all: parts of a password that needed
+// percent-encoding can be anywhere in it.
 func RedactURL(raw string) string {
 	if raw == "" {
 		return ""
@@ -81,9 +80,9 @@ func RedactURL(raw string) string {
 	return shown.String()
 }
 
-// parsePlain tells whether all of the URL can be told apart. With more than one @ it cannot: characters in
-// a password may have ended it early, and what follows, up to the last @, looks like a host, path, query or
-// fragment.
+// parsePlain reports whether the parts of a URL can be told apart. With more than one @ they cannot:
+// characters in a password may have ended it early, and the rest, up to the last @, looks like a host, path,
+// query or fragment.
 func parsePlain(raw string) (u *url.URL, plain bool) {
 	u, err := url.Parse(raw)
 	if err != nil {

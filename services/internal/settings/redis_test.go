@@ -47,7 +47,7 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-// TestRedisURLNamesWhatIsWrong with a URL that is one, and shows none of it.
+// TestRedisURLNamesWhatIsWrong: the error says what is wrong with the URL, and shows no part of it.
 func TestRedisURLNamesWhatIsWrong(t *testing.T) {
 	t.Setenv("COUNTERSIGN_REDIS_URL", "")
 	for value, want := range map[string]string{
@@ -64,7 +64,7 @@ func TestRedisURLNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestRedactURLNeverShowsThePassword, whatever is in it and however it falls apart.
+// TestRedactURLNeverShowsThePassword, whatever characters it has and however the URL is parsed.
 func TestRedactURLNeverShowsThePassword(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		password := rapid.StringMatching(`[1-9@/?#:%&=+ .\[\]-]{0,8}QZ[1-9@/?#:%&=+ .\[\]-]{0,8}`).Draw(t, "password")

@@ -12,13 +12,13 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Staleness is, by scope, the age past which data decides no more; 0 is no bound.
+// Staleness holds, for each scope, the age beyond which data does not decide any more; 0 means no bound.
 type Staleness = [policy.MaxScope + 1]time.Duration
 
 const (
 	minStaleness = 100 * time.Millisecond
 	maxStaleness = 720 * time.Hour
-	// everyScope stands for all scopes that have no bound of their own.
+	// everyScope means all scopes without a bound of their own.
 	everyScope = "all"
 )
 
@@ -34,23 +34,23 @@ type staleness struct {
 	bounds Staleness
 }
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (s *staleness) Type() string { return "bounds" }
 
-// String returns the bounds as they were given.
+// String returns the bounds as given.
 func (s *staleness) String() string { return s.text }
 
-// Set takes a list of scopes with their bounds, each once.
+// Set parses a list of scopes with their bounds, each scope once.
 func (s *staleness) Set(value string) error {
 	given := map[string]time.Duration{}
 	for item := range strings.SplitSeq(value, ",") {
 		name, bound, found := strings.Cut(item, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if !found || name != everyScope && scopeOf(name) == 0 {
-			return fmt.Errorf("want scope=duration, with commas between them; the scopes are %s, %s", everyScope, strings.Join(scopeNames(), ", "))
+			return fmt.Errorf("want scope=duration, separated by commas; the scopes are %s, %s", everyScope, strings.Join(scopeNames(), ", "))
 		}
 		if _, twice := given[name]; twice {
-			return fmt.Errorf("%s is there twice", name)
+			return fmt.Errorf("%s is listed twice", name)
 		}
 		d, err := time.ParseDuration(strings.TrimSpace(bound))
 		if err != nil {
@@ -76,7 +76,7 @@ func (s *staleness) Set(value string) error {
 
 const scopePrefix = "SCOPE_"
 
-// scopeOf returns the scope of a name, as the command line calls it; 0 for none.
+// scopeOf returns the scope with a name of the command line; 0 for none.
 func scopeOf(name string) policy.Scope {
 	return policy.Scope(countersignv1.Scope_value[scopePrefix+strings.ToUpper(name)])
 }

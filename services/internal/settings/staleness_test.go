@@ -26,7 +26,7 @@ func TestMaxStaleness(t *testing.T) {
 		{text: "clicks=10m", wrong: "the scopes are all, events, sessions, ad_revenue, gdpr"},
 		{text: "unspecified=10m", wrong: "want scope=duration"},
 		{text: "events=10m,", wrong: "want scope=duration"},
-		{text: "events=10m,events=5m", wrong: "events is there twice"},
+		{text: "events=10m,events=5m", wrong: "events is listed twice"},
 		{text: "events=10", wrong: "want durations such as"},
 		{text: "events=99ms", wrong: "want durations from 100ms to 720h"},
 		{text: "events=721h", wrong: "want durations from 100ms to 720h"},

@@ -1,5 +1,7 @@
 // Package cluster runs a whole Countersign for a test: a real Redis, an authority and validators, in the
-// test's process on free ports of the loopback interface. It ends with the test.
+// process of the test, on free ports of the loopback interface. It ends with the test.
+//
+// It is for tests of this module and may change in any release.
 package cluster
 
 import (
@@ -24,56 +26,55 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// startTimeout bounds how long it may take until everything serves; a busy machine with the race detector
-// is slow.
+// startTimeout bounds how long the start may take. A busy machine with the race detector is slow.
 const startTimeout = 30 * time.Second
 
 // anyPort lets the kernel choose: nobody else can take a port between the choice and its use.
 const anyPort = "127.0.0.1:0"
 
-// Options say what to start.
+// Options choose what Start starts.
 type Options struct {
-	// Validators is how many there are.
+	// Validators is the number of validators.
 	Validators int
-	// Authorities is how many there are; 0 is one.
+	// Authorities is the number of authorities; 0 means one.
 	Authorities int
-	// Report makes the validators report, to the authorities in turn, under the names validator-1,
+	// Report makes the validators report to the authorities, in turn, under the names validator-1,
 	// validator-2 and so on.
 	Report bool
-	// TLS is for the gRPC servers; empty is plain text.
+	// TLS secures the gRPC servers; empty means plain text.
 	TLS grpcserver.TLS
-	// Log is where the servers log to, at level debug; nil is nowhere. It must be safe for concurrent use.
+	// Log receives the logs of all servers, at level debug; nil discards them. It must be safe for concurrent
+	// use.
 	Log io.Writer
-	// RedisArgs are arguments of the redis-server beside those of redistest.Start.
+	// RedisArgs are arguments of redis-server, in addition to those of redistest.Start.
 	RedisArgs []string
-	// VerifyInterval is that of the authorities; 0 is never.
+	// VerifyInterval is the interval of background verification in the authorities; 0 turns it off.
 	VerifyInterval time.Duration
-	// ReloadInterval is how often the files of the servers are read again; 0 is never.
+	// ReloadInterval is how often the servers read their files again; 0 means never.
 	ReloadInterval time.Duration
-	// Account is what the account that the validators use may do, as rules of ACL SETUSER; empty is
+	// Account has the rights of the validators' account, as rules of ACL SETUSER; empty means
 	// ValidatorAccount.
 	Account string
 }
 
-// What the accounts of validators and authorities may do: the rules of deploy/redisacl.
+// The rights of the validators' and the authorities' account, as in deploy/redisacl.
 var (
 	ValidatorAccount = redisacl.Rules(redisacl.Validator)
 	AuthorityAccount = redisacl.Rules(redisacl.Authority)
 )
 
-// Cluster is a Countersign that serves.
+// Cluster is a running Countersign.
 type Cluster struct {
-	// Authority is the first of Authorities; these and Validators are host:port of the gRPC servers.
+	// Authority is the first of Authorities. These and Validators are host:port of the gRPC servers.
 	Authority               string
 	Authorities, Validators []string
-	// AdminKey, ViewerKey and FleetKey are known to the authorities, under the names admin, viewer and
-	// validators.
+	// AdminKey, ViewerKey and FleetKey are admin keys of the authorities, named admin, viewer and validators.
 	AdminKey, ViewerKey, FleetKey secret.Secret
-	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold the three, AdminKeysFile is what the authorities
-	// have read.
+	// AdminKeyFile, ViewerKeyFile and FleetKeyFile hold these keys. AdminKeysFile is the file that the
+	// authorities read.
 	AdminKeyFile, ViewerKeyFile, FleetKeyFile, AdminKeysFile string
 	// Redis is the server of the store, with the accounts of deploy/redisacl. RedisURL is its URL for an
-	// account that may do everything, OperatorURL that for `countersign store`.
+	// account with all rights, OperatorURL the one for `countersign store`.
 	Redis                 *redistest.Server
 	RedisURL, OperatorURL string
 	// Ring signs the store; RingFile holds it.
@@ -88,7 +89,7 @@ type Cluster struct {
 	authorityURL, validatorURL string
 }
 
-// Start starts a cluster and returns when all of it serves.
+// Start starts a cluster, and returns when all of it serves.
 func Start(t testing.TB, options Options) *Cluster {
 	t.Helper()
 	folder := t.TempDir()
@@ -150,7 +151,7 @@ func (c *Cluster) initStore(t testing.TB) {
 	check.NoError(t, err)
 }
 
-// account gives an account of the Redis other rights, until that is restarted.
+// account changes the rights of an account of Redis, until Redis restarts.
 func (c *Cluster) account(t testing.TB, user, rights string) {
 	t.Helper()
 	client, err := redisfeed.Open(c.RedisURL, redisfeed.Options{})

@@ -21,9 +21,11 @@ func TestStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, address := range c.Validators {
-		answer, err := countersignv1.NewValidatorServiceClient(check.Dial(t, address)).Authorize(t.Context(), &countersignv1.AuthorizeRequest{
-			AppId: "app", Token: created.GetSecret(), Scope: countersignv1.Scope_SCOPE_EVENTS, MinRevision: created.GetConsistencyToken(),
-		})
+		answer, err := countersignv1.NewValidatorServiceClient(check.Dial(t, address)).Authorize(t.Context(),
+			&countersignv1.AuthorizeRequest{
+				AppId: "app", Token: created.GetSecret(), Scope: countersignv1.Scope_SCOPE_EVENTS,
+				MinRevision: created.GetConsistencyToken(),
+			})
 		if err != nil || answer.GetReason() != countersignv1.Reason_REASON_TOKEN_VALID_UNSCOPED {
 			t.Errorf("validator %s: %v %v", address, answer, err)
 		}

@@ -18,7 +18,7 @@ import (
 
 // Process is one server of a cluster. It ends with the test.
 type Process struct {
-	// Address is host:port of the gRPC server, HTTPAddress of the one for metrics and health.
+	// Address is host:port of the gRPC server, HTTPAddress that of the server for metrics and health.
 	Address, HTTPAddress string
 
 	cancel context.CancelFunc
@@ -27,7 +27,7 @@ type Process struct {
 	t      testing.TB
 }
 
-// server is what a process runs.
+// server is an authority or a validator.
 type server interface {
 	Run(ctx context.Context) error
 	Addr() net.Addr
@@ -35,16 +35,17 @@ type server interface {
 }
 
 func start(t testing.TB, s server) *Process {
-	// A test's own context ends before its cleanups; the servers serve them too.
+	// The context of a test ends before its cleanups, which still need the servers.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	p := &Process{Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel, ended: make(chan error, 1), t: t}
+	p := &Process{Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel,
+		ended: make(chan error, 1), t: t}
 	go func() { p.ended <- s.Run(ctx) }()
 	t.Cleanup(p.Stop)
 	return p
 }
 
-// Stop shuts the server down in order, as SIGTERM does, and returns when it has ended. It may be called
-// more than once.
+// Stop shuts the server down like SIGTERM does, and returns when it has ended. It may be called more than
+// once.
 func (p *Process) Stop() {
 	p.once.Do(func() {
 		p.cancel()
@@ -66,23 +67,25 @@ func (c *Cluster) config(t testing.TB, redisURL, listen string) daemon.Config {
 	}
 }
 
-// StartAuthority starts one more authority, at an address. It does not wait until that serves.
+// StartAuthority starts one more authority, at an address. It does not wait until the authority serves.
 func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 	t.Helper()
 	return c.StartAuthorityWith(t, listen, func(*authority.Config) {})
 }
 
-// StartAuthorityWith does what StartAuthority does, with a changed configuration.
+// StartAuthorityWith is StartAuthority with a changed configuration.
 func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
 	t.Helper()
-	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile, VerifyInterval: c.options.VerifyInterval}
+	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile,
+		VerifyInterval: c.options.VerifyInterval}
 	change(&config)
 	owner, err := authority.New(config)
 	check.NoError(t, err)
 	return start(t, owner)
 }
 
-// StartValidator starts one more validator, with a changed configuration. It does not wait until that serves.
+// StartValidator starts one more validator, with a changed configuration. It does not wait until the
+// validator serves.
 func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *Process {
 	t.Helper()
 	config := validator.Config{Config: c.config(t, c.validatorURL, anyPort)}
@@ -92,9 +95,10 @@ func (c *Cluster) StartValidator(t testing.TB, change func(*validator.Config)) *
 	return start(t, v)
 }
 
-// Fleet returns what makes a validator report to an authority under a name.
+// Fleet returns the settings with which a validator reports to an authority under a name.
 func (c *Cluster) Fleet(id, authority string) engine.Fleet {
 	return engine.Fleet{
-		Authority: grpcclient.Address(authority), Security: grpcclient.Security{CAFile: c.options.TLS.CertFile}, Key: c.FleetKey, ID: id,
+		Authority: grpcclient.Address(authority), Security: grpcclient.Security{CAFile: c.options.TLS.CertFile},
+		Key: c.FleetKey, ID: id,
 	}
 }

@@ -44,7 +44,7 @@ func (c *Cluster) connect(t testing.TB, address string, files grpcserver.TLS) *g
 	t.Helper()
 	transport := insecure.NewCredentials()
 	if files.CertFile != "" {
-		// The address is the one that was bound a moment ago: there is nobody else to talk to.
+		// The address was bound a moment ago, so no other server can answer.
 		transport = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
 	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
@@ -52,7 +52,7 @@ func (c *Cluster) connect(t testing.TB, address string, files grpcserver.TLS) *g
 	return connection
 }
 
-// awaitFleet returns when every authority knows of every validator that it has loaded the store.
+// awaitFleet returns when every authority knows that every validator has loaded the store.
 func (c *Cluster) awaitFleet(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
@@ -62,9 +62,11 @@ func (c *Cluster) awaitFleet(t testing.TB) {
 		connection := c.connect(t, address, c.options.TLS)
 		defer connection.Close()
 		for {
-			response, err := countersignv1.NewAuthorityServiceClient(connection).ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
+			response, err := countersignv1.NewAuthorityServiceClient(connection).ListValidators(ctx,
+				&countersignv1.ListValidatorsRequest{})
 			if err == nil && len(response.GetValidators()) == len(c.Validators) &&
-				!slices.ContainsFunc(response.GetValidators(), func(v *countersignv1.Validator) bool { return v.GetBehind() > 0 || len(v.GetCursors()) == 0 }) {
+				!slices.ContainsFunc(response.GetValidators(),
+					func(v *countersignv1.Validator) bool { return v.GetBehind() > 0 || len(v.GetCursors()) == 0 }) {
 				break
 			}
 			select {

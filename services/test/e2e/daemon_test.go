@@ -23,7 +23,7 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// logPipe is the standard error of a process, of which a test decides whether it is read.
+// logPipe is the standard error of a process. The test decides when it is read.
 type logPipe struct {
 	read, write *os.File
 }
@@ -39,8 +39,7 @@ func newLogPipe(t *testing.T) *logPipe {
 	return p
 }
 
-// fill leaves no room in the pipe: not in its buffers, each of which holds a page, and not in the latest of
-// them.
+// fill fills the pipe completely: all its buffers, each of one page, including the last.
 func (p *logPipe) fill(t *testing.T) {
 	t.Helper()
 	page := bytes.Repeat([]byte{'\n'}, os.Getpagesize())
@@ -49,14 +48,14 @@ func (p *logPipe) fill(t *testing.T) {
 	}
 }
 
-// drain reads what the pipe holds and what comes, until nobody writes any more.
+// drain reads everything in the pipe and everything that comes, until nobody can write any more.
 func (p *logPipe) drain(t *testing.T) string {
 	t.Helper()
 	p.write.Close()
 	return string(check.Must(io.ReadAll(p.read))(t))
 }
 
-// readUntil reads until the text has come.
+// readUntil reads until a text appears.
 func (p *logPipe) readUntil(t *testing.T, text string) {
 	t.Helper()
 	if err := p.read.SetReadDeadline(time.Now().Add(patience)); err != nil {
@@ -72,7 +71,8 @@ func (p *logPipe) readUntil(t *testing.T, text string) {
 	}
 }
 
-// daemons are an authority and a validator over a Redis of their own, whose logs a test reads or does not.
+// daemons are an authority and a validator over a Redis of their own. The test decides when their logs are
+// read.
 type daemons struct {
 	*processes
 	authority, validator *daemon
@@ -85,7 +85,7 @@ type daemon struct {
 	end func() error
 }
 
-// startDaemons starts both. What is added to a flag's name goes to one of them.
+// startDaemons starts both. An argument with the prefix of one name goes to that process only.
 func startDaemons(t *testing.T, arguments ...string) *daemons {
 	t.Helper()
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
@@ -93,8 +93,11 @@ func startDaemons(t *testing.T, arguments ...string) *daemons {
 	common = append(common, arguments...)
 	return &daemons{
 		processes: p,
-		authority: startDaemon(t, folder, "authority", append(common[:len(common):len(common)], "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...),
-		validator: startDaemon(t, folder, "validator", append(common[:len(common):len(common)], "--redis-url="+p.redis.URLFor(redisacl.Validator))...),
+		authority: startDaemon(t, folder, "authority",
+			append(common[:len(common):len(common)], "--admin-keys-file="+filepath.Join(folder, keysFile),
+				"--redis-url="+p.redis.URLFor(redisacl.Authority))...),
+		validator: startDaemon(t, folder, "validator",
+			append(common[:len(common):len(common)], "--redis-url="+p.redis.URLFor(redisacl.Validator))...),
 	}
 }
 
@@ -124,7 +127,7 @@ func (d *daemon) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// awaitMetric waits until a metric has a value that is looked for.
+// awaitMetric waits until a metric has an acceptable value.
 func (p *process) awaitMetric(t *testing.T, name string, is func(value string) bool) {
 	t.Helper()
 	check.Eventually(t, name+" of the "+p.name, func() error {
@@ -141,7 +144,7 @@ func (p *process) awaitMetric(t *testing.T, name string, is func(value string) b
 	})
 }
 
-// terminate ends the process, and fails the test when it does not end in order.
+// terminate ends the process with SIGTERM, and fails the test when it does not end properly.
 func (d *daemon) terminate(t *testing.T) {
 	t.Helper()
 	d.signal(t, syscall.SIGTERM)
@@ -159,7 +162,7 @@ func (d *daemon) terminate(t *testing.T) {
 	}
 }
 
-// goesOn makes a change and asks for it: the authority answers, and the validator follows.
+// goesOn makes a change and asks about it: the authority must answer, and the validator must follow.
 func (d *daemons) goesOn(t *testing.T, what string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -171,23 +174,26 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 		t.Helper()
 		var answer *pb.AuthorizeResponse
 		check.Eventually(t, what+": the validator follows", func() (err error) {
-			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS, MinRevision: since})
+			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: since})
 			return err
 		})
 		return answer.GetReason()
 	}
 	var created *pb.CreateTokenResponse
 	check.Eventually(t, what+": the authority answers", func() (err error) {
-		created, err = management.CreateToken(admin, &pb.CreateTokenRequest{AppId: "app", Name: what, RequestId: strings.ReplaceAll(what, " ", "-")})
+		created, err = management.CreateToken(admin,
+			&pb.CreateTokenRequest{AppId: "app", Name: what, RequestId: strings.ReplaceAll(what, " ", "-")})
 		return err
 	})
-	if created.GetSecret() == "" { // it was made by a call whose answer did not come
+	if created.GetSecret() == "" { // an earlier call made it, and its response was lost
 		t.Fatalf("%s: the authority has changed something and not answered", what)
 	}
 	if got := ask(created.GetSecret(), created.GetConsistencyToken()); got != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
 		t.Errorf("%s: a new token is %s", what, got)
 	}
-	revoked, err := management.RevokeToken(admin, &pb.RevokeTokenRequest{AppId: "app", TokenId: created.GetToken().GetTokenId()})
+	revoked, err := management.RevokeToken(admin,
+		&pb.RevokeTokenRequest{AppId: "app", TokenId: created.GetToken().GetTokenId()})
 	if err != nil {
 		t.Fatalf("%s: the authority does not revoke: %v", what, err)
 	}
@@ -196,7 +202,7 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 	}
 }
 
-// outage takes Redis away until the validator has said that its data is old, or would have.
+// outage makes Redis unreachable until the validator reports stale data.
 func (d *daemons) outage(t *testing.T) {
 	t.Helper()
 	d.redis.Pause()
@@ -209,8 +215,8 @@ func (d *daemons) outage(t *testing.T) {
 	d.redis.Resume()
 }
 
-// TestBlockedLogStopsNothing: services whose standard error nobody reads go on, also through an outage of
-// Redis, which both have something to say about, and end in order.
+// TestBlockedLogStopsNothing: services go on when nobody reads their standard error, also through an outage
+// of Redis, which both log. They end properly.
 func TestBlockedLogStopsNothing(t *testing.T) {
 	d := startDaemons(t)
 	d.goesOn(t, "before")
@@ -223,7 +229,7 @@ func TestBlockedLogStopsNothing(t *testing.T) {
 	d.validator.terminate(t)
 }
 
-// TestLogIsReadAgain: what was logged while nobody read comes when somebody does.
+// TestLogIsReadAgain: lines that were logged while nobody read appear when somebody reads.
 func TestLogIsReadAgain(t *testing.T) {
 	d := startDaemons(t)
 	d.authority.log.fill(t)
@@ -235,7 +241,8 @@ func TestLogIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestClosedLogKillsNothing: services whose standard error has no reader any more go on, and end in order.
+// TestClosedLogKillsNothing: services go on when their standard error has no reader any more, and end
+// properly.
 func TestClosedLogKillsNothing(t *testing.T) {
 	d := startDaemons(t)
 	d.authority.log.read.Close()
@@ -249,7 +256,7 @@ func TestClosedLogKillsNothing(t *testing.T) {
 	}
 }
 
-// TestHangUpEndsNothing: SIGHUP asks for files to be read again, and never ends a service.
+// TestHangUpEndsNothing: SIGHUP reloads files, and never ends a service.
 func TestHangUpEndsNothing(t *testing.T) {
 	d := startDaemons(t)
 	for _, one := range []*daemon{d.authority, d.validator} {

@@ -13,8 +13,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestB24_TwoOfOneID: of two validators with one id, the one that is not heard says so by /readyz and a
-// metric, and stays ready; the authority's list says it too.
+// TestB24_TwoOfOneID: of two validators with one id, the rejected one says so on /readyz and in a metric, and
+// stays ready. The authority's list shows it too.
 func TestB24_TwoOfOneID(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	get := func(address, path string) string {
@@ -34,7 +34,8 @@ func TestB24_TwoOfOneID(t *testing.T) {
 	newer := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 	check.Eventually(t, "it is said", func() error {
 		list := check.Must(w.management.ListValidators(w.admin, &countersignv1.ListValidatorsRequest{}))(t).GetValidators()
-		if ready, metrics := get(older, "/readyz"), get(older, "/metrics"); !strings.Contains(ready, says) || !strings.Contains(metrics, counts) ||
+		if ready, metrics := get(older, "/readyz"), get(older, "/metrics"); !strings.Contains(ready, says) ||
+			!strings.Contains(metrics, counts) ||
 			len(list) != 2 || !list[0].GetIdContested() {
 			return fmt.Errorf("%s, %v", ready, list)
 		}

@@ -17,7 +17,7 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// restart starts a validator again, with the ring that the world has now.
+// restart restarts a validator with the current key ring.
 func (w *world) restart(i int) {
 	w.t.Helper()
 	w.ValidatorProcesses[i].Stop()
@@ -26,7 +26,7 @@ func (w *world) restart(i int) {
 	w.deciders[i] = countersignv1.NewValidatorServiceClient(check.Dial(w.t, p.Address))
 }
 
-// metrics returns what a process measures.
+// metrics returns the metrics page of a process.
 func (w *world) metrics(p *cluster.Process) string {
 	w.t.Helper()
 	response := check.Must(http.Get("http://" + p.HTTPAddress + "/metrics"))(w.t)
@@ -34,7 +34,7 @@ func (w *world) metrics(p *cluster.Process) string {
 	return string(check.Must(io.ReadAll(response.Body))(w.t))
 }
 
-// has waits until a process measures something.
+// has waits until a metric appears.
 func (w *world) has(p *cluster.Process, metric string) {
 	w.t.Helper()
 	check.Eventually(w.t, metric, func() error {
@@ -45,15 +45,16 @@ func (w *world) has(p *cluster.Process, metric string) {
 	})
 }
 
-// TestB20_SecondKeyBecomesCurrent while the store is in use: what was restarted with both keys goes on, and
-// who has the old key only answers from its last good data until it is restarted too.
+// TestB20_SecondKeyBecomesCurrent: a key becomes current while the store is in use. Processes that were
+// restarted with both keys go on. A process with the old key only answers from its last good data until it is
+// restarted.
 func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	const app = "pezwd5bre2xb"
 	create := func(name string) *countersignv1.CreateTokenResponse {
 		t.Helper()
 		var created *countersignv1.CreateTokenResponse
-		// An authority that has just been started takes no changes until it has loaded.
+		// An authority that has just started refuses changes until it has loaded.
 		check.Eventually(t, "a token is created", func() (err error) {
 			created, err = w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 				AppId: app, Name: name, Scopes: []countersignv1.Scope{events}, RequestId: "create-" + name,
@@ -79,8 +80,10 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	second := create("second")
 	late := w.deciders[1]
 	w.deciders = w.deciders[:1]
-	w.expect("an old token, on the validator that has both keys", second.GetConsistencyToken(), ask(first.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
-	w.expect("a new token, on the validator that has both keys", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("an old token, on the validator that has both keys", second.GetConsistencyToken(), ask(first.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("a new token, on the validator that has both keys", second.GetConsistencyToken(), ask(second.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
 	again := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
 		AppId: app, Name: "first", Scopes: []countersignv1.Scope{events}, RequestId: "create-first",
 	}))(t)
@@ -88,13 +91,15 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		t.Error("a request that was made under the old key is carried out again")
 	}
 
-	// The other one knows neither the new token nor that there is none.
+	// The other validator does not know whether the new token exists.
 	check.Eventually(t, "the unknown key is counted", func() error {
 		for line := range strings.Lines(w.metrics(w.ValidatorProcesses[1])) {
-			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) && strings.TrimSpace(line[len(`countersign_quarantined_records_total{cause="bad"}`):]) != "0" {
+			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) &&
+				strings.TrimSpace(line[len(`countersign_quarantined_records_total{cause="bad"}`):]) != "0" {
 				t.Fatalf("a record of the new key passes for forged: %s", line)
 			}
-			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="unknown_key"}`) && !strings.HasSuffix(line, " 0\n") {
+			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="unknown_key"}`) &&
+				!strings.HasSuffix(line, " 0\n") {
 				return nil
 			}
 		}
@@ -108,7 +113,8 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w.deciders = append(w.deciders, late)
 	w.restart(1)
 	w.has(w.ValidatorProcesses[1], "countersign_ready 1")
-	w.expect("a new token, on both", second.GetConsistencyToken(), ask(second.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
+	w.expect("a new token, on both", second.GetConsistencyToken(), ask(second.GetSecret()), allow,
+		countersignv1.Reason_REASON_TOKEN_VALID)
 	revoked := check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{
 		AppId: app, TokenId: first.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)

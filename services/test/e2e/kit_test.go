@@ -1,5 +1,5 @@
-// Package e2e tests a whole Countersign through its front doors: an authority, two validators and a real
-// Redis, asked over gRPC as any client would.
+// Package e2e tests a whole Countersign from outside: an authority, two validators and a real Redis, asked
+// over gRPC like clients do.
 package e2e
 
 import (
@@ -46,8 +46,9 @@ func start(t *testing.T, options cluster.Options) *world {
 	return w
 }
 
-// expect asks both validators, on data at least as new as a change.
-func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision, reason countersignv1.Reason) {
+// expect asks both validators, on data that contains a change.
+func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision,
+	reason countersignv1.Reason) {
 	w.t.Helper()
 	for i, decider := range w.deciders {
 		request.MinRevision = since
@@ -57,7 +58,8 @@ func (w *world) expect(what, since string, request *countersignv1.AuthorizeReque
 			continue
 		}
 		if answer.GetDecision() != decision || answer.GetReason() != reason {
-			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(), decision, reason)
+			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(),
+				decision, reason)
 		}
 	}
 }

@@ -26,21 +26,23 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// places is where secrets are looked for, by name.
+// places are the texts in which the test looks for secrets, by name.
 type places map[string][]byte
 
-// formsOf is how a secret may stand somewhere: as it is, encoded, or in part. The first characters after
-// the prefix are the hint, which is shown.
+// formsOf returns the forms in which a secret may leak: plain, encoded, or in part. The first characters
+// after the prefix are the hint, which is public.
 func formsOf(text string) map[string]string {
 	whole := []byte(text)
 	forms := map[string]string{
 		"as it is": text, "its middle": text[12:28], "its end": text[len(text)-16:],
 		"in hexadecimal": hex.EncodeToString(whole), "in capital hexadecimal": strings.ToUpper(hex.EncodeToString(whole)),
 	}
-	// What stands before it shifts its bits in base64; the characters at the ends depend on its neighbours.
+	// In base64, the text before a secret shifts its bits, and the characters at its ends depend on its
+	// neighbours.
 	for shift := range 3 {
 		shifted := append(make([]byte, shift), whole...)
-		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
+		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding,
+			"base64url": base64.RawURLEncoding} {
 			encoded := encoding.EncodeToString(shifted)
 			forms[fmt.Sprintf("in %s, shifted by %d", name, shift)] = encoded[4 : len(encoded)-4]
 		}
@@ -48,7 +50,7 @@ func formsOf(text string) map[string]string {
 	return forms
 }
 
-// leaks says where secrets stand, which have names.
+// leaks lists the places that contain a secret. Secrets are given by name.
 func leaks(where places, secrets map[string]string) (found []string) {
 	for name, text := range secrets {
 		for form, encoded := range formsOf(text) {
@@ -63,7 +65,7 @@ func leaks(where places, secrets map[string]string) (found []string) {
 	return found
 }
 
-// dump is everything that Redis holds: what commands answer, and what it would write to disk (DUMP), which
+// dump returns everything that Redis holds: the answers of commands, and the serialized values (DUMP), which
 // may be compressed.
 func (p *processes) dump(t *testing.T) places {
 	t.Helper()
@@ -93,7 +95,7 @@ func (p *processes) dump(t *testing.T) places {
 	return all
 }
 
-// monitor collects what Redis is told, until end is called.
+// monitor collects the commands that Redis receives, until end is called.
 func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	t.Helper()
 	connection := check.Must(net.Dial("tcp", p.redis.Address()))(t)
@@ -125,12 +127,12 @@ func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	}
 }
 
-// caller makes calls and keeps all that comes back.
+// caller makes calls and keeps all responses and errors.
 type caller struct {
 	heard buffer
 }
 
-// hear keeps an answer or an error, but for the field of an answer that is the secret's one place.
+// hear keeps a response or an error, without the one field that may hold the secret.
 func (c *caller) hear(response any, err error) {
 	if err != nil {
 		s := status.Convert(err)
@@ -152,15 +154,15 @@ func (c *caller) hear(response any, err error) {
 	_, _ = c.heard.Write(raw)
 }
 
-// keep keeps an answer and hands it on.
+// keep keeps a response and returns it.
 func keep[T proto.Message](c *caller, response T) T {
 	c.hear(response, nil)
 	return response
 }
 
-// TestB02_NowhereElse: the secret is in the answers to CreateToken and RotateToken and nowhere else: not in
-// what the processes write with all their logs on, not in what Redis is told and holds, not in any other
-// answer, error or page. Neither are imported secrets and admin keys.
+// TestB02_NowhereElse: a secret is in the responses of CreateToken and RotateToken, and nowhere else: not in
+// the logs of the processes, not in what Redis receives and holds, not in any other response, error or page.
+// The same holds for imported secrets and admin keys.
 func TestB02_NowhereElse(t *testing.T) {
 	p := startProcesses(t)
 	endMonitor := p.monitor(t)
@@ -188,15 +190,16 @@ func TestB02_NowhereElse(t *testing.T) {
 		t.Error(found)
 	}
 	for place, sign := range map[string]string{
-		"output of authority 0": "CreateToken", "output of validator 0": "all policies loaded", "/metrics of authority 0": "CreateToken",
-		"what Redis was told": `"XADD"`, "answers and errors": "INVALID_FIELD",
+		"output of authority 0": "CreateToken", "output of validator 0": "all policies loaded",
+		"/metrics of authority 0": "CreateToken",
+		"what Redis was told":     `"XADD"`, "answers and errors": "INVALID_FIELD",
 	} {
 		if !bytes.Contains(where[place], []byte(sign)) {
 			t.Errorf("there is no %s in %s: the search shows nothing", sign, place)
 		}
 	}
 
-	// What is planted is found, in every kind of place and every form.
+	// The search finds a planted secret in every kind of place and in every form.
 	planted := map[string]string{"planted": secret.Mint().Reveal()}
 	text := planted["planted"]
 	ctx := t.Context()
@@ -231,8 +234,8 @@ func TestB02_NowhereElse(t *testing.T) {
 	}
 }
 
-// scenario is the life of some secrets, with all mistakes that can be made with them. It returns them by
-// name.
+// scenario makes all calls with some secrets, with all mistakes that callers can make. It returns the secrets
+// by name.
 func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
@@ -251,10 +254,11 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	create := &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: events, RequestId: "r1"}
 	made := keep(c, check.Must(one.CreateToken(ctx, create, ada))(t))
 	secrets["a created one"] = made.GetSecret()
-	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
+	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" ||
+		again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Error("the repetition is not answered as one")
 	}
-	// Request ids are each identity's own.
+	// Each identity has its own request ids.
 	create.Name, create.RequestId = "of grace", "r1"
 	secrets["grace's"] = keep(c, check.Must(one.CreateToken(ctx, create, as(p.keys["grace"])))(t)).GetSecret()
 	rotate := &pb.RotateTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId(), RequestId: "r2"}
@@ -271,11 +275,12 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		{Name: "hashed", Scopes: events, Credential: &pb.TokenImport_Sha256{Sha256: digest[:]}},
 	}}, ada))(t))
 	keep(c, check.Must(one.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app, Scopes: events}, ada))(t))
-	leaked := keep(c, check.Must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events}, ada))(t)).GetSecret()
+	leaked := keep(c, check.Must(one.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "leaked", Scopes: events},
+		ada))(t)).GetSecret()
 	secrets["a leaked one"] = leaked
 	keep(c, check.Must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
 
-	// Refused ones, and secrets in fields where they do not belong.
+	// Refused calls, with secrets in fields where they do not belong.
 	mistaken := func(name string) string {
 		text := secret.Mint().Reveal()
 		secrets["one given as "+name] = text
@@ -303,8 +308,10 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secretOf := func(text string) *pb.TokenImport_Secret { return &pb.TokenImport_Secret{Secret: text} }
 	for _, client := range []pb.AuthorityServiceClient{one, two} {
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: mistaken("name"), Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", Note: "it is " + mistaken("note"), Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", RequestId: mistaken("request id"), Scopes: events}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", Note: "it is " + mistaken("note"),
+			Scopes: events}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", RequestId: mistaken("request id"),
+			Scopes: events}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("app"), Name: "n", Scopes: events}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("bad app") + "!", Name: "n", Scopes: events}, ada))
 		refused(client.GetToken(ctx, &pb.GetTokenRequest{AppId: app, TokenId: mistaken("token id")}, ada))
@@ -320,24 +327,31 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		refused(client.GetApp(ctx, &pb.GetAppRequest{AppId: mistaken("app to get")}, ada))
 		refused(client.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app, Etag: mistaken("app's etag")}, ada))
 		refused(client.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: mistaken("app to enforce"), Scopes: events}, ada))
-		refused(client.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: mistaken("consistency token")}, ada))
+		refused(client.WaitForPropagation(ctx,
+			&pb.WaitForPropagationRequest{ConsistencyToken: mistaken("consistency token")}, ada))
 		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: mistaken("nobody's secret")}, ada))
-		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: made.GetSecret(), RequestId: mistaken("request id to revoke")}, ada))
+		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: made.GetSecret(),
+			RequestId: mistaken("request id to revoke")}, ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(weak)}), ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(legacy)}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: mistaken("import's name"), Scopes: events, Credential: secretOf(foreign())}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))}}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: mistaken("import's name"), Scopes: events,
+			Credential: secretOf(foreign())}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events,
+			Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))}}), ada))
 		refused(client.ListApps(ctx, &pb.ListAppsRequest{}, as(mistaken("admin key"))))
-		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")), &pb.ListAppsRequest{}))
-		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic "+mistaken("other scheme")), &pb.ListAppsRequest{}))
+		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")),
+			&pb.ListAppsRequest{}))
+		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic "+mistaken("other scheme")),
+			&pb.ListAppsRequest{}))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n"}, as(p.keys["vera"])))
-		keep(c, check.Must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")), &pb.ListAppsRequest{}, ada))(t))
+		keep(c, check.Must(client.ListApps(metadata.AppendToOutgoingContext(ctx, "x-note", mistaken("metadata")),
+			&pb.ListAppsRequest{}, ada))(t))
 		keep(c, check.Must(client.ListTokens(ctx, &pb.ListTokensRequest{AppId: app, ShowRevoked: true}, ada))(t))
 		keep(c, check.Must(client.GetApp(ctx, &pb.GetAppRequest{AppId: app}, ada))(t))
 		keep(c, check.Must(client.ListApps(ctx, &pb.ListAppsRequest{}, ada))(t))
 	}
 
-	// The ingest tier asks with each of them, rightly and wrongly.
+	// The ingest tier asks about each of them, correctly and wrongly.
 	for _, process := range p.validators {
 		client := pb.NewValidatorServiceClient(process.dial(t))
 		for _, text := range secrets {
@@ -347,15 +361,18 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text, Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text + "!", Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS, MinRevision: text}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 100), Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 1000), Scope: pb.Scope_SCOPE_EVENTS}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: text}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 100),
+				Scope: pb.Scope_SCOPE_EVENTS}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 1000),
+				Scope: pb.Scope_SCOPE_EVENTS}))
 		}
 	}
 	return secrets
 }
 
-// foreign is a secret of another system.
+// foreign returns a secret of another system.
 func foreign() string {
 	text := make([]byte, 48)
 	for i := range text {
@@ -364,7 +381,7 @@ func foreign() string {
 	return "legacy-" + string(text)
 }
 
-// bearer sends an admin key, over plain text too.
+// bearer sends an admin key, also over plain text.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

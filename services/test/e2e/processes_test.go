@@ -31,11 +31,11 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// patience bounds every wait; a busy machine with the race detector is slow.
+// patience bounds every wait. A busy machine with the race detector is slow.
 const patience = 60 * time.Second
 
-// processes is a Countersign as it is installed: its binaries in processes of their own, with debug logs,
-// and two authorities.
+// processes is a Countersign as installed: its binaries in processes of their own, with debug logs and two
+// authorities.
 type processes struct {
 	redis       *redistest.Server
 	client      *redisfeed.Client
@@ -50,11 +50,11 @@ type process struct {
 	name       string
 	grpc, http string
 	output     *buffer
-	// transport is how it is reached; nil: in plain text.
+	// transport secures connections to it; nil means plain text.
 	transport credentials.TransportCredentials
 }
 
-// buffer takes what a process writes while the test reads it.
+// buffer holds the output of a process, and can be read while the process writes.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -78,8 +78,11 @@ func startProcesses(t *testing.T) *processes {
 	folder, common := p.prepare(t)
 	common = append(common, "--log-level=debug")
 	for range 2 {
-		p.authorities = append(p.authorities, startProcess(t, folder, "authority", append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile), "--redis-url="+p.redis.URLFor(redisacl.Authority))...))
-		p.validators = append(p.validators, startProcess(t, folder, "validator", append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
+		p.authorities = append(p.authorities, startProcess(t, folder, "authority",
+			append(slices.Clip(common), "--admin-keys-file="+filepath.Join(folder, keysFile),
+				"--redis-url="+p.redis.URLFor(redisacl.Authority))...))
+		p.validators = append(p.validators, startProcess(t, folder, "validator",
+			append(slices.Clip(common), "--redis-url="+p.redis.URLFor(redisacl.Validator))...))
 	}
 	for _, process := range slices.Concat(p.authorities, p.validators) {
 		process.awaitServing(t)
@@ -90,8 +93,8 @@ func startProcesses(t *testing.T) *processes {
 // keysFile is the name of the admin keys file in the folder of prepare.
 const keysFile = "keys.json"
 
-// prepare makes what the processes are started with, in a folder, and the store. It returns the arguments
-// of all of them.
+// prepare makes the store and, in a folder, the files that the processes need. It returns the arguments that
+// all processes have.
 func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	t.Helper()
 	folder = t.TempDir()
@@ -106,7 +109,8 @@ func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	if err := ring.Create(ringFile); err != nil {
 		t.Fatal(err)
 	}
-	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin, "vera": adminkeys.Viewer} {
+	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin,
+		"vera": adminkeys.Viewer} {
 		p.keys[name] = check.Must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
 	}
 	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {
@@ -121,7 +125,7 @@ func newProcess(t *testing.T, name string) *process {
 	return &process{name: name, grpc: address(), http: address(), output: &buffer{}}
 }
 
-// arguments returns those given and those that say where the process listens.
+// arguments returns the given arguments with those for the addresses to listen on.
 func (p *process) arguments(given []string) []string {
 	return append(slices.Clip(given), "--listen="+p.grpc, "--http-listen="+p.http)
 }
@@ -151,7 +155,8 @@ func (p *process) awaitServing(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	watch := check.Must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)))(t)
+	watch := check.Must(healthpb.NewHealthClient(p.dial(t)).Watch(ctx, &healthpb.HealthCheckRequest{},
+		grpc.WaitForReady(true)))(t)
 	for {
 		if check.Must(watch.Recv())(t).GetStatus() == healthpb.HealthCheckResponse_SERVING {
 			return

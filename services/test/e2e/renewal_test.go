@@ -19,15 +19,14 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// volume is a folder whose files are changed as Kubernetes changes those of a Secret: all at once, by a
-// symbolic link.
+// volume is a folder whose files change like those of a Kubernetes Secret: all at once, by a symbolic link.
 type volume struct {
 	folder string
 	latest string
 	serial int
 }
 
-// put changes the files of the volume, by their names.
+// put changes files of the volume, by name.
 func (v *volume) put(t *testing.T, files map[string][]byte) {
 	t.Helper()
 	v.serial++
@@ -54,16 +53,16 @@ func succeed(t *testing.T, err error) {
 	}
 }
 
-// replaceFile puts a file in the place of another, at once.
+// replaceFile replaces a file atomically.
 func replaceFile(t *testing.T, path string, data []byte) {
 	t.Helper()
 	succeed(t, os.WriteFile(path+".next", data, 0o600))
 	succeed(t, os.Rename(path+".next", path))
 }
 
-// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, of another authority too, a
-// validator believes it, and keys that are changed count at once, for a stream that is open too. Neither
-// process is started again.
+// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, also of another certificate
+// authority, and a validator accepts it. Changed keys take effect at once, also for an open stream. No
+// process restarts.
 func TestRenewalsNeedNoRestart(t *testing.T) {
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
 	folder, common := p.prepare(t)
@@ -76,18 +75,22 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 		return pair
 	}
 	issue(first)
-	caFile, keyFile, adminFile := filepath.Join(folder, "ca.crt"), filepath.Join(folder, "fleet.key"), filepath.Join(folder, keysFile)
+	caFile, keyFile, adminFile := filepath.Join(folder, "ca.crt"), filepath.Join(folder, "fleet.key"),
+		filepath.Join(folder, keysFile)
 	replaceFile(t, caFile, first.PEM)
 	replaceFile(t, keyFile, []byte(check.Must(adminkeys.Add(adminFile, "validators", adminkeys.Validator))(t).Reveal()))
 
 	authority := &daemon{process: newProcess(t, "authority"), log: newLogPipe(t)}
 	authority.transport = credentials.NewTLS(&tls.Config{RootCAs: first.Pool})
-	authority.start(t, folder, append(common[:len(common):len(common)], "--reload-interval=100ms", "--admin-keys-file="+adminFile,
-		"--tls-cert-file="+filepath.Join(certificates.folder, "tls.crt"), "--tls-key-file="+filepath.Join(certificates.folder, "tls.key"),
+	authority.start(t, folder, append(common[:len(common):len(common)], "--reload-interval=100ms",
+		"--admin-keys-file="+adminFile,
+		"--tls-cert-file="+filepath.Join(certificates.folder, "tls.crt"),
+		"--tls-key-file="+filepath.Join(certificates.folder, "tls.key"),
 		"--redis-url="+p.redis.URLFor(redisacl.Authority))...)
-	// Of the validator's files nobody looks by itself.
-	validator := startDaemon(t, folder, "validator", append(common[:len(common):len(common)], "--reload-interval=24h", "--authority="+authority.grpc,
-		"--authority-tls-ca-file="+caFile, "--fleet-key-file="+keyFile, "--redis-url="+p.redis.URLFor(redisacl.Validator))...)
+	// The validator does not check its files by itself.
+	validator := startDaemon(t, folder, "validator",
+		append(common[:len(common):len(common)], "--reload-interval=24h", "--authority="+authority.grpc,
+			"--authority-tls-ca-file="+caFile, "--fleet-key-file="+keyFile, "--redis-url="+p.redis.URLFor(redisacl.Validator))...)
 	reporting := func(want string) {
 		t.Helper()
 		validator.awaitMetric(t, "countersign_report_connected", func(value string) bool { return value == want })
@@ -112,12 +115,13 @@ func TestRenewalsNeedNoRestart(t *testing.T) {
 
 	replaceFile(t, caFile, append(first.PEM, second.PEM...))
 	validator.signal(t, syscall.SIGHUP)
-	validator.awaitMetric(t, `countersign_file_reloads_total{file="authority-tls-ca-file",result="ok"}`, func(value string) bool { return value == "1" })
+	validator.awaitMetric(t, `countersign_file_reloads_total{file="authority-tls-ca-file",result="ok"}`,
+		func(value string) bool { return value == "1" })
 	renewed := issue(second)
 	serves(renewed, second)
-	reporting("1") // over the connection that it had
+	reporting("1") // over the old connection
 
-	// The open stream ends with its key, and the next one needs the new certificate and the new key.
+	// The open stream ends with its key. The next one needs the new certificate and the new key.
 	aside := filepath.Join(folder, "aside.json")
 	ada := secret.New(p.keys["ada"])
 	succeed(t, adminkeys.AddKey(aside, "ada", adminkeys.Admin, ada))

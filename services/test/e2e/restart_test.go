@@ -13,7 +13,7 @@ import (
 )
 
 // TestRedisRestartUnderTheAccounts: a Redis with the accounts of deploy/redisacl has every key after a
-// restart, whatever it keeps its data in, everything verifies, and changes go on.
+// restart, for each kind of persistence. Everything verifies, and changes go on.
 func TestRedisRestartUnderTheAccounts(t *testing.T) {
 	aof := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	for name, args := range map[string][]string{
@@ -33,7 +33,8 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 					first = created
 				}
 			}
-			check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
+			check.Must(w.management.SetEnforcement(w.admin,
+				&countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}))(t)
 			before := w.lengths()
 			if len(args) < 4 {
 				if _, err := w.Redis.Do("SAVE"); err != nil {
@@ -43,29 +44,32 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			w.Redis.Stop()
 			w.Redis.Restart()
 			after := w.lengths()
-			delete(before, "cs:fleet") // validators go on reporting
+			delete(before, "cs:fleet") // validators keep reporting
 			delete(after, "cs:fleet")
 			if !maps.Equal(before, after) {
 				t.Errorf("after the restart there are\n%v\nwant\n%v", after, before)
 			}
 			client := check.Must(redisfeed.Open(w.OperatorURL, redisfeed.Options{}))(t)
 			defer client.Close()
-			if v := check.Must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 || v.Totals.AuditRows != 21 {
+			if v := check.Must(tools.New(client, w.Ring).Verify(t.Context()))(t); len(v.Findings) > 0 || v.Totals.Links != 21 ||
+				v.Totals.AuditRows != 21 {
 				t.Errorf("%+v", v)
 			}
-			// The authority may hold connections that are broken.
+			// Connections of the authority may be broken.
 			var revoked *countersignv1.RevokeTokenResponse
 			check.Eventually(t, "changes go on", func() (err error) {
-				revoked, err = w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: first.GetToken().GetTokenId()})
+				revoked, err = w.management.RevokeToken(w.admin,
+					&countersignv1.RevokeTokenRequest{AppId: app, TokenId: first.GetToken().GetTokenId()})
 				return err
 			})
-			w.expect("revoked", revoked.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Token: first.GetSecret(), Scope: events},
+			w.expect("revoked", revoked.GetConsistencyToken(),
+				&countersignv1.AuthorizeRequest{AppId: app, Token: first.GetSecret(), Scope: events},
 				deny, countersignv1.Reason_REASON_TOKEN_REVOKED)
 		})
 	}
 }
 
-// lengths returns what Redis says of the size of every key.
+// lengths returns the size of every key, as Redis reports it.
 func (w *world) lengths() map[string]string {
 	w.t.Helper()
 	found := map[string]string{}

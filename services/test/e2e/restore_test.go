@@ -22,7 +22,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// logbook takes what all servers log.
+// logbook collects the logs of all servers.
 type logbook struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -47,11 +47,10 @@ func (w *world) operator() (*tools.Tools, *redisfeed.Client) {
 	return tools.New(client, w.Ring), client
 }
 
-// patience is how long a change is tried; a busy machine with the race detector is slow.
+// patience is how long a change is retried. A busy machine with the race detector is slow.
 const patience = time.Minute
 
-// create makes a token with a name, and tries again while the store is said to be unavailable. It returns
-// nothing when ctx ends.
+// create makes a token with a name, and retries while the store is unavailable. It returns nil when ctx ends.
 func (w *world) create(ctx context.Context, app, name string) *countersignv1.CreateTokenResponse {
 	for began := time.Now(); ctx.Err() == nil; {
 		made, err := w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
@@ -79,20 +78,21 @@ func (w *world) create(ctx context.Context, app, name string) *countersignv1.Cre
 	return nil
 }
 
-// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: what was enforced and made after a backup is in force
-// after that backup was put back, although somebody kept changing the app and others meanwhile. At no
-// moment does a validator that runs allow what is enforced, and no token whose creation was acknowledged is
-// lost.
+// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: after a restored backup, everything that was enforced
+// and made since that backup is in force again, although writers kept changing this app and others. At no
+// moment does a running validator allow what is enforced, and no acknowledged token is lost.
 func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	var log logbook
 	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
 	operator, _ := w.operator()
 	const app = "shop"
-	first := check.Must(w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
+	first := check.Must(w.management.CreateToken(w.admin,
+		&countersignv1.CreateTokenRequest{AppId: app, Name: "backend", Scopes: []countersignv1.Scope{events}}))(t)
 	path := filepath.Join(t.TempDir(), "store.backup")
 	check.Must(operator.Backup(t.Context(), path, false))(t)
 	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
+		WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -107,7 +107,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 				if ctx.Err() != nil {
 					return
 				}
-				// The note of the app's token, in the store that lacks the enforcement or does not.
+				// This changes the note of the app's token, in the store with or without the enforcement.
 				_, err := w.management.UpdateToken(w.admin, &countersignv1.UpdateTokenRequest{
 					AppId: app, Token: &countersignv1.Token{TokenId: first.GetToken().GetTokenId(), Note: fmt.Sprint(n, i)},
 					UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}},
@@ -145,14 +145,15 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	})
 	check.Must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
 	close(restored)
-	last := w.create(t.Context(), app, "last") // it waits until changes go on
+	last := w.create(t.Context(), app, "last") // waits until changes are possible again
 	stop()
 	running.Wait()
 	if last == nil {
 		t.FailNow()
 	}
 
-	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+	w.expect("no token", last.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
+		countersignv1.Reason_REASON_TOKEN_MISSING)
 	got := check.Must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
 	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
 		t.Errorf("%v are enforced", scopes)
@@ -178,8 +179,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals by what the
-// fleet holds; nobody is restarted.
+// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals from the fleet
+// without a restart.
 func TestB30_WipedAfterARestoration(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	operator, client := w.operator()
@@ -189,7 +190,8 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	check.Must(operator.Backup(t.Context(), path, false))(t)
 	w.create(t.Context(), app, "second")
 	check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true, WaitForPropagation: durationpb.New(30 * time.Second),
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
+		WaitForPropagation: durationpb.New(30 * time.Second),
 	}))(t)
 	check.Must(operator.Restore(t.Context(), path, tools.RestoreOptions{Replace: true}))(t)
 	third := w.create(t.Context(), app, "third")
@@ -198,7 +200,8 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	}
 	waiting, cancel := context.WithTimeout(w.admin, 30*time.Second)
 	defer cancel()
-	check.Must(w.management.WaitForPropagation(waiting, &countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
+	check.Must(w.management.WaitForPropagation(waiting,
+		&countersignv1.WaitForPropagationRequest{ConsistencyToken: third.GetConsistencyToken()}))(t)
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -217,5 +220,6 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	if len(tokens) != 4 {
 		t.Errorf("%d tokens are there: %v", len(tokens), tokens)
 	}
-	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny, countersignv1.Reason_REASON_TOKEN_MISSING)
+	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
+		countersignv1.Reason_REASON_TOKEN_MISSING)
 }

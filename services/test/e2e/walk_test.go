@@ -10,8 +10,8 @@ import (
 )
 
 // TestWalk is the life of an app over plain gRPC: create, enforce, authorize with the token, with a wrong
-// one, with none, for the wrong scope, revoke, authorize again; on both validators (B12, B13, B18, B19,
-// B25).
+// one, with none, and for the wrong scope; revoke; authorize again. It asks both validators (B12, B13, B18,
+// B19, B25).
 func TestWalk(t *testing.T) {
 	w := start(t, cluster.Options{})
 	const app = "pezwd5bre2xb"
@@ -29,18 +29,21 @@ func TestWalk(t *testing.T) {
 	since := second.GetConsistencyToken()
 	w.expect("not enforced, no token", since, ask("", events), allow, countersignv1.Reason_REASON_TOKEN_MISSING)
 	w.expect("not enforced, the token", since, ask(first.GetSecret(), events), allow, countersignv1.Reason_REASON_TOKEN_VALID)
-	w.expect("not enforced, wrong scope", since, ask(first.GetSecret(), sessions), allow, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
+	w.expect("not enforced, wrong scope", since, ask(first.GetSecret(), sessions), allow,
+		countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
 
 	since = check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
 		AppId: app, Scopes: []countersignv1.Scope{events, adRevenue},
 	}))(t).GetConsistencyToken()
 	w.expect("the token", since, ask(first.GetSecret(), events), allow, countersignv1.Reason_REASON_TOKEN_VALID)
 	w.expect("none", since, ask("", events), deny, countersignv1.Reason_REASON_TOKEN_MISSING)
-	w.expect("one that nobody made", since, ask(secret.Mint().Reveal(), events), deny, countersignv1.Reason_REASON_TOKEN_UNKNOWN)
+	w.expect("one that nobody made", since, ask(secret.Mint().Reveal(), events), deny,
+		countersignv1.Reason_REASON_TOKEN_UNKNOWN)
 	w.expect("a mistyped one", since, ask(first.GetSecret()[1:], events), deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)
 	w.expect("the wrong scope", since, ask(first.GetSecret(), adRevenue), deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
 	w.expect("a scope that is not enforced", since, ask("", sessions), allow, countersignv1.Reason_REASON_TOKEN_MISSING)
-	w.expect("Google Tag Manager", since, &countersignv1.AuthorizeRequest{AppId: app, Scope: events, Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER},
+	w.expect("Google Tag Manager", since, &countersignv1.AuthorizeRequest{AppId: app, Scope: events,
+		Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER},
 		deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)
 
 	since = check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// appendOnlyFile returns the file that a server appends to now (Redis, Persistence: multi-part append-only
+// appendOnlyFile returns the file that a server appends to (Redis, Persistence: multi-part append-only
 // files).
 func (n *node) appendOnlyFile() (string, error) {
 	folder := filepath.Join(n.server.Dir(), dataFolder)
@@ -26,12 +26,12 @@ func (n *node) appendOnlyFile() (string, error) {
 		}
 	}
 	if path == "" {
-		return "", fmt.Errorf("the manifest names no file that is appended to: %s", manifest)
+		return "", fmt.Errorf("the manifest names no file to append to: %s", manifest)
 	}
 	return path, nil
 }
 
-// tear makes a torn file of an append-only file, whose first kept bytes stay, and says what it is.
+// tear damages an append-only file behind its first kept bytes, and returns the result and its name.
 type tear func(file []byte, kept int, r *rand.Rand) (torn []byte, what string)
 
 // tearAnywhere cuts the file at any byte. Redis drops a transaction without its end.
@@ -39,13 +39,14 @@ func tearAnywhere(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 	return file[:kept+r.IntN(len(file)-kept)], "anywhere"
 }
 
-// tearHalf cuts the file behind a command of a change, and takes away the MULTI before it, as in a file
-// that was mended by hand: Redis replays half of the change.
+// tearHalf cuts the file behind a command of a change and removes the MULTI before it, as a wrong repair by
+// hand does. Redis then replays half of the change.
 func tearHalf(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 	commands := commandsOf(file)
 	var begins []int
 	for i, c := range commands {
-		if c.at >= kept && c.name == "MULTI" && i+3 < len(commands) && commands[i+1].name == "XADD" && commands[i+2].name == "XADD" {
+		if c.at >= kept && c.name == "MULTI" && i+3 < len(commands) && commands[i+1].name == "XADD" &&
+			commands[i+2].name == "XADD" {
 			begins = append(begins, i)
 		}
 	}
@@ -53,7 +54,7 @@ func tearHalf(file []byte, kept int, r *rand.Rand) ([]byte, string) {
 		return tearAnywhere(file, kept, r)
 	}
 	i := oneOf(r, begins)
-	cut := commands[i+1+r.IntN(3)].end // the head is the last of a change
+	cut := commands[i+1+r.IntN(3)].end // a change ends with its head
 	return append(append([]byte{}, file[:commands[i].at]...), file[commands[i].end:cut]...), "within a change"
 }
 
@@ -63,7 +64,7 @@ type logged struct {
 	at, end int
 }
 
-// commandsOf returns the commands of an append-only file, up to the first that is not whole.
+// commandsOf returns the complete commands of an append-only file, up to the first incomplete one.
 func commandsOf(file []byte) (all []logged) {
 	for at := 0; at < len(file); {
 		c, ok := commandAt(file, at)
@@ -103,7 +104,7 @@ func commandAt(file []byte, at int) (c logged, ok bool) {
 	return c, ok
 }
 
-// A file is torn behind what is kept, and a half of a change is one without its MULTI and its head.
+// TestTearing: a tear changes nothing in the kept bytes. Half of a change lacks its MULTI and its head.
 func TestTearing(t *testing.T) {
 	one := func(words ...string) (text string) {
 		text = fmt.Sprintf("*%d\r\n", len(words))
@@ -113,9 +114,11 @@ func TestTearing(t *testing.T) {
 		return text
 	}
 	multi, exec := one("MULTI"), one("EXEC")
-	parts := []string{one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""), one("HSET", "policies", "a", "b")}
+	parts := []string{one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""),
+		one("HSET", "policies", "a", "b")}
 	before, head := one("SELECT", "0"), one("SET", "head", "1")
-	file := before + multi + one("HSET", "fleet", "a", "b") + one("SET", "x", "y") + exec + multi + strings.Join(parts, "") + head + exec
+	file := before + multi + one("HSET", "fleet", "a", "b") + one("SET", "x", "y") + exec + multi + strings.Join(parts, "") +
+		head + exec
 	kept := len(before)
 	start := strings.LastIndex(file, multi+parts[0])
 	wanted := map[string]bool{}
@@ -124,7 +127,8 @@ func TestTearing(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
-		if torn, _ := tearAnywhere([]byte(file), kept, r); len(torn) < kept || len(torn) >= len(file) || !strings.HasPrefix(file, string(torn)) {
+		if torn, _ := tearAnywhere([]byte(file), kept, r); len(torn) < kept || len(torn) >= len(file) ||
+			!strings.HasPrefix(file, string(torn)) {
 			t.Fatalf("%q is not the beginning of %q", torn, file)
 		}
 		torn, what := tearHalf([]byte(file), kept, r)
@@ -141,7 +145,7 @@ func TestTearing(t *testing.T) {
 	if _, what := tearHalf([]byte(file), len(file)-len(exec), r); what != "anywhere" {
 		t.Errorf("half of a change that is kept: %s", what)
 	}
-	for cut := range len(file) { // one that is not whole is none
+	for cut := range len(file) { // an incomplete command does not count
 		all := commandsOf([]byte(file[:cut]))
 		if len(all) > 0 && all[len(all)-1].end > cut {
 			t.Fatalf("a command ends behind the file's end %d: %+v", cut, all)

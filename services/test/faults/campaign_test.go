@@ -1,6 +1,6 @@
-// Package faults is the fault campaign: a whole Countersign over real Redis servers is changed and asked
-// without pause while servers, processes and the network between them fail in every way that is known, and
-// an oracle that knows only what was acknowledged judges what comes of it. See docs/faults.md.
+// Package faults is the fault campaign. It changes a whole Countersign over real Redis servers and asks for
+// decisions without pause, while servers, processes and the network fail. An oracle knows only what was
+// acknowledged, and judges the answers and the store by that. See docs/faults.md.
 package faults
 
 import (
@@ -66,20 +66,22 @@ type options struct {
 var given options
 
 func init() {
-	flag.DurationVar(&given.length, "length", 20*time.Second, "how long faults are inflicted, on all topologies together")
-	flag.Uint64Var(&given.seed, "seed", 0, "seed of the schedule; 0 is a random one")
-	flag.StringVar(&given.topologies, "topology", "sentinel,cluster", "single, sentinel, cluster, or several with commas")
-	flag.StringVar(&given.quorums, "quorum", "-1", "replicas that a change waits for, or several with commas; -1 is all")
-	flag.IntVar(&given.validators, "validators", 6, "how many validators decide in the campaign's process")
-	flag.IntVar(&given.processes, "processes", 3, "how many more are processes of their own, stopped, and killed without warning")
-	flag.IntVar(&given.writers, "writers", 6, "how many writers change apps")
+	flag.DurationVar(&given.length, "length", 20*time.Second, "how long faults are inflicted, over all topologies")
+	flag.Uint64Var(&given.seed, "seed", 0, "seed of the schedule; 0 means random")
+	flag.StringVar(&given.topologies, "topology", "sentinel,cluster", "single, sentinel, cluster, rdb, or several with commas")
+	flag.StringVar(&given.quorums, "quorum", "-1",
+		"Redis replicas that a change waits for, or several numbers with commas; -1 means all")
+	flag.IntVar(&given.validators, "validators", 6, "number of validators in the process of the campaign")
+	flag.IntVar(&given.processes, "processes", 3,
+		"number of validators in processes of their own, which are suspended and killed")
+	flag.IntVar(&given.writers, "writers", 6, "number of writers that change apps")
 	flag.DurationVar(&given.pause, "pause", 60*time.Millisecond, "mean pause between two changes of a writer")
-	flag.Float64Var(&given.decisions, "decisions", 20_000, "decisions a second, all validators together")
+	flag.Float64Var(&given.decisions, "decisions", 20_000, "decisions per second, over all validators")
 	flag.Float64Var(&given.receipts, "receipts", 0.3, "share of the changes that wait for their receipt")
 	flag.StringVar(&given.only, "only", "", "regexp of the faults to inflict; empty is all")
 	flag.StringVar(&given.skip, "skip", "", "regexp of the faults to leave out; empty is none")
 	flag.BoolVar(&given.recorded, "recorded", false, "fail when a fault was never inflicted or a rare state never reached")
-	flag.StringVar(&given.report, "report", "", "file to add the report to, a line of JSON for each topology")
+	flag.StringVar(&given.report, "report", "", "file to append the report to, one line of JSON for each topology and quorum")
 }
 
 func (o options) wants(name string) bool {
@@ -87,13 +89,13 @@ func (o options) wants(name string) bool {
 	return (o.only == "" || matches(o.only)) && (o.skip == "" || !matches(o.skip))
 }
 
-// calmEnough is how long nothing must have been wrong for everything to be well.
+// calmEnough is how long nothing may be wrong before everything must be well again.
 const calmEnough = healBound + slack
 
 // campaign is one run on one topology.
 type campaign struct {
 	t testing.TB
-	// title is its topology and quorum, as given.
+	// title is the topology and the quorum, as given.
 	title       string
 	options     options
 	log         *slog.Logger
@@ -108,19 +110,19 @@ type campaign struct {
 	stats       *stats
 	backups     backups
 	operator    *operator
-	// resting is held while nothing new is to happen.
+	// resting is locked while no new fault may begin.
 	resting  sync.RWMutex
-	settling sync.WaitGroup
+	healings sync.WaitGroup
 	calm     calm
-	underWay underWay
+	inFlight inFlight
 	receipts receipts
-	// converged is how long it took, at the end, until everybody had what the store has.
+	// converged is how long all validators and authorities took, at the end, to equal the store.
 	converged time.Duration
-	// earlier are the runs before, on other topologies or with other quorums.
+	// earlier are the runs before this one, on other topologies or with other quorums.
 	earlier []*summary
 }
 
-// seatOf returns the seat of a validator by its name; nil for none.
+// seatOf returns the seat of a validator by its name, or nil.
 func (c *campaign) seatOf(id string) *seat {
 	for _, s := range c.seats {
 		if s.id == id {
@@ -138,8 +140,10 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	}
 	folder := t.TempDir()
 	c := &campaign{
-		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes), fresh: make(chan freshChange, 64),
-		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"), kept: map[*group][]backup{}},
+		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes),
+		fresh:  make(chan freshChange, 64),
+		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"),
+			kept: map[*group][]backup{}},
 	}
 	c.faults.oracle = c.oracle
 	logFile, err := os.Create(filepath.Join(folder, "validators.log"))
@@ -165,7 +169,8 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 
 	signer, err := testcert.New()
 	check.NoError(t, err)
-	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile, CAFile: filepath.Join(folder, "ca.crt")}
+	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile,
+		CAFile: filepath.Join(folder, "ca.crt")}
 	check.NoError(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
 	issued := 0
 	certificates := func(name string) *certificates {
@@ -177,20 +182,24 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	for i := range 2 {
 		own := settings
 		own.RedisURL = top.urlFor(redisacl.Authority, redisacl.Authority)
-		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own, certificates(fmt.Sprintf("authority-%d", i+1))))
+		c.authorities = append(c.authorities, newAuthority(t, fmt.Sprintf("authority-%d", i+1), folder, own,
+			certificates(fmt.Sprintf("authority-%d", i+1))))
 	}
 	for i := range options.validators + options.processes {
 		config := validator.Config{
-			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring, Log: c.log.With("validator", i),
+			RedisURL: top.urlFor(validatorUser(i), redisacl.Validator), WriteQuorum: options.quorum, Ring: ring,
+			Log: c.log.With("validator", i),
 			Fleet: validator.Fleet{
-				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting, ID: fmt.Sprintf("validator-%d", i),
+				Authority: grpcclient.Address(c.authorities[i%len(c.authorities)].settings.Listen), Key: reporting,
+				ID:       fmt.Sprintf("validator-%d", i),
 				Security: grpcclient.Security{CAFile: settings.CAFile},
 			},
 		}
 		if i%2 == 0 {
-			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"), Interval: 5 * time.Second}
+			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"),
+				Interval: 5 * time.Second}
 		}
-		if i == 0 || i == options.validators { // one of each that rather says nothing than something old
+		if i == 0 || i == options.validators { // one of each kind has a staleness bound on all scopes
 			for scope := range config.MaxStaleness {
 				config.MaxStaleness[scope] = 3 * time.Second
 			}
@@ -206,7 +215,7 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 
 func validatorUser(seat int) string { return fmt.Sprintf("validator%d", seat) }
 
-// keepLogs copies the logs beside the report of a run that was to leave one.
+// keepLogs copies the logs beside the report, if the run writes a report.
 func (c *campaign) keepLogs(folder string) {
 	if c.options.report == "" {
 		return
@@ -214,12 +223,13 @@ func (c *campaign) keepLogs(folder string) {
 	logs, _ := filepath.Glob(filepath.Join(folder, "*.log"))
 	for _, path := range logs {
 		if data, err := os.ReadFile(path); err == nil {
-			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, strings.ReplaceAll(c.title, " ", "."), filepath.Base(path)), data, 0o600)
+			_ = os.WriteFile(fmt.Sprintf("%s.%s.%s", c.options.report, strings.ReplaceAll(c.title, " ", "."), filepath.Base(path)),
+				data, 0o600)
 		}
 	}
 }
 
-// run is the campaign: trouble for a time, then none until everything is well again.
+// run inflicts faults for a time, and then waits until everything is well again.
 func (c *campaign) run() *summary {
 	ctx, endWatching := context.WithCancel(context.Background())
 	defer endWatching()
@@ -228,12 +238,12 @@ func (c *campaign) run() *summary {
 		c.topology.watch(ctx, c.oracle, func(n *node, floor, from moment) {
 			l := &loss{What: n.name + " became master", Floor: floor, From: from}
 			c.oracle.open(l)
-			c.settling.Go(func() { c.settle(ctx, l) })
+			c.healings.Go(func() { c.awaitHealed(ctx, l) })
 		})
 	})
 	watching.Go(func() { c.watchCalm(ctx) })
 	watching.Go(func() {
-		for ; ctx.Err() == nil; pause(ctx, lookInterval) {
+		for ; ctx.Err() == nil; pause(ctx, pollInterval) {
 			c.oracle.review(false)
 		}
 	})
@@ -260,7 +270,7 @@ func (c *campaign) run() *summary {
 		deciders.Go(func() { c.decide(deciding, embedded, source("decider", i), c.options.decisions/deciderCount) })
 		deciders.Go(func() { c.follow(deciding, source("follower", i)) })
 	}
-	for i := range remote { // one that is stopped keeps nobody else waiting
+	for i := range remote { // a stopped validator must not block the others
 		deciders.Go(func() { c.decide(deciding, remote[i:i+1], source("remote", i), remoteDecisions/float64(len(remote))) })
 	}
 	began := time.Now()
@@ -272,7 +282,7 @@ func (c *campaign) run() *summary {
 	troubles.Go(func() { c.operator.keepBackups(troubling, c) })
 	troubles.Wait()
 	endTrouble()
-	c.settling.Wait()
+	c.healings.Wait()
 	pause(ctx, leaseEnds+4*time.Second) // changes and decisions with nothing wrong
 	endWork()
 	writers.Wait()
@@ -285,12 +295,12 @@ func (c *campaign) run() *summary {
 	return c.finish(time.Since(began))
 }
 
-// remoteDecisions is how many decisions a second are asked of validators in processes of their own.
+// remoteDecisions is the rate of decisions, per second, of the validators in processes of their own.
 const remoteDecisions = 300
 
 // awaitServing returns when everything works.
 func (c *campaign) awaitServing() {
-	for until := time.Now().Add(time.Minute); ; pause(context.Background(), lookInterval) {
+	for until := time.Now().Add(time.Minute); ; pause(context.Background(), pollInterval) {
 		ready := c.topology.whole() == nil && c.serving(context.Background())
 		for _, s := range c.seats {
 			ready = ready && s.now.Load().Ready() == nil
@@ -299,27 +309,27 @@ func (c *campaign) awaitServing() {
 			return
 		}
 		if time.Now().After(until) {
-			c.t.Fatalf("not everything serves after a minute: %v", c.topology.whole())
+			c.t.Fatalf("some process does not serve after a minute: %v", c.topology.whole())
 		}
 	}
 }
 
-// serving tells whether all authorities would carry out changes.
+// serving reports whether all authorities accept changes.
 func (c *campaign) serving(ctx context.Context) bool {
 	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return !a.serving(ctx) })
 }
 
-// calm is since when nothing has been wrong.
+// calm records when nothing was wrong for the last time.
 type calm struct {
 	mu    sync.Mutex
-	since moment // 0 while something is
+	since moment // 0 while something is wrong
 }
 
 // calmFor returns how long nothing has been wrong.
 func (c *campaign) calmFor() time.Duration {
 	c.calm.mu.Lock()
 	defer c.calm.mu.Unlock()
-	if c.calm.since == 0 || c.faults.active() || c.oracle.lacking() { // what has just begun is not in it yet
+	if c.calm.since == 0 || c.faults.active() || c.oracle.lacking() { // since does not show a fault that has just begun
 		return 0
 	}
 	return time.Duration(c.oracle.now() - c.calm.since)
@@ -327,11 +337,11 @@ func (c *campaign) calmFor() time.Duration {
 
 const notFresh = "not fresh again in time"
 
-// watchCalm keeps calm up to date, and judges whether all validators follow the store when it has lasted
-// long enough.
+// watchCalm keeps calm up to date. When nothing was wrong for long enough, all validators must follow the
+// store.
 func (c *campaign) watchCalm(ctx context.Context) {
-	for ; ctx.Err() == nil; pause(ctx, lookInterval) {
-		for _, s := range c.seats { // those in other processes do not tell by themselves
+	for ; ctx.Err() == nil; pause(ctx, pollInterval) {
+		for _, s := range c.seats { // validators in other processes have to be asked
 			if now := s.now.Load(); now != nil && s.process != nil && now.ready.Load() == 0 && now.Ready() == nil {
 				now.ready.Store(int64(c.oracle.now()))
 			}
@@ -348,7 +358,8 @@ func (c *campaign) watchCalm(ctx context.Context) {
 		if calm := c.calmFor(); calm > calmEnough {
 			for _, s := range c.seats {
 				if e := s.now.Load(); e != nil && (e.DataAge() > 2*time.Second || e.Ready() != nil) && c.calmFor() > calmEnough {
-					c.oracle.violate(notFresh, c.oracle.now(), "%s: data is %s old after %s without anything wrong, %v", s.id, e.DataAge(), calm, e.Ready())
+					c.oracle.violate(notFresh, c.oracle.now(), "%s: data is %s old after %s without anything wrong, %v", s.id, e.DataAge(),
+						calm, e.Ready())
 				}
 			}
 		}

@@ -20,11 +20,12 @@ func (w *writer) create(ctx context.Context, a *app) {
 	if last := a.setting.last(); w.random.IntN(10) == 0 && last.acked != 0 && last.value.scopes == 0 {
 		value.scopes = 0
 	}
-	out := w.call(ctx, a, nil, "CreateToken", func() bool { a.doubtful[name] = true; return true }, func(ctx context.Context, c manager, r request) (response, error) {
-		return c.CreateToken(ctx, &countersignv1.CreateTokenRequest{
-			AppId: a.id, Name: name, Scopes: scopesToProto(value.scopes), RequestId: r.id, WaitForPropagation: r.wait,
+	out := w.call(ctx, a, nil, "CreateToken", func() bool { a.doubtful[name] = true; return true },
+		func(ctx context.Context, c manager, r request) (response, error) {
+			return c.CreateToken(ctx, &countersignv1.CreateTokenRequest{
+				AppId: a.id, Name: name, Scopes: scopesToProto(value.scopes), RequestId: r.id, WaitForPropagation: r.wait,
+			})
 		})
-	})
 	if answer, ok := out.answer.(*countersignv1.CreateTokenResponse); ok {
 		t := w.oracle.newToken(a, answer.GetToken().GetTokenId(), name, secret.New(answer.GetSecret()), false, value, out.made)
 		w.touched(t, out)
@@ -42,7 +43,8 @@ func (w *writer) imports(ctx context.Context, a *app) {
 		s := secret.New("imported-" + secret.Mint().Reveal()[len(secret.Prefix):30])
 		secrets = append(secrets, s)
 		imports = append(imports, &countersignv1.TokenImport{
-			Name: w.next("t-"), Scopes: scopesToProto(value.scopes), Credential: &countersignv1.TokenImport_Secret{Secret: s.Reveal()},
+			Name: w.next("t-"), Scopes: scopesToProto(value.scopes),
+			Credential: &countersignv1.TokenImport_Secret{Secret: s.Reveal()},
 		})
 	}
 	begin := func() bool {
@@ -52,7 +54,8 @@ func (w *writer) imports(ctx context.Context, a *app) {
 		return true
 	}
 	out := w.call(ctx, a, nil, "ImportTokens", begin, func(ctx context.Context, c manager, r request) (response, error) {
-		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{AppId: a.id, Imports: imports, RequestId: r.id, WaitForPropagation: r.wait})
+		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{AppId: a.id, Imports: imports, RequestId: r.id,
+			WaitForPropagation: r.wait})
 	})
 	answer, _ := out.answer.(*countersignv1.ImportTokensResponse)
 	for i, imported := range answer.GetTokens() {
@@ -67,18 +70,20 @@ func (w *writer) imports(ctx context.Context, a *app) {
 
 func (w *writer) setScopes(ctx context.Context, t *token) {
 	value := w.scopes()
-	update(ctx, w, t, t.scopes, value, func(expiry) policy.ScopeSet { return value }, "scopes", &countersignv1.Token{Scopes: scopesToProto(value)})
+	update(ctx, w, t, t.scopes, value, func(expiry) policy.ScopeSet { return value }, "scopes",
+		&countersignv1.Token{Scopes: scopesToProto(value)})
 }
 
 func (w *writer) setState(ctx context.Context, t *token, value policy.State) {
-	update(ctx, w, t, t.state, value, func(expiry) policy.State { return value }, "state", &countersignv1.Token{State: countersignv1.TokenState(value)})
+	update(ctx, w, t, t.state, value, func(expiry) policy.State { return value }, "state",
+		&countersignv1.Token{State: countersignv1.TokenState(value)})
 }
 
 func (w *writer) setExpiry(ctx context.Context, t *token) {
 	at := time.Now().Add(time.Duration(500*(w.random.IntN(7)-1)) * time.Millisecond).Truncate(time.Millisecond)
-	// A time that has come when the call is carried out ends the token at once (B08).
+	// A time in the past ends the token at once (B08).
 	asked := expiry{endedAtOnce, at.Add(patience + callTimeout).UnixMilli()}
-	settled := func(now expiry) expiry {
+	conclude := func(now expiry) expiry {
 		switch {
 		case now.to < at.UnixMilli():
 			return expiry{at.UnixMilli(), at.UnixMilli()}
@@ -87,35 +92,37 @@ func (w *writer) setExpiry(ctx context.Context, t *token) {
 		}
 		return expiry{endedAtOnce, now.to}
 	}
-	out := update(ctx, w, t, t.expiry, asked, settled, "expire_time", &countersignv1.Token{ExpireTime: timestamppb.New(at)})
+	out := update(ctx, w, t, t.expiry, asked, conclude, "expire_time", &countersignv1.Token{ExpireTime: timestamppb.New(at)})
 	if out.answer != nil {
 		w.judgeTurn(out.answer.GetReceipt(), at)
 	}
 }
 
-// update changes one field of a token. Settled returns the value that it has then, given when the call was
-// made first and answered.
-func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, settled func(now expiry) V, field string, wanted *countersignv1.Token) (out outcome) {
+// update changes one field of a token. Conclude returns the value that the field has after an acknowledged
+// call, given when the call was first made and when it was answered.
+func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, conclude func(now expiry) V,
+	field string, wanted *countersignv1.Token) (out outcome) {
 	if value == r.last().value {
-		return out // what changes nothing leaves no trace
+		return out // a call that changes nothing leaves no trace
 	}
 	wanted.TokenId = t.id
 	began := time.Now().UnixMilli()
-	out = w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value), func(ctx context.Context, c manager, q request) (response, error) {
-		return c.UpdateToken(ctx, &countersignv1.UpdateTokenRequest{
-			AppId: t.app.id, Token: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
-			RequestId: q.id, WaitForPropagation: q.wait,
+	out = w.call(ctx, t.app, t, "UpdateToken "+field, asking(w, t, r, value),
+		func(ctx context.Context, c manager, q request) (response, error) {
+			return c.UpdateToken(ctx, &countersignv1.UpdateTokenRequest{
+				AppId: t.app.id, Token: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
+				RequestId: q.id, WaitForPropagation: q.wait,
+			})
 		})
-	})
 	if out.answer != nil {
-		value = settled(expiry{began, time.Now().UnixMilli()})
+		value = conclude(expiry{began, time.Now().UnixMilli()})
 	}
-	r.settle(value, out.made, out.refused())
+	r.conclude(value, out.made, out.refused())
 	w.touched(t, out)
 	return out
 }
 
-// asking returns what says that something of a token is to get a value.
+// asking returns the function that notes, before a call, that a register of a token may get a value.
 func asking[V any](w *writer, t *token, r *register[V], value V) func() bool {
 	return func() bool {
 		now, certain := w.oracle.now(), r.last().acked != 0
@@ -143,29 +150,34 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 			lives[s.number] = now.life
 		}
 	}
-	out := w.call(ctx, t.app, t, method, asking(w, t, t.state, policy.Revoked), func(ctx context.Context, c manager, r request) (response, error) {
-		if !bySecret {
-			return c.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{
-				AppId: t.app.id, TokenId: t.id, AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+	out := w.call(ctx, t.app, t, method, asking(w, t, t.state, policy.Revoked),
+		func(ctx context.Context, c manager, r request) (response, error) {
+			if !bySecret {
+				return c.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{
+					AppId: t.app.id, TokenId: t.id, AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+				})
+			}
+			answer, err := c.RevokeSecret(ctx, &countersignv1.RevokeSecretRequest{
+				Secret: t.secret.Reveal(), AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
 			})
-		}
-		answer, err := c.RevokeSecret(ctx, &countersignv1.RevokeSecretRequest{
-			Secret: t.secret.Reveal(), AllowLockout: true, RequestId: r.id, WaitForPropagation: r.wait,
+			if err == nil && !slices.ContainsFunc(answer.GetTokens(),
+				func(r *countersignv1.RevokedToken) bool { return r.GetToken().GetTokenId() == t.id }) {
+				err = errors.New("the answer does not name the token")
+			}
+			return revokedSecret{answer}, err
 		})
-		if err == nil && !slices.ContainsFunc(answer.GetTokens(), func(r *countersignv1.RevokedToken) bool { return r.GetToken().GetTokenId() == t.id }) {
-			err = errors.New("the answer does not name the token")
-		}
-		return revokedSecret{answer}, err
-	})
-	// What was asked for once may come true at any time: it is kept in token.revoked, refused or not.
-	t.state.settle(policy.Revoked, out.made, out.refused())
+	// A revocation that was sent once may take effect at any time, so token.revoked keeps it even after a
+	// refusal.
+	t.state.conclude(policy.Revoked, out.made, out.refused())
 	w.touched(t, out)
 	if out.answer == nil {
 		return
 	}
 	for _, entry := range out.answer.GetReceipt().GetValidators() {
 		state := entry.GetState()
-		if s := w.seatOf(entry.GetValidatorId()); s != nil && (state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
+		if s := w.seatOf(entry.GetValidatorId()); s != nil &&
+			(state == countersignv1.PropagationState_PROPAGATION_STATE_APPLIED ||
+				state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED) {
 			r := receipt{at: out.acked, fenced: state == countersignv1.PropagationState_PROPAGATION_STATE_FENCED}
 			if now := s.now.Load(); now != nil && now.life == lives[s.number] {
 				r.life = now.life
@@ -175,7 +187,7 @@ func (w *writer) revoke(ctx context.Context, t *token) {
 	}
 }
 
-// revokedSecret is the answer to RevokeSecret as one to a change of one app.
+// revokedSecret makes the response of RevokeSecret look like the response to a change of one app.
 type revokedSecret struct {
 	*countersignv1.RevokeSecretResponse
 }
@@ -196,7 +208,7 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 		return expiry{from.Add(overlap).UnixMilli(), to.Add(overlap).UnixMilli()}
 	}
 	began := time.Now()
-	// A rotation whose outcome is unknown may have left a successor of this name already.
+	// A rotation of unknown outcome may have left a successor with this name.
 	successor := t.app.doubtful[t.name]
 	begin := func() bool {
 		asking(w, t, t.expiry, ends(began, began.Add(patience+callTimeout)))()
@@ -208,18 +220,19 @@ func (w *writer) rotate(ctx context.Context, t *token) {
 			AppId: t.app.id, TokenId: t.id, Overlap: durationpb.New(overlap), RequestId: r.id, WaitForPropagation: r.wait,
 		})
 	})
-	t.expiry.settle(ends(began, time.Now()), out.made, out.refused())
+	t.expiry.conclude(ends(began, time.Now()), out.made, out.refused())
 	if out.answer != nil && overlap > 0 {
 		w.judgeTurn(out.answer.GetReceipt(), began.Add(overlap))
 	}
 	if answer, ok := out.answer.(*countersignv1.RotateTokenResponse); ok {
-		// The successor has the scopes that the store had, which need not be the latest while it lacks
-		// something.
+		// The successor has the scopes that the store had. While the store lacks changes, these need not be
+		// the latest.
 		next := credential{state: policy.Active}
 		for _, s := range answer.GetToken().GetScopes() {
 			next.scopes |= policy.ScopesOf(policy.Scope(s))
 		}
-		w.touched(w.oracle.newToken(t.app, answer.GetToken().GetTokenId(), t.name, secret.New(answer.GetSecret()), false, next, out.made), out)
+		w.touched(w.oracle.newToken(t.app, answer.GetToken().GetTokenId(), t.name, secret.New(answer.GetSecret()), false, next,
+			out.made), out)
 	}
 	w.touched(t, out)
 	if !out.doubtful && !successor {
@@ -245,10 +258,10 @@ func (w *writer) enforce(ctx context.Context, a *app) {
 			AppId: a.id, Scopes: scopesToProto(value.scopes), AllowRejections: true, RequestId: r.id, WaitForPropagation: r.wait,
 		})
 	})
-	a.setting.settle(value, out.made, out.refused())
+	a.setting.conclude(value, out.made, out.refused())
 }
 
-// touched tells the deciders of a token that has just changed.
+// touched tells the deciders about a token that has just changed.
 func (w *writer) touched(t *token, out outcome) {
 	if out.answer == nil {
 		return
@@ -259,6 +272,6 @@ func (w *writer) touched(t *token, out outcome) {
 	}
 	select {
 	case w.fresh <- freshChange{t, out.answer.GetConsistencyToken(), out.made}:
-	default: // there are enough
+	default: // the deciders have enough to ask
 	}
 }

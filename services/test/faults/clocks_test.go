@@ -11,16 +11,16 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// clockJump is how far a validator's time of day is set off.
+// clockJump is how far the clock of a validator is set off.
 const clockJump = 5 * time.Minute
 
-// endedAtOnce is the expiry of what was ended at once, and by no clock (B08).
+// endedAtOnce is the expiry of a token that was ended at once, independent of any clock (B08).
 const endedAtOnce = policy.Ended
 
-// clock is the time of day of one validator, which may be wrong.
+// clock is the wall clock of one validator, which may be wrong.
 type clock struct{ settings atomic.Pointer[[]setClock] }
 
-// setClock says how far a clock is ahead from a moment on.
+// setClock is how far a clock is ahead from a moment on.
 type setClock struct {
 	from  moment
 	ahead time.Duration
@@ -33,10 +33,10 @@ func (c *clock) all() []setClock {
 	return []setClock{{}}
 }
 
-// now is the validator's time of day.
+// now returns the validator's time.
 func (c *clock) now() time.Time { all := c.all(); return time.Now().Add(all[len(all)-1].ahead) }
 
-// ahead returns how far the clock is ahead now, and since when.
+// ahead returns how far the clock is ahead, and since when.
 func (c *clock) ahead() setClock { all := c.all(); return all[len(all)-1] }
 
 func (c *clock) set(o *oracle, ahead time.Duration) {
@@ -44,7 +44,7 @@ func (c *clock) set(o *oracle, ahead time.Duration) {
 	c.settings.Store(&all)
 }
 
-// between returns the least and the most that the clock may have been ahead in a time.
+// between returns the least and the most that the clock may have been ahead in an interval.
 func (c *clock) between(from, to moment) (least, most time.Duration) {
 	all := c.all()
 	const slow = moment(50 * time.Millisecond) // from reading the clock to setting it
@@ -61,8 +61,8 @@ func (c *clock) between(from, to moment) (least, most time.Duration) {
 	return least, most
 }
 
-// jumpClock sets the time of day of one validator off for a while, and perhaps to the other side before it
-// is right again.
+// jumpClock sets the clock of a validator off for a while, and perhaps to the other side before it corrects
+// it.
 func jumpClock(ctx context.Context, c *trouble, r *rand.Rand) error {
 	s := oneOf(r, c.seats[:c.options.validators])
 	ahead := oneOf(r, []time.Duration{-clockJump, clockJump})
@@ -77,7 +77,7 @@ func jumpClock(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// turned tells whether a verdict on a token, which may be nil, is not the one that the time calls for.
+// turned reports whether a verdict on a token, which may be nil, contradicts the correct time.
 func (t *token) turned(verdict policy.Reason, millis int64) bool {
 	if t == nil {
 		return false
@@ -93,12 +93,12 @@ func (t *token) turned(verdict policy.Reason, millis int64) bool {
 
 const skewIgnored = "a receipt says that a validator whose clock is off has a change that depends on time"
 
-// skewSeen is how long a report may be under way. One that arrives later after a clock was set has read
-// that clock.
+// skewSeen is how long a report may be on its way. A report that arrives later after a clock was set has read
+// the new clock.
 const skewSeen = 3 * time.Second
 
-// judgeTurn looks at the receipt of a change that becomes something else by itself at a time, or later. A
-// change that was committed after that time has ended something at once, which no clock decides.
+// judgeTurn judges the receipt of a change that takes effect by itself at a time, or later. A change that was
+// committed after that time has ended something at once, independent of any clock.
 func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 	committed := got.GetCommitTime()
 	if committed != nil && !committed.AsTime().Before(turn) {
@@ -117,7 +117,8 @@ func (c *campaign) judgeTurn(got *countersignv1.Receipt, turn time.Time) {
 			arrived := now - moment(time.Since(entry.GetReportTime().AsTime()))
 			known := set.ahead != 0 && arrived-set.from > moment(skewSeen)
 			if known && time.Now().Add(min(set.ahead, 0)).Before(turn) {
-				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead, set.from, turn, committed.AsTime())
+				c.oracle.violate(skewIgnored, now, "%s is %s ahead since %s; it turns at %s, and was committed at %s", s.id, set.ahead,
+					set.from, turn, committed.AsTime())
 			}
 		}
 	}

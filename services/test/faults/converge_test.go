@@ -16,18 +16,18 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// convergeBound is how long everybody may take to have what the store has, when nothing is wrong any more.
+// convergeBound is how long all processes may take to equal the store after the last fault.
 const convergeBound = 30 * time.Second
 
 const (
 	apart      = "not equal to the store at the end"
-	stranger   = "the store has what nobody asked for"
+	stranger   = "the store has a token that no caller created"
 	unverified = "the store does not verify"
 	badAudit   = "the audit trail does not verify"
 	noAudit    = "an acknowledged change is not in the audit trail"
 )
 
-// converge waits until all validators and authorities have what the store has.
+// converge waits until all validators and authorities equal the store.
 func (c *campaign) converge(ctx context.Context) {
 	began := time.Now()
 	for {
@@ -40,7 +40,7 @@ func (c *campaign) converge(ctx context.Context) {
 			c.oracle.violate(apart, c.oracle.now(), "%v", err)
 			return
 		}
-		pause(ctx, lookInterval)
+		pause(ctx, pollInterval)
 	}
 }
 
@@ -70,7 +70,7 @@ func (c *campaign) lookNow(ctx context.Context) (*view, error) {
 	return look(ctx, c.oracle, masters, c.codec)
 }
 
-// equalSeat compares cursors, digests and every policy of a validator with the store's.
+// equalSeat compares cursors, digests and every policy of a validator with the store.
 func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 	now := s.now.Load()
 	if now == nil {
@@ -81,7 +81,7 @@ func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 	}
 	r, count := now.Replica(), 0
 	if r == nil {
-		return errors.New("it has not found the store")
+		return errors.New("the validator has not found the store")
 	}
 	for i := range c.codec.Partitions() {
 		head, there := v.heads[i]
@@ -94,7 +94,7 @@ func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 		case c.codec.SealSum(i, sum) != head.State:
 			return fmt.Errorf("partition %d has another digest", i)
 		case r.Forked(i):
-			return fmt.Errorf("partition %d: the store is refused, or lacks %d changes", i, len(r.Orphans(i)))
+			return fmt.Errorf("partition %d: the validator rejects the store, or the store lacks %d changes", i, len(r.Orphans(i)))
 		}
 		for appID, entry := range r.Table().Partition(i).All() {
 			count++
@@ -107,8 +107,9 @@ func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 				return err
 			}
 			got := entry.StoredPolicy()
-			if got == nil || entry.Behind() || got.Enforcement() != want.Enforcement() || got.Deleted() != want.Deleted() || !slices.Equal(got.Tokens(), want.Tokens()) {
-				return fmt.Errorf("app %s is not as in the store", appID)
+			if got == nil || entry.Behind() || got.Enforcement() != want.Enforcement() || got.Deleted() != want.Deleted() ||
+				!slices.Equal(got.Tokens(), want.Tokens()) {
+				return fmt.Errorf("app %s differs from the store", appID)
 			}
 		}
 	}
@@ -118,7 +119,7 @@ func (c *campaign) equalSeat(ctx context.Context, s *seat, v *view) error {
 	return nil
 }
 
-// equalReport compares what a validator has reported, as every authority has it, with the store.
+// equalReport compares a validator's report, as every authority shows it, with the store.
 func (c *campaign) equalReport(ctx context.Context, s *seat, v *view) error {
 	for _, a := range c.authorities {
 		if err := c.equalReportAt(ctx, a, s.id, v); err != nil {
@@ -158,7 +159,7 @@ func (c *campaign) asAdmin(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.adminKey)
 }
 
-// equalAuthority compares the list of apps, which comes from what an authority holds, with the store.
+// equalAuthority compares the list of apps of an authority with the store.
 func (c *campaign) equalAuthority(ctx context.Context, a *authority, v *view) error {
 	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
 	defer cancel()
@@ -180,7 +181,7 @@ func (c *campaign) equalAuthority(ctx context.Context, a *authority, v *view) er
 				return err
 			}
 			if stored.GetApp().GetEtag() != listed.GetEtag() || listed.GetUnverified() {
-				return fmt.Errorf("app %s is not as in the store", listed.GetAppId())
+				return fmt.Errorf("app %s differs from the store", listed.GetAppId())
 			}
 		}
 		if page = answer.GetNextPageToken(); page == "" {
@@ -193,7 +194,7 @@ func (c *campaign) equalAuthority(ctx context.Context, a *authority, v *view) er
 	return nil
 }
 
-// finish judges what is left in the store, and reports.
+// finish judges the final content of the store, and returns the report.
 func (c *campaign) finish(took time.Duration) *summary {
 	ctx := context.Background()
 	v, err := c.lookNow(ctx)
@@ -203,7 +204,7 @@ func (c *campaign) finish(took time.Duration) *summary {
 		for _, g := range c.oracle.gaps(v) {
 			c.oracle.violate(lostAgain, c.oracle.now(), "at the end: %s", g.what)
 		}
-		for _, what := range c.oracle.strangers(v) {
+		for _, what := range c.oracle.unknownTokens(v) {
 			c.oracle.violate(stranger, c.oracle.now(), "%s", what)
 		}
 	}
@@ -226,8 +227,8 @@ func (c *campaign) finish(took time.Duration) *summary {
 	return r
 }
 
-// audit verifies the trail of every partition, and that every acknowledged change is in it but for what a
-// loss of the store may have taken (B23).
+// audit verifies the audit trail of every partition. Every acknowledged change must be in it, unless a loss
+// of the store may have taken it (B23).
 func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 	requests := map[string]bool{}
 	for i := range c.codec.Partitions() {
@@ -243,7 +244,8 @@ func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 			requests[event.GetRequestId()] = true
 		}
 		if v != nil && v.heads[i].Audit.Sequence != tail.Sequence {
-			c.oracle.violate(badAudit, c.oracle.now(), "partition %d: it ends with row %d, the head says %d", i, tail.Sequence, v.heads[i].Audit.Sequence)
+			c.oracle.violate(badAudit, c.oracle.now(), "partition %d: the trail ends with row %d, the head says %d", i, tail.Sequence,
+				v.heads[i].Audit.Sequence)
 		}
 	}
 	losses := *c.oracle.losses.Load()
@@ -254,7 +256,8 @@ func (c *campaign) audit(ctx context.Context, v *view) (rows, lost int) {
 			lost++
 		default:
 			position, _ := record.DecodePosition(a.position)
-			c.oracle.violate(noAudit, a.acked, "%s %s of app %s, sent %s, acknowledged %s by %s, durable %t, at %s", a.method, a.requestID, a.app.id, a.sent, a.acked, a.by.name, a.durable, position)
+			c.oracle.violate(noAudit, a.acked, "%s %s of app %s, sent %s, acknowledged %s by %s, durable %t, at %s", a.method,
+				a.requestID, a.app.id, a.sent, a.acked, a.by.name, a.durable, position)
 		}
 	}
 	return rows, lost

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// lives returns how often everybody was started.
+// lives returns how often each process was started.
 func (c *campaign) lives() (all []int64) {
 	for _, a := range c.authorities {
 		all = append(all, a.lives.Load())
@@ -42,17 +42,17 @@ func (c *trouble) wipe(ctx context.Context, what string, r *rand.Rand) error {
 	l := &loss{What: what + ": " + g.name, held: c.holders(nothing), From: c.oracle.now(), Whole: true}
 	c.oracle.open(l)
 	err := g.current().direct.FlushAll(ctx).Err()
-	c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	c.healings.Go(func() { c.awaitHealed(context.WithoutCancel(ctx), l) })
 	return err
 }
 
-// backup is a copy of what the servers of a group had on their disks.
+// backup is a copy of the data folders of a group's servers.
 type backup struct {
 	folder string
 	at     moment
 }
 
-// putBack puts an older copy in place of what the servers of a group have.
+// putBack replaces the data of a group's servers with an older copy.
 func putBack(ctx context.Context, c *trouble, r *rand.Rand) error {
 	i := r.IntN(len(c.topology.groups))
 	g := c.topology.groups[i]
@@ -68,7 +68,7 @@ func putBack(ctx context.Context, c *trouble, r *rand.Rand) error {
 	c.note("%s as of %s", g.name, b.at)
 	l := &loss{What: "older copy put back: " + g.name, Floor: b.at, From: c.oracle.now(), Whole: true}
 	c.oracle.open(l)
-	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	defer c.healings.Go(func() { c.awaitHealed(context.WithoutCancel(ctx), l) })
 	for _, n := range g.nodes {
 		n.server.Stop()
 	}
@@ -82,7 +82,7 @@ func putBack(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return errors.Join(errs...)
 }
 
-// backups keeps a few copies of each group.
+// backups holds a few copies of each group.
 type backups struct {
 	root   string
 	serial int
@@ -94,7 +94,7 @@ type backups struct {
 
 func (b *backups) get(g *group) []backup { b.mu.Lock(); defer b.mu.Unlock(); return b.kept[g] }
 
-// moved forgets all copies, and whatever is being copied.
+// moved forgets all copies, also those that are being made.
 func (b *backups) moved() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,8 +107,8 @@ const (
 	backupsKept    = 4
 )
 
-// make takes copies now and then, when nothing keeps the master from having all there is, and nothing in it
-// is damaged: nobody would know of a damage that comes back with a copy.
+// make takes a copy now and then, while the master has all acknowledged changes and no damage. Nobody would
+// notice damage that comes back with a copy.
 func (b *backups) make(ctx context.Context, c *campaign) {
 	for ; ctx.Err() == nil; pause(ctx, backupInterval) {
 		for _, g := range c.topology.groups {
@@ -138,7 +138,7 @@ func (b *backups) copy(c *campaign, g *group) {
 	b.kept[g] = b.kept[g][max(0, len(b.kept[g])-backupsKept):]
 }
 
-// soundSince tells whether the store has everything, as it should be, and has had no damage since a time.
+// soundSince reports whether the store lacks nothing, and has had no damage since a time.
 func (c *campaign) soundSince(at moment) bool {
 	return c.topology.whole() == nil && !c.oracle.lacking() && !c.oracle.damaged(everyPartition, at)
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// crash kills an authority at a random moment after a change was sent to it, and starts it again.
+// crash kills an authority at a random moment after a change was sent to it, and restarts it.
 func crash(ctx context.Context, c *trouble, r *rand.Rand) error {
 	a := oneOf(r, c.authorities)
 	calls := a.calls.Load()
@@ -17,7 +17,7 @@ func crash(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return c.restart(ctx, a, r)
 }
 
-// crashWithoutReply kills an authority while the store's replies to it are held back.
+// crashWithoutReply kills an authority while the network holds back the store's replies to it.
 func crashWithoutReply(ctx context.Context, c *trouble, r *rand.Rand) error {
 	n := oneOf(r, c.topology.groups).current()
 	if !n.busy.TryLock() {
@@ -45,8 +45,7 @@ func (c *trouble) restart(ctx context.Context, a *authority, r *rand.Rand) error
 	return a.start()
 }
 
-// stopValidator keeps a validator from running for longer than a lease, or shorter, and lets it go on with
-// what it had.
+// stopValidator suspends a validator for longer than a lease, or shorter, and resumes it with its old data.
 func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if c.options.processes == 0 {
 		return errNotNow
@@ -57,8 +56,7 @@ func stopValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	c.note("%s", s.id)
 	resume := s.stop(c.oracle)
-	// A lease is over in half of the cases, and then there is time for a change to get older than what a
-	// validator may show.
+	// In half of the cases the lease ends, and then a change has time to get older than the staleness bound.
 	pause(ctx, upTo(r, 20*time.Second))
 	resume()
 	return nil

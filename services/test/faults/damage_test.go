@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	unseen      = "verify finds nothing wrong with a store that was damaged"
-	notRepaired = "what was damaged could not be made good"
+	unseen      = "verify finds no damage in a damaged store"
+	notRepaired = "a damaged store could not be repaired"
 )
 
-// damage is a time in which a record of the store was not what it should be.
+// damage is an interval in which a record of the store was damaged.
 type damage struct {
 	what string
-	// partition is the one it is in, or everyPartition.
+	// partition is the partition with the record, or everyPartition.
 	partition int
 	from      moment
-	// until is when everything was as it should be; 0 while it is not.
+	// until is when the store was good again; 0 while it is damaged.
 	until moment
-	// hides tells of which apps it may hide changes; nil when it hides none. An older record is signed as
-	// any other: a validator that has not seen what came after it cannot know that something did
-	// (SECURITY.md, old copies).
+	// hides reports whether the damage may hide changes of an app; nil when it hides none. An older record is
+	// signed like any other, so a validator that has not seen later records cannot detect it (SECURITY.md,
+	// old copies).
 	hides func(appID string) bool
 }
 
-// spoilKey damages a key in some way of a family. Validators decide from their last good data meanwhile, or
-// not at all; then an operator does what the runbook says, unless the store is made good by itself before.
+// spoilKey damages a key in some way of a family. Meanwhile validators decide from their last good data, or
+// not at all. Then an operator follows the runbook, unless the store repairs itself first.
 func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) error {
 	return func(ctx context.Context, c *trouble, r *rand.Rand) error {
 		if c.oracle.lacking() || c.topology.whole() != nil || !c.operator.prepared() {
@@ -58,7 +58,7 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		}
 		left := t.node.direct.Dump(ctx, t.name).Val()
 		pause(ctx, upTo(r, 4*time.Second))
-		ctx = context.WithoutCancel(ctx) // nobody leaves a store like that
+		ctx = context.WithoutCancel(ctx) // the end of the campaign must not leave the store damaged
 		used := c.makeGood(ctx, d.what, r, func() bool {
 			return !strings.Contains(t.name, ":request:") && t.node.aloneMaster(ctx) && t.node.direct.Dump(ctx, t.name).Val() == left
 		})
@@ -66,15 +66,15 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 		c.countRemedy(used, isType(how))
 		for i, s := range c.seats {
 			if now := s.now.Load(); now != nil && now.life != began[len(c.authorities)+i] {
-				c.settling.Go(func() { c.outlive(ctx, now) })
+				c.healings.Go(func() { c.outlive(ctx, now) })
 			}
 		}
 		return nil
 	}
 }
 
-// aloneMaster tells whether a server is the only master of its group. Beside another one, what it holds is
-// not the store's: clients have gone over to the other, which may never have had it.
+// aloneMaster reports whether a server is the only master of its group. With two masters, clients may have
+// gone to the other one, so the content of this server need not be the store's.
 func (n *node) aloneMaster(ctx context.Context) bool {
 	for _, other := range n.group.nodes {
 		role, err := other.direct.Do(ctx, "ROLE").Slice()
@@ -86,8 +86,8 @@ func (n *node) aloneMaster(ctx context.Context) bool {
 }
 
 // outlive counts a validator that was started while a record was damaged, if it becomes ready.
-func (c *campaign) outlive(ctx context.Context, now *sitting) {
-	for until := time.Now().Add(wholeBound / 4); time.Now().Before(until); pause(ctx, lookInterval) {
+func (c *campaign) outlive(ctx context.Context, now *occupant) {
+	for until := time.Now().Add(wholeBound / 4); time.Now().Before(until); pause(ctx, pollInterval) {
 		if now.ready.Load() != 0 {
 			c.stats.reach(damageOutlived)
 			return
@@ -114,20 +114,22 @@ func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) 
 	return target{}, spoiling{}, errNotNow
 }
 
-// makeGood waits until the store verifies again, and has an operator mend or restore it when it does not by
-// itself. Still tells whether everything is as it was damaged. It returns what it took.
+// makeGood waits until the store verifies again. If the store does not repair itself, an operator repairs or
+// restores it. Still reports whether the damage is as it was inflicted. It returns the remedy that was
+// needed.
 func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still func() bool) remedy {
 	const tries = 3
 	began, used := c.oracle.now(), untouched
-	last := began // when the latest try had ended
+	last := began // the end of the latest try
 	for n := 0; ; {
 		whole := c.topology.whole() == nil
 		verified, err := c.operator.verify(ctx)
 		waited := time.Duration(c.oracle.now() - began)
 		if err == nil && len(verified.Findings) == 0 {
-			// A master that was replaced may have been mended, and verified: what was done there is lost.
+			// A repair that was verified may have been made on a master that was then replaced, and be lost
+			// with it.
 			if (!whole || c.topology.whole() != nil) && waited < wholeBound {
-				pause(ctx, lookInterval)
+				pause(ctx, pollInterval)
 				continue
 			}
 			if used == untouched && still() {
@@ -136,25 +138,26 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			return used
 		}
 		if notAsked(err) && waited < wholeBound {
-			pause(ctx, time.Second) // nothing was found out about the store
+			pause(ctx, time.Second) // the check did not reach the store
 			continue
 		}
 		used = max(used, byItself)
-		// Validators have to report again before all is well, perhaps to an authority that is not there yet.
+		// Validators have to report again, perhaps to an authority that is not up yet.
 		if time.Duration(c.oracle.now()-last) < operatorPatience {
 			pause(ctx, time.Second)
 			continue
 		}
 		if n++; n > tries {
-			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings), first(verified.Findings))
+			c.oracle.violate(notRepaired, c.oracle.now(), "%s: %v, %d findings: %v", what, err, len(verified.Findings),
+				first(verified.Findings))
 			return used
 		}
 		if err := c.forgetUnreadable(ctx); err != nil && waited < wholeBound {
-			n-- // an operator gives it again, too
+			n-- // an operator repeats it, too
 			pause(ctx, time.Second)
 			continue
 		}
-		// What cannot be mended has to be restored; the other way round it must not need both.
+		// Damage that repair cannot remove needs a restoration. A restoration must never need a repair too.
 		if n == 1 && r.IntN(2) == 0 {
 			used, err = byMending, c.operator.mend(ctx, c.campaign)
 		} else {
@@ -164,7 +167,7 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			c.note("%v", err)
 		}
 		if notAsked(err) && waited < wholeBound {
-			n-- // it did not come to the store, or not to its end: an operator gives it again
+			n-- // it did not reach the store, or did not finish: an operator repeats it
 			pause(ctx, time.Second)
 			continue
 		}
@@ -172,8 +175,8 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 	}
 }
 
-// forgetUnreadable forgets what stands among the validators and is none (countersign fleet forget). One
-// that runs is back with its next report. It fails when an authority that answers could not do it.
+// forgetUnreadable removes records among the validators that cannot be read (countersign fleet forget). A
+// running validator is back with its next report. It fails when an authority that answers could not do it.
 func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
 	defer cancel()
@@ -181,13 +184,13 @@ func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	for _, a := range c.authorities {
 		answer, err := a.client.ListValidators(ctx, &countersignv1.ListValidatorsRequest{})
 		if err != nil {
-			continue // it was killed, or cannot read the store
+			continue // the authority was killed, or cannot read the store
 		}
 		failed = nil
 		for _, listed := range answer.GetValidators() {
 			if listed.GetUnreadable() {
 				_, err := a.client.ForgetValidator(ctx, &countersignv1.ForgetValidatorRequest{ValidatorId: listed.GetValidatorId()})
-				if err != nil && status.Code(err) != codes.NotFound { // which is another authority's doing
+				if err != nil && status.Code(err) != codes.NotFound { // another authority removed it
 					failed = err
 				}
 			}
@@ -199,17 +202,17 @@ func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	return failed
 }
 
-// remedy is what made good a store that was damaged.
+// remedy is how a damaged store became good again.
 type remedy int
 
 const (
-	untouched   remedy = iota // nothing was ever found
-	byItself                  // it was found, and made good without an operator
+	untouched   remedy = iota // the damage was never noticed
+	byItself                  // the damage was noticed, and repaired without an operator
 	byMending                 // store repair
 	byRestoring               // store restore --replace
 )
 
-// countRemedy counts what a damage took.
+// countRemedy counts the remedy of a damage.
 func (c *campaign) countRemedy(used remedy, wrongType bool) {
 	if used != untouched {
 		c.stats.reach(damageSeen)
@@ -233,22 +236,22 @@ func first[T any](all []T) any {
 	return all[0]
 }
 
-// damage notes that a record is not what it should be from now on.
+// damage notes that a record is damaged from this moment on.
 func (o *oracle) damage(d *damage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.damages = append(o.damages, d)
 }
 
-// repaired notes that everything is as it should be again.
+// repaired notes that the store is good again.
 func (o *oracle) repaired(d *damage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d.until = o.now()
 }
 
-// lossesOf returns what an answer about an app may lack: the losses, and what an older record hides while
-// it is there.
+// lossesOf returns the losses that may explain what an answer about an app lacks, with those by an older
+// record.
 func (o *oracle) lossesOf(appID string) []*loss {
 	all := slices.Clip(*o.losses.Load())
 	o.mu.Lock()
@@ -263,11 +266,12 @@ func (o *oracle) lossesOf(appID string) []*loss {
 	return all
 }
 
-// damaged tells whether a partition, or for everyPartition any of them, was damaged at a time or later.
+// damaged reports whether a partition, or any for everyPartition, was damaged at a time or later.
 func (o *oracle) damaged(partition int, since moment) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.ContainsFunc(o.damages, func(d *damage) bool {
-		return (partition == everyPartition || d.partition == partition || d.partition == everyPartition) && (d.until == 0 || d.until > since)
+		return (partition == everyPartition || d.partition == partition || d.partition == everyPartition) &&
+			(d.until == 0 || d.until > since)
 	})
 }

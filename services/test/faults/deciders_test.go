@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// burst is how many decisions are asked for between two looks at the clock.
+	// burst is the number of decisions between two readings of the clock.
 	burst = 256
-	// hotTokens is how many tokens that were changed last are asked about more than others.
+	// hotTokens is the number of recently changed tokens that are asked about more often.
 	hotTokens = 64
 	lastScope = policy.ScopeGDPR
 )
@@ -28,7 +28,7 @@ type freshChange struct {
 	made
 }
 
-// heat makes a token one that is asked about more than others.
+// heat puts a token among those that are asked about more often.
 func (o *oracle) heat(t *token) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -65,7 +65,8 @@ func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand,
 	for asked := 0; ctx.Err() == nil; {
 		tokens = c.oracle.sample(random, tokens)
 		for i, t := range tokens {
-			d := decision{seat: oneOf(random, seats).number, app: t.app, token: t, scope: 1 + policy.Scope(random.IntN(int(lastScope)))}
+			d := decision{seat: oneOf(random, seats).number, app: t.app, token: t,
+				scope: 1 + policy.Scope(random.IntN(int(lastScope)))}
 			text := t.secret
 			switch {
 			case i%32 == 0:
@@ -79,15 +80,16 @@ func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand,
 			c.ask(ctx, &d, text, "")
 		}
 		asked += burst
-		if ahead := time.Duration(float64(asked)/perSecond*float64(time.Second)) - time.Since(began); ahead > 0 || len(tokens) == 0 {
+		if ahead := time.Duration(float64(asked)/perSecond*float64(time.Second)) - time.Since(began); ahead > 0 ||
+			len(tokens) == 0 {
 			time.Sleep(max(ahead, time.Millisecond))
-		} else if -ahead > time.Second { // what was missed is not made up for
+		} else if -ahead > time.Second { // do not make up for missed decisions
 			began, asked = time.Now(), 0
 		}
 	}
 }
 
-// follow asks for changes that were just acknowledged, by their consistency tokens (B25).
+// follow asks about tokens right after their change was acknowledged, with the consistency token (B25).
 func (c *campaign) follow(ctx context.Context, random *rand.Rand) {
 	for {
 		select {
@@ -136,11 +138,11 @@ func (c *campaign) ask(ctx context.Context, d *decision, text secret.Secret, pos
 
 const (
 	tooOld      = "decided from data older than the bound"
-	unavailable = "UNAVAILABLE for no reason"
+	unavailable = "UNAVAILABLE without a reason"
 )
 
-// judgeError looks at a question that was not decided (B20).
-func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err error) {
+// judgeError judges an answer without a decision (B20).
+func (c *campaign) judgeError(ctx context.Context, d *decision, e *occupant, err error) {
 	if errors.Is(err, errAway) || ctx.Err() != nil {
 		return
 	}
@@ -172,8 +174,8 @@ func (c *campaign) judgeError(ctx context.Context, d *decision, e *sitting, err 
 			return unavailable, reason + ": " + d.String()
 		})
 	case apierr.PolicyUnverified:
-		// The app's first change is among those that the store has lost and nobody had brought back, as far
-		// as a validator can know that cannot always read the store.
+		// The store has lost the app's first change, and nobody had brought it back, as far as this validator
+		// can know: it cannot always read the store.
 		read := d.answered - moment(e.DataAge())
 		c.oracle.suspect(func() (string, string) {
 			if c.oracle.damaged(c.codec.PartitionOf(d.app.id), min(d.asked, read)-moment(slack)) {

@@ -11,18 +11,17 @@ import (
 )
 
 const (
-	// healBound is how long it may take, undisturbed and with the store writable, until everything
-	// acknowledged is there again; lostBound is how long the campaign waits before it takes what is missing
-	// for lost.
+	// healBound is how long the store may take to have every acknowledged change again, with no other fault
+	// and while it is writable. After lostBound the campaign gives up missing changes as lost.
 	healBound = 5 * time.Second
 	lostBound = 20 * time.Second
-	// freshBound is what is added when all authorities were started since: where the list of members is
-	// lost as well, they wait for a lease from their start for validators that nobody knows of (009).
+	// freshBound is added when all authorities were restarted since. If the list of members is lost too, they
+	// wait for a lease after their start for validators that they do not know (009).
 	freshBound = 10 * time.Second
 	// slack is what a busy machine may add to a bound.
 	slack = time.Second
-	// lookInterval is the pause between two looks at the store.
-	lookInterval = 100 * time.Millisecond
+	// pollInterval is the pause between two checks of the store or a process.
+	pollInterval = 100 * time.Millisecond
 	// wholeBound is how long servers may take until all of them run and follow each other again.
 	wholeBound = 2 * time.Minute
 )
@@ -32,28 +31,29 @@ const (
 	lostAgain = "an acknowledged change is lost"
 	lostHeld  = "a change that running validators held is lost in a restoration"
 	lostForce = "a change that all replicas had is lost"
-	notWhole  = "the servers of the store do not find together again (the campaign's fault, or Redis')"
+	notWhole  = "the servers of the store do not find each other again (a fault of the campaign or of Redis)"
 )
 
-// healing is how a loss was made good.
+// healing is how a loss was healed.
 type healing struct {
 	What string `json:"what"`
-	// Missing is how many acknowledged changes the store was seen to lack, Revocations those of them that
-	// revoke, Superseded those that gave way to others.
+	// Missing is how many acknowledged changes the store lacked. Revocations and Superseded are those among
+	// them that revoke, and that gave way to other changes.
 	Missing, Revocations, Superseded int
-	// Gone are changes that nobody was left to know of: the authority that had made them was killed, and no
-	// validator that runs had seen them.
+	// Gone are changes that nobody had any more: the authority that made them was killed, and no running
+	// validator had seen them.
 	Gone int
-	// SinceLoss is how long it took from the loss on, Took since the store was writable again; Disturbed
-	// says that other faults were going on, and that Took is counted from when they had ended.
+	// SinceLoss is the time from the loss on, Took the time since the store was writable again. Disturbed
+	// says that other faults were active; Took then begins when they had ended.
 	SinceLoss, Took time.Duration
 	Disturbed       bool
-	// Restored says that it took an operator.
+	// Restored says that an operator restored the store.
 	Restored bool
 }
 
-// settle waits until the store has everything again that a loss may have taken, and judges how that went.
-func (c *campaign) settle(ctx context.Context, l *loss) {
+// awaitHealed waits until the store has everything again that a loss may have taken, and judges how it was
+// healed.
+func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
 	var writable, undisturbed, missing, quiet, complete moment
 	merging := map[made]*app{}
@@ -72,7 +72,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			undisturbed = now
 		}
 		var gaps []gap
-		torn := false // a partition has half of a change
+		torn := false // a partition holds half of a change
 		if err == nil {
 			v, looked := look(ctx, c.oracle, masters, c.codec)
 			if err = looked; err == nil {
@@ -128,7 +128,8 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		if calm > bound && !late {
 			if i := slices.IndexFunc(must, func(g gap) bool { return c.mustHeal(l, g) }); i >= 0 {
 				late = true
-				c.oracle.violate(notHealed, now, "%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
+				c.oracle.violate(notHealed, now,
+					"%s: %d changes are missing %s after the store was writable and nothing disturbed it, among them: %s",
 					l.What, len(must), calm, must[i].what)
 			}
 		}
@@ -138,8 +139,8 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		} else if quiet == 0 {
 			quiet = now
 		}
-		// The store need not be writable for an operator: authorities that were started after it was wiped
-		// know nothing of it, and wait for one.
+		// An operator acts even when the store is not writable. Authorities that were started after a wipe
+		// know nothing of the store, and wait for an operator.
 		if quiet != 0 && !h.Restored && len(must) > 0 && time.Duration(now-quiet) > operatorPatience {
 			h.Restored = true
 			if err := c.operator.restore(ctx, c, quiet); err != nil {
@@ -157,13 +158,14 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 		case ctx.Err() != nil:
 			l.until.Store(int64(now))
 			return
-		// What was made before the loss may be acknowledged after it, and is missing only from then on.
-		case complete != 0 && !c.underWay.before(complete):
+		// A change that was made before the loss may be acknowledged after it, and counts as missing only
+		// from then on.
+		case complete != 0 && !c.inFlight.before(complete):
 		case whole == nil && err == nil && !torn && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)
-		// Faults that went on all the time may have left no calm. What the store lacks after this long is
-		// lost: that its servers did not find together is another matter.
+		// Endless faults may leave no calm. A change that is missing for this long is lost. Servers that do
+		// not find each other are another problem.
 		case whole == nil && err == nil && (calm > lostBound || now-begun > moment(wholeBound)):
 			for _, g := range must {
 				kind := lostAgain
@@ -180,7 +182,7 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 			c.oracle.violate(notWhole, now, "%s: %v, %v", l.What, whole, err)
 			c.adopt(ctx, l, gaps)
 		default:
-			pause(ctx, lookInterval)
+			pause(ctx, pollInterval)
 			continue
 		}
 		l.until.Store(int64(c.oracle.now()))
@@ -190,15 +192,15 @@ func (c *campaign) settle(ctx context.Context, l *loss) {
 	}
 }
 
-// freshSince tells whether all authorities were started since a time, or so shortly before it that they had
+// freshSince reports whether all authorities were started after a time, or so shortly before it that they had
 // not loaded the store.
 func (c *campaign) freshSince(at moment) bool {
 	since := c.oracle.began.Add(time.Duration(at)).Add(-healBound).UnixNano()
 	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return a.started.Load() < since })
 }
 
-// countHealed counts the rare states that a loss went through. Merged is how many changes were missing of
-// what was changed on the other side as well.
+// countHealed counts the rare states of a loss. Merged is the number of missing changes whose app was also
+// changed on the other side.
 func (c *campaign) countHealed(h healing, merged int) {
 	for what, reached := range map[string]bool{
 		restoredBack:  h.What == restoredLoss && h.Missing > 0 && h.Gone == 0,
@@ -211,21 +213,21 @@ func (c *campaign) countHealed(h healing, merged int) {
 	}
 }
 
-// mustHeal tells whether the store must get back by itself what it lacks: a validator that held it when it
-// was lost, and all that belongs to it, still runs, or it was not the whole store that was lost.
+// mustHeal reports whether the store must get its missing changes back by itself. It must when a validator
+// that had them still runs, or when only a part of the store was lost.
 func (c *campaign) mustHeal(l *loss, g gap) bool {
 	return c.available(l, g.missing) || !c.oracle.wholeLost()
 }
 
-// wholeLost tells whether the store was wiped, or an older copy put back, and that is not made good: it
-// need not heal by itself then.
+// wholeLost reports whether the store was wiped, or replaced by an older copy, and is not healed yet. It need
+// not heal by itself then.
 func (o *oracle) wholeLost() bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool { return l.Whole && l.until.Load() == 0 })
 }
 
-// superseded tells whether a change may be missing for good: the store has lost it just now, somebody
-// changed the same token or setting in what the store had become, and it was no revocation (B30). It is not
-// known while the app is being changed.
+// superseded reports whether a change may be missing for good (B30): the store has just lost it, somebody
+// changed the same token or setting on the other side of the loss, and it was no revocation. The answer is
+// not known while the app is being changed.
 func (o *oracle) superseded(g gap) (yes, known bool) {
 	if g.revocation {
 		return false, true
@@ -242,13 +244,14 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 	return false, true
 }
 
-// gone tells whether nobody is left who could know of a missing change, since no validator that runs has
-// seen it: all replicas never had it, and the authority that made it was killed since; or a backup that
-// does not have it was restored. What was no revocation may be lost with a restoration in any case: what
-// brings it back may have been given up before.
+// gone reports whether nobody can know a missing change any more: no running validator has seen it, all Redis
+// replicas lacked it, and the authority that made it was killed; or an operator restored a backup without it.
+// A restoration may also lose a change that is no revocation, because its holders may have given it up
+// before.
 func (c *campaign) gone(g gap) bool {
 	m := g.missing
-	restored := slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
+	restored := slices.ContainsFunc(*c.oracle.losses.Load(),
+		func(l *loss) bool { return l.Restored && l.until.Load() == 0 && l.covers(m) })
 	if slices.ContainsFunc(*c.oracle.losses.Load(), func(l *loss) bool { return l.until.Load() == 0 && c.available(l, m) }) {
 		return false
 	}
@@ -261,7 +264,7 @@ func (c *campaign) gone(g gap) bool {
 	return !slices.ContainsFunc(c.seats, func(s *seat) bool { return c.knows(s, g) })
 }
 
-// knows tells whether a validator has a change that is missing.
+// knows reports whether a validator has a missing change.
 func (c *campaign) knows(s *seat, g gap) bool {
 	e := s.now.Load()
 	if e == nil || e.Replica() == nil {
@@ -281,7 +284,7 @@ func (c *campaign) knows(s *seat, g gap) bool {
 	})
 }
 
-// adopt takes the store as it is for the apps of some gaps.
+// adopt accepts the store's content for the apps of some gaps.
 func (c *campaign) adopt(ctx context.Context, l *loss, gaps []gap) {
 	done := map[*app]bool{}
 	for _, g := range gaps {
@@ -293,7 +296,7 @@ func (c *campaign) adopt(ctx context.Context, l *loss, gaps []gap) {
 }
 
 func (c *campaign) adoptApp(ctx context.Context, l *loss, a *app) {
-	a.mu.Lock() // waits for a change that is under way
+	a.mu.Lock() // waits for a change in flight
 	defer a.mu.Unlock()
 	masters, err := c.topology.masters()
 	if err != nil {
@@ -312,7 +315,7 @@ func (c *campaign) adoptApp(ctx context.Context, l *loss, a *app) {
 	}
 }
 
-// pause waits, unless ctx ends.
+// pause waits for a time, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -321,5 +324,6 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func (h healing) String() string {
-	return fmt.Sprintf("%s: %d missing, %d of them revocations, %d superseded, %s", h.What, h.Missing, h.Revocations, h.Superseded, h.Took)
+	return fmt.Sprintf("%s: %d missing, %d of them revocations, %d superseded, %s", h.What, h.Missing, h.Revocations,
+		h.Superseded, h.Took)
 }

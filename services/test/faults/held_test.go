@@ -6,8 +6,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// held are the changes that validators could supply when the store was restored or wiped, by tag, with
-// those validators. What they hold must outlive that (B30).
+// held lists the changes that validators could supply when the store was restored or wiped, by tag, with
+// those validators. What they hold must survive (B30).
 type held map[record.Tag][]holder
 
 // holder is a validator in one of its lives.
@@ -16,8 +16,8 @@ type holder struct {
 	life int64
 }
 
-// holders returns what the validators of this process hold beyond a backup, whose partitions had at least
-// some revisions: those that hold every change since. Validators in processes of their own are not asked.
+// holders returns the changes that validators of this process hold beyond a backup with at least these heads,
+// without a gap. Validators in processes of their own are not asked.
 func (c *campaign) holders(backup map[int]record.Head) held {
 	h := held{}
 	for _, s := range c.seats {
@@ -34,7 +34,7 @@ func (c *campaign) holders(backup map[int]record.Head) held {
 	return h
 }
 
-// since returns the tags of those links that come after a revision; none when some before them are missing.
+// since returns the tags of the links after a revision; none when some links in between are missing.
 func (c *campaign) since(entries [][]byte, partition int, revision uint64) (tags []record.Tag) {
 	for i, raw := range entries {
 		var previous record.Cursor
@@ -42,7 +42,7 @@ func (c *campaign) since(entries [][]byte, partition int, revision uint64) (tags
 		if err == nil {
 			previous = link.Previous()
 		} else if start, err := c.codec.OpenEpoch(partition, raw); err == nil {
-			previous = start.Previous // nothing, when all that there was follows
+			previous = start.Previous // zero when the epoch has the whole history
 		}
 		if i == 0 && previous.Revision > revision {
 			return nil
@@ -54,7 +54,7 @@ func (c *campaign) since(entries [][]byte, partition int, revision uint64) (tags
 	return tags
 }
 
-// available tells whether somebody who held a change when the store was restored still sits there.
+// available reports whether a validator that held a change at the restoration still runs.
 func (c *campaign) available(l *loss, m made) bool {
 	return slices.ContainsFunc(l.held[m.at.Tag], func(h holder) bool {
 		now := c.seats[h.seat].now.Load()
@@ -62,9 +62,9 @@ func (c *campaign) available(l *loss, m made) bool {
 	})
 }
 
-// shows tells whether a validator must go on to show a change while the store is restored, since it held
-// the change itself. Nobody can tell before it is over: authorities that are away for long have the
-// validators take the backup as it is.
+// shows reports whether a validator must still show a change during a restoration, because it held the change
+// itself. The answer is known only afterwards: authorities that are away for long make validators accept the
+// backup.
 func (l *loss) shows(m made, s span) bool {
 	if !slices.Contains(l.held[m.at.Tag], holder{s.seat, s.life}) {
 		return false

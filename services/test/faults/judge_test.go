@@ -14,36 +14,36 @@ type decision struct {
 	// life counts the starts of the validator in this seat, from 1.
 	life  int64
 	app   *app
-	token *token // nil for a secret that nobody was ever given
+	token *token // nil for a secret that no token has
 	scope policy.Scope
-	// asked and answered are when, askedMillis and answeredMillis the same in milliseconds since the Unix
-	// epoch by the clock of the validator.
+	// asked and answered are moments of the campaign. askedMillis and answeredMillis are the same moments in
+	// milliseconds since the Unix epoch, by the clock of the validator.
 	asked, answered             moment
 	askedMillis, answeredMillis int64
-	// about is the change that the data had to have; the zero value is none.
+	// about is a change that the data had to contain; the zero value is none.
 	about made
-	// late says that it is judged with all that is known of the losses.
+	// late says that all losses are known by the time of the judgement.
 	late   bool
 	age    time.Duration
 	answer policy.Decision
 }
 
-// The promises that are judged by answers.
+// The kinds of violations that answers can show.
 const (
 	afterReceipt = "revoked secret accepted after its receipt"
 	afterDenial  = "revoked secret accepted after it was denied by the same validator"
 	stale        = "decided from data older than it says"
-	denied       = "denied though active and known"
-	unexplained  = "an answer that no change explains"
-	wrong        = "decision and reason do not go together"
+	denied       = "denied although active and known"
+	unexplained  = "no change explains an answer"
+	wrong        = "decision and reason contradict each other"
 )
 
-// judge looks at an answer. What it does not understand at once is looked at again by review.
+// judge judges an answer. It leaves an answer that it cannot explain at once to review.
 func (o *oracle) judge(d *decision) {
 	o.judged.Add(1)
 	accepted := d.answer.Reason == policy.TokenValid || d.answer.Reason == policy.TokenValidUnscoped
 	if t := d.token; t != nil && accepted && t.revoked.Load() != 0 {
-		// A validator that was started again may hold an older copy, and then has to say so.
+		// A restarted validator may hold an older copy, and must then say how old its data is.
 		if r := t.receipts[d.seat].Load(); r != nil && d.asked > r.at {
 			if r.fenced || d.life == r.life || d.answered-moment(d.age) > r.at {
 				o.violate(afterReceipt, d.answered, "%s, receipt of %s", d, r.at)
@@ -55,7 +55,7 @@ func (o *oracle) judge(d *decision) {
 			o.violate(afterDenial, d.answered, "%s", d)
 		}
 	}
-	// A token that a validator holds as revoked stays so while the app counts as not configured, too.
+	// A token that a validator holds as revoked stays revoked while the app counts as not configured.
 	if t := d.token; t != nil && d.answer.Reason == policy.TokenRevoked {
 		if was := t.denials[d.seat].Load(); was == nil || was.life < d.life {
 			t.denials[d.seat].CompareAndSwap(was, &denial{d.answered, d.life})
@@ -74,7 +74,7 @@ func (o *oracle) judge(d *decision) {
 	}
 }
 
-// suspect has something looked at later.
+// suspect queues a check for review.
 func (o *oracle) suspect(review func() (kind, what string)) {
 	o.suspected.Add(1)
 	o.mu.Lock()
@@ -84,7 +84,7 @@ func (o *oracle) suspect(review func() (kind, what string)) {
 	}
 }
 
-// again judges an answer with all that is known by now.
+// again judges an answer with everything that is known by now.
 func (o *oracle) again(d *decision) (kind, what string) {
 	d.late = true
 	if o.explains(d, o.lossesOf(d.app.id)) {
@@ -92,7 +92,7 @@ func (o *oracle) again(d *decision) (kind, what string) {
 		return "", ""
 	}
 	anything := *d
-	anything.age, anything.about = time.Duration(d.answered), made{} // as if it had claimed nothing about its data
+	anything.age, anything.about = time.Duration(d.answered), made{} // as if the answer claimed nothing about its data
 	switch {
 	case !o.explains(&anything, nil):
 		return unexplained, d.String()
@@ -103,14 +103,14 @@ func (o *oracle) again(d *decision) (kind, what string) {
 }
 
 const (
-	// maxSuspects bounds what is kept of a build that is all wrong.
+	// maxSuspects bounds the queue when a broken build makes every answer wrong.
 	maxSuspects = 100_000
-	// reviewAfter is how long after a loss of the store it is known at the latest, and whether it was made
-	// good at once.
+	// reviewAfter is how long after a loss it is known, at the latest, including whether it was healed at
+	// once.
 	reviewAfter = healBound + 3*time.Second
 )
 
-// review looks again at the answers that were not understood, those that are old enough.
+// review judges the queued answers that are old enough.
 func (o *oracle) review(all bool) {
 	o.mu.Lock()
 	n := 0
@@ -127,10 +127,11 @@ func (o *oracle) review(all bool) {
 	}
 }
 
-// explains tells whether an answer is what some state of the app says that its data may have had.
+// explains reports whether some state of the app that the data may have had leads to the answer.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
-	// The change that was asked for came with all that was acknowledged before it.
-	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life, late: d.late}
+	// The change that the request named came with everything that was acknowledged before it.
+	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life,
+		late: d.late}
 	notThere, enforced, open := false, false, false
 	d.app.setting.possible(losses, s, func(e setting) {
 		switch {
@@ -152,18 +153,19 @@ func (o *oracle) explains(d *decision, losses []*loss) bool {
 		return d.answer.Reason == policy.TokenUnknown
 	}
 	if at := d.token.revoked.Load(); at != 0 && moment(at) <= s.end && d.answer.Reason == policy.TokenRevoked {
-		return true // whatever else was lost or undone: a revocation that was asked for may always show
+		return true // a revocation that was sent may always show, whatever else was lost
 	}
 	return d.token.says(losses, s, d)
 }
 
-// says tells whether a token may have had the verdict of an answer (B19).
+// says reports whether a token may have had the verdict of an answer (B19).
 func (t *token) says(losses []*loss, s span, d *decision) bool {
 	absent, active, other := false, false, false
 	t.state.possible(losses, s, func(state policy.State) {
 		absent = absent || state == 0
 		active = active || state == policy.Active
-		other = other || state == policy.Disabled && d.answer.Reason == policy.TokenDisabled || state == policy.Revoked && d.answer.Reason == policy.TokenRevoked
+		other = other || state == policy.Disabled && d.answer.Reason == policy.TokenDisabled || state == policy.Revoked &&
+			d.answer.Reason == policy.TokenRevoked
 	})
 	expired, alive := false, false
 	t.expiry.possible(losses, s, func(e expiry) {

@@ -10,18 +10,18 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// fault is one kind of trouble. Inflict makes it, lasts as long as it does, and ends it; errNotNow says
-// that it does not fit what is going on.
+// fault is one kind of fault. Inflict starts it, waits, and ends it. It returns errNotNow when the fault does
+// not fit the current state.
 type fault struct {
 	name string
-	// weight is how often it comes, beside the others of its lane.
+	// weight is how often the fault comes, relative to the others of its lane.
 	weight  int
 	inflict func(ctx context.Context, c *trouble, r *rand.Rand) error
-	// kinds are the topologies that it is for; empty: all.
+	// kinds are the topologies that it is for; empty means all.
 	kinds []string
 }
 
-// fits tells whether the fault is for a kind of topology.
+// fits reports whether the fault is for a kind of topology.
 func (f fault) fits(kind string) bool { return len(f.kinds) == 0 || slices.Contains(f.kinds, kind) }
 
 var errNotNow = errors.New("not now")
@@ -32,10 +32,10 @@ type trouble struct {
 	*inflicted
 }
 
-// lane is a series of faults, one after the other; those of different lanes overlap.
+// lane is a series of faults, one after the other. Faults of different lanes overlap.
 type lane struct {
 	name string
-	// pause is the mean time between two.
+	// pause is the mean time between two faults.
 	pause time.Duration
 	// patient lanes wait until the store has recovered before they go on.
 	patient bool
@@ -53,11 +53,18 @@ var (
 var lanes = []lane{
 	{name: "network", pause: 600 * time.Millisecond, faults: []fault{
 		{name: "connections cut", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Cut() }, 0)},
-		{name: "connections refused", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Refuse() }, 2*time.Second)},
-		{name: "replies delayed", weight: 3, inflict: onProxy(func(p *redistest.Proxy, r *rand.Rand) { p.Delay(upTo(r, 300*time.Millisecond)) }, 3*time.Second)},
-		{name: "replies lost", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() }, 3*time.Second)},
-		{name: "requests lost", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowRequests() }, 3*time.Second)},
-		{name: "half-open", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() }, 6*time.Second)},
+		{name: "connections refused", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Refuse() },
+			2*time.Second)},
+		{name: "replies delayed", weight: 3, inflict: onProxy(func(p *redistest.Proxy,
+			r *rand.Rand) {
+			p.Delay(upTo(r, 300*time.Millisecond))
+		}, 3*time.Second)},
+		{name: "replies lost", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() },
+			3*time.Second)},
+		{name: "requests lost", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowRequests() },
+			3*time.Second)},
+		{name: "half-open", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() },
+			6*time.Second)},
 		{name: "black hole", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.BlackHole() }, 4*time.Second)},
 	}},
 	{name: "hints", pause: 2 * time.Second, faults: []fault{
@@ -108,8 +115,8 @@ var lanes = []lane{
 	}},
 }
 
-// run inflicts faults until ctx ends. What comes in which order, and how long it lasts, follows from the
-// seed; in a recorded run also from what was inflicted and reached.
+// run inflicts faults until ctx ends. The seed decides their order and length. In a recorded run they also
+// depend on what was inflicted and reached so far.
 func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 	schedule := newSchedule(l.faults, c.topology.kind, c.options)
 	for n := 1; len(schedule.faults) > 0; n++ {
@@ -126,7 +133,7 @@ func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 		doing := c.faults.begin(l.name, next.name)
 		ended := make(chan error, 1)
 		go func() {
-			// A server that cannot be started ends the test from here, and with it this goroutine.
+			// A server that cannot be started ends the test, and this goroutine, from here.
 			err := errNotNow
 			defer func() { ended <- err }()
 			err = next.inflict(ctx, &trouble{c, doing}, own)
@@ -142,11 +149,12 @@ func (l *lane) run(ctx context.Context, c *campaign, r *rand.Rand) {
 	}
 }
 
-// restLength is how long nothing new happens now and then, so that it shows whether all is well again.
+// restLength is how long no fault begins, now and then, so that the campaign can see whether all is well
+// again.
 const restLength = 9 * time.Second
 
-// pausing waits between two faults. Everything rests when the patient lane does, and a considerate fault
-// waits until the store has recovered from what it lost.
+// pausing waits between two faults. All lanes rest when the patient lane does. A considerate fault waits
+// until the store has recovered its losses.
 func (c *campaign) pausing(ctx context.Context, patient bool, rest time.Duration, considerate bool) {
 	if patient && rest > restLength {
 		c.resting.Lock()
@@ -159,22 +167,23 @@ func (c *campaign) pausing(ctx context.Context, patient bool, rest time.Duration
 		return
 	}
 	c.resting.RLock()
-	c.resting.RUnlock() //nolint:staticcheck // whoever rests is waited for
-	for until := time.Now().Add(30 * time.Second); considerate && c.oracle.lacking() && time.Now().Before(until) && ctx.Err() == nil; {
-		pause(ctx, lookInterval)
+	c.resting.RUnlock() //nolint:staticcheck // an empty critical section waits for the resting lane
+	for until := time.Now().Add(30 * time.Second); considerate && c.oracle.lacking() && time.Now().Before(until) &&
+		ctx.Err() == nil; {
+		pause(ctx, pollInterval)
 	}
 }
 
-// recover waits until the store is whole, and lacks nothing.
+// recover waits until the store is complete and lacks nothing.
 func (c *campaign) recover(ctx context.Context) {
-	for until := time.Now().Add(2 * time.Minute); ctx.Err() == nil && time.Now().Before(until); pause(ctx, lookInterval) {
+	for until := time.Now().Add(2 * time.Minute); ctx.Err() == nil && time.Now().Before(until); pause(ctx, pollInterval) {
 		if c.topology.whole() == nil && !c.oracle.lacking() {
 			return
 		}
 	}
 }
 
-// lacking tells whether the store may lack something now.
+// lacking reports whether the store may lack something.
 func (o *oracle) lacking() bool {
 	for _, l := range *o.losses.Load() {
 		if l.until.Load() == 0 {
@@ -190,7 +199,7 @@ func upTo(r *rand.Rand, d time.Duration) time.Duration {
 
 func oneOf[T any](r *rand.Rand, all []T) T { return all[r.IntN(len(all))] }
 
-// alone tells whether no other fault is being inflicted, and nothing is left of one.
+// alone reports whether no other fault is active, and none has left traces.
 func (c *trouble) alone() bool {
 	return len(c.faults.during(c.oracle.now(), 5*time.Second)) == 1 && c.topology.whole() == nil && !c.oracle.lacking()
 }

@@ -17,19 +17,19 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// logPipe is the standard error of one life of a process.
+// logPipe is the standard error of a process, from its start to its end.
 type logPipe struct {
-	// write is kept open, so that nobody but its owner ends it.
+	// write stays open, so that only its owner ends the pipe.
 	read, write *os.File
 	// held is locked while nobody reads.
 	held  sync.Mutex
 	ended chan struct{}
 }
 
-// logPipeSize is small, so that a log that nobody reads is full after a few lines.
+// logPipeSize is small, so that an unread log is full after a few lines.
 const logPipeSize = 8 << 10
 
-// newLogPipe returns a pipe from which a goroutine reads into a file.
+// newLogPipe returns a pipe with a goroutine that copies it into a file.
 func newLogPipe(to *os.File) (*logPipe, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -54,7 +54,7 @@ func newLogPipe(to *os.File) (*logPipe, error) {
 	return p, nil
 }
 
-// waiting returns how many bytes nobody has read; 0 when nobody can.
+// waiting returns how many bytes nobody has read; 0 when nobody can read any more.
 func (p *logPipe) waiting() int {
 	n := 0
 	if raw, err := p.read.SyscallConn(); err == nil {
@@ -63,14 +63,14 @@ func (p *logPipe) waiting() int {
 	return n
 }
 
-// end waits for the rest of what was written.
+// end waits until everything that was written is read.
 func (p *logPipe) end() {
 	p.write.Close()
 	<-p.ended
 	p.read.Close()
 }
 
-// alive returns the life of a process that runs, and its log; 0 while there is none.
+// alive returns the number of the current start of a running process, and its log; 0 when it does not run.
 func (p *process) alive() (life int64, log *logPipe) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,14 +85,14 @@ func (p *process) same(life int64) bool {
 	return now == life
 }
 
-// member is a process with what the campaign knows of it.
+// member is a process, with its seat or its authority.
 type member struct {
 	*process
 	seat      *seat      // nil for an authority
 	authority *authority // nil for a validator
 }
 
-// members returns all that run in processes of their own.
+// members returns all members in processes of their own.
 func (c *campaign) members() (all []member) {
 	for _, a := range c.authorities {
 		all = append(all, member{process: a.process, authority: a})
@@ -103,11 +103,11 @@ func (c *campaign) members() (all []member) {
 	return all
 }
 
-// stopped tells whether the process does not run though it lives.
+// stopped reports whether the process is suspended (SIGSTOP).
 func (m member) stopped() bool { return m.seat != nil && m.seat.stopped.Load() != 0 }
 
-// gone tells whether nothing can be said any more of a life of the process: it was killed or stopped, or
-// the campaign is over.
+// gone reports whether nothing can be expected of a start of the process any more: it was killed or
+// suspended, or the campaign is over.
 func (m member) gone(ctx context.Context, life int64) bool {
 	return !m.same(life) || m.stopped() || ctx.Err() != nil
 }
@@ -117,8 +117,8 @@ const (
 	logEnds  = "a closed log ended a process"
 )
 
-// logging chooses a process that serves, with the number of its life and its log; nil when it does not
-// serve now.
+// logging chooses a process that serves, with the number of its start and its log; nil when the chosen one
+// does not serve.
 func (c *trouble) logging(ctx context.Context, r *rand.Rand) (m member, life int64, log *logPipe) {
 	m = oneOf(r, c.members())
 	if life, log = m.alive(); life == 0 || m.stopped() || !m.serving(ctx) {
@@ -128,8 +128,8 @@ func (c *trouble) logging(ctx context.Context, r *rand.Rand) (m member, life int
 	return m, life, log
 }
 
-// blockLog stops reading the log of a process and makes it say more than the pipe holds. It goes on all the
-// same.
+// blockLog stops reading the log of a process, and makes the process log more than the pipe holds. The
+// process must go on.
 func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	m, life, log := c.logging(ctx, r)
 	if log == nil {
@@ -137,10 +137,10 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	log.held.Lock()
 	defer log.held.Unlock()
-	full := 0 // how often in a row the pipe has taken nothing
+	full := 0 // how often in a row the pipe accepted nothing
 	for until := time.Now().Add(5 * time.Second); full < 3 && time.Now().Before(until) && m.same(life) && ctx.Err() == nil; {
 		before := log.waiting()
-		m.signal(syscall.SIGHUP) // each has lines of the log as an answer
+		m.signal(syscall.SIGHUP) // the process logs some lines for each signal
 		pause(ctx, 20*time.Millisecond)
 		if full++; log.waiting() != before || before == 0 {
 			full = 0
@@ -149,12 +149,13 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if full < 3 {
 		return errNotNow
 	}
-	pause(ctx, 3*time.Second+upTo(r, 3*time.Second)) // longer than data is fresh
+	pause(ctx, 3*time.Second+upTo(r, 3*time.Second)) // longer than the data stays fresh
 	if m.gone(ctx, life) {
 		return nil
 	}
 	goesOn := false
-	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval) {
+	for until := time.Now().Add(5 * time.Second); !goesOn && time.Now().Before(until) &&
+		ctx.Err() == nil; pause(ctx, pollInterval) {
 		goesOn = c.goesOn(ctx, m)
 	}
 	switch {
@@ -169,8 +170,7 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// goesOn tells whether a process does what it logs about: a validator follows the store, an authority
-// answers.
+// goesOn reports whether a process still works: a validator follows the store, an authority answers.
 func (c *campaign) goesOn(ctx context.Context, m member) bool {
 	if m.seat != nil {
 		now := m.seat.now.Load()
@@ -186,22 +186,22 @@ func (c *campaign) goesOn(ctx context.Context, m member) bool {
 	return err == nil
 }
 
-// othersGoOn tells whether another process of the same kind does: then it is not Redis that keeps this one
-// from it.
+// othersGoOn reports whether another process of the same kind still works. If so, Redis is not the reason why
+// this one does not.
 func (c *campaign) othersGoOn(ctx context.Context, m member) bool {
 	return slices.ContainsFunc(c.members(), func(other member) bool {
 		return other.process != m.process && (other.seat == nil) == (m.seat == nil) && c.goesOn(ctx, other)
 	})
 }
 
-// otherwiseTroubled tells whether another fault was meant for the process.
+// otherwiseTroubled reports whether another fault was inflicted on the process.
 func (c *trouble) otherwiseTroubled(m member) bool {
 	return slices.ContainsFunc(c.faults.during(c.oracle.now(), 15*time.Second), func(i *inflicted) bool {
 		return i != c.inflicted && strings.Contains(i.String(), m.name)
 	})
 }
 
-// closeLog closes the log of a process for the rest of its life, and makes it say something.
+// closeLog closes the log of a process for the rest of its life, and makes it log something.
 func closeLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	m, life, log := c.logging(ctx, r)
 	if log == nil {
@@ -212,7 +212,7 @@ func closeLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 		m.signal(syscall.SIGHUP)
 		pause(ctx, 20*time.Millisecond)
 	}
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); pause(ctx, lookInterval) {
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); pause(ctx, pollInterval) {
 		switch {
 		case m.gone(ctx, life):
 			return nil

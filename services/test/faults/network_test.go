@@ -10,11 +10,12 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// onProxy spoils the network of one node for a while.
-func onProxy(spoil func(*redistest.Proxy, *rand.Rand), longest time.Duration) func(context.Context, *trouble, *rand.Rand) error {
+// onProxy disturbs the network of one node for a while.
+func onProxy(spoil func(*redistest.Proxy, *rand.Rand), longest time.Duration) func(context.Context, *trouble,
+	*rand.Rand) error {
 	return func(ctx context.Context, c *trouble, r *rand.Rand) error {
 		n := oneOf(r, append(c.topology.nodes(), c.topology.sentinels...))
-		if r.IntN(2) == 0 { // masters have the most to lose
+		if r.IntN(2) == 0 { // a fault at a master does the most harm
 			n = oneOf(r, c.topology.groups).current()
 		}
 		if !n.busy.TryLock() {
@@ -31,11 +32,11 @@ func onProxy(spoil func(*redistest.Proxy, *rand.Rand), longest time.Duration) fu
 	}
 }
 
-// dropHints ends all subscriptions, some times in a row: what is published meanwhile reaches nobody.
+// dropHints ends all subscriptions, several times in a row. Hints that are published meanwhile are lost.
 func dropHints(ctx context.Context, c *trouble, r *rand.Rand) error {
 	for range 1 + r.IntN(10) {
 		for _, n := range c.topology.nodes() {
-			_ = n.direct.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err() // it may be down
+			_ = n.direct.Do(ctx, "CLIENT", "KILL", "TYPE", "pubsub").Err() // the server may be down
 		}
 		pause(ctx, upTo(r, 100*time.Millisecond))
 	}
@@ -67,20 +68,20 @@ func trimLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 		keys := record.KeysOf(r.IntN(c.codec.Partitions()))
 		left := 1 + r.Int64N(4)
 		for _, g := range c.topology.groups {
-			_ = g.current().direct.XTrimMaxLen(ctx, keys.Log, left).Err() // the slot may be another's
+			_ = g.current().direct.XTrimMaxLen(ctx, keys.Log, left).Err() // another master may own the slot
 		}
 	}
 	return nil
 }
 
-// cutValidator takes the right to connect from one validator.
+// cutValidator takes one validator's right to connect away for a while.
 func cutValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 	s := oneOf(r, c.seats)
 	user := validatorUser(s.number)
 	c.note("%s", s.id)
 	set := func(ctx context.Context, state string) {
 		for _, n := range c.topology.nodes() {
-			_ = n.direct.Do(ctx, "ACL", "SETUSER", user, state).Err() // one that is down comes back with all rights
+			_ = n.direct.Do(ctx, "ACL", "SETUSER", user, state).Err() // a server that is down comes back with all rights
 			_ = n.direct.Do(ctx, "CLIENT", "KILL", "USER", user).Err()
 		}
 	}
@@ -89,7 +90,7 @@ func cutValidator(ctx context.Context, c *trouble, r *rand.Rand) error {
 		pause(ctx, 500*time.Millisecond)
 		set(ctx, "off")
 	}
-	for range 3 { // a server that is stopped now may not hear it
+	for range 3 { // a suspended server may miss a command
 		set(context.WithoutCancel(ctx), "on")
 		pause(ctx, time.Second)
 	}

@@ -15,16 +15,16 @@ import (
 	"github.com/countersign/countersign/services/store/tools"
 )
 
-// operator plays the part of whoever runs the store, by docs/operations.md: takes backups, and puts the
-// latest one in the place of a store that has lost what nobody can supply.
+// operator acts like an operator with docs/operations.md: takes backups, and restores the latest one when
+// nobody can supply what the store has lost.
 type operator struct {
 	tools *tools.Tools
 	path  string
-	// acting is held while the store is backed up or restored.
+	// acting is locked during a backup or a restoration.
 	acting sync.Mutex
-	// taken is before everything that the latest backup may lack; 0 while there is none.
+	// taken is a moment before everything that the latest backup may lack; 0 when there is no backup.
 	taken moment
-	// heads are those of the store when the backup was begun.
+	// heads are the heads of the store when the backup began.
 	heads map[int]record.Head
 	// restored is when the store was last restored; 0 is never.
 	restored moment
@@ -33,15 +33,15 @@ type operator struct {
 const (
 	// operatorBackup is the pause between two backups.
 	operatorBackup = 5 * time.Second
-	// operatorPatience is how long an operator leaves the store to heal by itself.
+	// operatorPatience is how long an operator waits for the store to heal by itself.
 	operatorPatience = 8 * time.Second
 	// operatorTimeout bounds a backup or a restoration.
 	operatorTimeout = time.Minute
 )
 
-const notRestored = "the latest backup could not be put back"
+const notRestored = "the latest backup could not be restored"
 
-// keepBackups takes a backup now and then, when the store lacks nothing.
+// keepBackups takes a backup now and then, while the store lacks nothing.
 func (o *operator) keepBackups(ctx context.Context, c *campaign) {
 	for ; ctx.Err() == nil; pause(ctx, operatorBackup) {
 		o.backup(ctx, c)
@@ -61,7 +61,7 @@ func (o *operator) backup(ctx context.Context, c *campaign) {
 	if err != nil {
 		return
 	}
-	// It fails when Redis is out of reach, and is worth nothing when the store has just lost something.
+	// A backup fails when Redis is out of reach, and is worthless when the store has just lost something.
 	next := o.path + ".next"
 	if _, err := o.tools.Backup(ctx, next, false); err == nil && !c.oracle.lacking() {
 		if os.Rename(next, o.path) == nil {
@@ -70,17 +70,17 @@ func (o *operator) backup(ctx context.Context, c *campaign) {
 	}
 }
 
-// prepared tells whether there is a backup.
+// prepared reports whether there is a backup.
 func (o *operator) prepared() bool { o.acting.Lock(); defer o.acting.Unlock(); return o.taken != 0 }
 
-// restoredLoss is what a restoration is called among the losses, mendedLoss a mending.
+// restoredLoss and mendedLoss name the losses that a restoration and a repair cause.
 const (
 	restoredLoss = "restored by the operator"
 	mendedLoss   = "mended by the operator"
 )
 
-// restore puts the latest backup in the place of the store, unless that was done since a time. What came
-// after the backup, and nobody has any more, is lost with that.
+// restore replaces the store by the latest backup, unless that was done since a moment. Changes after the
+// backup that nobody holds are lost.
 func (o *operator) restore(ctx context.Context, c *campaign, since moment) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
@@ -99,8 +99,8 @@ func (o *operator) restore(ctx context.Context, c *campaign, since moment) error
 	})
 }
 
-// mend makes of the store what it proves, with the latest backup for what it does not. A store that has
-// lost changes too is mended all the same: what still runs brings them back.
+// mend repairs the store: it keeps what can be proven and takes the rest from the latest backup. It also
+// repairs a store that has lost changes: running processes bring them back.
 func (o *operator) mend(ctx context.Context, c *campaign) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
@@ -116,14 +116,15 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 	})
 }
 
-// replaceStore puts something else in the place of what is in the store, above the highest epoch that a
-// validator has seen. It may lack what came after the latest backup.
-func (o *operator) replaceStore(ctx context.Context, c *campaign, what string, do func(ctx context.Context, above uint64) error) error {
+// replaceStore replaces the content of the store, in an epoch above the highest that a validator has seen.
+// The new content may lack what came after the latest backup.
+func (o *operator) replaceStore(ctx context.Context, c *campaign, what string,
+	do func(ctx context.Context, above uint64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
 	l := &loss{What: what, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}
 	c.oracle.open(l)
-	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	defer c.healings.Go(func() { c.awaitHealed(context.WithoutCancel(ctx), l) })
 	highest := uint64(0)
 	for _, s := range c.seats {
 		if e := s.now.Load(); e != nil && e.Replica() != nil {
@@ -140,8 +141,8 @@ func (o *operator) verify(ctx context.Context) (tools.Verified, error) {
 	return again(func() (tools.Verified, error) { return o.tools.Verify(ctx) })
 }
 
-// again gives a command up to three times, as operators do: the first one after a failover may meet
-// connections to the old master.
+// again tries a command up to three times, like an operator: right after a failover, the first try may use a
+// connection to the old master.
 func again[T any](command func() (T, error)) (result T, err error) {
 	for range 3 {
 		if result, err = command(); err == nil {
@@ -151,11 +152,12 @@ func again[T any](command func() (T, error)) (result T, err error) {
 	return result, err
 }
 
-// notAsked tells whether a command failed since Redis could not be asked: that says nothing of what the
-// store holds.
+// notAsked reports whether a command failed because it did not reach Redis. Such a failure says nothing about
+// the store.
 func notAsked(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
 }
 
 func newOperator(tools *tools.Tools, folder string) *operator {

@@ -12,72 +12,73 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// moment is a time of the campaign: nanoseconds since it began, by the monotonic clock.
+// moment is a time of the campaign: nanoseconds since its start, by the monotonic clock.
 type moment int64
 
 func (m moment) String() string { return time.Duration(m).Truncate(100 * time.Microsecond).String() }
 
-// credential is what a token is worth. The zero value is one that is not there.
+// credential is the state of a token that decides its verdict. The zero value is a token that does not exist.
 type credential struct {
 	state  policy.State
 	scopes policy.ScopeSet
 	expiry expiry
 }
 
-// expiry is the earliest and the latest that a token may expire, in milliseconds since the Unix epoch; 0 is
-// never, endedAtOnce before any time.
+// expiry is the earliest and the latest time at which a token may expire, in milliseconds since the Unix
+// epoch. 0 is never; endedAtOnce is before any time.
 type expiry struct{ from, to int64 }
 
-// setting is what an app enforces. The zero value is an app that is not there.
+// setting is what an app enforces. The zero value is an app that does not exist.
 type setting struct {
 	configured bool
 	scopes     policy.ScopeSet
 }
 
-// made is when a change was made.
+// made is when and where a change was made.
 type made struct {
-	// sent is when it was asked for, acked when somebody was told that it is made; 0 while nobody was.
+	// sent is when the change was sent, acked when a response acknowledged it; 0 while it is not
+	// acknowledged.
 	sent, acked moment
-	// durable says that all replicas had it by then.
+	// durable says that all Redis replicas had the change when it was acknowledged.
 	durable bool
-	// by is the authority that made it, in its life of that number; nil while it is not known.
+	// by is the authority that made it, in the start of that number; nil while unknown.
 	by   *authority
 	life int64
-	// at is where it stands in the history of the store; the zero cursor while that is not known.
+	// at is its cursor in the store; zero while unknown.
 	at record.Cursor
 }
 
-// write is one value that a register was given.
+// write is one value that was written to a register.
 type write[V any] struct {
 	made
 	value V
 }
 
-// register is one thing that changes, with everything it was ever set to, in the order in which that was
-// asked for. It has one writer at a time, and any number of readers.
+// register holds every value of one thing that changes, in the order in which they were sent. It has one
+// writer at a time, and any number of readers.
 type register[V any] struct{ writes atomic.Pointer[[]write[V]] }
 
-// newRegister returns a register that has had a value since the beginning.
+// newRegister returns a register that had a value from the start.
 func newRegister[V any](value V) *register[V] {
 	r := &register[V]{}
 	r.writes.Store(&[]write[V]{{made{acked: 1, durable: true}, value}})
 	return r
 }
 
-// all returns every value that was set, oldest first.
+// all returns every value that was sent, oldest first.
 func (r *register[V]) all() []write[V] { return *r.writes.Load() }
 
-// last returns the latest value that was asked for.
+// last returns the latest value that was sent.
 func (r *register[V]) last() write[V] { all := r.all(); return all[len(all)-1] }
 
-// set says that a value is being asked for, or when acked is not 0 that it is there.
+// set appends a value that is being sent or, when acked is not 0, is in the store.
 func (r *register[V]) set(value V, m made) {
 	all := append(slices.Clone(r.all()), write[V]{m, value})
 	r.writes.Store(&all)
 }
 
-// settle says what became of the latest value: it is there, or it was never set.
-func (r *register[V]) settle(value V, m made, refused bool) {
+// conclude records the outcome of the latest value: it is in the store, or it was refused.
+func (r *register[V]) conclude(value V, m made, refused bool) {
 	all := slices.Clone(r.all())
 	all = all[:len(all)-1]
 	if !refused {
@@ -86,24 +87,23 @@ func (r *register[V]) settle(value V, m made, refused bool) {
 	r.writes.Store(&all)
 }
 
-// span is what an answer says of the data that it rests on.
+// span is what an answer claims about its data.
 type span struct {
-	// low is the earliest time at which the data can have been complete: everything that was acknowledged
-	// before must be in it.
+	// low is the earliest time at which the data can have been complete: it must contain everything that was
+	// acknowledged before.
 	low moment
-	// end is when the answer was there: nothing that was asked for later can be in it. The data may be as
-	// new as that, since its age is taken before it is looked at.
+	// end is when the answer was there: it cannot contain anything that was sent later. The data may be this
+	// new, because the validator reads its age before the data.
 	end moment
-	// about is a change that must be in the data, whatever else is said; the zero value is none.
+	// about is a change that the data must contain in any case; the zero value is none.
 	about made
-	// seat and life are whose answer it is; the zero values are nobody's. Late says that all is known of
-	// the losses then.
+	// seat and life tell whose answer it is; zero is nobody's. Late says that all losses are known.
 	seat int
 	life int64
 	late bool
 }
 
-// possible calls each for every value that may show in an answer.
+// possible calls each for every value that an answer may show.
 func (r *register[V]) possible(losses []*loss, s span, each func(V)) {
 	all := r.all()
 	for i := len(all) - 1; i >= 0; i-- {
@@ -112,37 +112,37 @@ func (r *register[V]) possible(losses []*loss, s span, each func(V)) {
 			continue
 		}
 		each(w.value)
-		// What was asked for while the store lacked something may have changed nothing there.
+		// A change that was made while the store lacked something may have changed nothing.
 		if w.acked != 0 && (w.made == s.about || w.acked <= s.low) && !excused(losses, w.made, s) {
 			return
 		}
 	}
 }
 
-// loss is a time in which the store did not have everything that was acknowledged: a failover, a wipe, an
-// older copy.
+// loss is an interval in which the store lacked acknowledged changes: after a failover, a wipe, or an older
+// copy.
 type loss struct {
 	What string `json:"what"`
-	// Floor is before everything that can have been lost, From before the store began to lack it.
+	// Floor is before everything that may be lost; From is before the store began to lack it.
 	Floor, From moment
-	// Whole says that even what all replicas had may be lacking.
+	// Whole says that even changes that all Redis replicas had may be lost.
 	Whole bool
-	// Restored says that an operator put a backup in the place of the store: what is in no validator is
-	// lost then.
+	// Restored says that an operator replaced the store by a backup: changes that no validator holds are
+	// lost.
 	Restored bool
-	// held is what validators could supply then.
+	// held is what validators could supply at that time.
 	held held
-	// until is when everything was there again; 0 while it is not.
+	// until is when the store was complete again; 0 while it is not.
 	until atomic.Int64
 }
 
-// covers tells whether a change may be lacking, from From until until.
+// covers reports whether a change may be missing, from From until until.
 func (l *loss) covers(m made) bool {
 	until := moment(l.until.Load())
 	return (l.Whole || !m.durable) && m.acked > l.Floor && (until == 0 || m.sent < until)
 }
 
-// excused tells whether an answer may lack a change because the store did.
+// excused reports whether an answer may lack a change because the store lacked it.
 func excused(losses []*loss, m made, s span) bool {
 	for _, l := range losses {
 		until := moment(l.until.Load())
@@ -157,46 +157,46 @@ func excused(losses []*loss, m made, s span) bool {
 type token struct {
 	app      *app
 	id, name string
-	// secret is the zero value when its answer was lost.
+	// secret is empty when the response with it was lost.
 	secret   secret.Secret
 	imported bool
-	// What it is worth is in three registers, since a change of one thing says nothing of the others: it
-	// may be made on top of what the store has lost.
+	// Three registers hold what decides the verdict. They are apart because a change of one says nothing
+	// about the others: it may be made on top of a store that has lost their changes.
 	state  *register[policy.State]
 	scopes *register[policy.ScopeSet]
 	expiry *register[expiry]
-	// revoked is when its revocation was first asked for; 0 is never.
+	// revoked is when its revocation was first sent; 0 is never.
 	revoked atomic.Int64
-	// receipts are, by validator, that of the revocation, if it is applied there; denials in which life of
-	// a validator it was denied for being revoked.
+	// receipts has, by validator, the receipt of the revocation, if it says APPLIED. denials has in which
+	// start a validator answered that the token is revoked.
 	receipts []atomic.Pointer[receipt]
 	denials  []atomic.Pointer[denial]
 }
 
-// denial says that a validator, in one of its lives, has answered that a token is revoked.
+// denial says that a validator, in one of its starts, has answered that a token is revoked.
 type denial struct {
 	at   moment
 	life int64
 }
 
-// receipt says that a validator has applied something.
+// receipt says that a validator has applied a change.
 type receipt struct {
 	at moment
-	// life is that of the validator; 0 when it was started again meanwhile.
+	// life is the start of the validator; 0 when it was restarted meanwhile.
 	life int64
-	// fenced says that the validator had gone silent, and decides nothing from data that old.
+	// fenced says that the validator was silent, and decides nothing from data that old.
 	fenced bool
 }
 
-// app is one app of the campaign. Whoever changes it, or what is known of it, holds the mutex.
+// app is one app of the campaign. The mutex is held to change the app, or what is known about it.
 type app struct {
 	id      string
 	mu      sync.Mutex
 	setting *register[setting]
 	tokens  atomic.Pointer[[]*token]
-	// changes are all that were not refused.
+	// changes are all changes that were not refused.
 	changes []made
-	// doubtful are the names of tokens that may be there though nobody was told so.
+	// doubtful are the names of tokens that may exist without an acknowledgement.
 	doubtful map[string]bool
 }
 
@@ -207,8 +207,8 @@ func (a *app) list() []*token {
 	return nil
 }
 
-// oracle knows what was asked for and what was acknowledged, and judges by that alone what validators
-// answer and what the store holds. It is safe for concurrent use.
+// oracle knows what was sent and what was acknowledged. By that alone it judges the answers of validators and
+// the content of the store. It is safe for concurrent use.
 type oracle struct {
 	began  time.Time
 	seats  int
@@ -216,33 +216,33 @@ type oracle struct {
 
 	mu       sync.Mutex
 	apps     []*app
-	tokens   []*token // those that can be asked about
-	hot      []*token // those of them that were changed last
+	tokens   []*token // tokens with a known secret
+	hot      []*token // the tokens among them that were changed last
 	suspects []suspect
 	damages  []*damage
 	found    []violation
 	counts   map[string]int
 
-	// judged are all answers, excusedOnes those that only a loss explains, suspected those that were looked
-	// at twice, older those by which a validator that was started again accepted what it had applied
-	// before, and said how old its data is.
+	// judged counts all answers, excusedOnes those that only a loss explains, suspected those that were
+	// judged twice. older counts the answers with which a restarted validator accepted a token that it had
+	// denied before, and said how old its data is.
 	judged, excusedOnes, suspected, older atomic.Int64
 }
 
-// suspect is an answer that was not understood when it came. It may be once it is known what had happened
-// to the store.
+// suspect is an answer that could not be explained when it came. A loss that becomes known later may explain
+// it.
 type suspect struct {
 	at moment
-	// review looks at it again, and returns which promise was broken; none if it is understood now.
+	// review judges it again, and returns the broken promise; an empty kind when it is explained.
 	review func() (kind, what string)
 }
 
-// violation is one promise that was broken.
+// violation is one broken promise.
 type violation struct {
 	Kind string `json:"kind"`
 	At   moment `json:"at"`
 	What string `json:"what"`
-	// Faults are those that were going on then or shortly before.
+	// Faults are the faults that were active then or shortly before.
 	Faults []string `json:"faults,omitempty"`
 }
 
@@ -254,7 +254,7 @@ func newOracle(seats int) *oracle {
 
 func (o *oracle) now() moment { return moment(time.Since(o.began)) }
 
-// open notes that the store may lack something from now on.
+// open notes that the store may lack something from this moment on.
 func (o *oracle) open(l *loss) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -270,7 +270,7 @@ func (o *oracle) newApp(id string) *app {
 	return a
 }
 
-// newToken notes a token that is there. The caller holds the app's mutex.
+// newToken notes a token that exists. The caller holds the app's mutex.
 func (o *oracle) newToken(a *app, id, name string, s secret.Secret, imported bool, value credential, m made) *token {
 	t := &token{
 		app: a, id: id, name: name, secret: s, imported: imported,
@@ -288,13 +288,13 @@ func (o *oracle) newToken(a *app, id, name string, s secret.Secret, imported boo
 	return t
 }
 
-// latest returns what a token was last asked to be; false when it is not known what has become of that.
+// latest returns what a token was last set to; false when the outcome is unknown.
 func (t *token) latest() (c credential, known bool) {
 	state, scopes, expires := t.state.last(), t.scopes.last(), t.expiry.last()
 	return credential{state.value, scopes.value, expires.value}, state.acked != 0 && scopes.acked != 0 && expires.acked != 0
 }
 
-// history returns the latest of what a register was set to, for people.
+// history describes the latest values of a register, for people.
 func history[V any](r *register[V]) string {
 	all := r.all()
 	text := ""
@@ -304,7 +304,7 @@ func history[V any](r *register[V]) string {
 	return text
 }
 
-// maxDetails is how many violations of one kind are kept with what is known about them.
+// maxDetails is how many violations of one kind are kept with their details.
 const maxDetails = 20
 
 func (o *oracle) violate(kind string, at moment, format string, args ...any) {

@@ -37,19 +37,20 @@ import (
 	validatorserver "github.com/countersign/countersign/services/validator/server"
 )
 
-// processEnv has the settings of a service in a process of its own: this very binary, started again.
+// processEnv is the environment variable with the settings of a service in a process of its own: this binary,
+// started again.
 const processEnv = "COUNTERSIGN_FAULTS_PROCESS"
 
-// processSettings are what such a process is started with.
+// processSettings are the settings of such a process.
 type processSettings struct {
 	// Listen is the address of its gRPC server.
 	Listen             string
 	RedisURL           string
 	WriteQuorum        int
 	RingFile, KeysFile string
-	// CertFolder has its certificate and key, CAFile the authority that has signed all of them.
+	// CertFolder has its certificate and key. CAFile is the authority that signed all certificates.
 	CertFolder, CAFile string
-	// Validator is what a validator needs beside; nil for an authority.
+	// Validator has the settings that only a validator needs; nil for an authority.
 	Validator *validatorSettings
 }
 
@@ -59,7 +60,7 @@ type validatorSettings struct {
 	ID, Authority, Key string
 }
 
-// runProcess is the whole of such a process.
+// runProcess is the main function of such a process.
 func runProcess(raw string) error {
 	var s processSettings
 	if err := json.Unmarshal([]byte(raw), &s); err != nil {
@@ -69,7 +70,7 @@ func runProcess(raw string) error {
 	if err != nil {
 		return err
 	}
-	// What the services' own Main does (package daemon).
+	// The Main of the services does this too (package daemon).
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP)
 	stderr := daemon.OpenStderr(os.Stderr)
@@ -89,7 +90,8 @@ func runProcess(raw string) error {
 		service, err = validatorserver.New(validatorserver.Config{
 			Config: config, MaxStaleness: v.MaxStaleness, Snapshot: v.Snapshot,
 			Fleet: validator.Fleet{
-				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile}, Key: secret.New(v.Key), ID: v.ID,
+				Authority: grpcclient.Address(v.Authority), Security: grpcclient.Security{CAFile: s.CAFile},
+				Key: secret.New(v.Key), ID: v.ID,
 			},
 		})
 	} else {
@@ -107,23 +109,23 @@ func newLog(file io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-// process is a service that can be killed at any moment, and started again.
+// process is a service that can be killed at any moment, and restarted.
 type process struct {
 	name       string
 	settings   processSettings
 	output     *os.File
 	connection *grpc.ClientConn
 	health     healthpb.HealthClient
-	// lives counts its starts, started is the time of the latest in nanoseconds since the Unix epoch.
+	// lives counts its starts. started is the time of the latest, in nanoseconds since the Unix epoch.
 	lives, started atomic.Int64
-	// starting is held while it is started, and while its certificates are changed. firstExpires is when
-	// the one expires that it was started with.
+	// starting is locked while the process starts, and while its certificates change. firstExpires is the
+	// expiry of the certificate that it was started with.
 	starting     sync.Mutex
 	certificates *certificates
 	firstExpires time.Time
 
 	mu  sync.Mutex
-	cmd *exec.Cmd // nil while it does not run
+	cmd *exec.Cmd // nil while the process does not run
 	log *logPipe
 }
 
@@ -132,13 +134,16 @@ func newProcess(t testing.TB, name, folder string, settings processSettings, cer
 	settings.Listen = fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 	output, err := os.Create(filepath.Join(folder, name+".log"))
 	check.NoError(t, err)
-	// A client that waits long before it connects again would measure its own patience.
-	connection, err := grpc.NewClient(settings.Listen, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
+	// With a longer backoff, the client would measure its own waiting.
+	connection, err := grpc.NewClient(settings.Listen,
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
+			MinConnectTimeout: time.Second,
 		}))
 	check.NoError(t, err)
-	p := &process{name: name, settings: settings, output: output, connection: connection, health: healthpb.NewHealthClient(connection), certificates: certificates}
+	p := &process{name: name, settings: settings, output: output, connection: connection,
+		health: healthpb.NewHealthClient(connection), certificates: certificates}
 	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
 	check.NoError(t, p.start())
 	return p
@@ -175,41 +180,40 @@ func (p *process) start() error {
 	return nil
 }
 
-// kill ends the process without a warning; false when there is none.
+// kill ends the process without a warning. It returns false when the process does not run.
 func (p *process) kill() bool {
 	log := p.killed()
 	if log == nil {
 		return false
 	}
-	// Not while the process is locked: a fault that keeps the log from being read asks whether the process
-	// still lives.
+	// The process must not be locked here: a fault that blocks its log asks whether it still runs.
 	log.end()
 	return true
 }
 
-// killed kills the process, and returns the log of the life that has ended; nil when there was none.
+// killed kills the process, and returns the log of the start that has ended; nil when it did not run.
 func (p *process) killed() *logPipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
 		return nil
 	}
-	_ = p.cmd.Process.Kill() // fails only when it has ended
+	_ = p.cmd.Process.Kill() // fails only when the process has ended
 	_ = p.cmd.Wait()
 	p.cmd = nil
 	return p.log
 }
 
-// signal sends a signal to the process; it does nothing when there is none.
+// signal sends a signal to the process, if it runs.
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd != nil {
-		_ = p.cmd.Process.Signal(s) // fails only when it has ended
+		_ = p.cmd.Process.Signal(s) // fails only when the process has ended
 	}
 }
 
-// serving tells whether it does what it is there for.
+// serving reports whether the process serves requests.
 func (p *process) serving(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -217,7 +221,7 @@ func (p *process) serving(ctx context.Context) bool {
 	return err == nil && response.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }
 
-// authority is one in a process of its own.
+// authority is an authority in a process of its own.
 type authority struct {
 	*process
 	client countersignv1.AuthorityServiceClient

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// rarity is a state that promises are made for and that comes about by chance. A recorded run must have
-// reached each: a promise that was never put to the test was not kept either.
+// rarity is a state that comes about by chance and that the product makes promises for. A recorded run must
+// reach each: otherwise the promise was not tested.
 type rarity struct {
 	name string
-	// needs is a part of the name of the fault that brings it about: the state is asked for only when that
-	// is inflicted.
+	// needs is a part of the name of the fault that causes the state. The state is required only when that
+	// fault was inflicted.
 	needs string
 }
 
-// after tells whether a fault brings the state about.
+// after reports whether a fault causes the state.
 func (r rarity) after(fault string) bool { return strings.Contains(fault, r.needs) }
 
-// The states that are counted.
+// The names of the states.
 const (
 	restoredBack   = "a restoration while writers ran lacked changes, and they were brought back"
 	wipedRestored  = "a store was wiped after a restoration, and healed by itself"
@@ -77,14 +77,14 @@ var rarities = []rarity{
 	{badKept, whatever},
 }
 
-// whatever is a part of every name: renewals are no fault, and go on whatever is inflicted.
+// whatever matches every fault: renewals of certificates go on beside all faults.
 const whatever = ""
 
 // reach counts a state.
 func (s *stats) reach(what string) { s.count(s.reached, what) }
 
-// unreached returns what a recorded run should have had and did not: kinds of faults that never came, and
-// states that were never reached, on any of the topologies that it was run on.
+// unreached returns what a recorded run should have reached and did not, over all topologies: faults that
+// were never inflicted, and states that never came about.
 func unreached(o options, runs []*summary) (missing []string) {
 	var kinds []string
 	total := totalOf(runs)

@@ -8,13 +8,13 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// receiptCounts are what came of the changes that waited for a receipt.
+// receiptCounts counts the outcomes of changes that waited for a receipt.
 type receiptCounts struct {
 	Complete, Incomplete int
 	P50, P99             time.Duration
 }
 
-// receipts collects them.
+// receipts collects the counts.
 type receipts struct {
 	mu   sync.Mutex
 	all  receiptCounts
@@ -42,14 +42,13 @@ func (r *receipts) counts() receiptCounts {
 }
 
 const (
-	unearned   = "a receipt is complete though a validator may answer without the change"
-	incomplete = "a receipt is not complete though nothing is wrong"
+	unearned   = "a receipt is complete although a validator may answer without the change"
+	incomplete = "a receipt is incomplete although nothing is wrong"
 	unnamed    = "a receipt does not name a validator that was stopped"
-	impossible = "a receipt says that a validator has applied what it cannot have"
+	impossible = "a receipt says APPLIED of a validator that cannot have the change"
 )
 
-// judgeReceipt looks at the receipt of a change that was first asked for at a time, and last at another
-// (B24).
+// judgeReceipt judges the receipt of a change, given when the change was first and last sent (B24).
 func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) {
 	now := c.oracle.now()
 	if !got.GetComplete() && c.calmFor() > leaseEnds+time.Duration(now-asked) {
@@ -59,7 +58,8 @@ func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) 
 		s := c.seatOf(entry.GetValidatorId())
 		switch state := entry.GetState(); {
 		case s == nil:
-		case got.GetComplete() && state != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED && (state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED || !s.fenced()):
+		case got.GetComplete() && state != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED &&
+			(state != countersignv1.PropagationState_PROPAGATION_STATE_FENCED || !s.fenced()):
 			c.oracle.violate(unearned, now, "%s is %s", s.id, state)
 		}
 	}
@@ -70,12 +70,11 @@ func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) 
 	}
 }
 
-// judgeStopped looks at what a receipt says of a validator that has not run since before the change was
-// asked for.
+// judgeStopped judges what a receipt says about a validator that was suspended before the change was sent.
 func (c *campaign) judgeStopped(s *seat, since, now moment, got *countersignv1.Receipt) {
 	i := slices.IndexFunc(got.GetValidators(), func(e *countersignv1.ReceiptEntry) bool { return e.GetValidatorId() == s.id })
 	if i < 0 {
-		// A store that was wiped knows of it again when it reports.
+		// A wiped store knows the validator again when it reports.
 		if got.GetComplete() && !c.oracle.wiped(since-moment(memberFor)) {
 			c.oracle.violate(unnamed, now, "%s, stopped at %s", s.id, since)
 		}
@@ -97,13 +96,13 @@ func (c *campaign) judgeStopped(s *seat, since, now moment, got *countersignv1.R
 	}
 }
 
-// leaseEnds is how long an authority that was just started may take to tell who reports.
+// leaseEnds is how long a restarted authority may take to know which validators report.
 const leaseEnds = calmEnough + 5*time.Second
 
-// memberFor is how long a validator that reports takes at most until the store says that it is a member.
+// memberFor is how long a reporting validator takes, at most, to become a member in the store.
 const memberFor = 15 * time.Second
 
-// wiped tells whether the store may have lacked what it had for long, since a time.
+// wiped reports whether the store may have lost old content since a time.
 func (o *oracle) wiped(since moment) bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool {
 		until := moment(l.until.Load())

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// renewInterval is the mean pause between two certificates of a process, certLifetime how long each is
-	// good: a process that serves none but its first is soon reached by nobody.
+	// renewInterval is the mean pause between two certificates of a process. certLifetime is how long each is
+	// valid: a process that serves only its first one is soon out of reach.
 	renewInterval = 3 * time.Second
 	certLifetime  = 20 * time.Second
-	// reloadInterval is how often the processes look at their files; renewBound is how long a renewed
-	// certificate may take to be served, on a machine that is busy with everything else.
+	// reloadInterval is how often the processes check their files. renewBound is how long a renewed
+	// certificate may take to be served, on a busy machine.
 	reloadInterval = 200 * time.Millisecond
 	renewBound     = 15 * time.Second
 )
@@ -30,7 +30,7 @@ const (
 	badServed  = "a bad certificate took the place of a good one"
 )
 
-// certificates are the files of one process. Each process has them changed in a way of its own.
+// certificates are the files of one process. Each process has them changed in another way.
 type certificates struct {
 	folder string
 	way    int // of ways
@@ -38,7 +38,8 @@ type certificates struct {
 	now    *testcert.Pair
 }
 
-// ways are how files are changed: in place, by a rename over each, and by a symbolic link of their folder.
+// ways is the number of ways to change files: in place, by renaming each, and by a symbolic link to their
+// folder.
 const ways = 3
 
 const (
@@ -100,10 +101,11 @@ func (c *certificates) write(certificate, key []byte) error {
 	return errors.Join(errs...)
 }
 
-// served returns the serial number of the certificate that a process shows to a new connection; nil when
-// there is none.
+// served returns the serial number of the certificate that a process shows to a new connection; nil when it
+// shows none.
 func (c *certificates) served(ctx context.Context, address string) *big.Int {
-	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{RootCAs: c.by.Pool, NextProtos: []string{"h2"}}}
+	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second},
+		Config: &tls.Config{RootCAs: c.by.Pool, NextProtos: []string{"h2"}}}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	connection, err := dialer.DialContext(ctx, "tcp", address)
@@ -114,8 +116,8 @@ func (c *certificates) served(ctx context.Context, address string) *big.Int {
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber
 }
 
-// renew renews the certificate of a process again and again. That is no fault: everything has to go on as
-// if it were not.
+// renew renews the certificate of a process again and again. This is no fault: nothing may be disturbed by
+// it.
 func (c *campaign) renew(ctx context.Context, m member, r *rand.Rand) {
 	for {
 		pause(ctx, renewInterval/2+upTo(r, renewInterval))
@@ -128,15 +130,14 @@ func (c *campaign) renew(ctx context.Context, m member, r *rand.Rand) {
 	}
 }
 
-// renewOnce renews a certificate, with a bad one before it if that is asked for.
+// renewOnce renews a certificate. With bad, it first puts garbage in its place.
 func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
-	// A process that is started meanwhile waits: with a bad file it would not start, which is right and
-	// beside the point.
+	// The process must not start with a bad file: it would refuse, which is right but not tested here.
 	m.starting.Lock()
 	defer m.starting.Unlock()
 	life, _ := m.alive()
 	if life != 0 && !m.stopped() && m.certificates.served(ctx, m.settings.Listen) == nil {
-		return nil // it has yet to read its files: half of a new one would keep it from starting, too
+		return nil // the process has not read its files yet: a half-written pair would keep it from starting
 	}
 	if bad && life != 0 && !m.stopped() {
 		if err := c.tryBad(ctx, m, life); err != nil {
@@ -151,7 +152,7 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 		return err
 	}
 	life, _ = m.alive()
-	for until := time.Now().Add(renewBound); life != 0; pause(ctx, lookInterval) {
+	for until := time.Now().Add(renewBound); life != 0; pause(ctx, pollInterval) {
 		switch {
 		case m.gone(ctx, life):
 			return nil
@@ -171,16 +172,16 @@ func (c *campaign) renewOnce(ctx context.Context, m member, bad bool) error {
 	return nil
 }
 
-// tryBad puts garbage in the place of the certificate for a while, in which the old one must be served on.
+// tryBad puts garbage in the place of the certificate for a while. The process must go on with the old one.
 func (c *campaign) tryBad(ctx context.Context, m member, life int64) error {
 	before := m.certificates.now
 	if before.Serial.Cmp(orZero(m.certificates.served(ctx, m.settings.Listen))) != 0 {
-		return nil // it was stopped or restarted since, and has not read that one yet: the bad one would keep it from it
+		return nil // the process was suspended or restarted, and has not read the good file yet
 	}
 	if err := m.certificates.write([]byte("no certificate"), before.Key); err != nil {
 		return err
 	}
-	pause(ctx, 1500*time.Millisecond) // long enough to be refused
+	pause(ctx, 1500*time.Millisecond) // long enough to be read and refused
 	served := m.certificates.served(ctx, m.settings.Listen)
 	switch {
 	case served == nil || m.gone(ctx, life):

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// ledger is what was done to the campaign's Countersign.
+// ledger records the faults of a run.
 type ledger struct {
 	oracle *oracle
 	going  atomic.Int64
@@ -23,13 +23,13 @@ type ledger struct {
 	all []*inflicted
 }
 
-// inflicted is one fault that was, or is.
+// inflicted is one fault that is or was active.
 type inflicted struct {
 	lane, name string
 
 	mu       sync.Mutex
 	detail   string
-	from, to moment // to is 0 while it lasts
+	from, to moment // to is 0 while the fault is active
 	err      error
 }
 
@@ -49,7 +49,7 @@ func (i *inflicted) String() string {
 	return text
 }
 
-// fitted tells whether it was inflicted, or is. The caller holds the mutex, or nothing is inflicted any more.
+// fitted reports whether the fault was inflicted. The caller holds the mutex, or all faults are over.
 func (i *inflicted) fitted() bool { return !errors.Is(i.err, errNotNow) }
 
 func (l *ledger) begin(lane, name string) *inflicted {
@@ -68,10 +68,10 @@ func (l *ledger) end(i *inflicted, err error) {
 	l.going.Add(-1)
 }
 
-// active tells whether a fault is being inflicted.
+// active reports whether a fault is active.
 func (l *ledger) active() bool { return l.going.Load() > 0 }
 
-// during returns the faults that were inflicted at a time or shortly before.
+// during returns the faults that were active at a time or shortly before.
 func (l *ledger) during(at moment, before time.Duration) (found []*inflicted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +97,7 @@ type stats struct {
 	acknowledged []acknowledgement
 }
 
-// acknowledgement is one change that was acknowledged.
+// acknowledgement is one acknowledged change.
 type acknowledgement struct {
 	requestID, method string
 	app               *app
@@ -147,34 +147,34 @@ func (s *stats) healed(h healing) {
 	s.heals = append(s.heals, h)
 }
 
-// summary is what came of a campaign.
+// summary is the result of a campaign.
 type summary struct {
 	Topology string        `json:"topology"`
 	Quorum   int           `json:"quorum"`
 	Seed     uint64        `json:"seed"`
 	Took     time.Duration `json:"took"`
-	// Faults are those that were inflicted, by name; NotNow those that did not fit what was going on.
+	// Faults counts the inflicted faults by name, NotNow those that did not fit the current state.
 	Faults map[string]int `json:"faults"`
 	Total  int            `json:"total_faults"`
 	NotNow int            `json:"not_now"`
 	Failed []string       `json:"failed_faults,omitempty"`
-	// Decisions were all judged: Excused are those of them that only a loss of the store explains,
-	// Suspected those that were looked at a second time.
+	// Decisions were all judged. Excused are those that only a loss explains, Suspected those that were
+	// judged twice.
 	Decisions int64 `json:"decisions"`
 	Excused   int64 `json:"excused"`
 	Suspected int64 `json:"suspected"`
-	// Older are those by which a validator that was started again accepted what it had applied before, and
-	// said so.
+	// Older are the answers with which a restarted validator accepted a token that it had denied before, and
+	// said how old its data is.
 	Older     int64          `json:"older"`
 	Undecided map[string]int `json:"undecided"`
-	// Reached are the rare states that came about.
+	// Reached counts the rare states.
 	Reached map[string]int `json:"reached"`
-	// Changes are by what became of them and method; Durable are those that all replicas had when they were
-	// acknowledged.
+	// Changes counts the changes by outcome and method. Durable are those that all Redis replicas had when
+	// they were acknowledged.
 	Changes map[string]int `json:"changes"`
 	Durable int            `json:"durable"`
 	Errors  map[string]int `json:"errors"`
-	// Losses are times in which the store may have lacked something, Healed those of them in which it did.
+	// Losses are intervals in which the store may have lacked something, Healed those in which it did.
 	Losses     int           `json:"losses"`
 	Healed     int           `json:"healed"`
 	HealedP50  time.Duration `json:"healed_p50"`
@@ -192,17 +192,18 @@ type summary struct {
 	AuditRows  int           `json:"audit_rows"`
 	AuditLost  int           `json:"audit_rows_lost"`
 	Converged  time.Duration `json:"converged"`
-	// Violations are by kind; Found has the first of each.
+	// Violations counts by kind; Found has the first of each kind.
 	Violations map[string]int `json:"violations"`
 	Found      []violation    `json:"found,omitempty"`
-	// History is every fault and every loss, in order.
+	// History lists every fault and every loss, in order.
 	History []string `json:"history"`
 }
 
 func (c *campaign) newSummary() *summary {
 	r := &summary{
 		Topology: c.topology.kind, Quorum: c.options.quorum, Seed: c.options.seed,
-		Faults: map[string]int{}, Decisions: c.oracle.judged.Load(), Excused: c.oracle.excusedOnes.Load(), Suspected: c.oracle.suspected.Load(), Older: c.oracle.older.Load(),
+		Faults: map[string]int{}, Decisions: c.oracle.judged.Load(), Excused: c.oracle.excusedOnes.Load(),
+		Suspected: c.oracle.suspected.Load(), Older: c.oracle.older.Load(),
 		Losses: len(*c.oracle.losses.Load()), Receipts: c.receipts.counts(),
 	}
 	for _, i := range c.faults.all {
@@ -218,7 +219,8 @@ func (c *campaign) newSummary() *summary {
 		r.Total++
 	}
 	for _, l := range *c.oracle.losses.Load() {
-		r.History = append(r.History, fmt.Sprintf("%s to %s: %s (may lack what came after %s)", l.From, moment(l.until.Load()), l.What, l.Floor))
+		r.History = append(r.History, fmt.Sprintf("%s to %s: %s (may lack what came after %s)", l.From, moment(l.until.Load()),
+			l.What, l.Floor))
 	}
 	s := c.stats
 	s.mu.Lock()
@@ -237,7 +239,7 @@ func (c *campaign) newSummary() *summary {
 	for _, h := range s.heals {
 		r.Superseded += h.Superseded
 		r.Gone += h.Gone
-		if h.Restored { // what healed by itself is measured, not how long an operator waits
+		if h.Restored { // the wait of an operator is not measured
 			r.Restored++
 			r.Heals = append(r.Heals, h)
 			continue
@@ -272,14 +274,20 @@ func (r *summary) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, write quorum %d, seed %d, %s\n", r.Topology, r.Quorum, r.Seed, r.Took.Round(time.Second))
 	fmt.Fprintf(&b, "%d faults (%d did not fit, %d failed):\n%s", r.Total, r.NotNow, len(r.Failed), table(r.Faults))
-	fmt.Fprintf(&b, "%d decisions, %d looked at twice, %d explained by a loss, %d from an older copy after a restart; not decided:\n%s", r.Decisions, r.Suspected, r.Excused, r.Older, table(r.Undecided))
-	fmt.Fprintf(&b, "changes, %d of them had by all replicas when acknowledged:\n%s", r.Durable, table(r.Changes))
+	fmt.Fprintf(&b,
+		"%d decisions, %d judged twice, %d explained by a loss, %d from an older copy after a restart; undecided:\n%s",
+		r.Decisions, r.Suspected, r.Excused, r.Older, table(r.Undecided))
+	fmt.Fprintf(&b, "changes, %d of them on all replicas when acknowledged:\n%s", r.Durable, table(r.Changes))
 	fmt.Fprintf(&b, "calls that failed:\n%s", table(r.Errors))
 	fmt.Fprintf(&b, "receipts: %+v\n", r.Receipts)
-	fmt.Fprintf(&b, "%d possible losses, %d real ones: %d changes missing, %d of them revocations; healed p50 %s, max %s after the store was writable, p50 %s, max %s after the loss; superseded %d, gone with all who knew %d; restored by the operator %d times\n",
+	fmt.Fprintf(&b,
+		"%d possible losses, %d real ones: %d changes missing, %d of them revocations; "+
+			"healed p50 %s, max %s after the store was writable, p50 %s, max %s after the loss; "+
+			"superseded %d, gone with all holders %d; restored by the operator %d times\n",
 		r.Losses, r.Healed, r.Missing, r.Revoked, r.HealedP50.Round(time.Millisecond), r.HealedMax.Round(time.Millisecond),
 		r.SinceP50.Round(time.Millisecond), r.SinceMax.Round(time.Millisecond), r.Superseded, r.Gone, r.Restored)
-	fmt.Fprintf(&b, "audit: %d rows, %d lost with the store; everything equal %s after the last fault\n", r.AuditRows, r.AuditLost, r.Converged.Round(time.Millisecond))
+	fmt.Fprintf(&b, "audit: %d rows, %d lost with the store; everything equal %s after the last fault\n", r.AuditRows,
+		r.AuditLost, r.Converged.Round(time.Millisecond))
 	fmt.Fprintf(&b, "rare states:\n%s", table(r.Reached))
 	fmt.Fprintf(&b, "violations: %v\n", r.Violations)
 	for _, v := range r.Found {
@@ -293,13 +301,14 @@ func (r *summary) String() string {
 
 func table(counts map[string]int) string {
 	var b strings.Builder
-	for _, name := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) }) {
+	for _, name := range slices.SortedFunc(maps.Keys(counts),
+		func(a, b string) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) }) {
 		fmt.Fprintf(&b, "%10d %s\n", counts[name], name)
 	}
 	return b.String()
 }
 
-// write adds the report to a file, as one line of JSON.
+// write appends the report to a file, as one line of JSON.
 func (r *summary) write(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

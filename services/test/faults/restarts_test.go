@@ -12,14 +12,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const notKept = "a Redis that was started again does not have all that it had acknowledged"
+const notKept = "a restarted Redis lacks changes that it had acknowledged"
 
-// restartAll ends all servers of a group and starts them again over what they have on their disks. Nobody
-// reaches them before it is known what they have, so that nothing is made good unseen.
+// restartAll ends all servers of a group and restarts them from their disks. Nobody reaches them until the
+// campaign knows what they have lost, so that nothing is healed unseen.
 func restartAll(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	master := g.current()
-	properly := r.IntN(2) == 0 || c.topology.kind == "rdb" // which keeps nothing when it is killed
+	properly := r.IntN(2) == 0 || c.topology.kind == "rdb" // a killed server of this kind keeps nothing
 	defer g.shut()()
 	whole := func() bool { return !c.oracle.lacking() && g.current() == master }
 	sound := whole()
@@ -42,7 +42,7 @@ func restartAll(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// shut keeps everybody from reaching the servers of a group, and returns what lets them again.
+// shut makes the servers of a group unreachable, and returns the function that ends this.
 func (g *group) shut() (open func()) {
 	for _, n := range g.nodes {
 		n.busy.Lock()
@@ -62,7 +62,7 @@ func (g *group) end(ctx context.Context, properly bool) error {
 	var ending sync.WaitGroup
 	for i, n := range g.nodes {
 		ending.Go(func() {
-			if properly { // as SIGTERM does; NOW does not wait for replicas, which cannot come
+			if properly { // like SIGTERM; NOW does not wait for replicas, which are shut too
 				err := n.direct.Do(ctx, "SHUTDOWN", "NOW").Err()
 				if refused := redis.Error(nil); errors.As(err, &refused) {
 					errs[i] = fmt.Errorf("%s does not shut down: %w", n.name, err)
@@ -75,11 +75,12 @@ func (g *group) end(ctx context.Context, properly bool) error {
 	return errors.Join(errs...)
 }
 
-// gapsAt returns what a server lacks, of the partitions that it has.
+// gapsAt returns what a server lacks of its partitions.
 func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 	var v *view
 	var err error
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(lookInterval) { // nodes of a cluster have to find together
+	// the nodes of a cluster have to find each other
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(pollInterval) {
 		if v, err = lookAt(ctx, c.oracle, []*node{n}, c.codec); err == nil || time.Now().After(until) {
 			break
 		}
@@ -90,16 +91,17 @@ func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 	return slices.DeleteFunc(c.oracle.gaps(v), func(g gap) bool { return !v.seen[c.codec.PartitionOf(g.app.id)] }), nil
 }
 
-// killSnapshot kills a server that keeps snapshots only: it comes back with the latest.
+// killSnapshot kills a server that only keeps snapshots: it comes back with the latest.
 func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return c.killAndLose(ctx, "killed, and back at its latest snapshot", snapshotLost, r, func(n *node) (func() error, error) {
 		return func() error { return nil }, n.direct.Save(ctx).Err()
 	})
 }
 
-// killAndLose kills a master that may lose, by what spoil returns, everything after the call of spoil. Lost
-// is what is counted when it did.
-func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand, spoil func(*node) (func() error, error)) error {
+// killAndLose kills a master that may lose everything after the call of spoil, as spoil reports. Lost is the
+// rare state that is counted when it did.
+func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand,
+	spoil func(*node) (func() error, error)) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
 	if !n.busy.TryLock() {
@@ -124,7 +126,7 @@ func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Ra
 		return err
 	}
 	c.oracle.open(l)
-	defer c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), l) })
+	defer c.healings.Go(func() { c.awaitHealed(context.WithoutCancel(ctx), l) })
 	n.server.Restart()
 	if gaps, err := c.gapsAt(ctx, n); err == nil && len(gaps) > 0 {
 		c.note("%d gaps", len(gaps))
@@ -133,15 +135,15 @@ func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Ra
 	return nil
 }
 
-// changedAt waits until a server has acknowledged some changes since a time. False says that it did not, in
-// 10 s.
+// changedAt waits until a server has acknowledged some changes since a time. It returns false when the server
+// did not within 10 s.
 func (c *campaign) changedAt(ctx context.Context, n *node, since moment, some int) bool {
 	v, err := lookAt(ctx, c.oracle, []*node{n}, c.codec)
 	if err != nil {
 		return false
 	}
 	has := func(a acknowledgement) bool { return a.sent > since && v.seen[c.codec.PartitionOf(a.app.id)] }
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, lookInterval/10) {
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, pollInterval/10) {
 		if c.stats.acknowledgedOf(has) >= some {
 			return true
 		}

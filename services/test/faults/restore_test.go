@@ -5,17 +5,18 @@ import (
 	"math/rand/v2"
 )
 
-// restoreWhileWriting puts the latest backup, some seconds old, in the place of a store that is being
-// changed. What validators hold beyond it has to be there again (B30).
+// restoreWhileWriting restores the latest backup, some seconds old, into a store that is being changed.
+// Validators must bring back the changes that they hold beyond it (B30).
 func restoreWhileWriting(ctx context.Context, c *trouble, _ *rand.Rand) error {
 	if c.oracle.lacking() || !c.operator.prepared() {
 		return errNotNow
 	}
-	return c.operator.restore(context.WithoutCancel(ctx), c.campaign, c.oracle.now()) // half of one is another fault
+	// an interrupted restoration is another fault
+	return c.operator.restore(context.WithoutCancel(ctx), c.campaign, c.oracle.now())
 }
 
-// wipeAfterRestore empties a store of which the latest loss was a restoration: what was restored is in no
-// link that anybody holds.
+// wipeAfterRestore empties a store right after a restoration: no link that anybody holds contains what was
+// restored.
 func wipeAfterRestore(ctx context.Context, c *trouble, r *rand.Rand) error {
 	last := (*loss)(nil)
 	for _, l := range *c.oracle.losses.Load() {

@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It
-// takes the machine for itself, so it is run by `make faults` and not with the other tests.
+// TestCampaign inflicts faults on each topology, with each write quorum, in turn, as the flags say. It needs
+// the machine for itself, so `make faults` runs it and `make test` does not.
 func TestCampaign(t *testing.T) {
 	if given.seed == 0 {
 		given.seed = rand.Uint64()
@@ -23,7 +23,7 @@ func TestCampaign(t *testing.T) {
 	for _, name := range names {
 		start := kinds[name]
 		if start == nil {
-			t.Fatalf("there is no topology %q", name)
+			t.Fatalf("topology %q is unknown; want single, sentinel, cluster or rdb", name)
 		}
 		for _, quorum := range quorums {
 			t.Run(name+" "+quorum, func(t *testing.T) {

@@ -5,18 +5,18 @@ import (
 	"slices"
 )
 
-// schedule says which fault of a lane comes next. By weight alone some never come in the minutes that a run
-// has, so a recorded run makes up for chance.
+// schedule chooses the next fault of a lane. By weight alone, some faults never come in a short run, so a
+// recorded run compensates for chance.
 type schedule struct {
 	faults []fault
-	// fair says to make up for chance: half of the faults are those that were inflicted least, and a
-	// quarter those with a state that was never reached.
+	// fair compensates for chance: half of the faults are those inflicted least, and a quarter are those with
+	// a state that was never reached.
 	fair bool
-	// missed is how often each did not fit what was going on.
+	// missed counts how often each fault did not fit the current state.
 	missed map[string]int
 }
 
-// newSchedule returns the schedule of the faults that are for a kind of topology, and wanted.
+// newSchedule returns the schedule of the faults for a kind of topology that the options want.
 func newSchedule(faults []fault, kind string, o options) *schedule {
 	s := &schedule{fair: o.recorded, missed: map[string]int{}}
 	for _, f := range faults {
@@ -27,7 +27,7 @@ func newSchedule(faults []fault, kind string, o options) *schedule {
 	return s
 }
 
-// next returns a fault. Total is how often each fault was inflicted and each state was reached.
+// next returns a fault. Total counts inflicted faults and reached states.
 func (s *schedule) next(r *rand.Rand, total map[string]int) fault {
 	var weighted []fault
 	for _, f := range s.faults {
@@ -43,14 +43,14 @@ func (s *schedule) next(r *rand.Rand, total map[string]int) fault {
 			from = owing
 		}
 	}
-	// One that does not fit lets the others go first.
+	// A fault that does not fit lets the others go first.
 	cost := func(f fault) int { return 2*total[f.name] + s.missed[f.name] }
 	least := cost(slices.MinFunc(from, func(a, b fault) int { return cost(a) - cost(b) }))
 	from = slices.DeleteFunc(slices.Clone(from), func(f fault) bool { return cost(f) > least })
 	return from[place%uint64(len(from))]
 }
 
-// owing returns the faults that bring about a state that was never reached.
+// owing returns the faults that cause a state that was never reached.
 func (s *schedule) owing(total map[string]int) (all []fault) {
 	for _, f := range s.faults {
 		if slices.ContainsFunc(rarities, func(r rarity) bool { return r.needs != "" && r.after(f.name) && total[r.name] == 0 }) {
@@ -60,8 +60,7 @@ func (s *schedule) owing(total map[string]int) (all []fault) {
 	return all
 }
 
-// total returns how often each fault was inflicted and each state was reached, in this run and those before
-// it.
+// total counts the inflicted faults and reached states of this run and those before it.
 func (c *campaign) total() map[string]int {
 	total := totalOf(c.earlier)
 	c.faults.addTo(total)
@@ -69,7 +68,7 @@ func (c *campaign) total() map[string]int {
 	return total
 }
 
-// totalOf returns how often each fault was inflicted and each state was reached in some runs.
+// totalOf counts the inflicted faults and reached states of some runs.
 func totalOf(runs []*summary) map[string]int {
 	total := map[string]int{}
 	for _, r := range runs {
@@ -83,7 +82,7 @@ func totalOf(runs []*summary) map[string]int {
 	return total
 }
 
-// addTo adds how often each fault was inflicted.
+// addTo adds the numbers of inflicted faults.
 func (l *ledger) addTo(total map[string]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +95,7 @@ func (l *ledger) addTo(total map[string]int) {
 	}
 }
 
-// addReached adds how often each state was reached.
+// addReached adds the numbers of reached states.
 func (s *stats) addReached(total map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

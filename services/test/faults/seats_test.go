@@ -34,27 +34,29 @@ type local struct{ *validator.Validator }
 // Replica implements decider.
 func (l local) Replica() *replica.Replica { return inside.Replica(l.Validator) }
 
-// seat is a place for a validator: one after the other sits in it.
+// seat is the position of one validator in the fleet. When the validator is restarted, the next one takes the
+// seat.
 type seat struct {
 	number int
 	id     string
 	config validator.Config
-	// clock is the time of day of those that run in this process.
+	// clock is the wall clock of the validators that run in this process.
 	clock clock
-	// process is where its validators run; nil: in this one.
+	// process is where its validators run; nil means this process.
 	process *process
-	// now is who sits there; nil for nobody.
-	now atomic.Pointer[sitting]
+	// now is the running validator; nil when there is none.
+	now atomic.Pointer[occupant]
 
-	// stopped is since when its process does not run though it lives (SIGSTOP), continued when one was
-	// continued last; 0 for neither.
+	// stopped is since when its process is suspended (SIGSTOP), continued when it was last resumed; 0 for
+	// neither.
 	stopped, continued atomic.Int64
 
 	mu    sync.Mutex
 	lives int64
 }
 
-// fenced tells whether its validator decides nothing, for no scope, from data older than a bound.
+// fenced reports whether its validator has a staleness bound on every scope, and so decides nothing from data
+// older than a bound.
 func (s *seat) fenced() bool {
 	for scope := policy.Scope(1); scope <= lastScope; scope++ {
 		if s.config.MaxStaleness[scope] == 0 {
@@ -64,8 +66,8 @@ func (s *seat) fenced() bool {
 	return true
 }
 
-// sitting is a validator in a seat.
-type sitting struct {
+// occupant is one start of a validator, in a seat.
+type occupant struct {
 	decider
 	life int64
 	// ready is the moment when it had all data; 0 before.
@@ -73,18 +75,19 @@ type sitting struct {
 	end   func()
 }
 
-// start seats a validator.
+// start starts a validator.
 func (s *seat) start(o *oracle) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lives++
 	if s.process != nil {
-		if s.lives > 1 { // the first one was started with the process
+		if s.lives > 1 { // newSeat starts the process the first time
 			if err := s.process.start(); err != nil {
 				return err
 			}
 		}
-		s.now.Store(&sitting{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives, end: func() { s.process.kill() }})
+		s.now.Store(&occupant{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives,
+			end: func() { s.process.kill() }})
 		return nil
 	}
 	v, err := validator.New(s.config)
@@ -93,8 +96,8 @@ func (s *seat) start(o *oracle) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	now := &sitting{decider: local{v}, life: s.lives, end: func() { cancel(); running.Wait() }}
-	running.Go(func() { _ = v.Run(ctx) }) // only the end of ctx ends it
+	now := &occupant{decider: local{v}, life: s.lives, end: func() { cancel(); running.Wait() }}
+	running.Go(func() { _ = v.Run(ctx) }) // returns only when ctx ends
 	running.Go(func() {
 		if v.WaitReady(ctx) == nil {
 			now.ready.Store(int64(o.now()))
@@ -104,7 +107,7 @@ func (s *seat) start(o *oracle) error {
 	return nil
 }
 
-// leave ends the validator that sits there: one in this process properly, one in another by kill -9.
+// leave ends the running validator: properly in this process, with kill -9 in another process.
 func (s *seat) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,15 +117,14 @@ func (s *seat) leave() {
 	s.stopped.Store(0)
 }
 
-// justContinued tells whether its process was stopped until shortly before a time.
+// justContinued reports whether its process was suspended until shortly before a time.
 func (s *seat) justContinued(at moment) bool {
 	since := moment(s.continued.Load())
 	return since != 0 && at-since < moment(time.Second)
 }
 
-// stop keeps the validator in another process from running, without ending it: its connections stay open,
-// and what is sent to it waits. It returns what lets it go on, which does nothing if another one sits there
-// by then.
+// stop suspends the validator of another process: its connections stay open, and what is sent to it waits. It
+// returns the function that resumes it; this does nothing if the validator was replaced by then.
 func (s *seat) stop(o *oracle) (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,13 +142,13 @@ func (s *seat) stop(o *oracle) (resume func()) {
 	}
 }
 
-// remote is a validator in another process, asked as the ingest tier asks.
+// remote is a validator in another process. The campaign asks it like the ingest tier does.
 type remote struct {
 	*process
 	client *client.Client
 }
 
-// errAway says that there was no answer: the process was killed, or its machine is busy.
+// errAway says that no answer came: the process was killed, or its machine is busy.
 var errAway = errors.New("the validator did not answer")
 
 func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.Answer, error) {
@@ -159,15 +161,16 @@ func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.
 		return validator.Answer{}, errAway
 	}
 	return validator.Answer{
-		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced, TokenID: answer.TokenID},
+		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced,
+			TokenID: answer.TokenID},
 		Revision: answer.Revision, DataAge: answer.DataAge,
 	}, err
 }
 
-// nobodys is about an app that nobody has: its partition is as old as any.
+// nobodys is a request about an app that does not exist: its partition is as old as any.
 var nobodys = validator.Request{AppID: "nobody", Scope: 1}
 
-// DataAge asks about an app that nobody has.
+// DataAge asks about an app that does not exist.
 func (r *remote) DataAge() time.Duration {
 	answer, _ := r.Authorize(context.Background(), nobodys)
 	return answer.DataAge
@@ -182,8 +185,9 @@ func (r *remote) Ready() error {
 
 func (r *remote) Replica() *replica.Replica { return nil }
 
-// newSeat makes a seat with a validator in it, in a process of its own if there are settings for one.
-func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings, certificates func(name string) *certificates) {
+// newSeat makes a seat and starts a validator in it; with settings, in a process of its own.
+func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings,
+	certificates func(name string) *certificates) {
 	s := &seat{number: len(c.seats), id: config.Fleet.ID, config: config}
 	if own != nil {
 		settings := *own

@@ -12,16 +12,16 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// newBenchCampaign is a campaign with two validators that never ran: validator-0 has bounds on all scopes,
-// validator-1 none.
-func newBenchCampaign() *campaign {
+// newTestCampaign returns a campaign with two validators that never ran: validator-0 has staleness bounds on
+// all scopes, validator-1 none.
+func newTestCampaign() *campaign {
 	c := &campaign{oracle: newOracle(2), faults: &ledger{}, stats: newStats()}
 	c.faults.oracle = c.oracle
-	// Times of the tests are of the first minute.
+	// The tests use moments of the first minute.
 	c.oracle.began = time.Now().Add(-time.Minute)
 	for i, id := range []string{"validator-0", "validator-1"} {
 		s := &seat{number: i, id: id}
-		s.now.Store(&sitting{life: 1})
+		s.now.Store(&occupant{life: 1})
 		c.seats = append(c.seats, s)
 	}
 	for scope := range c.seats[0].config.MaxStaleness {
@@ -37,18 +37,19 @@ const (
 	lost    = countersignv1.PropagationState_PROPAGATION_STATE_LOST
 )
 
-// receiptOf is a receipt with the states of validator-0 and validator-1; 0 is one that is not named.
+// receiptOf returns a receipt with the states of validator-0 and validator-1; state 0 leaves a validator out.
 func receiptOf(complete bool, states ...countersignv1.PropagationState) *countersignv1.Receipt {
 	r := &countersignv1.Receipt{Complete: complete}
 	for i, state := range states {
 		if state != 0 {
-			r.Validators = append(r.Validators, &countersignv1.ReceiptEntry{ValidatorId: []string{"validator-0", "validator-1"}[i], State: state})
+			r.Validators = append(r.Validators, &countersignv1.ReceiptEntry{ValidatorId: []string{"validator-0", "validator-1"}[i],
+				State: state})
 		}
 	}
 	return r
 }
 
-// expect fails the test unless exactly one kind of violation was found, or none for an empty one.
+// expect fails the test unless exactly one kind of violation was found; none for an empty kind.
 func (o *oracle) expect(t *testing.T, want string) {
 	t.Helper()
 	got := slices.Collect(maps.Keys(o.counts))
@@ -57,7 +58,7 @@ func (o *oracle) expect(t *testing.T, want string) {
 	}
 }
 
-// A receipt that says too much is reported, and nothing else (B24).
+// TestOracleReceipts: the oracle reports a receipt that says too much, and nothing else (B24).
 func TestOracleReceipts(t *testing.T) {
 	stop := func(i int) func(*campaign) {
 		return func(c *campaign) { c.seats[i].stopped.Store(int64(20 * second)) }
@@ -66,31 +67,34 @@ func TestOracleReceipts(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(*campaign)
 		receipt *countersignv1.Receipt
-		want    string // a kind of violation; empty for none
+		want    string // the kind of violation; empty for none
 		reached string
 	}{
-		"complete":                                  {nothing, receiptOf(true, applied, applied), "", ""},
-		"complete with one PENDING":                 {nothing, receiptOf(true, applied, pending), unearned, ""},
-		"complete with one LOST":                    {nothing, receiptOf(true, applied, lost), unearned, ""},
-		"complete with one FENCED that has bounds":  {nothing, receiptOf(true, fenced, applied), "", ""},
-		"complete with one FENCED that has none":    {nothing, receiptOf(true, applied, fenced), unearned, ""},
-		"complete with one whose clock is off":      {nothing, receiptOf(true, applied, clockSkewed), unearned, ""},
-		"complete without one that was stopped":     {stop(1), receiptOf(true, applied), unnamed, ""},
-		"incomplete without one that was stopped":   {stop(1), receiptOf(false, applied), "", ""},
-		"one that was stopped is LOST":              {stop(1), receiptOf(false, applied, lost), "", stoppedLost},
-		"one that was stopped is PENDING":           {stop(1), receiptOf(false, applied, pending), "", stoppedPending},
-		"one that was stopped is FENCED":            {stop(0), receiptOf(true, fenced, applied), "", stoppedFenced},
-		"one that was stopped has applied it":       {stop(1), receiptOf(true, applied, applied), impossible, ""},
-		"one that was stopped later has applied it": {func(c *campaign) { c.seats[1].stopped.Store(int64(31 * second)) }, receiptOf(true, applied, applied), "", ""},
+		"complete":                                 {nothing, receiptOf(true, applied, applied), "", ""},
+		"complete with one PENDING":                {nothing, receiptOf(true, applied, pending), unearned, ""},
+		"complete with one LOST":                   {nothing, receiptOf(true, applied, lost), unearned, ""},
+		"complete with one FENCED that has bounds": {nothing, receiptOf(true, fenced, applied), "", ""},
+		"complete with one FENCED that has none":   {nothing, receiptOf(true, applied, fenced), unearned, ""},
+		"complete with one whose clock is off":     {nothing, receiptOf(true, applied, clockSkewed), unearned, ""},
+		"complete without one that was stopped":    {stop(1), receiptOf(true, applied), unnamed, ""},
+		"incomplete without one that was stopped":  {stop(1), receiptOf(false, applied), "", ""},
+		"one that was stopped is LOST":             {stop(1), receiptOf(false, applied, lost), "", stoppedLost},
+		"one that was stopped is PENDING":          {stop(1), receiptOf(false, applied, pending), "", stoppedPending},
+		"one that was stopped is FENCED":           {stop(0), receiptOf(true, fenced, applied), "", stoppedFenced},
+		"one that was stopped has applied it":      {stop(1), receiptOf(true, applied, applied), impossible, ""},
+		"one that was stopped later has applied it": {func(c *campaign) { c.seats[1].stopped.Store(int64(31 * second)) },
+			receiptOf(true, applied, applied), "", ""},
 		"without one that was stopped, of a store that was wiped": {func(c *campaign) {
 			stop(1)(c)
 			c.oracle.open(&loss{From: 25 * second, Whole: true})
 		}, receiptOf(true, applied), "", ""},
-		"incomplete when all has been well for long":  {func(c *campaign) { c.calm.since = 10 * second }, receiptOf(false, applied, pending), incomplete, ""},
-		"incomplete when all has been well for short": {func(c *campaign) { c.calm.since = 55 * second }, receiptOf(false, applied, pending), "", ""},
+		"incomplete when all has been well for long": {func(c *campaign) { c.calm.since = 10 * second },
+			receiptOf(false, applied, pending), incomplete, ""},
+		"incomplete when all has been well for short": {func(c *campaign) { c.calm.since = 55 * second },
+			receiptOf(false, applied, pending), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newBenchCampaign()
+			c := newTestCampaign()
 			test.prepare(c)
 			c.judgeReceipt(c.oracle.now(), 30*second, test.receipt)
 			c.oracle.expect(t, test.want)
@@ -101,7 +105,7 @@ func TestOracleReceipts(t *testing.T) {
 	}
 }
 
-// A receipt that takes a validator for one that acts in time, though its clock is off, is reported.
+// TestOracleClocks: the oracle reports a receipt that ignores that the clock of a validator is off.
 func TestOracleClocks(t *testing.T) {
 	later, soon := time.Now().Add(time.Hour), time.Now().Add(-time.Second)
 	for name, test := range map[string]struct {
@@ -109,7 +113,7 @@ func TestOracleClocks(t *testing.T) {
 		since moment
 		state countersignv1.PropagationState
 		turn  time.Time
-		age   time.Duration // of the report
+		age   time.Duration // age of the report
 		want  string
 	}{
 		"right":                         {0, 20 * second, applied, later, 0, ""},
@@ -124,7 +128,7 @@ func TestOracleClocks(t *testing.T) {
 		"behind, it has come here":      {-clockJump, 20 * second, applied, soon, 0, skewIgnored},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newBenchCampaign()
+			c := newTestCampaign()
 			c.seats[1].clock.settings.Store(&[]setClock{{}, {test.since, test.ahead}})
 			receipt := receiptOf(false, applied, test.state)
 			receipt.Validators[1].ReportTime = timestamppb.New(time.Now().Add(-test.age))
@@ -134,9 +138,10 @@ func TestOracleClocks(t *testing.T) {
 	}
 }
 
-// What a token is worth follows the clock of the validator, but not when it was ended at once (B08).
+// TestOracleExpiry: a token's verdict follows the clock of the validator, unless the token was ended at once
+// (B08).
 func TestOracleExpiry(t *testing.T) {
-	at := func(b *bench, minutes int64, reason policy.Reason) *decision {
+	at := func(b *fixture, minutes int64, reason policy.Reason) *decision {
 		d := b.answer(30*second, 0, reason)
 		d.askedMillis, d.answeredMillis = minutes*60_000, minutes*60_000
 		d.answer.Allow = reason == policy.TokenValid
@@ -157,12 +162,12 @@ func TestOracleExpiry(t *testing.T) {
 		"accepted though ended at once":              {atOnce, -1_000_000, policy.TokenValid, stale},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(made{sent: 50 * second, acked: 51 * second})
+			b := newFixture(made{sent: 50 * second, acked: 51 * second})
 			b.token.revoked.Store(0)
 			b.token.expiry.set(test.expiry, made20)
 			b.judge(at(b, test.minutes, test.reason))
 			b.review(true)
-			if test.want == unexplained { // it is denied as well
+			if test.want == unexplained { // the validator has denied it before
 				delete(b.counts, denied)
 			}
 			b.expect(t, test.want)
@@ -170,7 +175,7 @@ func TestOracleExpiry(t *testing.T) {
 	}
 }
 
-// A clock that was set lately may have shown either time.
+// TestClockBetween: shortly after a clock was set, it may have shown either time.
 func TestClockBetween(t *testing.T) {
 	c := &clock{}
 	c.settings.Store(&[]setClock{{}, {10 * second, clockJump}, {20 * second, 0}})
@@ -191,12 +196,12 @@ func TestClockBetween(t *testing.T) {
 	}
 }
 
-// What a validator held when the store was restored is not gone, as long as it runs (B30).
+// TestOracleHeld: a change that a running validator held at a restoration is not gone (B30).
 func TestOracleHeld(t *testing.T) {
 	for name, test := range map[string]struct {
 		held  held
 		until moment
-		want  bool // it is gone
+		want  bool // whether the change is gone
 	}{
 		"held by one that runs":           {held{held20.at.Tag: {{1, 1}}}, 0, false},
 		"held by one that was restarted":  {held{held20.at.Tag: {{1, 0}}}, 0, true},
@@ -204,9 +209,9 @@ func TestOracleHeld(t *testing.T) {
 		"held when it was restored first": {held{held20.at.Tag: {{1, 1}}}, 28 * second, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newBenchCampaign()
+			c := newTestCampaign()
 			for _, s := range c.seats {
-				s.now.Store(&sitting{decider: &remote{}, life: 1})
+				s.now.Store(&occupant{decider: &remote{}, life: 1})
 			}
 			first := &loss{Floor: 10 * second, From: 24 * second, Whole: true, Restored: true, held: test.held}
 			first.until.Store(int64(test.until))
@@ -219,7 +224,8 @@ func TestOracleHeld(t *testing.T) {
 	}
 }
 
-// Only an app in the damaged partition, and only until it is made good, may be undecided for it.
+// TestOracleDamage: only an app of the damaged partition may be undecided, and only until the store is good
+// again.
 func TestOracleDamage(t *testing.T) {
 	o := newOracle(1)
 	o.began = time.Now().Add(-time.Minute)
@@ -238,8 +244,8 @@ func TestOracleDamage(t *testing.T) {
 	}
 }
 
-// An older record hides changes of its own partition, those that came after it, and only until it is made
-// good.
+// TestOracleOlderRecordHidesChanges: an older record hides later changes of its own partition, until the
+// store is good again.
 func TestOracleOlderRecordHidesChanges(t *testing.T) {
 	o := newOracle(1)
 	o.began = time.Now().Add(-time.Minute)
@@ -259,7 +265,7 @@ func TestOracleOlderRecordHidesChanges(t *testing.T) {
 	}
 }
 
-// A recorded run that never came to something is reported.
+// TestUnreached: a recorded run reports what it never reached.
 func TestUnreached(t *testing.T) {
 	all := &summary{Topology: "cluster", Faults: map[string]int{}, Reached: map[string]int{}}
 	for _, l := range lanes {

@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// A process that is killed while nobody reads its log is known to be gone before the log is read again.
+// TestKilledWhileNobodyReadsItsLog: a killed process counts as gone before anybody reads its log again.
 func TestKilledWhileNobodyReadsItsLog(t *testing.T) {
 	output, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	check.NoError(t, err)

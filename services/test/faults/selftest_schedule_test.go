@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// In a recorded run every fault comes within twice as many as there are, by any seed, and one that never
-// fits keeps no other from coming.
+// TestScheduleIsFair: in a recorded run of twice as many faults as there are kinds, every kind comes, for any
+// seed. A fault that never fits blocks no other.
 func TestScheduleIsFair(t *testing.T) {
 	for _, l := range lanes {
 		for _, kind := range []string{"sentinel", "cluster", "rdb"} {
@@ -34,12 +34,12 @@ func TestScheduleIsFair(t *testing.T) {
 	}
 }
 
-// What brings about a state that was never reached comes again until it is, and then no more often than the
-// others.
+// TestScheduleOwes: a fault with a state that was never reached comes more often until the state is reached.
 func TestScheduleOwes(t *testing.T) {
 	servers := lanes[slices.IndexFunc(lanes, func(l lane) bool { return l.name == "servers" })]
 	count := func(reached bool) int {
-		s, r, total := newSchedule(servers.faults, "cluster", options{recorded: true}), rand.New(rand.NewPCG(1, 2)), map[string]int{}
+		s, r, total := newSchedule(servers.faults, "cluster", options{recorded: true}), rand.New(rand.NewPCG(1, 2)),
+			map[string]int{}
 		for _, rare := range rarities {
 			if rare.name != tornMended || reached {
 				total[rare.name] = 1
@@ -55,7 +55,7 @@ func TestScheduleOwes(t *testing.T) {
 	}
 }
 
-// A run that is not recorded follows from the seed alone.
+// TestScheduleOfASeed: the schedule of an unrecorded run follows from the seed alone.
 func TestScheduleOfASeed(t *testing.T) {
 	for _, l := range lanes {
 		names := func(total map[string]int) (all []string) {

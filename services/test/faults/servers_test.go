@@ -21,7 +21,7 @@ func (c *campaign) onMasters(ctx context.Context, args ...any) error {
 	return errors.Join(errs...)
 }
 
-// away stops a node from running with a signal or for good, and lets it go on after a while.
+// away suspends or kills a node, by a signal, and brings it back after a while.
 func (c *trouble) away(ctx context.Context, n *node, longest time.Duration, r *rand.Rand, stop, start func()) error {
 	if !n.busy.TryLock() {
 		return errNotNow
@@ -59,7 +59,7 @@ func (g *group) replicas() []*node {
 	return slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.current() })
 }
 
-// failover has a replica take the place of its master, with nothing wrong.
+// failover promotes a replica while nothing is wrong.
 func failover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	n := oneOf(r, g.replicas())
@@ -70,8 +70,8 @@ func failover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return oneOf(r, c.topology.sentinels).direct.Do(ctx, "SENTINEL", "FAILOVER", redistest.MasterName).Err()
 }
 
-// losingFailover keeps what a master acknowledges from its replicas, and then kills it: a replica without
-// it takes its place.
+// losingFailover cuts a master off from its replicas while it acknowledges changes, and then kills it: a
+// replica without these changes is promoted.
 func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
@@ -84,15 +84,15 @@ func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	credentials := func(ctx context.Context, user, password string) {
 		for _, replica := range replicas {
 			_ = replica.direct.Do(ctx, "CONFIG", "SET", "masteruser", user, "masterauth", password).Err()
-			_ = replica.direct.Do(ctx, "CONFIG", "REWRITE").Err() // a sentinel may have made it write down the wrong ones
+			_ = replica.direct.Do(ctx, "CONFIG", "REWRITE").Err() // a sentinel may have made it store the wrong credentials
 		}
 	}
-	credentials(ctx, "nobody", "nothing") // the master refuses them from now on
+	credentials(ctx, "nobody", "nothing") // the master rejects these from now on
 	_ = n.direct.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err()
 	pause(ctx, upTo(r, 1500*time.Millisecond))
 	n.server.Stop()
 	for until := time.Now().Add(15 * time.Second); g.current() == n && time.Now().Before(until) && ctx.Err() == nil; {
-		pause(ctx, lookInterval)
+		pause(ctx, pollInterval)
 	}
 	credentials(context.WithoutCancel(ctx), redisacl.Replica, redisacl.Replica)
 	pause(ctx, upTo(r, 3*time.Second))
@@ -100,9 +100,9 @@ func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-const noRevocation = "a revocation was not made while Redis was out of memory"
+const noRevocation = "a revocation failed while Redis was out of memory"
 
-// outOfMemory leaves the masters no memory for a while. A token can be revoked all the same.
+// outOfMemory leaves the masters no memory for a while. Revocations must still succeed.
 func outOfMemory(ctx context.Context, c *trouble, r *rand.Rand) error {
 	w := &writer{campaign: c.campaign, name: fmt.Sprint("oom", r.Uint32()), random: r}
 	a := w.oracle.newApp(w.next("app-"))
@@ -121,7 +121,7 @@ func outOfMemory(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	pause(ctx, upTo(r, 3*time.Second))
 	for _, n := range c.topology.nodes() {
-		_ = n.direct.ConfigSet(context.WithoutCancel(ctx), "maxmemory", "0").Err() // one that is restarted has forgotten it
+		_ = n.direct.ConfigSet(context.WithoutCancel(ctx), "maxmemory", "0").Err() // a restarted server has forgotten the setting
 	}
 	return nil
 }

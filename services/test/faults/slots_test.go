@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// moveSlots moves some slots with partitions to another master. Copies of before are worth nothing
-// afterwards: they have keys of slots that are elsewhere now.
+// moveSlots moves some slots with partitions to another master. Older copies are useless afterwards: they
+// hold keys of slots that are elsewhere.
 func moveSlots(ctx context.Context, c *trouble, r *rand.Rand) error {
 	c.backups.moved()
 	defer c.backups.moved()
@@ -30,12 +30,12 @@ func moveSlots(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return nil
 }
 
-// moveSlot moves the slot of a partition, key by key, as often as it takes (Redis, CLUSTER SETSLOT). Moved
-// is false when it was there before.
+// moveSlot moves the slot of a partition, key by key, with retries (Redis, CLUSTER SETSLOT). Moved is false
+// when the slot was there before.
 func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (moved bool, _ error) {
 	to := oneOf(r, c.topology.groups)
 	wait := upTo(r, 300*time.Millisecond)
-	ctx = context.WithoutCancel(ctx) // a slot that is left half-way would be lost to everybody
+	ctx = context.WithoutCancel(ctx) // nobody could use a slot that is moved half-way
 	var slot int64
 	step := func() error {
 		target := to.current()
@@ -69,7 +69,8 @@ func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (m
 			if len(keys) == 0 {
 				break
 			}
-			command := []any{"MIGRATE", host, port, "", 0, 5000, "REPLACE", "AUTH2", target.direct.Options().Username, target.direct.Options().Password, "KEYS"}
+			command := []any{"MIGRATE", host, port, "", 0, 5000, "REPLACE", "AUTH2", target.direct.Options().Username,
+				target.direct.Options().Password, "KEYS"}
 			for _, key := range keys {
 				command = append(command, key)
 			}
@@ -91,16 +92,16 @@ func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (m
 		if err = step(); err == nil {
 			return moved, nil
 		}
-		time.Sleep(lookInterval)
+		time.Sleep(pollInterval)
 	}
 	return moved, fmt.Errorf("slot %d could not be moved: %w", slot, err)
 }
 
-// ownerOf returns the master that has a slot.
+// ownerOf returns the master that owns a slot.
 func (c *campaign) ownerOf(ctx context.Context, slot int64) (*node, error) {
 	for _, g := range c.topology.groups {
 		n := g.current()
-		shards, err := n.direct.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS tells no address behind a proxy
+		shards, err := n.direct.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS shows no address behind a proxy
 		if err != nil {
 			return nil, err
 		}
@@ -110,5 +111,5 @@ func (c *campaign) ownerOf(ctx context.Context, slot int64) (*node, error) {
 			}
 		}
 	}
-	return nil, errors.New("no master says that it has the slot")
+	return nil, errors.New("no master owns the slot")
 }

@@ -13,23 +13,30 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// spoiling is one way of damaging a key behind everybody's back, as an attacker or an operator's mistake
-// would.
+// spoiling is one way to damage a key unnoticed, like an attacker or an operator's mistake.
 type spoiling struct {
 	name string
-	// kinds are the types of Redis that it is for.
+	// kinds are the types of Redis values that it is for.
 	kinds []string
-	// do damages the key; errNotNow says that there is nothing to damage.
+	// do damages the key. It returns errNotNow when there is nothing to damage.
 	do func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error
 }
 
-// The families of spoilings, by the fault that inflicts them.
+// The families of spoilings, named after the fault that inflicts them.
 var (
 	wrongTypes = []spoiling{
-		{"a string", []string{"hash", "stream"}, replace(func(ctx context.Context, c redis.Cmdable, key string) { c.Set(ctx, key, "garbage", 0) })},
-		{"a list", []string{"string", "hash", "stream"}, replace(func(ctx context.Context, c redis.Cmdable, key string) { c.RPush(ctx, key, "garbage") })},
-		{"a set", []string{"string", "hash", "stream"}, replace(func(ctx context.Context, c redis.Cmdable, key string) { c.SAdd(ctx, key, "garbage") })},
-		{"a hash", []string{"string", "stream"}, replace(func(ctx context.Context, c redis.Cmdable, key string) { c.HSet(ctx, key, "garbage", "garbage") })},
+		{"a string", []string{"hash", "stream"}, replace(func(ctx context.Context, c redis.Cmdable,
+			key string) {
+			c.Set(ctx, key, "garbage", 0)
+		})},
+		{"a list", []string{"string", "hash", "stream"},
+			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.RPush(ctx, key, "garbage") })},
+		{"a set", []string{"string", "hash", "stream"},
+			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.SAdd(ctx, key, "garbage") })},
+		{"a hash", []string{"string", "stream"}, replace(func(ctx context.Context, c redis.Cmdable,
+			key string) {
+			c.HSet(ctx, key, "garbage", "garbage")
+		})},
 		{"a stream", []string{"string", "hash"}, replace(func(ctx context.Context, c redis.Cmdable, key string) {
 			c.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: []string{"garbage", "garbage"}})
 		})},
@@ -46,7 +53,8 @@ var (
 			return c.Set(ctx, key, flip(raw, r), 0).Err()
 		}},
 		{"garbage in a field", []string{"hash"}, onField(func(raw string, r *rand.Rand) string { return noise(r) })},
-		{"a flipped bit in a field", []string{"hash"}, onField(func(raw string, r *rand.Rand) string { return flip([]byte(raw), r) })},
+		{"a flipped bit in a field", []string{"hash"},
+			onField(func(raw string, r *rand.Rand) string { return flip([]byte(raw), r) })},
 		{"an empty field", []string{"hash"}, onField(func(string, *rand.Rand) string { return "" })},
 		{"an entry after the last", []string{"stream"}, entry("*")},
 		{"an entry with the greatest id", []string{"stream"}, entry("18446744073709551615-18446744073709551615")},
@@ -63,14 +71,16 @@ var (
 			name := oneOf(r, []string{"", "stranger", "\xff\x00\n", strings.Repeat("x", 70_000), "app-w0-1000000"})
 			return c.HSet(ctx, key, name, noise(r)).Err()
 		}},
-		{"a field that is a copy of another", []string{"hash"}, func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error {
-			return onRandomField(ctx, c, key, func(_, raw string) error { return c.HSet(ctx, key, "stranger", raw).Err() })
-		}},
+		{"a field that is a copy of another", []string{"hash"},
+			func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error {
+				return onRandomField(ctx, c, key, func(_, raw string) error { return c.HSet(ctx, key, "stranger", raw).Err() })
+			}},
 	}
 	removed = []spoiling{
-		{"removed", []string{"string", "hash", "stream"}, func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
-			return c.Del(ctx, key).Err()
-		}},
+		{"removed", []string{"string", "hash", "stream"},
+			func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
+				return c.Del(ctx, key).Err()
+			}},
 		{"a field less", []string{"hash"}, func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
 			return onRandomField(ctx, c, key, func(field, _ string) error { return c.HDel(ctx, key, field).Err() })
 		}},
@@ -107,8 +117,9 @@ var (
 	}
 )
 
-// replace puts something of another type in the place of a key, at once.
-func replace(put func(context.Context, redis.Cmdable, string)) func(context.Context, *redis.Client, string, *rand.Rand) error {
+// replace puts a value of another type in the place of a key, atomically.
+func replace(put func(context.Context, redis.Cmdable, string)) func(context.Context, *redis.Client, string,
+	*rand.Rand) error {
 	return func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
 		_, err := c.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			pipe.Del(ctx, key)
@@ -132,13 +143,15 @@ func entry(id string) func(context.Context, *redis.Client, string, *rand.Rand) e
 				return err
 			}
 			id := fmt.Sprintf("%d-0", last+1)
-			return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id, Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
+			return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id,
+				Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
 		}
-		return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id, Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
+		return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id,
+			Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
 	}
 }
 
-// onField changes what one field of a hash holds.
+// onField changes one field of a hash.
 func onField(change func(string, *rand.Rand) string) func(context.Context, *redis.Client, string, *rand.Rand) error {
 	return func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error {
 		return onRandomField(ctx, c, key, func(field, raw string) error { return c.HSet(ctx, key, field, change(raw, r)).Err() })
@@ -153,7 +166,7 @@ func onRandomField(ctx context.Context, c *redis.Client, key string, do func(fie
 	return do(found[0].Key, found[0].Value)
 }
 
-// untilDone tries until it is done, for some seconds.
+// untilDone repeats an attempt for some seconds, until it succeeds.
 func untilDone(ctx context.Context, try func() (done bool, err error)) error {
 	for until := time.Now().Add(4 * time.Second); time.Now().Before(until) && ctx.Err() == nil; pause(ctx, 5*time.Millisecond) {
 		if done, err := try(); done || err != nil {
@@ -182,7 +195,7 @@ func flip(raw []byte, r *rand.Rand) string {
 // target is a key that can be damaged.
 type target struct {
 	name string
-	// partition is that of the key; -1 for one of the whole store.
+	// partition is the partition of the key; everyPartition for a key of the whole store.
 	partition int
 	node      *node
 	kind      string
@@ -191,7 +204,7 @@ type target struct {
 // everyPartition is the partition of keys of the whole store.
 const everyPartition = -1
 
-// target chooses a key that is there.
+// target chooses an existing key.
 func (c *campaign) target(ctx context.Context, r *rand.Rand) (t target, err error) {
 	t.partition = r.IntN(c.codec.Partitions())
 	keys := record.KeysOf(t.partition)
@@ -214,7 +227,7 @@ func (c *campaign) target(ctx context.Context, r *rand.Rand) (t target, err erro
 	return c.find(ctx, t)
 }
 
-// find finds the master that has a key, and of which type it is.
+// find finds the master that has a key, and the type of the key.
 func (c *campaign) find(ctx context.Context, t target) (target, error) {
 	var errs []error
 	for _, g := range c.topology.groups {
@@ -232,7 +245,7 @@ func (c *campaign) find(ctx context.Context, t target) (target, error) {
 	return t, errNotNow
 }
 
-// requestKey returns the result of some request.
+// requestKey returns the key of the result of some request.
 func (c *campaign) requestKey(ctx context.Context) (target, error) {
 	for _, g := range c.topology.groups {
 		for cursor := uint64(0); ; {

@@ -14,10 +14,10 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// view is what the masters held, each partition at some time between two.
+// view is the content of the masters. Each partition was read at some time between begun and ended.
 type view struct {
 	from, to moment
-	// seen are the partitions that somebody had.
+	// seen marks the partitions that some master had.
 	seen      []bool
 	heads     map[int]record.Head
 	documents map[string]*record.Document
@@ -25,8 +25,8 @@ type view struct {
 
 var errNotWhole = errors.New("not every partition has a master that answers")
 
-// look reads the heads and documents of all partitions straight from the masters, around the proxies. It
-// fails when one cannot be read; a head that is missing is not an error.
+// look reads the heads and documents of all partitions from the masters, without the proxies. It fails when
+// one cannot be read; a missing head is no error.
 func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
 	v, err := lookAt(ctx, o, masters, codec)
 	if err == nil && slices.Contains(v.seen, false) {
@@ -35,13 +35,14 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 	return v, err
 }
 
-// lookAt is look for the partitions that some masters have.
+// lookAt is look for the partitions of some masters.
 func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
-	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{}, documents: map[string]*record.Document{}}
+	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{},
+		documents: map[string]*record.Document{}}
 	for _, master := range masters {
 		var heads []*redis.StringCmd
 		var documents []*redis.MapStringStringCmd
-		_, _ = master.direct.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
+		_, _ = master.direct.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command reports its own error
 			for i := range v.seen {
 				keys := record.KeysOf(i)
 				heads, documents = append(heads, pipe.Get(ctx, keys.Head)), append(documents, pipe.HGetAll(ctx, keys.Policies))
@@ -86,8 +87,9 @@ func (v *view) add(codec *record.Codec, partition int, head []byte, documents ma
 	return nil
 }
 
-// addsUp tells whether the documents of every partition are those that its head counts. Redis may replay half of
-// a change from a torn file: then the documents have the change, but a validator that compares heads misses it.
+// addsUp reports whether the documents of every partition match the digest in its head. After a torn file,
+// Redis may replay half of a change: then the documents have the change, but a validator that compares heads
+// misses it.
 func (v *view) addsUp(codec *record.Codec) bool {
 	sums := map[int]record.Sum{}
 	for partition, head := range v.heads {
@@ -107,22 +109,22 @@ func (v *view) addsUp(codec *record.Codec) bool {
 	return true
 }
 
-// gap is something acknowledged that the store does not have.
+// gap is an acknowledged change that the store does not have.
 type gap struct {
 	app     *app
 	missing made
-	// revocation gaps are never in order.
+	// A missing revocation is never acceptable.
 	revocation bool
 	what       string
-	// holds tells whether somebody who has this of the app has what is missing.
+	// holds reports whether a process that has this state of the app has the missing change.
 	holds func(policy.Enforcement, []policy.Token) bool
-	// rival tells whether the same token or setting was changed after a time, or may have been.
+	// rival reports whether the same token or setting was changed after a time, or may have been.
 	rival func(moment) bool
-	// adopt takes for acknowledged what the store has instead.
+	// adopt accepts what the store has instead.
 	adopt func(made)
 }
 
-// gaps compares a view with what was acknowledged before it was taken.
+// gaps compares a view with the changes that were acknowledged before it was read.
 func (o *oracle) gaps(v *view) []gap {
 	o.mu.Lock()
 	apps := o.apps
@@ -130,33 +132,38 @@ func (o *oracle) gaps(v *view) []gap {
 	var all []gap
 	for _, a := range apps {
 		d := v.documents[a.id]
-		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince, func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
-			return e.Scopes == wanted.scopes
-		})
+		add(&all, v, a, a.setting, settingOf(d), "app "+a.id, equal, a.setting.changedSince,
+			func(e policy.Enforcement, _ []policy.Token, wanted setting) bool {
+				return e.Scopes == wanted.scopes
+			})
 		tokens := tokensOf(d)
 		for _, t := range a.list() {
 			name, stored := "token "+t.id+" of app "+a.id, credentialOf(tokens[t.id])
 			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
-				continue // asked for is enough
+				continue // a token that was sent may exist
 			}
-			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
-				return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
-			})
+			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
+					return t.among(tokens, func(has policy.Token) bool { return has.State == wanted })
+				})
 			if stored.state == 0 || lastAcked(t.state).value == policy.Revoked {
 				continue
 			}
-			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
-				return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
-			})
-			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince, func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
-				return t.among(tokens, func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
-			})
+			add(&all, v, a, t.scopes, stored.scopes, name, equal, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted policy.ScopeSet) bool {
+					return t.among(tokens, func(has policy.Token) bool { return has.Scopes == wanted })
+				})
+			add(&all, v, a, t.expiry, stored.expiry, name, within, t.changedSince,
+				func(_ policy.Enforcement, tokens []policy.Token, wanted expiry) bool {
+					return t.among(tokens,
+						func(has policy.Token) bool { return within(expiry{has.ExpireMillis, has.ExpireMillis}, wanted) })
+				})
 		}
 	}
 	return all
 }
 
-// add adds a gap when the store has something else than a register may have.
+// add appends a gap when the store has a value that the register cannot have.
 func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name string, same func(stored, set V) bool,
 	rival func(moment) bool, holds func(policy.Enforcement, []policy.Token, V) bool,
 ) {
@@ -177,8 +184,8 @@ func add[V any](all *[]gap, v *view, a *app, r *register[V], stored V, name stri
 
 func equal[V comparable](stored, set V) bool { return stored == set }
 
-// within tells whether an expiry that was read is one that was set. What never expires, which is 0, lies in
-// no span of times, though one that begins before any time has that number in it.
+// within reports whether an expiry that was read is one that was set. A token that never expires has the
+// number 0, which lies in no span, although a span that begins at endedAtOnce contains that number.
 func within(stored, set expiry) bool {
 	if never := (expiry{}); stored == never || set == never {
 		return stored == set
@@ -186,13 +193,13 @@ func within(stored, set expiry) bool {
 	return set.from <= stored.from && stored.to <= set.to
 }
 
-// among tells whether a condition holds of a token as somebody has it.
+// among reports whether a condition holds for the token in a list of tokens.
 func (t *token) among(tokens []policy.Token, holds func(policy.Token) bool) bool {
 	return slices.ContainsFunc(tokens, func(has policy.Token) bool { return has.ID == t.id && holds(has) })
 }
 
-// strangers returns the tokens of a view that nobody can have made.
-func (o *oracle) strangers(v *view) []string {
+// unknownTokens returns the tokens of a view that nobody can have made.
+func (o *oracle) unknownTokens(v *view) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := map[string]*app{}
@@ -221,17 +228,17 @@ func (o *oracle) strangers(v *view) []string {
 	return all
 }
 
-// changedSince tells whether a value was set after a time, or may have been.
+// changedSince reports whether a value was set after a time, or may have been.
 func (r *register[V]) changedSince(at moment) bool {
 	return slices.ContainsFunc(r.all(), func(w write[V]) bool { return w.acked == 0 || w.acked > at })
 }
 
-// changedSince tells whether anything of a token was.
+// changedSince reports whether any part of a token was changed after a time, or may have been.
 func (t *token) changedSince(at moment) bool {
 	return t.state.changedSince(at) || t.scopes.changedSince(at) || t.expiry.changedSince(at)
 }
 
-// lastAcked returns the last value that was acknowledged.
+// lastAcked returns the last acknowledged value.
 func lastAcked[V any](r *register[V]) write[V] {
 	all := r.all()
 	i := len(all) - 1
@@ -265,9 +272,10 @@ func credentialOf(t *record.Token) credential {
 	return credential{t.State, t.Scopes, expiry{t.ExpireMillis, t.ExpireMillis}}
 }
 
-// masterOf is a head count by node, for people.
+// String counts the heads by node, for people.
 func (v *view) String() string {
-	return fmt.Sprintf("%d heads, %d documents, epochs %v", len(v.heads), len(v.documents), slices.Sorted(maps.Keys(v.epochs())))
+	return fmt.Sprintf("%d heads, %d documents, epochs %v", len(v.heads), len(v.documents),
+		slices.Sorted(maps.Keys(v.epochs())))
 }
 
 func (v *view) epochs() map[uint64]int {

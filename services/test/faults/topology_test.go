@@ -24,29 +24,29 @@ import (
 type topology struct {
 	kind   string
 	groups []*group
-	// sentinels are those of the kind of that name.
+	// sentinels are set for the kind sentinel only.
 	sentinels []*node
-	cluster   *redistest.Cluster // nil for the other kinds
-	// replicas is how many each master has.
+	cluster   *redistest.Cluster // nil for other kinds
+	// replicas is the number of Redis replicas of each master.
 	replicas int
 	// urlFor returns the URL for an account.
 	urlFor func(user, password string) string
 }
 
-// group is a master with its replicas, whoever is which.
+// group is a master with its replicas. The roles may change.
 type group struct {
 	name  string
 	nodes []*node
 	mu    sync.Mutex
-	// master is who was seen to be one last.
+	// master is the node that was last seen as master.
 	master *node
-	// since is when it became that, or before.
+	// since is when it became master, or earlier.
 	since moment
-	// marks are how far the master was at what time, for the latest seconds.
+	// marks are the offsets of the master in the latest seconds.
 	marks []mark
 }
 
-// mark says that a master was at an offset of its history when it was asked, or later.
+// mark says that a master was at an offset of its history at a moment, or later.
 type mark struct {
 	asked  moment
 	run    string
@@ -58,22 +58,22 @@ type node struct {
 	name   string
 	server *redistest.Server
 	proxy  *redistest.Proxy
-	group  *group // nil for a sentinel
-	// direct goes around the proxy.
+	group  *group // nil for sentinels
+	// direct bypasses the proxy.
 	direct *redis.Client
-	// busy is held by whoever keeps the server from running, or from being reached.
+	// busy is locked while a fault suspends the server or makes it unreachable.
 	busy sync.Mutex
 
 	mu   sync.Mutex
 	seen sighting
 }
 
-// sighting is what a node has said of itself.
+// sighting is the latest answer of a node about its role.
 type sighting struct {
 	asked        moment
-	up           bool // it answered
+	up           bool // the node answered
 	master       bool
-	linked       bool // a replica that follows its master
+	linked       bool // the replica follows its master
 	run          string
 	offset       int64
 	clusterState string
@@ -81,16 +81,17 @@ type sighting struct {
 
 func (n *node) sighting() sighting { n.mu.Lock(); defer n.mu.Unlock(); return n.seen }
 
-// appendOnly makes what is acknowledged outlive the process that acknowledged it. (Redis writes to its
-// append-only file before it answers; appendfsync is about the machine's end.)
+// appendOnly makes acknowledged writes outlive the server process. (Redis writes to its append-only file
+// before it answers. appendfsync matters only for the end of the machine.)
 func appendOnly() []string {
 	return []string{
-		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy", "noeviction",
+		"--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0", "--maxmemory-policy",
+		"noeviction",
 	}
 }
 
-// addSeats gives every server an account for each seat, with the rights of the shipped one: so that one
-// validator can be shut out.
+// addSeats adds an account for each seat to every server, with the rights of the shipped account, so that one
+// validator can be locked out.
 func (t *topology) addSeats(ctx context.Context, seats int) error {
 	var errs []error
 	for _, n := range t.nodes() {
@@ -116,7 +117,7 @@ var kinds = map[string]func(testing.TB) *topology{
 
 func startSingle(t testing.TB) *topology { return startOne(t, "single", appendOnly()...) }
 
-// startRDB starts a server that keeps what it has when it is told to, or shut down.
+// startRDB starts a server that only keeps snapshots: when told to, and at a shutdown.
 func startRDB(t testing.TB) *topology {
 	return startOne(t, "rdb", "--save", "3600 1", "--maxmemory-policy", "noeviction")
 }
@@ -174,7 +175,8 @@ func newNode(t testing.TB, name string, s *redistest.Server, p *redistest.Proxy)
 	admin, err := redis.ParseURL(s.URL())
 	check.NoError(t, err)
 	n.direct = redis.NewClient(&redis.Options{
-		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
+		Addr: s.Address(), Username: admin.Username, Password: admin.Password, MaxRetries: -1, DialTimeout: time.Second,
+		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 		ContextTimeoutEnabled: true, DisableIdentity: true,
 	})
 	t.Cleanup(func() { n.direct.Close() })
@@ -190,15 +192,15 @@ func (t *topology) nodes() []*node {
 }
 
 const (
-	// watchInterval is how often each node is looked at, watchTimeout how long it has to answer.
+	// watchInterval is how often each node is asked, watchTimeout how long it may take to answer.
 	watchInterval = 50 * time.Millisecond
 	watchTimeout  = 250 * time.Millisecond
-	// marksKept is how many marks are kept of a group: what a replica that is promoted may be behind.
+	// marksKept is the number of marks of a group: a promoted replica may be this far behind.
 	marksKept = 600
 )
 
-// watch looks at all nodes until ctx ends, and calls promoted when a replica has become a master: what its
-// master had acknowledged after floor may be lost from the time from on.
+// watch polls all nodes until ctx ends. It calls promoted when a replica has become master: changes that the
+// old master acknowledged after floor may be lost from the time from on.
 func (t *topology) watch(ctx context.Context, o *oracle, promoted func(n *node, floor, from moment)) {
 	var looking sync.WaitGroup
 	for _, n := range append(t.nodes(), t.sentinels...) {
@@ -241,7 +243,8 @@ func (n *node) look(ctx context.Context, o *oracle) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		info[key] = value
 	}
-	n.seen = sighting{asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up", run: info["master_replid"]}
+	n.seen = sighting{asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up",
+		run: info["master_replid"]}
 	n.seen.offset, _ = strconv.ParseInt(info["master_repl_offset"], 10, 64)
 	if !n.seen.master {
 		n.seen.offset, _ = strconv.ParseInt(info["slave_repl_offset"], 10, 64)
@@ -251,8 +254,8 @@ func (n *node) look(ctx context.Context, o *oracle) {
 	}
 }
 
-// note takes in what a node has said. Was says that it has become the master; floor is the latest time up
-// to which it is known to have everything that the old master had acknowledged.
+// note records the answer of a node. Was reports that it has become the master. Floor is the latest time up
+// to which it certainly has everything that the old master acknowledged.
 func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 	now := n.sighting()
 	g.mu.Lock()
@@ -271,9 +274,9 @@ func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 			}
 		}
 	case old.up && !old.master:
-		floor = g.since // it was the master all along, and another one beside it for a time
+		floor = g.since // it stayed master while another one was beside it for a time
 	default:
-		return 0, false // deposed, and does not know it yet
+		return 0, false // a deposed master that does not know it yet
 	}
 	g.master, g.marks, g.since = n, nil, before.asked
 	return floor, true
@@ -281,8 +284,8 @@ func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 
 func (g *group) current() *node { g.mu.Lock(); defer g.mu.Unlock(); return g.master }
 
-// masters returns one master for each group, or an error when it cannot be told now, or clients would not
-// find it.
+// masters returns one master for each group. It fails when the roles are unknown, or clients would not find
+// the masters.
 func (t *topology) masters() ([]*node, error) {
 	var all []*node
 	for _, g := range t.groups {
@@ -306,7 +309,7 @@ func (t *topology) masters() ([]*node, error) {
 	return all, nil
 }
 
-// named returns which master a sentinel names.
+// named returns the master that a sentinel names.
 func (n *node) named() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), watchTimeout)
 	defer cancel()
@@ -317,7 +320,7 @@ func (n *node) named() (string, error) {
 	return net.JoinHostPort(address[0], address[1]), nil
 }
 
-// whole returns nil when every server runs and does what it is there for.
+// whole returns nil when every server runs in its role.
 func (t *topology) whole() error {
 	if _, err := t.masters(); err != nil {
 		return err
@@ -329,14 +332,14 @@ func (t *topology) whole() error {
 			case !s.up || s.clusterState != "" && s.clusterState != "ok":
 				return fmt.Errorf("%s does not answer: %q", n.name, s.clusterState)
 			case s.master != (n == g.current()) || !s.master && !s.linked:
-				return fmt.Errorf("%s is not what it should be: master %t, linked %t", n.name, s.master, s.linked)
+				return fmt.Errorf("%s is in the wrong role: master %t, linked %t", n.name, s.master, s.linked)
 			}
 		}
 	}
 	return nil
 }
 
-// keep copies what a server has on its disk, put puts the copy back. The server must not run for put.
+// keep copies the data folder of a server, put puts the copy back. The server must not run during put.
 func (n *node) keep(folder string) error {
 	if err := os.RemoveAll(folder); err != nil {
 		return err

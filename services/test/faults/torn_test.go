@@ -7,11 +7,10 @@ import (
 	"os"
 )
 
-// tearLog kills a master and cuts the end off its append-only file: what it had acknowledged last is lost,
-// also for its replicas, which take what it has. The file may end within a transaction, of which Redis then
-// replays a half.
+// tearLog kills a master and cuts the end off its append-only file. Its last acknowledged changes are lost,
+// also for its replicas, which copy it. The file may end within a transaction; Redis then replays half of it.
 func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
-	if !c.operator.prepared() { // it may take a backup to mend half of a transaction
+	if !c.operator.prepared() { // half of a transaction may need a backup to repair
 		return errNotNow
 	}
 	d := &damage{what: "torn append-only file", partition: everyPartition}
@@ -21,7 +20,7 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 		if err != nil {
 			return nil, err
 		}
-		kept, err := os.Stat(path) // what is acknowledged by now is in it
+		kept, err := os.Stat(path) // everything that is acknowledged now is in the file
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +31,7 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 			}
 			torn, what := how(full, int(kept.Size()), r)
 			c.note("%s", what)
-			// From before anybody reaches the server.
+			// The damage begins before anybody reaches the server.
 			d.from = c.oracle.now()
 			c.oracle.damage(d)
 			return os.WriteFile(path, torn, 0o600)
@@ -42,7 +41,7 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	// Redis may have replayed half of a transaction: then the partition does not add up.
+	// Redis may have replayed half of a transaction: then documents and head of the partition differ.
 	used := c.makeGood(context.WithoutCancel(ctx), d.what, r, func() bool { return false })
 	if used == byMending || used == byRestoring {
 		c.stats.reach(tornMended)

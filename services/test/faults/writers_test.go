@@ -21,20 +21,20 @@ import (
 )
 
 const (
-	// appsEach is how many apps a writer works on at a time, tokensEach how many tokens an app gets before
-	// another takes its place.
+	// appsEach is the number of apps that a writer works on at a time. tokensEach is how many tokens an app
+	// gets before another app replaces it.
 	appsEach   = 12
 	tokensEach = 40
 	// callTimeout bounds one try, patience all tries of a call.
 	callTimeout = 8 * time.Second
 	patience    = 30 * time.Second
-	// receiptWait is how long a call waits for its receipt, longWait how long one in four does: longer than
-	// the bound on old data of the validators that have one, which are FENCED only then.
+	// receiptWait is how long a call waits for its receipt. One in four waits longWait, which exceeds the
+	// staleness bound of the validators that have one: they are FENCED only then.
 	receiptWait, longWait = 2 * time.Second, 5 * time.Second
 )
 
-// writer changes apps of its own, one change after the other, as a good client does: it repeats a call with
-// its request id until it knows what has become of it.
+// writer changes apps of its own, one change after the other, like a good client: it repeats a call with the
+// same request id until it knows the outcome.
 type writer struct {
 	*campaign
 	name   string
@@ -100,7 +100,7 @@ func (w *writer) change(ctx context.Context, a *app) {
 	}
 }
 
-// choose returns a token of which the latest value is known and wanted, a recent one rather than an old one.
+// choose returns a token whose latest value is known and wanted; a recent one is more likely.
 func (w *writer) choose(a *app, wanted func(credential) bool) *token {
 	list := a.list()
 	for i := len(list) - 1; i >= 0; i-- {
@@ -120,18 +120,19 @@ func scopesToProto(set policy.ScopeSet) (all []countersignv1.Scope) {
 	return all
 }
 
-// response is what all answers to changes have.
+// response is the common part of all responses to changes.
 type response interface {
 	GetConsistencyToken() string
 	GetDurability() *countersignv1.Durability
 	GetReceipt() *countersignv1.Receipt
 }
 
-// outcome is what is known of a call.
+// outcome is what is known about a call.
 type outcome struct {
 	made
-	answer response // nil when it was not made, as far as is known
-	// doubtful says that it may have been made without an answer, perhaps beside the answer.
+	answer response // nil when no response came
+	// doubtful says that the change may have been made without a response, perhaps in addition to the one
+	// with a response.
 	doubtful bool
 }
 
@@ -145,10 +146,11 @@ type (
 	}
 )
 
-// call makes a call until its outcome is known. The token is the one that it is about, nil for none. Begin
-// says what it asks for, before anything is sent, and returns whether that is certain to be a change: it is
-// not when the outcome of the call before is unknown.
-func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool), f func(context.Context, manager, request) (response, error)) outcome {
+// call makes a call until its outcome is known. The token is the one that the call is about, or nil. Begin
+// records what the call asks for, before anything is sent. It returns whether the call certainly changes
+// something: it may not when the outcome of the call before is unknown.
+func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool),
+	f func(context.Context, manager, request) (response, error)) outcome {
 	r := request{id: w.next("r-")}
 	if w.random.Float64() < w.options.receipts {
 		r.wait = durationpb.New(receiptWait)
@@ -159,8 +161,8 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 	certain := begin()
 	configured := a.setting.last().value.configured
 	out := outcome{made: made{sent: w.oracle.now()}}
-	w.underWay.begin(w, out.sent)
-	defer w.underWay.end(w)
+	w.inFlight.begin(w, out.sent)
+	defer w.inFlight.end(w)
 	if !configured {
 		a.setting.set(setting{configured: true}, out.made)
 	}
@@ -201,7 +203,7 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 		time.Sleep(time.Duration(20+w.random.IntN(200)) * time.Millisecond)
 	}
 	if !configured {
-		a.setting.settle(setting{configured: true}, out.made, out.refused())
+		a.setting.conclude(setting{configured: true}, out.made, out.refused())
 	}
 	if !out.refused() {
 		a.changes = append(a.changes, out.made)
@@ -217,13 +219,13 @@ func (w *writer) call(ctx context.Context, a *app, t *token, method string, begi
 	return out
 }
 
-// underWay are the changes that writers have asked for, and of which they do not know yet what has become.
-type underWay struct {
+// inFlight are the changes of writers whose outcome is still unknown.
+type inFlight struct {
 	mu   sync.Mutex
 	sent map[*writer]moment
 }
 
-func (u *underWay) begin(w *writer, sent moment) {
+func (u *inFlight) begin(w *writer, sent moment) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.sent == nil {
@@ -232,14 +234,14 @@ func (u *underWay) begin(w *writer, sent moment) {
 	u.sent[w] = sent
 }
 
-func (u *underWay) end(w *writer) {
+func (u *inFlight) end(w *writer) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.sent, w)
 }
 
-// before tells whether one was asked for before a time.
-func (u *underWay) before(at moment) bool {
+// before reports whether one of them was sent before a time.
+func (u *inFlight) before(at moment) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, sent := range u.sent {
@@ -251,11 +253,11 @@ func (u *underWay) before(at moment) bool {
 }
 
 const (
-	idle    = "a change was refused for no reason"
-	unknown = "a token is not known that was acknowledged"
+	idle    = "a change was refused without a reason"
+	unknown = "an acknowledged token is unknown"
 )
 
-// checkRefusal judges why a call was not carried out.
+// checkRefusal judges the reason of a refused call.
 func (w *writer) checkRefusal(t *token, reason string, definite bool, asked moment, err error) {
 	now := w.oracle.now()
 	switch {
@@ -273,7 +275,7 @@ func (w *writer) checkRefusal(t *token, reason string, definite bool, asked mome
 	}
 }
 
-// reasonOf returns why a call failed, and whether it is over with that: another try would be another call.
+// reasonOf returns why a call failed, and whether that is final: another try would be a new call.
 func reasonOf(err error) (reason string, definite bool) {
 	s, _ := status.FromError(err)
 	reason = s.Code().String()
@@ -283,13 +285,15 @@ func reasonOf(err error) (reason string, definite bool) {
 		}
 	}
 	switch s.Code() {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted, codes.Unknown, codes.Internal:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted, codes.ResourceExhausted, codes.Unknown,
+		codes.Internal:
 		return reason, false
 	}
 	return reason, true
 }
 
-// mayBeMade tells whether a failed call may have made its change: only what an authority has said is certain.
+// mayBeMade reports whether a failed call may have made its change. Only the answer of an authority is certain.
 func mayBeMade(reason string) bool {
-	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed, apierr.PolicyUnverified, apierr.RevisionLost}, reason)
+	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
+		apierr.PolicyUnverified, apierr.RevisionLost}, reason)
 }

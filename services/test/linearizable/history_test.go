@@ -9,7 +9,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The calls of a history. Tokens go by their names, which are few, so that calls get in each other's way.
+// The calls of a history. Tokens are identified by a few names, so that calls conflict.
 type kind int
 
 const (
@@ -26,18 +26,18 @@ type input struct {
 	id   string // of a token to revoke
 }
 
-// output is what it was told.
+// output is the answer to a call.
 type output struct {
-	// unknown says that nobody knows whether it was done: it may also be done later.
+	// unknown says that the outcome is unknown: the call may even take effect later.
 	unknown bool
-	// refused says that the name was taken.
+	// refused says that the name was in use.
 	refused bool
 	id      string
 	tokens  string // as in state
 }
 
-// state is the ACTIVE tokens of an app: name=id, in order of names. The id is ? for one whose creation
-// nobody answered.
+// state is the ACTIVE tokens of an app: name=id, in order of names. The id is ? when nobody answered the
+// creation.
 type state = string
 
 func parse(s state) map[string]string {
@@ -68,8 +68,8 @@ func with(s state, name, id string) state {
 	return format(tokens)
 }
 
-// model is what the management calls are to be: one call after the other, each on the whole (Herlihy and
-// Wing, Linearizability, 1990).
+// model is the specification of the management calls: one after the other, each on the whole state (Herlihy
+// and Wing, Linearizability, 1990).
 var model = (&porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byApp := map[string][]porcupine.Operation{}
@@ -90,7 +90,7 @@ var model = (&porcupine.NondeterministicModel{
 	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%+v -> %+v", in, out) },
 }).ToModel()
 
-// step returns the states that a call with that answer may leave; none when it cannot have had it.
+// step returns the states that a call with this answer may lead to; none when the answer is impossible.
 func step(s state, in input, out output) []state {
 	tokens := parse(s)
 	switch in.kind {
@@ -119,7 +119,7 @@ func step(s state, in input, out output) []state {
 				return []state{s, with(s, name, "")}
 			}
 		}
-		return []state{s} // it was revoked before, which is fine
+		return []state{s} // it was revoked before, which is allowed
 	}
 	if out.unknown {
 		return []state{s}

@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// changeValidators is how many validators are asked.
+	// changeValidators is the number of validators that are asked.
 	changeValidators = 2
-	// changePause is how long an observer waits between two questions. It bounds what the measurement adds.
+	// changePause is the pause of an observer between two questions. It bounds the error of the measurement.
 	changePause = 100 * time.Microsecond
 )
 
-// BenchmarkChange makes b.N changes, one after the other, each a token that is created, and reports how
-// long it took until the last of two validators accepted it over gRPC, counted from before the call and
-// from its return. In the variant heads, the validators' account may not subscribe, so that they see
-// changes by the check of the heads alone.
+// BenchmarkChange makes b.N changes, one after the other. Each creates a token. It reports how long it took
+// until the last of two validators accepted the token over gRPC, counted from before the call and from its
+// return. In the variant heads, the validators may not subscribe to hints, so that they see changes only by
+// polling the heads.
 func BenchmarkChange(b *testing.B) {
 	for _, variant := range []struct {
 		name    string

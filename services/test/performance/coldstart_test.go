@@ -26,8 +26,8 @@ var (
 	coldRuns   = flag.Int("cold.runs", 1, "how many validators are started, one after the other")
 )
 
-// TestColdStart starts validators over a store with many tokens, and then without the store, from a
-// snapshot file: one that serves must decide rightly about all of them.
+// TestColdStart starts validators over a store with many tokens, and then from a snapshot file without the
+// store. A validator that serves must decide correctly about all of them.
 func TestColdStart(t *testing.T) {
 	binary := buildValidator(t)
 	figures := newTable("tokens an app", "apps", "ready after", "CPU till then", "RSS then", "heap after a collection",
@@ -80,7 +80,7 @@ func coldStart(t *testing.T, binary string, perApp int) (cells []string) {
 	}
 }
 
-// check asks about samples of the apps, and about what none of them has.
+// check asks about samples of the apps, and about tokens that no app has.
 func (b *bulkStore) check(t testing.TB, v countersignv1.ValidatorServiceClient) {
 	t.Helper()
 	for i, app := range b.Samples {
@@ -96,7 +96,7 @@ func (b *bulkStore) check(t testing.TB, v countersignv1.ValidatorServiceClient) 
 	}
 }
 
-// heapOf returns how many bytes a validator that has loaded everything holds on to.
+// heapOf returns the size of the live heap of a validator that has loaded everything.
 func heapOf(t testing.TB, config validator.Config) int {
 	t.Helper()
 	before := liveHeap()
@@ -120,7 +120,7 @@ func heapOf(t testing.TB, config validator.Config) int {
 
 func liveHeap() int {
 	runtime.GC()
-	runtime.GC() // what had a finalizer is gone only now
+	runtime.GC() // a second run frees objects with finalizers
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)

@@ -14,11 +14,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// commands is how often a Redis was asked something since it was started, by command. The asking for it is
-// left out.
+// commands is the number of commands that a Redis has executed since its start, by command, without INFO.
 type commands map[string]int
 
-// readInfo returns a number of a section of INFO.
+// readInfo returns a number from a section of INFO.
 func readInfo(t testing.TB, client *redisfeed.Client, section, name string) int {
 	t.Helper()
 	for line := range strings.Lines(check.Must(client.Info(t.Context(), section).Result())(t)) {
@@ -43,7 +42,7 @@ func readCommands(t testing.TB, client *redisfeed.Client) commands {
 	return c
 }
 
-// since returns what was asked since an earlier count of the same Redis.
+// since returns the commands since an earlier count of the same Redis.
 func (c commands) since(earlier commands) commands {
 	d := commands{}
 	for name, calls := range c {
@@ -54,7 +53,7 @@ func (c commands) since(earlier commands) commands {
 	return d
 }
 
-// reads is how many of the commands read records.
+// reads is the number of commands that read records.
 func (c commands) reads() int { return c["get"] + c["hscan"] + c["xrange"] }
 
 func (c commands) String() string {
@@ -65,8 +64,7 @@ func (c commands) String() string {
 	return strings.Join(words, ", ")
 }
 
-// watchCommands returns what a Redis was asked in each of the next seconds; the first also has what came
-// before it.
+// watchCommands returns the commands of each of the next seconds. The first also has those before.
 func watchCommands(ctx context.Context, t testing.TB, client *redisfeed.Client, seconds int) (each []commands) {
 	before := commands{}
 	tick := time.NewTicker(time.Second)

@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/services/internal/daemon"
 )
 
-// ownCPU is the time that this process has had of the processors.
+// ownCPU returns the CPU time of this process.
 func ownCPU(t testing.TB) time.Duration {
 	t.Helper()
 	for _, family := range check.Must(daemon.NewRegistry(daemon.Config{}).Gather())(t) {
@@ -19,10 +19,10 @@ func ownCPU(t testing.TB) time.Duration {
 			return seconds(family.GetMetric()[0].GetCounter().GetValue())
 		}
 	}
-	return 0 // not known on this system
+	return 0 // unknown on this system
 }
 
-// redisCPU is the same of a Redis.
+// redisCPU returns the CPU time of a Redis.
 func redisCPU(t testing.TB, client *redisfeed.Client) (used time.Duration) {
 	t.Helper()
 	for line := range strings.Lines(check.Must(client.Info(t.Context(), "cpu").Result())(t)) {

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// account makes an account of the Redis and returns the URL by which it is reached at an address.
+// account makes an account of the Redis, and returns the URL for it at an address.
 func (w *world) account(user, rights, address string) string {
 	w.t.Helper()
 	command := []any{"ACL", "SETUSER", user, "reset", "on", ">" + user}
@@ -25,7 +25,7 @@ func (w *world) account(user, rights, address string) string {
 	return redistest.URL(address, user, user)
 }
 
-// embed runs validators in this process until the test ends; change, unless nil, says what is special about
+// embed runs validators in this process until the test ends. Change, unless nil, adapts the configuration of
 // each.
 func (w *world) embed(n int, change func(i int, c *validator.Config), redisURL string) []*validator.Validator {
 	w.t.Helper()

@@ -28,7 +28,8 @@ func (t *times) len() int {
 	return len(t.all)
 }
 
-// at returns a quantile, 0 to 1: the least duration that so many are not above. It is 0 when there is none.
+// at returns a quantile, 0 to 1: the least duration that this share of durations does not exceed. It is 0
+// without durations.
 func (t *times) at(q float64) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,7 +43,7 @@ func (t *times) at(q float64) time.Duration {
 	return t.all[min(int(q*float64(len(t.all))), len(t.all)-1)]
 }
 
-// ms writes a duration as docs/performance.md does.
+// ms formats a duration like docs/performance.md.
 func ms(d time.Duration) string {
 	switch v := float64(d) / float64(time.Millisecond); {
 	case v < 10 && v > -10:
@@ -54,7 +55,7 @@ func ms(d time.Duration) string {
 	}
 }
 
-// mb writes a number of bytes as docs/performance.md does.
+// mb formats a number of bytes like docs/performance.md.
 func mb(bytes int) string { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
 
 func median(values []int) int {
@@ -67,7 +68,7 @@ func (t *times) quantiles() []string {
 	return []string{ms(t.at(0.5)), ms(t.at(0.99)), ms(t.at(0.999)), ms(t.at(1))}
 }
 
-// table is one of docs/performance.md.
+// table is a table of docs/performance.md.
 type table struct{ lines []string }
 
 func newTable(columns ...string) *table {

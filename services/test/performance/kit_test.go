@@ -1,6 +1,5 @@
-// Package performance holds the programs behind docs/performance.md. As tests of CI they are short and look
-// at counts and decisions only, never at times; with longer flags they print the figures, as tables, with
-// -v.
+// Package performance holds the measurements of docs/performance.md. In CI they run for seconds and check
+// counts and decisions, never times. With longer flags and -v they print the figures as tables.
 package performance
 
 import (
@@ -26,10 +25,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const events = countersignv1.Scope_SCOPE_EVENTS
 
-// patience bounds every wait for something that must come; a busy machine with the race detector is slow.
+// patience bounds every wait. A busy machine with the race detector is slow.
 const patience = 2 * time.Minute
 
-// durable makes Redis keep what it acknowledges, as in production.
+// durable makes Redis persist every write before it answers, as in production.
 var durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
 // world is a cluster with clients of its authority.
@@ -49,7 +48,7 @@ func start(t testing.TB, options cluster.Options) *world {
 	return w
 }
 
-// redis returns a client of the Redis that may do anything.
+// redis returns a client of the Redis with all rights.
 func (w *world) redis(t testing.TB) *redisfeed.Client {
 	t.Helper()
 	client := check.Must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(t)
@@ -57,13 +56,13 @@ func (w *world) redis(t testing.TB) *redisfeed.Client {
 	return client
 }
 
-// retryQuickly makes a connection find a server that has just started within milliseconds.
+// retryQuickly makes a connection find a server within milliseconds of its start.
 var retryQuickly = grpc.WithConnectParams(grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond},
 	MinConnectTimeout: time.Second,
 })
 
-// appIn returns the id of an app in a partition, always the same for the same prefix.
+// appIn returns an app id in a partition. It is always the same for the same prefix.
 func appIn(partition int, prefix string) string {
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%s%d", prefix, i)

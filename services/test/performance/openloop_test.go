@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// openLoop makes calls at even intervals, rate of them a second, until ctx ends or limit were made; 0 is no
-// limit. Each runs in a goroutine of its own, whether or not those before have returned, and is told when
-// it was due: what it counts from there leaves nothing out when the machine or the callee falls behind.
-// openLoop returns how many it made, when all have returned.
+// openLoop makes calls at even intervals, rate of them per second, until ctx ends or limit calls were made; 0
+// is no limit. Each call runs in its own goroutine, whether or not earlier calls have returned. Call gets the
+// time when it was due: a latency from there includes all delays of the machine and of the callee. openLoop
+// returns the number of calls when all have returned.
 func openLoop(ctx context.Context, rate float64, limit int, call func(i int, due time.Time)) (made int) {
 	var calls sync.WaitGroup
 	defer calls.Wait()

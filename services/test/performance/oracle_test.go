@@ -13,7 +13,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// verdict is what a validator has to say to a request.
+// verdict is the correct answer of a validator.
 type verdict struct {
 	decision countersignv1.Decision
 	reason   countersignv1.Reason
@@ -28,31 +28,32 @@ func (v verdict) String() string {
 	return fmt.Sprintf("%s %s enforced %t", v.decision, v.reason, v.enforced)
 }
 
-// question is a request of which it is known what is right to answer. It does not rest on the code under
-// test: the verdicts are written down.
+// question is a request with its correct answer, which is written down and does not come from the code under
+// test.
 type question struct {
 	request *countersignv1.AuthorizeRequest
 	first   verdict
-	turn    atomic.Pointer[turn] // nil: the first verdict is right for ever
+	turn    atomic.Pointer[turn] // nil: the first verdict stays correct
 }
 
-// turn is when another verdict becomes right: from a time on it may be given, and until a time, zero for
-// none yet, the first one.
+// turn is when another verdict becomes correct. From one time on the new verdict is allowed; until another
+// time, zero for not yet known, the old one.
 type turn struct {
 	from, until time.Time
 	then        verdict
 }
 
-// right tells whether a verdict is right to give to a call that was sent and received at two times.
+// right reports whether a verdict is correct for a call that was sent and received at two times.
 func (q *question) right(v verdict, sent, received time.Time) bool {
 	change := q.turn.Load()
 	if change == nil {
 		return v == q.first
 	}
-	return v == q.first && (change.until.IsZero() || sent.Before(change.until)) || v == change.then && !received.Before(change.from)
+	return v == q.first && (change.until.IsZero() || sent.Before(change.until)) || v == change.then &&
+		!received.Before(change.from)
 }
 
-// turns sets a turn by the clock alone.
+// turns sets a turn that depends on the clock alone.
 func (q *question) turns(at time.Time, then verdict) { q.turn.Store(&turn{at, at, then}) }
 
 const (
@@ -61,11 +62,11 @@ const (
 	deny     = countersignv1.Decision_DECISION_DENY
 )
 
-// population is the apps of a test, with every question that can be asked about them.
+// population is the apps of a test, with every question about them.
 type population struct {
 	w         *world
 	questions []*question
-	// doomed are the questions about tokens that are there to be revoked.
+	// doomed are the questions about tokens that the test will revoke.
 	doomed []*doomed
 	// latest are the consistency tokens of the latest changes, by app.
 	latest map[string]string
@@ -77,7 +78,7 @@ type doomed struct {
 	tokenID string
 }
 
-// populate makes apps through the authority, each in a partition of its own, at most as many as there are
+// populate makes apps through the authority, each in its own partition; at most as many as there are
 // partitions.
 func (w *world) populate(apps int) *population {
 	w.t.Helper()
@@ -94,10 +95,12 @@ func (p *population) add(app string) {
 	p.w.t.Helper()
 	unscoped, valid, narrow := p.mint(app, "unscoped"), p.mint(app, "valid", events), p.mint(app, "narrow", sessions)
 	revoked, disabled, fated := p.mint(app, "revoked", events), p.mint(app, "disabled", events), p.mint(app, "doomed", events)
-	check.Must(p.w.management.RevokeToken(p.w.admin, &countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
+	check.Must(p.w.management.RevokeToken(p.w.admin,
+		&countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
 	check.Must(p.w.management.UpdateToken(p.w.admin, &countersignv1.UpdateTokenRequest{
 		AppId: app, UpdateMask: check.Must(fieldmaskpb.New(&countersignv1.Token{}, "state"))(p.w.t),
-		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(), State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
+		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(),
+			State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
 	}))(p.w.t)
 	p.enforce(app, time.Time{})
 
@@ -117,7 +120,7 @@ func (p *population) add(app string) {
 	})
 }
 
-// addTimed makes an app with a token that expires, and one whose enforcement ends, at a time to come (B08,
+// addTimed makes an app with a token that expires at a future time, and one whose enforcement ends then (B08,
 // B17).
 func (p *population) addTimed(moment time.Time) {
 	p.w.t.Helper()
@@ -137,10 +140,11 @@ func (p *population) addTimed(moment time.Time) {
 
 func (p *population) mint(app, name string, scopes ...countersignv1.Scope) *countersignv1.CreateTokenResponse {
 	p.w.t.Helper()
-	return check.Must(p.w.management.CreateToken(p.w.admin, &countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
+	return check.Must(p.w.management.CreateToken(p.w.admin,
+		&countersignv1.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(p.w.t)
 }
 
-// enforce enforces EVENTS, as a trial if it is to end.
+// enforce enforces EVENTS, as a trial when there is an end.
 func (p *population) enforce(app string, end time.Time) {
 	p.w.t.Helper()
 	request := &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}
@@ -151,7 +155,8 @@ func (p *population) enforce(app string, end time.Time) {
 }
 
 // ask adds a question.
-func (p *population) ask(app, token string, scope countersignv1.Scope, decision countersignv1.Decision, reason countersignv1.Reason, enforced bool) *question {
+func (p *population) ask(app, token string, scope countersignv1.Scope, decision countersignv1.Decision,
+	reason countersignv1.Reason, enforced bool) *question {
 	q := &question{
 		request: &countersignv1.AuthorizeRequest{AppId: app, Token: token, Scope: scope},
 		first:   verdict{decision, reason, enforced},
@@ -160,10 +165,11 @@ func (p *population) ask(app, token string, scope countersignv1.Scope, decision 
 	return q
 }
 
-// await returns when a validator holds everything that was done.
+// await returns when a validator has all changes.
 func (p *population) await(v countersignv1.ValidatorServiceClient) {
 	p.w.t.Helper()
 	for app, position := range p.latest {
-		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events, MinRevision: position}))(p.w.t)
+		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events,
+			MinRevision: position}))(p.w.t)
 	}
 }

@@ -24,7 +24,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// buildValidator builds the binary that is installed, without a race detector, and returns its path.
+// buildValidator builds the production binary, without the race detector, and returns its path.
 func buildValidator(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "validator")
@@ -39,14 +39,14 @@ type process struct {
 	countersignv1.ValidatorServiceClient
 	t       testing.TB
 	health  healthpb.HealthClient
-	page    string // of the HTTP server
+	page    string // base URL of the HTTP server
 	started time.Time
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	stop    sync.Once
 }
 
-// startProcess starts a validator; it ends with the test at the latest.
+// startProcess starts a validator, which ends with the test at the latest.
 func startProcess(t testing.TB, binary string, arguments ...string) *process {
 	t.Helper()
 	listen, page := fmt.Sprintf("127.0.0.1:%d", testport.Free(t)), fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
@@ -57,13 +57,14 @@ func startProcess(t testing.TB, binary string, arguments ...string) *process {
 	output := &output{}
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	connection := check.Dial(t, listen, retryQuickly)
-	p.ValidatorServiceClient, p.health = countersignv1.NewValidatorServiceClient(connection), healthpb.NewHealthClient(connection)
+	p.ValidatorServiceClient, p.health = countersignv1.NewValidatorServiceClient(connection),
+		healthpb.NewHealthClient(connection)
 	p.started = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // its exit code says what came of it
+		_ = p.cmd.Wait() // ProcessState has the exit code
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
@@ -75,7 +76,7 @@ func startProcess(t testing.TB, binary string, arguments ...string) *process {
 	return p
 }
 
-// end stops the process as an operator does, and fails the test if it had ended before.
+// end stops the process with SIGTERM, and fails the test if it had ended before.
 func (p *process) end() {
 	p.stop.Do(func() {
 		if !p.running() {
@@ -99,7 +100,7 @@ func (p *process) running() bool {
 	}
 }
 
-// awaitServing returns when the process says that it serves, and how long after its start that was.
+// awaitServing returns when the process is ready, with the time since its start.
 func (p *process) awaitServing() time.Duration {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), loadPatience)
@@ -113,16 +114,16 @@ func (p *process) awaitServing() time.Duration {
 // loadPatience is how long a validator may take to load everything.
 const loadPatience = 30 * time.Minute
 
-// ready tells whether both servers of the process say that it should get calls.
+// ready reports whether both servers of the process are ready for calls.
 func (p *process) ready(ctx context.Context) bool {
 	answer, err := p.health.Check(ctx, &healthpb.HealthCheckRequest{})
 	return err == nil && answer.GetStatus() == healthpb.HealthCheckResponse_SERVING && p.probe(ctx, "/readyz") == http.StatusOK
 }
 
-// pages asks for pages of processes, on a new connection each time.
+// pages fetches pages of processes, on a new connection each time.
 var pages = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 
-// probe returns the status of a page, 0 when there was no answer.
+// probe returns the status code of a page; 0 without an answer.
 func (p *process) probe(ctx context.Context, path string) int {
 	status, _ := p.get(ctx, path)
 	return status
@@ -152,12 +153,12 @@ func (p *process) metric(name string) float64 {
 	return 0
 }
 
-// cpu is the time that the process has had of the processors.
+// cpu returns the CPU time of the process.
 func (p *process) cpu() time.Duration {
 	return seconds(p.metric("process_cpu_seconds_total"))
 }
 
-// output takes what a process writes: the latest of it.
+// output holds the latest output of a process.
 type output struct {
 	mu   sync.Mutex
 	text []byte

@@ -27,16 +27,15 @@ var (
 )
 
 const (
-	// observerPause is how long the observer waits between two looks at the validators. It bounds what it
-	// adds.
+	// observerPause is the pause of the observer between two rounds. It bounds the error of the measurement.
 	observerPause = 500 * time.Microsecond
-	// revokedPerApp is how many tokens each app has.
+	// revokedPerApp is the number of tokens of each app.
 	revokedPerApp = 10
 )
 
-// TestB24_Propagation revokes tokens at a steady rate, whether or not those before are everywhere, waits
-// for the receipt of each, and watches from outside when the last validator denies it. A receipt must name
-// all validators, and be true when it arrives.
+// TestB24_Propagation revokes tokens at a steady rate, whether or not earlier revocations have arrived. It
+// waits for the receipt of each, and an observer sees when the last validator denies the token. A receipt
+// must name all validators, and must be true when it arrives.
 func TestB24_Propagation(t *testing.T) {
 	w := start(t, cluster.Options{RedisArgs: durable})
 	o := &observer{validators: w.embed(*spreadValidators, func(i int, c *validator.Config) {
@@ -84,15 +83,16 @@ func TestB24_Propagation(t *testing.T) {
 	s.print(t)
 }
 
-// receiptPatience is how long a call waits for its receipt: the most that it may (B24).
+// receiptPatience is how long a call waits for its receipt: the longest wait that is allowed (B24).
 const receiptPatience = time.Minute
 
-// checkReceipt makes sure that a receipt says of every validator that it has applied the change.
+// checkReceipt checks that a receipt says APPLIED of every validator.
 func checkReceipt(t *testing.T, answer *countersignv1.RevokeTokenResponse) {
 	t.Helper()
 	receipt, at := answer.GetReceipt(), check.Must(record.DecodePosition(answer.GetConsistencyToken()))(t)
 	if !receipt.GetComplete() || len(receipt.GetValidators()) != *spreadValidators {
-		t.Errorf("a receipt of %d validators, complete %t; want all %d", len(receipt.GetValidators()), receipt.GetComplete(), *spreadValidators)
+		t.Errorf("a receipt of %d validators, complete %t; want all %d", len(receipt.GetValidators()), receipt.GetComplete(),
+			*spreadValidators)
 	}
 	for _, v := range receipt.GetValidators() {
 		if v.GetState() != countersignv1.PropagationState_PROPAGATION_STATE_APPLIED || v.GetRevision() < at.Revision {
@@ -103,13 +103,13 @@ func checkReceipt(t *testing.T, answer *countersignv1.RevokeTokenResponse) {
 
 // spread is how long revocations took.
 type spread struct {
-	// sinceCommit and sinceDue are until the last validator was seen to deny the token, counted from the
-	// commit, as the authority says, and from when the call was due; called is until the call returned with
-	// its receipt.
+	// sinceCommit and sinceDue end when the last validator denies the token. They begin at the commit, by the
+	// authority's clock, and when the call was due. called ends when the call returns with its receipt.
 	sinceCommit, sinceDue, called times
-	// reported is how much later than seen the last report is in the receipt, received the receipt itself.
+	// reported is the time from that denial to the last report in the receipt, received the time to the
+	// receipt.
 	reported, received times
-	// own and redis are the CPU that this process and Redis have needed, took how long it all was.
+	// own and redis are the CPU time of this process and of Redis, took is the length of the measurement.
 	own, redis, took time.Duration
 }
 
@@ -120,7 +120,7 @@ func (s *spread) add(due, seen, returned time.Time, receipt *countersignv1.Recei
 			last = at
 		}
 	}
-	// By the wall clock alone, as the authority does.
+	// Both times are wall clock, like the authority's.
 	s.sinceCommit.add(seen.Round(0).Sub(receipt.GetCommitTime().AsTime()))
 	s.sinceDue.add(seen.Sub(due))
 	s.called.add(returned.Sub(due))
@@ -144,11 +144,12 @@ func (s *spread) print(t *testing.T) {
 		figures.row(append([]string{row.from, row.to, ms(row.at(0))}, row.quantiles()...)...)
 	}
 	share := func(of time.Duration) float64 { return 100 * float64(of) / float64(s.took) }
-	figures.print(t, fmt.Sprintf("%d validators, %d revocations, %.0f a second; CPU of this process %.0f %%, of Redis %.0f %% of a core",
-		*spreadValidators, *spreadRevokes, *spreadRate, share(s.own), share(s.redis)))
+	figures.print(t,
+		fmt.Sprintf("%d validators, %d revocations, %.0f a second; CPU of this process %.0f %%, of Redis %.0f %% of a core",
+			*spreadValidators, *spreadRevokes, *spreadRate, share(s.own), share(s.redis)))
 }
 
-// awaitReporting returns when the authority knows of so many validators that hold everything.
+// awaitReporting returns when the authority knows a number of validators that have all changes.
 func (w *world) awaitReporting(n int) {
 	w.t.Helper()
 	check.Eventually(w.t, "all validators report", func() error {
@@ -174,7 +175,7 @@ type target struct {
 	request validator.Request
 }
 
-// importTokens makes tokens in as many apps as it takes.
+// importTokens makes tokens, in as many apps as needed.
 func (w *world) importTokens(n int) (targets []target) {
 	w.t.Helper()
 	for app := 0; len(targets) < n; app++ {
@@ -197,7 +198,7 @@ func (w *world) importTokens(n int) (targets []target) {
 	return targets[:n]
 }
 
-// observer sees from outside what validators answer. It knows nothing of hints, reports or receipts.
+// observer asks validators from outside. It knows nothing about hints, reports or receipts.
 type observer struct {
 	validators []*validator.Validator
 
@@ -205,10 +206,10 @@ type observer struct {
 	watched []*watched
 }
 
-// watched is a token that is about to be revoked.
+// watched is a token that will be revoked.
 type watched struct {
 	target
-	denied int // so many validators, the first ones, deny it: for ever (B08)
+	denied int // number of validators, from the first, that deny it; a denial is final (B08)
 	// seen gets the time at which the last validator was seen to deny it.
 	seen chan time.Time
 }
@@ -222,14 +223,14 @@ func (o *observer) watch(of target) *watched {
 	return w
 }
 
-// denying returns how many validators, the first ones, are known to deny a token that is watched.
+// denying returns how many validators, counted from the first, are known to deny a watched token.
 func (o *observer) denying(w *watched) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return w.denied
 }
 
-// observe looks at the validators until ctx ends.
+// observe asks the validators until ctx ends.
 func (o *observer) observe(ctx context.Context) {
 	tick := time.NewTicker(observerPause)
 	defer tick.Stop()
@@ -243,7 +244,8 @@ func (o *observer) observe(ctx context.Context) {
 	}
 }
 
-// look asks, for each token, the first validator that did not deny it before, and goes on from there.
+// look asks, for each token, the first validator that has not denied it yet, and continues with the next
+// ones.
 func (o *observer) look(ctx context.Context) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -262,7 +264,7 @@ func (o *observer) look(ctx context.Context) {
 	o.watched = left
 }
 
-// reasonOf returns a validator's verdict, 0 when it has none.
+// reasonOf returns a validator's verdict; 0 without a verdict.
 func reasonOf(ctx context.Context, v *validator.Validator, of target) policy.Reason {
 	answer, err := v.Authorize(ctx, of.request)
 	if err != nil {
@@ -287,7 +289,7 @@ func (o *observer) awaitValid(t *testing.T, targets []target) {
 	}
 }
 
-// accepting returns how many validators do not deny a token as revoked, of those from a number on.
+// accepting returns how many validators, from a number on, do not deny a token as revoked.
 func (o *observer) accepting(ctx context.Context, of target, from int) (left int) {
 	for _, v := range o.validators[from:] {
 		if reasonOf(ctx, v, of) != policy.TokenRevoked {

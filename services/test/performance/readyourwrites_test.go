@@ -29,17 +29,17 @@ var (
 )
 
 const (
-	// tokensPerApp is how many tokens an app gets before the next one is begun.
+	// tokensPerApp is the number of tokens of an app.
 	tokensPerApp = 10
-	// lateness is how much later everything from Redis comes to validators of the kind late.
+	// lateness is the delay of everything from Redis, for validators of the kind late.
 	lateness = 20 * time.Millisecond
-	// cutEvery is how often validators of the kind cut lose all their connections.
+	// cutEvery is how often validators of the kind cut lose all connections.
 	cutEvery = time.Second
 )
 
-// TestB25_ReadYourWrites creates tokens and asks random validators about each at once: with min_revision,
-// none may answer from data without it. Only one kind of validator hears of changes at once; what is asked
-// without min_revision shows how far behind the others are.
+// TestB25_ReadYourWrites creates tokens and asks random validators about each at once. With min_revision, no
+// validator may answer from data without the change. Only one kind of validator hears of changes at once; the
+// calls without min_revision show how far behind the others are.
 func TestB25_ReadYourWrites(t *testing.T) {
 	w := start(t, cluster.Options{RedisArgs: durable})
 	kinds := w.startKinds()
@@ -65,10 +65,12 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	took := time.Since(began)
 
 	behind := 0
-	figures := newTable("validator", "with min_revision", "old answers", "UNAVAILABLE", "p50", "p99", "max", "without", "old answers")
+	figures := newTable("validator", "with min_revision", "old answers", "UNAVAILABLE", "p50", "p99", "max", "without",
+		"old answers")
 	for _, k := range kinds {
 		figures.row(k.name, strconv.Itoa(k.asked.len()), strconv.Itoa(int(k.old.Load())), strconv.Itoa(int(k.undecided.Load())),
-			ms(k.asked.at(0.5)), ms(k.asked.at(0.99)), ms(k.asked.at(1)), strconv.Itoa(k.askedPlainly.len()), strconv.Itoa(int(k.oldPlainly.Load())))
+			ms(k.asked.at(0.5)), ms(k.asked.at(0.99)), ms(k.asked.at(1)), strconv.Itoa(k.askedPlainly.len()),
+			strconv.Itoa(int(k.oldPlainly.Load())))
 		behind += int(k.oldPlainly.Load())
 		if n := k.old.Load(); n > 0 {
 			t.Errorf("%s: %d of %d answers were from before the change that they had to know of", k.name, n, k.asked.len())
@@ -83,13 +85,13 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	figures.print(t, fmt.Sprintf("%d tokens in %v, %d clients", *writes, took.Round(time.Millisecond), *writesAtOnce))
 }
 
-// kind is validators that hear of changes in one way.
+// kind is a pair of validators that hear of changes in the same way.
 type kind struct {
 	name    string
 	members []*validator.Validator
-	// asked are the calls with min_revision, and how long they took; askedPlainly those without.
+	// asked are the latencies of calls with min_revision, askedPlainly of those without.
 	asked, askedPlainly times
-	// old counts answers from before the change, undecided those that were none.
+	// old counts answers from before the change, undecided the errors.
 	old, undecided, oldPlainly atomic.Int64
 }
 
@@ -102,8 +104,10 @@ func (w *world) startKinds() []*kind {
 	kinds := []*kind{
 		{name: "hears hints", members: w.embed(2, nil, w.account("hearing", cluster.ValidatorAccount, w.Redis.Address()))},
 		{name: "hears no hints", members: w.embed(2, nil, w.account("deaf", deaf, w.Redis.Address()))},
-		{name: fmt.Sprintf("everything %v late", lateness), members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address()))},
-		{name: fmt.Sprintf("cut off every %v", cutEvery), members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address()))},
+		{name: fmt.Sprintf("everything %v late", lateness),
+			members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address()))},
+		{name: fmt.Sprintf("cut off every %v", cutEvery),
+			members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address()))},
 	}
 	for _, k := range kinds {
 		awaitReady(w.t, k.members)
@@ -111,7 +115,7 @@ func (w *world) startKinds() []*kind {
 	return kinds
 }
 
-// writeAndRead creates a token and asks two random validators at once, one with min_revision and one without.
+// writeAndRead creates a token and asks two random validators at once: one with min_revision, one without.
 func (w *world) writeAndRead(i int, kinds []*kind) error {
 	app := fmt.Sprintf("app%d", i/tokensPerApp)
 	created, err := w.management.CreateToken(w.admin, &countersignv1.CreateTokenRequest{
@@ -154,7 +158,7 @@ func (w *world) writeAndRead(i int, kinds []*kind) error {
 
 func (k *kind) any() *validator.Validator { return k.members[rand.N(len(k.members))] }
 
-// cutNowAndThen cuts all connections through a proxy again and again until the test ends.
+// cutNowAndThen cuts all connections through a proxy, again and again, until the test ends.
 func (w *world) cutNowAndThen(p *redistest.Proxy) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var cutting sync.WaitGroup

@@ -34,17 +34,17 @@ var (
 )
 
 const (
-	// returnSeconds is for how long commands are counted after Redis has returned.
+	// returnSeconds is for how long commands are counted after Redis is back.
 	returnSeconds = 5
-	// stampede is how many times its share of reads a validator may need in one second after Redis has
-	// returned, those that load everything included.
+	// stampede bounds the reads of one second after Redis is back, as a multiple of the share of a validator
+	// that loads everything.
 	stampede = 4
 )
 
-// TestStaticStability takes Redis away under load and gives it back. No decision may be wrong or fail, no
-// validator may restart or cease to be ready, and none may claim that its data is fresher than it can be. A
-// validator that is started meanwhile from its snapshot file decides like the others, one with nothing says
-// UNAVAILABLE until Redis is back. Then all take up what happens there, and read no more than they have to.
+// TestStaticStability makes Redis unreachable under load, and brings it back. No decision may be wrong or
+// fail. No validator may restart or become unready. None may claim fresher data than it can have. A validator
+// that starts meanwhile from its snapshot file decides like the others; one without a file answers
+// UNAVAILABLE until Redis is back. Then all follow the store again, and read no more than they must.
 func TestStaticStability(t *testing.T) {
 	o := startOutage(t)
 	before, during, after := &phase{name: "before"}, &phase{name: "during"}, &phase{name: "after"}
@@ -84,7 +84,7 @@ func TestStaticStability(t *testing.T) {
 			t.Error("a validator has ended")
 		}
 	}
-	processes := *outageFleet + 3 // with the authority and those that came later
+	processes := *outageFleet + 3 // the authority and two newcomers run too
 	bound := stampede * processes * int(time.Second/replica.PollInterval) * record.DefaultPartitions
 	for i, c := range counted {
 		if c.reads() > bound {
@@ -95,7 +95,8 @@ func TestStaticStability(t *testing.T) {
 		t.Errorf("%d times a validator was not ready", n)
 	}
 
-	figures := newTable("Redis", "calls", "p50", "p99", "p99.9", "max", "p99 of the median minute", "wrong or failed", "CPU of a validator")
+	figures := newTable("Redis", "calls", "p50", "p99", "p99.9", "max", "p99 of the median minute", "wrong or failed",
+		"CPU of a validator")
 	for _, p := range []*phase{before, during, after} {
 		if p.latency.len() == 0 {
 			t.Errorf("no calls %s the outage", p.name)
@@ -113,24 +114,26 @@ func TestStaticStability(t *testing.T) {
 	for i, c := range counted {
 		reads.row(strconv.Itoa(i+1), strconv.Itoa(c.reads()), c.String())
 	}
-	reads.print(t, fmt.Sprintf("fresh again: %s; a revocation made then is everywhere: %s; the validator started meanwhile with nothing serves: %s; "+
-		"the one with a snapshot file served %s after its start", ms(fresh), ms(revoked), ms(joined), ms(fromFile)))
+	reads.print(t,
+		fmt.Sprintf("fresh again: %s; a revocation made then is everywhere: %s; "+
+			"the validator started meanwhile with nothing serves: %s; "+
+			"the one with a snapshot file served %s after its start", ms(fresh), ms(revoked), ms(joined), ms(fromFile)))
 }
 
-// outage is a cluster whose validators are processes of their own, under load.
+// outage is a cluster whose validators run in processes of their own, under load.
 type outage struct {
 	*world
 	binary     string
-	arguments  []string   // of a validator
-	copying    []string   // of one that has a snapshot file
-	validators []*process // that get the load
-	inTheEnd   []*process // that have data when Redis returns
+	arguments  []string   // of every validator
+	copying    []string   // of a validator with a snapshot file
+	validators []*process // under load
+	inTheEnd   []*process // with data when Redis is back
 	client     *redisfeed.Client
 	population *population
 
 	phase   atomic.Pointer[phase]
-	cpu     []time.Duration           // of the validators, when the phase was entered
-	gone    atomic.Pointer[time.Time] // since when Redis is away; nil: it is not
+	cpu     []time.Duration           // of the validators, when the phase began
+	gone    atomic.Pointer[time.Time] // when Redis became unreachable; nil while it is reachable
 	unready atomic.Int64
 	late    times
 }
@@ -141,13 +144,13 @@ type phase struct {
 	entered time.Time
 	latency times
 	wrong   atomic.Int64
-	cpu     float64 // of a validator, in processors
+	cpu     float64 // of one validator, in processors
 
 	mu      sync.Mutex
 	minutes []*times // latency by the minute in which calls were due
 }
 
-// add notes how long a call took from when it was due.
+// add records how long a call took from when it was due.
 func (p *phase) add(due time.Time) {
 	took, minute := time.Since(due), max(int(due.Sub(p.entered)/time.Minute), 0)
 	p.latency.add(took)
@@ -159,8 +162,7 @@ func (p *phase) add(due time.Time) {
 	p.minutes[minute].add(took)
 }
 
-// usual returns the p99 of the median minute, in which what else ran on the machine for a while does not
-// count.
+// usual returns the p99 of the median minute, which leaves out short disturbances of the machine.
 func (p *phase) usual() time.Duration {
 	var each times
 	for _, minute := range p.minutes {
@@ -172,7 +174,8 @@ func (p *phase) usual() time.Duration {
 func startOutage(t *testing.T) *outage {
 	o := &outage{world: start(t, cluster.Options{RedisArgs: durable}), binary: buildValidator(t)}
 	o.client = o.redis(t)
-	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"), "--keyring-file=" + o.RingFile}
+	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"),
+		"--keyring-file=" + o.RingFile}
 	for range *outageFleet {
 		o.validators = append(o.validators, startProcess(t, o.binary, o.arguments...))
 	}
@@ -188,7 +191,7 @@ func startOutage(t *testing.T) *outage {
 	return o
 }
 
-// enter begins a phase, nil for none, and ends the one before.
+// enter begins a phase, nil for none, and ends the phase before.
 func (o *outage) enter(next *phase) {
 	now, cpu := time.Now(), make([]time.Duration, len(o.validators))
 	for i, v := range o.validators {
@@ -206,8 +209,8 @@ func (o *outage) enter(next *phase) {
 	o.phase.Store(next)
 }
 
-// startLoad asks all questions of all validators in turn, and whether these are ready, until the function
-// that it returns is called.
+// startLoad asks all questions of all validators in turn, and checks their readiness, until the returned
+// function is called.
 func (o *outage) startLoad() (stop func()) {
 	ctx, cancel := context.WithCancel(o.t.Context())
 	var running sync.WaitGroup
@@ -243,7 +246,7 @@ func (o *outage) call(i int, due time.Time) {
 	}
 }
 
-// ask asks a validator a question and returns what is wrong with the answer, if anything is.
+// ask asks a validator a question, and returns what is wrong with the answer, if anything.
 func (o *outage) ask(v *process, q *question) (fault string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(o.t.Context()), patience)
 	defer cancel()
@@ -266,10 +269,11 @@ func (o *outage) ask(v *process, q *question) (fault string) {
 	return ""
 }
 
-// clockDrift is the part by which the two clocks of a machine may go apart while one of them is corrected.
+// clockDrift bounds the drift between the two clocks of a machine, while one of them is corrected, as 1 part
+// in clockDrift.
 const clockDrift = 500
 
-// measureSteady returns how many reads a second Redis gets in ordinary operation.
+// measureSteady returns the reads per second in normal operation.
 func (o *outage) measureSteady(length time.Duration) float64 {
 	first, began := readCommands(o.t, o.client), time.Now()
 	select {
@@ -279,8 +283,8 @@ func (o *outage) measureSteady(length time.Duration) float64 {
 	return float64(readCommands(o.t, o.client).since(first).reads()) / time.Since(began).Seconds()
 }
 
-// watchNewcomers looks until a time at two validators that were started without Redis: the one with nothing
-// lives, is not ready, and decides nothing (B20); the other one decides everything.
+// watchNewcomers watches two validators that were started without Redis. The one without a snapshot file
+// runs, is not ready, and decides nothing (B20). The other one decides everything.
 func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 	o.t.Helper()
 	check.Eventually(o.t, "a validator without data lives", func() error {
@@ -299,7 +303,8 @@ func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 		}
 		for _, q := range o.population.questions {
 			if fault := o.ask(copied, q); fault != "" {
-				o.t.Fatalf("a validator that was started from its snapshot file, app %s: %s; want %s", q.request.GetAppId(), fault, q.first)
+				o.t.Fatalf("a validator that was started from its snapshot file, app %s: %s; want %s", q.request.GetAppId(),
+					fault, q.first)
 			}
 		}
 		if !copied.ready(o.t.Context()) {
@@ -313,8 +318,8 @@ func (o *outage) watchNewcomers(empty, copied *process, until time.Time) {
 	}
 }
 
-// awaitFresh returns how long after a time every validator had fresh data of every partition, as its
-// answers say.
+// awaitFresh returns how long after a time every validator had fresh data of every partition, as its answers
+// say.
 func (o *outage) awaitFresh(since time.Time) time.Duration {
 	o.t.Helper()
 	took := make([]time.Duration, len(o.inTheEnd))
@@ -334,21 +339,23 @@ func (o *outage) awaitFresh(since time.Time) time.Duration {
 	return slices.Max(took)
 }
 
-// revokeDoomed revokes tokens as soon as the authority does it, and returns how long after a time no
-// validator accepted any of them.
+// revokeDoomed revokes tokens as soon as the authority can, and returns how long after a time no validator
+// accepted any of them.
 func (o *outage) revokeDoomed(since time.Time) time.Duration {
 	o.t.Helper()
 	revoked := verdict{deny, countersignv1.Reason_REASON_TOKEN_REVOKED, true}
 	for _, d := range o.population.doomed {
 		d.turn.Store(&turn{from: time.Now(), then: revoked})
 		check.Eventually(o.t, "the authority revokes", func() error {
-			_, err := o.management.RevokeToken(o.admin, &countersignv1.RevokeTokenRequest{AppId: d.request.GetAppId(), TokenId: d.tokenID})
+			_, err := o.management.RevokeToken(o.admin,
+				&countersignv1.RevokeTokenRequest{AppId: d.request.GetAppId(), TokenId: d.tokenID})
 			return err
 		})
 	}
 	for _, d := range o.population.doomed {
 		for _, v := range o.inTheEnd {
-			o.eventually(v, d.request, "a revocation", func(a *countersignv1.AuthorizeResponse) bool { return verdictOf(a) == revoked })
+			o.eventually(v, d.request, "a revocation",
+				func(a *countersignv1.AuthorizeResponse) bool { return verdictOf(a) == revoked })
 		}
 	}
 	took := time.Since(since)
@@ -358,8 +365,9 @@ func (o *outage) revokeDoomed(since time.Time) time.Duration {
 	return took
 }
 
-// eventually asks a validator until its answer is right.
-func (o *outage) eventually(v *process, request *countersignv1.AuthorizeRequest, what string, right func(*countersignv1.AuthorizeResponse) bool) {
+// eventually asks a validator until its answer is correct.
+func (o *outage) eventually(v *process, request *countersignv1.AuthorizeRequest, what string,
+	right func(*countersignv1.AuthorizeResponse) bool) {
 	deadline := time.Now().Add(patience)
 	for {
 		answer, err := v.Authorize(o.t.Context(), request)

@@ -96,7 +96,7 @@ func TestB26_KeysFileChanges(t *testing.T) {
 	stream := openStream(t, source, val)
 	grace := add("grace", adminkeys.Admin)
 	known("added, not read yet", grace, false)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	known("added", grace, true)
 	if err := stream.SendMsg(nil); err != nil {
 		t.Errorf("a stream of a known key: %v", err)
@@ -110,7 +110,7 @@ func TestB26_KeysFileChanges(t *testing.T) {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files.Now(t.Context())
+		files.Reload(t.Context())
 		known("while the file is bad", ada, true)
 		known("while the file is bad", grace, true)
 	}
@@ -118,7 +118,7 @@ func TestB26_KeysFileChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	add("hedy", adminkeys.Admin)
-	files.Now(t.Context())
+	files.Reload(t.Context())
 	known("taken out", ada, false)
 	for name, call := range map[string]func(any) error{"received": stream.RecvMsg, "sent": stream.SendMsg} {
 		if code := status.Code(grpcError(call(nil))); code != codes.Unauthenticated {

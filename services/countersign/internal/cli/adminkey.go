@@ -12,7 +12,7 @@ import (
 )
 
 func adminKeyCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "admin-key", Short: "Make the keys that administrators and validators call an authority with"}
+	group := &cobra.Command{Use: "admin-key", Short: "Create the keys with which administrators and validators call an authority"}
 	group.AddCommand(adminKeyCreate(g))
 	return group
 }
@@ -21,19 +21,19 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	var key provision.AdminKey
 	cmd := &cobra.Command{
 		Use:   "create --name NAME --role ROLE --admin-keys-file FILE",
-		Short: "Make an admin key and add its digest to the file that the authority reads, also when it changes",
-		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file admin-keys.json
-  countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing
-  countersign admin-key create --name validators --role validator --admin-keys-file admin-keys.json --admin-key-file fleet.key`,
+		Short: "Create an admin key and add its digest to the authority's file",
+		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file keys.json
+  countersign admin-key create --name ci --role viewer --admin-keys-file keys.json --if-missing
+  countersign admin-key create --name fleet --role validator --admin-keys-file keys.json`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&key.Name, "name", "", "`name` of who is to call with it (required)")
+	flags.StringVar(&key.Name, "name", "", "`name` of the key's owner (required)")
 	flags.Var((*role)(&key.Role), "role", "admin (read and change), viewer (read) or validator (report to the fleet) (required)")
-	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` of all admin keys, with digests only; made if it is missing (required)")
-	// It hides the flag of the same name that the other commands have, and has no variable as that one has:
-	// what names the key to call with must not name a file to write.
-	flags.StringVar(&key.KeyFile, "admin-key-file", "", "new `file` to write the key to, instead of showing it")
-	flags.BoolVar(&key.IfMissing, "if-missing", false, "do nothing when there is a key of that name")
+	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` with the digests of all admin keys; created if missing (required)")
+	// This flag hides the global flag of the same name and has no environment variable: a variable that names
+	// the key to call with must not name a file to write.
+	flags.StringVar(&key.KeyFile, "admin-key-file", "", "write the key to this new `file` instead of showing it")
+	flags.BoolVar(&key.IfMissing, "if-missing", false, "do nothing if a key with that name exists")
 	required(cmd, "name", "role", "admin-keys-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		made, created, err := key.Create()
@@ -50,7 +50,7 @@ func adminKeyCreate(g *globals) *cobra.Command {
 				_, err := fmt.Fprintf(w, "The admin key of %s (%s) is in %s.\n", key.Name, key.Role, key.KeyFile)
 				return err
 			}
-			_, err := fmt.Fprintf(w, "Admin key of %s (%s):\n\n  %s\n\nIt is shown this once: it is not stored, and nobody can show it again.\n",
+			_, err := fmt.Fprintf(w, "Admin key of %s (%s):\n\n  %s\n\nSave it now: it is not stored and cannot be shown again.\n",
 				key.Name, key.Role, made.Reveal())
 			return err
 		})
@@ -58,16 +58,16 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	return cmd
 }
 
-// role is a flag for what an admin key may do.
+// role is a flag for the role of an admin key.
 type role adminkeys.Role
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*role) Type() string { return "role" }
 
 // String returns the role.
 func (r *role) String() string { return string(*r) }
 
-// Set takes a role.
+// Set parses a role.
 func (r *role) Set(text string) error {
 	if !adminkeys.Role(text).Known() {
 		return errors.New("want admin, viewer or validator")

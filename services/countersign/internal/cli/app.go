@@ -15,7 +15,7 @@ import (
 )
 
 func appCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "app", Short: "Show apps, and choose what is enforced"}
+	group := &cobra.Command{Use: "app", Short: "Show and delete apps, and set what is enforced"}
 	group.AddCommand(appGet(g), appList(g), appEnforce(g), appDelete(g))
 	return group
 }
@@ -24,7 +24,7 @@ func appGet(g *globals) *cobra.Command {
 	request := &countersignv1.GetAppRequest{}
 	cmd := &cobra.Command{
 		Use:     "get --app APP",
-		Short:   "Show an app: what is enforced, and how many tokens it has",
+		Short:   "Show an app: its enforced scopes and its number of tokens",
 		Example: "  countersign app get --app pezwd5bre2xb",
 	}
 	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
@@ -76,7 +76,7 @@ func appList(g *globals) *cobra.Command {
 					err = sayEmpty(cmd, list, "There are no apps.")
 				}
 				if err == nil && len(all.GetUnreachable()) > 0 {
-					err = fmt.Errorf("the list is not complete: the apps of %s could not be loaded by the authority ('countersign store verify' says why)",
+					err = fmt.Errorf("the list is not complete: the authority could not load the apps of %s ('countersign store verify' says why)",
 						strings.Join(all.GetUnreachable(), ", "))
 				}
 				return err
@@ -100,16 +100,17 @@ func appDelete(g *globals) *cobra.Command {
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:     "delete --app APP",
-		Short:   "Revoke all tokens of an app and forget its settings; not while anything is enforced",
+		Short:   "Revoke all tokens of an app and remove its settings; fails while anything is enforced",
 		Example: "  countersign app delete --app pezwd5bre2xb",
 	}
 	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
-	cmd.Flags().StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
+	cmd.Flags().StringVar(&request.Etag, "etag", "", "change the app only if it still has this `etag`")
 	change.flags(cmd)
 	sure.flag(cmd)
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := sure.ask(cmd, "App %s is to be deleted at %s: its tokens are revoked for ever.", words.Printable(request.GetAppId()), g.authority); err != nil {
+		err := sure.ask(cmd, "This deletes app %s at %s and revokes its tokens for ever.", words.Printable(request.GetAppId()), g.authority)
+		if err != nil {
 			return err
 		}
 		request.RequestId = change.requestID()

@@ -24,25 +24,28 @@ func appEnforce(g *globals) *cobra.Command {
 	var ratio float64
 	cmd := &cobra.Command{
 		Use:   "enforce --app APP (--scopes SCOPES | --all | --off)",
-		Short: "Choose for which scopes requests must carry a valid token",
-		Long: `Choose for which scopes requests must carry a valid token. What is given replaces what was enforced before.
+		Short: "Set the scopes for which requests must carry a valid token",
+		Long: `Set the scopes for which requests must carry a valid token. They replace the scopes that were
+enforced before.
 
-With --for or --until it is a trial: at its end every validator goes back by itself to what was enforced before.`,
+With --for or --until it is a trial: at its end every validator returns by itself to the scopes that
+were enforced before.`,
 		Example: `  countersign app enforce --app pezwd5bre2xb --all --dry-run
   countersign app enforce --app pezwd5bre2xb --scopes events --for 1h
   countersign app enforce --app pezwd5bre2xb --off`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
-	flags.Var(&scopes, "scopes", "enforce these: "+words.ScopeNames)
-	all := flags.Bool("all", false, "enforce "+words.ListScopes(words.ProposedScopes())+": every scope but gdpr")
+	flags.Var(&scopes, "scopes", "enforce these scopes: "+words.ScopeNames)
+	all := flags.Bool("all", false, "enforce "+words.ListScopes(words.ProposedScopes())+": every scope except gdpr")
 	off := flags.Bool("off", false, "enforce nothing")
-	flags.Var(&length, "for", "only for so long, such as 1h or 2d")
-	flags.Var(&until, "until", "only until then; a time in RFC 3339")
-	flags.BoolVar(&request.ValidateOnly, "dry-run", false, "change nothing; show what would be")
-	flags.BoolVar(&request.AllowRejections, "allow-rejections", false, "also when requests would be rejected")
-	flags.Float64Var(&ratio, "max-rejected-ratio", 0, "share of requests without a known token, 0 to 1, from which on enforcing is refused (default 0.01)")
-	flags.StringVar(&request.Etag, "etag", "", "change nothing if the app was changed since it had this `etag`")
+	flags.Var(&length, "for", "enforce only for this long, such as 1h or 2d")
+	flags.Var(&until, "until", "enforce only until this time, in RFC 3339")
+	flags.BoolVar(&request.ValidateOnly, "dry-run", false, "change nothing; show the result")
+	flags.BoolVar(&request.AllowRejections, "allow-rejections", false, "enforce even if requests will be rejected")
+	flags.Float64Var(&ratio, "max-rejected-ratio", 0,
+		"share of requests without a known token, 0 to 1, above which enforcing fails (default 0.01)")
+	flags.StringVar(&request.Etag, "etag", "", "change the app only if it still has this `etag`")
 	change.flags(cmd)
 	sure.flag(cmd)
 	required(cmd, "app")
@@ -60,7 +63,7 @@ With --for or --until it is a trial: at its end every validator goes back by its
 			request.Scopes = scopes
 		}
 		if flags.Changed("max-rejected-ratio") {
-			if !(ratio >= 0 && ratio <= 1) { // NaN is neither
+			if !(ratio >= 0 && ratio <= 1) { // rejects NaN too
 				return misuse("--max-rejected-ratio: want a number from 0 to 1")
 			}
 			request.MaxRejectedRatio = &ratio
@@ -71,14 +74,14 @@ With --for or --until it is a trial: at its end every validator goes back by its
 		}
 		request.TrialEndTime, request.TrialDuration = end(&until)
 		if request.GetAllowRejections() && !request.GetValidateOnly() {
-			if err := sure.ask(cmd, "App %s is to enforce %s at %s, also when that rejects requests which are accepted now.",
+			if err := sure.ask(cmd, "This makes app %s enforce %s at %s, even if that rejects requests that are accepted now.",
 				words.Printable(request.GetAppId()), words.ListScopes(request.GetScopes()), g.authority); err != nil {
 				return err
 			}
 		}
 		request.RequestId = change.requestID()
 		if request.GetValidateOnly() {
-			*change.wait = 0 // there will be nothing to wait for
+			*change.wait = 0 // no change, so no receipt
 		}
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			return g.enforce(ctx, cmd, authority, request, &change)

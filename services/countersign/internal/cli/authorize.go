@@ -22,18 +22,19 @@ func authorizeCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authorize --app APP --scope SCOPE",
 		Short: "Ask a validator about one request, as the ingest tier does",
-		Long: `Ask a validator about one request, as the ingest tier does. Without --secret-file it carries no token.
+		Long: `Ask a validator about one request, as the ingest tier does. Without --secret-file the
+request carries no token.
 
-Exit code 0 is ALLOW, 3 is DENY. When the validator cannot decide, or does not answer, it is 1.`,
+Exit codes: 0 ALLOW, 3 DENY, 1 the validator cannot decide or does not answer.`,
 		Example: `  countersign authorize --app pezwd5bre2xb --scope events --secret-file backend.secret
   countersign authorize --app pezwd5bre2xb --scope events`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
-	flags.Var(&scope, "scope", "which endpoint was called: "+words.ScopeNames+" (required)")
-	flags.StringVar(&file, "secret-file", "", "`file` that holds the secret that the request carried; - is the standard input")
-	flags.Var(&source, "source", "what sent the request, if it is no ordinary backend: google_tag_manager")
-	flags.StringVar(&request.MinRevision, "min-revision", "", "consistency `token` of a change; decide on data at least as new")
+	flags.Var(&scope, "scope", "the endpoint that was called: "+words.ScopeNames+" (required)")
+	flags.StringVar(&file, "secret-file", "", "`file` with the secret that the request carried; - is the standard input")
+	flags.Var(&source, "source", "what sent the request, if not an ordinary backend: google_tag_manager")
+	flags.StringVar(&request.MinRevision, "min-revision", "", "decide on data that includes the change with this consistency `token`")
 	required(cmd, "app", "scope")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if file != "" {

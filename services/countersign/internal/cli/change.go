@@ -17,19 +17,19 @@ import (
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
-// change is what commands have in common that change something: a request id, by which a change whose
-// outcome is not known can be asked for again without being made twice (AIP-155).
+// change holds the flags that all changing commands share. The request id lets a caller repeat a change with
+// an unknown outcome without making it twice (AIP-155).
 type change struct {
 	id string
-	// wait is how long to wait for the receipt; 0 is not at all.
+	// wait is how long to wait for the receipt; 0 means not at all.
 	wait *time.Duration
 }
 
 func (c *change) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.id, "request-id", "",
-		"`id` to find out by, within 24 h, whether the change was made: the same command with the same id does nothing twice (default random)")
+		"`id` of the change: within 24 h, the same command with the same id is carried out only once (default random)")
 	c.wait = settings.Duration(cmd.Flags(), "wait", 0, time.Millisecond, time.Minute,
-		"wait for the receipt: until every validator has the change; with --wait=30s for so long at most")
+		"wait until every validator has the change, and show the receipt; the limit is 10s, or N with --wait=N")
 	wait := cmd.Flags().Lookup("wait")
 	wait.NoOptDefVal, wait.DefValue = "10s", ""
 }
@@ -40,20 +40,24 @@ type receipted interface {
 	GetDurability() *countersignv1.Durability
 }
 
-// warnOfFailover says when fewer replicas have a change than it was to wait for.
+// warnOfFailover prints a warning when fewer Redis replicas have confirmed a change than the authority waits
+// for.
 func warnOfFailover(cmd *cobra.Command, response receipted) {
 	if d := response.GetDurability(); d.GetAcknowledged() < d.GetWanted() {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: the change is made, but only %d of %d replicas are known to have it: a failover may lose it until it is healed.\n",
+		fmt.Fprintf(cmd.ErrOrStderr(),
+			"Warning: the change is made, but only %d of %d Redis replicas have confirmed it: a failover may lose it until it is healed.\n",
 			d.GetAcknowledged(), d.GetWanted())
 	}
 }
 
-// manage lets a command make a change, and shows the receipt after what call has shown.
+// manage makes a change with call, and then shows the receipt.
 //
-// The change is made without waiting, and what call shows of it is written at once: a secret that is shown
-// once must not be lost with a process that is interrupted while it waits. The same request is then asked
-// again, with the wait: by its id the authority knows it as made, and answers the receipt.
-func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error)) error {
+// It makes the change without waiting, and call writes the result at once: an interrupted wait must not lose
+// a secret that is shown only once. Then manage sends the same request again with the wait. The authority
+// recognises it by its id and returns the receipt.
+func (c *change) manage(cmd *cobra.Command, g *globals,
+	call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error),
+) error {
 	return g.callAuthority(cmd, *g.timeout+*c.wait, func(ctx context.Context, connection grpc.ClientConnInterface) error {
 		calls := &remembered{ClientConnInterface: connection}
 		g.receiptFollows = *c.wait != 0
@@ -72,34 +76,36 @@ func (c *change) manage(cmd *cobra.Command, g *globals, call func(context.Contex
 		}
 		switch {
 		case err != nil && status.Code(err) == codes.Canceled:
-			return incomplete(cmd, "the change is made; it was not waited for any longer, so it is not certain that it is everywhere")
+			return incomplete(cmd, "the change is made; the wait was interrupted, so some validators may not have it yet")
 		case err != nil:
-			return incomplete(cmd, "the change is made, but it is not certain that it is everywhere: "+explain(err, cmd))
+			return incomplete(cmd, "the change is made, but some validators may not have it: "+explain(err, cmd))
 		case !receipt.GetComplete():
 			after := fmt.Sprintf(" after %s", *c.wait)
 			if show.OnlyLost(receipt) && time.Since(began) < *c.wait {
-				after = "" // nobody waits for those
+				after = "" // the authority does not wait for LOST validators
 			}
-			return incomplete(cmd, fmt.Sprintf("the change is made, but%s it is not certain that it is everywhere: %s", after, show.Laggards(receipt)))
+			return incomplete(cmd, fmt.Sprintf("the change is made, but%s some validators may not have it: %s", after, show.Laggards(receipt)))
 		}
 		return nil
 	})
 }
 
-// once makes the change, within the time that a call may take without waiting.
-func (c *change) once(ctx context.Context, timeout time.Duration, calls grpc.ClientConnInterface, call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error)) (receipted, error) {
+// once makes the change, within the time limit of a call that does not wait.
+func (c *change) once(ctx context.Context, timeout time.Duration, calls grpc.ClientConnInterface,
+	call func(context.Context, countersignv1.AuthorityServiceClient) (receipted, error),
+) (receipted, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return call(ctx, countersignv1.NewAuthorityServiceClient(calls))
 }
 
-// incomplete ends a command whose change is made.
+// incomplete ends a command whose change is made and whose receipt is not complete.
 func incomplete(cmd *cobra.Command, words string) error {
 	fmt.Fprintln(cmd.ErrOrStderr(), "countersign:", words)
 	return errIncomplete
 }
 
-// requestID returns the id that was given, or a random one.
+// requestID returns the given id, or a random one.
 func (c *change) requestID() string {
 	if c.id == "" {
 		c.id = rand.Text()
@@ -107,10 +113,10 @@ func (c *change) requestID() string {
 	return c.id
 }
 
-// outcome adds to an error that leaves open whether the change was made how to find out.
+// outcome adds advice to an error that leaves open whether the change was made.
 func (c *change) outcome(err error) error {
 	if err == nil || !unknownOutcome(err) {
 		return err
 	}
-	return &adviceError{err, fmt.Sprintf("It is not known whether the change was made. Give the same command again with --request-id %s: it is then not made twice.", c.id)}
+	return &adviceError{err, fmt.Sprintf("The change may have been made. Repeat the same command with --request-id %s: the change is not made twice.", c.id)}
 }

@@ -1,8 +1,8 @@
-// Package cli is the command line for people: it administers tokens and enforcement through an authority,
-// asks a validator, and prepares what both are started with.
+// Package cli implements the command line for people. It manages tokens and enforcement through an authority,
+// asks a validator, and prepares and repairs the store.
 //
-// Exit codes: 0 done, or ALLOW; 1 an error; 2 the command line itself is wrong; 3 DENY; 4 done, but not
-// known to be on every validator. Nothing that failed ever looks like a denial.
+// Exit codes: 0 success or ALLOW, 1 error, 2 wrong usage, 3 DENY, 4 the change is made but not known to be on
+// every validator. A failure never looks like a denial.
 package cli
 
 import (
@@ -28,17 +28,17 @@ const (
 	exitIncomplete
 )
 
-// errDenied ends a command whose answer was DENY. It is an answer, so there is nothing to say on top.
+// errDenied ends a command whose answer was DENY, which has been shown already.
 var errDenied = errors.New("denied")
 
-// errIncomplete ends a command whose change is made, and whose receipt is not complete. Both have been shown.
+// errIncomplete ends a command whose change is made and whose receipt is not complete. Both have been shown.
 var errIncomplete = errors.New("the receipt is not complete")
 
 // errShown ends a command line that was answered with its help.
 var errShown = errors.New("help was shown")
 
-// Main runs the program with the arguments of the process, and returns its exit code. Commands that live
-// elsewhere are added to its own.
+// Main runs the program with the arguments of the process, and returns its exit code. The given commands are
+// added to the package's own.
 func Main(others ...*cobra.Command) int { return execute(newRoot(others)) }
 
 func execute(root *cobra.Command) int {
@@ -55,20 +55,21 @@ func execute(root *cobra.Command) int {
 	case errors.Is(err, errShown):
 		return exitMisused
 	case errors.As(err, &misuse) || !errors.As(err, &failed):
-		fmt.Fprintf(root.ErrOrStderr(), "countersign: %s\nRun '%s --help' for how to use it.\n", err, command.CommandPath())
+		fmt.Fprintf(root.ErrOrStderr(), "countersign: %s\nRun '%s --help' for usage.\n", err, command.CommandPath())
 		return exitMisused
 	}
 	fmt.Fprintln(root.ErrOrStderr(), "countersign:", explain(failed.error, command))
 	return exitFailed
 }
 
-// failure is an error of a command that ran. Other errors come from cobra, before: the command line is wrong.
+// failure is an error of a command that ran. Errors of other types come from cobra: the command line is
+// wrong.
 type failure struct{ error }
 
 // Unwrap returns the error.
 func (f *failure) Unwrap() error { return f.error }
 
-// misuseError is an error of the command line that only the command itself can see.
+// misuseError is a wrong command line that only the command itself can detect.
 type misuseError struct{ error }
 
 // Unwrap returns the error.
@@ -76,25 +77,27 @@ func (m *misuseError) Unwrap() error { return m.error }
 
 func misuse(format string, args ...any) error { return &misuseError{fmt.Errorf(format, args...)} }
 
-// newRoot returns the program with all its commands.
+// newRoot returns the root command with all subcommands.
 func newRoot(others []*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:     "countersign",
 		Version: buildinfo.Read().String(),
-		Short:   "Administer, ask and try out Countersign: server-to-server request security",
-		Long: `Administer, ask and try out Countersign: server-to-server request security.
+		Short:   "Manage tokens and enforcement, ask validators, and try out Countersign",
+		Long: `Manage tokens and enforcement, ask validators, and try out Countersign.
 
-Flags that every command has can be set by environment variables too; a flag wins. An admin key is read from
---admin-key-file, else from COUNTERSIGN_ADMIN_KEY, else, when the authority is on loopback, from the file that
-'countersign dev' writes. Exit codes: 0 done or ALLOW, 1 error, 2 wrong command line, 3 DENY, 4 done,
-but not known to be on every validator (--wait).`,
+The global flags can also be set by environment variables. A flag wins over its variable.
+
+The admin key comes from --admin-key-file; without it from COUNTERSIGN_ADMIN_KEY; without that, and
+for an authority on loopback, from the file that 'countersign dev' writes.
+
+Exit codes: 0 success or ALLOW, 1 error, 2 wrong usage, 3 DENY, 4 the change is made, but not
+confirmed on every validator (--wait).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	g := newGlobals(root.PersistentFlags())
-	// Only the flags of every command get variables, and commands that are run by machines bind their own.
-	// A variable for --all or --allow-lockout would decide about commands that nobody had in mind when it
-	// was set.
+	// Only the global flags get variables; commands that machines run bind their own. A variable for --all or
+	// --allow-lockout would affect commands that nobody thought of when it was set.
 	settings.BindEnv(root)
 	for _, other := range others {
 		settings.BindEnv(other)
@@ -102,12 +105,13 @@ but not known to be on every validator (--wait).`,
 	root.AddCommand(tokenCommand(g), appCommand(g), authorizeCommand(g), fleetCommand(g),
 		storeCommand(g), adminKeyCommand(g), healthCommand(g), benchCommand(g), versionCommand(g))
 	root.AddCommand(others...)
+	settings.WrapHelp(root)
 	guard(root)
 	return root
 }
 
-// guard makes every command tell its own failures from errors of the command line, and groups want one of
-// their commands.
+// guard makes every command distinguish its own failures from a wrong command line, and makes groups demand
+// one of their commands.
 func guard(command *cobra.Command) {
 	if command.HasSubCommands() && command.RunE == nil {
 		guardGroup(command)
@@ -137,8 +141,8 @@ func guard(command *cobra.Command) {
 
 func guardGroup(command *cobra.Command) {
 	command.Args = cobra.ArbitraryArgs
-	command.SuggestionsMinimumDistance = 2 // as cobra does where it suggests by itself
-	// With a mistyped command come flags of that command.
+	command.SuggestionsMinimumDistance = 2 // cobra's default where it suggests by itself
+	// A mistyped command may be followed by flags of the intended command.
 	command.FParseErrWhitelist.UnknownFlags = true
 	command.RunE = func(command *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -157,8 +161,8 @@ func guardGroup(command *cobra.Command) {
 	}
 }
 
-// notUTF8 refuses values that are not UTF-8, as from a terminal with another encoding: no authority takes
-// them. The error does not repeat them, since they may be secrets in the wrong place.
+// notUTF8 rejects values that are not UTF-8, for example from a terminal with another encoding, because no
+// authority accepts them. The error does not repeat the value, which may be a secret in the wrong place.
 func notUTF8(command *cobra.Command, args []string) (err error) {
 	command.Flags().Visit(func(flag *pflag.Flag) {
 		if err == nil && !utf8.ValidString(flag.Value.String()) {
@@ -173,8 +177,8 @@ func notUTF8(command *cobra.Command, args []string) (err error) {
 	return err
 }
 
-// noArguments does what cobra.NoArgs does, but does not repeat the argument: it may be a secret. Where it
-// is rather the value of a flag that takes none behind a space, the error says so.
+// noArguments works like cobra.NoArgs but does not repeat the argument, which may be a secret. When the
+// argument looks like the value of a flag that takes none after a space, the error says so.
 func noArguments(command *cobra.Command, args []string) (err error) {
 	if len(args) == 0 {
 		return nil
@@ -183,7 +187,7 @@ func noArguments(command *cobra.Command, args []string) (err error) {
 		_, number := time.ParseDuration(args[0])
 		_, truth := strconv.ParseBool(args[0])
 		if flag.NoOptDefVal != "" && (flag.Value.Type() == "duration" && number == nil || flag.Value.Type() == "bool" && truth == nil) {
-			err = fmt.Errorf("--%s takes no value after a space: give --%[1]s=%s", flag.Name, args[0])
+			err = fmt.Errorf("--%s takes no value after a space: write --%[1]s=%s", flag.Name, args[0])
 		}
 	})
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// explain returns the words for an error of a command: those of the server after its code, with flags where
-// it names fields, or ours.
+// explain returns the text for an error of a command. For a server's error it is the code and the server's
+// message, with flags in place of field names.
 func explain(err error, command *cobra.Command) string {
 	text := err.Error()
 	var unreachable *client.UnreachableError
@@ -35,7 +35,7 @@ func explain(err error, command *cobra.Command) string {
 		text = code.Code(told.Code()).String() + ": " + inFlags(serverWords(told), command, imported.lines)
 	}
 	if unreachable == nil && grpcclient.AnswersPlain(err) {
-		text += "\nThe server answers in plain text: give --plaintext if nobody can listen on the way, or let it have a certificate."
+		text += "\nThe server uses plain text: give --plaintext if the network is trusted, or give the server a certificate."
 	}
 	var advice *adviceError
 	if errors.As(err, &advice) {
@@ -44,7 +44,8 @@ func explain(err error, command *cobra.Command) string {
 	return printableLines(text)
 }
 
-// printableLines keeps our line breaks; whatever else is not printable came from elsewhere.
+// printableLines keeps line breaks, which this program has made, and escapes everything else that is not
+// printable.
 func printableLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i := range lines {
@@ -53,7 +54,7 @@ func printableLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// statusOf returns the status that an error came with over gRPC; false when it is none.
+// statusOf returns the gRPC status of an error; false when it has none.
 func statusOf(err error) (*status.Status, bool) {
 	var carrier interface{ GRPCStatus() *status.Status }
 	if !errors.As(err, &carrier) {
@@ -62,8 +63,8 @@ func statusOf(err error) (*status.Status, bool) {
 	return carrier.GRPCStatus(), true
 }
 
-// serverWords returns a status's message, with the field at fault and the stable reason where the message
-// lacks them.
+// serverWords returns a status's message. It adds the bad fields and the stable reason when the message lacks
+// them.
 func serverWords(told *status.Status) string {
 	text := told.Message()
 	for _, detail := range told.Details() {
@@ -75,7 +76,7 @@ func serverWords(told *status.Status) string {
 				}
 			}
 		case *errdetails.ErrorInfo:
-			// Only an UNAVAILABLE has several meanings that call for different steps.
+			// Only UNAVAILABLE has several meanings that call for different steps.
 			if told.Code() == codes.Unavailable && !strings.Contains(text, detail.GetReason()) {
 				text += " (" + detail.GetReason() + ")"
 			}
@@ -84,7 +85,7 @@ func serverWords(told *status.Status) string {
 	return text
 }
 
-// adviceError is an error with what to do about it.
+// adviceError is an error with advice on what to do.
 type adviceError struct {
 	error
 	advice string
@@ -93,7 +94,7 @@ type adviceError struct {
 // Unwrap returns the error.
 func (a *adviceError) Unwrap() error { return a.error }
 
-// aboutKey adds to an UNAUTHENTICATED where the key came from, or where one is looked for.
+// aboutKey adds to an UNAUTHENTICATED error where the admin key came from, or how to give one.
 func aboutKey(err error, key client.Key) error {
 	if status.Code(err) != codes.Unauthenticated {
 		return err
@@ -104,7 +105,7 @@ func aboutKey(err error, key client.Key) error {
 	return &adviceError{err, "There is no admin key: give --admin-key-file, or set COUNTERSIGN_ADMIN_KEY_FILE or " + client.KeyVariable + "."}
 }
 
-// unknownOutcome tells whether a change that ended with an error may have been made all the same.
+// unknownOutcome reports whether a change that ended with this error may have been made.
 func unknownOutcome(err error) bool {
 	var unreachable *client.UnreachableError
 	told, fromServer := statusOf(err)

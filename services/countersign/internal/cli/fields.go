@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// flagsOf is, for each field of the API, what sets it on a command line: the first flag that the command
-// has, but rather one that was given.
+// flagsOf maps each field of the API to the flags that set it. The error names the first of them that the
+// user gave, otherwise the first that the command has.
 var flagsOf = map[string][]string{
 	"allow_lockout":        {"allow-lockout"},
 	"allow_rejections":     {"allow-rejections"},
@@ -42,14 +42,14 @@ var flagsOf = map[string][]string{
 }
 
 var (
-	// leadingField is the field that an error of the server is about: it stands before the first colon.
+	// leadingField matches the field before the first colon of a server's error.
 	leadingField = regexp.MustCompile(`^(?:imports\[(\d+)\]\.?|token\.)?([a-z][a-z0-9_]*)?: `)
-	// namedField is a field within the words: other words have no underscore.
+	// namedField matches a field inside the message: ordinary words have no underscore.
 	namedField = regexp.MustCompile(`\b[a-z]+(?:_[a-z]+)+\b`)
 )
 
-// inFlags puts flags in the place of the API's fields in what a server has said, where the command has such
-// a flag. What an import file has wrong it names by line.
+// inFlags replaces the API's fields in a server's message by the command's flags. For an import file it names
+// the line.
 func inFlags(text string, command *cobra.Command, lines []int) string {
 	said := ""
 	if at := leadingField.FindStringSubmatch(text); at != nil {
@@ -89,7 +89,7 @@ func flagFor(field string, command *cobra.Command) (name string, has bool) {
 	return name, name != ""
 }
 
-// importError is what a server says of an import file whose objects stand on these lines.
+// importError is a server's error about an import file; lines are the line numbers of its objects.
 type importError struct {
 	error
 	lines []int

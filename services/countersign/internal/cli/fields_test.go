@@ -21,7 +21,7 @@ func find(t *testing.T, path string) *cobra.Command {
 	return command
 }
 
-// What a server says of fields is said of flags.
+// A server's error about fields names the flags.
 func TestFieldsAreNamedAsFlags(t *testing.T) {
 	invalid := func(field string) error { return apierr.Invalid(field, "is wrong") }
 	lines := []int{2, 7}
@@ -63,7 +63,7 @@ func TestFieldsAreNamedAsFlags(t *testing.T) {
 	}
 }
 
-// Every field of a request that a command sends has a flag, or is one that no person sets.
+// Every field of a request that a command sends has a flag, or is set by the program only.
 func TestEveryFieldHasAFlag(t *testing.T) {
 	setByProgram := map[string]bool{
 		"page_size": true, "page_token": true, "update_mask": true, "consistency_token": true, "end_time": true, "start_time": true,
@@ -89,7 +89,7 @@ func TestEveryFieldHasAFlag(t *testing.T) {
 			for j := range fields.Len() {
 				field := string(fields.Get(j).Name())
 				if field == "token" && method.Name() == "UpdateToken" {
-					continue // its own fields stand behind it
+					continue // its own fields follow
 				}
 				if _, known := flagFor(field, command); !known && !setByProgram[field] {
 					t.Errorf("%s: no flag for %s", path, field)
@@ -99,11 +99,11 @@ func TestEveryFieldHasAFlag(t *testing.T) {
 	}
 }
 
-// A flag whose value stands behind "=" only says so; what may be a secret is not repeated.
+// A flag that takes its value only after "=" says so. The error does not repeat a value that may be a secret.
 func TestValueAfterASpace(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"token create --app a --name n --wait 5s", "countersign: --wait takes no value after a space: give --wait=5s\n"},
-		{"app delete --app a --yes true", "countersign: --yes takes no value after a space: give --yes=true\n"},
+		{"token create --app a --name n --wait 5s", "countersign: --wait takes no value after a space: write --wait=5s\n"},
+		{"app delete --app a --yes true", "countersign: --yes takes no value after a space: write --yes=true\n"},
 		{"token create --app a --name n --wait cs_5s", "countersign: 'countersign token create' takes flags only\n"},
 		{"token create --app a --name n 5s", "countersign: 'countersign token create' takes flags only\n"},
 	} {

@@ -14,7 +14,7 @@ import (
 )
 
 func fleetCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "fleet", Short: "Show the validators that report, and forget those that will not come back"}
+	group := &cobra.Command{Use: "fleet", Short: "List the validators that report, and remove one that will not come back"}
 	group.AddCommand(fleetList(g), fleetForget(g))
 	return group
 }
@@ -22,17 +22,19 @@ func fleetCommand(g *globals) *cobra.Command {
 func fleetList(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the validators: who reports, how old their data is, and how many changes they are behind",
-		Long: `List the validators: who reports, how old their data is, and how many changes they are behind.
+		Short: "List the validators: their states, the age of their data, and their missing changes",
+		Long: `List the validators: their states, the age of their data, and how many changes they are behind.
 
-REPORTING has reported within 10 s. LOST has not, and may answer from old data: it stays in every receipt until it is back
-or forgotten. FENCED has not either, but its staleness bounds keep it from that.
+  REPORTING  has reported within 10 s
+  LOST       has not, and may answer from old data; receipts name it until it returns or is removed
+  FENCED     has not, but its staleness bounds keep it from answering from old data
 
-Where another one has the same id, only the one that was started later is listed: the other one answers requests, and no
-receipt waits for it. Give each validator an id of its own (--validator-id).
+When two validators have the same id, the list shows only the one that started later. The other one
+answers requests too, and no receipt waits for it. Give each validator its own --validator-id.
 
-CLOCK says how far a validator's clock is ahead of the authority's, or behind, when that is more than 1 s. Such a validator
-ends a token that expires, the overlap of a rotation and a trial that much early or late: set its clock (NTP).`,
+CLOCK shows how far a validator's clock is ahead of the authority's, or behind, if that is more than
+1 s. Such a validator ends tokens, overlaps of rotations and trials early or late by that much: set
+its clock (NTP).`,
 		Example: "  countersign fleet list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
@@ -61,10 +63,10 @@ func fleetForget(g *globals) *cobra.Command {
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "forget VALIDATOR",
-		Short: "Take a validator that will not come back out of the fleet, so that receipts do not name it any more",
-		Long: `Take a validator that will not come back out of the fleet, so that receipts do not name it any more.
+		Short: "Remove a validator that will not come back, so that receipts stop naming it",
+		Long: `Remove a validator that will not come back, so that receipts stop naming it.
 
-Make sure that it does not run: one that goes on answering from old data may accept what was revoked since.`,
+First make sure that it does not run: from old data it may accept tokens that were revoked since.`,
 		Example: "  countersign fleet forget validator-7",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -73,7 +75,9 @@ Make sure that it does not run: one that goes on answering from old data may acc
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := sure.ask(cmd, "Validator %s is to be forgotten at %s: if it runs, it may accept what was revoked, and no receipt names it.", words.Printable(args[0]), g.authority); err != nil {
+			err := sure.ask(cmd, "This removes validator %s at %s: if it still runs, it may accept revoked tokens, and no receipt names it.",
+				words.Printable(args[0]), g.authority)
+			if err != nil {
 				return err
 			}
 			return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
@@ -82,7 +86,7 @@ Make sure that it does not run: one that goes on answering from old data may acc
 					return err
 				}
 				return g.answer(cmd, response, func(w io.Writer) error {
-					_, err := fmt.Fprintln(w, "It is forgotten.")
+					_, err := fmt.Fprintln(w, "The validator is removed.")
 					return err
 				})
 			})

@@ -19,14 +19,14 @@ import (
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
-// globals are the flags that every command has, and what follows from them.
+// globals holds the flags that every command has, and state derived from them.
 type globals struct {
 	authority, validator client.Address
 	adminKeyFile         string
 	security             client.Security
 	timeout              *time.Duration
-	output               outputForm
-	// receiptFollows says that the answer's document stays open for a receipt; open, that it is.
+	output               outputFormat
+	// receiptFollows says that the answer's JSON document must stay open for a receipt; open says that it is open.
 	receiptFollows, open bool
 }
 
@@ -35,38 +35,39 @@ func newGlobals(flags *pflag.FlagSet) *globals {
 	flags.Var(&g.authority, "authority", "address of the authority")
 	flags.Var(&g.validator, "validator", "address of the validator")
 	flags.StringVar(&g.adminKeyFile, "admin-key-file", "", "`file` that holds the admin key")
-	flags.BoolVar(&g.security.TLS, "tls", false, "encrypt also on loopback; elsewhere it is the default")
-	flags.StringVar(&g.security.CAFile, "tls-ca-file", "", "PEM `file` of the authorities to check the server's certificate against (implies --tls)")
-	flags.BoolVar(&g.security.Plaintext, "plaintext", false, "do not encrypt, wherever the server is; admin keys and secrets can be read on the way")
-	g.timeout = settings.Duration(flags, "timeout", 10*time.Second, time.Millisecond, time.Hour, "how long a call may take, waiting for a receipt aside; store commands but init take as long as they need unless it is given")
-	flags.VarP(&g.output, "output", "o", "form of the answer: table or json")
+	flags.BoolVar(&g.security.TLS, "tls", false, "use TLS on loopback too; elsewhere it is the default")
+	flags.StringVar(&g.security.CAFile, "tls-ca-file", "", "PEM `file` of the certificate authorities for the server's certificate (implies --tls)")
+	flags.BoolVar(&g.security.Plaintext, "plaintext", false, "use no TLS, wherever the server is; others on the network can read admin keys and secrets")
+	g.timeout = settings.Duration(flags, "timeout", 10*time.Second, time.Millisecond, time.Hour,
+		"limit of a call, without the wait for a receipt; store commands except init have no limit unless it is given")
+	flags.VarP(&g.output, "output", "o", "format of the output: table or json")
 	return g
 }
 
-// outputForm is a flag for the form of answers.
-type outputForm string
+// outputFormat is a flag for the format of the output.
+type outputFormat string
 
 const (
-	table  outputForm = "table"
-	inJSON outputForm = "json"
+	table  outputFormat = "table"
+	inJSON outputFormat = "json"
 )
 
-// Type is how the help text calls the value.
-func (*outputForm) Type() string { return "form" }
+// Type returns the placeholder of the value in help texts.
+func (*outputFormat) Type() string { return "format" }
 
-// String returns the form.
-func (o *outputForm) String() string { return string(*o) }
+// String returns the format.
+func (o *outputFormat) String() string { return string(*o) }
 
-// Set takes a form.
-func (o *outputForm) Set(text string) error {
-	if form := outputForm(text); form == table || form == inJSON {
-		*o = form
+// Set parses a format.
+func (o *outputFormat) Set(text string) error {
+	if format := outputFormat(text); format == table || format == inJSON {
+		*o = format
 		return nil
 	}
 	return errors.New("want table or json")
 }
 
-// manage lets a command call the authority.
+// manage runs a call to the authority.
 func (g *globals) manage(cmd *cobra.Command, call func(context.Context, countersignv1.AuthorityServiceClient) error) error {
 	return g.callAuthority(cmd, *g.timeout, func(ctx context.Context, connection grpc.ClientConnInterface) error {
 		return call(ctx, countersignv1.NewAuthorityServiceClient(connection))
@@ -84,8 +85,8 @@ func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration, call 
 	})
 }
 
-// connect lets a command talk to a server. An interrupt cancels the call, so that the command can clean up
-// and say what is known; a second one ends the process.
+// connect runs talk over a connection to a server. An interrupt cancels the call, so that the command can
+// clean up and report what is known. A second interrupt ends the process.
 func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *grpc.ClientConn) error) error {
 	connection, err := client.Dial(to)
 	if errors.Is(err, client.ErrContradiction) {
@@ -100,7 +101,7 @@ func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *g
 	return talk(ctx, connection)
 }
 
-// answer writes a response in the form that was asked for.
+// answer writes a response in the requested format.
 func (g *globals) answer(cmd *cobra.Command, response proto.Message, people func(io.Writer) error) error {
 	switch {
 	case g.output != inJSON:
@@ -112,8 +113,8 @@ func (g *globals) answer(cmd *cobra.Command, response proto.Message, people func
 	return show.Message(cmd.OutOrStdout(), response)
 }
 
-// endAnswer adds the receipt that was waited for to what answer has written; nil when there is none. In
-// JSON it is a field of the same document, which was left open until now.
+// endAnswer adds the receipt to the output of answer; nil when there is none. In JSON the receipt is a field
+// of the same document, which answer left open.
 func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) error {
 	switch {
 	case g.open:
@@ -126,7 +127,7 @@ func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) 
 	return show.Receipt(cmd.OutOrStdout(), receipt)
 }
 
-// answerValue does the same for what is no response of a server.
+// answerValue works like answer, for a value that is no server response.
 func (g *globals) answerValue(cmd *cobra.Command, value any, people func(io.Writer) error) error {
 	if g.output == inJSON {
 		return show.Value(cmd.OutOrStdout(), value)

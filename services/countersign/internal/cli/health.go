@@ -17,9 +17,10 @@ func healthCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health ADDRESS",
 		Short: "Ask a server whether it is serving, as the health check of a container does",
-		Long: `Ask a server whether it is serving, as the health check of a container does: exit code 0 if it is, else 1.
+		Long: `Ask a server whether it is serving, as the health check of a container does. Exit codes: 0 it is,
+1 it is not.
 
-Nothing secret is sent, so plain text is used unless --tls or --tls-ca-file says otherwise.`,
+The command sends no secret, so it uses plain text unless --tls or --tls-ca-file is given.`,
 		Example: `  countersign health localhost:7070
   countersign health localhost:7071 --service countersign.v1.ValidatorService`,
 		Args: oneAddress,

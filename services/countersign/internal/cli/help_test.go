@@ -4,9 +4,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 // Every command has an example, and every example is a command line that would run.
@@ -41,10 +44,29 @@ func TestExamples(t *testing.T) {
 	})
 }
 
+// A help text fits into a terminal of settings.HelpWidth columns.
+func TestHelpFits(t *testing.T) {
+	each(newRoot(nil), func(command *cobra.Command) {
+		if strings.HasPrefix(command.CommandPath(), "countersign bench") {
+			return
+		}
+		var help strings.Builder
+		command.SetOut(&help)
+		if err := command.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(help.String()) {
+			if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > settings.HelpWidth {
+				t.Errorf("%s: %d columns: %s", command.CommandPath(), utf8.RuneCountInString(line), line)
+			}
+		}
+	})
+}
+
 var secretive = regexp.MustCompile(`secret|key|password|credential|bearer`)
 
-// B02: a command line is kept in the shell's history and shown to others, so no flag takes a secret; they
-// take files.
+// B02: shells keep command lines in their history, and other users can see them. So no flag takes a secret;
+// flags take files.
 func TestB02_NoFlagTakesASecret(t *testing.T) {
 	each(newRoot(nil), func(command *cobra.Command) {
 		command.InheritedFlags() // merges them
@@ -56,8 +78,8 @@ func TestB02_NoFlagTakesASecret(t *testing.T) {
 	})
 }
 
-// A variable that stays set must not decide about commands that nobody had in mind: only flags that every
-// command has, and those that say where a store is, have one.
+// A variable that stays set must not affect commands that nobody thought of. So only global flags, and flags
+// that name a store, have one.
 func TestVariables(t *testing.T) {
 	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|floor-file|partitions)$`)
 	each(newRoot(nil), func(command *cobra.Command) {

@@ -12,10 +12,10 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// maxLine is the longest line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and room.
+// maxLine bounds a line of an import file, in bytes: a secret of 4 KiB in escapes, a name, and some space.
 const maxLine = 256 << 10
 
-// maxImports is how many tokens one call takes over (B11).
+// maxImports is the number of tokens that one call may import (B11).
 const maxImports = 1000
 
 var errDigest = errors.New("want 64 hexadecimal digits")
@@ -28,8 +28,8 @@ type importLine struct {
 	SHA256 *string
 }
 
-// readImports reads an import file, and returns the line of each object too. Its errors name the line and
-// never hold what stands there.
+// readImports reads an import file. It also returns the line number of each object. Its errors name the line
+// and never contain its text.
 func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.TokenImport, at []int, err error) {
 	file, err := open(cmd, path)
 	if err != nil {
@@ -45,7 +45,7 @@ func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.Toke
 			continue
 		}
 		if len(imports) == maxImports {
-			return nil, nil, fmt.Errorf("--file: line %d: want at most %d objects at once; divide the file", number, maxImports)
+			return nil, nil, fmt.Errorf("--file: line %d: want at most %d tokens at once; split the file", number, maxImports)
 		}
 		item, err := parseImport(line)
 		if err != nil {
@@ -60,7 +60,7 @@ func readImports(cmd *cobra.Command, path string) (imports []*countersignv1.Toke
 		return nil, nil, fmt.Errorf("--file: %w", err)
 	}
 	if len(imports) == 0 {
-		return nil, nil, errors.New("--file: there is nothing in it")
+		return nil, nil, errors.New("--file: the file has no tokens")
 	}
 	return imports, at, nil
 }

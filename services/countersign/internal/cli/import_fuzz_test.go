@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// tokens counts the tokens of JSON in a text: values, keys and brackets.
+// tokens counts the JSON tokens of a text: values, keys and brackets.
 func tokens(t *testing.T, text []byte) (n int) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -18,14 +18,14 @@ func tokens(t *testing.T, text []byte) (n int) {
 		case errors.Is(err, io.EOF):
 			return n
 		case err != nil:
-			t.Fatalf("%q is taken, and is not JSON: %v", text, err)
+			t.Fatalf("%q is accepted, and is not JSON: %v", text, err)
 		}
 		n++
 	}
 }
 
-// FuzzImportLine: nothing of a line that is taken is dropped or changed: what was read from it, written
-// again, has as many tokens as the line, and the same values.
+// FuzzImportLine: an accepted line loses nothing. Encoding the parsed line again gives as many JSON tokens
+// and the same values.
 func FuzzImportLine(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`, ` {"secret" : "\u0041" , "name" : ""} `,
@@ -46,7 +46,7 @@ func FuzzImportLine(f *testing.F) {
 			Secret, SHA256 *string
 		}
 		if err := json.Unmarshal(text, &plain); err != nil {
-			t.Fatalf("%q is taken, and encoding/json says %v", text, err)
+			t.Fatalf("%q is accepted, and encoding/json says %v", text, err)
 		}
 		again := map[string]any{"name": line.Name}
 		if plain.Scopes != nil {

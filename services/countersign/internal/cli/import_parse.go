@@ -9,18 +9,18 @@ import (
 )
 
 var (
-	errLine   = errors.New(`want one object and nothing after it: {"name": ..., "scopes": [...], "secret": ...}, or "sha256" in the place of "secret"`)
-	errUTF8   = errors.New("want UTF-8: a byte is not part of any character")
-	errBOM    = errors.New("starts with a byte order mark; save the file as UTF-8 without one")
+	errLine   = errors.New(`want one object and nothing after it: {"name": ..., "scopes": [...], "secret": ...}, or "sha256" instead of "secret"`)
+	errUTF8   = errors.New("want UTF-8: a byte is no part of a character")
+	errBOM    = errors.New("the line starts with a byte order mark; save the file as UTF-8 without one")
 	errString = errors.New("want a string")
 )
 
 // byteOrderMark is U+FEFF in UTF-8, which some editors put before the text.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// decodeImport reads a line as exactly one object. It reads token by token, since a decoder into a struct
-// takes double keys, keys in another case, null, and bytes that are not UTF-8. Errors never hold what
-// stands in the line.
+// decodeImport reads a line as exactly one object. It reads token by token, because decoding into a struct
+// would accept duplicate keys, keys in another case, null, and bytes that are not UTF-8. Errors never contain
+// text of the line.
 func decodeImport(data []byte) (importLine, error) {
 	var line importLine
 	switch {
@@ -28,7 +28,7 @@ func decodeImport(data []byte) (importLine, error) {
 		return line, errBOM
 	case !utf8.Valid(data):
 		return line, errUTF8
-	case !json.Valid(data): // all of the line is one value: nothing stands after it
+	case !json.Valid(data): // valid means that the whole line is one value
 		return line, errLine
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -43,7 +43,7 @@ func decodeImport(data []byte) (importLine, error) {
 		}
 		column := decoder.InputOffset() + 1 - int64(len(key)) - 1
 		if seen[key] {
-			return line, fmt.Errorf("column %d: a field is there twice", column)
+			return line, fmt.Errorf("column %d: this field appears twice", column)
 		}
 		seen[key] = true
 		if err := line.field(decoder, key); err != nil {
@@ -71,7 +71,7 @@ func (l *importLine) field(decoder *json.Decoder, key string) (err error) {
 	case "scopes":
 		l.Scopes, err = stringsToken(decoder)
 	default:
-		return errors.New("want name, scopes, and secret or sha256, in small letters")
+		return errors.New("unknown field; want name, scopes, and secret or sha256, in lower case")
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
@@ -86,7 +86,7 @@ func stringToken(decoder *json.Decoder) (string, error) {
 	case err != nil || !ok:
 		return "", errString
 	case bytes.ContainsRune([]byte(text), utf8.RuneError):
-		return "", errors.New("want no half of a surrogate pair and no U+FFFD, which stands for a character that was lost")
+		return "", errors.New("want no U+FFFD and no half of a surrogate pair: a character was lost before")
 	}
 	return text, nil
 }

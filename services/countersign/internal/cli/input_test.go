@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestB11_ImportLines: a line is exactly one object of known fields, each once; nothing in it is dropped.
+// TestB11_ImportLines: a line is exactly one object of known fields, each once. Nothing in it is dropped.
 func TestB11_ImportLines(t *testing.T) {
 	const good = `{"name":"a","secret":"x"}`
 	if _, err := parseImport([]byte(`{"name":"a","scopes":["events"],"secret":"x"}`)); err != nil {
@@ -26,12 +26,12 @@ func TestB11_ImportLines(t *testing.T) {
 		`{"name":"a","secret":"x","scopes":[["events"]]}`, `{"name":{"name":"a"},"secret":"x"}`,
 	} {
 		if item, err := parseImport([]byte(bad)); err == nil {
-			t.Errorf("%q is taken as %v", bad, item)
+			t.Errorf("%q is accepted as %v", bad, item)
 		}
 	}
 }
 
-// TestArgumentsThatAreNotUTF8 are a wrong command line, which is named and not repeated.
+// TestArgumentsThatAreNotUTF8: the command names such a flag or argument and does not repeat its value.
 func TestArgumentsThatAreNotUTF8(t *testing.T) {
 	for want, line := range map[string][]string{
 		"--name: want UTF-8":       {"token", "create", "--app=a", "--name", "Caf\xe9"},
@@ -46,7 +46,7 @@ func TestArgumentsThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// TestEmptyFlags: a flag that is given has a value.
+// TestEmptyFlags: a flag that is given must have a value.
 func TestEmptyFlags(t *testing.T) {
 	for _, line := range [][]string{
 		{"token", "create", "--app=a", "--name=n", "--secret-file", ""},
@@ -73,11 +73,11 @@ func TestEmptyFlags(t *testing.T) {
 		t.Errorf("an empty note removes it: %+v", got)
 	}
 	if _, err := os.Stat(path); err == nil {
-		t.Error("a file was made")
+		t.Error("a file was created")
 	}
 }
 
-// What a flag asks for is written over a file in its place, and into what is no file.
+// writeFile replaces an existing file, also through a link, and writes into a path that is no regular file.
 func TestWriteFile(t *testing.T) {
 	folder := t.TempDir()
 	link, real := filepath.Join(folder, "link"), filepath.Join(folder, "real")
@@ -104,7 +104,7 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-// What is too much is refused with its line, before all of it is read.
+// Imports beyond a limit are rejected with the line number, before the whole file is read.
 func TestB11_ImportBounds(t *testing.T) {
 	line := func(i int) string {
 		return fmt.Sprintf(`{"name":"%d","scopes":["events"],"secret":"%032x"}`, i, i) + "\n"
@@ -114,7 +114,7 @@ func TestB11_ImportBounds(t *testing.T) {
 		many.WriteString(line(i))
 	}
 	for name, tt := range map[string]struct{ text, want string }{
-		"too many":        {many.String() + "no object", "--file: line 1001: want at most 1000 objects at once; divide the file"},
+		"too many":        {many.String() + "no object", "--file: line 1001: want at most 1000 tokens at once; split the file"},
 		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1), "--file: line 3: longer than 256 KiB"},
 	} {
 		path := filepath.Join(t.TempDir(), "imports")

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// result is what a command line has come to.
+// result is the result of a command line.
 type result struct {
 	code        int
 	out, errors string
@@ -37,10 +37,10 @@ func run(t *testing.T, args ...string) result {
 	return result{code, out.String(), errors.String()}
 }
 
-// creates is how an authority answers CreateToken.
+// creates answers CreateToken.
 type creates func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error)
 
-// fake is an authority that answers as a test wants.
+// fake is an authority whose answers the test chooses.
 type fake struct {
 	countersignv1.UnimplementedAuthorityServiceServer
 	server *grpc.Server
@@ -59,27 +59,27 @@ func (f *fake) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequ
 	return create(ctx, r)
 }
 
-// answer makes the fake answer otherwise.
+// answer changes the fake's answer.
 func (f *fake) answer(create creates) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.create = create
 }
 
-// requests returns what was asked.
+// requests returns the received requests.
 func (f *fake) requests() []*countersignv1.CreateTokenRequest {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seen
 }
 
-// start serves, and points the commands to it.
+// start serves the fake, and makes the commands call it.
 func (f *fake) start(t *testing.T) {
 	t.Helper()
 	f.serve(t, f)
 }
 
-// serve does what start does, with an authority that is made of the fake.
+// serve works like start, with an authority that embeds the fake.
 func (f *fake) serve(t *testing.T, authority countersignv1.AuthorityServiceServer) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,7 +100,7 @@ func (f *fake) serve(t *testing.T, authority countersignv1.AuthorityServiceServe
 	t.Setenv("COUNTERSIGN_AUTHORITY", listener.Addr().String())
 }
 
-// each calls f for every command that does something.
+// each calls f for every command that can run.
 func each(command *cobra.Command, f func(*cobra.Command)) {
 	if !command.HasSubCommands() || command.Example != "" {
 		f(command)

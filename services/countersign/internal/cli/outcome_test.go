@@ -21,9 +21,10 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-var unknownAdvice = regexp.MustCompile(`(?m)^It is not known whether the change was made. Give the same command again with --request-id (\S+): it is then not made twice\.$`)
+var unknownAdvice = regexp.MustCompile(
+	`(?m)^The change may have been made. Repeat the same command with --request-id (\S+): the change is not made twice\.$`)
 
-// When it is not known whether a change was made, the advice leads to the very same request.
+// When the outcome of a change is unknown, following the advice sends the same request again.
 func TestUnknownOutcome(t *testing.T) {
 	withDetail, err := status.New(codes.InvalidArgument, "no").WithDetails(&errdetails.BadRequest{
 		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "too long"}},
@@ -100,13 +101,13 @@ func fails(err error) creates {
 	}
 }
 
-// hangs answers when nobody waits any more.
+// hangs answers when the caller has stopped waiting.
 func hangs(ctx context.Context, _ *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-// A secret that cannot be written is lost, and the token is named.
+// A secret that cannot be written is lost; the error names the token.
 func TestSecretIsLost(t *testing.T) {
 	f := &fake{create: func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
@@ -117,17 +118,17 @@ func TestSecretIsLost(t *testing.T) {
 	root.SetOut(full{})
 	var said strings.Builder
 	root.SetErr(&said)
-	if code := execute(root); code != exitFailed || !strings.Contains(said.String(), "token tok_1 was made, but could not be shown: disk full") {
+	if code := execute(root); code != exitFailed || !strings.Contains(said.String(), "token tok_1 was created, but could not be shown: disk full") {
 		t.Errorf("code %d, %q", code, &said)
 	}
 }
 
-// full is a writer that takes nothing.
+// full is a writer that fails.
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-// When LOST validators are all that is missing, nobody has waited, and the words do not say so.
+// When only LOST validators are missing, the authority does not wait, and the message names no duration.
 func TestIncompleteReceiptOfLostOnes(t *testing.T) {
 	f := &fake{create: func(_ context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 		response := &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}
@@ -142,13 +143,13 @@ func TestIncompleteReceiptOfLostOnes(t *testing.T) {
 	}}
 	f.start(t)
 	got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s")
-	if got.code != exitIncomplete || got.errors != "countersign: the change is made, but it is not certain that it is everywhere: gone is LOST\n" {
+	if got.code != exitIncomplete || got.errors != "countersign: the change is made, but some validators may not have it: gone is LOST\n" {
 		t.Errorf("%+v", got)
 	}
 }
 
-// A receipt that is not complete names the laggards, with an exit code of its own, and the call may take as
-// long as it waits.
+// An incomplete receipt names the missing validators and has an exit code of its own. The call's deadline
+// includes the wait.
 func TestIncompleteReceipt(t *testing.T) {
 	f := &fake{create: func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 		if r.GetWaitForPropagation() == nil {
@@ -169,7 +170,7 @@ func TestIncompleteReceipt(t *testing.T) {
 	}}
 	f.start(t)
 	got := run(t, "token", "create", "--app=a", "--name=n", "--timeout=2s", "--wait=30s")
-	const says = "countersign: the change is made, but after 30s it is not certain that it is everywhere: slow\\x1b[2J is PENDING, gone is LOST\n"
+	const says = "countersign: the change is made, but after 30s some validators may not have it: slow\\x1b[2J is PENDING, gone is LOST\n"
 	if got.code != exitIncomplete || got.errors != says || !strings.Contains(got.out, "cs_1") {
 		t.Errorf("%+v", got)
 	}

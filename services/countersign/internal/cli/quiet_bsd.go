@@ -4,7 +4,7 @@ package cli
 
 import "golang.org/x/sys/unix"
 
-// The requests that read and set what a terminal does.
+// The requests that read and set the state of a terminal.
 const (
 	getTerminal = unix.TIOCGETA
 	setTerminal = unix.TIOCSETA

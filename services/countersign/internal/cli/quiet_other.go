@@ -2,5 +2,5 @@
 
 package cli
 
-// quiet does nothing: of lines that are pasted at once, all but the first may be shown.
+// quiet does nothing. When several lines are pasted at once, the terminal may show all but the first.
 func quiet(int) (restore func() error, err error) { return func() error { return nil }, nil }

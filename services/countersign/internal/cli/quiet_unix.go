@@ -4,8 +4,8 @@ package cli
 
 import "golang.org/x/sys/unix"
 
-// quiet lets a terminal show nothing of what is typed, until restore. term.ReadPassword does so for one
-// line, and what is pasted behind that line would be shown.
+// quiet switches a terminal's echo off until restore is called. term.ReadPassword does so for one line only,
+// and the terminal would show text that is pasted after that line.
 func quiet(descriptor int) (restore func() error, err error) {
 	before, err := unix.IoctlGetTermios(descriptor, getTerminal)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// remembered is a connection that remembers its last unary call. It is for one goroutine.
+// remembered is a connection that remembers its last unary call. It is not safe for concurrent use.
 type remembered struct {
 	grpc.ClientConnInterface
 	method         string
@@ -27,7 +27,7 @@ func (r *remembered) Invoke(ctx context.Context, method string, request, reply a
 	return r.ClientConnInterface.Invoke(ctx, method, request, reply, options...)
 }
 
-// receipt repeats the last call, which made a change and has a request id, and lets the authority wait for
+// receipt repeats the last call, which made a change and has a request id, and asks the authority to wait for
 // the receipt.
 func (r *remembered) receipt(ctx context.Context, wait time.Duration) (*countersignv1.Receipt, error) {
 	again := proto.Clone(r.request)

@@ -13,23 +13,22 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// maxInput is the most bytes that are read as one secret. It is far past secret.MaxLength, so that the
-// server is the one to say what is too long.
+// maxInput bounds the bytes that are read as one secret. It is far above secret.MaxLength, so that usually
+// the server rejects a long secret.
 const maxInput = 64 << 10
 
-// open opens a file to read; "-" is the standard input, which a terminal does not show.
+// open opens a file for reading; "-" is the standard input. A terminal does not show the input.
 func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
 	if path != "-" {
 		return os.Open(path)
 	}
 	if descriptor, is := terminal(cmd.InOrStdin()); is {
-		return &hidden{cmd: cmd, descriptor: descriptor, prompt: "Lines (not shown; then Ctrl-D): "}, nil
+		return &hidden{cmd: cmd, descriptor: descriptor, prompt: "Lines (not shown; end with Ctrl-D): "}, nil
 	}
 	return io.NopCloser(cmd.InOrStdin()), nil
 }
 
-// readSecret reads a secret from a file, or from the standard input ("-"): all of it but one line break at
-// the end.
+// readSecret reads a secret from a file or the standard input ("-"), without one line break at its end.
 func readSecret(cmd *cobra.Command, path string) (secret.Secret, error) {
 	data, err := readInput(cmd, path)
 	if err != nil {
@@ -38,14 +37,14 @@ func readSecret(cmd *cobra.Command, path string) (secret.Secret, error) {
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	switch {
 	case text == "":
-		return secret.Secret{}, errors.New("--secret-file: there is no secret, it is empty")
+		return secret.Secret{}, errors.New("--secret-file: want a secret; the file is empty")
 	case len(data) > maxInput || !utf8.ValidString(text):
-		return secret.Secret{}, errors.New("--secret-file: that is no secret, it is too long or not text")
+		return secret.Secret{}, errors.New("--secret-file: not a secret: longer than 64 KiB, or not UTF-8 text")
 	}
 	return secret.New(text), nil
 }
 
-// readInput reads a file; of a terminal one line, for which it asks.
+// readInput reads a file. From a terminal it asks for one line.
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	if descriptor, is := terminal(cmd.InOrStdin()); is && path == "-" {
 		asking := &hidden{cmd: cmd, descriptor: descriptor, prompt: "Secret (not shown): "}
@@ -60,12 +59,12 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxInput+1))
 }
 
-// secretFile is a new file for a secret. It is made before the secret is, so that there is none that has
-// nowhere to go.
+// secretFile is a new file for a secret. It is created before the secret is minted, so that no secret is lost
+// because its file cannot be created.
 type secretFile struct{ file *os.File }
 
-// newSecretFile makes a file that only its owner can read; without a path there is none, and its methods do
-// nothing.
+// newSecretFile creates a file that only its owner can read. Without a path there is no file, and the methods
+// do nothing.
 func newSecretFile(path string) (*secretFile, error) {
 	if path == "" {
 		return &secretFile{}, nil
@@ -80,7 +79,7 @@ func newSecretFile(path string) (*secretFile, error) {
 	return &secretFile{file}, nil
 }
 
-// take moves a secret from an answer into the file.
+// take moves the secret from a response into the file.
 func (f *secretFile) take(from *string) error {
 	if f.file == nil || *from == "" {
 		return nil
@@ -93,7 +92,7 @@ func (f *secretFile) take(from *string) error {
 	return nil
 }
 
-// discard removes the file if no secret came into it.
+// discard removes the file if no secret was written to it.
 func (f *secretFile) discard() {
 	if f.file != nil {
 		_ = f.file.Close()
@@ -102,7 +101,8 @@ func (f *secretFile) discard() {
 	}
 }
 
-// tokenID refuses what is rather a secret. It was in the command line then, and should count as leaked.
+// checkTokenID rejects a secret in place of an id. Other users can see the command line, so the secret counts
+// as leaked.
 func checkTokenID(id string) error {
 	if strings.HasPrefix(id, secret.Prefix) {
 		return misuse("--token: want the token's id (tok_...), not its secret; a secret in a command line can be read by others, so rotate it")

@@ -13,7 +13,7 @@ import (
 )
 
 func storeCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "store", Short: "Prepare the store, look after it, and put it back after a loss"}
+	group := &cobra.Command{Use: "store", Short: "Initialise, check, back up, restore and repair the store"}
 	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g), storeRepair(g))
 	return group
 }
@@ -23,19 +23,22 @@ func storeInit(g *globals) *cobra.Command {
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "init --redis-url URL --keyring-file FILE",
-		Short: "Make the key ring if it is missing, and initialise the store",
-		Long: `Make the key ring if it is missing, and initialise the store. It may be repeated: what is there is left alone.
+		Short: "Create the key ring if it is missing, and initialise the store",
+		Long: `Create the key ring if it is missing, and initialise the store. The command may be repeated: it
+changes neither an existing key ring nor an existing store.
 
-An authority and its validators need the same key ring file. Who has it and can write to Redis can forge every policy.`,
-		Example: "  countersign store init --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+An authority and its validators need the same key ring file. Whoever has it and can write to Redis
+can forge every policy.`,
+		Example: "  countersign store init --redis-url redis://redis --keyring-file ring.json",
 	}
 	flags := cmd.Flags()
-	url := settings.RedisURL(flags, "redis-url", "", "where the store is to be: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS (required)")
-	flags.StringVar(&where.KeyringFile, "keyring-file", "", "`file` of the keys that sign the store's records (required)")
-	flags.IntVar(&where.Partitions, "partitions", 0, fmt.Sprintf("`number` of partitions of a new store, 1 to %d (default %d)", record.MaxPartitions, record.DefaultPartitions))
+	url := settings.RedisURL(flags, "redis-url", "", "Redis of the store: "+redisURLHelp+" (required)")
+	flags.StringVar(&where.KeyringFile, "keyring-file", "", "`file` with the keys that sign the store's records (required)")
+	flags.IntVar(&where.Partitions, "partitions", 0,
+		fmt.Sprintf("`number` of partitions of a new store, 1 to %d (default %d)", record.MaxPartitions, record.DefaultPartitions))
 	settings.BindEnv(cmd)
-	// Bound to no variable, since it must not be said by mistake.
-	flags.BoolVar(&where.StartOver, "new-store", false, "start over with an empty store when the key ring exists and its store is gone")
+	// This flag has no environment variable, so that nobody sets it by mistake.
+	flags.BoolVar(&where.StartOver, "new-store", false, "create an empty store although the key ring exists and its store is lost")
 	sure.flag(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +47,8 @@ An authority and its validators need the same key ring file. Who has it and can 
 		}
 		where.RedisURL = *url
 		if where.StartOver {
-			if err := sure.ask(cmd, "If the store at %s is gone, an empty one is to take its place: every token is lost.", settings.RedactURL(where.RedisURL)); err != nil {
+			err := sure.ask(cmd, "If there is no store at %s, this creates an empty one: every token is lost.", settings.RedactURL(where.RedisURL))
+			if err != nil {
 				return err
 			}
 		}
@@ -61,9 +65,10 @@ An authority and its validators need the same key ring file. Who has it and can 
 			}
 			ring := ""
 			if made.NewKeyring {
-				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it in a safe place: without it the store is lost.\n", where.KeyringFile)
+				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it elsewhere: without it the store is lost.\n", where.KeyringFile)
 			}
-			_, err := fmt.Fprintf(w, "%s: store %s with %s at %s.\n%s", state, made.StoreID, count(made.Partitions, "partition"), settings.RedactURL(where.RedisURL), ring)
+			_, err := fmt.Fprintf(w, "%s: store %s with %s at %s.\n%s",
+				state, made.StoreID, count(made.Partitions, "partition"), settings.RedactURL(where.RedisURL), ring)
 			return err
 		})
 	}

@@ -14,23 +14,24 @@ import (
 func storeBackup(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup FILE --redis-url URL --keyring-file FILE",
-		Short: "Write all of a store to a file, and prove it",
-		Long: `Write all of a store to a file, and prove it. Each partition is that of one moment, whatever is changed meanwhile.
+		Short: "Write the whole store to a file, and verify it",
+		Long: `Write the whole store to a file, and verify it. Each partition is of one moment, even when changes
+go on.
 
-The file is signed with the key ring and holds no secrets, but names and notes of tokens. Without the key ring it is worth
-nothing. It takes the place of a file that is there when it is whole, and not before.`,
-		Example: "  countersign store backup store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+The file is signed with the key ring and useless without it. It holds names and notes of tokens, and
+no secrets. It replaces an existing file only when it is complete.`,
+		Example: "  countersign store backup store.backup --redis-url redis://redis --keyring-file ring.json",
 		Args:    oneFile,
 	}
 	store := newStoreFlags(cmd)
-	// Bound to no variable, since it must not be said by mistake.
-	damaged := cmd.Flags().Bool("allow-damaged", false, "also when something does not verify; it is written as it stands")
+	// This flag has no environment variable, so that nobody sets it by mistake.
+	damaged := cmd.Flags().Bool("allow-damaged", false, "write the file even if records do not verify; it holds them as they are")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			done, err := operator.Backup(ctx, args[0], *damaged)
 			if errors.Is(err, tools.ErrDamaged) {
-				return store.about(damage(done.Findings, "no file was written; --allow-damaged writes one all the same"))
+				return store.about(damage(done.Findings, "no file was written; --allow-damaged writes one anyway"))
 			}
 			if err != nil {
 				return store.about(err)
@@ -38,7 +39,7 @@ nothing. It takes the place of a file that is there when it is whole, and not be
 			return g.answerValue(cmd, done, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "Store %s is in %s: %s.\n", done.StoreID, done.File, totals(done.Totals))
 				if err == nil && len(done.Findings) > 0 {
-					_, err = fmt.Fprintln(w, "As they stand in Redis are in it, and do not verify:")
+					_, err = fmt.Fprintln(w, "These records do not verify; the file holds them as they are in Redis:")
 				}
 				return errors.Join(err, list(w, done.Findings))
 			})
@@ -50,11 +51,11 @@ nothing. It takes the place of a file that is there when it is whole, and not be
 func storeVerify(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify (FILE | --redis-url URL) --keyring-file FILE",
-		Short: "Prove everything in a store, or in a file",
-		Long: `Prove everything in a store: heads, policies, the log, the digests, the audit trail, and that nothing else is there. With
-a FILE, which is a backup or a validator's snapshot, prove what is in that. Exit code 1 says that something is wrong.`,
-		Example: `  countersign store verify --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store verify store.backup --keyring-file keyring.json`,
+		Short: "Verify everything in a store, or in a file",
+		Long: `Verify everything in a store: heads, policies, log, digests, audit trail, and that no foreign keys
+are there. With a FILE, verify a backup or a validator's snapshot. Exit code 1: something is wrong.`,
+		Example: `  countersign store verify --redis-url redis://redis --keyring-file ring.json
+  countersign store verify store.backup --keyring-file ring.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return misuse("want one FILE or none")
@@ -111,7 +112,7 @@ func totals(t tools.Totals) string {
 		count(int(t.Links), "change"), count(int(t.AuditRows), "audit row"))
 }
 
-// damage returns an error with what was found, a line for each.
+// damage returns an error that lists findings, one on each line.
 func damage(findings []tools.Finding, then string) error {
 	words := fmt.Sprintf("%s wrong; %s", count(len(findings), "thing"), then)
 	for _, f := range findings {

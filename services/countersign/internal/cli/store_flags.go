@@ -15,32 +15,36 @@ import (
 	"github.com/countersign/countersign/services/store/tools"
 )
 
-// storeFlags say which store a command is about.
+// storeFlags are the flags that name a store.
 type storeFlags struct {
 	redisURL    *string
 	keyringFile string
 	floorFile   string
 }
 
-// newStoreFlags adds the flags, with variables of their own.
+// newStoreFlags adds the flags, with their environment variables.
 func newStoreFlags(cmd *cobra.Command) *storeFlags { return makeStoreFlags(cmd, false) }
 
-// newFloorFlags adds the flags of a command that heeds how far an authority has seen the store.
+// newFloorFlags adds the flags of a command that compares the store with an authority's floor file.
 func newFloorFlags(cmd *cobra.Command) *storeFlags { return makeStoreFlags(cmd, true) }
 
-func makeStoreFlags(cmd *cobra.Command, heedsFloor bool) *storeFlags {
+// redisURLHelp says which URLs name a Redis.
+const redisURLHelp = "redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, " +
+	"?cluster=true&addr=... for a Cluster; rediss:// for TLS"
+
+func makeStoreFlags(cmd *cobra.Command, withFloor bool) *storeFlags {
 	s := &storeFlags{}
-	if heedsFloor {
-		cmd.Flags().StringVar(&s.floorFile, "floor-file", "", "`file` in which an authority keeps how far it has seen the store")
+	if withFloor {
+		cmd.Flags().StringVar(&s.floorFile, "floor-file", "", "floor `file` of an authority: how far it has seen the store")
 	}
-	s.redisURL = settings.RedisURL(cmd.Flags(), "redis-url", "", "where the store is: redis://[user:password@]host:port/db; ?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS (required, but to verify a file)")
-	cmd.Flags().StringVar(&s.keyringFile, "keyring-file", "", "`file` of the keys that sign the store's records (required)")
+	s.redisURL = settings.RedisURL(cmd.Flags(), "redis-url", "", "Redis of the store: "+redisURLHelp+" (required, except to verify a file)")
+	cmd.Flags().StringVar(&s.keyringFile, "keyring-file", "", "`file` with the keys that sign the store's records (required)")
 	settings.BindEnv(cmd)
 	return s
 }
 
-// use lets a command work on the store. A store is large, so --timeout bounds it only when it is given; an
-// interrupt ends it.
+// use runs work on the store. A store may be large, so --timeout applies only when it is given. An interrupt
+// ends the work.
 func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Tools) error) error {
 	ring, err := keyring.Load(s.keyringFile)
 	if err != nil {
@@ -48,7 +52,7 @@ func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Conte
 	}
 	url := *s.redisURL
 	if url == "" {
-		url = "redis://localhost:6379/0" // of a file nothing is asked there
+		url = "redis://localhost:6379/0" // never contacted: the command verifies a file
 	}
 	client, err := redisfeed.Open(url, redisfeed.Options{})
 	if err != nil {
@@ -73,10 +77,10 @@ func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Conte
 	return work(ctx, operator)
 }
 
-// where is how the store is called in answers and errors.
+// where names the store in output and errors.
 func (s *storeFlags) where() string { return settings.RedactURL(*s.redisURL) }
 
-// about adds to an error which Redis it is about.
+// about adds the store's URL to an error.
 func (s *storeFlags) about(err error) error {
 	if err == nil {
 		return nil
@@ -84,7 +88,7 @@ func (s *storeFlags) about(err error) error {
 	return fmt.Errorf("%s: %w", s.where(), err)
 }
 
-// oneFile wants the name of a file as the only argument.
+// oneFile accepts exactly one argument, a file name.
 func oneFile(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return misuse("want one FILE")
@@ -92,7 +96,7 @@ func oneFile(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// list writes findings, a line for each.
+// list writes findings, one on each line.
 func list[T fmt.Stringer](w io.Writer, all []T) error {
 	for _, one := range all {
 		if _, err := fmt.Fprintf(w, "  %s\n", one); err != nil {
@@ -102,7 +106,7 @@ func list[T fmt.Stringer](w io.Writer, all []T) error {
 	return nil
 }
 
-// count says how many there are of something.
+// count returns a number with its noun, in the singular or plural.
 func count(n int, of string) string {
 	if n == 1 {
 		return "1 " + of

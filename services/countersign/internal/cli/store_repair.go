@@ -16,28 +16,36 @@ import (
 func storeRepair(g *globals) *cobra.Command {
 	var options tools.RepairOptions
 	cmd := &cobra.Command{
-		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--floor-file FILE] [--yes]",
-		Short: "Mend what does not add up in a store, from what is proven",
-		Long: `Mend what store verify finds: half of a change, keys of another type, entries that no change can follow, damaged or missing
-policies, fields that are no policies. What takes their place is made from what is signed: the head, the policies, the log,
-the audit trail, and with --from also from backups and validators' snapshots. Partitions with nothing wrong are left alone;
-the others begin a new epoch, to which running validators and authorities bring what they know beyond it.
+		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--yes]",
+		Short: "Repair a store from its signed records",
+		Long: `Repair what 'store verify' finds: half of a change, keys of a wrong type, entries that no change can
+follow, damaged or missing policies, and fields that are no policies.
 
-Nothing is guessed. An app whose policy cannot be made again stays without a decision (POLICY_UNVERIFIED) until --from has
-it, or a backup is restored. A partition of which it is not known which apps it had is not touched. Nor is one that has lost changes, by what
-validators have reported or by --floor-file: --accept-loss gives these up. Audit rows behind a break in the trail are
-given up: store backup --allow-damaged keeps them.
+The repair uses only signed records: head, policies, log and audit trail, and with --from also
+backups and validators' snapshots. It does not change partitions without findings. Each other
+partition begins a new epoch, to which running validators and authorities add what they hold beyond
+it.
 
-Without --yes it shows what it would do. On a terminal it then asks; without one it changes nothing.`,
-		Example: `  countersign store repair --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store repair --from store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes`,
+The repair guesses nothing:
+- An app whose policy cannot be rebuilt stays undecided (POLICY_UNVERIFIED) until --from has the
+  policy, or a backup is restored.
+- A partition is not changed when it is unknown which apps it had.
+- A partition is not changed when it has lost changes that validators have reported or --floor-file
+  shows; --accept-loss gives these changes up.
+- Audit rows behind a break in the trail are given up; 'store backup --allow-damaged' keeps them.
+
+Without --yes the command shows what it would do. On a terminal it then asks; without a terminal it
+changes nothing.`,
+		Example: `  countersign store repair --redis-url redis://redis --keyring-file ring.json
+  countersign store repair --from backup --redis-url redis://redis --keyring-file ring.json --yes`,
 	}
 	flagged := newFloorFlags(cmd)
-	// Bound to no variable, since they must not be said by mistake.
-	yes := cmd.Flags().Bool("yes", false, "do it")
-	cmd.Flags().StringArrayVar(&options.Files, "from", nil, "a backup or a validator's snapshot `file` to take what is missing from; may be repeated")
-	cmd.Flags().Uint64Var(&options.AboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
-	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false, "mend partitions, too, that have lost changes which validators or the floor file have seen")
+	// These flags have no environment variables, so that nobody sets them by mistake.
+	yes := cmd.Flags().Bool("yes", false, "carry it out without asking")
+	cmd.Flags().StringArrayVar(&options.Files, "from", nil, "`file` with missing records: a backup or a validator's snapshot; may be repeated")
+	cmd.Flags().Uint64Var(&options.AboveEpoch, "above-epoch", 0, aboveEpochHelp)
+	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false,
+		"also repair partitions that have lost changes which validators or the floor file have seen")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
@@ -45,7 +53,9 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 			if err != nil {
 				return flagged.about(err)
 			}
-			if *yes, err = planned(cmd, g, *yes, changes(plan), func(w io.Writer) error { return showRepair(w, plan, false) }, "The store at %s is to be mended so.", flagged.where()); err != nil {
+			*yes, err = planned(cmd, g, *yes, changes(plan), func(w io.Writer) error { return showRepair(w, plan, false) },
+				"This repairs the store at %s as shown.", flagged.where())
+			if err != nil {
 				return err
 			}
 			if *yes {
@@ -62,7 +72,7 @@ Without --yes it shows what it would do. On a terminal it then asks; without one
 	return cmd
 }
 
-// unrepaired returns what is not as it should be after a repair, or a plan of one.
+// unrepaired returns an error for everything that a repair, or the plan of one, leaves wrong.
 func unrepaired(plan *tools.RepairPlan, done bool) error {
 	refused, undecided, left := 0, 0, len(plan.Left)
 	for _, m := range plan.Partitions {
@@ -78,16 +88,16 @@ func unrepaired(plan *tools.RepairPlan, done bool) error {
 	case changes(plan) && !done:
 		return errors.New("nothing was changed; to go ahead, give --yes")
 	case refused > 0:
-		return fmt.Errorf("%s cannot be mended", count(refused, "partition"))
+		return fmt.Errorf("%s cannot be repaired", count(refused, "partition"))
 	case undecided > 0:
 		return fmt.Errorf("%s without a policy that verifies", count(undecided, "app"))
 	case left > 0:
-		return fmt.Errorf("%s wrong still", count(left, "thing"))
+		return fmt.Errorf("%s still wrong", count(left, "thing"))
 	}
 	return nil
 }
 
-// changes tells whether a repair changes anything.
+// changes reports whether a repair changes anything.
 func changes(plan *tools.RepairPlan) bool {
 	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *tools.PartitionRepair) bool { return m.Changes })
 }
@@ -106,22 +116,22 @@ func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {
 		if plan.Epochs[1] > 0 {
 			words = ": epoch " + fromTo(plan.Epochs)
 		}
-		fmt.Fprintf(w, "Store %s is mended%s.\n", plan.StoreID, words)
+		fmt.Fprintf(w, "Store %s is repaired%s.\n", plan.StoreID, words)
 	}
 	if plan.Meta {
-		fmt.Fprintf(w, "What says which store it is (cs:meta) %s written again.\n", is)
+		fmt.Fprintf(w, "The store's identity (cs:meta) %s written again.\n", is)
 	}
 	for _, key := range plan.Removed {
 		fmt.Fprintf(w, "%s; it %s removed.\n", key, is)
 	}
 	if len(plan.Left) > 0 {
-		fmt.Fprintln(w, "What store repair does not change:")
+		fmt.Fprintln(w, "Not changed by store repair:")
 		if err := list(w, plan.Left); err != nil {
 			return err
 		}
 	}
 	if len(plan.Ignored) > 0 {
-		fmt.Fprintln(w, "What was reported and cannot be true:")
+		fmt.Fprintln(w, "Ignored reports, which cannot be true:")
 		if err := list(w, plan.Ignored); err != nil {
 			return err
 		}
@@ -136,15 +146,19 @@ func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {
 			continue
 		}
 		if m.Loss != nil {
-			fmt.Fprintf(w, "  What %s lost: %s.\n", is, m.Loss)
+			fmt.Fprintf(w, "  This %s lost: %s.\n", is, m.Loss)
 		}
 		if m.Changes {
-			fmt.Fprintf(w, "  It %s written anew, at revision %d; the head was at %d.\n", is, m.To, m.From)
+			fmt.Fprintf(w, "  It %s rewritten, at revision %d; the head was at %d.\n", is, m.To, m.From)
 		}
 		for _, part := range []struct {
 			what string
 			all  []string
-		}{{"made again", m.Apps}, {"removed, being no policy", printable(m.Fields)}, {"left undecided, which only a backup or a snapshot file can change", m.Undecided}} {
+		}{
+			{"rebuilt", m.Apps},
+			{"removed, because they are no policies", printable(m.Fields)},
+			{"left undecided, which only a backup or a snapshot file can change", m.Undecided},
+		} {
 			if len(part.all) > 0 {
 				fmt.Fprintf(w, "  %s: %s.\n", part.what, strings.Join(part.all, ", "))
 			}
@@ -153,7 +167,7 @@ func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {
 	return nil
 }
 
-// printable returns names that anybody may have written, quoted and cut.
+// printable quotes and shortens names that anybody may have written.
 func printable(names []string) []string {
 	quoted := make([]string, len(names))
 	for i, name := range names {

@@ -12,34 +12,38 @@ import (
 	"github.com/countersign/countersign/services/store/tools"
 )
 
+const aboveEpochHelp = "highest `epoch` that a validator has seen and not reported (metric countersign_partition_epoch)"
+
 func storeRestore(g *globals) *cobra.Command {
 	var options tools.RestoreOptions
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "restore FILE --redis-url URL --keyring-file FILE",
-		Short: "Put a backup in the place of a store",
-		Long: `Put a backup in the place of a store, as a new epoch above all that is known. Validators that run cross to it within
-seconds, keep every revocation that they have seen, and report what they know beyond the backup; authorities that run bring
-that back. So the closer the backup, the less depends on them.
+		Short: "Replace a store by a backup",
+		Long: `Replace a store by a backup, as a new epoch above everything that is known.
 
-It may be repeated when it was cut off, and authorities and validators may run. With a validator's snapshot instead of a
-backup (--without-names) what decides is restored, and what people see is lost.`,
-		Example: `  countersign store restore store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store restore policies.snapshot --without-names --redis-url redis://localhost:6379/0 --keyring-file keyring.json`,
+Keep authorities and validators running. Validators keep every revocation that they have seen, and
+report the changes that the backup lacks. An authority brings these back within seconds. Repeat the
+command if it was interrupted.
+
+With a validator's snapshot instead of a backup (--without-names), everything that decides is
+restored. Names, notes, times and the audit trail are lost.`,
+		Example: `  countersign store restore store.backup --redis-url redis://redis --keyring-file ring.json
+  countersign store restore snap --without-names --redis-url redis://redis --keyring-file ring.json`,
 		Args: oneFile,
 	}
 	store := newFloorFlags(cmd)
-	// Bound to no variable, since they must not be said by mistake.
+	// These flags have no environment variables, so that nobody sets them by mistake.
 	flags := cmd.Flags()
-	flags.BoolVar(&options.Replace, "replace", false, "also when there is a store, which is gone then")
-	flags.BoolVar(&options.WithoutNames, "without-names", false, "take a validator's snapshot: the ids of tokens stand in for their names")
-	flags.BoolVar(&options.AllowDamaged, "allow-damaged", false, "leave out what does not verify")
-	flags.Uint64Var(&options.AboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and that the store does not know (metric countersign_partition_epoch)")
+	flags.BoolVar(&options.Replace, "replace", false, "replace an existing store, which is lost then")
+	flags.BoolVar(&options.WithoutNames, "without-names", false, "restore a validator's snapshot; the ids of tokens replace their names")
+	flags.BoolVar(&options.AllowDamaged, "allow-damaged", false, "leave out records that do not verify")
+	flags.Uint64Var(&options.AboveEpoch, "above-epoch", 0, aboveEpochHelp)
 	sure.flag(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if options.Replace {
-			if err := sure.ask(cmd, "What is in the store at %s is to be replaced by %s.", store.where(), args[0]); err != nil {
+			if err := sure.ask(cmd, "This replaces the store at %s by %s.", store.where(), args[0]); err != nil {
 				return err
 			}
 		}
@@ -47,9 +51,9 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 			done, err := operator.Restore(ctx, args[0], options)
 			switch {
 			case errors.Is(err, tools.ErrDamaged):
-				return fmt.Errorf("%s: %w", args[0], damage(done.Findings, "nothing was changed; --allow-damaged leaves that out"))
+				return fmt.Errorf("%s: %w", args[0], damage(done.Findings, "nothing was changed; --allow-damaged leaves these out"))
 			case errors.Is(err, tools.ErrNoNames):
-				return fmt.Errorf("%s: %w. To take it all the same, give --without-names", args[0], err)
+				return fmt.Errorf("%s: %w. To restore it anyway, give --without-names", args[0], err)
 			case errors.Is(err, tools.ErrNotEmpty):
 				return store.about(fmt.Errorf("%w. To replace it, give --replace", err))
 			case err != nil:
@@ -59,11 +63,12 @@ backup (--without-names) what decides is restored, and what people see is lost.`
 				_, err := fmt.Fprintf(w, "Restored store %s from a %s of %s: %s, epoch %s.\n",
 					done.StoreID, done.Kind, done.Created.Local().Format(time.RFC3339), totals(done.Totals), fromTo(done.Epochs))
 				if err == nil && len(done.Findings) > 0 {
-					_, err = fmt.Fprintln(w, "Left out, since they do not verify:")
+					_, err = fmt.Fprintln(w, "Left out, because they do not verify:")
 				}
 				err = errors.Join(err, list(w, done.Findings))
 				if err == nil && done.FleetBegun {
-					_, err = fmt.Fprintln(w, "The list of validators was missing and is begun anew: compare `countersign fleet list` with the validators that run.")
+					_, err = fmt.Fprintln(w, "The list of validators was missing, so a new one was begun. "+
+						"Check that `countersign fleet list` shows every validator that runs.")
 				}
 				return err
 			})
@@ -76,19 +81,21 @@ func storeAdopt(g *globals) *cobra.Command {
 	var aboveEpoch uint64
 	cmd := &cobra.Command{
 		Use:   "adopt --redis-url URL --keyring-file FILE [--yes]",
-		Short: "Take a store as it is, and give up what it has lost",
-		Long: `Take a store as it is, and give up what it has lost: when validators refuse it since it denies what they have seen, and
-nobody can supply that any more. Each partition begins a new epoch above all that is known, which validators follow.
+		Short: "Accept a store as it is, and give up the changes that it has lost",
+		Long: `Accept a store as it is, and give up the changes that it has lost. Use it when validators do not
+follow the store because it contradicts what they have seen, and nobody can supply the lost changes.
+
+Each partition begins a new epoch above everything that is known, and validators follow it.
 Revocations that a running validator has seen stay in force there.
 
-Without --yes it shows what would be lost, as far as validators have reported. On a terminal it then asks; without one it
-changes nothing.`,
-		Example: "  countersign store adopt --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes",
+Without --yes the command shows what would be lost, as far as validators have reported it. On a
+terminal it then asks; without a terminal it changes nothing.`,
+		Example: "  countersign store adopt --redis-url redis://redis --keyring-file ring.json --yes",
 	}
 	store := newFloorFlags(cmd)
-	// Bound to no variable, since they must not be said by mistake.
-	yes := cmd.Flags().Bool("yes", false, "do it")
-	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, "an `epoch` that some validator has seen and has not reported (metric countersign_partition_epoch)")
+	// These flags have no environment variables, so that nobody sets them by mistake.
+	yes := cmd.Flags().Bool("yes", false, "carry it out without asking")
+	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, aboveEpochHelp)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
@@ -96,7 +103,9 @@ changes nothing.`,
 			if err != nil {
 				return store.about(err)
 			}
-			if *yes, err = planned(cmd, g, *yes, true, func(w io.Writer) error { return showAdoption(w, plan, false) }, "The store at %s is to be taken as it is.", store.where()); err != nil {
+			*yes, err = planned(cmd, g, *yes, true, func(w io.Writer) error { return showAdoption(w, plan, false) },
+				"This accepts the store at %s as it is.", store.where())
+			if err != nil {
 				return err
 			}
 			if *yes {
@@ -120,25 +129,25 @@ func showAdoption(w io.Writer, a *tools.Adoption, done bool) error {
 	is := "would be"
 	if done {
 		is = "is"
-		fmt.Fprintf(w, "Store %s is taken as it is: epoch %s.\n", a.StoreID, fromTo(a.Epochs))
+		fmt.Fprintf(w, "Store %s is accepted as it is: epoch %s.\n", a.StoreID, fromTo(a.Epochs))
 	}
 	if len(a.Missing) > 0 {
-		fmt.Fprintf(w, "%s without a head: all that was there %s lost.\n", count(len(a.Missing), "partition"), is)
+		fmt.Fprintf(w, "%s without a head: all data there %s lost.\n", count(len(a.Missing), "partition"), is)
 	}
 	if len(a.Ignored) > 0 {
-		fmt.Fprintln(w, "What was reported and cannot be true:")
+		fmt.Fprintln(w, "Ignored reports, which cannot be true:")
 		if err := list(w, a.Ignored); err != nil {
 			return err
 		}
 	}
 	if a.Validators == 0 {
-		_, err := fmt.Fprintln(w, "No validator has reported, so what else was lost is not known.")
+		_, err := fmt.Fprintln(w, "No validator has reported, so it is unknown what else was lost.")
 		return err
 	}
 	if len(a.Losses) == 0 {
-		_, err := fmt.Fprintf(w, "Nothing else %s lost that one of %s has reported.\n", is, count(a.Validators, "validator"))
+		_, err := fmt.Fprintf(w, "Of the changes that %s reported, nothing else %s lost.\n", count(a.Validators, "validator"), is)
 		return err
 	}
-	fmt.Fprintf(w, "By the reports of %s, this %s lost:\n", count(a.Validators, "validator"), is)
+	fmt.Fprintf(w, "According to the reports of %s, this %s lost:\n", count(a.Validators, "validator"), is)
 	return list(w, a.Losses)
 }

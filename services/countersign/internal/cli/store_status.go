@@ -18,9 +18,10 @@ func storeStatus(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status --redis-url URL --keyring-file FILE",
 		Short: "Show a store: its heads, its Redis, and what validators have reported",
-		Long: `Show a store: its heads, its Redis, and what validators have reported. It proves the heads; 'store verify' proves
-everything. Exit code 1 says that heads are missing or do not verify; warnings are none.`,
-		Example: "  countersign store status --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+		Long: `Show a store: its heads, its Redis, and what validators have reported. The command verifies the
+heads; 'store verify' verifies everything. Exit code 1: heads are missing or do not verify. Warnings
+do not change the exit code.`,
+		Example: "  countersign store status --redis-url redis://redis --keyring-file ring.json",
 	}
 	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")
@@ -56,7 +57,10 @@ func showStatus(w io.Writer, s *tools.Status) error {
 		if server.MaxMemory > 0 {
 			memory = fmt.Sprintf("%d of %d MiB used", server.UsedMemory>>20, server.MaxMemory>>20)
 		}
-		rows = append(rows, show.Row{Name: "Redis", Value: fmt.Sprintf("%s, %s, %s, %s", server.Version, server.Role, count(server.Replicas, "replica"), memory)})
+		rows = append(rows, show.Row{
+			Name:  "Redis",
+			Value: fmt.Sprintf("%s, %s, %s, %s", server.Version, server.Role, count(server.Replicas, "replica"), memory),
+		})
 	}
 	if err := show.Details(w, rows...); err != nil {
 		return err

@@ -19,7 +19,7 @@ var (
 	errNotConfirmed = errors.New("not confirmed; nothing was changed")
 )
 
-// terminal returns the descriptor of a stream that is a terminal; false when it is none.
+// terminal returns the file descriptor of a stream; false when the stream is no terminal.
 func terminal(stream any) (int, bool) {
 	file, ok := stream.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -28,18 +28,18 @@ func terminal(stream any) (int, bool) {
 	return int(file.Fd()), true
 }
 
-// hidden reads lines from a terminal that does not show what is typed, until its end. It asks for them
-// first. Close it.
+// hidden reads lines from a terminal, up to the end of input, while the terminal does not show them. It first
+// shows a prompt. Close it after use.
 type hidden struct {
 	cmd        *cobra.Command
 	descriptor int
 	prompt     string
-	restore    func() error // nil until the terminal is asked
+	restore    func() error // nil until the first read
 	signals    chan os.Signal
 	rest       []byte
 }
 
-// Close lets the terminal show again what is typed.
+// Close switches the terminal's echo on again.
 func (h *hidden) Close() error {
 	if h.restore == nil {
 		return nil
@@ -65,7 +65,8 @@ func (h *hidden) Read(p []byte) (int, error) {
 // line reads a line, without its end.
 func (h *hidden) line() ([]byte, error) {
 	if h.restore == nil {
-		// A signal that ended the process would leave the terminal silent, also between two lines.
+		// Catch signals: otherwise one could end the process, also between two lines, and leave the terminal
+		// without echo.
 		h.signals = make(chan os.Signal, 1)
 		signal.Notify(h.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		var err error
@@ -76,7 +77,7 @@ func (h *hidden) line() ([]byte, error) {
 	}
 	line, err := readHidden(h.descriptor, h.signals)
 	if err != nil {
-		fmt.Fprintln(h.cmd.ErrOrStderr()) // the prompt's line has no end yet
+		fmt.Fprintln(h.cmd.ErrOrStderr()) // ends the line of the prompt
 	}
 	return line, err
 }
@@ -98,7 +99,7 @@ func (h *hidden) secret() (string, error) {
 	}
 }
 
-// readHidden reads a line that the terminal does not show. A signal ends the reading.
+// readHidden reads a line that the terminal does not show. A signal ends it.
 func readHidden(descriptor int, signals <-chan os.Signal) ([]byte, error) {
 	before, err := term.GetState(descriptor)
 	if err != nil {
@@ -121,15 +122,15 @@ func readHidden(descriptor int, signals <-chan os.Signal) ([]byte, error) {
 	}
 }
 
-// confirmation asks before what takes away or cannot be undone.
+// confirmation asks before an action that takes something away or cannot be undone.
 type confirmation struct{ yes bool }
 
 func (c *confirmation) flag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask first; without a terminal nothing is asked")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask for confirmation (without a terminal it is never asked for)")
 }
 
-// ask says on a terminal what is about to happen, and returns an error unless a person agrees. Scripts are
-// not asked: they have no terminal, or show nobody what is asked.
+// ask says on a terminal what the command is about to do, and returns an error unless a person agrees. It
+// does not ask without a terminal to read from and to write to, as in scripts.
 func (c *confirmation) ask(cmd *cobra.Command, format string, args ...any) error {
 	if c.yes || !canAsk(cmd) {
 		return nil
@@ -145,14 +146,14 @@ func (c *confirmation) ask(cmd *cobra.Command, format string, args ...any) error
 	return errNotConfirmed
 }
 
-// canAsk tells whether somebody can see a question and answer it.
+// canAsk reports whether a person can see a question and answer it.
 func canAsk(cmd *cobra.Command) bool {
 	_, reads := terminal(cmd.InOrStdin())
 	_, sees := terminal(cmd.ErrOrStderr())
 	return reads && sees
 }
 
-// readLine reads a line and nothing behind it. The end of the input ends a line too.
+// readLine reads one line, not a byte more. The end of the input ends a line too.
 func readLine(from io.Reader) (string, error) {
 	var line strings.Builder
 	for one := make([]byte, 1); line.Len() < 100; {
@@ -169,8 +170,8 @@ func readLine(from io.Reader) (string, error) {
 	return "", nil
 }
 
-// planned tells whether a plan is to be carried out: with yes, or when a person agrees who has seen it. Who
-// sees no question gets the plan alone, and so does who asked for JSON.
+// planned reports whether to carry out a plan: with yes, or when a person has seen the plan and agrees.
+// Without a terminal, and with JSON output, there is no question: the command only shows the plan.
 func planned(cmd *cobra.Command, g *globals, yes, changes bool, people func(io.Writer) error, format string, args ...any) (bool, error) {
 	if yes || !changes || g.output == inJSON || !canAsk(cmd) {
 		return yes, nil

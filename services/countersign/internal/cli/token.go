@@ -30,17 +30,17 @@ func tokenCreate(g *globals) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "create --app APP --name NAME",
-		Short: "Create a token; its secret is shown this once",
+		Short: "Create a token and show its secret, this once",
 		Example: `  countersign token create --app pezwd5bre2xb --name backend --scopes events,sessions
-  countersign token create --app pezwd5bre2xb --name ci --scopes events --expires 30d --secret-file ci.secret`,
+  countersign token create --app pezwd5bre2xb --name ci --scopes events --expires 30d`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
 	flags.StringVar(&request.Name, "name", "", "`name` of the token, unique in the app (required)")
 	flags.Var(&scopes, "scopes", grantHelp)
-	flags.Var(&expires, "expires", "when it stops working by itself: 30d, 12h or a time in RFC 3339 (default never)")
+	flags.Var(&expires, "expires", "when the token expires: 30d, 12h or a time in RFC 3339 (default never)")
 	flags.StringVar(&request.Note, "note", "", "free `text`")
-	flags.StringVar(&file, "secret-file", "", "new `file` to write the secret to, instead of showing it")
+	flags.StringVar(&file, "secret-file", "", "write the secret to this new `file` instead of showing it")
 	change.flags(cmd)
 	required(cmd, "app", "name")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +58,10 @@ func tokenCreate(g *globals) *cobra.Command {
 				return nil, change.outcome(err)
 			}
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
-			return response, errors.Join(shown.show(cmd, g, secrets, response, file), notIgnored("--expires", request.GetTtl(), ends(response.GetToken())))
+			return response, errors.Join(
+				shown.show(cmd, g, secrets, response, file),
+				notIgnored("--expires", request.GetTtl(), ends(response.GetToken())),
+			)
 		})
 	}
 	return cmd
@@ -89,9 +92,9 @@ func tokenGet(g *globals) *cobra.Command {
 	return cmd
 }
 
-// grantHelp tells what --scopes is for a new token (B04, B05, B14).
-var grantHelp = "what it is to authenticate: " + words.ListScopes(words.ProposedScopes()) +
-	"; without the flag everything, which is possible while nothing is enforced"
+// grantHelp is the help text of --scopes for a new token (B04, B05, B14).
+var grantHelp = "scopes of the token: " + words.ListScopes(words.ProposedScopes()) +
+	"; without the flag every scope, which is allowed while nothing is enforced"
 
 // whichToken adds the flags that name a token.
 func whichToken(cmd *cobra.Command, appID, tokenID *string) {
@@ -100,30 +103,31 @@ func whichToken(cmd *cobra.Command, appID, tokenID *string) {
 	required(cmd, "app", "token")
 }
 
-// required marks flags that must be given. Their help texts say so too.
+// required marks required flags. Their help texts must say "(required)".
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // there is no such flag: a mistake in this package
+			panic(err) // the flag does not exist: a mistake in this package
 		}
 	}
 }
 
-// notIgnored returns an error when an authority that does not know durations yet has made a change without
-// the end that was asked for.
+// notIgnored returns an error when an older authority, which does not know the duration field, has made a
+// change without the requested end.
 func notIgnored(flag string, sent *durationpb.Duration, ends bool) error {
 	if sent == nil || ends {
 		return nil
 	}
-	return fmt.Errorf("the change is made, but the authority is older than this command and has ignored %s: nothing ends by itself. Give a time instead of a duration", flag)
+	return fmt.Errorf("the change is made, but the authority is older than this command and ignored %s: the change has no end. "+
+		"Give a time instead of a duration", flag)
 }
 
-// ends tells whether a token ends by itself, or has.
+// ends reports whether a token has an expiry or has expired.
 func ends(t *countersignv1.Token) bool {
 	return t.GetExpireTime() != nil || t.GetState() == countersignv1.TokenState_TOKEN_STATE_EXPIRED
 }
 
-// end returns what a flag says of an end as the two fields of a request, one of which is nil.
+// end returns the value of a flag for an end as the two fields of a request, at most one of which is set.
 func end(at *words.Moment) (*timestamppb.Timestamp, *durationpb.Duration) {
 	switch {
 	case at.After != nil:

@@ -19,21 +19,24 @@ func tokenImport(g *globals) *cobra.Command {
 	var scopes words.Scopes
 	var file, secretPath, digest string
 	cmd := &cobra.Command{
-		Use:   "import --app APP (--name NAME (--secret-file FILE | --sha256 HEX) | --file FILE)",
-		Short: "Take over secrets of another system, or their digests; all or none",
-		Long: `Take over secrets of another system, or their SHA-256 digests, so that nothing changes for who sends them.
+		Use:                   "import --app APP (--name NAME (--secret-file FILE | --sha256 HEX) | --file FILE)",
+		DisableFlagsInUseLine: true,
 
-With --file there is a JSON object on each line, with either secret or sha256:
+		Short: "Import secrets of another system, or their digests; all or none",
+		Long: `Import secrets of another system, or their SHA-256 digests, so that nothing changes for their users.
+
+Each line of --file is a JSON object with either secret or sha256:
   {"name": "backend", "scopes": ["events"], "secret": "..."}
-The strength of a digest's secret cannot be checked: make sure that it was random and has at least 112 bits.`,
-		Example: `  countersign token import --app pezwd5bre2xb --name backend --scopes events --secret-file old.secret
+Countersign cannot check the strength of a digest's secret: make sure that it was random and has at
+least 112 bits.`,
+		Example: `  countersign token import --app pezwd5bre2xb --name old --scopes events --secret-file old.secret
   countersign token import --app pezwd5bre2xb --file tokens.jsonl`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
 	flags.StringVar(&item.Name, "name", "", "`name` of the token, unique in the app")
 	flags.Var(&scopes, "scopes", grantHelp)
-	flags.StringVar(&secretPath, "secret-file", "", "`file` that holds the secret; - is the standard input")
+	flags.StringVar(&secretPath, "secret-file", "", "`file` with the secret; - is the standard input")
 	flags.StringVar(&digest, "sha256", "", "SHA-256 of the secret, 64 hexadecimal `digits`")
 	flags.StringVar(&file, "file", "", "`file` with a JSON object on each line; - is the standard input")
 	change.flags(cmd)
@@ -44,7 +47,7 @@ The strength of a digest's secret cannot be checked: make sure that it was rando
 	cmd.MarkFlagsMutuallyExclusive("name", "file")
 	cmd.MarkFlagsMutuallyExclusive("scopes", "file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		var lines []int // of the objects of --file
+		var lines []int // line numbers of the objects in --file
 		item.Scopes = scopes
 		request.Imports = []*countersignv1.TokenImport{item}
 		switch {
@@ -78,7 +81,7 @@ func importSecret(cmd *cobra.Command, item *countersignv1.TokenImport, path stri
 	return err
 }
 
-// importDigest does not repeat what was given: it may be the secret itself, by mistake.
+// importDigest does not repeat the digest in its error: it may be the secret itself, by mistake.
 func importDigest(item *countersignv1.TokenImport, text string) error {
 	digest, err := parseDigest(text)
 	if err != nil {

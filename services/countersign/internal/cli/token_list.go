@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/show"
 )
 
-// pageSize is how many are asked for at once: the most that the authority gives.
+// pageSize is the number of entries in one page: the most that the authority returns.
 const pageSize = 1000
 
 func tokenList(g *globals) *cobra.Command {
@@ -22,7 +22,7 @@ func tokenList(g *globals) *cobra.Command {
 		Example: "  countersign token list --app pezwd5bre2xb --all",
 	}
 	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
-	cmd.Flags().BoolVar(&request.ShowRevoked, "all", false, "also tokens that were revoked or have expired in the last 30 days")
+	cmd.Flags().BoolVar(&request.ShowRevoked, "all", false, "also show tokens that were revoked or have expired in the last 30 days")
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
@@ -60,7 +60,8 @@ func tokenRows(tokens []*countersignv1.Token) [][]string {
 	return rows
 }
 
-// sayEmpty tells people that a list has nothing in it; what reads the standard output gets nothing.
+// sayEmpty tells people on the standard error that a list is empty. The standard output stays empty for
+// programs.
 func sayEmpty(cmd *cobra.Command, list *show.List, text string) error {
 	if !list.Empty() {
 		return nil

@@ -13,27 +13,27 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/show"
 )
 
-// minted is a token and its secret, which nobody will see again.
+// minted is a new token and its secret, which cannot be shown again.
 type minted struct {
 	appID    string
 	token    *countersignv1.Token
-	secret   *string // in the response; empty when the answer is a repetition
+	secret   *string // points into the response; empty when the response is a repetition
 	position string
 }
 
-// show writes the answer, with the secret in it or in a file.
+// show writes the response, and the secret with it or to a file.
 func (m minted) show(cmd *cobra.Command, g *globals, file *secretFile, response proto.Message, path string) error {
 	repeated := *m.secret == ""
 	if err := file.take(m.secret); err != nil {
-		return fmt.Errorf("token %s was made, but its secret could not be written and is lost; rotate or revoke it: %w", m.token.GetTokenId(), err)
+		return fmt.Errorf("token %s was created, but its secret could not be written and is lost; rotate or revoke it: %w", m.token.GetTokenId(), err)
 	}
 	if err := g.answer(cmd, response, func(w io.Writer) error { return m.people(w, path) }); err != nil {
-		return fmt.Errorf("token %s was made, but could not be shown: %w", m.token.GetTokenId(), err)
+		return fmt.Errorf("token %s was created, but could not be shown: %w", m.token.GetTokenId(), err)
 	}
 	if !repeated {
 		return nil
 	}
-	const told = "this request was made before, and its secret told then; it cannot be told again. If nobody has it, rotate the token"
+	const told = "this request was made before, and its secret was shown then; it cannot be shown again. If nobody has it, rotate the token"
 	if path != "" {
 		return errors.New(told)
 	}
@@ -50,6 +50,6 @@ func (m minted) people(w io.Writer, path string) error {
 	if err := show.Details(w, rows...); err != nil || *m.secret == "" {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\nThe secret is shown this once: it is not stored, and nobody can show it again.")
+	_, err := fmt.Fprintln(w, "\nSave the secret now: it is not stored and cannot be shown again.")
 	return err
 }

@@ -21,18 +21,19 @@ func tokenRevoke(g *globals) *cobra.Command {
 	var sure confirmation
 	cmd := &cobra.Command{
 		Use:   "revoke (--app APP --token TOKEN | --secret-file FILE)",
-		Short: "Revoke a token for ever, by its id or by a secret that leaked",
-		Long: `Revoke a token for ever, by its id or by a secret that leaked.
+		Short: "Revoke a token for ever, by its id or by its leaked secret",
+		Long: `Revoke a token for ever, by its id or by its leaked secret.
 
-With --secret-file it is revoked in every app that has it, and the tokens are named. An app that cannot be changed, or would
-be locked out, keeps no other one from it: the command names it and fails, and can be given again.`,
+With --secret-file the command revokes the secret in every app that has it, and lists the tokens. If
+an app cannot be changed, or would be locked out, the other apps are still changed. The command then
+names that app and fails. You can repeat it.`,
 		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
   countersign token revoke --secret-file -   (paste the secret, which is not shown, then Enter)`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&appID, "app", "", "`id` of the app")
 	flags.StringVar(&tokenID, "token", "", "`id` of the token")
-	flags.StringVar(&file, "secret-file", "", "`file` that holds the leaked secret; - is the standard input")
+	flags.StringVar(&file, "secret-file", "", "`file` with the leaked secret; - is the standard input")
 	lockoutFlag(cmd, &allowLockout)
 	change.flags(cmd)
 	sure.flag(cmd)
@@ -46,7 +47,9 @@ be locked out, keeps no other one from it: the command names it and fails, and c
 		if err := checkTokenID(tokenID); err != nil {
 			return err
 		}
-		if err := sure.ask(cmd, "Token %s of app %s is to be revoked for ever at %s.", words.Printable(tokenID), words.Printable(appID), g.authority); err != nil {
+		err := sure.ask(cmd, "This revokes token %s of app %s for ever at %s.",
+			words.Printable(tokenID), words.Printable(appID), g.authority)
+		if err != nil {
 			return err
 		}
 		request := &countersignv1.RevokeTokenRequest{
@@ -70,11 +73,11 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 	if err != nil {
 		return err
 	}
-	if err := sure.ask(cmd, "This secret is to be revoked for ever, in every app that has it, at %s.", g.authority); err != nil {
+	if err := sure.ask(cmd, "This revokes the secret for ever, in every app that has it, at %s.", g.authority); err != nil {
 		return err
 	}
 	request := &countersignv1.RevokeSecretRequest{
-		// Pasted secrets bring blanks along, and line breaks of the page they stood on.
+		// Pasted secrets bring spaces and line breaks along.
 		Secret:       strings.TrimSpace(leaked.Reveal()),
 		AllowLockout: allowLockout, RequestId: change.requestID(),
 	}
@@ -82,7 +85,8 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 		response, err := authority.RevokeSecret(ctx, request)
 		if err != nil {
 			if done := partOf(err); done != nil {
-				if err := g.answer(cmd, done, func(w io.Writer) error { return showPart(w, cmd.ErrOrStderr(), done) }); err != nil {
+				err := g.answer(cmd, done, func(w io.Writer) error { return showPart(w, cmd.ErrOrStderr(), done) })
+				if err != nil {
 					return nil, err
 				}
 			}
@@ -92,8 +96,8 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 	})
 }
 
-// partOf returns what a call that failed for some apps has done for the others; nil when the error does not
-// tell.
+// partOf returns the part of a call that was done although the call failed; nil when the error has no such
+// detail.
 func partOf(err error) *countersignv1.RevokeSecretResponse {
 	for _, detail := range status.Convert(err).Details() {
 		if done, ok := detail.(*countersignv1.RevokeSecretResponse); ok {
@@ -114,7 +118,7 @@ func showRevoked(w io.Writer, response *countersignv1.RevokeSecretResponse) erro
 	return show.NewList(w, "APP", "TOKEN", "NAME", "STATE").Page(rows)
 }
 
-// showPart shows what was done, and warns of what was not.
+// showPart shows the tokens that were revoked, and warns about the apps that were not changed.
 func showPart(w, warnings io.Writer, done *countersignv1.RevokeSecretResponse) error {
 	if len(done.GetTokens()) > 0 {
 		if err := showRevoked(w, done); err != nil {
@@ -122,10 +126,11 @@ func showPart(w, warnings io.Writer, done *countersignv1.RevokeSecretResponse) e
 		}
 	}
 	for _, failure := range done.GetFailures() {
-		fmt.Fprintf(warnings, "Warning: app %s has the secret and was not changed: %s (%s)\n", failure.GetAppId(), words.Printable(failure.GetMessage()), failure.GetReason())
+		fmt.Fprintf(warnings, "Warning: app %s has the secret and was not changed: %s (%s)\n",
+			failure.GetAppId(), words.Printable(failure.GetMessage()), failure.GetReason())
 	}
 	if unverified := done.GetUnverifiedAppIds(); len(unverified) > 0 {
-		fmt.Fprintf(warnings, "Warning: nobody can tell whether these apps have the secret, since their policies could not be verified: %s\n",
+		fmt.Fprintf(warnings, "Warning: these apps may have the secret, because their policies could not be verified: %s\n",
 			strings.Join(unverified, ", "))
 	}
 	if done.GetIncomplete() {

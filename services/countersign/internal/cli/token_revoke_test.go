@@ -11,7 +11,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// halfRevoker is an authority that cannot revoke a leaked secret everywhere.
+// halfRevoker is an authority that cannot revoke a leaked secret in every app.
 type halfRevoker struct {
 	fake
 	answer *countersignv1.RevokeSecretResponse
@@ -22,8 +22,8 @@ func (f *halfRevoker) RevokeSecret(context.Context, *countersignv1.RevokeSecretR
 	return nil, apierr.Unavailable(apierr.OutcomeUnknown, "not everywhere").With(f.answer)
 }
 
-// TestB10_PartlyRevoked: what was revoked is shown, each app that was not is named, and the command fails
-// and says how to go on.
+// TestB10_PartlyRevoked: the command shows what was revoked, names each app that was not changed, and fails
+// with advice on how to go on.
 func TestB10_PartlyRevoked(t *testing.T) {
 	f := &halfRevoker{answer: &countersignv1.RevokeSecretResponse{
 		Tokens: []*countersignv1.RevokedToken{{AppId: "done", Token: &countersignv1.Token{

@@ -21,14 +21,14 @@ func tokenRotate(g *globals) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "rotate --app APP --token TOKEN",
-		Short: "Replace a token by a new one; the old one works on for a while",
+		Short: "Replace a token by a new one; the old one keeps working for a while",
 		Example: `  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
-  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --overlap 1d --secret-file backend.secret`,
+  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --overlap 1d`,
 	}
 	whichToken(cmd, &request.AppId, &request.TokenId)
-	cmd.Flags().Var(&overlap, "overlap", "how long the old one works on: 0s to 90d (default 7d)")
-	settings.MayBeEmpty(cmd.Flags(), "overlap") // none: it ends at once
-	cmd.Flags().StringVar(&file, "secret-file", "", "new `file` to write the new secret to, instead of showing it")
+	cmd.Flags().Var(&overlap, "overlap", "how long the old token keeps working: 0s to 90d (default 7d)")
+	settings.MayBeEmpty(cmd.Flags(), "overlap") // 0 ends the old token at once
+	cmd.Flags().StringVar(&file, "secret-file", "", "write the new secret to this new `file` instead of showing it")
 	change.flags(cmd)
 	sure.flag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +38,9 @@ func tokenRotate(g *globals) *cobra.Command {
 		if cmd.Flags().Changed("overlap") {
 			request.Overlap = durationpb.New(time.Duration(overlap))
 			if overlap == 0 {
-				if err := sure.ask(cmd, "Token %s of app %s is to end at once at %s: its secret stops working before the new one can be in use.", words.Printable(request.GetTokenId()), words.Printable(request.GetAppId()), g.authority); err != nil {
+				err := sure.ask(cmd, "This ends token %s of app %s at once at %s: its secret stops working before the new one can be in use.",
+					words.Printable(request.GetTokenId()), words.Printable(request.GetAppId()), g.authority)
+				if err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,20 +29,20 @@ func tokenUpdate(g *globals) *cobra.Command {
 	}}
 	cmd := &cobra.Command{
 		Use:   "update --app APP --token TOKEN",
-		Short: "Change a token: only what is given is changed",
-		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events,ad_revenue
+		Short: "Change the given fields of a token",
+		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events
   countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --state disabled`,
 	}
 	whichToken(cmd, &request.AppId, &token.TokenId)
 	flags := cmd.Flags()
 	flags.StringVar(&token.Name, "name", "", "new `name`")
-	flags.Var(&scopes, "scopes", "what it is to authenticate from now on: "+words.ListScopes(words.ProposedScopes()))
-	flags.Var(&state, "state", "active or disabled")
-	flags.Var(&expires, "expires", "when it is to stop working by itself: 30d, 12h or a time in RFC 3339")
-	noExpiry := flags.Bool("no-expiry", false, "it is not to stop working by itself")
-	flags.StringVar(&token.Note, "note", "", "free `text`; empty removes it")
+	flags.Var(&scopes, "scopes", "new scopes of the token: "+words.ListScopes(words.ProposedScopes()))
+	flags.Var(&state, "state", "new state: active or disabled")
+	flags.Var(&expires, "expires", "when the token expires: 30d, 12h or a time in RFC 3339")
+	noExpiry := flags.Bool("no-expiry", false, "the token never expires")
+	flags.StringVar(&token.Note, "note", "", "free `text`; an empty text removes the note")
 	settings.MayBeEmpty(flags, "note")
-	flags.StringVar(&token.Etag, "etag", "", "change nothing if the token was changed since it had this `etag`")
+	flags.StringVar(&token.Etag, "etag", "", "change the token only if it still has this `etag`")
 	lockoutFlag(cmd, &request.AllowLockout)
 	change.flags(cmd)
 	sure.flag(cmd)
@@ -65,7 +66,9 @@ func tokenUpdate(g *globals) *cobra.Command {
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
 		token.ExpireTime, request.Ttl = end(&expires)
 		if token.GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED || request.GetAllowLockout() || endsNow(request) {
-			if err := sure.ask(cmd, "Token %s of app %s is to be %s at %s.", words.Printable(token.GetTokenId()), words.Printable(request.GetAppId()), lossOf(request), g.authority); err != nil {
+			err := sure.ask(cmd, "This changes token %s of app %s at %s: %s.",
+				words.Printable(token.GetTokenId()), words.Printable(request.GetAppId()), g.authority, lossOf(request))
+			if err != nil {
 				return err
 			}
 		}
@@ -83,7 +86,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	return cmd
 }
 
-// endsNow tells whether an update ends a token at once.
+// endsNow reports whether an update ends a token at once.
 func endsNow(request *countersignv1.UpdateTokenRequest) bool {
 	at := request.GetToken().GetExpireTime()
 	return at != nil && !at.AsTime().After(time.Now()) || request.GetTtl() != nil && request.GetTtl().AsDuration() == 0
@@ -91,22 +94,23 @@ func endsNow(request *countersignv1.UpdateTokenRequest) bool {
 
 // lossOf says what an update takes away.
 func lossOf(request *countersignv1.UpdateTokenRequest) string {
-	what := "changed"
+	var losses []string
 	if request.GetToken().GetState() == countersignv1.TokenState_TOKEN_STATE_DISABLED {
-		what = "disabled: requests with it are rejected where that is enforced"
+		losses = append(losses, "it is disabled, so enforced scopes reject requests with it")
 	}
 	if endsNow(request) {
-		what += ", and to end now: its secret is expired at once"
+		losses = append(losses, "its secret expires at once")
 	}
 	if request.GetAllowLockout() {
-		what += ", also when an enforced scope is left without an active token"
+		losses = append(losses, "an enforced scope may be left without an active token")
 	}
-	return what
+	return strings.Join(losses, "; ")
 }
 
-// lockoutFlag adds the flag that lifts the guard against taking an enforced scope's last token (B16).
+// lockoutFlag adds the flag that allows a change to take an enforced scope's last token (B16).
 func lockoutFlag(cmd *cobra.Command, allow *bool) {
-	cmd.Flags().BoolVar(allow, "allow-lockout", false, "also when an enforced scope is left without an active token, now or when the others expire")
+	cmd.Flags().BoolVar(allow, "allow-lockout", false,
+		"go ahead even if an enforced scope is left without an active token, now or when the others expire")
 }
 
 // showToken writes a token after a change.

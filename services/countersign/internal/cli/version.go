@@ -12,7 +12,7 @@ import (
 func versionCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Show what this program was built from",
+		Short:   "Show the version and source of this program",
 		Example: "  countersign version",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := buildinfo.Read()

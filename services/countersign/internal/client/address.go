@@ -1,5 +1,5 @@
-// Package client connects the command line to an authority or a validator: where the admin key comes from,
-// and what to say when nothing answers.
+// Package client connects the command line to an authority or a validator. It finds the admin key, and
+// explains why a server cannot be reached.
 package client
 
 import "github.com/countersign/countersign/pkg/grpcclient"
@@ -7,8 +7,8 @@ import "github.com/countersign/countersign/pkg/grpcclient"
 // Address is a flag for the host:port of a server.
 type Address = grpcclient.Address
 
-// Security says which connections are encrypted.
+// Security says which connections use TLS.
 type Security = grpcclient.Security
 
-// ErrContradiction says that TLS and plain text were asked for.
+// ErrContradiction means that both TLS and plain text were requested.
 var ErrContradiction = grpcclient.ErrContradiction

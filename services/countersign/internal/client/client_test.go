@@ -33,7 +33,7 @@ func TestAddress(t *testing.T) {
 	for _, given := range []string{"", "7070", "localhost", ":7070", "localhost:", "localhost:0", "localhost:65536", "localhost:grpc", "http://localhost:7070"} {
 		var a Address
 		if a.Set(given) == nil {
-			t.Errorf("%q was taken for an address", given)
+			t.Errorf("%q was accepted as an address", given)
 		}
 	}
 }
@@ -61,16 +61,16 @@ func TestSecurity(t *testing.T) {
 	}
 }
 
-// What localhost means is up to the resolver.
+// The resolver decides what localhost means.
 func TestPlainTextStaysOnLoopback(t *testing.T) {
-	const elsewhere = "192.0.2.1:7070" // RFC 5737: nobody is there
+	const elsewhere = "192.0.2.1:7070" // an address for documentation (RFC 5737)
 	d := &dialer{Target: Target{Address: "localhost:7070"}}
 	if _, err := d.dial(t.Context(), elsewhere); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
 		t.Errorf("a connection in plain text to %s: %v", elsewhere, err)
 	}
 }
 
-// Whoever cannot reach a server is told why in words.
+// The error says why a server cannot be reached.
 func TestUnreachable(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // it accepts and never answers
 	if err != nil {
@@ -79,7 +79,7 @@ func TestUnreachable(t *testing.T) {
 	defer silent.Close()
 	for address, want := range map[string]string{
 		"127.0.0.1:1":          "nothing answers at 127.0.0.1:1: is the server running? (dial tcp",
-		"nobody..here:7070":    "nobody..here:7070 cannot be found by its name: ", // no name at all, so that nobody is asked for it
+		"nobody..here:7070":    "the name of nobody..here:7070 cannot be resolved: ", // no valid name, so no resolver is asked
 		silent.Addr().String(): "within 200ms: is the server running?",
 	} {
 		to := Target{Role: "server", Address: Address(address), Timeout: 5 * time.Second, Security: Security{Plaintext: true}}

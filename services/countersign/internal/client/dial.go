@@ -17,19 +17,19 @@ import (
 	"github.com/countersign/countersign/pkg/grpcclient"
 )
 
-// Target is a server to talk to.
+// Target is a server and how to call it.
 type Target struct {
-	// Role is what people call the server: Authority, Validator, or server when it may be either.
+	// Role is the server's name in messages: Authority, Validator, or "server" when it may be either.
 	Role     string
 	Address  Address
 	Security Security
 	// Key is sent with every call.
 	Key Key
-	// Timeout bounds each call, the connection it may have to wait for included.
+	// Timeout bounds each call, including the wait for the connection.
 	Timeout time.Duration
 }
 
-// Dial makes a connection, which is set up by the first call. A call fails at once when nothing answers,
+// Dial returns a connection, which the first call opens. A call that cannot reach the server fails at once
 // with an *UnreachableError.
 func Dial(to Target) (*grpc.ClientConn, error) {
 	transport, err := to.Security.Credentials(to.Address)
@@ -51,7 +51,7 @@ func Dial(to Target) (*grpc.ClientConn, error) {
 	return grpc.NewClient(to.Address.Target(), options...)
 }
 
-// dialer opens the connections of one Dial, and remembers why it could not.
+// dialer opens the connections of one Dial, and remembers the last failure.
 type dialer struct {
 	Target
 	mu     sync.Mutex
@@ -70,7 +70,7 @@ func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	return connection, err
 }
 
-// call bounds a call and finds words for one that did not reach the server.
+// call bounds a call, and explains why a call did not reach the server.
 func (d *dialer) call(ctx context.Context, method string, request, reply any, connection *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
@@ -93,14 +93,14 @@ func (d *dialer) call(ctx context.Context, method string, request, reply any, co
 	return err
 }
 
-// UnreachableError says that a call was not sent, since there was no connection to send it over.
+// UnreachableError means that a call was not sent, because there was no connection.
 type UnreachableError struct {
 	Target Target
-	// Tried tells whether there was an address to try; if not, its name means nothing.
+	// Tried says whether there was an address to connect to. If not, the name could not be resolved.
 	Tried bool
-	// Dial is why no connection could be opened; nil when one was opened and then went wrong.
+	// Dial is why no connection could be opened; nil when one was opened and failed later.
 	Dial error
-	// Status is what grpc made of it.
+	// Status is gRPC's status of the call.
 	Status *status.Status
 }
 
@@ -115,19 +115,23 @@ func (e *UnreachableError) Error() string {
 	case e.Status.Code() == codes.DeadlineExceeded:
 		return fmt.Sprintf("nothing answers at %s within %s: is the %s running?", e.Target.Address, e.Target.Timeout, e.Target.Role)
 	case !e.Tried:
-		return fmt.Sprintf("%s cannot be found by its name: %s", e.Target.Address, e.Status.Message())
+		return fmt.Sprintf("the name of %s cannot be resolved: %s", e.Target.Address, e.Status.Message())
 	case grpcclient.AnswersPlain(e.Status.Err()):
-		return fmt.Sprintf("no TLS connection with %s, which answers in plain text. Give --plaintext if nobody can listen on the way, or let the %s have a certificate (its --tls-cert-file and --tls-key-file): %s",
+		return fmt.Sprintf("no TLS connection to %s, which uses plain text. Give --plaintext if the network is trusted, "+
+			"or give the %s a certificate (its --tls-cert-file and --tls-key-file): %s",
 			e.Target.Address, e.Target.Role, e.Status.Message())
 	case strings.Contains(e.Status.Message(), "looked like an HTTP/1.1 header"): // golang.org/x/net/http2
-		return fmt.Sprintf("%s answers as a web server does, such as the one for metrics (--http-listen). Give the address of the %s's gRPC server (--listen): %s",
+		return fmt.Sprintf("%s is a web server, such as the one for metrics (--http-listen). "+
+			"Give the address of the %s's gRPC server (--listen): %s",
 			e.Target.Address, e.Target.Role, e.Status.Message())
 	case strings.Contains(e.Status.Message(), "certificate signed by unknown authority"): // crypto/x509
-		return fmt.Sprintf("no TLS connection with %s: this machine does not know who signed its certificate. Give --tls-ca-file FILE, the authorities to check it against: %s",
+		return fmt.Sprintf("no TLS connection to %s: this machine does not know the certificate authority. "+
+			"Give --tls-ca-file FILE with that authority's certificate: %s",
 			e.Target.Address, e.Status.Message())
 	case e.Target.Security.Encrypts(e.Target.Address):
-		return fmt.Sprintf("no TLS connection with %s: %s", e.Target.Address, e.Status.Message())
+		return fmt.Sprintf("no TLS connection to %s: %s", e.Target.Address, e.Status.Message())
 	}
-	return fmt.Sprintf("no plain text connection with %s; does it want TLS? Then give --tls, or --tls-ca-file FILE when this machine does not know who signed its certificate: %s",
+	return fmt.Sprintf("no plain text connection to %s; does it use TLS? Then give --tls, "+
+		"or --tls-ca-file FILE if this machine does not know its certificate authority: %s",
 		e.Target.Address, e.Status.Message())
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// KeyVariable is the environment variable that may hold an admin key itself. There is no such flag: a
-// command line is kept in the shell's history, and others can see it while the command runs.
+// KeyVariable is the environment variable that may hold an admin key itself. There is no flag for it, because
+// shells keep command lines in their history and other users can see them.
 const KeyVariable = "COUNTERSIGN_ADMIN_KEY"
 
 // Key is an admin key; the zero value is none.
@@ -22,9 +22,9 @@ type Key struct {
 	From string
 }
 
-// FindKey finds the admin key for an authority: in the given file if one was given, else in KeyVariable,
-// else, for an authority on loopback, in the file that `countersign dev` writes. Finding none is not an
-// error: the authority knows whether it wants one.
+// FindKey finds the admin key for an authority: in the given file, otherwise in KeyVariable, otherwise, for
+// an authority on loopback, in the file that `countersign dev` writes. A missing key is no error: the
+// authority knows whether it needs one.
 func FindKey(file string, authority Address) (Key, error) {
 	if file != "" {
 		return readKey(file, "--admin-key-file: ")
@@ -37,7 +37,7 @@ func FindKey(file string, authority Address) (Key, error) {
 	}
 	file, err := adminkeys.DefaultKeyFile()
 	if err != nil {
-		return Key{}, nil //nolint:nilerr // a user without a folder has no file in it
+		return Key{}, nil //nolint:nilerr // without a folder there is no file in it
 	}
 	key, err := readKey(file, "")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -54,12 +54,12 @@ func readKey(file, what string) (Key, error) {
 	return parseKey(string(data), file)
 }
 
-// parseKey refuses what is no admin key, since it would be sent: another file, named by mistake, may hold
-// worse.
+// parseKey rejects a text that is no admin key. Otherwise the content of a wrong file, which may be secret,
+// would be sent.
 func parseKey(text, from string) (Key, error) {
 	text = strings.TrimSpace(text)
 	if !secret.WellFormedAdminKey(text) {
-		return Key{}, fmt.Errorf("%s does not hold an admin key, which begins with %s", from, secret.AdminPrefix)
+		return Key{}, fmt.Errorf("%s holds no admin key, which would begin with %s", from, secret.AdminPrefix)
 	}
 	return Key{secret: secret.New(text), From: from}, nil
 }

@@ -22,7 +22,7 @@ import (
 // demoTimeout bounds the demonstration.
 const demoTimeout = 20 * time.Second
 
-// demo shows what a Countersign does, as a client of it like any other.
+// demo shows what Countersign does. It is an ordinary client.
 type demo struct {
 	app        string
 	adminKey   secret.Secret
@@ -32,9 +32,9 @@ type demo struct {
 	connections []*grpc.ClientConn
 	management  countersignv1.AuthorityServiceClient
 	deciders    []countersignv1.ValidatorServiceClient
-	// seen is the latest change; every decision is asked to be at least as new.
+	// seen is the consistency token of the latest change. Every decision must include that change.
 	seen string
-	// minted is the secret that goes on working.
+	// minted is the secret of the token that stays active.
 	minted secret.Secret
 }
 
@@ -45,7 +45,7 @@ type call struct {
 	scope countersignv1.Scope
 }
 
-// run makes tokens, and shows what both validators say.
+// run creates tokens, and shows the decisions of both validators.
 func (d *demo) run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
@@ -73,14 +73,14 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 		change func() error
 		calls  []call
 	}{
-		{"Enforcement off: everything is allowed, and the reason says what enforcement would do", nil, []call{
+		{"Enforcement off: everything is allowed, and the reason says what enforcement would find", nil, []call{
 			{"no token", secret.Secret{}, events},
 			{"the token's secret", backend, events},
 		}},
 		{"Enforced: EVENTS, AD_REVENUE", func() error { return d.enforce(ctx, events, adRevenue) }, []call{
 			{"the token's secret", backend, events},
 			{"no token", secret.Secret{}, events},
-			{"a secret nobody made", stranger, events},
+			{"an unknown secret", stranger, events},
 			{"a mistyped secret", secret.New(backend.Reveal()[:20]), events},
 			{"the token's secret", backend, adRevenue},
 			{"a second token's secret", leaked, events},
@@ -106,7 +106,7 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 	return w.Flush()
 }
 
-// connect makes the clients and waits until their servers answer.
+// connect opens the clients and waits until their servers serve.
 func (d *demo) connect(ctx context.Context) error {
 	for i, address := range append([]string{d.authority}, d.validators...) {
 		connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -132,7 +132,7 @@ func (d *demo) close() {
 	}
 }
 
-// awaitServing returns when a server has loaded the store, which takes some milliseconds after its start.
+// awaitServing returns when a server has loaded the store, some milliseconds after its start.
 func awaitServing(ctx context.Context, connection *grpc.ClientConn) error {
 	for {
 		response, err := healthpb.NewHealthClient(connection).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
@@ -182,7 +182,7 @@ func (d *demo) show(ctx context.Context, w io.Writer, c call) error {
 
 func short(name, prefix string) string { return strings.TrimPrefix(name, prefix) }
 
-// printNext tells how to go on.
+// printNext prints the addresses, the keys, and commands to try next.
 func (d *demo) printNext(out io.Writer, o options) {
 	program := programName()
 	flags := ""
@@ -193,24 +193,24 @@ func (d *demo) printNext(out io.Writer, o options) {
 Running: authority %[1]s, validators %[2]s.
 The data is in memory and is not kept. Ctrl-C stops everything.
 
-Admin key, which the commands below read themselves:  %[3]s
-Secret of the token demo-backend:                     %[10]s
-The same in a file, for the commands below:           %[4]s
+Admin key, which the commands below read:    %[3]s
+Secret of the token demo-backend:            %[10]s
+The same secret in a file:                   %[4]s
 
-Go on in another terminal:
+Try next, in another terminal:
   %[5]s authorize --app %[6]s --scope events --secret-file %[4]s --validator %[7]s
   %[5]s authorize --app %[6]s --scope events --validator %[8]s
   %[5]s token list --app %[6]s%[9]s
   %[5]s token create --app %[6]s --name mine --scopes events --wait%[9]s
   %[5]s fleet list%[9]s
   %[5]s app get --app %[6]s%[9]s
-Any gRPC client does as well, for example:
+Any gRPC client works too, for example:
   grpcurl -plaintext -d '{"app_id":"%[6]s","scope":"SCOPE_EVENTS","token":"..."}' %[7]s countersign.v1.ValidatorService/Authorize
 `, d.authority, strings.Join(d.validators, " and "), o.adminKeyFile, o.secretFile,
 		program, d.app, d.validators[0], d.validators[1], flags, d.minted.Reveal())
 }
 
-// programName returns what people type to run this program again.
+// programName returns the command that runs this program again.
 func programName() string {
 	path, err := os.Executable()
 	if err != nil || strings.HasPrefix(path, os.TempDir()) {

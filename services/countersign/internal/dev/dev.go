@@ -1,5 +1,5 @@
-// Package dev runs a whole Countersign in one process, for trying it out: an embedded store, an authority,
-// two validators, and a demonstration of what they decide. Nothing is kept.
+// Package dev runs a whole Countersign in one process to try it out: a store in memory, an authority, two
+// validators, and a demonstration of their decisions. It keeps no data.
 package dev
 
 import (
@@ -46,7 +46,7 @@ type options struct {
 	dropped      func() uint64
 }
 
-// defaultAuthority is where the other commands look for an authority.
+// defaultAuthority is the address that the other commands use by default.
 const defaultAuthority = "127.0.0.1:7070"
 
 // Command returns `countersign dev`.
@@ -54,16 +54,17 @@ func Command() *cobra.Command {
 	var o options
 	command := &cobra.Command{
 		Use:   "dev",
-		Short: "Try it out: an embedded store, an authority, two validators and a demo app",
-		Long: `Try it out: an embedded store, an authority, two validators and a demo app, in one process on loopback.
+		Short: "Try it out: a store in memory, an authority, two validators and a demo app",
+		Long: `Try it out: a store in memory, an authority, two validators and a demo app, in one process on
+loopback.
 
-It makes a token, shows what both validators decide, prints commands to go on with, and runs until Ctrl-C. The data
-is in memory and gone then.`,
+The command creates tokens, shows what both validators decide, and prints commands to try next. It
+runs until Ctrl-C and keeps no data.`,
 		Example: "  countersign dev",
 		Args:    cobra.NoArgs,
 	}
 	flags := command.Flags()
-	flags.StringVar(&o.app, "app", "pezwd5bre2xb", "id of the demo app")
+	flags.StringVar(&o.app, "app", "pezwd5bre2xb", "`id` of the demo app")
 	listens := []struct {
 		into              *string
 		name, value, what string
@@ -79,7 +80,7 @@ is in memory and gone then.`,
 	for _, l := range listens {
 		values = append(values, settings.Listen(flags, l.name, l.value, "address of "+l.what))
 	}
-	flags.StringVar(&o.secretFile, "demo-secret-file", "", "where to write the demo token's secret (default beside the admin key)")
+	flags.StringVar(&o.secretFile, "demo-secret-file", "", "new `file` for the demo token's secret (default beside the admin key)")
 	o.logger = settings.Log(flags, settings.Text)
 	quiet(flags)
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -89,7 +90,8 @@ is in memory and gone then.`,
 		if err := o.files(cmd); err != nil {
 			return err
 		}
-		// Both go to a terminal, or to a program that may read no further; the servers serve others.
+		// The output and the log go to a terminal or a program that may stop reading; the servers must not
+		// wait for it.
 		stderr := daemon.OpenStderr(cmd.ErrOrStderr())
 		defer stderr.End()
 		out := asynclog.New(cmd.OutOrStdout(), asynclog.DefaultLimit, func(uint64) []byte { return nil })
@@ -105,12 +107,12 @@ is in memory and gone then.`,
 	return command
 }
 
-// printBound is how long dev, when it ends, waits for somebody to read what it has printed.
+// printBound bounds the wait at dev's end for its output to be read.
 const printBound = time.Second
 
-// untilHangUp returns a context that is done when the terminal of dev is closed: dev ends in order then,
-// and leaves no file behind. Started so that it outlives its terminal (nohup), it does. A terminal may send
-// the signal more than once.
+// untilHangUp returns a context that is cancelled when dev's terminal is closed, so that dev ends in order
+// and leaves no file behind. When dev was started with SIGHUP ignored (nohup), it outlives its terminal. A
+// terminal may send the signal more than once.
 func untilHangUp(parent context.Context) (ctx context.Context, release func()) {
 	ctx, cancel := context.WithCancel(parent)
 	if signal.Ignored(syscall.SIGHUP) {
@@ -128,24 +130,24 @@ func untilHangUp(parent context.Context) (ctx context.Context, release func()) {
 	return ctx, func() { cancel(); signal.Stop(signals) }
 }
 
-// quiet makes warnings the least that is logged: what dev prints is for reading.
+// quiet sets the log level to warnings, so that people can read dev's output.
 func quiet(flags *pflag.FlagSet) {
 	level := flags.Lookup("log-level")
 	level.DefValue = "warn"
 	_ = level.Value.Set(level.DefValue)
 }
 
-// mustBeFree keeps dev from replacing, and at its end removing, a file that somebody else has made. The
-// default files are dev's own.
+// mustBeFree keeps dev from replacing a file of somebody else, and from removing it at its end. The default
+// files belong to dev.
 func mustBeFree(flag, path string) error {
 	if _, err := os.Lstat(path); path != "" && err == nil {
-		return fmt.Errorf("%s: %s is there already; name a file that dev may make, and remove at its end", flag, path)
+		return fmt.Errorf("%s: %s exists already; name a new file, which dev creates and removes at its end", flag, path)
 	}
 	return nil
 }
 
-// files fills in where the admin key and the demo secret go. --admin-key-file is a flag of the whole
-// program: what the other commands read, this one writes.
+// files sets the paths of the admin key and the demo secret. --admin-key-file is a global flag: dev writes
+// the file that the other commands read.
 func (o *options) files(cmd *cobra.Command) error {
 	if flag := cmd.Flag("admin-key-file"); flag != nil {
 		o.adminKeyFile = flag.Value.String()
@@ -162,7 +164,7 @@ func (o *options) files(cmd *cobra.Command) error {
 			return fmt.Errorf("--admin-key-file: %w", err)
 		}
 		if _, port, _ := net.SplitHostPort(o.authority); o.authority != defaultAuthority {
-			o.adminKeyFile += "-" + port // the other one is that of a dev at the usual address
+			o.adminKeyFile += "-" + port // the file without a port belongs to a dev at the default address
 		}
 	}
 	if o.secretFile == "" {
@@ -257,7 +259,7 @@ func run(ctx context.Context, o options, out, logTo io.Writer) (err error) {
 	return err
 }
 
-// release gives up servers that were made and shall not run: only running them lets go of their ports.
+// release closes servers that were created and must not run: only running a server frees its ports.
 func release(runs []func(context.Context) error) {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -266,7 +268,7 @@ func release(runs []func(context.Context) error) {
 	}
 }
 
-// removeOurs removes a key file that nobody has put another key into meanwhile.
+// removeOurs removes a key file unless somebody has written another key into it.
 func removeOurs(path, key string) {
 	if data, err := os.ReadFile(path); err == nil && string(data) == key+"\n" {
 		_ = os.Remove(path)
@@ -274,5 +276,5 @@ func removeOurs(path, key string) {
 }
 
 func portHint(err error) error {
-	return fmt.Errorf("%w (is another one running? see the -listen flags of countersign dev --help)", err)
+	return fmt.Errorf("%w (is another dev running? see the -listen flags in countersign dev --help)", err)
 }

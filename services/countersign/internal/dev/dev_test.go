@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watched is a writer that tells when a text has been written.
+// watched is a writer that calls seen when a text has been written.
 type watched struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -48,8 +48,8 @@ func testOptions(t *testing.T) options {
 	}
 }
 
-// The demonstration is what the README promises: a minted secret, allowed and denied calls on both
-// validators, and files with the keys while it runs.
+// dev does what the README promises: a minted secret, allowed and denied calls on both validators, and files
+// with the keys while it runs.
 func TestDev(t *testing.T) {
 	o := testOptions(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,12 +94,12 @@ func TestDev(t *testing.T) {
 	}
 	for _, path := range []string{o.adminKeyFile, o.secretFile} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", path, err)
+			t.Errorf("%s still exists: %v", path, err)
 		}
 	}
 }
 
-// A key that somebody else put into the file meanwhile is left alone.
+// removeOurs keeps a key that somebody else has written into the file.
 func TestDevLeavesOtherKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(path, []byte("another\n"), 0o600); err != nil {
@@ -111,7 +111,7 @@ func TestDevLeavesOtherKeys(t *testing.T) {
 	}
 	removeOurs(path, "another")
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("our own is left: %v", err)
+		t.Errorf("our own key still exists: %v", err)
 	}
 }
 

@@ -12,23 +12,22 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// AdminKey says which admin key to make.
+// AdminKey describes an admin key to create.
 type AdminKey struct {
 	Name string
 	Role adminkeys.Role
 	// KeysFile is the file of all admin keys, which the authority reads.
 	KeysFile string
-	// KeyFile is where the key itself goes; empty: nowhere, it is returned.
+	// KeyFile is the file for the key itself. Without it, Create returns the key.
 	KeyFile string
-	// IfMissing makes it no error that the key is there.
+	// IfMissing makes an existing key no error.
 	IfMissing bool
 }
 
-// Create makes an admin key. It returns the key when no file was to take it, and whether there is a new
-// one.
+// Create creates an admin key. It returns the key when KeyFile is empty, and whether it created one.
 //
-// The key is written before it is made known, so that no run that was cut off leaves a name whose key
-// nobody has; with IfMissing the next one then goes on with the key that it finds.
+// It writes the key file before it adds the digest to KeysFile. So an interrupted run leaves no name whose
+// key is lost. With IfMissing, the next run continues with the key file that it finds.
 func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
 	if a.KeyFile, err = atomicfile.Resolve(a.KeyFile); err != nil {
 		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)
@@ -49,14 +48,14 @@ func (a AdminKey) Create() (key secret.Secret, created bool, err error) {
 		return secret.Secret{}, false, fmt.Errorf("--admin-key-file: %w", err)
 	}
 	if err := adminkeys.AddKey(a.KeysFile, a.Name, a.Role, key); err != nil {
-		// Another run may have taken up this key file and made its key known first.
+		// A concurrent run may have found this key file and added its digest first.
 		known, _ := a.known()
 		same := known != nil && known.Digest() == key.Digest()
 		if same && a.IfMissing {
 			return secret.Secret{}, false, a.checkKnown(*known)
 		}
 		if written && !same {
-			_ = os.Remove(a.KeyFile) // a key that nobody knows is of no use
+			_ = os.Remove(a.KeyFile) // without its digest in KeysFile, the key is useless
 		}
 		return secret.Secret{}, false, err
 	}
@@ -76,7 +75,7 @@ func (a AdminKey) known() (*adminkeys.Entry, error) {
 	return nil, nil
 }
 
-// checkKnown makes sure that an entry is the one that would have been made.
+// checkKnown checks that an existing entry equals the one to create.
 func (a AdminKey) checkKnown(entry adminkeys.Entry) error {
 	if !a.IfMissing {
 		return fmt.Errorf("%w: %q in %s", adminkeys.ErrNameTaken, a.Name, a.KeysFile)
@@ -87,7 +86,7 @@ func (a AdminKey) checkKnown(entry adminkeys.Entry) error {
 	if a.KeyFile == "" {
 		return nil
 	}
-	remedy := fmt.Sprintf("put the key of %q there, or remove %[1]q from %s and run this again for a new one", a.Name, a.KeysFile)
+	remedy := fmt.Sprintf("put the key of %q there, or remove %[1]q from %s and repeat the command for a new key", a.Name, a.KeysFile)
 	key, err := readAdminKey(a.KeyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -95,12 +94,13 @@ func (a AdminKey) checkKnown(entry adminkeys.Entry) error {
 	case err != nil:
 		return err
 	case key.Digest() != entry.Digest():
-		return fmt.Errorf("%q is in %s with another key than that in %s: %s", a.Name, a.KeysFile, a.KeyFile, remedy)
+		return fmt.Errorf("%q has another key in %s than in %s: %s", a.Name, a.KeysFile, a.KeyFile, remedy)
 	}
 	return nil
 }
 
-// writeKey makes the key file, or takes up the one of a run that was cut off; it tells which.
+// writeKey writes the key file. With IfMissing it uses an existing one instead, of a run that was
+// interrupted. written says which.
 func (a AdminKey) writeKey() (key secret.Secret, written bool, err error) {
 	key = secret.MintAdminKey()
 	err = createWhole(a.KeyFile, func(path string) error {
@@ -110,7 +110,7 @@ func (a AdminKey) writeKey() (key secret.Secret, written bool, err error) {
 		return key, true, err
 	}
 	if !a.IfMissing {
-		return secret.Secret{}, false, fmt.Errorf("%s exists and is not replaced", a.KeyFile)
+		return secret.Secret{}, false, fmt.Errorf("%s exists already and is not replaced", a.KeyFile)
 	}
 	key, err = readAdminKey(a.KeyFile)
 	return key, false, err
@@ -123,7 +123,7 @@ func readAdminKey(path string) (secret.Secret, error) {
 	}
 	text := strings.TrimSpace(string(data))
 	if !secret.WellFormedAdminKey(text) {
-		return secret.Secret{}, fmt.Errorf("%s does not hold an admin key", path)
+		return secret.Secret{}, fmt.Errorf("%s holds no admin key", path)
 	}
 	return secret.New(text), nil
 }

@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Several at once, as when a container is started twice, leave one ring, and one store that it has signed.
+// Concurrent runs, as when a container is started twice, leave one ring, and one store that the ring has
+// signed.
 func TestInitAtOnce(t *testing.T) {
 	redis := redistest.Start(t)
 	folder := t.TempDir()
@@ -32,10 +33,10 @@ func TestInitAtOnce(t *testing.T) {
 
 	last, err := s.Init(t.Context())
 	if err != nil {
-		t.Fatalf("afterwards: %v, after %v", err, errs)
+		t.Fatalf("the last run: %v, after %v", err, errs)
 	}
 	for i := range runs {
-		// One may be told that another is not done yet, and none anything else.
+		// A run may fail because another is not done yet. No run may return another store.
 		if errs[i] == nil && results[i].StoreID != last.StoreID {
 			t.Errorf("run %d made store %s, but there is %s", i, results[i].StoreID, last.StoreID)
 		}
@@ -58,7 +59,7 @@ func TestInitAtOnce(t *testing.T) {
 	}
 }
 
-// A ring that came to its name between two looks is taken, and the new one thrown away.
+// When another run has given its ring the final name meanwhile, prepareRing removes its own new ring.
 func TestPrepareRingYields(t *testing.T) {
 	s := Store{KeyringFile: filepath.Join(t.TempDir(), "ring.json")}
 	if err := keyring.Generate().Create(s.KeyringFile); err != nil {
@@ -84,7 +85,7 @@ func TestPrepareRingGoesOn(t *testing.T) {
 	}
 }
 
-// Where a link leads to no file yet, the ring and the key are made there, and the link stays.
+// Where a symbolic link leads to no file yet, the ring and the key are created there, and the link stays.
 func TestLinksToNoFileYet(t *testing.T) {
 	redis := redistest.Start(t)
 	folder := t.TempDir()
@@ -117,7 +118,7 @@ func TestLinksToNoFileYet(t *testing.T) {
 	}
 }
 
-// Several runs at once that may find the key end with one key, which is known and stands in the file.
+// Concurrent runs with IfMissing end with one key, whose digest is known and which is in the file.
 func TestAdminKeyAtOnce(t *testing.T) {
 	folder := t.TempDir()
 	key := AdminKey{

@@ -10,17 +10,17 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 )
 
-// newRing is where a ring stands until its store is initialised.
+// newRing is the path of a ring until its store is initialised.
 func (s Store) newRing() string { return s.KeyringFile + ".new" }
 
-// prepareRing returns the ring of a run that was cut off, or a new one in its place. Several runs at once
-// get the same. It tells when the ring came to its name meanwhile.
+// prepareRing returns the ring of an interrupted run, or creates a new one. Concurrent runs get the same
+// ring. taken says that another run has given its ring the final name meanwhile.
 func (s Store) prepareRing() (ring *keyring.Ring, taken bool, err error) {
 	if err := createWhole(s.newRing(), keyring.Generate().Create); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, err
 	}
 	if fileExists(s.KeyringFile) {
-		// What was just put there has signed nothing.
+		// The new ring has signed nothing, so remove it.
 		if err := os.Remove(s.newRing()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, false, err
 		}
@@ -33,8 +33,8 @@ func (s Store) prepareRing() (ring *keyring.Ring, taken bool, err error) {
 	return ring, false, err
 }
 
-// createWhole makes a file that is either there with all its contents, and on disk, or not at all. It fails
-// with fs.ErrExist when there is one.
+// createWhole creates a file that either exists with its whole content, synced to disk, or does not exist. It
+// fails with fs.ErrExist when the file exists.
 func createWhole(path string, write func(path string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -48,7 +48,7 @@ func createWhole(path string, write func(path string) error) error {
 	if err := write(aside); err != nil {
 		return err
 	}
-	// Unlike a rename, a link never replaces what another process has put there.
+	// Unlike a rename, a link never replaces a file of another process.
 	if err := os.Link(aside, path); err != nil {
 		return err
 	}

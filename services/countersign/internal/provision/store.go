@@ -1,5 +1,5 @@
-// Package provision makes what must be there before anything runs: the key ring and the store that it
-// signs, and admin keys. Each step can be cut off at any point and run again.
+// Package provision creates what must exist before anything runs: the key ring, the store that it signs, and
+// admin keys. Each step may be interrupted at any point and repeated.
 package provision
 
 import (
@@ -17,42 +17,43 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Store says which store to make.
+// Store describes a store to initialise.
 type Store struct {
 	RedisURL string
-	// KeyringFile is the file of the keys that sign the store's records. It is made if it is missing.
+	// KeyringFile is the file with the keys that sign the store's records. Init creates it if it is missing.
 	KeyringFile string
-	// Partitions is for a new store; 0 is the default number.
+	// Partitions is the number of partitions of a new store; 0 means the default.
 	Partitions int
-	// StartOver makes a new store in an empty Redis for a key ring that exists.
+	// StartOver allows a new store in an empty Redis for an existing key ring.
 	StartOver bool
 }
 
-// Made is a store that is initialised.
+// Made describes an initialised store.
 type Made struct {
 	StoreID    string `json:"storeId"`
 	Partitions int    `json:"partitions"`
-	// Created tells that the store was not initialised before, NewKeyring that the key ring was made for it.
+	// Created says that this run initialised the store, NewKeyring that it created the key ring.
 	Created    bool `json:"created"`
 	NewKeyring bool `json:"newKeyring"`
 }
 
-// ErrDataLost says that a key ring exists and its store does not.
-var ErrDataLost = errors.New("there is no store here, but the key ring exists, so there was one: either its data was lost," +
-	" or this is not the Redis that was meant. Nothing was changed. To start over with an empty store on purpose, give --new-store")
+// ErrDataLost means that a key ring exists and its store does not.
+var ErrDataLost = errors.New("there is no store here, but its key ring exists: either the data was lost, or this is the wrong Redis." +
+	" Nothing was changed. To start over with an empty store on purpose, give --new-store")
 
-// Init makes a store, and its key ring if that is missing.
+// Init initialises a store, and creates its key ring if that is missing.
 //
-// The ring comes to its name last. Until then it stands beside it, and a run after one that was cut off
-// takes it from there. So a ring under its name always has a store, and an empty Redis beside it is an
-// accident.
+// The ring gets its final name last. Until then it has a temporary name, from which a run after an
+// interrupted one takes it. So a ring with its final name always has a store, and an empty Redis with such a
+// ring means lost data.
 func (s Store) Init(ctx context.Context) (Made, error) {
 	client, err := redisfeed.Open(s.RedisURL, redisfeed.Options{})
 	if err != nil {
 		return Made{}, fmt.Errorf("--redis-url: %w", err)
 	}
 	defer client.Close()
-	// A ring comes to its name by a link that replaces nothing, not even a symbolic link.
+	// The ring gets its name by a link, which replaces nothing, not even a symbolic link. So resolve the path
+	// first.
 	if s.KeyringFile, err = atomicfile.Resolve(s.KeyringFile); err != nil {
 		return Made{}, fmt.Errorf("--keyring-file: %w", err)
 	}
@@ -83,7 +84,7 @@ func (s Store) init(ctx context.Context, client *redisfeed.Client) (Made, error)
 }
 
 func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made, error) {
-	// A Redis that cannot be used is found out before there is a file to clean up.
+	// Check Redis before creating a file that would have to be removed.
 	if _, err := client.Meta(ctx, keyring.Generate()); !errors.Is(err, redisfeed.ErrNotInitialised) && !fileExists(s.newRing()) {
 		return Made{}, err
 	}
@@ -99,8 +100,8 @@ func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made,
 		return Made{}, err
 	}
 	made.NewKeyring = true
-	// A link, unlike a rename, never replaces the ring of another run, nor takes for this run's what
-	// another has begun: it is there from here on, and what stands beside it goes after that.
+	// Unlike a rename, a link never replaces the ring of another run, and never passes off another run's
+	// beginning as this run's ring. Remove the temporary name only after the final name exists.
 	switch err := os.Link(s.newRing(), s.KeyringFile); {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
 		return s.init(ctx, client) // another run with the same ring was faster
@@ -119,7 +120,7 @@ func (s Store) withRing(ctx context.Context, client *redisfeed.Client, ring *key
 		partitions = record.DefaultPartitions
 	}
 	_, created, err := store.Init(ctx, client, ring, partitions)
-	// Two that initialise at once are in each other's way; what counts is what is there in the end.
+	// Two concurrent runs may disturb each other; what counts is the store that exists in the end.
 	meta, notThere := client.Meta(ctx, ring)
 	switch {
 	case notThere != nil && err != nil:
@@ -130,16 +131,16 @@ func (s Store) withRing(ctx context.Context, client *redisfeed.Client, ring *key
 	return Made{StoreID: meta.StoreID, Partitions: meta.Partitions, Created: err == nil && created}, nil
 }
 
-// explain adds which Redis an error is about.
+// explain adds the Redis URL to an error.
 func (s Store) explain(err error) error {
 	where := settings.RedactURL(s.RedisURL)
 	signed := errors.Is(err, keyring.ErrUnknownKey) || errors.Is(err, keyring.ErrMismatch)
 	switch {
 	case signed && fileExists(s.KeyringFile):
-		return fmt.Errorf("%s: there is a store, or the rest of one, that another key ring has signed than %s; nothing was changed",
+		return fmt.Errorf("%s: there is a store, or the rest of one, that was not signed with the key ring %s; nothing was changed",
 			where, s.KeyringFile)
 	case signed:
-		return fmt.Errorf("%s: there is a store, or the rest of one, and the key ring that has signed it is not at %s; nothing was changed",
+		return fmt.Errorf("%s: there is a store, or the rest of one, and its key ring is not at %s; nothing was changed",
 			where, s.KeyringFile)
 	}
 	return fmt.Errorf("%s: %w", where, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// Receipt writes who has a change: each validator, its revision, and how long after the commit its report
-// came.
+// Receipt writes a row for each validator: its state, its revision, and the time from the commit to the
+// report that shows the change.
 func Receipt(w io.Writer, r *countersignv1.Receipt) error {
 	var rows [][]string
 	for _, e := range r.GetValidators() {
@@ -40,9 +40,10 @@ func Laggards(r *countersignv1.Receipt) string {
 			name := fmt.Sprintf("%s is %s", words.Printable(e.GetValidatorId()), words.Enum(state))
 			switch {
 			case e.GetUnreadable():
-				name += " (its record in the store does not verify; countersign fleet forget takes it away)"
+				name += " (its record in the store does not verify; 'countersign fleet forget' removes it)"
 			case state == skewed:
-				name += fmt.Sprintf(" (it has the change, but its clock is %s the authority's, and it acts on a time in the change by its clock: set it)", clock(e.GetClockSkew()))
+				name += fmt.Sprintf(" (it has the change, but its clock is %s the authority's, and it applies a time in the change "+
+					"by its own clock: set that clock)", clock(e.GetClockSkew()))
 			}
 			names = append(names, name)
 		}
@@ -53,10 +54,10 @@ func Laggards(r *countersignv1.Receipt) string {
 	case len(r.GetValidators()) == 0:
 		return "no validator reports to the authority"
 	}
-	return "the authority cannot tell whether there are other validators"
+	return "the authority does not know whether there are other validators"
 }
 
-// OnlyLost tells whether LOST validators are all that keeps a receipt from being complete.
+// OnlyLost reports whether only LOST validators keep a receipt from being complete.
 func OnlyLost(r *countersignv1.Receipt) bool {
 	lost := 0
 	for _, e := range r.GetValidators() {
@@ -98,7 +99,7 @@ func ValidatorCells(v *countersignv1.Validator) []string {
 	}
 }
 
-// clockCell says whether a validator's clock is right; a dash when nobody knows.
+// clockCell returns "ok" or how far a validator's clock is off; a dash when it is unknown.
 func clockCell(ahead *durationpb.Duration) string {
 	switch {
 	case ahead == nil:
@@ -109,7 +110,7 @@ func clockCell(ahead *durationpb.Duration) string {
 	return clockskew.Words(ahead.AsDuration())
 }
 
-// clock says how a validator's clock compares, as in "5m0s ahead of".
+// clock compares a validator's clock with the authority's, as in "5m0s ahead of".
 func clock(ahead *durationpb.Duration) string {
 	if ahead.AsDuration() > 0 {
 		return clockskew.Words(ahead.AsDuration()) + " of"

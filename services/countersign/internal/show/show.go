@@ -1,4 +1,4 @@
-// Package show writes answers: tables for people, JSON for programs.
+// Package show writes the output of commands: tables for people, JSON for programs.
 package show
 
 import (
@@ -13,12 +13,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// marshal writes every field that has a default, so that a program finds false and 0 where it looks for
-// them. The names are those of the proto3 JSON mapping.
+// marshal writes fields with default values too, so that a program finds false and 0. The names follow the
+// proto3 JSON mapping.
 var marshal = protojson.MarshalOptions{EmitDefaultValues: true}
 
-// Message writes a message as one JSON document. The white space is ours: protojson varies its own on
-// purpose.
+// Message writes a message as one JSON document. Its white space is our own, because protojson varies white
+// space on purpose.
 func Message(w io.Writer, m proto.Message) error {
 	data, err := marshal.Marshal(m)
 	if err != nil {
@@ -27,8 +27,8 @@ func Message(w io.Writer, m proto.Message) error {
 	return document(w, data)
 }
 
-// OpenMessage writes a message without the end of its document, which CloseMessage writes. What is in it is
-// seen, and can be kept, before the rest is known.
+// OpenMessage writes a message without the end of its document; CloseMessage writes the end. So people see
+// the message before the last field is known.
 func OpenMessage(w io.Writer, m proto.Message) error {
 	data, err := marshal.Marshal(m)
 	if err != nil {
@@ -42,8 +42,8 @@ func OpenMessage(w io.Writer, m proto.Message) error {
 	return err
 }
 
-// CloseMessage ends the document of an OpenMessage that had at least one field, with one more field when
-// its value is valid.
+// CloseMessage ends the document of an OpenMessage that had at least one field. It adds one more field if
+// value is valid.
 func CloseMessage(w io.Writer, name string, value proto.Message) error {
 	end := "\n}\n"
 	if value.ProtoReflect().IsValid() {
@@ -61,7 +61,7 @@ func CloseMessage(w io.Writer, name string, value proto.Message) error {
 	return err
 }
 
-// Value writes what is no message as one JSON document.
+// Value writes a value that is no protobuf message as one JSON document.
 func Value(w io.Writer, value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -80,10 +80,10 @@ func document(w io.Writer, data []byte) error {
 	return err
 }
 
-// Row is one line of Details: a word and its value.
+// Row is one line of Details.
 type Row struct{ Name, Value string }
 
-// Details writes one thing, a line for each of its rows. Rows without a value are left out.
+// Details writes rows, one on each line. It leaves out rows without a value.
 func Details(w io.Writer, rows ...Row) error {
 	table := newTable(w)
 	for _, row := range rows {
@@ -94,14 +94,14 @@ func Details(w io.Writer, rows ...Row) error {
 	return table.Flush()
 }
 
-// List writes rows of cells under a heading, page by page: columns stand under each other within a page.
+// List writes rows of cells under a heading, page by page. Columns are aligned within a page.
 type List struct {
 	w       io.Writer
 	heading []string
 	begun   bool
 }
 
-// NewList returns a list with the given heading, which is written with the first page that has rows.
+// NewList returns a list. The heading is written with the first page that has rows.
 func NewList(w io.Writer, heading ...string) *List { return &List{w: w, heading: heading} }
 
 // Page writes some rows.
@@ -120,7 +120,7 @@ func (l *List) Page(rows [][]string) error {
 	return table.Flush()
 }
 
-// Empty tells whether nothing was written.
+// Empty reports whether nothing was written.
 func (l *List) Empty() bool { return !l.begun }
 
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }

@@ -7,7 +7,7 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
-// Scopes writes what a token authenticates. Without scopes it authenticates every one (B05).
+// Scopes writes the scopes of a token. A token without scopes authenticates every scope (B05).
 func Scopes(scopes []countersignv1.Scope) string {
 	if len(scopes) == 0 {
 		return "any (unscoped)"

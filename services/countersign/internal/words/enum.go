@@ -1,5 +1,5 @@
-// Package words is how people write and read what the contract has: scopes, states, times and durations. It
-// parses flags and writes cells; it calls nobody.
+// Package words parses flags and formats values of the contract for people: scopes, states, times and
+// durations.
 package words
 
 import (
@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Enum returns the name of an enum's value without the prefix that all its values share: EVENTS for
-// SCOPE_EVENTS. A number that this program does not know, since the server is newer, is returned as it is.
+// Enum returns the name of an enum's value without the prefix of all its values: EVENTS for SCOPE_EVENTS. For
+// a value of a newer server, which this program does not know, it returns the number.
 func Enum(value protoreflect.Enum) string {
 	descriptor := value.Descriptor()
 	if known := descriptor.Values().ByNumber(value.Number()); known != nil {
@@ -19,14 +19,13 @@ func Enum(value protoreflect.Enum) string {
 	return fmt.Sprint(value.Number())
 }
 
-// prefixOf returns what the names of an enum's values begin with. The value 0 is named <PREFIX>UNSPECIFIED.
+// prefixOf returns the prefix of an enum's names. The value 0 is named <PREFIX>UNSPECIFIED.
 func prefixOf(descriptor protoreflect.EnumDescriptor) string {
 	return strings.TrimSuffix(string(descriptor.Values().ByNumber(0).Name()), "UNSPECIFIED")
 }
 
-// ParseEnum finds a value by its name, in either case, with or without the prefix. The value 0 has no name
-// here: who means nothing writes nothing. The error does not repeat the text, which may be a secret in the
-// wrong place.
+// ParseEnum finds a value by its name, in either case, with or without the prefix. It does not accept the
+// value 0. The error does not repeat the text, which may be a secret in the wrong place.
 func ParseEnum(descriptor protoreflect.EnumDescriptor, text string) (protoreflect.EnumNumber, error) {
 	name := strings.ToUpper(strings.TrimSpace(text))
 	name = strings.TrimPrefix(name, prefixOf(descriptor))
@@ -37,7 +36,7 @@ func ParseEnum(descriptor protoreflect.EnumDescriptor, text string) (protoreflec
 	return value.Number(), nil
 }
 
-// EnumNames returns what ParseEnum takes, in lower case, as the help texts write it.
+// EnumNames returns the names that ParseEnum accepts, in lower case.
 func EnumNames(descriptor protoreflect.EnumDescriptor) []string {
 	var names []string
 	for i := range descriptor.Values().Len() {

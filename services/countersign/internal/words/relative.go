@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/visible"
 )
 
-// Span writes a duration in its largest unit and the next one below, rounded to that: 7d, 1d12h, 2m5s, 90ms.
+// Span formats a duration in its largest unit and the next smaller one, rounded: 7d, 1d12h, 2m5s, 90ms.
 func Span(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -31,7 +31,7 @@ func Span(d time.Duration) string {
 		}
 		below := units[i+1]
 		if rounded := d.Round(below.size); rounded != d {
-			return Span(rounded) // perhaps in a larger unit
+			return Span(rounded) // rounding may reach a larger unit
 		}
 		text := fmt.Sprintf("%d%s", d/unit.size, unit.name)
 		if rest := d % unit.size / below.size; rest > 0 {
@@ -42,7 +42,7 @@ func Span(d time.Duration) string {
 	return ""
 }
 
-// Relative writes a time as seen from now: "in 7d", "2h5m ago", "just now"; "-" for none.
+// Relative formats a time relative to now: "in 7d", "2h5m ago", "just now"; "-" for none.
 func Relative(t *timestamppb.Timestamp, now time.Time) string {
 	if t == nil {
 		return "-"
@@ -56,7 +56,7 @@ func Relative(t *timestamppb.Timestamp, now time.Time) string {
 	return "just now"
 }
 
-// Time writes a time in full, in the local zone, and as seen from now; "-" for none.
+// Time formats a time in the local zone, and relative to now; "-" for none.
 func Time(t *timestamppb.Timestamp, now time.Time) string {
 	if t == nil {
 		return "-"
@@ -64,8 +64,8 @@ func Time(t *timestamppb.Timestamp, now time.Time) string {
 	return t.AsTime().Local().Format(time.RFC3339) + " (" + Relative(t, now) + ")"
 }
 
-// Printable returns a text of somebody else in a form that leaves the terminal alone: what is not printable
-// is escaped as in Go.
+// Printable escapes, as in Go, what is not printable in a foreign text, so that the text cannot control the
+// terminal.
 func Printable(text string) string {
 	var clean strings.Builder
 	for _, r := range text {

@@ -13,21 +13,20 @@ import (
 
 var scopes = countersignv1.Scope(0).Descriptor()
 
-// ScopeNames is the scopes that the contract has, for help texts.
+// ScopeNames lists the scopes of the contract, for help texts.
 var ScopeNames = strings.Join(EnumNames(scopes), ", ")
 
-// Scopes is a flag for a list of scopes with commas between them. An empty list is an error: in a script it
-// is a variable that was not set, and no scopes would mean every scope for a token and no enforcement for
-// an app.
+// Scopes is a flag for a list of scopes, separated by commas. An empty list is an error. In a script it is a
+// variable that was not set, and no scopes would mean every scope for a token and no enforcement for an app.
 type Scopes []countersignv1.Scope
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Scopes) Type() string { return "scopes" }
 
-// String returns the scopes as they are written.
+// String returns the scopes in the form that Set accepts.
 func (s *Scopes) String() string { return ListScopes(*s) }
 
-// Set adds scopes.
+// Set parses scopes and adds them.
 func (s *Scopes) Set(text string) error {
 	for part := range strings.SplitSeq(text, ",") {
 		var one Scope
@@ -35,7 +34,7 @@ func (s *Scopes) Set(text string) error {
 			return err
 		}
 		if slices.Contains(*s, countersignv1.Scope(one)) {
-			return fmt.Errorf("%s is there twice", &one)
+			return fmt.Errorf("%s is listed twice", &one)
 		}
 		*s = append(*s, countersignv1.Scope(one))
 	}
@@ -45,10 +44,10 @@ func (s *Scopes) Set(text string) error {
 // Scope is a flag for one scope.
 type Scope countersignv1.Scope
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Scope) Type() string { return "scope" }
 
-// String returns the scope as it is written, empty when there is none.
+// String returns the scope in the form that Set accepts; empty when there is none.
 func (s *Scope) String() string {
 	if *s == 0 {
 		return ""
@@ -56,7 +55,7 @@ func (s *Scope) String() string {
 	return strings.ToLower(Enum(countersignv1.Scope(*s)))
 }
 
-// Set takes a scope.
+// Set parses a scope.
 func (s *Scope) Set(text string) error {
 	number, err := ParseEnum(scopes, text)
 	if err != nil {
@@ -66,7 +65,7 @@ func (s *Scope) Set(text string) error {
 	return nil
 }
 
-// ListScopes writes scopes as the flags take them.
+// ListScopes formats scopes in the form that the flags accept.
 func ListScopes(list []countersignv1.Scope) string {
 	names := make([]string, len(list))
 	for i := range list {
@@ -75,7 +74,7 @@ func ListScopes(list []countersignv1.Scope) string {
 	return strings.Join(names, ",")
 }
 
-// ProposedScopes is what one enforces when in no doubt: every scope of the contract but GDPR (B12).
+// ProposedScopes returns every scope of the contract except GDPR (B12).
 func ProposedScopes() []countersignv1.Scope {
 	var all []countersignv1.Scope
 	for i := range scopes.Values().Len() {
@@ -90,17 +89,17 @@ func ProposedScopes() []countersignv1.Scope {
 
 // Choice is a flag for one of some values of an enum.
 type Choice struct {
-	// Of is the enum; Only, when not empty, the values that may be chosen.
+	// Of is the enum. Only lists the allowed values; empty allows all.
 	Of   protoreflect.EnumDescriptor
 	Only []protoreflect.EnumNumber
-	// Number is what was chosen, 0 when nothing was.
+	// Number is the chosen value, 0 when nothing was chosen.
 	Number protoreflect.EnumNumber
 }
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Choice) Type() string { return "word" }
 
-// String returns the choice as it is written, empty when there is none.
+// String returns the choice in the form that Set accepts; empty when there is none.
 func (c *Choice) String() string {
 	if c.Of == nil || c.Number == 0 {
 		return ""
@@ -108,7 +107,7 @@ func (c *Choice) String() string {
 	return strings.ToLower(strings.TrimPrefix(string(c.Of.Values().ByNumber(c.Number).Name()), prefixOf(c.Of)))
 }
 
-// Set takes a value.
+// Set parses a value.
 func (c *Choice) Set(text string) error {
 	number, err := ParseEnum(c.Of, text)
 	if len(c.Only) > 0 && (err != nil || !slices.Contains(c.Only, number)) {

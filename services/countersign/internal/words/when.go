@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// day is what a d in a duration stands for: 24 hours, whatever the clocks do meanwhile.
+// day is the unit d of a duration: always 24 hours, also when clocks change.
 const day = 24 * time.Hour
 
 // Days is a flag for a duration that may be given in days: 7d, 1d12h, 720h.
 type Days time.Duration
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Days) Type() string { return "duration" }
 
-// String returns the duration; empty for 0, which as a default is no default.
+// String returns the duration; empty for 0, so that help texts show no default.
 func (d *Days) String() string {
 	if *d == 0 {
 		return ""
@@ -25,7 +25,7 @@ func (d *Days) String() string {
 	return Span(time.Duration(*d))
 }
 
-// Set takes a duration.
+// Set parses a duration.
 func (d *Days) Set(text string) error {
 	parsed, err := parseDays(text)
 	if err != nil {
@@ -65,22 +65,22 @@ func parseDays(text string) (time.Duration, error) {
 	return sum, nil
 }
 
-// Moment is a flag for a time: in RFC 3339, such as 2027-01-31T12:00:00Z, or as a duration, which is kept
-// as it was given, so that the same command gives the same again. Both are kept to the millisecond, as the
-// authority does.
+// Moment is a flag for a time in RFC 3339, such as 2027-01-31T12:00:00Z, or a duration. A duration stays one,
+// so that the same command makes the same request again. Both are truncated to the millisecond, as in the
+// authority.
 type Moment struct {
-	// Time is zero when a duration was given, or nothing.
+	// Time is zero when a duration or nothing was given.
 	time.Time
-	// After is the duration; nil when a time was given, or nothing.
+	// After is the duration; nil when a time or nothing was given.
 	After *time.Duration
-	// Absolute allows no durations.
+	// Absolute forbids durations.
 	Absolute bool
 }
 
-// Type is how the help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Moment) Type() string { return "time" }
 
-// String returns the time or the duration, empty when there is none.
+// String returns the time or the duration; empty when there is none.
 func (m *Moment) String() string {
 	switch {
 	case m.After != nil:
@@ -91,7 +91,7 @@ func (m *Moment) String() string {
 	return m.UTC().Format("2006-01-02T15:04:05.999Z07:00")
 }
 
-// Set takes a time.
+// Set parses a time or a duration.
 func (m *Moment) Set(text string) error {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil && m.Absolute {

@@ -11,7 +11,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// text returns the words of an error, empty for none.
+// text returns the text of an error, empty for none.
 func text(err error) string {
 	if err == nil {
 		return ""
@@ -33,9 +33,9 @@ func TestScopes(t *testing.T) {
 		"SCOPE_UNSPECIFIED":        {"", want},
 		"SCOPE_SCOPE_EVENTS":       {"", want},
 		"1":                        {"", want},
-		"events,SCOPE_EVENTS":      {"events", "events is there twice"},
+		"events,SCOPE_EVENTS":      {"events", "events is listed twice"},
 		"TOKEN_STATE_ACTIVE":       {"", want},
-		"events,sessions,sessions": {"events,sessions", "sessions is there twice"},
+		"events,sessions,sessions": {"events,sessions", "sessions is listed twice"},
 	} {
 		var s Scopes
 		if err := text(s.Set(given)); err != result.err || s.String() != result.scopes {
@@ -44,7 +44,7 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// B12: what is proposed is what the contract has, less GDPR.
+// B12: the proposed scopes are all scopes of the contract except GDPR.
 func TestB12_ProposedScopes(t *testing.T) {
 	var want []countersignv1.Scope
 	for number := range countersignv1.Scope_name {
@@ -103,7 +103,7 @@ func TestMoment(t *testing.T) {
 	if err := m.Set("2027-01-31T12:00:00.1239+02:00"); err != nil || m.String() != "2027-01-31T10:00:00.123Z" || m.After != nil {
 		t.Errorf("got %s, %v", m.String(), err)
 	}
-	// A duration stays one: as a time it would be another one a moment later.
+	// A duration stays one: converted to a time, it would differ a moment later.
 	if err := m.Set("30d"); err != nil || m.After == nil || *m.After != 30*day || !m.IsZero() || m.String() != "30d" {
 		t.Errorf("30d is %v, %v", m.String(), err)
 	}
@@ -112,7 +112,7 @@ func TestMoment(t *testing.T) {
 	}
 	again := Moment{Absolute: true}
 	if err := again.Set("30d"); err == nil {
-		t.Error("a duration was taken for a time")
+		t.Error("a duration was accepted as a time")
 	}
 	for _, given := range []string{"", "tomorrow", "2027-01-31", "2027-01-31T12:00:00"} {
 		if err := m.Set(given); err == nil {

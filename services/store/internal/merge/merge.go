@@ -1,6 +1,10 @@
-// Package merge joins two pasts of one app (B30): three-way, by token and by setting, from the last state
-// that both share. What only one side changed is kept. Of what both changed, the side that denies more
-// stays. It is a pure function: it reads no clock and no store.
+// Package merge merges two histories of one app that have forked (B30): three-way, token by token and setting
+// by setting, starting from the last state that both share. A change that only one history made is kept.
+// Where both changed the same token or setting, the side that denies more wins. Merging is a pure function:
+// it reads no clock and no store.
+//
+// "Ours" is the history whose document is given, usually the store's. "Theirs" is the history whose changes
+// are merged into it. The package may change in any release.
 package merge
 
 import (
@@ -15,7 +19,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TouchedNow stands for the revision of the change that is being prepared, in Token.TouchedRevision.
+// TouchedNow stands in Token.TouchedRevision for the revision of the change that is being prepared. The
+// caller replaces it once that revision is known.
 const TouchedNow = ^uint64(0)
 
 // Settings are what an app has besides tokens.
@@ -24,29 +29,31 @@ type Settings struct {
 	Deleted     bool
 }
 
-// Side is what one past of an app has changed since the shared state.
+// Side is what their history has changed since the shared state.
 type Side struct {
-	// Tokens are those that it made or changed, as they are at its end, in order of creation. Removed are
-	// ids of tokens that it removed.
-	Tokens  []record.Token
+	// Tokens are the tokens that their history made or changed, in their latest state, in order of creation.
+	Tokens []record.Token
+	// Removed are the ids of the tokens that their history removed.
 	Removed []string
-	// Memory has the digests of revoked tokens that it removed.
+	// Memory has the digests of revoked tokens that their history removed.
 	Memory policy.Memory
-	// Settings are nil when it left them as they were.
+	// Settings are their settings; nil when their history has not changed them.
 	Settings *Settings
-	// CreateMillis is when it made the app, for an app that the other past does not have.
+	// CreateMillis is when their history made the app, in milliseconds since 1970. It is used when there is
+	// no document of ours.
 	CreateMillis int64
 }
 
-// Touched tells what the other past has changed since the shared state.
+// Touched says what our history has changed since the shared state. The zero value means nothing.
 type Touched struct {
-	// All says that it cannot be told: everything counts as changed.
-	All      bool
+	// All says that our changes are not known, so that everything counts as changed.
+	All bool
+	// Tokens has the ids of the tokens that were made, changed or removed.
 	Tokens   map[string]bool
 	Settings bool
 }
 
-// Add notes that the other past has changed a token.
+// Add records that our history has changed a token.
 func (t *Touched) Add(tokenID string) {
 	if t.Tokens == nil {
 		t.Tokens = map[string]bool{}
@@ -54,7 +61,7 @@ func (t *Touched) Add(tokenID string) {
 	t.Tokens[tokenID] = true
 }
 
-// AddLink notes a change that the other past has made.
+// AddLink records a change that our history has made.
 func (t *Touched) AddLink(link *record.Link) {
 	for i := range link.Upserts {
 		t.Add(link.Upserts[i].ID)
@@ -65,143 +72,146 @@ func (t *Touched) AddLink(link *record.Link) {
 	t.Settings = t.Settings || !link.SettingsKept
 }
 
-// Any tells whether the other past has changed anything.
+// Any reports whether our history has changed anything.
 func (t *Touched) Any() bool { return t.All || t.Settings || len(t.Tokens) > 0 }
 
 func (t *Touched) token(id string) bool { return t.All || t.Tokens[id] }
 
-// GivenUp is a value of one past that was given up for that of the other.
+// GivenUp is a value that one history had and the merged document has not.
 type GivenUp struct {
 	TokenID string // empty for a setting
 	Field   string
-	// Kept is the value that counts, Lost the one that was given up.
+	// Kept is the value in the merged document, Lost the value that was given up.
 	Kept, Lost string
 }
 
-// Into merges a side into an app's document of the other past, nil for none, of which touched tells what it
-// has changed. The document is not changed; what is returned has its cursor. Tokens whose content is new
-// have the revision TouchedNow.
+// Into merges their changes into our document of an app and returns the result, with the values that were
+// given up. A nil document means that the app is not in our history. Touched says what our history has
+// changed. Into does not modify the document; the result has the document's cursor. A token whose content
+// neither history has gets the revision TouchedNow.
 func Into(document *record.Document, touched Touched, side Side) (*record.Document, []GivenUp) {
-	m := merging{touched: touched, names: map[string]string{}}
+	m := merger{touched: touched, ourNames: map[string]string{}}
 	if document == nil {
-		m.after = &record.Document{CreateMillis: side.CreateMillis}
+		m.merged = &record.Document{CreateMillis: side.CreateMillis}
 		m.touched = Touched{}
 	} else {
 		own := *document
 		own.Tokens = slices.Clone(own.Tokens)
-		m.after = &own
+		m.merged = &own
 		for i := range own.Tokens {
-			m.names[own.Tokens[i].ID] = own.Tokens[i].Name
+			m.ourNames[own.Tokens[i].ID] = own.Tokens[i].Name
 		}
 	}
-	m.after.Memory = m.after.Memory.Union(side.Memory)
+	m.merged.Memory = m.merged.Memory.Union(side.Memory)
 	for i := range side.Tokens {
-		m.token(side.Tokens[i])
+		m.mergeToken(side.Tokens[i])
 	}
 	for _, id := range side.Removed {
 		m.remove(id)
 	}
-	m.remember()
-	m.settings(side.Settings)
+	m.applyMemory()
+	m.mergeSettings(side.Settings)
 	if m.touched.Any() {
 		m.reconcile(side)
 	}
-	return m.after, m.givenUp
+	return m.merged, m.givenUp
 }
 
-// merging is a merge under way.
-type merging struct {
-	after   *record.Document
-	touched Touched
-	names   map[string]string // of the other past's tokens, by id
-	givenUp []GivenUp
+// merger holds the state of one merge.
+type merger struct {
+	merged   *record.Document // our document, changed step by step
+	touched  Touched
+	ourNames map[string]string // of the tokens of our document, by id
+	givenUp  []GivenUp
 }
 
-func (m *merging) find(is func(*record.Token) bool) int {
-	for i := range m.after.Tokens {
-		if is(&m.after.Tokens[i]) {
+// find returns the index of the first matching token; -1 when there is none.
+func (m *merger) find(matches func(*record.Token) bool) int {
+	for i := range m.merged.Tokens {
+		if matches(&m.merged.Tokens[i]) {
 			return i
 		}
 	}
 	return -1
 }
 
-// token takes in a token that the side has made or changed.
-func (m *merging) token(t record.Token) {
-	i := m.find(func(has *record.Token) bool { return has.ID == t.ID })
-	same := m.find(func(has *record.Token) bool { return has.Digest == t.Digest })
+// mergeToken merges a token that their history has made or changed.
+func (m *merger) mergeToken(t record.Token) {
+	i := m.find(func(ours *record.Token) bool { return ours.ID == t.ID })
+	same := m.find(func(ours *record.Token) bool { return ours.Digest == t.Digest })
 	switch {
 	case same >= 0 && same != i:
-		m.sameSecret(same, t)
+		m.mergeSameSecret(same, t)
 	case i < 0:
-		m.after.Tokens = append(m.after.Tokens, t)
-	case m.after.Tokens[i].Digest != t.Digest:
-		// Two tokens with one id: the other past's keeps it.
+		m.merged.Tokens = append(m.merged.Tokens, t)
+	case m.merged.Tokens[i].Digest != t.Digest:
+		// Two tokens with one id: ours keeps it.
 		m.giveUp(t.ID, "token_id", t.ID, IDOf(t.Digest))
 		t.ID, t.TouchedRevision = IDOf(t.Digest), TouchedNow
-		if m.find(func(has *record.Token) bool { return has.ID == t.ID }) < 0 {
-			m.after.Tokens = append(m.after.Tokens, t)
+		if m.find(func(ours *record.Token) bool { return ours.ID == t.ID }) < 0 {
+			m.merged.Tokens = append(m.merged.Tokens, t)
 		}
-	case !m.touched.token(t.ID) && (m.after.Tokens[i].State != policy.Revoked || t.State == policy.Revoked):
-		m.after.Tokens[i] = t
+	case !m.touched.token(t.ID) && (m.merged.Tokens[i].State != policy.Revoked || t.State == policy.Revoked):
+		m.merged.Tokens[i] = t
 	default:
-		m.after.Tokens[i] = m.both(m.after.Tokens[i], t)
+		m.merged.Tokens[i] = m.mergeBoth(m.merged.Tokens[i], t)
 	}
 }
 
-// sameSecret joins two tokens that were made of one secret, which a policy cannot both hold.
-func (m *merging) sameSecret(i int, t record.Token) {
-	a := m.after.Tokens[i]
-	kept, lost := min(a.ID, t.ID), max(a.ID, t.ID)
+// mergeSameSecret merges their token into our token i, which has the same secret and another id. A policy
+// cannot have both. The merged token gets the lesser id.
+func (m *merger) mergeSameSecret(i int, t record.Token) {
+	ours := m.merged.Tokens[i]
+	kept, lost := min(ours.ID, t.ID), max(ours.ID, t.ID)
 	m.giveUp(kept, "token_id", kept, lost)
-	t.ID = a.ID
-	joined := m.both(a, t)
+	t.ID = ours.ID
+	joined := m.mergeBoth(ours, t)
 	if joined.ID != kept {
 		joined.ID, joined.TouchedRevision = kept, TouchedNow
 	}
-	m.after.Tokens[i] = joined
+	m.merged.Tokens[i] = joined
 }
 
-// remove removes a token that the side has removed, unless the other past has changed it. A revoked one is
-// remembered for ever (B08).
-func (m *merging) remove(id string) {
-	i := m.find(func(has *record.Token) bool { return has.ID == id })
-	if i < 0 || m.after.Tokens[i].State == policy.Revoked {
+// remove removes a token that their history has removed, unless our history has changed it. A revoked token
+// is never removed (B08).
+func (m *merger) remove(id string) {
+	i := m.find(func(ours *record.Token) bool { return ours.ID == id })
+	if i < 0 || m.merged.Tokens[i].State == policy.Revoked {
 		return
 	}
 	if m.touched.token(id) {
 		m.giveUp(id, "removed", "false", "true")
 		return
 	}
-	m.after.Tokens = slices.Delete(m.after.Tokens, i, i+1)
+	m.merged.Tokens = slices.Delete(m.merged.Tokens, i, i+1)
 }
 
-// remember makes sure that no token with a remembered digest authenticates. One that is revoked is not
-// listed beside that.
-func (m *merging) remember() {
-	if m.after.Memory.Len() == 0 {
+// applyMemory makes sure that no token with a remembered digest authenticates. Revoked tokens with such a
+// digest are dropped, because the memory alone is enough for them; other tokens are revoked.
+func (m *merger) applyMemory() {
+	if m.merged.Memory.Len() == 0 {
 		return
 	}
-	m.after.Tokens = slices.DeleteFunc(m.after.Tokens, func(t record.Token) bool {
-		return t.State == policy.Revoked && m.after.Memory.Has(&t.Digest)
+	m.merged.Tokens = slices.DeleteFunc(m.merged.Tokens, func(t record.Token) bool {
+		return t.State == policy.Revoked && m.merged.Memory.Has(&t.Digest)
 	})
-	for i := range m.after.Tokens {
-		if t := &m.after.Tokens[i]; m.after.Memory.Has(&t.Digest) {
+	for i := range m.merged.Tokens {
+		if t := &m.merged.Tokens[i]; m.merged.Memory.Has(&t.Digest) {
 			m.giveUp(t.ID, "state", stateText(policy.Revoked), stateText(t.State))
 			t.State, t.TouchedRevision = policy.Revoked, TouchedNow
 		}
 	}
 }
 
-// settings takes in the settings that the side has changed, nil for none.
-func (m *merging) settings(theirs *Settings) {
+// mergeSettings merges their settings; nil when their history has not changed them.
+func (m *merger) mergeSettings(theirs *Settings) {
 	if theirs == nil {
 		return
 	}
-	ours := Settings{m.after.Enforcement, m.after.Deleted}
+	ours := Settings{m.merged.Enforcement, m.merged.Deleted}
 	next := *theirs
 	if m.touched.All || m.touched.Settings {
-		next = Settings{enforcementOf(ours.Enforcement, theirs.Enforcement), ours.Deleted && theirs.Deleted}
+		next = Settings{unionOf(ours.Enforcement, theirs.Enforcement), ours.Deleted && theirs.Deleted}
 		for _, s := range []Settings{ours, *theirs} {
 			if s.Enforcement != next.Enforcement {
 				m.giveUp("", "enforcement", enforcementText(next.Enforcement), enforcementText(s.Enforcement))
@@ -211,27 +221,30 @@ func (m *merging) settings(theirs *Settings) {
 			}
 		}
 	}
-	m.after.Enforcement, m.after.Deleted = next.Enforcement, next.Deleted
+	m.merged.Enforcement, m.merged.Deleted = next.Enforcement, next.Deleted
 }
 
-// reconcile makes a document of two pasts one that the rules allow: a deleted app has no token that works
-// and enforces nothing, two tokens that either past has given one name have two, and tokens are in order of
-// creation.
-func (m *merging) reconcile(side Side) {
-	live := slices.ContainsFunc(m.after.Tokens, func(t record.Token) bool { return t.State != policy.Revoked })
-	if m.after.Deleted && (live || m.after.Enforcement != policy.Enforcement{}) {
-		m.after.Deleted = false
+// reconcile makes the merged document obey the rules that hold for a single history:
+//
+//   - A deleted app has no token that works and enforces nothing. Otherwise it is not deleted.
+//   - No two tokens have one name because each history gave it to another token.
+//   - Tokens are in order of creation.
+func (m *merger) reconcile(side Side) {
+	works := slices.ContainsFunc(m.merged.Tokens, func(t record.Token) bool { return t.State != policy.Revoked })
+	if m.merged.Deleted && (works || m.merged.Enforcement != policy.Enforcement{}) {
+		m.merged.Deleted = false
 		m.giveUp("", "deleted", boolText(false), boolText(true))
 	}
-	m.rename(side)
-	slices.SortStableFunc(m.after.Tokens, func(a, b record.Token) int { return cmp.Compare(a.CreateMillis, b.CreateMillis) })
+	m.resolveNames(side)
+	slices.SortStableFunc(m.merged.Tokens, func(a, b record.Token) int { return cmp.Compare(a.CreateMillis, b.CreateMillis) })
 }
 
-func (m *merging) giveUp(tokenID, field, kept, lost string) {
+func (m *merger) giveUp(tokenID, field, kept, lost string) {
 	m.givenUp = append(m.givenUp, GivenUp{TokenID: tokenID, Field: field, Kept: kept, Lost: lost})
 }
 
-// IDOf returns an id for a token whose own id another one has.
+// IDOf returns the id for a token whose own id belongs to another token. It depends only on the token's
+// digest, so that every merge gives the same id.
 func IDOf(d secret.Digest) string {
 	h := sha256.Sum256(d[:])
 	return "tok_" + strings.ToLower(base32.StdEncoding.EncodeToString(h[:10]))

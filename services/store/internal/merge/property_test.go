@@ -13,14 +13,14 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// past is one past of an app, with what it has changed since the shared state.
-type past struct {
+// history is one history of an app: its latest document, and what it has changed since the shared state.
+type history struct {
 	document *record.Document
 	touched  Touched
 }
 
-// side returns the changes of a past, as the links of it tell them.
-func (p *past) side() Side {
+// side returns the changes of a history, as merge.Into gets them from its links.
+func (p *history) side() Side {
 	var s Side
 	for _, t := range p.document.Tokens {
 		if p.touched.Tokens[t.ID] {
@@ -33,8 +33,8 @@ func (p *past) side() Side {
 	return s
 }
 
-// divergence draws a shared state and two pasts of it.
-func divergence(t *rapid.T) (base *record.Document, a, b past) {
+// divergence draws a shared state and two histories that begin with it.
+func divergence(t *rapid.T) (base *record.Document, a, b history) {
 	scopes := rapid.SampledFrom([]policy.ScopeSet{0, one, two, one | two, two | three, three})
 	millis := rapid.SampledFrom([]int64{0, 10, 20, 30})
 	enforcement := func(label string) policy.Enforcement {
@@ -42,14 +42,15 @@ func divergence(t *rapid.T) (base *record.Document, a, b past) {
 			Scopes: scopes.Draw(t, label), TrialEndMillis: millis.Draw(t, label+" end"), After: scopes.Draw(t, label+" after"),
 		}
 	}
-	// No past gives a name twice, but the two may give the same.
+	// No history gives a name twice, but both may give the same name.
 	change := func(label string, tok record.Token, name string) record.Token {
 		if tok.State != policy.Revoked {
-			tok.State = rapid.SampledFrom([]policy.State{active, disabled, gone}).Draw(t, label+" state")
+			tok.State = rapid.SampledFrom([]policy.State{active, disabled, revoked}).Draw(t, label+" state")
 		}
 		tok.Scopes, tok.ExpireMillis = scopes.Draw(t, label+" scopes"), millis.Draw(t, label+" expiry")
-		if rapid.Bool().Draw(t, label+" ends apart") {
-			tok.SetEnd(tok.ExpireMillis, millis.Draw(t, label+" overlap end"), rapid.SampledFrom([]int64{0, 10}).Draw(t, label+" now"))
+		if rapid.Bool().Draw(t, label+" two ends") {
+			overlapEnd, now := millis.Draw(t, label+" overlap end"), rapid.SampledFrom([]int64{0, 10}).Draw(t, label+" now")
+			tok.SetEnd(tok.ExpireMillis, overlapEnd, now)
 		}
 		tok.Name = rapid.SampledFrom([]string{name, name + " (2)"}).Draw(t, label+" name")
 		tok.UpdateMillis = int64(rapid.IntRange(1, 3).Draw(t, label+" updated"))
@@ -57,12 +58,13 @@ func divergence(t *rapid.T) (base *record.Document, a, b past) {
 	}
 	base = &record.Document{Enforcement: enforcement("base"), Cursor: record.Cursor{Epoch: 1, Revision: 5}}
 	for i := range rapid.IntRange(0, 4).Draw(t, "tokens") {
-		base.Tokens = append(base.Tokens, change(fmt.Sprint("base ", i), token(fmt.Sprint("t", i), made(int64(i))), fmt.Sprint("key ", i)))
+		tok := token(fmt.Sprint("t", i), made(int64(i)))
+		base.Tokens = append(base.Tokens, change(fmt.Sprint("base ", i), tok, fmt.Sprint("key ", i)))
 	}
-	diverge := func(label string) past {
+	diverge := func(label string) history {
 		own := *base
 		own.Tokens = slices.Clone(base.Tokens)
-		p := past{document: &own}
+		p := history{document: &own}
 		for i := range own.Tokens {
 			if rapid.Bool().Draw(t, fmt.Sprint(label, i)) {
 				own.Tokens[i] = change(fmt.Sprint(label, " ", i), own.Tokens[i], fmt.Sprint("key ", i))
@@ -79,7 +81,7 @@ func divergence(t *rapid.T) (base *record.Document, a, b past) {
 			if rapid.IntRange(0, 3).Draw(t, label+" deleted") == 0 {
 				own.Enforcement, own.Deleted = policy.Enforcement{}, true
 				for i := range own.Tokens {
-					own.Tokens[i].State = gone
+					own.Tokens[i].State = revoked
 					p.touched.Add(own.Tokens[i].ID)
 				}
 			}
@@ -96,7 +98,7 @@ func tokenOf(d *record.Document, id string) *record.Token {
 	return nil
 }
 
-// content returns what a document says, without order and revisions.
+// content returns the content of a document for comparison, without the order of tokens and their revisions.
 func content(d *record.Document) any {
 	tokens := slices.Clone(d.Tokens)
 	for i := range tokens {
@@ -106,13 +108,15 @@ func content(d *record.Document) any {
 	return []any{tokens, d.Enforcement, d.Deleted}
 }
 
-// times are those at which anything drawn may change.
+// times are the times at which a drawn value may change, and the milliseconds around them.
 var times = []int64{0, 9, 10, 11, 19, 20, 21, 29, 30, 31}
 
-// TestB30_MergeKeepsAndDenies: for any two pasts of any state the merge is the same whichever is merged
-// into which; merging again changes nothing; no token is lost and no revocation is taken back; what one
-// past alone changed is as that past has it; and of what both changed, everything that either denies is
-// denied, at any time.
+// TestB30_MergeKeepsAndDenies: for any two histories of any state
+//
+//   - the merge does not depend on which is merged into which, and merging again changes nothing,
+//   - no token is lost, and no revocation is undone,
+//   - a token that only one history changed is as in that history,
+//   - where both changed a token or the settings, the merge denies at any time everything that either denies.
 func TestB30_MergeKeepsAndDenies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base, a, b := divergence(t)
@@ -131,7 +135,8 @@ func TestB30_MergeKeepsAndDenies(t *testing.T) {
 		if !a.touched.Any() && !reflect.DeepEqual(content(merged), content(b.document)) {
 			t.Fatalf("b alone changed the app, to %+v; got %+v", content(b.document), content(merged))
 		}
-		if same, conflicts := Into(a.document, a.touched, a.side()); !reflect.DeepEqual(content(same), content(a.document)) && !a.document.Deleted {
+		same, conflicts := Into(a.document, a.touched, a.side())
+		if !reflect.DeepEqual(content(same), content(a.document)) && !a.document.Deleted {
 			t.Fatalf("merged with itself it is %+v, was %+v (%v)", content(same), content(a.document), conflicts)
 		}
 		if len(givenUp) > 0 && !a.touched.Any() {
@@ -139,12 +144,12 @@ func TestB30_MergeKeepsAndDenies(t *testing.T) {
 		}
 		taken := map[string]bool{}
 		for _, next := range merged.Tokens {
-			if next.State != gone && taken[next.Name] {
+			if next.State != revoked && taken[next.Name] {
 				t.Fatalf("two tokens have the name %q: %+v", next.Name, merged.Tokens)
 			}
-			taken[next.Name] = taken[next.Name] || next.State != gone
+			taken[next.Name] = taken[next.Name] || next.State != revoked
 		}
-		for _, p := range []past{a, b} {
+		for _, p := range []history{a, b} {
 			q := b
 			if p.document == b.document {
 				q = a
@@ -155,8 +160,8 @@ func TestB30_MergeKeepsAndDenies(t *testing.T) {
 				switch {
 				case got == nil:
 					t.Fatalf("%s is lost", had.ID)
-				case had.State == gone && got.State != gone:
-					t.Fatalf("%s is revoked no more", had.ID)
+				case had.State == revoked && got.State != revoked:
+					t.Fatalf("%s is no longer revoked", had.ID)
 				case p.touched.Tokens[had.ID] && q.touched.Tokens[had.ID]:
 					for s := range (one | two | three | 1<<policy.ScopeGDPR).All() {
 						for _, at := range times {
@@ -165,16 +170,18 @@ func TestB30_MergeKeepsAndDenies(t *testing.T) {
 							}
 						}
 					}
-				case p.touched.Tokens[had.ID] && (got.State != had.State || got.Scopes != had.Scopes || got.ExpireMillis != had.ExpireMillis):
-					if base := tokenOf(base, had.ID); base == nil || base.State != gone {
-						t.Fatalf("%+v was changed by one past alone, and is %+v", had, got)
+				case p.touched.Tokens[had.ID] &&
+					(got.State != had.State || got.Scopes != had.Scopes || got.ExpireMillis != had.ExpireMillis):
+					if base := tokenOf(base, had.ID); base == nil || base.State != revoked {
+						t.Fatalf("%+v was changed by one history alone, and is %+v", had, got)
 					}
 				}
 			}
 			if a.touched.Settings && b.touched.Settings {
 				for _, at := range times {
-					if missing := p.document.Enforcement.At(at).Without(merged.Enforcement.At(at)); missing != 0 || merged.Deleted && !p.document.Deleted {
-						t.Fatalf("%b is enforced no more at %d, deleted: %t", missing, at, merged.Deleted)
+					missing := p.document.Enforcement.At(at).Without(merged.Enforcement.At(at))
+					if missing != 0 || merged.Deleted && !p.document.Deleted {
+						t.Fatalf("%b is no longer enforced at %d, deleted: %t", missing, at, merged.Deleted)
 					}
 				}
 			}

@@ -9,10 +9,10 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// enforcementOf returns an enforcement that enforces, at any time, what either of two does. It is the union
-// wherever one trial can say that. Two trials that end at different times need two changes and an
-// enforcement has one: what the earlier one enforces is then enforced until the later one ends.
-func enforcementOf(a, b policy.Enforcement) policy.Enforcement {
+// unionOf returns an enforcement that at any time enforces at least every scope that a or b enforces. It
+// enforces more only when a and b are trials with different ends, because an enforcement can change only
+// once: then the scopes of the shorter trial stay enforced until the longer one ends.
+func unionOf(a, b policy.Enforcement) policy.Enforcement {
 	switch {
 	case a == b:
 		return a
@@ -21,7 +21,7 @@ func enforcementOf(a, b policy.Enforcement) policy.Enforcement {
 	case a.TrialEndMillis == 0:
 		return policy.Enforcement{Scopes: a.Scopes | b.Scopes, TrialEndMillis: b.TrialEndMillis, After: a.Scopes | b.After}
 	case b.TrialEndMillis == 0:
-		return enforcementOf(b, a)
+		return unionOf(b, a)
 	}
 	all := a.Scopes | b.Scopes
 	if a.TrialEndMillis < b.TrialEndMillis {

@@ -10,15 +10,15 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// both returns what comes of a token that both pasts have changed: the side that denies more, and where
-// each denies something that the other does not, all of it.
-func (m *merging) both(ours, theirs record.Token) record.Token {
-	next := further(ours, theirs)
+// mergeBoth merges two versions of a token that both histories have changed. The result denies everything
+// that either version denies. Its name, note and other plain fields come from the stricter version.
+func (m *merger) mergeBoth(ours, theirs record.Token) record.Token {
+	next := stricter(ours, theirs)
 	next.State = max(ours.State, theirs.State)
 	next.ExpireMillis = earlier(ours.ExpireMillis, theirs.ExpireMillis)
-	next.OwnExpireMillis, next.OverlapEndMillis = ends(ours, theirs)
+	next.OwnExpireMillis, next.OverlapEndMillis = earlierEnds(ours, theirs)
 	var none bool
-	if next.Scopes, none = narrower(ours.Scopes, theirs.Scopes); none && next.State == policy.Active {
+	if next.Scopes, none = commonScopes(ours.Scopes, theirs.Scopes); none && next.State == policy.Active {
 		next.State = policy.Disabled
 	}
 	next.RevokeMillis = 0
@@ -27,22 +27,23 @@ func (m *merging) both(ours, theirs record.Token) record.Token {
 	}
 	next.Imported = ours.Imported || theirs.Imported
 	for _, t := range []record.Token{ours, theirs} {
-		m.compare(next, t)
+		m.giveUpFields(next, t)
 	}
-	unnumbered := func(t record.Token) record.Token { t.TouchedRevision = 0; return t }
+	content := func(t record.Token) record.Token { t.TouchedRevision = 0; return t }
 	switch {
-	case unnumbered(next) != unnumbered(ours):
+	case content(next) != content(ours):
 		next.TouchedRevision = TouchedNow
 	case ours.TouchedRevision == theirs.TouchedRevision && ours != theirs:
-		next.TouchedRevision = TouchedNow // a client with the etag of theirs must not change ours
+		next.TouchedRevision = TouchedNow // else an etag of their version would match ours
 	default:
 		next.TouchedRevision = ours.TouchedRevision
 	}
 	return next
 }
 
-// further returns the token that denies more, or was changed last.
-func further(a, b record.Token) record.Token {
+// stricter returns the version of a token that denies more. When neither or both do, it returns the version
+// that was changed last. The other fields only make the result independent of the order of a and b.
+func stricter(a, b record.Token) record.Token {
 	switch aDenies, bDenies := denies(a, b), denies(b, a); {
 	case aDenies && !bDenies:
 		return a
@@ -58,18 +59,18 @@ func further(a, b record.Token) record.Token {
 	return b
 }
 
-// denies tells whether a token denies everything that another one denies.
+// denies reports whether a denies everything that b denies.
 func denies(a, b record.Token) bool {
-	return a.State >= b.State && earlier(a.ExpireMillis, b.ExpireMillis) == a.ExpireMillis && within(a.Scopes, b.Scopes)
+	return a.State >= b.State && earlier(a.ExpireMillis, b.ExpireMillis) == a.ExpireMillis && grantsNoMore(a.Scopes, b.Scopes)
 }
 
-// within tells whether a token with one set of scopes authenticates nothing that one with another does not
-// (B05: no scopes are all scopes).
-func within(a, b policy.ScopeSet) bool { return b == 0 || a != 0 && a.Without(b) == 0 }
+// grantsNoMore reports whether a token with the scopes a authenticates no more than a token with the scopes
+// b. An empty set authenticates every scope (B05).
+func grantsNoMore(a, b policy.ScopeSet) bool { return b == 0 || a != 0 && a.Without(b) == 0 }
 
-// narrower returns the scopes that both sets grant; none says that there are none, which the empty set
-// cannot say, since an unscoped token authenticates everything (B05).
-func narrower(a, b policy.ScopeSet) (both policy.ScopeSet, none bool) {
+// commonScopes returns the scopes that both sets grant. An empty set grants every scope (B05), so none says
+// that the sets have no scope in common; the result is then one of the two.
+func commonScopes(a, b policy.ScopeSet) (common policy.ScopeSet, none bool) {
 	switch {
 	case a == 0:
 		return b, false
@@ -81,7 +82,7 @@ func narrower(a, b policy.ScopeSet) (both policy.ScopeSet, none bool) {
 	return a & b, false
 }
 
-// earlier returns the earlier of two times in milliseconds, of which 0 is never.
+// earlier returns the earlier of two times in milliseconds since 1970; 0 means never.
 func earlier(a, b int64) int64 {
 	switch {
 	case a == 0:
@@ -92,17 +93,17 @@ func earlier(a, b int64) int64 {
 	return min(a, b)
 }
 
-// ends returns the earlier own expiry and the earlier end of an overlap (B09). A record of an earlier
-// release has one time for both: beside one that has two, the time of a rotated token is the end of its
-// overlap.
-func ends(ours, theirs record.Token) (own, overlap int64) {
-	one := func(t record.Token) bool { return t.OwnExpireMillis == 0 && t.OverlapEndMillis == 0 }
-	if one(ours) && one(theirs) {
+// earlierEnds returns the earlier own expiry and the earlier end of an overlap, which are two times (B09). A
+// record of an earlier release has only ExpireMillis for both. Next to a record with two times, ExpireMillis
+// of a rotated token counts as the end of its overlap, and of another token as its own expiry.
+func earlierEnds(ours, theirs record.Token) (own, overlap int64) {
+	single := func(t record.Token) bool { return t.OwnExpireMillis == 0 && t.OverlapEndMillis == 0 }
+	if single(ours) && single(theirs) {
 		return 0, 0
 	}
 	for _, t := range []record.Token{ours, theirs} {
 		tOwn, tOverlap := t.OwnExpireMillis, t.OverlapEndMillis
-		if one(t) && t.ExpireMillis != policy.Ended {
+		if single(t) && t.ExpireMillis != policy.Ended {
 			if tOwn = t.ExpireMillis; t.SuccessorID != "" {
 				tOwn, tOverlap = 0, t.ExpireMillis
 			}
@@ -112,8 +113,8 @@ func ends(ours, theirs record.Token) (own, overlap int64) {
 	return own, overlap
 }
 
-// compare notes what was given up of one past's token.
-func (m *merging) compare(kept, lost record.Token) {
+// giveUpFields records the fields of one version that the merged token does not have.
+func (m *merger) giveUpFields(kept, lost record.Token) {
 	for _, f := range []struct{ field, kept, lost string }{
 		{"state", stateText(kept.State), stateText(lost.State)},
 		{"expire_time", timeText(kept.ExpireMillis), timeText(lost.ExpireMillis)},
@@ -130,26 +131,25 @@ func (m *merging) compare(kept, lost record.Token) {
 	}
 }
 
-// maxNameLength is the most characters of a name (B01).
+// maxNameLength is the largest number of characters of a name (B01).
 const maxNameLength = 100
 
-// rename gives a token another name when one past has given its name to another token. The token that was
-// made later is renamed; neither is lost. A name that one past alone has given twice, which a rotation
-// does, stays (B01).
-func (m *merging) rename(side Side) {
-	theirs := map[string]string{} // names by id, as the side has them
-	for i := range m.after.Tokens {
-		if t := &m.after.Tokens[i]; !m.touched.token(t.ID) {
-			theirs[t.ID] = t.Name
+// resolveNames renames a token when the other history has given its name to another token. It renames the
+// token that was made later. A name that a single history has given twice, as a rotation does, stays (B01).
+func (m *merger) resolveNames(side Side) {
+	theirNames := map[string]string{} // by token id
+	for i := range m.merged.Tokens {
+		if t := &m.merged.Tokens[i]; !m.touched.token(t.ID) {
+			theirNames[t.ID] = t.Name
 		}
 	}
 	for i := range side.Tokens {
-		theirs[side.Tokens[i].ID] = side.Tokens[i].Name
+		theirNames[side.Tokens[i].ID] = side.Tokens[i].Name
 	}
 	var order []*record.Token
-	for i := range m.after.Tokens {
-		if m.after.Tokens[i].State != policy.Revoked {
-			order = append(order, &m.after.Tokens[i])
+	for i := range m.merged.Tokens {
+		if m.merged.Tokens[i].State != policy.Revoked {
+			order = append(order, &m.merged.Tokens[i])
 		}
 	}
 	slices.SortFunc(order, func(a, b *record.Token) int {
@@ -161,8 +161,9 @@ func (m *merging) rename(side Side) {
 	}
 	for n, t := range order {
 		clash := names[t.Name] > 1 && slices.ContainsFunc(order[:n], func(other *record.Token) bool {
-			had := func(names map[string]string) bool { return names[t.ID] == t.Name && names[other.ID] == t.Name }
-			return other.Name == t.Name && t.PredecessorID != other.ID && t.SuccessorID != other.ID && !had(theirs) && !had(m.names)
+			gaveTwice := func(names map[string]string) bool { return names[t.ID] == t.Name && names[other.ID] == t.Name }
+			rotation := t.PredecessorID == other.ID || t.SuccessorID == other.ID
+			return other.Name == t.Name && !rotation && !gaveTwice(theirNames) && !gaveTwice(m.ourNames)
 		})
 		if !clash {
 			continue
@@ -178,7 +179,7 @@ func (m *merging) rename(side Side) {
 	}
 }
 
-// numbered returns a name with a number behind it, cut to what a name may have.
+// numbered returns the name with a number at its end, cut to maxNameLength.
 func numbered(name string, n int) string {
 	suffix := fmt.Sprintf(" (%d)", n)
 	runes := []rune(name)
