@@ -61,7 +61,9 @@ func isUnreachable(err error) bool {
 }
 
 // passes tells whether a read that failed may succeed when it is repeated.
-func isTransient(err error) bool { return err != nil && (redisfeed.NotRun(err) || isConnectionError(err)) }
+func isTransient(err error) bool {
+	return err != nil && (redisfeed.NotRun(err) || isConnectionError(err))
+}
 
 // broken tells whether an error is that of a connection, of which there may be a better one.
 func isConnectionError(err error) bool {
