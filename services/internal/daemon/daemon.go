@@ -128,6 +128,7 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 		return err
 	}
 	settings.BindEnv(root)
+	settings.WrapHelp(root)
 	return root
 }
 

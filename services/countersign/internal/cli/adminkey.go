@@ -22,9 +22,9 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --name NAME --role ROLE --admin-keys-file FILE",
 		Short: "Create an admin key and add its digest to the authority's file",
-		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file admin-keys.json
-  countersign admin-key create --name ci --role viewer --admin-keys-file admin-keys.json --admin-key-file ci.key --if-missing
-  countersign admin-key create --name validators --role validator --admin-keys-file admin-keys.json --admin-key-file fleet.key`,
+		Example: `  countersign admin-key create --name alice --role admin --admin-keys-file keys.json
+  countersign admin-key create --name ci --role viewer --admin-keys-file keys.json --if-missing
+  countersign admin-key create --name fleet --role validator --admin-keys-file keys.json`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key.Name, "name", "", "`name` of the key's owner (required)")

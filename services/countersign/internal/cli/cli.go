@@ -77,9 +77,6 @@ func (m *misuseError) Unwrap() error { return m.error }
 
 func misuse(format string, args ...any) error { return &misuseError{fmt.Errorf(format, args...)} }
 
-// helpWidth is the number of columns that help texts need.
-const helpWidth = 100
-
 // newRoot returns the root command with all subcommands.
 func newRoot(others []*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
@@ -108,7 +105,7 @@ confirmed on every validator (--wait).`,
 	root.AddCommand(tokenCommand(g), appCommand(g), authorizeCommand(g), fleetCommand(g),
 		storeCommand(g), adminKeyCommand(g), healthCommand(g), benchCommand(g), versionCommand(g))
 	root.AddCommand(others...)
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages", fmt.Sprintf("FlagUsagesWrapped %d", helpWidth)))
+	settings.WrapHelp(root)
 	guard(root)
 	return root
 }

@@ -22,7 +22,7 @@ func fleetCommand(g *globals) *cobra.Command {
 func fleetList(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the validators: who reports, how old their data is, and how many changes they are behind",
+		Short: "List the validators: their states, the age of their data, and their missing changes",
 		Long: `List the validators: their states, the age of their data, and how many changes they are behind.
 
   REPORTING  has reported within 10 s

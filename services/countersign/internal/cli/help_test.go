@@ -4,9 +4,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/countersign/countersign/services/internal/settings"
 )
 
 // Every command has an example, and every example is a command line that would run.
@@ -36,6 +39,25 @@ func TestExamples(t *testing.T) {
 			}
 			if err := found.ValidateFlagGroups(); err != nil {
 				t.Errorf("%q: %v", line, err)
+			}
+		}
+	})
+}
+
+// A help text fits into a terminal of settings.HelpWidth columns.
+func TestHelpFits(t *testing.T) {
+	each(newRoot(nil), func(command *cobra.Command) {
+		if strings.HasPrefix(command.CommandPath(), "countersign bench") {
+			return
+		}
+		var help strings.Builder
+		command.SetOut(&help)
+		if err := command.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(help.String()) {
+			if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > settings.HelpWidth {
+				t.Errorf("%s: %d columns: %s", command.CommandPath(), utf8.RuneCountInString(line), line)
 			}
 		}
 	})

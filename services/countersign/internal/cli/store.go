@@ -29,7 +29,7 @@ changes neither an existing key ring nor an existing store.
 
 An authority and its validators need the same key ring file. Whoever has it and can write to Redis
 can forge every policy.`,
-		Example: "  countersign store init --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+		Example: "  countersign store init --redis-url redis://redis --keyring-file ring.json",
 	}
 	flags := cmd.Flags()
 	url := settings.RedisURL(flags, "redis-url", "", "Redis of the store: "+redisURLHelp+" (required)")

@@ -20,7 +20,7 @@ go on.
 
 The file is signed with the key ring and useless without it. It holds names and notes of tokens, and
 no secrets. It replaces an existing file only when it is complete.`,
-		Example: "  countersign store backup store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+		Example: "  countersign store backup store.backup --redis-url redis://redis --keyring-file ring.json",
 		Args:    oneFile,
 	}
 	store := newStoreFlags(cmd)
@@ -54,8 +54,8 @@ func storeVerify(g *globals) *cobra.Command {
 		Short: "Verify everything in a store, or in a file",
 		Long: `Verify everything in a store: heads, policies, log, digests, audit trail, and that no foreign keys
 are there. With a FILE, verify a backup or a validator's snapshot. Exit code 1: something is wrong.`,
-		Example: `  countersign store verify --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store verify store.backup --keyring-file keyring.json`,
+		Example: `  countersign store verify --redis-url redis://redis --keyring-file ring.json
+  countersign store verify store.backup --keyring-file ring.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return misuse("want one FILE or none")

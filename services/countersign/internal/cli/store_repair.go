@@ -16,7 +16,7 @@ import (
 func storeRepair(g *globals) *cobra.Command {
 	var options tools.RepairOptions
 	cmd := &cobra.Command{
-		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--floor-file FILE] [--yes]",
+		Use:   "repair --redis-url URL --keyring-file FILE [--from FILE]... [--yes]",
 		Short: "Repair a store from its signed records",
 		Long: `Repair what 'store verify' finds: half of a change, keys of a wrong type, entries that no change can
 follow, damaged or missing policies, and fields that are no policies.
@@ -36,8 +36,8 @@ The repair guesses nothing:
 
 Without --yes the command shows what it would do. On a terminal it then asks; without a terminal it
 changes nothing.`,
-		Example: `  countersign store repair --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store repair --from store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes`,
+		Example: `  countersign store repair --redis-url redis://redis --keyring-file ring.json
+  countersign store repair --from backup --redis-url redis://redis --keyring-file ring.json --yes`,
 	}
 	flagged := newFloorFlags(cmd)
 	// These flags have no environment variables, so that nobody sets them by mistake.

@@ -28,8 +28,8 @@ command if it was interrupted.
 
 With a validator's snapshot instead of a backup (--without-names), everything that decides is
 restored. Names, notes, times and the audit trail are lost.`,
-		Example: `  countersign store restore store.backup --redis-url redis://localhost:6379/0 --keyring-file keyring.json
-  countersign store restore policies.snapshot --without-names --redis-url redis://localhost:6379/0 --keyring-file keyring.json`,
+		Example: `  countersign store restore store.backup --redis-url redis://redis --keyring-file ring.json
+  countersign store restore snap --without-names --redis-url redis://redis --keyring-file ring.json`,
 		Args: oneFile,
 	}
 	store := newFloorFlags(cmd)
@@ -90,7 +90,7 @@ Revocations that a running validator has seen stay in force there.
 
 Without --yes the command shows what would be lost, as far as validators have reported it. On a
 terminal it then asks; without a terminal it changes nothing.`,
-		Example: "  countersign store adopt --redis-url redis://localhost:6379/0 --keyring-file keyring.json --yes",
+		Example: "  countersign store adopt --redis-url redis://redis --keyring-file ring.json --yes",
 	}
 	store := newFloorFlags(cmd)
 	// These flags have no environment variables, so that nobody sets them by mistake.

@@ -21,7 +21,7 @@ func storeStatus(g *globals) *cobra.Command {
 		Long: `Show a store: its heads, its Redis, and what validators have reported. The command verifies the
 heads; 'store verify' verifies everything. Exit code 1: heads are missing or do not verify. Warnings
 do not change the exit code.`,
-		Example: "  countersign store status --redis-url redis://localhost:6379/0 --keyring-file keyring.json",
+		Example: "  countersign store status --redis-url redis://redis --keyring-file ring.json",
 	}
 	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")

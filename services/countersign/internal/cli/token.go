@@ -32,7 +32,7 @@ func tokenCreate(g *globals) *cobra.Command {
 		Use:   "create --app APP --name NAME",
 		Short: "Create a token and show its secret, this once",
 		Example: `  countersign token create --app pezwd5bre2xb --name backend --scopes events,sessions
-  countersign token create --app pezwd5bre2xb --name ci --scopes events --expires 30d --secret-file ci.secret`,
+  countersign token create --app pezwd5bre2xb --name ci --scopes events --expires 30d`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")

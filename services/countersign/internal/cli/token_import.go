@@ -19,7 +19,9 @@ func tokenImport(g *globals) *cobra.Command {
 	var scopes words.Scopes
 	var file, secretPath, digest string
 	cmd := &cobra.Command{
-		Use:   "import --app APP (--name NAME (--secret-file FILE | --sha256 HEX) | --file FILE)",
+		Use:                   "import --app APP (--name NAME (--secret-file FILE | --sha256 HEX) | --file FILE)",
+		DisableFlagsInUseLine: true,
+
 		Short: "Import secrets of another system, or their digests; all or none",
 		Long: `Import secrets of another system, or their SHA-256 digests, so that nothing changes for their users.
 
@@ -27,7 +29,7 @@ Each line of --file is a JSON object with either secret or sha256:
   {"name": "backend", "scopes": ["events"], "secret": "..."}
 Countersign cannot check the strength of a digest's secret: make sure that it was random and has at
 least 112 bits.`,
-		Example: `  countersign token import --app pezwd5bre2xb --name backend --scopes events --secret-file old.secret
+		Example: `  countersign token import --app pezwd5bre2xb --name old --scopes events --secret-file old.secret
   countersign token import --app pezwd5bre2xb --file tokens.jsonl`,
 	}
 	flags := cmd.Flags()

@@ -23,7 +23,7 @@ func tokenRotate(g *globals) *cobra.Command {
 		Use:   "rotate --app APP --token TOKEN",
 		Short: "Replace a token by a new one; the old one keeps working for a while",
 		Example: `  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
-  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --overlap 1d --secret-file backend.secret`,
+  countersign token rotate --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --overlap 1d`,
 	}
 	whichToken(cmd, &request.AppId, &request.TokenId)
 	cmd.Flags().Var(&overlap, "overlap", "how long the old token keeps working: 0s to 90d (default 7d)")

@@ -30,7 +30,7 @@ func tokenUpdate(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update --app APP --token TOKEN",
 		Short: "Change the given fields of a token",
-		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events,ad_revenue
+		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events
   countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --state disabled`,
 	}
 	whichToken(cmd, &request.AppId, &token.TokenId)
