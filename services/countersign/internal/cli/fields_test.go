@@ -75,7 +75,7 @@ func TestEveryFieldHasAFlag(t *testing.T) {
 	commands := map[protoreflect.Name]string{
 		"CreateToken": "token create", "UpdateToken": "token update", "RevokeToken": "token revoke",
 		"RevokeSecret": "token revoke",
-		"RotateToken": "token rotate", "ImportTokens": "token import", "SetEnforcement": "app enforce", "DeleteApp": "app delete",
+		"RotateToken":  "token rotate", "ImportTokens": "token import", "SetEnforcement": "app enforce", "DeleteApp": "app delete",
 		"GetApp": "app get", "ListTokens": "token list", "Authorize": "authorize",
 	}
 	for _, service := range []protoreflect.ServiceDescriptor{
