@@ -131,16 +131,16 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 		v.ahead = -5 * time.Minute
 		v.mustJoin(a, first())
 		alive(t, 3*time.Second, v)
-		time.Sleep(2 * tellInterval) // the news of it are told
+		time.Sleep(2 * publishInterval) // the news of it are told
 		b := f.authority()
 		result := b.wait(at(1, 1), 500*time.Millisecond)
 		if r, _, _ := result(); r.Complete || statesOf(r)["v"] != Pending {
 			t.Errorf("before it was heard: %+v", r)
 		}
 		alive(t, time.Second, v)
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		for _, authority := range []*authority{a, b} {
-			if skew := authority.List()[0].GetClockSkew(); skew == nil || (skew.AsDuration()+5*time.Minute).Abs() > 2*tellInterval {
+			if skew := authority.List()[0].GetClockSkew(); skew == nil || (skew.AsDuration()+5*time.Minute).Abs() > 2*publishInterval {
 				t.Errorf("listed as %v ahead", skew)
 			}
 			r, _, _ := authority.wait(at(1, 1), time.Second)()
@@ -151,7 +151,7 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 		result = b.wait(at(1, 1), time.Minute)
 		v.ahead = 0
 		alive(t, time.Second, v)
-		if r, took, _ := result(); !r.Complete || took > time.Second+sweepInterval+tellInterval {
+		if r, took, _ := result(); !r.Complete || took > time.Second+sweepInterval+publishInterval {
 			t.Errorf("%v after its clock was set: %+v", took, r)
 		}
 	})
@@ -185,7 +185,7 @@ func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				v.ahead += ahead
 				_ = v.report(to(at(1, 2)))
-				time.Sleep(2*keepInterval + tellInterval)
+				time.Sleep(2*exchangeInterval + publishInterval)
 				synctest.Wait()
 				if got := b.cursor("v", 0); got != at(1, 2) {
 					t.Fatalf("without news: %v", got)
@@ -199,7 +199,7 @@ func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 				}
 				deaf(false)
 				alive(t, time.Second, v)
-				time.Sleep(tellInterval)
+				time.Sleep(publishInterval)
 				if ahead != 0 {
 					want = Skewed
 				}

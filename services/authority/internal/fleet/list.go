@@ -11,7 +11,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// List returns the fleet, by name.
+// List returns the validators of the fleet, sorted by name.
 func (r *Registry) List() []*countersignv1.Validator {
 	own := r.past.Cursors()
 	now := time.Now()
@@ -47,14 +47,14 @@ func (r *Registry) List() []*countersignv1.Validator {
 		}
 		all = append(all, v)
 	}
-	for _, name := range r.strangers() {
+	for _, name := range r.unverified() {
 		all = append(all, &countersignv1.Validator{ValidatorId: name, State: countersignv1.ValidatorState_VALIDATOR_STATE_LOST, Unreadable: true})
 	}
 	slices.SortFunc(all, func(a, b *countersignv1.Validator) int { return cmp.Compare(a.GetValidatorId(), b.GetValidatorId()) })
 	return all
 }
 
-// state says how much is known of a member.
+// state returns how recently a member has reported.
 func (m *member) state(now time.Time) countersignv1.ValidatorState {
 	switch {
 	case !m.silent(now):

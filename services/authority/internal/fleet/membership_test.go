@@ -129,7 +129,7 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 		f.codec = record.NewCodec(f.ring, meta)
 		b := f.authority()
 		v.mustJoin(b, first())
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		if now := list("made of the records in a store of an earlier release", "v", "w"); !now.Since.After(before.Since) {
 			t.Errorf("it is said to be kept since %v", now.Since)
 		}
@@ -190,7 +190,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		all := []*authority{f.authority(), f.authority()}
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		f.shared.edit(func(map[string]string) { f.shared.enrolled, f.shared.slow = 0, time.Millisecond })
 		var joining sync.WaitGroup
 		began := time.Now()
@@ -208,7 +208,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 				t.Errorf("%d changes in %v", f.shared.enrolled, took)
 			}
 		})
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		for _, a := range all {
 			if got := len(a.names()); got != 100 {
 				t.Errorf("%d validators", got)

@@ -172,7 +172,7 @@ func TestB24_Receipts(t *testing.T) {
 			_, _ = v1.report(to(change)), v2.report(to(change))
 			time.Sleep(10 * time.Millisecond)
 			_ = v3.report(to(change))
-		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 2 * keepInterval},
+		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 2 * exchangeInterval},
 		{"the hash cannot be read", func(f *fixture, _ *authority, v1, v2 *reporter) {
 			f.shared.mu.Lock()
 			f.shared.failing = true

@@ -49,11 +49,11 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		b.want("when it has joined", map[string]string{"v": "REPORTING"})
 		_ = v.report(to(at(1, 2)))
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 2) {
 			t.Errorf("after 10 ms: %v", got)
@@ -62,7 +62,7 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 		f.shared.deaf = true
 		f.shared.mu.Unlock()
 		_ = v.report(to(at(1, 3)))
-		time.Sleep(2*keepInterval + tellInterval)
+		time.Sleep(2*exchangeInterval + publishInterval)
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 3) {
 			t.Errorf("without news: %v", got)
@@ -77,7 +77,7 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		deaf := func(is bool) {
 			f.shared.mu.Lock()
 			defer f.shared.mu.Unlock()
@@ -85,12 +85,12 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 		}
 		deaf(true)
 		_ = v.report(to(at(1, 2)))
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		deaf(false)
 		for range 100 { // news of each are heard before the hash has it
 			_ = v.report(map[int]record.Cursor{})
-			time.Sleep(2 * tellInterval)
+			time.Sleep(2 * publishInterval)
 		}
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 2) {
@@ -122,12 +122,12 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 		}
 		b.want("while it reports", map[string]string{"v": "REPORTING", "w": "REPORTING"})
 		lie(time.Hour)
-		alive(t, Lease+2*keepInterval, v)
+		alive(t, Lease+2*exchangeInterval, v)
 		b.want("after its lease", map[string]string{"v": "REPORTING", "w": "LOST"})
 		// One that is started again gives everybody another lease.
 		c := f.authority()
 		c.want("at the start", map[string]string{"v": "REPORTING", "w": "REPORTING"})
-		alive(t, Lease+2*keepInterval, v)
+		alive(t, Lease+2*exchangeInterval, v)
 		c.want("after its lease", map[string]string{"v": "REPORTING", "w": "LOST"})
 	})
 }
@@ -281,7 +281,7 @@ func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 		f := newFixture(t)
 		a := f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		f.shared.mu.Lock()
 		f.shared.hash["w"] = f.shared.hash["v"] // of another name
 		f.shared.hash["x"] = "garbage"

@@ -265,7 +265,7 @@ func TestHeals(t *testing.T) {
 				f, h, log := healer(t, mends)
 				f.slow = 30 * time.Millisecond
 				trouble(f, h)
-				time.Sleep(lookInterval + 5*time.Millisecond)
+				time.Sleep(checkInterval + 5*time.Millisecond)
 				if !f.isFrozen(7) {
 					t.Error("changes are not held up")
 				}
@@ -461,7 +461,7 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 				if calls := f.made(); len(calls) > 0 || !f.isFrozen(7) {
 					t.Fatalf("it was healed early: %+v; frozen: %t", calls, f.isFrozen(7))
 				}
-				time.Sleep(2*awaitInterval + lookInterval + tryInterval)
+				time.Sleep(2*awaitInterval + checkInterval + tryInterval)
 				if calls := f.made(); len(calls) != 1 || calls[0].waited != 2 || f.isFrozen(7) {
 					t.Fatalf("got %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
 				}

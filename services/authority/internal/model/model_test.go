@@ -619,7 +619,7 @@ func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (b *logbook) Handle(_ context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "two pasts of an app") {
+	if strings.HasPrefix(r.Message, "two histories of an app") {
 		b.root().merged.Add(1)
 	}
 	line := r.Time.Format("05.000 ") + r.Level.String() + " " + r.Message + b.attrs
