@@ -1,4 +1,4 @@
-// Command authority owns the tokens and the enforcement of all apps: it serves management over gRPC and is
+// Command authority owns the tokens and the enforcement of all apps. It serves management over gRPC, and is
 // the only writer of the store.
 package main
 

@@ -15,7 +15,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// RevokeToken implements the RPC of that name.
+// RevokeToken implements the RPC.
 func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
@@ -35,17 +35,17 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 	return answer, err
 }
 
-// scanTimeout bounds how long RevokeSecret waits until it has seen every app as it is now.
+// scanTimeout bounds the wait of RevokeSecret until the replica has every app as it is now.
 const scanTimeout = 3 * time.Second
 
-// RevokeSecret implements the RPC of that name (B10).
+// RevokeSecret implements the RPC (B10).
 func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest) (*countersignv1.RevokeSecretResponse, error) {
 	leaked := strings.TrimSpace(r.GetSecret())
 	switch {
 	case leaked == "" || len(leaked) > secret.MaxLength:
 		return nil, apierr.Invalid("secret", "want 1 to %d bytes", secret.MaxLength)
 	case secret.Within(leaked) && !secret.WellFormed(leaked):
-		// Taken as it is it would not be found, and whoever pasted it would believe that it is not ours.
+		// The whole text would match no token, and the caller would believe that the secret is unknown.
 		return nil, apierr.Invalid("secret", "want the secret alone: what was pasted holds one, with other text around it")
 	}
 	if err := checkChanging(r); err != nil {
@@ -85,17 +85,16 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 // holder is a token that has a leaked secret.
 type holder struct {
 	appID, tokenID string
-	// revoked says that the token is revoked already. Position is one at which it was so.
+	// revoked says that the token is revoked already. position is a position at which it was revoked.
 	revoked  bool
 	position string
-	// ended says that nothing is left to change: the token was revoked with its app, or so long ago that
-	// only its digest is remembered, and not its id.
+	// ended says that there is nothing left to change: the token was revoked with its app, or so long ago
+	// that only its digest is remembered.
 	ended bool
 }
 
-// holders finds every token with a digest, and the apps that could not be checked. It looks through the
-// replica, after asking whether this is complete: an app that was overlooked would keep the leaked secret
-// alive.
+// holders finds every token with a digest, and the apps that could not be checked. It searches the replica,
+// after a check that the replica is complete: an overlooked app would keep the leaked secret alive.
 func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -136,9 +135,8 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 	return found, unverified, incomplete, nil
 }
 
-// verified takes out the holders whose document in the store does not verify, although the replica knows
-// the app, and adds these apps to the unverified ones. A document that cannot be read may be readable a
-// moment later, so its app stays.
+// verified removes the holders whose document in the store does not verify, and adds their apps to the
+// unverified ones. An app whose document cannot be read stays a holder, since a later read may succeed.
 func (s *Service) verified(ctx context.Context, holders []holder, unverified []string) (found []holder, _ []string) {
 	ctx, cancel := waiting(ctx, scanTimeout)
 	defer cancel()

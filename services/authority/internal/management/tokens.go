@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// CreateToken implements the RPC of that name.
+// CreateToken implements the RPC.
 func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
@@ -45,7 +45,8 @@ func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenR
 	return answer, err
 }
 
-// newToken checks what created and imported tokens have in common; field stands before the names of fields.
+// newToken checks the fields that created and imported tokens share. field precedes the names of fields in
+// errors.
 func newToken(field, name, note string, scopes []countersignv1.Scope) (rules.NewToken, error) {
 	token := rules.NewToken{ID: rules.NewTokenID(), Note: note, Field: field}
 	var err error
@@ -59,7 +60,7 @@ func newToken(field, name, note string, scopes []countersignv1.Scope) (rules.New
 	return token, err
 }
 
-// GetToken implements the RPC of that name.
+// GetToken implements the RPC.
 func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest) (*countersignv1.GetTokenResponse, error) {
 	d, err := s.read(ctx, r.GetAppId())
 	if err != nil {
@@ -75,7 +76,7 @@ func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest
 	return &countersignv1.GetTokenResponse{Token: contract.Token(&d.Tokens[i], time.Now())}, nil
 }
 
-// UpdateToken implements the RPC of that name.
+// UpdateToken implements the RPC.
 func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest) (*countersignv1.UpdateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
@@ -168,7 +169,7 @@ func readField(u *rules.Update, path string, token *countersignv1.Token) error {
 	return apierr.Invalid("update_mask", "want only name, scopes, state, expire_time, note")
 }
 
-// expiryOf reads the expiry that an update gives; nil when it gives none.
+// expiryOf reads the new expiry of an update; nil when the update sets none.
 func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
 	if !slices.Contains(r.GetUpdateMask().GetPaths(), "expire_time") {
 		if r.GetTtl() != nil {
@@ -180,7 +181,7 @@ func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
 	return &expiry, err
 }
 
-// RotateToken implements the RPC of that name.
+// RotateToken implements the RPC.
 func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err

@@ -9,8 +9,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no
-// reason to refuse the call: nothing that it reads or writes is there.
+// storeOf returns the store for a call about one app. Only the app's own partition must be loaded.
 func (s *Service) storeOf(appID string) (*store.Store, error) {
 	opened := s.open.Load()
 	if opened == nil {
@@ -33,8 +32,8 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 	return opened, nil
 }
 
-// unreachable names, for answers, the partitions of which the replica does not hold all: those that are not
-// loaded, and those that were restored and may lack what the fleet is about to bring back.
+// unreachable names the partitions whose apps the replica may not have: partitions that are not loaded, and
+// restored partitions that are not healed yet.
 func unreachable(r *replica.Replica) []string {
 	missing := map[int]bool{}
 	for _, p := range r.Unserved() {
@@ -49,7 +48,7 @@ func unreachable(r *replica.Replica) []string {
 	return names
 }
 
-// inParentheses returns names as an aside; nothing when there are none.
+// inParentheses returns names in parentheses; empty for no names.
 func inParentheses(names []string) string {
 	if len(names) == 0 {
 		return ""
@@ -60,7 +59,7 @@ func inParentheses(names []string) string {
 // maxTrouble is how many partitions Trouble explains.
 const maxTrouble = 3
 
-// Trouble says in words which partitions cannot be loaded, and why; empty when none is known to.
+// Trouble says for people which partitions cannot be loaded, and why; empty when all can.
 func (s *Service) Trouble() string {
 	opened := s.open.Load()
 	if opened == nil {
