@@ -36,7 +36,8 @@ func (f *floorState) read(config Config) error {
 		config.Log.Info("there is no floor file yet", "file", config.FloorFile)
 		return nil
 	case err != nil:
-		return fmt.Errorf("--floor-file: %w. If the key ring is the right one, make sure that the store is whole (countersign store verify), "+
+		return fmt.Errorf("--floor-file: %w. If the key ring is the right one, make sure that the store is whole (countersign "+
+			"store verify), "+
 			"and remove the file: the authority then starts without a floor", err)
 	}
 	f.floor = &floor
@@ -51,7 +52,8 @@ func (f *floorState) apply(r *replica.Replica, config Config) error {
 		return nil
 	}
 	if f.floor.StoreID != codec.StoreID() || len(f.floor.Cursors) != codec.Partitions() {
-		return fmt.Errorf("--floor-file: %s is of store %s with %d partitions, Redis holds store %s with %d: this is the wrong Redis, "+
+		return fmt.Errorf("--floor-file: %s is of store %s with %d partitions, Redis holds store %s with %d: this is the wrong "+
+			"Redis, "+
 			"or the store was replaced. If it was replaced on purpose, remove the file",
 			config.FloorFile, f.floor.StoreID, len(f.floor.Cursors), codec.StoreID(), codec.Partitions())
 	}
@@ -113,7 +115,8 @@ func (f *floorState) register(registry *prometheus.Registry, of func() *replica.
 			"Partitions in which the store is below the positions in the floor file.",
 			func(r *replica.Replica) float64 { n, _ := below(r); return float64(n) }),
 		gauge("countersign_store_empty",
-			"1 when nothing was ever changed in a store that is older than an hour, and no floor file shows whether it lost everything.",
+			"1 when nothing was ever changed in a store that is older than an hour, and no floor file shows whether it lost "+
+				"everything.",
 			func(r *replica.Replica) float64 {
 				if f.cameBackEmpty(r, time.Now()) {
 					return 1

@@ -25,7 +25,8 @@ func (s *Server) detail() string {
 				"(countersign store adopt --above-epoch %d)", n, epoch))
 		}
 		if s.floor.cameBackEmpty(r, time.Now()) {
-			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
+			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came "+
+				"back empty")
 		}
 	}
 	return strings.Join(lines, "; ")

@@ -108,7 +108,8 @@ func New(config Config) (*Server, error) {
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
 		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),
-	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
+	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name,
+		countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
 	s.grpc.RegisterMetrics(registry)

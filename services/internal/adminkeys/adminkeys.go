@@ -67,7 +67,8 @@ func Parse(data []byte) (File, error) {
 	err := decoder.Decode(&file)
 	// Data after the object would be lost when the file is written again, as when two files were joined.
 	if _, end := decoder.Token(); err == nil && !errors.Is(end, io.EOF) {
-		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys into one list")
+		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys " +
+			"into one list")
 	}
 	// The decoder would take the second of two lists with the same key, and drop the first.
 	if err := strictjson.Check(data, known); err != nil {
@@ -95,7 +96,8 @@ func (f File) check() error {
 	digests := map[secret.Digest]bool{}
 	for i, entry := range f.Keys {
 		switch raw, err := hex.DecodeString(entry.SHA256); {
-		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength || !visible.Name(entry.Name):
+		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength ||
+			!visible.Name(entry.Name):
 			return fmt.Errorf("keys[%d].name: want 1 to %d characters that can be seen: no control, zero-width or bidirectional ones",
 				i, MaxNameLength)
 		case names[entry.Name]:

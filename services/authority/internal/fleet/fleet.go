@@ -70,7 +70,10 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		draining = *c
 	}
 	incoming, failed := receive(call)
-	own := &stream{identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()), ended: make(chan error, 1)}
+	own := &stream{
+		identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()),
+		ended: make(chan error, 1),
+	}
 	var floorKnown <-chan struct{} // nil once the floor was sent
 	select {
 	case m := <-incoming:
@@ -137,7 +140,8 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 }
 
 // receive passes on a validator's messages until the call ends.
-func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse]) (<-chan *countersignv1.ReportRequest, <-chan error) {
+func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse],
+) (<-chan *countersignv1.ReportRequest, <-chan error) {
 	incoming, failed := make(chan *countersignv1.ReportRequest), make(chan error, 1)
 	go func() {
 		for {

@@ -76,7 +76,8 @@ func (r *Registry) updateFloor(now time.Time) {
 	f.available = true
 	close(f.known)
 	if len(f.awaited) > 0 {
-		r.log.Warn("validators have not reported since this authority was started; changes that only they know are not in the floor",
+		r.log.Warn("validators have not reported since this authority was started; changes that only they know are not in the "+
+			"floor",
 			"validators", len(f.awaited))
 		clear(f.awaited) // log it once
 	}

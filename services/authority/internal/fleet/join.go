@@ -11,10 +11,13 @@ import (
 )
 
 var (
-	errNameTaken    = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator reports by this name, and was started later")
-	errReplaced     = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator that was started later reports by this name now")
+	errNameTaken = apierr.AlreadyExists(apierr.ValidatorIDTaken,
+		"another validator reports by this name, and was started later")
+	errReplaced = apierr.AlreadyExists(apierr.ValidatorIDTaken,
+		"another validator that was started later reports by this name now")
 	errElsewhere    = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
-	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet")
+	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable,
+		"the store cannot be written; the validator was not taken out of the fleet")
 
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )

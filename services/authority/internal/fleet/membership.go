@@ -80,20 +80,26 @@ func (r *Registry) mergeList(raw string, now time.Time) {
 	switch {
 	case raw != "" && errors.Is(err, keyring.ErrUnknownKey):
 		m.unknown = listForeign
-		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
+		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is "+
+			"complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of "+
+			"what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case err != nil && remembered:
 		r.log.Error("the list of validators in the store is missing or does not verify; this authority writes it back")
 	case raw == "" && !r.codec.Meta().MembersListed:
 		// An earlier release made the store, and wrote no list.
 		if now.Sub(r.codec.Meta().CreateTime) > youngStore {
-			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of this release, a validator that has stopped without a word may be missing")
+			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of " +
+				"this release, a validator that has stopped without a word may be missing")
 		}
 		m.list = &record.Members{Since: now}
 	case err != nil:
 		m.unknown = listLost
-		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+record.UnknownMembers+")", "error", err)
+		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked "+
+			"which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+
+			record.UnknownMembers+")", "error", err)
 	case list.Sequence < m.list.Sequence:
-		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known", m.list.Sequence)
+		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known",
+			m.list.Sequence)
 	default:
 		m.list, m.stale = list, false
 	}
@@ -112,7 +118,8 @@ func (r *Registry) addMissingMembers(now time.Time) {
 		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {
 			continue
 		}
-		r.log.Error("the record of a validator is missing, or is an older one: it counts as LOST unless it reports, or until it is forgotten", "validator", id)
+		r.log.Error("the record of a validator is missing, or is an older one: it counts as LOST unless it reports, or until "+
+			"it is forgotten", "validator", id)
 		r.addMember(newMember(entry, now))
 	}
 }
@@ -336,7 +343,8 @@ func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) e
 	}
 	r.mu.Lock()
 	m := &r.membership
-	m.list, m.stale, m.unknown = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true, membersKnown
+	m.list, m.stale, m.unknown = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true,
+		membersKnown
 	r.mu.Unlock()
 	if err := r.changeList(ctx, nil); err != nil {
 		return errNotForgotten.Because(err)

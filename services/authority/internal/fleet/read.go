@@ -42,10 +42,12 @@ var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator f
 func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 	switch id := m.GetValidatorId(); {
 	case !ValidID(id):
-		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends",
+		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control, zero-width or bidirectional "+
+			"characters, no white space at the ends",
 			maxIDLength)
 	case id == record.UnknownMembers:
-		return nil, apierr.Invalid("validator_id", "%s stands for validators that the fleet does not know: choose another name", record.UnknownMembers)
+		return nil, apierr.Invalid("validator_id", "%s stands for validators that the fleet does not know: choose another name",
+			record.UnknownMembers)
 	case m.GetInstanceId() == "" || len(m.GetInstanceId()) > maxInstanceLength:
 		return nil, apierr.Invalid("instance_id", "want 1 to %d characters", maxInstanceLength)
 	case !m.GetStartTime().IsValid() || m.GetStartTime().AsTime().UnixMilli() <= 0:
@@ -129,11 +131,13 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	}
 	cursor, err := record.NewCursor(at.GetEpoch(), at.GetRevision(), at.GetTag())
 	if err != nil {
-		return apierr.Invalid(field, "want an epoch from 1 and a revision, both at most %d, and a tag of 16 bytes", uint64(record.MaxPosition))
+		return apierr.Invalid(field, "want an epoch from 1 and a revision, both at most %d, and a tag of 16 bytes",
+			uint64(record.MaxPosition))
 	}
 	if !r.plausible(int(at.GetPartition()), cursor) {
 		r.metrics.implausible.Inc()
-		return apierr.Invalid(field, "epoch %d, revision %d of partition %d is more than %d beyond all that this authority knows of the store",
+		return apierr.Invalid(field, "epoch %d, revision %d of partition %d is more than %d beyond all that this authority "+
+			"knows of the store",
 			cursor.Epoch, cursor.Revision, at.GetPartition(), uint64(record.MaxJump))
 	}
 	if _, twice := u.validator.Cursors[int(at.GetPartition())]; twice {

@@ -220,7 +220,10 @@ func (r Receipt) ToProto() *countersignv1.Receipt {
 		m.CommitTime = timestamppb.New(r.Committed)
 	}
 	for _, e := range r.Entries {
-		entry := &countersignv1.ReceiptEntry{ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, Unreadable: e.Unreadable}
+		entry := &countersignv1.ReceiptEntry{
+			ValidatorId: e.ID, State: states[e.State], Revision: e.Revision,
+			Unreadable: e.Unreadable,
+		}
 		if !e.Reported.IsZero() {
 			entry.ReportTime = timestamppb.New(e.Reported)
 		}

@@ -56,7 +56,10 @@ func (r *Registry) Load(ctx context.Context) error {
 // Run runs the registry until ctx ends, which is not an error. Load must have returned.
 func (r *Registry) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, loop := range []func(context.Context){r.publishAll, r.exchangeAll, r.listen, r.sweepLoop, r.followOwn, r.answerAsks} {
+	for _, loop := range []func(context.Context){
+		r.publishAll, r.exchangeAll, r.listen, r.sweepLoop, r.followOwn,
+		r.answerAsks,
+	} {
 		group.Go(func() error { loop(ctx); return nil })
 	}
 	return group.Wait()
@@ -210,7 +213,8 @@ func (r *Registry) mergeRecords(records map[string]string) {
 			if m != nil && !errors.Is(err, keyring.ErrUnknownKey) {
 				m.stored = "" // so the next exchange writes it again
 			}
-			r.log.Error("a record of the fleet does not verify; no receipt is complete until it is replaced, or forgotten by this name",
+			r.log.Error("a record of the fleet does not verify; no receipt is complete until it is replaced, or forgotten by this "+
+				"name",
 				"validator", record.FieldName(id), "error", err)
 			continue
 		}

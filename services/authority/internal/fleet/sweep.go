@@ -82,7 +82,8 @@ func (r *Registry) compareDigests(m *member) {
 		delete(m.digests, partition)
 		if r.codec.SealSum(partition, sum).MAC != digest {
 			r.metrics.divergences.Inc()
-			r.log.Error("a validator's data differs from this authority's data at the same cursor", "validator", m.ID, "partition", partition, "cursor", own)
+			r.log.Error("a validator's data differs from this authority's data at the same cursor", "validator", m.ID, "partition",
+				partition, "cursor", own)
 		}
 	}
 }

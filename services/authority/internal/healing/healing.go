@@ -68,7 +68,8 @@ type Fleet interface {
 // Store is what brings changes back.
 type Store interface {
 	Freeze(partition int, frozen bool)
-	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (store.Healed, error)
+	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
+		highest []record.Cursor) (store.Healed, error)
 	Settle(ctx context.Context, partition int, tags []record.Tag) error
 }
 
@@ -214,7 +215,8 @@ func (h *Healer) freeze(partition int) {
 	h.partitions[partition].frozen = true
 	h.store.Freeze(partition, true)
 	h.metrics.frozen.Inc()
-	h.log.Warn("the store may have lost changes of a partition; changes there are refused until it is healed", "partition", partition)
+	h.log.Warn("the store may have lost changes of a partition; changes there are refused until it is healed", "partition",
+		partition)
 }
 
 // thaw lets changes of a partition go on. The caller holds the mutex.
@@ -368,9 +370,9 @@ func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error,
 		}
 		s.logged = time.Now()
 		if errors.Is(err, store.ErrIncomplete) {
-			h.log.Error("the store has lost changes of a partition, and neither this authority nor a validator that reports has them;"+
-				" changes there are refused. A validator that has them heals the partition when it reports again; forget one that will"+
-				" not come back (countersign fleet forget). If no validator has them, or only the floor file names them, restore a"+
+			h.log.Error("the store has lost changes of a partition, and neither this authority nor a validator that reports has"+
+				" them; changes there are refused. A validator that has them heals the partition when it reports again; forget one that"+
+				" will not come back (countersign fleet forget). If no validator has them, or only the floor file names them, restore a"+
 				" backup, or adopt the store as it is (countersign store adopt; docs/operations.md)",
 				"partition", partition, "error", err)
 			return

@@ -62,7 +62,8 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 }
 
 // DeleteApp implements the RPC (B28).
-func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppRequest) (*countersignv1.DeleteAppResponse, error) {
+func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppRequest,
+) (*countersignv1.DeleteAppResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,8 @@ const enforcementWarning = "Only requests that are sent with one of the app's co
 	"for the enforced endpoints."
 
 // SetEnforcement implements the RPC.
-func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest) (*countersignv1.SetEnforcementResponse, error) {
+func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest,
+) (*countersignv1.SetEnforcementResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}

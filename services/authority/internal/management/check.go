@@ -57,7 +57,8 @@ func checkChanging(request changing) error {
 	if err := checkNoSecret("request_id", id); err != nil {
 		return err
 	}
-	if wait := request.GetWaitForPropagation(); wait != nil && (wait.CheckValid() != nil || wait.AsDuration() <= 0 || wait.AsDuration() > maxWait) {
+	if wait := request.GetWaitForPropagation(); wait != nil &&
+		(wait.CheckValid() != nil || wait.AsDuration() <= 0 || wait.AsDuration() > maxWait) {
 		return apierr.Invalid("wait_for_propagation", "want more than 0 and at most %d s", int(maxWait.Seconds()))
 	}
 	return nil

@@ -66,7 +66,8 @@ func readAppsPage(token string) (last string, err error) {
 }
 
 // ListTokens implements the RPC (B06).
-func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensRequest) (*countersignv1.ListTokensResponse, error) {
+func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensRequest,
+) (*countersignv1.ListTokensResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,8 @@ func (s *Service) positionOf(token string) (record.Position, error) {
 }
 
 // WaitForPropagation implements the RPC of that name (B24).
-func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitForPropagationRequest) (*countersignv1.WaitForPropagationResponse, error) {
+func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitForPropagationRequest,
+) (*countersignv1.WaitForPropagationResponse, error) {
 	at, err := s.positionOf(r.GetConsistencyToken())
 	if err != nil {
 		return nil, err
@@ -101,7 +102,8 @@ func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitF
 }
 
 // ListValidators implements the RPC of that name.
-func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsRequest) (*countersignv1.ListValidatorsResponse, error) {
+func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsRequest,
+) (*countersignv1.ListValidatorsResponse, error) {
 	validators, err := s.fleet.List()
 	if err != nil {
 		return nil, err
@@ -110,7 +112,8 @@ func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsR
 }
 
 // ForgetValidator implements the RPC of that name.
-func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetValidatorRequest) (*countersignv1.ForgetValidatorResponse, error) {
+func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetValidatorRequest,
+) (*countersignv1.ForgetValidatorResponse, error) {
 	if !fleet.ValidID(r.GetValidatorId()) {
 		return nil, apierr.Invalid("validator_id", "want the name of a validator")
 	}

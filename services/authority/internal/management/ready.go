@@ -20,7 +20,8 @@ func (s *Service) Ready() error {
 	opened := s.open.Load()
 	switch {
 	case opened == nil:
-		return errors.New("the store was not found yet: Redis does not answer, or holds no store of this key ring; the log says which")
+		return errors.New("the store was not found yet: Redis does not answer, or holds no store of this key ring; the log " +
+			"says which")
 	case !opened.Replica().Tried():
 		return notLoaded(opened.Replica())
 	}

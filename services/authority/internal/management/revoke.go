@@ -16,7 +16,8 @@ import (
 )
 
 // RevokeToken implements the RPC.
-func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error) {
+func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenRequest,
+) (*countersignv1.RevokeTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -39,7 +40,8 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 const scanTimeout = 3 * time.Second
 
 // RevokeSecret implements the RPC (B10).
-func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest) (*countersignv1.RevokeSecretResponse, error) {
+func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest,
+) (*countersignv1.RevokeSecretResponse, error) {
 	leaked := strings.TrimSpace(r.GetSecret())
 	switch {
 	case leaked == "" || len(leaked) > secret.MaxLength:
@@ -63,13 +65,15 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	case err != nil:
 		return nil, err
 	case len(found) == 0 && incomplete:
-		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed", inParentheses(unseen))
+		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed",
+			inParentheses(unseen))
 	case len(found) == 0 && len(unverified) > 0:
 		return nil, apierr.Unavailable(apierr.PolicyUnverified,
 			"no app is known to have this secret, but the policies of %d could not be verified: %s; nothing was changed",
 			len(unverified), strings.Join(unverified, ", "))
 	case len(found) == 0 && strings.HasPrefix(leaked, secret.Prefix) && !secret.WellFormed(leaked):
-		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: its checksum is wrong")
+		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: "+
+			"its checksum is wrong")
 	case len(found) == 0:
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
@@ -95,7 +99,8 @@ type holder struct {
 
 // holders finds every token with a digest, and the apps that could not be checked. It searches the replica,
 // after a check that the replica is complete: an overlooked app would keep the leaked secret alive.
-func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
+func (s *Service) holders(ctx context.Context, digest secret.Digest,
+) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	st, err := s.store()
@@ -123,7 +128,10 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 				continue
 			}
 			at, _, _ := replica.State(i)
-			h := holder{appID: appID, ended: t == nil || entry.Policy.Deleted(), position: record.EncodePosition(st.Position(appID, at))}
+			h := holder{
+				appID: appID, ended: t == nil || entry.Policy.Deleted(),
+				position: record.EncodePosition(st.Position(appID, at)),
+			}
 			if t != nil {
 				h.tokenID = t.ID
 			}

@@ -21,7 +21,9 @@ import (
 // revokeAll revokes every token that has a leaked secret, several at the same time. A token that cannot be
 // revoked stops no other (B10). The response has what was done. The error carries the response, and says that
 // not everything was done.
-func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string, response *countersignv1.RevokeSecretResponse) error {
+func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string,
+	response *countersignv1.RevokeSecretResponse,
+) error {
 	ctx, cancel := waiting(ctx, maxWait)
 	defer cancel()
 	answers, errs := make([]*countersignv1.RevokeTokenResponse, len(found)), make([]error, len(found))
@@ -59,7 +61,8 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 
 // revokeOne revokes the token of one holder. A failure does not count if the token is revoked already, since
 // a revocation is final.
-func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder) (*countersignv1.RevokeTokenResponse, error) {
+func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder,
+) (*countersignv1.RevokeTokenResponse, error) {
 	already := &countersignv1.RevokeTokenResponse{
 		Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
 		ConsistencyToken: h.position,

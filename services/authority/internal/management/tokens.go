@@ -15,7 +15,8 @@ import (
 )
 
 // CreateToken implements the RPC.
-func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest,
+) (*countersignv1.CreateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -77,7 +78,8 @@ func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest
 }
 
 // UpdateToken implements the RPC.
-func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest) (*countersignv1.UpdateTokenResponse, error) {
+func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest,
+) (*countersignv1.UpdateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -112,7 +114,10 @@ func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenR
 // updateOf reads the fields that the mask names (AIP-134).
 func updateOf(r *countersignv1.UpdateTokenRequest) (rules.Update, error) {
 	token := r.GetToken()
-	u := rules.Update{TokenID: token.GetTokenId(), AllowLockout: r.GetAllowLockout(), Check: func(*record.Token) error { return nil }}
+	u := rules.Update{
+		TokenID: token.GetTokenId(), AllowLockout: r.GetAllowLockout(),
+		Check: func(*record.Token) error { return nil },
+	}
 	if err := checkEtag("token.etag", token.GetEtag()); err != nil {
 		return u, err
 	}
@@ -182,7 +187,8 @@ func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
 }
 
 // RotateToken implements the RPC.
-func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) {
+func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest,
+) (*countersignv1.RotateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}

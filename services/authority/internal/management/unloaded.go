@@ -21,10 +21,12 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 		case partition.Partition != number:
 		case partition.Forked:
 			return nil, apierr.Unavailable(apierr.StoreForked,
-				"the store has lost changes of partition %d, where this app is, or the whole of it; nothing was changed", number).Because(partition.Why)
+				"the store has lost changes of partition %d, where this app is, or the whole of it; nothing was changed",
+				number).Because(partition.Why)
 		case partition.Why != nil:
 			return nil, apierr.Unavailable(apierr.NotLoaded,
-				"partition %d, where this app is, cannot be proven; nothing was changed: `countersign store verify` says what is wrong", number).Because(partition.Why)
+				"partition %d, where this app is, cannot be proven; nothing was changed: `countersign store verify` says what is wrong",
+				number).Because(partition.Why)
 		default:
 			return nil, errNotLoaded
 		}
@@ -78,5 +80,6 @@ func (s *Service) Trouble() string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the apps of %d of %d partitions cannot be served; %s", count, opened.Replica().Codec().Partitions(), strings.Join(reasons, "; "))
+	return fmt.Sprintf("the apps of %d of %d partitions cannot be served; %s", count, opened.Replica().Codec().Partitions(),
+		strings.Join(reasons, "; "))
 }

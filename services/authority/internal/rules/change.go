@@ -136,14 +136,15 @@ func Delete(before *record.Document, by By) (*record.Document, error) {
 	return forget(after, by), nil
 }
 
-// NoApp is the Refusal of a call about an app that does not exist.
+// NoApp is the Error of a call about an app that does not exist.
 func NoApp() error {
 	return missing("APP_NOT_FOUND", "there is no such app, or it was deleted")
 }
 
 // Enforce sets the enforced scopes, for good or until trialEnd, in milliseconds since the Unix epoch (B12,
 // B17). It returns nil without an error when nothing would change.
-func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64) (*record.Document, error) {
+func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64,
+) (*record.Document, error) {
 	if trialEnd != 0 && trialEnd <= by.millis() {
 		return nil, invalid("trial_end_time", "want a time in the future")
 	}
@@ -160,7 +161,7 @@ func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSe
 		return nil, err
 	}
 	if bare := p.Uncovered(scopes, by.millis()); bare != 0 {
-		return nil, &Refusal{
+		return nil, &Error{
 			Kind: Unmet, Reason: "NO_TOKEN_FOR_SCOPE", Subject: "apps/" + appID, Scopes: bare,
 			text: "no active token authenticates " + scopesMark + "; create one before enforcing it",
 		}

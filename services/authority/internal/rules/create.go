@@ -77,7 +77,8 @@ const (
 )
 
 // Rotate replaces a token by a successor. The old token expires after the overlap (B09).
-func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret) (*record.Document, error) {
+func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret,
+) (*record.Document, error) {
 	i, err := Find(before, tokenID)
 	if err != nil {
 		return nil, err

@@ -204,7 +204,7 @@ func failureOf(t testing.TB, err error) failure {
 	if err == nil {
 		return fine
 	}
-	var r *rules.Refusal
+	var r *rules.Error
 	if !errors.As(err, &r) {
 		t.Fatalf("not an error for callers: %v", err)
 	}
@@ -220,7 +220,7 @@ func failureOf(t testing.TB, err error) failure {
 
 // scopesOf returns the scopes that an error names.
 func scopesOf(err error) policy.ScopeSet {
-	var r *rules.Refusal
+	var r *rules.Error
 	if errors.As(err, &r) {
 		return r.Scopes
 	}

@@ -26,11 +26,13 @@ func withAdded(after *record.Document, by By, grows bool, names ...named) (*reco
 		return after, nil
 	}
 	if l.count > MaxTokens {
-		return nil, full("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count, MaxTokens)
+		return nil, full("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count,
+			MaxTokens)
 	}
 	if n := len(after.Tokens) + after.Memory.Len(); n > MaxDigests {
 		return nil, full("TOO_MANY_DIGESTS",
-			"the app would have %d tokens, with those that were revoked and are remembered for ever; at most %d are allowed: go on with another app",
+			"the app would have %d tokens, with those that were revoked and are remembered for ever; at most %d are allowed: go "+
+				"on with another app",
 			n, MaxDigests)
 	}
 	return after, nil

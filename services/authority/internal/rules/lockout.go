@@ -32,9 +32,10 @@ func guardLockout(before, after *record.Document, by By, allow bool) error {
 	if first > by.millis() {
 		from = fmt.Sprintf("from %s on, ", time.UnixMilli(first).UTC().Format(time.RFC3339))
 	}
-	return &Refusal{
+	return &Error{
 		Kind: Unmet, Reason: "LOCKOUT", Subject: "apps/" + after.AppID, Scopes: bare,
-		text: from + "no active token would be left for " + scopesMark + ", which is enforced; set allow_lockout to do it all the same",
+		text: from + "no active token would be left for " + scopesMark +
+			", which is enforced; set allow_lockout to do it all the same",
 	}
 }
 

@@ -72,7 +72,7 @@ func edit(before *record.Document, by By) *record.Document {
 	return &after
 }
 
-// Find returns the index of a token in a document. Its error is a Refusal.
+// Find returns the index of a token in a document. Its error is an *Error.
 func Find(d *record.Document, tokenID string) (int, error) {
 	if d != nil && !d.Deleted {
 		for i := range d.Tokens {

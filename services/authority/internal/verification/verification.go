@@ -36,7 +36,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_background_verifications_total",
-			Help: "Partitions of the store that were verified in the background, by result: ok, damaged, or failed (could not be read).",
+			Help: "Partitions of the store that were verified in the background, by result: ok, damaged, or failed (could not be " +
+				"read).",
 		}, []string{"result"}),
 		damaged: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_damaged_partitions",
@@ -53,7 +54,9 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 // Run verifies one partition per interval until ctx ends, which is not an error. An interval of 0 verifies
 // none. Run does not wait until all partitions are loaded: one that does not prove must not hide damage in
 // the others.
-func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics, log *slog.Logger) error {
+func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics,
+	log *slog.Logger,
+) error {
 	if interval <= 0 {
 		return nil
 	}
@@ -97,7 +100,8 @@ func verify(ctx context.Context, r Replica, keys Keys, partition int, log *slog.
 		return "ok"
 	}
 	const most = 20 // apps in one line
-	log.Error("the store is damaged; the copies in running processes are not (countersign store verify, countersign store repair)",
+	log.Error("the store is damaged; the copies in running processes are not (countersign store verify, countersign store "+
+		"repair)",
 		"partition", partition, "keys", wrong, "apps", apps[:min(len(apps), most)], "damaged_apps", len(apps), "error", err)
 	return "damaged"
 }
