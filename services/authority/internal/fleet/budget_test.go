@@ -73,7 +73,8 @@ func (c *chain) open() *office {
 	c.t.Helper()
 	shared := &sharedOf{fakeShared: c.shared}
 	o := &office{listener: bufconn.Listen(1 << 20)}
-	o.Registry = NewRegistry(c.follow(), shared, func(int) {}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	o.Registry = NewRegistry(c.follow(), shared, func(int) {}, NewMetrics(prometheus.NewRegistry()),
+		slog.New(slog.DiscardHandler))
 	shared.registry = o.Registry
 	if err := o.Load(c.ctx); err != nil {
 		c.t.Fatal(err)

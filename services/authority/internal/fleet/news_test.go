@@ -27,7 +27,10 @@ func TestB24_NewsThatAValidatorHasLeft(t *testing.T) {
 		for _, who := range []*authority{a, b} {
 			who.want("when it has left", map[string]string{})
 		}
-		raw, err := a.codec.SealNews([]*record.Validator{{ID: "never heard of", InstanceID: "i", Start: time.Now(), Sequence: 2, Gone: true, Reported: time.Now()}})
+		raw, err := a.codec.SealNews([]*record.Validator{{
+			ID: "never heard of", InstanceID: "i", Start: time.Now(), Sequence: 2,
+			Gone: true, Reported: time.Now(),
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}

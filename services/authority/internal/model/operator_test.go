@@ -42,7 +42,8 @@ func (w *world) operate() {
 				at.Revision += operatorsJump - 1
 				above = append(above, at)
 			}
-			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
+			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above,
+				countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
 				w.tally.adopted++
 			}
 			cancel()
@@ -75,7 +76,10 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, replica.RawLink) {
 	}
 	head = head.Begin(start.Cursor)
 	head.Unhealed = true
-	return check.Must(w.codec.SealHead(p, head))(w), replica.RawLink{Revision: start.Revision, Data: check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true}
+	return check.Must(w.codec.SealHead(p, head))(w), replica.RawLink{
+		Revision: start.Revision,
+		Data:     check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true,
+	}
 }
 
 // lacking returns how many entries a member lacks of those that lead to the end of the store's log without
