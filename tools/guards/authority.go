@@ -6,7 +6,7 @@ var authorityGuards = []guard{
 		// Without it, a fresh authority takes the positions of an old copy of the store for the floor.
 		name:  "floor of a fresh authority",
 		file:  "services/authority/internal/fleet/floor.go",
-		cuts:  []cut{{"f.since.IsZero() || len(f.owed) > 0 && now.Sub(f.since) <= Lease", "f.since.IsZero()"}},
+		cuts:  []cut{{"f.since.IsZero() || len(f.awaited) > 0 && now.Sub(f.since) <= Lease", "f.since.IsZero()"}},
 		tests: "TestB08_FreshAuthority|TestFloorOfARollingRestart", packages: []string{"./services/authority/internal/fleet"},
 	},
 	{
