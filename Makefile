@@ -103,7 +103,7 @@ fuzz: ## Run every fuzz target in turn, for FUZZTIME each (1m)
 bench: ## Run the benchmarks (BENCH=regexp, PKGS=./pkg/...)
 	go test -run='^$$' -bench='$(BENCH)' -benchmem $(TESTFLAGS) $(PKGS)
 
-# The measurements of docs/performance.md. In `make test` they run for seconds and look at no times.
+# The measurements of docs/performance.md. In `make test` they run for seconds and check no times.
 MEASURE := go test -count=1 -v -timeout 6h ./services/test/performance
 
 .PHONY: stability

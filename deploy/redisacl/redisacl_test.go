@@ -85,7 +85,8 @@ func TestFillIsFile(t *testing.T) {
 func TestFillLeavesOutWhatHasNoPassword(t *testing.T) {
 	got := strings.TrimSpace(fill(t, map[string]string{redisacl.Validator: "v", redisacl.Replica: ""}))
 	lines := strings.Split(got, "\n")
-	if len(lines) != 2 || !strings.HasPrefix(lines[0], "user default off ") || !strings.HasPrefix(lines[1], "user validator on #") {
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "user default off ") ||
+		!strings.HasPrefix(lines[1], "user validator on #") {
 		t.Errorf("fill.sh prints\n%s\nwant the default user and the validator's account", got)
 	}
 }

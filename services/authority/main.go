@@ -1,4 +1,4 @@
-// Command authority owns the tokens and the enforcement of all apps: it serves management over gRPC and is
+// Command authority owns the tokens and the enforcement of all apps. It serves management over gRPC, and is
 // the only writer of the store.
 package main
 
@@ -24,7 +24,8 @@ func main() {
 		HTTPListen: ":7080",
 		Flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&adminKeys, "admin-keys-file", "", "`file` of the admin keys that may call")
-			cmd.Flags().StringVar(&floorFile, "floor-file", "", "`file` of this authority alone in which it keeps how far it has seen the store: "+
+			cmd.Flags().StringVar(&floorFile, "floor-file", "", "`file` of this authority alone in which it keeps how far it has "+
+				"seen the store: "+
 				"one that comes back empty, or older, is then refused also when everything was started again")
 			verifyInterval = settings.Duration(cmd.Flags(), "verify-interval", server.DefaultVerifyInterval, 0, 24*time.Hour,
 				"`pause` between two partitions of the store that are proven in the background; 0 proves none")

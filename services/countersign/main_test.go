@@ -117,7 +117,8 @@ func params(setup func(*testscript.Env)) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide, "json": jsonValue, "mode": mode,
+			"exits": exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide,
+			"json": jsonValue, "mode": mode,
 		},
 	}
 }

@@ -51,7 +51,8 @@ func TestOperations(t *testing.T) {
 			p := params(s.setup)
 			p.Files = []string{script}
 			for command, run := range map[string]func(*testscript.TestScript, bool, []string){
-				"metric": s.metric, "redis": s.redisCommand, "authority": s.authority, "validator": s.validator, "link": s.link, "clock": s.clock,
+				"metric": s.metric, "redis": s.redisCommand, "authority": s.authority, "validator": s.validator, "link": s.link,
+				"clock":   s.clock,
 				"floored": s.floored,
 			} {
 				p.Cmds[command] = run

@@ -13,7 +13,8 @@ import (
 // or --yes without a question, goes ahead.
 func TestTerminalAsksAboutTheStore(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{})
-	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file", filepath.Join(t.TempDir(), "secret"))
+	command(t, c, "token", "create", "--app", "kept", "--name", "backend", "--scopes", "events", "--secret-file",
+		filepath.Join(t.TempDir(), "secret"))
 	where := []string{"--redis-url", c.OperatorURL, "--keyring-file", c.RingFile}
 	backup := filepath.Join(t.TempDir(), "store.backup")
 	command(t, c, append([]string{"store", "backup", backup}, where...)...)

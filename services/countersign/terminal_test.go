@@ -21,7 +21,8 @@ import (
 
 // environment returns the environment of a command that calls a cluster.
 func environment(c *cluster.Cluster) []string {
-	return append(os.Environ(), "COUNTERSIGN_AUTHORITY="+c.Authority, "COUNTERSIGN_ADMIN_KEY_FILE="+c.AdminKeyFile, "GORACE=atexit_sleep_ms=0")
+	return append(os.Environ(), "COUNTERSIGN_AUTHORITY="+c.Authority, "COUNTERSIGN_ADMIN_KEY_FILE="+c.AdminKeyFile,
+		"GORACE=atexit_sleep_ms=0")
 }
 
 // command runs the program without a terminal, and returns its standard output.
@@ -153,7 +154,8 @@ func TestTerminal(t *testing.T) {
 		p.types("\n  " + leaked + "\n")
 		p.see("This revokes the secret for ever, in every app that has it, at " + c.Authority + ". Go on? [y/N] ")
 		p.types("\n")
-		if said := p.ends(1); strings.Contains(said, leaked[:10]) || !strings.Contains(said, "countersign: not confirmed; nothing was changed") {
+		if said := p.ends(1); strings.Contains(said, leaked[:10]) ||
+			!strings.Contains(said, "countersign: not confirmed; nothing was changed") {
 			t.Errorf("%q", said)
 		}
 		if is := state(); !strings.Contains(is, "ACTIVE") {
@@ -163,7 +165,8 @@ func TestTerminal(t *testing.T) {
 	t.Run("lines to import are not shown", func(t *testing.T) {
 		p := atTerminal(t, c, "token", "import", "--app", "terminal", "--file", "-")
 		p.see("Lines (not shown; end with Ctrl-D): ")
-		p.types(`{"name": "old", "scopes": ["events"], "secret": "41d9b2c1e0f84c5aa1d0b7c6d5e4f3a2"}` + "\n" + `{"name": "41d9b2c1e0f8`)
+		p.types(`{"name": "old", "scopes": ["events"], "secret": "41d9b2c1e0f84c5aa1d0b7c6d5e4f3a2"}` + "\n" +
+			`{"name": "41d9b2c1e0f8`)
 		p.types("\x03")
 		if said := p.ends(1); strings.Contains(said, "41d9b2c1e0f8") || !strings.Contains(said, "nothing was changed") {
 			t.Errorf("%q", said)
@@ -260,7 +263,8 @@ func TestB02_InterruptWhileWaiting(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != 4 || !strings.HasPrefix(said.String(), "countersign: the change is made; ") {
+			if code := cmd.ProcessState.ExitCode(); code != 4 ||
+				!strings.HasPrefix(said.String(), "countersign: the change is made; ") {
 				t.Errorf("exit code %d, %q", code, &said)
 			}
 			if strings.HasSuffix(tt.name, "JSON") && !json.Valid(shown.Bytes()) {

@@ -50,7 +50,8 @@ type Result struct {
 	Position record.Position
 	// Answer is the message that Call.Answer has returned; nil when Repeated is set.
 	Answer proto.Message
-	// Repeated is the encoded answer to the first call with the request's id; nil when this call was the first.
+	// Repeated is the encoded answer to the first call with the request's id; nil when this call was the
+	// first.
 	Repeated []byte
 	// Durability is how safe the change is from a failover.
 	Durability Durability
@@ -165,7 +166,8 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	case errors.Is(err, record.ErrLimit):
 		return Result{}, refused, apierr.Exhausted("STORE_LIMIT", "nothing was changed: %s", err)
 	case err != nil:
-		return Result{}, refused, apierr.Unavailable(apierr.StoreUnavailable, "the change could not be encoded; nothing was changed").Because(err)
+		return Result{}, refused, apierr.Unavailable(apierr.StoreUnavailable,
+			"the change could not be encoded; nothing was changed").Because(err)
 	}
 	done, durability, err := s.pursue(ctx, sending{
 		partition: partition, expected: c.Expected, head: c.Head, cursor: c.Cursor, entry: c.Link,

@@ -1,12 +1,12 @@
 package main
 
-// authorityGuards are those of the store: of changes, of the fleet, and of healing.
+// authorityGuards protect the store: changes, the fleet, and healing.
 var authorityGuards = []guard{
 	{
-		// Without it, a fresh authority takes what an old copy of the store says for the floor.
+		// Without it, a fresh authority takes the positions of an old copy of the store for the floor.
 		name:  "floor of a fresh authority",
 		file:  "services/authority/internal/fleet/floor.go",
-		cuts:  []cut{{"f.since.IsZero() || len(f.owed) > 0 && now.Sub(f.since) <= Lease", "f.since.IsZero()"}},
+		cuts:  []cut{{"f.since.IsZero() || len(f.awaited) > 0 && now.Sub(f.since) <= Lease", "f.since.IsZero()"}},
 		tests: "TestB08_FreshAuthority|TestFloorOfARollingRestart", packages: []string{"./services/authority/internal/fleet"},
 	},
 	{
@@ -16,9 +16,10 @@ var authorityGuards = []guard{
 		tests: "TestB08_ColdStartOverAnOlderStore", packages: []string{"./services/authority/internal/fleet"},
 	},
 	{
-		name:  "unproven apps are refused",
-		file:  "services/authority/internal/management/unloaded.go",
-		cuts:  []cut{{"	for _, partition := range opened.Replica().Unserved() {\n", "	for _, partition := range opened.Replica().Unserved()[:0] {\n"}},
+		name: "changes of unproven apps are refused",
+		file: "services/authority/internal/management/unloaded.go",
+		cuts: []cut{{"	for _, partition := range opened.Replica().Unserved() {\n",
+			"	for _, partition := range opened.Replica().Unserved()[:0] {\n"}},
 		tests: "TestB20_UnprovablePartition", packages: []string{"./services/authority/internal/management"},
 	},
 	{
@@ -50,13 +51,14 @@ var authorityGuards = []guard{
 		file: "services/store/commit.lua",
 		cuts: []cut{
 			{"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n", ""},
-			{"redis.call('SET', KEYS[1], ARGV[2])\n", "redis.call('SET', KEYS[1], ARGV[2])\nredis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
+			{"redis.call('SET', KEYS[1], ARGV[2])\n",
+				"redis.call('SET', KEYS[1], ARGV[2])\n" +
+					"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
 		},
 		tests: "TestTheLogIsWrittenFirst|TestFullRedis", packages: []string{storePackage},
 	},
 	{
-		// Without it, a commit whose answer was lost is computed anew instead, on whatever the store has
-		// become.
+		// Without it, a commit without a reply is computed anew, on whatever the store has become.
 		name:  "identical resend",
 		file:  "services/store/commit.go",
 		cuts:  []cut{{"			ambiguous = true\n", "			return conflict, durability, nil\n"}},
@@ -69,8 +71,8 @@ var authorityGuards = []guard{
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
 	{
-		// Without it, an authority takes changes on a restored store before the fleet has brought back what
-		// it lacks.
+		// Without it, an authority accepts changes on a restored store before the fleet has brought back what
+		// the store lacks.
 		name: "no change before an operator's epoch is healed", file: "services/store/store.go",
 		cuts:  []cut{{`	if f.head.Unhealed {`, `	if f.head.Unhealed && partition < 0 {`}},
 		tests: "TestB30_NoChangeIsMadeBefore", packages: []string{storePackage},
@@ -106,7 +108,7 @@ var authorityGuards = []guard{
 		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		name: "repetition by who holds it", file: "services/store/update.go",
+		name: "a repetition is answered by whoever holds it", file: "services/store/update.go",
 		cuts: []cut{{`case err != nil:
 		return Result{}, refused, err
 	case stored != nil:`, `case stored != nil:`}},
@@ -114,13 +116,15 @@ var authorityGuards = []guard{
 	},
 	{
 		name: "signed membership", file: "services/authority/internal/fleet/membership.go",
-		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil || entry != nil {\n"}},
+		cuts: []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
+			"		if m := r.members[id]; m != nil || entry != nil {\n"}},
 		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, an old record of a member passes for the member's.
+		// Without it, an old record of a member passes for the newest.
 		name: "no older record of a member", file: "services/authority/internal/fleet/membership.go",
-		cuts:  []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n", "		if m := r.members[id]; m != nil {\n"}},
+		cuts: []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
+			"		if m := r.members[id]; m != nil {\n"}},
 		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
 	},
 	{
@@ -129,98 +133,99 @@ var authorityGuards = []guard{
 		tests: "TestB08_Skew|TestB24_EveryAuthorityKnowsTheClock", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, a clock that was set back passes for right for seconds.
+		// Without it, a clock that was set back counts as correct for seconds.
 		name: "a clock that was set is judged anew", file: "services/authority/internal/fleet/clock.go",
 		cuts:  []cut{{"	if c.set(r, now) {\n		c.known = [2]bool{}\n", "	if c.set(r, now) {\n"}},
 		tests: "TestClockIsThatOfTheLeastDelayedReport|TestB08_Skew", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, a receipt says APPLIED by the skew of a report that is older than the record of the
-		// hash.
+		// Without it, a receipt says APPLIED by the clock skew of a report that is older than the record in
+		// the hash.
 		name: "a clock in the hash is seen", file: "services/authority/internal/fleet/share.go",
 		cuts:  []cut{{"		m.clock.see(v.Clock)\n", ""}},
 		tests: "TestB08_ARecordOfTheHash", packages: []string{fleetPackage},
 	},
 	{
-		// Without it, what a past has dealt with counts as the other's change where the log was trimmed,
-		// and older settings win.
-		name: "what a past has dealt with", file: "services/store/heal_merge.go",
+		// Without it, changes that a history has already dealt with count as changes of the other side where
+		// the log was trimmed, and older settings win.
+		name: "changes that a history has dealt with", file: "services/store/heal_merge.go",
 		cuts:  []cut{{"	case from.shared, from.dealt[h.stored.Tag]:\n", "	case from.shared:\n"}},
 		tests: "TestB30_WhatAPastHasDealtWith", packages: []string{"./services/store"},
 	},
 	{
-		// Without it, a copy from before several wipes passes for a past that has changed something by
-		// itself.
-		name: "what a start has settled in turn", file: "services/store/heal_search.go",
+		// Without it, a copy from before several wipes counts as a history with changes of its own.
+		name: "what an epoch start has settled before", file: "services/store/heal_search.go",
 		cuts:  []cut{{"	for i := 0; i < len(tags); i++ {\n", "	for i := 0; i < 0; i++ {\n"}},
 		tests: "TestB30_ABackupFromBeforeSeveralWipes", packages: []string{storePackage},
 	},
 	{
-		name: "repair of what is proven", file: "services/store/tools/repair_evidence.go",
-		cuts:  []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State", "h.head != nil"}},
+		name: "repair only of what is proven", file: "services/store/tools/repair_evidence.go",
+		cuts: []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State",
+			"h.head != nil"}},
 		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
-		// Without it, an app whose latest change is gone comes back as it was before it, with what the
-		// change had revoked.
-		name: "undecided rather than older", file: "services/store/tools/repair_evidence.go",
+		// Without it, an app whose latest change is lost returns in its state before that change, with what
+		// the change had revoked.
+		name: "undecided instead of older", file: "services/store/tools/repair_evidence.go",
 		cuts:  []cut{{"		if revisionOf(d) != revision {\n			continue\n", "		if d == nil {\n			continue\n"}},
 		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{
-		// Without it, a repair of a store that has lost revocations would make validators follow it without
-		// them.
-		name: "no repair below what was seen", file: "services/store/tools/repair.go",
+		// Without it, validators follow a repaired store that has lost revocations, and accept the revoked
+		// tokens.
+		name: "no repair below positions that were seen", file: "services/store/tools/repair.go",
 		cuts:  []cut{{"m.Loss != nil && !plan.options.AcceptLoss {", "m.Loss != nil && plan == nil {"}},
 		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair heeds what is reported after the plan", file: "services/store/tools/repair_apply.go",
+		name: "repair respects reports after the plan", file: "services/store/tools/repair_apply.go",
 		cuts:  []cut{{"if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {", "if plan != nil {"}},
 		tests: "TestB08_RepairHeedsReports", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair of what was planned", file: "services/store/tools/repair_apply.go",
+		name: "repair only what was planned", file: "services/store/tools/repair_apply.go",
 		cuts:  []cut{{"	if !bytes.Equal(expected.raw, m.expected) {\n", "	if bytes.Equal([]byte{0}, nil) {\n"}},
 		tests: "TestRepairOfAStoreThatIsChangedMeanwhile", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "nobody inherits an overlap", file: "services/authority/internal/rules/create.go",
+		name: "an overlap is not inherited", file: "services/authority/internal/rules/create.go",
 		cuts:  []cut{{"own, _ := endsOf(before, &before.Tokens[i])", "own := old.ExpireMillis"}},
 		tests: "TestB09_OverlapIsNotInherited", packages: []string{"./services/authority/internal/rules"},
 	},
 	{
-		name: "only names that a call gives are checked", file: "services/authority/internal/rules/change.go",
+		name: "only names in the call are checked", file: "services/authority/internal/rules/change.go",
 		cuts:  []cut{{"if back || t.Name != was.Name {", "if back || t.Name != \"\" {"}},
 		tests: "TestB01_ClashDoesNotBlockTheApp", packages: []string{"./services/authority/internal/rules"},
 	},
 	{
-		name: "a lockout to come is a lockout", file: "services/authority/internal/rules/lockout.go",
+		name: "a future lockout is a lockout", file: "services/authority/internal/rules/lockout.go",
 		cuts:  []cut{{"if until < authenticatedUntil(", "if until <= by.millis() && until < authenticatedUntil("}},
 		tests: "TestB16_|TestRandomLives", packages: []string{"./services/authority/internal/rules"},
 	},
 	{
-		name: "no validator is forgotten without a row", file: "services/authority/internal/fleet/join.go",
+		name: "no validator is forgotten without an audit row", file: "services/authority/internal/fleet/join.go",
 		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
 		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},
 	},
 	{
-		// Without it, a caller that has a stream open goes on with a key that was taken away.
-		name: "a key that is taken away ends its streams", file: "services/authority/internal/identity/guard.go",
+		// Without it, a caller with an open stream goes on with a key that was removed.
+		name: "a removed key ends its streams", file: "services/authority/internal/identity/guard.go",
 		cuts:  []cut{{"	_, err := s.allowed()\n	return err\n", "	return nil\n"}},
 		tests: "TestB26_KeysFileChanges", packages: []string{"./services/authority/internal/identity"},
 	},
 	{
-		// Without it, nobody waits for the links that tell what two pasts share, and what one side changed
-		// counts as changed by both.
-		name: "links that lead to the store's past", file: "services/authority/internal/healing/operator.go",
-		cuts:  []cut{{"(tip || !impatient)", "(tip || impatient && false)"}},
-		tests: "TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported", packages: []string{"./services/authority/internal/healing"},
+		// Without it, healing does not wait for the links that show what two histories share, and counts a
+		// change of one side as a change of both.
+		name: "links that lead to the store's history", file: "services/authority/internal/healing/operator.go",
+		cuts:     []cut{{"(tip || !impatient)", "(tip || impatient && false)"}},
+		tests:    "TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported",
+		packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		// Without it, a validator of which nobody knows what time it is there counts as one where a time
-		// has come, as soon as it has here.
-		name: "a clock that nobody knows", file: "services/authority/internal/fleet/clock.go",
+		// Without it, a validator with an unknown clock counts as one where a time has come, as soon as it
+		// has come here.
+		name: "an unknown clock", file: "services/authority/internal/fleet/clock.go",
 		cuts:  []cut{{"known && !now.Add(", "!now.Add("}},
 		tests: "TestB08_SkewCountsUntilTheTimeHasComeEverywhere", packages: []string{fleetPackage},
 	},

@@ -9,5 +9,5 @@ const (
 	model          = "TestAnyHistoryOfFaultsConverges"
 )
 
-// guards are the lines of defence that the promises rest on.
+// guards are all guards, in the order of the files.
 var guards = slices.Concat(replicaGuards, authorityGuards, servingGuards)

@@ -1,8 +1,9 @@
-// Command guards proves that the tests notice when a guard of the product is missing. It removes one guard at
-// a time, in a copy of its file that only the compiler sees, and runs the tests of that guard. They must fail.
+// Command guards proves that the tests notice when a guard of the product is missing. It removes one guard
+// at a time, in a copy of its file that only the compiler sees, and runs the tests of that guard. They must
+// fail.
 //
-// Run it in the root of the module. With arguments, it tries only the guards whose names contain one of them.
-// It exits with 1 when tests pass without a guard, or when the text of a guard is not in its file.
+// Run it in the root of the module. With arguments, it tries only the guards whose names contain one of
+// them. It exits with 1 when tests pass without a guard, or when the text of a guard is not in its file.
 package main
 
 import (

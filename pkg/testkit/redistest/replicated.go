@@ -241,8 +241,8 @@ func (r *Replicated) AwaitOther(before *Server) *Server {
 	return master
 }
 
-// AwaitStable returns when all running servers follow one master, and all running sentinels know them and each
-// other.
+// AwaitStable returns when all running servers follow one master, and all running sentinels know them and
+// each other.
 func (r *Replicated) AwaitStable() {
 	r.t.Helper()
 	check.Eventually(r.t, "master, replicas and sentinels know each other", func() error {

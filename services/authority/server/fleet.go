@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// ownLoad is how long validators are kept waiting for this authority's own data. After that they may report
-// all the same: what they hold may be what a store that cannot be loaded lacks.
+// ownLoad bounds how long validators wait until this authority has loaded its own data. After that they may
+// report in any case: a store that cannot be loaded may lack changes that only they have.
 const ownLoad = 3 * time.Second
 
 // fleetMetrics are the metrics of the fleet and of healing.
@@ -23,7 +23,7 @@ type fleetMetrics struct {
 	healing *healing.Metrics
 }
 
-// followFleet keeps the fleet, and heals the store with what it holds, until ctx ends.
+// followFleet runs the fleet and the healing of the store until ctx ends.
 func (s *Server) followFleet(ctx context.Context, r *replica.Replica, opened *store.Store) error {
 	loading, cancel := context.WithTimeout(ctx, ownLoad)
 	defer cancel()

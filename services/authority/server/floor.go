@@ -14,15 +14,15 @@ import (
 	"github.com/countersign/countersign/services/internal/floorfile"
 )
 
-// floorState is what an authority knows of how far the store must be at least.
+// floorState is the floor of the store from the floor file.
 type floorState struct {
-	// floor is what the file held at the start; nil when there was none.
+	// floor is the content of the file at the start; nil when there was no file.
 	floor  *record.Floor
 	failed prometheus.Counter
 }
 
-// read reads the floor file. An authority that was told to keep one does not do without because it is
-// damaged: that is when it is needed.
+// read reads the floor file. A damaged file is an error: an authority that must have a floor does not start
+// without one.
 func (f *floorState) read(config Config) error {
 	if config.FloorFile == "" {
 		return nil
@@ -36,22 +36,24 @@ func (f *floorState) read(config Config) error {
 		config.Log.Info("there is no floor file yet", "file", config.FloorFile)
 		return nil
 	case err != nil:
-		return fmt.Errorf("--floor-file: %w. If the key ring is the right one, make sure that the store is whole (countersign store verify), "+
+		return fmt.Errorf("--floor-file: %w. If the key ring is the right one, make sure that the store is whole (countersign "+
+			"store verify), "+
 			"and remove the file: the authority then starts without a floor", err)
 	}
 	f.floor = &floor
 	return nil
 }
 
-// apply makes what the file held the least that the store must be at. A file of another store is no floor
-// of this one, and a reason to stop: either the wrong Redis was named, or the store was replaced.
+// apply gives the floor to the replica. A file of another store is an error: the operator has named the wrong
+// Redis, or has replaced the store.
 func (f *floorState) apply(r *replica.Replica, config Config) error {
 	codec := r.Codec()
 	if f.floor == nil {
 		return nil
 	}
 	if f.floor.StoreID != codec.StoreID() || len(f.floor.Cursors) != codec.Partitions() {
-		return fmt.Errorf("--floor-file: %s is of store %s with %d partitions, Redis holds store %s with %d: this is not the Redis that was meant, "+
+		return fmt.Errorf("--floor-file: %s is of store %s with %d partitions, Redis holds store %s with %d: this is the wrong "+
+			"Redis, "+
 			"or the store was replaced. If it was replaced on purpose, remove the file",
 			config.FloorFile, f.floor.StoreID, len(f.floor.Cursors), codec.StoreID(), codec.Partitions())
 	}
@@ -60,15 +62,15 @@ func (f *floorState) apply(r *replica.Replica, config Config) error {
 	return nil
 }
 
-// keep keeps the floor file, if there is to be one, until ctx ends.
+// keep writes the floor file until ctx ends; it does nothing when no file is configured.
 func (f *floorState) keep(ctx context.Context, r *replica.Replica, config Config) {
 	if config.FloorFile != "" {
 		(&floorfile.Keeper{Path: config.FloorFile, Ring: config.Ring, Log: config.Log, Failed: f.failed.Inc}).Run(ctx, r)
 	}
 }
 
-// below returns the partitions in which the store is below what was seen of it, and so not loaded, and the
-// highest epoch that was seen.
+// below returns the number of partitions that are not loaded because the store is below the floor, and the
+// highest epoch of the floor.
 func below(r *replica.Replica) (partitions int, epoch uint64) {
 	for _, p := range r.Unserved() {
 		if at := r.Confirmed(p.Partition); p.Forked && at != (record.Cursor{}) {
@@ -78,11 +80,11 @@ func below(r *replica.Replica) (partitions int, epoch uint64) {
 	return partitions, epoch
 }
 
-// unusedAfter is the age of a store from which on it is odd that nothing was ever changed in it.
+// unusedAfter is the age of a store from which on it is suspicious that nothing was ever changed in it.
 const unusedAfter = time.Hour
 
-// cameBackEmpty tells whether the store looks like one that lost everything: nothing was ever changed in
-// it, and it is not new. A floor is a better measure, if there was one.
+// cameBackEmpty tells whether the store may have lost everything: it is not new, and nothing was ever changed
+// in it. A floor is better evidence, so with one the answer is false.
 func (f *floorState) cameBackEmpty(r *replica.Replica, now time.Time) bool {
 	if f.floor != nil || now.Sub(r.Codec().Meta().CreateTime) < unusedAfter {
 		return false
@@ -95,7 +97,7 @@ func (f *floorState) cameBackEmpty(r *replica.Replica, now time.Time) bool {
 	return true
 }
 
-// register adds the metrics of the floor.
+// register registers the metrics of the floor.
 func (f *floorState) register(registry *prometheus.Registry, of func() *replica.Replica) {
 	gauge := func(name, help string, value func(*replica.Replica) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
@@ -109,9 +111,12 @@ func (f *floorState) register(registry *prometheus.Registry, of func() *replica.
 		Name: "countersign_floor_file_errors_total", Help: "Tries to write the floor file that failed.",
 	})
 	registry.MustRegister(f.failed,
-		gauge("countersign_below_floor_partitions", "Partitions in which the store is below what was seen of it before, by the floor file.",
+		gauge("countersign_below_floor_partitions",
+			"Partitions in which the store is below the positions in the floor file.",
 			func(r *replica.Replica) float64 { n, _ := below(r); return float64(n) }),
-		gauge("countersign_store_empty", "1 when nothing was ever changed in a store that is older than an hour, and there was no floor file to tell whether it lost everything.",
+		gauge("countersign_store_empty",
+			"1 when nothing was ever changed in a store that is older than an hour, and no floor file shows whether it lost "+
+				"everything.",
 			func(r *replica.Replica) float64 {
 				if f.cameBackEmpty(r, time.Now()) {
 					return 1

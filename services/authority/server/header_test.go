@@ -25,7 +25,10 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer)
 	viewer := keys[0]
 	conn := rawgrpc.Dial(t, s.Addr().String())
-	for _, service := range []grpc.ServiceDesc{countersignv1.AuthorityService_ServiceDesc, countersignv1.FleetService_ServiceDesc} {
+	for _, service := range []grpc.ServiceDesc{
+		countersignv1.AuthorityService_ServiceDesc,
+		countersignv1.FleetService_ServiceDesc,
+	} {
 		var methods []string
 		for _, m := range service.Methods {
 			methods = append(methods, m.MethodName)
@@ -78,7 +81,8 @@ func TestB26_AViewerStopsNoChange(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	// The store is out of reach, which is an answer.
-	if _, err := countersignv1.NewAuthorityServiceClient(connection).RevokeToken(ctx, &countersignv1.RevokeTokenRequest{AppId: "app1", TokenId: "tok_aaaaaaaaaaaaaaaa"},
+	if _, err := countersignv1.NewAuthorityServiceClient(connection).RevokeToken(ctx,
+		&countersignv1.RevokeTokenRequest{AppId: "app1", TokenId: "tok_aaaaaaaaaaaaaaaa"},
 		grpc.PerRPCCredentials(bearer(admin.Reveal()))); status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) == "" {
 		t.Error(err)
 	}

@@ -9,10 +9,10 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// healthInterval is how often gRPC health is made what /readyz says.
+// healthInterval is the pause between two updates of gRPC health.
 const healthInterval = 250 * time.Millisecond
 
-// detail is what /readyz says besides whether calls can be answered.
+// detail returns what /readyz says besides whether calls can be answered.
 func (s *Server) detail() string {
 	var lines []string
 	if trouble := s.management.Trouble(); trouble != "" {
@@ -21,10 +21,12 @@ func (s *Server) detail() string {
 	if r := s.replica.Load(); r != nil {
 		if n, epoch := below(r); n > 0 {
 			lines = append(lines, fmt.Sprintf("the store is below the floor in %d partitions: it lost changes, or is an old copy; "+
-				"unless validators bring them back, restore the latest backup, or take the store as it is (countersign store adopt --above-epoch %d)", n, epoch))
+				"unless validators bring them back, restore the latest backup, or take the store as it is "+
+				"(countersign store adopt --above-epoch %d)", n, epoch))
 		}
 		if s.floor.cameBackEmpty(r, time.Now()) {
-			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
+			lines = append(lines, "nothing was ever changed in this store, which is older than an hour: if it held apps, it came "+
+				"back empty")
 		}
 	}
 	return strings.Join(lines, "; ")
@@ -39,10 +41,10 @@ func (s *Server) ready() error {
 	return err
 }
 
-// tellHealth makes gRPC health what /readyz says, until ctx ends. The health of FleetService does not
-// depend on it: validators report to an authority that cannot serve management, since what they report may
-// be what mends the store.
-func (s *Server) tellHealth(ctx context.Context) {
+// keepHealth keeps gRPC health equal to /readyz until ctx ends. The health of FleetService does not depend on
+// it: validators report also to an authority that cannot serve management, since their reports may be what
+// heals the store.
+func (s *Server) keepHealth(ctx context.Context) {
 	for serving, first := false, true; ; first = false {
 		err := s.ready()
 		if now := err == nil; now != serving || first {

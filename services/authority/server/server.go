@@ -1,5 +1,5 @@
-// Package server puts an authority together: identities, store, management and the servers in front of
-// them. The binary runs one; `countersign dev` runs one in its own process.
+// Package server puts an authority together: identities, store, management, fleet, and the servers in front
+// of them. The binary runs one. `countersign dev` runs one in its own process.
 package server
 
 import (
@@ -31,15 +31,15 @@ import (
 	"github.com/countersign/countersign/services/store/tools"
 )
 
-// Config is what an authority is started with. The gRPC server is that of AuthorityService and FleetService.
+// Config configures an authority. Its gRPC server serves AuthorityService and FleetService.
 type Config struct {
 	daemon.Config
-	// AdminKeysFile names who may call. Empty is allowed only with InsecureDev, which lets anyone do
-	// everything and binds to loopback only (B26).
+	// AdminKeysFile has the keys of those who may call. It may be empty only with InsecureDev, which lets
+	// anyone call every method, and binds to loopback only (B26).
 	AdminKeysFile string
 	InsecureDev   bool
-	// FloorFile is where the authority keeps how far it has seen the store; empty: nowhere. The file
-	// belongs to it alone.
+	// FloorFile is the file in which the authority records the positions that it has seen of the store; empty
+	// for none. No other process may use the file.
 	FloorFile string
 	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies
 	// none.
@@ -49,18 +49,16 @@ type Config struct {
 }
 
 const (
-	// maxConnections is how many connections an authority takes: those of its validators, and as many of
-	// others.
+	// maxConnections bounds the connections, of validators and of others.
 	maxConnections = 4096
-	// maxCalls is how many management calls may be in flight. They take milliseconds, but for those that
-	// wait for a receipt.
+	// maxCalls bounds the management calls in flight. They take milliseconds, unless they wait for a receipt.
 	maxCalls = 1024
-	// maxBytes is how many bytes of large requests, which are imports and reports, may be held, encoded: 25
-	// of the largest.
+	// maxBytes bounds the memory for large encoded requests, which are imports and reports: 25 of the
+	// largest.
 	maxBytes = 25 * grpcserver.ManagementMaxReceive
 )
 
-// DefaultVerifyInterval is that of the command line.
+// DefaultVerifyInterval is the default of --verify-interval.
 const DefaultVerifyInterval = verification.DefaultInterval
 
 // Server is an authority.
@@ -77,7 +75,8 @@ type Server struct {
 	replica    atomic.Pointer[replica.Replica] // nil until the store was found
 }
 
-// New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
+// New checks the configuration and binds the ports. Before Run it serves nothing and does not connect to
+// Redis.
 func New(config Config) (*Server, error) {
 	source, err := identities(config)
 	if err != nil {
@@ -109,7 +108,8 @@ func New(config Config) (*Server, error) {
 	name := countersignv1.AuthorityService_ServiceDesc.ServiceName
 	if s.grpc, err = grpcserver.New(config.GRPC, config.Log, grpc.ChainUnaryInterceptor(
 		calls.UnaryServerInterceptor(), grpcserver.LogCalls(config.Log), identity.Guard(source, name),
-	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name, countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
+	), grpc.ChainStreamInterceptor(identity.GuardStreams(source, name,
+		countersignv1.FleetService_ServiceDesc.ServiceName))); err != nil {
 		return nil, err
 	}
 	s.grpc.RegisterMetrics(registry)
@@ -144,8 +144,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls are
-// UNAVAILABLE.
+// Run serves until ctx ends, which is not an error. Calls are UNAVAILABLE until the store is found and
+// loaded.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.client.Close()
 	group, ctx := errgroup.WithContext(ctx)
@@ -157,7 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// follow finds the store, opens it for management and keeps the replica.
+// follow finds the store, opens it for management, and keeps the replica up to date.
 func (s *Server) follow(ctx context.Context) error {
 	meta, err := s.client.AwaitMeta(ctx, s.config.Ring, s.config.Log)
 	if err != nil {
@@ -192,9 +192,9 @@ func (s *Server) follow(ctx context.Context) error {
 		if r.WaitTried(ctx) == nil {
 			s.config.Log.Info("store loaded", "store", meta.StoreID, "partitions", meta.Partitions)
 			if detail := s.detail(); detail != "" {
-				s.config.Log.Error("not all is well with the store", "why", detail)
+				s.config.Log.Error("the store has problems", "why", detail)
 			}
-			s.tellHealth(ctx)
+			s.keepHealth(ctx)
 		}
 		return nil
 	})

@@ -1,5 +1,6 @@
-// Package adminkeys is the file of named admin keys (B26): the authority reads it, the command line adds to
-// it. The file holds digests; a key itself stands only where it was written when it was made.
+// Package adminkeys reads and writes the file of named admin keys (B26). The authority reads it, the command
+// line adds to it. The file holds digests. A key itself is only in the file that was written when the key was
+// made.
 package adminkeys
 
 import (
@@ -21,30 +22,30 @@ import (
 	"github.com/countersign/countersign/pkg/visible"
 )
 
-// Role is what an identity may do.
+// Role is a role of an identity, as the file names it.
 type Role string
 
-// The roles. None may do what another may, but that an admin reads too.
+// The roles. Each may do only its own part, except that an admin may read too.
 const (
 	Viewer    Role = "viewer"    // read
 	Admin     Role = "admin"     // read and change
 	Validator Role = "validator" // report to the fleet
 )
 
-// Known tells whether there is such a role.
+// Known tells whether the role exists.
 func (r Role) Known() bool { return r == Viewer || r == Admin || r == Validator }
 
 // MaxNameLength is the most characters that an identity's name may have.
 const MaxNameLength = 100
 
-// File is the contents of an admin keys file.
+// File is the content of an admin keys file.
 type File struct {
 	Keys []Entry `json:"keys"`
 }
 
 // Entry is one admin key.
 type Entry struct {
-	// Name is the identity, 1 to MaxNameLength characters, unique in the file.
+	// Name is the identity: 1 to MaxNameLength characters, unique in the file.
 	Name string `json:"name"`
 	Role Role   `json:"role"`
 	// SHA256 is the digest of the key in hexadecimal digits, unique in the file.
@@ -58,17 +59,18 @@ func (e Entry) Digest() (d secret.Digest) {
 	return d
 }
 
-// Parse reads and checks the contents of an admin keys file.
+// Parse reads and checks the content of an admin keys file.
 func Parse(data []byte) (File, error) {
 	const form = `want {"keys": [{"name": ..., "role": "viewer", "admin" or "validator", "sha256": hex}]}`
 	var file File
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	err := decoder.Decode(&file)
-	// What follows the object would be dropped when the file is written again, as when two files were joined.
+	// Data after the object would be lost when the file is written again, as when two files were joined.
 	if _, end := decoder.Token(); err == nil && !errors.Is(end, io.EOF) {
-		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys into one list")
+		return File{}, errors.New("want one JSON object: something follows it, as in two files that were joined; put all keys " +
+			"into one list")
 	}
-	// Of two lists in one object the second would be taken, and the first dropped.
+	// The decoder would take the second of two lists with the same key, and drop the first.
 	if err := strictjson.Check(data, known); err != nil {
 		return File{}, fmt.Errorf("%s: %w", form, err)
 	}
@@ -78,7 +80,7 @@ func Parse(data []byte) (File, error) {
 	return file, file.check()
 }
 
-// known tells whether the file has a key of JSON.
+// known tells whether the format has a JSON key.
 func known(path []string, key string) bool {
 	switch len(path) {
 	case 0:
@@ -94,8 +96,10 @@ func (f File) check() error {
 	digests := map[secret.Digest]bool{}
 	for i, entry := range f.Keys {
 		switch raw, err := hex.DecodeString(entry.SHA256); {
-		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength || !visible.Name(entry.Name):
-			return fmt.Errorf("keys[%d].name: want 1 to %d characters that can be seen: no control, zero-width or bidirectional ones", i, MaxNameLength)
+		case strings.TrimSpace(entry.Name) == "" || utf8.RuneCountInString(entry.Name) > MaxNameLength ||
+			!visible.Name(entry.Name):
+			return fmt.Errorf("keys[%d].name: want 1 to %d characters that can be seen: no control, zero-width or bidirectional ones",
+				i, MaxNameLength)
 		case names[entry.Name]:
 			return fmt.Errorf("keys[%d].name: %q is there twice", i, entry.Name)
 		case !entry.Role.Known():
@@ -123,12 +127,12 @@ func Load(path string) (File, error) {
 	return file, nil
 }
 
-// ErrNameTaken says that the file has an identity of that name.
+// ErrNameTaken says that the file has an identity with that name.
 var ErrNameTaken = errors.New("there is an admin key of that name")
 
-// Add mints an admin key, adds its digest to a file, which it makes if it is missing, and returns the key.
-// The file is replaced as a whole, so that a reader never sees half of it, and keeps its owner, group and
-// mode. Several processes may add at once.
+// Add mints an admin key, adds its digest to a file, and returns the key. It makes the file if it is missing.
+// It replaces the file as a whole, so that a reader never sees half of it, and keeps owner, group and mode.
+// Several processes may add at once.
 func Add(path, name string, role Role) (secret.Secret, error) {
 	key := secret.MintAdminKey()
 	if err := AddKey(path, name, role, key); err != nil {
@@ -137,7 +141,7 @@ func Add(path, name string, role Role) (secret.Secret, error) {
 	return key, nil
 }
 
-// AddKey does what Add does, with a key that was minted before.
+// AddKey is Add with a key that was minted before.
 func AddKey(path, name string, role Role, key secret.Secret) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -168,7 +172,7 @@ func AddKey(path, name string, role Role, key secret.Secret) error {
 	return WritePrivate(path, append(data, '\n'))
 }
 
-// WritePrivate replaces a file, or makes one that only its owner can read, and makes its folder if it is
+// WritePrivate replaces a file. A new file can be read by its owner only. It makes the folder if that is
 // missing.
 func WritePrivate(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -25,7 +25,8 @@ func TestB26_JoinedFilesAreRefused(t *testing.T) {
 	if err := os.WriteFile(joined, []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Add(joined, "carol", Viewer); err == nil || !strings.Contains(err.Error(), joined+": want one JSON object: something follows it") {
+	if _, err := Add(joined, "carol", Viewer); err == nil ||
+		!strings.Contains(err.Error(), joined+": want one JSON object: something follows it") {
 		t.Errorf("%v", err)
 	}
 	if after, err := os.ReadFile(joined); err != nil || string(after) != before {
@@ -123,7 +124,8 @@ func TestB26_DoubleKeysAreRefused(t *testing.T) {
 // TestB26_NamesAreSeen: two names that look the same would be two people in the audit trail.
 func TestB26_NamesAreSeen(t *testing.T) {
 	for _, bad := range []string{"ali\u200bce", "\u202ealice", "\ufeffalice", "a\x1b", "a\xff"} {
-		if _, err := Add(filepath.Join(t.TempDir(), "keys.json"), bad, Admin); err == nil || !strings.Contains(err.Error(), "keys[0].name") {
+		if _, err := Add(filepath.Join(t.TempDir(), "keys.json"), bad, Admin); err == nil ||
+			!strings.Contains(err.Error(), "keys[0].name") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"path/filepath"
 )
 
-// DefaultKeyFile returns where `countersign dev` writes its admin key, and where the other commands look
-// for one when the authority is on a loopback address: admin-key in the folder countersign of the user's
-// configuration folder. It fails when the user has none.
+// DefaultKeyFile returns the path of the default file of an admin key: admin-key in the folder countersign of
+// the user's configuration folder. `countersign dev` writes its key there, and the other commands read it for
+// an authority on a loopback address. It fails when the user has no configuration folder.
 func DefaultKeyFile() (string, error) {
 	folder, err := os.UserConfigDir()
 	if err != nil {

@@ -105,7 +105,8 @@ func TestRefusingFile(t *testing.T) {
 		say(w, "after it")
 		say(w, "and more")
 		w.Close(time.Second)
-		if want := "liafter it\n3 lost\nand more\n"; strings.ReplaceAll(f.String(), "and more\n3 lost\n", "3 lost\nand more\n") != want {
+		if want := "liafter it\n3 lost\nand more\n"; strings.ReplaceAll(f.String(), "and more\n3 lost\n",
+			"3 lost\nand more\n") != want {
 			t.Errorf("the log is\n%s\nwant\n%s", f, want)
 		}
 		if w.Dropped() != 3 {

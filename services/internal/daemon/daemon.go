@@ -81,8 +81,9 @@ func (s Service) command(stderr *Stderr, hangUps <-chan os.Signal) *cobra.Comman
 	flags := root.Flags()
 	listen := settings.Listen(flags, "listen", s.Listen, "address of the gRPC server")
 	httpListen := settings.Listen(flags, "http-listen", s.HTTPListen, "address of the HTTP server for health and metrics")
-	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0", "Redis of the store: redis://[user:password@]host:port/db; "+
-		"?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS")
+	redisURL := settings.RedisURL(flags, "redis-url", "redis://localhost:6379/0",
+		"Redis of the store: redis://[user:password@]host:port/db; "+
+			"?master_name=NAME&addr=... for Sentinel, ?cluster=true&addr=... for a Cluster; rediss:// for TLS")
 	quorum := flags.Int("write-quorum", 0, "number of Redis `replicas` that must confirm a change, within a second "+
 		"(with fewer the change is made too, and the answer says so), and that a master must have for a read to count as fresh; "+
 		"give it to authorities and validators alike")

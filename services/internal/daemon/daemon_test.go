@@ -31,16 +31,22 @@ func TestCommand(t *testing.T) {
 		env  map[string]string
 		want string // part of the error; empty for none
 	}{
-		{"all given", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2", "--own", "x"}, nil, ""},
-		{"by environment", []string{"--own", "x"}, map[string]string{"COUNTERSIGN_KEYRING_FILE": ring, "COUNTERSIGN_LISTEN": "127.0.0.1:7000", "COUNTERSIGN_WRITE_QUORUM": "2"}, ""},
+		{"all given", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2", "--own", "x"}, nil,
+			""},
+		{"by environment", []string{"--own", "x"}, map[string]string{"COUNTERSIGN_KEYRING_FILE": ring,
+			"COUNTERSIGN_LISTEN": "127.0.0.1:7000", "COUNTERSIGN_WRITE_QUORUM": "2"}, ""},
 		{"no ring", []string{"--listen", "127.0.0.1:7000"}, nil, "keyring-file"},
 		{"ring is missing", []string{"--keyring-file", ring + "x"}, nil, "--keyring-file"},
 		{"bad quorum", []string{"--keyring-file", ring, "--write-quorum", "-1"}, nil, "--write-quorum"},
 		{"bad address", []string{"--keyring-file", ring, "--listen", "nowhere"}, nil, "listen"},
-		{"bad address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": "nowhere"}, "COUNTERSIGN_LISTEN"},
-		{"empty address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": ""}, "--listen (COUNTERSIGN_LISTEN): the variable is set but empty"},
-		{"empty URL by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_REDIS_URL": ""}, "--redis-url (COUNTERSIGN_REDIS_URL): the variable is set but empty"},
-		{"no certificate by environment", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2", "--own", "x"}, map[string]string{"COUNTERSIGN_TLS_CERT_FILE": ""}, ""},
+		{"bad address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": "nowhere"},
+			"COUNTERSIGN_LISTEN"},
+		{"empty address by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_LISTEN": ""},
+			"--listen (COUNTERSIGN_LISTEN): the variable is set but empty"},
+		{"empty URL by environment", []string{"--keyring-file", ring}, map[string]string{"COUNTERSIGN_REDIS_URL": ""},
+			"--redis-url (COUNTERSIGN_REDIS_URL): the variable is set but empty"},
+		{"no certificate by environment", []string{"--keyring-file", ring, "--listen", "127.0.0.1:7000", "--write-quorum", "2",
+			"--own", "x"}, map[string]string{"COUNTERSIGN_TLS_CERT_FILE": ""}, ""},
 		{"empty flag", []string{"--keyring-file", ring, "--tls-client-ca-file", ""}, nil, "--tls-client-ca-file: want a value"},
 		{"empty flag of the service", []string{"--keyring-file", ring, "--own="}, nil, "--own: want a value"},
 		{"the service fails", []string{"--keyring-file", ring, "--own", "fail"}, nil, "failed"},
@@ -78,7 +84,8 @@ func TestCommand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.GRPC.Listen != "127.0.0.1:7000" || got.HTTP.Listen != ":2" || got.WriteQuorum != 2 || got.Ring == nil || got.Log == nil || own != "x" {
+			if got.GRPC.Listen != "127.0.0.1:7000" || got.HTTP.Listen != ":2" || got.WriteQuorum != 2 || got.Ring == nil ||
+				got.Log == nil || own != "x" {
 				t.Errorf("config = %+v, own = %q", got, own)
 			}
 		})

@@ -11,7 +11,8 @@ import (
 // files.
 func NewRegistry(c Config) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), files{c.Files})
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		files{c.Files})
 	if c.DroppedLines != nil {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "countersign_log_lines_dropped_total",
@@ -26,7 +27,8 @@ type files struct{ of *reload.Files }
 
 var (
 	reloads = prometheus.NewDesc("countersign_file_reloads_total",
-		"Changes of a file, by file and result: ok, or failed when the previous content stays in use.", []string{"file", "result"}, nil)
+		"Changes of a file, by file and result: ok, or failed when the previous content stays in use.", []string{"file",
+			"result"}, nil)
 	refused = prometheus.NewDesc("countersign_file_refused",
 		"1 while a file cannot be used and its previous content stays in use.", []string{"file"}, nil)
 	expiry = prometheus.NewDesc("countersign_certificate_expiry_timestamp_seconds",

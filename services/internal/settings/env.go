@@ -85,7 +85,8 @@ func readAll(flags *pflag.FlagSet) error {
 		case !set, value == "" && isNone(flag.DefValue):
 			return
 		case value == "":
-			all = append(all, fmt.Errorf("--%s (%s): the variable is set but empty; give it a value, or unset it for the default", flag.Name, name))
+			all = append(all, fmt.Errorf("--%s (%s): the variable is set but empty; give it a value, or unset it for the default",
+				flag.Name, name))
 			return
 		}
 		if invalid := (*pflag.InvalidValueError)(nil); errors.As(flags.Set(flag.Name, value), &invalid) {

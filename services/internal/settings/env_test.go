@@ -39,8 +39,10 @@ func TestBindEnv(t *testing.T) {
 			file: "default", wait: time.Second, list: "a",
 		},
 		"empty in the place of a default": {
-			env: map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": "", "COUNTERSIGN_COUNT": "", "COUNTERSIGN_YES": ""},
-			err: emptyVariable("count") + "\n" + emptyVariable("keyring-file") + "\n" + emptyVariable("list") + "\n" + emptyVariable("wait") + "\n" + emptyVariable("yes"),
+			env: map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": "",
+				"COUNTERSIGN_COUNT": "", "COUNTERSIGN_YES": ""},
+			err: emptyVariable("count") + "\n" + emptyVariable("keyring-file") + "\n" + emptyVariable("list") + "\n" +
+				emptyVariable("wait") + "\n" + emptyVariable("yes"),
 		},
 		"flag wins over an empty variable": {
 			args: []string{"--keyring-file=flag", "--wait=3s", "--list=d"},
@@ -100,7 +102,8 @@ func TestBindEnv(t *testing.T) {
 }
 
 func emptyVariable(flag string) string {
-	return "--" + flag + " (COUNTERSIGN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) + "): the variable is set but empty; give it a value, or unset it for the default"
+	return "--" + flag + " (COUNTERSIGN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) +
+		"): the variable is set but empty; give it a value, or unset it for the default"
 }
 
 func TestHelpNamesVariables(t *testing.T) {

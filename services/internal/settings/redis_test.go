@@ -58,7 +58,8 @@ func TestRedisURLNamesWhatIsWrong(t *testing.T) {
 		"redis://me:hunter2@host?max_retries=10": "no other parameters",
 	} {
 		_, err := run(command(func(flags *pflag.FlagSet) { RedisURL(flags, "redis-url", "", "the store") }), "--redis-url", value)
-		if got := words(err); !strings.HasPrefix(got, "--redis-url: want ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+		if got := words(err); !strings.HasPrefix(got, "--redis-url: want ") || !strings.Contains(got, want) ||
+			strings.Contains(got, "hunter2") {
 			t.Errorf("%s: %s", value, got)
 		}
 	}

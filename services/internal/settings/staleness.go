@@ -47,7 +47,8 @@ func (s *staleness) Set(value string) error {
 		name, bound, found := strings.Cut(item, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if !found || name != everyScope && scopeOf(name) == 0 {
-			return fmt.Errorf("want scope=duration, separated by commas; the scopes are %s, %s", everyScope, strings.Join(scopeNames(), ", "))
+			return fmt.Errorf("want scope=duration, separated by commas; the scopes are %s, %s", everyScope,
+				strings.Join(scopeNames(), ", "))
 		}
 		if _, twice := given[name]; twice {
 			return fmt.Errorf("%s is listed twice", name)

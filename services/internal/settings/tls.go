@@ -12,7 +12,8 @@ import (
 func TLS(command *cobra.Command) *grpcserver.TLS {
 	files := new(grpcserver.TLS)
 	flags := command.Flags()
-	flags.StringVar(&files.CertFile, "tls-cert-file", "", "PEM `file` of the server's certificate chain; without it the server uses plain text")
+	flags.StringVar(&files.CertFile, "tls-cert-file", "",
+		"PEM `file` of the server's certificate chain; without it the server uses plain text")
 	flags.StringVar(&files.KeyFile, "tls-key-file", "", "PEM `file` of the server's key")
 	flags.StringVar(&files.ClientCAFile, "tls-client-ca-file", "",
 		"PEM `file` of the certificate authorities for client certificates")

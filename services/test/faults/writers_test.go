@@ -292,7 +292,8 @@ func reasonOf(err error) (reason string, definite bool) {
 	return reason, true
 }
 
-// mayBeMade reports whether a failed call may have made its change. Only the answer of an authority is certain.
+// mayBeMade reports whether a failed call may have made its change. Only the answer of an authority is
+// certain.
 func mayBeMade(reason string) bool {
 	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
 		apierr.PolicyUnverified, apierr.RevisionLost}, reason)

@@ -3295,7 +3295,7 @@ type AuditEvent struct {
 	// The validator that was removed. Then app_id is empty, and revision is the revision of the partition's
 	// head.
 	ValidatorId string `protobuf:"bytes,15,opt,name=validator_id,json=validatorId,proto3" json:"validator_id,omitempty"`
-	// Tokens that were revoked long ago, and of which this change kept only the digest. The caller did not ask
+	// Tokens that were revoked long ago, and that this change reduced to their digests. The caller did not ask
 	// for it: the first change after 30 days does it.
 	RememberedTokenIds []string `protobuf:"bytes,16,rep,name=remembered_token_ids,json=rememberedTokenIds,proto3" json:"remembered_token_ids,omitempty"`
 	// Only with method Heal: the app's lost changes that this event deals with, in the order in which they were
@@ -3544,8 +3544,8 @@ type GivenUp struct {
 	// The token. Empty when the value is a setting of the app.
 	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	// The field that had the value: state, scopes, expire_time, name, note, created_by, enforcement, deleted or
-	// links (predecessor and successor). It is change for a change of which only revocations could be brought
-	// back. Of a repair: change, field or key.
+	// links (predecessor and successor). The word change means that only the revocations of a change could be
+	// brought back. Of a repair: change, field or key.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
 	// The value that was kept.
 	Kept string `protobuf:"bytes,3,opt,name=kept,proto3" json:"kept,omitempty"`

@@ -179,8 +179,8 @@ type ReportRequest struct {
 	// Numbers the instance's messages from 1, across all its streams. Two authorities compare it to find the
 	// newer of two reports.
 	Sequence uint64 `protobuf:"varint,8,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// When the instance was started, by its own clock. When two instances report under one name, the one that
-	// started later counts. Set in the first message.
+	// When the instance was started, by its own clock. When two instances report under one name, the later
+	// start counts. Set in the first message.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// The store that the validator follows. Set in the first message.
 	StoreId string `protobuf:"bytes,10,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
@@ -1140,7 +1140,7 @@ type ValidatorRecord struct {
 	StartMillis int64 `protobuf:"varint,3,opt,name=start_millis,json=startMillis,proto3" json:"start_millis,omitempty"`
 	// Sequence number of the latest report.
 	Sequence uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Positions applied, without store_id: all of them, or those that have changed.
+	// Positions applied, without store_id: all positions, or only the changed ones.
 	Cursors []*Position `protobuf:"bytes,5,rep,name=cursors,proto3" json:"cursors,omitempty"`
 	// Age of the data in milliseconds, by the latest report that had it.
 	DataAgeMillis int64 `protobuf:"varint,6,opt,name=data_age_millis,json=dataAgeMillis,proto3" json:"data_age_millis,omitempty"`

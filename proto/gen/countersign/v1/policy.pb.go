@@ -1204,8 +1204,7 @@ type Link struct {
 	Tag []byte `protobuf:"bytes,5,opt,name=tag,proto3" json:"tag,omitempty"`
 	// Revision of the app's document before this change; 0 when the app is new.
 	PreviousAppRevision uint64 `protobuf:"varint,6,opt,name=previous_app_revision,json=previousAppRevision,proto3" json:"previous_app_revision,omitempty"`
-	// Every token that is new, or of which a field has changed (the deciding part or the details); each token
-	// whole.
+	// Every token that is new or has a changed field, in the deciding part or in the details; each token whole.
 	Upserts []*PolicyToken `protobuf:"bytes,7,rep,name=upserts,proto3" json:"upserts,omitempty"`
 	// Ids of tokens that the change removed from the policy.
 	RemovedTokenIds []string `protobuf:"bytes,8,rep,name=removed_token_ids,json=removedTokenIds,proto3" json:"removed_token_ids,omitempty"`

@@ -99,5 +99,6 @@ func timeToProto(millis int64) *timestamppb.Timestamp {
 	return timestamppb.New(time.UnixMilli(millis))
 }
 
-// Etag makes an etag of a revision (AIP-154). It is a strong etag, since a revision names one change for ever.
+// Etag makes an etag of a revision (AIP-154). It is a strong etag, since a revision names one change for
+// ever.
 func Etag(revision uint64) string { return strconv.FormatUint(revision, 36) }

@@ -73,7 +73,8 @@ func (c *chain) open() *office {
 	c.t.Helper()
 	shared := &sharedOf{fakeShared: c.shared}
 	o := &office{listener: bufconn.Listen(1 << 20)}
-	o.Registry = NewRegistry(c.follow(), shared, func(int) {}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	o.Registry = NewRegistry(c.follow(), shared, func(int) {}, NewMetrics(prometheus.NewRegistry()),
+		slog.New(slog.DiscardHandler))
 	shared.registry = o.Registry
 	if err := o.Load(c.ctx); err != nil {
 		c.t.Fatal(err)
@@ -128,7 +129,7 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 		t.Run(fmt.Sprintf("%d authorities, %d validators", tt.authorities, tt.validators), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := startChain(t, tt.authorities, tt.validators)
-				time.Sleep(3 * keepInterval) // every authority has heard of every validator
+				time.Sleep(3 * exchangeInterval) // every authority has heard of every validator
 				for i := range changes {
 					// Some changes follow closely, and each falls on another moment between two signs of
 					// life.

@@ -32,7 +32,12 @@ func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
 		{"set forward", []sample{{0, 0, 0}, {1000 * ms, 5 * ms, 5 * time.Minute}}, 5*time.Minute - 5*ms, true},
 		{"set back and forward", []sample{{0, 0, 0}, {1000 * ms, 0, -time.Hour}, {2000 * ms, 2 * ms, 0}}, -2 * ms, true},
 		{"the way has got longer", []sample{{0, 0, 0}, {6000 * ms, 80 * ms, 0}, {12000 * ms, 80 * ms, 0}}, -80 * ms, true},
-		{"the best of a span counts in the next", []sample{{0, ms, 0}, {4900 * ms, 2 * ms, 0}, {5100 * ms, 70 * ms, 0}}, -ms, true},
+		{
+			"the best of a span counts in the next",
+			[]sample{{0, ms, 0}, {4900 * ms, 2 * ms, 0}, {5100 * ms, 70 * ms, 0}},
+			-ms,
+			true,
+		},
 		{"one that was overtaken", []sample{{0, 0, 0}, {10 * ms, 100 * ms, -time.Hour}}, 0, true},
 	} {
 		var c clock
@@ -106,12 +111,18 @@ func TestLastTurn(t *testing.T) {
 		link record.Link
 		want int64
 	}{
-		"nothing":                    {record.Link{}, 0},
-		"B08 expires":                {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
-		"B08 ended by state":         {record.Link{Upserts: []record.Token{token(policy.Disabled, 5), token(policy.Revoked, 5)}}, 0},
-		"B17 trial":                  {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
-		"B17 trial of no effect":     {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
-		"B17 trial, and expires":     {record.Link{Upserts: []record.Token{token(policy.Active, 5)}, Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 4}}, 5},
+		"nothing":     {record.Link{}, 0},
+		"B08 expires": {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
+		"B08 ended by state": {
+			record.Link{Upserts: []record.Token{token(policy.Disabled, 5), token(policy.Revoked, 5)}},
+			0,
+		},
+		"B17 trial":              {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
+		"B17 trial of no effect": {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
+		"B17 trial, and expires": {record.Link{
+			Upserts:     []record.Token{token(policy.Active, 5)},
+			Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 4},
+		}, 5},
 		"enforcement without an end": {record.Link{Enforcement: policy.Enforcement{Scopes: 1}}, 0},
 	} {
 		if got := tt.link.LastTurn(); got != tt.want {
@@ -131,16 +142,17 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 		v.ahead = -5 * time.Minute
 		v.mustJoin(a, first())
 		alive(t, 3*time.Second, v)
-		time.Sleep(2 * tellInterval) // the news of it are told
+		time.Sleep(2 * publishInterval) // the news of it are told
 		b := f.authority()
 		result := b.wait(at(1, 1), 500*time.Millisecond)
 		if r, _, _ := result(); r.Complete || statesOf(r)["v"] != Pending {
 			t.Errorf("before it was heard: %+v", r)
 		}
 		alive(t, time.Second, v)
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		for _, authority := range []*authority{a, b} {
-			if skew := authority.List()[0].GetClockSkew(); skew == nil || (skew.AsDuration()+5*time.Minute).Abs() > 2*tellInterval {
+			if skew := authority.List()[0].GetClockSkew(); skew == nil ||
+				(skew.AsDuration()+5*time.Minute).Abs() > 2*publishInterval {
 				t.Errorf("listed as %v ahead", skew)
 			}
 			r, _, _ := authority.wait(at(1, 1), time.Second)()
@@ -151,7 +163,7 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 		result = b.wait(at(1, 1), time.Minute)
 		v.ahead = 0
 		alive(t, time.Second, v)
-		if r, took, _ := result(); !r.Complete || took > time.Second+sweepInterval+tellInterval {
+		if r, took, _ := result(); !r.Complete || took > time.Second+sweepInterval+publishInterval {
 			t.Errorf("%v after its clock was set: %+v", took, r)
 		}
 	})
@@ -185,7 +197,7 @@ func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				v.ahead += ahead
 				_ = v.report(to(at(1, 2)))
-				time.Sleep(2*keepInterval + tellInterval)
+				time.Sleep(2*exchangeInterval + publishInterval)
 				synctest.Wait()
 				if got := b.cursor("v", 0); got != at(1, 2) {
 					t.Fatalf("without news: %v", got)
@@ -199,7 +211,7 @@ func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 				}
 				deaf(false)
 				alive(t, time.Second, v)
-				time.Sleep(tellInterval)
+				time.Sleep(publishInterval)
 				if ahead != 0 {
 					want = Skewed
 				}

@@ -91,7 +91,10 @@ func (f *floored) lose(app string, everything bool) string {
 	if !everything {
 		before = copyOf(f.t, client)
 	}
-	if _, err := f.authorities[0].RevokeToken(f.admin(), &pb.RevokeTokenRequest{AppId: app, TokenId: made.GetToken().GetTokenId()}); err != nil {
+	if _, err := f.authorities[0].RevokeToken(f.admin(), &pb.RevokeTokenRequest{
+		AppId:   app,
+		TokenId: made.GetToken().GetTokenId(),
+	}); err != nil {
 		f.t.Fatal(err)
 	}
 	f.awaitFloor(app, 2)
@@ -117,7 +120,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 				if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "1" {
 					return fmt.Errorf("%s partitions are below the floor", got)
 				}
-				if got := f.readyz(); !strings.Contains(got, "below the floor in 1 partitions:") || !strings.Contains(got, "adopt --above-epoch 1") {
+				if got := f.readyz(); !strings.Contains(got, "below the floor in 1 partitions:") ||
+					!strings.Contains(got, "adopt --above-epoch 1") {
 					return fmt.Errorf("/readyz: %s", got)
 				}
 				return nil
@@ -147,7 +151,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			}
 			tools.UseFloor(floor)
 			look, err := tools.Status(t.Context())
-			if err != nil || len(look.BelowFloor) != 1 || !strings.Contains(strings.Join(look.Warnings, "\n"), "below the floor in 1 partition:") {
+			if err != nil || len(look.BelowFloor) != 1 || !strings.Contains(strings.Join(look.Warnings, "\n"),
+				"below the floor in 1 partition:") {
 				t.Errorf("%+v, %v", look.BelowFloor, err)
 			}
 			plan, err := tools.PlanAdoption(t.Context(), 0)
@@ -158,7 +163,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			check.Eventually(t, "a change after the adoption", func() error { _, err := f.create(app, "after"); return err })
-			check.Eventually(t, "a decision after the adoption", func() error { _, err := f.ask(fresh.Address, app, secret); return err })
+			check.Eventually(t, "a decision after the adoption",
+				func() error { _, err := f.ask(fresh.Address, app, secret); return err })
 			if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "0" {
 				t.Errorf("%s partitions are below the floor", got)
 			}
@@ -174,7 +180,8 @@ func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	secret := f.lose("app", false)
 	f.restart()
 	check.Eventually(t, "a change after the healing", func() error { _, err := f.create("app", "after"); return err })
-	if answer, err := f.ask(f.Validators[0], "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
+	if answer, err := f.ask(f.Validators[0], "app", secret); err != nil ||
+		answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
 		t.Errorf("%v, %v", answer, err)
 	}
 }

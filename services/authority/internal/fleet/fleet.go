@@ -1,6 +1,6 @@
-// Package fleet knows the validators: what they report (FleetService), who of them has applied a change
-// (receipts), and what they hold that the store has lost. Authorities share what they know through Redis,
-// so that each can answer for all.
+// Package fleet knows the validators: what they report (FleetService), which of them have applied a change
+// (receipts), and which changes they hold that the store has lost. Authorities share this through Redis, so
+// that each of them can answer for all.
 package fleet
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 )
 
-// helloTimeout bounds how long a stream may be silent before it says who it is.
+// helloTimeout bounds the wait for the first message of a stream, which names the validator.
 const helloTimeout = 5 * time.Second
 
 // Service implements countersignv1.FleetServiceServer. Make one with NewService. It is safe for concurrent
@@ -26,14 +26,14 @@ const helloTimeout = 5 * time.Second
 type Service struct {
 	countersignv1.UnimplementedFleetServiceServer
 	registry atomic.Pointer[Registry]
-	opened   chan struct{} // closed when there is a registry
+	opened   chan struct{} // closed when the registry is set
 	draining atomic.Pointer[<-chan struct{}]
 }
 
-// NewService returns a service without a fleet.
+// NewService returns a service without a registry.
 func NewService() *Service { return &Service{opened: make(chan struct{})} }
 
-// Open gives the service the fleet; it is called once. Until then nobody can report.
+// Open gives the service its registry. It is called once. Until then no validator can report.
 func (s *Service) Open(r *Registry) {
 	s.registry.Store(r)
 	close(s.opened)
@@ -44,14 +44,14 @@ func (s *Service) EndWith(draining <-chan struct{}) { s.draining.Store(&draining
 
 // stream is one Report call.
 type stream struct {
-	// id is the validator's, once it has joined.
+	// id is the validator's id; empty until it has joined.
 	id       string
 	identity string
 	wants    chan int
 	ended    chan error
 }
 
-// end makes the call end with an error, if nothing else has ended it.
+// end makes the call end with an error, unless another error has ended it.
 func (s *stream) end(why error) {
 	select {
 	case s.ended <- why:
@@ -70,8 +70,11 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		draining = *c
 	}
 	incoming, failed := receive(call)
-	own := &stream{identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()), ended: make(chan error, 1)}
-	var floorKnown <-chan struct{} // nil when the floor was told
+	own := &stream{
+		identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()),
+		ended: make(chan error, 1),
+	}
+	var floorKnown <-chan struct{} // nil once the floor was sent
 	select {
 	case m := <-incoming:
 		hello, err := r.readHello(m)
@@ -118,7 +121,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		case <-floorKnown:
 			floor, known, later := r.Floor()
 			if floorKnown = later; !known {
-				continue // another loss came between
+				continue // the store has lost more meanwhile
 			}
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case partition := <-own.wants:
@@ -136,8 +139,9 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 	}
 }
 
-// receive passes on what a validator sends, until the call ends.
-func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse]) (<-chan *countersignv1.ReportRequest, <-chan error) {
+// receive passes on a validator's messages until the call ends.
+func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse],
+) (<-chan *countersignv1.ReportRequest, <-chan error) {
 	incoming, failed := make(chan *countersignv1.ReportRequest), make(chan error, 1)
 	go func() {
 		for {
@@ -156,7 +160,7 @@ func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, counters
 	return incoming, failed
 }
 
-// endOf returns what a call ends with when its validator has gone.
+// endOf returns the result of a call whose validator has closed the stream.
 func endOf(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -166,8 +170,7 @@ func endOf(err error) error {
 
 var errNotOpen = apierr.Unavailable(apierr.NotLoaded, "the authority does not know the fleet yet")
 
-// Wait is that of the registry, but ends early when the authority is shut down. It waits for the fleet to
-// be known too.
+// Wait calls Registry.Wait, once the registry is open. It also ends early when the authority shuts down.
 func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -188,7 +191,7 @@ func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receip
 	}
 }
 
-// List is that of the registry.
+// List calls Registry.List.
 func (s *Service) List() ([]*countersignv1.Validator, error) {
 	r := s.registry.Load()
 	if r == nil {
@@ -197,7 +200,7 @@ func (s *Service) List() ([]*countersignv1.Validator, error) {
 	return r.List(), nil
 }
 
-// Forget is that of the registry.
+// Forget calls Registry.Forget.
 func (s *Service) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
 	r := s.registry.Load()
 	if r == nil {

@@ -41,7 +41,8 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 		// The other authority is told of a validator's partitions one after the other.
 		check.Eventually(t, "all is known of all", func() error {
 			for id, v := range w.validators(i) {
-				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 || len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
+				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 ||
+					len(v.GetKeyIds()) != 1 || v.GetInstanceId() == "" {
 					return fmt.Errorf("%s: %v", id, v)
 				}
 			}
@@ -60,7 +61,10 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(w.admin(), 2*time.Second)
 	defer cancel()
 	began := time.Now()
-	made, err := w.authorities[0].CreateToken(ctx, &pb.CreateTokenRequest{AppId: "app", Name: "a", WaitForPropagation: durationpb.New(time.Minute)})
+	made, err := w.authorities[0].CreateToken(ctx, &pb.CreateTokenRequest{
+		AppId: "app", Name: "a",
+		WaitForPropagation: durationpb.New(time.Minute),
+	})
 	if err != nil {
 		t.Fatalf("after %v: %v", time.Since(began), err)
 	}
@@ -75,7 +79,8 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 	defer again()
 	began = time.Now()
 	got, err := w.authorities[0].WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()})
-	if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || !maps.Equal(states(got.GetReceipt()), want) || took < time.Second {
+	if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || !maps.Equal(states(got.GetReceipt()), want) ||
+		took < time.Second {
 		t.Errorf("%v, %v after %v", got, err, took)
 	}
 }
@@ -103,7 +108,8 @@ func TestB24_SilentValidators(t *testing.T) {
 	for i := range w.authorities {
 		check.Eventually(t, "the end of the leases", func() error {
 			all := w.validators(i)
-			if all["lost"].GetState() != isLost || all["fenced"].GetState() != isFenced || all["slow"].GetState() != isLost || all["validator-1"].GetState() != isReporting {
+			if all["lost"].GetState() != isLost || all["fenced"].GetState() != isFenced || all["slow"].GetState() != isLost ||
+				all["validator-1"].GetState() != isReporting {
 				return fmt.Errorf("authority %d: %v", i, all)
 			}
 			return nil
@@ -157,7 +163,10 @@ func TestB24_Restarts(t *testing.T) {
 	w.StartAuthority(t, w.Authority)
 	var made *pb.CreateTokenResponse
 	check.Eventually(t, "a change over the authority that was started again", func() (err error) {
-		made, err = w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "again", WaitForPropagation: durationpb.New(wait)})
+		made, err = w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{
+			AppId: "app", Name: "again",
+			WaitForPropagation: durationpb.New(wait),
+		})
 		if status.Code(err) == codes.AlreadyExists {
 			t.Fatal(err)
 		}
@@ -191,7 +200,8 @@ func TestB24_HalfOpenConnection(t *testing.T) {
 		}
 		return nil
 	})
-	if v := w.validators(0)["v"]; v.GetReportAge().AsDuration() < 2*time.Second || v.GetReportAge().AsDuration() > 9*time.Second {
+	if v := w.validators(0)["v"]; v.GetReportAge().AsDuration() < 2*time.Second ||
+		v.GetReportAge().AsDuration() > 9*time.Second {
 		t.Errorf("given up %v after the last report", v.GetReportAge().AsDuration())
 	}
 	proxy.Restore()
@@ -285,7 +295,10 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 	}
 	t.Logf("the fresh validator decides %v after the old copy was put back", time.Since(began))
 	check.Eventually(t, "a change after the healing", func() error {
-		r, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{AppId: "app", Name: "after", WaitForPropagation: durationpb.New(wait)})
+		r, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{
+			AppId: "app", Name: "after",
+			WaitForPropagation: durationpb.New(wait),
+		})
 		if err == nil && !r.GetReceipt().GetComplete() {
 			t.Errorf("receipt %v", r.GetReceipt())
 		}
@@ -356,7 +369,8 @@ func TestHealed(t *testing.T) {
 				if !made.GetReceipt().GetComplete() {
 					t.Errorf("receipt %v", made.GetReceipt())
 				}
-			case apierr.ReasonOf(err) != apierr.StoreForked && apierr.ReasonOf(err) != apierr.StoreUnavailable && apierr.ReasonOf(err) != apierr.PolicyUnverified:
+			case apierr.ReasonOf(err) != apierr.StoreForked && apierr.ReasonOf(err) != apierr.StoreUnavailable &&
+				apierr.ReasonOf(err) != apierr.PolicyUnverified:
 				t.Fatal(err)
 			case time.Since(began) > wait:
 				t.Fatalf("not healed: %v", err)

@@ -178,7 +178,7 @@ func TestFloorOfARollingRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fresh.hear(raw)
+		fresh.mergeNews(raw)
 		fresh.wantFloor("after news", record.Cursor{})
 		member.sequence = 1000
 		alive(t, 5*time.Second, member)

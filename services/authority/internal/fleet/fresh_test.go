@@ -131,10 +131,14 @@ func TestFloorIsAwaitedBeyondTheUsualTime(t *testing.T) {
 	}
 	lost.close()
 	made := w.change(0, "app", time.Millisecond)
-	if _, err := w.authorities[0].RevokeToken(w.admin(), &pb.RevokeTokenRequest{AppId: "app", TokenId: made.GetToken().GetTokenId()}); err != nil {
+	if _, err := w.authorities[0].RevokeToken(w.admin(), &pb.RevokeTokenRequest{
+		AppId:   "app",
+		TokenId: made.GetToken().GetTokenId(),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	w.AuthorityProcesses[0].Stop()
 	w.StartAuthority(t, w.Authority)
-	w.firstDecisions(w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("fresh", w.Authority) }), "app", made.GetSecret())
+	w.firstDecisions(w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("fresh", w.Authority) }), "app",
+		made.GetSecret())
 }

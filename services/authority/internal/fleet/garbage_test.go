@@ -91,7 +91,10 @@ func TestB24_GarbageInTheFleet(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
-	for name, field := range map[string]string{"a name": "ghost", "binary": "\xff\x00", "empty": "", "long": strings.Repeat("x", 1<<20)} {
+	for name, field := range map[string]string{
+		"a name": "ghost", "binary": "\xff\x00", "empty": "",
+		"long": strings.Repeat("x", 1<<20),
+	} {
 		if err := client.HSet(t.Context(), record.FleetKey, field, "garbage\xff").Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -11,17 +11,20 @@ import (
 )
 
 var (
-	errNameTaken    = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator reports by this name, and was started later")
-	errReplaced     = apierr.AlreadyExists(apierr.ValidatorIDTaken, "another validator that was started later reports by this name now")
+	errNameTaken = apierr.AlreadyExists(apierr.ValidatorIDTaken,
+		"another validator reports by this name, and was started later")
+	errReplaced = apierr.AlreadyExists(apierr.ValidatorIDTaken,
+		"another validator that was started later reports by this name now")
 	errElsewhere    = apierr.Aborted("REPORTS_ELSEWHERE", "the validator has opened another stream")
-	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be written; the validator was not taken out of the fleet")
+	errNotForgotten = apierr.Unavailable(apierr.StoreUnavailable,
+		"the store cannot be written; the validator was not taken out of the fleet")
 
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )
 
-// join makes a validator a member. The floor that it starts from is to be asked for after that. The other
-// authorities can know it before it can have loaded anything: what it loads is newer than every change of
-// which a receipt leaves it out.
+// join makes a validator a member. The caller reads the floor for the validator after join. Other authorities
+// can know the validator before it can have loaded anything. So everything it loads is newer than a change
+// whose receipt lacks it.
 func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	v := u.validator
 	r.mu.Lock()
@@ -49,27 +52,27 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 			next.stream = m.stream
 		}
 		m = next
-		r.seat(m)
+		r.addMember(m)
 	}
 	if m.stream != nil {
 		m.stream.end(errElsewhere)
 	}
 	m.stream, m.Start, m.FencedAfter = s, v.Start, v.FencedAfter
 	if raw != "" {
-		m.kept = raw
+		m.stored = raw
 	}
 	s.id = v.ID
-	// The first message tells all that is held on to, not what has changed of it.
+	// The first message has all orphans, not only the changes.
 	m.Orphans = 0
 	clear(m.orphans)
-	r.take(m, u, now)
+	r.apply(m, u, now)
 	r.log.Info("a validator reports", "validator", v.ID, "instance", v.InstanceID, "identity", s.identity)
 	r.hasReported(v.ID, now)
 	return nil
 }
 
-// admit decides whether an instance may report by its name, and whether the others know it. It makes the
-// instance newer than the one whose name it takes. The caller holds the mutex.
+// admit decides whether an instance may report by its name. known tells whether the other authorities know
+// it. admit makes the instance newer than the one whose name it takes. The caller holds the mutex.
 func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	m := r.members[v.ID]
 	if m == nil || m.Gone {
@@ -79,7 +82,7 @@ func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 		if v.Start.Before(m.Start) {
 			v.Start = m.Start
 		}
-		return m.kept != "", nil
+		return m.stored != "", nil
 	}
 	if time.Since(m.heard) < claim && m.Start.After(v.Start) {
 		r.log.Warn("two validators report by one name; the one that was started later counts", "validator", v.ID)
@@ -98,7 +101,7 @@ func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	return false, nil
 }
 
-// report takes in what a validator has sent.
+// report applies a validator's message.
 func (r *Registry) report(s *stream, u *update) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,26 +109,26 @@ func (r *Registry) report(s *stream, u *update) error {
 	if m == nil || m.stream != s {
 		return errElsewhere
 	}
-	r.take(m, u, time.Now())
+	r.apply(m, u, time.Now())
 	return nil
 }
 
-// take notes a report. The caller holds the mutex.
-func (r *Registry) take(m *member, u *update, now time.Time) {
+// apply applies a report to a member. The caller holds the mutex.
+func (r *Registry) apply(m *member, u *update, now time.Time) {
 	r.metrics.reports.Inc()
 	m.Sequence = max(m.Sequence, u.validator.Sequence)
 	m.heard, m.Reported = now, now
 	if !u.validator.Clock.Wall.IsZero() {
 		m.Clock = u.validator.Clock
 		m.clock.read(m.Clock, now)
-		r.sayClock(m, now)
+		r.logClock(m, now)
 	}
 	if u.heartbeat {
 		m.DataAge, m.Stale, m.KeyIDs = u.validator.DataAge, u.validator.Stale, u.validator.KeyIDs
 	}
 	var moved []int
 	for partition, at := range u.validator.Cursors {
-		m.told[partition] = m.Sequence
+		m.sequences[partition] = m.Sequence
 		if r.move(m, partition, at, now) {
 			moved = append(moved, partition)
 			m.digests[partition] = u.digests[partition]
@@ -145,10 +148,10 @@ func (r *Registry) take(m *member, u *update, now time.Time) {
 			m.Orphans += len(tags)
 		}
 	}
-	r.tellLater(m, moved)
+	r.publishLater(m, moved)
 }
 
-// drop notes that a stream has ended.
+// drop records that a stream has ended.
 func (r *Registry) drop(s *stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,40 +160,40 @@ func (r *Registry) drop(s *stream) {
 	}
 	if m := r.members[s.id]; m != nil && m.stream == s {
 		m.stream = nil
-		clear(m.orphans) // nobody can be asked for them now; the next stream tells them again
+		clear(m.orphans) // the next stream reports them again
 	}
 }
 
-// leave takes a validator out of the fleet that has stopped answering.
+// leave removes a validator from the fleet that has stopped answering.
 func (r *Registry) leave(ctx context.Context, u *update) error {
 	r.mu.Lock()
 	m := r.members[u.validator.ID]
 	if m == nil || m.Gone || m.InstanceID != u.validator.InstanceID {
 		r.mu.Unlock()
-		return nil // it never joined, or another one has its name
+		return nil // it never joined, or another instance has its name
 	}
-	v := m.whole()
+	v := m.copyRecord()
 	r.mu.Unlock()
 	v.Sequence = max(v.Sequence, u.validator.Sequence)
 	r.log.Info("a validator has left", "validator", v.ID, "instance", v.InstanceID)
 	return r.remove(ctx, v)
 }
 
-// Forget takes a validator out of the fleet that does not report, after audit has returned nil.
+// Forget removes a silent validator from the fleet, after audit has returned nil.
 func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
-	_ = r.confirm(ctx) // one that has just joined another authority reports
+	_ = r.confirm(ctx) // it may have just joined another authority
 	r.mu.Lock()
 	m := r.members[id]
 	switch {
 	case m == nil || m.Gone:
 		r.mu.Unlock()
-		return r.forgetStranger(ctx, id, audit)
+		return r.forgetUnverified(ctx, id, audit)
 	case !m.silent(time.Now()):
 		r.mu.Unlock()
 		return apierr.Precondition("VALIDATOR_REPORTS", "validators/"+id,
 			"it has reported within %s: only one that does not can be forgotten", Lease)
 	}
-	v := m.whole()
+	v := m.copyRecord()
 	r.mu.Unlock()
 	if err := audit(ctx); err != nil {
 		return err
@@ -199,7 +202,7 @@ func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Con
 	return r.remove(ctx, v)
 }
 
-// remove makes it known that a validator is gone.
+// remove publishes that a validator has left.
 func (r *Registry) remove(ctx context.Context, v *record.Validator) error {
 	v.Gone, v.Reported, v.Cursors = true, time.Now(), nil
 	if _, err := r.put(ctx, v); err != nil {
@@ -209,7 +212,7 @@ func (r *Registry) remove(ctx context.Context, v *record.Validator) error {
 	defer r.mu.Unlock()
 	r.merge(v, time.Now())
 	if m := r.members[v.ID]; m.Gone {
-		r.tellLater(m, nil)
+		r.publishLater(m, nil)
 	}
 	return nil
 }

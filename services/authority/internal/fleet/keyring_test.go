@@ -97,7 +97,8 @@ func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 		b := f.authority()
 		v.mustJoin(b, first())
 		rows := 0
-		if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil || rows != 1 {
+		if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil ||
+			rows != 1 {
 			t.Fatalf("%v, %d rows", err, rows)
 		}
 		alive(t, 2*time.Second, v)

@@ -9,20 +9,20 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// maxGathered bounds what is kept of one validator's answer: more links than any holds.
+// maxGathered bounds the links that are kept of one validator's answer. It is more than a validator holds.
 const maxGathered = 4096
 
-// gather is one question for the links of a partition.
+// gather is one request for the links of a partition.
 type gather struct {
 	partition int
-	// asked are those who have not answered in full, and how many links they have sent.
+	// asked has the streams whose answer is not complete, with the number of links that each has sent.
 	asked map[*stream]int
 	links [][]byte
 	have  map[string]bool
 	done  chan struct{}
 }
 
-// ended notes that nothing more comes of a validator. The caller holds the mutex.
+// ended records that a validator sends no further links. The caller holds the mutex.
 func (g *gather) ended(s *stream) {
 	if _, was := g.asked[s]; !was {
 		return
@@ -33,9 +33,9 @@ func (g *gather) ended(s *stream) {
 	}
 }
 
-// Links returns the signed links of a partition that validators hold, each once: of those that report here,
-// one for each place where one is, and all that hold what the store does not have. It returns what has come
-// when ctx ends. Nothing of it is verified.
+// Links returns the signed links of a partition that validators hold, each once and unverified. It asks one
+// of the validators that report here for each cursor, and all that hold orphans. When ctx ends it returns the
+// links that have arrived.
 func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
 	r.mu.Lock()
@@ -43,7 +43,7 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 		select {
 		case s.wants <- partition:
 			g.asked[s] = 0
-		default: // it has more questions than it answers
+		default: // its queue of requests is full
 		}
 	}
 	waiting := len(g.asked) > 0
@@ -63,11 +63,11 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	return slices.Clone(g.links)
 }
 
-// holders returns whom to ask for a partition's links: of those at one place the one whose links go back
-// furthest, since it holds what the others hold. One that does not tell how far they go is asked beside it.
-// The caller holds the mutex.
+// holders returns the streams to ask for a partition's links. Of the validators at one cursor with the same
+// orphans it picks the one whose links begin earliest, since that one holds the links of the others. A
+// validator that does not report where its links begin is asked beside it. The caller holds the mutex.
 func (r *Registry) holders(partition int) []*stream {
-	type place struct {
+	type group struct {
 		at      record.Cursor
 		orphans string
 		tells   bool
@@ -76,16 +76,16 @@ func (r *Registry) holders(partition int) []*stream {
 		stream *stream
 		begins uint64
 	}
-	furthest := map[place]holder{}
+	furthest := map[group]holder{}
 	for _, m := range r.members {
 		at, has := m.Cursors[partition]
 		if m.stream == nil || m.Gone || !has {
 			continue
 		}
 		begins, tells := m.begins[partition]
-		here := place{at, fmt.Sprint(m.orphans[partition]), tells}
-		if known, taken := furthest[here]; !taken || begins < known.begins {
-			furthest[here] = holder{m.stream, begins}
+		own := group{at, fmt.Sprint(m.orphans[partition]), tells}
+		if known, taken := furthest[own]; !taken || begins < known.begins {
+			furthest[own] = holder{m.stream, begins}
 		}
 	}
 	all := make([]*stream, 0, len(furthest))
@@ -95,7 +95,7 @@ func (r *Registry) holders(partition int) []*stream {
 	return all
 }
 
-// gathered takes in a portion of a validator's links.
+// gathered adds a batch of a validator's links to the requests that wait for it.
 func (r *Registry) gathered(s *stream, batch *countersignv1.LinkBatch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

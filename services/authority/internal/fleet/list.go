@@ -11,7 +11,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// List returns the fleet, by name.
+// List returns the validators of the fleet, sorted by name.
 func (r *Registry) List() []*countersignv1.Validator {
 	own := r.past.Cursors()
 	now := time.Now()
@@ -24,7 +24,8 @@ func (r *Registry) List() []*countersignv1.Validator {
 		}
 		v := &countersignv1.Validator{
 			ValidatorId: m.ID, InstanceId: m.InstanceID, DataAge: durationpb.New(m.DataAge),
-			State: m.state(now), ReportAge: durationpb.New(now.Sub(m.heard)), Stale: m.Stale, KeyIds: m.KeyIDs, OrphanCount: uint32(m.Orphans),
+			State: m.state(now), ReportAge: durationpb.New(now.Sub(m.heard)), Stale: m.Stale, KeyIds: m.KeyIDs,
+			OrphanCount: uint32(m.Orphans),
 		}
 		if !m.Reported.IsZero() {
 			v.ReportTime = timestamppb.New(m.Reported)
@@ -39,7 +40,10 @@ func (r *Registry) List() []*countersignv1.Validator {
 		for partition, to := range own {
 			at, loaded := m.Cursors[partition]
 			if loaded {
-				v.Cursors = append(v.Cursors, &countersignv1.Position{Partition: uint32(partition), Epoch: at.Epoch, Revision: at.Revision})
+				v.Cursors = append(v.Cursors, &countersignv1.Position{
+					Partition: uint32(partition), Epoch: at.Epoch,
+					Revision: at.Revision,
+				})
 			}
 			if at.Revision < to.Revision {
 				v.Behind += to.Revision - at.Revision
@@ -47,14 +51,17 @@ func (r *Registry) List() []*countersignv1.Validator {
 		}
 		all = append(all, v)
 	}
-	for _, name := range r.strangers() {
-		all = append(all, &countersignv1.Validator{ValidatorId: name, State: countersignv1.ValidatorState_VALIDATOR_STATE_LOST, Unreadable: true})
+	for _, name := range r.unverified() {
+		all = append(all, &countersignv1.Validator{
+			ValidatorId: name, State: countersignv1.ValidatorState_VALIDATOR_STATE_LOST,
+			Unreadable: true,
+		})
 	}
 	slices.SortFunc(all, func(a, b *countersignv1.Validator) int { return cmp.Compare(a.GetValidatorId(), b.GetValidatorId()) })
 	return all
 }
 
-// state says how much is known of a member.
+// state returns how recently a member has reported.
 func (m *member) state(now time.Time) countersignv1.ValidatorState {
 	switch {
 	case !m.silent(now):

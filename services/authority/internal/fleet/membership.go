@@ -16,29 +16,30 @@ import (
 const (
 	// enrolTimeout bounds one change of the list of members, with all its tries.
 	enrolTimeout = 5 * time.Second
-	// enrolPause is the mean pause before the list is changed again, after another authority has changed it.
+	// enrolPause is the mean pause before another try, after another authority has changed the list.
 	enrolPause = 5 * time.Millisecond
-	// youngStore is the age of a store up to which it need not have a list of members.
+	// youngStore is the age of a store up to which it may lack a list of members.
 	youngStore = time.Hour
 )
 
-// membership is the list of members as this authority knows it: a record that is taken away from the hash,
-// or replaced by an older one, is missed. The mutex of the registry guards it, but for turn.
+// membership is the list of members as this authority knows it. With it the authority notices a record that
+// was removed from the hash, or replaced by an older one. The mutex of the registry guards all fields but
+// turn.
 type membership struct {
-	// list is never nil, raw what stands in the hash: empty for nothing.
+	// list is never nil. raw is the list as the hash has it, empty for none.
 	list *record.Members
 	raw  string
-	// stale says that raw is not the list.
+	// stale says that the hash does not have the list.
 	stale bool
-	// unknown says why nobody can say who was a member: receipts then name record.UnknownMembers as LOST.
-	// Only another authority's list or an operator ends it.
+	// unknown says why the members are unknown. Until they are known, receipts name record.UnknownMembers as
+	// LOST. Only a list of another authority or an operator ends that.
 	unknown unknownReason
-	// partial says that the list did not name everybody when this authority was started: it was unknown, or
-	// was begun after the store. Validators that nobody knows of may run then.
+	// partial says that the list may have lacked members when this authority started: it was unknown, or it
+	// was begun after the store. Unlisted validators may run then.
 	partial bool
-	// waiting are validators that are to be written with the next change.
+	// waiting has the validators that the next change of the list writes.
 	waiting []*enrolment
-	// turn is held by whoever changes the list.
+	// turn is a lock: one goroutine at a time changes the list.
 	turn chan struct{}
 }
 
@@ -48,18 +49,18 @@ type unknownReason int
 const (
 	// membersKnown is the usual state.
 	membersKnown unknownReason = iota
-	// listForeign: the list is signed with a key that this authority lacks. It may be right, so it is not
-	// replaced.
+	// listForeign: the list is signed with a key that this authority lacks. It may be right, so this
+	// authority does not replace it.
 	listForeign
-	// listLost: the list was removed or damaged while no authority ran that remembers it. Records may be
-	// missing too.
+	// listLost: the list was removed or damaged while no authority ran that knew it. Records may be missing
+	// too.
 	listLost
 )
 
 // enrolment is a validator that joins or leaves.
 type enrolment struct {
 	v    *record.Validator
-	raw  string // as it was written
+	raw  string // the record as it was written
 	done chan error
 }
 
@@ -67,8 +68,8 @@ func newMembership() membership {
 	return membership{list: &record.Members{}, turn: make(chan struct{}, 1)}
 }
 
-// takeList takes in the list as it stands in the hash. The caller holds the mutex.
-func (r *Registry) takeList(raw string, now time.Time) {
+// mergeList takes over the list in the hash if it is valid and not older. The caller holds the mutex.
+func (r *Registry) mergeList(raw string, now time.Time) {
 	m := &r.membership
 	if raw == m.raw && (m.stale || m.list.Sequence > 0) {
 		return
@@ -79,47 +80,53 @@ func (r *Registry) takeList(raw string, now time.Time) {
 	switch {
 	case raw != "" && errors.Is(err, keyring.ErrUnknownKey):
 		m.unknown = listForeign
-		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
+		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is "+
+			"complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of "+
+			"what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case err != nil && remembered:
 		r.log.Error("the list of validators in the store is missing or does not verify; this authority writes it back")
 	case raw == "" && !r.codec.Meta().MembersListed:
-		// The store was made by an earlier release, which wrote no list.
+		// An earlier release made the store, and wrote no list.
 		if now.Sub(r.codec.Meta().CreateTime) > youngStore {
-			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of this release, a validator that has stopped without a word may be missing")
+			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of " +
+				"this release, a validator that has stopped without a word may be missing")
 		}
 		m.list = &record.Members{Since: now}
 	case err != nil:
 		m.unknown = listLost
-		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+record.UnknownMembers+")", "error", err)
+		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked "+
+			"which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+
+			record.UnknownMembers+")", "error", err)
 	case list.Sequence < m.list.Sequence:
-		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known", m.list.Sequence)
+		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known",
+			m.list.Sequence)
 	default:
 		m.list, m.stale = list, false
 	}
 }
 
-// strangersMayCome tells whether a validator that nobody knows of may run and not have reported yet: it has
-// the same time as one that is known, which is a lease from the start of this authority. The caller holds
-// the mutex.
-func (r *Registry) strangersMayCome(now time.Time) bool {
+// unlistedMayRun tells whether a validator may run that neither the list nor a report has named. It has as
+// long to report as a known member: one lease from the start of this authority. The caller holds the mutex.
+func (r *Registry) unlistedMayRun(now time.Time) bool {
 	return r.membership.partial && now.Sub(r.floor.since) <= Lease
 }
 
-// missMembers makes members of those that are in the list, and of which there is no record, or an older
-// one. The caller holds the mutex.
-func (r *Registry) missMembers(now time.Time) {
+// addMissingMembers makes members of the entries of the list whose record is missing or older. The caller
+// holds the mutex.
+func (r *Registry) addMissingMembers(now time.Time) {
 	for id, entry := range r.membership.list.Entries {
 		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {
 			continue
 		}
-		r.log.Error("the record of a validator is missing, or is an older one: it counts as LOST unless it reports, or until it is forgotten", "validator", id)
-		r.seat(newMember(entry, now))
+		r.log.Error("the record of a validator is missing, or is an older one: it counts as LOST unless it reports, or until "+
+			"it is forgotten", "validator", id)
+		r.addMember(newMember(entry, now))
 	}
 }
 
-// due returns the list as it should be: with those that joined, without those that left; nil when it is so,
-// or is another authority's to write. The caller holds the mutex.
-func (r *Registry) due(joining []*enrolment) *record.Members {
+// nextList returns the list with the validators that joined and without those that left. It returns nil when
+// the list in the hash is right, or when another authority must write it. The caller holds the mutex.
+func (r *Registry) nextList(joining []*enrolment) *record.Members {
 	if r.membership.unknown != membersKnown {
 		return nil
 	}
@@ -153,8 +160,8 @@ func (r *Registry) due(joining []*enrolment) *record.Members {
 	return &record.Members{Sequence: was.Sequence + 1, Since: was.Since, Entries: next}
 }
 
-// enroll writes the record of a validator that joins or leaves, together with the list that says so. Those
-// that come while another one is written are written with the next change, all at once.
+// enroll writes the record of a validator that joins or leaves, together with the list. Validators that come
+// while a write is in flight share the next one.
 func (r *Registry) enroll(ctx context.Context, v *record.Validator) (raw string, err error) {
 	e := &enrolment{v: v, done: make(chan error, 1)}
 	r.mu.Lock()
@@ -167,14 +174,14 @@ func (r *Registry) enroll(ctx context.Context, v *record.Validator) (raw string,
 		return "", ctx.Err()
 	case r.membership.turn <- struct{}{}:
 	}
-	r.keepList(ctx)
+	r.writeList(ctx)
 	<-r.membership.turn
 	err = <-e.done
 	return e.raw, err
 }
 
-// keepList writes those that wait to be, and the list if it is not as it should be. The caller has the turn.
-func (r *Registry) keepList(ctx context.Context) {
+// writeList writes the waiting validators, and the list if it has to change. The caller holds turn.
+func (r *Registry) writeList(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enrolTimeout)
 	defer cancel()
 	r.mu.Lock()
@@ -187,7 +194,7 @@ func (r *Registry) keepList(ctx context.Context) {
 	}
 }
 
-// changeList is compare-and-set, and tries again when another authority has changed the list.
+// changeList changes the list by compare-and-set, and tries again when another authority has changed it.
 func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	validators := make([]*record.Validator, len(all))
 	for i, e := range all {
@@ -199,13 +206,13 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	}
 	for {
 		r.mu.Lock()
-		before, list, unknown := r.membership.raw, r.due(all), r.membership.unknown != membersKnown
+		before, list, unknown := r.membership.raw, r.nextList(all), r.membership.unknown != membersKnown
 		if list == nil && len(records) > 0 {
 			list = r.membership.list
 		}
 		r.mu.Unlock()
 		if unknown && len(records) > 0 {
-			// An authority that knows the list takes its members from the records.
+			// An authority that knows the list adds the members from the records.
 			if err := r.shared.Write(ctx, records); err != nil {
 				return err
 			}
@@ -235,7 +242,7 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 			return err
 		}
 		r.mu.Lock()
-		r.takeList(found[record.MembersField], time.Now())
+		r.mergeList(found[record.MembersField], time.Now())
 		r.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -245,7 +252,7 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	}
 }
 
-// enrolled notes that the records of those that join or leave are written.
+// enrolled records that the hash has the records of the validators that join or leave.
 func (r *Registry) enrolled(all []*enrolment, validators []*record.Validator, records map[string][]byte) {
 	r.written(validators, records)
 	for _, e := range all {
@@ -253,7 +260,7 @@ func (r *Registry) enrolled(all []*enrolment, validators []*record.Validator, re
 	}
 }
 
-// listed tells whether the list says the same of a validator. The caller holds the mutex.
+// listed tells whether the list agrees with a validator's record. The caller holds the mutex.
 func (r *Registry) listed(v *record.Validator) bool {
 	entry := r.membership.list.Entries[v.ID]
 	if v.Gone || entry == nil {
@@ -262,8 +269,8 @@ func (r *Registry) listed(v *record.Validator) bool {
 	return entry.InstanceID == v.InstanceID
 }
 
-// put writes the record of one validator, and the list when it is to change. It returns the record as it
-// was written.
+// put writes the record of one validator, and the list if that has to change. It returns the record as it was
+// written.
 func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, err error) {
 	r.mu.Lock()
 	listed := r.listed(v)
@@ -275,9 +282,9 @@ func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, er
 	return string(records[v.ID]), err
 }
 
-// strangers are the names of those fields of the hash that do not verify and are of no member, by field.
-// The list of members is one while it does not tell who else there is. The caller holds the mutex.
-func (r *Registry) strangers() map[string]string {
+// unverified returns the names of the hash's fields that do not verify and belong to no member, by field. The
+// list of members is one of them while the members are unknown. The caller holds the mutex.
+func (r *Registry) unverified() map[string]string {
 	names := map[string]string{}
 	if r.membership.unknown != membersKnown {
 		names[record.MembersField] = record.UnknownMembers
@@ -290,15 +297,15 @@ func (r *Registry) strangers() map[string]string {
 	return names
 }
 
-// forgetStranger takes a field that does not verify out of the hash, after audit has returned nil.
-func (r *Registry) forgetStranger(ctx context.Context, name string, audit func(context.Context) error) error {
+// forgetUnverified removes fields that do not verify from the hash, after audit has returned nil.
+func (r *Registry) forgetUnverified(ctx context.Context, name string, audit func(context.Context) error) error {
 	r.mu.Lock()
 	if r.membership.unknown != membersKnown && name == record.UnknownMembers {
 		r.mu.Unlock()
 		return r.forgetList(ctx, audit)
 	}
 	var fields []string
-	for field, called := range r.strangers() {
+	for field, called := range r.unverified() {
 		if called == name {
 			fields = append(fields, field)
 		}
@@ -322,7 +329,7 @@ func (r *Registry) forgetStranger(ctx context.Context, name string, audit func(c
 	return nil
 }
 
-// forgetList replaces a list that is unknown by what this authority knows, after audit has returned nil.
+// forgetList replaces an unknown list by the members that this authority knows, after audit has returned nil.
 func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) error) error {
 	if err := audit(ctx); err != nil {
 		return err
@@ -336,7 +343,8 @@ func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) e
 	}
 	r.mu.Lock()
 	m := &r.membership
-	m.list, m.stale, m.unknown = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true, membersKnown
+	m.list, m.stale, m.unknown = &record.Members{Sequence: m.list.Sequence, Since: time.Now(), Entries: m.list.Entries}, true,
+		membersKnown
 	r.mu.Unlock()
 	if err := r.changeList(ctx, nil); err != nil {
 		return errNotForgotten.Because(err)

@@ -27,12 +27,17 @@ func (s *fakeShared) edit(change func(hash map[string]string)) {
 // becomes of its record while no authority runs that remembers it, until it is forgotten.
 func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string, earlier, gone string){
-		"removed":                               func(hash map[string]string, _, _ string) { delete(hash, "w") },
-		"garbage in its place":                  func(hash map[string]string, _, _ string) { hash["w"] = "garbage" },
-		"another one's record":                  func(hash map[string]string, _, _ string) { hash["w"] = hash["v"] },
-		"that of an earlier instance":           func(hash map[string]string, earlier, _ string) { hash["w"] = earlier },
-		"that an earlier instance has left":     func(hash map[string]string, _, gone string) { hash["w"] = gone },
-		"removed, and with it the other record": func(hash map[string]string, _, _ string) { delete(hash, "w"); delete(hash, "v") },
+		"removed":                           func(hash map[string]string, _, _ string) { delete(hash, "w") },
+		"garbage in its place":              func(hash map[string]string, _, _ string) { hash["w"] = "garbage" },
+		"another one's record":              func(hash map[string]string, _, _ string) { hash["w"] = hash["v"] },
+		"that of an earlier instance":       func(hash map[string]string, earlier, _ string) { hash["w"] = earlier },
+		"that an earlier instance has left": func(hash map[string]string, _, gone string) { hash["w"] = gone },
+		"removed, and with it the other record": func(hash map[string]string, _,
+			_ string,
+		) {
+			delete(hash, "w")
+			delete(hash, "v")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -129,7 +134,7 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 		f.codec = record.NewCodec(f.ring, meta)
 		b := f.authority()
 		v.mustJoin(b, first())
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		if now := list("made of the records in a store of an earlier release", "v", "w"); !now.Since.After(before.Since) {
 			t.Errorf("it is said to be kept since %v", now.Since)
 		}
@@ -169,7 +174,8 @@ func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 					alive(t, time.Second, v, joined)
 				}
 				rows := 0
-				if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil || rows != 1 {
+				if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil ||
+					rows != 1 {
 					t.Fatalf("%v, %d rows", err, rows)
 				}
 				alive(t, 2*time.Second, v, joined)
@@ -190,7 +196,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		all := []*authority{f.authority(), f.authority()}
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		f.shared.edit(func(map[string]string) { f.shared.enrolled, f.shared.slow = 0, time.Millisecond })
 		var joining sync.WaitGroup
 		began := time.Now()
@@ -208,7 +214,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 				t.Errorf("%d changes in %v", f.shared.enrolled, took)
 			}
 		})
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		for _, a := range all {
 			if got := len(a.names()); got != 100 {
 				t.Errorf("%d validators", got)
@@ -231,7 +237,8 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 				f.shared.edit(func(hash map[string]string) { hash[field] = "garbage" })
 				r, _, _ := a.wait(at(1, 1), time.Second)()
 				called := record.FieldName(field)
-				if want := map[string]State{"v": Applied, called: Lost}; r.Complete || !maps.Equal(statesOf(r), want) || !ValidID(called) {
+				if want := map[string]State{"v": Applied, called: Lost}; r.Complete || !maps.Equal(statesOf(r), want) ||
+					!ValidID(called) {
 					t.Errorf("%+v", r)
 				}
 				a.want("listed", map[string]string{"v": "REPORTING", called: "UNREADABLE"})

@@ -9,7 +9,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Metrics are those of a fleet.
+// Metrics are the metrics of a fleet.
 type Metrics struct {
 	registry    atomic.Pointer[Registry]
 	reports     prometheus.Counter
@@ -25,15 +25,15 @@ type Metrics struct {
 func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		reports: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "countersign_fleet_reports_total", Help: "Reports of validators that came to this authority.",
+			Name: "countersign_fleet_reports_total", Help: "Reports that validators have sent to this authority.",
 		}),
 		implausible: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_fleet_implausible_positions_total",
-			Help: "Positions that validators have claimed and that are too far beyond the store to be one of it.",
+			Help: "Positions that validators have reported, and that are too far beyond the store to be real.",
 		}),
 		divergences: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_fleet_divergences_total",
-			Help: "Reports whose state digest is another than this authority's at the same place.",
+			Help: "Reports whose state digest differs from this authority's at the same cursor.",
 		}),
 		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_receipts_total", Help: "Receipts that were waited for, by whether every validator had the change.",
@@ -41,10 +41,13 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		validators: prometheus.NewDesc("countersign_fleet_validators", "Validators that this authority knows of, by state.",
 			[]string{"state"}, nil),
 		skews: prometheus.NewDesc("countersign_validator_clock_skew_seconds",
-			"How far a validator's time of day is ahead of this authority's, by validator; not there while it is not known.", []string{"validator"}, nil),
+			"How far a validator's clock is ahead of this authority's, by validator; absent while it is unknown.",
+			[]string{"validator"}, nil),
 	}
 	m.unknown = prometheus.NewDesc("countersign_fleet_members_unknown",
-		"1 while no receipt is complete here because nobody can say who is in the fleet, by reason: the list of validators is signed with a key that this authority lacks (key_missing), or it was removed or damaged (list_lost).",
+		"1 while no receipt is complete because the members of the fleet are unknown, by reason: "+
+			"the list of validators is signed with a key that this authority lacks (key_missing), "+
+			"or it was removed or damaged (list_lost).",
 		[]string{"reason"}, nil)
 	m.receipts.WithLabelValues("true")
 	m.receipts.WithLabelValues("false")
@@ -80,7 +83,7 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 				skews[member.ID] = ahead
 			}
 		}
-		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.strangers())
+		counts[countersignv1.ValidatorState_VALIDATOR_STATE_LOST] += len(r.unverified())
 		unknown = r.membership.unknown
 		r.mu.Unlock()
 	}

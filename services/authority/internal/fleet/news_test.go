@@ -14,24 +14,27 @@ func TestB24_NewsThatAValidatorHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		f.shared.edit(func(map[string]string) { f.shared.deaf = true })
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(2 * tellInterval)
+		time.Sleep(2 * publishInterval)
 		f.shared.edit(func(map[string]string) { f.shared.deaf = false })
 		if err := a.leave(t.Context(), v.next(nil)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * tellInterval)
+		time.Sleep(2 * publishInterval)
 		synctest.Wait()
 		for _, who := range []*authority{a, b} {
 			who.want("when it has left", map[string]string{})
 		}
-		raw, err := a.codec.SealNews([]*record.Validator{{ID: "never heard of", InstanceID: "i", Start: time.Now(), Sequence: 2, Gone: true, Reported: time.Now()}})
+		raw, err := a.codec.SealNews([]*record.Validator{{
+			ID: "never heard of", InstanceID: "i", Start: time.Now(), Sequence: 2,
+			Gone: true, Reported: time.Now(),
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.hear(raw)
+		a.mergeNews(raw)
 		a.want("another", map[string]string{})
 	})
 }

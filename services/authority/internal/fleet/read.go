@@ -22,28 +22,32 @@ const (
 	maxAge            = 10 * 365 * 24 * time.Hour
 )
 
-// update is a report that was found to be in order.
+// update is a report that was checked.
 type update struct {
-	// validator has the sequence, what has moved, and of a hello who reports.
+	// validator has the sequence and the moved cursors. For the first message it also has the identity of the
+	// validator.
 	validator record.Validator
-	// heartbeat says that the report tells the age of the data.
+	// heartbeat says that the report has the age of the data.
 	heartbeat bool
 	digests   map[int][32]byte
-	// begins are where the links begin that it holds, of the partitions that have moved. One of an earlier
-	// release tells none.
+	// begins has the revisions at which its links begin, for the moved partitions. A validator of an earlier
+	// release sends none.
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
 }
 
 var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator follows another store than this authority")
 
-// readHello reads the first message of a stream.
+// readHello reads and checks the first message of a stream.
 func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 	switch id := m.GetValidatorId(); {
 	case !ValidID(id):
-		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", maxIDLength)
+		return nil, apierr.Invalid("validator_id", "want 1 to %d characters, no control, zero-width or bidirectional "+
+			"characters, no white space at the ends",
+			maxIDLength)
 	case id == record.UnknownMembers:
-		return nil, apierr.Invalid("validator_id", "%s is what the fleet calls validators that it does not know: take another name", record.UnknownMembers)
+		return nil, apierr.Invalid("validator_id", "%s stands for validators that the fleet does not know: choose another name",
+			record.UnknownMembers)
 	case m.GetInstanceId() == "" || len(m.GetInstanceId()) > maxInstanceLength:
 		return nil, apierr.Invalid("instance_id", "want 1 to %d characters", maxInstanceLength)
 	case !m.GetStartTime().IsValid() || m.GetStartTime().AsTime().UnixMilli() <= 0:
@@ -64,7 +68,7 @@ func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 // ValidID tells whether a text may be a validator's name.
 func ValidID(id string) bool { return record.ValidValidatorID(id) }
 
-// readReport reads what every message may have.
+// readReport reads and checks the fields that every message may have.
 func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
 	u := &update{
 		heartbeat: m.GetDataAge() != nil,
@@ -127,11 +131,13 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	}
 	cursor, err := record.NewCursor(at.GetEpoch(), at.GetRevision(), at.GetTag())
 	if err != nil {
-		return apierr.Invalid(field, "want an epoch from 1 and a revision, both at most %d, and a tag of 16 bytes", uint64(record.MaxPosition))
+		return apierr.Invalid(field, "want an epoch from 1 and a revision, both at most %d, and a tag of 16 bytes",
+			uint64(record.MaxPosition))
 	}
 	if !r.plausible(int(at.GetPartition()), cursor) {
 		r.metrics.implausible.Inc()
-		return apierr.Invalid(field, "epoch %d, revision %d of partition %d is more than %d beyond all that this authority knows of the store",
+		return apierr.Invalid(field, "epoch %d, revision %d of partition %d is more than %d beyond all that this authority "+
+			"knows of the store",
 			cursor.Epoch, cursor.Revision, at.GetPartition(), uint64(record.MaxJump))
 	}
 	if _, twice := u.validator.Cursors[int(at.GetPartition())]; twice {
@@ -146,9 +152,9 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	return nil
 }
 
-// plausible tells whether the store can have been at a position that somebody claims. A restoration moves
-// all partitions, so what is known of another one counts for one that is not loaded. The measure is what
-// signed heads have shown, not what others have claimed, so that claims cannot build on each other.
+// plausible tells whether the store can have been at a reported position. A partition that is not loaded is
+// also judged by the others, since a restored store moves all partitions. The measure is what signed heads
+// have shown. Reported positions do not count, so that false reports cannot build on each other.
 func (r *Registry) plausible(partition int, claimed record.Cursor) bool {
 	if claimed.Plausible(r.past.Confirmed(partition)) {
 		return true
@@ -180,7 +186,7 @@ func (r *Registry) readOrphans(u *update, i int, o *countersignv1.Orphans) error
 	return nil
 }
 
-// durationOf reads a duration that may be absent, which is 0.
+// durationOf reads an optional duration; absent is 0.
 func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
@@ -191,7 +197,7 @@ func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 	return d.AsDuration(), nil
 }
 
-// answerTo is the answer to a report that tells the age of the data.
+// answerTo returns the answer to a heartbeat.
 func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	answer := &countersignv1.ReportResponse{Received: m.GetSequence()}
 	if m.GetClock() != nil {
@@ -200,7 +206,7 @@ func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	return answer
 }
 
-// welcome is the first answer of a stream.
+// welcome returns the first answer of a stream.
 func welcome(floor []record.Position, known bool, hello *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	m := answerTo(hello)
 	m.Floor, m.FloorPending = floorToProto(floor), !known

@@ -15,7 +15,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// State is what a validator has done with a change. Of several changes the smallest counts.
+// State is what a validator has done with a change. For several changes the smallest state counts.
 type State int
 
 // The states; see PropagationState.
@@ -27,40 +27,41 @@ const (
 	Applied
 )
 
-// Entry is one validator's part of a receipt.
+// Entry is one validator in a receipt.
 type Entry struct {
 	ID       string
 	State    State
 	Revision uint64
-	// Reported is when the report that shows the change arrived; when the state is not Applied, the latest
-	// of any kind.
+	// Reported is the arrival of the report that shows the change. While State is not Applied, it is the
+	// arrival of the latest report of any kind.
 	Reported time.Time
-	// Skew is how far its time of day is ahead; nil when that is not known.
+	// Skew is how far the validator's clock is ahead; nil when it is unknown.
 	Skew *time.Duration
-	// Unreadable says that all that is known is a record of this name that does not verify.
+	// Unreadable says that the record of this name does not verify, and nothing else is known of the
+	// validator.
 	Unreadable bool
 }
 
 // Receipt says which validators have applied some changes.
 type Receipt struct {
-	// Complete says that there are validators, that each has every change or cannot answer without, and
-	// that there are no others.
+	// Complete says that the fleet has validators, that all of them are known, and that each one has every
+	// change or cannot answer without it.
 	Complete bool
-	// Entries are by name.
+	// Entries are sorted by name.
 	Entries []Entry
-	// Committed is when the last of the changes was made; zero when it is not known any more.
+	// Committed is when the last of the changes was made; zero when it is unknown.
 	Committed time.Time
 }
 
-// ErrLost says that a change is not in the store's past: a failover lost it.
+// ErrLost says that a change is not in the store's history: a failover lost it.
 var ErrLost = errors.New("fleet: the change is not in the store's past")
 
-// stateOf judges a validator that has not shown a change. The validator was silent for a time, answers for
-// no scope from data older than fencedAfter (0: there is no such age), and the change is made since a time,
-// or longer.
+// stateOf judges a validator that has not shown a change. The validator was silent for a time, and the change
+// is at least since old. The validator fails every scope once its data is older than fencedAfter; 0 means no
+// such bound.
 //
-// One that does not report may well follow the store, and then answers only from data that was complete
-// within fencedAfter: once the change is older than that, every answer takes it into account.
+// A validator that does not report may still follow the store. Then it answers only from data that was
+// complete within fencedAfter. Once the change is older than that, every answer includes it.
 func stateOf(silent, fencedAfter, since time.Duration) State {
 	switch {
 	case silent <= Lease:
@@ -73,7 +74,7 @@ func stateOf(silent, fencedAfter, since time.Duration) State {
 	return Fenced
 }
 
-// merge makes one receipt of those of several changes, all of the same validators.
+// merge makes one receipt of the receipts of several changes. All receipts name the same validators.
 func merge(receipts []Receipt) Receipt {
 	merged := receipts[0]
 	entries := map[string]Entry{}
@@ -96,11 +97,14 @@ func merge(receipts []Receipt) Receipt {
 	return merged
 }
 
-// Wait returns when every validator has applied some changes, or when ctx ends. Validators that are LOST at
-// the call are not waited for: the receipt names them, and is not complete, unless one of them has come
-// back in the meantime. One whose lease ends later is waited for, since it may be restarted. Wait returns
-// ErrLost, with the receipt as it stands, when one of the changes is not in the store's past. There is at
-// least one position, each of this store.
+// Wait returns when every validator has applied some changes, or when ctx ends. There is at least one
+// position, and each is of this store.
+//
+// Wait does not wait for validators that are LOST at the call. The receipt names them and is not complete,
+// unless they have come back meanwhile. Wait does wait for a validator whose lease ends later, since it may
+// be restarting.
+//
+// When one of the changes is not in the store's history, Wait returns ErrLost with the receipt so far.
 func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	waits := make([]*wait, len(positions))
 	r.mu.Lock()
@@ -129,17 +133,17 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 			}
 		}
 		sure := r.confirm(ctx) == nil
-		receipt, lost, settled := r.receipt(waits)
+		receipt, lost, final := r.receipt(waits)
 		receipt.Complete = receipt.Complete && sure
 		switch {
 		case lost:
 			r.metrics.receipts.WithLabelValues("false").Inc()
 			return receipt, ErrLost
-		case receipt.Complete || settled && sure || ctx.Err() != nil:
+		case receipt.Complete || final && sure || ctx.Err() != nil:
 			r.metrics.receipts.WithLabelValues(strconv.FormatBool(receipt.Complete)).Inc()
 			return receipt, nil
 		case !sure, slices.ContainsFunc(receipt.Entries, func(e Entry) bool { return e.Unreadable }):
-			// The others cannot be asked now, or there is a record that nobody can read.
+			// The hash cannot be read now, or one of its records does not verify.
 			select {
 			case <-ctx.Done():
 			case <-time.After(confirmPause):
@@ -148,30 +152,30 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 	}
 }
 
-// confirmPause is the pause between two tries to make sure that no validator is missing.
+// confirmPause is the pause between two tries to make sure that every validator is known.
 const confirmPause = 100 * time.Millisecond
 
-// receipt says what the validators have done now. It is settled when nobody is missing but those that were
-// LOST when the waits began; otherwise the waits that are not done are to be waited for again.
-func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, settled bool) {
+// receipt returns what the validators have done by now. It is final when the only validators that block it
+// were LOST when the waits began. Otherwise the caller waits again for the waits that are not done.
+func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, final bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	receipts := make([]Receipt, len(waits))
-	settled = true
-	for field := range r.strangers() {
-		settled = settled && waits[0].absent[field] // all began at once
+	final = true
+	for field := range r.unverified() {
+		final = final && waits[0].absent[field] // all waits began together
 	}
 	for i, w := range waits {
-		w.again()
+		w.reopen()
 		r.check(w)
 		lost = lost || w.lost
-		settled = settled && w.closed
+		final = final && w.closed
 		receipts[i] = r.receiptOf(w)
 	}
-	return merge(receipts), lost, settled
+	return merge(receipts), lost, final
 }
 
-// receiptOf says what the validators have done with one change. The caller holds the mutex.
+// receiptOf returns what the validators have done with one change. The caller holds the mutex.
 func (r *Registry) receiptOf(w *wait) Receipt {
 	now := time.Now()
 	var receipt Receipt
@@ -180,7 +184,7 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		if m.Gone {
 			continue
 		}
-		r.look(w, m) // check ends at the first that is missing
+		r.recordShown(w, m) // check stops at the first blocker
 		e := Entry{ID: m.ID, State: r.stateIn(w, m, now), Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
 		if ahead, known := m.clock.skew(); known {
 			e.Skew = &ahead
@@ -191,7 +195,7 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		complete = complete && e.State >= Fenced
 		receipt.Entries = append(receipt.Entries, e)
 	}
-	for _, name := range r.strangers() {
+	for _, name := range r.unverified() {
 		complete = false
 		receipt.Entries = append(receipt.Entries, Entry{ID: name, State: Lost, Unreadable: true})
 	}
@@ -202,7 +206,7 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 	return receipt
 }
 
-// ToProto returns the receipt as it is answered.
+// ToProto returns the receipt as a message of the contract.
 func (r Receipt) ToProto() *countersignv1.Receipt {
 	states := map[State]countersignv1.PropagationState{
 		Pending: countersignv1.PropagationState_PROPAGATION_STATE_PENDING,
@@ -216,7 +220,10 @@ func (r Receipt) ToProto() *countersignv1.Receipt {
 		m.CommitTime = timestamppb.New(r.Committed)
 	}
 	for _, e := range r.Entries {
-		entry := &countersignv1.ReceiptEntry{ValidatorId: e.ID, State: states[e.State], Revision: e.Revision, Unreadable: e.Unreadable}
+		entry := &countersignv1.ReceiptEntry{
+			ValidatorId: e.ID, State: states[e.State], Revision: e.Revision,
+			Unreadable: e.Unreadable,
+		}
 		if !e.Reported.IsZero() {
 			entry.ReportTime = timestamppb.New(e.Reported)
 		}

@@ -37,13 +37,24 @@ func TestB24_StateOf(t *testing.T) {
 func TestB24_Merge(t *testing.T) {
 	now := time.Now()
 	one := Receipt{Complete: true, Committed: now, Entries: []Entry{
-		{ID: "a", State: Applied, Revision: 5, Reported: now}, {ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)}, {ID: "c", State: Fenced, Revision: 1, Reported: now}, {ID: "d", State: Lost, Revision: 1, Reported: now},
+		{ID: "a", State: Applied, Revision: 5, Reported: now},
+		{ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)},
+		{ID: "c", State: Fenced, Revision: 1, Reported: now},
+		{ID: "d", State: Lost, Revision: 1, Reported: now},
 	}}
 	two := Receipt{Complete: false, Committed: now.Add(time.Minute), Entries: []Entry{
-		{ID: "a", State: Pending, Revision: 2, Reported: now}, {ID: "b", State: Applied, Revision: 9, Reported: now}, {ID: "c", State: Applied, Revision: 7, Reported: now}, {ID: "d", State: Fenced, Revision: 1, Reported: now},
+		{ID: "a", State: Pending, Revision: 2, Reported: now},
+		{ID: "b", State: Applied, Revision: 9, Reported: now},
+		{ID: "c", State: Applied, Revision: 7, Reported: now},
+		{ID: "d", State: Fenced, Revision: 1, Reported: now},
 	}}
 	got := merge([]Receipt{one, two})
-	want := []Entry{{ID: "a", State: Pending, Revision: 2, Reported: now}, {ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)}, {ID: "c", State: Fenced, Revision: 1, Reported: now}, {ID: "d", State: Lost, Revision: 1, Reported: now}}
+	want := []Entry{
+		{ID: "a", State: Pending, Revision: 2, Reported: now},
+		{ID: "b", State: Applied, Revision: 5, Reported: now.Add(time.Second)},
+		{ID: "c", State: Fenced, Revision: 1, Reported: now},
+		{ID: "d", State: Lost, Revision: 1, Reported: now},
+	}
 	if got.Complete || !got.Committed.Equal(two.Committed) || len(got.Entries) != len(want) {
 		t.Fatalf("%+v", got)
 	}
@@ -172,7 +183,7 @@ func TestB24_Receipts(t *testing.T) {
 			_, _ = v1.report(to(change)), v2.report(to(change))
 			time.Sleep(10 * time.Millisecond)
 			_ = v3.report(to(change))
-		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 2 * keepInterval},
+		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Applied}, 2 * exchangeInterval},
 		{"the hash cannot be read", func(f *fixture, _ *authority, v1, v2 *reporter) {
 			f.shared.mu.Lock()
 			f.shared.failing = true
@@ -208,7 +219,10 @@ func TestB24_Receipts(t *testing.T) {
 // TestB24_LostOnesAreNotWaitedFor: when all that is missing is LOST already, the receipt comes at once and
 // names it. Everybody else is waited for as ever, and so is one that is back.
 func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
-	change, ghost := at(1, 2), func(f *fixture) { _ = f.shared.Write(f.t.Context(), map[string][]byte{"ghost": []byte("garbage")}) }
+	change, ghost := at(1, 2), func(f *fixture) {
+		_ = f.shared.Write(f.t.Context(),
+			map[string][]byte{"ghost": []byte("garbage")})
+	}
 	const soon = 2 * time.Second
 	for _, tt := range []struct {
 		name string
@@ -228,7 +242,11 @@ func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 		{"one is lost, another never gets there", nil, func(f *fixture, _ *authority, v1, _ *reporter) {
 			alive(f.t, time.Minute, v1)
 		}, false, map[string]State{"v1": Pending, "v2": Lost}, 30 * time.Second},
-		{"a record cannot be read", func(f *fixture, _ *authority) { ghost(f) }, nil, false, map[string]State{"v1": Applied, "v2": Lost, "ghost": Lost}, 0},
+		{
+			"a record cannot be read", func(f *fixture, _ *authority) { ghost(f) }, nil, false,
+			map[string]State{"v1": Applied, "v2": Lost, "ghost": Lost},
+			0,
+		},
 		{"one is fenced only after its bound", func(f *fixture, a *authority) {
 			f.validator("v3", soon).mustJoin(a, first()).hangUp()
 		}, nil, false, map[string]State{"v1": Applied, "v2": Lost, "v3": Fenced}, soon + sweepInterval},
@@ -292,7 +310,10 @@ func TestB24_ReportTime(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		_ = v2.report(to(at(1, 3)))
 		receipt, _, _ := result()
-		for i, want := range []Entry{{ID: "v1", State: Applied, Revision: 2, Reported: began.Add(5 * time.Millisecond)}, {ID: "v2", State: Applied, Revision: 3, Reported: began.Add(15 * time.Millisecond)}} {
+		for i, want := range []Entry{
+			{ID: "v1", State: Applied, Revision: 2, Reported: began.Add(5 * time.Millisecond)},
+			{ID: "v2", State: Applied, Revision: 3, Reported: began.Add(15 * time.Millisecond)},
+		} {
 			if got := receipt.Entries[i]; got.ID != want.ID || got.Revision != want.Revision || !got.Reported.Equal(want.Reported) {
 				t.Errorf("%+v, want %+v", got, want)
 			}

@@ -13,19 +13,20 @@ import (
 )
 
 const (
-	// Lease is how long after its latest report a validator counts as one that reports.
+	// Lease is how long after its latest report a validator counts as reporting.
 	Lease = 10 * time.Second
-	// goneLife is how long it is remembered that a validator is gone, so that an authority that did not
-	// hear of it for a while does not bring it back.
+	// goneLife is how long a validator that has left is remembered, so that an authority that missed the news
+	// does not bring it back.
 	goneLife = time.Hour
-	// claim is how long a validator that was heard of keeps its name from one that was started before it.
+	// claim is how long after its latest report a validator keeps its name from one that was started before
+	// it.
 	claim = 3 * time.Second
 )
 
-// Past is what the registry asks of the authority's own replica. None of it waits.
+// Past is what the registry needs of the authority's own replica. No method blocks.
 type Past interface {
 	Codec() *record.Codec
-	// These are those of a replica.Replica.
+	// See replica.Replica.
 	Cursors() []record.Cursor
 	Changed() <-chan struct{}
 	Confirmed(partition int) record.Cursor
@@ -36,7 +37,8 @@ type Past interface {
 	Freshness(partition int, now time.Time) (age time.Duration, stale bool)
 }
 
-// Shared is what authorities share of their fleets; see store.Fleet. It must be safe for concurrent use.
+// Shared is the part of Redis in which authorities share their fleets; see store.Fleet. It must be safe for
+// concurrent use.
 type Shared interface {
 	Names(ctx context.Context) ([]string, error)
 	Read(ctx context.Context, names ...string) (map[string]string, error)
@@ -48,8 +50,9 @@ type Shared interface {
 	Listen(ctx context.Context, each func(news []byte)) error
 }
 
-// Registry knows every validator of the fleet: those that report here from their reports, others from what
-// the authorities share. Make one with NewRegistry, start it with Run. It is safe for concurrent use.
+// Registry knows every validator of the fleet: the ones that report here from their reports, the others from
+// what the authorities share. Make one with NewRegistry, start it with Load and Run. It is safe for
+// concurrent use.
 type Registry struct {
 	past    Past
 	shared  Shared
@@ -58,52 +61,52 @@ type Registry struct {
 	metrics *Metrics
 	notice  func(partition int)
 
-	tell, keep chan struct{}   // wake the loops that share
-	asks       chan chan error // of confirm
+	publish, exchangeNow chan struct{}   // wake publishAll and exchangeAll
+	asks                 chan chan error // calls of confirm
 
 	mu      sync.Mutex
 	members map[string]*member
 	waits   []map[*wait]struct{} // by partition
-	// news is what the other authorities are not told yet, by name.
+	// news has the changes that were not published yet, by validator.
 	news map[string]*record.Validator
-	// unreadable is what stands in the hash and does not verify, by name.
+	// unreadable has the records in the hash that do not verify, by field.
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
 	membership membership
 	floor      floor
 }
 
-// member is one validator. One that is gone is kept for a while.
+// member is one validator. A validator that has left stays a member for goneLife.
 type member struct {
 	record.Validator
-	// stream is where it reports; nil when that is at another authority, or nowhere.
+	// stream is the stream of its reports; nil when it reports to another authority, or nowhere.
 	stream *stream
-	// heard is when a report of it last arrived, here or elsewhere, as far as this authority knows; moved
-	// is that time for each of the cursors.
+	// heard is when its latest report arrived at any authority, as far as this one knows. moved has that time
+	// for each cursor.
 	heard time.Time
 	moved map[int]time.Time
-	// told is, for each of the cursors, the sequence of the latest report that told it.
-	told map[int]uint64
-	// kept is what stands in the hash.
-	kept string
-	// digests are those of cursors that were not compared yet, begins where its links begin, orphans what
-	// it holds on to, by partition. Only one that reports here has them.
+	// sequences has the sequence of the latest report of each cursor, by partition.
+	sequences map[int]uint64
+	// stored is its record as the hash has it; empty when that is older or missing.
+	stored string
+	// The registry has these fields only for validators that report here, by partition. digests has the
+	// digests that were not compared yet, begins the revision at which its links begin, orphans the tags of
+	// its orphans.
 	digests map[int][32]byte
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
-	// contested is when another instance was last refused that wanted to report by its name.
+	// contested is when another instance was last refused its name.
 	contested time.Time
-	// clock is what its time of day is, alarm whether that was said to be wrong.
+	// clock measures its clock. alarm is whether a wrong clock was logged.
 	clock clock
 	alarm clockskew.Alarm
-	// unreached are the partitions of which it knows more than this authority, or something else, and since
-	// when.
+	// unreached has the partitions in which its cursor is not in this authority's history, and since when.
 	unreached map[int]time.Time
 }
 
 func newMember(v *record.Validator, now time.Time) *member {
 	m := &member{
-		Validator: *v, heard: now, moved: map[int]time.Time{}, told: map[int]uint64{}, digests: map[int][32]byte{},
+		Validator: *v, heard: now, moved: map[int]time.Time{}, sequences: map[int]uint64{}, digests: map[int][32]byte{},
 		begins: map[int]uint64{}, orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
@@ -111,13 +114,13 @@ func newMember(v *record.Validator, now time.Time) *member {
 	return m
 }
 
-// NewRegistry returns a registry that knows nobody. It calls notice, which must not wait, when a validator
-// knows of changes of a partition that this authority does not find in the store's past: again and again
-// while that is so.
+// NewRegistry returns a registry without members. It calls notice when a validator knows changes of a
+// partition that are not in this authority's history of the store, repeatedly while that lasts. notice must
+// not block.
 func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *Metrics, log *slog.Logger) *Registry {
 	r := &Registry{
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
-		tell: make(chan struct{}, 1), keep: make(chan struct{}, 1), asks: make(chan chan error),
+		publish: make(chan struct{}, 1), exchangeNow: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
 		gathers: map[*gather]struct{}{}, membership: newMembership(), floor: floor{known: make(chan struct{})},
 	}
@@ -128,9 +131,9 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 	return r
 }
 
-// seat gives a member the place of its name. What another instance has shown does not count for it. The
-// caller holds the mutex.
-func (r *Registry) seat(m *member) {
+// addMember adds a member, in place of another instance with its name. What that instance has shown does not
+// count for the new one. The caller holds the mutex.
+func (r *Registry) addMember(m *member) {
 	r.members[m.ID] = m
 	for _, waits := range r.waits {
 		for w := range waits {
@@ -149,7 +152,8 @@ func wake(loop chan struct{}) {
 // silent tells whether a member's lease has ended.
 func (m *member) silent(now time.Time) bool { return now.Sub(m.heard) > Lease }
 
-// move notes where a member is in a partition, and tells whether that is news. The caller holds the mutex.
+// move sets a member's cursor of a partition, and tells whether it was another one before. The caller holds
+// the mutex.
 func (r *Registry) move(m *member, partition int, to record.Cursor, now time.Time) bool {
 	if m.Cursors[partition] == to {
 		return false
@@ -164,13 +168,13 @@ func (r *Registry) move(m *member, partition int, to record.Cursor, now time.Tim
 		}
 	}
 	for w := range r.waits[partition] {
-		r.see(w, m)
+		r.memberMoved(w, m)
 	}
 	return true
 }
 
-// tellLater adds what has changed of a member to the news. The caller holds the mutex.
-func (r *Registry) tellLater(m *member, moved []int) {
+// publishLater adds a member and its moved cursors to the news. The caller holds the mutex.
+func (r *Registry) publishLater(m *member, moved []int) {
 	n := r.news[m.ID]
 	if n == nil || n.InstanceID != m.InstanceID {
 		n = &record.Validator{Cursors: map[int]record.Cursor{}}
@@ -182,18 +186,17 @@ func (r *Registry) tellLater(m *member, moved []int) {
 		cursors[partition] = m.Cursors[partition]
 	}
 	r.news[m.ID] = n
-	wake(r.tell)
+	wake(r.publish)
 }
 
-// whole returns a copy of a member's record. The caller holds the mutex.
-func (m *member) whole() *record.Validator {
+// copyRecord returns a copy of a member's record. The caller holds the mutex.
+func (m *member) copyRecord() *record.Validator {
 	v := m.Validator
 	v.Cursors = maps.Clone(v.Cursors)
 	return &v
 }
 
-// Highest returns the furthest cursors of a partition that anybody has seen: this authority's and those of
-// all validators, each once.
+// Highest returns the furthest cursors of a partition that this authority or a validator has seen, each once.
 func (r *Registry) Highest(partition int) []record.Cursor {
 	seen := map[record.Cursor]bool{}
 	own := r.past.Cursors()[partition]
@@ -217,10 +220,10 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 	return all
 }
 
-// Present returns where the validators are in a partition whose leases have not ended, and the names of
-// those of which no report has arrived since a time. One that is known from Redis alone, at the start of
-// this authority, has a whole lease to report in. So have those that nobody knows of, where the list of
-// members may lack some: record.UnknownMembers is silent then.
+// Present returns the cursors of a partition of the validators whose lease runs. silent has the names of
+// those that have not reported since a time. At the start of this authority, a validator that is known from
+// Redis alone has a whole lease in which to report. So have unlisted validators, when the list of members may
+// lack some: silent then has record.UnknownMembers.
 func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -236,14 +239,14 @@ func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, 
 			silent = append(silent, m.ID)
 		}
 	}
-	if r.strangersMayCome(now) {
+	if r.unlistedMayRun(now) {
 		silent = append(silent, record.UnknownMembers)
 	}
 	return at, silent
 }
 
-// Orphans returns the tags of changes that validators which report here hold on to, of those that are in an
-// epoch of a partition or in a later one.
+// Orphans returns the tags of the orphans of a partition, of the validators that report here and are in an
+// epoch or a later one.
 func (r *Registry) Orphans(partition int, epoch uint64) []record.Tag {
 	var all []record.Tag
 	r.mu.Lock()

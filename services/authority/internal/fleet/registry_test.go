@@ -264,7 +264,10 @@ func newFixture(t *testing.T) *fixture {
 	ring := keyring.Generate()
 	f := &fixture{
 		t: t, ring: ring,
-		codec:  record.NewCodec(ring, record.Meta{StoreID: "store", Partitions: partitions, CreateTime: time.Now(), MembersListed: true}),
+		codec: record.NewCodec(ring, record.Meta{
+			StoreID: "store", Partitions: partitions, CreateTime: time.Now(),
+			MembersListed: true,
+		}),
 		shared: &fakeShared{hash: map[string]string{}, listeners: map[*Registry]func([]byte){}},
 	}
 	f.begin()
@@ -330,7 +333,8 @@ type reporter struct {
 // is no bound.
 func (f *fixture) validator(id string, fencedAfter time.Duration) *reporter {
 	return &reporter{hello: update{validator: record.Validator{
-		ID: id, InstanceID: fmt.Sprint(id, time.Now().UnixNano()), Start: time.Now().Truncate(time.Millisecond), FencedAfter: fencedAfter,
+		ID: id, InstanceID: fmt.Sprint(id, time.Now().UnixNano()), Start: time.Now().Truncate(time.Millisecond),
+		FencedAfter: fencedAfter,
 	}}}
 }
 

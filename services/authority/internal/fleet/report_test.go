@@ -84,7 +84,12 @@ func TestBadReports(t *testing.T) {
 		{"orphans of no partition", "orphans[0].partition", orphans(64, tag)},
 		{"many orphans", "orphans[0].tags", orphans(0, make([][]byte, 1025)...)},
 		{"short orphan", "orphans[0].tags", orphans(0, tag[1:])},
-		{"links of no partition", "links.partition", func(m *pb.ReportRequest) { m.Links = &pb.LinkBatch{Partition: 64, Last: true} }},
+		{"links of no partition", "links.partition", func(m *pb.ReportRequest) {
+			m.Links = &pb.LinkBatch{
+				Partition: 64,
+				Last:      true,
+			}
+		}},
 	}
 	check := func(name string, err error, field string) {
 		t.Helper()
@@ -140,7 +145,8 @@ func TestB26_OnlyValidatorsReport(t *testing.T) {
 		}
 		r.close()
 	}
-	if _, err := w.authorities[0].ListValidators(as(t.Context(), w.FleetKey.Reveal()), &pb.ListValidatorsRequest{}); status.Code(err) != codes.PermissionDenied {
+	if _, err := w.authorities[0].ListValidators(as(t.Context(), w.FleetKey.Reveal()),
+		&pb.ListValidatorsRequest{}); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a validator lists the fleet: %v", err)
 	}
 }

@@ -14,24 +14,25 @@ import (
 )
 
 const (
-	// tellInterval is the least time between two tellings of news: at many changes a second each holds
-	// several.
-	tellInterval = 10 * time.Millisecond
-	// keepInterval is how often the hash is read, and those that report here are written.
-	keepInterval = time.Second
-	// orphaned is how long after its latest report a validator's record is kept up by whoever has it, not
-	// only by the authority that it reports to.
+	// publishInterval is the least time between two messages of news. Under many changes a second, each
+	// message has several.
+	publishInterval = 10 * time.Millisecond
+	// exchangeInterval is the pause between two reads of the hash, each followed by writes of the local
+	// validators.
+	exchangeInterval = time.Second
+	// orphaned is the silence after which any authority that has a validator's record writes it to the hash.
+	// Before, only the authority that the validator reports to does.
 	orphaned = 3 * time.Second
-	// listenPause is the mean pause before a broken subscription is made anew.
+	// listenPause is the mean pause before a broken subscription is made again.
 	listenPause = 500 * time.Millisecond
-	// sweepInterval is how often is looked at what only time brings about.
+	// sweepInterval is the pause between two checks for expired leases and timeouts.
 	sweepInterval = 250 * time.Millisecond
 )
 
-// Load reads what the authorities share, as long as it takes: before, nobody can say who is in the fleet.
-// It returns the context's error when that ends first.
+// Load reads the records that the authorities share, and tries until it succeeds: before that, the members
+// are unknown. It returns the error of ctx when ctx ends first.
 func (r *Registry) Load(ctx context.Context) error {
-	for said := ""; ; {
+	for logged := ""; ; {
 		err := r.exchange(ctx)
 		if err == nil {
 			r.mu.Lock()
@@ -40,34 +41,37 @@ func (r *Registry) Load(ctx context.Context) error {
 			r.membership.partial = r.membership.unknown != membersKnown || !r.membership.list.BegunWith(r.codec.Meta())
 			return nil
 		}
-		if ctx.Err() == nil && said != err.Error() {
-			said = err.Error()
+		if ctx.Err() == nil && logged != err.Error() {
+			logged = err.Error()
 			r.log.Error("the fleet cannot be read; no validator can report until it can", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(keepInterval):
+		case <-time.After(exchangeInterval):
 		}
 	}
 }
 
-// Run keeps the registry until ctx ends, which is not an error. Load must have returned.
+// Run runs the registry until ctx ends, which is not an error. Load must have returned.
 func (r *Registry) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, loop := range []func(context.Context){r.tellAll, r.keepAll, r.listen, r.sweepAll, r.followOwn, r.answerAsks} {
+	for _, loop := range []func(context.Context){
+		r.publishAll, r.exchangeAll, r.listen, r.sweepLoop, r.followOwn,
+		r.answerAsks,
+	} {
 		group.Go(func() error { loop(ctx); return nil })
 	}
 	return group.Wait()
 }
 
-// tellAll tells the other authorities what changes here.
-func (r *Registry) tellAll(ctx context.Context) {
+// publishAll sends news of the local validators to the other authorities.
+func (r *Registry) publishAll(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.tell:
+		case <-r.publish:
 		}
 		began := time.Now()
 		r.mu.Lock()
@@ -77,46 +81,47 @@ func (r *Registry) tellAll(ctx context.Context) {
 		}
 		clear(r.news)
 		r.mu.Unlock()
-		// What cannot be told now is in the hash within a second.
+		// News that cannot be sent now reach the hash within exchangeInterval.
 		if raw, err := r.codec.SealNews(news); err == nil && len(news) > 0 {
 			_ = r.shared.Tell(ctx, raw)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(tellInterval - time.Since(began)):
+		case <-time.After(publishInterval - time.Since(began)):
 		}
 	}
 }
 
-// keepAll exchanges the hash every second, and at once when news are of somebody unknown.
-func (r *Registry) keepAll(ctx context.Context) {
-	said := ""
+// exchangeAll exchanges records with the hash every exchangeInterval, and at once after news of an unknown
+// validator.
+func (r *Registry) exchangeAll(ctx context.Context) {
+	logged := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.keep:
-		case <-time.After(keepInterval):
+		case <-r.exchangeNow:
+		case <-time.After(exchangeInterval):
 		}
 		switch err := r.exchange(ctx); {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			said = ""
-		case said != err.Error():
-			said = err.Error()
+			logged = ""
+		case logged != err.Error():
+			logged = err.Error()
 			r.log.Warn("the fleet cannot be shared with other authorities", "error", err)
 		}
 	}
 }
 
-// exchange reads the hash, takes in what is newer there, and writes what is newer here.
+// exchange merges the newer records of the hash, and writes the records that are newer here.
 func (r *Registry) exchange(ctx context.Context) error {
 	all, err := r.shared.Read(ctx)
 	if err != nil {
 		if mended, _ := r.shared.Mend(ctx); mended {
-			r.log.Error("the fleet in the store was no hash, and was taken away; it is written anew")
+			r.log.Error("the key of the fleet in the store was not a hash, and was deleted; it is written again")
 		}
 		return err
 	}
@@ -124,10 +129,10 @@ func (r *Registry) exchange(ctx context.Context) error {
 	delete(all, record.MembersField)
 	now := time.Now()
 	r.mu.Lock()
-	r.takeList(list, now)
+	r.mergeList(list, now)
 	r.dropUnreadable(func(field string) bool { _, there := all[field]; return there })
 	r.mu.Unlock()
-	r.takeIn(all)
+	r.mergeRecords(all)
 	var ours []*record.Validator
 	var over []string
 	r.mu.Lock()
@@ -137,19 +142,19 @@ func (r *Registry) exchange(ctx context.Context) error {
 		case m.Gone && now.Sub(m.heard) > goneLife:
 			over = append(over, id)
 			delete(r.members, id)
-		case m.stream != nil, !there, m.kept == "" && now.Sub(m.heard) > orphaned:
-			ours = append(ours, m.whole())
+		case m.stream != nil, !there, m.stored == "" && now.Sub(m.heard) > orphaned:
+			ours = append(ours, m.copyRecord())
 		}
 	}
-	due := r.due(nil) != nil
+	due := r.nextList(nil) != nil
 	r.mu.Unlock()
 	_, err = r.write(ctx, ours...)
 	if due {
 		select {
 		case r.membership.turn <- struct{}{}:
-			r.keepList(ctx)
+			r.writeList(ctx)
 			<-r.membership.turn
-		default: // it is changed now, and looked at again in a second
+		default: // another goroutine changes the list; the next exchange checks again
 		}
 	}
 	return errors.Join(err, r.shared.Remove(ctx, over))
@@ -168,7 +173,7 @@ func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (
 	return records, nil
 }
 
-// seal signs records, by name.
+// seal signs records, and returns them by name.
 func (r *Registry) seal(validators []*record.Validator) (map[string][]byte, error) {
 	records := map[string][]byte{}
 	for _, v := range validators {
@@ -181,55 +186,55 @@ func (r *Registry) seal(validators []*record.Validator) (map[string][]byte, erro
 	return records, nil
 }
 
-// written notes what stands in the hash.
+// written records what the hash has.
 func (r *Registry) written(validators []*record.Validator, records map[string][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, v := range validators {
 		if m := r.members[v.ID]; m != nil && m.InstanceID == v.InstanceID {
-			m.kept = string(records[v.ID])
+			m.stored = string(records[v.ID])
 		}
 	}
 }
 
-// takeIn merges records of the hash.
-func (r *Registry) takeIn(records map[string]string) {
+// mergeRecords merges records of the hash.
+func (r *Registry) mergeRecords(records map[string]string) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, raw := range records {
 		m := r.members[id]
-		if m != nil && m.kept == raw || r.unreadable[id] == raw {
+		if m != nil && m.stored == raw || r.unreadable[id] == raw {
 			continue
 		}
 		v, err := r.codec.OpenValidator(id, []byte(raw))
 		if err != nil {
 			r.unreadable[id] = raw
 			if m != nil && !errors.Is(err, keyring.ErrUnknownKey) {
-				m.kept = "" // it is written anew
+				m.stored = "" // so the next exchange writes it again
 			}
-			r.log.Error("a record of the fleet does not verify; no receipt is complete until it is replaced, or forgotten by this name",
+			r.log.Error("a record of the fleet does not verify; no receipt is complete until it is replaced, or forgotten by this "+
+				"name",
 				"validator", record.FieldName(id), "error", err)
 			continue
 		}
 		delete(r.unreadable, id)
 		r.merge(v, now)
 		r.complete(v, now)
-		if was := r.floor.owed[id]; was != nil && v.Newer(was) {
+		if was := r.floor.awaited[id]; was != nil && v.Newer(was) {
 			r.hasReported(id, now)
 		}
 		switch m := r.members[id]; {
 		case m.Newer(v):
-			m.kept = ""
+			m.stored = ""
 		case m.InstanceID == v.InstanceID:
-			m.kept = raw
+			m.stored = raw
 		}
 	}
-	r.missMembers(now)
+	r.addMissingMembers(now)
 }
 
-// dropUnreadable forgets those records that did not verify and are gone from the hash. The caller holds the
-// mutex.
+// dropUnreadable forgets the unverified records that have left the hash. The caller holds the mutex.
 func (r *Registry) dropUnreadable(there func(field string) bool) {
 	for field := range r.unreadable {
 		if !there(field) {
@@ -238,11 +243,11 @@ func (r *Registry) dropUnreadable(there func(field string) bool) {
 	}
 }
 
-// hear merges news.
-func (r *Registry) hear(raw []byte) {
+// mergeNews merges news of another authority.
+func (r *Registry) mergeNews(raw []byte) {
 	news, err := r.codec.OpenNews(raw)
 	if err != nil {
-		r.log.Warn("news of the fleet do not verify; they are ignored", "error", err)
+		r.log.Warn("news of the fleet does not verify; it is ignored", "error", err)
 		return
 	}
 	now := time.Now()
@@ -251,18 +256,18 @@ func (r *Registry) hear(raw []byte) {
 	for _, v := range news {
 		m := r.members[v.ID]
 		if (m == nil || m.InstanceID != v.InstanceID || m.Gone) && !v.Gone {
-			wake(r.keep) // the hash has all of it
+			wake(r.exchangeNow) // the hash has the whole record
 			continue
 		}
 		r.merge(v, now)
-		// merge seats a member where there was none, and replaces one that is gone.
+		// merge has added the member if it was unknown or gone.
 		if m = r.members[v.ID]; !m.Gone && m.Clock == v.Clock {
 			m.clock.read(v.Clock, now)
 		}
 	}
 }
 
-// merge takes in a record if it is newer than what is known. The caller holds the mutex.
+// merge takes over a record if it is newer than the known one. The caller holds the mutex.
 func (r *Registry) merge(v *record.Validator, now time.Time) {
 	m := r.members[v.ID]
 	if m != nil && !v.Newer(&m.Validator) {
@@ -274,16 +279,16 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 			m.stream.end(errReplaced)
 		}
 		m = next
-		r.seat(m)
+		r.addMember(m)
 	} else {
 		if m.stream != nil {
-			// Sequences are those of the instance: it reports elsewhere now.
+			// The newer sequence is of the same instance, so the validator reports to another authority now.
 			m.stream.end(errElsewhere)
 			m.stream = nil
 			clear(m.orphans)
 		}
 		cursors := m.Cursors
-		m.Validator, m.heard, m.kept = *v, now, ""
+		m.Validator, m.heard, m.stored = *v, now, ""
 		m.Cursors = cursors
 		m.clock.see(v.Clock)
 	}
@@ -295,41 +300,41 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 	r.moveAll(m, v, now)
 }
 
-// complete takes in those cursors of a record of the hash, which has all of them, that are newer than what
-// is known of their partitions. The news that told them may never have arrived, though later ones of the
-// same validator did. The caller holds the mutex.
+// complete takes over the newer cursors of a record in the hash. A record in the hash has all cursors, and
+// news has only the ones that moved. News with a cursor may be lost although later news arrives. The caller
+// holds the mutex.
 func (r *Registry) complete(v *record.Validator, now time.Time) {
 	if m := r.members[v.ID]; m.InstanceID == v.InstanceID && m.stream == nil && !m.Gone && !v.Gone {
 		r.moveAll(m, v, now)
 	}
 }
 
-// moveAll notes those cursors of a record that are newer than what is known of their partitions. The caller
-// holds the mutex.
+// moveAll applies the cursors of a record that are newer than the known ones. The caller holds the mutex.
 func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	for partition, at := range v.Cursors {
-		if v.Sequence <= m.told[partition] {
+		if v.Sequence <= m.sequences[partition] {
 			continue
 		}
-		m.told[partition] = v.Sequence
+		m.sequences[partition] = v.Sequence
 		if !r.plausible(partition, at) {
 			r.metrics.implausible.Inc()
-			r.log.Error("a position of the fleet's records is too far beyond the store to be one of it; it is ignored", "validator", v.ID, "partition", partition, "position", at)
+			r.log.Error("a position in the fleet's records is too far beyond the store to be real; it is ignored",
+				"validator", v.ID, "partition", partition, "position", at)
 			continue
 		}
 		r.move(m, partition, at, now)
 	}
 }
 
-// listen follows the news of the other authorities. What is told while there is no subscription is in the
+// listen merges the news of the other authorities. News that is lost while there is no subscription is in the
 // hash.
 func (r *Registry) listen(ctx context.Context) {
 	for {
-		err := r.shared.Listen(ctx, r.hear)
+		err := r.shared.Listen(ctx, r.mergeNews)
 		if ctx.Err() != nil {
 			return
 		}
-		r.log.Debug("the news of the fleet are not heard; the hash has them within a second", "error", err)
+		r.log.Debug("the subscription to the fleet's news has ended; the hash has the news within a second", "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -338,7 +343,8 @@ func (r *Registry) listen(ctx context.Context) {
 	}
 }
 
-// confirm returns when every validator that joined another authority before the call is known here.
+// confirm returns once this authority knows every validator that had joined another authority before the
+// call.
 func (r *Registry) confirm(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {
@@ -354,7 +360,7 @@ func (r *Registry) confirm(ctx context.Context) error {
 	}
 }
 
-// answerAsks answers confirm: all that ask while one look is under way share the next.
+// answerAsks answers calls of confirm. All calls that come while a read is in flight share the next read.
 func (r *Registry) answerAsks(ctx context.Context) {
 	for {
 		var asked []chan error
@@ -372,15 +378,16 @@ func (r *Registry) answerAsks(ctx context.Context) {
 				more = false
 			}
 		}
-		err := r.lookForOthers(ctx)
+		err := r.readUnknownMembers(ctx)
 		for _, one := range asked {
 			one <- err
 		}
 	}
 }
 
-// lookForOthers reads the records of those validators in the hash that are not known to be in the fleet.
-func (r *Registry) lookForOthers(ctx context.Context) error {
+// readUnknownMembers reads the records of the validators in the hash that this authority does not know as
+// members.
+func (r *Registry) readUnknownMembers(ctx context.Context) error {
 	names, err := r.shared.Names(ctx)
 	if err != nil {
 		return err
@@ -401,6 +408,6 @@ func (r *Registry) lookForOthers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.takeIn(records)
+	r.mergeRecords(records)
 	return nil
 }

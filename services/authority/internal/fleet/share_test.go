@@ -3,18 +3,14 @@ package fleet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
-	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 // names are those of the validators that an authority knows of, with their states.
@@ -49,11 +45,11 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		b.want("when it has joined", map[string]string{"v": "REPORTING"})
 		_ = v.report(to(at(1, 2)))
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 2) {
 			t.Errorf("after 10 ms: %v", got)
@@ -62,7 +58,7 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 		f.shared.deaf = true
 		f.shared.mu.Unlock()
 		_ = v.report(to(at(1, 3)))
-		time.Sleep(2*keepInterval + tellInterval)
+		time.Sleep(2*exchangeInterval + publishInterval)
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 3) {
 			t.Errorf("without news: %v", got)
@@ -77,7 +73,7 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		deaf := func(is bool) {
 			f.shared.mu.Lock()
 			defer f.shared.mu.Unlock()
@@ -85,12 +81,12 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 		}
 		deaf(true)
 		_ = v.report(to(at(1, 2)))
-		time.Sleep(tellInterval)
+		time.Sleep(publishInterval)
 		synctest.Wait()
 		deaf(false)
 		for range 100 { // news of each are heard before the hash has it
 			_ = v.report(map[int]record.Cursor{})
-			time.Sleep(2 * tellInterval)
+			time.Sleep(2 * publishInterval)
 		}
 		synctest.Wait()
 		if got := b.cursor("v", 0); got != at(1, 2) {
@@ -109,7 +105,8 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 		// Nothing is heard of the other's clock: the record is made to lie.
 		lie := func(by time.Duration) {
 			raw, err := f.codec.SealValidator(&record.Validator{
-				ID: "w", InstanceID: "w", Start: time.Now(), Sequence: uint64(time.Now().UnixNano()), Reported: time.Now().Add(by), Cursors: first(),
+				ID: "w", InstanceID: "w", Start: time.Now(), Sequence: uint64(time.Now().UnixNano()), Reported: time.Now().Add(by),
+				Cursors: first(),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -122,12 +119,12 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 		}
 		b.want("while it reports", map[string]string{"v": "REPORTING", "w": "REPORTING"})
 		lie(time.Hour)
-		alive(t, Lease+2*keepInterval, v)
+		alive(t, Lease+2*exchangeInterval, v)
 		b.want("after its lease", map[string]string{"v": "REPORTING", "w": "LOST"})
 		// One that is started again gives everybody another lease.
 		c := f.authority()
 		c.want("at the start", map[string]string{"v": "REPORTING", "w": "REPORTING"})
-		alive(t, Lease+2*keepInterval, v)
+		alive(t, Lease+2*exchangeInterval, v)
 		c.want("after its lease", map[string]string{"v": "REPORTING", "w": "LOST"})
 	})
 }
@@ -182,7 +179,8 @@ func TestB24_LostUntilForgotten(t *testing.T) {
 		alive(t, goneLife+time.Minute, v)
 		a.want("an hour later", one)
 		f.shared.mu.Lock()
-		if keys := slices.Collect(maps.Keys(f.shared.hash)); len(keys) != 2 || f.shared.hash["v"] == "" || f.shared.hash[record.MembersField] == "" {
+		if keys := slices.Collect(maps.Keys(f.shared.hash)); len(keys) != 2 || f.shared.hash["v"] == "" ||
+			f.shared.hash[record.MembersField] == "" {
 			t.Errorf("the hash has %v", keys)
 		}
 		f.shared.mu.Unlock()
@@ -281,14 +279,17 @@ func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 		f := newFixture(t)
 		a := f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		time.Sleep(2 * keepInterval)
+		time.Sleep(2 * exchangeInterval)
 		f.shared.mu.Lock()
 		f.shared.hash["w"] = f.shared.hash["v"] // of another name
 		f.shared.hash["x"] = "garbage"
 		delete(f.shared.hash, "v")
 		f.shared.mu.Unlock()
 		foreign := newFixture(t)
-		gone, _ := foreign.codec.SealNews([]*record.Validator{{ID: "v", InstanceID: v.hello.validator.InstanceID, Sequence: 1 << 40, Gone: true}})
+		gone, _ := foreign.codec.SealNews([]*record.Validator{{
+			ID: "v", InstanceID: v.hello.validator.InstanceID,
+			Sequence: 1 << 40, Gone: true,
+		}})
 		_ = f.shared.Tell(t.Context(), gone)
 		_ = f.shared.Tell(t.Context(), []byte("garbage"))
 		alive(t, 3*time.Second, v)
@@ -297,7 +298,8 @@ func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 			who.want(name, map[string]string{"v": "REPORTING", "w": "UNREADABLE", "x": "UNREADABLE"})
 		}
 		r, _, err := a.wait(at(1, 1), time.Second)()
-		if want := map[string]State{"v": Applied, "w": Lost, "x": Lost}; err != nil || r.Complete || !maps.Equal(statesOf(r), want) {
+		if want := map[string]State{"v": Applied, "w": Lost, "x": Lost}; err != nil || r.Complete ||
+			!maps.Equal(statesOf(r), want) {
 			t.Errorf("%+v, %v", r, err)
 		}
 		f.shared.mu.Lock()
@@ -354,7 +356,12 @@ func TestB20_Floor(t *testing.T) {
 				t.Errorf("%+v, want %v", floor[partition], want)
 			}
 		}
-		for partition, want := range [][]record.Cursor{{at(1, 1)}, {at(1, 8), at(1, 7)}, {at(1, 1), at(1, 20), at(1, 22)}, {at(1, 1), at(2, 3)}} {
+		for partition, want := range [][]record.Cursor{
+			{at(1, 1)},
+			{at(1, 8), at(1, 7)},
+			{at(1, 1), at(1, 20), at(1, 22)},
+			{at(1, 1), at(2, 3)},
+		} {
 			got := a.Highest(partition)
 			for _, c := range want {
 				if !slices.Contains(got, c) {
@@ -362,239 +369,6 @@ func TestB20_Floor(t *testing.T) {
 				}
 			}
 		}
-	})
-}
-
-// TestB24_Notices: of what the store may have lost.
-func TestB24_Notices(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		report func(f *fixture, a *authority, v *reporter)
-		after  time.Duration // when there is to be a notice; negative: never
-	}{
-		{"it is where the authority is", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(nil) }, -1},
-		{"it is behind", func(_ *fixture, a *authority, v *reporter) { a.past.move(0, at(1, 9)) }, -1},
-		{"it is ahead until the next read", func(_ *fixture, a *authority, v *reporter) {
-			time.Sleep(10 * time.Millisecond)
-			_ = v.report(to(at(1, 2)))
-			time.Sleep(100 * time.Millisecond)
-			a.past.move(0, at(1, 2))
-		}, -1},
-		{"it is ahead of an authority that cannot read the store", func(_ *fixture, a *authority, v *reporter) {
-			a.past.mu.Lock()
-			a.past.reads = time.Now()
-			a.past.mu.Unlock()
-			_ = v.report(to(at(1, 2)))
-		}, -1},
-		{"it stays ahead", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(to(at(1, 2))) }, 500 * time.Millisecond},
-		{"it stays an epoch ahead", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(to(at(2, 2))) }, 500 * time.Millisecond},
-		{"it is on another turn", func(_ *fixture, a *authority, v *reporter) {
-			a.past.move(0, at(1, 9))
-			_ = v.report(to(off(1, 5)))
-		}, 0},
-		{"it is in an epoch that is over", func(_ *fixture, a *authority, v *reporter) {
-			a.past.move(0, at(2, 9))
-			_ = v.report(to(off(1, 5)))
-		}, -1},
-		{"it has orphans", func(_ *fixture, a *authority, v *reporter) {
-			u := v.next(nil)
-			u.orphans = map[int][]record.Tag{0: {{1}}}
-			_ = a.Registry.report(v.stream, u)
-		}, 0},
-		{"another authority's validator stays ahead", func(f *fixture, _ *authority, _ *reporter) {
-			f.validator("w", 0).mustJoin(f.authority(), to(at(1, 2)))
-		}, 2 * time.Second},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t)
-				a := f.authority()
-				v := f.validator("v", 0).mustJoin(a, first())
-				tt.report(f, a, v)
-				count := func() int {
-					a.mu.Lock()
-					defer a.mu.Unlock()
-					return a.noticed[0]
-				}
-				if tt.after != 0 && count() > 0 {
-					t.Error("noticed at once")
-				}
-				time.Sleep(max(tt.after, 0) + 2*sweepInterval)
-				first := count()
-				alive(t, 5*time.Second, v)
-				if noticed := first > 0; noticed != (tt.after >= 0) || noticed && count() <= first {
-					t.Errorf("noticed %d times, and then %d", first, count())
-				}
-			})
-		})
-	}
-}
-
-// TestB24_OrphansAreCounted, until there are none any more.
-func TestB24_OrphansAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a := f.authority()
-		v := f.validator("v", 0).mustJoin(a, first())
-		for _, tt := range []struct {
-			orphans map[int][]record.Tag
-			want    uint32
-		}{
-			{map[int][]record.Tag{0: {{1}, {2}}, 1: {{3}}}, 3}, {map[int][]record.Tag{0: {{1}}}, 2}, {map[int][]record.Tag{0: nil, 1: nil}, 0},
-		} {
-			u := v.next(nil)
-			u.orphans = tt.orphans
-			_ = a.Registry.report(v.stream, u)
-			want := tt.want
-			if got := a.List()[0].GetOrphanCount(); got != want {
-				t.Errorf("%d orphans, want %d", got, want)
-			}
-		}
-	})
-}
-
-// TestSilentDivergence: data that is not the authority's at the same place is counted once for each place.
-func TestSilentDivergence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a := f.authority()
-		v := f.validator("v", 0).mustJoin(a, nil)
-		good := f.codec.SealSum(0, record.Sum{}).MAC
-		send := func(cursor record.Cursor, digest [32]byte) {
-			u := v.next(to(cursor))
-			u.digests[0] = digest
-			_ = a.Registry.report(v.stream, u)
-			time.Sleep(3 * time.Second)
-		}
-		send(at(1, 1), good)
-		a.past.move(0, at(1, 3))
-		send(at(1, 2), [32]byte{1}) // it is behind: nothing to compare with
-		send(at(1, 3), good)
-		if got := testutil.ToFloat64(a.metrics.divergences); got != 0 {
-			t.Errorf("%v divergences", got)
-		}
-		send(at(1, 4), [32]byte{1})
-		a.past.move(0, at(1, 4)) // the authority comes there later
-		time.Sleep(3 * time.Second)
-		if got := testutil.ToFloat64(a.metrics.divergences); got != 1 {
-			t.Errorf("%v divergences", got)
-		}
-	})
-}
-
-// TestLinks: one validator of each place is asked, and all that hold what the store does not have; what
-// they send is gathered once.
-func TestLinks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a := f.authority()
-		all := map[string]*reporter{}
-		for _, id := range []string{"a1", "a2", "a3"} {
-			all[id] = f.validator(id, 0).mustJoin(a, to(at(1, 5)))
-		}
-		all["b"] = f.validator("b", 0).mustJoin(a, to(at(1, 4)))
-		all["c"] = f.validator("c", 0).mustJoin(a, to(at(1, 4)))
-		all["gone"] = f.validator("gone", 0).mustJoin(a, to(at(1, 3)))
-		all["gone"].hangUp()
-		u := all["c"].next(nil)
-		u.orphans = map[int][]record.Tag{0: {{1}}}
-		_ = a.Registry.report(all["c"].stream, u)
-
-		gather := func(most time.Duration, answer func(id string)) [][]byte {
-			ctx, cancel := context.WithTimeout(t.Context(), most)
-			defer cancel()
-			result := make(chan [][]byte)
-			go func() { result <- a.Links(ctx, 0) }()
-			synctest.Wait()
-			var asked []string
-			for id, v := range all {
-				select {
-				case <-v.stream.wants:
-					asked = append(asked, id[:1])
-					answer(id)
-				default:
-				}
-			}
-			if slices.Sort(asked); !slices.Equal(asked, []string{"a", "b", "c"}) {
-				t.Errorf("asked %v", asked)
-			}
-			return <-result
-		}
-		batch := func(id string, last bool, links ...string) {
-			m := &countersignv1.LinkBatch{Last: last}
-			for _, link := range links {
-				m.Links = append(m.Links, []byte(link))
-			}
-			a.gathered(all[id].stream, m)
-		}
-		links := gather(time.Second, func(id string) {
-			batch(id, false, "1", "2")
-			batch(id, true, "2", id[:1])
-		})
-		if len(links) != 5 {
-			t.Errorf("%q", links)
-		}
-		began := time.Now()
-		links = gather(time.Second, func(id string) {
-			batch(id, id != "c", "1")
-		})
-		if took := time.Since(began); took != time.Second || len(links) != 1 {
-			t.Errorf("%q after %v", links, took)
-		}
-		began = time.Now()
-		links = gather(time.Second, func(id string) {
-			if batch(id, false, "1"); id[:1] != "x" {
-				all[id].hangUp()
-			}
-		})
-		if took := time.Since(began); took != 0 || len(links) != 1 {
-			t.Errorf("%q after %v", links, took)
-		}
-	})
-}
-
-// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: one that was restarted holds less, and an
-// answer from it would pass for all that the fleet holds. One of an earlier release does not tell how much
-// it holds, and is asked beside it.
-func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a := f.authority()
-		tell := func(v *reporter, begins uint64) *reporter {
-			u := v.next(to(at(1, 50)))
-			u.begins = map[int]uint64{0: begins}
-			if err := a.Registry.report(v.stream, u); err != nil {
-				t.Fatal(err)
-			}
-			return v
-		}
-		long := tell(f.validator("long", 0).mustJoin(a, first()), 0)
-		var short []*reporter
-		for i := range 20 {
-			short = append(short, tell(f.validator(fmt.Sprint("short", i), 0).mustJoin(a, first()), uint64(40+i)))
-		}
-		wantAsked := func(when string, want ...*reporter) {
-			t.Helper()
-			a.Registry.mu.Lock()
-			got := a.holders(0)
-			a.Registry.mu.Unlock()
-			if len(got) != len(want) {
-				t.Errorf("%s: %d are asked, want %d", when, len(got), len(want))
-			}
-			for _, v := range want {
-				if !slices.Contains(got, v.stream) {
-					t.Errorf("%s: %s is not asked", when, v.hello.validator.ID)
-				}
-			}
-		}
-		wantAsked("one holds all", long)
-		old := f.validator("old", 0).mustJoin(a, to(at(1, 50)))
-		wantAsked("with one of an earlier release", long, old)
-		long.hangUp()
-		old.hangUp()
-		wantAsked("without them", short[0])
-		// It has read what lies before its load, and stays where it is.
-		wantAsked("when another has read the log", tell(short[7], 3))
 	})
 }
 

@@ -43,7 +43,8 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			}
 			const patience = 2 * time.Second
 			rotated, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
-				AppId: "app", TokenId: made.GetToken().GetTokenId(), Overlap: durationpb.New(time.Hour), WaitForPropagation: durationpb.New(patience),
+				AppId: "app", TokenId: made.GetToken().GetTokenId(), Overlap: durationpb.New(time.Hour),
+				WaitForPropagation: durationpb.New(patience),
 			})
 			if r := rotated.GetReceipt(); err != nil || r.GetComplete() {
 				t.Fatalf("an overlap that ends: %v, %v", r, err)
@@ -58,7 +59,10 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 				}
 			}
 			expiring := &pb.UpdateTokenRequest{
-				AppId: "app", Token: &pb.Token{TokenId: rotated.GetToken().GetTokenId(), ExpireTime: timestamppb.New(time.Now().Add(time.Hour))},
+				AppId: "app", Token: &pb.Token{
+					TokenId:    rotated.GetToken().GetTokenId(),
+					ExpireTime: timestamppb.New(time.Now().Add(time.Hour)),
+				},
 				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}}, WaitForPropagation: durationpb.New(patience),
 			}
 			updated, err := w.authorities[1].UpdateToken(w.admin(), expiring)
@@ -74,7 +78,8 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			}
 			check.Eventually(t, "its own metric", func() error {
 				var own float64
-				if _, err := fmt.Sscan(metric(t, off.HTTPAddress, "countersign_clock_skew_seconds"), &own); err != nil || own*by.Seconds() < 0 || own != own {
+				if _, err := fmt.Sscan(metric(t, off.HTTPAddress, "countersign_clock_skew_seconds"), &own); err != nil ||
+					own*by.Seconds() < 0 || own != own {
 					return fmt.Errorf("%v, %w", own, err)
 				}
 				return nil
@@ -86,7 +91,8 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			}
 
 			ahead.Store(0)
-			waited, err := w.authorities[0].WaitForPropagation(w.admin(), &pb.WaitForPropagationRequest{ConsistencyToken: rotated.GetConsistencyToken()})
+			waited, err := w.authorities[0].WaitForPropagation(w.admin(),
+				&pb.WaitForPropagationRequest{ConsistencyToken: rotated.GetConsistencyToken()})
 			if r := waited.GetReceipt(); err != nil || !r.GetComplete() || !maps.Equal(states(r), everywhere) {
 				t.Errorf("the clock was set: %v, %v", r, err)
 			}

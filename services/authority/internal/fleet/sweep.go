@@ -8,12 +8,12 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// unreachedAfter is how long a cursor that a validator has reported may be unknown to an authority that has
-// not loaded the partition, before that counts as a sign that the store has lost changes.
+// unreachedAfter is how long a reported cursor may be unknown to an authority that has not loaded the
+// partition. After that it is a sign that the store has lost changes.
 const unreachedAfter = time.Second
 
-// follows tells whether a cursor is in this authority's past, or cannot be any more. One of an earlier
-// epoch says nothing: the validator has not come to the present one. The caller holds the mutex.
+// follows tells whether a cursor is in this authority's history, or can never be. A cursor of an earlier
+// epoch proves nothing: the validator has not reached the present epoch. The caller holds the mutex.
 func (r *Registry) follows(partition int, at record.Cursor) (lost, reached bool) {
 	if own, _, loaded := r.past.State(partition); loaded && at.Epoch < own.Epoch {
 		return false, true
@@ -22,8 +22,9 @@ func (r *Registry) follows(partition int, at record.Cursor) (lost, reached bool)
 	return err != nil, err == nil && reached
 }
 
-// sweepAll looks at what only time brings about: leases that end, and cursors that stay unknown.
-func (r *Registry) sweepAll(ctx context.Context) {
+// sweepLoop checks regularly for events that only time causes: leases that end, and cursors that stay
+// unknown.
+func (r *Registry) sweepLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,7 +48,7 @@ func (r *Registry) sweep() {
 			switch {
 			case reached:
 				delete(m.unreached, partition)
-			case lost || r.without(partition, since, now):
+			case lost || r.storeLacks(partition, since, now):
 				r.notice(partition)
 			}
 		}
@@ -56,14 +57,13 @@ func (r *Registry) sweep() {
 		}
 		r.compareDigests(m)
 	}
-	r.settleFloor(now)
+	r.updateFloor(now)
 	r.checkAll()
 }
 
-// without tells whether the store was seen, by a read that was sent after a time, to be without what this
-// authority does not hold. That this authority is slow to follow, or cannot read the store, is no such
-// sign.
-func (r *Registry) without(partition int, since, now time.Time) bool {
+// storeLacks tells whether a read of the store that began after since did not show a change that this
+// authority lacks too. An authority that is slow to follow, or cannot read the store, proves no loss.
+func (r *Registry) storeLacks(partition int, since, now time.Time) bool {
 	if _, _, loaded := r.past.State(partition); !loaded {
 		return now.Sub(since) >= unreachedAfter
 	}
@@ -71,8 +71,8 @@ func (r *Registry) without(partition int, since, now time.Time) bool {
 	return now.Add(-age).After(since)
 }
 
-// compareDigests compares what a member says of its data with this authority's own, where both are at one
-// place: silent divergence. The caller holds the mutex.
+// compareDigests compares the digests of a member's data with this authority's own at the same cursor. A
+// difference is silent divergence. The caller holds the mutex.
 func (r *Registry) compareDigests(m *member) {
 	for partition, digest := range m.digests {
 		own, sum, loaded := r.past.State(partition)
@@ -82,12 +82,13 @@ func (r *Registry) compareDigests(m *member) {
 		delete(m.digests, partition)
 		if r.codec.SealSum(partition, sum).MAC != digest {
 			r.metrics.divergences.Inc()
-			r.log.Error("a validator's data is not what this authority has at the same place", "validator", m.ID, "partition", partition, "cursor", own)
+			r.log.Error("a validator's data differs from this authority's data at the same cursor", "validator", m.ID, "partition",
+				partition, "cursor", own)
 		}
 	}
 }
 
-// followOwn looks at the waits of those partitions in which this authority itself gets on.
+// followOwn checks the waits of the partitions in which this authority's own replica moves.
 func (r *Registry) followOwn(ctx context.Context) {
 	last := r.past.Cursors()
 	for {

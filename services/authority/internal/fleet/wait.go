@@ -6,25 +6,25 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// wait is somebody waiting for a change to be everywhere. Nobody asks again and again: a report looks at
-// the waits of the partitions that it moves, and only when it is of the one validator that a wait is known
-// to lack, the wait looks for another one.
+// wait is one caller that waits until every validator has a change. Events drive it: each report that moves a
+// partition checks the waits of the partition. A wait that knows a blocker is checked in full only when the
+// blocker reports.
 type wait struct {
 	partition int
 	at        record.Cursor
 	since     time.Time
-	// seen are the validators that have shown the change, by name.
+	// seen has the validators that have shown the change, by id.
 	seen map[string]seen
-	// absent are those that were LOST when the wait began, by name or by the field of a record that nobody
-	// can read. While they are, they are not waited for.
+	// absent has the validators that were LOST when the wait began: the id, or the field of a record that
+	// does not verify. The wait ignores them while they are LOST.
 	absent map[string]bool
-	// link is the change itself; nil while it is not known that this authority holds it.
+	// link is the change itself; nil until this authority is known to hold it.
 	link *record.Link
-	// blocker is one that has not; empty: nobody knows.
+	// blocker is the id of a validator that has not shown the change; empty when none is known.
 	blocker string
-	// lost says that the change is not in the store's past.
+	// lost says that the change is not in the store's history.
 	lost bool
-	// done is closed when nobody is missing that is waited for, or the change is lost.
+	// done is closed when no validator blocks the wait, or the change is lost.
 	done   chan struct{}
 	closed bool
 }
@@ -42,34 +42,35 @@ func (w *wait) finish() {
 	}
 }
 
-// again makes a wait that was done one that is not.
-func (w *wait) again() {
+// reopen makes a finished wait wait again.
+func (w *wait) reopen() {
 	if w.closed {
 		w.closed, w.done, w.blocker = false, make(chan struct{}), ""
 	}
 }
 
-// see looks whether a member has shown the change. The caller holds the mutex.
-func (r *Registry) see(w *wait, m *member) {
+// memberMoved records that a member has shown the change, if it has, and checks the wait if this member may
+// have blocked it. The caller holds the mutex.
+func (r *Registry) memberMoved(w *wait, m *member) {
 	if _, has := w.seen[m.ID]; has {
 		return
 	}
-	r.look(w, m)
+	r.recordShown(w, m)
 	if w.blocker == m.ID || w.blocker == "" {
 		r.check(w)
 	}
 }
 
-// look notes that a member has shown the change, if it has. The caller holds the mutex.
-func (r *Registry) look(w *wait, m *member) {
+// recordShown records that a member has shown the change, if it has. The caller holds the mutex.
+func (r *Registry) recordShown(w *wait, m *member) {
 	if _, has := w.seen[m.ID]; !has && r.shows(w, m) {
 		w.seen[m.ID] = seen{m.Cursors[w.partition].Revision, m.moved[w.partition]}
 	}
 }
 
-// shows tells whether a member has reported a cursor that has the change in its past. A validator may be on
-// another turn of the store than this authority, as after a failover, so both the change and the cursor
-// must be in this authority's past. The caller holds the mutex.
+// shows tells whether a member has reported a cursor whose history has the change. After a failover,
+// validator and authority may be on two forks of the store. So both the change and the cursor must be in this
+// authority's history. The caller holds the mutex.
 func (r *Registry) shows(w *wait, m *member) bool {
 	at := m.Cursors[w.partition]
 	if m.Gone || at.Before(w.at) || at.Conflicts(w.at) {
@@ -83,7 +84,7 @@ func (r *Registry) shows(w *wait, m *member) bool {
 	return err == nil && past
 }
 
-// absent returns who is LOST now. The caller holds the mutex.
+// absent returns the validators that are LOST now, for wait.absent. The caller holds the mutex.
 func (r *Registry) absent() map[string]bool {
 	now, absent := time.Now(), map[string]bool{}
 	for _, m := range r.members {
@@ -91,18 +92,18 @@ func (r *Registry) absent() map[string]bool {
 			absent[m.ID] = true
 		}
 	}
-	for field := range r.strangers() {
+	for field := range r.unverified() {
 		absent[field] = true
 	}
 	return absent
 }
 
-// lost tells whether a member's lease has ended, and no bound keeps it from answering from old data.
+// lost tells whether a member is LOST: its lease has ended, and no bound keeps it from answers from old data.
 func (m *member) lost(now time.Time) bool {
 	return stateOf(now.Sub(m.heard), m.FencedAfter, Lease) == Lost
 }
 
-// check looks for a validator that is missing. The caller holds the mutex.
+// check looks for a validator that blocks a wait. The caller holds the mutex.
 func (r *Registry) check(w *wait) {
 	past, err := r.past.Reached(w.partition, w.at)
 	if w.lost = err != nil; w.lost {
@@ -119,7 +120,7 @@ func (r *Registry) check(w *wait) {
 			continue
 		}
 		anybody = true
-		r.look(w, m)
+		r.recordShown(w, m)
 		if r.stateIn(w, m, now) < Fenced && !(w.absent[m.ID] && m.lost(now)) {
 			w.blocker = m.ID
 			return
@@ -130,7 +131,7 @@ func (r *Registry) check(w *wait) {
 	}
 }
 
-// stateIn says what a member has done with a change. The caller holds the mutex.
+// stateIn returns what a member has done with a change. The caller holds the mutex.
 func (r *Registry) stateIn(w *wait, m *member, now time.Time) State {
 	if _, has := w.seen[m.ID]; !has || w.lost {
 		if state := stateOf(now.Sub(m.heard), m.FencedAfter, now.Sub(w.since)); state < Fenced || w.lost {
@@ -141,8 +142,7 @@ func (r *Registry) stateIn(w *wait, m *member, now time.Time) State {
 	return m.clock.state(r.turnOf(w), now, m.silent(now))
 }
 
-// linkOf returns the change that a wait is for; nil when this authority does not hold it. The caller holds
-// the mutex.
+// linkOf returns the change of a wait; nil when this authority does not hold it. The caller holds the mutex.
 func (r *Registry) linkOf(w *wait) *record.Link {
 	if w.link != nil {
 		return w.link
@@ -155,9 +155,9 @@ func (r *Registry) linkOf(w *wait) *record.Link {
 	return w.link
 }
 
-// turnOf returns the latest time at which a change becomes something else by itself, at each validator by
-// its own clock; zero when nothing does. Of a change that this authority does not hold nobody knows: it may
-// be at any time. The caller holds the mutex.
+// turnOf returns the latest time at which the effect of a change changes by itself, such as the end of a
+// trial. A validator sees that time on its own clock. The zero time means that the effect stays. For a change
+// that this authority does not hold the time is unknown, so it is anyTime. The caller holds the mutex.
 func (r *Registry) turnOf(w *wait) time.Time {
 	link := r.linkOf(w)
 	switch {
@@ -172,7 +172,7 @@ func (r *Registry) turnOf(w *wait) time.Time {
 // anyTime is later than any time that a document may have.
 var anyTime = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// checkAll looks at every wait of some partitions, or of all. The caller holds the mutex.
+// checkAll checks every wait of some partitions, or of all. The caller holds the mutex.
 func (r *Registry) checkAll(partitions ...int) {
 	if len(partitions) == 0 {
 		for partition := range r.waits {

@@ -1,5 +1,5 @@
-// Package healing watches for partitions of which the store has lost changes, stops changes there, and has
-// the store bring back what this authority and the validators still know.
+// Package healing watches for partitions in which the store has lost changes. It stops changes there, and has
+// the store bring back what this authority and the validators still hold.
 package healing
 
 import (
@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	// tryInterval is the least time between two tries on one partition; it doubles, up to maxTryInterval,
-	// while they change nothing.
+	// tryInterval is the least time between two tries on one partition. It doubles, up to maxTryInterval,
+	// while tries change nothing.
 	tryInterval    = 500 * time.Millisecond
 	maxTryInterval = 8 * time.Second
 	// gatherTimeout bounds the wait for the links of validators.
 	gatherTimeout = time.Second
-	// followTimeout bounds the wait until this authority is where the healing has led.
+	// followTimeout bounds the wait until this authority's replica has reached the end of a healing.
 	followTimeout = 5 * time.Second
-	// noticeLife is how long a notice counts that is not given again.
+	// noticeLife is how long a notice counts unless it is repeated.
 	noticeLife = 2 * time.Second
-	// settleAfter is the pause between tries from which on changes that somebody holds on to, and that the
-	// store says are dealt with, are settled again.
+	// settleAfter is the pause between tries from which on orphans that the store has settled already are
+	// settled again.
 	settleAfter = 2 * time.Second
-	// atOnce is how many partitions are healed at a time.
+	// atOnce is how many partitions are healed at the same time.
 	atOnce = 8
-	// sayInterval is how often is said of a partition that it cannot be healed.
-	sayInterval = 30 * time.Second
+	// logInterval is the least time between two "cannot heal" log lines of a partition.
+	logInterval = 30 * time.Second
 )
 
-// Replica is what is asked of the authority's own replica.
+// Replica is what the healer needs of the authority's own replica.
 type Replica interface {
 	Codec() *record.Codec
 	Changed() <-chan struct{}
@@ -50,24 +50,26 @@ type Replica interface {
 	Reach(ctx context.Context, partition int, target record.Cursor) error
 }
 
-// Fleet is what is asked of the validators.
+// Fleet is what the healer needs of the validators.
 type Fleet interface {
-	// Links returns signed links that validators hold of a partition, when they have answered or ctx ends.
+	// Links returns the signed links of a partition that validators hold. It returns when they have answered,
+	// or ctx ends.
 	Links(ctx context.Context, partition int) [][]byte
-	// Highest returns the furthest cursors of a partition that anybody has seen.
+	// Highest returns the furthest cursors of a partition that this authority or a validator has seen.
 	Highest(partition int) []record.Cursor
-	// Present returns where the validators are in a partition whose leases have not ended, and the names of
-	// those of which no report has arrived since a time.
+	// Present returns the cursors of a partition of the validators whose lease runs. silent has the names of
+	// those that have not reported since a time.
 	Present(partition int, since time.Time) (at []record.Cursor, silent []string)
-	// Orphans returns the tags of changes that validators in an epoch of a partition, or a later one, hold
-	// on to.
+	// Orphans returns the tags of the orphans of validators that are in an epoch of a partition, or in a
+	// later one.
 	Orphans(partition int, epoch uint64) []record.Tag
 }
 
 // Store is what brings changes back.
 type Store interface {
 	Freeze(partition int, frozen bool)
-	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (store.Healed, error)
+	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
+		highest []record.Cursor) (store.Healed, error)
 	Settle(ctx context.Context, partition int, tags []record.Tag) error
 }
 
@@ -79,51 +81,50 @@ type Healer struct {
 	metrics *Metrics
 	log     *slog.Logger
 	wake    chan struct{}
-	places  chan struct{} // taken by those that heal
+	slots   chan struct{} // one for each partition that is being healed
 
 	mu         sync.Mutex
 	partitions []state
 }
 
-// state is what is known of a partition.
+// state is what the healer knows of a partition.
 type state struct {
 	busy, frozen bool
-	// noticed is when somebody has last given notice of it, zero for never; next is when it may be tried
-	// again, after a pause.
+	// noticed is when the latest notice came, zero for never. next is the time of the next try at the
+	// earliest, pause the pause before it.
 	noticed, next time.Time
 	pause         time.Duration
-	// epoch is the one that this authority was in when it was last tried.
+	// epoch is the epoch of this authority at the latest try.
 	epoch uint64
-	// begun is the epoch of an operator that is not healed yet, 0 for none, seen when it was first seen.
-	// Told is such an epoch that the store knows of and this authority's replica has not come to, 0 for
-	// none.
+	// begun is an unhealed epoch of an operator, 0 for none; seen is when the healer first saw it. told is
+	// such an epoch that the store has reported and this authority's replica has not reached, 0 for none.
 	begun, told uint64
 	seen        time.Time
-	// asks is the pause before the validators are asked again for what nobody has supplied.
+	// asks is the pause before the healer asks again for links that nobody has sent.
 	asks time.Duration
-	// said is when was last said that it cannot be healed.
-	said time.Time
+	// logged is when the latest "cannot heal" line was logged.
+	logged time.Time
 }
 
 // New returns a healer.
 func New(r Replica, s Store, metrics *Metrics, log *slog.Logger) *Healer {
 	return &Healer{
 		replica: r, store: s, metrics: metrics, log: log,
-		wake: make(chan struct{}, 1), places: make(chan struct{}, atOnce), partitions: make([]state, r.Codec().Partitions()),
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, atOnce), partitions: make([]state, r.Codec().Partitions()),
 	}
 }
 
-// Notice says that a validator knows of changes of a partition that the store may have lost. It does not
-// wait.
+// Notice reports that a validator knows changes of a partition that the store may have lost. It does not
+// block.
 func (h *Healer) Notice(partition int) {
 	h.mu.Lock()
 	h.partitions[partition].noticed = time.Now()
 	h.mu.Unlock()
-	h.awaken()
+	h.wakeUp()
 }
 
-// awaken has the partitions looked at.
-func (h *Healer) awaken() {
+// wakeUp makes Run check the partitions now.
+func (h *Healer) wakeUp() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -137,13 +138,13 @@ func (h *Healer) Run(ctx context.Context, fleet Fleet) error {
 	defer running.Wait()
 	for {
 		changed := h.replica.Changed()
-		next := h.look(ctx, &running)
+		next := h.check(ctx, &running)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			// Cursors move all the time, and what makes a fork known can wait for some milliseconds.
-			next = min(next, lookInterval)
+			// Cursors move all the time, and a fork can wait for some milliseconds.
+			next = min(next, checkInterval)
 			select {
 			case <-ctx.Done():
 				return nil
@@ -155,11 +156,11 @@ func (h *Healer) Run(ctx context.Context, fleet Fleet) error {
 	}
 }
 
-// lookInterval is the pause before the partitions are looked at again when something has changed.
-const lookInterval = 20 * time.Millisecond
+// checkInterval is the pause after a change of the replica before the partitions are checked.
+const checkInterval = 20 * time.Millisecond
 
-// look begins to heal what needs it, and returns when to look again.
-func (h *Healer) look(ctx context.Context, running *sync.WaitGroup) time.Duration {
+// check starts to heal the partitions that need it, and returns the time until the next check.
+func (h *Healer) check(ctx context.Context, running *sync.WaitGroup) time.Duration {
 	now, soonest, epochs := time.Now(), tryInterval, h.replica.Cursors()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -177,10 +178,10 @@ func (h *Healer) look(ctx context.Context, running *sync.WaitGroup) time.Duratio
 			continue
 		}
 		if at := epochs[partition].Epoch; at != s.epoch {
-			// Another epoch has begun, so what was tried before says nothing.
+			// Another epoch has begun, so earlier tries prove nothing.
 			s.epoch, s.pause, s.next = at, 0, time.Time{}
 		}
-		// A notice to which there was nothing to do before does not hold up changes again.
+		// A notice that earlier tries could do nothing about stops no changes.
 		if !s.frozen && (s.pause == 0 || h.denied(partition)) {
 			h.freeze(partition)
 		}
@@ -200,8 +201,8 @@ func (h *Healer) needs(partition int, now time.Time) bool {
 	return !noticed.IsZero() && now.Sub(noticed) < noticeLife || h.denied(partition)
 }
 
-// denied tells whether the store is without something that this authority itself knows of, or may be: it is
-// in an epoch that an operator began.
+// denied tells whether the store lacks something that this authority itself holds, or may lack something
+// because an operator began its epoch.
 func (h *Healer) denied(partition int) bool {
 	if _, unhealed := h.replica.Unhealed(partition); unhealed {
 		return true
@@ -214,7 +215,8 @@ func (h *Healer) freeze(partition int) {
 	h.partitions[partition].frozen = true
 	h.store.Freeze(partition, true)
 	h.metrics.frozen.Inc()
-	h.log.Warn("the store may have lost changes of a partition; changes there are refused meanwhile", "partition", partition)
+	h.log.Warn("the store may have lost changes of a partition; changes there are refused until it is healed", "partition",
+		partition)
 }
 
 // thaw lets changes of a partition go on. The caller holds the mutex.
@@ -228,8 +230,8 @@ func (h *Healer) thaw(partition int) {
 // heal tries once to heal a partition.
 func (h *Healer) heal(ctx context.Context, partition int) {
 	select {
-	case h.places <- struct{}{}:
-		defer func() { <-h.places }()
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
 	case <-ctx.Done():
 		return
 	}
@@ -253,31 +255,31 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 		s.told = notAwaited.Epoch
 		s.await(s.told, time.Now())
 		s.next = began.Add(awaitInterval)
-		h.awaken()
+		h.wakeUp()
 		return
 	case errors.Is(err, errAwaiting):
 		s.next = began.Add(max(s.asks, awaitInterval))
-		h.awaken()
+		h.wakeUp()
 		return
 	case err == nil && !healed.Nothing:
-		// What made this known is dealt with; whoever still sees it gives notice again.
+		// The cause of the notice is healed. If a validator still sees a loss, it causes another notice.
 		s.noticed, s.pause = time.Time{}, 0
 	default:
 		s.pause = min(max(2*s.pause, tryInterval), maxTryInterval)
 	}
 	s.next = began.Add(max(s.pause, tryInterval))
-	h.tell(partition, s, healed, err, time.Since(began))
+	h.logTry(partition, s, healed, err, time.Since(began))
 	if s.frozen && err == nil && !h.denied(partition) {
 		h.thaw(partition)
 	}
-	h.awaken()
+	h.wakeUp()
 }
 
-// try heals a partition from all that is known of it, and returns the links that it did that from.
+// try heals a partition from everything that is known of it. It returns the links that it used.
 func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte, error) {
 	gathering, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
-	// What is seen from here on is looked for in the store, not in the links.
+	// Later cursors need not be among the links: Heal finds them in the store.
 	highest := h.fleet.Highest(partition)
 	waited, at, present := h.present(partition)
 	if !present {
@@ -297,9 +299,9 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	return healed, links, err
 }
 
-// settle has the store say again that changes are dealt with, when there has been nothing to do for them
-// for a while and somebody still holds on to them. It says so only of those whose links were looked at: one
-// that its holder could not supply in time may be lost yet.
+// settle has the store settle orphans once more. It does so after tries that had nothing to do for a while,
+// when a holder still has orphans. It settles only the orphans whose links were used: a change whose link its
+// holder could not send in time may still be lost.
 func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) error {
 	h.mu.Lock()
 	early := h.partitions[partition].pause < settleAfter
@@ -307,7 +309,7 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	if early {
 		return nil
 	}
-	// The fleet gives notice while it is locked, so it must not be asked under the mutex.
+	// The fleet calls Notice while it holds its mutex, so it must not be called under the mutex here.
 	seen := map[record.Tag]bool{}
 	for c := range h.previous(partition, looked) {
 		seen[c.Tag] = true
@@ -319,8 +321,8 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	return h.store.Settle(ctx, partition, tags)
 }
 
-// unsettled returns the changes that somebody holds on to who is in the store's epoch, and so does not know
-// that they are dealt with.
+// unsettled returns the orphans of this authority, and of validators in the store's epoch. Those validators
+// do not know that the orphans were settled.
 func (h *Healer) unsettled(partition int) []record.Tag {
 	tags := h.fleet.Orphans(partition, h.replica.Cursors()[partition].Epoch)
 	for _, tag := range h.replica.Orphans(partition) {
@@ -331,30 +333,31 @@ func (h *Healer) unsettled(partition int) []record.Tag {
 	return tags
 }
 
-// tell says what a try has come to. The caller holds the mutex.
-func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, took time.Duration) {
+// logTry logs and counts the result of a try. The caller holds the mutex.
+func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error, took time.Duration) {
 	switch {
 	case err == nil && !healed.Nothing && healed.Lost == 0 && len(healed.Apps) == 0:
-		h.log.Info("the store was restored, or taken as it is, and the fleet knows nothing beyond that; changes go on",
+		h.log.Info("the store was restored or adopted, and the fleet knows no change beyond it; changes go on",
 			"partition", partition, "epoch", healed.Start.Epoch)
 	case err == nil && !healed.Nothing:
 		h.metrics.heals.Inc()
 		h.metrics.changes.Add(float64(healed.Lost))
 		h.metrics.apps.Add(float64(len(healed.Apps)))
-		s.said = time.Time{}
+		s.logged = time.Time{}
 		h.log.Warn("the store had lost changes of a partition; they are brought back", "partition", partition,
 			"changes", healed.Lost, "apps", healed.Apps, "epoch", healed.Start.Epoch, "took", took.Round(time.Millisecond))
 		for app, conflicts := range healed.Conflicts {
-			// The audit trail has the values.
+			// Only the audit trail has the values.
 			var what []string
 			for _, c := range conflicts {
 				what = append(what, strings.TrimSpace(c.TokenID+" "+c.Field))
 			}
-			h.log.Warn("two pasts of an app had changed the same; the side that denies more stays, and the other is given up",
+			h.log.Warn("two histories of an app have changed the same value; the one that denies more stays, the other is given up",
 				"partition", partition, "app", app, "given_up", what)
 		}
 		if len(healed.GivenUp) > 0 {
-			h.log.Error("what was seen of earlier epochs is nowhere any more, and is given up", "partition", partition, "cursors", healed.GivenUp)
+			h.log.Error("changes of earlier epochs that were seen are held by nobody any more, and are given up",
+				"partition", partition, "cursors", healed.GivenUp)
 		}
 	case err != nil:
 		if errors.Is(err, store.ErrIncomplete) {
@@ -362,15 +365,15 @@ func (h *Healer) tell(partition int, s *state, healed store.Healed, err error, t
 		} else {
 			h.metrics.failures.Inc()
 		}
-		if time.Since(s.said) < sayInterval {
+		if time.Since(s.logged) < logInterval {
 			return
 		}
-		s.said = time.Now()
+		s.logged = time.Now()
 		if errors.Is(err, store.ErrIncomplete) {
-			h.log.Error("the store has lost changes of a partition that neither this authority nor a validator can supply, so changes there are refused."+
-				" A validator that has them and does not report now heals it when it is back; one that will not come back can be forgotten"+
-				" (countersign fleet forget); otherwise, and when what is missing is known from the floor file alone, restore a backup or take the store as it is"+
-				" (countersign store adopt; docs/operations.md)",
+			h.log.Error("the store has lost changes of a partition, and neither this authority nor a validator that reports has"+
+				" them; changes there are refused. A validator that has them heals the partition when it reports again; forget one that"+
+				" will not come back (countersign fleet forget). If no validator has them, or only the floor file names them, restore a"+
+				" backup, or adopt the store as it is (countersign store adopt; docs/operations.md)",
 				"partition", partition, "error", err)
 			return
 		}

@@ -2,7 +2,7 @@ package healing
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are those of a healer.
+// Metrics are the metrics of a healer.
 type Metrics struct {
 	heals, changes, apps, incomplete, failures prometheus.Counter
 	frozen                                     prometheus.Gauge
@@ -16,11 +16,14 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		return c
 	}
 	m := &Metrics{
-		heals:      counter("countersign_heals_total", "Partitions of which this authority brought back what the store had lost."),
-		changes:    counter("countersign_healed_changes_total", "Lost changes that healing has settled: brought back, or given up for what was changed since."),
-		apps:       counter("countersign_healed_apps_total", "Apps whose lost changes healing has settled."),
-		incomplete: counter("countersign_heals_incomplete_total", "Tries to heal a partition that lacked changes which nobody could supply."),
-		failures:   counter("countersign_heals_failed_total", "Tries to heal a partition that failed for another reason."),
+		heals: counter("countersign_heals_total", "Healings in which this authority brought back changes that the store "+
+			"had lost."),
+		changes: counter("countersign_healed_changes_total",
+			"Lost changes that healings have settled: brought back, or given up for later changes."),
+		apps: counter("countersign_healed_apps_total", "Apps whose lost changes healings have settled."),
+		incomplete: counter("countersign_heals_incomplete_total",
+			"Tries to heal a partition that failed because nobody had the lost changes."),
+		failures: counter("countersign_heals_failed_total", "Tries to heal a partition that failed for another reason."),
 		frozen: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_frozen_partitions", Help: "Partitions in which changes are refused until they are healed.",
 		}),

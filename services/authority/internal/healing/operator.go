@@ -9,32 +9,31 @@ import (
 )
 
 const (
-	// An epoch that an operator began is healed when every validator that reports has reported heardAfter
-	// after it was seen, and what they have reported can be supplied; that is looked at every
-	// awaitInterval. At the latest it is healed after patience, which is longer than a lease: a validator
-	// that has what nobody supplies is then one that never will.
+	// An epoch that an operator began is healed when two conditions hold: every validator that reports has
+	// done so heardAfter after the epoch was seen, and the links behind their cursors are at hand. The healer
+	// checks that every awaitInterval. After patience it heals in any case: patience is longer than a lease,
+	// so links that are still missing will not come.
 	heardAfter    = 500 * time.Millisecond
 	awaitInterval = 100 * time.Millisecond
-	// maxAskInterval is the greatest pause before the validators are asked again for links that nobody has
-	// supplied.
+	// maxAskInterval is the greatest pause before the healer asks the validators again for missing links.
 	maxAskInterval = tryInterval
 	patience       = 15 * time.Second
-	// connectPatience is how long it is waited for links that lead from what was reported to the store's
-	// past. One that was started lately may hold no more than the last few, and nobody can tell from these
-	// what the two pasts share; a validator that reports to another authority may hold them all.
+	// connectPatience bounds the wait for links that connect a reported cursor to the store's history. A
+	// validator that was started lately may hold only the last links, and these do not show what the two
+	// histories share. A validator that reports to another authority may hold them all.
 	connectPatience = 2 * time.Second
 )
 
-// errAwaiting says that an epoch which an operator began is not healed yet, since validators may know more.
+// errAwaiting says that an operator's epoch is not healed yet, since validators may know more changes.
 var errAwaiting = errors.New("validators may know more")
 
-// operators returns the epoch of an operator that is to be waited for; 0 for none. What the store has told
-// counts before what the replica holds, which is of another past when a failover has taken the store back.
-// The caller holds the mutex.
+// operators returns the operator's epoch to wait for; 0 for none. An epoch that the store has reported counts
+// before the replica's own: after a failover that took the store back, the replica is in another history. The
+// caller holds the mutex.
 func (h *Healer) operators(partition int, own uint64) uint64 {
 	s := &h.partitions[partition]
 	if s.told <= own && !h.replica.Forked(partition) {
-		s.told = 0 // the replica has caught up with it
+		s.told = 0 // the replica has caught up
 	}
 	if s.told != 0 {
 		return s.told
@@ -45,14 +44,14 @@ func (h *Healer) operators(partition int, own uint64) uint64 {
 	return 0
 }
 
-// await begins to wait for an epoch of an operator, unless that is under way.
+// await starts the wait for an operator's epoch, unless it has started.
 func (s *state) await(epoch uint64, now time.Time) {
 	if s.begun != epoch {
 		s.begun, s.seen, s.asks = epoch, now, 0
 	}
 }
 
-// askLater makes the pause longer before the validators are asked for their links again.
+// askLater doubles the pause before the healer asks the validators for their links again.
 func (h *Healer) askLater(partition int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,9 +59,9 @@ func (h *Healer) askLater(partition int) {
 	s.asks = min(max(2*s.asks, awaitInterval), maxAskInterval)
 }
 
-// present tells whether all validators that report have done so since an epoch of an operator was seen, and
-// where they are. There is nothing to wait for when it was waited for long enough, nor in another epoch,
-// unless the store has nothing. Waited is the epoch, 0 for none.
+// present tells whether all validators that report have done so since an operator's epoch was seen, and
+// returns their cursors. waited is the epoch, 0 for none. In another epoch, and after patience, there is
+// nothing to wait for. An empty store is an exception; see blank.
 func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all bool) {
 	h.mu.Lock()
 	s := h.partitions[partition]
@@ -78,9 +77,9 @@ func (h *Healer) present(partition int) (waited uint64, at []record.Cursor, all 
 	return s.begun, at, since >= heardAfter && len(silent) == 0
 }
 
-// blank tells whether nothing says how much a partition had: this authority has never seen anything of it,
-// and validators that nobody knows of may not have reported yet. What the first ones hold would pass for
-// everything.
+// blank tells whether nothing shows how much a partition had: this authority has never seen any of it, and
+// unlisted validators may not have reported yet. The changes of the first validators would pass for all
+// changes.
 func (h *Healer) blank(partition int) bool {
 	if h.replica.Cursors()[partition] != (record.Cursor{}) {
 		return false
@@ -89,9 +88,9 @@ func (h *Healer) blank(partition int) bool {
 	return slices.Contains(silent, record.UnknownMembers)
 }
 
-// supplied tells whether enough is known of what lies behind some cursors to heal an epoch of an operator:
-// they are in the store's past, or among links that lead there. Links that lead nowhere are enough when it
-// was waited for long enough.
+// supplied tells whether the links suffice to heal an operator's epoch. Each reported cursor must be in the
+// store's history, or the links must connect it to that history. After connectPatience, links that do not
+// connect suffice too.
 func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) bool {
 	h.mu.Lock()
 	impatient := time.Since(h.partitions[partition].seen) >= connectPatience
@@ -114,7 +113,7 @@ func (h *Healer) supplied(partition int, at []record.Cursor, links [][]byte) boo
 	return true
 }
 
-// inPast tells whether a cursor is in the store's past, or before everything.
+// inPast tells whether a cursor is in the store's history, or before all changes.
 func (h *Healer) inPast(partition int, c record.Cursor) bool {
 	if c.Revision == 0 {
 		return true
@@ -123,7 +122,7 @@ func (h *Healer) inPast(partition int, c record.Cursor) bool {
 	return err == nil && reached
 }
 
-// previous returns what links, and starts of epochs, were made on.
+// previous returns the cursor before each link and each start of an epoch.
 func (h *Healer) previous(partition int, links [][]byte) map[record.Cursor]record.Cursor {
 	all := map[record.Cursor]record.Cursor{}
 	for _, raw := range links {

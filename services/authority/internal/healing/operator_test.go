@@ -33,7 +33,7 @@ func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 		if calls := f.made(); len(calls) != 1 || !f.isFrozen(7) {
 			t.Fatalf("before the validator has reported: %+v; frozen: %t", calls, f.isFrozen(7))
 		}
-		time.Sleep(2*awaitInterval + lookInterval + tryInterval)
+		time.Sleep(2*awaitInterval + checkInterval + tryInterval)
 		if calls := f.made(); len(calls) != 2 || f.isFrozen(7) {
 			t.Fatalf("afterwards: %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
 		}
@@ -50,8 +50,8 @@ func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
 		healed time.Duration
 	}{
 		"nothing was seen":          {healed: lease},
-		"the partition was loaded":  {own: record.Cursor{Epoch: 1, Revision: 1}, healed: 2 * lookInterval},
-		"a new partition was empty": {own: record.Cursor{Epoch: 1}, healed: 2 * lookInterval},
+		"the partition was loaded":  {own: record.Cursor{Epoch: 1, Revision: 1}, healed: 2 * checkInterval},
+		"a new partition was empty": {own: record.Cursor{Epoch: 1}, healed: 2 * checkInterval},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -60,9 +60,9 @@ func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
 				began := time.Now()
 				for len(f.made()) == 0 && time.Since(began) < 2*lease {
 					h.Notice(7)
-					time.Sleep(lookInterval)
+					time.Sleep(checkInterval)
 				}
-				if took := time.Since(began); took < tt.healed-lookInterval || took > tt.healed+2*awaitInterval {
+				if took := time.Since(began); took < tt.healed-checkInterval || took > tt.healed+2*awaitInterval {
 					t.Errorf("healed after %v, want %v\n%s", took, tt.healed, log)
 				}
 			})

@@ -74,7 +74,10 @@ func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 	first, err := opened.Update(t.Context(), store.Call{
 		AppID: appIn(codec, partition),
 		Change: func(*record.Document) (*record.Document, error) {
-			return &record.Document{Tokens: []record.Token{{Token: policy.Token{ID: "tok", Digest: secret.DigestOf("tok"), State: policy.Active}, Name: "tok"}}}, nil
+			return &record.Document{Tokens: []record.Token{{Token: policy.Token{
+				ID: "tok", Digest: secret.DigestOf("tok"),
+				State: policy.Active,
+			}, Name: "tok"}}}, nil
 		},
 		Event: &countersignv1.AuditEvent{Method: "made"},
 		Answer: func(_ *record.Document, at record.Position) proto.Message {
@@ -99,7 +102,8 @@ func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	time.Sleep(700 * time.Millisecond)
-	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{seen}, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
+	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{seen},
+		countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()

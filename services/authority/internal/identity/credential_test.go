@@ -56,7 +56,8 @@ func TestB26_WhatReachesTheSource(t *testing.T) {
 // A keys file that cannot be read is not one without keys: the error says why.
 func TestB26_UnreadableKeysFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing")
-	if keys, err := identity.LoadKeys(nil, path); keys != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+	if keys, err := identity.LoadKeys(nil, path); keys != nil || !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("%v, %v", keys, err)
 	}
 }
@@ -79,7 +80,8 @@ func TestB26_CredentialThatCannotBeCheckedNow(t *testing.T) {
 	}
 	bad := fmt.Errorf("one of two sources: %w", identity.CredentialError("the certificate has expired"))
 	_, _, err = call(later{bad}, full("GetApp"))
-	if got := status.Convert(grpcError(err)); got.Code() != codes.Unauthenticated || got.Message() != "the certificate has expired" {
+	if got := status.Convert(grpcError(err)); got.Code() != codes.Unauthenticated ||
+		got.Message() != "the certificate has expired" {
 		t.Errorf("%v, want UNAUTHENTICATED with the words of the CredentialError", got)
 	}
 }

@@ -27,7 +27,8 @@ var (
 		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListTokens", "ListValidators", "WaitForPropagation",
 	}
 	changing = []string{
-		"CreateToken", "DeleteApp", "ForgetValidator", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken", "SetEnforcement", "UpdateToken",
+		"CreateToken", "DeleteApp", "ForgetValidator", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken",
+		"SetEnforcement", "UpdateToken",
 	}
 )
 
@@ -149,10 +150,11 @@ func TestB26_StreamRoles(t *testing.T) {
 		ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs("authorization", "Bearer "+tt.key))
 		name := ""
 		guard := identity.GuardStreams(tt.source, service.ServiceName, countersignv1.FleetService_ServiceDesc.ServiceName)
-		err := guard(nil, fakeStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: tt.method}, func(_ any, stream grpc.ServerStream) error {
-			name = identity.From(stream.Context()).Name
-			return nil
-		})
+		err := guard(nil, fakeStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: tt.method},
+			func(_ any, stream grpc.ServerStream) error {
+				name = identity.From(stream.Context()).Name
+				return nil
+			})
 		if code := status.Code(grpcError(err)); code != tt.want || name != tt.name {
 			t.Errorf("%s: %s as %q, want %s as %q", tt.method, code, name, tt.want, tt.name)
 		}

@@ -55,7 +55,8 @@ func (k *adminKeys) LogValue() slog.Value { return slog.AnyValue(k.names) }
 // LoadKeys returns a Source of the keys in an admin keys file. With files that are reloaded (nil for none) it
 // follows changes of the file: a key that was added becomes known, a key that was removed unknown.
 func LoadKeys(files *reload.Files, path string) (Source, error) {
-	now, err := reload.Read(files, "admin-keys-file", func(contents [][]byte) (*adminKeys, error) { return parseKeys(contents[0]) }, path)
+	parse := func(contents [][]byte) (*adminKeys, error) { return parseKeys(contents[0]) }
+	now, err := reload.Read(files, "admin-keys-file", parse, path)
 	if err != nil {
 		return nil, err
 	}

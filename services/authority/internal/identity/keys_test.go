@@ -125,7 +125,8 @@ func TestB26_KeysFileChanges(t *testing.T) {
 			t.Errorf("a message is %s on a stream of a key that was taken out: %s", name, code)
 		}
 	}
-	if text := log.String(); !strings.Contains(text, "grace (admin)") || strings.Contains(text, ada) || strings.Contains(text, hexDigest(ada)) {
+	if text := log.String(); !strings.Contains(text, "grace (admin)") || strings.Contains(text, ada) ||
+		strings.Contains(text, hexDigest(ada)) {
 		t.Errorf("the log is\n%s", text)
 	}
 }
@@ -145,9 +146,11 @@ func knows(t *testing.T, source identity.Source, key string) bool {
 // openStream returns the stream of a validator, as its handler sees it.
 func openStream(t *testing.T, source identity.Source, key string) (opened grpc.ServerStream) {
 	t.Helper()
-	management, fleet := countersignv1.AuthorityService_ServiceDesc.ServiceName, countersignv1.FleetService_ServiceDesc.ServiceName
+	management, fleet := countersignv1.AuthorityService_ServiceDesc.ServiceName,
+		countersignv1.FleetService_ServiceDesc.ServiceName
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+key))
-	err := identity.GuardStreams(source, management, fleet)(nil, silentStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/" + fleet + "/Report"},
+	err := identity.GuardStreams(source, management, fleet)(nil, silentStream{ctx: ctx},
+		&grpc.StreamServerInfo{FullMethod: "/" + fleet + "/Report"},
 		func(_ any, stream grpc.ServerStream) error { opened = stream; return nil })
 	if err != nil {
 		t.Fatal(err)

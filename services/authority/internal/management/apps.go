@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// GetApp implements the RPC of that name.
+// GetApp implements the RPC.
 func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*countersignv1.GetAppResponse, error) {
 	d, err := s.read(ctx, r.GetAppId())
 	if err != nil {
@@ -23,8 +23,8 @@ func (s *Service) GetApp(ctx context.Context, r *countersignv1.GetAppRequest) (*
 	return &countersignv1.GetAppResponse{App: contract.App(d.AppID, d, time.Now())}, nil
 }
 
-// ListApps implements the RPC of that name. It lists what the replica holds, which may be some milliseconds
-// behind. A page costs its page, however many apps there are.
+// ListApps implements the RPC. It lists the apps in the replica, which may be some milliseconds behind. The
+// cost of a page does not depend on the number of apps.
 func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) (*countersignv1.ListAppsResponse, error) {
 	size, err := pageSize(r.GetPageSize())
 	if err != nil {
@@ -61,8 +61,9 @@ func (s *Service) ListApps(_ context.Context, r *countersignv1.ListAppsRequest) 
 	return &response, nil
 }
 
-// DeleteApp implements the RPC of that name (B28).
-func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppRequest) (*countersignv1.DeleteAppResponse, error) {
+// DeleteApp implements the RPC (B28).
+func (s *Service) DeleteApp(ctx context.Context, r *countersignv1.DeleteAppRequest,
+) (*countersignv1.DeleteAppResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -92,11 +93,13 @@ func checkAppEtag(d *record.Document, want string) error {
 	return apierr.Aborted("STALE_ETAG", "etag: the app was changed since it was read; read it again")
 }
 
-// enforcementWarning is what everybody should know who switches enforcement on (B15).
-const enforcementWarning = "Only requests that are sent with one of the app's configured tokens will be accepted for the enforced endpoints."
+// enforcementWarning is the warning for a caller who switches enforcement on (B15).
+const enforcementWarning = "Only requests that are sent with one of the app's configured tokens will be accepted " +
+	"for the enforced endpoints."
 
-// SetEnforcement implements the RPC of that name.
-func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest) (*countersignv1.SetEnforcementResponse, error) {
+// SetEnforcement implements the RPC.
+func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest,
+) (*countersignv1.SetEnforcementResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -136,7 +139,8 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 	return answer, err
 }
 
-// tryEnforcement answers what the app would be, and changes nothing (AIP-163).
+// tryEnforcement answers a call with validate_only (AIP-163): it returns the app as the change would make it,
+// and changes nothing.
 func (s *Service) tryEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest,
 	apply func(*record.Document, rules.By) (*record.Document, error), warnings []string,
 ) (*countersignv1.SetEnforcementResponse, error) {

@@ -37,7 +37,10 @@ func (away) Watch(context.Context, func(int, []byte)) error             { return
 // listing returns a service that knows a number of apps, with one token each.
 func listing(b testing.TB, apps int) *management.Service {
 	b.Helper()
-	codec := record.NewCodec(keyring.Generate(), record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64, CreateTime: time.Now()})
+	codec := record.NewCodec(keyring.Generate(), record.Meta{
+		StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64,
+		CreateTime: time.Now(),
+	})
 	r := replica.New(away{}, codec, slog.New(slog.DiscardHandler))
 	r.Lists()
 	contents := make([]replica.Contents, codec.Partitions())
@@ -47,7 +50,10 @@ func listing(b testing.TB, apps int) *management.Service {
 	}
 	for n := range apps {
 		app, revision := fmt.Sprintf("app%09d", n), uint64(n+1)
-		p, err := policy.New(policy.Enforcement{}, []policy.Token{{ID: fmt.Sprintf("tok_%016d", n), Digest: secret.DigestOf(app), State: policy.Active}}, false)
+		p, err := policy.New(policy.Enforcement{}, []policy.Token{{
+			ID: fmt.Sprintf("tok_%016d", n), Digest: secret.DigestOf(app),
+			State: policy.Active,
+		}}, false)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -72,8 +72,11 @@ func (w *world) as(t testing.TB, key string) (client *grpc.ClientConn, from func
 			}
 			return connection, err
 		}),
-		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, response any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
-			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, request, response, conn, options...)
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, response any, conn *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+		) error {
+			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, request, response, conn,
+				options...)
 		}))
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +108,10 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 	changes := w.changes(t)
 	fresh := newApp()
 	changes = append(changes, change{
-		method: "CreateToken", request: &pb.CreateTokenRequest{AppId: fresh, Name: "the first of its app", Scopes: []pb.Scope{events}, Note: "n", ExpireTime: in(time.Hour)},
+		method: "CreateToken", request: &pb.CreateTokenRequest{
+			AppId: fresh, Name: "the first of its app",
+			Scopes: []pb.Scope{events}, Note: "n", ExpireTime: in(time.Hour),
+		},
 	})
 	for i, c := range changes {
 		for _, id := range []string{"request-" + c.method, ""} {
@@ -217,12 +223,17 @@ func TestB23_RowsOfALeakedSecret(t *testing.T) {
 	for _, app := range apps {
 		rows := w.auditRows(t, app)
 		row := rows[len(rows)-1]
-		if len(rows) != 2 || row.GetMethod() != "RevokeSecret" || row.GetIdentity() != "admin" || row.GetRequestId() != "r1" || row.GetPeer() == "" ||
-			len(row.GetTokens()) != 1 || !proto.Equal(row.GetTokens()[0].GetBefore(), before[app]) || !proto.Equal(row.GetTokens()[0].GetAfter(), w.get(t, app, tokens[app])) {
+		if len(rows) != 2 || row.GetMethod() != "RevokeSecret" || row.GetIdentity() != "admin" || row.GetRequestId() != "r1" ||
+			row.GetPeer() == "" ||
+			len(row.GetTokens()) != 1 || !proto.Equal(row.GetTokens()[0].GetBefore(), before[app]) ||
+			!proto.Equal(row.GetTokens()[0].GetAfter(), w.get(t, app, tokens[app])) {
 			t.Errorf("%s: %d rows, the last one is %v", app, len(rows), row)
 		}
 	}
-	if slices.ContainsFunc(w.auditRows(t, apps[0]), func(e *pb.AuditEvent) bool { return strings.Contains(e.String(), leaked) }) {
+	if slices.ContainsFunc(w.auditRows(t, apps[0]), func(e *pb.AuditEvent) bool {
+		return strings.Contains(e.String(),
+			leaked)
+	}) {
 		t.Error("a row holds the secret (B02)")
 	}
 }

@@ -35,7 +35,8 @@ func (w *world) audited(t testing.TB, partition int) []*pb.AuditEvent {
 		}
 		events, tail = append(events, event), next
 	}
-	head := check.Must(codec.OpenHead(partition, check.Must(w.redis.Get(t.Context(), record.KeysOf(partition).Head).Bytes())(t)))(t)
+	head := check.Must(codec.OpenHead(partition, check.Must(w.redis.Get(t.Context(),
+		record.KeysOf(partition).Head).Bytes())(t)))(t)
 	if head.Audit.Sequence != tail.Sequence || string(head.Audit.Chain) != string(tail.Chain) {
 		t.Errorf("the trail of partition %d ends at row %d, the head says %d", partition, tail.Sequence, head.Audit.Sequence)
 	}
@@ -53,11 +54,20 @@ func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 		want    *pb.AuditEvent
 	}{
 		{
-			&pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, AllowRejections: true, MaxRejectedRatio: proto.Float64(0.5)},
+			&pb.SetEnforcementRequest{
+				AppId: app, Scopes: []pb.Scope{events}, AllowRejections: true,
+				MaxRejectedRatio: proto.Float64(0.5),
+			},
 			&pb.AuditEvent{AllowRejections: true, MaxRejectedRatio: proto.Float64(0.5)},
 		},
-		{&pb.UpdateTokenRequest{AppId: app, Token: &pb.Token{TokenId: token, State: disabled}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}}, AllowLockout: true}, &pb.AuditEvent{AllowLockout: true}},
-		{&pb.UpdateTokenRequest{AppId: app, Token: &pb.Token{TokenId: token, State: active}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}}}, &pb.AuditEvent{}},
+		{&pb.UpdateTokenRequest{
+			AppId: app, Token: &pb.Token{TokenId: token, State: disabled},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}}, AllowLockout: true,
+		}, &pb.AuditEvent{AllowLockout: true}},
+		{&pb.UpdateTokenRequest{
+			AppId: app, Token: &pb.Token{TokenId: token, State: active},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}},
+		}, &pb.AuditEvent{}},
 		{&pb.SetEnforcementRequest{AppId: app}, &pb.AuditEvent{}},
 		{&pb.RevokeTokenRequest{AppId: app, TokenId: token, AllowLockout: true}, &pb.AuditEvent{AllowLockout: true}},
 		{&pb.DeleteAppRequest{AppId: app}, &pb.AuditEvent{}},
@@ -69,11 +79,13 @@ func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 		all := w.audited(t, partitionOf(app))
 		got := all[len(all)-1]
 		if got.GetIdentity() != "admin" || got.GetRole() != "admin" || got.GetPeer() == "" || got.GetMethod() != method ||
-			got.GetRequestId() != fmt.Sprint(method, i) || got.GetAppId() != app || time.Since(got.GetEventTime().AsTime()) > patience || got.GetRevision() == 0 {
+			got.GetRequestId() != fmt.Sprint(method, i) || got.GetAppId() != app ||
+			time.Since(got.GetEventTime().AsTime()) > patience || got.GetRevision() == 0 {
 			t.Errorf("%s: the row is %v", method, got)
 		}
 		if got.GetAllowLockout() != step.want.GetAllowLockout() || got.GetAllowRejections() != step.want.GetAllowRejections() ||
-			(got.MaxRejectedRatio == nil) != (step.want.MaxRejectedRatio == nil) || got.GetMaxRejectedRatio() != step.want.GetMaxRejectedRatio() {
+			(got.MaxRejectedRatio == nil) != (step.want.MaxRejectedRatio == nil) ||
+			got.GetMaxRejectedRatio() != step.want.GetMaxRejectedRatio() {
 			t.Errorf("%s: the row says %v, want %v", method, got, step.want)
 		}
 	}
@@ -117,7 +129,8 @@ func TestB23_ForgettingIsAudited(t *testing.T) {
 		if len(rows) != 1 {
 			t.Fatalf("partition %d has rows %v", partition, rows)
 		}
-		if got := rows[0]; got.GetMethod() != "ForgetValidator" || got.GetValidatorId() != id || time.Since(got.GetEventTime().AsTime()) > patience {
+		if got := rows[0]; got.GetMethod() != "ForgetValidator" || got.GetValidatorId() != id ||
+			time.Since(got.GetEventTime().AsTime()) > patience {
 			t.Errorf("the row is %v", got)
 		}
 		// A partition that cannot take a row is no reason to keep a validator.
@@ -153,7 +166,8 @@ func TestB23_RememberedTokensAreNamed(t *testing.T) {
 	w.create(t, app, "new", events)
 	all := w.audited(t, partitionOf(app))
 	got := all[len(all)-1]
-	if !slices.Equal(got.GetRememberedTokenIds(), []string{old}) || len(got.GetTokens()) != 1 || got.GetAppAfter().GetRememberedDigestCount() != 1 {
+	if !slices.Equal(got.GetRememberedTokenIds(), []string{old}) || len(got.GetTokens()) != 1 ||
+		got.GetAppAfter().GetRememberedDigestCount() != 1 {
 		t.Errorf("the row is %v", got)
 	}
 }

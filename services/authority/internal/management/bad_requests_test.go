@@ -11,65 +11,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/secret"
-	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
-
-// bad is a request that has to fail.
-type bad struct {
-	name    string
-	request proto.Message
-	want    failure
-}
-
-// invoke calls a method of the AuthorityService by name.
-func (w *world) invoke(t testing.TB, method string, request proto.Message) (proto.Message, error) {
-	t.Helper()
-	service := pb.File_countersign_v1_authority_proto.Services().ByName("AuthorityService")
-	descriptor := service.Methods().ByName(protoreflect.Name(method))
-	kind := check.Must(protoregistry.GlobalTypes.FindMessageByName(descriptor.Output().FullName()))(t)
-	response := kind.New().Interface()
-	err := w.conn.Invoke(t.Context(), "/"+string(service.FullName())+"/"+method, request, response)
-	return response, err
-}
-
-// fixture is what the bad requests find.
-type fixture struct {
-	// on has enforcement of EVENTS with one token a; off has none, and tokens a, dis, rev.
-	on, onToken, off, offToken, offRevoked, offDisabled string
-	// onSecret is the secret of on's token, offSecret that of off's revoked one.
-	onSecret, offSecret string
-	// full has 1,000 tokens, one of which is fullToken.
-	full, fullToken string
-}
-
-func (w *world) fixture(t testing.TB) fixture {
-	t.Helper()
-	f := fixture{on: newApp(), off: newApp(), full: newApp()}
-	a := w.create(t, f.on, "a", events)
-	f.onToken, f.onSecret = a.GetToken().GetTokenId(), a.GetSecret()
-	w.enforce(t, f.on, events)
-	f.offToken = w.create(t, f.off, "a").GetToken().GetTokenId()
-	dis, rev := w.create(t, f.off, "dis", events), w.create(t, f.off, "rev", events)
-	f.offDisabled, f.offRevoked, f.offSecret = dis.GetToken().GetTokenId(), rev.GetToken().GetTokenId(), rev.GetSecret()
-	check.Must(w.update(t.Context(), f.off, &pb.Token{TokenId: f.offDisabled, State: disabled}, "state"))(t)
-	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offRevoked}))(t)
-	imports := make([]*pb.TokenImport, 1000)
-	for i := range imports {
-		imports[i] = &pb.TokenImport{Name: fmt.Sprint(i), Credential: &pb.TokenImport_Secret{Secret: foreign()}}
-	}
-	f.fullToken = check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: f.full, Imports: imports}))(t).GetTokens()[0].GetTokenId()
-	return f
-}
-
-const unknownToken = "tok_aaaaaaaaaaaaaaaa"
 
 var (
 	notServed   = failure{codes.Unimplemented, "NOT_SERVED", ""}
@@ -81,87 +29,6 @@ var (
 	tooMany     = failure{codes.ResourceExhausted, "TOO_MANY_TOKENS", ""}
 	staleEtag   = failure{codes.Aborted, "STALE_ETAG", ""}
 )
-
-// badTimes are times that none of the fields can have.
-var badTimes = map[string]*timestamppb.Timestamp{
-	"after the year 9999":  {Seconds: 253402300800},
-	"before 1970":          {Seconds: -1},
-	"1970":                 {},
-	"year 1, Go's zero":    timestamppb.New(time.Time{}),
-	"not a time":           {Seconds: 1_900_000_000, Nanos: -1},
-	"more than a second":   {Seconds: 1_900_000_000, Nanos: 1_000_000_000},
-	"far beyond all times": {Seconds: math.MaxInt64},
-}
-
-// common are the mistakes that can be made with every request that has the fields: an app, a token, a
-// request id and a wait. The request must be good.
-func common(good proto.Message) (rows []bad) {
-	set := func(name, field string, value protoreflect.Value, want failure) {
-		request := proto.Clone(good).ProtoReflect()
-		if f := request.Descriptor().Fields().ByName(protoreflect.Name(field)); f != nil {
-			request.Set(f, value)
-			rows = append(rows, bad{field + ": " + name, request.Interface(), want})
-		}
-	}
-	for name, id := range map[string]string{
-		"none": "", "65 characters": strings.Repeat("a", 65), "a space": "my app", "a slash": "my/app", "a letter beyond ASCII": "äpp",
-		"a NUL": "app\x00", "a line break": "app\n", "a dot": "my.app", "a brace": "{app}",
-	} {
-		set(name, "app_id", protoreflect.ValueOfString(id), invalid("app_id"))
-	}
-	for name, id := range map[string]string{
-		"none": "", "over-long": strings.Repeat("t", 65), "no prefix": "aaaaaaaaaaaaaaaa", "too short": unknownToken[:19],
-		"too long": unknownToken + "a", "a capital": "tok_aaaaaaaaaaaaaaaA", "a secret": secret.Mint().Reveal(),
-	} {
-		set(name, "token_id", protoreflect.ValueOfString(id), invalid("token_id"))
-	}
-	set("unknown", "token_id", protoreflect.ValueOfString(unknownToken), noToken)
-	for name, id := range map[string]string{"65 characters": strings.Repeat("r", 65), "a space": "my id", "beyond ASCII": "ïd", "a slash": "a/b"} {
-		set(name, "request_id", protoreflect.ValueOfString(id), invalid("request_id"))
-	}
-	for name, wait := range map[string]*durationpb.Duration{
-		"none at all": {}, "negative": {Seconds: -1}, "more than 60 s": {Seconds: 60, Nanos: 1}, "far too long": {Seconds: math.MaxInt64},
-		"not a duration": {Seconds: 1, Nanos: -1}, "more than a second in it": {Nanos: 1_000_000_000},
-	} {
-		set(name, "wait_for_propagation", protoreflect.ValueOfMessage(wait.ProtoReflect()), invalid("wait_for_propagation"))
-	}
-	if f := good.ProtoReflect().Descriptor().Fields().ByName("page_size"); f != nil {
-		set("negative", "page_size", protoreflect.ValueOfInt32(-1), invalid("page_size"))
-		set("most negative", "page_size", protoreflect.ValueOfInt32(math.MinInt32), invalid("page_size"))
-		for name, token := range map[string]string{
-			"not base64": "%%%", "not ours": "Zm9v", "over-long": strings.Repeat("QUFB", 1000), "nothing in it": "Cg",
-		} {
-			set(name, "page_token", protoreflect.ValueOfString(token), invalid("page_token"))
-		}
-	}
-	if f := good.ProtoReflect().Descriptor().Fields().ByName("etag"); f != nil {
-		set("over-long", "etag", protoreflect.ValueOfString(strings.Repeat("e", 65)), invalid("etag"))
-		set("stale", "etag", protoreflect.ValueOfString("stale"), staleEtag)
-	}
-	return rows
-}
-
-// badScopes are sets of scopes that nobody can have.
-var badScopes = map[string][]pb.Scope{
-	"unspecified": {pb.Scope_SCOPE_UNSPECIFIED}, "unknown": {99}, "negative": {-1}, "beyond 63": {64}, "largest": {math.MaxInt32},
-	"twice": {events, sessions, events}, "unspecified among others": {events, 0},
-}
-
-func badTokenFields(prefix string, row func(name, field string, change func(*pb.Token))) {
-	for name, text := range map[string]string{
-		"none": "", "only space": " \t\n ", "101 characters": long(101), "a line break": "a\nb", "a NUL": "a\x00b", "DEL": "a\x7fb", "C1": "a\u0085b",
-	} {
-		row("name, "+name, prefix+"name", func(t *pb.Token) { t.Name = text })
-	}
-	row("note, 1,001 characters", prefix+"note", func(t *pb.Token) { t.Note = long(1001) })
-	for name, scopes := range badScopes {
-		row("scopes, "+name, prefix+"scopes", func(t *pb.Token) { t.Scopes = scopes })
-	}
-	row("scopes, GDPR", prefix+"scopes", func(t *pb.Token) { t.Scopes = []pb.Scope{gdpr} })
-	for name, at := range badTimes {
-		row("expiry, "+name, prefix+"expire_time", func(t *pb.Token) { t.ExpireTime = at })
-	}
-}
 
 // badRequests is, for every method, what must fail and how.
 var badRequests = map[string]func(f fixture) []bad{
@@ -175,7 +42,10 @@ var badRequests = map[string]func(f fixture) []bad{
 			}, invalid(field)})
 		})
 		return append(rows,
-			bad{"expiry in the past", &pb.CreateTokenRequest{AppId: f.off, Name: "new", ExpireTime: in(-time.Second)}, invalid("expire_time")},
+			bad{
+				"expiry in the past", &pb.CreateTokenRequest{AppId: f.off, Name: "new", ExpireTime: in(-time.Second)},
+				invalid("expire_time"),
+			},
 			bad{"B04 no scopes with enforcement", &pb.CreateTokenRequest{AppId: f.on, Name: "new"}, invalid("scopes")},
 			bad{"B01 name taken", &pb.CreateTokenRequest{AppId: f.off, Name: " a "}, nameTaken},
 			bad{"B01 name of a disabled one", &pb.CreateTokenRequest{AppId: f.off, Name: "dis"}, nameTaken},
@@ -213,7 +83,8 @@ var badRequests = map[string]func(f fixture) []bad{
 		row("no mask", invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = nil })
 		row("empty mask", invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = mask() })
 		for _, path := range []string{
-			"*", "", "Name", "name.x", "token.name", "token_id", "etag", "hint", "create_time", "revoke_time", "imported", "successor_id", "secret",
+			"*", "", "Name", "name.x", "token.name", "token_id", "etag", "hint", "create_time", "revoke_time", "imported",
+			"successor_id", "secret",
 		} {
 			row("mask "+path, invalid("update_mask"), func(r *pb.UpdateTokenRequest) { r.UpdateMask = mask("name", path) })
 		}
@@ -223,8 +94,12 @@ var badRequests = map[string]func(f fixture) []bad{
 		row("etag over-long", invalid("token.etag"), func(r *pb.UpdateTokenRequest) { r.Token.Etag = strings.Repeat("e", 65) })
 		row("B07 etag stale", staleEtag, func(r *pb.UpdateTokenRequest) { r.Token.Etag = "stale" })
 		row("B01 name taken", nameTaken, func(r *pb.UpdateTokenRequest) { r.Token.Name = "dis" })
-		row("B08 revoked", precondition("TOKEN_REVOKED", "apps/"+f.off+"/tokens/"+f.offRevoked), func(r *pb.UpdateTokenRequest) { r.Token.TokenId = f.offRevoked })
-		row("B05 unscoped again", invalid("token.scopes"), func(r *pb.UpdateTokenRequest) { r.Token.TokenId, r.UpdateMask = f.offDisabled, mask("scopes") })
+		row("B08 revoked", precondition("TOKEN_REVOKED", "apps/"+f.off+"/tokens/"+f.offRevoked),
+			func(r *pb.UpdateTokenRequest) { r.Token.TokenId = f.offRevoked })
+		row("B05 unscoped again", invalid("token.scopes"), func(r *pb.UpdateTokenRequest) {
+			r.Token.TokenId,
+				r.UpdateMask = f.offDisabled, mask("scopes")
+		})
 		row("B04 no scopes with enforcement", invalid("token.scopes"), func(r *pb.UpdateTokenRequest) {
 			r.AppId, r.Token.TokenId, r.UpdateMask = f.on, f.onToken, mask("scopes")
 		})
@@ -264,16 +139,26 @@ var badRequests = map[string]func(f fixture) []bad{
 	"RotateToken": func(f fixture) []bad {
 		rows := common(&pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken})
 		for name, overlap := range map[string]*durationpb.Duration{
-			"negative": durationpb.New(-1), "over 90 days": durationpb.New(90*24*time.Hour + 1), "no duration": {Seconds: 1, Nanos: -1},
+			"negative": durationpb.New(-1), "over 90 days": durationpb.New(90*24*time.Hour + 1),
+			"no duration":               {Seconds: 1, Nanos: -1},
 			"nanoseconds over a second": {Nanos: 1_000_000_000}, "longer than all": {Seconds: math.MaxInt64},
 		} {
-			rows = append(rows, bad{"overlap " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, Overlap: overlap}, invalid("overlap")})
+			rows = append(rows, bad{
+				"overlap " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, Overlap: overlap},
+				invalid("overlap"),
+			})
 		}
 		subject := "apps/" + f.off + "/tokens/"
 		return append(rows,
 			bad{"app never heard of", &pb.RotateTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
-			bad{"revoked", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offRevoked}, precondition("TOKEN_NOT_ACTIVE", subject+f.offRevoked)},
-			bad{"disabled", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offDisabled}, precondition("TOKEN_NOT_ACTIVE", subject+f.offDisabled)},
+			bad{
+				"revoked", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offRevoked},
+				precondition("TOKEN_NOT_ACTIVE", subject+f.offRevoked),
+			},
+			bad{
+				"disabled", &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offDisabled},
+				precondition("TOKEN_NOT_ACTIVE", subject+f.offDisabled),
+			},
 			bad{"B01 too many", &pb.RotateTokenRequest{AppId: f.full, TokenId: f.fullToken}, tooMany},
 		)
 	},
@@ -299,13 +184,19 @@ var badRequests = map[string]func(f fixture) []bad{
 			}
 		})
 		for name, text := range map[string]string{
-			"empty": "", "weak": "0123456789", "repetitive": strings.Repeat("a", 4000), "with a space": foreign() + " ", "beyond ASCII": foreign() + "ä",
+			"empty": "", "weak": "0123456789", "repetitive": strings.Repeat("a", 4000), "with a space": foreign() + " ",
+			"beyond ASCII":      foreign() + "ä",
 			"with a line break": foreign() + "\n", "over-long": strings.Repeat(foreign(), 100),
 		} {
-			row(f.off, "secret "+name, invalid("imports[1].secret"), func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: text} })
+			row(f.off, "secret "+name, invalid("imports[1].secret"),
+				func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: text} })
 		}
-		for name, digest := range map[string][]byte{"empty": {}, "31 bytes": sha("x")[:31], "33 bytes": append(sha("x"), 0), "in hexadecimal": []byte(fmt.Sprintf("%x", sha("x")))} {
-			row(f.off, "sha256 "+name, invalid("imports[1].sha256"), func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: digest} })
+		for name, digest := range map[string][]byte{
+			"empty": {}, "31 bytes": sha("x")[:31], "33 bytes": append(sha("x"), 0),
+			"in hexadecimal": []byte(fmt.Sprintf("%x", sha("x"))),
+		} {
+			row(f.off, "sha256 "+name, invalid("imports[1].sha256"),
+				func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: digest} })
 		}
 		row(f.off, "no credential", invalid("imports[1].credential"), func(i *pb.TokenImport) { i.Credential = nil })
 		row(f.on, "B04 no scopes with enforcement", invalid("imports[1].scopes"), func(i *pb.TokenImport) { i.Scopes = nil })
@@ -349,13 +240,15 @@ var badRequests = map[string]func(f fixture) []bad{
 		}
 		row("trial in the past", invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
 		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
-			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"), func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
+			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"),
+				func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
 		}
 		row("B12 no token", precondition("NO_TOKEN_FOR_SCOPE", "apps/"+f.on), func(r *pb.SetEnforcementRequest) {
 			r.AppId, r.Scopes = f.on, []pb.Scope{events, revenue}
 		})
 		unknown := newApp()
-		row("B12 app never heard of", precondition("NO_TOKEN_FOR_SCOPE", "apps/"+unknown), func(r *pb.SetEnforcementRequest) { r.AppId = unknown })
+		row("B12 app never heard of", precondition("NO_TOKEN_FOR_SCOPE", "apps/"+unknown),
+			func(r *pb.SetEnforcementRequest) { r.AppId = unknown })
 		for _, r := range rows {
 			dry := proto.CloneOf(r.request.(*pb.SetEnforcementRequest))
 			dry.ValidateOnly = true
@@ -370,7 +263,10 @@ var badRequests = map[string]func(f fixture) []bad{
 		rows := []bad{}
 		for name, token := range map[string]string{
 			"none": "", "not base64": "%%%", "not ours": "Zm9v", "over-long": strings.Repeat("QUFB", 1000), "nothing in it": "Cg",
-			"another store":     record.EncodePosition(record.Position{StoreID: "another", Partition: 1, Cursor: record.Cursor{Epoch: 1}}),
+			"another store": record.EncodePosition(record.Position{
+				StoreID: "another", Partition: 1,
+				Cursor: record.Cursor{Epoch: 1},
+			}),
 			"no such partition": record.EncodePosition(record.Position{Partition: 200, Cursor: record.Cursor{Epoch: 1}}),
 		} {
 			rows = append(rows, bad{name, &pb.WaitForPropagationRequest{ConsistencyToken: token}, invalid("consistency_token")})
@@ -379,7 +275,10 @@ var badRequests = map[string]func(f fixture) []bad{
 	},
 	"ListValidators": func(fixture) []bad { return nil }, // there is nothing to do wrong
 	"ForgetValidator": func(fixture) []bad {
-		rows := []bad{{"unknown", &pb.ForgetValidatorRequest{ValidatorId: "nobody"}, failure{codes.NotFound, "VALIDATOR_NOT_FOUND", ""}}}
+		rows := []bad{{
+			"unknown", &pb.ForgetValidatorRequest{ValidatorId: "nobody"},
+			failure{codes.NotFound, "VALIDATOR_NOT_FOUND", ""},
+		}}
 		for name, id := range map[string]string{
 			"none": "", "101 characters": long(101), "a line break": "a\nb", "a space at the end": "a ", "only space": " ",
 		} {

@@ -86,8 +86,9 @@ func carryOut[R response](ctx context.Context, s *Service, c change[R]) (answer 
 	return answer, repeated, nil
 }
 
-// setDurability fills in how many Redis replicas have the change, if the store waited for any. The answer that
-// is kept for a repetition lacks the field: it is written with the change, before a replica can confirm it.
+// setDurability fills in how many Redis replicas have the change, if the store waited for any. The answer
+// that is kept for a repetition lacks the field: it is written with the change, before a replica can confirm
+// it.
 func setDurability(answer proto.Message, d store.Durability) {
 	if d.Wanted != 0 {
 		*commonOf(answer).durability = &countersignv1.Durability{Wanted: uint32(d.Wanted), Acknowledged: uint32(d.Acknowledged)}

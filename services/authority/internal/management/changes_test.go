@@ -62,7 +62,8 @@ func (w *world) changes(t testing.TB) []change {
 	updated, token := app()
 	all = append(all, change{
 		"UpdateToken", &pb.UpdateTokenRequest{
-			AppId: updated, Token: &pb.Token{TokenId: token.GetToken().GetTokenId(), State: disabled}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}},
+			AppId: updated, Token: &pb.Token{TokenId: token.GetToken().GetTokenId(), State: disabled},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"state"}},
 		},
 		func(m proto.Message) { m.(*pb.UpdateTokenRequest).Token.State = active },
 		ask(updated, token.GetSecret()), becomes(deny(pb.Reason_REASON_TOKEN_DISABLED, token.GetToken().GetTokenId())),
@@ -236,12 +237,16 @@ func TestRequestIDsOfNothing(t *testing.T) {
 	unknown, known := newApp(), newApp()
 	made := w.create(t, known, "a", events)
 	id := made.GetToken().GetTokenId()
-	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: known, TokenId: w.create(t, known, "b").GetToken().GetTokenId()}))(t)
+	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{
+		AppId:   known,
+		TokenId: w.create(t, known, "b").GetToken().GetTokenId(),
+	}))(t)
 	for name, request := range map[string]proto.Message{
 		"SetEnforcement of an app never heard of": &pb.SetEnforcementRequest{AppId: unknown, RequestId: "r1"},
 		"SetEnforcement": &pb.SetEnforcementRequest{AppId: known, RequestId: "r1"},
 		"UpdateToken": &pb.UpdateTokenRequest{
-			AppId: known, RequestId: "r1", Token: &pb.Token{TokenId: id, Name: "a"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"name"}},
+			AppId: known, RequestId: "r1", Token: &pb.Token{TokenId: id, Name: "a"},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"name"}},
 		},
 		"RevokeToken": &pb.RevokeTokenRequest{AppId: known, RequestId: "r1", TokenId: w.list(t, known, true)[1].GetTokenId()},
 	} {
@@ -317,9 +322,13 @@ func TestB26_RolesOverGRPC(t *testing.T) {
 	anyone, viewer := *w, *w
 	anyone.conn, viewer.conn = check.Dial(t, w.Authority), check.Dial(t, w.Authority, withKey(w.ViewerKey.Reveal()))
 	for _, method := range pb.AuthorityService_ServiceDesc.Methods {
-		rows := badRequests[method.MethodName](fixture{off: newApp(), offToken: unknownToken, onSecret: secret.Mint().Reveal(), offSecret: foreign()})
+		rows := badRequests[method.MethodName](fixture{
+			off: newApp(), offToken: unknownToken, onSecret: secret.Mint().Reveal(),
+			offSecret: foreign(),
+		})
 		rows = append(rows, bad{request: &pb.ListValidatorsRequest{}}) // of which there is no bad one
-		if _, err := anyone.invoke(t, method.MethodName, rows[0].request); status.Code(err) != codes.Unauthenticated || apierr.ReasonOf(err) != "NO_IDENTITY" {
+		if _, err := anyone.invoke(t, method.MethodName, rows[0].request); status.Code(err) != codes.Unauthenticated ||
+			apierr.ReasonOf(err) != "NO_IDENTITY" {
 			t.Errorf("%s without a key: %v", method.MethodName, err)
 		}
 		_, err := viewer.invoke(t, method.MethodName, rows[0].request)

@@ -30,8 +30,8 @@ func checkAppID(id string) error {
 	return checkNoSecret("app_id", id)
 }
 
-// checkTokenID lets through nothing but the form of an id, so that a secret that was put in its place is
-// not repeated in an error.
+// checkTokenID accepts only the form of a token id. A secret that was sent in this field is rejected before
+// an error can repeat it.
 func checkTokenID(field, id string) error {
 	if !rules.IsTokenID(id) {
 		return apierr.Invalid(field, "want a token id: tok_ and 16 characters of a-z 2-7")
@@ -46,7 +46,7 @@ func checkEtag(field, etag string) error {
 	return nil
 }
 
-// checkChanging checks what all changing requests have.
+// checkChanging checks the fields that all changing requests have.
 func checkChanging(request changing) error {
 	id := request.GetRequestId()
 	if len(id) > maxRequestIDLength || strings.ContainsFunc(id, func(r rune) bool {
@@ -57,7 +57,8 @@ func checkChanging(request changing) error {
 	if err := checkNoSecret("request_id", id); err != nil {
 		return err
 	}
-	if wait := request.GetWaitForPropagation(); wait != nil && (wait.CheckValid() != nil || wait.AsDuration() <= 0 || wait.AsDuration() > maxWait) {
+	if wait := request.GetWaitForPropagation(); wait != nil &&
+		(wait.CheckValid() != nil || wait.AsDuration() <= 0 || wait.AsDuration() > maxWait) {
 		return apierr.Invalid("wait_for_propagation", "want more than 0 and at most %d s", int(maxWait.Seconds()))
 	}
 	return nil
@@ -68,13 +69,14 @@ func checkNote(field, note string) error {
 		return apierr.Invalid(field, "want at most %d characters", maxNoteLength)
 	}
 	if !visible.Text(note) {
-		return apierr.Invalid(field, "want characters that can be seen, plain spaces, tabs and line feeds: no other control, no zero-width or bidirectional characters, no byte order mark")
+		return apierr.Invalid(field, "want characters that can be seen, plain spaces, tabs and line feeds: "+
+			"no other control, no zero-width or bidirectional characters, no byte order mark")
 	}
 	return checkNoSecret(field, note)
 }
 
-// checkNoSecret keeps a secret that was pasted into the wrong field out of lists, logs and the audit trail
-// (B02).
+// checkNoSecret rejects a secret that was pasted into the wrong field, to keep it out of lists, logs and the
+// audit trail (B02).
 func checkNoSecret(field, text string) error {
 	if secret.Within(text) {
 		return apierr.Invalid(field, "holds a secret, which would be shown to everybody who may list")
@@ -82,7 +84,8 @@ func checkNoSecret(field, text string) error {
 	return nil
 }
 
-// scopesOf checks and gathers the scopes of a request. What may be granted or enforced is up to rules.
+// scopesOf checks and returns the scopes of a request. Package rules decides which may be granted or
+// enforced.
 func scopesOf(field string, scopes []countersignv1.Scope) (policy.ScopeSet, error) {
 	var set policy.ScopeSet
 	for i, s := range scopes {
@@ -98,7 +101,7 @@ func scopesOf(field string, scopes []countersignv1.Scope) (policy.ScopeSet, erro
 	return set, nil
 }
 
-// everyScope is the scopes that the contract has.
+// everyScope is the set of all scopes of the contract.
 var everyScope = func() (set policy.ScopeSet) {
 	for number := range countersignv1.Scope_name {
 		if number != 0 {
@@ -108,10 +111,10 @@ var everyScope = func() (set policy.ScopeSet) {
 	return set
 }()
 
-// maxTime keeps milliseconds within what a Timestamp can hold (RFC 3339: year 9999).
+// maxTime is the latest time that a request may name: a Timestamp ends with the year 9999 (RFC 3339).
 var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// millisOf checks an optional time; absent is 0.
+// millisOf checks an optional time, and returns it in milliseconds since the Unix epoch; absent is 0.
 func millisOf(field string, t *timestamppb.Timestamp) (int64, error) {
 	if t == nil {
 		return 0, nil

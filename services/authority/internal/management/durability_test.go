@@ -48,8 +48,10 @@ func TestDurability(t *testing.T) {
 	}
 	wantDurability("UpdateToken", check.Must(authority.UpdateToken(ctx, update))(t).GetDurability(), one)
 	wantDurability("UpdateToken that changes nothing", check.Must(authority.UpdateToken(ctx, update))(t).GetDurability(), none)
-	wantDurability("RotateToken", check.Must(authority.RotateToken(ctx, &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
-	wantDurability("RevokeToken", check.Must(authority.RevokeToken(ctx, &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	wantDurability("RotateToken", check.Must(authority.RotateToken(ctx,
+		&pb.RotateTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
+	wantDurability("RevokeToken", check.Must(authority.RevokeToken(ctx,
+		&pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetDurability(), one)
 	imports := &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{
 		{Name: "b", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: leaked}},
 	}}
@@ -58,8 +60,10 @@ func TestDurability(t *testing.T) {
 	wantDurability("SetEnforcement, validate_only", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), nil)
 	enforce.ValidateOnly = false
 	wantDurability("SetEnforcement", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), one)
-	wantDurability("RevokeSecret", check.Must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), one)
+	wantDurability("RevokeSecret", check.Must(authority.RevokeSecret(ctx,
+		&pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), one)
 	check.Must(authority.SetEnforcement(ctx, &pb.SetEnforcementRequest{AppId: app}))(t)
 	wantDurability("DeleteApp", check.Must(authority.DeleteApp(ctx, &pb.DeleteAppRequest{AppId: app}))(t).GetDurability(), one)
-	wantDurability("RevokeSecret of a deleted app", check.Must(authority.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), nil)
+	wantDurability("RevokeSecret of a deleted app", check.Must(authority.RevokeSecret(ctx,
+		&pb.RevokeSecretRequest{Secret: leaked}))(t).GetDurability(), nil)
 }

@@ -9,17 +9,17 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// maxTTL is the longest time from a change to an end that it sets, 36,500 days.
+// maxTTL is the longest time from a change to an end that it sets: 36,500 days.
 const maxTTL = 36_500 * 24 * time.Hour
 
-// end is when something is to end by itself: at a time, or so long after the change that says so. The zero
-// value is never.
+// end is when a token or a trial ends by itself: at a time, or a duration after the change that sets it. The
+// zero value means never.
 type end struct {
 	millis int64
 	ttl    *time.Duration
 }
 
-// endOf reads an optional end from the two fields that may give it, at most one of which does.
+// endOf reads an optional end from two fields. A request may set one of them.
 func endOf(timeField string, at *timestamppb.Timestamp, ttlField string, ttl *durationpb.Duration) (end, error) {
 	millis, err := millisOf(timeField, at)
 	if err != nil || ttl == nil {
@@ -35,7 +35,7 @@ func endOf(timeField string, at *timestamppb.Timestamp, ttlField string, ttl *du
 	return end{ttl: &after}, nil
 }
 
-// at returns the end of a change that is made at a time, in milliseconds since the Unix epoch; 0 is never.
+// at returns the end for a change that is made now, in milliseconds since the Unix epoch; 0 is never.
 func (e end) at(now time.Time) int64 {
 	if e.ttl != nil {
 		return now.Add(*e.ttl).UnixMilli()

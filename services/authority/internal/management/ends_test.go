@@ -31,12 +31,14 @@ func TestEndsThatAreDurations(t *testing.T) {
 	within("created", made.GetExpireTime(), began)
 	for range 2 {
 		again := check.Must(w.CreateToken(t.Context(), create))(t)
-		if again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetTokenId() || !again.GetToken().GetExpireTime().AsTime().Equal(made.GetExpireTime().AsTime()) {
+		if again.GetSecret() != "" || again.GetToken().GetTokenId() != made.GetTokenId() ||
+			!again.GetToken().GetExpireTime().AsTime().Equal(made.GetExpireTime().AsTime()) {
 			t.Errorf("again: %v", again)
 		}
 	}
 	update := &pb.UpdateTokenRequest{
-		AppId: app, Token: &pb.Token{TokenId: w.create(t, app, "b", events).GetToken().GetTokenId()}, Ttl: half, RequestId: "update",
+		AppId: app, Token: &pb.Token{TokenId: w.create(t, app, "b", events).GetToken().GetTokenId()}, Ttl: half,
+		RequestId:  "update",
 		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}},
 	}
 	began = time.Now()
@@ -58,14 +60,29 @@ func TestEndsThatAreDurations(t *testing.T) {
 		t.Helper()
 		wantFailure(t, err, invalid(field))
 	}
-	for _, bad := range []*durationpb.Duration{durationpb.New(-time.Second), durationpb.New(36_501 * 24 * time.Hour), durationpb.New(time.Microsecond), {Seconds: 1, Nanos: -1}} {
-		refused("ttl", second(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "d", Scopes: []pb.Scope{events}, Ttl: bad})))
-		refused("ttl", second(w.UpdateToken(t.Context(), &pb.UpdateTokenRequest{AppId: app, Token: update.GetToken(), UpdateMask: update.GetUpdateMask(), Ttl: bad})))
-		refused("trial_duration", second(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: bad})))
+	for _, bad := range []*durationpb.Duration{
+		durationpb.New(-time.Second), durationpb.New(36_501 * 24 * time.Hour),
+		durationpb.New(time.Microsecond),
+		{Seconds: 1, Nanos: -1},
+	} {
+		refused("ttl", second(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
+			AppId: app, Name: "d", Scopes: []pb.Scope{events},
+			Ttl: bad,
+		})))
+		refused("ttl", second(w.UpdateToken(t.Context(), &pb.UpdateTokenRequest{
+			AppId: app, Token: update.GetToken(),
+			UpdateMask: update.GetUpdateMask(), Ttl: bad,
+		})))
+		refused("trial_duration", second(w.SetEnforcement(t.Context(),
+			&pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: bad})))
 	}
-	refused("ttl", second(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "d", Scopes: []pb.Scope{events}, Ttl: half, ExpireTime: at})))
+	refused("ttl", second(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
+		AppId: app, Name: "d", Scopes: []pb.Scope{events},
+		Ttl: half, ExpireTime: at,
+	})))
 	refused("ttl", second(w.UpdateToken(t.Context(), &pb.UpdateTokenRequest{
 		AppId: app, Token: update.GetToken(), UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}}, Ttl: half,
 	})))
-	refused("trial_duration", second(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, TrialEndTime: at})))
+	refused("trial_duration", second(w.SetEnforcement(t.Context(),
+		&pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, TrialEndTime: at})))
 }

@@ -74,9 +74,11 @@ func TestB15_DryRun(t *testing.T) {
 	before := w.app(t, app)
 	held := w.contents(t)
 	dry := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
-		AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: in(time.Hour), ValidateOnly: true, RequestId: "r1", Etag: before.GetEtag(),
+		AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: in(time.Hour), ValidateOnly: true, RequestId: "r1",
+		Etag: before.GetEtag(),
 	}))(t)
-	if got := dry.GetApp(); !sameScopes(got.GetEnforcedScopes(), events) || got.GetTrialEndTime() == nil || len(dry.GetWarnings()) == 0 || dry.GetConsistencyToken() != "" {
+	if got := dry.GetApp(); !sameScopes(got.GetEnforcedScopes(), events) || got.GetTrialEndTime() == nil ||
+		len(dry.GetWarnings()) == 0 || dry.GetConsistencyToken() != "" {
 		t.Errorf("got %v", dry)
 	}
 	none := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, ValidateOnly: true}))(t)
@@ -88,7 +90,10 @@ func TestB15_DryRun(t *testing.T) {
 		t.Errorf("the app became %v", got)
 	}
 	// A dry run does not use its request_id up.
-	check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, RequestId: "r1"}))(t)
+	check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+		AppId: app, Scopes: []pb.Scope{events},
+		RequestId: "r1",
+	}))(t)
 }
 
 // TestB17_TrialEndsByItself, on every validator, at its time, also with the store down.
@@ -101,9 +106,13 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			w.enforce(t, app, sessions)
 			end := in(2 * time.Second)
 			end.Nanos = end.Nanos / 1e6 * 1e6
-			done := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: end}))(t)
+			done := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+				AppId: app, Scopes: []pb.Scope{events},
+				TrialEndTime: end,
+			}))(t)
 			got := done.GetApp()
-			if !proto.Equal(got.GetTrialEndTime(), end) || !sameScopes(got.GetEnforcedScopes(), events) || !sameScopes(got.GetScopesAfterTrial(), sessions) {
+			if !proto.Equal(got.GetTrialEndTime(), end) || !sameScopes(got.GetEnforcedScopes(), events) ||
+				!sameScopes(got.GetScopesAfterTrial(), sessions) {
 				t.Errorf("got %v", got)
 			}
 			inTrial := func(scope pb.Scope) *pb.AuthorizeRequest {
@@ -111,10 +120,12 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			}
 			// All validators have the change before the store goes.
 			for _, validator := range w.validators {
-				if answer := check.Must(validator.Authorize(t.Context(), inTrial(events)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
+				if answer := check.Must(validator.Authorize(t.Context(),
+					inTrial(events)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
 					t.Errorf("in the trial EVENTS gets %v", answer)
 				}
-				if answer := check.Must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_ALLOW {
+				if answer := check.Must(validator.Authorize(t.Context(),
+					inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_ALLOW {
 					t.Errorf("in the trial SESSIONS gets %v", answer)
 				}
 			}
@@ -136,12 +147,14 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 					}
 					return true
 				})
-				if answer := check.Must(validator.Authorize(t.Context(), inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
+				if answer := check.Must(validator.Authorize(t.Context(),
+					inTrial(sessions)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
 					t.Errorf("after the trial SESSIONS gets %v", answer)
 				}
 			}
 			if !down {
-				if got := w.app(t, app); !sameScopes(got.GetEnforcedScopes(), sessions) || got.GetTrialEndTime() != nil || len(got.GetScopesAfterTrial()) != 0 {
+				if got := w.app(t, app); !sameScopes(got.GetEnforcedScopes(), sessions) || got.GetTrialEndTime() != nil ||
+					len(got.GetScopesAfterTrial()) != 0 {
 					t.Errorf("after the trial the app is %v", got)
 				}
 			}
@@ -172,9 +185,13 @@ func TestB18_GoogleTagManager(t *testing.T) {
 		{made.GetSecret(), events, 99, allow(pb.Reason_REASON_TOKEN_VALID, true, made.GetToken().GetTokenId())},
 		{"", events, -1, deny(pb.Reason_REASON_TOKEN_MISSING, "")},
 	} {
-		w.authorize(t, on.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: tt.token, Scope: tt.scope, Source: tt.source}, tt.want)
+		w.authorize(t, on.GetConsistencyToken(), &pb.AuthorizeRequest{
+			AppId: app, Token: tt.token, Scope: tt.scope,
+			Source: tt.source,
+		}, tt.want)
 	}
-	w.authorize(t, "", &pb.AuthorizeRequest{AppId: newApp(), Token: made.GetSecret(), Scope: events, Source: gtm}, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
+	w.authorize(t, "", &pb.AuthorizeRequest{AppId: newApp(), Token: made.GetSecret(), Scope: events, Source: gtm},
+		allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 }
 
 // TestB28_DeleteApp: its tokens are revoked for ever, and the app counts as not configured until it comes
@@ -217,7 +234,8 @@ func TestB28_DeleteApp(t *testing.T) {
 	on := w.enforce(t, app, events)
 	w.authorize(t, on.GetConsistencyToken(), request, deny(pb.Reason_REASON_TOKEN_REVOKED, id))
 	request.Token = revived.GetSecret()
-	w.authorize(t, on.GetConsistencyToken(), request, allow(pb.Reason_REASON_TOKEN_VALID, true, revived.GetToken().GetTokenId()))
+	w.authorize(t, on.GetConsistencyToken(), request, allow(pb.Reason_REASON_TOKEN_VALID, true,
+		revived.GetToken().GetTokenId()))
 	if got := w.app(t, app); got.GetActiveTokenCount() != 1 || got.GetRevokedTokenCount() != 1 {
 		t.Errorf("got %v", got)
 	}

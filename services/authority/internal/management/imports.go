@@ -14,8 +14,9 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// ImportTokens implements the RPC of that name (B11).
-func (s *Service) ImportTokens(ctx context.Context, r *countersignv1.ImportTokensRequest) (*countersignv1.ImportTokensResponse, error) {
+// ImportTokens implements the RPC (B11).
+func (s *Service) ImportTokens(ctx context.Context, r *countersignv1.ImportTokensRequest,
+) (*countersignv1.ImportTokensResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -67,7 +68,8 @@ func importOf(field string, item *countersignv1.TokenImport) (rules.NewToken, er
 		}
 		copy(token.Digest[:], credential.Sha256)
 		if token.Digest == ([sha256.Size]byte{}) || token.Digest == sha256.Sum256(nil) {
-			return token, apierr.Invalid(field+"sha256", "want the digest of a secret: this is the one of an empty text, or all zeros")
+			return token, apierr.Invalid(field+"sha256", "want the digest of a secret: this is the digest of an empty text, or "+
+				"all zeros")
 		}
 	default:
 		return token, apierr.Invalid(field+"credential", "want secret or sha256")

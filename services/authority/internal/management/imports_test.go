@@ -27,9 +27,14 @@ func TestB11_Import(t *testing.T) {
 	if len(tokens) != 3 {
 		t.Fatalf("got %v", tokens)
 	}
-	for i, want := range []struct{ name, hint string }{{"plain", plain[:6]}, {"hashed", ""}, {"minted elsewhere", minted[3:9]}} {
+	for i, want := range []struct{ name, hint string }{
+		{"plain", plain[:6]},
+		{"hashed", ""},
+		{"minted elsewhere", minted[3:9]},
+	} {
 		token := tokens[i]
-		if token.GetName() != want.name || token.GetHint() != want.hint || !token.GetImported() || token.GetState() != active || token.GetCreatedBy() != "admin" {
+		if token.GetName() != want.name || token.GetHint() != want.hint || !token.GetImported() || token.GetState() != active ||
+			token.GetCreatedBy() != "admin" {
 			t.Errorf("import %d is %v", i, token)
 		}
 	}
@@ -48,7 +53,8 @@ func TestB11_Import(t *testing.T) {
 	} {
 		w.authorize(t, after, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: events}, want)
 	}
-	w.authorize(t, "", &pb.AuthorizeRequest{AppId: other, Token: plain, Scope: events}, allow(pb.Reason_REASON_TOKEN_MALFORMED, false, ""))
+	w.authorize(t, "", &pb.AuthorizeRequest{AppId: other, Token: plain, Scope: events},
+		allow(pb.Reason_REASON_TOKEN_MALFORMED, false, ""))
 
 	// B08: a revoked import is not imported again, neither as it was nor by its digest; nor is any other of
 	// the app.
@@ -75,7 +81,8 @@ func TestB11_RotatedImport(t *testing.T) {
 	app, text := newApp(), foreign()
 	id := w.share(t, text, app)[app]
 	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id}))(t)
-	if rotated.GetToken().GetImported() || !rotated.GetPrevious().GetImported() || !secretForm.MatchString(rotated.GetSecret()) {
+	if rotated.GetToken().GetImported() || !rotated.GetPrevious().GetImported() ||
+		!secretForm.MatchString(rotated.GetSecret()) {
 		t.Errorf("got %v", rotated.GetToken())
 	}
 	for text, id := range map[string]string{text: id, rotated.GetSecret(): rotated.GetToken().GetTokenId()} {
@@ -92,7 +99,8 @@ func TestB11_LargestImport(t *testing.T) {
 	for i := range imports {
 		text := strings.Repeat(foreign(), 100)[:4096]
 		imports[i] = &pb.TokenImport{
-			Name: fmt.Sprintf("%3d%s", i, long(97)), Scopes: []pb.Scope{events, sessions, revenue}, Credential: &pb.TokenImport_Secret{Secret: text},
+			Name: fmt.Sprintf("%3d%s", i, long(97)), Scopes: []pb.Scope{events, sessions, revenue},
+			Credential: &pb.TokenImport_Secret{Secret: text},
 		}
 	}
 	done := check.Must(w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: imports}))(t)

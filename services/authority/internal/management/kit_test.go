@@ -126,7 +126,10 @@ func (w *world) app(t testing.TB, app string) *pb.App {
 // list returns an app's tokens on one page.
 func (w *world) list(t testing.TB, app string, ended bool) []*pb.Token {
 	t.Helper()
-	return check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app, PageSize: 1000, ShowRevoked: ended}))(t).GetTokens()
+	return check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{
+		AppId: app, PageSize: 1000,
+		ShowRevoked: ended,
+	}))(t).GetTokens()
 }
 
 // allow and deny are the answers of a validator, the scope being enforced or not.

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/visible"
 )
 
-// cleanName trims, normalises (NFC) and checks a token's name, so that two names that look the same are the
-// same (B01).
+// cleanName trims, normalises (NFC) and checks a token's name, so that two names that look the same are equal
+// (B01).
 func cleanName(field, name string) (string, error) {
 	if !utf8.ValidString(name) {
 		return "", apierr.Invalid(field, "want UTF-8")
@@ -21,7 +21,8 @@ func cleanName(field, name string) (string, error) {
 	case name == "" || utf8.RuneCountInString(name) > maxNameLength:
 		return "", apierr.Invalid(field, "want 1 to %d characters", maxNameLength)
 	case !visible.Name(name):
-		return "", apierr.Invalid(field, "want characters that can be seen, and plain spaces between them: no control, zero-width or bidirectional characters, no byte order mark")
+		return "", apierr.Invalid(field, "want characters that can be seen, and plain spaces between them: "+
+			"no control, zero-width or bidirectional characters, no byte order mark")
 	}
 	return name, checkNoSecret(field, name)
 }

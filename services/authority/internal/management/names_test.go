@@ -9,7 +9,10 @@ import (
 
 // TestB01_Names: names that look the same are the same, or refused.
 func TestB01_Names(t *testing.T) {
-	for _, bad := range []string{"a\u200bb", "a\u202eb", "\ufeffa", "a\u2028b", "\u3164", "a\ufe0f", "a\U000e0041", "\u2800", "a\ue000", "a\u00a0b", "a\xff", "a\x1b[2J"} {
+	for _, bad := range []string{
+		"a\u200bb", "a\u202eb", "\ufeffa", "a\u2028b", "\u3164", "a\ufe0f", "a\U000e0041", "\u2800",
+		"a\ue000", "a\u00a0b", "a\xff", "a\x1b[2J",
+	} {
 		if name, err := cleanName("name", bad); err == nil {
 			t.Errorf("%q is taken as %q", bad, name)
 		}

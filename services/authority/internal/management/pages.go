@@ -20,7 +20,7 @@ import (
 const (
 	defaultPageSize = 100
 	maxPageSize     = 1000
-	// maxPageBytes ends a page early, so that it fits into a message of gRPC's usual 4 MiB.
+	// maxPageBytes ends a page early, so that it fits into a gRPC message of the usual 4 MiB.
 	maxPageBytes = 3 << 20
 )
 
@@ -37,8 +37,8 @@ func pageSize(n int32) (int, error) {
 
 var errPageToken = apierr.Invalid("page_token", "want one that was answered to the same list")
 
-// A page token holds where the page before ended. It is opaque, so it is encoded; it grants nothing, so it
-// is not signed.
+// writePage makes a page token, which holds the end of the page before. The token is opaque, so it is
+// encoded. It grants nothing, so it is not signed.
 func writePage(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, "\n")))
 }
@@ -65,8 +65,9 @@ func readAppsPage(token string) (last string, err error) {
 	return fields[1], nil
 }
 
-// ListTokens implements the RPC of that name (B06).
-func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensRequest) (*countersignv1.ListTokensResponse, error) {
+// ListTokens implements the RPC (B06).
+func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensRequest,
+) (*countersignv1.ListTokensResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -111,8 +112,9 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 	return &response, nil
 }
 
-// startAfter returns where the next page begins. Tokens stand in order of creation, and new ones come last;
-// when the last one shown is gone, the next is the first that was made after it.
+// startAfter returns the index of the first token of the next page. Tokens are in the order of their
+// creation. When the last token of the page before is no longer listed, the next page begins with the first
+// token that was created later.
 func startAfter(d *record.Document, lastID string, lastMillis int64) int {
 	if lastID == "" {
 		return 0
@@ -129,8 +131,8 @@ func startAfter(d *record.Document, lastID string, lastMillis int64) int {
 	return next
 }
 
-// listed tells whether a list shows a token: ACTIVE and DISABLED ones always, others on request and for 30
-// days.
+// listed tells whether a list shows a token: ACTIVE and DISABLED tokens always, ended ones on request and for
+// 30 days.
 func listed(t *record.Token, ended bool, now time.Time) bool {
 	switch t.StateAt(now.UnixMilli()) {
 	case policy.Revoked, policy.Expired:

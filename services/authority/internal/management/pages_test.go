@@ -54,7 +54,8 @@ func TestB06_Lists(t *testing.T) {
 			check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: token.GetTokenId()}))(t)
 			continue
 		case 2:
-			check.Must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), ExpireTime: in(-time.Second)}, "expire_time"))(t)
+			check.Must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), ExpireTime: in(-time.Second)},
+				"expire_time"))(t)
 			continue
 		case 3:
 			check.Must(w.update(t.Context(), app, &pb.Token{TokenId: token.GetTokenId(), State: disabled}, "state"))(t)
@@ -77,7 +78,8 @@ func TestB06_Lists(t *testing.T) {
 		}
 	}
 	counts := w.app(t, app)
-	if counts.GetActiveTokenCount() != 4 || counts.GetDisabledTokenCount() != 2 || counts.GetRevokedTokenCount() != 2 || counts.GetExpiredTokenCount() != 2 {
+	if counts.GetActiveTokenCount() != 4 || counts.GetDisabledTokenCount() != 2 || counts.GetRevokedTokenCount() != 2 ||
+		counts.GetExpiredTokenCount() != 2 {
 		t.Errorf("the app counts %v", counts)
 	}
 
@@ -102,7 +104,10 @@ func TestB06_DefaultPageSize(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)
 	for asked, want := range map[int32]int{0: 100, 1000: 1000, 5000: 1000, 999: 999} {
-		if got := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: f.full, PageSize: asked}))(t); len(got.GetTokens()) != want {
+		if got := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{
+			AppId:    f.full,
+			PageSize: asked,
+		}))(t); len(got.GetTokens()) != want {
 			t.Errorf("page size %d: got %d tokens, want %d", asked, len(got.GetTokens()), want)
 		}
 	}
@@ -152,11 +157,13 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 				step++
 				made := w.create(t, app, fmt.Sprint("new ", step), events).GetToken().GetTokenId()
 				check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: made}))(t)
-				check.Must(w.update(t.Context(), app, &pb.Token{TokenId: stay[step%len(stay)], Name: fmt.Sprint("renamed ", step)}, "name"))(t)
+				check.Must(w.update(t.Context(), app, &pb.Token{TokenId: stay[step%len(stay)], Name: fmt.Sprint("renamed ", step)},
+					"name"))(t)
 				check.Must(w.update(t.Context(), app, &pb.Token{TokenId: stay[(7*step)%len(stay)], State: disabled}, "state"))(t)
 				if len(leave) > 1 {
 					check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: leave[0]}))(t)
-					check.Must(w.update(t.Context(), app, &pb.Token{TokenId: leave[1], ExpireTime: in(-400 * 24 * time.Hour)}, "expire_time"))(t)
+					check.Must(w.update(t.Context(), app, &pb.Token{TokenId: leave[1], ExpireTime: in(-400 * 24 * time.Hour)},
+						"expire_time"))(t)
 					leave = leave[2:]
 				}
 			}
@@ -193,7 +200,8 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 // TestListApps: all apps with a policy by id, page by page, while others come.
 func TestListApps(t *testing.T) {
 	w := newWorld(t)
-	if got := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t); len(got.GetApps()) != 0 || got.GetNextPageToken() != "" {
+	if got := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t); len(got.GetApps()) != 0 ||
+		got.GetNextPageToken() != "" {
 		t.Errorf("an empty store has %v", got)
 	}
 	var stay []string

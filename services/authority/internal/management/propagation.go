@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	// defaultWait is how long WaitForPropagation waits for a caller without a deadline, maxWait how long
-	// any call waits.
+	// defaultWait is how long WaitForPropagation waits for a caller without a deadline. maxWait bounds the
+	// wait of every call.
 	defaultWait = 10 * time.Second
 	maxWait     = time.Minute
-	// answerTime is the most that is left of a caller's deadline for the answer, a tenth when that is less.
+	// answerTime is the time that a wait leaves of a caller's deadline for the answer, or a tenth of the
+	// deadline when that is less.
 	answerTime = 250 * time.Millisecond
 )
 
-// Fleet is what the service asks of the fleet. Its methods must be safe for concurrent use.
+// Fleet is what the service needs of the fleet. Its methods must be safe for concurrent use.
 type Fleet interface {
-	// Wait returns when every validator has some changes, or ctx ends, with fleet.ErrLost when one of them
-	// is lost, and another error when nothing is known of the fleet.
+	// Wait returns when every validator has some changes, or ctx ends. Its error is fleet.ErrLost when the
+	// store has lost a change; any other error means that the fleet is unknown.
 	Wait(ctx context.Context, positions []record.Position) (fleet.Receipt, error)
 	List() ([]*countersignv1.Validator, error)
-	// Forget takes a validator out of the fleet, after audit has returned nil.
+	// Forget removes a validator from the fleet, after audit has returned nil.
 	Forget(ctx context.Context, id string, audit func(context.Context) error) error
 }
 
@@ -42,8 +43,8 @@ func waiting(ctx context.Context, most time.Duration) (context.Context, context.
 	return context.WithTimeout(ctx, most)
 }
 
-// addReceipt waits for the receipt that a request asks for, and puts it into the response. The change is
-// made: whatever goes wrong here is said by a receipt that is not complete.
+// addReceipt waits for the receipt if a request asks for one, and adds it to the response. The change is
+// made, so a failure here only makes the receipt incomplete.
 func (s *Service) addReceipt(ctx context.Context, request changing, response proto.Message, tokens ...string) {
 	if request.GetWaitForPropagation() == nil || len(tokens) == 0 {
 		return
@@ -54,7 +55,7 @@ func (s *Service) addReceipt(ctx context.Context, request changing, response pro
 	for i, token := range tokens {
 		var err error
 		if positions[i], err = s.positionOf(token); err != nil {
-			return // it is ours
+			return // cannot happen: this service made the token
 		}
 	}
 	receipt, _ := s.fleet.Wait(ctx, positions)
@@ -78,7 +79,8 @@ func (s *Service) positionOf(token string) (record.Position, error) {
 }
 
 // WaitForPropagation implements the RPC of that name (B24).
-func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitForPropagationRequest) (*countersignv1.WaitForPropagationResponse, error) {
+func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitForPropagationRequest,
+) (*countersignv1.WaitForPropagationResponse, error) {
 	at, err := s.positionOf(r.GetConsistencyToken())
 	if err != nil {
 		return nil, err
@@ -100,7 +102,8 @@ func (s *Service) WaitForPropagation(ctx context.Context, r *countersignv1.WaitF
 }
 
 // ListValidators implements the RPC of that name.
-func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsRequest) (*countersignv1.ListValidatorsResponse, error) {
+func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsRequest,
+) (*countersignv1.ListValidatorsResponse, error) {
 	validators, err := s.fleet.List()
 	if err != nil {
 		return nil, err
@@ -109,18 +112,20 @@ func (s *Service) ListValidators(context.Context, *countersignv1.ListValidatorsR
 }
 
 // ForgetValidator implements the RPC of that name.
-func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetValidatorRequest) (*countersignv1.ForgetValidatorResponse, error) {
+func (s *Service) ForgetValidator(ctx context.Context, r *countersignv1.ForgetValidatorRequest,
+) (*countersignv1.ForgetValidatorResponse, error) {
 	if !fleet.ValidID(r.GetValidatorId()) {
 		return nil, apierr.Invalid("validator_id", "want the name of a validator")
 	}
-	// It must be possible while no partition is loaded: that may be for what only the forgotten validator
-	// has seen.
+	// A validator must be forgettable while no partition is loaded. Partitions may fail to load because the
+	// store lacks changes that only this validator has seen.
 	st := s.open.Load()
 	if st == nil {
 		return nil, errNotLoaded
 	}
-	// The fleet and the audit trail are in different slots of a Cluster, so that no script can write both.
-	// The row comes first: there may be a row of what then failed, and no change without its row (B23).
+	// The fleet and the audit trail are in different slots of a Redis Cluster, so no script can write both.
+	// The row is written first: there may be a row of a change that then failed, and no change without a row
+	// (B23).
 	err := s.fleet.Forget(ctx, r.GetValidatorId(), func(ctx context.Context) error {
 		event := audit.Call(ctx, "ForgetValidator", r, time.Now())
 		event.ValidatorId = r.GetValidatorId()

@@ -47,7 +47,10 @@ func TestB24_EveryChangingCallWaits(t *testing.T) {
 	leaked := w.create(t, app, "leaked", events)
 	calls := []proto.Message{
 		&pb.CreateTokenRequest{AppId: app, Name: "created"},
-		&pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{{Name: "imported", Credential: &pb.TokenImport_Secret{Secret: foreign()}}}},
+		&pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{{
+			Name:       "imported",
+			Credential: &pb.TokenImport_Secret{Secret: foreign()},
+		}}},
 		&pb.UpdateTokenRequest{
 			AppId: app, Token: &pb.Token{TokenId: token, Note: "new"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"note"}},
 		},
@@ -108,8 +111,12 @@ func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
 			{Name: "shared", Credential: &pb.TokenImport_Secret{Secret: shared}},
 		}}))(t)
 	}
-	response := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: shared, WaitForPropagation: durationpb.New(patience)}))(t)
-	if n := len(response.GetConsistencyTokens()); n != 10 || !response.GetReceipt().GetComplete() || len(response.GetReceipt().GetValidators()) != 2 {
+	response := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{
+		Secret:             shared,
+		WaitForPropagation: durationpb.New(patience),
+	}))(t)
+	if n := len(response.GetConsistencyTokens()); n != 10 || !response.GetReceipt().GetComplete() ||
+		len(response.GetReceipt().GetValidators()) != 2 {
 		t.Errorf("%d changes, receipt %v", n, response.GetReceipt())
 	}
 }
@@ -149,7 +156,10 @@ func TestB24_WaitForPropagation(t *testing.T) {
 func TestB24_NobodyReports(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
-	made := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", WaitForPropagation: durationpb.New(50 * time.Millisecond)}))(t)
+	made := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
+		AppId: app, Name: "a",
+		WaitForPropagation: durationpb.New(50 * time.Millisecond),
+	}))(t)
 	if r := made.GetReceipt(); r == nil || r.GetComplete() || len(r.GetValidators()) != 0 {
 		t.Errorf("receipt %v", r)
 	}

@@ -31,7 +31,8 @@ func (w *world) readyz() (code int, page string, err error) {
 // health returns what gRPC health says of a service.
 func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
-	return check.Must(healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
+	return check.Must(healthpb.NewHealthClient(conn).Check(t.Context(),
+		&healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
 }
 
 // TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in
@@ -60,7 +61,8 @@ func TestReadinessFollowsTheStore(t *testing.T) {
 	}
 	expect("at the start", http.StatusOK, "ok", healthpb.HealthCheckResponse_SERVING)
 	w.Redis.Pause()
-	expect("Redis does not answer", http.StatusServiceUnavailable, "Redis does not answer", healthpb.HealthCheckResponse_NOT_SERVING)
+	expect("Redis does not answer", http.StatusServiceUnavailable, "Redis does not answer",
+		healthpb.HealthCheckResponse_NOT_SERVING)
 	_, err := w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("a call: %v", err)

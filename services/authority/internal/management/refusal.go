@@ -8,10 +8,10 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// refused returns the error that a caller gets for an error of package rules: a refusal becomes a gRPC status.
-// Other errors stay as they are.
+// refused returns the error that a caller gets for an error of package rules: a refusal becomes a gRPC
+// status. Other errors stay as they are.
 func refused(err error) error {
-	var r *rules.Refusal
+	var r *rules.Error
 	if !errors.As(err, &r) {
 		return err
 	}

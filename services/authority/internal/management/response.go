@@ -55,8 +55,8 @@ func commonOf(message proto.Message) common {
 }
 
 // content returns a copy of a changing request without the fields in which a repetition may differ (AIP-155).
-// One of them is the allow_lockout of a RevokeSecret: a caller repeats a call that was refused in one app as a
-// lockout with allow_lockout, and the other apps are done already.
+// One of them is the allow_lockout of a RevokeSecret: a caller repeats a call that was refused in one app as
+// a lockout with allow_lockout, and the other apps are done already.
 func content(request changing) proto.Message {
 	message := proto.Clone(request)
 	switch m := message.(type) {

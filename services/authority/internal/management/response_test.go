@@ -59,7 +59,8 @@ func TestEveryChangeHasTheCommonFields(t *testing.T) {
 
 		may := request.ProtoReflect()
 		may.Set(method.Input().Fields().ByName("request_id"), protoreflect.ValueOfString("id"))
-		may.Set(method.Input().Fields().ByName("wait_for_propagation"), protoreflect.ValueOfMessage((&durationpb.Duration{}).ProtoReflect()))
+		may.Set(method.Input().Fields().ByName("wait_for_propagation"),
+			protoreflect.ValueOfMessage((&durationpb.Duration{}).ProtoReflect()))
 		if method.Name() == revokeSecret {
 			may.Set(method.Input().Fields().ByName("allow_lockout"), protoreflect.ValueOfBool(true))
 		}

@@ -15,8 +15,9 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// RevokeToken implements the RPC of that name.
-func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error) {
+// RevokeToken implements the RPC.
+func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenRequest,
+) (*countersignv1.RevokeTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -35,17 +36,18 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 	return answer, err
 }
 
-// scanTimeout bounds how long RevokeSecret waits until it has seen every app as it is now.
+// scanTimeout bounds the wait of RevokeSecret until the replica has every app as it is now.
 const scanTimeout = 3 * time.Second
 
-// RevokeSecret implements the RPC of that name (B10).
-func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest) (*countersignv1.RevokeSecretResponse, error) {
+// RevokeSecret implements the RPC (B10).
+func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest,
+) (*countersignv1.RevokeSecretResponse, error) {
 	leaked := strings.TrimSpace(r.GetSecret())
 	switch {
 	case leaked == "" || len(leaked) > secret.MaxLength:
 		return nil, apierr.Invalid("secret", "want 1 to %d bytes", secret.MaxLength)
 	case secret.Within(leaked) && !secret.WellFormed(leaked):
-		// Taken as it is it would not be found, and whoever pasted it would believe that it is not ours.
+		// The whole text would match no token, and the caller would believe that the secret is unknown.
 		return nil, apierr.Invalid("secret", "want the secret alone: what was pasted holds one, with other text around it")
 	}
 	if err := checkChanging(r); err != nil {
@@ -63,13 +65,15 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	case err != nil:
 		return nil, err
 	case len(found) == 0 && incomplete:
-		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed", inParentheses(unseen))
+		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed",
+			inParentheses(unseen))
 	case len(found) == 0 && len(unverified) > 0:
 		return nil, apierr.Unavailable(apierr.PolicyUnverified,
 			"no app is known to have this secret, but the policies of %d could not be verified: %s; nothing was changed",
 			len(unverified), strings.Join(unverified, ", "))
 	case len(found) == 0 && strings.HasPrefix(leaked, secret.Prefix) && !secret.WellFormed(leaked):
-		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: its checksum is wrong")
+		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: "+
+			"its checksum is wrong")
 	case len(found) == 0:
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
@@ -85,18 +89,18 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 // holder is a token that has a leaked secret.
 type holder struct {
 	appID, tokenID string
-	// revoked says that the token is revoked already. Position is one at which it was so.
+	// revoked says that the token is revoked already. position is a position at which it was revoked.
 	revoked  bool
 	position string
-	// ended says that nothing is left to change: the token was revoked with its app, or so long ago that
-	// only its digest is remembered, and not its id.
+	// ended says that there is nothing left to change: the token was revoked with its app, or so long ago
+	// that only its digest is remembered.
 	ended bool
 }
 
-// holders finds every token with a digest, and the apps that could not be checked. It looks through the
-// replica, after asking whether this is complete: an app that was overlooked would keep the leaked secret
-// alive.
-func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []holder, unverified []string, incomplete bool, err error) {
+// holders finds every token with a digest, and the apps that could not be checked. It searches the replica,
+// after a check that the replica is complete: an overlooked app would keep the leaked secret alive.
+func (s *Service) holders(ctx context.Context, digest secret.Digest,
+) (found []holder, unverified []string, incomplete bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	st, err := s.store()
@@ -124,7 +128,10 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 				continue
 			}
 			at, _, _ := replica.State(i)
-			h := holder{appID: appID, ended: t == nil || entry.Policy.Deleted(), position: record.EncodePosition(st.Position(appID, at))}
+			h := holder{
+				appID: appID, ended: t == nil || entry.Policy.Deleted(),
+				position: record.EncodePosition(st.Position(appID, at)),
+			}
 			if t != nil {
 				h.tokenID = t.ID
 			}
@@ -136,9 +143,8 @@ func (s *Service) holders(ctx context.Context, digest secret.Digest) (found []ho
 	return found, unverified, incomplete, nil
 }
 
-// verified takes out the holders whose document in the store does not verify, although the replica knows
-// the app, and adds these apps to the unverified ones. A document that cannot be read may be readable a
-// moment later, so its app stays.
+// verified removes the holders whose document in the store does not verify, and adds their apps to the
+// unverified ones. An app whose document cannot be read stays a holder, since a later read may succeed.
 func (s *Service) verified(ctx context.Context, holders []holder, unverified []string) (found []holder, _ []string) {
 	ctx, cancel := waiting(ctx, scanTimeout)
 	defer cancel()

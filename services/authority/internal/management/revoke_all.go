@@ -18,10 +18,12 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// revokeAll revokes every token that has a leaked secret. One that cannot be revoked stops none of the
-// others, and they do not wait for it: they are revoked at the same time (B10). The response says what was
-// done; the error, which carries it, says that not all was.
-func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string, response *countersignv1.RevokeSecretResponse) error {
+// revokeAll revokes every token that has a leaked secret, several at the same time. A token that cannot be
+// revoked stops no other (B10). The response has what was done. The error carries the response, and says that
+// not everything was done.
+func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRequest, found []holder, unseen []string,
+	response *countersignv1.RevokeSecretResponse,
+) error {
 	ctx, cancel := waiting(ctx, maxWait)
 	defer cancel()
 	answers, errs := make([]*countersignv1.RevokeTokenResponse, len(found)), make([]error, len(found))
@@ -48,7 +50,7 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 		}
 	}
 	if unconfirmed && response.Durability != nil {
-		response.Durability.Acknowledged = 0 // of one that was revoked before, nobody knows
+		response.Durability.Acknowledged = 0 // unknown for a token that was revoked before
 	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) == 0 && len(response.GetUnverifiedAppIds()) == 0 && !response.GetIncomplete() {
@@ -57,10 +59,10 @@ func (s *Service) revokeAll(ctx context.Context, r *countersignv1.RevokeSecretRe
 	return notAll(response, unseen, errs)
 }
 
-// revokeOne revokes the token of one holder. What keeps a token from being changed is no failure if it is
-// revoked already, since that is final: the request may have another content than the one that revoked it,
-// or the store be out of reach.
-func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder) (*countersignv1.RevokeTokenResponse, error) {
+// revokeOne revokes the token of one holder. A failure does not count if the token is revoked already, since
+// a revocation is final.
+func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRequest, h holder,
+) (*countersignv1.RevokeTokenResponse, error) {
 	already := &countersignv1.RevokeTokenResponse{
 		Token:            &countersignv1.Token{TokenId: h.tokenID, State: countersignv1.TokenState_TOKEN_STATE_REVOKED},
 		ConsistencyToken: h.position,
@@ -87,8 +89,8 @@ func (s *Service) revokeOne(ctx context.Context, r *countersignv1.RevokeSecretRe
 const revokeSecret = "RevokeSecret"
 
 // notAll is the error of a call that did not reach every app. It is OUTCOME_UNKNOWN when a repetition may
-// reach them, and something was changed, or may have been. Otherwise it has the code and the reason of the
-// first failure. Its words always name the apps that are left, and those that are done.
+// reach them and something may have been changed. Otherwise it has the code and the reason of the first
+// failure. Its message always names the apps that are left, and the apps that are done.
 func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs []error) error {
 	done := ""
 	if n := len(response.GetTokens()); n > 0 {
@@ -114,8 +116,8 @@ func notAll(response *countersignv1.RevokeSecretResponse, unseen []string, errs 
 	return apierr.Unavailable(apierr.OutcomeUnknown, "%s", repeat).Because(errors.Join(errs...)).With(response)
 }
 
-// left names what a call did not reach, with the reasons. The words of one failure, such as "nothing was
-// changed", would be wrong for the whole call.
+// left names the apps that a call did not reach, with the reasons. The message of one failure, such as
+// "nothing was changed", would be wrong for the whole call.
 func left(response *countersignv1.RevokeSecretResponse, unseen []string) (names []string) {
 	for _, f := range response.GetFailures() {
 		names = append(names, f.GetAppId()+" ("+f.GetReason()+")")
@@ -127,12 +129,13 @@ func left(response *countersignv1.RevokeSecretResponse, unseen []string) (names 
 		names = append(names[:maxNamed], fmt.Sprintf("%d more apps", len(names)-maxNamed))
 	}
 	if response.GetIncomplete() {
-		names = append(names, "a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
+		names = append(names,
+			"a part of the store could not be read"+inParentheses(unseen)+", so that another app may have the secret")
 	}
 	return names
 }
 
-// explained names the apps that a call did not change, and says why.
+// explained names the apps that a call did not change, with the reasons.
 func explained(failures []*countersignv1.RevokeFailure) (words []string) {
 	for i, f := range failures {
 		if i == maxNamed {
@@ -143,7 +146,7 @@ func explained(failures []*countersignv1.RevokeFailure) (words []string) {
 	return words
 }
 
-// maxNamed is how many apps the words of an error name; the response that it carries has all.
+// maxNamed is how many apps a message names. The response that the error carries has all of them.
 const maxNamed = 10
 
 // appsOf names the apps in which a secret was revoked.
@@ -157,7 +160,7 @@ func appsOf(response *countersignv1.RevokeSecretResponse) (names []string) {
 	return names
 }
 
-// publicWords returns what callers may read of an error.
+// publicWords returns the part of an error that callers may read.
 func publicWords(err error) string {
 	var e *apierr.Error
 	if errors.As(err, &e) {
@@ -169,14 +172,14 @@ func publicWords(err error) string {
 // atOnce is how many apps are changed at the same time.
 const atOnce = 16
 
-// each calls a function for every holder, for several at the same time, and returns when all calls have.
+// each calls a function for every holder, several at the same time, and returns when all calls have returned.
 func each(holders []holder, f func(i int, h holder)) {
 	var running sync.WaitGroup
-	places := make(chan struct{}, atOnce)
+	slots := make(chan struct{}, atOnce)
 	for i, h := range holders {
-		places <- struct{}{}
+		slots <- struct{}{}
 		running.Go(func() {
-			defer func() { <-places }()
+			defer func() { <-slots }()
 			f(i, h)
 		})
 	}

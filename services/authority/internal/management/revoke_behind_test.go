@@ -44,7 +44,8 @@ func TestB10_AppsWhosePolicyIsBehind(t *testing.T) {
 	leaked := foreign()
 	w.share(t, leaked, behind)
 	hash := policy.HashApp(behind)
-	if err := w.redis.XTrimMaxLen(t.Context(), record.KeysOf(hash.Partition(record.DefaultPartitions)).Log, 0).Err(); err != nil {
+	if err := w.redis.XTrimMaxLen(t.Context(), record.KeysOf(hash.Partition(record.DefaultPartitions)).Log,
+		0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	w.damage(t, behind)
@@ -57,7 +58,8 @@ func TestB10_AppsWhosePolicyIsBehind(t *testing.T) {
 	_, err = late.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
 	wantFailure(t, err, failure{codes.Unavailable, apierr.OutcomeUnknown, ""})
 	done := answerIn(t, err)
-	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != tokens[holder] || !slices.Equal(done.GetUnverifiedAppIds(), []string{behind}) {
+	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != tokens[holder] ||
+		!slices.Equal(done.GetUnverifiedAppIds(), []string{behind}) {
 		t.Errorf("got %v, want the token of %s, and %s among those that could not be looked at", done, holder, behind)
 	}
 }

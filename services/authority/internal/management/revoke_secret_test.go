@@ -125,7 +125,8 @@ func TestB10_LockoutInOne(t *testing.T) {
 				}
 				answer := answerIn(t, err)
 				if len(answer.GetTokens()) != 2 || len(answer.GetConsistencyTokens()) != 2 ||
-					len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != kept || answer.GetFailures()[0].GetReason() != "LOCKOUT" {
+					len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != kept ||
+					answer.GetFailures()[0].GetReason() != "LOCKOUT" {
 					t.Errorf("got %v", answer)
 				}
 				for app, id := range tokens {
@@ -272,21 +273,27 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 				Secret: leaked, RequestId: "r" + broken, WaitForPropagation: durationpb.New(time.Millisecond),
 			})
 			if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.OutcomeUnknown ||
-				strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), broken) || strings.Contains(err.Error(), leaked) {
+				strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), broken) ||
+				strings.Contains(err.Error(), leaked) {
 				t.Errorf("got %s %v, want UNAVAILABLE %s that names %s", apierr.ReasonOf(err), err, apierr.OutcomeUnknown, broken)
 			}
 			answer := answerIn(t, err)
-			if len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != broken || answer.GetFailures()[0].GetReason() == "" {
+			if len(answer.GetFailures()) != 1 || answer.GetFailures()[0].GetAppId() != broken ||
+				answer.GetFailures()[0].GetReason() == "" {
 				t.Errorf("failures: %v, want %s", answer.GetFailures(), broken)
 			}
 			if len(answer.GetTokens()) != 2 || len(answer.GetConsistencyTokens()) != 2 || answer.GetReceipt() == nil {
 				t.Errorf("of the others is told %v", answer)
 			}
 			for i, done := range answer.GetTokens() {
-				if done.GetAppId() == broken || done.GetToken().GetState() != revoked || done.GetToken().GetTokenId() != tokens[done.GetAppId()] {
+				if done.GetAppId() == broken || done.GetToken().GetState() != revoked ||
+					done.GetToken().GetTokenId() != tokens[done.GetAppId()] {
 					t.Errorf("revoked is %v", done)
 				}
-				w.authorize(t, answer.GetConsistencyTokens()[i], &pb.AuthorizeRequest{AppId: done.GetAppId(), Token: leaked, Scope: events},
+				w.authorize(t, answer.GetConsistencyTokens()[i], &pb.AuthorizeRequest{
+					AppId: done.GetAppId(), Token: leaked,
+					Scope: events,
+				},
 					allow(pb.Reason_REASON_TOKEN_REVOKED, false, tokens[done.GetAppId()]))
 			}
 			mend()
@@ -314,7 +321,8 @@ func TestB10_RememberedSecret(t *testing.T) {
 		d.Tokens = nil
 	})
 	done := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
-	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetAppId() != app || done.GetTokens()[0].GetToken().GetState() != revoked {
+	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetAppId() != app ||
+		done.GetTokens()[0].GetToken().GetState() != revoked {
 		t.Fatalf("got %v", done)
 	}
 	w.authorize(t, done.GetConsistencyTokens()[0], &pb.AuthorizeRequest{AppId: app, Token: leaked, Scope: events},

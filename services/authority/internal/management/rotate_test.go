@@ -34,10 +34,12 @@ func TestB09_Rotate(t *testing.T) {
 			if old.GetSuccessorId() != next.GetTokenId() || next.GetPredecessorId() != id || old.GetTokenId() != id {
 				t.Errorf("they do not name each other: %v, %v", old, next)
 			}
-			if next.GetName() != "a" || !sameScopes(next.GetScopes(), events) || next.GetExpireTime() != nil || next.GetCreatedBy() != "admin" {
+			if next.GetName() != "a" || !sameScopes(next.GetScopes(), events) || next.GetExpireTime() != nil ||
+				next.GetCreatedBy() != "admin" {
 				t.Errorf("the successor is %v", next)
 			}
-			if !secretForm.MatchString(rotated.GetSecret()) || rotated.GetSecret() == made.GetSecret() || next.GetHint() != rotated.GetSecret()[3:9] {
+			if !secretForm.MatchString(rotated.GetSecret()) || rotated.GetSecret() == made.GetSecret() ||
+				next.GetHint() != rotated.GetSecret()[3:9] {
 				t.Error("the successor's secret is not a new one")
 			}
 			end := old.GetExpireTime().AsTime()
@@ -74,7 +76,10 @@ func TestB09_OverlapEnds(t *testing.T) {
 		AppId: app, TokenId: made.GetToken().GetTokenId(), Overlap: durationpb.New(500 * time.Millisecond),
 	}))(t)
 	end := rotated.GetPrevious().GetExpireTime().AsTime()
-	request := &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: events, MinRevision: rotated.GetConsistencyToken()}
+	request := &pb.AuthorizeRequest{
+		AppId: app, Token: made.GetSecret(), Scope: events,
+		MinRevision: rotated.GetConsistencyToken(),
+	}
 	for i, validator := range w.validators {
 		watch(t, func() bool {
 			asked := time.Now()

@@ -1,6 +1,6 @@
-// Package management is the AuthorityService: it reads requests, checks their form, has rules compute the
-// change and the store commit it, and writes answers. Every rule about tokens and enforcement is in rules;
-// what is here is the edge.
+// Package management is the AuthorityService. It reads requests and checks their form, has package rules
+// compute the change and package store commit it, and answers. Every rule about tokens and enforcement is in
+// rules.
 package management
 
 import (
@@ -23,11 +23,10 @@ type Service struct {
 // New returns a service that asks a fleet for receipts.
 func New(fleet Fleet) *Service { return &Service{fleet: fleet} }
 
-// Open gives the service the store to work on. Until then every call is UNAVAILABLE.
+// Open gives the service its store. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }
 
-// store returns the store for a call that is about all apps. Partitions that cannot be loaded are the
-// call's to name.
+// store returns the store for a call about all apps. The call names the partitions that cannot be loaded.
 func (s *Service) store() (*store.Store, error) {
 	if opened := s.open.Load(); opened != nil && opened.Replica().Tried() {
 		return opened, nil
@@ -37,7 +36,7 @@ func (s *Service) store() (*store.Store, error) {
 
 var errNotLoaded = apierr.Unavailable(apierr.NotLoaded, "the authority has not loaded the store yet; nothing was changed")
 
-// read returns an app's document as it is now; nil when it has none or was deleted.
+// read returns an app's present document; nil when the app has none or was deleted.
 func (s *Service) read(ctx context.Context, appID string) (*record.Document, error) {
 	if err := checkAppID(appID); err != nil {
 		return nil, err

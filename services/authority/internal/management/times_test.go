@@ -42,7 +42,8 @@ func TestZeroTimesAreRefused(t *testing.T) {
 		},
 		"UpdateToken token.expire_time": func(at *timestamppb.Timestamp) proto.Message {
 			return &pb.UpdateTokenRequest{
-				AppId: f.off, Token: &pb.Token{TokenId: f.offToken, ExpireTime: at}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}},
+				AppId: f.off, Token: &pb.Token{TokenId: f.offToken, ExpireTime: at},
+				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"expire_time"}},
 			}
 		},
 		"SetEnforcement trial_end_time": func(at *timestamppb.Timestamp) proto.Message {
@@ -50,7 +51,10 @@ func TestZeroTimesAreRefused(t *testing.T) {
 		},
 	}
 	// The authority sets these; update_mask cannot name them.
-	ignored := map[string]bool{"create_time": true, "update_time": true, "revoke_time": true, "overlap_end_time": true, "last_uses.use_time": true}
+	ignored := map[string]bool{
+		"create_time": true, "update_time": true, "revoke_time": true, "overlap_end_time": true,
+		"last_uses.use_time": true,
+	}
 	methods := pb.File_countersign_v1_authority_proto.Services().ByName("AuthorityService").Methods()
 	for i := range methods.Len() {
 		method := methods.Get(i)
@@ -64,7 +68,8 @@ func TestZeroTimesAreRefused(t *testing.T) {
 				continue
 			}
 			for name, at := range map[string]*timestamppb.Timestamp{
-				"Timestamp{}": {}, "time.Time{}": timestamppb.New(time.Time{}), "1 s before 1970": {Seconds: -1}, "0.9 ms after 1970": {Nanos: 900_000},
+				"Timestamp{}": {}, "time.Time{}": timestamppb.New(time.Time{}), "1 s before 1970": {Seconds: -1},
+				"0.9 ms after 1970": {Nanos: 900_000},
 			} {
 				t.Run(string(method.Name())+" "+name, func(t *testing.T) {
 					_, err := w.invoke(t, string(method.Name()), request(at))

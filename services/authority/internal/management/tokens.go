@@ -14,8 +14,9 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// CreateToken implements the RPC of that name.
-func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+// CreateToken implements the RPC.
+func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest,
+) (*countersignv1.CreateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -45,7 +46,8 @@ func (s *Service) CreateToken(ctx context.Context, r *countersignv1.CreateTokenR
 	return answer, err
 }
 
-// newToken checks what created and imported tokens have in common; field stands before the names of fields.
+// newToken checks the fields that created and imported tokens share. field precedes the names of fields in
+// errors.
 func newToken(field, name, note string, scopes []countersignv1.Scope) (rules.NewToken, error) {
 	token := rules.NewToken{ID: rules.NewTokenID(), Note: note, Field: field}
 	var err error
@@ -59,7 +61,7 @@ func newToken(field, name, note string, scopes []countersignv1.Scope) (rules.New
 	return token, err
 }
 
-// GetToken implements the RPC of that name.
+// GetToken implements the RPC.
 func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest) (*countersignv1.GetTokenResponse, error) {
 	d, err := s.read(ctx, r.GetAppId())
 	if err != nil {
@@ -75,8 +77,9 @@ func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest
 	return &countersignv1.GetTokenResponse{Token: contract.Token(&d.Tokens[i], time.Now())}, nil
 }
 
-// UpdateToken implements the RPC of that name.
-func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest) (*countersignv1.UpdateTokenResponse, error) {
+// UpdateToken implements the RPC.
+func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest,
+) (*countersignv1.UpdateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}
@@ -111,7 +114,10 @@ func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenR
 // updateOf reads the fields that the mask names (AIP-134).
 func updateOf(r *countersignv1.UpdateTokenRequest) (rules.Update, error) {
 	token := r.GetToken()
-	u := rules.Update{TokenID: token.GetTokenId(), AllowLockout: r.GetAllowLockout(), Check: func(*record.Token) error { return nil }}
+	u := rules.Update{
+		TokenID: token.GetTokenId(), AllowLockout: r.GetAllowLockout(),
+		Check: func(*record.Token) error { return nil },
+	}
 	if err := checkEtag("token.etag", token.GetEtag()); err != nil {
 		return u, err
 	}
@@ -168,7 +174,7 @@ func readField(u *rules.Update, path string, token *countersignv1.Token) error {
 	return apierr.Invalid("update_mask", "want only name, scopes, state, expire_time, note")
 }
 
-// expiryOf reads the expiry that an update gives; nil when it gives none.
+// expiryOf reads the new expiry of an update; nil when the update sets none.
 func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
 	if !slices.Contains(r.GetUpdateMask().GetPaths(), "expire_time") {
 		if r.GetTtl() != nil {
@@ -180,8 +186,9 @@ func expiryOf(r *countersignv1.UpdateTokenRequest) (*end, error) {
 	return &expiry, err
 }
 
-// RotateToken implements the RPC of that name.
-func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) {
+// RotateToken implements the RPC.
+func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenRequest,
+) (*countersignv1.RotateTokenResponse, error) {
 	if err := checkAppID(r.GetAppId()); err != nil {
 		return nil, err
 	}

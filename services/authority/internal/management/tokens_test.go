@@ -27,16 +27,19 @@ func TestB01_Create(t *testing.T) {
 		AppId: app, Name: " \tcheckout äöü ", Scopes: []pb.Scope{sessions, events}, ExpireTime: expiry, Note: " of the shop\n",
 	}))(t)
 	token := made.GetToken()
-	if token.GetName() != "checkout äöü" || token.GetNote() != " of the shop\n" || token.GetState() != active || token.GetCreatedBy() != "admin" ||
+	if token.GetName() != "checkout äöü" || token.GetNote() != " of the shop\n" || token.GetState() != active ||
+		token.GetCreatedBy() != "admin" ||
 		!sameScopes(token.GetScopes(), events, sessions) || !proto.Equal(token.GetExpireTime(), expiry) || token.GetImported() ||
 		token.GetPredecessorId() != "" || token.GetSuccessorId() != "" || token.GetRevokeTime() != nil || token.GetEtag() == "" {
 		t.Errorf("got %v", token)
 	}
-	if at := token.GetCreateTime().AsTime(); at.Before(started) || at.After(time.Now()) || !proto.Equal(token.GetCreateTime(), token.GetUpdateTime()) {
+	if at := token.GetCreateTime().AsTime(); at.Before(started) || at.After(time.Now()) ||
+		!proto.Equal(token.GetCreateTime(), token.GetUpdateTime()) {
 		t.Errorf("made at %v, changed at %v", at, token.GetUpdateTime().AsTime())
 	}
 	// B03 and B06.
-	if !secretForm.MatchString(made.GetSecret()) || !secret.WellFormed(made.GetSecret()) || token.GetHint() != made.GetSecret()[3:9] {
+	if !secretForm.MatchString(made.GetSecret()) || !secret.WellFormed(made.GetSecret()) ||
+		token.GetHint() != made.GetSecret()[3:9] {
 		t.Errorf("the secret has %d characters, the hint is %q", len(made.GetSecret()), token.GetHint())
 	}
 	if got := w.get(t, app, token.GetTokenId()); !proto.Equal(got, token) {
@@ -44,7 +47,10 @@ func TestB01_Create(t *testing.T) {
 	}
 	w.authorize(t, made.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: sessions},
 		allow(pb.Reason_REASON_TOKEN_VALID, false, token.GetTokenId()))
-	if longest := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: long(100), Note: long(1000)}))(t); longest.GetToken().GetName() != long(100) {
+	if longest := check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{
+		AppId: app, Name: long(100),
+		Note: long(1000),
+	}))(t); longest.GetToken().GetName() != long(100) {
 		t.Error("the longest name was changed")
 	}
 }
@@ -52,7 +58,10 @@ func TestB01_Create(t *testing.T) {
 func TestB01_RotationAtTheLimit(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)
-	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: f.full, TokenId: f.fullToken, Overlap: noDuration}))(t)
+	rotated := check.Must(w.RotateToken(t.Context(), &pb.RotateTokenRequest{
+		AppId: f.full, TokenId: f.fullToken,
+		Overlap: noDuration,
+	}))(t)
 	if rotated.GetPrevious().GetState() != expired || w.app(t, f.full).GetActiveTokenCount() != 1000 {
 		t.Errorf("got %v, %v", rotated.GetPrevious(), w.app(t, f.full))
 	}
@@ -84,7 +93,8 @@ func TestB05_Unscoped(t *testing.T) {
 		t.Errorf("got %v", renamed.GetToken())
 	}
 	scoped := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Scopes: []pb.Scope{events}}, "scopes"))(t)
-	w.authorize(t, scoped.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: sessions}, deny(pb.Reason_REASON_SCOPE_NOT_GRANTED, id))
+	w.authorize(t, scoped.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: sessions},
+		deny(pb.Reason_REASON_SCOPE_NOT_GRANTED, id))
 	_, err := w.update(t.Context(), app, &pb.Token{TokenId: id}, "scopes")
 	wantFailure(t, err, invalid("token.scopes"))
 	w.enforce(t, app)
@@ -98,7 +108,8 @@ func TestB07_Masks(t *testing.T) {
 	noise := func(id string) *pb.Token {
 		return &pb.Token{
 			TokenId: id, Name: "b", Scopes: []pb.Scope{revenue}, State: disabled, ExpireTime: in(time.Hour), Note: "noted",
-			Hint: "noise", CreatedBy: "noise", CreateTime: in(0), RevokeTime: in(0), PredecessorId: "noise", SuccessorId: "noise", Imported: true,
+			Hint: "noise", CreatedBy: "noise", CreateTime: in(0), RevokeTime: in(0), PredecessorId: "noise", SuccessorId: "noise",
+			Imported: true,
 		}
 	}
 	for _, tt := range []struct {
@@ -132,7 +143,8 @@ func TestB07_Etag(t *testing.T) {
 	app := newApp()
 	first := w.create(t, app, "a", events).GetToken()
 	id := first.GetTokenId()
-	second := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: first.GetEtag()}, "name"))(t).GetToken()
+	second := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: first.GetEtag()},
+		"name"))(t).GetToken()
 	if second.GetEtag() == first.GetEtag() {
 		t.Error("the etag is the same after a change")
 	}
@@ -145,7 +157,8 @@ func TestB07_Etag(t *testing.T) {
 	// nothing.
 	w.create(t, app, "z", events)
 	w.enforce(t, app, events)
-	same := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()}, "name"))(t).GetToken()
+	same := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()},
+		"name"))(t).GetToken()
 	if !proto.Equal(same, second) {
 		t.Errorf("nothing to change: got %v, want %v", same, second)
 	}
@@ -193,7 +206,8 @@ func TestB08_States(t *testing.T) {
 	set(&pb.Token{}, "expire_time", active, valid)
 
 	done := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
-	if token := done.GetToken(); token.GetState() != revoked || token.GetRevokeTime() == nil || !proto.Equal(token.GetRevokeTime(), token.GetUpdateTime()) {
+	if token := done.GetToken(); token.GetState() != revoked || token.GetRevokeTime() == nil ||
+		!proto.Equal(token.GetRevokeTime(), token.GetUpdateTime()) {
 		t.Errorf("got %v", token)
 	}
 	gone := deny(pb.Reason_REASON_TOKEN_REVOKED, id)
@@ -234,7 +248,10 @@ func TestB16_AllowLockout(t *testing.T) {
 	w := newWorld(t)
 	for name, call := range map[string]func(app string, token *pb.Token) (string, error){
 		"revoke": func(app string, token *pb.Token) (string, error) {
-			done, err := w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: token.GetTokenId(), AllowLockout: true})
+			done, err := w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{
+				AppId: app, TokenId: token.GetTokenId(),
+				AllowLockout: true,
+			})
 			return done.GetConsistencyToken(), err
 		},
 		"disable": func(app string, token *pb.Token) (string, error) {
@@ -251,7 +268,10 @@ func TestB16_AllowLockout(t *testing.T) {
 			w.enforce(t, app, events)
 			done := check.Must(call(app, made.GetToken()))(t)
 			for i, validator := range w.validators {
-				answer, err := validator.Authorize(t.Context(), &pb.AuthorizeRequest{AppId: app, Token: made.GetSecret(), Scope: events, MinRevision: done})
+				answer, err := validator.Authorize(t.Context(), &pb.AuthorizeRequest{
+					AppId: app, Token: made.GetSecret(), Scope: events,
+					MinRevision: done,
+				})
 				if err != nil || answer.GetDecision() != pb.Decision_DECISION_DENY {
 					t.Errorf("validator %d: %v, %v", i, answer, err)
 				}

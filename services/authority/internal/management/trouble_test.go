@@ -80,7 +80,10 @@ func TestUnverifiedApps(t *testing.T) {
 
 	unverified := failure{codes.Unavailable, apierr.PolicyUnverified, ""}
 	late := w.another(t, w.RedisURL)
-	for name, authority := range map[string]pb.AuthorityServiceClient{"an authority that knew it": w, "one that came later": late} {
+	for name, authority := range map[string]pb.AuthorityServiceClient{
+		"an authority that knew it": w,
+		"one that came later":       late,
+	} {
 		t.Run(name, func(t *testing.T) {
 			held := w.contents(t)
 			_, err := authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: broken})
@@ -91,7 +94,10 @@ func TestUnverifiedApps(t *testing.T) {
 			wantFailure(t, err, unverified)
 			for _, c := range []func() error{
 				func() error {
-					_, err := authority.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: broken, Name: "new", Scopes: []pb.Scope{events}})
+					_, err := authority.CreateToken(t.Context(), &pb.CreateTokenRequest{
+						AppId: broken, Name: "new",
+						Scopes: []pb.Scope{events},
+					})
 					return err
 				},
 				func() error {
@@ -121,14 +127,18 @@ func TestUnverifiedApps(t *testing.T) {
 		t.Errorf("listed is %v", listed)
 	}
 
-	for name, authority := range map[string]pb.AuthorityServiceClient{"an authority that knew it": w, "one that came later": late} {
+	for name, authority := range map[string]pb.AuthorityServiceClient{
+		"an authority that knew it": w,
+		"one that came later":       late,
+	} {
 		t.Run("a leaked secret, "+name, func(t *testing.T) {
 			_, err := authority.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: elsewhere})
 			wantFailure(t, err, unverified)
 			_, err = authority.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
 			wantFailure(t, err, failure{codes.Unavailable, apierr.OutcomeUnknown, ""})
 			done := answerIn(t, err)
-			if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != tokens[holder] || !slices.Equal(done.GetUnverifiedAppIds(), []string{broken}) {
+			if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != tokens[holder] ||
+				!slices.Equal(done.GetUnverifiedAppIds(), []string{broken}) {
 				t.Errorf("got %v", done)
 			}
 			if got := w.get(t, holder, tokens[holder]).GetState(); got != revoked {
@@ -142,7 +152,8 @@ func TestUnverifiedApps(t *testing.T) {
 // late.
 func TestTwoAuthorities(t *testing.T) {
 	w := newWorld(t)
-	if err := w.redis.Do(t.Context(), "ACL", "SETUSER", "deaf", "on", ">password", "~cs:*", "resetchannels", "+@all").Err(); err != nil {
+	if err := w.redis.Do(t.Context(), "ACL", "SETUSER", "deaf", "on", ">password", "~cs:*", "resetchannels",
+		"+@all").Err(); err != nil {
 		t.Fatal(err)
 	}
 	deaf := w.another(t, redistest.URL(w.Redis.Address(), "deaf", "password"))
@@ -190,7 +201,8 @@ func TestFullRedis(t *testing.T) {
 	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: second.GetTokenId(), RequestId: "r1"}))(t)
 	check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: secret, RequestId: "r2"}))(t)
 	done := check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: gone}))(t)
-	w.authorize(t, done.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: gone, Scope: events}, allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
+	w.authorize(t, done.GetConsistencyToken(), &pb.AuthorizeRequest{AppId: gone, Scope: events},
+		allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 	if got := w.app(t, app); got.GetDisabledTokenCount() != 1 || got.GetRevokedTokenCount() != 2 {
 		t.Errorf("got %v", got)
 	}

@@ -9,8 +9,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// storeOf returns the store for a call that is about one app. That another partition cannot be loaded is no
-// reason to refuse the call: nothing that it reads or writes is there.
+// storeOf returns the store for a call about one app. Only the app's own partition must be loaded.
 func (s *Service) storeOf(appID string) (*store.Store, error) {
 	opened := s.open.Load()
 	if opened == nil {
@@ -22,10 +21,12 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 		case partition.Partition != number:
 		case partition.Forked:
 			return nil, apierr.Unavailable(apierr.StoreForked,
-				"the store has lost changes of partition %d, where this app is, or the whole of it; nothing was changed", number).Because(partition.Why)
+				"the store has lost changes of partition %d, where this app is, or the whole of it; nothing was changed",
+				number).Because(partition.Why)
 		case partition.Why != nil:
 			return nil, apierr.Unavailable(apierr.NotLoaded,
-				"partition %d, where this app is, cannot be proven; nothing was changed: `countersign store verify` says what is wrong", number).Because(partition.Why)
+				"partition %d, where this app is, cannot be proven; nothing was changed: `countersign store verify` says what is wrong",
+				number).Because(partition.Why)
 		default:
 			return nil, errNotLoaded
 		}
@@ -33,8 +34,8 @@ func (s *Service) storeOf(appID string) (*store.Store, error) {
 	return opened, nil
 }
 
-// unreachable names, for answers, the partitions of which the replica does not hold all: those that are not
-// loaded, and those that were restored and may lack what the fleet is about to bring back.
+// unreachable names the partitions whose apps the replica may not have: partitions that are not loaded, and
+// restored partitions that are not healed yet.
 func unreachable(r *replica.Replica) []string {
 	missing := map[int]bool{}
 	for _, p := range r.Unserved() {
@@ -49,7 +50,7 @@ func unreachable(r *replica.Replica) []string {
 	return names
 }
 
-// inParentheses returns names as an aside; nothing when there are none.
+// inParentheses returns names in parentheses; empty for no names.
 func inParentheses(names []string) string {
 	if len(names) == 0 {
 		return ""
@@ -60,7 +61,7 @@ func inParentheses(names []string) string {
 // maxTrouble is how many partitions Trouble explains.
 const maxTrouble = 3
 
-// Trouble says in words which partitions cannot be loaded, and why; empty when none is known to.
+// Trouble says for people which partitions cannot be loaded, and why; empty when all can.
 func (s *Service) Trouble() string {
 	opened := s.open.Load()
 	if opened == nil {
@@ -79,5 +80,6 @@ func (s *Service) Trouble() string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the apps of %d of %d partitions cannot be served; %s", count, opened.Replica().Codec().Partitions(), strings.Join(reasons, "; "))
+	return fmt.Sprintf("the apps of %d of %d partitions cannot be served; %s", count, opened.Replica().Codec().Partitions(),
+		strings.Join(reasons, "; "))
 }

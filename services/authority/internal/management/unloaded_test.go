@@ -76,18 +76,21 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 		"GetApp of another app there":      second(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: twin})),
 		"CreateToken of another app there": second(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: twin, Name: "x"})),
 	} {
-		if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.NotLoaded || !strings.Contains(err.Error(), unreachable) {
+		if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.NotLoaded ||
+			!strings.Contains(err.Error(), unreachable) {
 			t.Errorf("%s: %v, want UNAVAILABLE %s and %q", what, err, apierr.NotLoaded, unreachable)
 		}
 	}
 	list := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t)
-	if len(list.GetApps()) != 1 || list.GetApps()[0].GetAppId() != healthy || !slices.Equal(list.GetUnreachable(), []string{unreachable}) {
+	if len(list.GetApps()) != 1 || list.GetApps()[0].GetAppId() != healthy ||
+		!slices.Equal(list.GetUnreachable(), []string{unreachable}) {
 		t.Errorf("the list is %v", list)
 	}
 
 	// B10: the app that can be reached is dealt with, the answer is not OK, and says what is left.
 	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), unreachable) || !strings.Contains(err.Error(), healthy) {
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), unreachable) ||
+		!strings.Contains(err.Error(), healthy) {
 		t.Errorf("RevokeSecret: %v", err)
 	}
 	tokens := check.Must(w.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: healthy, ShowRevoked: true}))(t)

@@ -7,11 +7,13 @@ import (
 )
 
 // GetReadiness answers UNIMPLEMENTED.
-func (*Service) GetReadiness(context.Context, *countersignv1.GetReadinessRequest) (*countersignv1.GetReadinessResponse, error) {
+func (*Service) GetReadiness(context.Context, *countersignv1.GetReadinessRequest,
+) (*countersignv1.GetReadinessResponse, error) {
 	return nil, notServed("GetReadiness")
 }
 
 // ListAuditEvents answers UNIMPLEMENTED.
-func (*Service) ListAuditEvents(context.Context, *countersignv1.ListAuditEventsRequest) (*countersignv1.ListAuditEventsResponse, error) {
+func (*Service) ListAuditEvents(context.Context, *countersignv1.ListAuditEventsRequest,
+) (*countersignv1.ListAuditEventsResponse, error) {
 	return nil, notServed("ListAuditEvents")
 }

@@ -10,12 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
@@ -27,7 +25,6 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
-	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/store"
 )
 
@@ -245,61 +242,6 @@ func (w *world) loss(m *member) int {
 	return m.lost
 }
 
-// watch looks at a validator whenever it changes.
-func (w *world) watch(ctx context.Context, m *member) {
-	for {
-		next := m.replica.Changed()
-		w.look(m)
-		select {
-		case <-ctx.Done():
-			return
-		case <-next:
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// look checks what a validator shows now.
-func (w *world) look(m *member) {
-	for p := range partitions {
-		cursor, sum, loaded := m.replica.State(p)
-		if !loaded {
-			continue
-		}
-		w.mu.Lock()
-		head, known := w.states[p][cursor]
-		w.mu.Unlock()
-		if !known || w.codec.SealSum(p, sum) != head.State {
-			w.Errorf("seed %d: %s shows a state of partition %d at %v that no master had", w.seed, m.name, p, cursor)
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	shown := w.revoked[m.name]
-	if shown == nil {
-		shown = map[string]bool{}
-		w.revoked[m.name] = shown
-	}
-	now := map[string]policy.State{}
-	for _, app := range w.apps {
-		entry := m.replica.Table().Find(app).Entry()
-		if entry == nil || entry.Policy == nil {
-			continue
-		}
-		for _, t := range entry.Policy.Tokens() {
-			now[app+"/"+t.ID] = t.State
-			if t.State == policy.Revoked {
-				shown[app+"/"+t.ID] = true
-			}
-		}
-		for token := range shown {
-			if state, there := now[token]; strings.HasPrefix(token, app+"/") && (!there || state != policy.Revoked) {
-				w.Errorf("seed %d: %s showed %s revoked, and now in state %d", w.seed, m.name, token, state)
-			}
-		}
-	}
-}
-
 // write makes one change and notes what became of it.
 func (w *world) write(ctx context.Context, number int) {
 	authority := w.members[w.intn(authorities)]
@@ -494,225 +436,5 @@ func (w *world) run() {
 	}
 }
 
-// documents returns what the master has of every app.
-func (w *world) documents() map[string]*record.Document {
-	w.redis.mu.Lock()
-	defer w.redis.mu.Unlock()
-	all := map[string]*record.Document{}
-	for _, p := range w.redis.master.data.partitions {
-		for appID, raw := range p.documents {
-			d, err := w.codec.OpenDocument(appID, raw)
-			if err != nil {
-				w.Errorf("seed %d: %v", w.seed, err)
-				continue
-			}
-			all[appID] = d
-		}
-	}
-	return all
-}
-
-// difference says what is not yet as the store is; empty when nothing is.
-func (w *world) difference() string {
-	documents := w.documents()
-	for p := range partitions {
-		w.redis.mu.Lock()
-		raw := w.redis.master.data.partitions[p].head
-		w.redis.mu.Unlock()
-		head, err := w.codec.OpenHead(p, raw)
-		if err != nil {
-			return err.Error()
-		}
-		for _, m := range w.members {
-			cursor, sum, loaded := m.replica.State(p)
-			age, stale := m.replica.Freshness(p, time.Now())
-			switch {
-			case !loaded || cursor != head.Cursor:
-				return fmt.Sprintf("%s has partition %d at %v, the store at %v", m.name, p, cursor, head.Cursor)
-			case w.codec.SealSum(p, sum) != head.State:
-				return fmt.Sprintf("%s has another sum of partition %d", m.name, p)
-			case m.replica.Forked(p):
-				return fmt.Sprintf("%s takes partition %d for forked, and holds %d changes", m.name, p, len(m.replica.Orphans(p)))
-			case len(m.replica.Sticky(p)) > 0:
-				return fmt.Sprintf("%s holds against the store %+v", m.name, m.replica.Sticky(p))
-			case w.lacking(m, p) > 0:
-				return fmt.Sprintf("%s lacks %d entries of the log of partition %d", m.name, w.lacking(m, p), p)
-			case stale:
-				return fmt.Sprintf("%s has partition %d %v old", m.name, p, age)
-			}
-		}
-	}
-	for _, m := range w.members {
-		for _, app := range w.apps {
-			entry := m.replica.Table().Find(app).Entry()
-			d := documents[app]
-			if entry == nil && d == nil {
-				continue
-			}
-			if entry == nil || d == nil || entry.Revision != d.Revision {
-				return fmt.Sprintf("%s has %s as %+v", m.name, app, entry)
-			}
-			if want, err := d.Policy(); err != nil || !slices.Equal(want.Tokens(), entry.Policy.Tokens()) {
-				return fmt.Sprintf("%s has other tokens of %s (%v)", m.name, app, err)
-			}
-		}
-	}
-	return ""
-}
-
-// check compares what callers were told with what there is.
-func (w *world) check() {
-	documents := w.documents()
-	state := map[string]policy.State{}
-	names := map[string]string{}
-	for app, d := range documents {
-		for _, t := range d.Tokens {
-			state[app+"/"+t.ID], names[app+"/"+t.ID] = t.State, t.Name
-		}
-	}
-	for _, change := range w.written {
-		key := change.app + "/" + change.token
-		now, there := state[key]
-		switch {
-		case change.revoke && now != policy.Revoked:
-			w.Errorf("seed %d: %s was revoked at %v, and is in state %d", w.seed, key, change.at, now)
-		case there && names[key] != change.token && now != policy.Revoked:
-			w.Errorf("seed %d: %s lost its name: %q", w.seed, key, names[key])
-		case there:
-		case !w.lossy || change.acknowledged:
-			w.Errorf("seed %d: %s was made at %v, and is gone; the replica had it: %t", w.seed, key, change.at, change.acknowledged)
-		default:
-			w.tally.superseded++
-		}
-	}
-}
-
-// logbook takes what everybody logs.
-type logbook struct {
-	mu    sync.Mutex
-	lines []string
-	attrs string
-	to    *logbook
-	// merged counts the apps of which two pasts had changed the same.
-	merged atomic.Int64
-}
-
-func (b *logbook) root() *logbook {
-	if b.to != nil {
-		return b.to
-	}
-	return b
-}
-
-func (b *logbook) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (b *logbook) WithGroup(string) slog.Handler                    { return b }
-func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
-	to := b
-	if b.to != nil {
-		to = b.to
-	}
-	text := b.attrs
-	for _, a := range attrs {
-		text += " " + a.String()
-	}
-	return &logbook{attrs: text, to: to}
-}
-
-func (b *logbook) Handle(_ context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "two pasts of an app") {
-		b.root().merged.Add(1)
-	}
-	line := r.Time.Format("05.000 ") + r.Level.String() + " " + r.Message + b.attrs
-	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
-	to := b
-	if b.to != nil {
-		to = b.to
-	}
-	to.mu.Lock()
-	defer to.mu.Unlock()
-	to.lines = append(to.lines, line)
-	return nil
-}
-
-// String returns the last lines.
-func (b *logbook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Join(b.lines[max(len(b.lines)-400, 0):], "\n")
-}
-
-// heal runs an authority's healer, with the members that can be reached as its fleet.
-func (w *world) heal(ctx context.Context, m *member) {
-	fleet := &fleet{w: w}
-	healer := healing.New(m.replica, m.store, healing.NewMetrics(prometheus.NewRegistry()), slog.New(w.log).With("member", m.name))
-	var running sync.WaitGroup
-	defer running.Wait()
-	running.Go(func() { _ = healer.Run(ctx, fleet) })
-	for sleep(ctx, 250*time.Millisecond) {
-		for p := range partitions {
-			for _, other := range fleet.members() {
-				reached, cancel := context.WithTimeout(ctx, time.Second)
-				at := other.replica.Cursors()[p]
-				if len(other.replica.Orphans(p)) > 0 || at.Epoch > 0 && m.replica.Reach(reached, p, at) != nil {
-					healer.Notice(p)
-				}
-				cancel()
-			}
-		}
-	}
-}
-
-// fleet is the members that can be reached.
-type fleet struct{ w *world }
-
-func (f *fleet) members() []*member {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(f.w.members), func(m *member) bool { return m.lost > 50 })
-}
-
-// Links implements healing.Fleet.
-func (f *fleet) Links(_ context.Context, partition int) (links [][]byte) {
-	for _, m := range f.members() {
-		links = append(links, m.replica.Links(partition)...)
-	}
-	return links
-}
-
 // lease is how long a member that cannot be reached is waited for.
 const lease = 10 * time.Second
-
-// Present implements healing.Fleet.
-func (f *fleet) Present(partition int, _ time.Time) (at []record.Cursor, silent []string) {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
-	for _, m := range f.w.members {
-		switch {
-		case m.lost <= 50:
-			if c := m.replica.Cursors()[partition]; c.Epoch > 0 {
-				at = append(at, c)
-			}
-		case time.Since(m.cut) < lease:
-			silent = append(silent, m.name)
-		}
-	}
-	return at, silent
-}
-
-// Highest implements healing.Fleet.
-func (f *fleet) Highest(partition int) (highest []record.Cursor) {
-	for _, m := range f.members() {
-		highest = append(highest, m.replica.Cursors()[partition])
-	}
-	return highest
-}
-
-// Orphans implements healing.Fleet.
-func (f *fleet) Orphans(partition int, epoch uint64) (tags []record.Tag) {
-	for _, m := range f.members() {
-		if m.replica.Cursors()[partition].Epoch >= epoch {
-			tags = append(tags, m.replica.Orphans(partition)...)
-		}
-	}
-	return tags
-}

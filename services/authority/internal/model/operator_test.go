@@ -41,7 +41,8 @@ func (w *world) operate() {
 				at.Revision += operatorsJump - 1
 				above = append(above, at)
 			}
-			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
+			if _, err := w.members[w.intn(authorities)].store.Adopt(ctx, p, above,
+				countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
 				w.tally.adopted++
 			}
 			cancel()
@@ -74,7 +75,10 @@ func (w *world) restore(p int, now, saved []byte) ([]byte, record.RawEntry) {
 	}
 	head = head.Begin(start.Cursor)
 	head.Unhealed = true
-	return check.Must(w.codec.SealHead(p, head))(w), record.RawEntry{Revision: start.Revision, Data: check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true}
+	return check.Must(w.codec.SealHead(p, head))(w), record.RawEntry{
+		Revision: start.Revision,
+		Data:     check.Must(w.codec.SealEpoch(p, start))(w), EpochStart: true,
+	}
 }
 
 // lacking returns how many entries a member lacks of those that lead to the end of the store's log without

@@ -5,7 +5,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Update is a change of a token's fields; nil leaves a field as it is (B07).
+// Update is a change of a token's fields (B07). A nil field stays as it is.
 type Update struct {
 	TokenID string
 	Name    *string
@@ -13,8 +13,8 @@ type Update struct {
 	Scopes  *policy.ScopeSet
 	// State is policy.Active or policy.Disabled.
 	State *policy.State
-	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never. A time that has come expires the
-	// token at once.
+	// ExpireMillis is in milliseconds since the Unix epoch; 0 is never. A time in the past expires the token
+	// at once.
 	ExpireMillis *int64
 	// AllowLockout skips the guard of B16.
 	AllowLockout bool
@@ -22,7 +22,8 @@ type Update struct {
 	Check func(*record.Token) error
 }
 
-// Apply carries the update out. It returns nil without an error when nothing would change.
+// Apply returns the document after the update. It returns nil without an error when the update changes
+// nothing.
 func (u Update) Apply(before *record.Document, by By) (*record.Document, error) {
 	i, err := Find(before, u.TokenID)
 	if err != nil {
@@ -59,8 +60,8 @@ func (u Update) Apply(before *record.Document, by By) (*record.Document, error) 
 	return u.withLive(before, after, t.ID, by)
 }
 
-// withLive makes sure that a token which comes back, or has another name, may do so (B01). One that is
-// disabled instead of expired takes nothing back that works.
+// withLive checks that a token may come back to life or take another name (B01). A token that is disabled
+// instead of expired needs no check, since it takes nothing from another token.
 func (u Update) withLive(before, after *record.Document, id string, by By) (*record.Document, error) {
 	old, err := Find(before, id)
 	if err != nil {
@@ -91,7 +92,7 @@ func set[T any](field *T, value *T) {
 	}
 }
 
-// Revoke ends tokens for ever (B08). It returns nil without an error when all are revoked already.
+// Revoke revokes tokens for ever (B08). It returns nil without an error when all of them are revoked already.
 func Revoke(before *record.Document, by By, allowLockout bool, tokenIDs ...string) (*record.Document, error) {
 	after := edit(before, by)
 	changed := false
@@ -119,7 +120,7 @@ func revoke(t *record.Token, by By) bool {
 	return true
 }
 
-// Delete ends an app: its tokens are revoked, its settings forgotten, its digests remembered (B28).
+// Delete deletes an app: its tokens are revoked, its settings forgotten, its digests remembered (B28).
 func Delete(before *record.Document, by By) (*record.Document, error) {
 	if before == nil || before.Deleted {
 		return nil, NoApp()
@@ -135,14 +136,15 @@ func Delete(before *record.Document, by By) (*record.Document, error) {
 	return forget(after, by), nil
 }
 
-// NoApp is NOT_FOUND for an app without a policy.
+// NoApp is the Error of a call about an app that does not exist.
 func NoApp() error {
 	return missing("APP_NOT_FOUND", "there is no such app, or it was deleted")
 }
 
-// Enforce sets what is enforced, for good or until trialEnd in milliseconds since the Unix epoch (B12,
+// Enforce sets the enforced scopes, for good or until trialEnd, in milliseconds since the Unix epoch (B12,
 // B17). It returns nil without an error when nothing would change.
-func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64) (*record.Document, error) {
+func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSet, trialEnd int64,
+) (*record.Document, error) {
 	if trialEnd != 0 && trialEnd <= by.millis() {
 		return nil, invalid("trial_end_time", "want a time in the future")
 	}
@@ -159,7 +161,7 @@ func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSe
 		return nil, err
 	}
 	if bare := p.Uncovered(scopes, by.millis()); bare != 0 {
-		return nil, &Refusal{
+		return nil, &Error{
 			Kind: Unmet, Reason: "NO_TOKEN_FOR_SCOPE", Subject: "apps/" + appID, Scopes: bare,
 			text: "no active token authenticates " + scopesMark + "; create one before enforcing it",
 		}
@@ -168,7 +170,7 @@ func Enforce(before *record.Document, by By, appID string, scopes policy.ScopeSe
 	return forget(after, by), nil
 }
 
-// base is what is enforced when no trial is: what a new trial goes back to.
+// base returns the scopes that are enforced outside a trial. A new trial returns to them.
 func base(e policy.Enforcement, by By) policy.ScopeSet {
 	if e.TrialEndMillis != 0 {
 		return e.After

@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// NewToken is a token to be made.
+// NewToken is a token to be created.
 type NewToken struct {
 	ID     string
 	Name   string
@@ -20,11 +20,11 @@ type NewToken struct {
 	Digest       secret.Digest
 	Hint         string
 	Imported     bool
-	// Field stands before the names of fields in errors: empty, or "imports[3].".
+	// Field precedes the names of fields in errors: empty, or "imports[3].".
 	Field string
 }
 
-// Create adds tokens to an app, minted or imported, all or none (B01, B04, B11).
+// Create adds minted or imported tokens to an app, all or none (B01, B04, B11).
 func Create(before *record.Document, by By, tokens ...NewToken) (*record.Document, error) {
 	after := edit(before, by)
 	var added []named
@@ -58,7 +58,7 @@ func checkNew(after *record.Document, n NewToken, by By) error {
 	return checkScopes(after, n.Scopes, n.Field+"scopes", by)
 }
 
-// checkScopes makes sure that a token can have these scopes (B04, B14).
+// checkScopes checks that a token may have some scopes (B04, B14).
 func checkScopes(d *record.Document, scopes policy.ScopeSet, field string, by By) error {
 	if scopes.Has(policy.ScopeGDPR) {
 		return invalid(field, "GDPR cannot be granted: every active token authenticates it")
@@ -69,14 +69,16 @@ func checkScopes(d *record.Document, scopes policy.ScopeSet, field string, by By
 	return nil
 }
 
-// MaxOverlap and DefaultOverlap bound and fill in the overlap of a rotation (B09).
+// MaxOverlap is the longest overlap of a rotation, DefaultOverlap the one that a caller gets who names none
+// (B09).
 const (
 	MaxOverlap     = 90 * 24 * time.Hour
 	DefaultOverlap = 7 * 24 * time.Hour
 )
 
-// Rotate replaces a token by a successor; the old one expires after the overlap (B09).
-func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret) (*record.Document, error) {
+// Rotate replaces a token by a successor. The old token expires after the overlap (B09).
+func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret,
+) (*record.Document, error) {
 	i, err := Find(before, tokenID)
 	if err != nil {
 		return nil, err
@@ -101,7 +103,7 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 	old.SuccessorID, old.UpdateMillis = id, by.millis()
 	after.Tokens = append(after.Tokens, successor)
 	if l := liveOf(before, by.millis()); l.holdsName(&before.Tokens[i]) {
-		return withAdded(after, by, true) // the name goes on to the successor, even if another token has it too
+		return withAdded(after, by, true) // the successor takes the name over, even if another token has it too
 	}
 	return withAdded(after, by, true, named{id: id})
 }

@@ -25,7 +25,10 @@ func TestB16_EndingNowIsRevoking(t *testing.T) {
 				t.Errorf("to revoke: %v, want it refused: %v", err, tt.refused)
 			}
 			for _, in := range []time.Duration{-day, 0, time.Millisecond, day} {
-				_, err := rules.Update{TokenID: "a", ExpireMillis: ptr(millis(in)), Check: func(*record.Token) error { return nil }}.Apply(before, by)
+				_, err := rules.Update{
+					TokenID: "a", ExpireMillis: ptr(millis(in)),
+					Check: func(*record.Token) error { return nil },
+				}.Apply(before, by)
 				if (err != nil) != tt.refused {
 					t.Errorf("to expire in %v: %v, want it refused: %v", in, err, tt.refused)
 				}

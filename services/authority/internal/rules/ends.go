@@ -4,8 +4,8 @@ import "github.com/countersign/countersign/pkg/record"
 
 // endsOf returns a token's own expiry and the end of its overlap, each 0 for none (B09).
 //
-// A record that has one time for both says the earlier one. Of a token that was rotated it is taken for the
-// end of the overlap, unless the successor, which had inherited the own expiry, ends no later.
+// A record of an earlier release has one time for both, which is the earlier one. For a rotated token it
+// counts as the end of the overlap, unless the successor, which inherited the own expiry, ends no later.
 func endsOf(d *record.Document, t *record.Token) (own, overlapEnd int64) {
 	switch {
 	case t.ExpireMillis == 0, t.OwnExpireMillis != 0, t.OverlapEndMillis != 0:
@@ -22,9 +22,9 @@ func endsOf(d *record.Document, t *record.Token) (own, overlapEnd int64) {
 	return own, t.EndMillis()
 }
 
-// setExpiry gives a token of a document another expiry; 0 is never. While its successor is ACTIVE or
-// DISABLED it is on its way out, so that the time moves the end of the overlap. Otherwise the time is its
-// own, which a successor inherits, and an overlap has no more to say.
+// setExpiry gives a token of a document another expiry; 0 is never. While a successor of the token is ACTIVE
+// or DISABLED, the time moves the end of the overlap. Otherwise the time becomes the token's own expiry,
+// which a successor inherits, and ends the overlap.
 func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
 	at := endAt(t.EndMillis(), given, by)
 	switch {
@@ -40,8 +40,8 @@ func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
 	}
 }
 
-// endAt returns when a token ends that had one expiry and is given another. A time that has come is now, so
-// that lists show when the token really ended, unless it has expired already.
+// endAt returns the end of a token that had one expiry and is given another. A time in the past becomes now,
+// so that lists show when the token really ended, unless the token has expired already.
 func endAt(had, given int64, by By) int64 {
 	switch now := by.millis(); {
 	case given == 0 || given > now:

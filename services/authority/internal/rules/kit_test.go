@@ -88,7 +88,10 @@ func document(enforced policy.ScopeSet, tokens ...record.Token) *record.Document
 
 // fresh is a new token as the edge makes it.
 func fresh(name string, scopes ...policy.Scope) rules.NewToken {
-	return rules.NewToken{ID: rules.NewTokenID(), Name: name, Scopes: set(scopes...), Digest: digest("new " + name), Hint: "abcdef"}
+	return rules.NewToken{
+		ID: rules.NewTokenID(), Name: name, Scopes: set(scopes...), Digest: digest("new " + name),
+		Hint: "abcdef",
+	}
 }
 
 // update is an update of one token that checks no etag.
@@ -100,7 +103,8 @@ func update(id string, change func(*rules.Update)) rules.Update {
 
 // pure makes sure that a call leaves its document alone, also when it fails, and returns nothing beside an
 // error.
-func pure(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error)) (*record.Document, error) {
+func pure(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error),
+) (*record.Document, error) {
 	t.Helper()
 	copied := clone(before)
 	after, err := call(before)
@@ -123,7 +127,8 @@ func clone(d *record.Document) *record.Document {
 }
 
 // must is for calls that have to succeed and to change something.
-func mustChange(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error)) *record.Document {
+func mustChange(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error),
+) *record.Document {
 	t.Helper()
 	after, err := pure(t, before, call)
 	if err != nil {
@@ -204,7 +209,7 @@ func failureOf(t testing.TB, err error) failure {
 	if err == nil {
 		return fine
 	}
-	var r *rules.Refusal
+	var r *rules.Error
 	if !errors.As(err, &r) {
 		t.Fatalf("not an error for callers: %v", err)
 	}
@@ -220,7 +225,7 @@ func failureOf(t testing.TB, err error) failure {
 
 // scopesOf returns the scopes that an error names.
 func scopesOf(err error) policy.ScopeSet {
-	var r *rules.Refusal
+	var r *rules.Error
 	if errors.As(err, &r) {
 		return r.Scopes
 	}

@@ -5,14 +5,14 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// named is a token that gets its name, or comes back with it. The field stands before "name" in errors; see
+// named is a token that gets its name, or comes back to life with it. field precedes "name" in errors; see
 // NewToken.
 type named struct{ id, field string }
 
-// withAdded is the end of a call that gives some tokens their names, or brings them back, and may thereby
-// add to those that count. It makes sure that the names are free and, when tokens are added, that there is
-// room for them (B01). Nothing else is checked: a call must not be refused for what the document has
-// anyway, least of all one that takes away.
+// withAdded finishes a call that gives tokens their names, or brings tokens back to life. It checks that the
+// names are free and, when the call adds tokens that count (grows), that the limits allow them (B01). It
+// checks nothing else: a call must not be refused for something that was in the document before, least of all
+// a call that takes something away.
 func withAdded(after *record.Document, by By, grows bool, names ...named) (*record.Document, error) {
 	after = forget(after, by)
 	l := liveOf(after, by.millis())
@@ -26,22 +26,24 @@ func withAdded(after *record.Document, by By, grows bool, names ...named) (*reco
 		return after, nil
 	}
 	if l.count > MaxTokens {
-		return nil, full("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count, MaxTokens)
+		return nil, full("TOO_MANY_TOKENS", "the app would have %d active or disabled tokens, at most %d are allowed", l.count,
+			MaxTokens)
 	}
 	if n := len(after.Tokens) + after.Memory.Len(); n > MaxDigests {
 		return nil, full("TOO_MANY_DIGESTS",
-			"the app would have %d tokens, with those that were revoked and are remembered for ever; at most %d are allowed: go on with another app",
+			"the app would have %d tokens, with those that were revoked and are remembered for ever; at most %d are allowed: go "+
+				"on with another app",
 			n, MaxDigests)
 	}
 	return after, nil
 }
 
-// live is what is ACTIVE or DISABLED in a document.
+// live has the ACTIVE and DISABLED tokens of a document.
 type live struct {
 	now   int64
 	byID  map[string]*record.Token
 	count int
-	// names are the tokens that hold each name.
+	// names has the tokens that hold each name.
 	names map[string][]*record.Token
 }
 
@@ -63,13 +65,13 @@ func liveOf(d *record.Document, nowMillis int64) *live {
 	return l
 }
 
-// holdsName tells whether a live token's name is its own: it has not gone on to a successor.
+// holdsName tells whether a live token's name is its own. A rotated token has passed its name to its
+// successor.
 func (l *live) holdsName(t *record.Token) bool { return !l.hasHeir(t) }
 
-// hasHeir tells whether a token was rotated and its successor, or that one's successor and so on, is ACTIVE
-// or DISABLED.
+// hasHeir tells whether a direct or indirect successor of a token is ACTIVE or DISABLED.
 func (l *live) hasHeir(t *record.Token) bool {
-	// A successor is made after its predecessor, so this ends.
+	// The loop ends, since a successor is created after its predecessor.
 	for next := l.byID[t.SuccessorID]; next != nil; next = l.byID[next.SuccessorID] {
 		if countsAsLive(next, l.now) {
 			return true
@@ -78,7 +80,8 @@ func (l *live) hasHeir(t *record.Token) bool {
 	return false
 }
 
-// countsAsLive tells whether a token counts for the limit and for unique names: ACTIVE or DISABLED (B01).
+// countsAsLive tells whether a token is ACTIVE or DISABLED, and so counts for the limit and for unique names
+// (B01).
 func countsAsLive(t *record.Token, nowMillis int64) bool {
 	state := t.StateAt(nowMillis)
 	return state == policy.Active || state == policy.Disabled

@@ -9,9 +9,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// guardLockout refuses a change after which an enforced scope loses its last token sooner than it would
-// have before (B16): at once, or when the tokens that are left expire. A lockout that comes without the
-// change at the same time, or sooner, is no reason to refuse it.
+// guardLockout refuses a change after which an enforced scope loses its last token sooner than without the
+// change (B16): at once, or when the remaining tokens expire. It allows the change when the same lockout
+// comes anyway, at the same time or sooner.
 func guardLockout(before, after *record.Document, by By, allow bool) error {
 	if allow {
 		return nil
@@ -32,15 +32,16 @@ func guardLockout(before, after *record.Document, by By, allow bool) error {
 	if first > by.millis() {
 		from = fmt.Sprintf("from %s on, ", time.UnixMilli(first).UTC().Format(time.RFC3339))
 	}
-	return &Refusal{
+	return &Error{
 		Kind: Unmet, Reason: "LOCKOUT", Subject: "apps/" + after.AppID, Scopes: bare,
-		text: from + "no active token would be left for " + scopesMark + ", which is enforced; set allow_lockout to do it all the same",
+		text: from + "no active token would be left for " + scopesMark +
+			", which is enforced; set allow_lockout to do it all the same",
 	}
 }
 
 // authenticatedUntil returns when the last token that authenticates a scope now expires, in milliseconds
-// since the Unix epoch: math.MaxInt64 when one never does, and now when there is none. No token begins to
-// work by itself, so the scope has a token at each moment from now until then, and none afterwards.
+// since the Unix epoch: math.MaxInt64 for never, and now when there is no such token. No token begins to work
+// by itself. So the scope has a token until then, and none afterwards.
 func authenticatedUntil(d *record.Document, scope policy.Scope, nowMillis int64) int64 {
 	until := nowMillis
 	for i := range d.Tokens {

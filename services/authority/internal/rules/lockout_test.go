@@ -35,10 +35,19 @@ func TestB16_Lockout(t *testing.T) {
 		{"revoke the last", document(set(events), token("a", events)), nil, set(events)},
 		{"revoke one of two", document(set(events), token("a", events), token("b", events)), nil, 0},
 		{"revoke beside an unscoped one", document(set(events), token("a", events), token("b")), nil, 0},
-		{"revoke beside a disabled one", document(set(events), token("a", events), disabled(token("b", events))), nil, set(events)},
-		{"revoke beside an expired one", document(set(events), token("a", events), expiring(token("b", events), 0)), nil, set(events)},
+		{
+			"revoke beside a disabled one", document(set(events), token("a", events), disabled(token("b", events))), nil,
+			set(events),
+		},
+		{
+			"revoke beside an expired one", document(set(events), token("a", events), expiring(token("b", events), 0)), nil,
+			set(events),
+		},
 		{"revoke beside one of another scope", document(set(events), token("a", events), token("b", sessions)), nil, set(events)},
-		{"revoke the last of two scopes", document(set(events, sessions), token("a", events, sessions), token("b", events)), nil, set(sessions)},
+		{
+			"revoke the last of two scopes", document(set(events, sessions), token("a", events, sessions), token("b", events)), nil,
+			set(sessions),
+		},
 		{"revoke the last, other scope enforced", document(set(sessions), token("a", events), token("b", sessions)), nil, 0},
 		{"revoke the last, off", document(0, token("a", events)), nil, 0},
 		{"revoke the last unscoped", document(set(events, revenue), token("a")), nil, set(events, revenue)},
@@ -56,7 +65,10 @@ func TestB16_Lockout(t *testing.T) {
 		{"narrow where it is not enforced", document(set(events), token("a", events, sessions)), narrow(events), 0},
 		{"narrow one of two", document(set(sessions), token("a", events, sessions), token("b", sessions)), narrow(events), 0},
 		{"B14 narrow, GDPR enforced", document(set(gdpr), token("a", events, sessions)), narrow(events), 0},
-		{"move to another scope", document(set(events, revenue), token("a", events), token("b", revenue)), narrow(revenue), set(events)},
+		{
+			"move to another scope", document(set(events, revenue), token("a", events), token("b", revenue)), narrow(revenue),
+			set(events),
+		},
 
 		{"expire the last now", document(set(events), token("a", events)), expire(0), set(events)},
 		{"expire the last in the past", document(set(events), token("a", events)), expire(-400 * day), set(events)},
@@ -72,7 +84,8 @@ func TestB16_Lockout(t *testing.T) {
 		},
 		{
 			"expire in the future, two others go later one by one",
-			document(set(events), token("a", events), expiring(token("b", events), 2*day), expiring(token("c", events), 3*day)), expire(day), set(events),
+			document(set(events), token("a", events), expiring(token("b", events), 2*day), expiring(token("c", events), 3*day)),
+			expire(day), set(events),
 		},
 		{
 			"expire in the future, the other goes later but a third stays",
@@ -81,27 +94,44 @@ func TestB16_Lockout(t *testing.T) {
 		{"expire the last, off", document(0, token("a", events)), expire(day), 0},
 		{"expire sooner", document(set(events), expiring(token("a", events), 2*day)), expire(day), set(events)},
 		{"expire later", document(set(events), expiring(token("a", events), day)), expire(2 * day), 0},
-		{"never expire", document(set(events), expiring(token("a", events), day)), func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }, 0},
+		{
+			"never expire", document(set(events), expiring(token("a", events), day)),
+			func(u *rules.Update) { u.ExpireMillis = ptr(int64(0)) }, 0,
+		},
 
 		{"revoke in a trial", inTrial(set(events), day, 0, token("a", events)), nil, set(events)},
 		{"revoke what is enforced after the trial", inTrial(0, day, set(sessions), token("a", sessions)), nil, set(sessions)},
 		{"revoke in a trial that has ended", inTrial(set(events), -day, 0, token("a", events)), nil, 0},
 		{"revoke after a trial that has ended", inTrial(0, -day, set(events), token("a", events)), nil, set(events)},
-		{"narrow to what is enforced in the trial alone", inTrial(set(events), day, set(sessions), token("a")), narrow(events), set(sessions)},
+		{
+			"narrow to what is enforced in the trial alone", inTrial(set(events), day, set(sessions), token("a")), narrow(events),
+			set(sessions),
+		},
 		{"expire when the trial has ended", inTrial(set(events), day, 0, token("a", events)), expire(day), 0},
-		{"expire before the trial ends", inTrial(set(events), day, 0, token("a", events)), expire(day - time.Millisecond), set(events)},
-		{"expire when what comes after the trial is enforced", inTrial(0, day, set(events), token("a", events)), expire(2 * day), set(events)},
+		{
+			"expire before the trial ends", inTrial(set(events), day, 0, token("a", events)), expire(day - time.Millisecond),
+			set(events),
+		},
+		{
+			"expire when what comes after the trial is enforced", inTrial(0, day, set(events), token("a", events)), expire(2 * day),
+			set(events),
+		},
 
-		{"revoke beside one that ends later", document(set(events), token("a", events), expiring(token("b", events), time.Hour)), nil, set(events)},
+		{
+			"revoke beside one that ends later", document(set(events), token("a", events), expiring(token("b", events), time.Hour)),
+			nil, set(events),
+		},
 		{
 			"revoke beside two that end one by one",
-			document(set(events), token("a", events), expiring(token("b", events), time.Hour), expiring(token("c", events), day)), nil, set(events),
+			document(set(events), token("a", events), expiring(token("b", events), time.Hour), expiring(token("c", events), day)),
+			nil, set(events),
 		},
 		{
 			"revoke beside one that ends later and one that stays",
 			document(set(events), token("a", events), expiring(token("b", events), time.Hour), token("c", events)), nil, 0,
 		},
-		{"revoke the one that ends first", document(set(events), expiring(token("a", events), time.Hour), expiring(token("b", events), day)), nil, 0},
+		{"revoke the one that ends first", document(set(events), expiring(token("a", events), time.Hour),
+			expiring(token("b", events), day)), nil, 0},
 		{
 			"revoke the one that ends last",
 			document(set(events), expiring(token("a", events), day), expiring(token("b", events), time.Hour)), nil, set(events),
@@ -112,13 +142,17 @@ func TestB16_Lockout(t *testing.T) {
 		},
 		{
 			"revoke beside one that ends and one that is disabled",
-			document(set(events), token("a", events), expiring(token("b", events), day), disabled(token("c", events))), nil, set(events),
+			document(set(events), token("a", events), expiring(token("b", events), day), disabled(token("c", events))), nil,
+			set(events),
 		},
 		{
 			"revoke a disabled one beside one that ends",
 			document(set(events), disabled(token("a", events)), expiring(token("b", events), day)), nil, 0,
 		},
-		{"revoke beside an unscoped one that ends", document(set(events), token("a", events), expiring(token("b"), day)), nil, set(events)},
+		{
+			"revoke beside an unscoped one that ends", document(set(events), token("a", events), expiring(token("b"), day)), nil,
+			set(events),
+		},
 		{
 			"B14 revoke beside one that ends, GDPR enforced",
 			document(set(gdpr), token("a", events), expiring(token("b", sessions), day)), nil, set(gdpr),

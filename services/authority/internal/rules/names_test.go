@@ -100,9 +100,10 @@ func TestB01_Names(t *testing.T) {
 		})
 		t.Run("rename beside "+tt.name, func(t *testing.T) {
 			rename := update("z", func(u *rules.Update) { u.Name = ptr("shop") })
-			_, err := pure(t, document(0, append(tt.successor, tt.token, token("z"))...), func(d *record.Document) (*record.Document, error) {
-				return rename.Apply(d, by)
-			})
+			_, err := pure(t, document(0, append(tt.successor, tt.token, token("z"))...),
+				func(d *record.Document) (*record.Document, error) {
+					return rename.Apply(d, by)
+				})
 			wantFailure(t, err, want)
 		})
 	}
@@ -248,7 +249,8 @@ func TestNewTokenID(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
 		id := rules.NewTokenID()
-		if seen[id] || len(id) != 20 || !strings.HasPrefix(id, "tok_") || strings.Trim(id[4:], "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		if seen[id] || len(id) != 20 || !strings.HasPrefix(id, "tok_") ||
+			strings.Trim(id[4:], "abcdefghijklmnopqrstuvwxyz234567") != "" {
 			t.Fatalf("id %q: want tok_ and 16 characters of a-z 2-7, each once", id)
 		}
 		seen[id] = true

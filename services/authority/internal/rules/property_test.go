@@ -147,8 +147,11 @@ var (
 	grants = rapid.SampledFrom([]policy.ScopeSet{
 		0, set(events), set(sessions), set(events, sessions), set(revenue), set(events, sessions, revenue), set(gdpr),
 	})
-	anyEnforced = rapid.SampledFrom([]policy.ScopeSet{0, set(events), set(sessions), set(events, revenue), set(gdpr), set(events, gdpr)})
-	anyName     = rapid.SampledFrom([]string{"a", "b", "c", "d"})
+	anyEnforced = rapid.SampledFrom([]policy.ScopeSet{
+		0, set(events), set(sessions), set(events, revenue), set(gdpr),
+		set(events, gdpr),
+	})
+	anyName = rapid.SampledFrom([]string{"a", "b", "c", "d"})
 	// anyTime is relative to the call, 0 none.
 	anyTime = rapid.SampledFrom([]time.Duration{0, 0, -400 * day, -1, time.Millisecond, time.Hour, 10 * day, 40 * day})
 )
@@ -272,7 +275,10 @@ func (l *life) takesAway(t *rapid.T) {
 }
 
 func (l *life) update(t *rapid.T) {
-	u := rules.Update{TokenID: l.anyToken(t), AllowLockout: rapid.Bool().Draw(t, "allow"), Check: func(*record.Token) error { return nil }}
+	u := rules.Update{
+		TokenID: l.anyToken(t), AllowLockout: rapid.Bool().Draw(t, "allow"),
+		Check: func(*record.Token) error { return nil },
+	}
 	if rapid.Bool().Draw(t, "renames") {
 		u.Name = ptr(anyName.Draw(t, "name"))
 	}
@@ -334,7 +340,11 @@ func TestRandomLives(t *testing.T) {
 			"rotate": l.rotate,
 			"revoke": func(t *rapid.T) {
 				id, allow := l.anyToken(t), rapid.Bool().Draw(t, "allow")
-				l.call(t, allow, func(d *record.Document, by rules.By) (*record.Document, error) { return rules.Revoke(d, by, allow, id) })
+				l.call(t, allow, func(d *record.Document, by rules.By) (*record.Document,
+					error,
+				) {
+					return rules.Revoke(d, by, allow, id)
+				})
 			},
 			"enforce": func(t *rapid.T) {
 				scopes, end := anyEnforced.Draw(t, "scopes"), l.draw(t, "trial")

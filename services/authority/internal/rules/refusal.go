@@ -19,14 +19,14 @@ const (
 	Full                    // the app has reached a limit
 )
 
-// Refusal is the error of a call that breaks a rule. It changes nothing, and is plain data: the edge turns it
+// Error is the error of a call that breaks a rule. It changes nothing, and is plain data: the edge turns it
 // into a status.
-type Refusal struct {
+type Error struct {
 	Kind Kind
 	// Reason is the stable name of the rule for programs. It is empty for Invalid.
 	Reason string
-	// Subject is the field of the request for Invalid, and the resource name of the app or token for Unmet. It
-	// is empty for the other kinds.
+	// Subject is the field of the request for Invalid, and the resource name of the app or token for Unmet.
+	// It is empty for the other kinds.
 	Subject string
 	// Scopes are the scopes that the message names, at the mark {scopes}. The edge knows their names.
 	Scopes policy.ScopeSet
@@ -38,7 +38,7 @@ type Refusal struct {
 const scopesMark = "{scopes}"
 
 // Message returns the message for people; names writes a set of scopes.
-func (r *Refusal) Message(names func(policy.ScopeSet) string) string {
+func (r *Error) Message(names func(policy.ScopeSet) string) string {
 	if r.Scopes == 0 {
 		return r.text
 	}
@@ -46,7 +46,7 @@ func (r *Refusal) Message(names func(policy.ScopeSet) string) string {
 }
 
 // Error names scopes by number, for logs.
-func (r *Refusal) Error() string {
+func (r *Error) Error() string {
 	message := r.Message(func(scopes policy.ScopeSet) string { return fmt.Sprintf("scopes %b:", scopes) })
 	if r.Kind == Invalid {
 		return r.Subject + ": " + message
@@ -54,20 +54,20 @@ func (r *Refusal) Error() string {
 	return message
 }
 
-func invalid(field, text string) error { return &Refusal{Kind: Invalid, Subject: field, text: text} }
+func invalid(field, text string) error { return &Error{Kind: Invalid, Subject: field, text: text} }
 
 func unmet(reason, subject, format string, args ...any) error {
-	return &Refusal{Kind: Unmet, Reason: reason, Subject: subject, text: fmt.Sprintf(format, args...)}
+	return &Error{Kind: Unmet, Reason: reason, Subject: subject, text: fmt.Sprintf(format, args...)}
 }
 
 func missing(reason, format string, args ...any) error {
-	return &Refusal{Kind: Missing, Reason: reason, text: fmt.Sprintf(format, args...)}
+	return &Error{Kind: Missing, Reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
 func taken(reason, format string, args ...any) error {
-	return &Refusal{Kind: Taken, Reason: reason, text: fmt.Sprintf(format, args...)}
+	return &Error{Kind: Taken, Reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
 func full(reason, format string, args ...any) error {
-	return &Refusal{Kind: Full, Reason: reason, text: fmt.Sprintf(format, args...)}
+	return &Error{Kind: Full, Reason: reason, text: fmt.Sprintf(format, args...)}
 }

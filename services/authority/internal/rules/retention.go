@@ -8,9 +8,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// forget returns a document without what lists no longer show (B06): tokens that ended before the
-// retention, and the oldest of those beyond MaxEnded. Expired ones go; of revoked ones the digest is
-// remembered (B08). What the call itself has changed stays, since its answer shows it.
+// forget removes from a document what lists no longer show (B06): tokens that ended before the retention, and
+// the oldest ended tokens beyond MaxEnded. The digests of revoked ones stay remembered (B08). A token that
+// the present call changed stays, since the call's answer shows it.
 func forget(after *record.Document, by By) *record.Document {
 	old := by.Now.Add(-Retention).UnixMilli()
 	if ends := endedAt(after, by.millis()); len(ends) > MaxEnded {
@@ -31,7 +31,7 @@ func forget(after *record.Document, by By) *record.Document {
 	return after
 }
 
-// endedAt returns when the tokens of a document ended that are REVOKED or EXPIRED, in ascending order.
+// endedAt returns when the REVOKED and EXPIRED tokens of a document ended, in ascending order.
 func endedAt(d *record.Document, nowMillis int64) []int64 {
 	var ends []int64
 	for i := range d.Tokens {
@@ -54,7 +54,7 @@ func endOf(t *record.Token, nowMillis int64) (int64, bool) {
 	return 0, false
 }
 
-// Listed tells whether a list that shows ended tokens shows this one (B06).
+// Listed tells whether a list of ended tokens shows a token (B06).
 func Listed(t *record.Token, nowMillis int64) bool {
 	at, ended := endOf(t, nowMillis)
 	return !ended || nowMillis-at < Retention.Milliseconds()

@@ -35,7 +35,8 @@ func TestB06_Retention(t *testing.T) {
 		{"revoked for 30 days", old(revoked(token("t", events)), keep), func(*record.Token) {}, false},
 		{"revoked for longer", old(revoked(token("t", events)), keep+time.Millisecond), nil, true},
 		{"revoked for years", old(revoked(token("t", events)), 4000*day), nil, true},
-		{"revoked, expired long ago", with(old(revoked(token("t", events)), day), func(t *record.Token) { t.ExpireMillis = millis(-400 * day) }), func(*record.Token) {}, false},
+		{"revoked, expired long ago", with(old(revoked(token("t", events)), day),
+			func(t *record.Token) { t.ExpireMillis = millis(-400 * day) }), func(*record.Token) {}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := document(0, token("a", events), tt.token, token("z", events))
@@ -76,7 +77,8 @@ func TestB06_Retention(t *testing.T) {
 // TestB08_DeletedTokensAreRemembered: when an app goes, so do expired tokens that nobody could list any
 // more, and no digest that was ever revoked.
 func TestB08_DeletedTokensAreRemembered(t *testing.T) {
-	before := document(0, token("a"), expiring(token("long ago"), -400*day), with(revoked(token("b")), func(t *record.Token) { t.RevokeMillis = millis(-400 * day) }))
+	before := document(0, token("a"), expiring(token("long ago"), -400*day),
+		with(revoked(token("b")), func(t *record.Token) { t.RevokeMillis = millis(-400 * day) }))
 	after := mustChange(t, before, deleteApp)
 	if got := find(t, after, "a"); got.State != policy.Revoked || got.Digest != digest("a") {
 		t.Errorf("a became %+v", got)

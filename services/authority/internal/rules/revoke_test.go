@@ -15,7 +15,8 @@ func revoke(allowLockout bool, ids ...string) func(*record.Document) (*record.Do
 
 func TestB08_Revoke(t *testing.T) {
 	for name, a := range map[string]record.Token{
-		"active": token("a", events), "disabled": disabled(token("a", events)), "expired": expiring(token("a", events), -time.Hour),
+		"active": token("a", events), "disabled": disabled(token("a", events)),
+		"expired":  expiring(token("a", events), -time.Hour),
 		"unscoped": token("a"), "imported": with(token("a"), func(t *record.Token) { t.Imported = true }),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +127,10 @@ func TestB28_DeleteIsRefused(t *testing.T) {
 		{"enforced in a trial", trial(policy.Enforcement{Scopes: set(events), TrialEndMillis: millis(day)}), enforced},
 		{"enforced after a trial", trial(policy.Enforcement{TrialEndMillis: millis(day), After: set(events)}), enforced},
 		{"a trial with enforcement has ended", trial(policy.Enforcement{Scopes: set(events), TrialEndMillis: millis(-day)}), fine},
-		{"a trial without enforcement has ended", trial(policy.Enforcement{TrialEndMillis: millis(-day), After: set(events)}), enforced},
+		{
+			"a trial without enforcement has ended", trial(policy.Enforcement{TrialEndMillis: millis(-day), After: set(events)}),
+			enforced,
+		},
 		{"without tokens", document(0), fine},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -33,7 +33,8 @@ func TestB09_Successor(t *testing.T) {
 	})
 	wantNext := record.Token{
 		Token: policy.Token{
-			ID: "tok_next", Digest: minted.Digest(), Scopes: set(events, sessions), State: policy.Active, ExpireMillis: millis(30 * day),
+			ID: "tok_next", Digest: minted.Digest(), Scopes: set(events, sessions), State: policy.Active,
+			ExpireMillis: millis(30 * day),
 		},
 		Name: "a", Note: "note", Hint: minted.Hint(), CreatedBy: "ada", CreateMillis: millis(0), UpdateMillis: millis(0),
 		PredecessorID: "a", OwnExpireMillis: millis(30 * day),
@@ -125,10 +126,12 @@ func TestB09_Chain(t *testing.T) {
 		return rules.Rotate(d, later(time.Hour), "tok_next", 0, "tok_third", secret.Mint())
 	})
 	a, b, c := find(t, second, "a"), find(t, second, "tok_next"), find(t, second, "tok_third")
-	if a.SuccessorID != b.ID || b.PredecessorID != a.ID || b.SuccessorID != c.ID || c.PredecessorID != b.ID || c.SuccessorID != "" {
+	if a.SuccessorID != b.ID || b.PredecessorID != a.ID || b.SuccessorID != c.ID || c.PredecessorID != b.ID ||
+		c.SuccessorID != "" {
 		t.Errorf("the chain is broken: %+v", second.Tokens)
 	}
-	if b.StateAt(millis(time.Hour)) != policy.Expired || a.StateAt(millis(time.Hour)) != policy.Active || c.StateAt(millis(time.Hour)) != policy.Active {
+	if b.StateAt(millis(time.Hour)) != policy.Expired || a.StateAt(millis(time.Hour)) != policy.Active ||
+		c.StateAt(millis(time.Hour)) != policy.Active {
 		t.Errorf("states: %+v", second.Tokens)
 	}
 	if a.Name != "a" || b.Name != "a" || c.Name != "a" {
@@ -239,7 +242,10 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 		{"at once", 0, false, millis(-day), policy.Ended, 0, millis(0)},
 		{"for ever", 30 * day, false, 0, 0, 0, 0},
 		{"past its own expiry", 10 * day, false, millis(14 * day), millis(14 * day), millis(14 * day), millis(14 * day)},
-		{"longer, its own expiry is later", 30 * day, false, millis(14 * day), millis(14 * day), millis(30 * day), millis(14 * day)},
+		{
+			"longer, its own expiry is later", 30 * day, false, millis(14 * day), millis(14 * day), millis(30 * day),
+			millis(14 * day),
+		},
 		{"successor revoked", 0, true, millis(14 * day), millis(14 * day), millis(14 * day), 0},
 		{"successor revoked, for ever", 0, true, 0, 0, 0, 0},
 	} {
@@ -271,12 +277,16 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 // and stays so when the token is disabled and enabled again.
 func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
 	expire := apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }))
-	for name, call := range map[string]func(*record.Document) (*record.Document, error){"rotated without overlap": rotate("a", 0), "expired now": expire} {
+	for name, call := range map[string]func(*record.Document) (*record.Document,
+		error){"rotated without overlap": rotate("a", 0), "expired now": expire} {
 		t.Run(name, func(t *testing.T) {
 			d := mustChange(t, document(0, token("a", events)), call)
 			check := func(d *record.Document) {
 				t.Helper()
-				for _, clock := range []int64{math.MinInt64, 0, 1, millis(-400 * day), millis(-5 * time.Minute), millis(0), millis(day)} {
+				for _, clock := range []int64{
+					math.MinInt64, 0, 1, millis(-400 * day), millis(-5 * time.Minute), millis(0),
+					millis(day),
+				} {
 					a := find(t, d, "a")
 					if a.StateAt(clock) != policy.Expired {
 						t.Errorf("by the clock %d it is %d", clock, a.StateAt(clock))

@@ -1,6 +1,6 @@
-// Package rules is what each management call makes of an app's document: rules B01 to B18 and B28, as pure
-// functions. They read no clock and no store; a document that goes in is never changed, and nil stands for
-// an app without one.
+// Package rules computes the change of each management call to an app's document (rules B01 to B18 and B28)
+// with pure functions. They read neither a clock nor a store, and never change their input. A nil document
+// stands for an app without one.
 package rules
 
 import (
@@ -19,15 +19,15 @@ const (
 	MaxTokens = 1000
 	// Retention is how long REVOKED and EXPIRED tokens are listed (B06).
 	Retention = 30 * 24 * time.Hour
-	// MaxEnded is the most REVOKED and EXPIRED tokens that are kept whole: the latest. It keeps the
-	// document of an app that makes and ends very many tokens from growing.
+	// MaxEnded is the most REVOKED and EXPIRED tokens that a document keeps whole: the latest ones. It bounds
+	// the document of an app that makes and ends very many tokens.
 	MaxEnded = 5000
 	// MaxDigests is the most tokens that an app can have and remember. A token counts from its creation on,
-	// so that ending one never takes room.
+	// so that ending one never fails for lack of room.
 	MaxDigests = policy.MaxMemory / 2
 )
 
-// By is who changes something, and when.
+// By is the identity that makes a change, and the time of the change.
 type By struct {
 	Identity string
 	Now      time.Time
@@ -35,7 +35,7 @@ type By struct {
 
 func (by By) millis() int64 { return by.Now.UnixMilli() }
 
-// NewTokenID returns a token id: 80 random bits, enough that an app never sees one twice.
+// NewTokenID returns a token id of 80 random bits, so that an app never sees an id twice.
 func NewTokenID() string {
 	var raw [10]byte
 	_, _ = rand.Read(raw[:]) // never fails since Go 1.24
@@ -72,7 +72,7 @@ func edit(before *record.Document, by By) *record.Document {
 	return &after
 }
 
-// Find returns the place of a token in a document.
+// Find returns the index of a token in a document. Its error is an *Error.
 func Find(d *record.Document, tokenID string) (int, error) {
 	if d != nil && !d.Deleted {
 		for i := range d.Tokens {

@@ -21,8 +21,14 @@ func TestB07_EachFieldAlone(t *testing.T) {
 	}{
 		{"name", func(u *rules.Update) { u.Name = ptr("b") }, func(t *record.Token) { t.Name = "b" }},
 		{"note", func(u *rules.Update) { u.Note = ptr("") }, func(t *record.Token) { t.Note = "" }},
-		{"scopes, wider", func(u *rules.Update) { u.Scopes = ptr(set(events, revenue)) }, func(t *record.Token) { t.Scopes = set(events, revenue) }},
-		{"scopes, other", func(u *rules.Update) { u.Scopes = ptr(set(revenue)) }, func(t *record.Token) { t.Scopes = set(revenue) }},
+		{
+			"scopes, wider", func(u *rules.Update) { u.Scopes = ptr(set(events, revenue)) },
+			func(t *record.Token) { t.Scopes = set(events, revenue) },
+		},
+		{
+			"scopes, other", func(u *rules.Update) { u.Scopes = ptr(set(revenue)) },
+			func(t *record.Token) { t.Scopes = set(revenue) },
+		},
 		{"state", func(u *rules.Update) { u.State = ptr(policy.Disabled) }, func(t *record.Token) { t.State = policy.Disabled }},
 		{"expiry", func(u *rules.Update) { u.ExpireMillis = ptr(millis(time.Hour)) }, func(t *record.Token) {
 			t.ExpireMillis, t.OwnExpireMillis = millis(time.Hour), millis(time.Hour)
@@ -58,7 +64,8 @@ func TestB07_NothingToChange(t *testing.T) {
 	for name, change := range map[string]func(*rules.Update){
 		"no field": func(*rules.Update) {},
 		"every field as it is": func(u *rules.Update) {
-			u.Name, u.Note, u.Scopes, u.State, u.ExpireMillis = ptr("a"), ptr("note"), ptr(set(events)), ptr(policy.Active), ptr(millis(time.Hour))
+			u.Name, u.Note, u.Scopes, u.State, u.ExpireMillis = ptr("a"), ptr("note"), ptr(set(events)), ptr(policy.Active),
+				ptr(millis(time.Hour))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +105,8 @@ func TestB07_EtagComesFirst(t *testing.T) {
 func TestB06_ExpiryInThePastIsNow(t *testing.T) {
 	for name, ago := range map[string]time.Duration{"a little": time.Minute, "longer than lists go back": 400 * day} {
 		t.Run(name, func(t *testing.T) {
-			after := mustChange(t, document(0, token("a", events)), apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(-ago)) })))
+			after := mustChange(t, document(0, token("a", events)),
+				apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(-ago)) })))
 			if got := find(t, after, "a"); got.StateAt(millis(0)) != policy.Expired || got.EndMillis() != millis(0) {
 				t.Errorf("got state %d, expiry %d, want expired at %d", got.StateAt(millis(0)), got.EndMillis(), millis(0))
 			}

@@ -1,6 +1,6 @@
-// Package verification proves the store in the background, one partition after the other, so that what is
-// edited or damaged in Redis behind the processes that have loaded it is found before one of them is
-// started anew. It reads, and mends nothing: an operator does (countersign store repair).
+// Package verification verifies the store in the background, one partition after the other. It finds data
+// that was edited or damaged in Redis while running processes hold good copies, before such a process
+// restarts. It only reads; an operator repairs (countersign store repair).
 package verification
 
 import (
@@ -14,19 +14,18 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// DefaultInterval is the pause between two partitions: a store of 64 is looked at within about an hour.
+// DefaultInterval is the pause between two partitions. A store of 64 partitions takes about an hour.
 const DefaultInterval = time.Minute
 
-// Replica is what is asked of the authority's own replica.
+// Replica is what a verification needs of the authority's own replica.
 type Replica interface {
 	Verify(ctx context.Context, partition int) (damaged []string, err error)
 }
 
-// Keys returns what is wrong with the keys of a partition as such: their types, and whether changes can be
-// added.
+// Keys returns the problems with the keys of a partition: wrong types, and entries that no change can follow.
 type Keys func(ctx context.Context, partition int) (wrong []string, err error)
 
-// Metrics are those of a verification.
+// Metrics are the metrics of a verification.
 type Metrics struct {
 	done    *prometheus.CounterVec
 	damaged prometheus.Gauge
@@ -37,10 +36,12 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_background_verifications_total",
-			Help: "Partitions of the store that were proven in the background, by result: ok, damaged, or failed (it could not be read).",
+			Help: "Partitions of the store that were verified in the background, by result: ok, damaged, or failed (could not be " +
+				"read).",
 		}, []string{"result"}),
 		damaged: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_damaged_partitions", Help: "Partitions of the store in which the latest background verification has found damage.",
+			Name: "countersign_damaged_partitions",
+			Help: "Partitions of the store in which the latest background verification has found damage.",
 		}),
 	}
 	for _, result := range []string{"ok", "damaged", "failed"} {
@@ -50,10 +51,12 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Run verifies one partition in each interval until ctx ends, which is not an error. An interval of 0
-// verifies none. It does not wait until the replica has loaded all: one partition that does not prove must
-// not hide what is wrong with the others.
-func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics, log *slog.Logger) error {
+// Run verifies one partition per interval until ctx ends, which is not an error. An interval of 0 verifies
+// none. Run does not wait until all partitions are loaded: one that does not prove must not hide damage in
+// the others.
+func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval time.Duration, metrics *Metrics,
+	log *slog.Logger,
+) error {
 	if interval <= 0 {
 		return nil
 	}
@@ -66,7 +69,7 @@ func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval tim
 		}
 		result := verify(ctx, r, keys, at, log)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // what was looked at when ctx ended says nothing
+			return nil //nolint:nilerr // ctx ended during the verification, so its result proves nothing
 		}
 		metrics.done.WithLabelValues(result).Inc()
 		if is := result == "damaged"; result != "failed" && is != damaged[at] {
@@ -81,7 +84,7 @@ func Run(ctx context.Context, r Replica, keys Keys, partitions int, interval tim
 	}
 }
 
-// verify proves one partition, and says in the log what is wrong with it.
+// verify verifies one partition, and logs the damage that it finds.
 func verify(ctx context.Context, r Replica, keys Keys, partition int, log *slog.Logger) (result string) {
 	wrong, err := keys(ctx, partition)
 	var apps []string
@@ -97,7 +100,8 @@ func verify(ctx context.Context, r Replica, keys Keys, partition int, log *slog.
 		return "ok"
 	}
 	const most = 20 // apps in one line
-	log.Error("the store is damaged; what processes hold is not (countersign store verify, countersign store repair)",
+	log.Error("the store is damaged; the copies in running processes are not (countersign store verify, countersign store "+
+		"repair)",
 		"partition", partition, "keys", wrong, "apps", apps[:min(len(apps), most)], "damaged_apps", len(apps), "error", err)
 	return "damaged"
 }

@@ -12,7 +12,8 @@ import (
 )
 
 func adminKeyCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "admin-key", Short: "Create the keys with which administrators and validators call an authority"}
+	group := &cobra.Command{Use: "admin-key",
+		Short: "Create the keys with which administrators and validators call an authority"}
 	group.AddCommand(adminKeyCreate(g))
 	return group
 }
@@ -28,8 +29,10 @@ func adminKeyCreate(g *globals) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&key.Name, "name", "", "`name` of the key's owner (required)")
-	flags.Var((*role)(&key.Role), "role", "admin (read and change), viewer (read) or validator (report to the fleet) (required)")
-	flags.StringVar(&key.KeysFile, "admin-keys-file", "", "`file` with the digests of all admin keys; created if missing (required)")
+	flags.Var((*role)(&key.Role), "role",
+		"admin (read and change), viewer (read) or validator (report to the fleet) (required)")
+	flags.StringVar(&key.KeysFile, "admin-keys-file", "",
+		"`file` with the digests of all admin keys; created if missing (required)")
 	// This flag hides the global flag of the same name and has no environment variable: a variable that names
 	// the key to call with must not name a file to write.
 	flags.StringVar(&key.KeyFile, "admin-key-file", "", "write the key to this new `file` instead of showing it")

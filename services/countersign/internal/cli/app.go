@@ -76,7 +76,8 @@ func appList(g *globals) *cobra.Command {
 					err = sayEmpty(cmd, list, "There are no apps.")
 				}
 				if err == nil && len(all.GetUnreachable()) > 0 {
-					err = fmt.Errorf("the list is not complete: the authority could not load the apps of %s ('countersign store verify' says why)",
+					err = fmt.Errorf("the list is not complete: the authority could not load the apps of %s "+
+						"('countersign store verify' says why)",
 						strings.Join(all.GetUnreachable(), ", "))
 				}
 				return err
@@ -109,7 +110,8 @@ func appDelete(g *globals) *cobra.Command {
 	sure.flag(cmd)
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		err := sure.ask(cmd, "This deletes app %s at %s and revokes its tokens for ever.", words.Printable(request.GetAppId()), g.authority)
+		err := sure.ask(cmd, "This deletes app %s at %s and revokes its tokens for ever.",
+			words.Printable(request.GetAppId()), g.authority)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,8 @@ Exit codes: 0 ALLOW, 3 DENY, 1 the validator cannot decide or does not answer.`,
 	flags.Var(&scope, "scope", "the endpoint that was called: "+words.ScopeNames+" (required)")
 	flags.StringVar(&file, "secret-file", "", "`file` with the secret that the request carried; - is the standard input")
 	flags.Var(&source, "source", "what sent the request, if not an ordinary backend: google_tag_manager")
-	flags.StringVar(&request.MinRevision, "min-revision", "", "decide on data that includes the change with this consistency `token`")
+	flags.StringVar(&request.MinRevision, "min-revision", "",
+		"decide on data that includes the change with this consistency `token`")
 	required(cmd, "app", "scope")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if file != "" {

@@ -45,7 +45,8 @@ type receipted interface {
 func warnOfFailover(cmd *cobra.Command, response receipted) {
 	if d := response.GetDurability(); d.GetAcknowledged() < d.GetWanted() {
 		fmt.Fprintf(cmd.ErrOrStderr(),
-			"Warning: the change is made, but only %d of %d Redis replicas have confirmed it: a failover may lose it until it is healed.\n",
+			"Warning: the change is made, but only %d of %d Redis replicas have confirmed it: "+
+				"a failover may lose it until it is healed.\n",
 			d.GetAcknowledged(), d.GetWanted())
 	}
 }
@@ -84,7 +85,8 @@ func (c *change) manage(cmd *cobra.Command, g *globals,
 			if show.OnlyLost(receipt) && time.Since(began) < *c.wait {
 				after = "" // the authority does not wait for LOST validators
 			}
-			return incomplete(cmd, fmt.Sprintf("the change is made, but%s some validators may not have it: %s", after, show.Laggards(receipt)))
+			return incomplete(cmd, fmt.Sprintf("the change is made, but%s some validators may not have it: %s", after,
+				show.Laggards(receipt)))
 		}
 		return nil
 	})
@@ -118,5 +120,6 @@ func (c *change) outcome(err error) error {
 	if err == nil || !unknownOutcome(err) {
 		return err
 	}
-	return &adviceError{err, fmt.Sprintf("The change may have been made. Repeat the same command with --request-id %s: the change is not made twice.", c.id)}
+	return &adviceError{err, fmt.Sprintf("The change may have been made. "+
+		"Repeat the same command with --request-id %s: the change is not made twice.", c.id)}
 }

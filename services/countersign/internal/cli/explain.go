@@ -102,7 +102,8 @@ func aboutKey(err error, key client.Key) error {
 	if key.From != "" {
 		return &adviceError{err, "The admin key was read from " + key.From + "."}
 	}
-	return &adviceError{err, "There is no admin key: give --admin-key-file, or set COUNTERSIGN_ADMIN_KEY_FILE or " + client.KeyVariable + "."}
+	return &adviceError{err, "There is no admin key: give --admin-key-file, or set COUNTERSIGN_ADMIN_KEY_FILE or " +
+		client.KeyVariable + "."}
 }
 
 // unknownOutcome reports whether a change that ended with this error may have been made.

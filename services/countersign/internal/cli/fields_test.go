@@ -40,9 +40,11 @@ func TestFieldsAreNamedAsFlags(t *testing.T) {
 		{"token update", nil, invalid("token.token_id"), "INVALID_ARGUMENT: --token: is wrong"},
 		{"token update", nil, invalid("token.state"), "INVALID_ARGUMENT: --state: is wrong"},
 		{"token revoke", nil, invalid("secret"), "INVALID_ARGUMENT: --secret-file: is wrong"},
-		{"token revoke", nil, apierr.Precondition("LOCKOUT", "x", "set allow_lockout to do it"), "FAILED_PRECONDITION: set --allow-lockout to do it"},
+		{"token revoke", nil, apierr.Precondition("LOCKOUT", "x", "set allow_lockout to do it"),
+			"FAILED_PRECONDITION: set --allow-lockout to do it"},
 		{"token import", nil, invalid("imports[0].sha256"), "INVALID_ARGUMENT: --sha256: is wrong"},
-		{"token import", nil, &importError{invalid("imports[1].sha256"), lines}, "INVALID_ARGUMENT: --file: line 7: sha256: is wrong"},
+		{"token import", nil, &importError{invalid("imports[1].sha256"), lines},
+			"INVALID_ARGUMENT: --file: line 7: sha256: is wrong"},
 		{"token import", nil, &importError{invalid("imports[1]"), lines}, "INVALID_ARGUMENT: --file: line 7: is wrong"},
 		{"token import", nil, &importError{invalid("imports[9].name"), lines}, "INVALID_ARGUMENT: imports[9].name: is wrong"},
 		{"token import", nil, invalid("imports"), "INVALID_ARGUMENT: --file: is wrong"},
@@ -66,12 +68,14 @@ func TestFieldsAreNamedAsFlags(t *testing.T) {
 // Every field of a request that a command sends has a flag, or is set by the program only.
 func TestEveryFieldHasAFlag(t *testing.T) {
 	setByProgram := map[string]bool{
-		"page_size": true, "page_token": true, "update_mask": true, "consistency_token": true, "end_time": true, "start_time": true,
+		"page_size": true, "page_token": true, "update_mask": true,
+		"consistency_token": true, "end_time": true, "start_time": true,
 		"window": true, "validator_id": true, "skip_total": true,
 	}
 	commands := map[protoreflect.Name]string{
-		"CreateToken": "token create", "UpdateToken": "token update", "RevokeToken": "token revoke", "RevokeSecret": "token revoke",
-		"RotateToken": "token rotate", "ImportTokens": "token import", "SetEnforcement": "app enforce", "DeleteApp": "app delete",
+		"CreateToken": "token create", "UpdateToken": "token update", "RevokeToken": "token revoke",
+		"RevokeSecret": "token revoke",
+		"RotateToken":  "token rotate", "ImportTokens": "token import", "SetEnforcement": "app enforce", "DeleteApp": "app delete",
 		"GetApp": "app get", "ListTokens": "token list", "Authorize": "authorize",
 	}
 	for _, service := range []protoreflect.ServiceDescriptor{

@@ -75,7 +75,8 @@ First make sure that it does not run: from old data it may accept tokens that we
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := sure.ask(cmd, "This removes validator %s at %s: if it still runs, it may accept revoked tokens, and no receipt names it.",
+			err := sure.ask(cmd, "This removes validator %s at %s: "+
+				"if it still runs, it may accept revoked tokens, and no receipt names it.",
 				words.Printable(args[0]), g.authority)
 			if err != nil {
 				return err

@@ -36,8 +36,10 @@ func newGlobals(flags *pflag.FlagSet) *globals {
 	flags.Var(&g.validator, "validator", "address of the validator")
 	flags.StringVar(&g.adminKeyFile, "admin-key-file", "", "`file` that holds the admin key")
 	flags.BoolVar(&g.security.TLS, "tls", false, "use TLS on loopback too; elsewhere it is the default")
-	flags.StringVar(&g.security.CAFile, "tls-ca-file", "", "PEM `file` of the certificate authorities for the server's certificate (implies --tls)")
-	flags.BoolVar(&g.security.Plaintext, "plaintext", false, "use no TLS, wherever the server is; others on the network can read admin keys and secrets")
+	flags.StringVar(&g.security.CAFile, "tls-ca-file", "",
+		"PEM `file` of the certificate authorities for the server's certificate (implies --tls)")
+	flags.BoolVar(&g.security.Plaintext, "plaintext", false,
+		"use no TLS, wherever the server is; others on the network can read admin keys and secrets")
 	g.timeout = settings.Duration(flags, "timeout", 10*time.Second, time.Millisecond, time.Hour,
 		"limit of a call, without the wait for a receipt; store commands except init have no limit unless it is given")
 	flags.VarP(&g.output, "output", "o", "format of the output: table or json")
@@ -74,7 +76,9 @@ func (g *globals) manage(cmd *cobra.Command, call func(context.Context, counters
 	})
 }
 
-func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration, call func(context.Context, grpc.ClientConnInterface) error) error {
+func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration,
+	call func(context.Context, grpc.ClientConnInterface) error,
+) error {
 	key, err := client.FindKey(g.adminKeyFile, g.authority)
 	if err != nil {
 		return err

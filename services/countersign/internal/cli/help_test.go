@@ -16,7 +16,8 @@ import (
 func TestExamples(t *testing.T) {
 	each(newRoot(nil), func(command *cobra.Command) {
 		path := command.CommandPath()
-		if command.Short == "" || !strings.HasPrefix(strings.TrimSpace(command.Example), path+" ") && strings.TrimSpace(command.Example) != path {
+		if command.Short == "" || !strings.HasPrefix(strings.TrimSpace(command.Example), path+" ") &&
+			strings.TrimSpace(command.Example) != path {
 			t.Errorf("%s: example %q", path, command.Example)
 		}
 		for line := range strings.Lines(command.Example) {
@@ -86,7 +87,8 @@ func TestVariables(t *testing.T) {
 		command.InheritedFlags()
 		command.Flags().VisitAll(func(flag *pflag.Flag) {
 			bound := strings.Contains(flag.Usage, "(env COUNTERSIGN_")
-			if want := allowed.MatchString(flag.Name) && command.CommandPath() != "countersign admin-key create"; bound && !allowed.MatchString(flag.Name) || want && !bound {
+			if want := allowed.MatchString(flag.Name) && command.CommandPath() != "countersign admin-key create"; bound &&
+				!allowed.MatchString(flag.Name) || want && !bound {
 				t.Errorf("%s --%s: %s", command.CommandPath(), flag.Name, flag.Usage)
 			}
 		})

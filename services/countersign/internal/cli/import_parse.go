@@ -9,7 +9,8 @@ import (
 )
 
 var (
-	errLine   = errors.New(`want one object and nothing after it: {"name": ..., "scopes": [...], "secret": ...}, or "sha256" instead of "secret"`)
+	errLine = errors.New(`want one object and nothing after it: {"name": ..., "scopes": [...], "secret": ...},` +
+		` or "sha256" instead of "secret"`)
 	errUTF8   = errors.New("want UTF-8: a byte is no part of a character")
 	errBOM    = errors.New("the line starts with a byte order mark; save the file as UTF-8 without one")
 	errString = errors.New("want a string")

@@ -40,7 +40,8 @@ func TestArgumentsThatAreNotUTF8(t *testing.T) {
 		"argument 1: want UTF-8":   {"fleet", "forget", "validator\xff", "--yes"},
 		"--request-id: want UTF-8": {"token", "revoke", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--request-id", "\xc0"},
 	} {
-		if got := run(t, line...); got.code != exitMisused || got.out != "" || !strings.HasPrefix(got.errors, "countersign: "+want+"\n") {
+		if got := run(t, line...); got.code != exitMisused || got.out != "" ||
+			!strings.HasPrefix(got.errors, "countersign: "+want+"\n") {
 			t.Errorf("%q: %+v", line, got)
 		}
 	}
@@ -63,13 +64,15 @@ func TestEmptyFlags(t *testing.T) {
 	for _, name := range []string{"AUTHORITY", "VALIDATOR", "TIMEOUT", "OUTPUT", "TLS", "PLAINTEXT"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COUNTERSIGN_"+name, "")
-			if got := run(t, "version"); got.code != exitMisused || !strings.Contains(got.errors, "(COUNTERSIGN_"+name+"): the variable is set but empty") {
+			if got := run(t, "version"); got.code != exitMisused ||
+				!strings.Contains(got.errors, "(COUNTERSIGN_"+name+"): the variable is set but empty") {
 				t.Errorf("%+v", got)
 			}
 		})
 	}
 	path := filepath.Join(t.TempDir(), "none")
-	if got := run(t, "token", "update", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--note", "", "--authority=127.0.0.1:1", "--admin-key-file", path); strings.Contains(got.errors, "want a value") {
+	if got := run(t, "token", "update", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--note", "", "--authority=127.0.0.1:1",
+		"--admin-key-file", path); strings.Contains(got.errors, "want a value") {
 		t.Errorf("an empty note removes it: %+v", got)
 	}
 	if _, err := os.Stat(path); err == nil {
@@ -114,8 +117,9 @@ func TestB11_ImportBounds(t *testing.T) {
 		many.WriteString(line(i))
 	}
 	for name, tt := range map[string]struct{ text, want string }{
-		"too many":        {many.String() + "no object", "--file: line 1001: want at most 1000 tokens at once; split the file"},
-		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1), "--file: line 3: longer than 256 KiB"},
+		"too many": {many.String() + "no object", "--file: line 1001: want at most 1000 tokens at once; split the file"},
+		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1),
+			"--file: line 3: longer than 256 KiB"},
 	} {
 		path := filepath.Join(t.TempDir(), "imports")
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

@@ -17,6 +17,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+type (
+	createRequest  = countersignv1.CreateTokenRequest
+	createResponse = countersignv1.CreateTokenResponse
+)
+
 // result is the result of a command line.
 type result struct {
 	code        int
@@ -38,7 +43,7 @@ func run(t *testing.T, args ...string) result {
 }
 
 // creates answers CreateToken.
-type creates func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error)
+type creates func(context.Context, *createRequest) (*createResponse, error)
 
 // fake is an authority whose answers the test chooses.
 type fake struct {
@@ -47,11 +52,11 @@ type fake struct {
 
 	mu     sync.Mutex
 	create creates
-	seen   []*countersignv1.CreateTokenRequest
+	seen   []*createRequest
 }
 
 // CreateToken implements countersignv1.AuthorityServiceServer.
-func (f *fake) CreateToken(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+func (f *fake) CreateToken(ctx context.Context, r *createRequest) (*createResponse, error) {
 	f.mu.Lock()
 	f.seen = append(f.seen, r)
 	create := f.create
@@ -67,7 +72,7 @@ func (f *fake) answer(create creates) {
 }
 
 // requests returns the received requests.
-func (f *fake) requests() []*countersignv1.CreateTokenRequest {
+func (f *fake) requests() []*createRequest {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seen

@@ -43,19 +43,20 @@ func TestUnknownOutcome(t *testing.T) {
 			"countersign: UNAVAILABLE: the store did not say (OUTCOME_UNKNOWN)\n", true,
 		},
 		"too late": {hangs, "countersign: DEADLINE_EXCEEDED: ", true},
-		"connection lost": {func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		"connection lost": {func(ctx context.Context, r *createRequest) (*createResponse, error) {
 			go server.Stop()
 			return hangs(ctx, r)
 		}, "countersign: UNAVAILABLE: ", true},
-		"interrupted": {func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+		"interrupted": {func(ctx context.Context, r *createRequest) (*createResponse, error) {
 			this, _ := os.FindProcess(os.Getpid())
 			if err := this.Signal(os.Interrupt); err != nil {
 				return nil, err
 			}
 			return hangs(ctx, r)
 		}, "countersign: CANCELLED: ", true},
-		"internal":      {fails(status.Error(codes.Internal, "internal error")), "countersign: INTERNAL: internal error\n", true},
-		"not loaded":    {fails(apierr.Unavailable(apierr.NotLoaded, "not yet")), "countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false},
+		"internal": {fails(status.Error(codes.Internal, "internal error")), "countersign: INTERNAL: internal error\n", true},
+		"not loaded": {fails(apierr.Unavailable(apierr.NotLoaded, "not yet")),
+			"countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false},
 		"refused":       {fails(apierr.Invalid("name", "too long")), "countersign: INVALID_ARGUMENT: --name: too long\n", false},
 		"field added":   {fails(withDetail.Err()), "countersign: INVALID_ARGUMENT: no (name: too long)\n", false},
 		"made harmless": {fails(status.Error(codes.Aborted, "a\x1b[2Jb")), `countersign: ABORTED: a\x1b[2Jb` + "\n", false},
@@ -96,21 +97,21 @@ func TestUnknownOutcome(t *testing.T) {
 }
 
 func fails(err error) creates {
-	return func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+	return func(context.Context, *createRequest) (*createResponse, error) {
 		return nil, err
 	}
 }
 
 // hangs answers when the caller has stopped waiting.
-func hangs(ctx context.Context, _ *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+func hangs(ctx context.Context, _ *createRequest) (*createResponse, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
 // A secret that cannot be written is lost; the error names the token.
 func TestSecretIsLost(t *testing.T) {
-	f := &fake{create: func(context.Context, *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
-		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
+	f := &fake{create: func(context.Context, *createRequest) (*createResponse, error) {
+		return &createResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
 	}}
 	f.start(t)
 	root := newRoot(nil)
@@ -118,7 +119,8 @@ func TestSecretIsLost(t *testing.T) {
 	root.SetOut(full{})
 	var said strings.Builder
 	root.SetErr(&said)
-	if code := execute(root); code != exitFailed || !strings.Contains(said.String(), "token tok_1 was created, but could not be shown: disk full") {
+	if code := execute(root); code != exitFailed ||
+		!strings.Contains(said.String(), "token tok_1 was created, but could not be shown: disk full") {
 		t.Errorf("code %d, %q", code, &said)
 	}
 }
@@ -130,8 +132,8 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 // When only LOST validators are missing, the authority does not wait, and the message names no duration.
 func TestIncompleteReceiptOfLostOnes(t *testing.T) {
-	f := &fake{create: func(_ context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
-		response := &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}
+	f := &fake{create: func(_ context.Context, r *createRequest) (*createResponse, error) {
+		response := &createResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}
 		if r.GetWaitForPropagation() != nil {
 			response.Receipt = &countersignv1.Receipt{Validators: []*countersignv1.ReceiptEntry{
 				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED},
@@ -143,7 +145,8 @@ func TestIncompleteReceiptOfLostOnes(t *testing.T) {
 	}}
 	f.start(t)
 	got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s")
-	if got.code != exitIncomplete || got.errors != "countersign: the change is made, but some validators may not have it: gone is LOST\n" {
+	if got.code != exitIncomplete ||
+		got.errors != "countersign: the change is made, but some validators may not have it: gone is LOST\n" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -151,17 +154,19 @@ func TestIncompleteReceiptOfLostOnes(t *testing.T) {
 // An incomplete receipt names the missing validators and has an exit code of its own. The call's deadline
 // includes the wait.
 func TestIncompleteReceipt(t *testing.T) {
-	f := &fake{create: func(ctx context.Context, r *countersignv1.CreateTokenRequest) (*countersignv1.CreateTokenResponse, error) {
+	f := &fake{create: func(ctx context.Context, r *createRequest) (*createResponse, error) {
 		if r.GetWaitForPropagation() == nil {
-			return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
+			return &createResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Secret: "cs_1"}, nil
 		}
-		if deadline, has := ctx.Deadline(); r.GetWaitForPropagation().AsDuration() != 30*time.Second || !has || time.Until(deadline) < 31*time.Second {
+		if deadline, has := ctx.Deadline(); r.GetWaitForPropagation().AsDuration() != 30*time.Second || !has ||
+			time.Until(deadline) < 31*time.Second {
 			t.Errorf("%v until %v", r, deadline)
 		}
-		return &countersignv1.CreateTokenResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Receipt: &countersignv1.Receipt{
+		return &createResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Receipt: &countersignv1.Receipt{
 			CommitTime: timestamppb.New(time.UnixMilli(1000)),
 			Validators: []*countersignv1.ReceiptEntry{
-				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7, ReportTime: timestamppb.New(time.UnixMilli(1012))},
+				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7,
+					ReportTime: timestamppb.New(time.UnixMilli(1012))},
 				{ValidatorId: "fenced", State: countersignv1.PropagationState_PROPAGATION_STATE_FENCED, Revision: 5},
 				{ValidatorId: "slow\x1b[2J", State: countersignv1.PropagationState_PROPAGATION_STATE_PENDING, Revision: 6},
 				{ValidatorId: "gone", State: countersignv1.PropagationState_PROPAGATION_STATE_LOST, Revision: 1},
@@ -170,7 +175,8 @@ func TestIncompleteReceipt(t *testing.T) {
 	}}
 	f.start(t)
 	got := run(t, "token", "create", "--app=a", "--name=n", "--timeout=2s", "--wait=30s")
-	const says = "countersign: the change is made, but after 30s some validators may not have it: slow\\x1b[2J is PENDING, gone is LOST\n"
+	const says = "countersign: the change is made, but after 30s some validators may not have it: " +
+		"slow\\x1b[2J is PENDING, gone is LOST\n"
 	if got.code != exitIncomplete || got.errors != says || !strings.Contains(got.out, "cs_1") {
 		t.Errorf("%+v", got)
 	}
@@ -179,7 +185,8 @@ func TestIncompleteReceipt(t *testing.T) {
 			t.Errorf("no %q in %s", row, got.out)
 		}
 	}
-	if got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s", "-o=json"); got.code != exitIncomplete || !strings.Contains(got.out, `"validatorId": "gone"`) {
+	if got := run(t, "token", "create", "--app=a", "--name=n", "--wait=30s", "-o=json"); got.code != exitIncomplete ||
+		!strings.Contains(got.out, `"validatorId": "gone"`) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -32,7 +32,8 @@ func (r *remembered) Invoke(ctx context.Context, method string, request, reply a
 func (r *remembered) receipt(ctx context.Context, wait time.Duration) (*countersignv1.Receipt, error) {
 	again := proto.Clone(r.request)
 	fields := again.ProtoReflect()
-	fields.Set(fields.Descriptor().Fields().ByName("wait_for_propagation"), protoreflect.ValueOfMessage(durationpb.New(wait).ProtoReflect()))
+	fields.Set(fields.Descriptor().Fields().ByName("wait_for_propagation"),
+		protoreflect.ValueOfMessage(durationpb.New(wait).ProtoReflect()))
 	reply := r.reply.ProtoReflect().New().Interface()
 	if err := r.ClientConnInterface.Invoke(ctx, r.method, again, reply); err != nil {
 		return nil, err

@@ -105,7 +105,8 @@ func (f *secretFile) discard() {
 // as leaked.
 func checkTokenID(id string) error {
 	if strings.HasPrefix(id, secret.Prefix) {
-		return misuse("--token: want the token's id (tok_...), not its secret; a secret in a command line can be read by others, so rotate it")
+		return misuse("--token: want the token's id (tok_...), not its secret; " +
+			"others can read a secret in a command line, so rotate it")
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ import (
 
 func storeCommand(g *globals) *cobra.Command {
 	group := &cobra.Command{Use: "store", Short: "Initialise, check, back up, restore and repair the store"}
-	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g), storeRepair(g))
+	group.AddCommand(storeInit(g), storeStatus(g), storeBackup(g), storeVerify(g), storeRestore(g), storeAdopt(g),
+		storeRepair(g))
 	return group
 }
 
@@ -38,16 +39,19 @@ can forge every policy.`,
 		fmt.Sprintf("`number` of partitions of a new store, 1 to %d (default %d)", record.MaxPartitions, record.DefaultPartitions))
 	settings.BindEnv(cmd)
 	// This flag has no environment variable, so that nobody sets it by mistake.
-	flags.BoolVar(&where.StartOver, "new-store", false, "create an empty store although the key ring exists and its store is lost")
+	flags.BoolVar(&where.StartOver, "new-store", false,
+		"create an empty store although the key ring exists and its store is lost")
 	sure.flag(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if where.Partitions < 0 || where.Partitions > record.MaxPartitions || flags.Changed("partitions") && where.Partitions == 0 {
+		if where.Partitions < 0 || where.Partitions > record.MaxPartitions || flags.Changed("partitions") &&
+			where.Partitions == 0 {
 			return misuse("--partitions: want 1 to %d", record.MaxPartitions)
 		}
 		where.RedisURL = *url
 		if where.StartOver {
-			err := sure.ask(cmd, "If there is no store at %s, this creates an empty one: every token is lost.", settings.RedactURL(where.RedisURL))
+			err := sure.ask(cmd, "If there is no store at %s, this creates an empty one: every token is lost.",
+				settings.RedactURL(where.RedisURL))
 			if err != nil {
 				return err
 			}
@@ -65,7 +69,8 @@ can forge every policy.`,
 			}
 			ring := ""
 			if made.NewKeyring {
-				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it elsewhere: without it the store is lost.\n", where.KeyringFile)
+				ring = fmt.Sprintf("The key ring %s is new. Keep a copy of it elsewhere: without it the store is lost.\n",
+					where.KeyringFile)
 			}
 			_, err := fmt.Fprintf(w, "%s: store %s with %s at %s.\n%s",
 				state, made.StoreID, count(made.Partitions, "partition"), settings.RedactURL(where.RedisURL), ring)

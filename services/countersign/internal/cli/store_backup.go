@@ -25,7 +25,8 @@ no secrets. It replaces an existing file only when it is complete.`,
 	}
 	store := newStoreFlags(cmd)
 	// This flag has no environment variable, so that nobody sets it by mistake.
-	damaged := cmd.Flags().Bool("allow-damaged", false, "write the file even if records do not verify; it holds them as they are")
+	damaged := cmd.Flags().Bool("allow-damaged", false,
+		"write the file even if records do not verify; it holds them as they are")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {

@@ -37,7 +37,8 @@ func makeStoreFlags(cmd *cobra.Command, withFloor bool) *storeFlags {
 	if withFloor {
 		cmd.Flags().StringVar(&s.floorFile, "floor-file", "", "floor `file` of an authority: how far it has seen the store")
 	}
-	s.redisURL = settings.RedisURL(cmd.Flags(), "redis-url", "", "Redis of the store: "+redisURLHelp+" (required, except to verify a file)")
+	s.redisURL = settings.RedisURL(cmd.Flags(), "redis-url", "",
+		"Redis of the store: "+redisURLHelp+" (required, except to verify a file)")
 	cmd.Flags().StringVar(&s.keyringFile, "keyring-file", "", "`file` with the keys that sign the store's records (required)")
 	settings.BindEnv(cmd)
 	return s

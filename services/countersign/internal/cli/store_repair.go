@@ -42,7 +42,8 @@ changes nothing.`,
 	flagged := newFloorFlags(cmd)
 	// These flags have no environment variables, so that nobody sets them by mistake.
 	yes := cmd.Flags().Bool("yes", false, "carry it out without asking")
-	cmd.Flags().StringArrayVar(&options.Files, "from", nil, "`file` with missing records: a backup or a validator's snapshot; may be repeated")
+	cmd.Flags().StringArrayVar(&options.Files, "from", nil,
+		"`file` with missing records: a backup or a validator's snapshot; may be repeated")
 	cmd.Flags().Uint64Var(&options.AboveEpoch, "above-epoch", 0, aboveEpochHelp)
 	cmd.Flags().BoolVar(&options.AcceptLoss, "accept-loss", false,
 		"also repair partitions that have lost changes which validators or the floor file have seen")
@@ -99,7 +100,8 @@ func unrepaired(plan *tools.RepairPlan, done bool) error {
 
 // changes reports whether a repair changes anything.
 func changes(plan *tools.RepairPlan) bool {
-	return plan.Meta || len(plan.Removed) > 0 || slices.ContainsFunc(plan.Partitions, func(m *tools.PartitionRepair) bool { return m.Changes })
+	return plan.Meta || len(plan.Removed) > 0 ||
+		slices.ContainsFunc(plan.Partitions, func(m *tools.PartitionRepair) bool { return m.Changes })
 }
 
 func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {

@@ -36,7 +36,8 @@ restored. Names, notes, times and the audit trail are lost.`,
 	// These flags have no environment variables, so that nobody sets them by mistake.
 	flags := cmd.Flags()
 	flags.BoolVar(&options.Replace, "replace", false, "replace an existing store, which is lost then")
-	flags.BoolVar(&options.WithoutNames, "without-names", false, "restore a validator's snapshot; the ids of tokens replace their names")
+	flags.BoolVar(&options.WithoutNames, "without-names", false,
+		"restore a validator's snapshot; the ids of tokens replace their names")
 	flags.BoolVar(&options.AllowDamaged, "allow-damaged", false, "leave out records that do not verify")
 	flags.Uint64Var(&options.AboveEpoch, "above-epoch", 0, aboveEpochHelp)
 	sure.flag(cmd)

@@ -172,7 +172,9 @@ func readLine(from io.Reader) (string, error) {
 
 // planned reports whether to carry out a plan: with yes, or when a person has seen the plan and agrees.
 // Without a terminal, and with JSON output, there is no question: the command only shows the plan.
-func planned(cmd *cobra.Command, g *globals, yes, changes bool, people func(io.Writer) error, format string, args ...any) (bool, error) {
+func planned(cmd *cobra.Command, g *globals, yes, changes bool,
+	people func(io.Writer) error, format string, args ...any,
+) (bool, error) {
 	if yes || !changes || g.output == inJSON || !canAsk(cmd) {
 		return yes, nil
 	}

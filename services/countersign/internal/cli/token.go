@@ -118,8 +118,8 @@ func notIgnored(flag string, sent *durationpb.Duration, ends bool) error {
 	if sent == nil || ends {
 		return nil
 	}
-	return fmt.Errorf("the change is made, but the authority is older than this command and ignored %s: the change has no end. "+
-		"Give a time instead of a duration", flag)
+	return fmt.Errorf("the change is made, but the authority is older than this command and ignored %s: "+
+		"the change has no end. Give a time instead of a duration", flag)
 }
 
 // ends reports whether a token has an expiry or has expired.

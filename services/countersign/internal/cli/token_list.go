@@ -22,7 +22,8 @@ func tokenList(g *globals) *cobra.Command {
 		Example: "  countersign token list --app pezwd5bre2xb --all",
 	}
 	cmd.Flags().StringVar(&request.AppId, "app", "", "`id` of the app (required)")
-	cmd.Flags().BoolVar(&request.ShowRevoked, "all", false, "also show tokens that were revoked or have expired in the last 30 days")
+	cmd.Flags().BoolVar(&request.ShowRevoked, "all", false,
+		"also show tokens that were revoked or have expired in the last 30 days")
 	required(cmd, "app")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {

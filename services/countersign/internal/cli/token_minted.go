@@ -25,7 +25,8 @@ type minted struct {
 func (m minted) show(cmd *cobra.Command, g *globals, file *secretFile, response proto.Message, path string) error {
 	repeated := *m.secret == ""
 	if err := file.take(m.secret); err != nil {
-		return fmt.Errorf("token %s was created, but its secret could not be written and is lost; rotate or revoke it: %w", m.token.GetTokenId(), err)
+		return fmt.Errorf("token %s was created, but its secret could not be written and is lost; rotate or revoke it: %w",
+			m.token.GetTokenId(), err)
 	}
 	if err := g.answer(cmd, response, func(w io.Writer) error { return m.people(w, path) }); err != nil {
 		return fmt.Errorf("token %s was created, but could not be shown: %w", m.token.GetTokenId(), err)
@@ -33,7 +34,8 @@ func (m minted) show(cmd *cobra.Command, g *globals, file *secretFile, response 
 	if !repeated {
 		return nil
 	}
-	const told = "this request was made before, and its secret was shown then; it cannot be shown again. If nobody has it, rotate the token"
+	const told = "this request was made before, and its secret was shown then; it cannot be shown again. " +
+		"If nobody has it, rotate the token"
 	if path != "" {
 		return errors.New(told)
 	}

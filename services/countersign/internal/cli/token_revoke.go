@@ -68,7 +68,9 @@ names that app and fails. You can repeat it.`,
 	return cmd
 }
 
-func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool, change *change, sure *confirmation) error {
+func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool,
+	change *change, sure *confirmation,
+) error {
 	leaked, err := readSecret(cmd, file)
 	if err != nil {
 		return err

@@ -18,7 +18,9 @@ type halfRevoker struct {
 }
 
 // RevokeSecret implements countersignv1.AuthorityServiceServer.
-func (f *halfRevoker) RevokeSecret(context.Context, *countersignv1.RevokeSecretRequest) (*countersignv1.RevokeSecretResponse, error) {
+func (f *halfRevoker) RevokeSecret(
+	context.Context, *countersignv1.RevokeSecretRequest,
+) (*countersignv1.RevokeSecretResponse, error) {
 	return nil, apierr.Unavailable(apierr.OutcomeUnknown, "not everywhere").With(f.answer)
 }
 
@@ -29,7 +31,8 @@ func TestB10_PartlyRevoked(t *testing.T) {
 		Tokens: []*countersignv1.RevokedToken{{AppId: "done", Token: &countersignv1.Token{
 			TokenId: "tok_1", Name: "shared", State: countersignv1.TokenState_TOKEN_STATE_REVOKED,
 		}}},
-		Failures:         []*countersignv1.RevokeFailure{{AppId: "failed", Reason: "STORE_UNAVAILABLE", Message: "the store cannot be read"}},
+		Failures: []*countersignv1.RevokeFailure{{AppId: "failed", Reason: "STORE_UNAVAILABLE",
+			Message: "the store cannot be read"}},
 		UnverifiedAppIds: []string{"damaged"}, Incomplete: true,
 	}}
 	f.serve(t, f)

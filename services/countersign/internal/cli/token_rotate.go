@@ -38,7 +38,8 @@ func tokenRotate(g *globals) *cobra.Command {
 		if cmd.Flags().Changed("overlap") {
 			request.Overlap = durationpb.New(time.Duration(overlap))
 			if overlap == 0 {
-				err := sure.ask(cmd, "This ends token %s of app %s at once at %s: its secret stops working before the new one can be in use.",
+				err := sure.ask(cmd, "This ends token %s of app %s at once at %s: "+
+					"its secret stops working before the new one can be in use.",
 					words.Printable(request.GetTokenId()), words.Printable(request.GetAppId()), g.authority)
 				if err != nil {
 					return err

@@ -115,5 +115,6 @@ func lockoutFlag(cmd *cobra.Command, allow *bool) {
 
 // showToken writes a token after a change.
 func showToken(w io.Writer, appID string, token *countersignv1.Token, position string) error {
-	return show.Details(w, append(show.Token(appID, token, time.Now()), show.Row{Name: "Consistency token", Value: position})...)
+	return show.Details(w, append(show.Token(appID, token, time.Now()),
+		show.Row{Name: "Consistency token", Value: position})...)
 }

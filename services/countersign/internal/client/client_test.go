@@ -30,7 +30,8 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%s: loopback %t, %v; want %t", given, a.Loopback(), err, loopback)
 		}
 	}
-	for _, given := range []string{"", "7070", "localhost", ":7070", "localhost:", "localhost:0", "localhost:65536", "localhost:grpc", "http://localhost:7070"} {
+	for _, given := range []string{"", "7070", "localhost", ":7070", "localhost:", "localhost:0", "localhost:65536",
+		"localhost:grpc", "http://localhost:7070"} {
 		var a Address
 		if a.Set(given) == nil {
 			t.Errorf("%q was accepted as an address", given)
@@ -141,7 +142,8 @@ func TestFindKey(t *testing.T) {
 	if _, err := FindKey(own, here); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a file without a key: %v", err)
 	}
-	shown := fmt.Sprintf("%v %+v %#v", Security{}.Bearer(keys[KeyVariable], here), Key{secret: keys[KeyVariable]}, Target{Key: Key{secret: keys[KeyVariable]}})
+	shown := fmt.Sprintf("%v %+v %#v", Security{}.Bearer(keys[KeyVariable], here), Key{secret: keys[KeyVariable]},
+		Target{Key: Key{secret: keys[KeyVariable]}})
 	if strings.Contains(shown, keys[KeyVariable].Reveal()) {
 		t.Errorf("a key is shown: %s", shown)
 	}

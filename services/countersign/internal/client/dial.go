@@ -113,7 +113,8 @@ func (e *UnreachableError) Error() string {
 	case e.Dial != nil:
 		return e.Dial.Error()
 	case e.Status.Code() == codes.DeadlineExceeded:
-		return fmt.Sprintf("nothing answers at %s within %s: is the %s running?", e.Target.Address, e.Target.Timeout, e.Target.Role)
+		return fmt.Sprintf("nothing answers at %s within %s: is the %s running?", e.Target.Address, e.Target.Timeout,
+			e.Target.Role)
 	case !e.Tried:
 		return fmt.Sprintf("the name of %s cannot be resolved: %s", e.Target.Address, e.Status.Message())
 	case grpcclient.AnswersPlain(e.Status.Err()):

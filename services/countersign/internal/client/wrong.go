@@ -39,9 +39,11 @@ func (e *WrongServerError) Unwrap() error { return e.err }
 // Error says what the server is, and which flag to give.
 func (e *WrongServerError) Error() string {
 	if e.Is == "" {
-		return fmt.Sprintf("%s is no %[2]s: it lacks that service. Give the address of the %[2]s with --%[2]s", e.Target.Address, e.Target.Role)
+		return fmt.Sprintf("%s is no %[2]s: it lacks that service. Give the address of the %[2]s with --%[2]s",
+			e.Target.Address, e.Target.Role)
 	}
-	return fmt.Sprintf("%s is the %s's address. Give the address of the %[3]s with --%[3]s", e.Target.Address, e.Is, e.Target.Role)
+	return fmt.Sprintf("%s is the %s's address. Give the address of the %[3]s with --%[3]s", e.Target.Address, e.Is,
+		e.Target.Role)
 }
 
 // wrongServer returns a *WrongServerError when the call failed because the server lacks the service of its

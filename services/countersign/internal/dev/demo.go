@@ -59,7 +59,8 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	d.minted = backend
-	leaked, leakedID, err := d.create(ctx, "demo-leaked", countersignv1.Scope_SCOPE_AD_REVENUE, countersignv1.Scope_SCOPE_EVENTS)
+	leaked, leakedID, err := d.create(ctx, "demo-leaked", countersignv1.Scope_SCOPE_AD_REVENUE,
+		countersignv1.Scope_SCOPE_EVENTS)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,8 @@ func (d *demo) enforce(ctx context.Context, scopes ...countersignv1.Scope) error
 }
 
 func (d *demo) revoke(ctx context.Context, id string) error {
-	response, err := d.management.RevokeToken(ctx, &countersignv1.RevokeTokenRequest{AppId: d.app, TokenId: id, AllowLockout: true})
+	response, err := d.management.RevokeToken(ctx,
+		&countersignv1.RevokeTokenRequest{AppId: d.app, TokenId: id, AllowLockout: true})
 	d.seen = response.GetConsistencyToken()
 	return err
 }
@@ -174,7 +176,8 @@ func (d *demo) show(ctx context.Context, w io.Writer, c call) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\t%s %s", short(response.GetDecision().String(), "DECISION_"), short(response.GetReason().String(), "REASON_"))
+		fmt.Fprintf(w, "\t%s %s", short(response.GetDecision().String(), "DECISION_"),
+			short(response.GetReason().String(), "REASON_"))
 	}
 	_, err := fmt.Fprintln(w)
 	return err

@@ -80,7 +80,8 @@ runs until Ctrl-C and keeps no data.`,
 	for _, l := range listens {
 		values = append(values, settings.Listen(flags, l.name, l.value, "address of "+l.what))
 	}
-	flags.StringVar(&o.secretFile, "demo-secret-file", "", "new `file` for the demo token's secret (default beside the admin key)")
+	flags.StringVar(&o.secretFile, "demo-secret-file", "",
+		"new `file` for the demo token's secret (default beside the admin key)")
 	o.logger = settings.Log(flags, settings.Text)
 	quiet(flags)
 	command.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -168,7 +169,8 @@ func (o *options) files(cmd *cobra.Command) error {
 		}
 	}
 	if o.secretFile == "" {
-		o.secretFile = filepath.Join(filepath.Dir(o.adminKeyFile), strings.Replace(filepath.Base(o.adminKeyFile), "admin-key", "demo-secret", 1))
+		o.secretFile = filepath.Join(filepath.Dir(o.adminKeyFile),
+			strings.Replace(filepath.Base(o.adminKeyFile), "admin-key", "demo-secret", 1))
 		if o.secretFile == o.adminKeyFile {
 			o.secretFile += ".demo-secret"
 		}

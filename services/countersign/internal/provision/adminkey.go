@@ -86,7 +86,8 @@ func (a AdminKey) checkKnown(entry adminkeys.Entry) error {
 	if a.KeyFile == "" {
 		return nil
 	}
-	remedy := fmt.Sprintf("put the key of %q there, or remove %[1]q from %s and repeat the command for a new key", a.Name, a.KeysFile)
+	remedy := fmt.Sprintf("put the key of %q there, or remove %[1]q from %s and repeat the command for a new key", a.Name,
+		a.KeysFile)
 	key, err := readAdminKey(a.KeyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -122,7 +122,8 @@ func TestLinksToNoFileYet(t *testing.T) {
 func TestAdminKeyAtOnce(t *testing.T) {
 	folder := t.TempDir()
 	key := AdminKey{
-		Name: "a", Role: adminkeys.Admin, KeysFile: filepath.Join(folder, "keys.json"), KeyFile: filepath.Join(folder, "a.key"), IfMissing: true,
+		Name: "a", Role: adminkeys.Admin, KeysFile: filepath.Join(folder, "keys.json"), KeyFile: filepath.Join(folder,
+			"a.key"), IfMissing: true,
 	}
 	var all sync.WaitGroup
 	for range 8 {

@@ -38,8 +38,9 @@ type Made struct {
 }
 
 // ErrDataLost means that a key ring exists and its store does not.
-var ErrDataLost = errors.New("there is no store here, but its key ring exists: either the data was lost, or this is the wrong Redis." +
-	" Nothing was changed. To start over with an empty store on purpose, give --new-store")
+var ErrDataLost = errors.New("there is no store here, but its key ring exists: " +
+	"either the data was lost, or this is the wrong Redis. Nothing was changed. " +
+	"To start over with an empty store on purpose, give --new-store")
 
 // Init initialises a store, and creates its key ring if that is missing.
 //
@@ -85,7 +86,8 @@ func (s Store) init(ctx context.Context, client *redisfeed.Client) (Made, error)
 
 func (s Store) withNewRing(ctx context.Context, client *redisfeed.Client) (Made, error) {
 	// Check Redis before creating a file that would have to be removed.
-	if _, err := client.Meta(ctx, keyring.Generate()); !errors.Is(err, redisfeed.ErrNotInitialised) && !fileExists(s.newRing()) {
+	if _, err := client.Meta(ctx, keyring.Generate()); !errors.Is(err, redisfeed.ErrNotInitialised) &&
+		!fileExists(s.newRing()) {
 		return Made{}, err
 	}
 	ring, taken, err := s.prepareRing()
@@ -137,7 +139,8 @@ func (s Store) explain(err error) error {
 	signed := errors.Is(err, keyring.ErrUnknownKey) || errors.Is(err, keyring.ErrMismatch)
 	switch {
 	case signed && fileExists(s.KeyringFile):
-		return fmt.Errorf("%s: there is a store, or the rest of one, that was not signed with the key ring %s; nothing was changed",
+		return fmt.Errorf("%s: there is a store, or the rest of one, that was not signed with the key ring %s; "+
+			"nothing was changed",
 			where, s.KeyringFile)
 	case signed:
 		return fmt.Errorf("%s: there is a store, or the rest of one, and its key ring is not at %s; nothing was changed",

@@ -12,7 +12,8 @@ import (
 func App(a *countersignv1.App, now time.Time) []Row {
 	rows := []Row{{"App", a.GetAppId()}, {"Enforced", enforced(a.GetEnforcedScopes())}}
 	if a.GetTrialEndTime() != nil {
-		rows = append(rows, Row{"Until", words.Time(a.GetTrialEndTime(), now)}, Row{"Then enforced", enforced(a.GetScopesAfterTrial())})
+		rows = append(rows, Row{"Until", words.Time(a.GetTrialEndTime(), now)},
+			Row{"Then enforced", enforced(a.GetScopesAfterTrial())})
 	}
 	rows = append(rows, Row{"Tokens", fmt.Sprintf("%d active, %d disabled, %d revoked, %d expired",
 		a.GetActiveTokenCount(), a.GetDisabledTokenCount(), a.GetRevokedTokenCount(), a.GetExpiredTokenCount())})

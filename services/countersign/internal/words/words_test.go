@@ -61,7 +61,8 @@ func TestB12_ProposedScopes(t *testing.T) {
 func TestChoice(t *testing.T) {
 	state := countersignv1.TokenState(0).Descriptor()
 	only := []protoreflect.EnumNumber{1, 2}
-	for given, want := range map[string]string{"active": "", "TOKEN_STATE_DISABLED": "", "revoked": "want active or disabled", "x": "want active or disabled"} {
+	for given, want := range map[string]string{"active": "", "TOKEN_STATE_DISABLED": "",
+		"revoked": "want active or disabled", "x": "want active or disabled"} {
 		c := Choice{Of: state, Only: only}
 		if err := text(c.Set(given)); err != want {
 			t.Errorf("Set(%q): %q, want %q", given, err, want)
@@ -100,7 +101,8 @@ func TestDays(t *testing.T) {
 
 func TestMoment(t *testing.T) {
 	var m Moment
-	if err := m.Set("2027-01-31T12:00:00.1239+02:00"); err != nil || m.String() != "2027-01-31T10:00:00.123Z" || m.After != nil {
+	if err := m.Set("2027-01-31T12:00:00.1239+02:00"); err != nil || m.String() != "2027-01-31T10:00:00.123Z" ||
+		m.After != nil {
 		t.Errorf("got %s, %v", m.String(), err)
 	}
 	// A duration stays one: converted to a time, it would differ a moment later.
@@ -125,7 +127,8 @@ func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0s", 1500 * time.Microsecond: "2ms", 999*time.Millisecond + 900*time.Microsecond: "1s", 59 * time.Second: "59s",
 		61 * time.Second: "1m1s", time.Hour: "1h", time.Hour - time.Millisecond: "1h", 7*day - time.Second: "7d",
-		36 * time.Hour: "1d12h", -90 * time.Minute: "-1h30m", 400 * day: "400d", 23*time.Hour + 59*time.Minute + 40*time.Second: "1d",
+		36 * time.Hour: "1d12h", -90 * time.Minute: "-1h30m", 400 * day: "400d", 23*time.Hour + 59*time.Minute +
+			40*time.Second: "1d",
 	} {
 		if got := Span(d); got != want {
 			t.Errorf("Span(%v) = %q, want %q", d, got, want)
