@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// ownedInfo is a file with an owner and a group that the test need not be able to give.
+// ownedInfo is a file with an owner and a group that the test may be unable to set.
 type ownedInfo struct {
 	fs.FileInfo
 	uid, gid uint32
@@ -67,7 +67,7 @@ func TestKeepOwner(t *testing.T) {
 	}
 }
 
-// With the real call: a group that this process may give.
+// With the real call: a group that this process may set.
 func TestWriteKeepsTheGroup(t *testing.T) {
 	group := os.Getgid()
 	if others, err := os.Getgroups(); err == nil && len(others) > 0 {

@@ -7,8 +7,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 )
 
-// TestRefusalSaysWhatIsWrong: each mistake is told apart from the others, also one that stands beside good
-// keys.
+// TestRefusalSaysWhatIsWrong: each mistake has an error of its own, also a mistake beside good keys.
 func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	good := key(1)
 	for _, tt := range []struct{ name, file, want string }{

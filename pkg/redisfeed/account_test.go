@@ -11,10 +11,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// account is what a validator's account of Redis may do.
+// account are the rules of a validator's Redis account.
 var account = redisacl.Rules(redisacl.Validator)
 
-// allow gives a user of the server the validator's account.
+// allow gives a user of the server the rules of a validator's account.
 func (k *kit) allow(t *testing.T, user, password string) {
 	t.Helper()
 	args := []any{"ACL", "SETUSER", user, "reset", "on", ">" + password}
@@ -26,7 +26,7 @@ func (k *kit) allow(t *testing.T, user, password string) {
 	}
 }
 
-// TestReadOnlyAccountIsEnough for all that a validator does, and gives nothing beyond.
+// TestReadOnlyAccountIsEnough for all that a validator does, and allows nothing else.
 func TestReadOnlyAccountIsEnough(t *testing.T) {
 	k := start(t, 4)
 	app := k.store.App(1, 0)
@@ -79,7 +79,8 @@ func TestReadOnlyAccountIsEnough(t *testing.T) {
 	}
 }
 
-// TestErrorsNeverHoldThePassword, whether the URL does not parse, nobody answers, or the password is refused.
+// TestErrorsNeverHoldThePassword, whether the URL does not parse, no server answers, or the password is
+// rejected.
 func TestErrorsNeverHoldThePassword(t *testing.T) {
 	k := start(t, 1)
 	const password = "pa55-w0rd"

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestURLs of every kind, and what is not one of a store.
+// TestURLs of every kind, and URLs that Open rejects.
 func TestURLs(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://host": "", "redis://host:6379/2": "", "redis://user:pass@host:6379/0": "", "redis://host?db=1": "",
@@ -88,13 +88,13 @@ func TestNotRunTellsWhatMayBeSentAgain(t *testing.T) {
 	}
 }
 
-// reply is an error as Redis answers it.
+// reply is an error in an answer from Redis.
 type reply string
 
 func (r reply) Error() string { return string(r) }
 func (reply) RedisError()     {}
 
-// TestNothingIsSentTwice by any client of any kind, when the answer is lost and when the connection is.
+// TestNothingIsSentTwice: no client of any kind repeats a command whose answer or connection is lost.
 func TestNothingIsSentTwice(t *testing.T) {
 	everyKind(t, patient, func(t *testing.T, g group) {
 		network := g.proxied(t)
@@ -145,8 +145,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 					t.Errorf("%s, whose answer is lost: %v", key, err)
 				}
 				admin := open(t, g.urlFor("", ""))
-				// Once the master has no connection of the client any more, it has carried out whatever
-				// came over them.
+				// Once the master has no connection of the client, it has run everything that came over them.
 				_ = client.Close()
 				check.Eventually(t, "the end of the client's connections", func() error {
 					return admin.OnMaster(t.Context(), key, func(c *redis.Conn) error {

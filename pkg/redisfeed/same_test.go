@@ -11,8 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestStoreOfTestsReadsLikeRedis keeps the store honest that the replica's tests read: both answer every
-// read alike.
+// TestStoreOfTestsReadsLikeRedis: Redis and the store of the replica's tests answer every read alike.
 func TestStoreOfTestsReadsLikeRedis(t *testing.T) {
 	k := start(t, 3)
 	for i := range 40 {

@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestIdsThatNoRevisionHasAreLeftOut: entries under them hide no other entry, and no read of the log is
-// without end.
+// TestIdsThatNoRevisionHasAreLeftOut: entries with such ids hide no other entry, and every read of the log
+// ends.
 func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	k := start(t, 1)
 	key := record.KeysOf(0).Log
@@ -59,8 +59,8 @@ func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	}
 }
 
-// TestKeysOfAnotherTypeAreNamed, with the type that they should have; a head of another type is one that
-// cannot be believed.
+// TestKeysOfAnotherTypeAreNamed in errors, with the type that they should have. A head of another type counts
+// as an invalid head.
 func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 	keys := record.KeysOf(1)
 	types := map[string][]any{

@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// TestHistoryKnowsItsPastAndNoOther, while it is short, full, and long after its beginning was forgotten.
+// TestHistoryKnowsItsPastAndNoOther, while it is short, full, and long after its beginning was dropped.
 func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 	at := func(revision uint64) record.Cursor {
 		c := record.Cursor{Epoch: 3, Revision: revision}
@@ -42,7 +42,7 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 			if got, want := h.Agrees(at(r)), r <= base+n; got != want {
 				t.Fatalf("%d links: agrees with %d is %v", n, r, got)
 			}
-			// Another change in its place: known to be none of these, or too long ago to tell.
+			// Another change with that revision: either known to be a different one, or too old to check.
 			if got, want := h.Agrees(other), r < first; got != want {
 				t.Fatalf("%d links: agrees with another %d is %v", n, r, got)
 			}

@@ -9,7 +9,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestColumnsThatDoNotFitAreRefused: each column of the tokens has a value for each of them, or none.
+// TestColumnsThatDoNotFitAreRefused: a column has one value for each token, or none at all.
 func TestColumnsThatDoNotFitAreRefused(t *testing.T) {
 	whole := func() *countersignv1.SnapshotPolicy {
 		var tokens []policy.Token

@@ -42,8 +42,8 @@ func TestReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// TestReplicaGoesOnFromAFile: what a replica held is held by one that was given the file, and it decides
-// and follows from there.
+// TestReplicaGoesOnFromAFile: a replica that imports a file has the data of the exporting one, and continues
+// from it.
 func TestReplicaGoesOnFromAFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.New(t, 4)
@@ -102,7 +102,7 @@ func run(t *testing.T, r *replica.Replica) (stop func()) {
 	return runUntil(t, r.Run)
 }
 
-// frames returns the records of a file, each with its length in front.
+// frames returns the records of a file, each with its length prefix.
 func frames(file []byte) (begin []byte, records [][]byte) {
 	begin, rest := file[:8], file[8:]
 	for len(rest) > 0 {
@@ -116,7 +116,7 @@ func join(begin []byte, records ...[]byte) []byte {
 	return append(bytes.Clone(begin), bytes.Join(records, nil)...)
 }
 
-// TestTouchedFileIsRefused and the error says what is wrong with it.
+// TestTouchedFileIsRefused, with an error that says what is wrong.
 func TestTouchedFileIsRefused(t *testing.T) {
 	ring := fixedRing(t)
 	file, _ := smallReplica(t, ring)
@@ -197,7 +197,7 @@ func TestKindsAreToldApart(t *testing.T) {
 	}
 }
 
-// TestWriterWritesOnlyWholeStores: partitions in their order, all of them.
+// TestWriterWritesOnlyWholeStores: all partitions, in order.
 func TestWriterWritesOnlyWholeStores(t *testing.T) {
 	ring := fixedRing(t)
 	meta := record.Meta{StoreID: "s", Partitions: 2}
@@ -233,7 +233,7 @@ func TestErrorOfAReceiverEndsTheReading(t *testing.T) {
 	}
 }
 
-// FuzzOpenSnapshot: a file reads as it was written, or not at all.
+// FuzzOpenSnapshot: a file reads exactly as it was written, or not at all.
 func FuzzOpenSnapshot(f *testing.F) {
 	ring, good := fixedRing(f), golden(f, "v1.snapshot")
 	begin, records := frames(good)

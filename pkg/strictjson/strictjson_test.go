@@ -28,7 +28,7 @@ func TestCheck(t *testing.T) {
 		`{"map": {"a": 1, "\u0061": 2}}`:                    "line 1: a key is there twice",
 		"{\n\"list\":\n[{\"Name\": \"a\"}]}":                "line 3: an unknown key; keys are written in small letters",
 		`{"List": []}`:                                      "line 1: an unknown key; keys are written in small letters",
-		strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6): ErrForm.Error(), // encoding/json has a bound of its own
+		strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6): ErrForm.Error(), // encoding/json has a limit of its own
 		strings.Repeat("[", 100) + strings.Repeat("]", 100): ErrDeep.Error(),
 	} {
 		err := Check([]byte(data), known)

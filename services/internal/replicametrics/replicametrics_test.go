@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// values are what a registry shows that is neither 0 nor the position of a partition.
+// values returns a registry's metrics, without zeros and positions of partitions.
 func values(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -43,7 +43,7 @@ func values(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return all
 }
 
-// TestMetricsTellWhatHappens: each thing that can go wrong shows in the metric that is there for it.
+// TestMetricsTellWhatHappens: each failure shows in its metric.
 func TestMetricsTellWhatHappens(t *testing.T) {
 	for _, tt := range []struct {
 		name string
