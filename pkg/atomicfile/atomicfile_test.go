@@ -70,11 +70,12 @@ func TestWriteKeepsLinks(t *testing.T) {
 		there bool
 		links [][2]string // from, to
 	}{
-		"to a file":                       {true, [][2]string{{"f", "real/f"}}},
-		"to no file yet":                  {false, [][2]string{{"f", "real/f"}}},
-		"through another link":            {true, [][2]string{{"f", "real/g"}, {"real/g", "f"}}},
-		"as Kubernetes mounts a volume":   {true, [][2]string{{"f", "..data/f"}, {"..data", "real"}}},
-		"up from a folder that is a link": {true, [][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}}},
+		"to a file":                     {true, [][2]string{{"f", "real/f"}}},
+		"to no file yet":                {false, [][2]string{{"f", "real/f"}}},
+		"through another link":          {true, [][2]string{{"f", "real/g"}, {"real/g", "f"}}},
+		"as Kubernetes mounts a volume": {true, [][2]string{{"f", "..data/f"}, {"..data", "real"}}},
+		"up from a folder that is a link": {true,
+			[][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()

@@ -47,7 +47,8 @@ func showsKey(text string, key []byte) bool {
 	for _, form := range []string{
 		string(key), base64.StdEncoding.EncodeToString(key)[:12], base64.URLEncoding.EncodeToString(key)[:12],
 		hex.EncodeToString(key)[:12], strings.ToUpper(hex.EncodeToString(key)[:12]), decimals,
-		strings.ReplaceAll(decimals, " ", ", "), strings.Trim(fmt.Sprintf("%q", key[:4]), `"`), fmt.Sprintf("%#x, %#x", key[0], key[1]),
+		strings.ReplaceAll(decimals, " ", ", "), strings.Trim(fmt.Sprintf("%q", key[:4]), `"`),
+		fmt.Sprintf("%#x, %#x", key[0], key[1]),
 	} {
 		if strings.Contains(text, form) {
 			return true

@@ -59,7 +59,8 @@ func TestB19_DigestsThatBeginAlike(t *testing.T) {
 				// Another order of creation must not change what is found.
 				slices.Reverse(digests)
 				wantFound(t, withDigests(t, digests), digests,
-					digestOf(0, 0), digestOf(999, 1), digestOf(1000, 0), digestOf(1000, 2), digestOf(1000, uint32(2*alike)), digestOf(1001, 1), digestOf(1<<32-1, 1))
+					digestOf(0, 0), digestOf(999, 1), digestOf(1000, 0), digestOf(1000, 2), digestOf(1000, uint32(2*alike)),
+					digestOf(1001, 1), digestOf(1<<32-1, 1))
 			}
 		}
 	}

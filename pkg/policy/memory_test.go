@@ -35,13 +35,17 @@ func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 		{"remembered", policy.Memory{}.With(gone(minted.Reveal())), nil, minted.Reveal(), policy.TokenRevoked, ""},
 		{"another one", policy.Memory{}.With(gone(minted.Reveal())), nil, other.Reveal(), policy.TokenUnknown, ""},
 		{"nothing is", policy.Memory{}, nil, minted.Reveal(), policy.TokenUnknown, ""},
-		{"beside a token", policy.Memory{}.With(gone(minted.Reveal())), []policy.Token{active}, minted.Reveal(), policy.TokenRevoked, ""},
-		{"its prefix is remembered", policy.Memory{}.With(shares), []policy.Token{active}, "legacy secret", policy.TokenValidUnscoped, active.ID},
+		{"beside a token", policy.Memory{}.With(gone(minted.Reveal())), []policy.Token{active}, minted.Reveal(),
+			policy.TokenRevoked, ""},
+		{"its prefix is remembered", policy.Memory{}.With(shares), []policy.Token{active}, "legacy secret",
+			policy.TokenValidUnscoped, active.ID},
 		{
-			"an imported one, of any form", policy.Memory{}.With(policy.Token{Digest: secret.DigestOf("old, foreign"), Imported: true}), nil,
+			"an imported one, of any form", policy.Memory{}.With(policy.Token{Digest: secret.DigestOf("old, foreign"),
+				Imported: true}), nil,
 			"old, foreign", policy.TokenRevoked, "",
 		},
-		{"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign", policy.TokenMalformed, ""},
+		{"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign",
+			policy.TokenMalformed, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := policy.NewWithMemory(policy.Enforcement{Scopes: policy.ScopesOf(events)}, tt.tokens, false, tt.memory)
@@ -92,8 +96,9 @@ func TestMemoryIsASet(t *testing.T) {
 
 func TestMemoryIsWellFormed(t *testing.T) {
 	for name, raw := range map[string][]byte{
-		"cut off": make([]byte, 7), "twice": make([]byte, 16), "descending": append(bytes.Repeat([]byte{1}, 8), make([]byte, 8)...),
-		"too many": make([]byte, 8*(policy.MaxMemory+1)),
+		"cut off": make([]byte, 7), "twice": make([]byte, 16),
+		"descending": append(bytes.Repeat([]byte{1}, 8), make([]byte, 8)...),
+		"too many":   make([]byte, 8*(policy.MaxMemory+1)),
 	} {
 		if _, err := policy.MemoryOf(raw, false); err == nil {
 			t.Errorf("%s is taken", name)

@@ -120,7 +120,8 @@ func byDigest(tokens []Token) ([]int, error) {
 			return nil, fmt.Errorf("token %q: state %d is not one that is stored", t.ID, t.State)
 		}
 		if len(t.ID) > MaxTokenIDLength {
-			return nil, fmt.Errorf("token %q...: its id has %d bytes, want at most %d", t.ID[:MaxTokenIDLength], len(t.ID), MaxTokenIDLength)
+			return nil, fmt.Errorf("token %q...: its id has %d bytes, want at most %d", t.ID[:MaxTokenIDLength], len(t.ID),
+				MaxTokenIDLength)
 		}
 		digests[i], ids[i] = i, i
 	}

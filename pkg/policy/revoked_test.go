@@ -73,7 +73,8 @@ func TestBoundsOfPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := full.FindDigest(most[policy.MaxTokens-1].Digest); full.Len() != policy.MaxTokens || last == nil || last.ID != most[policy.MaxTokens-1].ID {
+	if last := full.FindDigest(most[policy.MaxTokens-1].Digest); full.Len() != policy.MaxTokens || last == nil ||
+		last.ID != most[policy.MaxTokens-1].ID {
 		t.Errorf("%d tokens, of which the last is %+v", full.Len(), last)
 	}
 	if _, err := policy.New(policy.Enforcement{}, most, false); err == nil {

@@ -92,9 +92,12 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 		}
 	}
 	for _, url := range []string{
-		"", "x", password, "validator:" + password + "@host:1", "http://validator:" + password + "@host:1", "redis://validator:" + password + "@host:port",
-		"redis://validator:" + password + "%zz@host:1", "redis://validator:" + password + "@host:1/db", "redis://validator:" + password + "@host:1/0/1",
-		"redis://validator:" + password + "@[::1:1", "redis://validator:" + password + "@host:1/0?" + password + "=1", "redis://host:1?password=" + password,
+		"", "x", password, "validator:" + password + "@host:1", "http://validator:" + password + "@host:1",
+		"redis://validator:" + password + "@host:port",
+		"redis://validator:" + password + "%zz@host:1", "redis://validator:" + password + "@host:1/db",
+		"redis://validator:" + password + "@host:1/0/1",
+		"redis://validator:" + password + "@[::1:1", "redis://validator:" + password + "@host:1/0?" + password + "=1",
+		"redis://host:1?password=" + password,
 		"redis://:" + password + "\x7f@host:1", "rediss//" + password,
 	} {
 		_, err := redisfeed.Open(url, redisfeed.Options{})
@@ -104,7 +107,8 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 	nobody := redistest.URL(k.server.Address(), "nobody", password)
 	stopped := redistest.Start(t)
 	stopped.Stop()
-	for what, url := range map[string]string{"refused": refused, "no such user": nobody, "no server": redistest.URL(stopped.Address(), "validator", password)} {
+	for what, url := range map[string]string{"refused": refused, "no such user": nobody,
+		"no server": redistest.URL(stopped.Address(), "validator", password)} {
 		client, feed := open(t, url), k.feed(t, url)
 		_, err := client.Meta(limited(t), k.store.Ring())
 		check(what, err)

@@ -172,7 +172,8 @@ var notRun = []string{"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MAS
 // sent again. For a pipeline or a script with writes this holds only for the command that failed.
 func NotRun(err error) bool {
 	var network *net.OpError
-	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Op == "dial" {
+	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) ||
+		errors.As(err, &network) && network.Op == "dial" {
 		return true
 	}
 	var answer redis.Error

@@ -35,9 +35,11 @@ func TestURLs(t *testing.T) {
 		"redis:///0": "want redis://", "http://host": "want redis://", "redis://host/x": "want redis://",
 		"redis://host/1/2": "want redis://", "redis://host#x": "want redis://", "redis://host?db=x": "want redis://",
 		"unix://": "want redis://", "redis://host?%zz=1": "want redis://",
-		"redis://host?master_name=": "want redis://", "unix:///s?master_name=m": "want redis://", "redis://host?master_name=m&addr=b": "want redis://",
-		"redis://host?cluster=yes": "want redis://", "redis://host?cluster=": "want redis://", "redis://host/1?cluster=true": "want redis://",
-		"redis://host?addr=b": "want redis://", "unix:///s?cluster=true": "want redis://",
+		"redis://host?master_name=": "want redis://", "unix:///s?master_name=m": "want redis://",
+		"redis://host?master_name=m&addr=b": "want redis://",
+		"redis://host?cluster=yes":          "want redis://", "redis://host?cluster=": "want redis://",
+		"redis://host/1?cluster=true": "want redis://",
+		"redis://host?addr=b":         "want redis://", "unix:///s?cluster=true": "want redis://",
 		"redis://host?max_retries=3": "want no other parameters", "redis://host?read_timeout=1h": "want no other parameters",
 		"redis://host?username=u": "want no other parameters", "redis://host?cluster=true&db=1": "want no other parameters",
 		"redis://host?addr=b:1&read_only=true":                        "want no other parameters",
@@ -71,7 +73,8 @@ func TestNotRunTellsWhatMayBeSentAgain(t *testing.T) {
 		}
 	}
 	for _, err := range []error{
-		nil, io.EOF, context.DeadlineExceeded, redis.Nil, reply("ERR unknown"), reply("NOPERM no"), reply("OOM command not allowed"),
+		nil, io.EOF, context.DeadlineExceeded, redis.Nil, reply("ERR unknown"), reply("NOPERM no"),
+		reply("OOM command not allowed"),
 		reply("MISCONF x"), &net.OpError{Op: "read", Err: io.EOF}, &net.OpError{Op: "write", Err: io.EOF}, redisfeed.ErrNotProven,
 	} {
 		if redisfeed.NotRun(err) {
@@ -82,7 +85,8 @@ func TestNotRunTellsWhatMayBeSentAgain(t *testing.T) {
 	stopped.Stop()
 	for _, url := range []string{stopped.URL(), stopped.URL() + "?master_name=m", stopped.URL() + "?cluster=true"} {
 		client := open(t, url)
-		if err := client.OnMaster(limited(t), "key", func(c *redis.Conn) error { return c.Ping(t.Context()).Err() }); !redisfeed.NotRun(err) {
+		if err := client.OnMaster(limited(t), "key",
+			func(c *redis.Conn) error { return c.Ping(t.Context()).Err() }); !redisfeed.NotRun(err) {
 			t.Errorf("%s, which nobody listens to: %v", url, err)
 		}
 	}

@@ -150,7 +150,8 @@ func TestWriterIsToldThatASlotMoves(t *testing.T) {
 	slot := slotOf(t, c, "{foo}")
 	write := func(keys ...string) error {
 		return client.OnMaster(limited(t), keys[0], func(connection *redis.Conn) error {
-			return connection.Eval(t.Context(), "for _, key in ipairs(KEYS) do redis.call('SET', key, 'x') end return 'OK'", keys).Err()
+			return connection.Eval(t.Context(), "for _, key in ipairs(KEYS) do redis.call('SET', key, 'x') end return 'OK'",
+				keys).Err()
 		})
 	}
 	mustNot := func(what string, err error, kind string) {

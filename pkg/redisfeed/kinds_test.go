@@ -32,7 +32,8 @@ type group struct {
 var kinds = map[string]func(t testing.TB, o redistest.Options) group{
 	"one server": func(t testing.TB, _ redistest.Options) group {
 		s := redistest.Start(t)
-		return group{[]*redistest.Server{s}, func(user, password string) string { return redistest.URL(s.Address(), user, password) }, 0}
+		url := func(user, password string) string { return redistest.URL(s.Address(), user, password) }
+		return group{[]*redistest.Server{s}, url, 0}
 	},
 	"Sentinel": func(t testing.TB, o redistest.Options) group {
 		r := o.StartReplicated(t, 1)
@@ -100,7 +101,8 @@ func TestEveryKindIsUsedAlike(t *testing.T) {
 			k.store.Commit(k.store.App(i*7%64, i%3), storetest.AddToken(fmt.Sprint(i)))
 		}
 		for _, s := range g.servers {
-			if _, err := s.Do(append([]string{"ACL", "SETUSER", "validator", "on", ">password"}, strings.Fields(account)...)...); err != nil {
+			if _, err := s.Do(append([]string{"ACL", "SETUSER", "validator", "on", ">password"},
+				strings.Fields(account)...)...); err != nil {
 				t.Fatal(err)
 			}
 		}

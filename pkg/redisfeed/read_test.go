@@ -37,7 +37,8 @@ func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
 			}
 			continue
 		}
-		if head, err := k.store.Codec().OpenHead(partition, read.Raw); err != nil || head.Cursor != k.store.Head(partition).Cursor {
+		if head, err := k.store.Codec().OpenHead(partition, read.Raw); err != nil ||
+			head.Cursor != k.store.Head(partition).Cursor {
 			t.Errorf("head %d: %v, %v", partition, head.Cursor, err)
 		}
 	}
@@ -46,7 +47,8 @@ func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	heads, err = k.feed(t, k.server.URL()).Heads(limited(t))
-	if err != nil || len(heads) != 64 || len(heads[9].Raw) != 0 || heads[9].Raw == nil || !bytes.Equal(heads[8].Raw, k.store.RawHead(8)) || !bytes.Equal(heads[10].Raw, k.store.RawHead(10)) {
+	if err != nil || len(heads) != 64 || len(heads[9].Raw) != 0 || heads[9].Raw == nil ||
+		!bytes.Equal(heads[8].Raw, k.store.RawHead(8)) || !bytes.Equal(heads[10].Raw, k.store.RawHead(10)) {
 		t.Errorf("with a hash for a head: %d heads, the hash as %+v, %v", len(heads), heads[9], err)
 	}
 }
@@ -94,7 +96,8 @@ func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, links, err := feed.Tail(limited(t), 1, 12, 10); err != nil || len(links) != 1 || links[0].Revision != 13 || len(links[0].Data) != 0 {
+	if _, links, err := feed.Tail(limited(t), 1, 12, 10); err != nil || len(links) != 1 || links[0].Revision != 13 ||
+		len(links[0].Data) != 0 {
 		t.Errorf("foreign entries: %v, %v", links, err)
 	}
 	if err := k.admin.Del(t.Context(), record.KeysOf(1).Head).Err(); err != nil {
@@ -191,7 +194,8 @@ func TestScansLeaveRoomForOtherReads(t *testing.T) {
 
 func TestDocumentsOfAnEmptyPartitionAreNone(t *testing.T) {
 	k := start(t, 1)
-	if err := k.feed(t, k.server.URL()).Documents(limited(t), 0, func(app string, _ []byte) { t.Errorf("found %s", app) }); err != nil {
+	if err := k.feed(t, k.server.URL()).Documents(limited(t), 0,
+		func(app string, _ []byte) { t.Errorf("found %s", app) }); err != nil {
 		t.Error(err)
 	}
 }
@@ -263,10 +267,12 @@ func TestMetaTellsAStoreFromNone(t *testing.T) {
 	}
 	store := storetest.New(t, 3)
 	store.CopyTo(client)
-	if meta, err := client.Meta(limited(t), store.Ring()); err != nil || meta.StoreID != store.Meta().StoreID || meta.Partitions != 3 {
+	if meta, err := client.Meta(limited(t), store.Ring()); err != nil || meta.StoreID != store.Meta().StoreID ||
+		meta.Partitions != 3 {
 		t.Errorf("%+v, %v", meta, err)
 	}
-	if _, err := client.Meta(limited(t), ring); !errors.Is(err, keyring.ErrUnknownKey) || !strings.Contains(err.Error(), record.MetaKey) {
+	if _, err := client.Meta(limited(t), ring); !errors.Is(err, keyring.ErrUnknownKey) ||
+		!strings.Contains(err.Error(), record.MetaKey) {
 		t.Errorf("with the keys of another store: %v", err)
 	}
 	if err := client.Set(t.Context(), record.MetaKey, "garbage", 0).Err(); err != nil {

@@ -46,7 +46,8 @@ func TestStoreOfTestsReadsLikeRedis(t *testing.T) {
 				}
 			}
 			documents := map[string]string{}
-			if err := source.Documents(limited(t), partition, func(app string, raw []byte) { documents[app] = string(raw) }); err != nil {
+			if err := source.Documents(limited(t), partition,
+				func(app string, raw []byte) { documents[app] = string(raw) }); err != nil {
 				t.Fatal(err)
 			}
 			compare(name, fmt.Sprint("documents ", partition), maps.Clone(documents))

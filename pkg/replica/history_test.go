@@ -16,13 +16,15 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 		return c
 	}
 	const base = 100
-	for _, n := range []uint64{0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1, 3*replica.HistoryLength + 7} {
+	for _, n := range []uint64{0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1,
+		3*replica.HistoryLength + 7} {
 		h := replica.NewHistory(at(base))
 		for r := uint64(base + 1); r <= base+n; r++ {
 			h.Add(at(r), binary.BigEndian.AppendUint64(nil, r))
 		}
 		first := base + n - uint64(h.Len())
-		if least, most := min(n, replica.HistoryLength), min(n, replica.HistoryLength+replica.HistorySlack); h.Base() != at(first) ||
+		if least, most := min(n, replica.HistoryLength),
+			min(n, replica.HistoryLength+replica.HistorySlack); h.Base() != at(first) ||
 			uint64(h.Len()) < least || uint64(h.Len()) > most {
 			t.Fatalf("%d links: base %v and %d of them, want %d to %d", n, h.Base(), h.Len(), least, most)
 		}

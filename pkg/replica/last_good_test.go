@@ -31,7 +31,8 @@ func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 			if calls := w.store.Calls(); calls.Documents[0] != 1 {
 				w.Fatalf("%s: read everything %d times", name, calls.Documents[0])
 			}
-			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) || w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
+			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) ||
+				w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
 				w.Errorf("%s: %v at %+v, had %v", name, now, w.entry(apps[2]), was)
 			}
 			w.mustDifferIn(0)
@@ -71,7 +72,8 @@ func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 			w.store.SetDocument(app, raw)
 			w.pass(2 * longestPoll)
 			entry := w.entry(app)
-			if tokens := w.tokens(app); len(tokens) != 1 || entry.Policy.Enforcement().Scopes != 0 || entry.Revision != w.store.Document(app).Revision {
+			if tokens := w.tokens(app); len(tokens) != 1 || entry.Policy.Enforcement().Scopes != 0 ||
+				entry.Revision != w.store.Document(app).Revision {
 				w.Errorf("%+v with %v, want the last good policy at revision %d", entry, tokens, w.store.Document(app).Revision)
 			}
 		}

@@ -17,8 +17,10 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 		cause, words string
 		spoil        func(w *world, apps []string)
 	}{
-		{"digest", "partition 1: its documents do not add up to its head", func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) }},
-		{"head", "partition 1: its head is missing or does not verify", func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) }},
+		{"digest", "partition 1: its documents do not add up to its head",
+			func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) }},
+		{"head", "partition 1: its head is missing or does not verify",
+			func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) }},
 		{"head", "partition 1: its head is missing or does not verify", func(w *world, _ []string) { w.store.SetHead(1, nil) }},
 		{"log", "partition 1: its log does not lead to its head", func(w *world, apps []string) {
 			// Every load meets a change with a damaged link.
@@ -87,7 +89,8 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 func TestUnloadedIsSaidBeforeAnythingWasRead(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		w.prepare()
-		if why := w.r.Unloaded(); why == nil || !strings.Contains(why.Error(), "2 of 2 partitions are missing; they are being read") {
+		if why := w.r.Unloaded(); why == nil ||
+			!strings.Contains(why.Error(), "2 of 2 partitions are missing; they are being read") {
 			w.Errorf("it says %v", why)
 		}
 	})

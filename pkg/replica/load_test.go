@@ -44,7 +44,8 @@ func TestLoadsEverything(t *testing.T) {
 			t.Error("not loaded after WaitLoaded")
 		}
 		w.mustEqualStore()
-		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry() != nil || !view.Loaded || view.Revision != w.store.Head(1).Revision {
+		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry() != nil || !view.Loaded ||
+			view.Revision != w.store.Head(1).Revision {
 			w.Errorf("an app that the store does not have: %+v", view)
 		}
 		w.pass(enough)
@@ -336,7 +337,8 @@ func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 
 // TestLogThatIsLostDuringALoadEndsIt: the load fails and is retried, also when something else is in the log.
 func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
-	for name, log := range map[string][]record.RawEntry{"empty": nil, "garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
+	for name, log := range map[string][]record.RawEntry{"empty": nil,
+		"garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 5)

@@ -114,11 +114,16 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 	type log = []record.RawEntry
 	set := func(l log, fromEnd int, raw []byte) log { l[len(l)-fromEnd].Data = raw; return l }
 	for name, spoil := range map[string]func(apps []string, l log) log{
-		"first garbage":                      func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
-		"middle garbage":                     func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
-		"last garbage":                       func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
-		"middle empty":                       func(_ []string, l log) log { return set(l, 3, nil) },
-		"middle flipped":                     func(_ []string, l log) log { raw := bytes.Clone(l[len(l)-3].Data); raw[40] ^= 1; return set(l, 3, raw) },
+		"first garbage":  func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
+		"middle garbage": func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
+		"last garbage":   func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
+		"middle empty":   func(_ []string, l log) log { return set(l, 3, nil) },
+		"middle flipped": func(_ []string,
+			l log) log {
+			raw := bytes.Clone(l[len(l)-3].Data)
+			raw[40] ^= 1
+			return set(l, 3, raw)
+		},
 		"confirmed garbage, rest removed":    func(_ []string, l log) log { return set(l, 7, []byte("garbage"))[:len(l)-6] },
 		"confirmed is another, rest removed": func(_ []string, l log) log { return set(l, 7, l[len(l)-8].Data)[:len(l)-6] },
 		"two swapped": func(_ []string, l log) log {

@@ -17,7 +17,8 @@ func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
 		w.startLoaded()
 		before := w.store.Save()
 		w.commit(app, storetest.AddToken("leaked"), storetest.Enforce(1), storetest.SetState("leaked", policy.Revoked))
-		w.commit(deleted, storetest.AddToken("x"), storetest.SetState("x", policy.Revoked), func(d *record.Document) { d.Deleted = true })
+		w.commit(deleted, storetest.AddToken("x"), storetest.SetState("x", policy.Revoked),
+			func(d *record.Document) { d.Deleted = true })
 		w.pass(2 * longestPoll)
 		w.store.RollBack(before)
 		w.store.NewEpoch(0)

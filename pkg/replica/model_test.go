@@ -152,7 +152,8 @@ func (m *model) look() {
 		}
 		m.stayRevoked(app, entry)
 		if !m.lossy && (revision < m.seen[app] || view.Revision < m.views[view.Partition]) {
-			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition], revision, view.Revision)
+			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition],
+				revision, view.Revision)
 		}
 		m.seen[app], m.views[view.Partition], m.checked[app] = revision, view.Revision, view.Row
 	}

@@ -46,8 +46,10 @@ func (r *reader) look() {
 		if view.Revision < r.views[view.Partition] {
 			r.w.Errorf("partition %d goes back from revision %d to %d", view.Partition, r.views[view.Partition], view.Revision)
 		}
-		if document := r.w.store.Document(app); document != nil && document.Revision <= view.Revision && document.Revision > revision {
-			r.w.Errorf("%s is at revision %d in a partition at %d; it was changed at %d", app, revision, view.Revision, document.Revision)
+		if document := r.w.store.Document(app); document != nil && document.Revision <= view.Revision &&
+			document.Revision > revision {
+			r.w.Errorf("%s is at revision %d in a partition at %d; it was changed at %d", app, revision, view.Revision,
+				document.Revision)
 		}
 		r.revisions[app], r.views[view.Partition] = revision, view.Revision
 	}

@@ -112,7 +112,8 @@ func TestB08_RememberedDigestStaysInForce(t *testing.T) {
 				remember := func(d *record.Document) { d.Memory = d.Memory.With(token) }
 				w.commit(app, storetest.SetState("second", policy.Revoked))
 				w.commit(app, storetest.Remove("second"), remember)
-				if p := w.entry(app).Policy; p.FindDigest(token.Digest) != nil || !p.Memory().Has(&token.Digest) || len(w.r.Sticky(0)) != 0 {
+				if p := w.entry(app).Policy; p.FindDigest(token.Digest) != nil || !p.Memory().Has(&token.Digest) ||
+					len(w.r.Sticky(0)) != 0 {
 					w.Fatalf("the change remembers %d digests, and %v is held", p.Memory().Len(), w.r.Sticky(0))
 				}
 				w.pass(2 * longestPoll)

@@ -35,7 +35,8 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 		if w.tokens(app)["second"] != policy.Revoked {
 			w.Error("reached, but not there")
 		}
-		for _, target := range []record.Cursor{made.Cursor, {Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
+		for _, target := range []record.Cursor{made.Cursor,
+			{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
 			if took, err := w.reach(target, time.Second); err != nil || took != 0 {
 				w.Errorf("a change that is there: %v after %v", err, took)
 			}
@@ -202,7 +203,8 @@ func TestB25_ReachOfAChangeThatIsNotInThePastIsLost(t *testing.T) {
 		// For a revision that is only hinted, the store is asked first.
 		w.commit(app, storetest.SetState("second", policy.Active))
 		target := record.Cursor{Epoch: 1, Revision: at.Revision + 1, Tag: record.Tag{1}}
-		if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 || took > 2*replica.ReadInterval {
+		if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 ||
+			took > 2*replica.ReadInterval {
 			w.Errorf("another change at a hint: %v after %v", err, took)
 		}
 	})

@@ -110,7 +110,8 @@ func TestCloseClosesTheFile(t *testing.T) {
 func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "s")
-	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute, "other": 2 * time.Hour} {
+	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute,
+		"other": 2 * time.Hour} {
 		file := filepath.Join(folder, name)
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -140,7 +141,8 @@ func TestFileIsWrittenThroughALink(t *testing.T) {
 	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}
 	folder := t.TempDir()
 	link, real := filepath.Join(folder, "s"), filepath.Join(folder, "volume", "s")
-	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640), os.Symlink(real, link)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640),
+		os.Symlink(real, link)); err != nil {
 		t.Fatal(err)
 	}
 	f := check.Must(snapshot.Create(link, ring, meta, snapshot.OfReplica))(t)

@@ -132,7 +132,8 @@ func smallBackup(t testing.TB, ring *keyring.Ring, size int) ([]byte, heard) {
 	w := check.Must(snapshot.NewWriter(&file, ring, meta, snapshot.Backup))(t)
 	for _, to := range []snapshot.Sink{w, &wrote} {
 		for _, err := range []error{
-			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")), to.Document("b", bytes.Repeat([]byte("b"), size)),
+			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")),
+			to.Document("b", bytes.Repeat([]byte("b"), size)),
 			to.Document("c", nil), to.Entry(record.RawEntry{Revision: 1, Data: []byte("link")}),
 			to.Entry(record.RawEntry{Revision: 9, Data: []byte("start"), EpochStart: true}), to.Audit(1, []byte("row")),
 			to.Partition(1, nil), to.Document("d", []byte("document d")),

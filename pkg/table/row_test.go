@@ -20,7 +20,8 @@ func drawEntry(t *rapid.T) *table.Entry {
 			tokens[i] = policy.Token{ID: "tok" + strings.Repeat("x", i), State: policy.State(1 + i%3)}
 			tokens[i].Digest[i%32], tokens[i].Digest[31] = byte(i), byte(i+1)
 		}
-		p, err := policy.New(policy.Enforcement{Scopes: policy.ScopeSet(rapid.Uint64().Draw(t, "scopes"))}, tokens, rapid.Bool().Draw(t, "deleted"))
+		p, err := policy.New(policy.Enforcement{Scopes: policy.ScopeSet(rapid.Uint64().Draw(t, "scopes"))}, tokens,
+			rapid.Bool().Draw(t, "deleted"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +47,8 @@ func drawEntry(t *rapid.T) *table.Entry {
 // of the app id.
 func TestRowsSayWhatTheirEntriesDid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		app := strings.Repeat("a", rapid.OneOf(rapid.IntRange(1, 64), rapid.SampledFrom([]int{127, 128, 129, 300})).Draw(t, "length"))
+		app := strings.Repeat("a", rapid.OneOf(rapid.IntRange(1, 64), rapid.SampledFrom([]int{127, 128, 129, 300})).Draw(t,
+			"length"))
 		want := drawEntry(t)
 		p := table.NewPartition(map[string]*table.Entry{app: want, app + "b": {Revision: 1}}, 1)
 		if rapid.Bool().Draw(t, "put") {

@@ -38,7 +38,8 @@ func TestTableIsAMap(t *testing.T) {
 			for _, id := range apps {
 				p := partitionOf(partitions, id)
 				view := tab.Find(id)
-				if view.Partition != p || view.Loaded != (want[p] != nil) || view.Revision != revisions[p] || !reflect.DeepEqual(view.Entry(), want[p][id]) {
+				if view.Partition != p || view.Loaded != (want[p] != nil) || view.Revision != revisions[p] ||
+					!reflect.DeepEqual(view.Entry(), want[p][id]) {
 					t.Fatalf("%s: %+v, want revision %d and %+v", id, view, revisions[p], want[p][id])
 				}
 			}
