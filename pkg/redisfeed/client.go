@@ -217,7 +217,7 @@ func (c *Client) AwaitMeta(ctx context.Context, ring *keyring.Ring, log *slog.Lo
 		}
 		if said != err.Error() {
 			said = err.Error()
-			log.Warn("no store yet; trying on", "error", err)
+			log.Warn("cannot read which store the Redis holds; trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -108,7 +108,7 @@ func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 		return claim{}, err
 	}
 	if len(address.Val()) != 2 {
-		return claim{}, fmt.Errorf("the sentinel names no address")
+		return claim{}, fmt.Errorf("the sentinel returned no address")
 	}
 	epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64)
 	return claim{epoch, net.JoinHostPort(address.Val()[0], address.Val()[1])}, err
@@ -156,7 +156,7 @@ func askNode(ctx context.Context, s *server) (*layout, error) {
 		}
 	}
 	if len(l.ranges) == 0 {
-		return nil, fmt.Errorf("the node knows of no slots")
+		return nil, fmt.Errorf("the node reports no slots")
 	}
 	slices.SortFunc(l.ranges, func(a, b slotRange) int { return a.first - b.first })
 	return l, nil

@@ -23,9 +23,9 @@ const (
 )
 
 var (
-	errSilent      = errors.New("nothing was heard on the subscription")
-	errOtherMaster = errors.New("the server is no master any more")
-	errOneLine     = errors.New("the subscription is lost")
+	errSilent      = errors.New("the subscription was silent for too long")
+	errOtherMaster = errors.New("the server is not the master")
+	errOneLine     = errors.New("the connection of the subscription was lost")
 )
 
 // Watch implements replica.Source.

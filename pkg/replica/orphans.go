@@ -116,7 +116,7 @@ func (p *partition) keepOrphans(to record.Cursor, c crossing) {
 	}
 	p.orphans = kept[max(len(kept)-historyLength, 0):]
 	if n := p.orphanedChanges(); n > 0 {
-		p.log.Info("holding on to changes that the store does not have", "changes", n, "cursor", to)
+		p.log.Info("keeping changes that the store has lost", "changes", n, "cursor", to)
 	} else {
 		p.orphans = nil // epoch starts only lead to changes
 	}
@@ -131,7 +131,7 @@ func (p *partition) reviewPending() {
 		}
 		passed := link.Epoch < p.state.cursor.Epoch || link.Epoch == p.confirmed.Epoch && link.Revision <= p.confirmed.Revision
 		if passed {
-			p.log.Info("holding on to a change that the store does not have", "change", link.Cursor, "cursor", p.state.cursor)
+			p.log.Info("keeping a change that the store has lost", "change", link.Cursor, "cursor", p.state.cursor)
 			p.orphans = append(p.orphans, link)
 			p.r.changes.signal()
 		}
