@@ -30,9 +30,9 @@ func ask[T any](ctx context.Context, p *pool, addresses []string,
 			var r reply
 			s, err := p.at(address)
 			if err == nil {
-				s.asks()
+				s.noteSent()
 				r.answer, err = question(ctx, s)
-				p.heard(s, err)
+				p.noteResult(s, err)
 			}
 			r.err = err
 			replies <- r
