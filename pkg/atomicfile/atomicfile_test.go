@@ -37,7 +37,7 @@ func want(t *testing.T, path, text string, mode fs.FileMode) {
 	}
 }
 
-// wantOnly checks that nothing is left in a folder but what was put there.
+// wantOnly checks that a folder holds only the given files.
 func wantOnly(t *testing.T, folder string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(folder)
@@ -64,17 +64,18 @@ func TestWriteKeepsTheMode(t *testing.T) {
 	wantOnly(t, folder, "f")
 }
 
-// A link stays a link, whatever chain leads to the file, and also when the file is not there yet.
+// A link stays a link, whatever chain leads to the file, and also when the file does not exist yet.
 func TestWriteKeepsLinks(t *testing.T) {
 	for name, tt := range map[string]struct {
 		there bool
 		links [][2]string // from, to
 	}{
-		"to a file":                       {true, [][2]string{{"f", "real/f"}}},
-		"to no file yet":                  {false, [][2]string{{"f", "real/f"}}},
-		"through another link":            {true, [][2]string{{"f", "real/g"}, {"real/g", "f"}}},
-		"as Kubernetes mounts a volume":   {true, [][2]string{{"f", "..data/f"}, {"..data", "real"}}},
-		"up from a folder that is a link": {true, [][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}}},
+		"to a file":                     {true, [][2]string{{"f", "real/f"}}},
+		"to no file yet":                {false, [][2]string{{"f", "real/f"}}},
+		"through another link":          {true, [][2]string{{"f", "real/g"}, {"real/g", "f"}}},
+		"as Kubernetes mounts a volume": {true, [][2]string{{"f", "..data/f"}, {"..data", "real"}}},
+		"up from a folder that is a link": {true,
+			[][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -115,7 +116,7 @@ func TestWriteRefuses(t *testing.T) {
 	wantOnly(t, folder, "a", "b")
 }
 
-// What is no regular file is written to and stays what it is.
+// Something other than a regular file is written to directly, and stays what it is.
 func TestWriteThrough(t *testing.T) {
 	if err := Write(os.DevNull, []byte("x"), Options{Mode: 0o600}); err != nil {
 		t.Error(err)
@@ -148,7 +149,7 @@ func TestUntilCommitTheOldFileIsThere(t *testing.T) {
 	}
 }
 
-// What a killed writer left is removed when nobody can be writing to it any more, beside the file that a
+// The leftovers of a killed writer are removed when nobody can be writing to them, beside the file that a
 // link leads to.
 func TestLeftoversAreRemoved(t *testing.T) {
 	folder := t.TempDir()

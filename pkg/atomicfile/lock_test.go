@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Each of many writers at once, through the name or through a link, adds a line to what it has read: none
+// Many writers at once, through the path or through a link, each add a line to what they have read. No line
 // is lost.
 func TestLock(t *testing.T) {
 	folder := t.TempDir()
@@ -47,7 +47,7 @@ func TestLock(t *testing.T) {
 	wantOnly(t, folder, "f", "link")
 }
 
-// A lock file that a killed process left holds nobody off.
+// A lock file that a killed process left blocks nobody.
 func TestLockThatWasLeft(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	put(t, filepath.Join(filepath.Dir(path), ".f.lock"), "", 0o600)

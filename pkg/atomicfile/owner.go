@@ -19,7 +19,8 @@ func keep(aside *os.File, before fs.FileInfo, o Options, chown func(f *os.File, 
 		case o.TakeOver:
 			mode = o.Mode // the old group's rights are not for another group
 		default:
-			return fmt.Errorf("its owner and group (%d:%d) cannot be kept; nothing was changed: run this as its owner, or change the owner first: %w", uid, gid, err)
+			return fmt.Errorf("its owner and group (%d:%d) cannot be kept; nothing was changed: "+
+				"run this as its owner, or change the owner first: %w", uid, gid, err)
 		}
 	}
 	return aside.Chmod(mode)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// ownedInfo is a file with an owner and a group that the test need not be able to give.
+// ownedInfo is a file with an owner and a group that the test may be unable to set.
 type ownedInfo struct {
 	fs.FileInfo
 	uid, gid uint32
@@ -34,12 +34,17 @@ func TestKeepOwner(t *testing.T) {
 		mode    fs.FileMode
 		fails   bool
 	}{
-		"the same":                            {was: ownedInfo{uid: uid, gid: gid}, mode: 0o640},
-		"another group":                       {was: ownedInfo{uid: uid, gid: gid + 7}, gives: &owner{int(uid), int(gid) + 7}, mode: 0o640},
-		"another owner":                       {was: ownedInfo{uid: uid + 7, gid: gid}, gives: &owner{int(uid) + 7, int(gid)}, mode: 0o640},
-		"an owner that cannot be given":       {was: ownedInfo{uid: uid + 7, gid: gid}, refused: syscall.EPERM, gives: &owner{int(uid) + 7, int(gid)}, mode: 0o600, fails: true},
-		"a service takes the file over":       {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true}, refused: syscall.EPERM, gives: &owner{int(uid), int(gid) + 7}, mode: 0o600},
-		"a service keeps the owner if it may": {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true}, gives: &owner{int(uid), int(gid) + 7}, mode: 0o640},
+		"the same": {was: ownedInfo{uid: uid, gid: gid}, mode: 0o640},
+		"another group": {was: ownedInfo{uid: uid, gid: gid + 7}, gives: &owner{int(uid), int(gid) + 7},
+			mode: 0o640},
+		"another owner": {was: ownedInfo{uid: uid + 7, gid: gid}, gives: &owner{int(uid) + 7, int(gid)},
+			mode: 0o640},
+		"an owner that cannot be given": {was: ownedInfo{uid: uid + 7, gid: gid}, refused: syscall.EPERM,
+			gives: &owner{int(uid) + 7, int(gid)}, mode: 0o600, fails: true},
+		"a service takes the file over": {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
+			refused: syscall.EPERM, gives: &owner{int(uid), int(gid) + 7}, mode: 0o600},
+		"a service keeps the owner if it may": {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
+			gives: &owner{int(uid), int(gid) + 7}, mode: 0o640},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "f")
@@ -67,7 +72,7 @@ func TestKeepOwner(t *testing.T) {
 	}
 }
 
-// With the real call: a group that this process may give.
+// With the real call: a group that this process may set.
 func TestWriteKeepsTheGroup(t *testing.T) {
 	group := os.Getgid()
 	if others, err := os.Getgroups(); err == nil && len(others) > 0 {

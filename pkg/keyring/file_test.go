@@ -37,12 +37,14 @@ func TestParseAcceptsOnlyTheForm(t *testing.T) {
 		{"something behind", good + " x", false},
 		{"a brace too many", good + "}", false},
 		{"unknown field", `{"current":"a","previous":"a","keys":{"a":"` + inBase64 + `"}}`, false},
-		{"two keys by one id", `{"current":"a","keys":{"a":"` + inBase64 + `","a":"` + base64.StdEncoding.EncodeToString(key('b')) + `"}}`, false},
+		{"two keys by one id", `{"current":"a","keys":{"a":"` + inBase64 + `","a":"` +
+			base64.StdEncoding.EncodeToString(key('b')) + `"}}`, false},
 		{"two lists of keys", `{"current":"a","keys":{"a":"` + inBase64 + `"},"keys":{"a":"` + inBase64 + `"}}`, false},
 		{"two lists in two cases", `{"current":"a","keys":{"a":"` + inBase64 + `"},"Keys":{"b":"` + inBase64 + `"}}`, false},
 		{"two current ones", `{"current":"b","current":"a","keys":{"a":"` + inBase64 + `"}}`, false},
 		{"a byte order mark", "\ufeff" + good, false},
-		{"ids in two cases", `{"current":"a","keys":{"a":"` + inBase64 + `","A":"` + base64.StdEncoding.EncodeToString(key('b')) + `"}}`, true},
+		{"ids in two cases", `{"current":"a","keys":{"a":"` + inBase64 + `","A":"` +
+			base64.StdEncoding.EncodeToString(key('b')) + `"}}`, true},
 		{"no current", `{"keys":{"a":"` + inBase64 + `"}}`, false},
 		{"current is not among the keys", ringFile("b", map[string][]byte{"a": secret}), false},
 		{"no keys", `{"current":"a"}`, false},
@@ -57,7 +59,8 @@ func TestParseAcceptsOnlyTheForm(t *testing.T) {
 		{"key instead of its id", `{"current":"a","keys":{"` + inBase64 + `":"` + inBase64 + `"}}`, false},
 		{"key and id the wrong way round", `{"current":"a","keys":{"` + inBase64 + `":"a"}}`, false},
 		{"key instead of the current id", `{"current":"` + inBase64 + `","keys":{"a":"` + inBase64 + `"}}`, false},
-		{"hexadecimal key as an id", ringFile(hex.EncodeToString(secret), map[string][]byte{hex.EncodeToString(secret): secret}), false},
+		{"hexadecimal key as an id", ringFile(hex.EncodeToString(secret),
+			map[string][]byte{hex.EncodeToString(secret): secret}), false},
 		{"id with a space", ringFile("a b", map[string][]byte{"a b": secret}), false},
 		{"id with a line break", ringFile("a\n", map[string][]byte{"a\n": secret}), false},
 	} {

@@ -41,13 +41,14 @@ func ring(t testing.TB, current string, keys map[string][]byte) *keyring.Ring {
 	return r
 }
 
-// showsKey tells whether a text has a key in one of the ways in which Go or a person would write it.
+// showsKey reports whether a text contains a key in any encoding that Go or a person would use.
 func showsKey(text string, key []byte) bool {
 	decimals := strings.Trim(fmt.Sprint(key[:4]), "[]")
 	for _, form := range []string{
 		string(key), base64.StdEncoding.EncodeToString(key)[:12], base64.URLEncoding.EncodeToString(key)[:12],
 		hex.EncodeToString(key)[:12], strings.ToUpper(hex.EncodeToString(key)[:12]), decimals,
-		strings.ReplaceAll(decimals, " ", ", "), strings.Trim(fmt.Sprintf("%q", key[:4]), `"`), fmt.Sprintf("%#x, %#x", key[0], key[1]),
+		strings.ReplaceAll(decimals, " ", ", "), strings.Trim(fmt.Sprintf("%q", key[:4]), `"`),
+		fmt.Sprintf("%#x, %#x", key[0], key[1]),
 	} {
 		if strings.Contains(text, form) {
 			return true
@@ -56,7 +57,7 @@ func showsKey(text string, key []byte) bool {
 	return false
 }
 
-// A key that is not random is as good as none: every byte of it differs from ring to ring.
+// A key that is not random protects nothing. Every byte of it must differ between rings.
 func TestGeneratedKeysAreRandom(t *testing.T) {
 	type form struct {
 		Current string
@@ -151,7 +152,7 @@ func TestUnknownKeyIsNotAMismatch(t *testing.T) {
 	}
 }
 
-// TestMACIsHMACOfPrefixedParts pins the form: records that were signed by one release must verify in the next.
+// TestMACIsHMACOfPrefixedParts pins the format: records that one release signed must verify in the next.
 func TestMACIsHMACOfPrefixedParts(t *testing.T) {
 	r := ring(t, "a", map[string][]byte{"a": key('a')})
 	h := hmac.New(sha256.New, key('a'))
@@ -161,7 +162,7 @@ func TestMACIsHMACOfPrefixedParts(t *testing.T) {
 	}
 }
 
-// TestNoTwoListsOfPartsHaveOneMAC cuts one text into parts in two ways, and compares with lists of any parts.
+// TestNoTwoListsOfPartsHaveOneMAC splits one text into parts in two ways, and compares with other lists.
 func TestNoTwoListsOfPartsHaveOneMAC(t *testing.T) {
 	r := ring(t, "a", map[string][]byte{"a": key('a')})
 	cut := func(t *rapid.T, text []byte, label string) (parts [][]byte) {
@@ -190,7 +191,7 @@ func TestNoTwoListsOfPartsHaveOneMAC(t *testing.T) {
 	})
 }
 
-// TestB02_RingNeverShowsItsKeys however it is printed or logged.
+// TestB02_RingNeverShowsItsKeys, however it is printed or logged.
 func TestB02_RingNeverShowsItsKeys(t *testing.T) {
 	secrets := [][]byte{key(0xA7), []byte("a key that is a readable text...")}
 	r := ring(t, "id-one", map[string][]byte{"id-one": secrets[0], "id-two": secrets[1]})

@@ -52,8 +52,8 @@ func TestB19_AppIDs(t *testing.T) {
 	}
 }
 
-// TestHashAppIsSHA256: a store's apps stay where they are only as long as hash and partition are what they
-// were.
+// TestHashAppIsSHA256: the hash and the partition must never change, or a store's apps would be sought in
+// other partitions.
 func TestHashAppIsSHA256(t *testing.T) {
 	hash := policy.HashApp("pezwd5bre2xb")
 	if got := hex.EncodeToString(hash[:]); got != "fdeb3684d26aff3ce6df4d0888f66b489aeb1e21b865e8841ef92bcfe1df3f10" {

@@ -53,7 +53,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkDecide decides for an app that has as many tokens as B01 allows.
+// BenchmarkDecide decides for an app with as many tokens as B01 allows.
 func BenchmarkDecide(b *testing.B) {
 	tokens := minted()
 	for i := len(tokens); i < 1000; i++ {

@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// row is one request to one app. The wanted decision is written as the rules say it: what to do, whether
-// the scope was enforced, why, and by which token.
+// row is one request to one app, and the wanted decision in the words of the rules: what to do, whether the
+// scope was enforced, why, and by which token.
 type row struct {
 	rule   string
 	app    *policy.Policy
@@ -41,7 +41,7 @@ func pass(reason policy.Reason, id string) policy.Decision {
 	return policy.Decision{Allow: true, Enforced: false, Reason: reason, TokenID: id}
 }
 
-// TestB19_Verdicts has each verdict with the scope enforced and, by B13, with it not enforced.
+// TestB19_Verdicts checks each verdict with the scope enforced and, by B13, with it not enforced.
 func TestB19_Verdicts(t *testing.T) {
 	all := enforce(events, sessions, revenue, gdpr, future)
 	off := enforce()
@@ -120,7 +120,7 @@ func TestB19_Verdicts(t *testing.T) {
 			want = accept(tt.reason, tt.id)
 		}
 		row{tt.rule + ", enforced", newPolicy(t, all, tt.tokens...), tt.token, tt.scope, none, want}.check(t)
-		// B13: the verdict is the one that enforcement would have given.
+		// B13: the verdict is the same as with enforcement.
 		want = pass(tt.reason, tt.id)
 		row{"B13 " + tt.rule + ", off", newPolicy(t, off, tt.tokens...), tt.token, tt.scope, none, want}.check(t)
 	}
@@ -138,7 +138,7 @@ func onlyRevokedImport() []policy.Token {
 	return []policy.Token{token(tokEvents, policy.Active, 0, events), revoked}
 }
 
-// TestB13_OneScopeAtATime: the enforcement of one scope says nothing of another.
+// TestB13_OneScopeAtATime: the enforcement of one scope does not affect another.
 func TestB13_OneScopeAtATime(t *testing.T) {
 	app := newPolicy(t, enforce(sessions, gdpr), minted()...)
 	for _, tt := range []row{
@@ -163,7 +163,7 @@ func TestB18_GoogleTagManager(t *testing.T) {
 	on := newPolicy(t, enforce(events, gdpr), withImported()...)
 	off := newPolicy(t, enforce(), withImported()...)
 	unsupported := policy.SourceNotSupported
-	// Denied although the scope is not enforced: the exception that B13 makes.
+	// Denied although the scope is not enforced: the exception in B13.
 	denyOff := policy.Decision{Allow: false, Enforced: false, Reason: unsupported}
 	for _, tt := range []row{
 		{"no token, enforced", on, noToken, events, gtm, deny(unsupported, "")},
@@ -194,7 +194,7 @@ func TestB18_GoogleTagManager(t *testing.T) {
 	}
 }
 
-// TestB19_AppWithoutPolicyComesFirst: an app that has no policy, or was deleted, protects nothing, whatever
+// TestB19_AppWithoutPolicyComesFirst: an app without a policy, or a deleted one, enforces nothing, whatever
 // else holds.
 func TestB19_AppWithoutPolicyComesFirst(t *testing.T) {
 	apps := map[string]*policy.Policy{
@@ -213,7 +213,7 @@ func TestB19_AppWithoutPolicyComesFirst(t *testing.T) {
 	}
 }
 
-// TestB19_AppWithoutTokensIsConfigured: a policy with nothing in it is a policy.
+// TestB19_AppWithoutTokensIsConfigured: an empty policy is a policy.
 func TestB19_AppWithoutTokensIsConfigured(t *testing.T) {
 	row{"empty policy", newPolicy(t, enforce()), noToken, events, none, pass(policy.TokenMissing, "")}.check(t)
 	row{"empty policy", newPolicy(t, enforce()), noToken, events, gtm, pass(policy.SourceNotSupported, "")}.check(t)

@@ -23,7 +23,7 @@ const (
 	now int64 = 1_800_000_000_000
 )
 
-// The secrets of the fixture, by what the tables call them. A token's id is its secret's name.
+// The secrets of the fixture, by their names in the tables. A token's id is its secret's name.
 const (
 	tokEvents          = "tok_events"
 	tokEventsSessions  = "tok_events_sessions"
@@ -39,7 +39,7 @@ const (
 	tokImported        = "tok_imported"
 	tokImportedRevoked = "tok_imported_revoked"
 	tokImportedLong    = "tok_imported_4096"
-	// Of no token of the app.
+	// Secrets of no token of the app.
 	noToken     = ""
 	otherApp    = "another app's"
 	mistyped    = "mistyped"
@@ -48,7 +48,7 @@ const (
 	beyondLimit = "4097 bytes"
 )
 
-// texts is what requests send, by the names above.
+// texts are the texts that requests send, by the names above.
 var texts = func() map[string]string {
 	texts := map[string]string{
 		noToken:            "",
@@ -86,7 +86,7 @@ func token(id string, state policy.State, expireMillis int64, scopes ...policy.S
 	}
 }
 
-// minted are the tokens that an app of the fixture has, one of each kind.
+// minted are the tokens of an app of the fixture, one of each kind.
 func minted() []policy.Token {
 	return []policy.Token{
 		token(tokEvents, policy.Active, 0, events),
@@ -103,7 +103,7 @@ func minted() []policy.Token {
 	}
 }
 
-// withImported are the same and some that came from another system.
+// withImported are the same tokens and some that came from another system.
 func withImported() []policy.Token {
 	tokens := minted()
 	for _, t := range []policy.Token{

@@ -10,7 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// FuzzDecide sends anything to apps of every kind and checks what holds whatever the verdict is.
+// FuzzDecide sends anything to apps of every kind, and checks what holds for every verdict.
 func FuzzDecide(f *testing.F) {
 	every := ^policy.ScopeSet(0)
 	apps := []*policy.Policy{
@@ -23,7 +23,7 @@ func FuzzDecide(f *testing.F) {
 		newPolicy(f, policy.Enforcement{Scopes: every}, withImported()...),
 		newPolicy(f, trial([]policy.Scope{events, future}, sessions), withImported()...),
 	}
-	// The fixture's secrets are other ones in each process of the fuzzer, so that inputs name them.
+	// The fixture's secrets differ between processes of the fuzzer, so inputs name them.
 	names := slices.Sorted(maps.Keys(texts))
 	for i := range names {
 		f.Add("", uint8(i), uint8(events-1), int32(none), now)

@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TestB02_RequestHidesItsToken wherever it is formatted.
+// TestB02_RequestHidesItsToken however it is formatted.
 func TestB02_RequestHidesItsToken(t *testing.T) {
 	r := policy.Request{Token: secret.New(texts[tokEvents]), Scope: events}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
@@ -30,7 +30,7 @@ func TestB11_LongImportedTokensDoNotAllocate(t *testing.T) {
 	}
 }
 
-// TestBitZeroIsNoScope, whoever set it: a ScopeSet may come from a stored document.
+// TestBitZeroIsNoScope: bit 0 of a ScopeSet, which may come from a stored document, stands for no scope.
 func TestBitZeroIsNoScope(t *testing.T) {
 	p := newPolicy(t, enforce())
 	if got := p.Uncovered(policy.ScopeSet(1), now); got != 0 {

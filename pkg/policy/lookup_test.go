@@ -26,7 +26,7 @@ func withDigests(t testing.TB, digests []secret.Digest) *policy.Policy {
 	return newPolicy(t, policy.Enforcement{}, tokens...)
 }
 
-// wantFound wants the token of each digest found, and none of others.
+// wantFound checks that the token of each digest is found, and none for the others.
 func wantFound(t testing.TB, p *policy.Policy, digests []secret.Digest, others ...secret.Digest) {
 	t.Helper()
 	for i, d := range digests {
@@ -41,7 +41,7 @@ func wantFound(t testing.TB, p *policy.Policy, digests []secret.Digest, others .
 	}
 }
 
-// Among 65,535 digests two with the same first 4 bytes are likely: each of them is found all the same.
+// Among 65,535 digests two with the same first 4 bytes are likely. Each of them must be found.
 func TestB19_DigestsThatBeginAlike(t *testing.T) {
 	for _, alike := range []int{2, 3, 17, 40} {
 		for _, before := range []int{0, 1, 15, 16, 30} {
@@ -56,17 +56,18 @@ func TestB19_DigestsThatBeginAlike(t *testing.T) {
 				for i := range after {
 					digests = append(digests, digestOf(uint32(2000+i), 0))
 				}
-				// No other order of creation may change what is found.
+				// Another order of creation must not change what is found.
 				slices.Reverse(digests)
 				wantFound(t, withDigests(t, digests), digests,
-					digestOf(0, 0), digestOf(999, 1), digestOf(1000, 0), digestOf(1000, 2), digestOf(1000, uint32(2*alike)), digestOf(1001, 1), digestOf(1<<32-1, 1))
+					digestOf(0, 0), digestOf(999, 1), digestOf(1000, 0), digestOf(1000, 2), digestOf(1000, uint32(2*alike)),
+					digestOf(1001, 1), digestOf(1<<32-1, 1))
 			}
 		}
 	}
 }
 
-// Every number of tokens around that at which a lookup begins to search by halves: each token is found, and
-// nothing between, before and behind them.
+// Every number of tokens around the one at which a lookup changes to binary search. Each token is found, and
+// nothing between, before and after them.
 func TestB19_LookupsByHalves(t *testing.T) {
 	for count := range 70 {
 		var digests, others []secret.Digest

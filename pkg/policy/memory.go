@@ -39,7 +39,8 @@ const (
 func MemoryOf(prefixes []byte, imported bool) (Memory, error) {
 	n := len(prefixes) / MemorySize
 	if len(prefixes)%MemorySize != 0 || n > MaxMemory {
-		return Memory{}, fmt.Errorf("%d bytes of remembered digests, want %d for each of at most %d", len(prefixes), MemorySize, MaxMemory)
+		return Memory{}, fmt.Errorf("%d bytes of remembered digests, want %d for each of at most %d", len(prefixes), MemorySize,
+			MaxMemory)
 	}
 	for at := MemorySize; at < len(prefixes); at += MemorySize {
 		if bytes.Compare(prefixes[at-MemorySize:at], prefixes[at:at+MemorySize]) >= 0 {

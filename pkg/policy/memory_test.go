@@ -12,17 +12,17 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// gone returns a revoked token whose secret has a text.
+// gone returns a revoked token with a given secret.
 func gone(text string) policy.Token {
 	return policy.Token{ID: "tok_" + text, Digest: secret.DigestOf(text), State: policy.Revoked}
 }
 
-// TestB08_RememberedDigestsAreRevoked: a token that is no longer there and is remembered is TOKEN_REVOKED,
-// without an id. A token that is there is found first.
+// TestB08_RememberedDigestsAreRevoked: a remembered token that is no longer listed gives TOKEN_REVOKED,
+// without an id. A listed token is found first.
 func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 	minted, other := secret.Mint(), secret.Mint()
 	active := policy.Token{ID: "tok_active", Digest: secret.DigestOf("legacy secret"), State: policy.Active, Imported: true}
-	shares := active // another digest that begins with the same 64 bits, as good as never
+	shares := active // another digest with the same first 64 bits, which never happens in practice
 	shares.Digest[31] ^= 1
 	for _, tt := range []struct {
 		name   string
@@ -35,13 +35,17 @@ func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 		{"remembered", policy.Memory{}.With(gone(minted.Reveal())), nil, minted.Reveal(), policy.TokenRevoked, ""},
 		{"another one", policy.Memory{}.With(gone(minted.Reveal())), nil, other.Reveal(), policy.TokenUnknown, ""},
 		{"nothing is", policy.Memory{}, nil, minted.Reveal(), policy.TokenUnknown, ""},
-		{"beside a token", policy.Memory{}.With(gone(minted.Reveal())), []policy.Token{active}, minted.Reveal(), policy.TokenRevoked, ""},
-		{"its prefix is remembered", policy.Memory{}.With(shares), []policy.Token{active}, "legacy secret", policy.TokenValidUnscoped, active.ID},
+		{"beside a token", policy.Memory{}.With(gone(minted.Reveal())), []policy.Token{active}, minted.Reveal(),
+			policy.TokenRevoked, ""},
+		{"its prefix is remembered", policy.Memory{}.With(shares), []policy.Token{active}, "legacy secret",
+			policy.TokenValidUnscoped, active.ID},
 		{
-			"an imported one, of any form", policy.Memory{}.With(policy.Token{Digest: secret.DigestOf("old, foreign"), Imported: true}), nil,
+			"an imported one, of any form", policy.Memory{}.With(policy.Token{Digest: secret.DigestOf("old, foreign"),
+				Imported: true}), nil,
 			"old, foreign", policy.TokenRevoked, "",
 		},
-		{"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign", policy.TokenMalformed, ""},
+		{"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign",
+			policy.TokenMalformed, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := policy.NewWithMemory(policy.Enforcement{Scopes: policy.ScopesOf(events)}, tt.tokens, false, tt.memory)
@@ -60,7 +64,7 @@ func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 	}
 }
 
-// TestMemoryIsASet: With, Union and Without are those of sets, and the bytes come back as they were.
+// TestMemoryIsASet: With, Union and Without work as on sets, and Bytes gives the bytes back.
 func TestMemoryIsASet(t *testing.T) {
 	texts := rapid.SliceOf(rapid.StringMatching(`[a-p]`))
 	rapid.Check(t, func(t *rapid.T) {
@@ -92,8 +96,9 @@ func TestMemoryIsASet(t *testing.T) {
 
 func TestMemoryIsWellFormed(t *testing.T) {
 	for name, raw := range map[string][]byte{
-		"cut off": make([]byte, 7), "twice": make([]byte, 16), "descending": append(bytes.Repeat([]byte{1}, 8), make([]byte, 8)...),
-		"too many": make([]byte, 8*(policy.MaxMemory+1)),
+		"cut off": make([]byte, 7), "twice": make([]byte, 16),
+		"descending": append(bytes.Repeat([]byte{1}, 8), make([]byte, 8)...),
+		"too many":   make([]byte, 8*(policy.MaxMemory+1)),
 	} {
 		if _, err := policy.MemoryOf(raw, false); err == nil {
 			t.Errorf("%s is taken", name)
@@ -101,7 +106,7 @@ func TestMemoryIsWellFormed(t *testing.T) {
 	}
 }
 
-// TestB08_WithRevokedKeepsRememberedDigests: what is held against the store may be a remembered digest alone.
+// TestB08_WithRevokedKeepsRememberedDigests: WithRevoked also takes remembered digests.
 func TestB08_WithRevokedKeepsRememberedDigests(t *testing.T) {
 	held := slices.Collect(policy.Memory{}.With(gone("a"), gone("b")).Tokens())
 	back := gone("a")
@@ -129,8 +134,8 @@ func TestB08_WithRevokedKeepsRememberedDigests(t *testing.T) {
 	}
 }
 
-// TestRememberingCostsNothingWithout: a policy that remembers nothing is as long as before, and another
-// digest takes 8 bytes.
+// TestRememberingCostsNothingWithout: a policy without remembered digests has no extra bytes, and each digest
+// takes 8.
 func TestRememberingCostsNothingWithout(t *testing.T) {
 	size := func(n int) int {
 		var m policy.Memory
@@ -148,7 +153,7 @@ func TestRememberingCostsNothingWithout(t *testing.T) {
 	}
 }
 
-// BenchmarkDecideRemembered looks for a token that is unknown in an app that remembers a million digests.
+// BenchmarkDecideRemembered looks for an unknown token in an app that remembers a million digests.
 func BenchmarkDecideRemembered(b *testing.B) {
 	tokens := make([]policy.Token, 1_000_000)
 	for i := range tokens {

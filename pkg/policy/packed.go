@@ -17,7 +17,8 @@ import (
 //	ids       one after the other
 //	memory    first bytes of each remembered digest (8), to the end; most policies have none
 //
-// The order of a row is the token's index by creation. A lookup reads the prefixes, then usually one row. The prefixes of ten tokens fit in one cache line.
+// The order of a row is the token's index by creation. A lookup reads the prefixes, then usually one row. The
+// prefixes of ten tokens fit in one cache line.
 const (
 	headerSize = 1 + 2 + 8 + 8 + 8
 	digestSize = len(secret.Digest{})

@@ -117,10 +117,11 @@ func byDigest(tokens []Token) ([]int, error) {
 	for i := range tokens {
 		t := &tokens[i]
 		if t.State != Active && t.State != Disabled && t.State != Revoked {
-			return nil, fmt.Errorf("token %q: state %d is not one that is stored", t.ID, t.State)
+			return nil, fmt.Errorf("token %q: state %d cannot be stored", t.ID, t.State)
 		}
 		if len(t.ID) > MaxTokenIDLength {
-			return nil, fmt.Errorf("token %q...: its id has %d bytes, want at most %d", t.ID[:MaxTokenIDLength], len(t.ID), MaxTokenIDLength)
+			return nil, fmt.Errorf("token %q...: its id has %d bytes, want at most %d", t.ID[:MaxTokenIDLength], len(t.ID),
+				MaxTokenIDLength)
 		}
 		digests[i], ids[i] = i, i
 	}

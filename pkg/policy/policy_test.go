@@ -72,7 +72,7 @@ func TestPolicyHoldsWhatItWasMadeOf(t *testing.T) {
 	}
 }
 
-// TestUncovered is what B12 and B16 rest on: scopes that nothing ACTIVE authenticates.
+// TestUncovered: B12 and B16 need the scopes that no ACTIVE token authenticates.
 func TestUncovered(t *testing.T) {
 	asked := policy.ScopesOf(events, sessions, gdpr, future)
 	tests := []struct {

@@ -9,7 +9,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// reasons are all that Decide answers, by their names in the API.
+// reasons are all answers of Decide by their names in the API.
 var reasons = map[string]policy.Reason{
 	"REASON_APP_NOT_CONFIGURED":   policy.AppNotConfigured,
 	"REASON_TOKEN_VALID":          policy.TokenValid,
@@ -24,8 +24,8 @@ var reasons = map[string]policy.Reason{
 	"REASON_SOURCE_NOT_SUPPORTED": policy.SourceNotSupported,
 }
 
-// TestNumbersAreThoseOfTheAPI, so that the edge converts by number. A new value of these enums has a
-// meaning to decide by, and fails here until it has its twin.
+// TestNumbersAreThoseOfTheAPI, so that the outer layers convert by number. A new value of these enums needs a
+// meaning here, so the test fails until the package has it.
 func TestNumbersAreThoseOfTheAPI(t *testing.T) {
 	for _, enum := range []struct {
 		name  string
@@ -58,7 +58,7 @@ func TestNumbersAreThoseOfTheAPI(t *testing.T) {
 	}
 }
 
-// with turns the package's numbers into the API's and adds the name of zero.
+// with converts the package's numbers to the API's, and adds the name of zero.
 func with[N ~uint8 | ~int32](numbers map[string]N, zero string) map[string]int32 {
 	twins := map[string]int32{zero: 0}
 	for name, number := range numbers {
@@ -67,8 +67,8 @@ func with[N ~uint8 | ~int32](numbers map[string]N, zero string) map[string]int32
 	return twins
 }
 
-// TestScopesNeedNoTwin: a scope is one enum value and no other change, so that every value of the API,
-// those of a later release included, works as it stands. SCOPE_GDPR alone has a rule of its own.
+// TestScopesNeedNoTwin: a new scope is one enum value and needs no other change. Every value of the API
+// works, values of later releases included. Only SCOPE_GDPR has a rule of its own.
 func TestScopesNeedNoTwin(t *testing.T) {
 	if got := countersignv1.Scope_value["SCOPE_GDPR"]; got != int32(policy.ScopeGDPR) {
 		t.Errorf("SCOPE_GDPR is %d, ScopeGDPR %d", got, policy.ScopeGDPR)
@@ -91,7 +91,7 @@ func TestScopesNeedNoTwin(t *testing.T) {
 	}
 }
 
-// TestEveryScopeNumberWorksAlike covers those that no enum has yet.
+// TestEveryScopeNumberWorksAlike checks scopes that no enum has yet.
 func TestEveryScopeNumberWorksAlike(t *testing.T) {
 	for s := policy.Scope(1); s <= policy.MaxScope; s++ {
 		if s != policy.ScopeGDPR {
@@ -103,7 +103,7 @@ func TestEveryScopeNumberWorksAlike(t *testing.T) {
 	}
 }
 
-// checkOrdinaryScope tries a scope that has no rule of its own, granted and not, enforced and not.
+// checkOrdinaryScope tries a scope without a rule of its own, granted and not, enforced and not.
 func checkOrdinaryScope(t *testing.T, s policy.Scope) {
 	t.Helper()
 	other := events

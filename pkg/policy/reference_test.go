@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// The reference below is B19 once more, sentence by sentence, with lists and words in place of bit sets,
-// digests and maps. It is slow on purpose, and shares with the package only the numbers of the answer.
+// The reference below is B19 again, sentence by sentence, with lists and words in place of bit sets, digests
+// and maps. It is slow on purpose, and shares with the package only the numbers of the answer.
 
 type referenceToken struct {
 	id       string
@@ -94,13 +94,13 @@ func referenceVerdict(app referenceApp, r referenceRequest) (policy.Reason, stri
 	return policy.TokenUnknown, ""
 }
 
-// sendable is a text that requests carry and tokens are made of; its form is known from where it came.
+// sendable is a text for requests and tokens, whose form is known.
 type sendable struct {
 	text       string
 	wellFormed bool
 }
 
-// There are enough of them for policies whose lookups search by halves.
+// There are enough for policies whose lookups use binary search.
 var sendables = func() (all []sendable) {
 	for range 40 {
 		text := secret.Mint().Reveal()
@@ -149,10 +149,10 @@ func drawApp(t *rapid.T) referenceApp {
 	return app
 }
 
-// isSet leaves out the time that stands for never.
+// isSet reports whether a time is set; 0 stands for never.
 func isSet(millis int64) bool { return millis != 0 }
 
-// build makes the package's policy of the reference's.
+// build makes a policy from the reference's.
 func (app referenceApp) build(t *rapid.T) *policy.Policy {
 	if app.missing {
 		return nil
@@ -186,7 +186,7 @@ func TestB19_AgreesWithTheReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		app := drawApp(t)
 		p := app.build(t)
-		// Several requests to one app, since making one is the slow part.
+		// Several requests to one app, since making the app is slow.
 		for range 20 {
 			s := rapid.SampledFrom(append(sendables, sendable{})).Draw(t, "sent")
 			if n := len(app.tokens); n > 0 && rapid.Bool().Draw(t, "of a token") {

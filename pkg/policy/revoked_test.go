@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// B08: a revoked digest is revoked whatever the policy says of it, also when it is no token's any more;
-// nothing else changes.
+// B08: a revoked digest is denied whatever the policy says about it, also when no token has it. Nothing else
+// changes.
 func TestB08_WithRevoked(t *testing.T) {
 	token := func(id string, digest byte, state policy.State) policy.Token {
 		return policy.Token{ID: id, Digest: secret.Digest{digest}, State: state, Scopes: policy.ScopesOf(events)}
@@ -63,7 +63,7 @@ func TestB08_WithRevoked(t *testing.T) {
 	}
 }
 
-// A policy of as many tokens as fit, one with ids as long as fit, and neither one more.
+// A policy may have as many tokens, and ids as long, as fit, and not one more.
 func TestBoundsOfPolicies(t *testing.T) {
 	most := make([]policy.Token, policy.MaxTokens+1)
 	for i := range most {
@@ -73,7 +73,8 @@ func TestBoundsOfPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last := full.FindDigest(most[policy.MaxTokens-1].Digest); full.Len() != policy.MaxTokens || last == nil || last.ID != most[policy.MaxTokens-1].ID {
+	if last := full.FindDigest(most[policy.MaxTokens-1].Digest); full.Len() != policy.MaxTokens || last == nil ||
+		last.ID != most[policy.MaxTokens-1].ID {
 		t.Errorf("%d tokens, of which the last is %+v", full.Len(), last)
 	}
 	if _, err := policy.New(policy.Enforcement{}, most, false); err == nil {

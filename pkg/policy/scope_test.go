@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// TestScopeSetIsASet compares with a map.
+// TestScopeSetIsASet compares a ScopeSet with a map.
 func TestScopeSetIsASet(t *testing.T) {
 	scopes := rapid.SliceOf(rapid.Map(rapid.IntRange(1, 63), func(n int) policy.Scope { return policy.Scope(n) }))
 	rapid.Check(t, func(t *rapid.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TestB17_TrialEndsToTheMillisecond by the policy alone, in each direction in which a trial can change
+// TestB17_TrialEndsToTheMillisecond without another change, in each direction in which a trial can change
 // enforcement.
 func TestB17_TrialEndsToTheMillisecond(t *testing.T) {
 	tests := []struct {
@@ -62,7 +62,7 @@ func TestB17_TrialEndsToTheMillisecond(t *testing.T) {
 	}
 }
 
-// trial is enforcement until now.
+// trial is an enforcement that ends now.
 func trial(scopes []policy.Scope, after ...policy.Scope) policy.Enforcement {
 	return policy.Enforcement{
 		Scopes: policy.ScopesOf(scopes...), TrialEndMillis: now, After: policy.ScopesOf(after...),
@@ -124,7 +124,7 @@ func TestB08_StateAt(t *testing.T) {
 			if got := token.StateAt(tt.at); got != tt.want {
 				t.Errorf("StateAt = %d, want %d", got, tt.want)
 			}
-			// B08: only ACTIVE ones authenticate; this one is unscoped, so nothing else is in its way.
+			// B08: only ACTIVE tokens authenticate. This token is unscoped, so only its state matters.
 			if got, want := token.Authenticates(events, tt.at), tt.want == policy.Active; got != want {
 				t.Errorf("Authenticates = %v, want %v", got, want)
 			}

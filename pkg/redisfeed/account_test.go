@@ -11,10 +11,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// account is what a validator's account of Redis may do.
+// account are the rules of a validator's Redis account.
 var account = redisacl.Rules(redisacl.Validator)
 
-// allow gives a user of the server the validator's account.
+// allow gives a user of the server the rules of a validator's account.
 func (k *kit) allow(t *testing.T, user, password string) {
 	t.Helper()
 	args := []any{"ACL", "SETUSER", user, "reset", "on", ">" + password}
@@ -26,7 +26,7 @@ func (k *kit) allow(t *testing.T, user, password string) {
 	}
 }
 
-// TestReadOnlyAccountIsEnough for all that a validator does, and gives nothing beyond.
+// TestReadOnlyAccountIsEnough for all that a validator does, and allows nothing else.
 func TestReadOnlyAccountIsEnough(t *testing.T) {
 	k := start(t, 4)
 	app := k.store.App(1, 0)
@@ -79,7 +79,8 @@ func TestReadOnlyAccountIsEnough(t *testing.T) {
 	}
 }
 
-// TestErrorsNeverHoldThePassword, whether the URL does not parse, nobody answers, or the password is refused.
+// TestErrorsNeverHoldThePassword, whether the URL does not parse, no server answers, or the password is
+// rejected.
 func TestErrorsNeverHoldThePassword(t *testing.T) {
 	k := start(t, 1)
 	const password = "pa55-w0rd"
@@ -91,9 +92,12 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 		}
 	}
 	for _, url := range []string{
-		"", "x", password, "validator:" + password + "@host:1", "http://validator:" + password + "@host:1", "redis://validator:" + password + "@host:port",
-		"redis://validator:" + password + "%zz@host:1", "redis://validator:" + password + "@host:1/db", "redis://validator:" + password + "@host:1/0/1",
-		"redis://validator:" + password + "@[::1:1", "redis://validator:" + password + "@host:1/0?" + password + "=1", "redis://host:1?password=" + password,
+		"", "x", password, "validator:" + password + "@host:1", "http://validator:" + password + "@host:1",
+		"redis://validator:" + password + "@host:port",
+		"redis://validator:" + password + "%zz@host:1", "redis://validator:" + password + "@host:1/db",
+		"redis://validator:" + password + "@host:1/0/1",
+		"redis://validator:" + password + "@[::1:1", "redis://validator:" + password + "@host:1/0?" + password + "=1",
+		"redis://host:1?password=" + password,
 		"redis://:" + password + "\x7f@host:1", "rediss//" + password,
 	} {
 		_, err := redisfeed.Open(url, redisfeed.Options{})
@@ -103,7 +107,8 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 	nobody := redistest.URL(k.server.Address(), "nobody", password)
 	stopped := redistest.Start(t)
 	stopped.Stop()
-	for what, url := range map[string]string{"refused": refused, "no such user": nobody, "no server": redistest.URL(stopped.Address(), "validator", password)} {
+	for what, url := range map[string]string{"refused": refused, "no such user": nobody,
+		"no server": redistest.URL(stopped.Address(), "validator", password)} {
 		client, feed := open(t, url), k.feed(t, url)
 		_, err := client.Meta(limited(t), k.store.Ring())
 		check(what, err)

@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// BenchmarkHeads is what a validator does four times a second. cpu-us/op is the processor time of this
-// process.
+// BenchmarkHeads measures a poll, which a validator makes four times a second. cpu-us/op is the processor
+// time of this process.
 func BenchmarkHeads(b *testing.B) {
 	for name, start := range kinds {
 		b.Run(name, func(b *testing.B) {

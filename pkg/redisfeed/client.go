@@ -96,9 +96,9 @@ func (c *Client) connect() {
 	follow := func(*layout) {}
 	switch c.target.kind {
 	case underSentinel:
-		lines := newLines(c.topology, at(c.target.server, ""))
-		c.UniversalClient = redis.NewClient(lines.options)
-		follow = lines.follow
+		conns := newMasterConns(c.topology, at(c.target.server, ""))
+		c.UniversalClient = redis.NewClient(conns.options)
+		follow = conns.follow
 	case inCluster:
 		client := newClusterClient(c)
 		c.UniversalClient = client
@@ -155,9 +155,9 @@ func (c *Client) OnMaster(ctx context.Context, key string, f func(*redis.Conn) e
 	}
 	connection := s.Conn()
 	defer connection.Close()
-	s.asks()
+	s.noteSent()
 	err = f(connection)
-	c.writing.heard(s, err)
+	c.writing.noteResult(s, err)
 	c.topology.learn(s.address, err)
 	return err
 }
@@ -172,7 +172,8 @@ var notRun = []string{"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MAS
 // sent again. For a pipeline or a script with writes this holds only for the command that failed.
 func NotRun(err error) bool {
 	var network *net.OpError
-	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &network) && network.Op == "dial" {
+	if errors.Is(err, errNotReached) || errors.Is(err, redis.ErrPoolTimeout) ||
+		errors.As(err, &network) && network.Op == "dial" {
 		return true
 	}
 	var answer redis.Error
@@ -205,7 +206,7 @@ const metaRetry = 250 * time.Millisecond
 // AwaitMeta reads which store the Redis holds, and retries until it succeeds. It logs why it has to wait. It
 // returns the context's error when ctx ends first.
 func (c *Client) AwaitMeta(ctx context.Context, ring *keyring.Ring, log *slog.Logger) (record.Meta, error) {
-	said := ""
+	logged := ""
 	for {
 		meta, err := c.Meta(ctx, ring)
 		if err == nil {
@@ -214,9 +215,9 @@ func (c *Client) AwaitMeta(ctx context.Context, ring *keyring.Ring, log *slog.Lo
 		if ctx.Err() != nil {
 			return record.Meta{}, ctx.Err()
 		}
-		if said != err.Error() {
-			said = err.Error()
-			log.Warn("no store yet; trying on", "error", err)
+		if logged != err.Error() {
+			logged = err.Error()
+			log.Warn("cannot read which store the Redis holds; trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():

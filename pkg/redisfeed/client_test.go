@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestURLs of every kind, and what is not one of a store.
+// TestURLs of every kind, and URLs that Open rejects.
 func TestURLs(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://host": "", "redis://host:6379/2": "", "redis://user:pass@host:6379/0": "", "redis://host?db=1": "",
@@ -35,9 +35,11 @@ func TestURLs(t *testing.T) {
 		"redis:///0": "want redis://", "http://host": "want redis://", "redis://host/x": "want redis://",
 		"redis://host/1/2": "want redis://", "redis://host#x": "want redis://", "redis://host?db=x": "want redis://",
 		"unix://": "want redis://", "redis://host?%zz=1": "want redis://",
-		"redis://host?master_name=": "want redis://", "unix:///s?master_name=m": "want redis://", "redis://host?master_name=m&addr=b": "want redis://",
-		"redis://host?cluster=yes": "want redis://", "redis://host?cluster=": "want redis://", "redis://host/1?cluster=true": "want redis://",
-		"redis://host?addr=b": "want redis://", "unix:///s?cluster=true": "want redis://",
+		"redis://host?master_name=": "want redis://", "unix:///s?master_name=m": "want redis://",
+		"redis://host?master_name=m&addr=b": "want redis://",
+		"redis://host?cluster=yes":          "want redis://", "redis://host?cluster=": "want redis://",
+		"redis://host/1?cluster=true": "want redis://",
+		"redis://host?addr=b":         "want redis://", "unix:///s?cluster=true": "want redis://",
 		"redis://host?max_retries=3": "want no other parameters", "redis://host?read_timeout=1h": "want no other parameters",
 		"redis://host?username=u": "want no other parameters", "redis://host?cluster=true&db=1": "want no other parameters",
 		"redis://host?addr=b:1&read_only=true":                        "want no other parameters",
@@ -71,7 +73,8 @@ func TestNotRunTellsWhatMayBeSentAgain(t *testing.T) {
 		}
 	}
 	for _, err := range []error{
-		nil, io.EOF, context.DeadlineExceeded, redis.Nil, reply("ERR unknown"), reply("NOPERM no"), reply("OOM command not allowed"),
+		nil, io.EOF, context.DeadlineExceeded, redis.Nil, reply("ERR unknown"), reply("NOPERM no"),
+		reply("OOM command not allowed"),
 		reply("MISCONF x"), &net.OpError{Op: "read", Err: io.EOF}, &net.OpError{Op: "write", Err: io.EOF}, redisfeed.ErrNotProven,
 	} {
 		if redisfeed.NotRun(err) {
@@ -82,19 +85,20 @@ func TestNotRunTellsWhatMayBeSentAgain(t *testing.T) {
 	stopped.Stop()
 	for _, url := range []string{stopped.URL(), stopped.URL() + "?master_name=m", stopped.URL() + "?cluster=true"} {
 		client := open(t, url)
-		if err := client.OnMaster(limited(t), "key", func(c *redis.Conn) error { return c.Ping(t.Context()).Err() }); !redisfeed.NotRun(err) {
+		if err := client.OnMaster(limited(t), "key",
+			func(c *redis.Conn) error { return c.Ping(t.Context()).Err() }); !redisfeed.NotRun(err) {
 			t.Errorf("%s, which nobody listens to: %v", url, err)
 		}
 	}
 }
 
-// reply is an error as Redis answers it.
+// reply is an error in an answer from Redis.
 type reply string
 
 func (r reply) Error() string { return string(r) }
 func (reply) RedisError()     {}
 
-// TestNothingIsSentTwice by any client of any kind, when the answer is lost and when the connection is.
+// TestNothingIsSentTwice: no client of any kind repeats a command whose answer or connection is lost.
 func TestNothingIsSentTwice(t *testing.T) {
 	everyKind(t, patient, func(t *testing.T, g group) {
 		network := g.proxied(t)
@@ -145,8 +149,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 					t.Errorf("%s, whose answer is lost: %v", key, err)
 				}
 				admin := open(t, g.urlFor("", ""))
-				// Once the master has no connection of the client any more, it has carried out whatever
-				// came over them.
+				// Once the master has no connection of the client, it has run everything that came over them.
 				_ = client.Close()
 				check.Eventually(t, "the end of the client's connections", func() error {
 					return admin.OnMaster(t.Context(), key, func(c *redis.Conn) error {

@@ -39,8 +39,8 @@ func otherMaster(c *redistest.Cluster, slot int) *redistest.Server {
 	return nil
 }
 
-// TestReadersFollowAMovingSlot key by key and as a whole, there and back, whatever they have seen of it
-// before: nothing fails but a scan, which then starts over, and no read leaves anything out.
+// TestReadersFollowAMovingSlot: a slot moves key by key and as a whole, there and back. Only a scan fails,
+// and the next scan succeeds. No read leaves anything out.
 func TestReadersFollowAMovingSlot(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, 0)
@@ -141,8 +141,8 @@ func TestReadersFollowAMovingSlot(t *testing.T) {
 	}
 }
 
-// TestWriterIsToldThatASlotMoves, and not sent elsewhere behind its back: what was not run can be told from
-// the rest.
+// TestWriterIsToldThatASlotMoves: a writer's command is not redirected silently, and NotRun recognises a
+// command that was not run.
 func TestWriterIsToldThatASlotMoves(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 2, 0)
@@ -150,7 +150,8 @@ func TestWriterIsToldThatASlotMoves(t *testing.T) {
 	slot := slotOf(t, c, "{foo}")
 	write := func(keys ...string) error {
 		return client.OnMaster(limited(t), keys[0], func(connection *redis.Conn) error {
-			return connection.Eval(t.Context(), "for _, key in ipairs(KEYS) do redis.call('SET', key, 'x') end return 'OK'", keys).Err()
+			return connection.Eval(t.Context(), "for _, key in ipairs(KEYS) do redis.call('SET', key, 'x') end return 'OK'",
+				keys).Err()
 		})
 	}
 	mustNot := func(what string, err error, kind string) {
@@ -180,7 +181,7 @@ func TestWriterIsToldThatASlotMoves(t *testing.T) {
 	}
 }
 
-// TestStoppedMasterLeavesTheOthersReadable, and its own partitions come back with its replica.
+// TestStoppedMasterLeavesTheOthersReadable: its own partitions are readable again once a replica replaces it.
 func TestStoppedMasterLeavesTheOthersReadable(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 3, 1)

@@ -18,8 +18,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestFeedFollowsAFailover under Sentinel: polls, tails, scans and hints come from the new master, and so
-// does the connection of a writer.
+// TestFeedFollowsAFailover under Sentinel: polls, log reads, scans, hints and a writer's connection all use
+// the new master.
 func TestFeedFollowsAFailover(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
@@ -30,7 +30,7 @@ func TestFeedFollowsAFailover(t *testing.T) {
 	w := watch(t, feed)
 	k.hear(t, w, 2)
 	lost := r.Master()
-	settled(t, r)
+	replicated(t, r)
 	lost.Stop()
 	began := time.Now()
 	if at, err := w.wait(t); err == nil || at.Sub(began) > 6*time.Second {
@@ -61,8 +61,8 @@ func TestFeedFollowsAFailover(t *testing.T) {
 	}
 }
 
-// settled returns when the replicas have what the master has.
-func settled(t testing.TB, r *redistest.Replicated) {
+// replicated returns when the replicas have everything that the master has.
+func replicated(t testing.TB, r *redistest.Replicated) {
 	t.Helper()
 	check.Eventually(t, "replication", func() error {
 		offset := r.Master().Info("replication")["master_repl_offset"]
@@ -75,9 +75,9 @@ func settled(t testing.TB, r *redistest.Replicated) {
 	})
 }
 
-// TestDeposedMasterDoesNotPassForFresh: it was stopped, replaced, and goes on where it was, not knowing
-// better. With a write quorum nothing that it says is believed from then on, whoever still asks it. Without
-// one it is: only the sentinels' word leads a reader away from it.
+// TestDeposedMasterDoesNotPassForFresh: a master is stopped, replaced, and goes on without knowing. With a
+// write quorum no reader accepts its answers. Without a quorum they are accepted until the sentinels name the
+// new master.
 func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
@@ -85,7 +85,7 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	k := g.fill(t, 1)
 	key := record.KeysOf(0).Head
 	deposed := r.Master()
-	settled(t, r)
+	replicated(t, r)
 	feeds := map[string]*redisfeed.Feed{
 		"under Sentinel, with a quorum":   k.feedWith(t, r.URL(), 1),
 		"of this server, with a quorum":   k.feedWith(t, deposed.URL(), 1),
@@ -105,8 +105,7 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	old := string(k.store.RawHead(0))
 	deposed.Pause()
 	master := r.AwaitOther(deposed)
-	// Polls find out that there is another one; then nobody waits for the old one, though its connections
-	// are there.
+	// Polls find the new master. Then nobody waits for the old one, although connections to it are open.
 	eventually(t, "polling the new master", 8*time.Second, readAll(redisfeed.New(k.admin, 1)))
 	eventually(t, "the embedded client", 5*time.Second, func(ctx context.Context) error { return k.admin.Ping(ctx).Err() })
 	eventually(t, "a connection to the master", 5*time.Second, func(ctx context.Context) error {
@@ -118,7 +117,7 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	feeds["new, of this server, a quorum"] = k.feedWith(t, deposed.URL(), 1)
 	feeds["new, of this server, no quorum "] = k.feedWith(t, deposed.URL(), 0)
 	believed := map[string]*atomic.Int64{}
-	// All of them are at it when the deposed master goes on.
+	// All feeds are asking when the deposed master goes on.
 	ended, asking := make(chan struct{}), make(chan struct{}, len(feeds))
 	for name, feed := range feeds {
 		believed[name] = &atomic.Int64{}
@@ -152,8 +151,8 @@ func TestDeposedMasterDoesNotPassForFresh(t *testing.T) {
 	eventually(t, "reading with a quorum", 20*time.Second, readAll(feeds["under Sentinel, with a quorum"]))
 }
 
-// TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong: within seconds, long before it takes them for
-// gone, and from then on until it hears of them.
+// TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong: its answers are rejected within seconds, long
+// before it notices that they are away, and until they are back.
 func TestMasterThatIsCutOffFromItsReplicasIsNotBelievedForLong(t *testing.T) {
 	t.Parallel()
 	r := patient.StartReplicated(t, 1)

@@ -199,14 +199,14 @@ func (f *Feed) scan(ctx context.Context, s *server, asking bool, partition int, 
 	var raw []byte // one buffer for all documents, since a new one for each would be garbage
 	for cursor, begun := uint64(0), false; !begun || cursor != 0; begun = true {
 		page := redis.NewScanCmd(ctx, nil, "hscan", f.keys[partition].Policies, cursor, "count", scanCount)
-		s.asks()
+		s.noteSent()
 		_, err := connection.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			if asking {
 				_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "asking"))
 			}
 			return pipe.Process(ctx, page)
 		})
-		f.client.reading.heard(s, err)
+		f.client.reading.noteResult(s, err)
 		f.client.topology.learn(s.address, err)
 		err = Typed(f.keys[partition].Policies, "hash", err)
 		if err != nil && !begun {

@@ -24,7 +24,7 @@ import (
 type group struct {
 	servers []*redistest.Server
 	urlFor  func(user, password string) string
-	// replicas is how many each master has.
+	// replicas is the number of replicas of each master.
 	replicas int
 }
 
@@ -32,7 +32,8 @@ type group struct {
 var kinds = map[string]func(t testing.TB, o redistest.Options) group{
 	"one server": func(t testing.TB, _ redistest.Options) group {
 		s := redistest.Start(t)
-		return group{[]*redistest.Server{s}, func(user, password string) string { return redistest.URL(s.Address(), user, password) }, 0}
+		url := func(user, password string) string { return redistest.URL(s.Address(), user, password) }
+		return group{[]*redistest.Server{s}, url, 0}
 	},
 	"Sentinel": func(t testing.TB, o redistest.Options) group {
 		r := o.StartReplicated(t, 1)
@@ -44,7 +45,7 @@ var kinds = map[string]func(t testing.TB, o redistest.Options) group{
 	},
 }
 
-// everyKind runs a test with each kind, at the same time.
+// everyKind runs a test with each kind in parallel.
 func everyKind(t *testing.T, o redistest.Options, test func(t *testing.T, g group)) {
 	t.Parallel()
 	for name, start := range kinds {
@@ -70,7 +71,7 @@ func (k *kit) feedWith(t testing.TB, url string, quorum int) *redisfeed.Feed {
 	return redisfeed.New(openWith(t, url, quorum), k.store.Meta().Partitions)
 }
 
-// hear commits until a hint comes, since a subscription takes its time.
+// hear commits until a hint arrives, since a subscription takes some time.
 func (k *kit) hear(t testing.TB, w *watcher, partition int) {
 	t.Helper()
 	limit := time.After(30 * time.Second)
@@ -92,8 +93,7 @@ func (k *kit) hear(t testing.TB, w *watcher, partition int) {
 	}
 }
 
-// TestEveryKindIsUsedAlike by all that a validator does, with the account that the documentation gives it,
-// and by a writer.
+// TestEveryKindIsUsedAlike by a writer, and by all that a validator does with its documented account.
 func TestEveryKindIsUsedAlike(t *testing.T) {
 	everyKind(t, redistest.Options{}, func(t *testing.T, g group) {
 		k := g.fill(t, 64)
@@ -101,7 +101,8 @@ func TestEveryKindIsUsedAlike(t *testing.T) {
 			k.store.Commit(k.store.App(i*7%64, i%3), storetest.AddToken(fmt.Sprint(i)))
 		}
 		for _, s := range g.servers {
-			if _, err := s.Do(append([]string{"ACL", "SETUSER", "validator", "on", ">password"}, strings.Fields(account)...)...); err != nil {
+			if _, err := s.Do(append([]string{"ACL", "SETUSER", "validator", "on", ">password"},
+				strings.Fields(account)...)...); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -143,7 +144,7 @@ func TestEveryKindIsUsedAlike(t *testing.T) {
 	})
 }
 
-// checkMasterConnection makes sure that a writer has one connection to the master for all that it does.
+// checkMasterConnection checks that a writer has one connection to the master for all its commands.
 func checkMasterConnection(t *testing.T, g group) {
 	t.Helper()
 	client := open(t, g.urlFor("", ""))
@@ -206,7 +207,7 @@ func readAll(feed *redisfeed.Feed) func(context.Context) error {
 	}
 }
 
-// proxied has a group's clients go through proxies, also those of one server, and returns them.
+// proxied makes all clients of a group go through proxies, and returns the proxies.
 func (g *group) proxied(t testing.TB) proxies {
 	var all proxies
 	for _, s := range g.servers {
@@ -228,12 +229,11 @@ func (p proxies) each(do func(*redistest.Proxy)) {
 	}
 }
 
-// patient are options of groups whose sentinels do not step in when nothing gets through.
+// patient are options of groups whose sentinels do not act when no packet gets through.
 var patient = redistest.Options{Proxied: true, DownAfter: time.Minute}
 
-// TestBlackHoleIsSurvived on every kind: all packets are lost without anybody being told, and nothing is
-// read until they get through again. Then polls and a new subscription work at once, and the old
-// subscription has ended.
+// TestBlackHoleIsSurvived on every kind: all packets are lost silently, and reads fail until packets get
+// through again. Then polls and a new subscription work at once, and the old subscription has ended.
 func TestBlackHoleIsSurvived(t *testing.T) {
 	everyKind(t, patient, func(t *testing.T, g group) {
 		network := g.proxied(t)

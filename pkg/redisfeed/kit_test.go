@@ -14,18 +14,18 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestMain runs more tests at a time than there are processors: most of them wait for a Redis, or for it to
-// be missed.
+// TestMain runs more tests at a time than there are processors, since most of them wait for a Redis server to
+// start or to be missed.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "6")
 	goleak.VerifyTestMain(m)
 }
 
-// open returns a client that is closed with the test.
+// open returns a client that is closed at the end of the test.
 func open(t testing.TB, url string) *redisfeed.Client { return openWith(t, url, 0) }
 
-// openWith returns one that asks for a write quorum.
+// openWith returns a client with a write quorum.
 func openWith(t testing.TB, url string, quorum int) *redisfeed.Client {
 	t.Helper()
 	client, err := redisfeed.Open(url, redisfeed.Options{WriteQuorum: quorum})
@@ -56,14 +56,14 @@ func (k *kit) feed(t testing.TB, url string) *redisfeed.Feed {
 	return redisfeed.New(open(t, url), k.store.Meta().Partitions)
 }
 
-// limited returns a context that ends long after whatever should happen has happened.
+// limited returns a context that ends long after everything should have happened.
 func limited(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// watcher is a Watch that runs.
+// watcher is a running Watch.
 type watcher struct {
 	hints chan hint
 	ended chan struct{}
@@ -79,7 +79,7 @@ type hint struct {
 	raw       string
 }
 
-// watch starts a Watch. It ends with the test.
+// watch starts a Watch, which ends with the test.
 func watch(t testing.TB, feed *redisfeed.Feed) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -98,7 +98,7 @@ func watch(t testing.TB, feed *redisfeed.Feed) *watcher {
 	return w
 }
 
-// wait returns when Watch ended, and with what.
+// wait waits for the end of Watch, and returns when and why it ended.
 func (w *watcher) wait(t testing.TB) (time.Time, error) {
 	t.Helper()
 	select {

@@ -18,7 +18,8 @@ const lateAnswers = 100 * time.Millisecond
 
 // ask asks all servers at once. It returns the answers that arrived within lateAnswers after most had
 // answered, or an error if none arrived.
-func ask[T any](ctx context.Context, p *pool, addresses []string, question func(context.Context, *server) (T, error)) ([]T, error) {
+func ask[T any](ctx context.Context, p *pool, addresses []string,
+	question func(context.Context, *server) (T, error)) ([]T, error) {
 	type reply struct {
 		answer T
 		err    error
@@ -29,9 +30,9 @@ func ask[T any](ctx context.Context, p *pool, addresses []string, question func(
 			var r reply
 			s, err := p.at(address)
 			if err == nil {
-				s.asks()
+				s.noteSent()
 				r.answer, err = question(ctx, s)
-				p.heard(s, err)
+				p.noteResult(s, err)
 			}
 			r.err = err
 			replies <- r
@@ -107,7 +108,7 @@ func askSentinel(ctx context.Context, s *server, name string) (claim, error) {
 		return claim{}, err
 	}
 	if len(address.Val()) != 2 {
-		return claim{}, fmt.Errorf("the sentinel names no address")
+		return claim{}, fmt.Errorf("the sentinel returned no address")
 	}
 	epoch, err := strconv.ParseUint(state.Val()["config-epoch"], 10, 64)
 	return claim{epoch, net.JoinHostPort(address.Val()[0], address.Val()[1])}, err
@@ -155,7 +156,7 @@ func askNode(ctx context.Context, s *server) (*layout, error) {
 		}
 	}
 	if len(l.ranges) == 0 {
-		return nil, fmt.Errorf("the node knows of no slots")
+		return nil, fmt.Errorf("the node reports no slots")
 	}
 	slices.SortFunc(l.ranges, func(a, b slotRange) int { return a.first - b.first })
 	return l, nil

@@ -2,8 +2,8 @@ package redisfeed
 
 import "testing"
 
-// TestAddressesAsANodeTellsThem: a node that does not know its own address is where it was asked (Redis,
-// CLUSTER SLOTS).
+// TestAddressesAsANodeTellsThem: a node that does not know its own address has the address at which it was
+// asked (Redis, CLUSTER SLOTS).
 func TestAddressesAsANodeTellsThem(t *testing.T) {
 	for _, test := range []struct{ origin, told, want string }{
 		{"10.0.0.1:7000", "10.0.0.2:7001", "10.0.0.2:7001"},

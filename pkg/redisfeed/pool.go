@@ -65,18 +65,18 @@ func (p *pool) keep(addresses []string) {
 	}
 }
 
-// asks records that a command is sent to the server.
-func (s *server) asks() {
+// noteSent records that a command is sent to the server.
+func (s *server) noteSent() {
 	if s.asked.Load() == nil {
 		now := time.Now()
 		s.asked.CompareAndSwap(nil, &now)
 	}
 }
 
-// heard records the result of a command. When an answer is lost and the server was silent for maxSilence, it
-// closes all connections to it, even connections in use. They may be half-open, and would time out one by
-// one.
-func (p *pool) heard(s *server, err error) {
+// noteResult records the result of a command. When an answer is lost and the server was silent for
+// maxSilence, it closes all connections to it, even connections in use. They may be half-open, and would time
+// out one by one.
+func (p *pool) noteResult(s *server, err error) {
 	if !lost(err) {
 		s.asked.Store(nil)
 		return

@@ -57,7 +57,7 @@ func (c *Client) exchange(ctx context.Context, p *pool, s *server, commands ...r
 
 // pipeline sends commands in one pipeline. It fails when their answers do not arrive.
 func (c *Client) pipeline(ctx context.Context, p *pool, s *server, commands []redis.Cmder) error {
-	s.asks()
+	s.noteSent()
 	_, err := s.Pipelined(ctx, func(pipe redis.Pipeliner) error { return pipe.BatchProcess(ctx, commands...) })
 	none := err != nil
 	for _, command := range commands {
@@ -73,7 +73,7 @@ func (c *Client) pipeline(ctx context.Context, p *pool, s *server, commands []re
 	if !none && answered(err) {
 		err = nil
 	}
-	p.heard(s, err)
+	p.noteResult(s, err)
 	c.topology.learn(s.address, err)
 	return err
 }

@@ -37,16 +37,18 @@ func TestHeadsAreThoseOfAllPartitions(t *testing.T) {
 			}
 			continue
 		}
-		if head, err := k.store.Codec().OpenHead(partition, read.Raw); err != nil || head.Cursor != k.store.Head(partition).Cursor {
+		if head, err := k.store.Codec().OpenHead(partition, read.Raw); err != nil ||
+			head.Cursor != k.store.Head(partition).Cursor {
 			t.Errorf("head %d: %v, %v", partition, head.Cursor, err)
 		}
 	}
-	// Something else in the place of a head is no head, and costs no other partition.
+	// A key of another type in place of a head is an invalid head, and affects no other partition.
 	if err := k.admin.HSet(t.Context(), gone, "field", "value").Err(); err != nil {
 		t.Fatal(err)
 	}
 	heads, err = k.feed(t, k.server.URL()).Heads(limited(t))
-	if err != nil || len(heads) != 64 || len(heads[9].Raw) != 0 || heads[9].Raw == nil || !bytes.Equal(heads[8].Raw, k.store.RawHead(8)) || !bytes.Equal(heads[10].Raw, k.store.RawHead(10)) {
+	if err != nil || len(heads) != 64 || len(heads[9].Raw) != 0 || heads[9].Raw == nil ||
+		!bytes.Equal(heads[8].Raw, k.store.RawHead(8)) || !bytes.Equal(heads[10].Raw, k.store.RawHead(10)) {
 		t.Errorf("with a hash for a head: %d heads, the hash as %+v, %v", len(heads), heads[9], err)
 	}
 }
@@ -86,15 +88,16 @@ func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
 			}
 		}
 	}
-	// What is not a link is passed on as none, for the replica to refuse; what no revision can stand under
-	// is left out.
+	// An entry that is not a link is passed on as invalid, for the replica to reject. An entry whose id no
+	// revision can have is left out.
 	key := record.KeysOf(1).Log
 	for _, args := range [][]any{{"XADD", key, "13-0", "x", "y"}, {"XADD", key, "13-7", "l", "", "l", "z"}} {
 		if err := k.admin.Do(t.Context(), args...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, links, err := feed.Tail(limited(t), 1, 12, 10); err != nil || len(links) != 1 || links[0].Revision != 13 || len(links[0].Data) != 0 {
+	if _, links, err := feed.Tail(limited(t), 1, 12, 10); err != nil || len(links) != 1 || links[0].Revision != 13 ||
+		len(links[0].Data) != 0 {
 		t.Errorf("foreign entries: %v, %v", links, err)
 	}
 	if err := k.admin.Del(t.Context(), record.KeysOf(1).Head).Err(); err != nil {
@@ -105,8 +108,8 @@ func TestTailIsTheHeadAndTheLinksBehind(t *testing.T) {
 	}
 }
 
-// TestDocumentsOfALargeHashAreAllThere, also while it grows and its documents change: with more than 512
-// fields, or values above 64 bytes, Redis keeps a hash as a table that it scans piece by piece.
+// TestDocumentsOfALargeHashAreAllThere, also while it grows and its documents change. Redis keeps a hash with
+// more than 512 fields, or with values above 64 bytes, as a table, and scans it piece by piece.
 func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
 	k := start(t, 1)
 	const apps = 1500
@@ -127,7 +130,7 @@ func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
 			t.Errorf("%s goes back from %d to %d", app, found[app], cursor.Revision)
 		}
 		found[app] = cursor.Revision
-		// The hash grows to twice its size while it is scanned, so that Redis moves it to a larger table.
+		// The hash grows to twice its size during the scan, so that Redis moves it to a larger table.
 		if changed < apps {
 			k.store.Commit(k.store.App(0, changed), storetest.AddToken("second"))
 			k.store.Commit(k.store.App(0, apps+changed), storetest.AddToken("new"))
@@ -147,7 +150,7 @@ func TestDocumentsOfALargeHashAreAllThere(t *testing.T) {
 	}
 }
 
-// TestScansLeaveRoomForOtherReads: however many there are, and however long they take.
+// TestScansLeaveRoomForOtherReads, however many scans there are, and however long they take.
 func TestScansLeaveRoomForOtherReads(t *testing.T) {
 	k := start(t, 64)
 	feed := k.feed(t, k.server.URL())
@@ -191,12 +194,14 @@ func TestScansLeaveRoomForOtherReads(t *testing.T) {
 
 func TestDocumentsOfAnEmptyPartitionAreNone(t *testing.T) {
 	k := start(t, 1)
-	if err := k.feed(t, k.server.URL()).Documents(limited(t), 0, func(app string, _ []byte) { t.Errorf("found %s", app) }); err != nil {
+	if err := k.feed(t, k.server.URL()).Documents(limited(t), 0,
+		func(app string, _ []byte) { t.Errorf("found %s", app) }); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestScanThatLosesItsConnectionFails rather than go on elsewhere: a cursor means nothing to another server.
+// TestScanThatLosesItsConnectionFails instead of continuing on another server, for which its cursor means
+// nothing.
 func TestScanThatLosesItsConnectionFails(t *testing.T) {
 	k := start(t, 1)
 	for i := range 600 {
@@ -223,7 +228,7 @@ func TestScanThatLosesItsConnectionFails(t *testing.T) {
 	}
 }
 
-// TestReadsEnd when Redis does not answer: within the timeouts, and with their context.
+// TestReadsEnd: when Redis does not answer, reads end within the timeouts and with their context.
 func TestReadsEnd(t *testing.T) {
 	k := start(t, 2)
 	feed := k.feed(t, k.server.URL())
@@ -262,10 +267,12 @@ func TestMetaTellsAStoreFromNone(t *testing.T) {
 	}
 	store := storetest.New(t, 3)
 	store.CopyTo(client)
-	if meta, err := client.Meta(limited(t), store.Ring()); err != nil || meta.StoreID != store.Meta().StoreID || meta.Partitions != 3 {
+	if meta, err := client.Meta(limited(t), store.Ring()); err != nil || meta.StoreID != store.Meta().StoreID ||
+		meta.Partitions != 3 {
 		t.Errorf("%+v, %v", meta, err)
 	}
-	if _, err := client.Meta(limited(t), ring); !errors.Is(err, keyring.ErrUnknownKey) || !strings.Contains(err.Error(), record.MetaKey) {
+	if _, err := client.Meta(limited(t), ring); !errors.Is(err, keyring.ErrUnknownKey) ||
+		!strings.Contains(err.Error(), record.MetaKey) {
 		t.Errorf("with the keys of another store: %v", err)
 	}
 	if err := client.Set(t.Context(), record.MetaKey, "garbage", 0).Err(); err != nil {

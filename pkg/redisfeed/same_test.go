@@ -11,8 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestStoreOfTestsReadsLikeRedis keeps the store honest that the replica's tests read: both answer every
-// read alike.
+// TestStoreOfTestsReadsLikeRedis: Redis and the store of the replica's tests answer every read alike.
 func TestStoreOfTestsReadsLikeRedis(t *testing.T) {
 	k := start(t, 3)
 	for i := range 40 {
@@ -47,7 +46,8 @@ func TestStoreOfTestsReadsLikeRedis(t *testing.T) {
 				}
 			}
 			documents := map[string]string{}
-			if err := source.Documents(limited(t), partition, func(app string, raw []byte) { documents[app] = string(raw) }); err != nil {
+			if err := source.Documents(limited(t), partition,
+				func(app string, raw []byte) { documents[app] = string(raw) }); err != nil {
 				t.Fatal(err)
 			}
 			compare(name, fmt.Sprint("documents ", partition), maps.Clone(documents))

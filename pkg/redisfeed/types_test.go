@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestIdsThatNoRevisionHasAreLeftOut: entries under them hide no other entry, and no read of the log is
-// without end.
+// TestIdsThatNoRevisionHasAreLeftOut: entries with such ids hide no other entry, and every read of the log
+// ends.
 func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	k := start(t, 1)
 	key := record.KeysOf(0).Log
@@ -59,14 +59,16 @@ func TestIdsThatNoRevisionHasAreLeftOut(t *testing.T) {
 	}
 }
 
-// TestKeysOfAnotherTypeAreNamed, with the type that they should have; a head of another type is one that
-// cannot be believed.
+// TestKeysOfAnotherTypeAreNamed in errors, with the type that they should have. A head of another type counts
+// as an invalid head.
 func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 	keys := record.KeysOf(1)
 	types := map[string][]any{
-		"string": {"SET", "x"}, "hash": {"HSET", "f", "v"}, "list": {"LPUSH", "x"}, "stream": {"XADD", "1-0", "l", "x"}, "set": {"SADD", "x"},
+		"string": {"SET", "x"}, "hash": {"HSET", "f", "v"}, "list": {"LPUSH", "x"}, "stream": {"XADD", "1-0", "l", "x"},
+		"set": {"SADD", "x"},
 	}
-	for want, key := range map[string]string{"hash": keys.Policies, "stream": keys.Log, "string": record.MetaKey, "head": keys.Head} {
+	for want, key := range map[string]string{"hash": keys.Policies, "stream": keys.Log, "string": record.MetaKey,
+		"head": keys.Head} {
 		k := start(t, 2)
 		k.store.Commit(k.store.App(1, 0), storetest.AddToken("first"))
 		client := open(t, k.server.URL())
@@ -75,7 +77,8 @@ func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 			if name == want || key == keys.Head && name == "string" {
 				continue
 			}
-			if err := errors.Join(k.admin.Del(t.Context(), key).Err(), k.admin.Do(t.Context(), append([]any{command[0], key}, command[1:]...)...).Err()); err != nil {
+			if err := errors.Join(k.admin.Del(t.Context(), key).Err(),
+				k.admin.Do(t.Context(), append([]any{command[0], key}, command[1:]...)...).Err()); err != nil {
 				t.Fatal(err)
 			}
 			head, _, tailErr := feed.Tail(limited(t), 1, 0, 10)
@@ -94,7 +97,8 @@ func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 					}
 					continue
 				}
-				if !errors.Is(err, replica.ErrWrongType) || !redisfeed.IsWrongType(err) || !strings.Contains(err.Error(), key+" is not a "+want) {
+				if !errors.Is(err, replica.ErrWrongType) || !redisfeed.IsWrongType(err) ||
+					!strings.Contains(err.Error(), key+" is not a "+want) {
 					t.Errorf("%s is a %s: %v", key, name, err)
 				}
 			}

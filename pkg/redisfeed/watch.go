@@ -23,9 +23,9 @@ const (
 )
 
 var (
-	errSilent      = errors.New("nothing was heard on the subscription")
-	errOtherMaster = errors.New("the server is no master any more")
-	errOneLine     = errors.New("the subscription is lost")
+	errSilent        = errors.New("the subscription was silent for too long")
+	errOtherMaster   = errors.New("the server is not the master")
+	errConnectedOnce = errors.New("the connection of the subscription was lost")
 )
 
 // Watch implements replica.Source.
@@ -46,13 +46,13 @@ func (f *Feed) Watch(ctx context.Context, hint func(partition int, raw []byte)) 
 // subscriptions die silently when a slot moves, and the nodes of a cluster forward classic messages to each
 // other.
 func (c *Client) Listen(ctx context.Context, channels []string, each func(channel, payload string)) error {
-	heard := time.Now() // the time to connect counts as silence
+	lastHeard := time.Now() // the time to connect counts as silence
 	l, err := c.topology.layout(ctx)
 	if err != nil {
 		return err
 	}
 	address := l.masters[rand.IntN(len(l.masters))]
-	client := redis.NewClient(oneLine(c.target.server, address))
+	client := redis.NewClient(connectOnce(c.target.server, address))
 	defer client.Close()
 	// By name, not by pattern: an account with &cs:* may subscribe to the names that match, but to no pattern
 	// other than that one (Redis ACL, Pub/Sub permissions).
@@ -61,7 +61,7 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 	// A receive checks its context only between frames.
 	defer context.AfterFunc(ctx, func() { _ = subscription.Close() })()
 	defer context.AfterFunc(c.topology.ctx, func() { _ = subscription.Close() })()
-	err = c.receive(ctx, subscription, address, heard, each)
+	err = c.receive(ctx, subscription, address, lastHeard, each)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -70,13 +70,14 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 }
 
 // receive passes messages on until an error or silence ends the subscription.
-func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string, heard time.Time, each func(channel, payload string)) error {
+func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string, lastHeard time.Time,
+	each func(channel, payload string)) error {
 	looked := time.Now()
 	for {
 		frame, err := from.ReceiveTimeout(ctx, pingInterval)
 		now := time.Now()
 		switch {
-		case isTimeout(err) && now.Sub(heard) > silenceLimit:
+		case isTimeout(err) && now.Sub(lastHeard) > silenceLimit:
 			return errSilent
 		case isTimeout(err):
 			if err := from.Ping(ctx); err != nil {
@@ -85,7 +86,7 @@ func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string
 		case err != nil:
 			return err
 		default:
-			heard = now
+			lastHeard = now
 		}
 		if message, ok := frame.(*redis.Message); ok {
 			each(message.Channel, message.Payload)
@@ -99,16 +100,16 @@ func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string
 	}
 }
 
-// oneLine returns options for a client that connects once. go-redis would reconnect silently, and nobody
+// connectOnce returns options for a client that connects once. go-redis would reconnect silently, and nobody
 // would know about the messages that were missed meanwhile.
-func oneLine(server redis.Options, address string) *redis.Options {
+func connectOnce(server redis.Options, address string) *redis.Options {
 	o := at(server, address)
 	o.ReadTimeout, o.WriteTimeout = subscribeTimeout, subscribeTimeout
 	dial := redis.NewDialer(o)
 	var used atomic.Bool
 	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if used.Swap(true) {
-			return nil, errOneLine
+			return nil, errConnectedOnce
 		}
 		return dial(ctx, network, address)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// subscribed waits until as many clients as given hear the hints of every partition.
+// subscribed waits until the given number of clients is subscribed to the hints of every partition.
 func (k *kit) subscribed(t testing.TB, clients int) {
 	t.Helper()
 	last := record.KeysOf(k.store.Meta().Partitions - 1).Hint
@@ -51,12 +51,12 @@ func TestHintsArriveInOrderFromEveryPartition(t *testing.T) {
 			t.Fatalf("hint %d is of partition %d, want %d; same link: %v", i, got.partition, partition, got.raw == want.raw)
 		}
 	}
-	// Anything may be published; it arrives as it is, for the replica to refuse.
+	// Any message is passed on as it is, for the replica to reject.
 	k.admin.Publish(t.Context(), record.KeysOf(63).Hint, "garbage\x00\r\n")
 	if got := w.next(t); got != (hint{63, "garbage\x00\r\n"}) {
 		t.Errorf("%+v", got)
 	}
-	// Nothing is heard of partitions that the store does not have.
+	// Messages for partitions that the store does not have are not received.
 	k.admin.Publish(t.Context(), record.KeysOf(64).Hint, "x")
 	k.admin.Publish(t.Context(), record.KeysOf(0).Hint, "last")
 	if got := w.next(t); got != (hint{0, "last"}) {
@@ -75,7 +75,7 @@ func TestQuietSubscriptionStaysUp(t *testing.T) {
 	case <-w.ended:
 		_, err := w.wait(t)
 		t.Fatalf("ended with %v", err)
-	case <-time.After(4500 * time.Millisecond): // longer than any silence that is put up with
+	case <-time.After(4500 * time.Millisecond): // longer than any silence that is tolerated
 	}
 	made := k.store.Commit(k.store.App(0, 0), storetest.AddToken("a"))
 	if got := w.next(t); got.raw != string(made.Link) {
@@ -86,8 +86,7 @@ func TestQuietSubscriptionStaysUp(t *testing.T) {
 	}
 }
 
-// TestLostSubscriptionIsAnError at once when the connection ends, so that nothing is missed without being
-// known.
+// TestLostSubscriptionIsAnError at once when the connection ends, so that missed messages are noticed.
 func TestLostSubscriptionIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(k *kit, p *redistest.Proxy){
@@ -113,7 +112,7 @@ func TestLostSubscriptionIsAnError(t *testing.T) {
 	}
 }
 
-// TestSilentSubscriptionIsGivenUp after 3 to 4 s, however it fell silent.
+// TestSilentSubscriptionIsGivenUp after 3 to 4 s, whatever made it silent.
 func TestSilentSubscriptionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, silence := range map[string]func(k *kit, p *redistest.Proxy){
@@ -141,7 +140,7 @@ func TestSilentSubscriptionIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestSubscriptionThatDoesNotComeAboutIsGivenUp as well.
+// TestSubscriptionThatDoesNotComeAboutIsGivenUp: subscribing has a timeout, too.
 func TestSubscriptionThatDoesNotComeAboutIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, prevent := range map[string]func(k *kit, p *redistest.Proxy){
@@ -166,7 +165,7 @@ func TestSubscriptionThatDoesNotComeAboutIsGivenUp(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithItsContext at once: while it waits for a hint, and while nothing answers.
+// TestWatchEndsWithItsContext at once, while it waits for a hint and while no server answers.
 func TestWatchEndsWithItsContext(t *testing.T) {
 	for _, paused := range []bool{false, true} {
 		t.Run(fmt.Sprintf("paused=%v", paused), func(t *testing.T) {

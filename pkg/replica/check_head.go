@@ -56,7 +56,8 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 		p.noteRefusal(true, "the store has forked: its epoch is over", "confirmed", p.leastCursor(), "head", head.Cursor)
 		return nothing
 	case p.deniedBy(head.Cursor):
-		p.noteRefusal(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.leastCursor(), "head", head.Cursor)
+		p.noteRefusal(true, "the store has forked: it denies changes that were confirmed", "confirmed", p.leastCursor(), "head",
+			head.Cursor)
 		return nothing
 	case head.Revision > cursor.Revision:
 		return catchUp

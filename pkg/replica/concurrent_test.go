@@ -14,7 +14,7 @@ import (
 )
 
 // TestRevisionIsNeverAheadOfTheEntries while links are applied: a reader that sees a revision sees every
-// change up to it. This one runs in real time, so that readers come between any two steps of the writer.
+// change up to it. The test runs in real time, so that readers run between any two steps of the writer.
 func TestRevisionIsNeverAheadOfTheEntries(t *testing.T) {
 	const apps, changes = 5, 4000
 	store := storetest.New(t, 1)
@@ -41,8 +41,8 @@ func TestRevisionIsNeverAheadOfTheEntries(t *testing.T) {
 			for n := 0; !stop.Load(); n++ {
 				i := n % apps
 				view := r.Table().Find(ids[i])
-				// Change number c is to app (c-1) mod apps, from the first on: this is the latest up to the
-				// revision.
+				// Change c is to app (c-1) mod apps, counted from the first app. So this is the app's latest
+				// change up to the revision.
 				least := view.Revision - (view.Revision-1-uint64(i))%apps
 				if view.Entry() == nil || view.Entry().Revision < least {
 					t.Errorf("%s is at %+v in a partition at %d; it was changed at %d", ids[i], view.Entry(), view.Revision, least)

@@ -9,9 +9,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestCrossingThatMeetsAnotherStore: while a replica loads a new epoch, the master is replaced by one with
-// an older copy, in which an operator has begun an epoch of the same number. What the replica held is not
-// forgotten: the new store lacks it.
+// TestCrossingThatMeetsAnotherStore: while a replica loads a new epoch, a failover brings a master with an
+// older copy, in which an operator has begun an epoch of the same number. The replica keeps its history,
+// which the new store lacks.
 func TestCrossingThatMeetsAnotherStore(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -30,14 +30,14 @@ func TestCrossingThatMeetsAnotherStore(t *testing.T) {
 			case step == storetest.TailHead && reads > 0:
 				reads++
 			}
-			if reads == 3 { // the first after the scan is for what was changed meanwhile, the second for the past
+			if reads == 3 { // the first read after the scan is for changes meanwhile, the second for the history
 				reads = -1
 				w.store.RollBack(copied)
 				w.store.Adopt(0)
 				for i := range 3 {
 					w.store.Commit(apps[1], storetest.AddToken(fmt.Sprint("new", i)))
 				}
-				w.store.Trim(0, 1) // as that of a restoration, which begins far beyond
+				w.store.Trim(0, 1) // as in a restoration, whose log begins far above
 			}
 			return nil
 		}})

@@ -9,7 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestSilentDivergenceIsFoundAndMended at the next poll: the digest of what is held is not that of the head.
+// TestSilentDivergenceIsFoundAndMended: the next poll finds that the data's digest differs from the head's,
+// and the partition is loaded again.
 func TestSilentDivergenceIsFoundAndMended(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 3)
@@ -37,8 +38,8 @@ func TestSilentDivergenceIsFoundAndMended(t *testing.T) {
 	})
 }
 
-// TestSilentDivergenceIsNotCarriedOn: changes that come before it is found do not hide it, and are not
-// applied to what they were not made from.
+// TestSilentDivergenceIsNotCarriedOn: later changes neither hide a divergence nor are applied to diverged
+// policies.
 func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -59,8 +60,8 @@ func TestSilentDivergenceIsNotCarriedOn(t *testing.T) {
 	})
 }
 
-// TestHeadThatDoesNotFitItsDocumentsIsNotBelieved: the divergence is the store's. The partition keeps what
-// it has and grows old.
+// TestHeadThatDoesNotFitItsDocumentsIsNotBelieved: when the store itself is inconsistent, the partition keeps
+// its data and grows old.
 func TestHeadThatDoesNotFitItsDocumentsIsNotBelieved(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

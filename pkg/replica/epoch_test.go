@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestB25_PositionOfAnEarlierEpoch is reached when it lies before the epoch's end, and lost when it lies
-// behind, or when nobody knows where that epoch ended.
+// TestB25_PositionOfAnEarlierEpoch is reached up to the epoch's end. It is lost after the end, or when the
+// end is unknown.
 func TestB25_PositionOfAnEarlierEpoch(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -56,8 +56,8 @@ func TestB25_PositionOfAnEarlierEpoch(t *testing.T) {
 	})
 }
 
-// TestB25_PastOfBeforeTheStartIsKnownToo: the history is read from the log, so that a lost change is told
-// from one that was made, and can be brought back.
+// TestB25_PastOfBeforeTheStartIsKnownToo: a replica reads its history from the log. So it can distinguish a
+// lost change from a kept one, and bring back a lost one.
 func TestB25_PastOfBeforeTheStartIsKnownToo(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -87,8 +87,8 @@ func TestB25_PastOfBeforeTheStartIsKnownToo(t *testing.T) {
 	})
 }
 
-// TestB20_StoreBelowTheFloorIsAFork: an old copy of everything, put in place of the store, is not believed
-// by a replica that was told how far the fleet is.
+// TestB20_StoreBelowTheFloorIsAFork: a replica that knows the fleet's floor does not trust an old copy in
+// place of the store.
 func TestB20_StoreBelowTheFloorIsAFork(t *testing.T) {
 	for name, when := range map[string]struct{ before, told bool }{
 		"told before it starts":   {true, true},

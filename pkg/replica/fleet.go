@@ -74,7 +74,8 @@ func (r *Replica) Sticky(partition int) []Sticky {
 	p := r.partitions[partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.DeleteFunc(p.state.revoked.list(), func(s Sticky) bool { return p.state.rows == nil || p.state.rows.Get(s.AppID) == nil })
+	return slices.DeleteFunc(p.state.revoked.list(),
+		func(s Sticky) bool { return p.state.rows == nil || p.state.rows.Get(s.AppID) == nil })
 }
 
 // Confirmed returns the highest cursor of a partition that a read of the store has shown, or that SetFloor

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestForkIsNotFollowed: whatever denies what was confirmed, or cannot be verified, changes nothing. The
-// last good data serves, its age grows, it is said loudly and once, and other partitions do not notice.
+// TestForkIsNotFollowed: a store that denies what was confirmed, or cannot be verified, changes nothing. The
+// last good data serves, its age grows, one error is logged, and other partitions are not affected.
 func TestForkIsNotFollowed(t *testing.T) {
 	for name, fork := range map[string]func(w *world, apps []string, before storetest.State){
 		"head lower than confirmed": func(w *world, _ []string, before storetest.State) {
@@ -99,7 +99,8 @@ func TestForkIsNotFollowed(t *testing.T) {
 				if least := time.Since(began).Seconds()/2.56 + 10; float64(alarms) > least {
 					w.Errorf("%d alarms:\n%s", alarms, w.log)
 				}
-				if bad := w.r.Stats().Quarantined; bad != 0 != slices.Contains([]string{"empty head", "unsigned head", "head of another partition"}, name) || bad > 2 {
+				if bad := w.r.Stats().Quarantined; bad != 0 != slices.Contains([]string{"empty head", "unsigned head",
+					"head of another partition"}, name) || bad > 2 {
 					w.Errorf("%d records count as damaged", bad)
 				}
 				w.mustBeFresh(1)
@@ -110,7 +111,7 @@ func TestForkIsNotFollowed(t *testing.T) {
 					w.Errorf("the other partition: %s", why)
 				}
 
-				// When the store is again what it was, it is followed again.
+				// When the store is as before, it is followed again.
 				if name == "lower epoch" || name == "lower epoch that goes on" {
 					return
 				}
@@ -124,13 +125,14 @@ func TestForkIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestForkIsSeenFromTheHeadAlone: what the head denies is said, and is no reason to read anything else.
+// TestForkIsSeenFromTheHeadAlone: a fork that the head shows is reported without further reads.
 func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
 	for name, fork := range map[string]struct {
 		make func(w *world, before storetest.State)
 		says string
 	}{
-		"lower revision": {func(w *world, before storetest.State) { w.store.RollBack(before) }, "it denies changes that were confirmed"},
+		"lower revision": {func(w *world, before storetest.State) { w.store.RollBack(before) },
+			"it denies changes that were confirmed"},
 		"other change": {func(w *world, before storetest.State) {
 			w.store.RollBack(before)
 			w.store.Commit(w.store.App(0, 2), storetest.AddToken("other"))
@@ -172,8 +174,8 @@ func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
 	}
 }
 
-// TestForkIsNotFollowedByAReloadThatIsDue for another reason: a partition that must be read whole is read
-// from a store that still has what was confirmed, or not at all.
+// TestForkIsNotFollowedByAReloadThatIsDue: a partition that must be loaded for another reason is not loaded
+// from a store that denies what was confirmed.
 func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 	for name, fork := range map[string]func(w *world, before storetest.State){
 		"lower revision": func(*world, storetest.State) {},
@@ -205,7 +207,7 @@ func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 				w.commit(apps[1], storetest.SetState("second", policy.Revoked))
 				w.pass(2 * longestPoll)
 				w.mustEqualStore()
-				// It begins to load, and cannot.
+				// A load begins, and cannot finish.
 				noScan := func(step storetest.Step, _ int) error {
 					if step == storetest.ScanStart {
 						return errRefused
@@ -231,7 +233,7 @@ func TestForkIsNotFollowedByAReloadThatIsDue(t *testing.T) {
 	}
 }
 
-// TestHigherSignedEpochCrossesAFork by a whole reload, with whatever the partition became.
+// TestHigherSignedEpochCrossesAFork: a higher epoch is followed by a reload, whatever it contains.
 func TestHigherSignedEpochCrossesAFork(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 3)
@@ -245,7 +247,7 @@ func TestHigherSignedEpochCrossesAFork(t *testing.T) {
 		w.store.ResetCalls()
 
 		w.store.NewEpoch(0)
-		w.pass(3 * time.Second) // the pauses between tries have grown
+		w.pass(3 * time.Second) // the pauses between attempts have grown
 		w.mustEqualStore()
 		w.mustBeFresh(0)
 		if calls := w.store.Calls(); calls.Documents[0] != 1 {
@@ -258,7 +260,8 @@ func TestHigherSignedEpochCrossesAFork(t *testing.T) {
 	})
 }
 
-// TestHigherEpochIsFollowedWithoutAForkToo, and hints of the epoch before are not.
+// TestHigherEpochIsFollowedWithoutAForkToo: a higher epoch is followed without a fork, too, and hints of the
+// earlier epoch are ignored.
 func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -280,8 +283,8 @@ func TestHigherEpochIsFollowedWithoutAForkToo(t *testing.T) {
 	})
 }
 
-// TestLostHintsAreHeldOnTo: a change that came as a hint, and that the store has lost, is held on to
-// whether the store then ends before it, at its place, or beyond.
+// TestLostHintsAreHeldOnTo: a replica keeps a change that came as a hint and that the store lost, whether the
+// store then ends before it, at its revision, or above.
 func TestLostHintsAreHeldOnTo(t *testing.T) {
 	for name, others := range map[string]int{"behind": 0, "level": 1, "ahead": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +311,8 @@ func TestLostHintsAreHeldOnTo(t *testing.T) {
 	}
 }
 
-// TestFloorBelowTheStore: a store that has another change where the fleet has seen one is not followed,
-// though it goes on from what is held.
+// TestFloorBelowTheStore: a store is not followed when it has another change at the floor's revision,
+// although it continues the replica's data.
 func TestFloorBelowTheStore(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -331,8 +334,8 @@ func TestFloorBelowTheStore(t *testing.T) {
 	})
 }
 
-// TestDamagedDocumentIsNotReached: while an app has its last good policy only, the partition does not count
-// as being at its cursor, and the policy is as old as when it was last known to be the app's.
+// TestDamagedDocumentIsNotReached: while an app has only its last good policy, the partition does not count
+// as being at its cursor, and the policy's age counts from when it was last current.
 func TestDamagedDocumentIsNotReached(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -353,7 +356,7 @@ func TestDamagedDocumentIsNotReached(t *testing.T) {
 	})
 }
 
-// TestFloorDuringALoad: what was being loaded when the fleet told of more is not taken for the store.
+// TestFloorDuringALoad: a load does not install data below a floor that was set meanwhile.
 func TestFloorDuringALoad(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -380,8 +383,8 @@ func TestFloorDuringALoad(t *testing.T) {
 	})
 }
 
-// TestFloorIsNoPast: to be told how far the fleet has seen the store does not make a replica forget a
-// change that it alone holds, and that the store has lost.
+// TestFloorIsNoPast: setting a floor does not make a replica forget a change that only it holds and the store
+// has lost.
 func TestFloorIsNoPast(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

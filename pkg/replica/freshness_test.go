@@ -9,14 +9,13 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// withWall returns a time whose wall clock reading is moved and whose monotonic reading is not: what
-// time.Now returns after the clock was set, or after a sleep of the machine that only one of the clocks has
-// counted. There is no other way to make one (package time, Monotonic Clocks), so the representation is
-// checked by what it does.
+// withWall returns a time whose wall reading is shifted and whose monotonic reading is not. time.Now returns
+// such a time after the clock was set, or after a sleep that only one of the clocks counts. There is no other
+// way to make one (package time, Monotonic Clocks), so the test checks the representation by its effect.
 func withWall(t *testing.T, at time.Time, moved time.Duration) time.Time {
 	t.Helper()
 	changed := at
-	// The first word has the wall seconds in bits 30 to 62 when there is a monotonic reading.
+	// With a monotonic reading, bits 30 to 62 of the first word hold the wall seconds.
 	*(*uint64)(unsafe.Pointer(&changed)) += uint64(int64(moved/time.Second) << 30)
 	if changed.Sub(at) != 0 || changed.Round(0).Sub(at.Round(0)) != moved {
 		t.Fatalf("time.Time has another representation: %v became %v", at, changed)
@@ -65,7 +64,7 @@ func TestFreshnessOnlyGoesForward(t *testing.T) {
 		t.Error("something is known before the first mark")
 	}
 	f.Mark(start.Add(time.Second))
-	f.Mark(start) // an answer that was overtaken
+	f.Mark(start) // an answer that arrived late
 	if got, _ := f.Age(start.Add(3 * time.Second)); got != 2*time.Second {
 		t.Errorf("age %v, want that of the later read", got)
 	}
@@ -100,7 +99,7 @@ func TestFreshnessOfManyMarksIsTheLatest(t *testing.T) {
 	}
 }
 
-// TestAgeOfWhatWasKeptCountsByTheWallClock: there is no other clock that both processes have.
+// TestAgeOfWhatWasKeptCountsByTheWallClock: two processes share no other clock.
 func TestAgeOfWhatWasKeptCountsByTheWallClock(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
@@ -110,7 +109,7 @@ func TestAgeOfWhatWasKeptCountsByTheWallClock(t *testing.T) {
 	}{
 		{-time.Hour, time.Hour, false},
 		{0, 0, false},
-		{time.Hour, time.Hour, true}, // in the time to come: nobody knows how old it is
+		{time.Hour, time.Hour, true}, // in the future: nobody knows how old it is
 	} {
 		var f replica.Freshness
 		f.Recall(now.Add(tt.verified))

@@ -37,7 +37,8 @@ func TestFollowsHintsAtOnce(t *testing.T) {
 	})
 }
 
-// TestLostHintsAreMadeUpForWithinAPoll without reading a whole partition.
+// TestLostHintsAreMadeUpForWithinAPoll: a poll finds changes whose hints were lost, without loading a whole
+// partition.
 func TestLostHintsAreMadeUpForWithinAPoll(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -57,7 +58,7 @@ func TestLostHintsAreMadeUpForWithinAPoll(t *testing.T) {
 	})
 }
 
-// TestLaterHintUncoversALostOne at once, without waiting for the poll.
+// TestLaterHintUncoversALostOne at once, before the next poll.
 func TestLaterHintUncoversALostOne(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -83,7 +84,7 @@ func TestRepeatedAndReorderedHintsAreHarmless(t *testing.T) {
 		w.faults(storetest.Faults{Hint: func(_ int, raw []byte) [][]byte {
 			all = append(all, raw)
 			hints := [][]byte{raw, raw}
-			for i := range all { // and everything since the beginning, backwards
+			for i := range all { // and then every hint since the beginning, in reverse
 				hints = append(hints, all[len(all)-1-i])
 			}
 			return append(hints, raw)
@@ -97,7 +98,7 @@ func TestRepeatedAndReorderedHintsAreHarmless(t *testing.T) {
 			w.Errorf("read the store for hints that it knew: %+v", calls)
 		}
 
-		// Held back and delivered in the wrong order, they are made up for by one read.
+		// Hints that were delayed and arrive in the wrong order cost one read.
 		var held [][]byte
 		w.faults(storetest.Faults{Hint: func(_ int, raw []byte) [][]byte { held = append(held, raw); return nil }})
 		for i := range 5 {
@@ -116,7 +117,7 @@ func TestRepeatedAndReorderedHintsAreHarmless(t *testing.T) {
 	})
 }
 
-// TestGarbageHintsChangeNothing, wherever they claim to belong.
+// TestGarbageHintsChangeNothing, whichever partition they claim.
 func TestGarbageHintsChangeNothing(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -131,7 +132,7 @@ func TestGarbageHintsChangeNothing(t *testing.T) {
 				w.store.Publish(partition, raw)
 			}
 		}
-		w.store.Publish(1, next.Link) // a good one, of another partition
+		w.store.Publish(1, next.Link) // a valid hint of another partition
 		synctest.Wait()
 		w.mustEqualStore()
 		w.pass(enough)
@@ -145,7 +146,8 @@ func TestGarbageHintsChangeNothing(t *testing.T) {
 	})
 }
 
-// TestBrokenSubscriptionIsMadeAnew, and what was published meanwhile comes with the poll that follows.
+// TestBrokenSubscriptionIsMadeAnew: a broken subscription is replaced, and the next poll finds what was
+// published meanwhile.
 func TestBrokenSubscriptionIsMadeAnew(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -164,7 +166,7 @@ func TestBrokenSubscriptionIsMadeAnew(t *testing.T) {
 	})
 }
 
-// TestBrokenSubscriptionIsNotHammered while the store refuses it.
+// TestBrokenSubscriptionIsNotHammered: the replica backs off while the store refuses subscriptions.
 func TestBrokenSubscriptionIsNotHammered(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		w.fill(0, 3)
@@ -189,7 +191,7 @@ func TestBrokenSubscriptionIsNotHammered(t *testing.T) {
 	})
 }
 
-// TestOfferAppliesWhatItsCallerHasCommitted, and does no harm with anything else.
+// TestOfferAppliesWhatItsCallerHasCommitted, and does no harm with any other input.
 func TestOfferAppliesWhatItsCallerHasCommitted(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -207,7 +209,7 @@ func TestOfferAppliesWhatItsCallerHasCommitted(t *testing.T) {
 	})
 }
 
-// TestHintsBeforeTheFirstLoadAreNotLost: they make the worker read, and the load holds them.
+// TestHintsBeforeTheFirstLoadAreNotLost: they make the worker read, and the load contains their changes.
 func TestHintsBeforeTheFirstLoadAreNotLost(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -227,8 +229,8 @@ func TestHintsBeforeTheFirstLoadAreNotLost(t *testing.T) {
 	})
 }
 
-// TestSignedHintThatDoesNotContinueIsNotFollowed, however well it is signed: not one of another turn, not
-// one that leaves out a revision, not one of another epoch.
+// TestSignedHintThatDoesNotContinueIsNotFollowed: a signed hint is ignored when it is from another branch,
+// leaves out a revision, or is from another epoch.
 func TestSignedHintThatDoesNotContinueIsNotFollowed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -266,8 +268,8 @@ func TestSignedHintThatDoesNotContinueIsNotFollowed(t *testing.T) {
 	})
 }
 
-// TestHintThatContradictsIsLookedIntoAtOnce: another change in the place of one that is held, both hinted
-// only.
+// TestHintThatContradictsIsLookedIntoAtOnce: two hints with the same revision and different tags cause a read
+// at once.
 func TestHintThatContradictsIsLookedIntoAtOnce(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

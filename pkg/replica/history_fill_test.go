@@ -13,8 +13,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// lacking returns how many entries the replica lacks of those that lead to the end of a partition's log
-// without a gap: of the latest ones, as many as a history keeps.
+// lacking returns how many log entries the replica lacks. It counts the latest entries that lead to the end
+// of the partition's log without a gap, at most as many as a history keeps.
 func (w *world) lacking(partition int) (n int) {
 	held := map[string]bool{}
 	for _, raw := range w.r.Links(partition) {
@@ -33,7 +33,7 @@ func (w *world) lacking(partition int) (n int) {
 	return n
 }
 
-// open returns the places of an entry of a log and of the one before it; false when it does not verify.
+// open returns the cursors of a log entry and of the entry before it; false when it does not verify.
 func (w *world) open(partition int, e record.RawEntry) (at, previous record.Cursor, ok bool) {
 	if e.EpochStart {
 		start, err := w.store.Codec().OpenEpoch(partition, e.Data)
@@ -46,9 +46,9 @@ func (w *world) open(partition int, e record.RawEntry) (at, previous record.Curs
 	return link.Cursor, link.Previous(), true
 }
 
-// TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch, whose revisions begin far above the end of
-// the one before: if the store is wiped, no process may be left that has seen the changes itself. A change
-// that is not in the store's past is told from one that is.
+// TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch: a fresh replica reads the history before an
+// operator's epoch, whose revisions begin far above the earlier end. If the store is wiped, no other process
+// may have seen those changes. It also recognises a change that is not in the store's past.
 func TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch(t *testing.T) {
 	for name, operators := range map[string]int{"one": 1, "several": 5} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch(t *testing.T) {
 				if _, err := w.reach(forked, time.Second); !errors.Is(err, replica.ErrLost) {
 					t.Errorf("a change on a fork of the past: %v", err)
 				}
-				// Every jump costs a read, and no poll costs one once all is read.
+				// Every jump costs a read. Once everything is read, polls cost none.
 				tails := w.store.Calls().Tails[0]
 				w.pass(enough)
 				if after := w.store.Calls().Tails[0]; tails > 2*operators+10 || after != tails {
@@ -86,8 +86,8 @@ func TestB30_FreshReplicaSuppliesWhatLiesBehindAnOperatorsEpoch(t *testing.T) {
 	}
 }
 
-// TestB30_PastIsReadAsFarAsItGoes: to the length of a history across jumps, and to the beginning of a log
-// that was trimmed, or to a hole in it.
+// TestB30_PastIsReadAsFarAsItGoes: up to the length of a history, across jumps, to the beginning of a trimmed
+// log, or to a gap in it.
 func TestB30_PastIsReadAsFarAsItGoes(t *testing.T) {
 	long := func(w *world, n int) {
 		for i := range n {
@@ -141,8 +141,8 @@ func TestB30_PastIsReadAsFarAsItGoes(t *testing.T) {
 	}
 }
 
-// healFromNothing makes of a partition what a healing of a wiped store leaves: the same documents, and a
-// log with the start of an epoch that was begun on nothing and settles all that was brought back.
+// healFromNothing leaves a partition as the healing of a wiped store does: the same documents, and a log that
+// begins with an epoch on an empty store, which settles all that was brought back.
 func (w *world) healFromNothing(partition int) {
 	w.Helper()
 	var settled []record.Tag
@@ -162,19 +162,20 @@ func (w *world) healFromNothing(partition int) {
 	w.store.SetLog(partition, []record.RawEntry{{Revision: start.Revision, Data: raw, EpochStart: true}})
 }
 
-// TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover took changes that only one replica has, the
-// others went on beyond their revisions in the same epoch, and the store was wiped and healed from the
-// others. Nothing lies before such a log, so the changes do not either: the one that has them holds on to
-// them, as it does when the log is whole.
+// TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe: a failover lost changes that only one replica has. The
+// others went past their revisions in the same epoch. Then the store was wiped and healed from the others.
+// Nothing lies before such a log, so the changes were not settled: the replica that has them keeps them as
+// orphans.
 func TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe(t *testing.T) {
 	for name, tt := range map[string]struct {
-		lost  bool // a failover takes the changes
+		lost  bool // a failover loses the changes
 		renew func(w *world)
 		want  int
 	}{
-		"healed with the log whole":     {lost: true, renew: func(w *world) { w.store.NewEpoch(0) }, want: 2},
-		"wiped":                         {lost: true, renew: func(w *world) { w.healFromNothing(0) }, want: 2},
-		"wiped, and more epochs since":  {lost: true, renew: func(w *world) { w.healFromNothing(0); w.store.Adopt(0); w.store.NewEpoch(0) }, want: 2},
+		"healed with the log whole": {lost: true, renew: func(w *world) { w.store.NewEpoch(0) }, want: 2},
+		"wiped":                     {lost: true, renew: func(w *world) { w.healFromNothing(0) }, want: 2},
+		"wiped, and more epochs since": {lost: true,
+			renew: func(w *world) { w.healFromNothing(0); w.store.Adopt(0); w.store.NewEpoch(0) }, want: 2},
 		"wiped, and nothing was lost":   {renew: func(w *world) { w.healFromNothing(0) }},
 		"a new epoch, nothing was lost": {renew: func(w *world) { w.store.NewEpoch(0) }},
 	} {

@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// TestHistoryKnowsItsPastAndNoOther, while it is short, full, and long after its beginning was forgotten.
+// TestHistoryKnowsItsPastAndNoOther, while it is short, full, and long after its beginning was dropped.
 func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 	at := func(revision uint64) record.Cursor {
 		c := record.Cursor{Epoch: 3, Revision: revision}
@@ -16,13 +16,15 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 		return c
 	}
 	const base = 100
-	for _, n := range []uint64{0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1, 3*replica.HistoryLength + 7} {
+	for _, n := range []uint64{0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1,
+		3*replica.HistoryLength + 7} {
 		h := replica.NewHistory(at(base))
 		for r := uint64(base + 1); r <= base+n; r++ {
 			h.Add(at(r), binary.BigEndian.AppendUint64(nil, r))
 		}
 		first := base + n - uint64(h.Len())
-		if least, most := min(n, replica.HistoryLength), min(n, replica.HistoryLength+replica.HistorySlack); h.Base() != at(first) ||
+		if least, most := min(n, replica.HistoryLength),
+			min(n, replica.HistoryLength+replica.HistorySlack); h.Base() != at(first) ||
 			uint64(h.Len()) < least || uint64(h.Len()) > most {
 			t.Fatalf("%d links: base %v and %d of them, want %d to %d", n, h.Base(), h.Len(), least, most)
 		}
@@ -42,7 +44,7 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 			if got, want := h.Agrees(at(r)), r <= base+n; got != want {
 				t.Fatalf("%d links: agrees with %d is %v", n, r, got)
 			}
-			// Another change in its place: known to be none of these, or too long ago to tell.
+			// Another change with that revision: either known to be a different one, or too old to check.
 			if got, want := h.Agrees(other), r < first; got != want {
 				t.Fatalf("%d links: agrees with another %d is %v", n, r, got)
 			}

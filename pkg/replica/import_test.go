@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// keep returns what the replica holds.
+// keep exports every partition of the replica.
 func (w *world) keep() (all []replica.Contents) {
 	w.Helper()
 	for partition := range w.store.Codec().Partitions() {
@@ -25,7 +25,7 @@ func (w *world) keep() (all []replica.Contents) {
 	return all
 }
 
-// startFrom starts a replica that holds what another one held.
+// startFrom starts a replica with imported contents.
 func (w *world) startFrom(all []replica.Contents) {
 	w.Helper()
 	w.prepare()
@@ -37,8 +37,8 @@ func (w *world) startFrom(all []replica.Contents) {
 	w.run()
 }
 
-// TestB20_ReplicaGoesOnFromWhatItKept while the store is away, as old as that is, with every revocation
-// that it held against the store and every change that the store lost.
+// TestB20_ReplicaGoesOnFromWhatItKept: while the store is away, an imported replica serves its data with the
+// right age. It has every sticky revocation and every orphan.
 func TestB20_ReplicaGoesOnFromWhatItKept(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -85,7 +85,8 @@ func TestB20_ReplicaGoesOnFromWhatItKept(t *testing.T) {
 	})
 }
 
-// TestB20_WhatWasKeptIsBroughtUpToDateBeforeItIsReady, if the store answers.
+// TestB20_WhatWasKeptIsBroughtUpToDateBeforeItIsReady: imported data serves only after the store's changes
+// were applied, if the store answers.
 func TestB20_WhatWasKeptIsBroughtUpToDateBeforeItIsReady(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -103,7 +104,7 @@ func TestB20_WhatWasKeptIsBroughtUpToDateBeforeItIsReady(t *testing.T) {
 	})
 }
 
-// TestB20_WhatWasKeptIsAFloor: an older store is a fork, and not followed.
+// TestB20_WhatWasKeptIsAFloor: a store older than the imported data is a fork, and is not followed.
 func TestB20_WhatWasKeptIsAFloor(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -122,7 +123,7 @@ func TestB20_WhatWasKeptIsAFloor(t *testing.T) {
 	})
 }
 
-// TestContentsThatDoNotAddUpAreRefused, and nothing of them is taken.
+// TestContentsThatDoNotAddUpAreRefused as a whole.
 func TestContentsThatDoNotAddUpAreRefused(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		w.fill(0, 3)
@@ -150,8 +151,8 @@ func TestContentsThatDoNotAddUpAreRefused(t *testing.T) {
 	})
 }
 
-// TestB08_NotReadyWhileTheStoreAddsToWhatWasKept, however long that takes: what was kept may be older than
-// a revocation that is in force everywhere.
+// TestB08_NotReadyWhileTheStoreAddsToWhatWasKept: imported data does not serve before the store's changes are
+// applied, however long that takes. It may lack a revocation that is in force everywhere else.
 func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -179,8 +180,8 @@ func TestB08_NotReadyWhileTheStoreAddsToWhatWasKept(t *testing.T) {
 	})
 }
 
-// TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers: what was kept of it is not decided from while
-// the store says that there is more, however long that cannot be read.
+// TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers: its imported data does not serve while the store
+// says that there is more, however long that cannot be read.
 func TestB20_OnePartitionThatCannotBeLoadedDoesNotStopOthers(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		bad, good := w.fill(0, 3)[1], w.fill(1, 3)[1]

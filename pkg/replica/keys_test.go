@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestReplicaUnderASuccessorRing: with another key current and the old one kept, what either has signed is
-// loaded, followed, and compared with the heads.
+// TestReplicaUnderASuccessorRing: a ring with a new current key and the old one loads, follows, and compares
+// with heads what either key has signed.
 func TestReplicaUnderASuccessorRing(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 3)
@@ -37,7 +37,7 @@ func TestReplicaUnderASuccessorRing(t *testing.T) {
 		w.mustEqualStore()
 		w.mustBeFresh(0)
 
-		// What was kept before, under the old key alone, is gone on from.
+		// It also continues from data that was exported under the old key alone.
 		w.startFrom(kept)
 		w.store.ResetCalls()
 		w.pass(enough)
@@ -49,8 +49,8 @@ func TestReplicaUnderASuccessorRing(t *testing.T) {
 	})
 }
 
-// TestHeadResealedUnderAnotherKey: a head whose digest is made with another key than the sum that is held
-// is compared all the same, whether it fits or not. Nothing is loaded for it.
+// TestHeadResealedUnderAnotherKey: a head whose digest uses another key than the replica's sum is compared
+// all the same, whether it fits or not. Nothing is loaded for the comparison.
 func TestHeadResealedUnderAnotherKey(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -85,8 +85,8 @@ func TestHeadResealedUnderAnotherKey(t *testing.T) {
 	})
 }
 
-// TestB20_ReplicaWithoutTheNewKey keeps the last good data, grows old and counts the key apart from
-// forgery. With the key it follows.
+// TestB20_ReplicaWithoutTheNewKey keeps the last good data, grows old, and counts unknown keys apart from
+// forgery. With the key it follows again.
 func TestB20_ReplicaWithoutTheNewKey(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -107,7 +107,7 @@ func TestB20_ReplicaWithoutTheNewKey(t *testing.T) {
 		}
 		w.stop()
 
-		// Started without the key it has nothing.
+		// A replica that starts without the key loads nothing.
 		w.r = replica.New(w.source, old, slog.New(w.log))
 		w.run()
 		w.pass(enough)

@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// reload makes the replica read its partition whole: hints and log do not lead to the head.
+// reload makes the replica load its partition: hints are lost, and the log does not lead to the head.
 func (w *world) reload(app string, changes ...storetest.Change) {
 	w.faults(storetest.Faults{Hint: deaf})
 	w.store.Commit(app, changes...)
@@ -18,7 +18,7 @@ func (w *world) reload(app string, changes ...storetest.Change) {
 	w.faults(storetest.Faults{})
 }
 
-// TestB20_DamagedPolicyKeepsTheLastGoodOne when a replica that has one reads the partition anew.
+// TestB20_DamagedPolicyKeepsTheLastGoodOne when a loaded replica reads the partition again.
 func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps, strangers := w.fill(0, 5), w.fill(1, 1)
@@ -31,7 +31,8 @@ func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 			if calls := w.store.Calls(); calls.Documents[0] != 1 {
 				w.Fatalf("%s: read everything %d times", name, calls.Documents[0])
 			}
-			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) || w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
+			if now := w.tokens(apps[2]); len(was) == 0 || len(now) != len(was) ||
+				w.entry(apps[2]).Revision != w.store.Document(apps[2]).Revision {
 				w.Errorf("%s: %v at %+v, had %v", name, now, w.entry(apps[2]), was)
 			}
 			w.mustDifferIn(0)
@@ -42,9 +43,8 @@ func TestB20_DamagedPolicyKeepsTheLastGoodOne(t *testing.T) {
 	})
 }
 
-// TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges: what a change says is relative to the policy before
-// it. Applied to an older one, enforcement would come without the tokens that it was switched on for, and
-// deny what it must allow.
+// TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges: a change is relative to the policy before it. Applied
+// to an older policy, it could switch on enforcement without the tokens for it, and deny valid requests.
 func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -52,7 +52,7 @@ func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 		w.store.Commit(app, storetest.AddToken("old", events))
 		w.startLoaded()
 
-		// The change that adds the new token is missed, and its document damaged.
+		// The change that adds the new token is missed, and its document is damaged.
 		w.faults(storetest.Faults{Hint: deaf})
 		w.store.Commit(app, storetest.AddToken("new", events))
 		whole := w.store.RawDocument(app)
@@ -66,28 +66,29 @@ func TestB20_LastGoodPolicyIsNeverMixedWithLaterChanges(t *testing.T) {
 			w.Fatalf("%v at %+v, want the last good policy", tokens, w.entry(app))
 		}
 
-		// It is damaged still when the next change comes, and the next but one.
+		// It is still damaged when the next two changes come.
 		for _, change := range []storetest.Change{storetest.Enforce(events), storetest.AddToken("newer", sessions)} {
 			w.store.Commit(app, change)
 			w.store.SetDocument(app, raw)
 			w.pass(2 * longestPoll)
 			entry := w.entry(app)
-			if tokens := w.tokens(app); len(tokens) != 1 || entry.Policy.Enforcement().Scopes != 0 || entry.Revision != w.store.Document(app).Revision {
+			if tokens := w.tokens(app); len(tokens) != 1 || entry.Policy.Enforcement().Scopes != 0 ||
+				entry.Revision != w.store.Document(app).Revision {
 				w.Errorf("%+v with %v, want the last good policy at revision %d", entry, tokens, w.store.Document(app).Revision)
 			}
 		}
 		w.mustDifferIn(0, app)
 		w.mustBeFresh(0)
 
-		// With a change that leaves a good document all is well.
+		// A change that leaves a good document repairs everything.
 		w.commit(app, storetest.SetState("newer", policy.Disabled))
 		w.pass(20 * latency)
 		w.mustEqualStore()
 	})
 }
 
-// TestB20_RepairedPolicyIsReadWithItsNextChange: an app whose policy could not be verified does not stay
-// undecidable when the authority has changed it since, and so could read it.
+// TestB20_RepairedPolicyIsReadWithItsNextChange: an app whose policy could not be verified becomes decidable
+// when the authority changes it, since the authority could then read it.
 func TestB20_RepairedPolicyIsReadWithItsNextChange(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)
@@ -109,14 +110,14 @@ func TestB20_RepairedPolicyIsReadWithItsNextChange(t *testing.T) {
 	})
 }
 
-// TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy, costs one reload, and nothing else.
+// TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy, and costs one reload.
 func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)
 		w.startLoaded()
 		was := w.entry(apps[1]).Policy
 		w.store.ResetCalls()
-		// Two tokens with one digest: signed, but no policy.
+		// Two tokens with the same digest: signed, but not a policy.
 		w.store.Commit(apps[1], storetest.Add(storetest.Token("twin", "second")))
 		w.commit(apps[1], storetest.Enforce(sessions))
 		if entry := w.entry(apps[1]); *entry.Policy != *was || !entry.Behind() {
@@ -139,7 +140,7 @@ func TestB20_ChangeThatCannotBeAppliedKeepsTheLastGoodPolicy(t *testing.T) {
 	})
 }
 
-// TestB20_PolicyRepairedInPlaceIsReadAgain although no change ever tells, and costs little while it is not.
+// TestB20_PolicyRepairedInPlaceIsReadAgain although no change shows the repair. Until then it costs little.
 func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 4)
@@ -166,8 +167,8 @@ func TestB20_PolicyRepairedInPlaceIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestB20_LastGoodPolicySaysSinceWhenItIsOld and of which revision it is, through every reload, until it is
-// good.
+// TestB20_LastGoodPolicySaysSinceWhenItIsOld: its age and its revision stay right through every reload until
+// the document is good again.
 func TestB20_LastGoodPolicySaysSinceWhenItIsOld(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)

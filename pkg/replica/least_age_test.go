@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestLeastAge: one partition that is read is enough; when none is, the age of the one that was read last
-// grows until one is again. A partition that was never loaded, or that waits to be healed, is none.
+// TestLeastAge: one partition that is read is enough. When none is, the age of the latest read grows.
+// Partitions that were never loaded, or that wait for a healing, do not count.
 func TestLeastAge(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		least := func() time.Duration {

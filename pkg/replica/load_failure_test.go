@@ -10,18 +10,20 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestWhatKeepsAPartitionFromLoadingIsSaid: in the log, in the numbers behind the metric, and in the words
-// of /readyz.
+// TestWhatKeepsAPartitionFromLoadingIsSaid: in the log, in the numbers behind the metric, and in the text of
+// /readyz.
 func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 	for _, tt := range []struct {
 		cause, words string
 		spoil        func(w *world, apps []string)
 	}{
-		{"digest", "partition 1: its documents do not add up to its head", func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) }},
-		{"head", "partition 1: its head is missing or does not verify", func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) }},
+		{"digest", "partition 1: its documents do not add up to its head",
+			func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) }},
+		{"head", "partition 1: its head is missing or does not verify",
+			func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) }},
 		{"head", "partition 1: its head is missing or does not verify", func(w *world, _ []string) { w.store.SetHead(1, nil) }},
 		{"log", "partition 1: its log does not lead to its head", func(w *world, apps []string) {
-			// Every load meets a change whose link is damaged.
+			// Every load meets a change with a damaged link.
 			w.faults(storetest.Faults{Hint: deaf, Step: func(step storetest.Step, partition int) error {
 				if step == storetest.ScanEnd && partition == 1 {
 					w.store.Commit(apps[2], storetest.AddToken(rand.Text()))
@@ -83,11 +85,12 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 	}
 }
 
-// TestUnloadedIsSaidBeforeAnythingWasRead.
+// TestUnloadedIsSaidBeforeAnythingWasRead: Unloaded reports the partitions before the first read.
 func TestUnloadedIsSaidBeforeAnythingWasRead(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		w.prepare()
-		if why := w.r.Unloaded(); why == nil || !strings.Contains(why.Error(), "2 of 2 partitions are missing; they are being read") {
+		if why := w.r.Unloaded(); why == nil ||
+			!strings.Contains(why.Error(), "2 of 2 partitions are missing; they are being read") {
 			w.Errorf("it says %v", why)
 		}
 	})

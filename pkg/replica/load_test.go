@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// fill gives a store's partition n apps, each with a token and a history of changes.
+// fill puts n apps into a partition of the store, each with a token and some changes.
 func (w *world) fill(partition, n int) (apps []string) {
 	for i := range n {
 		apps = append(apps, w.store.App(partition, i))
@@ -44,7 +44,8 @@ func TestLoadsEverything(t *testing.T) {
 			t.Error("not loaded after WaitLoaded")
 		}
 		w.mustEqualStore()
-		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry() != nil || !view.Loaded || view.Revision != w.store.Head(1).Revision {
+		if view := w.r.Table().Find(w.store.App(1, 99)); view.Entry() != nil || !view.Loaded ||
+			view.Revision != w.store.Head(1).Revision {
 			w.Errorf("an app that the store does not have: %+v", view)
 		}
 		w.pass(enough)
@@ -78,7 +79,7 @@ func TestWaitsForAStoreThatIsDown(t *testing.T) {
 	})
 }
 
-// mustNotLoad fails the test when a fresh replica believes a partition; the other one must not suffer.
+// mustNotLoad fails the test when a fresh replica loads a partition, or does not load the other one.
 func (w *world) mustNotLoad(partition, other int) {
 	w.Helper()
 	w.start()
@@ -92,8 +93,8 @@ func (w *world) mustNotLoad(partition, other int) {
 	w.mustBeFresh(other)
 }
 
-// TestFreshReplicaRefusesAPartitionThatIsNotWhole whatever is missing or old, and also when a damaged
-// document could hide it.
+// TestFreshReplicaRefusesAPartitionThatIsNotWhole: whatever is missing or old, even when a damaged document
+// could hide it.
 func TestFreshReplicaRefusesAPartitionThatIsNotWhole(t *testing.T) {
 	old := func(w *world, app string) []byte {
 		was := w.store.RawDocument(app)
@@ -190,7 +191,7 @@ func damages(w *world, app, other, stranger string) map[string][]byte {
 		flipped[bit/8] ^= 1 << (bit % 8)
 		damaged[fmt.Sprintf("bit %d flipped", bit)] = flipped
 	}
-	// One that claims a revision which no document can have yet.
+	// A document that claims a revision which no document can have yet.
 	m := bytes.Clone(raw)
 	if i := bytes.Index(m, []byte("\x10\x01\x18")); i >= 0 { // epoch 1, revision
 		m[i+3] = 0x7f
@@ -199,8 +200,8 @@ func damages(w *world, app, other, stranger string) map[string][]byte {
 	return damaged
 }
 
-// TestB20_DamagedPolicyIsUnavailableNeverOpen: on a fresh replica an app whose document is damaged has an
-// entry without a policy, at the right revision, and every other app is as it should be.
+// TestB20_DamagedPolicyIsUnavailableNeverOpen: on a fresh replica, an app with a damaged document has an
+// entry at the right revision without a policy. Every other app is intact.
 func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	names := []string{}
 	simulate(t, 2, func(w *world) {
@@ -228,7 +229,7 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 				w.mustBeFresh(0)
 				w.mustDifferIn(0, apps[2])
 
-				// Other apps go on.
+				// Other apps are still updated.
 				w.commit(apps[1], storetest.AddToken("third"))
 				w.mustDifferIn(0, apps[2])
 			})
@@ -236,7 +237,7 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	}
 }
 
-// mustDifferIn fails the test unless a partition is what was committed, but for the policies of some apps.
+// mustDifferIn fails the test unless a partition equals the store except for the policies of some apps.
 func (w *world) mustDifferIn(partition int, apps ...string) {
 	w.Helper()
 	cursor, sum, _ := w.r.State(partition)
@@ -258,13 +259,14 @@ func (w *world) mustDifferIn(partition int, apps ...string) {
 	}
 }
 
-// TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone.
+// TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone: readable damaged documents cost no other
+// app.
 func TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 6)
 		for _, app := range apps[2:5] {
 			raw := bytes.Clone(w.store.RawDocument(app))
-			raw[len(raw)-1] ^= 1 // in the payload, behind the revision
+			raw[len(raw)-1] ^= 1 // in the payload, after the revision
 			if revision, ok := record.ClaimedRevision(raw); !ok || revision != w.store.Document(app).Revision {
 				t.Fatalf("the damage reaches too far: %d, %v", revision, ok)
 			}
@@ -281,8 +283,7 @@ func TestB20_SeveralDamagedPoliciesThatCanBeReadCostTheirAppsAlone(t *testing.T)
 	})
 }
 
-// TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing, when the scan shows it again as it should
-// be, or showed it so before.
+// TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing: the scan shows a good copy earlier or later.
 func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) {
 	for name, damagedFirst := range map[string]bool{"damaged, then whole": true, "whole, then damaged": false} {
 		t.Run(name, func(t *testing.T) {
@@ -311,8 +312,8 @@ func TestB20_DocumentThatIsDamagedForAMomentOfTheScanCostsNothing(t *testing.T) 
 	}
 }
 
-// TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain: the change that repaired it cannot be applied to
-// what was read, and nothing else would ever tell.
+// TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain: the repairing change cannot be applied to the
+// scanned copy, and nothing else would show the repair.
 func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 5)
@@ -334,9 +335,10 @@ func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestLogThatIsLostDuringALoadEndsIt, to be tried again, also when something else stands in the log.
+// TestLogThatIsLostDuringALoadEndsIt: the load fails and is retried, also when something else is in the log.
 func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
-	for name, log := range map[string][]record.RawEntry{"empty": nil, "garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
+	for name, log := range map[string][]record.RawEntry{"empty": nil,
+		"garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 5)
@@ -356,9 +358,8 @@ func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
 	}
 }
 
-// TestLoadedReplicaSuppliesTheEntryOfItsPlace, even when the store is gone before more of the log could be
-// read: nobody else may have seen that entry, and without it what the store has lost could not be brought
-// back without a gap.
+// TestLoadedReplicaSuppliesTheEntryOfItsPlace, even when the store vanishes before more of the log could be
+// read. Nobody else may have seen that entry, and without it a healing would have a gap.
 func TestLoadedReplicaSuppliesTheEntryOfItsPlace(t *testing.T) {
 	for name, last := range map[string]func(*world){
 		"change":         func(*world) {},

@@ -18,8 +18,8 @@ var errRefused = errors.New("refused")
 // deaf loses every hint.
 func deaf(int, []byte) [][]byte { return nil }
 
-// TestGapIsFilledFromTheLog link by link, however long it is, in few reads: on one processor each of them
-// is smaller.
+// TestGapIsFilledFromTheLog: a gap of any length is filled link by link, in few reads. On one processor each
+// read is smaller.
 func TestGapIsFilledFromTheLog(t *testing.T) {
 	for paced, limit := range map[bool]int{false: replica.TailLimit, true: replica.PacedLinks} {
 		for _, n := range []int{1, 2, limit - 1, limit, limit + 1, 3 * limit, 3 * replica.TailLimit} {
@@ -45,7 +45,7 @@ func TestGapIsFilledFromTheLog(t *testing.T) {
 	}
 }
 
-// TestTrimmedLogMeansAWholeReload, since what was trimmed is not known.
+// TestTrimmedLogMeansAWholeReload, since the trimmed changes are unknown.
 func TestTrimmedLogMeansAWholeReload(t *testing.T) {
 	for _, keep := range []int{0, 1, 3} {
 		t.Run(fmt.Sprint(keep), func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestTrimmedLogMeansAWholeReload(t *testing.T) {
 				if calls := w.store.Calls(); calls.Documents[0] != 1 {
 					w.Errorf("read everything %d times, want once", calls.Documents[0])
 				}
-				// The log of now leads on from here.
+				// The current log continues from here.
 				w.store.ResetCalls()
 				w.store.Commit(apps[0], storetest.SetState("a", policy.Revoked))
 				w.pass(2 * longestPoll)
@@ -78,7 +78,7 @@ func TestTrimmedLogMeansAWholeReload(t *testing.T) {
 	}
 }
 
-// TestReloadIsProven: when the log was trimmed, a partition that does not add up is not believed.
+// TestReloadIsProven: after the log was trimmed, a partition that does not add up is not loaded.
 func TestReloadIsProven(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 4)
@@ -98,7 +98,7 @@ func TestReloadIsProven(t *testing.T) {
 	})
 }
 
-// spoilLog commits changes whose hints are lost, and spoils the log in between.
+// spoilLog commits changes whose hints are lost, and damages the log in between.
 func spoilLog(w *world, spoil func(apps []string, log []record.RawEntry) []record.RawEntry) {
 	apps := w.fill(0, 3)
 	w.startLoaded()
@@ -109,16 +109,21 @@ func spoilLog(w *world, spoil func(apps []string, log []record.RawEntry) []recor
 	w.store.SetLog(0, spoil(apps, w.store.Log(0)))
 }
 
-// TestDamagedLogIsMadeUpForByAReload, wherever the damage is, and is no reason to stop or to spin.
+// TestDamagedLogIsMadeUpForByAReload, wherever the damage is. The worker neither stops nor spins.
 func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 	type log = []record.RawEntry
 	set := func(l log, fromEnd int, raw []byte) log { l[len(l)-fromEnd].Data = raw; return l }
 	for name, spoil := range map[string]func(apps []string, l log) log{
-		"first garbage":                      func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
-		"middle garbage":                     func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
-		"last garbage":                       func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
-		"middle empty":                       func(_ []string, l log) log { return set(l, 3, nil) },
-		"middle flipped":                     func(_ []string, l log) log { raw := bytes.Clone(l[len(l)-3].Data); raw[40] ^= 1; return set(l, 3, raw) },
+		"first garbage":  func(_ []string, l log) log { return set(l, 6, []byte("garbage")) },
+		"middle garbage": func(_ []string, l log) log { return set(l, 3, []byte("garbage")) },
+		"last garbage":   func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
+		"middle empty":   func(_ []string, l log) log { return set(l, 3, nil) },
+		"middle flipped": func(_ []string,
+			l log) log {
+			raw := bytes.Clone(l[len(l)-3].Data)
+			raw[40] ^= 1
+			return set(l, 3, raw)
+		},
 		"confirmed garbage, rest removed":    func(_ []string, l log) log { return set(l, 7, []byte("garbage"))[:len(l)-6] },
 		"confirmed is another, rest removed": func(_ []string, l log) log { return set(l, 7, l[len(l)-8].Data)[:len(l)-6] },
 		"two swapped": func(_ []string, l log) log {
@@ -155,11 +160,11 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 				if calls := w.store.Calls(); calls.Documents[0] > 2 || calls.Tails[0] > 20 {
 					w.Errorf("reads in a minute of one damaged log: %+v", calls)
 				}
-				// A fresh replica is not kept from loading.
+				// A fresh replica still loads.
 				w.start()
 				w.mustLoad()
 				w.mustEqualStore()
-				// And both go on with the next change, if the authority can make it.
+				// Both follow the next change, if the authority can make it.
 				w.faults(storetest.Faults{})
 				w.pass(longestPoll)
 				w.commit(w.store.App(0, 0), storetest.SetState("second", policy.Revoked))
@@ -169,7 +174,8 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 	}
 }
 
-// TestDamagedLinkThatIsHeldAlreadyCostsNothing: what comes behind it is read from the log.
+// TestDamagedLinkThatIsHeldAlreadyCostsNothing: a damaged link at or below the cursor does not keep later
+// links from being read.
 func TestDamagedLinkThatIsHeldAlreadyCostsNothing(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)

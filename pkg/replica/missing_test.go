@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy: nothing is decided about it until it is there again.
+// TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy: it is undecided until the store has it again.
 func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -17,7 +17,8 @@ func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
 		w.startLoaded()
 		before := w.store.Save()
 		w.commit(app, storetest.AddToken("leaked"), storetest.Enforce(1), storetest.SetState("leaked", policy.Revoked))
-		w.commit(deleted, storetest.AddToken("x"), storetest.SetState("x", policy.Revoked), func(d *record.Document) { d.Deleted = true })
+		w.commit(deleted, storetest.AddToken("x"), storetest.SetState("x", policy.Revoked),
+			func(d *record.Document) { d.Deleted = true })
 		w.pass(2 * longestPoll)
 		w.store.RollBack(before)
 		w.store.NewEpoch(0)
@@ -57,8 +58,8 @@ func TestB20_AppThatTheStoreLostIsNotOneWithoutAPolicy(t *testing.T) {
 	})
 }
 
-// TestB20_AppOfALostHintIsMissing: what a failover took back of an app's making does not open it, wherever
-// the store has got to meanwhile.
+// TestB20_AppOfALostHintIsMissing: an app whose creation a failover took back is undecided, however far the
+// store has moved since.
 func TestB20_AppOfALostHintIsMissing(t *testing.T) {
 	for others := range 6 {
 		simulate(t, 1, func(w *world) {
@@ -86,7 +87,7 @@ func TestB20_AppOfALostHintIsMissing(t *testing.T) {
 	}
 }
 
-// TestB08_RevocationIsRememberedForAnAppThatTheStoreLost, until it comes again.
+// TestB08_RevocationIsRememberedForAnAppThatTheStoreLost, until the app comes back.
 func TestB08_RevocationIsRememberedForAnAppThatTheStoreLost(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -99,7 +100,7 @@ func TestB08_RevocationIsRememberedForAnAppThatTheStoreLost(t *testing.T) {
 		w.store.NewEpoch(0)
 		w.pass(enough)
 		w.mustEqualStore()
-		// There is nothing that a healing could write it to, so that none is asked for.
+		// A healing has no document to write the revocation to, so none is requested.
 		if w.entry(app) != nil || w.r.Stats().Sticky != 1 || len(w.r.Sticky(0)) != 0 {
 			w.Fatalf("the app is %+v, %d are held, to be written back are %+v", w.entry(app), w.r.Stats().Sticky, w.r.Sticky(0))
 		}

@@ -15,15 +15,14 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// reached counts the rare states of all histories, so that a model that never comes to one is noticed.
+// reached counts rare states over all histories, so that a model that never gets to one of them is noticed.
 type reached struct {
 	mu sync.Mutex
-	// WrongTypes are keys of another type that were read, Strays fields among the policies that are none,
-	// Heads garbage in the place of a head, Restarts replicas that were started while one of these was
-	// there.
+	// WrongTypes counts reads of keys of a wrong type. Strays counts fields that are not policies. Heads
+	// counts garbage heads. Restarts counts replicas that started while one of these was there.
 	WrongTypes, Strays, Heads, Restarts int
-	// Jumps are changes of the clock that made data stale, Quarantined histories in which a record did not
-	// verify.
+	// Jumps counts changes of the clock that made data stale. Quarantined counts histories in which a record
+	// did not verify.
 	Jumps, Quarantined int
 }
 
@@ -38,7 +37,7 @@ func (r *reached) add(of *reached) {
 	}
 }
 
-// enoughSeeds is how many histories come to every state, with certainty for all practical purposes.
+// enoughSeeds is how many histories get to every state with practical certainty.
 const enoughSeeds = 1000
 
 func (r *reached) check(t *testing.T, seeds int) {
@@ -55,7 +54,7 @@ func (r *reached) check(t *testing.T, seeds int) {
 	}
 }
 
-// wrongTypes is a store of which some keys hold something of another type.
+// wrongTypes is a store with some keys of a wrong type.
 type wrongTypes struct {
 	*storetest.Store
 	mu   sync.Mutex
@@ -63,7 +62,7 @@ type wrongTypes struct {
 	hits int
 }
 
-// set says whether the key of a kind is of a wrong type.
+// set says whether a key of a partition has a wrong type.
 func (w *wrongTypes) set(kind string, partition int, wrong bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,7 +109,7 @@ func (w *wrongTypes) Documents(ctx context.Context, partition int, each func(app
 	return w.Store.Documents(ctx, partition, each)
 }
 
-// damage spoils a record.
+// damage damages a record.
 func (m *model) damage(partition int) {
 	if log := m.store.Log(partition); len(log) > 0 && m.random.IntN(2) == 0 {
 		revision := log[m.random.IntN(len(log))].Revision
@@ -131,8 +130,8 @@ func (m *model) damage(partition int) {
 	m.store.SetDocument(app, raw)
 }
 
-// putInTheWay makes a key of a partition one of another type, its head garbage, or adds a field to its
-// policies; or ends all that.
+// putInTheWay gives a key of a partition a wrong type, replaces its head with garbage, or adds a field to its
+// policies. Or it ends all of that.
 func (m *model) putInTheWay(partition int) {
 	switch m.random.IntN(4) {
 	case 0:
@@ -153,8 +152,8 @@ func (m *model) putInTheWay(partition int) {
 	m.inTheWay = true
 }
 
-// clearTheWay ends what putInTheWay has done, but for strays, which nobody has to remove. A head is written
-// with each change.
+// clearTheWay ends what putInTheWay has done, except for stray fields, which nobody has to remove. Each
+// change writes a head.
 func (m *model) clearTheWay() {
 	for partition := range m.sums {
 		for _, kind := range []string{"head", "policies", "log"} {
@@ -173,13 +172,12 @@ func (m *model) countRestart() {
 	}
 }
 
-// timeOfDay is what the replica's clock shows.
+// timeOfDay returns what the replica's clock shows.
 func (m *model) timeOfDay() time.Time {
 	return time.Now().Add(time.Duration(m.ahead.Load()))
 }
 
-// jump sets the clock of the replica. What was fresh is not known to be any more, until the store has been
-// read again.
+// jump sets the replica's clock. Data that was fresh counts as stale until the store is read again.
 func (m *model) jump() {
 	by := []time.Duration{-5 * time.Minute, -2 * time.Second, 2 * time.Second, 5 * time.Minute}[m.random.IntN(4)]
 	m.say("clock jumps by %v", by)

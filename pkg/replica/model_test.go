@@ -24,10 +24,10 @@ var (
 	firstSeed = flag.Uint64("first-seed", 1, "the seed of the first of them")
 )
 
-// TestAnyHistoryOfFaultsConverges tries random histories of changes and faults. At every moment the replica
-// shows of each partition one state that the store had, or was said to have, and nothing between; while no
-// write is lost it never goes back. When the faults end it becomes equal to the store within seconds, and
-// holds the log as far back as that leads to the head without a gap.
+// TestAnyHistoryOfFaultsConverges tries random histories of changes and faults. At every moment each
+// partition shows exactly one state that the store had or a hint claimed. While no write is lost, a partition
+// never goes back. After the faults end, the replica equals the store within seconds. It then holds the log
+// as far back as the log leads to the head without a gap.
 //
 // A failure names its seed: go test -run AnyHistory -first-seed=N -seeds=1.
 func TestAnyHistoryOfFaultsConverges(t *testing.T) {
@@ -50,7 +50,7 @@ func TestAnyHistoryOfFaultsConverges(t *testing.T) {
 
 const (
 	modelPartitions = 2
-	modelApps       = 4 // of each partition
+	modelApps       = 4 // in each partition
 )
 
 // model is one random history.
@@ -58,36 +58,35 @@ type model struct {
 	*world
 	seed   uint64
 	random *rand.Rand
-	// Lossy histories lose writes; damaging ones spoil records and what the replica holds.
+	// Lossy histories lose writes. Damaging ones damage records and the replica's data.
 	lossy, damaging bool
 	tokens          int
 	trace           []string
 
 	mu sync.Mutex
-	// sums are those of every state that a partition had; versions are the policies of every revision of an
-	// app.
+	// sums are the sums of every state that a partition had. versions are the policies of every revision of
+	// an app.
 	sums     [modelPartitions]map[record.Cursor]record.Sum
 	versions map[string]map[uint64][]*policy.Policy
-	// What was seen last, of apps and of partitions.
+	// The latest revisions that readers saw, of apps and of partitions.
 	seen    map[string]uint64
 	views   map[int]uint64
 	checked map[string]table.Row
 	// revoked are the digests of each app that were seen revoked.
 	revoked map[string]map[secret.Digest]bool
-	// spoilt partitions were changed behind the replica's back, damaged apps may have an older policy, or
-	// none.
+	// spoilt partitions were changed inside the replica. damaged apps may have an older policy, or none.
 	spoilt  map[int]bool
 	damaged map[string]bool
-	// arriving is how many of ten hints are delivered at once; the others are lost or held back.
+	// arriving is how many of ten hints are delivered at once. The others are lost or delayed.
 	arriving int
 	held     []hint
-	faulty   *rand.Rand // for decisions of the store, on whatever goroutine
-	failing  int        // how many of a hundred steps of reads fail
-	// what was put in the way of the replica: see model_damage_test.go.
+	faulty   *rand.Rand // for decisions of the store, on any goroutine
+	failing  int        // percentage of read steps that fail
+	// What keeps the replica from loading: see model_damage_test.go.
 	wrong   wrongTypes
-	ahead   atomic.Int64 // by how much its clock is, in ns; the replica asks while it holds locks that look waits for
+	ahead   atomic.Int64 // how far its clock is ahead, in ns; the replica reads it while it holds locks that look waits for
 	reached reached
-	// inTheWay says that something keeps a new replica from loading, or may.
+	// inTheWay says that something keeps, or may keep, a new replica from loading.
 	inTheWay bool
 }
 
@@ -112,7 +111,7 @@ func newModel(w *world, seed uint64) *model {
 	return m
 }
 
-// note remembers a state that readers may see from now on.
+// note adds a state that readers may see from now on.
 func (m *model) note(made storetest.Commit) {
 	p, err := made.After.Policy()
 	if err != nil {
@@ -127,7 +126,7 @@ func (m *model) note(made storetest.Commit) {
 	m.versions[made.AppID][made.Cursor.Revision] = append(m.versions[made.AppID][made.Cursor.Revision], p)
 }
 
-// look checks what readers see now.
+// look checks what readers see.
 func (m *model) look() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -153,13 +152,14 @@ func (m *model) look() {
 		}
 		m.stayRevoked(app, entry)
 		if !m.lossy && (revision < m.seen[app] || view.Revision < m.views[view.Partition]) {
-			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition], revision, view.Revision)
+			m.Errorf("seed %d: %s goes back from %d of %d to %d of %d", m.seed, app, m.seen[app], m.views[view.Partition],
+				revision, view.Revision)
 		}
 		m.seen[app], m.views[view.Partition], m.checked[app] = revision, view.Revision, view.Row
 	}
 }
 
-// stayRevoked checks that what was once seen revoked is revoked as long as the app has a policy at all (B08).
+// stayRevoked checks that a token that was seen revoked stays revoked while the app has a policy (B08).
 func (m *model) stayRevoked(app string, e *table.Entry) {
 	if e == nil || e.Policy == nil {
 		return
@@ -179,8 +179,7 @@ func (m *model) stayRevoked(app string, e *table.Entry) {
 	}
 }
 
-// known tells whether an app had the policy of an entry at its revision, or at an earlier one if it was
-// damaged.
+// known reports whether an app had an entry's policy at its revision, or at an earlier one if it was damaged.
 func (m *model) known(versions map[uint64][]*policy.Policy, e *table.Entry, damaged bool) bool {
 	same := func(p *policy.Policy) bool { return samePolicy(p, e.StoredPolicy()) }
 	if slices.ContainsFunc(versions[e.Revision], same) {
@@ -201,14 +200,14 @@ func (m *model) say(format string, args ...any) {
 	m.trace = append(m.trace, fmt.Sprintf(format, args...))
 }
 
-// decide returns a number below n, on whatever goroutine.
+// decide returns a random number below n. It may run on any goroutine.
 func (m *model) decide(n int) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.faulty.IntN(n)
 }
 
-// disturb sets the faults of reads and hints for the time to come.
+// disturb sets new faults of reads and hints.
 func (m *model) disturb() {
 	slow := time.Duration(m.random.IntN(3)) * 10 * time.Millisecond
 	m.mu.Lock()
@@ -333,7 +332,7 @@ func (m *model) step() {
 		app := m.store.App(partition, m.random.IntN(modelApps+1))
 		m.mu.Lock()
 		m.spoilt[partition] = true
-		delete(m.revoked, app) // the replica has lost it with all else that it knew of the app
+		delete(m.revoked, app) // the replica has lost everything about the app
 		m.mu.Unlock()
 		if _, _, loaded := m.r.State(partition); loaded {
 			m.r.Corrupt(partition, app, &table.Entry{Revision: 1<<40 + m.random.Uint64N(30)})
@@ -341,7 +340,7 @@ func (m *model) step() {
 	}
 }
 
-// forget lets a new replica begin anew.
+// forget replaces the replica with an empty one.
 func (m *model) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -362,7 +361,7 @@ func (m *model) lose() {
 	}
 }
 
-// fork takes changes back after a read may have confirmed them, and ends in a new epoch.
+// fork takes changes back after a read may have confirmed them, and begins a new epoch.
 func (m *model) fork(partition int) {
 	was := m.store.Save()
 	m.commit(1 + m.random.IntN(4))
@@ -409,7 +408,7 @@ func (m *model) run() {
 	}
 	m.faults(storetest.Faults{})
 	m.clearTheWay()
-	// What was damaged is read again when it is changed.
+	// A damaged document is read again when it is changed.
 	for app := range m.damaged {
 		m.store.Commit(app, m.change(app))
 	}

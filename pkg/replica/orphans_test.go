@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled: hints it took back, and what lay behind a fork.
-// They are what an authority heals the store from.
+// TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled: hints that the store took back, and changes after a
+// fork. An authority heals the store from them.
 func TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled(t *testing.T) {
 	for name, lose := range map[string]func(w *world, app string, before storetest.State) []record.Tag{
 		"hints": func(w *world, app string, _ storetest.State) []record.Tag {
@@ -54,7 +54,7 @@ func TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled(t *testing.T) {
 				if found != len(tags) {
 					w.Errorf("%d of %d lost links are handed out", found, len(tags))
 				}
-				// An epoch that says nothing of them leaves them, also across changes.
+				// An epoch that does not settle them leaves them, also across changes.
 				w.store.NewEpoch(0)
 				w.commit(app, storetest.AddToken("later"))
 				w.pass(enough)
@@ -77,7 +77,8 @@ func TestChangesThatTheStoreLostAreHeldUntilTheyAreSettled(t *testing.T) {
 	}
 }
 
-// TestNothingIsHeldOnToThatTheStoreHas: a new epoch on a store that lost nothing, and late readers of it.
+// TestNothingIsHeldOnToThatTheStoreHas: a new epoch on a store that lost nothing leaves no orphans, also with
+// late reads.
 func TestNothingIsHeldOnToThatTheStoreHas(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -94,8 +95,8 @@ func TestNothingIsHeldOnToThatTheStoreHas(t *testing.T) {
 	})
 }
 
-// TestChangeThatADeposedMasterTookIsHeld: whoever made it was told that it was made, so it must not be
-// forgotten because this replica follows another master by now.
+// TestChangeThatADeposedMasterTookIsHeld: its caller was told that the change was made. So this replica must
+// keep it although it follows another master.
 func TestChangeThatADeposedMasterTookIsHeld(t *testing.T) {
 	for name, follow := range map[string]func(w *world, app string){
 		"of an epoch that is over":         func(w *world, _ string) { w.store.NewEpoch(0) },
@@ -123,8 +124,8 @@ func TestChangeThatADeposedMasterTookIsHeld(t *testing.T) {
 	}
 }
 
-// TestOwnChangeThatComesOutOfOrderIsFollowed, and not held on to: others have changed the partition in
-// between.
+// TestOwnChangeThatComesOutOfOrderIsFollowed: a committed change does not become an orphan when others have
+// changed the partition in between.
 func TestOwnChangeThatComesOutOfOrderIsFollowed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

@@ -27,7 +27,7 @@ func TestPacedWorkLetsSocketsBeRead(t *testing.T) {
 	near, far := echo(t)
 	defer near.Close()
 	defer far.Close()
-	best := time.Hour // of many, since the machine may have other work
+	best := time.Hour // the best of many, since the machine may have other work
 	for range 50 {
 		began := time.Now()
 		if _, err := near.Write([]byte{1}); err != nil {

@@ -299,6 +299,7 @@ func (p *partition) signalMove() {
 func (p *partition) extend(s *state, link *record.Link) {
 	if err := s.applyLink(p.r.codec, p.number, link); err != nil {
 		p.r.stats.Quarantined.Add(1)
-		p.r.logs.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision", link.Revision, "error", err)
+		p.r.logs.error(p.log, "change cannot be applied; keeping the app's last good policy", "app", link.AppID, "revision",
+			link.Revision, "error", err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestPollsEvery250ms give or take a fifth, and reads nothing else: the same work whether nothing happens
-// or much.
+// TestPollsEvery250ms: polls come every 250 ms, give or take a fifth, and nothing else is read, whether there
+// are many changes or none.
 func TestPollsEvery250ms(t *testing.T) {
 	for name, commits := range map[string]int{"idle": 0, "busy": 20} {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestPollsEvery250ms(t *testing.T) {
 	}
 }
 
-// TestDownStoreIsPolledAtTheSamePace, however its reads fail, and said to be down once.
+// TestDownStoreIsPolledAtTheSamePace, however its reads fail, and the log says so once.
 func TestDownStoreIsPolledAtTheSamePace(t *testing.T) {
 	simulate(t, 4, func(w *world) {
 		app := w.fill(0, 5)[0]
@@ -87,7 +87,7 @@ func TestDownStoreIsPolledAtTheSamePace(t *testing.T) {
 	})
 }
 
-// TestHalfOpenReadsEnd: a source that does not answer is given up in time, and polls go on.
+// TestHalfOpenReadsEnd: reads of a source that does not answer time out, and polls go on.
 func TestHalfOpenReadsEnd(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 5)
@@ -100,7 +100,7 @@ func TestHalfOpenReadsEnd(t *testing.T) {
 	})
 }
 
-// TestReachReadsOnceIn10ms whoever waits, however many.
+// TestReachReadsOnceIn10ms, however many callers wait.
 func TestReachReadsOnceIn10ms(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -142,7 +142,7 @@ func TestReachReadsOnceIn10ms(t *testing.T) {
 	})
 }
 
-// TestWorkerSlowsDownWhenItFails and does not stay slow.
+// TestWorkerSlowsDownWhenItFails, and is fast again after a success.
 func TestWorkerSlowsDownWhenItFails(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -171,7 +171,7 @@ func TestWorkerSlowsDownWhenItFails(t *testing.T) {
 	})
 }
 
-// narrow is a store whose answers get lost when they hold many links.
+// narrow is a store whose answers are lost when they hold many links.
 type narrow struct {
 	*storetest.Store
 	most int
@@ -185,7 +185,7 @@ func (n narrow) Tail(ctx context.Context, partition int, after uint64, limit int
 	return head, links, err
 }
 
-// TestReadsFewerLinksWhenManyDoNotArrive, down to those without which it would not get on.
+// TestReadsFewerLinksWhenManyDoNotArrive, down to the least number with which it makes progress.
 func TestReadsFewerLinksWhenManyDoNotArrive(t *testing.T) {
 	for _, most := range []int{2, 10, 100} {
 		simulate(t, 1, func(w *world) {
@@ -207,7 +207,8 @@ func TestReadsFewerLinksWhenManyDoNotArrive(t *testing.T) {
 	}
 }
 
-// TestWhatHappensAgainAndAgainDoesNotFloodTheLog, and says how often it was left out.
+// TestWhatHappensAgainAndAgainDoesNotFloodTheLog: a repeated message is logged rarely, with the number of
+// omitted lines.
 func TestWhatHappensAgainAndAgainDoesNotFloodTheLog(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		w.fill(0, 5)

@@ -33,7 +33,8 @@ var errDoesNotAddUp = errors.New("the documents do not add up to the head's coun
 //
 // A document that verifies is never left out, since the store may have lost the head that counts it. When
 // nothing fits, nothing in the partition can be trusted: a damaged document may hide a missing or an old one.
-func (p *partition) prove(ctx context.Context, work *pacer, documents map[string]*document, head record.Head) (record.Sum, error) {
+func (p *partition) prove(ctx context.Context, work *pacer, documents map[string]*document, head record.Head) (record.Sum,
+	error) {
 	c := count{p: p, head: head, good: head.State.EmptySum(), left: maxSearch}
 	for appID, d := range documents {
 		work.step()
@@ -44,7 +45,8 @@ func (p *partition) prove(ctx context.Context, work *pacer, documents map[string
 			c.damaged = append(c.damaged, damaged{appID, d.entry.Revision, element})
 		}
 	}
-	unproven := fmt.Errorf("%w: there are %d documents, %d of them damaged; the head counts %d", errDoesNotAddUp, len(documents), len(c.damaged), head.Policies)
+	unproven := fmt.Errorf("%w: there are %d documents, %d of them damaged; the head counts %d", errDoesNotAddUp,
+		len(documents), len(c.damaged), head.Policies)
 	whole := len(documents) - len(c.damaged)
 	if head.Policies < uint64(whole) || head.Policies > uint64(len(documents)) {
 		return c.good, unproven
@@ -167,7 +169,8 @@ func (c *count) byRevision(ctx context.Context, work *pacer, n int) (counted []i
 // stray counts and logs a field of the policies that is not a policy of the store.
 func (p *partition) stray(field string) {
 	p.r.stats.Strays.Add(1)
-	p.r.logs.error(p.log, "a field of the policies is no policy of the store; it is left out (countersign store repair)", "field", printable(field))
+	p.r.logs.error(p.log, "a field of the policies is no policy of the store; it is left out (countersign store repair)",
+		"field", printable(field))
 }
 
 // maxFieldShown is the most bytes of a field's name that are logged.

@@ -13,7 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestReachedAndLinkAt: what is in the past, what is not there yet, and what never will be; without a read.
+// TestReachedAndLinkAt: Reached and LinkAt answer without a read, for cursors that are past, to come, or
+// lost.
 func TestReachedAndLinkAt(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -28,8 +29,9 @@ func TestReachedAndLinkAt(t *testing.T) {
 			reached bool
 			err     error
 		}{
-			"now":          {made.Cursor, true, nil},
-			"before":       {record.Cursor{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}, true, nil},
+			"now": {made.Cursor, true, nil},
+			"before": {record.Cursor{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)},
+				true, nil},
 			"later":        {record.Cursor{Epoch: 1, Revision: made.Cursor.Revision + 1}, false, nil},
 			"in its place": {elsewhere, false, replica.ErrLost},
 		} {
@@ -40,7 +42,8 @@ func TestReachedAndLinkAt(t *testing.T) {
 		if raw, held := w.r.LinkAt(0, made.Cursor); !held || string(raw) != string(made.Link) {
 			w.Errorf("link of the last change: %t", held)
 		}
-		for _, at := range []record.Cursor{elsewhere, {Epoch: 1, Revision: made.Cursor.Revision + 1}, {Epoch: 1}, {Epoch: 2, Revision: made.Cursor.Revision, Tag: made.Cursor.Tag}} {
+		for _, at := range []record.Cursor{elsewhere, {Epoch: 1, Revision: made.Cursor.Revision + 1}, {Epoch: 1},
+			{Epoch: 2, Revision: made.Cursor.Revision, Tag: made.Cursor.Tag}} {
 			if _, held := w.r.LinkAt(0, at); held {
 				w.Errorf("a link of %v", at)
 			}
@@ -54,7 +57,7 @@ func TestReachedAndLinkAt(t *testing.T) {
 	})
 }
 
-// lateHeads is a source whose look at all heads takes its time to arrive, when it is told to.
+// lateHeads is a source that can delay the answers to polls.
 type lateHeads struct {
 	replica.Source
 	late atomic.Bool
@@ -68,8 +71,8 @@ func (s *lateHeads) Heads(ctx context.Context) ([]replica.HeadRead, error) {
 	return heads, err
 }
 
-// TestB20_LateLookIsNoFork: a look at the heads that was on its way while a later read has shown more
-// denies nothing, on a machine that is short of time.
+// TestB20_LateLookIsNoFork: a late answer to a poll denies nothing when a later read has shown more. That
+// happens on a busy machine.
 func TestB20_LateLookIsNoFork(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -78,7 +81,7 @@ func TestB20_LateLookIsNoFork(t *testing.T) {
 		w.startLoaded()
 		w.faults(storetest.Faults{Hint: deaf})
 		source.late.Store(true)
-		w.pass(longestPoll) // a look has begun
+		w.pass(longestPoll) // a poll has begun
 		for range 3 {
 			made := w.commit(app, storetest.SetState("second", policy.Revoked))
 			if _, err := w.reach(made.Cursor, time.Second); err != nil {

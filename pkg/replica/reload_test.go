@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// reader watches some apps all the time and fails when something that was seen goes away again.
+// reader watches some apps all the time, and fails when a change that it saw vanishes.
 type reader struct {
 	w    *world
 	apps []string
@@ -46,15 +46,17 @@ func (r *reader) look() {
 		if view.Revision < r.views[view.Partition] {
 			r.w.Errorf("partition %d goes back from revision %d to %d", view.Partition, r.views[view.Partition], view.Revision)
 		}
-		if document := r.w.store.Document(app); document != nil && document.Revision <= view.Revision && document.Revision > revision {
-			r.w.Errorf("%s is at revision %d in a partition at %d; it was changed at %d", app, revision, view.Revision, document.Revision)
+		if document := r.w.store.Document(app); document != nil && document.Revision <= view.Revision &&
+			document.Revision > revision {
+			r.w.Errorf("%s is at revision %d in a partition at %d; it was changed at %d", app, revision, view.Revision,
+				document.Revision)
 		}
 		r.revisions[app], r.views[view.Partition] = revision, view.Revision
 	}
 }
 
-// TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain, whether the change comes before, while or
-// after its document is scanned, whether its hint arrives or not, and however often the scan shows a
+// TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain: whether a change comes before, during or
+// after the scan of its document, whether its hint arrives or not, and however often the scan shows a
 // document.
 func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) {
 	for name, f := range map[string]storetest.Faults{
@@ -72,7 +74,7 @@ func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) 
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 12)
 				for i := range 3 {
-					apps = append(apps, w.store.App(0, 20+i)) // new ones, of which the scan may know or not
+					apps = append(apps, w.store.App(0, 20+i)) // new apps, which the scan may or may not show
 				}
 				w.startLoaded()
 				r := w.reader(apps...)
@@ -90,7 +92,7 @@ func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) 
 				}
 				for range 5 {
 					w.faults(f)
-					w.r.Corrupt(0, w.store.App(0, 40), &table.Entry{Revision: 1}) // so that it reads everything
+					w.r.Corrupt(0, w.store.App(0, 40), &table.Entry{Revision: 1}) // so that it loads everything
 					for range 200 {
 						w.pass(latency)
 						r.look()
@@ -113,7 +115,7 @@ func TestReloadWhileTheStoreChangesShowsNoChangeThatGoesAwayAgain(t *testing.T) 
 	}
 }
 
-// TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog for what is missing.
+// TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog: it reads the missing links from the log.
 func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -122,7 +124,7 @@ func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 		var overtaken atomic.Bool
 		w.faults(storetest.Faults{Step: func(step storetest.Step, _ int) error {
 			r.look()
-			// The load has read its last head; before it installs, more comes than is kept.
+			// The load has read its last head. Before it installs, more links arrive than the history keeps.
 			if step == storetest.TailLinks && w.store.Calls().Documents[0] == 2 && overtaken.CompareAndSwap(false, true) {
 				for i := range replica.HistoryLength + 50 {
 					w.r.Offer(0, w.store.Commit(apps[i%3], storetest.SetState("second", 1+state(i))).Link)
@@ -145,7 +147,7 @@ func TestReloadThatIsOvertakenByMoreThanTheHistoryReadsTheLog(t *testing.T) {
 	})
 }
 
-// TestManyReadersSeeNoChangeGoAway while hints, polls and reloads change what they read; it is here for the
+// TestManyReadersSeeNoChangeGoAway while hints, polls and reloads change what they read. It exists for the
 // race detector.
 func TestManyReadersSeeNoChangeGoAway(t *testing.T) {
 	simulate(t, 2, func(w *world) {
@@ -189,8 +191,8 @@ func TestManyReadersSeeNoChangeGoAway(t *testing.T) {
 	})
 }
 
-// TestReloadThatStallsHoldsUpNoOther: a store has several servers, and one that does not answer any more is
-// not to keep what the others have from being seen.
+// TestReloadThatStallsHoldsUpNoOther: a store has several servers. A server that does not answer must not
+// delay the data of the others.
 func TestReloadThatStallsHoldsUpNoOther(t *testing.T) {
 	for _, paced := range []bool{false, true} {
 		t.Run(fmt.Sprintf("paced %t", paced), func(t *testing.T) {

@@ -1,7 +1,7 @@
-// Package replica keeps a table equal to a store: it loads whole partitions, follows the store's changes,
-// checks at every poll that nothing was missed, and follows nothing that it cannot prove.
+// Package replica keeps a table equal to a store. It loads whole partitions, follows the store's changes,
+// checks at every poll that none was missed, and follows only what it can prove.
 //
-// It reads through a Source and never writes.
+// It reads through a Source and never writes to the store. The API of this package may change in any release.
 package replica
 
 import (
@@ -11,34 +11,34 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// HeadRead is what a look at one partition's head has shown.
+// HeadRead is the result of reading one partition's head.
 type HeadRead struct {
-	// Raw is the head as it stands in the store; nil when it is missing.
+	// Raw is the head in the store's bytes; nil when it is missing.
 	Raw []byte
-	// Err says that the head could not be read, or not from a server that is known to be up to date: the
-	// look says nothing at all.
+	// Err says that the head could not be read, or not from a server that is known to be up to date. Then
+	// nothing is known about the head.
 	Err error
 }
 
-// ErrWrongType says that a key of the store holds something of another type than a store has there. Reading
-// it again shows the same.
+// ErrWrongType says that a key of the store holds a value of the wrong type. Another read would find the
+// same.
 var ErrWrongType = errors.New("the key holds something of another type")
 
-// Source is where a replica reads. Nothing that it returns is believed before it is verified; but a Source
-// must not answer from a copy that may be older than the store at the time of the call. Errors of Tail and
-// Documents wrap ErrWrongType when that is why. All methods must be safe for concurrent use and return when
-// ctx ends.
+// Source is where a replica reads. The replica verifies everything that it returns. But a Source must not
+// answer from a copy that may be older than the store at the time of the call. Errors of Tail and Documents
+// wrap ErrWrongType when a key has the wrong type. All methods must be safe for concurrent use, and return
+// when ctx ends.
 type Source interface {
-	// Heads looks at the head of every partition; it fails when it could look at none. It does the same
-	// work whatever the load.
+	// Heads reads the head of every partition. It fails when it could read none. Its cost does not depend on
+	// the load.
 	Heads(ctx context.Context) ([]HeadRead, error)
-	// Tail returns a partition's head, nil when it is missing, and then, read after it, up to limit links
-	// with a revision above after, in ascending order.
+	// Tail returns a partition's head, nil when it is missing. It also returns entries of the log, which it
+	// reads after the head: up to limit entries with revisions above after, in ascending order.
 	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, links []record.RawEntry, err error)
-	// Documents calls each for every document of the partition that was there all the time, at least once.
-	// It fails rather than leave one out. What raw holds is the callee's until it returns.
+	// Documents calls each at least once for every document that was in the partition all the time. It fails
+	// rather than leave one out. raw is valid until each returns.
 	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error
-	// Watch calls hint for links as they are published, until ctx ends or nothing is heard any more. Hints
-	// may be lost, repeated or late.
+	// Watch calls hint for links as they are published, until ctx ends or the connection is lost. Hints may
+	// be lost, repeated or late.
 	Watch(ctx context.Context, hint func(partition int, raw []byte)) error
 }

@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	errDoesNotFit = errors.New("it was made from another revision of the policy than the one held")
-	errNoBase     = errors.New("the policy that it changes could not be verified")
+	errDoesNotFit = errors.New("it changes another revision of the policy than the current one")
+	errNoBase     = errors.New("the policy that it changes is not verified")
 )
 
 // state is a partition's data at a cursor.

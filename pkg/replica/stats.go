@@ -22,7 +22,8 @@ const (
 
 // Causes are the keys of Stats.Reloads.
 var Causes = []string{
-	string(causeStart), string(causeGap), string(causeDigest), string(causeTorn), string(causeUndo), string(causeEpoch), string(causeRepair),
+	string(causeStart), string(causeGap), string(causeDigest), string(causeTorn), string(causeUndo), string(causeEpoch),
+	string(causeRepair),
 }
 
 // counters count events of a replica. They only grow.

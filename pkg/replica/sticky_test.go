@@ -10,7 +10,7 @@ import (
 )
 
 // TestB08_RevocationSeenStaysInForce, whatever takes it back: a hint that the store lost, a new epoch on a
-// store that lost it, an app that is gone and comes again, and later changes of it.
+// store that lost it, an app that vanishes and comes back, and later changes of the app.
 func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 	revoke := storetest.SetState("second", policy.Revoked)
 	for name, lose := range map[string]func(w *world, app string, before storetest.State){
@@ -78,7 +78,7 @@ func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 				w.mustEqualStore()
 				must("in the next epoch")
 
-				// When the store has it, nothing is held against it any more.
+				// Once the store has the revocation, it is no longer sticky.
 				document := w.store.Document(app)
 				id := "second"
 				if slices.ContainsFunc(document.Tokens, func(t record.Token) bool { return t.ID == "again" }) {
@@ -97,8 +97,8 @@ func TestB08_RevocationSeenStaysInForce(t *testing.T) {
 	}
 }
 
-// TestB08_RememberedDigestStaysInForce although the store has gone back to before the token was revoked, or
-// has forgotten it.
+// TestB08_RememberedDigestStaysInForce, although the store has gone back to before the revocation, or has
+// forgotten it.
 func TestB08_RememberedDigestStaysInForce(t *testing.T) {
 	for name, lost := range map[string]storetest.Change{
 		"active again": storetest.Enforce(sessions), "gone": storetest.Remove("second"),
@@ -112,7 +112,8 @@ func TestB08_RememberedDigestStaysInForce(t *testing.T) {
 				remember := func(d *record.Document) { d.Memory = d.Memory.With(token) }
 				w.commit(app, storetest.SetState("second", policy.Revoked))
 				w.commit(app, storetest.Remove("second"), remember)
-				if p := w.entry(app).Policy; p.FindDigest(token.Digest) != nil || !p.Memory().Has(&token.Digest) || len(w.r.Sticky(0)) != 0 {
+				if p := w.entry(app).Policy; p.FindDigest(token.Digest) != nil || !p.Memory().Has(&token.Digest) ||
+					len(w.r.Sticky(0)) != 0 {
 					w.Fatalf("the change remembers %d digests, and %v is held", p.Memory().Len(), w.r.Sticky(0))
 				}
 				w.pass(2 * longestPoll)

@@ -10,18 +10,18 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestStrayFieldsAreLeftOut: what stands among the policies and is proven to be none keeps no replica from
-// loading, and opens nothing (B20): the app is as one without a policy, which it is, and all others are as
-// they should be.
+// TestStrayFieldsAreLeftOut: a field that is proven not to be a policy keeps no replica from loading, and
+// opens nothing (B20). Its app counts as an app without a policy, and all other apps are intact.
 func TestStrayFieldsAreLeftOut(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		fields func(w *world, apps []string) map[string][]byte
-		// undecidable are apps whose own document is damaged besides.
+		// undecidable are apps whose own document is damaged as well.
 		undecidable func(w *world, apps []string) []string
 	}{
 		{name: "no app id", fields: func(*world, []string) map[string][]byte {
-			return map[string][]byte{"not an app id!": []byte("x"), strings.Repeat("long", 100_000): []byte("x"), "": []byte("x"), "\xff\n": nil}
+			return map[string][]byte{"not an app id!": []byte("x"), strings.Repeat("long", 100_000): []byte("x"), "": []byte("x"),
+				"\xff\n": nil}
 		}},
 		{name: "an app of another partition", fields: func(w *world, _ []string) map[string][]byte {
 			return map[string][]byte{w.store.App(1, 0): w.store.RawDocument(w.store.App(1, 0))}
@@ -101,7 +101,7 @@ func flipped(raw []byte) []byte {
 	return raw
 }
 
-// TestB20_StrayFieldsHideNothing: a field too many does not make up for a document that is missing, old or
+// TestB20_StrayFieldsHideNothing: an extra field does not make up for a document that is missing, old, or
 // newer than the head.
 func TestB20_StrayFieldsHideNothing(t *testing.T) {
 	for name, damage := range map[string]func(w *world, apps []string){

@@ -19,7 +19,7 @@ func (w *world) phantom(app string, changes ...storetest.Change) storetest.Commi
 	return lost
 }
 
-// TestHintThatTheStoreTookBackIsUndone within a poll and without alarm: nothing that was confirmed is gone.
+// TestHintThatTheStoreTookBackIsUndone within a poll and without an alarm, since nothing confirmed was lost.
 func TestHintThatTheStoreTookBackIsUndone(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]
@@ -62,7 +62,7 @@ func TestSeveralHintsThatTheStoreTookBackAreUndone(t *testing.T) {
 	})
 }
 
-// TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed: what was hinted is undone, what the store has is
+// TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed: hints are undone, and the store's own changes are
 // followed.
 func TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed(t *testing.T) {
 	for name, others := range map[string]int{"behind": 1, "level": 3, "ahead": 6} {
@@ -89,7 +89,7 @@ func TestStoreThatTakesAnotherTurnBehindWhatWasConfirmed(t *testing.T) {
 	}
 }
 
-// TestUndoDropsOnlyWhatTheStoreDoesNotHave: a change that arrives while the undoing reads is kept.
+// TestUndoDropsOnlyWhatTheStoreDoesNotHave: a change that arrives during the reload is kept.
 func TestUndoDropsOnlyWhatTheStoreDoesNotHave(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -110,16 +110,16 @@ func TestUndoDropsOnlyWhatTheStoreDoesNotHave(t *testing.T) {
 	})
 }
 
-// TestPhantomsThatArriveDuringALoadAreNotMixedIn: while a partition is read, hints come of changes that the
-// store then does not have; it took another turn. What the load has proven is shown, and nothing on top of
-// it that does not continue it.
+// TestPhantomsThatArriveDuringALoadAreNotMixedIn: during a load, hints arrive of changes that the store then
+// lost, while it took another turn. The replica shows what the load has proven, and only what continues it.
 func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
 		w.startLoaded()
 		was := w.store.Save()
 		w.faults(storetest.Faults{Hint: deaf})
-		lost := []storetest.Commit{w.store.Commit(apps[0], storetest.AddToken("a")), w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked))}
+		lost := []storetest.Commit{w.store.Commit(apps[0], storetest.AddToken("a")),
+			w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked))}
 		w.store.RollBack(was)
 		w.pass(2 * longestPoll)
 		w.mustEqualStore()
@@ -154,8 +154,8 @@ func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 	})
 }
 
-// TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother: it shows less than was held when it was asked
-// for, and that is what was undone.
+// TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother: its head is behind the cursor at which it was
+// asked for, because of changes that were undone since.
 func TestAnswerThatWasAskedForBeforeAnUndoIsNoReasonForAnother(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

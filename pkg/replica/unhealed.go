@@ -13,7 +13,8 @@ import (
 // monotonic clock.
 const unhealedPatience = time.Minute
 
-var errUnhealed = errors.New("the store was restored, or taken as it is, and no authority has healed it yet: what the fleet knows beyond it comes first")
+var errUnhealed = errors.New("the store was restored, or taken as it is, and no authority has healed it yet: " +
+	"what the fleet knows beyond it comes first")
 
 // unhealedHead is a head that is not followed, and when it was first seen.
 type unhealedHead struct {

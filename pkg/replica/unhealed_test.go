@@ -7,10 +7,9 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestB08_FreshReplicaWaitsForTheFleet: one that holds nothing does not take a store that was just
-// restored, or taken as it is, for good: a healing is to bring back the revocations that the others have
-// seen. It loads at once when that has come, however late, and does without only when nobody heals for a
-// minute. No clock but its own counts: the operator's may be wrong.
+// TestB08_FreshReplicaWaitsForTheFleet: an empty replica does not load a store that an operator has just
+// restored or adopted, since a healing will bring back revocations. It loads as soon as the healing is done.
+// Without a healing it loads after a minute by its own clock, since the operator's clock may be wrong.
 func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	for _, after := range []time.Duration{time.Second, 50 * time.Second} {
 		simulate(t, 1, func(w *world) {
@@ -49,8 +48,8 @@ func TestB08_FreshReplicaWaitsForTheFleet(t *testing.T) {
 	})
 }
 
-// TestRestoredStoreIsFollowedWhenItIsHealed: a replica that runs keeps what it knows, as long as that
-// takes, and then follows. That of whoever heals follows at once.
+// TestRestoredStoreIsFollowedWhenItIsHealed: a running replica keeps its data until the healing, however long
+// that takes. A replica that heals follows at once.
 func TestRestoredStoreIsFollowedWhenItIsHealed(t *testing.T) {
 	for _, heals := range []bool{false, true} {
 		simulate(t, 1, func(w *world) {
@@ -81,8 +80,7 @@ func TestRestoredStoreIsFollowedWhenItIsHealed(t *testing.T) {
 	}
 }
 
-// TestSnapshotDecidesWhileTheStoreIsNotHealed: a replica that was given its data decides from it, as a
-// running one does.
+// TestSnapshotDecidesWhileTheStoreIsNotHealed: imported data serves meanwhile, as in a running replica.
 func TestSnapshotDecidesWhileTheStoreIsNotHealed(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		app := w.fill(0, 3)[1]

@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestVerifyFindsWhatIsEditedBehindALoadedReplica: nothing else tells, since no head changes; what is held
-// stays as it is.
+// TestVerifyFindsWhatIsEditedBehindALoadedReplica: nothing else finds the edit, since no head changes. The
+// replica's data stays as it is.
 func TestVerifyFindsWhatIsEditedBehindALoadedReplica(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		apps := w.fill(0, 5)

@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// reach calls Reach with a limit and returns how long it took and what came of it.
+// reach calls Reach with a timeout. It returns how long the call took, and its result.
 func (w *world) reach(target record.Cursor, limit time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(w.Context(), limit)
 	defer cancel()
@@ -35,7 +35,8 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 		if w.tokens(app)["second"] != policy.Revoked {
 			w.Error("reached, but not there")
 		}
-		for _, target := range []record.Cursor{made.Cursor, {Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
+		for _, target := range []record.Cursor{made.Cursor,
+			{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
 			if took, err := w.reach(target, time.Second); err != nil || took != 0 {
 				w.Errorf("a change that is there: %v after %v", err, took)
 			}
@@ -43,8 +44,8 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 	})
 }
 
-// TestB25_ReachSeesWhatComesWhileItWaits: at the next poll, with a hint or without. That another change
-// stands in the place of the one that is waited for counts only once a read has shown it.
+// TestB25_ReachSeesWhatComesWhileItWaits: at the next poll, with a hint or without. Another change with the
+// awaited revision counts only once a read has shown it.
 func TestB25_ReachSeesWhatComesWhileItWaits(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -68,8 +69,8 @@ func TestB25_ReachSeesWhatComesWhileItWaits(t *testing.T) {
 	})
 }
 
-// TestB25_MadeUpRevisionsCostNextToNothing counts reads of the store: whatever callers ask for, it is read
-// a few times for each partition while the partition stands still, and polled as always.
+// TestB25_MadeUpRevisionsCostNextToNothing counts reads of the store. Whatever callers ask for, each
+// partition is read a few times while it does not change, and polled as always.
 func TestB25_MadeUpRevisionsCostNextToNothing(t *testing.T) {
 	const partitions, wait = 64, 5 * time.Second
 	madeUp := func(w *world, partition, nth int) record.Cursor {
@@ -126,13 +127,13 @@ func TestB25_MadeUpRevisionsCostNextToNothing(t *testing.T) {
 				w.Errorf("read %d times in %v", tails, wait)
 			}
 
-			// Meanwhile a real change is reached as fast as ever, and lets the reads begin anew.
+			// Meanwhile a real change is reached as fast as ever, and resets the pauses.
 			app := apps[0]
 			made := w.commit(app, storetest.AddToken("meanwhile"))
 			if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
 				w.Errorf("a real change among made-up ones: %v after %v", err, took)
 			}
-			// Without its hint, it takes a poll at most.
+			// Without its hint it takes at most a poll.
 			w.faults(storetest.Faults{Hint: deaf})
 			ask(w, &asking, 0, 1000, time.Second)
 			made = w.commit(app, storetest.AddToken("unheard of"))
@@ -141,7 +142,7 @@ func TestB25_MadeUpRevisionsCostNextToNothing(t *testing.T) {
 			}
 			asking.Wait()
 
-			// The next caller after some quiet is read for at once.
+			// After a quiet time, the next caller is read for at once.
 			w.pass(time.Second)
 			made = w.commit(app, storetest.AddToken("later"))
 			if took, err := w.reach(made.Cursor, time.Second); err != nil || took > 4*latency {
@@ -183,7 +184,7 @@ func TestB25_ReachOfWhatNeverComesEndsAtTheDeadline(t *testing.T) {
 	})
 }
 
-// TestB25_ReachOfAChangeThatIsNotInThePastIsLost: other tags under revisions that are known.
+// TestB25_ReachOfAChangeThatIsNotInThePastIsLost: other tags with known revisions.
 func TestB25_ReachOfAChangeThatIsNotInThePastIsLost(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -199,17 +200,18 @@ func TestB25_ReachOfAChangeThatIsNotInThePastIsLost(t *testing.T) {
 				w.Errorf("another change at %v: %v after %v", target, err, took)
 			}
 		}
-		// One that was only hinted is asked for first.
+		// For a revision that is only hinted, the store is asked first.
 		w.commit(app, storetest.SetState("second", policy.Active))
 		target := record.Cursor{Epoch: 1, Revision: at.Revision + 1, Tag: record.Tag{1}}
-		if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 || took > 2*replica.ReadInterval {
+		if took, err := w.reach(target, time.Second); !errors.Is(err, replica.ErrLost) || took == 0 ||
+			took > 2*replica.ReadInterval {
 			w.Errorf("another change at a hint: %v after %v", err, took)
 		}
 	})
 }
 
-// TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace: what came by a hint and was never confirmed says
-// nothing about the store's past. The store has the change, so it is reached.
+// TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace: an unconfirmed hint proves nothing about the store's
+// past. The store has the change, so it is reached.
 func TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		apps := w.fill(0, 3)
@@ -230,7 +232,7 @@ func TestB25_ChangeIsNotLostWhenAPhantomStandsInItsPlace(t *testing.T) {
 	})
 }
 
-// TestB25_ReachBeforeTheFirstLoadWaitsForIt.
+// TestB25_ReachBeforeTheFirstLoadWaitsForIt: Reach waits until the partition is loaded.
 func TestB25_ReachBeforeTheFirstLoadWaitsForIt(t *testing.T) {
 	simulate(t, 1, func(w *world) {
 		w.fill(0, 3)
@@ -251,7 +253,7 @@ func TestB25_ReachBeforeTheFirstLoadWaitsForIt(t *testing.T) {
 	})
 }
 
-// TestConfirmCountsOnlyReadsThatWereSentAfterTheCall.
+// TestConfirmCountsOnlyReadsThatWereSentAfterTheCall: an earlier read does not count.
 func TestConfirmCountsOnlyReadsThatWereSentAfterTheCall(t *testing.T) {
 	simulate(t, 2, func(w *world) {
 		app := w.fill(0, 3)[0]
@@ -275,14 +277,14 @@ func TestConfirmCountsOnlyReadsThatWereSentAfterTheCall(t *testing.T) {
 		}
 		w.mustEqualStore()
 
-		// A read that is under way when Confirm is called may have looked before.
+		// A read that is under way when Confirm is called may have been answered before.
 		var sent atomic.Bool
 		slow := 500 * time.Millisecond
 		w.faults(storetest.Faults{Hint: deaf, Latency: func() time.Duration { sent.Store(true); return slow }})
 		for !sent.Load() {
 			w.pass(time.Millisecond)
 		}
-		w.pass(slow + time.Millisecond) // the store has been read, the answer is on its way
+		w.pass(slow + time.Millisecond) // the store has been read, and the answer is on its way
 		if took, err := confirm(5 * time.Second); err != nil || took < 2*slow {
 			w.Errorf("%v after %v, want a read of its own, which takes %v", err, took, 2*slow)
 		}

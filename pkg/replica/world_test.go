@@ -27,11 +27,11 @@ const (
 	events   policy.Scope = 1
 	sessions policy.Scope = 2
 
-	// latency is how long a read takes on its way, each way: as between machines of one data centre.
+	// latency is how long a read takes in each direction, as between machines of one data centre.
 	latency = 100 * time.Microsecond
-	// a poll comes at most this much after the one before: 250 ms and a fifth, and its way.
+	// longestPoll is the most time between two polls: 250 ms and a fifth, and latency.
 	longestPoll = 301 * time.Millisecond
-	// enough is time for whatever must happen without being asked for, the pauses after failures included.
+	// enough is time for everything that happens by itself, pauses after failures included.
 	enough = 10 * time.Second
 )
 
@@ -39,14 +39,14 @@ const (
 type world struct {
 	*testing.T
 	store *storetest.Store
-	// source is what the replica reads; the store, as a rule.
+	// source is what the replica reads; usually the store.
 	source replica.Source
 	r      *replica.Replica
 	log    *logbook
 	stop   func()
-	// clock is the replica's time of day; nil is that of the bubble.
+	// clock is the replica's wall clock; nil is the bubble's.
 	clock replica.WallClock
-	// paced says that loads let others through wherever they may.
+	// paced makes loads pause after every step.
 	paced bool
 }
 
@@ -62,7 +62,7 @@ func simulate(t *testing.T, partitions int, test func(w *world)) {
 	})
 }
 
-// faults sets the store's faults; a latency is never missing.
+// faults sets the store's faults. The latency is never zero.
 func (w *world) faults(f storetest.Faults) {
 	if f.Latency == nil {
 		f.Latency = func() time.Duration { return latency }
@@ -70,13 +70,13 @@ func (w *world) faults(f storetest.Faults) {
 	w.store.Fail(f)
 }
 
-// start stops the replica that runs, if any, and starts one that holds nothing.
+// start stops the running replica, if any, and starts an empty one.
 func (w *world) start() {
 	w.prepare()
 	w.run()
 }
 
-// prepare makes a replica that does not run yet, in place of the one before.
+// prepare replaces the replica with one that does not run yet.
 func (w *world) prepare() {
 	w.stop()
 	w.r = replica.New(w.source, w.store.Codec(), slog.New(w.log))
@@ -115,13 +115,13 @@ func (w *world) mustLoad() {
 	}
 }
 
-// pass lets fake time pass, and everything happen that is due by then.
+// pass lets fake time pass, and waits for everything that is due by then.
 func (w *world) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// commit changes an app and waits until whatever that sets off at once is done; time does not pass.
+// commit changes an app and waits for all immediate effects. No time passes.
 func (w *world) commit(app string, changes ...storetest.Change) storetest.Commit {
 	made := w.store.Commit(app, changes...)
 	synctest.Wait()
@@ -145,7 +145,7 @@ func (w *world) tokens(app string) map[string]policy.State {
 
 func (w *world) age(partition int) time.Duration { return w.r.Age(partition, time.Now()) }
 
-// difference says in what a partition is not what was committed; empty when it is.
+// difference describes how a partition differs from the store; empty when it does not.
 func (w *world) difference(partition int) string {
 	cursor, sum, loaded := w.r.State(partition)
 	head := w.store.Head(partition)
@@ -171,7 +171,7 @@ func (w *world) difference(partition int) string {
 		if view.Entry() == nil || view.Entry().Revision != document.Revision || view.Revision != head.Revision {
 			return fmt.Sprintf("%s: revision %+v, want %d of %d", app, view, document.Revision, head.Revision)
 		}
-		// What was seen revoked stays so, whatever the store says of it.
+		// A token that was seen revoked stays revoked, whatever the store says.
 		if !samePolicy(view.Entry().StoredPolicy(), want) {
 			return fmt.Sprintf("%s: policy %+v, want %+v", app, view.Entry().StoredPolicy(), want)
 		}
@@ -179,7 +179,7 @@ func (w *world) difference(partition int) string {
 	return ""
 }
 
-// samePolicy tells whether two policies decide the same and list their tokens in the same order; either may
+// samePolicy reports whether two policies decide the same and list their tokens in the same order. Either may
 // be nil.
 func samePolicy(a, b *policy.Policy) bool {
 	if a == nil || b == nil {
@@ -188,7 +188,7 @@ func samePolicy(a, b *policy.Policy) bool {
 	return a.Enforcement() == b.Enforcement() && a.Deleted() == b.Deleted() && slices.Equal(a.Tokens(), b.Tokens())
 }
 
-// mustEqualStore fails the test when the replica is not what was committed.
+// mustEqualStore fails the test when the replica differs from the store.
 func (w *world) mustEqualStore() {
 	w.Helper()
 	for partition := range w.store.Codec().Partitions() {
@@ -198,7 +198,7 @@ func (w *world) mustEqualStore() {
 	}
 }
 
-// mustBeFresh fails the test when a partition was not seen to be complete within the last polls.
+// mustBeFresh fails the test when a partition was not complete at one of the latest polls.
 func (w *world) mustBeFresh(partition int) {
 	w.Helper()
 	if age := w.age(partition); age > 2*longestPoll {
@@ -206,11 +206,11 @@ func (w *world) mustBeFresh(partition int) {
 	}
 }
 
-// mustGrowOld fails the test unless a partition gets older with time, and keeps what an app has.
+// mustGrowOld fails the test unless a partition ages and keeps an app's policy.
 func (w *world) mustGrowOld(app string) {
 	w.Helper()
 	partition := w.store.Codec().PartitionOf(app)
-	w.pass(4 * latency) // an answer may be on its way that is good
+	w.pass(4 * latency) // a good answer may be on its way
 	was, before, began := w.age(partition), w.r.Table().Find(app).Row, time.Now()
 	w.pass(enough)
 	if grown := w.age(partition) - was; grown != time.Since(began) {
@@ -221,7 +221,7 @@ func (w *world) mustGrowOld(app string) {
 	}
 }
 
-// logbook takes what a replica logs.
+// logbook collects what a replica logs.
 type logbook struct {
 	mu    sync.Mutex
 	lines []string
@@ -265,11 +265,11 @@ func (b *logbook) String() string {
 	return strings.Join(b.lines[max(len(b.lines)-30, 0):], "\n")
 }
 
-// position returns the cursor that a replica holds of a partition.
+// position returns the replica's cursor in a partition.
 func (w *world) position(partition int) record.Cursor {
 	cursor, _, _ := w.r.State(partition)
 	return cursor
 }
 
-// state returns one of two states, ACTIVE less 1 and DISABLED less 1, in turn.
+// state returns one of two states in turn: 0 is ACTIVE-1, 1 is DISABLED-1.
 func state(i int) policy.State { return policy.State(i % 2) }

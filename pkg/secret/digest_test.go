@@ -12,7 +12,7 @@ import (
 )
 
 func TestB02_DigestIsSHA256(t *testing.T) {
-	// FIPS 180-4's example, and the minted form of 00 01 02 ... 1f.
+	// FIPS 180-4's example, and the minted secret of the bytes 00 01 02 ... 1f.
 	minted := "cs_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf27wFTL"
 	for text, want := range map[string]string{
 		"abc":  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
@@ -23,7 +23,7 @@ func TestB02_DigestIsSHA256(t *testing.T) {
 			t.Errorf("DigestOf(%q) = %s, want %s", text, got, want)
 		}
 	}
-	// Every length around those at which the way of hashing may change.
+	// Every length around the ones at which the implementation may change.
 	for n := range 300 {
 		checkDigest(t, strings.Repeat("x", n))
 	}
@@ -45,7 +45,8 @@ func TestB06_HintIsSixCharactersAfterThePrefix(t *testing.T) {
 	minted := secret.Mint()
 	tests := []struct{ name, text, want string }{
 		{"minted", minted.Reveal(), minted.Reveal()[3:9]},
-		// B11: what the hint leaves unknown has at least MinImportBits, 4 bits a hexadecimal digit.
+		// B11: the characters that the hint hides have at least MinImportBits, 4 bits for each hexadecimal
+		// digit.
 		{"foreign", "sk-live-0123456789abcdefghij", "sk-liv"},
 		{"hexadecimal, 112 bits", "0123456789abcdef0123456789ab", ""},
 		{"hexadecimal, 132 bits", "0123456789abcdef0123456789abcdef0", ""},
@@ -63,7 +64,7 @@ func TestB06_HintIsSixCharactersAfterThePrefix(t *testing.T) {
 	}
 }
 
-// TestHotPathDoesNotAllocate covers what runs once per request.
+// TestHotPathDoesNotAllocate covers the functions that run for each request.
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	minted := secret.Mint().Reveal()
 	for name, text := range map[string]string{

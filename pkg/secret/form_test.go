@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestB03_KnownSecrets pins the form to texts that were computed outside of Go: every secret in the field
-// depends on it, so a change of the code and of the reference together must not pass.
+// TestB03_KnownSecrets pins the form with texts that were computed outside of Go. Every secret in the field
+// depends on the form, so changing the code and the reference together must not pass.
 func TestB03_KnownSecrets(t *testing.T) {
 	counting := make([]byte, 32)
 	for i := range counting {
@@ -46,7 +46,7 @@ func TestB03_KnownSecrets(t *testing.T) {
 
 func TestB03_MintEncodesAllBits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		// Zeros in front, so that padding is tried at every width.
+		// Leading zeros, so that every width of padding is tried.
 		raw := make([]byte, 32)
 		tail := rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "tail")
 		copy(raw[32-len(tail):], tail)
@@ -63,7 +63,7 @@ func TestB03_MintEncodesAllBits(t *testing.T) {
 	})
 }
 
-// TestB03_NoSecretFromAFailingGenerator: with fewer than 256 bits at hand there must be no secret at all.
+// TestB03_NoSecretFromAFailingGenerator: with fewer than 256 random bits there must be no secret at all.
 func TestB03_NoSecretFromAFailingGenerator(t *testing.T) {
 	for name, source := range map[string]*bytes.Reader{
 		"nothing":       bytes.NewReader(nil),
@@ -100,7 +100,7 @@ func TestB03_MintedSecretsAreUniqueAndMatchTheScannerPattern(t *testing.T) {
 			varies[i][text[i]] = true
 		}
 	}
-	// The first digit of 256 bits ends at y and that of the checksum at 4; all others take every value.
+	// The first digit of 256 bits is at most y, and the checksum's is at most 4. All others take every value.
 	for i := len(Prefix); i < len(varies); i++ {
 		want := 62
 		switch i {
@@ -128,7 +128,8 @@ func TestB03_AdminKeysAndSecretsAreNotConfused(t *testing.T) {
 		if pattern.MatchString(key) {
 			t.Fatal("the scanner pattern of secrets finds an admin key")
 		}
-		// The checksum covers the prefix: changing that alone does not turn one into the other.
+		// The checksum covers the prefix, so changing the prefix alone does not make a secret of an admin
+		// key.
 		if WellFormed("cs_"+key[len("csadm_"):]) || WellFormedAdminKey("csadm_"+secret[len("cs_"):]) {
 			t.Fatal("a changed prefix went unnoticed")
 		}

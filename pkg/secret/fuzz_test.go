@@ -16,7 +16,7 @@ func FuzzWellFormed(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		// Sealed as well, since a fuzzer does not find a checksum by itself.
+		// Candidates with a right checksum too, since a fuzzer does not find one by itself.
 		for _, candidate := range []string{
 			text, referenceSeal(text), referenceSeal("cs_" + text), referenceSeal("csadm_" + text),
 		} {

@@ -9,13 +9,13 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// keeper holds a secret where fmt reads it by reflection and calls no method of it.
+// keeper holds a secret in an unexported field, which fmt reads by reflection without calling its methods.
 type keeper struct {
 	name   string
 	secret secret.Secret
 }
 
-// TestB02_UnexportedFieldsHideTheSecret: fmt does not call Format for a field that it may not read as an
+// TestB02_UnexportedFieldsHideTheSecret: fmt does not call Format for a field that it cannot read as an
 // interface.
 func TestB02_UnexportedFieldsHideTheSecret(t *testing.T) {
 	s := secret.Mint()
@@ -37,7 +37,8 @@ func TestB02_UnexportedFieldsHideTheSecret(t *testing.T) {
 	}
 }
 
-// TestB02_MisusedVerbsHideTheSecret: for a verb that does not fit, fmt prints the value without asking it.
+// TestB02_MisusedVerbsHideTheSecret: for an unsuitable verb, fmt prints the value without calling its
+// methods.
 func TestB02_MisusedVerbsHideTheSecret(t *testing.T) {
 	s := secret.Mint()
 	for _, value := range []any{s, &s, hold(s), []secret.Secret{s}} {

@@ -7,8 +7,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TestB11_LongDigestsDoNotAllocate: imported secrets have up to MaxLength bytes, and every request of an
-// app that has one is digested.
+// TestB11_LongDigestsDoNotAllocate: imported secrets have up to MaxLength bytes, and an app that has one
+// digests the token of every request.
 func TestB11_LongDigestsDoNotAllocate(t *testing.T) {
 	for _, n := range []int{129, 500, secret.MaxLength} {
 		text := strings.Repeat("k", n)

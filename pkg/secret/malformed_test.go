@@ -48,7 +48,7 @@ func TestB03_ForeignTextsAreMalformed(t *testing.T) {
 	valid := Mint().Reveal()
 	beyond := func(offset *big.Int) string { return referenceText("cs_", new(big.Int).Add(twoTo256, offset)) }
 	largest43 := new(big.Int).Sub(new(big.Int).Exp(big.NewInt(62), big.NewInt(43), nil), big.NewInt(1))
-	// 2^32 more than the checksum has six digits too, but is not how it is written.
+	// The checksum plus 2^32 has six digits too, but is not how it is written.
 	body := valid[:46]
 	sum, _ := new(big.Int).SetString(swapCase(valid[46:]), 62)
 	otherSum := referenceDigits(sum.Add(sum, big.NewInt(1<<32)), 6)
@@ -103,7 +103,7 @@ func TestB03_ForeignTextsAreMalformed(t *testing.T) {
 	}
 }
 
-// TestB03_EveryCharacterIsOneOfItsPlace: a right checksum does not excuse a wrong prefix or a foreign digit.
+// TestB03_EveryCharacterIsOneOfItsPlace: a right checksum does not excuse a wrong prefix or a wrong digit.
 func TestB03_EveryCharacterIsOneOfItsPlace(t *testing.T) {
 	for prefix, wellFormed := range map[string]func(string) bool{"cs_": WellFormed, "csadm_": WellFormedAdminKey} {
 		body := prefix + referenceDigits(new(big.Int), 43)
@@ -120,7 +120,7 @@ func TestB03_EveryCharacterIsOneOfItsPlace(t *testing.T) {
 	}
 }
 
-// TestB03_AgreesWithTheReference tries numbers around the limit of 256 bits and texts with slips.
+// TestB03_AgreesWithTheReference tries numbers around the limit of 256 bits, and texts with mistakes.
 func TestB03_AgreesWithTheReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		number := new(big.Int).SetBytes(rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "number"))

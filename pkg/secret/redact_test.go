@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// holder is a struct of another package that holds secrets, as requests and commands do.
+// holder is a struct of another package that holds secrets, like a request or a command.
 type holder struct {
 	Name   string
 	Secret secret.Secret
@@ -28,8 +28,8 @@ func hold(s secret.Secret) holder {
 	return holder{"partner", s, &s, []secret.Secret{s}, map[string]secret.Secret{"one": s}, s}
 }
 
-// checkHidden fails when a part of the secret that is long enough to tell it by is in the output, in any of
-// the ways in which fmt writes text.
+// checkHidden fails when the output contains a recognisable part of the secret, in any of the ways in which
+// fmt writes text.
 func checkHidden(t *testing.T, what, output string, s secret.Secret) {
 	t.Helper()
 	const part = 6
@@ -132,7 +132,7 @@ func TestB02_EncodingHidesTheSecret(t *testing.T) {
 	checkHidden(t, "a template", page.String(), s)
 }
 
-// TestB02_RevealIsTheOnlyWay keeps the text reachable for its owner.
+// TestB02_RevealIsTheOnlyWay: the owner can still get the text.
 func TestB02_RevealIsTheOnlyWay(t *testing.T) {
 	for _, text := range []string{"", "x", secret.Mint().Reveal()} {
 		if got := secret.New(text).Reveal(); got != text {
@@ -145,7 +145,7 @@ func TestB02_RevealIsTheOnlyWay(t *testing.T) {
 	}
 }
 
-// B02: a secret is recognised wherever in a text it was pasted, and nothing else is taken for one.
+// B02: a secret is found anywhere in a text, and nothing else is taken for a secret.
 func TestB02_Within(t *testing.T) {
 	minted, key := secret.Mint().Reveal(), secret.MintAdminKey().Reveal()
 	for text, want := range map[string]bool{

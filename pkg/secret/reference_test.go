@@ -8,15 +8,15 @@ import (
 )
 
 // The reference below reads and writes the form of B03 by other means than the package: math/big for base62,
-// hash/crc32 for the checksum, regexp for the shape. It shares no constant with the code that it judges.
+// hash/crc32 for the checksum, regexp for the form. It shares no constant with the package.
 
-// scannerPattern is what the README gives to secret scanners.
+// scannerPattern is the pattern for secret scanners in the README.
 const scannerPattern = `cs_[0-9A-Za-z]{49}`
 
 // twoTo256 is the first number that does not fit.
 var twoTo256 = new(big.Int).Lsh(big.NewInt(1), 256)
 
-// swapCase turns the digits of math/big, where lower case comes first, into those of B03, and back.
+// swapCase converts the digits of math/big, where lower case comes first, to the digits of B03, and back.
 func swapCase(digits string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -46,13 +46,13 @@ func referenceText(prefix string, number *big.Int) string {
 	return referenceSeal(prefix + referenceDigits(number, 43))
 }
 
-// referenceForm is the shape that the reference parser asks for, by prefix.
+// referenceForm is the form that the reference accepts, by prefix.
 var referenceForm = map[string]*regexp.Regexp{
 	"cs_":    regexp.MustCompile(`\Acs_([0-9A-Za-z]{43})([0-9A-Za-z]{6})\z`),
 	"csadm_": regexp.MustCompile(`\Acsadm_([0-9A-Za-z]{43})([0-9A-Za-z]{6})\z`),
 }
 
-// referenceAccepts is the independent answer to WellFormed and WellFormedAdminKey.
+// referenceAccepts answers WellFormed and WellFormedAdminKey independently.
 func referenceAccepts(prefix, text string) bool {
 	parts := referenceForm[prefix].FindStringSubmatch(text)
 	if parts == nil {

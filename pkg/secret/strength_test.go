@@ -16,14 +16,14 @@ const (
 	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// cycle returns n characters that go through an alphabet again and again.
+// cycle returns n characters by repeating an alphabet.
 func cycle(alphabet string, n int) string {
 	return strings.Repeat(alphabet, n/len(alphabet)+1)[:n]
 }
 
-// TestB11_StrengthByLengthAndAlphabet has, for each alphabet, the shortest text that reaches 112 bits and
-// the one that is a character shorter: ceil(112 / log2(size)), worked out by hand. The first characters of
-// an alphabet are of every kind that it has, so that few of them tell it apart.
+// TestB11_StrengthByLengthAndAlphabet has, for each alphabet, the shortest text with 112 bits and a text that
+// is one character shorter: ceil(112 / log2(size)), calculated by hand. The first characters of an alphabet
+// are of every kind in it, so that few of them identify it.
 func TestB11_StrengthByLengthAndAlphabet(t *testing.T) {
 	tests := []struct {
 		name     string

@@ -13,10 +13,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// million is how many tokens the benchmarks hold.
+// million is the number of tokens in the benchmarks.
 const million = 1_000_000
 
-// BenchmarkStart measures how long a validator takes from its file to its first decision. Run it with -cpu 1.
+// BenchmarkStart measures the time from a validator's file to its first decision. Run it with -cpu 1.
 func BenchmarkStart(b *testing.B) {
 	for _, perApp := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("%d-an-app", perApp), func(b *testing.B) {
@@ -35,7 +35,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// BenchmarkWrite measures one copy, of 10 tokens an app.
+// BenchmarkWrite measures writing one file with 10 tokens per app.
 func BenchmarkWrite(b *testing.B) {
 	ring, meta := fixedRing(b), record.Meta{StoreID: "s", Partitions: record.DefaultPartitions, CreateTime: time.Now()}
 	all := filled(b, ring, meta, million/10, 10)

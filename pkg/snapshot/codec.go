@@ -133,7 +133,8 @@ func policyFromProto(m *countersignv1.SnapshotPolicy) (*policy.Policy, error) {
 	}
 	e := m.GetEnforcement()
 	return policy.NewWithMemory(policy.Enforcement{
-		Scopes: policy.ScopeSet(e.GetScopes()), TrialEndMillis: e.GetTrialEndMillis(), After: policy.ScopeSet(e.GetScopesAfterTrial()),
+		Scopes: policy.ScopeSet(e.GetScopes()), TrialEndMillis: e.GetTrialEndMillis(),
+		After: policy.ScopeSet(e.GetScopesAfterTrial()),
 	}, tokens, m.GetDeleted(), memory)
 }
 

@@ -9,12 +9,13 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestColumnsThatDoNotFitAreRefused: each column of the tokens has a value for each of them, or none.
+// TestColumnsThatDoNotFitAreRefused: a column has one value for each token, or none at all.
 func TestColumnsThatDoNotFitAreRefused(t *testing.T) {
 	whole := func() *countersignv1.SnapshotPolicy {
 		var tokens []policy.Token
 		for _, id := range []string{"tok_a", "tok_b"} {
-			tokens = append(tokens, policy.Token{ID: id, Digest: secret.Digest{id[4]}, State: policy.Active, Scopes: 2, ExpireMillis: 1, Imported: true})
+			tokens = append(tokens, policy.Token{ID: id, Digest: secret.Digest{id[4]}, State: policy.Active, Scopes: 2,
+				ExpireMillis: 1, Imported: true})
 		}
 		p, err := policy.New(policy.Enforcement{Scopes: 2}, tokens, false)
 		if err != nil {
@@ -30,16 +31,20 @@ func TestColumnsThatDoNotFitAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*countersignv1.SnapshotPolicy){
-		"an id too few":       func(m *countersignv1.SnapshotPolicy) { m.TokenIds = "tok_a" },
-		"an id too many":      func(m *countersignv1.SnapshotPolicy) { m.TokenIds += " tok_c" },
-		"a digest too few":    func(m *countersignv1.SnapshotPolicy) { m.Digests = m.GetDigests()[len(secret.Digest{}):] },
-		"a byte too many":     func(m *countersignv1.SnapshotPolicy) { m.Digests = append(m.GetDigests(), 0) },
-		"scopes too few":      func(m *countersignv1.SnapshotPolicy) { m.Scopes = m.GetScopes()[1:] },
-		"scopes too many":     func(m *countersignv1.SnapshotPolicy) { m.Scopes = append(m.GetScopes(), 1) },
-		"expiries too few":    func(m *countersignv1.SnapshotPolicy) { m.ExpireMillis = m.GetExpireMillis()[1:] },
-		"imported too many":   func(m *countersignv1.SnapshotPolicy) { m.Imported = append(m.GetImported(), true) },
-		"ids without tokens":  func(m *countersignv1.SnapshotPolicy) { noTokens(m); m.TokenIds = "tok_a" },
-		"digests without any": func(m *countersignv1.SnapshotPolicy) { noTokens(m); m.Digests = make([]byte, len(secret.Digest{})) },
+		"an id too few":      func(m *countersignv1.SnapshotPolicy) { m.TokenIds = "tok_a" },
+		"an id too many":     func(m *countersignv1.SnapshotPolicy) { m.TokenIds += " tok_c" },
+		"a digest too few":   func(m *countersignv1.SnapshotPolicy) { m.Digests = m.GetDigests()[len(secret.Digest{}):] },
+		"a byte too many":    func(m *countersignv1.SnapshotPolicy) { m.Digests = append(m.GetDigests(), 0) },
+		"scopes too few":     func(m *countersignv1.SnapshotPolicy) { m.Scopes = m.GetScopes()[1:] },
+		"scopes too many":    func(m *countersignv1.SnapshotPolicy) { m.Scopes = append(m.GetScopes(), 1) },
+		"expiries too few":   func(m *countersignv1.SnapshotPolicy) { m.ExpireMillis = m.GetExpireMillis()[1:] },
+		"imported too many":  func(m *countersignv1.SnapshotPolicy) { m.Imported = append(m.GetImported(), true) },
+		"ids without tokens": func(m *countersignv1.SnapshotPolicy) { noTokens(m); m.TokenIds = "tok_a" },
+		"digests without any": func(m *countersignv1.SnapshotPolicy) {
+			noTokens(m)
+			m.Digests = make([]byte,
+				len(secret.Digest{}))
+		},
 	} {
 		m := whole()
 		spoil(m)

@@ -27,7 +27,7 @@ func runUntil(t *testing.T, run func(context.Context) error) (stop func()) {
 	}
 }
 
-// names returns what is in a folder.
+// names returns the names of the files in a folder.
 func names(t *testing.T, folder string) (all []string) {
 	t.Helper()
 	for _, entry := range check.Must(os.ReadDir(folder))(t) {
@@ -69,7 +69,7 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 		}
 	}
 	_ = write(100, false)
-	// One that is not whole is not put in its place either.
+	// An incomplete file is not committed either.
 	f := check.Must(snapshot.Create(path, ring, meta, snapshot.OfReplica))(t)
 	if f.Commit() == nil {
 		t.Error("a file without partitions was committed")
@@ -85,7 +85,7 @@ func TestFileTakesThePlaceOfTheOneBeforeWhenItIsWhole(t *testing.T) {
 	}
 }
 
-// TestCloseClosesTheFile: a process that opens files again and again must not run out of descriptors.
+// TestCloseClosesTheFile: a process that opens files repeatedly must not run out of descriptors.
 func TestCloseClosesTheFile(t *testing.T) {
 	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 2}
 	path := filepath.Join(t.TempDir(), "policies.snapshot")
@@ -110,7 +110,8 @@ func TestCloseClosesTheFile(t *testing.T) {
 func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "s")
-	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute, "other": 2 * time.Hour} {
+	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute,
+		"other": 2 * time.Hour} {
 		file := filepath.Join(folder, name)
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -135,12 +136,13 @@ func TestUnwritableFolderIsAnError(t *testing.T) {
 	}
 }
 
-// A link stays a link, and what could read the file still can.
+// TestFileIsWrittenThroughALink: a link stays a link, and the readers of the file keep their access.
 func TestFileIsWrittenThroughALink(t *testing.T) {
 	ring, meta := fixedRing(t), record.Meta{StoreID: "s", Partitions: 1}
 	folder := t.TempDir()
 	link, real := filepath.Join(folder, "s"), filepath.Join(folder, "volume", "s")
-	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640), os.Symlink(real, link)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.WriteFile(real, nil, 0o600), os.Chmod(real, 0o640),
+		os.Symlink(real, link)); err != nil {
 		t.Fatal(err)
 	}
 	f := check.Must(snapshot.Create(link, ring, meta, snapshot.OfReplica))(t)

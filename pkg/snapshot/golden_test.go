@@ -18,22 +18,21 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// When the form of files gets a version, its files are made, and committed, with
+// When the file format gets a new version, make its files with the command below, and commit them:
 //
 //	go test ./pkg/snapshot -run TestFilesOfEarlierReleasesAreRead -golden v2
 //
-// A file that is there stays as it is.
+// An existing file is not changed.
 var makeGolden = flag.String("golden", "", "make the files of a `version` in testdata, as this code writes them")
 
-// golden is a file that was written when the form got its version.
+// golden returns a file that was written when its version of the format was new.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
 	return check.Must(os.ReadFile(filepath.Join("testdata", name)))(t)
 }
 
-// TestFilesOfEarlierReleasesAreRead: who upgrades loses nothing of what there is to start from, or to
-// restore. Files of every version read as what was written; of their cursors only the tags are not known,
-// since they are random.
+// TestFilesOfEarlierReleasesAreRead: an upgrade keeps snapshots and backups readable. Files of every version
+// give what was written, except for the tags of cursors, which are random.
 func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 	ring := fixedRing(t)
 	made, want := smallReplica(t, ring)
@@ -89,8 +88,8 @@ func TestFilesOfEarlierReleasesAreRead(t *testing.T) {
 	checkWritten(t)
 }
 
-// checkWritten makes sure that the files hold something of everything: with contents that are empty,
-// nothing could be lost.
+// checkWritten checks that the files hold something of everything, since nothing can be lost from empty
+// contents.
 func checkWritten(t *testing.T) {
 	_, all := smallReplica(t, fixedRing(t))
 	var apps, policies, tokens, revoked, links, orphans int
@@ -108,7 +107,7 @@ func checkWritten(t *testing.T) {
 	}
 }
 
-// withoutMemory returns contents whose policies remember no digests, which files of version 1 cannot say.
+// withoutMemory returns contents whose policies remember no digests, since version 1 cannot hold them.
 func withoutMemory(t testing.TB, all []replica.Contents) []replica.Contents {
 	t.Helper()
 	all = slices.Clone(all)
@@ -125,7 +124,7 @@ func withoutMemory(t testing.TB, all []replica.Contents) []replica.Contents {
 	return all
 }
 
-// withoutTags returns contents whose cursors have no tags, after making sure that they had.
+// withoutTags checks that all cursors have tags, and returns contents without them.
 func withoutTags(t testing.TB, c replica.Contents) replica.Contents {
 	t.Helper()
 	if c.Confirmed != c.Cursor || c.Base != c.Cursor {

@@ -20,14 +20,14 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// fixedRing returns a key ring that is always the same, so that what a fuzzer finds is found again.
+// fixedRing returns the same key ring each time, so that a fuzzer's findings can be repeated.
 func fixedRing(t testing.TB) *keyring.Ring {
 	t.Helper()
 	return check.Must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t)
 }
 
-// filled returns contents of all partitions: apps with tokens, the first of each partition with one that is
-// kept revoked against the store, the second without a policy that could be verified.
+// filled returns contents of all partitions: apps with tokens. The first app of each partition has a sticky
+// revocation. The second has no policy that could be verified.
 func filled(t testing.TB, ring *keyring.Ring, meta record.Meta, apps, tokens int) []replica.Contents {
 	t.Helper()
 	codec := record.NewCodec(ring, meta)
@@ -87,7 +87,7 @@ func writeReplica(t testing.TB, out io.Writer, ring *keyring.Ring, meta record.M
 	}
 }
 
-// read reads a whole file, whatever its kind.
+// read reads a whole file of either kind.
 func read(in io.Reader, ring *keyring.Ring) (all []replica.Contents, backup heard, err error) {
 	r, err := snapshot.NewReader(in, ring)
 	if err != nil {
@@ -100,7 +100,7 @@ func read(in io.Reader, ring *keyring.Ring) (all []replica.Contents, backup hear
 	return all, backup, err
 }
 
-// heard is a sink that writes down what it is given.
+// heard is a sink that records what it gets.
 type heard []string
 
 func (h *heard) Partition(number int, head []byte) error {
@@ -123,7 +123,7 @@ func (h *heard) Audit(sequence uint64, raw []byte) error {
 	return nil
 }
 
-// smallBackup returns a backup of two partitions, and what is in it. One of the documents is of a size.
+// smallBackup returns a backup of two partitions, and its contents. One document has the given size.
 func smallBackup(t testing.TB, ring *keyring.Ring, size int) ([]byte, heard) {
 	t.Helper()
 	meta := record.Meta{StoreID: "backup", Partitions: 2, CreateTime: time.UnixMilli(1)}
@@ -132,7 +132,8 @@ func smallBackup(t testing.TB, ring *keyring.Ring, size int) ([]byte, heard) {
 	w := check.Must(snapshot.NewWriter(&file, ring, meta, snapshot.Backup))(t)
 	for _, to := range []snapshot.Sink{w, &wrote} {
 		for _, err := range []error{
-			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")), to.Document("b", bytes.Repeat([]byte("b"), size)),
+			to.Partition(0, []byte("head 0")), to.Document("a", []byte("document a")),
+			to.Document("b", bytes.Repeat([]byte("b"), size)),
 			to.Document("c", nil), to.Entry(record.RawEntry{Revision: 1, Data: []byte("link")}),
 			to.Entry(record.RawEntry{Revision: 9, Data: []byte("start"), EpochStart: true}), to.Audit(1, []byte("row")),
 			to.Partition(1, nil), to.Document("d", []byte("document d")),

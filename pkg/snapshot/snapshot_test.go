@@ -28,7 +28,8 @@ func TestReadsWhatWasWritten(t *testing.T) {
 	ring := fixedRing(t)
 	file, want := smallReplica(t, ring)
 	r := check.Must(snapshot.NewReader(bytes.NewReader(file), ring))(t)
-	if r.Kind() != snapshot.OfReplica || r.Meta().StoreID != "replica" || r.Meta().Partitions != 3 || time.Since(r.CreateTime()) > time.Minute {
+	if r.Kind() != snapshot.OfReplica || r.Meta().StoreID != "replica" || r.Meta().Partitions != 3 ||
+		time.Since(r.CreateTime()) > time.Minute {
 		t.Errorf("header: %v, %+v, %v", r.Kind(), r.Meta(), r.CreateTime())
 	}
 	got, _, err := read(bytes.NewReader(file), ring)
@@ -42,8 +43,8 @@ func TestReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// TestReplicaGoesOnFromAFile: what a replica held is held by one that was given the file, and it decides
-// and follows from there.
+// TestReplicaGoesOnFromAFile: a replica that imports a file has the data of the exporting one, and continues
+// from it.
 func TestReplicaGoesOnFromAFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.New(t, 4)
@@ -102,7 +103,7 @@ func run(t *testing.T, r *replica.Replica) (stop func()) {
 	return runUntil(t, r.Run)
 }
 
-// frames returns the records of a file, each with its length in front.
+// frames returns the records of a file, each with its length prefix.
 func frames(file []byte) (begin []byte, records [][]byte) {
 	begin, rest := file[:8], file[8:]
 	for len(rest) > 0 {
@@ -116,7 +117,7 @@ func join(begin []byte, records ...[]byte) []byte {
 	return append(bytes.Clone(begin), bytes.Join(records, nil)...)
 }
 
-// TestTouchedFileIsRefused and the error says what is wrong with it.
+// TestTouchedFileIsRefused, with an error that says what is wrong.
 func TestTouchedFileIsRefused(t *testing.T) {
 	ring := fixedRing(t)
 	file, _ := smallReplica(t, ring)
@@ -128,6 +129,8 @@ func TestTouchedFileIsRefused(t *testing.T) {
 	if len(r) != 5 {
 		t.Fatalf("%d records, want a header, three partitions and the end", len(r))
 	}
+	otherKey := check.Must(keyring.Parse([]byte(
+		`{"current":"a","keys":{"a":"AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t)
 	for _, tt := range []struct {
 		name string
 		file []byte
@@ -138,7 +141,7 @@ func TestTouchedFileIsRefused(t *testing.T) {
 		{"another form", []byte(`{"current": "a"}`), ring, "not a snapshot file"},
 		{"another version", append([]byte("CSSNAP\n\x02"), file[8:]...), ring, "not a snapshot file"},
 		{"only the magic", begin, ring, "is cut: it ends in record 0"},
-		{"another key of the same name", file, check.Must(keyring.Parse([]byte(`{"current":"a","keys":{"a":"AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}`)))(t), "the header: record file-header: keyring: MAC does not match"},
+		{"another key of the same name", file, otherKey, "the header: record file-header: keyring: MAC does not match"},
 		{"another key ring", file, keyring.Generate(), "unknown key"},
 		{"end missing", join(begin, r[:4]...), ring, "is cut: it ends in record 4"},
 		{"cut in a record", file[:len(file)-1], ring, "is cut: it ends in record 4"},
@@ -147,13 +150,19 @@ func TestTouchedFileIsRefused(t *testing.T) {
 		{"the same again behind", append(bytes.Clone(file), file...), ring, "something follows the end"},
 		{"record left out", join(begin, r[0], r[1], r[3], r[4]), ring, "record 2: record file-record: keyring: MAC"},
 		{"record repeated", join(begin, r[0], r[1], r[1], r[2], r[3], r[4]), ring, "record 2: record file-record: keyring: MAC"},
-		{"records in another order", join(begin, r[0], r[2], r[1], r[3], r[4]), ring, "record 1: record file-record: keyring: MAC"},
-		{"record of another file of the store", join(begin, r[0], r[1], others[2], r[3], r[4]), ring, "record 2: record file-record: keyring: MAC"},
-		{"header of another file", join(begin, others[0], r[1], r[2], r[3], r[4]), ring, "record 1: record file-record: keyring: MAC"},
-		{"end of another file", join(begin, r[0], r[1], r[2], r[3], others[4]), ring, "record 4: record file-record: keyring: MAC"},
+		{"records in another order", join(begin, r[0], r[2], r[1], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC"},
+		{"record of another file of the store", join(begin, r[0], r[1], others[2], r[3], r[4]), ring,
+			"record 2: record file-record: keyring: MAC"},
+		{"header of another file", join(begin, others[0], r[1], r[2], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC"},
+		{"end of another file", join(begin, r[0], r[1], r[2], r[3], others[4]), ring,
+			"record 4: record file-record: keyring: MAC"},
 		{"two headers", join(begin, r[0], r[0], r[1], r[2], r[3], r[4]), ring, "record 1: record file-record: keyring: MAC"},
-		{"record of a backup", join(begin, r[0], backups[1], r[2], r[3], r[4]), ring, "record 1: record file-record: keyring: MAC"},
-		{"a length beyond all bounds", join(begin, r[0], []byte{0xff, 0xff, 0xff, 0xff}), ring, "record 1: a length of 4294967295 bytes"},
+		{"record of a backup", join(begin, r[0], backups[1], r[2], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC"},
+		{"a length beyond all bounds", join(begin, r[0], []byte{0xff, 0xff, 0xff, 0xff}), ring,
+			"record 1: a length of 4294967295 bytes"},
 		{"a length beyond the file", join(begin, r[0], []byte{0, 0xff, 0xff, 0xff}), ring, "is cut: it ends in record 1"},
 		{"an empty record", join(begin, r[0], []byte{0, 0, 0, 0}), ring, "record 1: record: malformed file-record: too short"},
 	} {
@@ -187,7 +196,8 @@ func TestKindsAreToldApart(t *testing.T) {
 	ring := fixedRing(t)
 	replicas, _ := smallReplica(t, ring)
 	backup, _ := smallBackup(t, ring, 100)
-	err := check.Must(snapshot.NewReader(bytes.NewReader(backup), ring))(t).Replicas(func(replica.Contents) error { return nil })
+	err := check.Must(snapshot.NewReader(bytes.NewReader(backup),
+		ring))(t).Replicas(func(replica.Contents) error { return nil })
 	if err == nil || err.Error() != "this file is a backup, want a validator's snapshot" {
 		t.Error(err)
 	}
@@ -197,7 +207,7 @@ func TestKindsAreToldApart(t *testing.T) {
 	}
 }
 
-// TestWriterWritesOnlyWholeStores: partitions in their order, all of them.
+// TestWriterWritesOnlyWholeStores: all partitions, in order.
 func TestWriterWritesOnlyWholeStores(t *testing.T) {
 	ring := fixedRing(t)
 	meta := record.Meta{StoreID: "s", Partitions: 2}
@@ -227,13 +237,14 @@ func TestErrorOfAReceiverEndsTheReading(t *testing.T) {
 	ring := fixedRing(t)
 	file, _ := smallReplica(t, ring)
 	failed, calls := errors.New("failed"), 0
-	err := check.Must(snapshot.NewReader(bytes.NewReader(file), ring))(t).Replicas(func(replica.Contents) error { calls++; return failed })
+	err := check.Must(snapshot.NewReader(bytes.NewReader(file),
+		ring))(t).Replicas(func(replica.Contents) error { calls++; return failed })
 	if !errors.Is(err, failed) || calls != 1 {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 }
 
-// FuzzOpenSnapshot: a file reads as it was written, or not at all.
+// FuzzOpenSnapshot: a file reads exactly as it was written, or not at all.
 func FuzzOpenSnapshot(f *testing.F) {
 	ring, good := fixedRing(f), golden(f, "v1.snapshot")
 	begin, records := frames(good)

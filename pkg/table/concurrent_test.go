@@ -9,11 +9,11 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// writes is how many changes the writer of a concurrent test makes.
+// writes is how many changes a concurrent test makes.
 const writes = 20_000
 
-// TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead: a revision says that every change up to it is in
-// the entry, also while the writer changes entries and puts whole partitions in place.
+// TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead: entries include every change up to the revision,
+// while the writer changes entries and swaps whole partitions.
 func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 	const apps = 16
 	ids := make([]string, apps)
@@ -37,7 +37,8 @@ func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 				place := tab.Locate(ids[i])
 				tab.Fetch(place)
 				view := tab.FindAt(place, ids[i])
-				// Change r was made to app (r-1) mod apps: this is the latest up to the revision.
+				// Change r was made to app (r-1) mod apps, so this is the app's latest change up to the
+				// revision.
 				least := view.Revision - (view.Revision-1-uint64(i))%apps
 				if view.Entry() == nil || view.Entry().Revision < least {
 					t.Errorf("revision %d with an entry of %s older than %d: %+v", view.Revision, ids[i], least, view.Entry())
@@ -66,7 +67,7 @@ func TestReaderNeverSeesAnEntryOlderThanTheRevisionItRead(t *testing.T) {
 	readers.Wait()
 }
 
-// TestSwapIsAllOrNothing: a reader sees the revision and the entry of one and the same partition.
+// TestSwapIsAllOrNothing: a reader sees the revision and the entry of the same partition.
 func TestSwapIsAllOrNothing(t *testing.T) {
 	tab := table.New(1)
 	swap := func(r uint64) {

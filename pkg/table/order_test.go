@@ -19,7 +19,7 @@ func noTokens(t testing.TB, deleted bool) *policy.Policy {
 	return p
 }
 
-// appsOf goes through all pages of a size.
+// appsOf reads all pages of the given size.
 func appsOf(t *testing.T, table *Table, size int) (all []string) {
 	t.Helper()
 	last := ""
@@ -36,8 +36,8 @@ func appsOf(t *testing.T, table *Table, size int) (all []string) {
 	}
 }
 
-// TestAppsInOrder: whatever is put, deleted and put again, before the order is kept and after, and whatever
-// the page.
+// TestAppsInOrder: whatever is put, deleted and put again, before Order is called and after, and for any page
+// size.
 func TestAppsInOrder(t *testing.T) {
 	const partitions = 7
 	random := rand.New(rand.NewPCG(1, 2))
@@ -91,7 +91,7 @@ func TestAppsInOrder(t *testing.T) {
 		table.Partition(table.Locate(appID).Partition).Put(appID, e)
 	}
 	check()
-	for _, after := range []string{"app", "app1999", "app1999z", "zzz"} { // whether it is an app or not
+	for _, after := range []string{"app", "app1999", "app1999z", "zzz"} { // some are apps, others not
 		page, _, err := table.Apps(after, 10)
 		if err != nil || slices.ContainsFunc(page, func(appID string) bool { return appID <= after }) {
 			t.Errorf("after %s: %v %v", after, page, err)
@@ -114,7 +114,7 @@ func TestPageOfAppsCostsItsPage(t *testing.T) {
 	}
 }
 
-// ordered returns a table of 64 partitions that keeps a number of apps in order.
+// ordered returns a table of 64 partitions that keeps a number of apps sorted.
 func ordered(t testing.TB, apps int) *Table {
 	t.Helper()
 	table := New(64)

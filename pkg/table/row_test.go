@@ -12,8 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// drawEntry draws what may be known of an app: any policy or none, of this revision or an older one, with
-// tokens kept revoked against the store or not.
+// drawEntry draws an entry: any policy or none, current or old, with sticky revocations or without.
 func drawEntry(t *rapid.T) *table.Entry {
 	drawPolicy := func(label string) *policy.Policy {
 		tokens := make([]policy.Token, rapid.IntRange(0, 40).Draw(t, label))
@@ -21,7 +20,8 @@ func drawEntry(t *rapid.T) *table.Entry {
 			tokens[i] = policy.Token{ID: "tok" + strings.Repeat("x", i), State: policy.State(1 + i%3)}
 			tokens[i].Digest[i%32], tokens[i].Digest[31] = byte(i), byte(i+1)
 		}
-		p, err := policy.New(policy.Enforcement{Scopes: policy.ScopeSet(rapid.Uint64().Draw(t, "scopes"))}, tokens, rapid.Bool().Draw(t, "deleted"))
+		p, err := policy.New(policy.Enforcement{Scopes: policy.ScopeSet(rapid.Uint64().Draw(t, "scopes"))}, tokens,
+			rapid.Bool().Draw(t, "deleted"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,11 +43,12 @@ func drawEntry(t *rapid.T) *table.Entry {
 	return e
 }
 
-// TestRowsSayWhatTheirEntriesDid, whatever that is, however long the app's id: what decisions read, bit by
-// bit, is the entry that was put.
+// TestRowsSayWhatTheirEntriesDid: a row returns exactly the entry that was put, for any entry and any length
+// of the app id.
 func TestRowsSayWhatTheirEntriesDid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		app := strings.Repeat("a", rapid.OneOf(rapid.IntRange(1, 64), rapid.SampledFrom([]int{127, 128, 129, 300})).Draw(t, "length"))
+		app := strings.Repeat("a", rapid.OneOf(rapid.IntRange(1, 64), rapid.SampledFrom([]int{127, 128, 129, 300})).Draw(t,
+			"length"))
 		want := drawEntry(t)
 		p := table.NewPartition(map[string]*table.Entry{app: want, app + "b": {Revision: 1}}, 1)
 		if rapid.Bool().Draw(t, "put") {

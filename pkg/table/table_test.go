@@ -21,7 +21,7 @@ func partitionOf(n int, app string) int {
 	return hash.Partition(n)
 }
 
-// TestTableIsAMap: whatever is put, swapped and sought, it answers as a plain map would.
+// TestTableIsAMap: whatever is put, swapped and searched, the table answers as a plain map would.
 func TestTableIsAMap(t *testing.T) {
 	const partitions = 3
 	var apps []string
@@ -38,7 +38,8 @@ func TestTableIsAMap(t *testing.T) {
 			for _, id := range apps {
 				p := partitionOf(partitions, id)
 				view := tab.Find(id)
-				if view.Partition != p || view.Loaded != (want[p] != nil) || view.Revision != revisions[p] || !reflect.DeepEqual(view.Entry(), want[p][id]) {
+				if view.Partition != p || view.Loaded != (want[p] != nil) || view.Revision != revisions[p] ||
+					!reflect.DeepEqual(view.Entry(), want[p][id]) {
 					t.Fatalf("%s: %+v, want revision %d and %+v", id, view, revisions[p], want[p][id])
 				}
 			}
@@ -66,7 +67,7 @@ func TestTableIsAMap(t *testing.T) {
 				}
 				tab.Swap(i, table.NewPartition(entries, next))
 				want[i], revisions[i] = maps.Clone(entries), next
-				clear(entries) // the caller's map is the caller's
+				clear(entries) // the table must not use the caller's map
 			default:
 				e := entry(next)
 				p.Put(id, e)
@@ -81,8 +82,7 @@ func TestTableIsAMap(t *testing.T) {
 	})
 }
 
-// TestTimesKeepTheirClock: a time of the wall clock comes back as one, and a reading of the monotonic clock
-// as that.
+// TestTimesKeepTheirClock: a wall time stays one, and a monotonic reading is kept.
 func TestTimesKeepTheirClock(t *testing.T) {
 	now := time.Now()
 	for name, since := range map[string]time.Time{"monotonic": now, "wall": now.Round(0), "wall, long ago": time.UnixMilli(1)} {
@@ -94,7 +94,7 @@ func TestTimesKeepTheirClock(t *testing.T) {
 	}
 }
 
-// TestLacks: apps that are known to be gone are told from those that never were, until they are put.
+// TestLacks: missing apps are distinguished from unknown ones, until they are put.
 func TestLacks(t *testing.T) {
 	tab, p := table.New(1), table.NewPartition(map[string]*table.Entry{"a": entry(1)}, 1)
 	if n := p.Lacks([]string{"a", "gone"}); n != 1 {
@@ -112,8 +112,7 @@ func TestLacks(t *testing.T) {
 	}
 }
 
-// TestRowsOfAnySize: what is fetched ahead depends on how long a row is and where it is, and what is found
-// does not.
+// TestRowsOfAnySize: what is prefetched depends on a row's size and position, and what is found does not.
 func TestRowsOfAnySize(t *testing.T) {
 	entries := map[string]*table.Entry{}
 	sized := func(tokens int) *table.Entry {
@@ -193,7 +192,7 @@ func TestFindDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkFind looks for one of a hundred thousand apps.
+// BenchmarkFind finds one of a hundred thousand apps.
 func BenchmarkFind(b *testing.B) {
 	const partitions, apps = 64, 100_000
 	tab := table.New(partitions)
@@ -224,7 +223,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkPut changes one app of a partition that has its share of a million.
+// BenchmarkPut changes one app of a partition with its share of a million apps.
 func BenchmarkPut(b *testing.B) {
 	entries := map[string]*table.Entry{}
 	for i := range 1_000_000 / 64 {

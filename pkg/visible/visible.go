@@ -15,7 +15,8 @@ import (
 // as Hangul fillers and variation selectors.
 func Hidden(r rune) bool {
 	const brailleBlank = '\u2800'
-	return !unicode.IsPrint(r) || r == brailleBlank || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	return !unicode.IsPrint(r) || r == brailleBlank ||
+		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // Name reports whether a text is valid UTF-8 without hidden characters.
@@ -23,5 +24,6 @@ func Name(text string) bool { return utf8.ValidString(text) && !strings.Contains
 
 // Text is Name for a text of several lines: it also allows line feeds and tabs.
 func Text(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && Hidden(r) })
+	return utf8.ValidString(text) && !strings.ContainsFunc(text,
+		func(r rune) bool { return r != '\n' && r != '\t' && Hidden(r) })
 }

@@ -4,7 +4,8 @@ import "testing"
 
 func TestNamesAndTexts(t *testing.T) {
 	for _, hidden := range []string{
-		"a\u200bb", "a\u200db", "a\u202eb", "a\u2066b", "\ufeffa", "a\u2028b", "\u3164", "a\ufe0f", "a\U000e0041", "\u2800", "a\ue000",
+		"a\u200bb", "a\u200db", "a\u202eb", "a\u2066b", "\ufeffa", "a\u2028b", "\u3164", "a\ufe0f", "a\U000e0041", "\u2800",
+		"a\ue000",
 		"a\u00a0b", "a\xff", "a\x1b[2J", "a\rb", "a\x00",
 	} {
 		if Name(hidden) || Text(hidden) {

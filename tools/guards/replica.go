@@ -129,7 +129,7 @@ var replicaGuards = []guard{
 	{
 		// Without it, a replica that started after an operator's epoch holds no earlier history, and perhaps
 		// nobody is left who can supply it.
-		name: "history is read across a jump of revisions", file: "pkg/replica/orphans.go",
+		name: "history is read across a jump of revisions", file: "pkg/replica/history_fill.go",
 		cuts:  []cut{{"p.filled = base == 0 || base > after ||", "p.filled = base >= 0 ||"}},
 		tests: "TestB30_|" + model, packages: []string{replicaPackage},
 	},

@@ -1,5 +1,5 @@
-// Package replicametrics shows Prometheus how a replica follows its store. Validators and authorities have
-// the same metrics; docs/operations.md says what to do about each.
+// Package replicametrics exports how a replica follows its store as Prometheus metrics. Validators and
+// authorities export the same ones; docs/operations.md says what to do about each.
 package replicametrics
 
 import (
@@ -11,49 +11,62 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// Collector asks a replica when it is asked.
+// Collector reads the current replica at each scrape. It is safe for concurrent use.
 type Collector struct{ current func() *replica.Replica }
 
-// New returns a collector of whatever replica there is at the time; nil for none yet.
+// New returns a collector. current returns the replica to read; nil while there is none.
 func New(current func() *replica.Replica) *Collector { return &Collector{current} }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("countersign_"+name, help, labels, nil)
 }
 
-// states are those of a partition's data.
+// states are the values of the label state.
 var states = []string{"FRESH", "STALE", "NOT_LOADED"}
 
 var (
 	dataAge = describe("data_age_seconds",
-		"How long ago the data of the oldest partition was last known to be complete; below 1 in normal operation. 0 until all is loaded.")
-	partitions = describe("partitions", "Partitions by the state of their data: FRESH (at most 2 s old), STALE, NOT_LOADED.", "state")
-	epoch      = describe("partition_epoch", "Epoch that a partition is in.", "partition")
-	revision   = describe("partition_revision", "Revision that a partition has reached.", "partition")
-	missing    = describe("missing_apps", "Apps that had a policy and that the store has lost; nothing is decided about them.")
-	forked     = describe("forked_partitions", "Partitions whose store denies what was confirmed before; they are decided from the last good data.")
-	orphans    = describe("orphaned_changes", "Changes that are held on to and that the store does not have.")
-	sticky     = describe("sticky_tokens", "Tokens that are kept revoked although the store says otherwise.")
-	damaged    = describe("undecidable_documents", "Documents in the store that cannot be verified; their apps are decided from an older policy, or not at all.")
+		"Time since the data of the oldest partition was known to be complete; below 1 in normal operation. "+
+			"0 until everything is loaded.")
+	partitions = describe("partitions",
+		"Partitions by the state of their data: FRESH (at most 2 s old), STALE, NOT_LOADED.", "state")
+	epoch    = describe("partition_epoch", "Epoch of a partition.", "partition")
+	revision = describe("partition_revision", "Revision that a partition has reached.", "partition")
+	missing  = describe("missing_apps", "Apps that had a policy and that the store has lost; they are undecided.")
+	forked   = describe("forked_partitions",
+		"Partitions whose store denies what was confirmed before; their last good data decides.")
+	orphans = describe("orphaned_changes", "Changes that the replica holds and the store has lost.")
+	sticky  = describe("sticky_tokens", "Tokens that stay revoked although the store says otherwise.")
+	damaged = describe("undecidable_documents",
+		"Documents in the store that cannot be verified; an older policy decides for their apps, or none.")
 
-	troubles = describe("partitions_in_trouble", "Partitions whose latest load failed, by why: type (a key holds something of another type), head (missing or not verified), log, digest (the documents do not add up to the head), fork, settling (just restored) or other (not readable).", "cause")
-	strays   = describe("stray_fields_total", "Fields of the policies that are no policies of the store, and are left out; each load counts them again.")
+	failures = describe("partitions_in_trouble",
+		"Partitions whose latest load failed, by cause: type (a key holds something of another type), "+
+			"head (missing or not verified), log, digest (the documents do not add up to the head), fork, "+
+			"unhealed (just restored) or other (not readable).", "cause")
+	strays = describe("stray_fields_total",
+		"Fields of the policies that are not policies of the store, and are left out; each load counts them again.")
 
-	polls        = describe("polls_total", "Reads of all heads of the store.")
-	pollFailures = describe("poll_failures_total", "Reads of all heads of the store that failed.")
-	hints        = describe("hints_total", "Changes that were published, by outcome: applied at once, ignored (known, or left to a catch-up) or bad (not verified).", "outcome")
-	catchUps     = describe("catch_ups_total", "Reads of a partition's log.")
-	resyncs      = describe("resyncs_total", "Loads of whole partitions, by cause: start, gap, digest, torn, undo, epoch or repair.", "cause")
-	mismatches   = describe("digest_mismatches_total", "How often the data of a partition did not add up to the store's digest.")
-	quarantined  = describe("quarantined_records_total", "Records that were not believed, by cause: bad (damaged, forged or out of place) or unknown_key (signed with a key that is not in the key ring).", "cause")
-	forks        = describe("forks_total", "How often the store began to deny what was confirmed before.")
-	refused      = describe("refused_epochs_total", "Heads of an epoch that was over.")
+	polls        = describe("polls_total", "Polls, which read all heads of the store.")
+	pollFailures = describe("poll_failures_total", "Polls of the store that failed.")
+	hints        = describe("hints_total",
+		"Changes that were published, by outcome: applied at once, ignored (known, or left to a read of the log) "+
+			"or bad (not verified).", "outcome")
+	catchUps = describe("catch_ups_total", "Reads of a partition's log.")
+	resyncs  = describe("resyncs_total",
+		"Loads of whole partitions, by cause: start, gap, digest, torn, undo, epoch or repair.", "cause")
+	mismatches  = describe("digest_mismatches_total", "How often a partition's data did not add up to the store's digest.")
+	quarantined = describe("quarantined_records_total",
+		"Records that were rejected, by cause: bad (damaged, forged or out of place) or unknown_key (signed with a key "+
+			"that is not in the key ring).", "cause")
+	forks   = describe("forks_total", "How often the store began to deny what was confirmed before.")
+	refused = describe("refused_epochs_total", "Heads of an epoch that was over.")
 )
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		dataAge, partitions, epoch, revision, forked, orphans, sticky, damaged, troubles, strays,
+		dataAge, partitions, epoch, revision, missing, forked, orphans, sticky, damaged, failures, strays,
 		polls, pollFailures, hints, catchUps, resyncs, mismatches, quarantined, forks, refused,
 	} {
 		to <- d
@@ -81,7 +94,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	gauge(sticky, float64(s.Sticky))
 	gauge(damaged, float64(s.Undecidable))
 	for _, cause := range replica.AllLoadFailures {
-		gauge(troubles, float64(s.LoadFailures[cause]), cause)
+		gauge(failures, float64(s.LoadFailures[cause]), cause)
 	}
 	count(strays, s.Strays)
 	count(polls, s.Polls)

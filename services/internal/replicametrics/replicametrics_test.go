@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// values are what a registry shows that is neither 0 nor the position of a partition.
+// values returns a registry's metrics, without zeros and positions of partitions.
 func values(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -43,7 +43,7 @@ func values(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return all
 }
 
-// TestMetricsTellWhatHappens: each thing that can go wrong shows in the metric that is there for it.
+// TestMetricsTellWhatHappens: each failure shows in its metric.
 func TestMetricsTellWhatHappens(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -51,7 +51,8 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 		want map[string]float64
 	}{
 		{"nothing", func(*storetest.Store) {}, nil},
-		{"a hint", func(s *storetest.Store) { s.Commit(s.App(1, 0), storetest.AddToken("b")) }, map[string]float64{"hints_total applied": 1}},
+		{"a hint", func(s *storetest.Store) { s.Commit(s.App(1, 0), storetest.AddToken("b")) },
+			map[string]float64{"hints_total applied": 1}},
 		{"a lost hint", func(s *storetest.Store) {
 			s.Fail(storetest.Faults{Hint: func(int, []byte) [][]byte { return nil }})
 			s.Commit(s.App(1, 0), storetest.AddToken("b"))
@@ -67,7 +68,8 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 			}
 			s.Trim(1, 1)
 		}, map[string]float64{"resyncs_total gap": 1}},
-		{"a missing head", func(s *storetest.Store) { s.SetHead(1, nil) }, map[string]float64{"forks_total": 1, "forked_partitions": 1, "partitions STALE": 1}},
+		{"a missing head", func(s *storetest.Store) { s.SetHead(1, nil) },
+			map[string]float64{"forks_total": 1, "forked_partitions": 1, "partitions STALE": 1}},
 		{"a store of before", func(s *storetest.Store) {
 			before := s.Save()
 			s.Commit(s.App(1, 0), storetest.AddToken("b"))
@@ -80,9 +82,11 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 			time.Sleep(time.Second)
 			s.RollBack(before)
 			s.NewEpoch(1)
-		}, map[string]float64{"missing_apps": 1, "forks_total": 0, "resyncs_total epoch": 1, "hints_total applied": 1, "orphaned_changes": 1}},
+		}, map[string]float64{"missing_apps": 1, "forks_total": 0, "resyncs_total epoch": 1, "hints_total applied": 1,
+			"orphaned_changes": 1}},
 		{"a new epoch", func(s *storetest.Store) { s.NewEpoch(1) }, map[string]float64{"resyncs_total epoch": 1}},
-		{"an outage", func(s *storetest.Store) { s.Fail(storetest.Faults{Down: errors.New("down")}) }, map[string]float64{"partitions STALE": 2}},
+		{"an outage", func(s *storetest.Store) { s.Fail(storetest.Faults{Down: errors.New("down")}) },
+			map[string]float64{"partitions STALE": 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,7 +157,8 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	New(nil).Describe(descriptions)
 	close(descriptions)
 	for d := range descriptions {
-		if name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]; !strings.Contains(string(page), "`"+name) {
+		if name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]; !strings.Contains(string(page),
+			"`"+name) {
 			t.Errorf("docs/operations.md does not say what to do about %s", name)
 		}
 	}

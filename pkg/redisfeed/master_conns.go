@@ -9,34 +9,35 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// lines are the connections to the master that Sentinel names. Connections to an earlier master are closed,
-// since a deposed master may not know yet that it was deposed.
-type lines struct {
+// masterConns are the connections to the master that Sentinel names. Connections to an earlier master are
+// closed, since a deposed master may not know yet that it was deposed.
+type masterConns struct {
 	options *redis.Options
 
 	mu     sync.Mutex
 	master string
-	open   map[*line]struct{}
+	open   map[*masterConn]struct{}
 }
 
-// line is one connection.
-type line struct {
+// masterConn is one connection.
+type masterConn struct {
 	net.Conn
 	address string
-	lines   *lines
+	conns   *masterConns
 }
 
-// plainLine is a line whose socket go-redis can check while it is idle, to see whether the server closed it.
-type plainLine struct {
-	*line
+// plainConn is a masterConn whose socket go-redis can check while it is idle, to see whether the server
+// closed it.
+type plainConn struct {
+	*masterConn
 	syscall.Conn
 }
 
-func (l plainLine) SyscallConn() (syscall.RawConn, error) { return l.Conn.SyscallConn() }
+func (l plainConn) SyscallConn() (syscall.RawConn, error) { return l.Conn.SyscallConn() }
 
-// newLines makes a client's connections lead to the current master, whatever address the client dials.
-func newLines(t *topology, options *redis.Options) *lines {
-	l := &lines{options: options, open: map[*line]struct{}{}}
+// newMasterConns makes a client's connections lead to the current master, whatever address the client dials.
+func newMasterConns(t *topology, options *redis.Options) *masterConns {
+	l := &masterConns{options: options, open: map[*masterConn]struct{}{}}
 	dial := redis.NewDialer(options)
 	options.Addr = "master"
 	options.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -54,23 +55,24 @@ func newLines(t *topology, options *redis.Options) *lines {
 	return l
 }
 
-func (l *lines) add(connection net.Conn, address string) (net.Conn, error) {
+// add registers a connection, or closes it when the master has changed meanwhile.
+func (l *masterConns) add(connection net.Conn, address string) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.master != "" && l.master != address {
 		_ = connection.Close()
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errOtherMaster}
 	}
-	added := &line{connection, address, l}
+	added := &masterConn{connection, address, l}
 	l.open[added] = struct{}{}
 	if inner, ok := connection.(syscall.Conn); ok {
-		return plainLine{added, inner}, nil
+		return plainConn{added, inner}, nil
 	}
 	return added, nil
 }
 
 // follow closes the connections to every server that is not the master.
-func (l *lines) follow(now *layout) {
+func (l *masterConns) follow(now *layout) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.master = now.masters[0]
@@ -83,9 +85,9 @@ func (l *lines) follow(now *layout) {
 }
 
 // Close implements net.Conn.
-func (l *line) Close() error {
-	l.lines.mu.Lock()
-	delete(l.lines.open, l)
-	l.lines.mu.Unlock()
+func (l *masterConn) Close() error {
+	l.conns.mu.Lock()
+	delete(l.conns.open, l)
+	l.conns.mu.Unlock()
 	return l.Conn.Close()
 }
