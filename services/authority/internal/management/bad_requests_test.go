@@ -202,8 +202,10 @@ var badRequests = map[string]func(f fixture) []bad{
 		row(f.on, "B04 no scopes with enforcement", invalid("imports[1].scopes"), func(i *pb.TokenImport) { i.Scopes = nil })
 		row(f.off, "B01 name taken", nameTaken, func(i *pb.TokenImport) { i.Name = "dis" })
 		row(f.off, "B01 name of the first", nameTaken, func(i *pb.TokenImport) { i.Name = "first" })
-		row(f.off, "B08 revoked secret", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: f.offSecret} })
-		row(f.off, "B08 revoked digest", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: sha(f.offSecret)} })
+		row(f.off, "B08 revoked secret", secretTaken,
+			func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: f.offSecret} })
+		row(f.off, "B08 revoked digest", secretTaken,
+			func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: sha(f.offSecret)} })
 		row(f.full, "B01 too many", tooMany, func(*pb.TokenImport) {})
 		many := make([]*pb.TokenImport, 1001)
 		for i := range many {
@@ -238,7 +240,8 @@ var badRequests = map[string]func(f fixture) []bad{
 		for name, at := range badTimes {
 			row("trial, "+name, invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = at })
 		}
-		row("trial in the past", invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
+		row("trial in the past", invalid("trial_end_time"),
+			func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
 		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
 			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"),
 				func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })

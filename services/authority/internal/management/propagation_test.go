@@ -127,7 +127,8 @@ func TestB24_WaitForPropagation(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	made := w.create(t, newApp(), "a", events)
 	for range 2 {
-		r := check.Must(w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
+		r := check.Must(w.WaitForPropagation(t.Context(),
+			&pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
 		wantComplete(t, "after a change", r.GetReceipt(), made.GetConsistencyToken())
 	}
 	at := check.Must(record.DecodePosition(made.GetConsistencyToken()))(t)
@@ -141,7 +142,8 @@ func TestB24_WaitForPropagation(t *testing.T) {
 	never.Revision += 1000
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	r := check.Must(w.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
+	r := check.Must(w.WaitForPropagation(ctx,
+		&pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
 	if r.GetComplete() || len(r.GetValidators()) != 2 || r.GetCommitTime() != nil {
 		t.Errorf("of a change that was never made: %v", r)
 	}

@@ -327,7 +327,8 @@ func TestB10_RememberedSecret(t *testing.T) {
 	}
 	w.authorize(t, done.GetConsistencyTokens()[0], &pb.AuthorizeRequest{AppId: app, Token: leaked, Scope: events},
 		allow(pb.Reason_REASON_TOKEN_REVOKED, false, ""))
-	if got := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
+	got := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+	if got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
 		t.Errorf("the app is %v", got)
 	}
 	_, err := w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{

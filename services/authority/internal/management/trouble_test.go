@@ -123,7 +123,8 @@ func TestUnverifiedApps(t *testing.T) {
 			check.Must(authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: other}))(t)
 		})
 	}
-	if listed := check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps(); !listed[0].GetUnverified() {
+	listed := check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps()
+	if !listed[0].GetUnverified() {
 		t.Errorf("listed is %v", listed)
 	}
 
@@ -169,7 +170,8 @@ func TestTwoAuthorities(t *testing.T) {
 		if len(done.GetTokens()) != 1 {
 			t.Errorf("got %v", done)
 		}
-		if got := check.Must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
+		got := check.Must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+		if got.GetRevokedTokenCount() != 1 {
 			t.Errorf("got %v", got)
 		}
 	}

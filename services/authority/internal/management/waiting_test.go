@@ -54,9 +54,10 @@ func TestB24_WaitsEnd(t *testing.T) {
 					defer cancel()
 				}
 				began := time.Now()
-				got, err := service.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(record.Position{
-					StoreID: source.Meta().StoreID, Partition: made.Partition, Cursor: made.Cursor,
-				})})
+				got, err := service.WaitForPropagation(ctx,
+					&pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(record.Position{
+						StoreID: source.Meta().StoreID, Partition: made.Partition, Cursor: made.Cursor,
+					})})
 				if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || took != tt.want {
 					t.Errorf("%v, %v after %v, want an answer after %v", got, err, took, tt.want)
 				}
