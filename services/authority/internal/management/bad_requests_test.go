@@ -30,7 +30,7 @@ var (
 	staleEtag   = failure{codes.Aborted, "STALE_ETAG", ""}
 )
 
-// badRequests is, for every method, what must fail and how.
+// badRequests has, for every method, the requests that must fail and how.
 var badRequests = map[string]func(f fixture) []bad{
 	"CreateToken": func(f fixture) []bad {
 		rows := common(&pb.CreateTokenRequest{AppId: f.off, Name: "new"})
@@ -319,8 +319,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// checkNoSecrets makes sure that an error holds none of a request's texts that are as long as a secret may
-// be short.
+// checkNoSecrets checks that an error repeats no text of a request that is long enough for a secret.
 func checkNoSecrets(t *testing.T, err error, request proto.Message) {
 	t.Helper()
 	told := fmt.Sprintf("%v %v", err, status.Convert(err).Details())
@@ -331,7 +330,7 @@ func checkNoSecrets(t *testing.T, err error, request proto.Message) {
 	})
 }
 
-// walk visits every text of a message, and lets it be replaced.
+// walk visits every text of a message, which visit may replace.
 func walk(m protoreflect.Message, visit func(text string, replace func(string))) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestEndsThatAreDurations: a time from the change on is the authority's to resolve, so that the same
-// request is the same when it is repeated, and does not move the end.
+// TestEndsThatAreDurations: the authority resolves a duration from the change on. So a repetition is the same
+// request, and does not move the end.
 func TestEndsThatAreDurations(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	app, half := newApp(), durationpb.New(12*time.Hour)
