@@ -29,8 +29,7 @@ func floorOf(t *testing.T, ring *keyring.Ring, storeID string) string {
 	return path
 }
 
-// TestFloorFileThatCannotBeUsed: an authority that was told to keep a floor does not start without it, and
-// says how to go on.
+// TestFloorFileThatCannotBeUsed: an authority with a damaged floor file does not start, and says what to do.
 func TestFloorFileThatCannotBeUsed(t *testing.T) {
 	ring := keyring.Generate()
 	damaged := floorOf(t, ring, "store")
@@ -64,8 +63,7 @@ func TestFloorFileThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestFloorFileOfAnotherStore: an authority whose Redis holds another store than its floor file stops, and
-// says so.
+// TestFloorFileOfAnotherStore: an authority whose floor file is of another store stops, and says so.
 func TestFloorFileOfAnotherStore(t *testing.T) {
 	redis, ring := redistest.Start(t), keyring.Generate()
 	client, err := redisfeed.Open(redis.URL(), redisfeed.Options{})

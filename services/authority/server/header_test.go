@@ -18,9 +18,9 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// TestB26_EveryCallIsRefusedByItsHeader: a caller without an identity, or with too small a role, is refused
-// before anything of a message is read, so that none takes memory. The call sends its header and nothing
-// else: reading would wait for ever.
+// TestB26_EveryCallIsRefusedByItsHeader: a call without an identity, or with a role that does not reach,
+// fails before any of its message is read, so that it takes no memory. The test sends only headers: a server
+// that reads would wait for ever.
 func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer)
 	viewer := keys[0]
@@ -55,8 +55,7 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	}
 }
 
-// TestB26_AViewerStopsNoChange: calls that a viewer opens, and whose messages it does not send, hold up
-// none of others.
+// TestB26_AViewerStopsNoChange: calls that a viewer opens without sending a message delay no other call.
 func TestB26_AViewerStopsNoChange(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer, adminkeys.Admin)
 	viewer, admin := keys[0], keys[1]
@@ -80,7 +79,7 @@ func TestB26_AViewerStopsNoChange(t *testing.T) {
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	// The store is out of reach, which is an answer.
+	// The store is unavailable, which counts as an answer.
 	if _, err := countersignv1.NewAuthorityServiceClient(connection).RevokeToken(ctx,
 		&countersignv1.RevokeTokenRequest{AppId: "app1", TokenId: "tok_aaaaaaaaaaaaaaaa"},
 		grpc.PerRPCCredentials(bearer(admin.Reveal()))); status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) == "" {

@@ -36,7 +36,7 @@ func config(listen string, change func(*Config)) Config {
 	return c
 }
 
-// TestB26_NoStartWithoutIdentities: an authority does not start without knowing who may call it, and lets
+// TestB26_NoStartWithoutIdentities: an authority does not start without a source of identities. It lets
 // anyone in only on loopback.
 func TestB26_NoStartWithoutIdentities(t *testing.T) {
 	file := t.TempDir() + "/admin-keys.json"
@@ -96,7 +96,7 @@ func run(t *testing.T, s *Server) {
 	})
 }
 
-// runWithKeys runs a server without a store, for a caller of each of some roles, and returns their keys.
+// runWithKeys runs a server without a store, and returns a key for each of some roles.
 func runWithKeys(t *testing.T, roles ...adminkeys.Role) (*Server, []secret.Secret) {
 	t.Helper()
 	file := t.TempDir() + "/admin-keys.json"
@@ -116,7 +116,7 @@ func runWithKeys(t *testing.T, roles ...adminkeys.Role) (*Server, []secret.Secre
 	return s, keys
 }
 
-// TestB26_HealthNeedsNoIdentity, and everything else does, also while there is no store.
+// TestB26_HealthNeedsNoIdentity: health needs no identity and everything else does, also without a store.
 func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Admin, adminkeys.Validator)
 	key, validator := keys[0], keys[1]
@@ -153,7 +153,7 @@ func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 	}
 }
 
-// bearer sends an admin key, over plain text too.
+// bearer sends an admin key, also over plain text.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// Two files that were joined hold a key that the next write would drop: the file is refused, and stays as
-// it is.
+// The next write would drop a key of two joined files. So such a file is rejected, and stays as it is.
 func TestB26_JoinedFilesAreRefused(t *testing.T) {
 	folder := t.TempDir()
 	first, second, joined := filepath.Join(folder, "1"), filepath.Join(folder, "2"), filepath.Join(folder, "joined")
@@ -34,7 +33,7 @@ func TestB26_JoinedFilesAreRefused(t *testing.T) {
 	}
 }
 
-// The file is written over in its place: a link stays a link, and who could read the file still can.
+// The file is replaced in place: a link stays a link, and the readers of the file keep their rights.
 func TestB26_AddKeepsLinkAndMode(t *testing.T) {
 	folder := t.TempDir()
 	link, real := filepath.Join(folder, "keys.json"), filepath.Join(folder, "real", "keys.json")
@@ -67,7 +66,7 @@ func TestB26_AddKeepsLinkAndMode(t *testing.T) {
 	}
 }
 
-// Several that add at once lose no key.
+// Concurrent additions lose no key.
 func TestB26_AddAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "keys.json")
 	const writers, each = 8, 8
@@ -90,8 +89,8 @@ func TestB26_AddAtOnce(t *testing.T) {
 	}
 }
 
-// Of what is there twice, or by a name in another case, one would be dropped: the file is refused, and
-// stays as it is.
+// A duplicate JSON key, or one in another case, would be dropped. So such a file is rejected, and stays as it
+// is.
 func TestB26_DoubleKeysAreRefused(t *testing.T) {
 	const digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	const entry = `{"name": "a", "role": "admin", "sha256": "` + digest + `"}`
@@ -121,7 +120,7 @@ func TestB26_DoubleKeysAreRefused(t *testing.T) {
 	}
 }
 
-// TestB26_NamesAreSeen: two names that look the same would be two people in the audit trail.
+// TestB26_NamesAreSeen: two names that look alike would be two people in the audit trail.
 func TestB26_NamesAreSeen(t *testing.T) {
 	for _, bad := range []string{"ali\u200bce", "\u202ealice", "\ufeffalice", "a\x1b", "a\xff"} {
 		if _, err := Add(filepath.Join(t.TempDir(), "keys.json"), bad, Admin); err == nil ||

@@ -34,8 +34,8 @@ type Writer struct {
 	mu sync.Mutex
 	// waiting holds the lines that wait. It never has more than limit bytes.
 	waiting []byte
-	// dropped counts lost lines; told counts those of them that the log has reported.
-	dropped, told uint64
+	// dropped counts lost lines; reported counts those of them that the log has reported.
+	dropped, reported uint64
 }
 
 // New returns a Writer for a file, and starts its goroutine, which ends with Close. At most limit bytes wait,
@@ -116,14 +116,14 @@ func (w *Writer) run() {
 func (w *Writer) take(spare []byte, takes bool) (batch []byte, named uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	named = w.dropped - w.told
+	named = w.dropped - w.reported
 	if len(w.waiting) == 0 && (named == 0 || !takes) {
 		return nil, 0
 	}
 	batch, w.waiting = w.waiting, spare
 	if named > 0 {
 		batch = append(batch, w.notice(named)...)
-		w.told = w.dropped
+		w.reported = w.dropped
 	}
 	return batch, named
 }
@@ -154,7 +154,7 @@ func (w *Writer) lose(lines []byte, named uint64) {
 	w.dropped += count(lines)
 	if named > 0 {
 		w.dropped--
-		w.told -= named
+		w.reported -= named
 	}
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,7 +15,14 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if binariesFolder != "" {
+			_ = os.RemoveAll(binariesFolder)
+		}
+		os.Exit(code)
+	}))
+}
 
 const (
 	events    = countersignv1.Scope_SCOPE_EVENTS

@@ -1,4 +1,4 @@
-package e2e_test
+package e2e
 
 import (
 	"bytes"
@@ -90,6 +90,23 @@ func startProcesses(t *testing.T) *processes {
 	return p
 }
 
+// binariesFolder has the programs once they are built. TestMain removes it.
+var binariesFolder string
+
+// binaries builds the programs once for all tests, with the flags of make build, and returns their folder.
+var binaries = sync.OnceValues(func() (folder string, err error) {
+	if folder, err = os.MkdirTemp("", "e2e"); err != nil {
+		return "", err
+	}
+	binariesFolder = folder
+	build := exec.Command("go", "build", "-trimpath", "-o", folder, "../../authority", "../../validator")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		return folder, fmt.Errorf("%w\n%s", err, output)
+	}
+	return folder, nil
+})
+
 // keysFile is the name of the admin keys file in the folder of prepare.
 const keysFile = "keys.json"
 
@@ -98,9 +115,9 @@ const keysFile = "keys.json"
 func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	t.Helper()
 	folder = t.TempDir()
-	build := exec.Command("go", "build", "-o", folder, "../../authority", "../../validator")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
+	built := check.Must(binaries())(t)
+	for _, name := range []string{"authority", "validator"} {
+		check.NoError(t, os.Symlink(filepath.Join(built, name), filepath.Join(folder, name)))
 	}
 	p.client = check.Must(redisfeed.Open(p.redis.URL(), redisfeed.Options{}))(t)
 	t.Cleanup(func() { p.client.Close() })

@@ -47,9 +47,6 @@ func (w *world) operator() (*tools.Tools, *redisfeed.Client) {
 	return tools.New(client, w.Ring), client
 }
 
-// patience is how long a change is retried. A busy machine with the race detector is slow.
-const patience = time.Minute
-
 // create makes a token with a name, and retries while the store is unavailable. It returns nil when ctx ends.
 func (w *world) create(ctx context.Context, app, name string) *countersignv1.CreateTokenResponse {
 	for began := time.Now(); ctx.Err() == nil; {

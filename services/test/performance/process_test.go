@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -28,7 +29,9 @@ import (
 func buildValidator(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "validator")
-	if output, err := exec.Command("go", "build", "-o", path, "../../validator").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "../../validator")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	return path

@@ -2389,15 +2389,15 @@ func (x *DeleteAppResponse) GetDurability() *Durability {
 	return nil
 }
 
-// SetEnforcementRequest sets what is enforced.
+// SetEnforcementRequest sets the enforced scopes of an app.
 type SetEnforcementRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app. Required.
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
 	// The scopes, none twice; empty switches off.
 	Scopes []Scope `protobuf:"varint,2,rep,packed,name=scopes,proto3,enum=countersign.v1.Scope" json:"scopes,omitempty"`
-	// When enforcement becomes again what it was before; a time in the future. Absent: never. When a trial
-	// already runs, the enforcement from before that trial comes back.
+	// When enforcement returns to its previous state; a time in the future. Absent: never. When a trial already
+	// runs, the enforcement from before that trial comes back.
 	TrialEndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=trial_end_time,json=trialEndTime,proto3" json:"trial_end_time,omitempty"`
 	// Change nothing; return the app as it would be, with the warnings.
 	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`

@@ -27,7 +27,7 @@ type office struct {
 	listener *bufconn.Listener
 }
 
-// chain is a store with the authorities and the validators that follow it, all of them the real ones.
+// chain is a store with real authorities and real validators that follow it.
 type chain struct {
 	*storetest.Store
 	t          *testing.T
@@ -58,7 +58,7 @@ func startChain(t *testing.T, authorities, validators int) *chain {
 	return c
 }
 
-// follow returns a replica of the store that is loaded.
+// follow returns a loaded replica of the store.
 func (c *chain) follow() *replica.Replica {
 	c.t.Helper()
 	r := replica.New(c.Store, c.Codec(), slog.New(slog.DiscardHandler))
@@ -88,7 +88,7 @@ func (c *chain) open() *office {
 	return o
 }
 
-// join starts a validator that reports to an authority, and returns when it is heard.
+// join starts a validator that reports to an authority, and returns when the authority knows it.
 func (c *chain) join(id string, o *office) {
 	c.t.Helper()
 	v, err := inside.NewReporter(id, func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) })
@@ -111,15 +111,15 @@ func (c *chain) reports() (n uint64) {
 	return n
 }
 
-// What a receipt costs and how long it takes, from the change to the answer: one report of each validator,
-// and milliseconds. It is counted in fake time, since on a real clock a receipt that waits for the next
-// sign of life looks like a busy machine.
+// A receipt costs one report of each validator, and takes milliseconds from the change to the answer. The
+// test counts in fake time: on a real clock, a receipt that waits for the next heartbeat looks like a busy
+// machine.
 func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 	const changes = 50
 	for _, tt := range []struct {
 		authorities, validators int
-		// within is how long a receipt may take: a report comes within 5 ms, and authorities tell one
-		// another every 10 ms.
+		// within is how long a receipt may take: reports take up to 5 ms, and authorities publish news every
+		// 10 ms.
 		within time.Duration
 	}{
 		{1, 1, 5 * time.Millisecond},
@@ -131,8 +131,7 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 				c := startChain(t, tt.authorities, tt.validators)
 				time.Sleep(3 * exchangeInterval) // every authority has heard of every validator
 				for i := range changes {
-					// Some changes follow closely, and each falls on another moment between two signs of
-					// life.
+					// Some changes follow closely, each at another moment between two heartbeats.
 					time.Sleep(20*time.Millisecond + 37*time.Millisecond*time.Duration(i%13))
 					before := c.reports()
 					made := c.Commit(c.App(i%partitions, 0), storetest.AddToken(fmt.Sprint(i)))
@@ -155,7 +154,7 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 							t.Errorf("change %d: %+v, reported after %v", i, e, after)
 						}
 					}
-					// Beside the one that shows the change, a validator may have sent a sign of life.
+					// A validator may have sent a heartbeat beside the report that shows the change.
 					if n := c.reports() - before; n < uint64(tt.validators) || n > 2*uint64(tt.validators) {
 						t.Errorf("change %d took %d reports of %d validators", i, n, tt.validators)
 					}

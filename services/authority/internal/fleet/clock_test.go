@@ -10,10 +10,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// TestClockIsThatOfTheLeastDelayedReport: reports that were long under way do not make a right clock look
-// wrong, and a clock that is set is judged by the first report after it.
+// TestClockIsThatOfTheLeastDelayedReport: delayed reports do not make a right clock look wrong. After a clock
+// was set, the first report judges it.
 func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
-	// sample is a report that arrives at a time, was under way for a time, and shows a clock that is ahead.
+	// sample is a report that arrives at a time after a delay, from a clock with a lead.
 	type sample struct{ at, delay, ahead time.Duration }
 	const ms = time.Millisecond
 	start := time.Now()
@@ -51,8 +51,8 @@ func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
 	}
 }
 
-// TestB08_SkewCountsUntilTheTimeHasComeEverywhere: a change that has a time is not applied by a validator
-// whose clock is off until nobody can tell the difference any more.
+// TestB08_SkewCountsUntilTheTimeHasComeEverywhere: a validator with a wrong clock has not applied a change
+// with a time, until the time has come on every clock.
 func TestB08_SkewCountsUntilTheTimeHasComeEverywhere(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
@@ -82,7 +82,7 @@ func TestB08_SkewCountsUntilTheTimeHasComeEverywhere(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
-	// Of one that was not measured yet, nobody knows whether the time has come there.
+	// While the skew is unknown, so is whether the time has come there.
 	told := clock{latest: record.Clock{Wall: now}}
 	for _, turn := range []time.Time{now.Add(1), now.Add(-time.Minute)} {
 		if got := told.state(turn, now, false); got != Pending {
@@ -100,7 +100,7 @@ func TestB08_SkewCountsUntilTheTimeHasComeEverywhere(t *testing.T) {
 	}
 }
 
-// TestLastTurn: what of a change depends on the time.
+// TestLastTurn: the latest time at which the effect of a change changes.
 func TestLastTurn(t *testing.T) {
 	token := func(state policy.State, expires int64) record.Token {
 		token := storetest.Token("t", "t", 1)
@@ -131,9 +131,9 @@ func TestLastTurn(t *testing.T) {
 	}
 }
 
-// TestB24_EveryAuthorityKnowsTheClock of every validator, by its own clock: also one that was just started,
-// and of validators that report to another one. Until it does, no receipt of a change that may have a time
-// is complete.
+// TestB24_EveryAuthorityKnowsTheClock: every authority measures every validator's clock against its own, also
+// when it has just started, and when the validator reports to another authority. Until then, no receipt of a
+// change that may have a time is complete.
 func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -169,10 +169,9 @@ func TestB24_EveryAuthorityKnowsTheClock(t *testing.T) {
 	})
 }
 
-// TestB08_ARecordOfTheHashTellsThatAClockWasSet: an authority that hears no news takes from the hash that a
-// validator which reports elsewhere has a change. The clock is not the one that it knew any more, so
-// nothing says that the validator keeps the time of the change, until a report is heard that was not long
-// under way.
+// TestB08_ARecordOfTheHashTellsThatAClockWasSet: an authority that misses all news learns from the hash that
+// a validator has a change. The record also shows that the validator's clock was set. So the skew is unknown
+// until an undelayed report arrives.
 func TestB08_ARecordOfTheHashTellsThatAClockWasSet(t *testing.T) {
 	for _, ahead := range []time.Duration{5 * time.Minute, -5 * time.Minute, 0} {
 		t.Run(ahead.String(), func(t *testing.T) {

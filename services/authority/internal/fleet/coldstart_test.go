@@ -24,7 +24,7 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// floored is a cluster whose authority keeps a floor file.
+// floored is a cluster whose authority has a floor file.
 type floored struct {
 	*world
 	path string
@@ -37,7 +37,7 @@ func startFloored(t *testing.T, options cluster.Options) *floored {
 	return f
 }
 
-// restart starts the authority again. Calls wait until it serves.
+// restart restarts the authority. Calls wait until it serves.
 func (f *floored) restart() {
 	f.t.Helper()
 	f.AuthorityProcesses[0].Stop()
@@ -49,7 +49,7 @@ func partitionOf(app string) int {
 	return hash.Partition(record.DefaultPartitions)
 }
 
-// awaitFloor waits until the file has a revision of an app's partition.
+// awaitFloor waits until the floor file has a revision of an app's partition.
 func (f *floored) awaitFloor(app string, revision uint64) {
 	f.t.Helper()
 	check.Eventually(f.t, "the floor file", func() error {
@@ -65,7 +65,7 @@ func (f *floored) create(app, name string) (*pb.CreateTokenResponse, error) {
 	return f.authorities[0].CreateToken(f.admin(), &pb.CreateTokenRequest{AppId: app, Name: name})
 }
 
-// readyz returns what the authority says of itself.
+// readyz returns the authority's answer to /readyz.
 func (f *floored) readyz() string {
 	f.t.Helper()
 	response, err := http.Get("http://" + f.AuthorityProcesses[0].HTTPAddress + "/readyz")
@@ -80,8 +80,8 @@ func (f *floored) readyz() string {
 	return string(body)
 }
 
-// lose makes a token of an app and revokes it, and puts the store from before the revocation, or before
-// everything, in place while nothing runs. It returns the secret.
+// lose makes a token of an app and revokes it. While nothing runs, it replaces the store by a copy from
+// before the revocation, or by an empty one. It returns the secret.
 func (f *floored) lose(app string, everything bool) string {
 	f.t.Helper()
 	client := f.redis()
@@ -103,9 +103,8 @@ func (f *floored) lose(app string, everything bool) string {
 	return made.GetSecret()
 }
 
-// TestB08_ColdStartOverAnOlderStore: everything was started again over a store that lost changes, and
-// nobody knows better but the floor file. The store is refused, loudly, by authority and validators alike,
-// until an operator has decided.
+// TestB08_ColdStartOverAnOlderStore: everything restarts over a store that has lost changes, and only the
+// floor file knows them. Authority and validators refuse the store, and say so, until an operator decides.
 func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 	for name, everything := range map[string]bool{"an old copy": false, "an empty one": true} {
 		t.Run(name, func(t *testing.T) {
@@ -173,8 +172,8 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 	}
 }
 
-// TestB08_ColdStartIsHealedByWhoKnows: with a validator that knows what the store lost, an authority that
-// knows the floor alone has it brought back.
+// TestB08_ColdStartIsHealedByWhoKnows: a validator has the lost changes, and the authority only the floor.
+// The authority heals the store.
 func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	f := startFloored(t, cluster.Options{Validators: 1})
 	secret := f.lose("app", false)
@@ -186,8 +185,8 @@ func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	}
 }
 
-// TestUnusedStoreThatIsOld: without a floor file, a store that is older than an hour and in which nothing
-// was changed is told from a new one.
+// TestUnusedStoreThatIsOld: without a floor file, an unchanged store that is older than an hour is reported;
+// a new one is not.
 func TestUnusedStoreThatIsOld(t *testing.T) {
 	for age, odd := range map[time.Duration]bool{time.Minute: false, 2 * time.Hour: true} {
 		f := &floored{world: start(t, cluster.Options{})}

@@ -23,11 +23,11 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// wait is longer than anything here takes.
+// wait is longer than any step of these tests takes.
 const wait = 30 * time.Second
 
-// TestB24_ReceiptOfEveryValidator: whichever authority a validator reports to, and whichever makes the
-// change.
+// TestB24_ReceiptOfEveryValidator: a receipt names every validator, whichever authority it reports to and
+// whichever makes the change.
 func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 3, Authorities: 2})
 	want := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied, "validator-3": applied}
@@ -38,7 +38,7 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 		}
 	}
 	for i := range 2 {
-		// The other authority is told of a validator's partitions one after the other.
+		// The other authority learns a validator's partitions one after the other.
 		check.Eventually(t, "all is known of all", func() error {
 			for id, v := range w.validators(i) {
 				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 ||
@@ -51,7 +51,8 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	}
 }
 
-// TestB24_LaggardsAreNamed just before the caller's deadline, and the change is made.
+// TestB24_LaggardsAreNamed: just before the caller's deadline the receipt names the validators that lack the
+// change. The change is made.
 func TestB24_LaggardsAreNamed(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 1})
 	r := w.play(0, w.FleetKey.Reveal())
@@ -78,15 +79,16 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 	ctx, again := context.WithTimeout(w.admin(), 2*time.Second)
 	defer again()
 	began = time.Now()
-	got, err := w.authorities[0].WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()})
+	got, err := w.authorities[0].WaitForPropagation(ctx,
+		&pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()})
 	if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || !maps.Equal(states(got.GetReceipt()), want) ||
 		took < time.Second {
 		t.Errorf("%v, %v after %v", got, err, took)
 	}
 }
 
-// TestB24_SilentValidators: one is LOST until it is forgotten, on both authorities; one whose data is
-// bounded is FENCED.
+// TestB24_SilentValidators: a silent validator is LOST on both authorities until it is forgotten. One with a
+// staleness bound is FENCED.
 func TestB24_SilentValidators(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1, Authorities: 2})
@@ -138,8 +140,8 @@ func TestB24_SilentValidators(t *testing.T) {
 	}
 }
 
-// TestB24_Restarts: a validator that is shut down leaves the fleet, one that is started again takes its
-// place, and an authority that is started again knows everybody.
+// TestB24_Restarts: a validator that shuts down leaves the fleet. One that restarts replaces its former
+// instance. An authority that restarts knows every validator.
 func TestB24_Restarts(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2})
 	both := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied}
@@ -172,14 +174,14 @@ func TestB24_Restarts(t *testing.T) {
 		}
 		return err
 	})
-	// It may have been made before the validators were back: then they are known from before.
+	// The change may be older than the validators' return: then the authority knows them from before.
 	if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), both) {
 		t.Errorf("receipt %v", r)
 	}
 }
 
-// TestB24_HalfOpenConnection: a validator notices within seconds that nobody hears it, and is heard again
-// at once when it can be.
+// TestB24_HalfOpenConnection: a validator notices within seconds that its reports do not arrive, and reports
+// again as soon as it can.
 func TestB24_HalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})
@@ -211,7 +213,7 @@ func TestB24_HalfOpenConnection(t *testing.T) {
 	}
 }
 
-// copyOf returns all keys of a Redis as DUMP writes them.
+// copyOf returns a DUMP of every key of a Redis.
 func copyOf(t *testing.T, client *redisfeed.Client) map[string]string {
 	t.Helper()
 	keys, err := client.Keys(t.Context(), "*").Result()
@@ -227,7 +229,7 @@ func copyOf(t *testing.T, client *redisfeed.Client) map[string]string {
 	return all
 }
 
-// putBack puts a copy in the place of all that a Redis has, at once.
+// putBack replaces the whole content of a Redis by a copy, at once.
 func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
 	t.Helper()
 	pipe := client.TxPipeline()
@@ -240,8 +242,8 @@ func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
 	}
 }
 
-// oldCopy makes a token, takes a copy of everything, revokes the token everywhere, and returns the copy and
-// the secret.
+// oldCopy makes a token, copies everything, and revokes the token everywhere. It returns the copy and the
+// secret.
 func (w *world) oldCopy(client *redisfeed.Client, app string) (all map[string]string, secret string) {
 	w.t.Helper()
 	patience := wait
@@ -272,8 +274,8 @@ func (w *world) ask(address, app, secret string) (*pb.AuthorizeResponse, error) 
 	})
 }
 
-// TestB20_OldCopyIsNotBelieved: with an authority in reach, a validator that was just started does not take
-// an old copy of everything for the store, and the store is healed.
+// TestB20_OldCopyIsNotBelieved: an authority is in reach. A new validator does not take an old copy of
+// everything for the store, and the store is healed.
 func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
@@ -307,7 +309,8 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 	t.Logf("changes are made %v after it", time.Since(began))
 }
 
-// TestB20_OldCopyIsBelievedWithoutAuthority: there is nobody who knows better, and the validator says that.
+// TestB20_OldCopyIsBelievedWithoutAuthority: without an authority, a new validator cannot know better, and
+// says so.
 func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})
@@ -342,8 +345,8 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	}
 }
 
-// TestHealed: what a failover loses is brought back by whichever authority, within seconds, and no revoked
-// secret works in between.
+// TestHealed: either authority brings back what a failover loses, within seconds. No revoked secret works in
+// between.
 func TestHealed(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2, Authorities: 2})
 	client := w.redis()
@@ -380,8 +383,8 @@ func TestHealed(t *testing.T) {
 	}
 }
 
-// TestHealedFromValidators: an authority that was started after the loss knows nothing of it but what
-// validators report.
+// TestHealedFromValidators: an authority that started after the loss knows the lost changes only from
+// validators.
 func TestHealedFromValidators(t *testing.T) {
 	for name, wiped := range map[string]bool{"put back": false, "wiped under the authority": true} {
 		t.Run(name, func(t *testing.T) {
@@ -413,8 +416,8 @@ func TestHealedFromValidators(t *testing.T) {
 				return err
 			})
 			t.Logf("a change is everywhere after %v", time.Since(began))
-			// Validators that had the revocation from its hint alone follow the copy, with the token kept
-			// revoked, and may show the new change before the authority has heard of the lost one.
+			// Validators that had the revocation only as a hint follow the copy, and keep the token revoked.
+			// They may apply the new change before the authority knows of the lost one.
 			check.Eventually(t, "the revocation is in the store", func() error {
 				listed, err := w.authorities[0].ListTokens(w.admin(), &pb.ListTokensRequest{AppId: "app", ShowRevoked: true})
 				if err != nil || len(listed.GetTokens()) < 2 || listed.GetTokens()[0].GetState() != pb.TokenState_TOKEN_STATE_REVOKED {

@@ -8,8 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// wantFloor wants the floor of partition 0, as it is told now, to be a position; the zero cursor: that it
-// is not told.
+// wantFloor checks the floor of partition 0; the zero cursor means that the floor is not available.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
 	floor, known, _ := a.Floor()
@@ -21,9 +20,9 @@ func (a *authority) wantFloor(when string, want record.Cursor) {
 	}
 }
 
-// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: an old copy of the store was put in place,
-// authorities and one validator are started again, and another validator knows better. Nothing of the old
-// copy passes for the floor.
+// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: the store was replaced by an old copy, and the
+// authorities and one validator restart. Another validator knows better. No position of the old copy passes
+// for the floor.
 func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -56,16 +55,15 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 	})
 }
 
-// holdOn makes a validator report that it is at a place of partition 0, and holds on to changes that the
-// store does not have.
+// holdOn makes a validator report a cursor of partition 0, and orphans.
 func (v *reporter) holdOn(c record.Cursor, tags ...record.Tag) error {
 	u := v.next(to(c))
 	u.orphans = map[int][]record.Tag{0: tags}
 	return v.at.Registry.report(v.stream, u)
 }
 
-// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: somebody has taken back changes that the store lacks, so
-// that its own position says nothing of them. The floor waits for the epoch that heals them.
+// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: a replica has dropped changes that the store lacks, so its
+// cursor does not show them. The floor waits for the epoch that heals them.
 func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	tags := []record.Tag{at(1, 9).Tag}
 	for name, lacks := range map[string]func(t *testing.T, f *fixture, running *authority, knows *reporter) (healed func()){
@@ -136,7 +134,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	}
 }
 
-// TestFloorWaitsForHealingNoLongerThanALease: what is never healed, or made up, keeps no validator from
+// TestFloorWaitsForHealingNoLongerThanALease: orphans that are never healed, or false, keep no validator from
 // starting.
 func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -161,9 +159,8 @@ func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 	})
 }
 
-// TestFloorOfARollingRestart: what members report to another authority counts, as soon as all that they
-// know is shared, so that a validator is not held up; news alone, which say only what has changed, do not
-// count.
+// TestFloorOfARollingRestart: reports to another authority count once the whole record is shared, so that no
+// validator is delayed. News alone does not count, since it has only the changes.
 func TestFloorOfARollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -186,8 +183,8 @@ func TestFloorOfARollingRestart(t *testing.T) {
 	})
 }
 
-// TestFloorWithoutMembersThatAreGone: whoever does not report for a lease, or has left, is not waited for;
-// nor is anybody in a fleet that has no members.
+// TestFloorWithoutMembersThatAreGone: the floor does not wait for validators that were silent for a lease or
+// have left, nor in a fleet without members.
 func TestFloorWithoutMembersThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -213,7 +210,8 @@ func TestFloorWithoutMembersThatAreGone(t *testing.T) {
 	})
 }
 
-// TestFloorHasWhatWasConfirmed: also of a partition that is not loaded, since the store is below that.
+// TestFloorHasWhatWasConfirmed: the floor has the confirmed position also of a partition that is not loaded
+// because the store is below it.
 func TestFloorHasWhatWasConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFixture(t).authority()
@@ -229,8 +227,8 @@ func TestFloorHasWhatWasConfirmed(t *testing.T) {
 	})
 }
 
-// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not hold up
-// the floor.
+// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not delay the
+// floor.
 func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

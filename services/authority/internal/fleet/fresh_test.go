@@ -17,8 +17,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// firstDecisions asks a validator until it has decided some times, and wants the secret to be revoked each
-// time, and the floor to be verified from the first decision on.
+// firstDecisions asks a validator until it has decided several times. Each decision must treat the secret as
+// revoked, and have a verified floor.
 func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 	w.t.Helper()
 	began := time.Now()
@@ -36,7 +36,7 @@ func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 	}
 }
 
-// awaitMetric returns when a check of a process's metric holds.
+// awaitMetric returns when a check of a process's metric passes.
 func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value int) bool) {
 	t.Helper()
 	check.Eventually(t, name, func() error {
@@ -50,9 +50,9 @@ func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value
 
 func is(want int) func(int) bool { return func(value int) bool { return value == want } }
 
-// TestB08_OldCopyIsNotBelievedByAFreshAuthority: an old copy of everything is put in place while the
-// authority and a validator are started again. The other validator knows better, and is believed before the
-// copy is: it has followed the revocation, and it does not matter whether it has read it in the store.
+// TestB08_OldCopyIsNotBelievedByAFreshAuthority: the store is replaced by an old copy while the authority and
+// a validator restart. The other validator knows better, and counts before the copy does. It has applied the
+// revocation, whether or not it has read it in the store.
 func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	const polls, orphans, connected = "countersign_polls_total", "countersign_orphaned_changes", "countersign_report_connected"
 	for name, confirmed := range map[string]bool{"confirmed": true, "known from a hint alone": false} {
@@ -62,7 +62,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 			knows := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("knows", proxy.Address()) })
 			awaitMetric(t, knows, connected, is(1))
 			client := w.redis()
-			// A change that was applied from its hint shows that the subscriptions stand.
+			// A change that was applied as a hint shows that the subscriptions work.
 			w.ValidatorProcesses = append(w.ValidatorProcesses, knows)
 			for _, p := range w.ValidatorProcesses {
 				check.Eventually(t, "a hint", func() error {
@@ -107,7 +107,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	}
 }
 
-// validatorsMay changes what the account of the validators may do. Subscriptions go on.
+// validatorsMay changes the rights of the validators' Redis account. Subscriptions go on.
 func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 	w.t.Helper()
 	command := []any{"ACL", "SETUSER", redisacl.Validator}
@@ -119,9 +119,8 @@ func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 	}
 }
 
-// TestFloorIsAwaitedBeyondTheUsualTime: a member that does not come back is waited for as long as its
-// lease, and so is the floor, although a validator waits less when no authority is in reach. Nothing is
-// decided before.
+// TestFloorIsAwaitedBeyondTheUsualTime: the floor waits for a member that does not return for as long as its
+// lease. A validator that reaches no authority waits less. Nothing is decided before.
 func TestFloorIsAwaitedBeyondTheUsualTime(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})

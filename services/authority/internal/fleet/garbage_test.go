@@ -16,13 +16,13 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// verdict waits for a change of an app to be everywhere, for a short time.
+// verdict waits for a short time until every validator has a change of an app.
 func (w *world) verdict(patience time.Duration) *pb.Receipt {
 	w.t.Helper()
 	return w.change(0, "app", patience).GetReceipt()
 }
 
-// incomplete waits for changes until a receipt says what it should. None may be complete.
+// incomplete makes changes until a receipt has the expected content. No receipt may be complete.
 func (w *world) incomplete(as func(states map[string]pb.PropagationState) bool) {
 	w.t.Helper()
 	check.Eventually(w.t, "a receipt", func() error {
@@ -37,7 +37,7 @@ func (w *world) incomplete(as func(states map[string]pb.PropagationState) bool) 
 	})
 }
 
-// restart stops every authority, has something done, and starts one.
+// restart stops every authority, calls a function, and starts one authority.
 func (w *world) restart(meanwhile func()) {
 	w.t.Helper()
 	for _, p := range w.AuthorityProcesses {
@@ -56,8 +56,8 @@ func (w *world) restart(meanwhile func()) {
 	})
 }
 
-// TestB24_ValidatorTakenOutOfRedisIsMissed, by an authority that remembers nothing: its record, and even
-// the key.
+// TestB24_ValidatorTakenOutOfRedisIsMissed: an authority without memory misses a validator whose record, or
+// whose whole hash, was removed.
 func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})
@@ -72,7 +72,7 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// It is LOST once 10 s have passed since the authority was started.
+	// It is LOST from 10 s after the start of the authority.
 	w.incomplete(func(all map[string]pb.PropagationState) bool {
 		return len(all) == 2 && all["validator-1"] == applied && (all["played"] == pending || all["played"] == lost)
 	})
@@ -85,8 +85,8 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	}
 }
 
-// TestB24_GarbageInTheFleet: whatever somebody writes there, a receipt says at once who has the change and
-// what is in the way, and forgetting that ends it. A key of another type is replaced.
+// TestB24_GarbageInTheFleet: whatever the hash has, a receipt shows at once who has the change and which
+// fields do not verify. Forgetting a field ends that. A key of another type is replaced.
 func TestB24_GarbageInTheFleet(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// ringsOf returns a key ring, and one that has a newer key besides.
+// ringsOf returns a key ring, and the same one with a newer key.
 func ringsOf(t *testing.T) (old, both *keyring.Ring) {
 	ring := func(current string, ids ...string) *keyring.Ring {
 		keys := map[string][]byte{}
@@ -33,8 +33,8 @@ func ringsOf(t *testing.T) (old, both *keyring.Ring) {
 	return ring("k1", "k1"), ring("k2", "k1", "k2")
 }
 
-// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: an authority that lacks the key of the list neither
-// replaces it nor completes a receipt. Validators may join there and leave all the same.
+// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: an authority that lacks the key of the list does not
+// replace the list, and completes no receipt. Validators can still join and leave there.
 func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -81,7 +81,7 @@ func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestB24_ListOfARetiredKeyIsReplacedByCommand, which leaves a row.
+// TestB24_ListOfARetiredKeyIsReplacedByCommand: the command leaves an audit row.
 func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -108,8 +108,7 @@ func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 	})
 }
 
-// TestB24_TwoKeyRingsAtOnce: while a new key is rolled out, the list of members is not written again and
-// again.
+// TestB24_TwoKeyRingsAtOnce: while a new key is rolled out, the list of members is not written over and over.
 func TestB24_TwoKeyRingsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

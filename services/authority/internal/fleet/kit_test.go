@@ -37,7 +37,7 @@ const (
 type world struct {
 	*cluster.Cluster
 	t *testing.T
-	// authorities are clients of all authorities, with the administrator's key.
+	// authorities has a client of each authority, with the administrator's key.
 	authorities []pb.AuthorityServiceClient
 }
 
@@ -58,7 +58,7 @@ func as(ctx context.Context, key string) context.Context {
 
 func (w *world) admin() context.Context { return as(w.t.Context(), w.AdminKey.Reveal()) }
 
-// change makes a change over an authority, and waits for its receipt.
+// change makes a change through an authority, and waits for its receipt.
 func (w *world) change(authority int, app string, wait time.Duration) *pb.CreateTokenResponse {
 	w.t.Helper()
 	made, err := w.authorities[authority].CreateToken(w.admin(), &pb.CreateTokenRequest{
@@ -70,7 +70,7 @@ func (w *world) change(authority int, app string, wait time.Duration) *pb.Create
 	return made
 }
 
-// states are what a receipt says of the validators, by name.
+// states returns the state of each validator in a receipt, by name.
 func states(r *pb.Receipt) map[string]pb.PropagationState {
 	all := map[string]pb.PropagationState{}
 	for _, e := range r.GetValidators() {
@@ -79,7 +79,7 @@ func states(r *pb.Receipt) map[string]pb.PropagationState {
 	return all
 }
 
-// validators are what an authority says of the validators, by name.
+// validators returns the validators that an authority lists, by name.
 func (w *world) validators(authority int) map[string]*pb.Validator {
 	w.t.Helper()
 	response, err := w.authorities[authority].ListValidators(w.admin(), &pb.ListValidatorsRequest{})
@@ -93,7 +93,7 @@ func (w *world) validators(authority int) map[string]*pb.Validator {
 	return all
 }
 
-// raw is a validator that a test plays itself.
+// raw is a validator that the test plays.
 type raw struct {
 	t      *testing.T
 	stream pb.FleetService_ReportClient
@@ -101,7 +101,7 @@ type raw struct {
 	close  func()
 }
 
-// storeID is that of the cluster's store.
+// storeID returns the id of the cluster's store.
 func (w *world) meta() record.Meta {
 	w.t.Helper()
 	client := w.redis()
@@ -112,7 +112,7 @@ func (w *world) meta() record.Meta {
 	return meta
 }
 
-// redis is a client that may do everything.
+// redis returns a client with all rights.
 func (w *world) redis() *redisfeed.Client {
 	w.t.Helper()
 	client, err := redisfeed.Open(w.RedisURL, redisfeed.Options{})
@@ -123,7 +123,7 @@ func (w *world) redis() *redisfeed.Client {
 	return client
 }
 
-// play opens a stream to an authority.
+// play opens a stream of reports to an authority.
 func (w *world) play(authority int, key string) *raw {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(as(w.t.Context(), key))

@@ -12,8 +12,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestLinks: one validator of each place is asked, and all that hold what the store does not have; what
-// they send is gathered once.
+// TestLinks: one validator at each cursor is asked, and every one that has orphans. Each link is returned
+// once.
 func TestLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -83,9 +83,9 @@ func TestLinks(t *testing.T) {
 	})
 }
 
-// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: one that was restarted holds less, and an
-// answer from it would pass for all that the fleet holds. One of an earlier release does not tell how much
-// it holds, and is asked beside it.
+// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: a restarted validator holds fewer links,
+// and its answer would pass for all that the fleet holds. A validator of an earlier release does not report
+// where its links begin, and is asked beside it.
 func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -123,7 +123,7 @@ func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T
 		long.hangUp()
 		old.hangUp()
 		wantAsked("without them", short[0])
-		// It has read what lies before its load, and stays where it is.
+		// It has read links from before its load, and its cursor stays.
 		wantAsked("when another has read the log", tell(short[7], 3))
 	})
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestB24_ManyReceipts: a fleet of some size, two authorities, and receipts for changes that come faster
-// than they are everywhere. Every one is complete, and names all.
+// TestB24_ManyReceipts: a fleet of some size, two authorities, and changes that come faster than validators
+// apply them. Every receipt is complete, and names every validator.
 func TestB24_ManyReceipts(t *testing.T) {
 	const validators, changes, pause = 20, 100, 20 * time.Millisecond
 	w := start(t, cluster.Options{Authorities: 2})

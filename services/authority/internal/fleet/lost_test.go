@@ -10,7 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestB24_Notices: of what the store may have lost.
+// TestB24_Notices: the registry gives notice of changes that the store may have lost.
 func TestB24_Notices(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -78,7 +78,7 @@ func TestB24_Notices(t *testing.T) {
 	}
 }
 
-// TestB24_OrphansAreCounted, until there are none any more.
+// TestB24_OrphansAreCounted: the list counts orphans until there are none.
 func TestB24_OrphansAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -103,7 +103,8 @@ func TestB24_OrphansAreCounted(t *testing.T) {
 	})
 }
 
-// TestSilentDivergence: data that is not the authority's at the same place is counted once for each place.
+// TestSilentDivergence: data that differs from the authority's at the same cursor counts once for each
+// cursor.
 func TestSilentDivergence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -16,15 +16,15 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// edit changes the hash as somebody does who can write Redis.
+// edit changes the hash like an attacker who can write Redis.
 func (s *fakeShared) edit(change func(hash map[string]string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s.hash)
 }
 
-// TestB24_RecordThatWasTakenAwayIsMissed: a validator that does not report stays in every receipt, whatever
-// becomes of its record while no authority runs that remembers it, until it is forgotten.
+// TestB24_RecordThatWasTakenAwayIsMissed: a silent validator stays in every receipt until it is forgotten,
+// whatever happens to its record while no authority that remembers it runs.
 func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string, earlier, gone string){
 		"removed":                           func(hash map[string]string, _, _ string) { delete(hash, "w") },
@@ -86,8 +86,8 @@ func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	}
 }
 
-// TestB24_ListOfMembersIsKept: an authority that remembers the fleet writes the list back, whatever becomes
-// of it; one that does not makes it of the records.
+// TestB24_ListOfMembersIsKept: an authority that knows the fleet writes the list back, whatever happens to
+// it. Another authority makes it from the records.
 func TestB24_ListOfMembersIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -141,8 +141,8 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 	})
 }
 
-// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: when the list is removed or damaged, with any records,
-// while no authority runs, an authority completes no receipt until an operator says who is there.
+// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: the list is removed or damaged while no authority runs.
+// Then an authority completes no receipt until an operator confirms the members.
 func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string){
 		"removed":                  func(hash map[string]string) { delete(hash, record.MembersField) },
@@ -191,7 +191,8 @@ func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 	}
 }
 
-// TestManyJoinAtOnce: a hundred validators at two authorities take a few changes of the list, not a hundred.
+// TestManyJoinAtOnce: a hundred validators that join two authorities take a few changes of the list, not a
+// hundred.
 func TestManyJoinAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -223,8 +224,8 @@ func TestManyJoinAtOnce(t *testing.T) {
 	})
 }
 
-// TestB24_FieldsThatDoNotVerify are named in receipts, by names that people can give, until they are
-// forgotten, which leaves a row (B23).
+// TestB24_FieldsThatDoNotVerify: receipts name unverified fields, by names that people can type, until they
+// are forgotten. That leaves an audit row (B23).
 func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	for name, field := range map[string]string{
 		"a name": "ghost", "binary": "\xff\x00\xfe", "empty": "", "a megabyte": strings.Repeat("x", 1<<20), "spaces": " v ",
@@ -245,7 +246,7 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 				if err := a.Forget(t.Context(), "somebody", audited); apierr.ReasonOf(err) != "VALIDATOR_NOT_FOUND" {
 					t.Errorf("another name: %v", err)
 				}
-				// The caller waits for v; the record is LOST already, and is not what holds the caller up.
+				// The caller waits for v. The record is LOST already, and does not block the caller.
 				a.past.move(0, at(1, 2))
 				result := a.wait(at(1, 2), time.Minute)
 				refused, rows := errors.New("no row"), 0
@@ -269,9 +270,9 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	}
 }
 
-// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack validators
-// that run, an authority that was just started counts on them as on those that it knows. A store that never
-// had another list has no such validators.
+// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack running
+// validators, a new authority waits for them as for known ones. A store that always had this list has no such
+// validators.
 func TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		damage func(f *fixture)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestB24_StateOf: what is said of a validator that has not shown a change.
+// TestB24_StateOf: the state of a validator that has not shown a change.
 func TestB24_StateOf(t *testing.T) {
 	for _, tt := range []struct {
 		name                       string
@@ -33,7 +33,7 @@ func TestB24_StateOf(t *testing.T) {
 	}
 }
 
-// TestB24_Merge: of several changes the one that is least far counts.
+// TestB24_Merge: for several changes, the state of the least advanced one counts.
 func TestB24_Merge(t *testing.T) {
 	now := time.Now()
 	one := Receipt{Complete: true, Committed: now, Entries: []Entry{
@@ -68,13 +68,13 @@ func TestB24_Merge(t *testing.T) {
 	}
 }
 
-// TestB24_Receipts: who is in a receipt, and as what.
+// TestB24_Receipts: the validators in a receipt, and their states.
 func TestB24_Receipts(t *testing.T) {
 	change := at(1, 2)
 	const bound = 2 * time.Second
 	for _, tt := range []struct {
 		name string
-		// during runs while somebody waits for the change, which the authority has applied.
+		// during runs while a caller waits for the change, which the authority has applied.
 		during   func(f *fixture, a *authority, v1, v2 *reporter)
 		complete bool
 		want     map[string]State
@@ -216,8 +216,8 @@ func TestB24_Receipts(t *testing.T) {
 	}
 }
 
-// TestB24_LostOnesAreNotWaitedFor: when all that is missing is LOST already, the receipt comes at once and
-// names it. Everybody else is waited for as ever, and so is one that is back.
+// TestB24_LostOnesAreNotWaitedFor: when only LOST validators lack the change, the receipt comes at once and
+// names them. The wait goes on for all others, and for a LOST one that returns.
 func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	change, ghost := at(1, 2), func(f *fixture) {
 		_ = f.shared.Write(f.t.Context(),
@@ -226,7 +226,7 @@ func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	const soon = 2 * time.Second
 	for _, tt := range []struct {
 		name string
-		// before runs 12 s before somebody waits, during while somebody does. One that is silent since
+		// before runs 12 s before a caller waits, during while it waits. A validator that is silent since
 		// before is LOST.
 		before   func(f *fixture, a *authority)
 		during   func(f *fixture, a *authority, v1, v2 *reporter)
@@ -293,7 +293,7 @@ func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestB24_ReportTime is when the change was shown, not when the last validator showed it.
+// TestB24_ReportTime: it is when a validator showed the change, not when the last one did.
 func TestB24_ReportTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -321,7 +321,8 @@ func TestB24_ReportTime(t *testing.T) {
 	})
 }
 
-// TestB24_LostChange: a change that a failover lost is told at once, also when it was everywhere.
+// TestB24_LostChange: a receipt reports a change that a failover lost at once, also when every validator had
+// it.
 func TestB24_LostChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -354,8 +355,8 @@ func TestB24_NobodyIsNotComplete(t *testing.T) {
 	})
 }
 
-// TestB24_OneThatIsMissingHidesNobody: what the others have shown before somebody waits counts, in whatever
-// order they are looked at.
+// TestB24_OneThatIsMissingHidesNobody: changes that validators have shown before the wait count, in whatever
+// order they are checked.
 func TestB24_OneThatIsMissingHidesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -19,10 +19,10 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// partitions is how many the store of these tests has.
+// partitions is the number of partitions of these tests' store.
 const partitions = 4
 
-// fakePast is an authority's own replica: the store has one lineage, whose tags follow from epoch and
+// fakePast is an authority's own replica. The store has one history, whose tags follow from epoch and
 // revision.
 type fakePast struct {
 	codec *record.Codec
@@ -36,7 +36,7 @@ type fakePast struct {
 	reads   time.Time // since when the store cannot be read; zero: it can
 }
 
-// at is a cursor of the lineage, off one with another tag.
+// at returns a cursor of that history, off one with another tag.
 func at(epoch, revision uint64) record.Cursor {
 	return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.Tag{byte(epoch), byte(revision)}}
 }
@@ -72,7 +72,7 @@ func (p *fakePast) Confirmed(partition int) record.Cursor {
 	return p.cursors[partition]
 }
 
-// confirm sets what was confirmed of a partition beyond its cursor.
+// confirm sets the confirmed cursor of a partition, beyond its own cursor.
 func (p *fakePast) confirm(partition int, at record.Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,7 +85,7 @@ func (p *fakePast) Orphans(partition int) []record.Tag {
 	return p.orphans[partition]
 }
 
-// holdOn sets what is held on to of a partition.
+// holdOn sets the orphans of a partition.
 func (p *fakePast) holdOn(partition int, tags ...record.Tag) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,7 +117,7 @@ func (p *fakePast) Reached(partition int, c record.Cursor) (bool, error) {
 	return true, nil
 }
 
-// Freshness is that of a replica that reads the store every 250 ms.
+// Freshness acts like a replica that reads the store every 250 ms.
 func (p *fakePast) Freshness(_ int, now time.Time) (time.Duration, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (s *fakeShared) do(f func()) error {
 	return nil
 }
 
-// copy returns what is there, put puts it back.
+// copy returns the content of the fake, put sets it.
 func (s *fakeShared) copy() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +227,7 @@ func (s *fakeShared) Tell(_ context.Context, news []byte) error {
 	return err
 }
 
-// sharedOf is what one registry sees.
+// sharedOf is one registry's view of the fake.
 type sharedOf struct {
 	*fakeShared
 	registry *Registry
@@ -241,7 +241,7 @@ func (s *sharedOf) Listen(ctx context.Context, each func([]byte)) error {
 	return ctx.Err()
 }
 
-// authority is a registry that runs.
+// authority is a running registry.
 type authority struct {
 	*Registry
 	t       *testing.T
@@ -252,7 +252,7 @@ type authority struct {
 	stop    func()
 }
 
-// fixture is a store and the authorities over it.
+// fixture is a store and its authorities.
 type fixture struct {
 	t      *testing.T
 	ring   *keyring.Ring
@@ -274,12 +274,12 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// begin writes the list of a store in which no validator has joined.
+// begin writes the list of a store that no validator has joined.
 func (f *fixture) begin() {
 	f.beginAt(f.codec.Meta().CreateTime)
 }
 
-// beginAt writes a list in which no validator has joined since a time.
+// beginAt writes a list that no validator has joined since a time.
 func (f *fixture) beginAt(since time.Time) {
 	list, err := f.codec.SealMembers(record.NewMembers(since))
 	if err != nil {
@@ -318,19 +318,18 @@ func (f *fixture) authority() *authority {
 	return a
 }
 
-// reporter is a validator.
+// reporter is a validator that the test plays.
 type reporter struct {
 	hello    update
 	sequence uint64
 	at       *authority
 	stream   *stream
-	// ahead is how far its clock is, once it tells any: zero is none.
+	// ahead is the lead of its clock, if it sends its time.
 	ahead time.Duration
 	tells bool
 }
 
-// validator is one that was not started before now. Its name and the bound of its data's age are given; 0
-// is no bound.
+// validator returns a validator that starts now, with a name and a staleness bound; 0 is no bound.
 func (f *fixture) validator(id string, fencedAfter time.Duration) *reporter {
 	return &reporter{hello: update{validator: record.Validator{
 		ID: id, InstanceID: fmt.Sprint(id, time.Now().UnixNano()), Start: time.Now().Truncate(time.Millisecond),
@@ -367,15 +366,15 @@ func (v *reporter) mustJoin(a *authority, cursors map[int]record.Cursor) *report
 	return v
 }
 
-// report reports; an empty set of cursors is a sign of life.
+// report sends a report; without cursors it is a heartbeat.
 func (v *reporter) report(cursors map[int]record.Cursor) error {
 	return v.at.Registry.report(v.stream, v.next(cursors))
 }
 
-// hangUp ends the stream without a word.
+// hangUp ends the stream without leaving.
 func (v *reporter) hangUp() { v.at.drop(v.stream) }
 
-// first is where validators are that have loaded the store.
+// first has the cursors of a validator that has loaded the store.
 func first() map[int]record.Cursor {
 	cursors := map[int]record.Cursor{}
 	for partition := range partitions {
@@ -386,7 +385,7 @@ func first() map[int]record.Cursor {
 
 func to(c record.Cursor) map[int]record.Cursor { return map[int]record.Cursor{0: c} }
 
-// wait waits in the background for a change of partition 0, and returns what gives the result.
+// wait waits in the background for a change of partition 0, and returns a function that returns the result.
 func (a *authority) wait(change record.Cursor, most time.Duration) (result func() (Receipt, time.Duration, error)) {
 	ctx, cancel := context.WithTimeout(a.t.Context(), most)
 	began := time.Now()

@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestBadReports: what is wrong with a message ends the stream, and says so.
+// TestBadReports: a bad message ends the stream with an error that says what is wrong.
 func TestBadReports(t *testing.T) {
 	w := start(t, cluster.Options{})
 	digest, tag := make([]byte, 32), make([]byte, 16)
@@ -50,7 +50,10 @@ func TestBadReports(t *testing.T) {
 		{"no start", "start_time", func(m *pb.ReportRequest) { m.StartTime = nil }},
 		{"1970", "start_time", func(m *pb.ReportRequest) { m.StartTime = &timestamppb.Timestamp{} }},
 		{"negative bound", "fenced_after", func(m *pb.ReportRequest) { m.FencedAfter = durationpb.New(-1) }},
-		{"endless bound", "fenced_after", func(m *pb.ReportRequest) { m.FencedAfter = &durationpb.Duration{Seconds: math.MaxInt64} }},
+		{
+			"endless bound", "fenced_after",
+			func(m *pb.ReportRequest) { m.FencedAfter = &durationpb.Duration{Seconds: math.MaxInt64} },
+		},
 	}
 	any := []bad{
 		{"no sequence", "sequence", func(m *pb.ReportRequest) { m.Sequence = 0 }},
@@ -151,7 +154,7 @@ func TestB26_OnlyValidatorsReport(t *testing.T) {
 	}
 }
 
-// TestReportIsAnswered: each sign of life at once, nothing else.
+// TestReportIsAnswered: each heartbeat is answered at once, and nothing else is.
 func TestReportIsAnswered(t *testing.T) {
 	w := start(t, cluster.Options{})
 	r := w.play(0, w.FleetKey.Reveal())

@@ -13,7 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// names are those of the validators that an authority knows of, with their states.
+// names returns the validators that an authority knows, with their states.
 func (a *authority) names() map[string]string {
 	all := map[string]string{}
 	for _, v := range a.List() {
@@ -38,8 +38,8 @@ func (a *authority) cursor(id string, partition int) record.Cursor {
 	return a.members[id].Cursors[partition]
 }
 
-// TestB24_AuthoritiesShareWhatTheyKnow: a change is known to the other within milliseconds, and within a
-// second when the news is not heard.
+// TestB24_AuthoritiesShareWhatTheyKnow: the other authority knows a change within milliseconds, and within a
+// second when news is lost.
 func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -66,8 +66,8 @@ func TestB24_AuthoritiesShareWhatTheyKnow(t *testing.T) {
 	})
 }
 
-// TestB24_LostNewsAreMadeUpFor: news that were not heard, of one partition, are known within a second also
-// when later ones of the same validator are heard.
+// TestB24_LostNewsAreMadeUpFor: lost news of one partition is known within a second, also when later news of
+// the same validator arrives.
 func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -95,14 +95,14 @@ func TestB24_LostNewsAreMadeUpFor(t *testing.T) {
 	})
 }
 
-// TestB24_LeasesAreJudgedByOwnClock: whatever the record says of times, a validator lives while its
-// sequence grows.
+// TestB24_LeasesAreJudgedByOwnClock: whatever times a record has, a validator is alive while its sequence
+// grows.
 func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		a, b := f.authority(), f.authority()
 		v := f.validator("v", 0).mustJoin(a, first())
-		// Nothing is heard of the other's clock: the record is made to lie.
+		// The other authority's clock is not shared, so the test falsifies the record.
 		lie := func(by time.Duration) {
 			raw, err := f.codec.SealValidator(&record.Validator{
 				ID: "w", InstanceID: "w", Start: time.Now(), Sequence: uint64(time.Now().UnixNano()), Reported: time.Now().Add(by),
@@ -121,7 +121,7 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 		lie(time.Hour)
 		alive(t, Lease+2*exchangeInterval, v)
 		b.want("after its lease", map[string]string{"v": "REPORTING", "w": "LOST"})
-		// One that is started again gives everybody another lease.
+		// A restarted authority gives every validator another lease.
 		c := f.authority()
 		c.want("at the start", map[string]string{"v": "REPORTING", "w": "REPORTING"})
 		alive(t, Lease+2*exchangeInterval, v)
@@ -129,8 +129,8 @@ func TestB24_LeasesAreJudgedByOwnClock(t *testing.T) {
 	})
 }
 
-// TestB24_LostUntilForgotten: on every authority, through restarts of all, and through a wiped hash; and
-// then on none.
+// TestB24_LostUntilForgotten: a silent validator is LOST on every authority, through restarts of all and a
+// wiped hash, until it is forgotten on all.
 func TestB24_LostUntilForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -159,7 +159,7 @@ func TestB24_LostUntilForgotten(t *testing.T) {
 		alive(t, 15*time.Second, v)
 		d.want("after the hash was wiped", both)
 
-		// Without its audit row nobody is forgotten (B23).
+		// Without an audit row no validator is forgotten (B23).
 		noRow := errors.New("no row")
 		if err := d.Forget(t.Context(), "w", func(context.Context) error { return noRow }); !errors.Is(err, noRow) {
 			t.Errorf("forgotten without a row: %v", err)
@@ -184,7 +184,7 @@ func TestB24_LostUntilForgotten(t *testing.T) {
 			t.Errorf("the hash has %v", keys)
 		}
 		f.shared.mu.Unlock()
-		// It comes back all the same.
+		// A forgotten validator can come back.
 		w.mustJoin(c, first())
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -192,7 +192,8 @@ func TestB24_LostUntilForgotten(t *testing.T) {
 	})
 }
 
-// TestB24_TwoOfOneName: the one that was started later counts, on whichever authority.
+// TestB24_TwoOfOneName: of two validators with one name, the one that was started later counts, on whichever
+// authority.
 func TestB24_TwoOfOneName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -226,7 +227,7 @@ func TestB24_TwoOfOneName(t *testing.T) {
 		if all := a.List(); all[0].GetIdContested() {
 			t.Errorf("it is listed that two have the name, though the older one has given up: %v", all)
 		}
-		// The newer one has gone without a word, and the older clock was wrong.
+		// The newer one has stopped without leaving, and the older one's clock was wrong.
 		newer.hangUp()
 		time.Sleep(claim + time.Second)
 		older.mustJoin(b, to(at(1, 7)))
@@ -241,7 +242,7 @@ func TestB24_TwoOfOneName(t *testing.T) {
 	})
 }
 
-// TestB24_MovesToAnotherAuthority: one instance, whose streams overlap or not.
+// TestB24_MovesToAnotherAuthority: one instance moves, and its streams overlap or not.
 func TestB24_MovesToAnotherAuthority(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -271,9 +272,8 @@ func TestB24_MovesToAnotherAuthority(t *testing.T) {
 	})
 }
 
-// TestB24_ForgedRecordsAreNotBelieved: whoever can write Redis puts nobody into the fleet, and takes nobody
-// out of it. A record that does not verify may stand where that of a validator stood, so no receipt is
-// complete meanwhile.
+// TestB24_ForgedRecordsAreNotBelieved: write access to Redis adds no validator to the fleet, and removes
+// none. A record that does not verify may replace a validator's, so no receipt is complete meanwhile.
 func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -312,7 +312,8 @@ func TestB24_ForgedRecordsAreNotBelieved(t *testing.T) {
 	})
 }
 
-// TestB24_JoinNeedsTheOthers: one that others cannot know of is not let in, one that they know is.
+// TestB24_JoinNeedsTheOthers: a validator that the others cannot know is rejected; one that they know is
+// accepted.
 func TestB24_JoinNeedsTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -335,7 +336,7 @@ func TestB24_JoinNeedsTheOthers(t *testing.T) {
 	})
 }
 
-// TestB20_Floor is the highest of what the authority and any validator has seen.
+// TestB20_Floor: the floor is the highest position that the authority and any validator have seen.
 func TestB20_Floor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

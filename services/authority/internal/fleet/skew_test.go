@@ -20,8 +20,8 @@ import (
 
 const skewed = pb.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED
 
-// TestB08_SkewedValidatorIsInNoCompleteReceipt of a change that has a time, however the clock is off, until
-// it is set. A change without a time is complete, and revoking always.
+// TestB08_SkewedValidatorIsInNoCompleteReceipt: while a validator's clock is wrong, no receipt of a change
+// with a time is complete. A change without a time is complete, and a revocation always is.
 func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			if r := waited.GetReceipt(); err != nil || !r.GetComplete() || !maps.Equal(states(r), everywhere) {
 				t.Errorf("the clock was set: %v, %v", r, err)
 			}
-			// A clock that is set while it runs is found by the report that shows the change.
+			// The report that shows the change also shows that the clock was set.
 			ahead.Store(int64(by))
 			again, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
 				AppId: "app", TokenId: w.change(0, "app", wait).GetToken().GetTokenId(), WaitForPropagation: durationpb.New(patience),
@@ -109,7 +109,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 	}
 }
 
-// becomes waits until a receipt of a change, which must not be complete, says what each validator has done.
+// becomes waits until an incomplete receipt of a change has the expected states.
 func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *pb.Receipt) {
 	w.t.Helper()
 	check.Eventually(w.t, "a receipt", func() error {
@@ -127,7 +127,7 @@ func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *p
 	return r
 }
 
-// seen waits until every authority knows how far a validator's clock is ahead.
+// seen waits until every authority knows a validator's skew.
 func (w *world) seen(id string, ahead time.Duration) {
 	w.t.Helper()
 	for i := range w.authorities {

@@ -21,8 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var began time.Time
 
-// TestHeals: what this authority sees, and what validators give notice of, is healed at once, with changes
-// held up only meanwhile.
+// TestHeals: a loss that this authority sees, or that a validator gives notice of, is healed at once. Changes
+// stop only meanwhile.
 func TestHeals(t *testing.T) {
 	for name, trouble := range map[string]func(f *fake, h *Healer){
 		"fork":   func(f *fake, _ *Healer) { f.set(func() { f.forked[7] = true }) },
@@ -59,8 +59,7 @@ func TestHeals(t *testing.T) {
 	}
 }
 
-// TestIncomplete: changes stay held up, it is tried again and again but not all the time, and said once in
-// 30 s.
+// TestIncomplete: changes stay stopped. The healer tries again with growing pauses, and logs once in 30 s.
 func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -95,8 +94,7 @@ func TestIncomplete(t *testing.T) {
 	})
 }
 
-// TestNothingToDo: a notice to which there is nothing to do holds up changes once, and not for as long as
-// it is given.
+// TestNothingToDo: a notice without a loss stops changes once, not for as long as it is repeated.
 func TestNothingToDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -154,8 +152,8 @@ func TestSlowPartitionsDoNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// TestSettlesAgain: what somebody still holds on to although there is nothing to do for it is settled
-// again, once. The fleet gives notice while it is locked, and is asked meanwhile.
+// TestSettlesAgain: orphans that are settled already are settled again, once. The fleet gives notice under
+// its mutex, and is asked meanwhile.
 func TestSettlesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -179,16 +177,16 @@ func TestSettlesAgain(t *testing.T) {
 	})
 }
 
-// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes are held up until every validator that
-// reports has done so since the epoch was seen, and what it has reported can be supplied; a validator that
-// never does is waited for longer than its lease, and no longer.
+// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes stop until every reporting validator has
+// reported since the epoch was seen, and the links behind its cursors are at hand. The wait for a validator
+// that never reports is longer than its lease, but ends.
 func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// reports is when a validator reports, 0 for at once; supplies when it supplies its latest link,
-		// and leads when the links that lead from there to the store's past are supplied, 0 for never.
+		// reports is when a validator reports, 0 for at once. supplies is when it sends its latest link.
+		// leads is when the links that connect it to the store's history are sent. 0 is never.
 		reports, supplies, leads time.Duration
-		// whole says that it supplies the start of the epoch, too, which was begun on nothing.
+		// whole says that the validator also sends the start of the epoch, which follows nothing.
 		whole  bool
 		healed time.Duration
 	}{
@@ -245,7 +243,7 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 				if calls := f.made(); len(calls) != 1 || calls[0].waited != 2 || f.isFrozen(7) {
 					t.Fatalf("got %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
 				}
-				// All links of a partition travel for each question.
+				// Each request transfers all links of a partition.
 				if most := 6 + int(tt.healed/maxAskInterval); f.asked > most {
 					t.Errorf("the validators were asked %d times, at most %d are enough", f.asked, most)
 				}

@@ -23,7 +23,7 @@ import (
 
 const partitions = 64
 
-// fake is a replica, a fleet and a store.
+// fake is a replica and a store, with the answers of the validators.
 type fake struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -31,24 +31,24 @@ type fake struct {
 	sticky  map[int][]replica.Sticky
 	frozen  map[int]bool
 	calls   []call
-	// heal is what the store does.
+	// heal is the store's Heal.
 	heal func(ctx context.Context, partition int) (store.Healed, error)
-	// orphans are what validators hold on to, settled what the store was told to settle again.
+	// orphans has the orphans of validators, settled the orphans that the store was asked to settle again.
 	orphans, settled []record.Tag
-	// held are links that validators supply.
+	// held has the links that validators send.
 	held [][]byte
-	// unhealed are epochs of an operator that are not healed, by partition.
+	// unhealed has the unhealed epochs of an operator, by partition.
 	unhealed map[int]uint64
-	// at are where validators are, silent those that have not reported until a time.
+	// at has the validators' cursors, silent the validators that have not reported until a time.
 	at     []record.Cursor
 	silent map[string]time.Time
-	// strangers is until when validators that nobody knows of may come.
+	// strangers is the time until which unlisted validators may run.
 	strangers time.Time
-	// past is a place that the store's past leads to.
+	// past is a cursor in the store's history.
 	past record.Cursor
-	// own is where the replica is in all partitions.
+	// own is the replica's cursor in all partitions.
 	own record.Cursor
-	// asked is how often validators were asked for their links.
+	// asked counts the requests for the validators' links.
 	asked int
 	// slow is how long validators take to answer.
 	slow time.Duration
@@ -80,7 +80,7 @@ func linkOf(t *testing.T, partition int) ([]byte, record.Tag) {
 	return raw, after.Tag
 }
 
-// startOf returns the start of an epoch that was begun on nothing.
+// startOf returns the start of an epoch that follows nothing.
 func startOf(t *testing.T, at record.Cursor) []byte {
 	raw, err := codec.SealEpoch(7, record.EpochStart{
 		Cursor: at, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED,
@@ -246,7 +246,7 @@ func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.H
 	return f, h, &log
 }
 
-// mends is a store that brings everything back.
+// mends is a Heal that brings everything back.
 func mends(f *fake) func(context.Context, int) (store.Healed, error) {
 	return func(_ context.Context, partition int) (store.Healed, error) {
 		f.set(func() { delete(f.forked, partition); delete(f.sticky, partition); delete(f.unhealed, partition) })

@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor: a replica that has not come to an operator's epoch
-// knows nothing of it. The store does, and says so; the validators then have the same time to report.
+// TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor: a replica that has not reached an operator's epoch does
+// not know it. The store reports the epoch, and the validators then have the same time to report.
 func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -40,9 +40,9 @@ func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 	})
 }
 
-// TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports: an authority that was started over a wiped store
-// knows neither what a partition had nor who knows it. It waits until validators that it does not know of
-// have had time to report. It does not wait for what it has seen itself: that tells what is missing.
+// TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports: an authority that starts over a wiped store knows
+// neither the changes of a partition nor who has them. It waits until unlisted validators have had time to
+// report. It does not wait when it has seen the partition itself, since it then knows what is missing.
 func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
 	const lease = 10 * time.Second
 	for name, tt := range map[string]struct {

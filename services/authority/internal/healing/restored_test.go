@@ -23,7 +23,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// slowSource is a source that, once slow, takes long to read a large partition.
+// slowSource is a source that can be made slow in reading a large partition.
 type slowSource struct {
 	replica.Source
 	slow atomic.Bool
@@ -39,7 +39,7 @@ func (s *slowSource) Documents(ctx context.Context, partition int, each func(str
 	return s.Source.Documents(ctx, partition, each)
 }
 
-// oneValidator is a fleet of one that has seen something and does not report any more.
+// oneValidator is a fleet of one validator that has seen a change and does not report now.
 type oneValidator struct{ seen record.Cursor }
 
 func (f *oneValidator) Links(context.Context, int) [][]byte { return nil }
@@ -49,8 +49,8 @@ func (f *oneValidator) Present(int, time.Time) ([]record.Cursor, []string) {
 }
 func (f *oneValidator) Orphans(int, uint64) []record.Tag { return nil }
 
-// TestB30_NoEpochIsHealedBeforeValidatorsReport: while an authority is slow to load what an operator
-// restored, it does not heal the new epoch on the word of what it saw before.
+// TestB30_NoEpochIsHealedBeforeValidatorsReport: while an authority is slow to load a restored store, it does
+// not heal the new epoch from what it saw before.
 func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 	const partitions, partition = 4, 0
 	quiet := slog.New(slog.DiscardHandler)
@@ -91,7 +91,7 @@ func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	source.slow.Store(true)
-	// v has seen more than anybody supplies.
+	// v has seen a change that nobody can send.
 	seen := record.Cursor{Epoch: 1, Revision: first.Position.Revision + 5, Tag: record.NewTag()}
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)

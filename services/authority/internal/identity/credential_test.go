@@ -24,8 +24,7 @@ func (w *witness) find(key string) (identity.Identity, bool) {
 	return identity.Identity{}, false
 }
 
-// B26: whatever the source, nothing over-long reaches it, and a caller that has sent nothing is told what
-// to send.
+// B26: no over-long key reaches the lookup, and a caller that has sent nothing learns what to send.
 func TestB26_WhatReachesTheSource(t *testing.T) {
 	longest := strings.Repeat("a", secret.MaxLength)
 	for _, tt := range []struct {
@@ -53,7 +52,7 @@ func TestB26_WhatReachesTheSource(t *testing.T) {
 	}
 }
 
-// A keys file that cannot be read is not one without keys: the error says why.
+// A keys file that cannot be read differs from one without keys: the error says why.
 func TestB26_UnreadableKeysFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing")
 	if keys, err := identity.LoadKeys(nil, path); keys != nil || !errors.Is(err, fs.ErrNotExist) ||

@@ -20,8 +20,8 @@ import (
 
 var service = countersignv1.AuthorityService_ServiceDesc
 
-// reading is every method that a viewer may call, changing every one that takes an admin. A method of the
-// contract that is in neither list fails the test below: whoever adds one says here who may call it.
+// reading has every method that a viewer may call, changing every method that needs an admin. A method of the
+// contract that is in neither list fails the test below: its author decides here who may call it.
 var (
 	reading = []string{
 		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListTokens", "ListValidators", "WaitForPropagation",
@@ -52,7 +52,7 @@ func TestB26_EveryMethodHasItsRole(t *testing.T) {
 	}
 }
 
-// keys is a file with a viewer, an admin and a validator, and their keys.
+// keys returns the source of a file with a viewer, an admin and a validator, and their keys.
 func keys(t *testing.T) (source identity.Source, viewer, admin, validator string) {
 	t.Helper()
 	path := t.TempDir() + "/admin-keys.json"
@@ -71,7 +71,7 @@ func keys(t *testing.T) (source identity.Source, viewer, admin, validator string
 	return source, viewer, admin, validator
 }
 
-// call sends a call with metadata through the guard and returns who the handler thinks calls.
+// call sends a call with metadata through the guard, and returns the caller that the handler sees.
 func call(source identity.Source, method string, pairs ...string) (caller identity.Identity, reached bool, err error) {
 	ctx := context.Background()
 	if len(pairs) > 0 {
@@ -107,7 +107,7 @@ func TestB26_Roles(t *testing.T) {
 		check(method, admin, "ada", codes.OK)
 		check(method, validator, "val", codes.PermissionDenied)
 	}
-	// What nobody has thought of yet needs an admin.
+	// An unknown method needs an admin.
 	for _, method := range slices.Concat(changing, []string{"PurgeAudit", "", "getToken", "ResetGetToken", "Watch"}) {
 		check(method, viewer, "vera", codes.PermissionDenied)
 		check(method, admin, "ada", codes.OK)
@@ -123,7 +123,7 @@ type fakeStream struct {
 
 func (s fakeStream) Context() context.Context { return s.ctx }
 
-// TestB26_StreamRoles: validators report, and nobody else does.
+// TestB26_StreamRoles: only validators report.
 func TestB26_StreamRoles(t *testing.T) {
 	source, viewer, admin, validator := keys(t)
 	report := countersignv1.FleetService_Report_FullMethodName
@@ -217,8 +217,8 @@ func TestB26_Credentials(t *testing.T) {
 	}
 }
 
-// TestB26_KeysOfOtherForms: the file has digests, so that of an app's secret may get into it; it must not
-// let anyone in.
+// TestB26_AnAppSecretIsNoAdminKey: the file has digests, so an operator may add the digest of an app's
+// secret. That secret must not let anyone in.
 func TestB26_AnAppSecretIsNoAdminKey(t *testing.T) {
 	path := t.TempDir() + "/admin-keys.json"
 	appSecret := secret.Mint().Reveal()

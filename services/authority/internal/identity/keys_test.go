@@ -28,7 +28,8 @@ func hexDigest(text string) string {
 	return hex.EncodeToString(digest[:])
 }
 
-// TestB26_BadKeysFiles are refused at once, by name and without what they hold.
+// TestB26_BadKeysFiles: a bad file is rejected at once, by an error that names the file and holds nothing of
+// its content.
 func TestB26_BadKeysFiles(t *testing.T) {
 	key := secret.MintAdminKey().Reveal()
 	entry := func(name, role, digest string) string {
@@ -68,8 +69,8 @@ func TestB26_BadKeysFiles(t *testing.T) {
 	}
 }
 
-// TestB26_KeysFileChanges while an authority runs: a key that was added may call, one that was taken out
-// may not, also not on a stream that it has open; a bad file changes nothing.
+// TestB26_KeysFileChanges: while an authority runs, an added key may call at once. A removed key may not,
+// also on an open stream. A bad file changes nothing.
 func TestB26_KeysFileChanges(t *testing.T) {
 	path := t.TempDir() + "/admin-keys.json"
 	add := func(name string, role adminkeys.Role) string {
@@ -158,7 +159,7 @@ func openStream(t *testing.T, source identity.Source, key string) (opened grpc.S
 	return opened
 }
 
-// silentStream takes every message.
+// silentStream accepts every message.
 type silentStream struct {
 	grpc.ServerStream
 	ctx context.Context

@@ -22,7 +22,7 @@ import (
 
 var benchApps = flag.Int("bench.apps", 100_000, "how many apps benchmarks of lists have")
 
-// away is a store that does not answer: the lists come from what was imported.
+// away is a store that does not answer: lists come from the imported data.
 type away struct{}
 
 var errAway = errors.New("away")
@@ -34,7 +34,7 @@ func (away) Tail(context.Context, int, uint64, int) ([]byte, []record.RawEntry, 
 func (away) Documents(context.Context, int, func(string, []byte)) error { return errAway }
 func (away) Watch(context.Context, func(int, []byte)) error             { return errAway }
 
-// listing returns a service that knows a number of apps, with one token each.
+// listing returns a service that knows a number of apps with one token each.
 func listing(b testing.TB, apps int) *management.Service {
 	b.Helper()
 	codec := record.NewCodec(keyring.Generate(), record.Meta{
@@ -80,7 +80,7 @@ func listing(b testing.TB, apps int) *management.Service {
 	return service
 }
 
-// TestPageOfAppsCostsItsPage counts allocations: they do not grow with the number of apps.
+// TestPageOfAppsCostsItsPage: the allocations for a page do not grow with the number of apps.
 func TestPageOfAppsCostsItsPage(t *testing.T) {
 	page := func(apps int) float64 {
 		service := listing(t, apps)
@@ -90,7 +90,7 @@ func TestPageOfAppsCostsItsPage(t *testing.T) {
 			}
 		})
 	}
-	// The trees of 64 partitions are one node higher.
+	// A tree of 64 partitions is one node higher.
 	if few, many := page(1_000), page(20_000); many > few+2*64 {
 		t.Errorf("a page of 100 of 1,000 apps makes %v allocations, one of 20,000 apps %v", few, many)
 	}

@@ -24,7 +24,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// auditRows returns the audit events of an app, oldest first, after proving the whole trail of its partition.
+// auditRows returns the audit events of an app, oldest first, after it has verified the whole trail of the
+// partition.
 func (w *world) auditRows(t testing.TB, app string) (events []*pb.AuditEvent) {
 	t.Helper()
 	hash := policy.HashApp(app)
@@ -43,7 +44,7 @@ func (w *world) auditRows(t testing.TB, app string) (events []*pb.AuditEvent) {
 	return events
 }
 
-// shown is what a caller sees of an app: nil, and no tokens, when there is none.
+// shown returns what a caller sees of an app: nil, and no tokens, for an app that does not exist.
 func (w *world) shown(t testing.TB, app string) (*pb.App, map[string]*pb.Token) {
 	t.Helper()
 	got, err := w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app})
@@ -57,7 +58,7 @@ func (w *world) shown(t testing.TB, app string) (*pb.App, map[string]*pb.Token) 
 	return check.Must(got, err)(t).GetApp(), tokens
 }
 
-// as connects to the authority with a key, and returns the network address from which it does.
+// as connects to the authority with a key, and returns the local network address.
 func (w *world) as(t testing.TB, key string) (client *grpc.ClientConn, from func() string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -89,7 +90,7 @@ func (w *world) as(t testing.TB, key string) (client *grpc.ClientConn, from func
 	}
 }
 
-// appOf returns the app that a change is about.
+// appOf returns the app of a change.
 func (c change) appOf() string {
 	if app := field(c.request, "app_id"); app != "" {
 		return app
@@ -97,9 +98,8 @@ func (c change) appOf() string {
 	return c.ask.GetAppId()
 }
 
-// B23: every changing call leaves one row that says who, what, when, from where, and what was before and
-// after; the state before and after is what a caller sees. A repetition, a refused call and a trial leave
-// none.
+// B23: every changing call leaves one row: who, what, when, from where, before and after. Before and after
+// are what a caller sees. A repetition, a refused call and a dry run leave none.
 func TestB23_RowsSayWhatHappened(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 0})
 	conn, from := w.as(t, w.AdminKey.Reveal())
@@ -187,7 +187,7 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 					check.Must(asAda.invoke(t, c.method, c.request))(t)
 					other := proto.Clone(c.request)
 					c.refuse(other)
-					// RevokeSecret with allow_lockout is the same request once more.
+					// RevokeSecret with allow_lockout is a repetition.
 					if _, err := asAda.invoke(t, c.method, other); err == nil && c.method != "RevokeSecret" {
 						t.Error("the request id was taken for another request")
 					}
@@ -200,7 +200,7 @@ func TestB23_RowsSayWhatHappened(t *testing.T) {
 	}
 }
 
-// refuse makes a request one that is refused: its id was used for another.
+// refuse makes a request fail: its id was used for another request.
 func (c change) refuse(request proto.Message) {
 	if c.other != nil {
 		c.other(request)
@@ -209,7 +209,7 @@ func (c change) refuse(request proto.Message) {
 	setField(request, "name", "other")
 }
 
-// B10, B23: each app that a leaked secret is revoked in has a row of its own.
+// B10, B23: each app in which a leaked secret is revoked has a row of its own.
 func TestB23_RowsOfALeakedSecret(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 0})
 	leaked := foreign()

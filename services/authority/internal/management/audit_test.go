@@ -43,8 +43,8 @@ func (w *world) audited(t testing.TB, partition int) []*pb.AuditEvent {
 	return events
 }
 
-// TestB23_RowsSayWhoAcceptedWhat: every row has the caller's name, role and address, the method and the
-// request id, and what the caller accepted.
+// TestB23_RowsSayWhoAcceptedWhat: every row has the caller's name, role and address, the method, the request
+// id, and the risks that the caller accepted.
 func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -91,7 +91,7 @@ func TestB23_RowsSayWhoAcceptedWhat(t *testing.T) {
 	}
 }
 
-// forgetful is a fleet of which every validator can be forgotten.
+// forgetful is a fleet that can forget every validator.
 type forgetful struct {
 	management.Fleet
 	forgotten []string
@@ -105,8 +105,8 @@ func (f *forgetful) Forget(ctx context.Context, id string, audit func(context.Co
 	return err
 }
 
-// TestB23_ForgettingIsAudited in the trail of the first partition that takes a row, before the validator is
-// forgotten. No row, no forgetting.
+// TestB23_ForgettingIsAudited: the row is in the trail of the first partition that takes one, before the
+// validator is forgotten. Without a row, no validator is forgotten.
 func TestB23_ForgettingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	fleet := &forgetful{}
@@ -133,7 +133,7 @@ func TestB23_ForgettingIsAudited(t *testing.T) {
 			time.Since(got.GetEventTime().AsTime()) > patience {
 			t.Errorf("the row is %v", got)
 		}
-		// A partition that cannot take a row is no reason to keep a validator.
+		// A partition that takes no row does not stop the call.
 		spoil(partition)
 	}
 	for partition := range record.DefaultPartitions {
@@ -144,7 +144,7 @@ func TestB23_ForgettingIsAudited(t *testing.T) {
 	if !slices.Equal(fleet.forgotten, []string{"lost-0", "lost-1"}) {
 		t.Errorf("forgotten are %v", fleet.forgotten)
 	}
-	// The rows have moved no partition: what is changed next is changed as ever.
+	// The rows have moved no cursor, and later changes work as before.
 	app := newApp()
 	for partitionOf(app) != 1 {
 		app = newApp()
@@ -155,7 +155,7 @@ func TestB23_ForgettingIsAudited(t *testing.T) {
 	w.create(t, app, "a", events)
 }
 
-// TestB23_RememberedTokensAreNamed: what retention does with a change is in its row.
+// TestB23_RememberedTokensAreNamed: the row of a change names the tokens that the retention removed with it.
 func TestB23_RememberedTokensAreNamed(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()

@@ -18,7 +18,7 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// bad is a request that has to fail.
+// bad is a request that must fail.
 type bad struct {
 	name    string
 	request proto.Message
@@ -36,11 +36,11 @@ func (w *world) invoke(t testing.TB, method string, request proto.Message) (prot
 	return response, err
 }
 
-// fixture is what the bad requests find.
+// fixture has the apps of the bad requests.
 type fixture struct {
-	// on has enforcement of EVENTS with one token a; off has none, and tokens a, dis, rev.
+	// on enforces EVENTS and has one token a. off enforces nothing, and has the tokens a, dis and rev.
 	on, onToken, off, offToken, offRevoked, offDisabled string
-	// onSecret is the secret of on's token, offSecret that of off's revoked one.
+	// onSecret is the secret of on's token, offSecret the secret of off's revoked token.
 	onSecret, offSecret string
 	// full has 1,000 tokens, one of which is fullToken.
 	full, fullToken string
@@ -70,7 +70,7 @@ func (w *world) fixture(t testing.TB) fixture {
 
 const unknownToken = "tok_aaaaaaaaaaaaaaaa"
 
-// badTimes are times that none of the fields can have.
+// badTimes has times that no field may have.
 var badTimes = map[string]*timestamppb.Timestamp{
 	"after the year 9999":  {Seconds: 253402300800},
 	"before 1970":          {Seconds: -1},
@@ -81,8 +81,8 @@ var badTimes = map[string]*timestamppb.Timestamp{
 	"far beyond all times": {Seconds: math.MaxInt64},
 }
 
-// common are the mistakes that can be made with every request that has the fields: an app, a token, a
-// request id and a wait. The request must be good.
+// common returns the bad requests that differ from a good one in a shared field: app, token, request id or
+// wait.
 func common(good proto.Message) (rows []bad) {
 	set := func(name, field string, value protoreflect.Value, want failure) {
 		request := proto.Clone(good).ProtoReflect()
@@ -134,7 +134,7 @@ func common(good proto.Message) (rows []bad) {
 	return rows
 }
 
-// badScopes are sets of scopes that nobody can have.
+// badScopes has sets of scopes that no token may have.
 var badScopes = map[string][]pb.Scope{
 	"unspecified": {pb.Scope_SCOPE_UNSPECIFIED}, "unknown": {99}, "negative": {-1}, "beyond 63": {64},
 	"largest": {math.MaxInt32},

@@ -30,7 +30,7 @@ var (
 	staleEtag   = failure{codes.Aborted, "STALE_ETAG", ""}
 )
 
-// badRequests is, for every method, what must fail and how.
+// badRequests has, for every method, the requests that must fail and how.
 var badRequests = map[string]func(f fixture) []bad{
 	"CreateToken": func(f fixture) []bad {
 		rows := common(&pb.CreateTokenRequest{AppId: f.off, Name: "new"})
@@ -202,8 +202,10 @@ var badRequests = map[string]func(f fixture) []bad{
 		row(f.on, "B04 no scopes with enforcement", invalid("imports[1].scopes"), func(i *pb.TokenImport) { i.Scopes = nil })
 		row(f.off, "B01 name taken", nameTaken, func(i *pb.TokenImport) { i.Name = "dis" })
 		row(f.off, "B01 name of the first", nameTaken, func(i *pb.TokenImport) { i.Name = "first" })
-		row(f.off, "B08 revoked secret", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: f.offSecret} })
-		row(f.off, "B08 revoked digest", secretTaken, func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: sha(f.offSecret)} })
+		row(f.off, "B08 revoked secret", secretTaken,
+			func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Secret{Secret: f.offSecret} })
+		row(f.off, "B08 revoked digest", secretTaken,
+			func(i *pb.TokenImport) { i.Credential = &pb.TokenImport_Sha256{Sha256: sha(f.offSecret)} })
 		row(f.full, "B01 too many", tooMany, func(*pb.TokenImport) {})
 		many := make([]*pb.TokenImport, 1001)
 		for i := range many {
@@ -238,7 +240,8 @@ var badRequests = map[string]func(f fixture) []bad{
 		for name, at := range badTimes {
 			row("trial, "+name, invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = at })
 		}
-		row("trial in the past", invalid("trial_end_time"), func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
+		row("trial in the past", invalid("trial_end_time"),
+			func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
 		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
 			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"),
 				func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
@@ -316,8 +319,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// checkNoSecrets makes sure that an error holds none of a request's texts that are as long as a secret may
-// be short.
+// checkNoSecrets checks that an error repeats no text of a request that is long enough for a secret.
 func checkNoSecrets(t *testing.T, err error, request proto.Message) {
 	t.Helper()
 	told := fmt.Sprintf("%v %v", err, status.Convert(err).Details())
@@ -328,7 +330,7 @@ func checkNoSecrets(t *testing.T, err error, request proto.Message) {
 	})
 }
 
-// walk visits every text of a message, and lets it be replaced.
+// walk visits every text of a message, which visit may replace.
 func walk(m protoreflect.Message, visit func(text string, replace func(string))) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {

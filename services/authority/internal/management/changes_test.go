@@ -27,12 +27,12 @@ type change struct {
 	request proto.Message
 	// other returns the request with other content.
 	other func(proto.Message)
-	// ask and want are a question whose answer the change has changed.
+	// ask is a question to a validator whose answer the change has changed to want.
 	ask  *pb.AuthorizeRequest
 	want func(response proto.Message) *pb.AuthorizeResponse
 }
 
-// changes is a call of every changing method, each about an app of its own.
+// changes returns a call of every changing method, each for an app of its own.
 func (w *world) changes(t testing.TB) []change {
 	t.Helper()
 	const valid, gone = pb.Reason_REASON_TOKEN_VALID, pb.Reason_REASON_TOKEN_REVOKED
@@ -131,7 +131,7 @@ func setField(m proto.Message, name, value string) {
 	fields.Set(fields.Descriptor().Fields().ByName(protoreflect.Name(name)), protoreflect.ValueOfString(value))
 }
 
-// TestChangesAreAll makes sure that a changing method that is added is added to the tests of changes.
+// TestChangesAreAll: the tests of changes know every changing method.
 func TestChangesAreAll(t *testing.T) {
 	w := newWorld(t)
 	tested := map[string]bool{}
@@ -167,7 +167,7 @@ func TestB25_ReadYourWrites(t *testing.T) {
 	}
 }
 
-// TestB25_OtherTokens: a consistency token that is none, or of another partition, is the caller's mistake.
+// TestB25_OtherTokens: a malformed consistency token, or one of another partition, is the caller's mistake.
 func TestB25_OtherTokens(t *testing.T) {
 	w := newWorld(t)
 	apps := newApps(2)
@@ -185,8 +185,8 @@ func TestB25_OtherTokens(t *testing.T) {
 	}
 }
 
-// TestRequestIDs: a repeated request is not carried out again: the first answer comes back, without the
-// secret; with other content the id is refused (AIP-155).
+// TestRequestIDs: a repeated request changes nothing and gets the first answer, without the secret. With
+// other content the id is rejected (AIP-155).
 func TestRequestIDs(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range w.changes(t) {
@@ -211,7 +211,8 @@ func TestRequestIDs(t *testing.T) {
 			c.other(other)
 			again, err := w.invoke(t, c.method, other)
 			if c.method == "RevokeSecret" {
-				// Some apps may have refused it as a lockout; in the others it is a repetition.
+				// Some apps may have refused the call as a lockout. For the others the second call is a
+				// repetition.
 				if err != nil || !proto.Equal(again, want) {
 					t.Errorf("repeated with allow_lockout: got %v, %v, want %v", again, err, want)
 				}
@@ -220,7 +221,7 @@ func TestRequestIDs(t *testing.T) {
 			}
 			w.wantSame(t, held)
 
-			// It is bound to its method and app, and a failed call does not use it up.
+			// An id is bound to its method and app, and a failed call does not use it up.
 			app := newApp()
 			_, err = w.invoke(t, "DeleteApp", &pb.DeleteAppRequest{AppId: app, RequestId: id})
 			wantFailure(t, err, noApp)
@@ -230,8 +231,7 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestRequestIDsOfNothing: a call that finds nothing to do keeps its answer too, also for an app that was
-// never heard of.
+// TestRequestIDsOfNothing: a call that changes nothing keeps its answer too, also for an unknown app.
 func TestRequestIDsOfNothing(t *testing.T) {
 	w := newWorld(t)
 	unknown, known := newApp(), newApp()
@@ -268,8 +268,7 @@ func TestRequestIDsOfNothing(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAtOnce: of many copies of a request that come at once one makes a token, and one gets its
-// secret.
+// TestRequestIDsAtOnce: of many concurrent copies of a request, one makes a token, and one gets its secret.
 func TestRequestIDsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	const copies = 10
@@ -312,7 +311,7 @@ func TestRequestIDsAtOnce(t *testing.T) {
 	}
 }
 
-// TestB26_RolesOverGRPC: who has no key reaches nothing, a viewer what reads.
+// TestB26_RolesOverGRPC: a caller without a key may call nothing, a viewer only methods that read.
 func TestB26_RolesOverGRPC(t *testing.T) {
 	w := newWorld(t)
 	read := []string{
@@ -385,5 +384,5 @@ func TestB02_SecretInAnyField(t *testing.T) {
 	}
 }
 
-// secretOf returns the secret of a token that is made for it.
+// secretOf makes a token and returns its secret.
 func secretOf(t testing.TB, w *world) string { return w.create(t, newApp(), "a").GetSecret() }

@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestDurability: an authority that waits for replicas says in every answer to a change how many have it,
-// and one that does not wait says nothing.
+// TestDurability: an authority that waits for Redis replicas answers every change with how many have it.
+// Another authority leaves the field out.
 func TestDurability(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{RedisArgs: []string{"--repl-diskless-sync-delay", "0"}})
 	host, port, _ := net.SplitHostPort(w.Redis.Address())

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestEndsThatAreDurations: a time from the change on is the authority's to resolve, so that the same
-// request is the same when it is repeated, and does not move the end.
+// TestEndsThatAreDurations: the authority resolves a duration from the change on. So a repetition is the same
+// request, and does not move the end.
 func TestEndsThatAreDurations(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	app, half := newApp(), durationpb.New(12*time.Hour)
@@ -44,7 +44,8 @@ func TestEndsThatAreDurations(t *testing.T) {
 	began = time.Now()
 	updated := check.Must(w.UpdateToken(t.Context(), update))(t).GetToken()
 	within("updated", updated.GetExpireTime(), began)
-	if again := check.Must(w.UpdateToken(t.Context(), update))(t); !again.GetToken().GetExpireTime().AsTime().Equal(updated.GetExpireTime().AsTime()) {
+	again := check.Must(w.UpdateToken(t.Context(), update))(t)
+	if !again.GetToken().GetExpireTime().AsTime().Equal(updated.GetExpireTime().AsTime()) {
 		t.Errorf("again: %v", again)
 	}
 	trial := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, RequestId: "trial"}
@@ -52,8 +53,9 @@ func TestEndsThatAreDurations(t *testing.T) {
 	began = time.Now()
 	enforced := check.Must(w.SetEnforcement(t.Context(), trial))(t).GetApp()
 	within("enforced", enforced.GetTrialEndTime(), began)
-	if again := check.Must(w.SetEnforcement(t.Context(), trial))(t); !again.GetApp().GetTrialEndTime().AsTime().Equal(enforced.GetTrialEndTime().AsTime()) {
-		t.Errorf("again: %v", again)
+	enforcedAgain := check.Must(w.SetEnforcement(t.Context(), trial))(t)
+	if !enforcedAgain.GetApp().GetTrialEndTime().AsTime().Equal(enforced.GetTrialEndTime().AsTime()) {
+		t.Errorf("again: %v", enforcedAgain)
 	}
 	at := timestamppb.New(time.Now().Add(time.Hour))
 	refused := func(field string, err error) {

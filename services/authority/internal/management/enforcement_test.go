@@ -10,8 +10,8 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestB13_TestedBeforeItIsSwitchedOn: with a scope not enforced every request is allowed, and the verdict
-// is the one that enforcement gives once it is on; B12 and B14.
+// TestB13_TestedBeforeItIsSwitchedOn: while a scope is not enforced, every request is allowed. The verdict is
+// the one that enforcement would give; B12 and B14.
 func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -66,7 +66,7 @@ func TestB13_TestedBeforeItIsSwitchedOn(t *testing.T) {
 	}
 }
 
-// TestB15_DryRun answers what the app would be and changes nothing (AIP-163).
+// TestB15_DryRun: a dry run returns the app as the change would make it, and changes nothing (AIP-163).
 func TestB15_DryRun(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -96,7 +96,7 @@ func TestB15_DryRun(t *testing.T) {
 	}))(t)
 }
 
-// TestB17_TrialEndsByItself, on every validator, at its time, also with the store down.
+// TestB17_TrialEndsByItself: a trial ends on every validator at its time, also while the store is down.
 func TestB17_TrialEndsByItself(t *testing.T) {
 	for _, down := range []bool{false, true} {
 		t.Run(map[bool]string{false: "store up", true: "store down"}[down], func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			inTrial := func(scope pb.Scope) *pb.AuthorizeRequest {
 				return &pb.AuthorizeRequest{AppId: app, Scope: scope, MinRevision: done.GetConsistencyToken()}
 			}
-			// All validators have the change before the store goes.
+			// All validators have the change before the store stops.
 			for _, validator := range w.validators {
 				if answer := check.Must(validator.Authorize(t.Context(),
 					inTrial(events)))(t); answer.GetDecision() != pb.Decision_DECISION_DENY {
@@ -194,8 +194,8 @@ func TestB18_GoogleTagManager(t *testing.T) {
 		allow(pb.Reason_REASON_APP_NOT_CONFIGURED, false, ""))
 }
 
-// TestB28_DeleteApp: its tokens are revoked for ever, and the app counts as not configured until it comes
-// back.
+// TestB28_DeleteApp: the tokens are revoked for ever. The app counts as not configured until it is used
+// again.
 func TestB28_DeleteApp(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()

@@ -11,8 +11,8 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestB11_Import: secrets and digests of another system work as they are, and in their app foreign strings
-// are looked up like any other.
+// TestB11_Import: secrets and digests of another system work unchanged. In an app with imported tokens,
+// foreign strings are looked up like any other.
 func TestB11_Import(t *testing.T) {
 	w := newWorld(t)
 	app, other := newApp(), newApp()
@@ -56,8 +56,8 @@ func TestB11_Import(t *testing.T) {
 	w.authorize(t, "", &pb.AuthorizeRequest{AppId: other, Token: plain, Scope: events},
 		allow(pb.Reason_REASON_TOKEN_MALFORMED, false, ""))
 
-	// B08: a revoked import is not imported again, neither as it was nor by its digest; nor is any other of
-	// the app.
+	// B08: a revoked import cannot be imported again, neither as a secret nor as a digest. Nor can any other
+	// secret of the app.
 	check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: tokens[0].GetTokenId()}))(t)
 	held := w.contents(t)
 	for i, text := range []string{plain, hashed, minted} {

@@ -49,7 +49,7 @@ const (
 	patience = 30 * time.Second
 )
 
-// world is a Countersign with two validators, as an administrator and the ingest tier see it.
+// world is a Countersign with two validators.
 type world struct {
 	pb.AuthorityServiceClient
 	*cluster.Cluster
@@ -87,7 +87,7 @@ func withKey(key string) grpc.DialOption {
 	})
 }
 
-// newApp returns the id of an app that was never heard of.
+// newApp returns the id of an unused app.
 func newApp() string {
 	id := make([]byte, 12)
 	for i := range id {
@@ -96,13 +96,13 @@ func newApp() string {
 	return string(id)
 }
 
-// create makes a token that has to be made.
+// create makes a token, which must succeed.
 func (w *world) create(t testing.TB, app, name string, scopes ...pb.Scope) *pb.CreateTokenResponse {
 	t.Helper()
 	return check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(t)
 }
 
-// enforce sets what is enforced.
+// enforce sets the enforced scopes.
 func (w *world) enforce(t testing.TB, app string, scopes ...pb.Scope) *pb.SetEnforcementResponse {
 	t.Helper()
 	return check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: scopes}))(t)
@@ -132,7 +132,7 @@ func (w *world) list(t testing.TB, app string, ended bool) []*pb.Token {
 	}))(t).GetTokens()
 }
 
-// allow and deny are the answers of a validator, the scope being enforced or not.
+// allow and deny are the answers of a validator, with the scope enforced or not.
 func allow(reason pb.Reason, enforced bool, id string) *pb.AuthorizeResponse {
 	return &pb.AuthorizeResponse{Decision: pb.Decision_DECISION_ALLOW, Reason: reason, Enforced: enforced, TokenId: id}
 }
@@ -141,7 +141,7 @@ func deny(reason pb.Reason, id string) *pb.AuthorizeResponse {
 	return &pb.AuthorizeResponse{Decision: pb.Decision_DECISION_DENY, Reason: reason, Enforced: true, TokenId: id}
 }
 
-// authorize asks every validator, which must have applied a change (B25), and wants one answer of all.
+// authorize asks every validator, after it has applied a change (B25). All must give the same answer.
 func (w *world) authorize(t testing.TB, after string, request *pb.AuthorizeRequest, want *pb.AuthorizeResponse) {
 	t.Helper()
 	request = proto.CloneOf(request)
@@ -159,11 +159,11 @@ func (w *world) authorize(t testing.TB, after string, request *pb.AuthorizeReque
 	}
 }
 
-// failure is what a caller learns of an error, without the words.
+// failure is the part of an error that programs read.
 type failure struct {
 	code   codes.Code
 	reason string
-	// field is that of the BadRequest, or the subject of the PreconditionFailure.
+	// field is the field of the BadRequest, or the subject of the PreconditionFailure.
 	field string
 }
 
@@ -201,7 +201,7 @@ func wantFailure(t testing.TB, err error, want failure) {
 	}
 }
 
-// contents is everything that Redis holds, as DUMP writes it, by key.
+// contents returns a DUMP of every key of Redis.
 func (w *world) contents(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -211,7 +211,7 @@ func (w *world) contents(t testing.TB) map[string]string {
 	return all
 }
 
-// wantSame wants Redis to hold what it held.
+// wantSame checks that the content of Redis has not changed.
 func (w *world) wantSame(t testing.TB, held map[string]string) {
 	t.Helper()
 	now := w.contents(t)
@@ -227,7 +227,7 @@ func (w *world) wantSame(t testing.TB, held map[string]string) {
 	}
 }
 
-// store opens the store as an authority of its own, until the test ends.
+// store opens the store as another authority, until the test ends.
 func (w *world) store(t testing.TB) *store.Store {
 	t.Helper()
 	meta := check.Must(w.redis.Meta(t.Context(), w.Ring))(t)
@@ -248,7 +248,7 @@ func (w *world) store(t testing.TB) *store.Store {
 	return store.New(store.Over(w.redis, meta.Partitions, store.Options{}), r, store.Options{}, slog.New(slog.DiscardHandler))
 }
 
-// write makes an app's document what no call would make it, as an authority of its own.
+// write changes an app's document in a way that no call does, as another authority.
 func (w *world) write(t testing.TB, app string, change func(*record.Document)) {
 	t.Helper()
 	check.Must(w.store(t).Update(t.Context(), store.Call{
@@ -277,10 +277,10 @@ func ids(tokens []*pb.Token) []string {
 // in is a time from now.
 func in(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(time.Now().Add(d)) }
 
-// noDuration is a duration of nothing, which is not the same as none.
+// noDuration is a duration of 0, which differs from an absent one.
 var noDuration = &durationpb.Duration{}
 
-// foreign is a secret of another system that is strong enough.
+// foreign returns a strong secret of another system.
 func foreign() string {
 	text := make([]byte, 40)
 	for i := range text {

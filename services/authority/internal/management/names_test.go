@@ -7,7 +7,7 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestB01_Names: names that look the same are the same, or refused.
+// TestB01_Names: names that look the same become equal, or are rejected.
 func TestB01_Names(t *testing.T) {
 	for _, bad := range []string{
 		"a\u200bb", "a\u202eb", "\ufeffa", "a\u2028b", "\u3164", "a\ufe0f", "a\U000e0041", "\u2800",
@@ -22,7 +22,7 @@ func TestB01_Names(t *testing.T) {
 	}
 }
 
-// TestNotesAreShown, so nothing may hide in them; they may have several lines.
+// TestNotesAreShown: people read notes, so a note may hide nothing. It may have several lines.
 func TestNotesAreShown(t *testing.T) {
 	for _, bad := range []string{"a\u200bb", "a\u202eb", "a\x1b[2J", "a\rb", "a\xff"} {
 		if checkNote("note", bad) == nil {
@@ -34,7 +34,7 @@ func TestNotesAreShown(t *testing.T) {
 	}
 }
 
-// TestB11_DigestOfNothing is no digest of a secret.
+// TestB11_DigestOfNothing: the digest of an empty text is not the digest of a secret.
 func TestB11_DigestOfNothing(t *testing.T) {
 	nothing := sha256.Sum256(nil)
 	for _, digest := range [][]byte{nothing[:], make([]byte, 32)} {

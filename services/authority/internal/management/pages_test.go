@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// pages lists an app's tokens page by page; between is called after each.
+// pages lists an app's tokens page by page. between is called after each page.
 func (w *world) pages(t *testing.T, app string, size int32, ended bool, between func()) (tokens []*pb.Token, count int) {
 	t.Helper()
 	request := &pb.ListTokensRequest{AppId: app, PageSize: size, ShowRevoked: ended}
@@ -113,7 +113,7 @@ func TestB06_DefaultPageSize(t *testing.T) {
 	}
 }
 
-// TestB06_LargeTokens: a page ends early rather than not fit into a message of gRPC.
+// TestB06_LargeTokens: a page ends early so that it fits into a gRPC message.
 func TestB06_LargeTokens(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -134,8 +134,8 @@ func TestB06_LargeTokens(t *testing.T) {
 	}
 }
 
-// TestB06_StableWhileOthersWrite: each token that is there all the time is listed exactly once, in order of
-// creation, whatever comes, changes and goes meanwhile.
+// TestB06_StableWhileOthersWrite: a token that exists throughout is listed exactly once, in order of
+// creation, whatever other tokens do meanwhile.
 func TestB06_StableWhileOthersWrite(t *testing.T) {
 	w := newWorld(t)
 	for _, ended := range []bool{false, true} {
@@ -151,8 +151,8 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 				}
 			}
 			step := 0
-			// Each step is one write of each kind; tokens come, are rotated, renamed, disabled, revoked and
-			// expire, also the one that the page before ended with.
+			// Each step makes one write of each kind: tokens are created, rotated, renamed, disabled,
+			// revoked, and expire. One of them is the last token of the page before.
 			churn := func() {
 				step++
 				made := w.create(t, app, fmt.Sprint("new ", step), events).GetToken().GetTokenId()
@@ -197,7 +197,7 @@ func TestB06_StableWhileOthersWrite(t *testing.T) {
 	}
 }
 
-// TestListApps: all apps with a policy by id, page by page, while others come.
+// TestListApps: all apps with a policy are listed by id, page by page, while others are created.
 func TestListApps(t *testing.T) {
 	w := newWorld(t)
 	if got := check.Must(w.ListApps(t.Context(), &pb.ListAppsRequest{}))(t); len(got.GetApps()) != 0 ||

@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// wantComplete wants a receipt of both validators, at or past a position.
+// wantComplete checks for a complete receipt of both validators, at or past a position.
 func wantComplete(t *testing.T, what string, r *pb.Receipt, token string) {
 	t.Helper()
 	at, err := record.DecodePosition(token)
@@ -38,8 +38,8 @@ func wantComplete(t *testing.T, what string, r *pb.Receipt, token string) {
 	}
 }
 
-// TestB24_EveryChangingCallWaits: with wait_for_propagation each answers with a receipt, without it none
-// does; when it is made again with its request_id, and when there is nothing left to revoke, too.
+// TestB24_EveryChangingCallWaits: with wait_for_propagation each call answers with a receipt, and without it
+// none does. So do repetitions, and calls that find nothing left to revoke.
 func TestB24_EveryChangingCallWaits(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	app := newApp()
@@ -121,27 +121,29 @@ func TestB24_RevokeSecretWaitsForEveryApp(t *testing.T) {
 	}
 }
 
-// TestB24_WaitForPropagation: with the consistency token of any change, and for one that is lost or never
-// made.
+// TestB24_WaitForPropagation: it works with the consistency token of any change, also of one that is lost or
+// was never made.
 func TestB24_WaitForPropagation(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{Validators: 2, Report: true})
 	made := w.create(t, newApp(), "a", events)
 	for range 2 {
-		r := check.Must(w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
+		r := check.Must(w.WaitForPropagation(t.Context(),
+			&pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()}))(t)
 		wantComplete(t, "after a change", r.GetReceipt(), made.GetConsistencyToken())
 	}
 	at := check.Must(record.DecodePosition(made.GetConsistencyToken()))(t)
 	other := at
 	other.Tag = record.NewTag()
 	_, err := w.WaitForPropagation(t.Context(), &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(other)})
-	// It takes a poll until the change in its place is known to be the store's.
+	// The authority needs a poll to know which change the store has at that position.
 	wantFailure(t, err, failure{codes.Unavailable, apierr.RevisionLost, ""})
 
 	never := at
 	never.Revision += 1000
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	r := check.Must(w.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
+	r := check.Must(w.WaitForPropagation(ctx,
+		&pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(never)}))(t).GetReceipt()
 	if r.GetComplete() || len(r.GetValidators()) != 2 || r.GetCommitTime() != nil {
 		t.Errorf("of a change that was never made: %v", r)
 	}
@@ -152,7 +154,7 @@ func TestB24_WaitForPropagation(t *testing.T) {
 	}
 }
 
-// TestB24_NobodyReports: a receipt without validators is not complete, and the change is made.
+// TestB24_NobodyReports: a receipt without validators is incomplete, and the change is made.
 func TestB24_NobodyReports(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// readyz asks an authority what it says of itself.
+// readyz returns an authority's answer to /readyz.
 func (w *world) readyz() (code int, page string, err error) {
 	response, err := http.Get("http://" + w.AuthorityProcesses[0].HTTPAddress + "/readyz")
 	if err != nil {
@@ -28,15 +28,15 @@ func (w *world) readyz() (code int, page string, err error) {
 	return response.StatusCode, string(body), err
 }
 
-// health returns what gRPC health says of a service.
+// health returns the gRPC health of a service.
 func health(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
 	return check.Must(healthpb.NewHealthClient(conn).Check(t.Context(),
 		&healthpb.HealthCheckRequest{Service: service}))(t).GetStatus()
 }
 
-// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE says so to load balancers, in
-// words, and is ready again by itself. Validators may report to it meanwhile.
+// TestReadinessFollowsTheStore: an authority whose calls are all UNAVAILABLE tells load balancers so, with
+// the reason. It becomes ready again by itself. Validators may report to it meanwhile.
 func TestReadinessFollowsTheStore(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	app := newApp()

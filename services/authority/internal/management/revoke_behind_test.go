@@ -15,8 +15,8 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// B10, B20: of an app whose last good policy is older than its document, an authority cannot tell whether
-// it has a leaked secret. It must not say that no app has it, and must name the app when others do.
+// B10, B20: when an app's last good policy is older than its document, an authority cannot know whether the
+// app has a leaked secret. It must not say that no app has it, and must name the app when others do.
 func TestB10_AppsWhosePolicyIsBehind(t *testing.T) {
 	w := newWorld(t)
 	proxy := redistest.NewProxy(t, w.Redis.Address())
@@ -37,8 +37,8 @@ func TestB10_AppsWhosePolicyIsBehind(t *testing.T) {
 	}
 	watch(t, lists(false))
 
-	// What happens while the authority cannot reach the store: a token is imported, the log that tells of
-	// it is gone, and the app's document is damaged.
+	// While the authority cannot reach the store, a token is imported, the log loses the entry of that
+	// change, and the app's document is damaged.
 	proxy.Refuse()
 	proxy.Cut()
 	leaked := foreign()

@@ -18,7 +18,7 @@ import (
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// share imports one secret into apps and returns the ids of its tokens, by app.
+// share imports one secret into apps, and returns the ids of its tokens by app.
 func (w *world) share(t testing.TB, secret string, apps ...string) map[string]string {
 	t.Helper()
 	tokens := map[string]string{}
@@ -77,7 +77,7 @@ func TestB10_RevokeSecret(t *testing.T) {
 			if w.get(t, apps[0], bystander.GetToken().GetTokenId()).GetState() != active {
 				t.Error("another token was revoked too")
 			}
-			// Once more: all are revoked already.
+			// A second call finds all revoked.
 			again := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked}))(t)
 			if len(again.GetTokens()) != 4 || again.GetTokens()[3].GetToken().GetState() != revoked {
 				t.Errorf("once more: %v", again)
@@ -86,7 +86,7 @@ func TestB10_RevokeSecret(t *testing.T) {
 	}
 }
 
-// TestB10_MintedSecret needs neither app nor token.
+// TestB10_MintedSecret: the call needs neither app nor token.
 func TestB10_MintedSecret(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -95,7 +95,7 @@ func TestB10_MintedSecret(t *testing.T) {
 	if len(done.GetTokens()) != 1 || done.GetTokens()[0].GetToken().GetTokenId() != made.GetToken().GetTokenId() {
 		t.Errorf("got %v", done)
 	}
-	// A deleted app has no token any more; its digests are remembered as revoked.
+	// A deleted app has no tokens. Its digests are remembered as revoked.
 	check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app}))(t)
 	again := check.Must(w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: made.GetSecret()}))(t)
 	if len(again.GetTokens()) != 1 || again.GetTokens()[0].GetToken().GetState() != pb.TokenState_TOKEN_STATE_REVOKED ||
@@ -104,7 +104,7 @@ func TestB10_MintedSecret(t *testing.T) {
 	}
 }
 
-// TestB10_LockoutInOne of several apps stops none of the others. The error names the app, says why, and
+// TestB10_LockoutInOne: a lockout in one app stops no other app. The error names the app, the reason, and
 // what was done. The same request with allow_lockout does the rest.
 func TestB10_LockoutInOne(t *testing.T) {
 	w := newWorld(t)
@@ -144,7 +144,7 @@ func TestB10_LockoutInOne(t *testing.T) {
 	}
 }
 
-// TestB10_LockoutsInAll apps: nothing is changed, and each app is named.
+// TestB10_LockoutsInAll: nothing is changed, and each app is named.
 func TestB10_LockoutsInAll(t *testing.T) {
 	w := newWorld(t)
 	leaked := foreign()
@@ -163,8 +163,8 @@ func TestB10_LockoutsInAll(t *testing.T) {
 	w.wantSame(t, held)
 }
 
-// TestB10_RepeatedUnderOneID: a request is repeated with its id until it is done everywhere, also when what
-// is in the way differs from one time to the next. What it has revoked never counts as a failure.
+// TestB10_RepeatedUnderOneID: a request is repeated with its id until every app is done, also when the
+// obstacle differs from call to call. A token that it has revoked never counts as a failure.
 func TestB10_RepeatedUnderOneID(t *testing.T) {
 	w := newWorld(t)
 	leaked := foreign()
@@ -183,7 +183,7 @@ func TestB10_RepeatedUnderOneID(t *testing.T) {
 	wantFailure(t, err, precondition("LOCKOUT", "apps/"+kept))
 	wantWords(t, err, free, other, "2 apps", "app "+kept+": ", "EVENTS")
 
-	// A token that is revoked is done, also where no change can be made.
+	// A revoked token is done, also where no change can be made.
 	mend = w.breakLog(t, other)
 	request.AllowLockout = true
 	done := check.Must(w.RevokeSecret(t.Context(), request))(t)
@@ -203,8 +203,8 @@ func TestB10_RepeatedUnderOneID(t *testing.T) {
 	}
 }
 
-// TestB10_RevokedBeforeWithTheID: an id that was used for another leaked secret is no reason to call a
-// revoked token a failure.
+// TestB10_RevokedBeforeWithTheID: a revoked token is no failure, although the id was used for another leaked
+// secret.
 func TestB10_RevokedBeforeWithTheID(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -220,7 +220,7 @@ func TestB10_RevokedBeforeWithTheID(t *testing.T) {
 	}
 }
 
-// breakLog keeps the apps of one partition from being changed until the function that it returns is called.
+// breakLog makes changes of one partition fail until the returned function is called.
 func (w *world) breakLog(t testing.TB, app string) (mend func()) {
 	t.Helper()
 	hash := policy.HashApp(app)
@@ -236,7 +236,7 @@ func (w *world) breakLog(t testing.TB, app string) (mend func()) {
 	}
 }
 
-// wantWords makes sure that an error says certain words.
+// wantWords checks that an error has some words.
 func wantWords(t testing.TB, err error, words ...string) {
 	t.Helper()
 	for _, part := range words {
@@ -246,7 +246,7 @@ func wantWords(t testing.TB, err error, words ...string) {
 	}
 }
 
-// answerIn returns what a call that failed in part has told.
+// answerIn returns the response in the error of a call that failed in part.
 func answerIn(t testing.TB, err error) *pb.RevokeSecretResponse {
 	t.Helper()
 	for _, detail := range status.Convert(err).Details() {
@@ -258,7 +258,7 @@ func answerIn(t testing.TB, err error) *pb.RevokeSecretResponse {
 	return nil
 }
 
-// TestB10_OneAppThatCannotBeChanged stops none of the others, whichever it is. The error names it and what
+// TestB10_OneAppThatCannotBeChanged: it stops no other app, whichever it is. The error names the app and what
 // was done, and the call can be repeated.
 func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 	w := newWorld(t)
@@ -310,8 +310,8 @@ func TestB10_OneAppThatCannotBeChanged(t *testing.T) {
 	}
 }
 
-// TestB10_RememberedSecret: a secret that was revoked so long ago that only its digest is remembered is
-// answered as revoked.
+// TestB10_RememberedSecret: a secret whose token was dropped, and whose digest is remembered, counts as
+// revoked.
 func TestB10_RememberedSecret(t *testing.T) {
 	w := newWorld(t)
 	app, leaked := newApp(), foreign()
@@ -327,7 +327,8 @@ func TestB10_RememberedSecret(t *testing.T) {
 	}
 	w.authorize(t, done.GetConsistencyTokens()[0], &pb.AuthorizeRequest{AppId: app, Token: leaked, Scope: events},
 		allow(pb.Reason_REASON_TOKEN_REVOKED, false, ""))
-	if got := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
+	got := check.Must(w.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+	if got.GetRememberedDigestCount() != 1 || got.GetRevokedTokenCount() != 0 {
 		t.Errorf("the app is %v", got)
 	}
 	_, err := w.ImportTokens(t.Context(), &pb.ImportTokensRequest{AppId: app, Imports: []*pb.TokenImport{

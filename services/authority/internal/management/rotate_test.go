@@ -59,14 +59,14 @@ func TestB09_Rotate(t *testing.T) {
 				_, err := w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: id})
 				wantFailure(t, err, precondition("ALREADY_ROTATED", "apps/"+app+"/tokens/"+id))
 			}
-			// B01: the predecessor's name is no obstacle, the successor's is.
+			// B01: another token may take the predecessor's name, but not the successor's.
 			_, err := w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: []pb.Scope{events}})
 			wantFailure(t, err, nameTaken)
 		})
 	}
 }
 
-// TestB09_OverlapEnds by itself on every validator.
+// TestB09_OverlapEnds: the overlap ends by itself on every validator.
 func TestB09_OverlapEnds(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -102,7 +102,7 @@ func TestB09_OverlapEnds(t *testing.T) {
 	}
 }
 
-// watch calls until it returns true.
+// watch calls a function until it returns true.
 func watch(t *testing.T, call func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !call(); {

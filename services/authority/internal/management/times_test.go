@@ -31,8 +31,8 @@ func times(m protoreflect.MessageDescriptor) (paths []string) {
 	return paths
 }
 
-// TestZeroTimesAreRefused: a time that a client left at its zero value is not "never": it is refused, and
-// the field is named. Every time that a request has stands here, so that a new one is not forgotten.
+// TestZeroTimesAreRefused: a time that a client left at its zero value does not mean "never". It is rejected,
+// and the field is named. The test lists every time of a request, so that a new one is not forgotten.
 func TestZeroTimesAreRefused(t *testing.T) {
 	w := newWorld(t)
 	f := w.fixture(t)

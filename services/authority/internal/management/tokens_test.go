@@ -102,7 +102,7 @@ func TestB05_Unscoped(t *testing.T) {
 	wantFailure(t, err, invalid("token.scopes"))
 }
 
-// TestB07_Masks: an update changes what its mask names, whatever else the token in it holds.
+// TestB07_Masks: an update changes the fields in its mask, whatever other fields its token has.
 func TestB07_Masks(t *testing.T) {
 	w := newWorld(t)
 	noise := func(id string) *pb.Token {
@@ -153,8 +153,7 @@ func TestB07_Etag(t *testing.T) {
 	if got := w.get(t, app, id); !proto.Equal(got, second) {
 		t.Errorf("a stale etag changed the token to %v", got)
 	}
-	// A change of another token, or of the app, leaves the etag as it is; so does an update that changes
-	// nothing.
+	// A change of another token, or of the app, keeps the etag. So does an update that changes nothing.
 	w.create(t, app, "z", events)
 	w.enforce(t, app, events)
 	same := check.Must(w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "b", Etag: second.GetEtag()},
@@ -162,7 +161,7 @@ func TestB07_Etag(t *testing.T) {
 	if !proto.Equal(same, second) {
 		t.Errorf("nothing to change: got %v, want %v", same, second)
 	}
-	// A revoked one can be told stale before it is told revoked.
+	// For a revoked token, a stale etag is reported first.
 	gone := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
 	_, err = w.update(t.Context(), app, &pb.Token{TokenId: id, Name: "c", Etag: second.GetEtag()}, "name")
 	wantFailure(t, err, staleEtag)
@@ -180,7 +179,7 @@ func TestB07_Etag(t *testing.T) {
 	check.Must(w.DeleteApp(t.Context(), &pb.DeleteAppRequest{AppId: app, Etag: w.app(t, app).GetEtag()}))(t)
 }
 
-// TestB08_States, as the ingest tier sees them: only ACTIVE tokens authenticate.
+// TestB08_States: for validators, only ACTIVE tokens authenticate.
 func TestB08_States(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -213,7 +212,7 @@ func TestB08_States(t *testing.T) {
 	gone := deny(pb.Reason_REASON_TOKEN_REVOKED, id)
 	w.authorize(t, done.GetConsistencyToken(), request, gone)
 
-	// Once more is fine, changes nothing, and names a position at which it was so.
+	// A second call succeeds, changes nothing, and returns a position at which the token was revoked.
 	held := w.contents(t)
 	again := check.Must(w.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
 	if !proto.Equal(again.GetToken(), done.GetToken()) || again.GetConsistencyToken() == "" {
@@ -227,7 +226,8 @@ func TestB08_States(t *testing.T) {
 	wantFailure(t, err, secretTaken)
 }
 
-// TestB06_ExpiredLongAgo: a token that is expired by a time in the past is answered, and listed from then on.
+// TestB06_ExpiredLongAgo: a token that an update expires in the past is in the answer, and in lists from then
+// on.
 func TestB06_ExpiredLongAgo(t *testing.T) {
 	w := newWorld(t)
 	app := newApp()
@@ -243,7 +243,7 @@ func TestB06_ExpiredLongAgo(t *testing.T) {
 	}
 }
 
-// TestB16_AllowLockout: what is refused as a lockout is done when the caller says so.
+// TestB16_AllowLockout: allow_lockout permits a change that would be refused as a lockout.
 func TestB16_AllowLockout(t *testing.T) {
 	w := newWorld(t)
 	for name, call := range map[string]func(app string, token *pb.Token) (string, error){

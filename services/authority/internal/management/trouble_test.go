@@ -19,14 +19,14 @@ import (
 	"github.com/countersign/countersign/services/internal/daemon"
 )
 
-// another starts one more authority over the same store, whose URL may name an account, and returns when it
-// serves.
+// another starts another authority over the same store, and returns when it serves. The URL may name a Redis
+// account.
 func (w *world) another(t *testing.T, redisURL string) pb.AuthorityServiceClient {
 	t.Helper()
 	return w.anotherWith(t, redisURL, 0)
 }
 
-// anotherWith is another that waits for replicas.
+// anotherWith is another for an authority that waits for Redis replicas.
 func (w *world) anotherWith(t *testing.T, redisURL string, writeQuorum int) pb.AuthorityServiceClient {
 	t.Helper()
 	s := check.Must(server.New(server.Config{
@@ -53,7 +53,7 @@ func (w *world) anotherWith(t *testing.T, redisURL string, writeQuorum int) pb.A
 	return client
 }
 
-// damage makes an app's document one that does not verify.
+// damage makes an app's document fail to verify.
 func (w *world) damage(t *testing.T, app string) {
 	t.Helper()
 	hash := policy.HashApp(app)
@@ -65,8 +65,8 @@ func (w *world) damage(t *testing.T, app string) {
 	}
 }
 
-// TestUnverifiedApps: an app whose document was damaged is no app without a policy, is not changed, and
-// hinders no other. A leaked secret is revoked wherever it is known to be. The error names the apps that
+// TestUnverifiedApps: an app with a damaged document is not an app without a policy. It cannot be changed,
+// and stops no other app. A leaked secret is revoked wherever it is known. The error names the apps that
 // could not be checked (B10).
 func TestUnverifiedApps(t *testing.T) {
 	w := newWorld(t)
@@ -123,7 +123,8 @@ func TestUnverifiedApps(t *testing.T) {
 			check.Must(authority.GetApp(t.Context(), &pb.GetAppRequest{AppId: other}))(t)
 		})
 	}
-	if listed := check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps(); !listed[0].GetUnverified() {
+	listed := check.Must(late.ListApps(t.Context(), &pb.ListAppsRequest{PageSize: 1}))(t).GetApps()
+	if !listed[0].GetUnverified() {
 		t.Errorf("listed is %v", listed)
 	}
 
@@ -148,8 +149,8 @@ func TestUnverifiedApps(t *testing.T) {
 	}
 }
 
-// TestTwoAuthorities: what one has changed the other reads and finds at once, also when it hears of changes
-// late.
+// TestTwoAuthorities: one authority reads and finds the changes of another at once, also when it learns of
+// them late.
 func TestTwoAuthorities(t *testing.T) {
 	w := newWorld(t)
 	if err := w.redis.Do(t.Context(), "ACL", "SETUSER", "deaf", "on", ">password", "~cs:*", "resetchannels",
@@ -169,13 +170,15 @@ func TestTwoAuthorities(t *testing.T) {
 		if len(done.GetTokens()) != 1 {
 			t.Errorf("got %v", done)
 		}
-		if got := check.Must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp(); got.GetRevokedTokenCount() != 1 {
+		got := check.Must(writer.GetApp(t.Context(), &pb.GetAppRequest{AppId: app}))(t).GetApp()
+		if got.GetRevokedTokenCount() != 1 {
 			t.Errorf("got %v", got)
 		}
 	}
 }
 
-// TestFullRedis: out of memory nothing can be made, and whatever ends a token's life can (B08).
+// TestFullRedis: when Redis is out of memory, nothing can be created, and every call that ends a token works
+// (B08).
 func TestFullRedis(t *testing.T) {
 	w := newWorld(t)
 	app, gone, secret := newApp(), newApp(), foreign()

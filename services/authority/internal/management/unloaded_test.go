@@ -20,14 +20,14 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// partitionOf is that of an app in a store of the usual size.
+// partitionOf returns the partition of an app in a store of the usual size.
 func partitionOf(app string) int {
 	hash := policy.HashApp(app)
 	return hash.Partition(record.DefaultPartitions)
 }
 
-// TestB20_UnprovablePartitionCostsItsOwnApps: an authority that is started over a store of which one
-// partition cannot be proven serves all other apps, and never passes off what it can see for everything.
+// TestB20_UnprovablePartitionCostsItsOwnApps: an authority that starts over a store with one partition that
+// does not prove serves all other apps. It never presents a part as the whole.
 func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 	w := newWorldWith(t, cluster.Options{})
 	broken, twin, healthy := "app-0", "", ""
@@ -44,7 +44,7 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 	w.create(t, broken, "gone")
 	w.create(t, twin, "beside it")
 	w.AuthorityProcesses[0].Stop()
-	// The document is gone, and the head counts it: it may be that an enforced app was removed.
+	// The document is missing, and the head counts it: an enforced app may have been removed.
 	if err := w.redis.HDel(t.Context(), record.KeysOf(partitionOf(broken)).Policies, broken).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 		t.Errorf("the list is %v", list)
 	}
 
-	// B10: the app that can be reached is dealt with, the answer is not OK, and says what is left.
+	// B10: the app in reach is changed. The call fails, and its error says what is left.
 	_, err := w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: leaked})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), unreachable) ||
 		!strings.Contains(err.Error(), healthy) {
@@ -97,7 +97,7 @@ func TestB20_UnprovablePartitionCostsItsOwnApps(t *testing.T) {
 	if tokens.GetTokens()[0].GetState() != revoked {
 		t.Errorf("after RevokeSecret: %v", tokens)
 	}
-	// Of a secret that is nowhere else, nobody can say that no app has it.
+	// For a secret that no other app has, the authority cannot know whether an app has it.
 	_, err = w.RevokeSecret(t.Context(), &pb.RevokeSecretRequest{Secret: strings.Repeat("unknown secret ", 3)})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), unreachable) {
 		t.Errorf("RevokeSecret of an unknown one: %v", err)

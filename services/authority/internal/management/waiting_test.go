@@ -16,7 +16,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// stuckFleet is a fleet in which one validator never applies anything.
+// stuckFleet is a fleet with one validator that never applies a change.
 type stuckFleet struct{ management.Fleet }
 
 func (stuckFleet) Wait(ctx context.Context, _ []record.Position) (fleet.Receipt, error) {
@@ -24,8 +24,8 @@ func (stuckFleet) Wait(ctx context.Context, _ []record.Position) (fleet.Receipt,
 	return fleet.Receipt{}, nil
 }
 
-// B24: a wait ends by itself, 10 s after a call without a deadline, after a minute at most, and before a
-// caller's own deadline: by a tenth of what is left or 250 ms, so that the answer gets there.
+// B24: a wait ends by itself: after 10 s for a call without a deadline, after a minute at most, and before a
+// caller's own deadline by a tenth of the rest or 250 ms, so that the answer arrives.
 func TestB24_WaitsEnd(t *testing.T) {
 	for name, tt := range map[string]struct{ deadline, want time.Duration }{
 		"no deadline":    {0, 10 * time.Second},
@@ -54,9 +54,10 @@ func TestB24_WaitsEnd(t *testing.T) {
 					defer cancel()
 				}
 				began := time.Now()
-				got, err := service.WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(record.Position{
-					StoreID: source.Meta().StoreID, Partition: made.Partition, Cursor: made.Cursor,
-				})})
+				got, err := service.WaitForPropagation(ctx,
+					&pb.WaitForPropagationRequest{ConsistencyToken: record.EncodePosition(record.Position{
+						StoreID: source.Meta().StoreID, Partition: made.Partition, Cursor: made.Cursor,
+					})})
 				if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || took != tt.want {
 					t.Errorf("%v, %v after %v, want an answer after %v", got, err, took, tt.want)
 				}

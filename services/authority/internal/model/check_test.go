@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// watch looks at a validator whenever it changes.
+// watch checks a validator whenever it changes.
 func (w *world) watch(ctx context.Context, m *member) {
 	for {
 		next := m.replica.Changed()
@@ -25,7 +25,7 @@ func (w *world) watch(ctx context.Context, m *member) {
 	}
 }
 
-// look checks what a validator shows now.
+// look checks the present data of a validator.
 func (w *world) look(m *member) {
 	for p := range partitions {
 		cursor, sum, loaded := m.replica.State(p)
@@ -66,7 +66,7 @@ func (w *world) look(m *member) {
 	}
 }
 
-// documents returns what the master has of every app.
+// documents returns the master's documents of all apps.
 func (w *world) documents() map[string]*record.Document {
 	w.redis.mu.Lock()
 	defer w.redis.mu.Unlock()
@@ -84,7 +84,7 @@ func (w *world) documents() map[string]*record.Document {
 	return all
 }
 
-// difference says what is not yet as the store is; empty when nothing is.
+// difference returns a difference between a process and the store; empty when there is none.
 func (w *world) difference() string {
 	documents := w.documents()
 	for p := range partitions {
@@ -132,7 +132,7 @@ func (w *world) difference() string {
 	return ""
 }
 
-// check compares what callers were told with what there is.
+// check compares the changes that callers know with the data.
 func (w *world) check() {
 	documents := w.documents()
 	state := map[string]policy.State{}

@@ -15,17 +15,17 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Network is what becomes of the messages between one client and Redis.
+// Network decides the fate of the messages between one client and Redis.
 type Network struct {
-	// Latency is asked for each way of each call.
+	// Latency returns the delay of each request and each reply.
 	Latency func() time.Duration
-	// Lost says whether a message is lost; the one who waits for it then waits for its timeout.
+	// Lost tells whether a message is lost. The client then waits until its timeout.
 	Lost func() bool
-	// Hint returns what is delivered of a hint.
+	// Hint returns a hint as it is delivered.
 	Hint func(partition int, raw []byte) [][]byte
 }
 
-// Client is one process's way to Redis: all that it does is done on the server that it is connected to. It
+// Client is one process's connection to Redis. All its calls go to the server that it is connected to. It
 // implements store.Redis and replica.Source.
 type Client struct {
 	redis *Redis
@@ -45,7 +45,7 @@ func (r *Redis) Connect(net Network) *Client {
 	return c
 }
 
-// Reconnect connects the client to whoever is master now. Subscriptions to the one before end.
+// Reconnect connects the client to the present master. Its subscriptions end.
 func (c *Client) Reconnect() {
 	c.redis.mu.Lock()
 	master := c.redis.master
@@ -67,7 +67,7 @@ func (c *Client) connected() (*server, chan struct{}) {
 	return c.server, c.gone
 }
 
-// call carries out one round trip. The function runs with the simulation's mutex held.
+// call makes one round trip. The function runs with the simulation's mutex held.
 func (c *Client) call(ctx context.Context, f func(*server) error) error {
 	s, _ := c.connected()
 	return c.callOn(ctx, s, f)
@@ -218,7 +218,7 @@ func (c *Client) Begin(ctx context.Context, b *store.Beginning) (store.Reply, er
 	})
 }
 
-// write carries out a script, and waits for the replica if it is to.
+// write runs a script, and waits for the replica if it must.
 func (c *Client) write(ctx context.Context, partition int, expected, head []byte, change func(*server, *contents),
 ) (reply store.Reply, err error) {
 	var replicated time.Time

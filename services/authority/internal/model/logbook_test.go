@@ -8,13 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// logbook takes what everybody logs.
+// logbook records the log lines of all processes.
 type logbook struct {
 	mu    sync.Mutex
 	lines []string
 	attrs string
 	to    *logbook
-	// merged counts the apps of which two pasts had changed the same.
+	// merged counts the apps with two histories that had changed the same value.
 	merged atomic.Int64
 }
 

@@ -41,16 +41,17 @@ const (
 	authorities = 2
 	validators  = 3
 	writers     = 3
-	// settling is how long everything may take to be whole again after the last fault.
-	settling = 30 * time.Second
+	// recovery is how long the system may take to recover after the last fault.
+	recovery = 30 * time.Second
 )
 
-// TestNoHistoryOfFaultsLosesAPromise runs two authorities, three validators and three writers against a
-// Redis that fails over, and a network that loses messages. At every moment a validator shows of each
-// partition a state that some master had, and nothing that it has shown revoked is anything else later.
-// When the faults end, everybody agrees; every revocation that was acknowledged is in force; every change
-// that the replica had acknowledged is there; and while no failover loses writes, every change that was
-// acknowledged at all is.
+// TestNoHistoryOfFaultsLosesAPromise runs two authorities, three validators and three writers against a Redis
+// that fails over, and a network that loses messages. At every moment each partition of a validator has a
+// state that some master had, and a revocation that it has shown stays in force.
+//
+// When the faults end, all processes agree. Every acknowledged revocation is in force, and every change that
+// the Redis replica had acknowledged is there. In histories whose failovers lose no writes, every
+// acknowledged change is there.
 //
 // A failure names its seed: go test -run NoHistory -first-seed=N -seeds=1.
 func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
@@ -82,15 +83,16 @@ func TestNoHistoryOfFaultsLosesAPromise(t *testing.T) {
 	})
 }
 
-// tally counts what happened, so that a model in which nothing happens is noticed.
+// tally counts events, so that a model without events is noticed.
 type tally struct {
 	changes, unknown, failovers, heals, superseded int
-	// refused are changes in an epoch that an operator began and that was not healed; merged are apps of
-	// which two pasts had changed the same; wiped are partitions that were wiped after a restoration.
+	// refused counts changes in an epoch that an operator began and that was not healed. merged counts apps
+	// with two histories that had changed the same value. wiped counts partitions that were wiped after a
+	// restore.
 	restored, adopted, refused, merged, wiped int
 }
 
-// rare returns how often each of the states was reached that a run of many histories must reach.
+// rare returns how often the rare events occurred that a run of many histories must have.
 func (a *tally) rare() map[string]int {
 	return map[string]int{
 		"failovers": a.failovers, "healings": a.heals, "restorations": a.restored, "adoptions": a.adopted,
@@ -118,7 +120,7 @@ type member struct {
 	replica *replica.Replica
 	store   *store.Store // nil for a validator
 	stop    func()
-	// lost is how many of a hundred messages of the member are lost, cut since when it is all of them.
+	// lost is the percentage of the member's messages that are lost; cut is since when all of them are.
 	lost int
 	cut  time.Time
 }
@@ -130,11 +132,11 @@ type world struct {
 	codec *record.Codec
 	meta  []byte
 	log   *logbook
-	// lossy histories have failovers that lose writes; in the others everything that was written stays.
+	// lossy histories have failovers that lose writes. In other histories every write stays.
 	lossy, quorum bool
 	members       []*member
 	apps          []string
-	// backup is what an operator has saved, nil for nothing; restored says that it was put back once.
+	// backup is what an operator has saved, nil for nothing. restored says that it was restored once.
 	backup   any
 	restored bool
 
@@ -147,7 +149,7 @@ type world struct {
 	trace   []string
 }
 
-// written is what a caller was told of a change.
+// written is a change as its caller knows it.
 type written struct {
 	app, token   string
 	revoke       bool
@@ -242,7 +244,7 @@ func (w *world) loss(m *member) int {
 	return m.lost
 }
 
-// write makes one change and notes what became of it.
+// write makes one change and records the result.
 func (w *world) write(ctx context.Context, number int) {
 	authority := w.members[w.intn(authorities)]
 	app := w.apps[w.intn(len(w.apps))]
@@ -297,7 +299,7 @@ func (w *world) write(ctx context.Context, number int) {
 		time.Now().Format("05.000"), authority.name, app, change.token, change.revoke, change.at, change.acknowledged))
 }
 
-// disturb does one bad thing.
+// disturb causes one fault.
 func (w *world) disturb() {
 	if w.intn(8) == 0 {
 		w.operate()
@@ -346,7 +348,7 @@ func (w *world) disturb() {
 	}
 }
 
-// failover makes the replica the master, and lets everybody find that out in their time.
+// failover promotes the replica. Each process finds out in its own time.
 func (w *world) failover() {
 	w.say("failover")
 	w.mu.Lock()
@@ -402,8 +404,8 @@ func (w *world) run() {
 	}
 	began := time.Now()
 	for why := "?"; why != ""; time.Sleep(100 * time.Millisecond) {
-		if why = w.difference(); time.Since(began) > settling {
-			w.Errorf("seed %d: after %v: %s", w.seed, settling, why)
+		if why = w.difference(); time.Since(began) > recovery {
+			w.Errorf("seed %d: after %v: %s", w.seed, recovery, why)
 			break
 		}
 	}

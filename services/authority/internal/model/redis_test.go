@@ -16,7 +16,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// contents is what a Redis holds of one partition. Slices are only ever appended to, so a copy shares them.
+// contents is the data of one partition. Slices are only appended to, so copies share them.
 type contents struct {
 	head      []byte
 	documents map[string][]byte
@@ -24,7 +24,7 @@ type contents struct {
 	audit     []store.AuditRow
 }
 
-// data is what a Redis holds.
+// data is the content of a Redis.
 type data struct {
 	meta       []byte
 	partitions []contents
@@ -40,18 +40,18 @@ func (d data) clone() data {
 	return c
 }
 
-// version is what a replica has from a time on.
+// version is the content of a Redis replica from a time on.
 type version struct {
 	at   time.Time
 	data data
 }
 
-// server is one master. It stays what it is after it was deposed.
+// server is one master. A deposed master keeps its data.
 type server struct {
 	data data
-	// versions are what its replica will have, oldest first.
+	// versions has the future content of its replica, oldest first.
 	versions []version
-	// severed is from when on nothing reaches the replica any more; zero for never.
+	// severed is the time from which on no write reaches the replica; zero for never.
 	severed  time.Time
 	watchers map[chan published]bool
 }
@@ -61,15 +61,15 @@ type published struct {
 	raw       []byte
 }
 
-// Redis is a simulated Redis: the master that everybody should talk to, and those that were deposed.
+// Redis is a simulated Redis: the master that clients should use, and the deposed masters.
 type Redis struct {
 	mu sync.Mutex
-	// lag returns how long a write takes to the replica.
+	// lag returns how long a write takes to reach the replica.
 	lag    func() time.Duration
 	master *server
 	// wrote is called after each write, with the mutex held.
 	wrote func(partition int, head []byte)
-	// trimmed are the entries that were trimmed from a log. A failover may bring them back.
+	// trimmed has the entries that were trimmed from a log. A failover may bring them back.
 	trimmed map[string]bool
 }
 
@@ -86,8 +86,8 @@ func newServer(d data) *server {
 	return &server{data: d, versions: []version{{data: d.clone()}}, watchers: map[chan published]bool{}}
 }
 
-// Failover makes the replica the master. What it does not have is lost. Whoever is connected to the old one
-// may go on talking to it.
+// Failover promotes the replica. Writes that it lacks are lost. A client that is connected to the old master
+// may go on with it.
 func (r *Redis) Failover() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +95,7 @@ func (r *Redis) Failover() {
 	r.master = newServer(r.master.replicated())
 }
 
-// Sever keeps what is written from now on from the replica, until a failover.
+// Sever keeps later writes from the replica, until a failover.
 func (r *Redis) Sever() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func (s *server) sever() {
 	}
 }
 
-// Wipe empties one partition, or nothing but the meta for one that does not exist.
+// Wipe empties one partition, or only the meta for a partition that does not exist.
 func (r *Redis) Wipe(partition int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,23 +120,23 @@ func (r *Redis) Wipe(partition int) {
 	r.master.replicate(r.lag())
 }
 
-// Save returns everything that the master holds, for Restore.
+// Save returns the whole content of the master, for Restore.
 func (r *Redis) Save() any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.master.data.clone()
 }
 
-// Restore puts what was saved in place of what the master holds.
+// Restore replaces the content of the master by what Save has returned.
 func (r *Redis) Restore(saved any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.master = newServer(saved.(data).clone())
 }
 
-// Replace puts a partition that was saved in place of the master's, as an operator's restoration does: each
-// as one write. Begin is given the head that is there and the one that was saved, and returns the head and
-// the entry of the log with which the new epoch begins.
+// Replace replaces a partition of the master by a saved one, as an operator's restore does, in one write.
+// begin gets the present head and the saved one, and returns the head and the log entry that begin the new
+// epoch.
 func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) (head []byte, start record.RawEntry)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,8 +149,8 @@ func (r *Redis) Replace(partition int, saved any, begin func(now, saved []byte) 
 	r.wrote(partition, head)
 }
 
-// Trim shortens a partition's log, but not past the start of the latest epoch: with 20,000 entries that is
-// long after everybody has crossed to it.
+// Trim shortens a partition's log, but not past the start of the latest epoch. A real log has 20,000 entries,
+// so it loses that start only long after every process has crossed to the epoch.
 func (r *Redis) Trim(partition, keep int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +168,7 @@ func (r *Redis) Trim(partition, keep int) {
 	p.log = p.log[from:]
 }
 
-// replicated returns what the replica has now.
+// replicated returns the present content of the replica.
 func (s *server) replicated() data {
 	now := time.Now()
 	has := s.versions[0].data

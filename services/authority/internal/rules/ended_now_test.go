@@ -9,7 +9,7 @@ import (
 )
 
 // TestB16_EndingNowIsRevoking: ending a token now, ending it later and revoking it are judged alike, by how
-// long the other tokens go on.
+// long the other tokens last.
 func TestB16_EndingNowIsRevoking(t *testing.T) {
 	for name, tt := range map[string]struct {
 		other   record.Token

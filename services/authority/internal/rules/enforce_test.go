@@ -9,19 +9,19 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// enforce sets what is enforced, for good.
+// enforce sets the enforced scopes for good.
 func enforce(scopes policy.ScopeSet) func(*record.Document) (*record.Document, error) {
 	return func(d *record.Document) (*record.Document, error) { return rules.Enforce(d, by, app, scopes, 0) }
 }
 
-// try sets what is enforced until some time from now.
+// try sets the enforced scopes until some time from now.
 func try(scopes policy.ScopeSet, length time.Duration) func(*record.Document) (*record.Document, error) {
 	return func(d *record.Document) (*record.Document, error) {
 		return rules.Enforce(d, by, app, scopes, millis(length))
 	}
 }
 
-// TestB12_EachScopeNeedsAToken that is ACTIVE and authenticates it.
+// TestB12_EachScopeNeedsAToken: the token must be ACTIVE and authenticate the scope.
 func TestB12_EachScopeNeedsAToken(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -107,8 +107,8 @@ func TestB12_AppWithoutTokens(t *testing.T) {
 	}
 }
 
-// TestB17_WhatATrialGoesBackTo: what was enforced before; before the first of several trials, when they
-// overlap.
+// TestB17_WhatATrialGoesBackTo: a trial returns to what was enforced before it. Overlapping trials return to
+// what was enforced before the first one.
 func TestB17_WhatATrialGoesBackTo(t *testing.T) {
 	trial := func(scopes policy.ScopeSet, end time.Duration, after policy.ScopeSet) policy.Enforcement {
 		return policy.Enforcement{Scopes: scopes, TrialEndMillis: millis(end), After: after}

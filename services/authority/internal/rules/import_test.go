@@ -8,8 +8,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB11_DigestTwice: the same secret twice in an app would make one of its two tokens silently without
-// effect.
+// TestB11_DigestTwice: with the same secret twice in an app, one of its two tokens would have no effect.
 func TestB11_DigestTwice(t *testing.T) {
 	deleted := mustChange(t, document(0, token("a")), deleteApp)
 	for _, tt := range []struct {
@@ -37,7 +36,7 @@ func TestB11_DigestTwice(t *testing.T) {
 	}
 }
 
-// TestB11_AllOrNone: one bad import keeps the others out.
+// TestB11_AllOrNone: one bad import rejects all.
 func TestB11_AllOrNone(t *testing.T) {
 	imports := func(change func(*rules.NewToken)) []rules.NewToken {
 		tokens := []rules.NewToken{fresh("one", events), fresh("two", events), fresh("three", events)}

@@ -28,7 +28,7 @@ const (
 )
 
 var (
-	// now is when most calls of the tests are made.
+	// now is the time of most calls of the tests.
 	now = time.UnixMilli(1_800_000_000_000)
 	by  = rules.By{Identity: "ada", Now: now}
 )
@@ -36,14 +36,14 @@ var (
 // later is the same identity after some time.
 func later(d time.Duration) rules.By { return rules.By{Identity: "ada", Now: now.Add(d)} }
 
-// millis is the time that lies so far from now, as documents have it.
+// millis returns a time relative to now, as documents store it.
 func millis(d time.Duration) int64 { return now.Add(d).UnixMilli() }
 
 func set(scopes ...policy.Scope) policy.ScopeSet { return policy.ScopesOf(scopes...) }
 
 func ptr[T any](v T) *T { return &v }
 
-// digest is that of a secret that is as good as any other.
+// digest returns the digest of a strong secret.
 func digest(of string) secret.Digest { return secret.DigestOf("secret of " + of) }
 
 // token is an ACTIVE token of a document, named like its id.
@@ -54,7 +54,7 @@ func token(id string, scopes ...policy.Scope) record.Token {
 	}
 }
 
-// with changes a token in passing.
+// with returns a token with a change.
 func with(t record.Token, change func(*record.Token)) record.Token {
 	change(&t)
 	return t
@@ -76,7 +76,7 @@ func named(t record.Token, name string) record.Token {
 	return with(t, func(t *record.Token) { t.Name = name })
 }
 
-// document is an app's document with what is enforced and tokens.
+// document returns an app's document with enforced scopes and tokens.
 func document(enforced policy.ScopeSet, tokens ...record.Token) *record.Document {
 	return &record.Document{
 		AppID: app, Cursor: record.Cursor{Epoch: 1, Revision: 7, Tag: record.Tag{1}},
@@ -86,7 +86,7 @@ func document(enforced policy.ScopeSet, tokens ...record.Token) *record.Document
 	}
 }
 
-// fresh is a new token as the edge makes it.
+// fresh returns a new token as package management makes it.
 func fresh(name string, scopes ...policy.Scope) rules.NewToken {
 	return rules.NewToken{
 		ID: rules.NewTokenID(), Name: name, Scopes: set(scopes...), Digest: digest("new " + name),
@@ -101,7 +101,7 @@ func update(id string, change func(*rules.Update)) rules.Update {
 	return u
 }
 
-// pure makes sure that a call leaves its document alone, also when it fails, and returns nothing beside an
+// pure checks that a call leaves its document unchanged, also when it fails, and returns no document with an
 // error.
 func pure(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error),
 ) (*record.Document, error) {
@@ -126,7 +126,7 @@ func clone(d *record.Document) *record.Document {
 	return &copied
 }
 
-// must is for calls that have to succeed and to change something.
+// must checks that a call succeeds and changes something.
 func mustChange(t testing.TB, before *record.Document, call func(*record.Document) (*record.Document, error),
 ) *record.Document {
 	t.Helper()
@@ -169,7 +169,7 @@ func stateAt(t testing.TB, d *record.Document, id string, in time.Duration) poli
 	return token.StateAt(millis(in))
 }
 
-// failure is what a caller learns of an error, without the words.
+// failure is the part of an error that programs read.
 type failure struct {
 	code   codes.Code
 	reason string
@@ -197,13 +197,13 @@ func invalid(field string) failure {
 	return failure{codes.InvalidArgument, "INVALID_FIELD", field}
 }
 
-// codeOf has the gRPC code that a refusal of each kind becomes.
+// codeOf has the gRPC code of each kind of refusal.
 var codeOf = map[rules.Kind]codes.Code{
 	rules.Invalid: codes.InvalidArgument, rules.Unmet: codes.FailedPrecondition, rules.Missing: codes.NotFound,
 	rules.Taken: codes.AlreadyExists, rules.Full: codes.ResourceExhausted,
 }
 
-// failureOf takes an error apart. The subject of a precondition counts as its field, up to the app.
+// failureOf returns the failure of an error. For a precondition, the field is the subject up to the app.
 func failureOf(t testing.TB, err error) failure {
 	t.Helper()
 	if err == nil {

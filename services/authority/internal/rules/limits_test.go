@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// remembering is a memory of a number of digests.
+// remembering returns a memory of a number of digests.
 func remembering(t testing.TB, n int) policy.Memory {
 	t.Helper()
 	var prefixes []byte
@@ -28,8 +28,8 @@ func remembering(t testing.TB, n int) policy.Memory {
 
 var tooManyDigests = failure{tooMany.code, "TOO_MANY_DIGESTS", ""}
 
-// TestB08_NoLimitStopsWhatTakesAway: at and past every limit of an app, what adds is refused with the
-// limit's name, and what takes away is not.
+// TestB08_NoLimitStopsWhatTakesAway: at and past every limit of an app, a call that adds is refused with the
+// limit's name, and a call that takes away is not.
 func TestB08_NoLimitStopsWhatTakesAway(t *testing.T) {
 	full := crowd(10, nil)
 	full.Memory = remembering(t, rules.MaxDigests-10)
@@ -65,8 +65,8 @@ func TestB08_NoLimitStopsWhatTakesAway(t *testing.T) {
 	}
 }
 
-// TestB08_EndedTokensAreBounded: an app that makes and ends tokens all day keeps the latest of them whole,
-// and the digests of all that were revoked.
+// TestB08_EndedTokensAreBounded: an app that keeps making and ending tokens keeps the latest ended tokens
+// whole, and the digests of all revoked ones.
 func TestB08_EndedTokensAreBounded(t *testing.T) {
 	d := document(0)
 	at := by

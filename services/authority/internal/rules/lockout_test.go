@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB16_Lockout: a call that takes the last token that authenticates an enforced scope is refused, and is
-// not with allow_lockout.
+// TestB16_Lockout: a call that takes the last token of an enforced scope is refused, and with allow_lockout
+// it is not.
 func TestB16_Lockout(t *testing.T) {
 	disable := func(u *rules.Update) { u.State = ptr(policy.Disabled) }
 	narrow := func(scopes ...policy.Scope) func(*rules.Update) {
@@ -212,7 +212,8 @@ func TestB16_Lockout(t *testing.T) {
 	}
 }
 
-// TestB16_RevokingSeveralAtOnce counts them together: a leaked secret may belong to the last two tokens.
+// TestB16_RevokingSeveralAtOnce: several tokens count together, since a leaked secret may belong to the last
+// two.
 func TestB16_RevokingSeveralAtOnce(t *testing.T) {
 	before := document(set(events), token("a", events), token("b", events))
 	_, err := pure(t, before, revoke(false, "a", "b"))
@@ -220,7 +221,7 @@ func TestB16_RevokingSeveralAtOnce(t *testing.T) {
 	mustChange(t, before, revoke(true, "a", "b"))
 }
 
-// TestB16_WhatIsBareAlready is no reason to refuse what makes nothing worse.
+// TestB16_WhatIsBareAlready: a scope that has no token anyway is no reason to refuse a call.
 func TestB16_WhatIsBareAlready(t *testing.T) {
 	before := document(set(events, sessions), token("a", revenue), token("b", events))
 	mustChange(t, before, revoke(false, "a"))
@@ -231,8 +232,8 @@ func TestB16_WhatIsBareAlready(t *testing.T) {
 	}
 }
 
-// TestB16_SuccessorRevoked: what is left after a rotation ends with its overlap, so the successor cannot go
-// without warning.
+// TestB16_SuccessorRevoked: the predecessor of a rotation ends with its overlap, so the successor cannot be
+// revoked without warning.
 func TestB16_SuccessorRevoked(t *testing.T) {
 	before := document(set(events), token("a", events))
 	rotated := mustChange(t, before, rotate("a", 7*day))

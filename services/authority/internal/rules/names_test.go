@@ -68,12 +68,12 @@ func rotated(t record.Token) record.Token {
 	return t
 }
 
-// TestB01_Names: a name is taken by ACTIVE and DISABLED tokens, those that have a successor excepted.
+// TestB01_Names: ACTIVE and DISABLED tokens hold their names, except rotated ones with a successor.
 func TestB01_Names(t *testing.T) {
 	holders := []struct {
 		name  string
 		token record.Token
-		// successor is that of a rotated token, under another name.
+		// successor is the successor of a rotated token, under another name.
 		successor []record.Token
 		taken     bool
 	}{
@@ -119,8 +119,8 @@ func TestB01_Names(t *testing.T) {
 	})
 }
 
-// TestB01_NamesOfTokensThatComeBack: a token that takes part again must not clash with one that took its
-// name.
+// TestB01_NamesOfTokensThatComeBack: a token that comes back to life must not have a name that another one
+// took.
 func TestB01_NamesOfTokensThatComeBack(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -258,7 +258,7 @@ func TestNewTokenID(t *testing.T) {
 }
 
 // TestB01_ClashDoesNotBlockTheApp: rotate "a", rename the successor, create another "a", revoke the
-// successor. Two tokens are named "a" then, and every call that gives nobody that name goes on.
+// successor. Two tokens have the name "a" then. Every call that gives no token that name still works.
 func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 	d := mustChange(t, document(0, token("a", events), token("z", events)), rotate("a", 7*day))
 	d = mustChange(t, d, apply(update("tok_next", func(u *rules.Update) { u.Name = ptr("renamed") })))
@@ -293,8 +293,7 @@ func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 	}
 }
 
-// TestB01_RotationPastItsHeir: a token whose name has gone on to a successor's successor gives it to no
-// second one.
+// TestB01_RotationPastItsHeir: a token whose name a later successor holds gives it to no second one.
 func TestB01_RotationPastItsHeir(t *testing.T) {
 	a := with(token("a", events), func(t *record.Token) { t.SuccessorID = "b" })
 	b := with(revoked(token("b", events)), func(t *record.Token) { t.Name, t.PredecessorID, t.SuccessorID = "a", "a", "c" })

@@ -15,11 +15,11 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// life is an app over years of calls, with what must be remembered of it.
+// life is an app over years of calls, with everything that it must remember.
 type life struct {
 	doc *record.Document
 	now time.Time
-	// past has every document that was ever handed in, and its copy.
+	// past has every input document with a copy.
 	past [][2]*record.Document
 	// revoked has every digest that was ever revoked, scoped every token that ever had scopes.
 	revoked map[secret.Digest]bool
@@ -29,7 +29,7 @@ type life struct {
 
 func (l *life) by() rules.By { return rules.By{Identity: "ada", Now: l.now} }
 
-// call makes one call and checks what holds after every call. It tells whether the document was changed.
+// call makes one call, and checks what must hold after every call. It tells whether the document changed.
 func (l *life) call(t *rapid.T, allowed bool, call func(*record.Document, rules.By) (*record.Document, error)) bool {
 	before := l.doc
 	l.past = append(l.past, [2]*record.Document{before, clone(before)})
@@ -49,9 +49,9 @@ func (l *life) call(t *rapid.T, allowed bool, call func(*record.Document, rules.
 	return true
 }
 
-// checkLockout: without allow_lockout, no call takes the last token from a scope that is enforced, at the
-// time of the call or at any later one (B16). Between the ends of tokens and of the trial nothing changes
-// by itself, so it looks at these.
+// checkLockout: without allow_lockout, no call takes the last token from an enforced scope, at the time of
+// the call or later (B16). Between the ends of tokens and of the trial nothing changes by itself, so it
+// checks at these times.
 func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
 	now := l.now.UnixMilli()
 	if before == nil {
@@ -69,8 +69,8 @@ func (l *life) checkLockout(t *rapid.T, before, after *record.Document) {
 	}
 }
 
-// checkRefusal: a call that takes away is refused for a lockout alone, and only when it brings that about
-// itself (B16).
+// checkRefusal: a call that takes away is refused only for a lockout, and only when the call itself causes it
+// (B16).
 func (l *life) checkRefusal(t *rapid.T, before, after *record.Document, scopes policy.ScopeSet) {
 	now := l.now.UnixMilli()
 	old, new := policyOf(t, before), policyOf(t, after)
@@ -152,7 +152,7 @@ var (
 		set(events, gdpr),
 	})
 	anyName = rapid.SampledFrom([]string{"a", "b", "c", "d"})
-	// anyTime is relative to the call, 0 none.
+	// anyTime returns a time relative to the call, or 0 for none.
 	anyTime = rapid.SampledFrom([]time.Duration{0, 0, -400 * day, -1, time.Millisecond, time.Hour, 10 * day, 40 * day})
 )
 
@@ -171,7 +171,7 @@ func (l *life) create(t *rapid.T) {
 		n := rules.NewToken{
 			ID: fmt.Sprintf("tok_%d", l.serial), Name: anyName.Draw(t, "name"), Scopes: grants.Draw(t, "scopes"),
 			ExpireMillis: l.draw(t, "expiry"),
-			// Few enough that secrets come back.
+			// The choice is small, so that secrets recur.
 			Digest: digest(fmt.Sprint(rapid.IntRange(0, 30).Draw(t, "secret"))),
 		}
 		tokens = append(tokens, n)
@@ -187,7 +187,7 @@ func (l *life) create(t *rapid.T) {
 	}
 }
 
-// wantName: no other token holds the name that a call has given to a token (B01).
+// wantName: no other token holds a name that a call has given to a token (B01).
 func (l *life) wantName(t *rapid.T, id string) {
 	given := holdersOf(l.doc, l.now.UnixMilli())
 	for name, ids := range given {
@@ -197,7 +197,7 @@ func (l *life) wantName(t *rapid.T, id string) {
 	}
 }
 
-// holdersOf returns, for each name, the ACTIVE and DISABLED tokens whose name has not gone on to a successor.
+// holdersOf returns, for each name, the ACTIVE and DISABLED tokens that hold it.
 func holdersOf(d *record.Document, now int64) map[string][]string {
 	live := map[string]record.Token{}
 	next := map[string]string{}
@@ -220,7 +220,7 @@ func holdersOf(d *record.Document, now int64) map[string][]string {
 	return names
 }
 
-// takesAway: whatever the app has come to, no call that takes away is refused but for a lockout (B01, B16).
+// takesAway: whatever state the app is in, a call that takes away is refused only for a lockout (B01, B16).
 func (l *life) takesAway(t *rapid.T) {
 	if l.doc == nil || l.doc.Deleted {
 		return
@@ -329,8 +329,8 @@ func (l *life) rotate(t *rapid.T) {
 	}
 }
 
-// TestRandomLives makes random calls and keeps up what holds whatever happens: B01, B05, B08, B09, B14,
-// B16, B28, and that no call changes a document that was handed in.
+// TestRandomLives makes random calls and checks what must always hold: B01, B05, B08, B09, B14, B16, B28, and
+// that no call changes its input.
 func TestRandomLives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := &life{now: now, revoked: map[secret.Digest]bool{}, scoped: map[string]bool{}}

@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB06_Retention: what lists no longer show is dropped with the next change: expired tokens as a whole,
-// revoked ones down to the memory that keeps their digests from ever working again (B08).
+// TestB06_Retention: the next change drops the tokens that lists no longer show. Of revoked ones the digests
+// are remembered, so that they never work again (B08).
 func TestB06_Retention(t *testing.T) {
 	const keep = 30 * day
 	old := func(t record.Token, ago time.Duration) record.Token {
@@ -26,7 +26,7 @@ func TestB06_Retention(t *testing.T) {
 		name  string
 		token record.Token
 		want  func(*record.Token) // nil: gone
-		// remembered says that the digest is, once the token is gone.
+		// remembered says that the digest is remembered once the token is dropped.
 		remembered bool
 	}{
 		{"expired for 30 days", old(token("t", events), keep), func(*record.Token) {}, false},
@@ -48,7 +48,7 @@ func TestB06_Retention(t *testing.T) {
 			for name, call := range calls {
 				after := mustChange(t, before, call)
 				if name == "delete" {
-					// Deleting revokes whatever is left.
+					// Deleting revokes every token.
 					continue
 				}
 				gone := digest("t")
@@ -74,8 +74,8 @@ func TestB06_Retention(t *testing.T) {
 	}
 }
 
-// TestB08_DeletedTokensAreRemembered: when an app goes, so do expired tokens that nobody could list any
-// more, and no digest that was ever revoked.
+// TestB08_DeletedTokensAreRemembered: the deletion of an app drops expired tokens that lists no longer show,
+// and no digest that was ever revoked.
 func TestB08_DeletedTokensAreRemembered(t *testing.T) {
 	before := document(0, token("a"), expiring(token("long ago"), -400*day),
 		with(revoked(token("b")), func(t *record.Token) { t.RevokeMillis = millis(-400 * day) }))

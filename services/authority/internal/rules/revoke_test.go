@@ -46,7 +46,7 @@ func TestB08_RevokeTwiceChangesNothing(t *testing.T) {
 	}
 }
 
-// TestB08_RevokedIsFinal: nothing makes a revoked token work again, or its secret.
+// TestB08_RevokedIsFinal: no call makes a revoked token, or its secret, work again.
 func TestB08_RevokedIsFinal(t *testing.T) {
 	before := document(0, revoked(token("a", events)), token("b", events))
 	changes := map[string]func(*rules.Update){
@@ -140,7 +140,7 @@ func TestB28_DeleteIsRefused(t *testing.T) {
 	}
 }
 
-// TestB28_Revived: an app that comes back starts again, but what was revoked stays so.
+// TestB28_Revived: a deleted app that is used again starts afresh, but its revoked tokens stay revoked.
 func TestB28_Revived(t *testing.T) {
 	deleted := mustChange(t, document(0, token("a", events)), deleteApp)
 	again := fresh("again", events)

@@ -119,7 +119,7 @@ func TestB09_RotationIsRefused(t *testing.T) {
 	}
 }
 
-// TestB09_Chain: the successor can be rotated in its turn, while the first overlap lasts.
+// TestB09_Chain: the successor can be rotated too, during the first overlap.
 func TestB09_Chain(t *testing.T) {
 	first := mustChange(t, document(set(events), token("a", events)), rotate("a", 7*day))
 	second := mustChange(t, first, func(d *record.Document) (*record.Document, error) {
@@ -139,7 +139,7 @@ func TestB09_Chain(t *testing.T) {
 	}
 }
 
-// TestB16_RotatingNeverLocksOut, not even without overlap.
+// TestB16_RotatingNeverLocksOut: a rotation never locks out, not even without overlap.
 func TestB16_RotatingNeverLocksOut(t *testing.T) {
 	for name, a := range map[string]record.Token{
 		"scoped": token("a", events), "unscoped": token("a"), "with an expiry": expiring(token("a", events), day),
@@ -157,8 +157,8 @@ func TestB16_RotatingNeverLocksOut(t *testing.T) {
 	}
 }
 
-// TestB09_OverlapIsNotInherited: A never expires. Rotated to B, B revoked, and A rotated to C: C has A's
-// own expiry and not the end of A's overlap.
+// TestB09_OverlapIsNotInherited: A never expires. It is rotated to B, B is revoked, and A is rotated to C. C
+// gets A's own expiry, not the end of A's overlap.
 func TestB09_OverlapIsNotInherited(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -180,7 +180,7 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 			if c.ExpireMillis != fresh.ExpireMillis || c.OwnExpireMillis != fresh.ExpireMillis || c.OverlapEndMillis != 0 {
 				t.Errorf("the second successor is %+v, want it to end at %d", c, fresh.ExpireMillis)
 			}
-			// The second rotation's overlap counts, and never past the token's own expiry.
+			// The second overlap counts, but never beyond the token's own expiry.
 			want := again.Now.Add(10 * day).UnixMilli()
 			if tt.own != 0 {
 				want = min(want, fresh.ExpireMillis)
@@ -192,8 +192,8 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 	}
 }
 
-// TestB09_RecordsWithOneTime: documents of an earlier release have one time for both. It is told which it
-// was.
+// TestB09_RecordsWithOneTime: documents of an earlier release have one time for expiry and overlap. The rules
+// find out which of the two it is.
 func TestB09_RecordsWithOneTime(t *testing.T) {
 	a := with(expiring(token("a", events), 7*day), func(t *record.Token) { t.SuccessorID = "b" })
 	b := with(revoked(token("b", events)), func(t *record.Token) { t.PredecessorID = "a" })
@@ -217,8 +217,8 @@ func TestB09_RecordsWithOneTime(t *testing.T) {
 	}
 }
 
-// TestB09_ExpiryOfAPredecessor: while the successor counts, a given time moves the end of the overlap;
-// afterwards it is the token's own expiry. Nobody inherits the first.
+// TestB09_ExpiryOfAPredecessor: while the successor counts, a given time moves the end of the overlap.
+// Afterwards it is the token's own expiry. No token inherits the end of an overlap.
 func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 	expire := func(at int64) func(*record.Document) (*record.Document, error) {
 		return apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(at) }))
@@ -273,8 +273,8 @@ func TestB09_ExpiryOfAPredecessor(t *testing.T) {
 	})
 }
 
-// TestB08_EndedAtOnceWhateverTheClock: what is ended at once is ended on a validator whose clock is behind,
-// and stays so when the token is disabled and enabled again.
+// TestB08_EndedAtOnceWhateverTheClock: a token that is ended now is ended also on a validator whose clock is
+// behind, and stays ended when it is disabled and enabled again.
 func TestB08_EndedAtOnceWhateverTheClock(t *testing.T) {
 	expire := apply(update("a", func(u *rules.Update) { u.ExpireMillis = ptr(millis(0)) }))
 	for name, call := range map[string]func(*record.Document) (*record.Document,

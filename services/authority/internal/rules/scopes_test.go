@@ -110,7 +110,7 @@ func TestB14_GDPRCannotBeGranted(t *testing.T) {
 	}
 }
 
-// TestB14_AnyActiveTokenCoversGDPR, and only an ACTIVE one.
+// TestB14_AnyActiveTokenCoversGDPR: any ACTIVE token does, and no other.
 func TestB14_AnyActiveTokenCoversGDPR(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -10,8 +10,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
-// TestB07_EachFieldAlone: an update changes the fields that it names and the time of the last change,
-// nothing else.
+// TestB07_EachFieldAlone: an update changes the named fields and the time of the last change, nothing else.
 func TestB07_EachFieldAlone(t *testing.T) {
 	base := with(token("a", events), func(t *record.Token) { t.Note, t.PredecessorID = "note", "older" })
 	for _, tt := range []struct {
@@ -58,7 +57,7 @@ func TestB07_EachFieldAlone(t *testing.T) {
 	}
 }
 
-// TestB07_NothingToChange answers nothing, so that no revision is spent and no etag becomes stale.
+// TestB07_NothingToChange: the result is nil, so that no revision is spent and no etag becomes stale.
 func TestB07_NothingToChange(t *testing.T) {
 	a := with(expiring(token("a", events), time.Hour), func(t *record.Token) { t.Note = "note" })
 	for name, change := range map[string]func(*rules.Update){
@@ -77,7 +76,7 @@ func TestB07_NothingToChange(t *testing.T) {
 	}
 }
 
-// TestB07_EtagComesFirst: the token is checked as it is, before anything else is said of it.
+// TestB07_EtagComesFirst: the token's etag is checked before every other rule.
 func TestB07_EtagComesFirst(t *testing.T) {
 	stale := errors.New("stale")
 	for name, before := range map[string]*record.Document{
@@ -100,8 +99,7 @@ func TestB07_EtagComesFirst(t *testing.T) {
 	}
 }
 
-// TestB06_ExpiryInThePastIsNow: a token that is expired at once ends at that moment and is listed from then
-// on.
+// TestB06_ExpiryInThePastIsNow: a token that expires at once ends at that moment, and is listed from then on.
 func TestB06_ExpiryInThePastIsNow(t *testing.T) {
 	for name, ago := range map[string]time.Duration{"a little": time.Minute, "longer than lists go back": 400 * day} {
 		t.Run(name, func(t *testing.T) {

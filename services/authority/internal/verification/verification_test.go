@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// fake is a store whose partitions are as they are set.
+// fake is a store whose partitions the test sets.
 type fake struct {
 	mu       sync.Mutex
 	apps     map[int][]string
@@ -40,8 +40,8 @@ func (f *fake) keys(_ context.Context, partition int) ([]string, error) {
 	return f.wrong[partition], nil
 }
 
-// TestOnePartitionInEachInterval: the same work whatever is found, in turn, named in the log and counted;
-// and what is whole again counts no more.
+// TestOnePartitionInEachInterval: each interval verifies the next partition, whatever it finds. Damage is
+// logged and counted, and a repaired partition counts no longer.
 func TestOnePartitionInEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{
@@ -94,7 +94,7 @@ func TestOnePartitionInEachInterval(t *testing.T) {
 	})
 }
 
-// TestVerificationIsOff with an interval of 0.
+// TestVerificationIsOff: an interval of 0 verifies nothing.
 func TestVerificationIsOff(t *testing.T) {
 	f := &fake{}
 	if err := Run(t.Context(), f, f.keys, 5, 0, nil, nil); err != nil || len(f.verified) > 0 {
