@@ -17,8 +17,8 @@ type AuditTail struct {
 	Chain []byte
 }
 
-// SealAudit appends an event to a trail: it returns the row and the trail's new end. The chain value of a
-// row covers that of the row before, so an edit, a gap or a cut tail shows (B23).
+// SealAudit appends an event to a trail. It returns the row and the trail's new end. A row's chain value
+// covers the previous one, so an edit, a gap or a cut shows (B23).
 func (c *Codec) SealAudit(partition int, tail AuditTail, event *countersignv1.AuditEvent) ([]byte, AuditTail, error) {
 	data, err := proto.Marshal(event)
 	if err != nil {
@@ -33,18 +33,19 @@ func (c *Codec) SealAudit(partition int, tail AuditTail, event *countersignv1.Au
 	return raw, next, err
 }
 
-// OpenAudit verifies the row that follows a trail, and returns its event and the trail's new end.
+// OpenAudit verifies the row that follows a trail. It returns the event and the trail's new end.
 func (c *Codec) OpenAudit(partition int, tail AuditTail, raw []byte) (*countersignv1.AuditEvent, AuditTail, error) {
 	var m countersignv1.AuditRecord
 	keyID, err := c.openWithKey(kindAudit, partition, raw, &m)
 	if err != nil {
 		return nil, AuditTail{}, err
 	}
-	// The chain was made with the key that signed the row, which may have been followed by another.
+	// The key that signed the row made its chain value too. Another key may be current since.
 	kindPart, storePart, partitionPart := c.scope(kindAuditChain, partition)
 	if m.GetSequence() != tail.Sequence+1 || !bytes.Equal(m.GetPrevious(), tail.Chain) ||
 		c.ring.Verify(keyID, m.GetChain(), kindPart, storePart, partitionPart, tail.Chain, m.GetEvent()) != nil {
-		return nil, AuditTail{}, fmt.Errorf("%w audit row %d: does not follow row %d", ErrMalformed, m.GetSequence(), tail.Sequence)
+		return nil, AuditTail{}, fmt.Errorf("%w audit row %d: does not follow row %d", ErrMalformed, m.GetSequence(),
+			tail.Sequence)
 	}
 	var event countersignv1.AuditEvent
 	if err := proto.Unmarshal(m.GetEvent(), &event); err != nil {

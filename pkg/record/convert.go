@@ -51,7 +51,7 @@ func tokensFromProto(ms []*countersignv1.PolicyToken) ([]policy.Token, error) {
 	return tokens, nil
 }
 
-// remembering is a message that has what is remembered of revoked tokens.
+// remembering is a message with the app's memory of revoked tokens.
 type remembering interface {
 	GetRemembered() []byte
 	GetRememberedImported() bool
@@ -70,7 +70,7 @@ func detailsToProto(d *Token) *countersignv1.TokenDetails {
 	}
 }
 
-// detailsFromProto returns a token without the part that decides.
+// detailsFromProto returns a token without its embedded policy.Token.
 func detailsFromProto(m *countersignv1.TokenDetails) Token {
 	return Token{
 		Name: m.GetName(), Note: m.GetNote(), Hint: m.GetHint(), CreatedBy: m.GetCreatedBy(),

@@ -20,20 +20,20 @@ func NewTag() (t Tag) {
 	return t
 }
 
-// MaxPosition is the highest epoch, revision and number of an audit row. Up to it every number is exact as
-// a floating point number too, which is how metrics and JavaScript hold it.
+// MaxPosition is the highest epoch, revision and audit row number. Every number up to it is exact as a
+// float64 too, which is how metrics and JavaScript hold numbers.
 const MaxPosition = 1<<53 - 1
 
-// MaxJump is how far a position may be beyond what is known when nothing proves it: a report, or a number
-// that an operator gives. It is 1,000 times what a restoration adds to a revision, and 1/8,192 of what
-// there is: whoever makes positions up cannot use them up.
+// MaxJump bounds how far an unproven position may be beyond the known ones: a position from a report, or from
+// an operator. A restoration adds a thousandth of it to a revision. It is 1/8,192 of MaxPosition, so forged
+// positions cannot use up the numbers.
 const MaxJump = 1 << 40
 
-// MaxStart is the highest epoch, and the highest revision, with which an operator may begin an epoch:
-// MaxJump changes fit behind it.
+// MaxStart is the highest epoch, and the highest revision, at which an operator's epoch may begin. MaxJump
+// changes fit after it.
 const MaxStart = MaxPosition - MaxJump
 
-// Cursor is a place in the order of a partition's changes. It is comparable with ==.
+// Cursor names one change in the order of a partition's changes. It is comparable with ==.
 type Cursor struct {
 	Epoch    uint64
 	Revision uint64
@@ -43,14 +43,14 @@ type Cursor struct {
 // String returns epoch, revision and the start of the tag, for logs.
 func (c Cursor) String() string { return fmt.Sprintf("%d/%d/%x", c.Epoch, c.Revision, c.Tag[:3]) }
 
-// Position is a cursor with the store and partition that it belongs to: what a consistency token holds.
+// Position is a cursor with its store and partition. A consistency token is an encoded Position.
 type Position struct {
 	StoreID   string
 	Partition int
 	Cursor
 }
 
-// MaxPositionLength is the most characters a consistency token may have.
+// MaxPositionLength bounds the characters of a consistency token.
 const MaxPositionLength = 512
 
 // EncodePosition returns the consistency token of a position.
@@ -64,8 +64,8 @@ func EncodePosition(p Position) string {
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
-// DecodePosition reads a consistency token. A token is a reference, not a credential: one made up can only
-// make its owner wait.
+// DecodePosition reads a consistency token. A token is a reference and no credential: a made-up token can
+// only make its own caller wait. The error is ErrMalformed.
 func DecodePosition(token string) (Position, error) {
 	if len(token) > MaxPositionLength {
 		return Position{}, fmt.Errorf("%w consistency token: longer than %d", ErrMalformed, MaxPositionLength)
@@ -85,26 +85,27 @@ func DecodePosition(token string) (Position, error) {
 	return Position{StoreID: m.GetStoreId(), Partition: int(m.GetPartition()), Cursor: cursor}, nil
 }
 
-// NewCursor returns the cursor that came over the network, or ErrMalformed.
+// NewCursor checks a cursor that came over the network. The error is ErrMalformed.
 func NewCursor(epoch, revision uint64, tag []byte) (Cursor, error) {
 	return cursorOf(epoch, revision, tag)
 }
 
-// Plausible tells whether a position that nothing proves may be one of a store that is known to have been
-// at another one: it is at most MaxJump beyond.
+// Plausible reports whether an unproven position can belong to a store that was at a known position. It can
+// be at most MaxJump beyond in epoch and in revision.
 func (c Cursor) Plausible(known Cursor) bool {
 	return c.Epoch <= known.Epoch+MaxJump && c.Revision <= known.Revision+MaxJump
 }
 
-// Valid tells whether a cursor is one that a record may hold.
+// Valid reports whether a record may hold the cursor.
 func (c Cursor) Valid() bool {
 	return c.Epoch > 0 && c.Epoch <= MaxPosition && c.Revision <= MaxPosition
 }
 
-// check returns an error when a cursor cannot be sealed: it would never open again.
+// check rejects a cursor that must not be sealed, because the record would never open again.
 func (c Cursor) check() error {
 	if !c.Valid() {
-		return fmt.Errorf("%w: epoch %d, revision %d: want an epoch from 1, both at most %d", ErrMalformed, c.Epoch, c.Revision, uint64(MaxPosition))
+		return fmt.Errorf("%w: epoch %d, revision %d: want an epoch from 1, both at most %d",
+			ErrMalformed, c.Epoch, c.Revision, uint64(MaxPosition))
 	}
 	return nil
 }
@@ -115,10 +116,10 @@ func (c Cursor) Compare(d Cursor) int {
 	return cmp.Or(cmp.Compare(c.Epoch, d.Epoch), cmp.Compare(c.Revision, d.Revision))
 }
 
-// Before tells whether a cursor comes before another one (see Compare).
+// Before reports whether c comes before d (see Compare).
 func (c Cursor) Before(d Cursor) bool { return c.Compare(d) < 0 }
 
-// Conflicts tells whether two cursors name different changes at one position: their histories have forked.
+// Conflicts reports whether two cursors name different changes at one position: their histories have forked.
 func (c Cursor) Conflicts(d Cursor) bool { return c != d && c.Compare(d) == 0 }
 
 // Highest returns the highest epoch and the highest revision among cursors, each for itself. The tag is

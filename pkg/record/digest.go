@@ -7,34 +7,34 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 )
 
-// Sum is the state of a partition in 256 bits: the sum mod 2^256 of HMAC(app_id, revision) over its
-// documents. A document's own MAC binds its content to (app_id, revision), so equal sums mean equal
-// content. It is cheap to keep up (subtract the old element, add the new) and does not depend on order.
+// Sum is the state digest of a partition: the sum mod 2^256 of HMAC(app_id, revision) over its documents. A
+// document's own MAC binds its content to (app_id, revision), so equal sums mean equal content. A change
+// updates it by subtracting the old element and adding the new one. The order of documents does not matter.
 //
-// A sum is made with one key, and only sums of one key can be compared. The zero value is the empty
-// partition under the current key.
+// Only sums of one key can be compared. The zero value is the empty partition under the current key.
 //
-// A sum is never stored: heads carry Codec.SealSum of it, so that whoever reads Redis cannot combine sums.
+// A sum is never stored. Heads carry its seal (Codec.SealSum), so that somebody who reads Redis cannot
+// combine sums.
 type Sum struct {
-	key   string // its id; empty for the current one
+	key   string // the id of its key; empty for the current key
 	words [4]uint64
 }
 
-// SealedSum is what a head carries of a sum. It is comparable with ==.
+// SealedSum is the seal of a sum, as heads carry it. It is comparable with ==.
 type SealedSum struct {
-	// Key is the id of the key that the sum was made and sealed with. It stays the same when another key
-	// becomes the current one: a new key would need the sum of everything anew.
+	// Key is the id of the key that made and sealed the sum. It stays when another key becomes current,
+	// because a new key would need a new sum over all documents.
 	Key string
 	MAC [keyring.MACSize]byte
 }
 
-// EmptySum returns the sum of an empty partition, under the key of a sealed one.
+// EmptySum returns the sum of an empty partition under the same key.
 func (s SealedSum) EmptySum() Sum { return Sum{key: s.Key} }
 
-// Empty returns the sum of an empty partition, under the same key.
+// Empty returns the sum of an empty partition under the same key.
 func (s Sum) Empty() Sum { return Sum{key: s.key} }
 
-// Key returns the id of the sum's key; empty for the current one of a zero value.
+// Key returns the id of the sum's key; empty for the current key.
 func (s Sum) Key() string { return s.key }
 
 // Add returns a sum with one more document.
@@ -47,7 +47,7 @@ func (c *Codec) Remove(s Sum, partition int, appID string, revision uint64) Sum 
 	return s.Minus(c.element(c.keyOf(s), partition, appID, revision))
 }
 
-// SealSum returns what a head carries of a sum.
+// SealSum returns the seal of a sum.
 func (c *Codec) SealSum(partition int, s Sum) SealedSum {
 	kindPart, storePart, partitionPart := c.scope(kindStateDigest, partition)
 	var raw [32]byte
@@ -83,9 +83,9 @@ func sumOf(key string, raw [32]byte) Sum {
 	return s
 }
 
-// Plus returns s + t mod 2^256. Both are of one key.
+// Plus returns s + t mod 2^256. Both must be of one key.
 func (s Sum) Plus(t Sum) Sum {
-	sum := Sum{key: max(s.key, t.key)} // one that is empty is that of the other
+	sum := Sum{key: max(s.key, t.key)} // an empty key takes the other's
 	var carry uint64
 	for i := len(s.words) - 1; i >= 0; i-- {
 		sum.words[i], carry = bits.Add64(s.words[i], t.words[i], carry)
@@ -93,7 +93,7 @@ func (s Sum) Plus(t Sum) Sum {
 	return sum
 }
 
-// Minus returns s - t mod 2^256. Both are of one key.
+// Minus returns s - t mod 2^256. Both must be of one key.
 func (s Sum) Minus(t Sum) Sum {
 	difference := Sum{key: max(s.key, t.key)}
 	var borrow uint64

@@ -11,38 +11,39 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Document is everything the store knows of one app.
+// Document is everything that the store knows of one app.
 type Document struct {
 	AppID string
-	// Cursor is that of the change that made the document.
+	// Cursor names the change that made the document.
 	Cursor
 	Enforcement policy.Enforcement
 	// Tokens are in order of creation.
 	Tokens []Token
-	// Memory has the digests of revoked tokens that are no longer among Tokens (B08).
+	// Memory holds the digests of revoked tokens that were dropped from Tokens (B08).
 	Memory policy.Memory
-	// Deleted documents stay, so that the digests of their tokens are remembered (B28).
+	// Deleted documents are kept, so that the digests of their tokens stay known (B28).
 	Deleted bool
 	// CreateMillis and UpdateMillis are in milliseconds since the Unix epoch.
 	CreateMillis, UpdateMillis int64
 }
 
-// Token is everything the store knows of a token. Times are in milliseconds since the Unix epoch, 0 for none.
+// Token is everything that the store knows of a token. Times are in milliseconds since the Unix epoch; 0 is
+// none.
 type Token struct {
 	policy.Token
 	Name, Note, Hint, CreatedBy              string
 	CreateMillis, UpdateMillis, RevokeMillis int64
 	// OwnExpireMillis is the token's own expiry, OverlapEndMillis the end of its rotation's overlap (B09).
-	// The earlier one decides, and is in ExpireMillis, or policy.Ended is; see SetEnd. Both are 0 in a
-	// record that has one time for both.
+	// ExpireMillis holds the earlier one, or policy.Ended (see SetEnd). Both are 0 in a record that has one
+	// time for both.
 	OwnExpireMillis, OverlapEndMillis int64
 	PredecessorID, SuccessorID        string
-	// TouchedRevision is that of the change that last touched the token.
+	// TouchedRevision is the revision of the latest change of the token.
 	TouchedRevision uint64
 }
 
-// SetEnd sets the token's own expiry and the end of its overlap, 0 for none, and so what decides. What has
-// come by the given time ends the token at once.
+// SetEnd sets the token's own expiry and the end of its overlap (0 for none), and ExpireMillis from the two.
+// A time that is not after nowMillis ends the token at once.
 func (t *Token) SetEnd(ownExpire, overlapEnd, nowMillis int64) {
 	t.OwnExpireMillis, t.OverlapEndMillis = ownExpire, overlapEnd
 	t.ExpireMillis = earlier(ownExpire, overlapEnd)
@@ -51,8 +52,8 @@ func (t *Token) SetEnd(ownExpire, overlapEnd, nowMillis int64) {
 	}
 }
 
-// EndMillis returns when the token ends, or has ended, by itself; 0 is never. Of a token that was ended at
-// once, and of which nothing but that is known, it is when it was last changed.
+// EndMillis returns when the token ends, or ended, by itself; 0 is never. When a record tells only that the
+// token was ended at once, the result is the time of the token's latest change.
 func (t *Token) EndMillis() int64 {
 	if t.ExpireMillis != policy.Ended {
 		return t.ExpireMillis
@@ -63,7 +64,7 @@ func (t *Token) EndMillis() int64 {
 	return max(t.UpdateMillis, 1)
 }
 
-// earlier returns the earlier of two times, 0 standing for never.
+// earlier returns the earlier of two times; 0 stands for never.
 func earlier(a, b int64) int64 {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -71,7 +72,7 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// Policy returns the part that decides.
+// Policy returns the part of the document that decisions need.
 func (d *Document) Policy() (*policy.Policy, error) {
 	tokens := make([]policy.Token, len(d.Tokens))
 	for i := range d.Tokens {
@@ -80,22 +81,23 @@ func (d *Document) Policy() (*policy.Policy, error) {
 	return policy.NewWithMemory(d.Enforcement, tokens, d.Deleted, d.Memory)
 }
 
-// MaxDocument is the most bytes of a signed document. It is more than the rules let an app have, and less
-// than a record of a backup and a string of Redis can hold.
+// MaxDocument bounds the bytes of a signed document. It is more than the rules let an app have, and less than
+// a backup record or a Redis string can hold.
 const MaxDocument = 64 << 20
 
-// ErrLimit says that a record would not fit into its form, or would not open again. It was not made.
+// ErrLimit says that a record would exceed a limit of its form, or would not open again. It was not sealed.
 var ErrLimit = errors.New("past a limit of the store's form")
 
-// SealDocument signs a document. It opens what it has signed: one that does not open could never be changed
-// again, not even to revoke a token. Then the error is ErrLimit, and says which limit it is.
+// SealDocument signs a document, and opens the result as a check. A document that does not open could never
+// be changed again, not even to revoke a token. In that case the error wraps ErrLimit and names the limit.
 func (c *Codec) SealDocument(d *Document) ([]byte, error) {
 	raw, err := c.sealDocument(d)
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) > MaxDocument {
-		return nil, fmt.Errorf("%w: the document of %s has %d bytes, want at most %d", ErrLimit, d.AppID, len(raw), MaxDocument)
+		return nil, fmt.Errorf("%w: the document of %s has %d bytes, want at most %d",
+			ErrLimit, d.AppID, len(raw), MaxDocument)
 	}
 	if _, err := c.OpenDocument(d.AppID, raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
@@ -125,7 +127,7 @@ func (c *Codec) sealDocument(d *Document) ([]byte, error) {
 	return c.seal(kindPolicy, c.PartitionOf(d.AppID), m)
 }
 
-// OpenDocument verifies the document that stands under an app's id.
+// OpenDocument verifies the document that the store holds under an app's id.
 func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 	m, cursor, err := c.openDocument(appID, raw, whole)
 	if err != nil {
@@ -157,8 +159,8 @@ func (c *Codec) OpenDocument(appID string, raw []byte) (*Document, error) {
 	return d, nil
 }
 
-// OpenPolicy verifies the document that stands under an app's id and returns only what decides, with the
-// document's cursor.
+// OpenPolicy verifies the document that the store holds under an app's id. It returns the policy and the
+// document's cursor, and skips the details, which no decision needs.
 func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, error) {
 	m, cursor, err := c.openDocument(appID, raw, withoutDetails)
 	if err != nil {
@@ -172,16 +174,16 @@ func (c *Codec) OpenPolicy(appID string, raw []byte) (*policy.Policy, Cursor, er
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
 	}
-	p, err := policy.NewWithMemory(enforcementFromProto(m.GetPolicy().GetEnforcement()), tokens, m.GetPolicy().GetDeleted(), memory)
+	enforcement := enforcementFromProto(m.GetPolicy().GetEnforcement())
+	p, err := policy.NewWithMemory(enforcement, tokens, m.GetPolicy().GetDeleted(), memory)
 	if err != nil {
 		return nil, Cursor{}, fmt.Errorf("%w policy of %s: %w", ErrMalformed, appID, err)
 	}
 	return p, cursor, nil
 }
 
-// ClaimedRevision returns the revision that a document says it has, unverified; false when it cannot be
-// read. A replica uses it to account for a damaged document, and believes it only when the state digest
-// bears it out.
+// ClaimedRevision returns the revision in a document without verifying it; false when it cannot be read. A
+// replica uses it to account for a damaged document, and trusts it only if the state digest then matches.
 func ClaimedRevision(raw []byte) (uint64, bool) {
 	var sealed countersignv1.SealedRecord
 	var m countersignv1.PolicyDocument
@@ -191,9 +193,9 @@ func ClaimedRevision(raw []byte) (uint64, bool) {
 	return m.GetRevision(), m.GetRevision() != 0
 }
 
-// UndecidedDocument returns what stands in the place of an app's document at a revision when that cannot be
-// made again. It does not verify, so nothing is decided about the app; and it claims the revision, so that
-// a replica can account for it.
+// UndecidedDocument returns a placeholder for an app's document that cannot be restored. It does not verify,
+// so validators answer "undecided" for the app. It claims the revision, so that replicas can account for it
+// in the state digest.
 func UndecidedDocument(appID string, revision uint64) []byte {
 	payload, err := proto.Marshal(&countersignv1.PolicyDocument{AppId: appID, Revision: revision})
 	if err == nil {
@@ -205,8 +207,9 @@ func UndecidedDocument(appID string, revision uint64) []byte {
 	return payload
 }
 
-// openDocument verifies a document and parses a part of it.
-func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte) (*countersignv1.PolicyDocument, Cursor, error) {
+// openDocument verifies a document and parses the selected part of it.
+func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte) (*countersignv1.PolicyDocument, Cursor,
+	error) {
 	var m countersignv1.PolicyDocument
 	_, payload, err := c.verified(kindPolicy, c.PartitionOf(appID), raw)
 	if err == nil {
@@ -224,12 +227,12 @@ func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte)
 
 func whole(payload []byte) []byte { return payload }
 
-// detailsField is the number of PolicyDocument.details.
+// detailsField is the field number of PolicyDocument.details.
 const detailsField = 6
 
-// withoutDetails returns a document without the details if they are at its end, where they are written, and
-// otherwise, or when it does not parse, all of it. They are most of what a document is made of, and nobody
-// who decides looks at them.
+// withoutDetails cuts the details off a document when they are its last field, which is where they are
+// written. It returns the whole document otherwise, and when it does not parse. Details make up most of a
+// document.
 func withoutDetails(payload []byte) []byte {
 	for at := 0; at < len(payload); {
 		field, kind, tag := protowire.ConsumeTag(payload[at:])

@@ -80,6 +80,6 @@ func (e *Entry) Raw(data []byte) RawEntry {
 	return RawEntry{Revision: e.Revision, Data: data, EpochStart: e.Link == nil}
 }
 
-// OnNothing tells whether the entry is the start of an epoch that began on a partition without changes:
+// OnNothing reports whether the entry is the start of an epoch that began on a partition without changes:
 // after a wipe, or on a new store.
 func (e *Entry) OnNothing() bool { return e.Link == nil && e.Previous.Revision == 0 }

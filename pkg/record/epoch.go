@@ -6,20 +6,20 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// EpochStart is the entry with which an epoch begins in the log.
+// EpochStart is the log entry that begins an epoch.
 type EpochStart struct {
 	Cursor
-	// Previous is the head that the epoch was begun on; zero when nothing was left of the partition.
+	// Previous is the head that the epoch began on; zero when nothing was left of the partition.
 	Previous Cursor
 	Cause    countersignv1.EpochCause
-	// Settled are the tags of lost changes that need no more to be brought back.
+	// Settled are the tags of orphans that this epoch settles: nobody needs to bring them back again.
 	Settled []Tag
-	// CommitMillis is when the epoch was begun, in milliseconds since the Unix epoch.
+	// CommitMillis is the time of the start in milliseconds since the Unix epoch.
 	CommitMillis int64
 }
 
-// Healed tells whether an authority has begun the epoch, to bring back what the fleet knows; others are an
-// operator's.
+// Healed reports whether an authority began the epoch to bring back lost changes. Otherwise an operator began
+// it.
 func (e EpochStart) Healed() bool { return e.Cause == countersignv1.EpochCause_EPOCH_CAUSE_HEALED }
 
 // SealEpoch signs the start of an epoch.

@@ -19,8 +19,9 @@ func TestEpochStartsComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		partition := rapid.IntRange(0, c.Partitions()-1).Draw(t, "partition")
 		want := record.EpochStart{
-			Cursor: cursors.Draw(t, "cursor"), Cause: rapid.SampledFrom(causes).Draw(t, "cause"), CommitMillis: rapid.Int64().Draw(t, "time"),
-			Settled: rapid.SliceOfN(tags, 0, 3).Draw(t, "settled"),
+			Cursor: cursors.Draw(t, "cursor"), Cause: rapid.SampledFrom(causes).Draw(t, "cause"),
+			CommitMillis: rapid.Int64().Draw(t, "time"),
+			Settled:      rapid.SliceOfN(tags, 0, 3).Draw(t, "settled"),
 		}
 		if rapid.Bool().Draw(t, "there was something before") {
 			want.Previous = cursors.Draw(t, "previous")

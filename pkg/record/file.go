@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/keyring"
 )
 
-// FileID names one file of records, so that nothing of it can be taken for a part of another.
+// FileID names one file of records. It is part of every MAC, so that no record of one file passes in another.
 type FileID [16]byte
 
 // NewFileID returns a random id.
@@ -17,30 +17,30 @@ func NewFileID() (id FileID) {
 	return id
 }
 
-// SealFileHeader signs what a file begins with. It says which store the file is of, so it needs no codec.
+// SealFileHeader signs the header of a file. The header names the file's store, so this is no method of
+// Codec.
 func SealFileHeader(ring *keyring.Ring, payload []byte) []byte {
 	return (&Codec{ring: ring}).sealFile(kindFileHeader, FileID{}, 0, payload)
 }
 
-// OpenFileHeader verifies what a file begins with. It returns the id of the key that signed it, too.
+// OpenFileHeader verifies the header of a file. It also returns the id of the key that signed it.
 func OpenFileHeader(ring *keyring.Ring, raw []byte) (payload []byte, keyID string, err error) {
 	return (&Codec{ring: ring}).openFile(kindFileHeader, FileID{}, 0, raw)
 }
 
-// SealFileRecord signs the record of a file with a number: it opens under that number of that file and
-// nowhere else.
+// SealFileRecord signs one numbered record of a file. It opens only under this number in this file.
 func (c *Codec) SealFileRecord(file FileID, number uint64, payload []byte) []byte {
 	return c.sealFile(kindFileRecord, file, number, payload)
 }
 
-// OpenFileRecord verifies the record of a file with a number. What it returns is part of raw.
+// OpenFileRecord verifies one numbered record of a file. The result is a part of raw.
 func (c *Codec) OpenFileRecord(file FileID, number uint64, raw []byte) ([]byte, error) {
 	payload, _, err := c.openFile(kindFileRecord, file, number, raw)
 	return payload, err
 }
 
-// sealFile returns the length of the key's id, the id, the MAC and the payload. Unlike a SealedRecord it
-// can be written in one way only, so that a file that was touched at all does not open.
+// sealFile returns the length of the key's id, the id, the MAC and the payload. Unlike a SealedRecord this
+// has only one encoding, so any edit of a file shows.
 func (c *Codec) sealFile(k kind, file FileID, number uint64, payload []byte) []byte {
 	id, mac := c.ring.Sign(c.fileParts(k, file, number, payload)...)
 	raw := make([]byte, 0, 1+len(id)+len(mac)+len(payload))
@@ -68,8 +68,8 @@ func (c *Codec) fileParts(k kind, file FileID, number uint64, payload []byte) []
 	return [][]byte{kindPart, storePart, file[:], binary.BigEndian.AppendUint64(nil, number), payload}
 }
 
-// HideSum returns a sum in a form that may be written to a file, and the id of its key: whoever reads many
-// sums could find documents that add up to the same (see Sum). RevealSum is its inverse.
+// HideSum encrypts a sum for a file, and returns the id of its key. Somebody who reads many plain sums could
+// find documents with equal sums (see Sum). RevealSum is its inverse.
 func (c *Codec) HideSum(file FileID, partition int, s Sum) (raw []byte, keyID string) {
 	keyID = c.keyOf(s)
 	for _, word := range s.Plus(c.pad(keyID, file, partition)).words {
@@ -90,7 +90,7 @@ func (c *Codec) RevealSum(file FileID, partition int, raw []byte, keyID string) 
 	return sumOf(keyID, words).Minus(c.pad(keyID, file, partition)), nil
 }
 
-// pad is used for one sum only: that of a partition in a file.
+// pad returns the one-time pad for the sum of one partition in one file.
 func (c *Codec) pad(keyID string, file FileID, partition int) Sum {
 	kindPart, storePart, partitionPart := c.scope(kindFileSum, partition)
 	mac, _ := c.ring.SignWith(keyID, kindPart, storePart, partitionPart, file[:])

@@ -57,7 +57,8 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 		}
 	}
 	header := record.SealFileHeader(ring, []byte("header"))
-	if got, keyID, err := record.OpenFileHeader(ring, header); err != nil || string(got) != "header" || keyID != ring.Current() {
+	if got, keyID, err := record.OpenFileHeader(ring, header); err != nil || string(got) != "header" ||
+		keyID != ring.Current() {
 		t.Errorf("%q of key %q, %v", got, keyID, err)
 	}
 	if _, err := c.OpenFileRecord(record.FileID{}, 0, header); !refusal(err) {

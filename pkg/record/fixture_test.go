@@ -27,7 +27,8 @@ const (
 func fixedRing(tb testing.TB) *keyring.Ring {
 	tb.Helper()
 	data, err := json.Marshal(map[string]any{
-		"current": "new", "keys": map[string][]byte{"new": make([]byte, keyring.KeySize), "old": []byte("0123456789abcdef0123456789abcdef")},
+		"current": "new", "keys": map[string][]byte{"new": make([]byte, keyring.KeySize),
+			"old": []byte("0123456789abcdef0123456789abcdef")},
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -64,7 +65,8 @@ var (
 	})
 	cursors = rapid.Custom(func(t *rapid.T) record.Cursor {
 		return record.Cursor{
-			Epoch: rapid.Uint64Range(1, record.MaxPosition).Draw(t, "epoch"), Revision: rapid.Uint64Max(record.MaxPosition).Draw(t, "revision"), Tag: tags.Draw(t, "tag"),
+			Epoch:    rapid.Uint64Range(1, record.MaxPosition).Draw(t, "epoch"),
+			Revision: rapid.Uint64Max(record.MaxPosition).Draw(t, "revision"), Tag: tags.Draw(t, "tag"),
 		}
 	})
 	appIDs    = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)
@@ -74,7 +76,8 @@ var (
 
 	enforcements = rapid.Custom(func(t *rapid.T) policy.Enforcement {
 		return policy.Enforcement{
-			Scopes: scopeSets.Draw(t, "scopes"), TrialEndMillis: rapid.Int64().Draw(t, "trial end"), After: scopeSets.Draw(t, "after"),
+			Scopes: scopeSets.Draw(t, "scopes"), TrialEndMillis: rapid.Int64().Draw(t, "trial end"),
+			After: scopeSets.Draw(t, "after"),
 		}
 	})
 	// tokenIDs are few, so that documents that are made apart share some.
@@ -179,11 +182,13 @@ func oneOfEach(tb testing.TB, c *record.Codec, app string) []sealedRecord {
 	audit, _, err := c.SealAudit(partition, record.AuditTail{}, &countersignv1.AuditEvent{AppId: app})
 	return []sealedRecord{
 		{"meta", 0, must(record.SealMeta(ring, record.Meta{StoreID: storeID, Partitions: 64, CreateTime: time.Unix(1, 0)}))},
-		{"head", partition, must(c.SealHead(partition, record.Head{Cursor: d.Cursor, Policies: 3, State: record.SealedSum{MAC: [32]byte{9}}}))},
+		{"head", partition, must(c.SealHead(partition, record.Head{Cursor: d.Cursor, Policies: 3,
+			State: record.SealedSum{MAC: [32]byte{9}}}))},
 		{"policy", partition, must(c.SealDocument(d))},
 		{"link", partition, must(c.SealLink(record.LinkBetween(record.Tag{2}, nil, d)))},
 		{"audit", partition, must(audit, err)},
-		{"request", partition, must(c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"), Key: requestKey}))},
+		{"request", partition, must(c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"),
+			Response: []byte("response"), Key: requestKey}))},
 	}
 }
 

@@ -10,30 +10,30 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// FleetKey is the hash in which authorities keep the validators that report to them, by name, and the
-// channel on which they tell each other what changes.
+// FleetKey is a hash and a channel. In the hash, authorities keep the validators that report to them, by
+// name. On the channel, authorities tell each other what changes.
 const FleetKey = "cs:fleet"
 
 // Validator is one validator as authorities know it.
 type Validator struct {
 	ID, InstanceID string
-	// Start is when the instance was started, by its own clock. Of two that go by one name the later one
+	// Start is when the instance started, by its own clock. Of two instances with one name the later one
 	// counts.
 	Start time.Time
-	// Sequence is that of the latest report; of two records of one instance the higher one is newer.
+	// Sequence is the number of the latest report. Of two records of one instance the higher one is newer.
 	Sequence uint64
-	// Cursors are by partition: all, or those that have changed.
+	// Cursors are by partition: all of them, or only the changed ones.
 	Cursors map[int]Cursor
-	// DataAge and Stale are what the latest report said of the data.
+	// DataAge and Stale are from the latest report.
 	DataAge time.Duration
 	Stale   bool
-	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such
-	// age.
+	// FencedAfter is the age of data from which on the validator answers no scope; 0 when it has no such
+	// bound.
 	FencedAfter time.Duration
 	KeyIDs      []string
-	// Orphans is how many changes it holds on to that the store does not have.
+	// Orphans is how many orphans it holds.
 	Orphans int
-	// Reported is when the latest report arrived, by the wall clock of the authority that it went to.
+	// Reported is when the latest report arrived, by the wall clock of the authority that received it.
 	Reported time.Time
 	// Gone says that the validator left the fleet, or was forgotten, at the time Reported.
 	Gone bool
@@ -41,18 +41,18 @@ type Validator struct {
 	Clock Clock
 }
 
-// Clock is one moment by two clocks of one process. The zero value is that of a process that does not tell.
+// Clock is one moment by two clocks of one process. The zero value means that the process did not report it.
 type Clock struct {
 	// Wall is the time of day.
 	Wall time.Time
-	// Monotonic is how long the process runs, by a clock that nobody sets.
+	// Monotonic is the time since the process started, by a clock that nobody sets.
 	Monotonic time.Duration
 }
 
-// maxMonotonic is more than any process runs: 100 years.
+// maxMonotonic is longer than any process runs: 100 years.
 const maxMonotonic = 100 * 365 * 24 * time.Hour
 
-// ClockOf reads a reading; ok is false when it is none. Absent is the zero value.
+// ClockOf converts a reading; ok is false when it is invalid. A missing reading gives the zero value.
 func ClockOf(m *countersignv1.ClockReading) (c Clock, ok bool) {
 	if m == nil {
 		return Clock{}, true
@@ -64,7 +64,7 @@ func ClockOf(m *countersignv1.ClockReading) (c Clock, ok bool) {
 	return c, c.Monotonic >= 0 && c.Monotonic <= maxMonotonic
 }
 
-// ToProto returns the reading as it is sent; nil for the zero value.
+// ToProto returns the reading as a message; nil for the zero value.
 func (c Clock) ToProto() *countersignv1.ClockReading {
 	if c.Wall.IsZero() {
 		return nil
@@ -72,7 +72,7 @@ func (c Clock) ToProto() *countersignv1.ClockReading {
 	return &countersignv1.ClockReading{WallTime: timestamppb.New(c.Wall), MonotonicTime: durationpb.New(c.Monotonic)}
 }
 
-// Newer tells whether a record is newer than another one of the same name.
+// Newer reports whether a record is newer than another record of the same name.
 func (v *Validator) Newer(than *Validator) bool {
 	switch {
 	case v.InstanceID == than.InstanceID:
@@ -83,12 +83,12 @@ func (v *Validator) Newer(than *Validator) bool {
 	return v.InstanceID > than.InstanceID
 }
 
-// SealValidator signs what stands in the hash.
+// SealValidator signs a field of the fleet's hash.
 func (c *Codec) SealValidator(v *Validator) ([]byte, error) {
 	return c.seal(kindValidator, 0, validatorToProto(v))
 }
 
-// OpenValidator verifies the record that stands under a validator's name.
+// OpenValidator verifies the field of the fleet's hash with a validator's name.
 func (c *Codec) OpenValidator(id string, raw []byte) (*Validator, error) {
 	var m countersignv1.ValidatorRecord
 	if err := c.open(kindValidator, 0, raw, &m); err != nil {
@@ -100,7 +100,7 @@ func (c *Codec) OpenValidator(id string, raw []byte) (*Validator, error) {
 	return c.validatorFromProto(&m)
 }
 
-// SealNews signs what is published.
+// SealNews signs a message on the fleet's channel.
 func (c *Codec) SealNews(records []*Validator) ([]byte, error) {
 	m := &countersignv1.FleetNews{}
 	for _, v := range records {
@@ -109,7 +109,7 @@ func (c *Codec) SealNews(records []*Validator) ([]byte, error) {
 	return c.seal(kindNews, 0, m)
 }
 
-// OpenNews verifies what was published.
+// OpenNews verifies a message on the fleet's channel.
 func (c *Codec) OpenNews(raw []byte) ([]*Validator, error) {
 	var m countersignv1.FleetNews
 	if err := c.open(kindNews, 0, raw, &m); err != nil {
@@ -129,7 +129,8 @@ func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
 	m := &countersignv1.ValidatorRecord{
 		ValidatorId: v.ID, InstanceId: v.InstanceID, StartMillis: v.Start.UnixMilli(), Sequence: v.Sequence,
 		DataAgeMillis: v.DataAge.Milliseconds(), Stale: v.Stale, FencedAfterMillis: v.FencedAfter.Milliseconds(),
-		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone, Clock: v.Clock.ToProto(),
+		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone,
+		Clock: v.Clock.ToProto(),
 	}
 	for partition, at := range v.Cursors {
 		m.Cursors = append(m.Cursors, &countersignv1.Position{
@@ -141,10 +142,12 @@ func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
 
 func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator, error) {
 	v := &Validator{
-		ID: m.GetValidatorId(), InstanceID: m.GetInstanceId(), Start: time.UnixMilli(m.GetStartMillis()), Sequence: m.GetSequence(),
-		DataAge: time.Duration(m.GetDataAgeMillis()) * time.Millisecond, Stale: m.GetStale(),
+		ID: m.GetValidatorId(), InstanceID: m.GetInstanceId(), Start: time.UnixMilli(m.GetStartMillis()),
+		Sequence: m.GetSequence(),
+		DataAge:  time.Duration(m.GetDataAgeMillis()) * time.Millisecond, Stale: m.GetStale(),
 		FencedAfter: time.Duration(m.GetFencedAfterMillis()) * time.Millisecond,
-		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), Reported: time.UnixMilli(m.GetReportMillis()), Gone: m.GetGone(),
+		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), Reported: time.UnixMilli(m.GetReportMillis()),
+		Gone:    m.GetGone(),
 		Cursors: make(map[int]Cursor, len(m.GetCursors())),
 	}
 	for _, at := range m.GetCursors() {

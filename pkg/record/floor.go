@@ -8,17 +8,17 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Floor is how far somebody has seen a store: a store of that id which is below has lost changes, or is an
-// old copy.
+// Floor is the least positions that a store must have. A store with the same id that is below its floor lost
+// changes, or is an old copy.
 type Floor struct {
 	StoreID string
-	// Cursors are the highest confirmed ones, by partition; the zero cursor where nothing was confirmed.
+	// Cursors are the highest confirmed cursors, by partition; zero where nothing was confirmed.
 	Cursors []Cursor
-	// Written is when it was put down, by the wall clock.
+	// Written is when the floor was saved, by the wall clock.
 	Written time.Time
 }
 
-// Positions returns the confirmed cursors with what they belong to.
+// Positions returns the confirmed cursors as positions.
 func (f *Floor) Positions() []Position {
 	var all []Position
 	for partition, at := range f.Cursors {
@@ -29,7 +29,7 @@ func (f *Floor) Positions() []Position {
 	return all
 }
 
-// SealFloor signs a floor. Like a meta it says which store it is of, so it needs no codec.
+// SealFloor signs a floor. A floor names its store, as a meta does, so this is no method of Codec.
 func SealFloor(ring *keyring.Ring, f Floor) ([]byte, error) {
 	m := &countersignv1.FloorRecord{StoreId: f.StoreID, Partitions: uint32(len(f.Cursors)), WriteMillis: f.Written.UnixMilli()}
 	for _, at := range f.Positions() {

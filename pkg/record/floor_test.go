@@ -16,7 +16,8 @@ func TestFloorsComeBackAsTheyWere(t *testing.T) {
 	ring := fixedRing(t)
 	rapid.Check(t, func(t *rapid.T) {
 		want := record.Floor{
-			StoreID: rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"), Written: time.UnixMilli(rapid.Int64Range(0, 1<<40).Draw(t, "written")),
+			StoreID: rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"),
+			Written: time.UnixMilli(rapid.Int64Range(0, 1<<40).Draw(t, "written")),
 			Cursors: rapid.SliceOfN(rapid.OneOf(cursors, rapid.Just(record.Cursor{})), 1, record.MaxPartitions).Draw(t, "cursors"),
 		}
 		raw, err := record.SealFloor(ring, want)
@@ -38,7 +39,8 @@ func TestFloorsThatAreSignedAndWrong(t *testing.T) {
 		change(p)
 		return &countersignv1.FloorRecord{StoreId: "store", Partitions: 4, Positions: []*countersignv1.Position{p}}
 	}
-	if _, err := record.OpenFloor(fixedRing(t), sealMessage(t, c, "floor", 0, position(func(*countersignv1.Position) {}))); err != nil {
+	if _, err := record.OpenFloor(fixedRing(t), sealMessage(t, c, "floor", 0,
+		position(func(*countersignv1.Position) {}))); err != nil {
 		t.Fatal(err)
 	}
 	for name, m := range map[string]*countersignv1.FloorRecord{

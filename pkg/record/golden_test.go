@@ -40,22 +40,26 @@ const goldenApp = "golden"
 // sealGolden returns records in which everything is set that a record of version 1 has. They must not change.
 func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	t.Helper()
-	at, before := record.Cursor{Epoch: 2, Revision: 1<<40 + 7, Tag: record.Tag{1, 15: 2}}, record.Cursor{Epoch: 1, Revision: 9, Tag: record.Tag{3}}
+	at, before := record.Cursor{Epoch: 2, Revision: 1<<40 + 7, Tag: record.Tag{1, 15: 2}},
+		record.Cursor{Epoch: 1, Revision: 9, Tag: record.Tag{3}}
 	d := &record.Document{
 		AppID: goldenApp, Cursor: at, CreateMillis: 1_700_000_000_001, UpdateMillis: 1_700_000_000_002,
-		Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1, 3), TrialEndMillis: 1_700_000_000_003, After: policy.ScopesOf(2)},
+		Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1, 3), TrialEndMillis: 1_700_000_000_003,
+			After: policy.ScopesOf(2)},
 		Tokens: []record.Token{
 			{
 				Token: policy.Token{
 					ID: "tok_aaaaaaaaaaaaaaaa", Digest: secret.DigestOf("a"), State: policy.Active, Scopes: policy.ScopesOf(1, 3),
 					ExpireMillis: 1_700_000_000_004,
 				},
-				Name: "näme", Note: "note", Hint: "abcdef", CreatedBy: "ada", CreateMillis: 5, UpdateMillis: 6, SuccessorID: "tok_bbbbbbbbbbbbbbbb",
+				Name: "näme", Note: "note", Hint: "abcdef", CreatedBy: "ada", CreateMillis: 5, UpdateMillis: 6,
+				SuccessorID:     "tok_bbbbbbbbbbbbbbbb",
 				TouchedRevision: 7,
 			},
 			{
 				Token: policy.Token{ID: "tok_bbbbbbbbbbbbbbbb", Digest: secret.DigestOf("b"), State: policy.Revoked, Imported: true},
-				Name:  "other", CreatedBy: "eve", CreateMillis: 8, UpdateMillis: 9, RevokeMillis: 10, PredecessorID: "tok_aaaaaaaaaaaaaaaa",
+				Name:  "other", CreatedBy: "eve", CreateMillis: 8, UpdateMillis: 9, RevokeMillis: 10,
+				PredecessorID:   "tok_aaaaaaaaaaaaaaaa",
 				TouchedRevision: at.Revision,
 			},
 			{Token: policy.Token{ID: "tok_cccccccccccccccc", Digest: secret.DigestOf("c"), State: policy.Disabled}, Name: "c"},
@@ -73,7 +77,8 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	sealed, err := record.SealMeta(ring, record.Meta{StoreID: storeID, Partitions: 64, CreateTime: time.Unix(1, 2)})
 	keep("meta", sealed, err)
 	sealed, err = c.SealHead(partition, record.Head{
-		Cursor: at, Policies: 3, State: record.SealedSum{Key: ring.Current(), MAC: [32]byte{9}}, Audit: record.AuditTail{Sequence: 11, Chain: []byte("chain")}, Forks: []record.Cursor{before},
+		Cursor: at, Policies: 3, State: record.SealedSum{Key: ring.Current(), MAC: [32]byte{9}},
+		Audit: record.AuditTail{Sequence: 11, Chain: []byte("chain")}, Forks: []record.Cursor{before},
 	})
 	keep("head", sealed, err)
 	sealed, err = c.SealDocument(d)
@@ -81,18 +86,23 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	sealed, err = c.SealLink(record.LinkBetween(before.Tag, nil, d))
 	keep("link", sealed, err)
 	sealed, err = c.SealEpoch(partition, record.EpochStart{
-		Cursor: at, Previous: before, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, Settled: []record.Tag{{4}}, CommitMillis: 12,
+		Cursor: at, Previous: before, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, Settled: []record.Tag{{4}},
+		CommitMillis: 12,
 	})
 	keep("epoch", sealed, err)
 	sealed, _, err = c.SealAudit(partition, record.AuditTail{}, &countersignv1.AuditEvent{
-		EventTime: timestamppb.New(time.Unix(13, 14)), Identity: "ada", Peer: "127.0.0.1:1", Method: "CreateToken", AppId: goldenApp, Revision: 7,
-		RequestId: "r1", AppAfter: &countersignv1.App{AppId: goldenApp}, Tokens: []*countersignv1.TokenChange{{After: &countersignv1.Token{TokenId: "tok"}}},
+		EventTime: timestamppb.New(time.Unix(13, 14)), Identity: "ada", Peer: "127.0.0.1:1", Method: "CreateToken",
+		AppId: goldenApp, Revision: 7,
+		RequestId: "r1", AppAfter: &countersignv1.App{AppId: goldenApp},
+		Tokens: []*countersignv1.TokenChange{{After: &countersignv1.Token{TokenId: "tok"}}},
 	})
 	keep("audit", sealed, err)
-	sealed, err = c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"), Key: requestKey, CreateMillis: 15})
+	sealed, err = c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"),
+		Key: requestKey, CreateMillis: 15})
 	keep("request", sealed, err)
 	state := c.SealSum(partition, record.SumOf([4]uint64{1, 2, 3, 1 << 63}))
-	g.Element, g.State = fmt.Sprintf("%016x", c.Add(record.Sum{}, partition, goldenApp, 1<<40+7).Words()), hex.EncodeToString(state.MAC[:])
+	g.Element, g.State = fmt.Sprintf("%016x", c.Add(record.Sum{}, partition, goldenApp, 1<<40+7).Words()),
+		hex.EncodeToString(state.MAC[:])
 	return g
 }
 
@@ -150,11 +160,13 @@ func TestRecordsOfEarlierReleasesAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for kind, raw := range today.Records {
-		if was, is := openGolden(t, c, ring, kind, old.Records[kind]), openGolden(t, c, ring, kind, raw); !reflect.DeepEqual(was, is) {
+		if was, is := openGolden(t, c, ring, kind, old.Records[kind]),
+			openGolden(t, c, ring, kind, raw); !reflect.DeepEqual(was, is) {
 			t.Errorf("%s: it reads as\n%+v\nwant\n%+v", kind, was, is)
 		}
 	}
 	if old.Element != today.Element || old.State != today.State {
-		t.Errorf("what heads carry was %s and %s, it is %s and %s: no store of earlier releases adds up", old.Element, old.State, today.Element, today.State)
+		t.Errorf("what heads carry was %s and %s, it is %s and %s: no store of earlier releases adds up", old.Element,
+			old.State, today.Element, today.State)
 	}
 }

@@ -12,28 +12,28 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Head is the end of a partition: what it comes to after its latest change.
+// Head is the signed newest state of a partition.
 type Head struct {
 	Cursor
 	// Policies counts the documents, those of deleted apps included.
 	Policies uint64
-	// State is the sealed digest of all documents; see Sum.
+	// State is the sealed digest of all documents (see Sum).
 	State SealedSum
 	// Audit is the end of the audit trail.
 	Audit AuditTail
-	// Forks are the ends of earlier epochs, oldest first, at most MaxForks. They are shared and not to be
-	// changed.
+	// Forks are the last cursors of earlier epochs, oldest first, at most MaxForks. The slice is shared: do
+	// not change it.
 	Forks []Cursor
-	// Unhealed says that an operator began the epoch and that no authority has healed it yet: no change is
-	// taken in it.
+	// Unhealed says that an operator began the epoch and no authority has healed it yet. The store accepts no
+	// changes until then.
 	Unhealed bool
 }
 
-// MaxForks is how many ends of epochs a head carries.
+// MaxForks bounds how many ends of epochs a head carries.
 const MaxForks = 16
 
-// Begin returns the head that begins a new epoch behind this one, before anything is changed in it. Whether
-// that epoch is healed is for the caller to say.
+// Begin returns the head of a new epoch that follows this head, before any change in it. The caller sets
+// Unhealed.
 func (h Head) Begin(first Cursor) Head {
 	forks := append(slices.Clone(h.Forks), h.Cursor)
 	h.Forks = forks[max(len(forks)-MaxForks, 0):]
@@ -75,7 +75,7 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 	if copy(h.State.MAC[:], m.GetStateDigest()) != len(h.State.MAC) {
 		return Head{}, fmt.Errorf("%w head: state digest", ErrMalformed)
 	}
-	// Earlier releases name no key: all was made with the one that signed.
+	// Heads of earlier releases name no key: the key that signed the head made the digest too.
 	h.State.Key = cmp.Or(m.GetStateKeyId(), keyID)
 	if _, err := c.ring.SignWith(h.State.Key); err != nil {
 		return Head{}, fmt.Errorf("record %s: state digest: %w", kindHead, err)
@@ -90,7 +90,7 @@ func (c *Codec) OpenHead(partition int, raw []byte) (Head, error) {
 	return h, checkHead(h)
 }
 
-// checkHead returns an error when a head cannot be one: what follows it could not be written.
+// checkHead rejects a head that nothing could follow.
 func checkHead(h Head) error {
 	if h.Audit.Sequence > MaxPosition {
 		return fmt.Errorf("%w head: %d audit rows, want at most %d", ErrMalformed, h.Audit.Sequence, uint64(MaxPosition))
@@ -98,17 +98,17 @@ func checkHead(h Head) error {
 	return h.check()
 }
 
-// Meta says which store this is.
+// Meta identifies a store.
 type Meta struct {
 	StoreID    string
 	Partitions int
 	CreateTime time.Time
-	// MembersListed says that the store was made with a list of the fleet's members: a list that is missing
-	// was taken away. Stores that earlier releases made have none until an authority writes it.
+	// MembersListed says that the store was made with a list of the fleet's members. If the list is missing,
+	// somebody removed it. Stores of earlier releases have none until an authority writes it.
 	MembersListed bool
 }
 
-// SealMeta signs a meta. It is what a codec is made from, so it needs none.
+// SealMeta signs a meta. A codec is made from a meta, so this is a function and no method of Codec.
 func SealMeta(ring *keyring.Ring, m Meta) ([]byte, error) {
 	return (&Codec{ring: ring}).seal(kindMeta, 0, &countersignv1.StoreMeta{
 		StoreId: m.StoreID, Partitions: uint32(m.Partitions), CreateTime: timestamppb.New(m.CreateTime),
@@ -126,6 +126,7 @@ func OpenMeta(ring *keyring.Ring, raw []byte) (Meta, error) {
 		return Meta{}, fmt.Errorf("%w meta", ErrMalformed)
 	}
 	return Meta{
-		StoreID: m.GetStoreId(), Partitions: int(m.GetPartitions()), CreateTime: m.GetCreateTime().AsTime(), MembersListed: m.GetMembersListed(),
+		StoreID: m.GetStoreId(), Partitions: int(m.GetPartitions()), CreateTime: m.GetCreateTime().AsTime(),
+		MembersListed: m.GetMembersListed(),
 	}, nil
 }

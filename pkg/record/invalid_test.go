@@ -61,7 +61,9 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 		if d, err := c.OpenDocument(app, raw); !errors.Is(err, record.ErrMalformed) || d != nil {
 			t.Errorf("document, %s: %+v, %v", name, d, err)
 		}
-		link, err := c.OpenLink(5, sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens, Details: document.Details.Tokens}))
+		link, err := c.OpenLink(5, sealMessage(t, c, "link", 5,
+			&countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens,
+				Details: document.Details.Tokens}))
 		if err == nil {
 			if p, err := link.Apply(nil); err == nil {
 				t.Errorf("link, %s: makes %+v", name, p)
@@ -70,11 +72,15 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 	}
 
 	for name, raw := range map[string][]byte{
-		"link of another partition's app": sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: appIn(c, 6, 0), Epoch: 1, Tag: tag, PreviousTag: tag}),
-		"link without an epoch":           sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Tag: tag, PreviousTag: tag}),
-		"link without a tag":              sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, PreviousTag: tag}),
-		"link without a previous tag":     sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Tag: tag}),
-		"link with a long tag":            sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Tag: digest, PreviousTag: tag}),
+		"link of another partition's app": sealMessage(t, c, "link", 5,
+			&countersignv1.Link{AppId: appIn(c, 6, 0), Epoch: 1, Tag: tag, PreviousTag: tag}),
+		"link without an epoch": sealMessage(t, c, "link", 5,
+			&countersignv1.Link{AppId: app, Tag: tag, PreviousTag: tag}),
+		"link without a tag": sealMessage(t, c, "link", 5,
+			&countersignv1.Link{AppId: app, Epoch: 1, PreviousTag: tag}),
+		"link without a previous tag": sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: 1, Tag: tag}),
+		"link with a long tag": sealMessage(t, c, "link", 5,
+			&countersignv1.Link{AppId: app, Epoch: 1, Tag: digest, PreviousTag: tag}),
 	} {
 		if link, err := c.OpenLink(5, raw); !errors.Is(err, record.ErrMalformed) || link != nil {
 			t.Errorf("%s: %+v, %v", name, link, err)
@@ -90,14 +96,16 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 			t.Errorf("head, %s: %+v, %v", name, h, err)
 		}
 	}
-	document := &countersignv1.PolicyDocument{AppId: app, Epoch: 1, Revision: 1, Tag: tag, Policy: &countersignv1.Policy{Tokens: []*countersignv1.PolicyToken{other}}}
+	document := &countersignv1.PolicyDocument{AppId: app, Epoch: 1, Revision: 1, Tag: tag,
+		Policy: &countersignv1.Policy{Tokens: []*countersignv1.PolicyToken{other}}}
 	if d, err := c.OpenDocument(app, sealMessage(t, c, "policy", 5, document)); !errors.Is(err, record.ErrMalformed) {
 		t.Errorf("document with a token without details: %+v, %v", d, err)
 	}
 
 	bare := record.NewCodec(fixedRing(t), record.Meta{})
 	for name, m := range map[string]*countersignv1.StoreMeta{
-		"no id": {Partitions: 64}, "no partitions": {StoreId: storeID}, "too many partitions": {StoreId: storeID, Partitions: record.MaxPartitions + 1},
+		"no id": {Partitions: 64}, "no partitions": {StoreId: storeID},
+		"too many partitions": {StoreId: storeID, Partitions: record.MaxPartitions + 1},
 	} {
 		if meta, err := record.OpenMeta(fixedRing(t), sealMessage(t, bare, "meta", 0, m)); !errors.Is(err, record.ErrMalformed) {
 			t.Errorf("meta, %s: %+v, %v", name, meta, err)

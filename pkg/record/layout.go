@@ -7,24 +7,24 @@ import (
 	"strings"
 )
 
-// MaxPartitions is the most partitions a store can have; DefaultPartitions is what a new one gets, and
-// spreads evenly over the slots of 3, 6 or 12 masters of a Redis Cluster.
+// MaxPartitions is the most partitions of a store. DefaultPartitions is how many a new store gets. 64
+// partitions spread evenly over the slots of 3, 6 or 12 masters of a Redis Cluster.
 const (
 	MaxPartitions     = 256
 	DefaultPartitions = 64
 )
 
-// MetaKey holds the store's Meta.
+// MetaKey is the key of the store's Meta.
 const MetaKey = "cs:meta"
 
-// Keys are the names of one partition's keys. All share one hash tag, so that on a Redis Cluster they are
-// in one slot and a script may touch them together (Redis Cluster specification, hash tags).
+// Keys are the names of one partition's keys. All share one hash tag, so a Redis Cluster keeps them in one
+// slot and a script may use them together (Redis Cluster specification, hash tags).
 type Keys struct {
 	Head     string // string: a Head
 	Policies string // hash: app_id to Document
 	Log      string // stream of Link, id <revision>-0
 	Audit    string // stream of AuditRow, id <sequence>-0
-	Hint     string // channel: each Link as it is committed
+	Hint     string // channel: each Link when it is committed
 	tag      string
 }
 
@@ -41,8 +41,8 @@ func KeysOf(partition int) Keys {
 	}
 }
 
-// Request returns the key of a request result. The parts are hashed together, so that no identity, method,
-// app or id can be written to look like another.
+// Request returns the key of a request result. It hashes the parts with their lengths, so no choice of
+// identity, method, app or id collides with another.
 func (k Keys) Request(identity, method, appID, requestID string) string {
 	h := sha256.New()
 	for _, part := range []string{identity, method, appID, requestID} {

@@ -16,7 +16,8 @@ func TestKeysOfOnePartitionShareItsHashTag(t *testing.T) {
 	for partition := range record.MaxPartitions {
 		keys := record.KeysOf(partition)
 		tag := fmt.Sprintf("{cs%02d}", partition)
-		names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint, keys.Request("admin", "CreateToken", "app", "id")}
+		names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint,
+			keys.Request("admin", "CreateToken", "app", "id")}
 		for _, name := range names {
 			// What Redis hashes is between the first { and the first } behind it (Redis Cluster
 			// specification).
@@ -37,7 +38,8 @@ func TestKeysOfOnePartitionShareItsHashTag(t *testing.T) {
 func TestNamesOfKeysArePinned(t *testing.T) {
 	keys := record.KeysOf(7)
 	got := []string{record.MetaKey, keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint, record.KeysOf(123).Head}
-	want := []string{"cs:meta", "cs:{cs07}:head", "cs:{cs07}:policies", "cs:{cs07}:log", "cs:{cs07}:audit", "cs:{cs07}:hint", "cs:{cs123}:head"}
+	want := []string{"cs:meta", "cs:{cs07}:head", "cs:{cs07}:policies", "cs:{cs07}:log", "cs:{cs07}:audit", "cs:{cs07}:hint",
+		"cs:{cs123}:head"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -98,8 +100,10 @@ func TestHintChannelsAreRecognisedExactly(t *testing.T) {
 		}
 	}
 	for _, channel := range []string{
-		"", "cs:{cs07}:head", "cs:{cs7}:hint", "cs:{cs007}:hint", "cs:{cs+7}:hint", "cs:{cs-1}:hint", "cs:{cs256}:hint", "cs:{cs999999999999999999999}:hint",
-		"cs:{cs07}:hint:hint", "cs:{cs07}:hint ", " cs:{cs07}:hint", "cs:{cs 07}:hint", "cs:{cs07 }:hint", "cs:{cs0x7}:hint", "cs:{cs}:hint",
+		"", "cs:{cs07}:head", "cs:{cs7}:hint", "cs:{cs007}:hint", "cs:{cs+7}:hint", "cs:{cs-1}:hint", "cs:{cs256}:hint",
+		"cs:{cs999999999999999999999}:hint",
+		"cs:{cs07}:hint:hint", "cs:{cs07}:hint ", " cs:{cs07}:hint", "cs:{cs 07}:hint", "cs:{cs07 }:hint", "cs:{cs0x7}:hint",
+		"cs:{cs}:hint",
 		"cs:{cs07:hint", "CS:{cs07}:hint", "cs:{cs07}:HINT", "xcs:{cs07}:hint", "cs:{cs07}:hint\n",
 	} {
 		if got, err := record.PartitionOfHint(channel); err == nil {

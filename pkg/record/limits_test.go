@@ -59,7 +59,8 @@ func TestB08_WhatDoesNotOpenIsNotSealed(t *testing.T) {
 		"a text that is not UTF-8": {many(1, func(t *record.Token) { t.Note = "\xff" }), ""},
 	} {
 		raw, err := c.SealDocument(tt.d)
-		if raw != nil || err == nil || !strings.Contains(err.Error(), tt.says) || tt.says != "" && !errors.Is(err, record.ErrLimit) {
+		if raw != nil || err == nil || !strings.Contains(err.Error(), tt.says) || tt.says != "" &&
+			!errors.Is(err, record.ErrLimit) {
 			t.Errorf("%s: %d bytes, %v", name, len(raw), err)
 		}
 	}
@@ -77,7 +78,8 @@ func TestB08_WhatTheRulesAllowFits(t *testing.T) {
 	c := newCodec(t)
 	name, note := strings.Repeat("語", 100), strings.Repeat("語", 1000)
 	d := many(2*6000, func(t *record.Token) {
-		t.Name, t.Note, t.CreatedBy, t.PredecessorID, t.SuccessorID = name, note, name, "tok_aaaaaaaaaaaaaaaa", "tok_bbbbbbbbbbbbbbbb"
+		t.Name, t.Note, t.CreatedBy, t.PredecessorID, t.SuccessorID = name, note, name, "tok_aaaaaaaaaaaaaaaa",
+			"tok_bbbbbbbbbbbbbbbb"
 	})
 	d.Memory = remembering(t, policy.MaxMemory)
 	raw, err := c.SealDocument(d)

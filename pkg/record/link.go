@@ -8,63 +8,58 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Link is one change of a partition: the change itself, not the document that it made, since an app may
+// Link is one change of a partition. It holds the change and not the resulting document, since an app may
 // have 1,000 tokens.
 type Link struct {
 	AppID string
 	Cursor
-	// PreviousTag is the tag of the link before.
+	// PreviousTag is the tag of the entry before this one in the log.
 	PreviousTag Tag
-	// PreviousAppRevision is the revision of the app's document before; 0 for a new app.
+	// PreviousAppRevision is the revision of the app's previous document; 0 for a new app.
 	PreviousAppRevision uint64
-	// Upserts are tokens that are new or changed, whole: what the store loses can be brought back from
-	// links. Removed are ids of those that left.
+	// Upserts are new and changed tokens, each complete, so that a lost change can be restored from its link.
+	// Removed are the ids of tokens that left the document.
 	Upserts []Token
 	Removed []string
 	// Remembered is what the change adds to the app's memory of revoked tokens.
 	Remembered policy.Memory
-	// Enforcement and Deleted are the app's after the change.
+	// Enforcement and Deleted are the app's settings after the change.
 	Enforcement policy.Enforcement
 	Deleted     bool
-	// SettingsKept says that the change left Enforcement and Deleted as they were. One that makes an app
-	// gives them.
+	// SettingsKept says that the change left Enforcement and Deleted as they were. It is false for the change
+	// that creates an app.
 	SettingsKept bool
-	// CommitMillis is when the change was made, in milliseconds since the Unix epoch.
+	// CommitMillis is the time of the change in milliseconds since the Unix epoch.
 	CommitMillis int64
-	// Authors are the identities that made it.
+	// Authors are the identities that made the change.
 	Authors []string
 }
 
-// LinkBetween returns the change that made one document of another; before is nil for a new app.
+// LinkBetween returns the change from one document of an app to the next; before is nil for a new app.
+// Previous is the tag of the entry before in the log.
 func LinkBetween(previous Tag, before, after *Document) *Link {
 	l := &Link{
 		AppID: after.AppID, Cursor: after.Cursor, PreviousTag: previous,
 		Enforcement: after.Enforcement, Deleted: after.Deleted, CommitMillis: after.UpdateMillis,
 	}
-	old, made := map[string]Token{}, before == nil
-	if made {
+	created := before == nil
+	if created {
 		before = &Document{}
 	}
-	l.SettingsKept = !made && before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
+	l.SettingsKept = !created && before.Enforcement == after.Enforcement && before.Deleted == after.Deleted
 	l.PreviousAppRevision, l.Remembered = before.Revision, after.Memory.Without(before.Memory)
-	for i := range before.Tokens {
-		old[before.Tokens[i].ID] = before.Tokens[i]
-	}
-	for i := range after.Tokens {
-		t := after.Tokens[i]
-		if was, ok := old[t.ID]; !ok || was != t {
-			l.Upserts = append(l.Upserts, t)
+	for _, c := range TokenChanges(before, after) {
+		if c.After != nil {
+			l.Upserts = append(l.Upserts, *c.After)
+		} else {
+			l.Removed = append(l.Removed, c.Before.ID)
 		}
-		delete(old, t.ID)
-	}
-	for id := range old {
-		l.Removed = append(l.Removed, id)
 	}
 	slices.Sort(l.Removed)
 	return l
 }
 
-// Apply returns the policy after the change; p is the one before, nil for a new app.
+// Apply returns the policy after the change. P is the policy before it, nil for a new app.
 func (l *Link) Apply(p *policy.Policy) (*policy.Policy, error) {
 	var before []policy.Token
 	memory := l.Remembered
@@ -75,8 +70,8 @@ func (l *Link) Apply(p *policy.Policy) (*policy.Policy, error) {
 		func(t *Token) policy.Token { return t.Token }), l.Deleted, memory)
 }
 
-// ApplyTo returns the document after the change, with the cursor of the change; d is the one before, nil
-// for a new app.
+// ApplyTo returns the document after the change, with the cursor of the change. D is the document before it,
+// nil for a new app.
 func (l *Link) ApplyTo(d *Document) *Document {
 	after := &Document{
 		AppID: l.AppID, Cursor: l.Cursor, Enforcement: l.Enforcement, Deleted: l.Deleted,
@@ -86,11 +81,12 @@ func (l *Link) ApplyTo(d *Document) *Document {
 	if d != nil {
 		before, after.CreateMillis, after.Memory = d.Tokens, d.CreateMillis, d.Memory.Union(l.Remembered)
 	}
-	after.Tokens = merge(before, l.Removed, l.Upserts, func(t *Token) string { return t.ID }, func(t *Token) Token { return *t })
+	after.Tokens = merge(before, l.Removed, l.Upserts, func(t *Token) string { return t.ID },
+		func(t *Token) Token { return *t })
 	return after
 }
 
-// merge returns tokens with some removed, some replaced in their place, and the new ones at the end.
+// merge removes some tokens, replaces changed ones in place, and appends new ones.
 func merge[T any](before []T, removed []string, upserts []Token, id func(*T) string, convert func(*Token) T) []T {
 	changed := make(map[string]*Token, len(upserts))
 	for i := range upserts {
@@ -120,9 +116,8 @@ func merge[T any](before []T, removed []string, upserts []Token, id func(*T) str
 	return after
 }
 
-// LastTurn returns the latest time, in milliseconds since the Unix epoch, at which what the change made
-// becomes something else by itself: a token that authenticates expires, or a trial ends. 0 when nothing
-// does.
+// LastTurn returns the latest time, in milliseconds since the Unix epoch, at which time alone alters the
+// effect of the change: a token expires, or a trial ends. It returns 0 when there is no such time.
 func (l *Link) LastTurn() (latest int64) {
 	if l.Enforcement.Scopes != l.Enforcement.After {
 		latest = l.Enforcement.TrialEndMillis
@@ -135,12 +130,12 @@ func (l *Link) LastTurn() (latest int64) {
 	return latest
 }
 
-// Previous returns the place that the link continues.
+// Previous returns the cursor of the entry that the link continues.
 func (l *Link) Previous() Cursor {
 	return Cursor{Epoch: l.Epoch, Revision: l.Revision - 1, Tag: l.PreviousTag}
 }
 
-// SealLink signs a link. It opens what it has signed, as SealDocument does.
+// SealLink signs a link. Like SealDocument it opens the result as a check, so callers need not open it again.
 func (c *Codec) SealLink(l *Link) ([]byte, error) {
 	raw, err := c.sealLink(l)
 	if err != nil {

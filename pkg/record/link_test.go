@@ -111,7 +111,8 @@ func TestLinkIsTheChangeAlone(t *testing.T) {
 	before := &record.Document{AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 8}}
 	for i := range 1000 {
 		id := string(rune('A'+i/26/26)) + string(rune('A'+i/26%26)) + string(rune('A'+i%26))
-		before.Tokens = append(before.Tokens, record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id), State: policy.Active}, Name: id})
+		before.Tokens = append(before.Tokens, record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id),
+			State: policy.Active}, Name: id})
 	}
 	after := *before
 	after.Tokens = slices.Clone(before.Tokens)
@@ -122,7 +123,8 @@ func TestLinkIsTheChangeAlone(t *testing.T) {
 	link := record.LinkBetween(record.Tag{7}, before, &after)
 	want := &record.Link{
 		AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 9}, PreviousTag: record.Tag{7}, PreviousAppRevision: 8,
-		Upserts: []record.Token{after.Tokens[500], after.Tokens[700]}, Removed: []string{before.Tokens[900].ID}, SettingsKept: true,
+		Upserts: []record.Token{after.Tokens[500], after.Tokens[700]}, Removed: []string{before.Tokens[900].ID},
+		SettingsKept: true,
 	}
 	if !reflect.DeepEqual(link, want) {
 		t.Errorf("%+v, want %+v", link, want)

@@ -15,19 +15,19 @@ import (
 // MembersField is the field of FleetKey that holds the list of members. No validator can have this name.
 const MembersField = "\x00members"
 
-// UnknownMembers is the name by which people call validators of which nobody can say whether there are any:
-// there is no list of members, or it cannot be read. No validator can join by it.
+// UnknownMembers stands in receipts and listings for validators that may exist unseen: the list of members is
+// missing or cannot be read. No validator can join under this name.
 const UnknownMembers = "unknown-members"
 
-// MaxValidatorIDLength is the most characters of a validator's name.
+// MaxValidatorIDLength bounds the characters of a validator's name.
 const MaxValidatorIDLength = 100
 
-// ValidValidatorID tells whether a text may be a validator's name.
+// ValidValidatorID reports whether a text can be a validator's name.
 func ValidValidatorID(id string) bool {
 	return id != "" && utf8.RuneCountInString(id) <= MaxValidatorIDLength && strings.TrimSpace(id) == id && visible.Name(id)
 }
 
-// FieldName returns the name by which people call a field of FleetKey: itself, or a part of its digest when
+// FieldName returns a printable name for a field of FleetKey: the field itself, or a part of its digest when
 // no validator can have that name.
 func FieldName(field string) string {
 	if ValidValidatorID(field) {
@@ -37,27 +37,27 @@ func FieldName(field string) string {
 	return fmt.Sprintf("unreadable-%x", sum[:8])
 }
 
-// Members is the list of all validators that joined and did not leave. It is immutable.
+// Members lists all validators that joined and did not leave. It is immutable.
 type Members struct {
 	// Sequence grows with each change of the list.
 	Sequence uint64
-	// Since is when the list was begun: validators that were silent before may be missing.
+	// Since is when the list began. Validators that have been silent since before may be missing.
 	Since time.Time
-	// Entries are by name. Each has what Newer compares, as it was when the instance joined, and nothing
-	// else.
+	// Entries are by name. Each has only the fields that Newer compares, as they were when the instance
+	// joined.
 	Entries map[string]*Validator
 }
 
-// NewMembers returns a list that is begun at a time, with nobody in it.
+// NewMembers returns an empty list that begins at a time.
 func NewMembers(since time.Time) *Members { return &Members{Sequence: 1, Since: since} }
 
-// BegunWith tells whether the list was begun when its store was made. Only then does it name every
-// validator that has ever joined: one that was begun later may lack validators that run.
+// BegunWith reports whether the list is as old as its store. Only such a list names every validator that ever
+// joined. A younger list may lack running validators.
 func (m *Members) BegunWith(store Meta) bool {
 	return m.Since.UnixMilli() == store.CreateTime.UnixMilli()
 }
 
-// EntryOf returns the entry of a validator.
+// EntryOf returns the list entry of a validator.
 func EntryOf(v *Validator) *Validator {
 	return &Validator{ID: v.ID, InstanceID: v.InstanceID, Start: v.Start, Sequence: v.Sequence, Cursors: map[int]Cursor{}}
 }

@@ -49,8 +49,11 @@ func TestB25_MalformedConsistencyTokensAreRefused(t *testing.T) {
 		"long tag":               good(func(p *countersignv1.Position) { p.Tag = make([]byte, 17) }),
 		"partition out of range": good(func(p *countersignv1.Position) { p.Partition = record.MaxPartitions }),
 		"partition of 32 bits":   good(func(p *countersignv1.Position) { p.Partition = 1<<32 - 1 }),
-		"oversized":              good(func(p *countersignv1.Position) { p.StoreId = strings.Repeat("0", record.MaxPositionLength) }),
-		"a megabyte":             strings.Repeat("A", 1<<20),
+		"oversized": good(func(p *countersignv1.Position) {
+			p.StoreId = strings.Repeat("0",
+				record.MaxPositionLength)
+		}),
+		"a megabyte": strings.Repeat("A", 1<<20),
 	} {
 		p, err := record.DecodePosition(token)
 		if !errors.Is(err, record.ErrMalformed) || p != (record.Position{}) {

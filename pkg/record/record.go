@@ -1,8 +1,9 @@
-// Package record is the form of everything that the store holds: heads, policy documents, links of the log,
-// audit rows, request results, and the names of the keys they stand under. A Codec signs records and opens
-// them; what does not parse or verify is an error, never a record.
+// Package record defines every record that a store holds: heads, policy documents, links of the log, audit
+// rows, request results and fleet records, with the names of their keys. A Codec signs records and verifies
+// them. A record that does not parse or verify is an error, never a partial result.
 //
-// It does no I/O. Generated types end here.
+// The package does no I/O. It is the boundary for generated protobuf types of the store's format: other
+// packages see record's own types. This package may change in any release.
 package record
 
 import (
@@ -16,11 +17,11 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// ErrMalformed says that a record does not have the form of its kind. The other errors of opening are
+// ErrMalformed says that a record does not have the form of its kind. Other errors of opening a record are
 // keyring.ErrUnknownKey and keyring.ErrMismatch.
 var ErrMalformed = errors.New("record: malformed")
 
-// kind keeps a record of one kind from standing for one of another.
+// kind is part of every MAC, so that a record of one kind is never accepted as a record of another.
 type kind string
 
 const (
@@ -54,7 +55,7 @@ func NewCodec(ring *keyring.Ring, m Meta) *Codec {
 	return &Codec{ring: ring, meta: m}
 }
 
-// Meta returns which store it is.
+// Meta returns the identity of the store.
 func (c *Codec) Meta() Meta { return c.meta }
 
 // StoreID returns the store's id.
@@ -69,8 +70,8 @@ func (c *Codec) PartitionOf(appID string) int {
 	return hash.Partition(c.meta.Partitions)
 }
 
-// scope returns what a MAC covers besides the payload. The payload itself holds epoch, revision, tags and
-// app_id.
+// scope returns what a MAC covers besides the payload. Epoch, revision, tags and app_id are inside the
+// payload.
 func (c *Codec) scope(k kind, partition int) (kindPart, storePart, partitionPart []byte) {
 	return []byte("countersign/v1/" + k), []byte(c.meta.StoreID), []byte{byte(partition >> 8), byte(partition)}
 }
@@ -99,14 +100,15 @@ func (c *Codec) openWithKey(k kind, partition int, raw []byte, into proto.Messag
 	return keyID, parse(k, payload, into)
 }
 
-// verified returns what was sealed, and the id of the key that signed it.
+// verified returns the signed payload, and the id of the key that signed it.
 func (c *Codec) verified(k kind, partition int, raw []byte) (keyID string, payload []byte, err error) {
 	var sealed countersignv1.SealedRecord
 	if err := proto.Unmarshal(raw, &sealed); err != nil {
 		return "", nil, fmt.Errorf("%w %s: not a sealed record", ErrMalformed, k)
 	}
 	kindPart, storePart, partitionPart := c.scope(k, partition)
-	if err := c.ring.Verify(sealed.GetKeyId(), sealed.GetMac(), kindPart, storePart, partitionPart, sealed.GetPayload()); err != nil {
+	if err := c.ring.Verify(sealed.GetKeyId(), sealed.GetMac(), kindPart, storePart, partitionPart,
+		sealed.GetPayload()); err != nil {
 		return "", nil, fmt.Errorf("record %s: %w", k, err)
 	}
 	return sealed.GetKeyId(), sealed.GetPayload(), nil

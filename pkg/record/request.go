@@ -6,14 +6,15 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// RequestResult is what is kept of a request_id.
+// RequestResult is what the store keeps of a request with a request_id.
 type RequestResult struct {
-	// Digest is that of the request's content; it tells a repetition from another request.
+	// Digest is the digest of the request's content. It tells a repetition from another request with the same
+	// id.
 	Digest []byte
-	// Response is the serialized response, without a secret.
+	// Response is the serialized response without a secret.
 	Response []byte
-	// Key is what the result is stored under, CreateMillis when the request was carried out, in
-	// milliseconds since the Unix epoch.
+	// Key is the key of the result in Redis. CreateMillis is the time of the request in milliseconds since
+	// the Unix epoch.
 	Key          string
 	CreateMillis int64
 }
@@ -25,7 +26,7 @@ func (c *Codec) SealRequest(partition int, r RequestResult) ([]byte, error) {
 	})
 }
 
-// OpenRequest verifies the request result that stands under a key.
+// OpenRequest verifies the request result that the store holds under a key.
 func (c *Codec) OpenRequest(partition int, key string, raw []byte) (RequestResult, error) {
 	var m countersignv1.RequestResult
 	if err := c.open(kindRequest, partition, raw, &m); err != nil {

@@ -23,7 +23,8 @@ func TestHeadsComeBackAsTheyWere(t *testing.T) {
 			Unhealed: rapid.Bool().Draw(t, "unhealed"),
 			Cursor:   cursors.Draw(t, "cursor"), Policies: rapid.Uint64().Draw(t, "policies"),
 			State: record.SealedSum{
-				Key: rapid.SampledFrom([]string{"new", "old"}).Draw(t, "key"), MAC: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
+				Key: rapid.SampledFrom([]string{"new", "old"}).Draw(t, "key"),
+				MAC: [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "state")),
 			},
 			Audit: record.AuditTail{Sequence: rapid.Uint64Max(record.MaxPosition).Draw(t, "sequence"), Chain: blobs.Draw(t, "chain")},
 		}
@@ -101,7 +102,8 @@ func TestRequestResultsComeBackAsTheyWere(t *testing.T) {
 		partition := rapid.IntRange(0, 255).Draw(t, "partition")
 		want := record.RequestResult{
 			Digest: blobs.Draw(t, "digest"), Response: blobs.Draw(t, "response"),
-			Key: record.KeysOf(partition).Request("admin", "CreateToken", "app", texts.Draw(t, "id")), CreateMillis: rapid.Int64().Draw(t, "create"),
+			Key:          record.KeysOf(partition).Request("admin", "CreateToken", "app", texts.Draw(t, "id")),
+			CreateMillis: rapid.Int64().Draw(t, "create"),
 		}
 		raw, err := c.SealRequest(partition, want)
 		if err != nil {
@@ -122,7 +124,8 @@ func TestMetasComeBackAsTheyWere(t *testing.T) {
 	ring := fixedRing(t)
 	rapid.Check(t, func(t *rapid.T) {
 		want := record.Meta{
-			StoreID: rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"), Partitions: rapid.IntRange(1, record.MaxPartitions).Draw(t, "partitions"),
+			StoreID:       rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"),
+			Partitions:    rapid.IntRange(1, record.MaxPartitions).Draw(t, "partitions"),
 			CreateTime:    time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanos")),
 			MembersListed: rapid.Bool().Draw(t, "listed"),
 		}
@@ -131,7 +134,8 @@ func TestMetasComeBackAsTheyWere(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := record.OpenMeta(ring, raw)
-		if err != nil || got.StoreID != want.StoreID || got.Partitions != want.Partitions || !got.CreateTime.Equal(want.CreateTime) || got.MembersListed != want.MembersListed {
+		if err != nil || got.StoreID != want.StoreID || got.Partitions != want.Partitions ||
+			!got.CreateTime.Equal(want.CreateTime) || got.MembersListed != want.MembersListed {
 			t.Fatalf("%+v, %v; want %+v", got, err, want)
 		}
 	})
@@ -160,8 +164,9 @@ func TestAuditRowsComeBackAsTheyWere(t *testing.T) {
 func TestPositionsComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := record.Position{
-			StoreID: rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"), Partition: rapid.IntRange(0, record.MaxPartitions-1).Draw(t, "partition"),
-			Cursor: cursors.Draw(t, "cursor"),
+			StoreID:   rapid.StringMatching(`[0-9a-f]{32}`).Draw(t, "id"),
+			Partition: rapid.IntRange(0, record.MaxPartitions-1).Draw(t, "partition"),
+			Cursor:    cursors.Draw(t, "cursor"),
 		}
 		token := record.EncodePosition(want)
 		got, err := record.DecodePosition(token)

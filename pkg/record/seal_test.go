@@ -101,7 +101,8 @@ func TestRecordsOutliveAPromotedKey(t *testing.T) {
 	c, app := newCodec(t), "app1"
 	rings := [2]*keyring.Ring{}
 	for i, current := range []string{"a", "b"} {
-		ring, err := keyring.Parse(fmt.Appendf(nil, `{"current":%q,"keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=","b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`, current))
+		ring, err := keyring.Parse(fmt.Appendf(nil,
+			`{"current":%q,"keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=","b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`, current))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +147,8 @@ func TestPayloadThatDoesNotFitItsKindIsMalformed(t *testing.T) {
 			if kind == "meta" {
 				partition, codec = 0, record.NewCodec(ring, record.Meta{})
 			}
-			if err := opens(c, ring, kind, partition, app, codec.SealRaw(kind, partition, []byte(payload))); !errors.Is(err, record.ErrMalformed) {
+			if err := opens(c, ring, kind, partition, app, codec.SealRaw(kind, partition, []byte(payload))); !errors.Is(err,
+				record.ErrMalformed) {
 				t.Errorf("%s of %q: %v, want ErrMalformed", kind, payload, err)
 			}
 		}

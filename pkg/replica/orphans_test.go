@@ -110,7 +110,7 @@ func TestChangeThatADeposedMasterTookIsHeld(t *testing.T) {
 				lost := w.store.Predict(app, storetest.SetState("second", policy.Revoked))
 				follow(w, app)
 				w.pass(enough)
-				w.r.Committed(0, lost.Link)
+				w.committed(lost.Link)
 				if w.position(0) == lost.Cursor {
 					w.store.Commit(app, storetest.AddToken("other"))
 				}
@@ -133,11 +133,21 @@ func TestOwnChangeThatComesOutOfOrderIsFollowed(t *testing.T) {
 		w.faults(storetest.Faults{Hint: deaf})
 		w.store.Commit(app, storetest.AddToken("of another"))
 		own := w.store.Commit(app, storetest.AddToken("own"))
-		w.r.Committed(0, own.Link)
+		w.committed(own.Link)
 		w.pass(longestPoll)
 		w.mustEqualStore()
 		if w.r.Forked(0) || len(w.r.Orphans(0)) > 0 {
 			w.Errorf("held are %x", w.r.Orphans(0))
 		}
 	})
+}
+
+// committed gives the replica a link of partition 0 that its own process has committed.
+func (w *world) committed(raw []byte) {
+	w.Helper()
+	link, err := w.store.Codec().OpenLink(0, raw)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.r.Committed(0, link, raw)
 }

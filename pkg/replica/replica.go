@@ -218,13 +218,10 @@ func (r *Replica) Offer(partition int, raw []byte) {
 }
 
 // Committed gives the replica a link that the caller has just committed. It does what Offer does, and keeps
-// the change until the store's log shows it: a deposed master may have taken it.
-func (r *Replica) Committed(partition int, raw []byte) {
+// the change until the store's log shows it: a deposed master may have taken it. The link is what raw opens
+// as: SealLink has opened it once already.
+func (r *Replica) Committed(partition int, link *record.Link, raw []byte) {
 	p := r.partitions[partition]
-	link, err := r.codec.OpenLink(partition, raw)
-	if err != nil {
-		return // cannot happen: the caller has sealed it
-	}
 	if p.offer(link, raw) {
 		r.progress.signal()
 		return

@@ -60,7 +60,9 @@ type Commit struct {
 	// Cursor is that of the change.
 	Cursor         record.Cursor
 	Link, Document []byte
-	Audit          AuditRow
+	// change is what Link opens as.
+	change *record.Link
+	Audit  AuditRow
 	// RequestKey is where Result is kept for RequestLife; empty: nowhere.
 	RequestKey string
 	Result     []byte

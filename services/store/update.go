@@ -174,7 +174,7 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 		send: func(ctx context.Context) (Reply, error) { return s.redis.Commit(ctx, c) },
 	})
 	if done == committed {
-		s.replica.Committed(partition, c.Link)
+		s.replica.Committed(partition, c.change, c.Link)
 	}
 	result.Durability = durability
 	return result, done, err
@@ -255,6 +255,7 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	if name := event.GetIdentity(); name != "" {
 		link.Authors = []string{name}
 	}
+	c.change = link
 	c.Link, errs[0] = s.codec.SealLink(link)
 	c.Document, errs[1] = s.codec.SealDocument(after)
 	c.Audit.Data, head.Audit, errs[2] = s.codec.SealAudit(partition, f.head.Audit, event)
@@ -308,16 +309,9 @@ func (s *Store) sealResult(partition int, key string, digest []byte, answer prot
 
 // touch sets the revision of every token that is new or changed.
 func touch(before, after *record.Document) {
-	old := map[string]record.Token{}
-	if before != nil {
-		for _, t := range before.Tokens {
-			old[t.ID] = t
-		}
-	}
-	for i := range after.Tokens {
-		t := &after.Tokens[i]
-		if was, ok := old[t.ID]; !ok || was != *t {
-			t.TouchedRevision = after.Revision
+	for _, c := range record.TokenChanges(before, after) {
+		if c.After != nil {
+			c.After.TouchedRevision = after.Revision
 		}
 	}
 }

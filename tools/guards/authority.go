@@ -66,7 +66,7 @@ var authorityGuards = []guard{
 	},
 	{
 		name:  "lineage of a healing",
-		file:  "services/store/heal_plan.go",
+		file:  "services/store/heal_search.go",
 		cuts:  []cut{{"connected = s.accounted(e.Previous) || e.OnNothing() ||", "connected = true ||"}},
 		tests: "TestHeal", packages: []string{storePackage}, args: []string{"-rapid.nofailfile"},
 	},
@@ -154,12 +154,12 @@ var authorityGuards = []guard{
 	},
 	{
 		// Without it, a copy from before several wipes counts as a history with changes of its own.
-		name: "what an epoch start has settled before", file: "services/store/heal_plan.go",
+		name: "what an epoch start has settled before", file: "services/store/heal_search.go",
 		cuts:  []cut{{"	for i := 0; i < len(tags); i++ {\n", "	for i := 0; i < 0; i++ {\n"}},
 		tests: "TestB30_ABackupFromBeforeSeveralWipes", packages: []string{storePackage},
 	},
 	{
-		name: "repair only of what is proven", file: "services/store/tools/remains.go",
+		name: "repair only of what is proven", file: "services/store/tools/repair_evidence.go",
 		cuts: []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State",
 			"h.head != nil"}},
 		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
@@ -167,7 +167,7 @@ var authorityGuards = []guard{
 	{
 		// Without it, an app whose latest change is lost returns in its state before that change, with what
 		// the change had revoked.
-		name: "undecided instead of older", file: "services/store/tools/remains.go",
+		name: "undecided instead of older", file: "services/store/tools/repair_evidence.go",
 		cuts:  []cut{{"		if revisionOf(d) != revision {\n			continue\n", "		if d == nil {\n			continue\n"}},
 		tests: "TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
@@ -179,12 +179,12 @@ var authorityGuards = []guard{
 		tests: "TestB08_RepairBelowWhatWasSeen", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair respects reports after the plan", file: "services/store/tools/mend.go",
+		name: "repair respects reports after the plan", file: "services/store/tools/repair_apply.go",
 		cuts:  []cut{{"if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {", "if plan != nil {"}},
 		tests: "TestB08_RepairHeedsReports", packages: []string{"./services/store/tools/"},
 	},
 	{
-		name: "repair only what was planned", file: "services/store/tools/mend.go",
+		name: "repair only what was planned", file: "services/store/tools/repair_apply.go",
 		cuts:  []cut{{"	if !bytes.Equal(expected.raw, m.expected) {\n", "	if bytes.Equal([]byte{0}, nil) {\n"}},
 		tests: "TestRepairOfAStoreThatIsChangedMeanwhile", packages: []string{"./services/store/tools/"},
 	},

@@ -117,7 +117,7 @@ var replicaGuards = []guard{
 		// Without it, enforcement that was switched off before a wipe is on again after an older backup is
 		// restored.
 		name: "a change that creates an app sets its settings", file: "pkg/record/link.go",
-		cuts:  []cut{{"l.SettingsKept = !made && ", "l.SettingsKept = "}},
+		cuts:  []cut{{"l.SettingsKept = !created && ", "l.SettingsKept = "}},
 		tests: "TestB30_WhatWasSwitchedOffBeforeAWipe", packages: []string{storePackage},
 	},
 	{

@@ -51,7 +51,7 @@ type Adoption struct {
 
 // PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it.
 // AboveEpoch is an epoch that somebody else has seen.
-func (t *Operator) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
+func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
 	if err := checkAboveEpoch(aboveEpoch); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (t *Operator) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adopti
 }
 
 // Adopt takes the store as it is: every partition begins a new epoch above all that is known.
-func (t *Operator) Adopt(ctx context.Context, a *Adoption) error {
+func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	meta, err := record.SealMeta(t.ring, a.codec.Meta())
 	if err != nil {
 		return err

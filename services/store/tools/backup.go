@@ -22,7 +22,7 @@ type BackedUp struct {
 // Backup writes all of a store to a file, which takes the place of one that is there. Each partition is
 // that of one moment. When something does not verify, it fails with ErrDamaged and writes nothing, unless
 // damage is allowed.
-func (t *Operator) Backup(ctx context.Context, path string, allowDamaged bool) (BackedUp, error) {
+func (t *Tools) Backup(ctx context.Context, path string, allowDamaged bool) (BackedUp, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {
 		return BackedUp{}, err
@@ -32,10 +32,10 @@ func (t *Operator) Backup(ctx context.Context, path string, allowDamaged bool) (
 		return BackedUp{}, err
 	}
 	defer file.Discard()
-	c := &checker{codec: codec, next: untold{file}}
-	source := t.live(codec)
+	c := &checker{codec: codec, next: fileTarget{file}}
+	source := t.reader(codec)
 	source.find = c.find
-	if err := errors.Join(source.pour(ctx, c), c.finish()); err != nil {
+	if err := errors.Join(source.export(ctx, c), c.finish()); err != nil {
 		return BackedUp{}, err
 	}
 	done := BackedUp{StoreID: codec.StoreID(), File: path, Totals: c.totals, Findings: listed(c.findings)}
@@ -45,7 +45,7 @@ func (t *Operator) Backup(ctx context.Context, path string, allowDamaged bool) (
 	return done, file.Commit()
 }
 
-// untold is a sink that need not know where a partition ends.
-type untold struct{ snapshot.Sink }
+// fileTarget is a sink that need not know where a partition ends.
+type fileTarget struct{ snapshot.Sink }
 
-func (untold) done(proof) error { return nil }
+func (fileTarget) done(proof) error { return nil }

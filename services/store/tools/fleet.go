@@ -10,7 +10,7 @@ import (
 )
 
 // verifyFleet proves the records of the validators, and that none of the list is missing.
-func (t *Operator) verifyFleet(ctx context.Context, codec *record.Codec, find func(where, format string, args ...any)) error {
+func (t *Tools) verifyFleet(ctx context.Context, codec *record.Codec, find func(where, format string, args ...any)) error {
 	raw, err := t.readFleet(ctx)
 	if redisfeed.IsWrongType(err) {
 		find(record.FleetKey, "is no hash: an authority that runs takes it away within a second, and writes the fleet anew")

@@ -8,7 +8,7 @@ import (
 )
 
 // compareFloor compares the heads with what an authority has seen of the store.
-func (t *Operator) compareFloor(s *Status, codec *record.Codec, heads []*record.Head) {
+func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Head) {
 	switch t.floor.StoreID {
 	case "":
 		return

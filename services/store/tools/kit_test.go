@@ -41,7 +41,7 @@ type system struct {
 	client *redisfeed.Client
 	ring   *keyring.Ring
 	codec  *record.Codec
-	tools  *Operator
+	tools  *Tools
 	store  *store.Store
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // eachMaster calls a function for every master of the Redis, one after the other.
-func (t *Operator) eachMaster(ctx context.Context, f func(context.Context, redis.Cmdable) error) error {
+func (t *Tools) eachMaster(ctx context.Context, f func(context.Context, redis.Cmdable) error) error {
 	cluster, ok := t.client.UniversalClient.(*redis.ClusterClient)
 	if !ok {
 		return f(ctx, t.client.UniversalClient)
@@ -24,12 +24,12 @@ func (t *Operator) eachMaster(ctx context.Context, f func(context.Context, redis
 
 // keys calls each for every key of ours, each at least once, with its type in Redis's words: empty when it
 // may not be asked for, or the key is gone.
-func (t *Operator) keys(ctx context.Context, each func(key, kind string)) error {
+func (t *Tools) keys(ctx context.Context, each func(key, kind string)) error {
 	return t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			var keys []string
 			var next uint64
-			err := again(ctx, func() (err error) {
+			err := retry(ctx, func() (err error) {
 				keys, next, err = master.Scan(ctx, cursor, "cs:*", 1000).Result()
 				return err
 			})
@@ -37,7 +37,7 @@ func (t *Operator) keys(ctx context.Context, each func(key, kind string)) error 
 				return err
 			}
 			kinds := make([]*redis.StatusCmd, len(keys))
-			err = again(ctx, func() error {
+			err = retry(ctx, func() error {
 				pipe := master.Pipeline()
 				for i, key := range keys {
 					kinds[i] = pipe.Type(ctx, key)

@@ -17,10 +17,10 @@ import (
 )
 
 // Repair is what mending a store means.
-type Repair struct {
+type RepairPlan struct {
 	StoreID string `json:"storeId"`
 	// Partitions are those that something is wrong with.
-	Partitions []*Mending `json:"partitions"`
+	Partitions []*PartitionRepair `json:"partitions"`
 	// Removed are keys beside those of partitions that are of no use, or hold something of another type,
 	// and are removed.
 	Removed []Finding `json:"removed"`
@@ -54,7 +54,7 @@ type RepairOptions struct {
 }
 
 // Mending is what mending a partition means.
-type Mending struct {
+type PartitionRepair struct {
 	Partition int       `json:"partition"`
 	Findings  []Finding `json:"findings"`
 	// Apps are those whose policies are made again from signed changes, or from a backup.
@@ -90,11 +90,11 @@ var errRestoring = errors.New("a restoration of this store was cut off: give it 
 
 // PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it,
 // and from files. It changes nothing.
-func (t *Operator) PlanRepair(ctx context.Context, options RepairOptions) (*Repair, error) {
+func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*RepairPlan, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return nil, err
 	}
-	plan := &Repair{options: options}
+	plan := &RepairPlan{options: options}
 	codec, err := t.codec(ctx)
 	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) || errors.Is(err, errNoMeta) {
 		codec, err = t.codecOf(options.Files, err)
@@ -121,7 +121,7 @@ func (t *Operator) PlanRepair(ctx context.Context, options RepairOptions) (*Repa
 	_, ignored := furthest(plan.seen.validators, plan.seen.known)
 	plan.Ignored = listed(ignored)
 	for i := range codec.Partitions() {
-		m, err := t.planMending(ctx, plan, sources[i])
+		m, err := t.planPartition(ctx, plan, sources[i])
 		if err != nil {
 			return nil, fmt.Errorf("partition %d: %w", i, err)
 		}
@@ -147,8 +147,8 @@ func partitionKey(key string) bool {
 	return parts != nil && len(parts[2]) < len("request:")
 }
 
-// planMending reads a partition and finds out what can be made of it, again when it was changed meanwhile.
-func (t *Operator) planMending(ctx context.Context, plan *Repair, r *remains) (*Mending, error) {
+// planPartition reads a partition and finds out what can be made of it, again when it was changed meanwhile.
+func (t *Tools) planPartition(ctx context.Context, plan *RepairPlan, r *evidence) (*PartitionRepair, error) {
 	for range maxReads {
 		m, err := t.planOnce(ctx, plan, r)
 		if err != nil {
@@ -161,14 +161,14 @@ func (t *Operator) planMending(ctx context.Context, plan *Repair, r *remains) (*
 	return nil, errChanged
 }
 
-func (t *Operator) planOnce(ctx context.Context, plan *Repair, r *remains) (*Mending, error) {
-	m := &Mending{Partition: r.partition}
-	g := &gatherer{codec: r.codec, to: func(h *holdings) { r.own = h }}
+func (t *Tools) planOnce(ctx context.Context, plan *RepairPlan, r *evidence) (*PartitionRepair, error) {
+	m := &PartitionRepair{Partition: r.partition}
+	g := &collector{codec: r.codec, to: func(h *holdings) { r.own = h }}
 	c := &checker{codec: r.codec, next: g, onlyGood: true}
-	source := t.live(r.codec)
+	source := t.reader(r.codec)
 	source.find, source.beyond = c.find, true
 	fields := map[string][]byte{}
-	err := source.pourPartition(ctx, r.partition, claimed{c, func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected})
+	err := source.exportPartition(ctx, r.partition, claimed{c, func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected})
 	if err := errors.Join(err, c.finish()); err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (c claimed) Document(appID string, raw []byte) error {
 }
 
 // compute makes the partition of what is left of it.
-func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) error {
+func (m *PartitionRepair) compute(plan *RepairPlan, r *evidence, fields map[string][]byte) error {
 	state, err := r.whole()
 	if err != nil {
 		m.Refused = err.Error()
@@ -260,7 +260,7 @@ func (m *Mending) compute(plan *Repair, r *remains, fields map[string][]byte) er
 
 // stands tells whether the partition is already as it would be made: all that is wrong are policies that
 // cannot be made again.
-func (m *Mending) stands(head *record.Head, fields map[string][]byte) bool {
+func (m *PartitionRepair) stands(head *record.Head, fields map[string][]byte) bool {
 	policies := record.KeysOf(m.Partition).Policies
 	return head != nil && head.Cursor == m.head.Cursor && head.Policies == m.head.Policies && head.State == m.head.State &&
 		maps.EqualFunc(m.documents, fields, bytes.Equal) &&

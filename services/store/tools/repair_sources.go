@@ -13,7 +13,7 @@ import (
 
 // codecOf returns the codec of the store that the first file is of, for a store that does not say which it
 // is.
-func (t *Operator) codecOf(files []string, why error) (*record.Codec, error) {
+func (t *Tools) codecOf(files []string, why error) (*record.Codec, error) {
 	if len(files) == 0 && errors.Is(why, errNoMeta) {
 		return nil, why
 	}
@@ -29,10 +29,10 @@ func (t *Operator) codecOf(files []string, why error) (*record.Codec, error) {
 }
 
 // sources reads what files hold of each partition.
-func (t *Operator) sources(ctx context.Context, codec *record.Codec, files []string) ([]*remains, error) {
-	all := make([]*remains, codec.Partitions())
+func (t *Tools) sources(ctx context.Context, codec *record.Codec, files []string) ([]*evidence, error) {
+	all := make([]*evidence, codec.Partitions())
 	for i := range all {
-		all[i] = &remains{codec: codec, partition: i}
+		all[i] = &evidence{codec: codec, partition: i}
 	}
 	for _, path := range files {
 		if err := t.addSource(ctx, codec, path, all); err != nil {
@@ -42,7 +42,7 @@ func (t *Operator) sources(ctx context.Context, codec *record.Codec, files []str
 	return all, nil
 }
 
-func (t *Operator) addSource(ctx context.Context, codec *record.Codec, path string, to []*remains) error {
+func (t *Tools) addSource(ctx context.Context, codec *record.Codec, path string, to []*evidence) error {
 	file, err := snapshot.Open(path, t.ring)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (t *Operator) addSource(ctx context.Context, codec *record.Codec, path stri
 		return errors.New("it is of another store")
 	}
 	if file.Kind() == snapshot.Backup {
-		g := &gatherer{codec: codec, to: func(h *holdings) { to[h.proof.partition].files = append(to[h.proof.partition].files, h) }}
+		g := &collector{codec: codec, to: func(h *holdings) { to[h.proof.partition].files = append(to[h.proof.partition].files, h) }}
 		c := &checker{codec: codec, next: g, onlyGood: true}
 		return errors.Join(file.Backup(interruptible{ctx, c}), c.finish())
 	}
@@ -66,21 +66,21 @@ func (t *Operator) addSource(ctx context.Context, codec *record.Codec, path stri
 	})
 }
 
-// gatherer is a target that makes holdings of each partition.
-type gatherer struct {
+// collector is a target that makes holdings of each partition.
+type collector struct {
 	codec *record.Codec
 	to    func(*holdings)
 	*holdings
 }
 
 // Partition implements snapshot.Sink.
-func (g *gatherer) Partition(number int, _ []byte) error {
+func (g *collector) Partition(number int, _ []byte) error {
 	g.holdings = newHoldings(g.codec)
 	g.proof.partition = number
 	return nil
 }
 
-func (g *gatherer) done(p proof) error {
+func (g *collector) done(p proof) error {
 	g.to(g.holdings)
 	return g.holdings.done(p)
 }

@@ -56,7 +56,7 @@ func (s *system) do(args ...any) {
 }
 
 // repair mends the store and wants what is not refused to verify.
-func (s *system) repair(files ...string) *Repair {
+func (s *system) repair(files ...string) *RepairPlan {
 	s.t.Helper()
 	before := s.dump()
 	plan := check.Must(s.tools.PlanRepair(s.t.Context(), RepairOptions{Files: files}))(s.t)

@@ -71,7 +71,7 @@ type Restored struct {
 // at once, as a new epoch above everything that is known, so that running validators cross to it, hold on
 // to every revocation that they have seen, and report what they know beyond it. It may be repeated when it
 // was cut off: until it is done an empty Redis holds no store that anybody would start with.
-func (t *Operator) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
+func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return Restored{}, err
 	}
@@ -94,7 +94,7 @@ func (t *Operator) Restore(ctx context.Context, path string, options RestoreOpti
 	done.Created = file.CreateTime()
 	meta := file.Meta()
 	r := &restorer{
-		Operator: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(), method: "Restore",
+		Tools: t, ctx: ctx, codec: record.NewCodec(t.ring, meta), options: options, run: "restore-" + newRun(), method: "Restore",
 	}
 	if err := r.prepare(meta); err != nil {
 		return done, err
@@ -135,7 +135,7 @@ var _ target = (*restorer)(nil)
 
 // restorer puts what it is given in its place, partition by partition.
 type restorer struct {
-	*Operator
+	*Tools
 	ctx     context.Context
 	codec   *record.Codec
 	options RestoreOptions
@@ -355,7 +355,7 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 }
 
 // headNow returns what stands in the place of a head.
-func (t *Operator) headNow(ctx context.Context, partition int) (headKey, error) {
+func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
 	key := record.KeysOf(partition).Head
 	for {
 		kind, err := t.typeIn(ctx, key)
@@ -363,7 +363,7 @@ func (t *Operator) headNow(ctx context.Context, partition int) (headKey, error) 
 			return headKey{kind: kind}, err
 		}
 		var raw []byte
-		err = again(ctx, func() (err error) {
+		err = retry(ctx, func() (err error) {
 			raw, err = t.client.Get(ctx, key).Bytes()
 			return err
 		})
@@ -374,8 +374,8 @@ func (t *Operator) headNow(ctx context.Context, partition int) (headKey, error) 
 }
 
 // typeIn returns the type of what a key holds, in Redis's words.
-func (t *Operator) typeIn(ctx context.Context, key string) (kind string, err error) {
-	err = again(ctx, func() (err error) {
+func (t *Tools) typeIn(ctx context.Context, key string) (kind string, err error) {
+	err = retry(ctx, func() (err error) {
 		kind, err = t.client.Type(ctx, key).Result()
 		return err
 	})

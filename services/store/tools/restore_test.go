@@ -80,7 +80,7 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	}
 	c := &checker{codec: s.codec}
 	events := 0
-	if err := s.tools.live(s.codec).pourPartition(t.Context(), 1, events1{c, func(raw []byte) {
+	if err := s.tools.reader(s.codec).exportPartition(t.Context(), 1, events1{c, func(raw []byte) {
 		if event, _, err := s.codec.OpenAudit(1, c.audit, raw); err == nil && event.GetMethod() == "Restore" && event.GetRevision() == start.Revision {
 			events++
 		}
@@ -134,7 +134,7 @@ func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 	held := s.dump()
 	for name, tt := range map[string]struct {
 		path    string
-		tools   *Operator
+		tools   *Tools
 		options RestoreOptions
 		want    string
 	}{

@@ -61,7 +61,7 @@ type Validator struct {
 }
 
 // Status looks at a store.
-func (t *Operator) Status(ctx context.Context) (Status, error) {
+func (t *Tools) Status(ctx context.Context) (Status, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {
 		return Status{}, err
@@ -98,7 +98,7 @@ func (t *Operator) Status(ctx context.Context) (Status, error) {
 }
 
 // heads reads every head; that of a partition without one, or with one that does not verify, is nil.
-func (t *Operator) heads(ctx context.Context, codec *record.Codec, s *Status) ([]*record.Head, error) {
+func (t *Tools) heads(ctx context.Context, codec *record.Codec, s *Status) ([]*record.Head, error) {
 	reads, err := t.readHeads(ctx, codec)
 	if reads == nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (s *Status) warn(format string, args ...any) {
 }
 
 // servers asks each master how it is set up.
-func (t *Operator) servers(ctx context.Context, s *Status) {
+func (t *Tools) servers(ctx context.Context, s *Status) {
 	err := t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		text, err := master.Info(ctx).Result()
 		if err != nil {

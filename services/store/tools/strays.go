@@ -18,7 +18,7 @@ var errNoMeta = errors.New("cs:meta is missing, and there are partitions of a st
 	"a backup or a validator's snapshot of the store, or restore a backup (countersign store restore --replace)")
 
 // lostMeta returns errNoMeta if the Redis holds a key of a partition.
-func (t *Operator) lostMeta(ctx context.Context) error {
+func (t *Tools) lostMeta(ctx context.Context) error {
 	found := false
 	err := t.keys(ctx, func(key, _ string) { found = found || partitionKey(key) })
 	if err == nil && found {
@@ -29,7 +29,7 @@ func (t *Operator) lostMeta(ctx context.Context) error {
 
 // strays returns what is wrong with keys beside those of partitions: what a repair removes, and what only
 // an operator can decide about. Each says what to do.
-func (t *Operator) strays(ctx context.Context, codec *record.Codec) (removable, left []Finding, err error) {
+func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, left []Finding, err error) {
 	marked := map[string]bool{}
 	for _, key := range []string{store.InitKey, restoreKey} {
 		meta, err := t.metaIn(ctx, key)
@@ -70,9 +70,9 @@ func (t *Operator) strays(ctx context.Context, codec *record.Codec) (removable, 
 func byPlace(a, b Finding) int { return strings.Compare(a.Where, b.Where) }
 
 // metaIn returns the meta that a key holds: the zero value when it holds none that the key ring has signed.
-func (t *Operator) metaIn(ctx context.Context, key string) (record.Meta, error) {
+func (t *Tools) metaIn(ctx context.Context, key string) (record.Meta, error) {
 	var raw []byte
-	err := again(ctx, func() (err error) {
+	err := retry(ctx, func() (err error) {
 		raw, err = t.client.Get(ctx, key).Bytes()
 		return err
 	})

@@ -21,24 +21,24 @@ import (
 )
 
 // Operator works on the store of one Redis, as a person does. Its methods are safe for concurrent use.
-type Operator struct {
+type Tools struct {
 	client *redisfeed.Client
 	ring   *keyring.Ring
 	floor  record.Floor
 }
 
 // New returns an operator for a Redis. The client stays the caller's to close.
-func New(client *redisfeed.Client, ring *keyring.Ring) *Operator {
-	return &Operator{client: client, ring: ring}
+func New(client *redisfeed.Client, ring *keyring.Ring) *Tools {
+	return &Tools{client: client, ring: ring}
 }
 
 // UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a
 // look compares with it.
-func (t *Operator) UseFloor(floor record.Floor) { t.floor = floor }
+func (t *Tools) UseFloor(floor record.Floor) { t.floor = floor }
 
 // floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of
 // another store.
-func (t *Operator) floorOf(codec *record.Codec) []record.Cursor {
+func (t *Tools) floorOf(codec *record.Codec) []record.Cursor {
 	floor := make([]record.Cursor, codec.Partitions())
 	if t.floor.StoreID == codec.StoreID() {
 		copy(floor, t.floor.Cursors)
@@ -73,7 +73,7 @@ func listed[T any](all []T) []T {
 }
 
 // codec returns the codec of the store that the Redis holds.
-func (t *Operator) codec(ctx context.Context) (*record.Codec, error) {
+func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 	meta, err := t.meta(ctx)
 	if errors.Is(err, redisfeed.ErrNotInitialised) {
 		err = cmp.Or(t.lostMeta(ctx), err)
@@ -85,7 +85,7 @@ func (t *Operator) codec(ctx context.Context) (*record.Codec, error) {
 }
 
 // fleet returns the validators that have reported, by name. A record that does not verify is left out.
-func (t *Operator) fleet(ctx context.Context, codec *record.Codec) ([]*record.Validator, error) {
+func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Validator, error) {
 	raw, err := t.readFleet(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the reports of validators: %w", err)
@@ -100,8 +100,8 @@ func (t *Operator) fleet(ctx context.Context, codec *record.Codec) ([]*record.Va
 }
 
 // readFleet returns what authorities share of the validators, as it stands there.
-func (t *Operator) readFleet(ctx context.Context) (raw map[string]string, err error) {
-	err = again(ctx, func() (err error) {
+func (t *Tools) readFleet(ctx context.Context) (raw map[string]string, err error) {
+	err = retry(ctx, func() (err error) {
 		raw, err = store.NewFleet(t.client).Read(ctx)
 		return err
 	})

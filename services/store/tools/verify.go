@@ -22,15 +22,15 @@ type Verified struct {
 
 // Verify proves everything in the Redis: heads, documents, links, digests and audit trails, and that
 // nothing else is there.
-func (t *Operator) Verify(ctx context.Context) (Verified, error) {
+func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {
 		return Verified{}, err
 	}
 	c := &checker{codec: codec}
-	source := t.live(codec)
+	source := t.reader(codec)
 	source.find = c.find
-	if err := errors.Join(source.pour(ctx, c), c.finish()); err != nil {
+	if err := errors.Join(source.export(ctx, c), c.finish()); err != nil {
 		return Verified{}, err
 	}
 	removable, left, err := t.strays(ctx, codec)
@@ -47,7 +47,7 @@ func (t *Operator) Verify(ctx context.Context) (Verified, error) {
 }
 
 // VerifyFile proves a backup, or a validator's snapshot.
-func (t *Operator) VerifyFile(ctx context.Context, path string) (Verified, snapshot.Kind, error) {
+func (t *Tools) VerifyFile(ctx context.Context, path string) (Verified, snapshot.Kind, error) {
 	file, err := snapshot.Open(path, t.ring)
 	if err != nil {
 		return Verified{}, 0, err

@@ -40,7 +40,7 @@ func (b *logbook) has(text string) bool {
 	return bytes.Contains(b.text.Bytes(), []byte(text))
 }
 
-func (w *world) operator() (*tools.Operator, *redisfeed.Client) {
+func (w *world) operator() (*tools.Tools, *redisfeed.Client) {
 	w.t.Helper()
 	client := check.Must(redisfeed.Open(w.RedisURL, redisfeed.Options{}))(w.t)
 	w.t.Cleanup(func() { _ = client.Close() })

@@ -18,7 +18,7 @@ import (
 // operator acts like an operator with docs/operations.md: takes backups, and restores the latest one when
 // nobody can supply what the store has lost.
 type operator struct {
-	tools *tools.Operator
+	tools *tools.Tools
 	path  string
 	// acting is locked during a backup or a restoration.
 	acting sync.Mutex
@@ -105,7 +105,7 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 	o.acting.Lock()
 	defer o.acting.Unlock()
 	return o.replaceStore(ctx, c, mendedLoss, func(ctx context.Context, above uint64) error {
-		_, err := again(func() (*tools.Repair, error) {
+		_, err := again(func() (*tools.RepairPlan, error) {
 			plan, err := o.tools.PlanRepair(ctx, tools.RepairOptions{Files: []string{o.path}, AboveEpoch: above, AcceptLoss: true})
 			if err == nil {
 				err = o.tools.Repair(ctx, plan)
@@ -160,6 +160,6 @@ func notAsked(err error) bool {
 		errors.Is(err, net.ErrClosed) || redisfeed.NotRun(err)
 }
 
-func newOperator(tools *tools.Operator, folder string) *operator {
+func newOperator(tools *tools.Tools, folder string) *operator {
 	return &operator{tools: tools, path: filepath.Join(folder, "store.backup")}
 }

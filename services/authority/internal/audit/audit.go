@@ -48,37 +48,21 @@ func peerOf(ctx context.Context) string {
 func Changes(event *countersignv1.AuditEvent, before, after *record.Document) {
 	now := event.GetEventTime().AsTime()
 	event.AppAfter = contract.App(after.AppID, after, now)
-	old := map[string]record.Token{}
 	if before != nil {
 		event.AppBefore = contract.App(after.AppID, before, now)
-		for _, t := range before.Tokens {
-			old[t.ID] = t
-		}
 	}
-	for i := range after.Tokens {
-		t := &after.Tokens[i]
-		was, existed := old[t.ID]
-		delete(old, t.ID)
-		switch {
-		case !existed:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{After: contract.Token(t, now)})
-		case was != *t:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{
-				Before: contract.Token(&was, now), After: contract.Token(t, now),
-			})
+	for _, c := range record.TokenChanges(before, after) {
+		if c.After == nil && c.Before.State == policy.Revoked {
+			event.RememberedTokenIds = append(event.RememberedTokenIds, c.Before.ID)
+			continue
 		}
-	}
-	if before == nil {
-		return
-	}
-	for i := range before.Tokens {
-		t, left := old[before.Tokens[i].ID]
-		switch {
-		case !left:
-		case t.State == policy.Revoked:
-			event.RememberedTokenIds = append(event.RememberedTokenIds, t.ID)
-		default:
-			event.Tokens = append(event.Tokens, &countersignv1.TokenChange{Before: contract.Token(&t, now)})
+		change := &countersignv1.TokenChange{}
+		if c.Before != nil {
+			change.Before = contract.Token(c.Before, now)
 		}
+		if c.After != nil {
+			change.After = contract.Token(c.After, now)
+		}
+		event.Tokens = append(event.Tokens, change)
 	}
 }

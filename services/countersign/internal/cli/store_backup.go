@@ -29,7 +29,7 @@ no secrets. It replaces an existing file only when it is complete.`,
 		"write the file even if records do not verify; it holds them as they are")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			done, err := operator.Backup(ctx, args[0], *damaged)
 			if errors.Is(err, tools.ErrDamaged) {
 				return store.about(damage(done.Findings, "no file was written; --allow-damaged writes one anyway"))
@@ -70,7 +70,7 @@ are there. With a FILE, verify a backup or a validator's snapshot. Exit code 1: 
 		if len(args) == 0 && *store.redisURL == "" {
 			return misuse("want --redis-url, or a FILE")
 		}
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			what := store.where()
 			verify := func() (tools.Verified, error) { return operator.Verify(ctx) }
 			if len(args) > 0 {

@@ -46,7 +46,7 @@ func makeStoreFlags(cmd *cobra.Command, withFloor bool) *storeFlags {
 
 // use runs work on the store. A store may be large, so --timeout applies only when it is given. An interrupt
 // ends the work.
-func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Operator) error) error {
+func (s *storeFlags) use(cmd *cobra.Command, g *globals, work func(context.Context, *tools.Tools) error) error {
 	ring, err := keyring.Load(s.keyringFile)
 	if err != nil {
 		return fmt.Errorf("--keyring-file: %w", err)

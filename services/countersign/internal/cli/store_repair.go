@@ -49,7 +49,7 @@ changes nothing.`,
 		"also repair partitions that have lost changes which validators or the floor file have seen")
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return flagged.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			plan, err := operator.PlanRepair(ctx, options)
 			if err != nil {
 				return flagged.about(err)
@@ -74,7 +74,7 @@ changes nothing.`,
 }
 
 // unrepaired returns an error for everything that a repair, or the plan of one, leaves wrong.
-func unrepaired(plan *tools.Repair, done bool) error {
+func unrepaired(plan *tools.RepairPlan, done bool) error {
 	refused, undecided, left := 0, 0, len(plan.Left)
 	for _, m := range plan.Partitions {
 		undecided += len(m.Undecided)
@@ -99,12 +99,12 @@ func unrepaired(plan *tools.Repair, done bool) error {
 }
 
 // changes reports whether a repair changes anything.
-func changes(plan *tools.Repair) bool {
+func changes(plan *tools.RepairPlan) bool {
 	return plan.Meta || len(plan.Removed) > 0 ||
-		slices.ContainsFunc(plan.Partitions, func(m *tools.Mending) bool { return m.Changes })
+		slices.ContainsFunc(plan.Partitions, func(m *tools.PartitionRepair) bool { return m.Changes })
 }
 
-func showRepair(w io.Writer, plan *tools.Repair, done bool) error {
+func showRepair(w io.Writer, plan *tools.RepairPlan, done bool) error {
 	if len(plan.Partitions) == 0 && len(plan.Removed) == 0 && len(plan.Left) == 0 && !plan.Meta {
 		_, err := fmt.Fprintf(w, "Store %s: nothing is wrong.\n", plan.StoreID)
 		return err

@@ -48,7 +48,7 @@ restored. Names, notes, times and the audit trail are lost.`,
 				return err
 			}
 		}
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			done, err := operator.Restore(ctx, args[0], options)
 			switch {
 			case errors.Is(err, tools.ErrDamaged):
@@ -99,7 +99,7 @@ terminal it then asks; without a terminal it changes nothing.`,
 	cmd.Flags().Uint64Var(&aboveEpoch, "above-epoch", 0, aboveEpochHelp)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			plan, err := operator.PlanAdoption(ctx, aboveEpoch)
 			if err != nil {
 				return store.about(err)

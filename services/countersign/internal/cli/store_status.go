@@ -26,7 +26,7 @@ do not change the exit code.`,
 	store := newFloorFlags(cmd)
 	required(cmd, "redis-url", "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.use(cmd, g, func(ctx context.Context, operator *tools.Operator) error {
+		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			status, err := operator.Status(ctx)
 			if err != nil {
 				return store.about(err)

@@ -23,7 +23,7 @@ const (
 )
 
 // live reads the store that a Redis holds.
-type live struct {
+type reader struct {
 	client *redisfeed.Client
 	feed   *redisfeed.Feed
 	codec  *record.Codec
@@ -33,14 +33,14 @@ type live struct {
 	find func(where, format string, args ...any)
 }
 
-func (t *Operator) live(codec *record.Codec) *live {
-	return &live{client: t.client, feed: redisfeed.New(t.client, codec.Partitions()), codec: codec}
+func (t *Tools) reader(codec *record.Codec) *reader {
+	return &reader{client: t.client, feed: redisfeed.New(t.client, codec.Partitions()), codec: codec}
 }
 
 // pour gives a sink every partition.
-func (l *live) pour(ctx context.Context, to snapshot.Sink) error {
-	for i := range l.codec.Partitions() {
-		if err := l.pourPartition(ctx, i, to); err != nil {
+func (r *reader) export(ctx context.Context, to snapshot.Sink) error {
+	for i := range r.codec.Partitions() {
+		if err := r.exportPartition(ctx, i, to); err != nil {
 			return fmt.Errorf("partition %d: %w", i, err)
 		}
 	}
@@ -61,12 +61,12 @@ type contents struct {
 	misplaced []string
 }
 
-func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) error {
-	c, err := l.read(ctx, number)
+func (r *reader) exportPartition(ctx context.Context, number int, to snapshot.Sink) error {
+	c, err := r.read(ctx, number)
 	if err != nil {
 		return err
 	}
-	l.tell(c)
+	r.reportKeys(c)
 	if err := to.Partition(number, c.rawHead); err != nil {
 		return err
 	}
@@ -81,28 +81,28 @@ func (l *live) pourPartition(ctx context.Context, number int, to snapshot.Sink) 
 		}
 	}
 	last := uint64(math.MaxUint64)
-	if c.head.Epoch > 0 && !l.beyond {
+	if c.head.Epoch > 0 && !r.beyond {
 		last = c.head.Audit.Sequence
 	}
-	if err := l.pourAudit(ctx, c, last, to); err != nil {
+	if err := r.exportAudit(ctx, c, last, to); err != nil {
 		return err
 	}
-	return l.ends(ctx, number)
+	return r.ends(ctx, number)
 }
 
 // read reads a partition until it was one and the same at the beginning and at the end.
-func (l *live) read(ctx context.Context, number int) (*contents, error) {
+func (r *reader) read(ctx context.Context, number int) (*contents, error) {
 	for range maxReads {
-		c, err := l.begin(ctx, number)
+		c, err := r.begin(ctx, number)
 		if err != nil {
 			return nil, err
 		}
 		for range maxReads {
-			again, err := l.settle(ctx, number, c)
+			again, err := r.update(ctx, number, c)
 			if err != nil {
 				return nil, err
 			}
-			if again == settled {
+			if again == current {
 				return c, nil
 			}
 			if again == startOver {
@@ -117,59 +117,59 @@ func (l *live) read(ctx context.Context, number int) (*contents, error) {
 }
 
 // begin reads everything once.
-func (l *live) begin(ctx context.Context, number int) (*contents, error) {
+func (r *reader) begin(ctx context.Context, number int) (*contents, error) {
 	c := &contents{keys: record.KeysOf(number), documents: map[string][]byte{}}
 	var err error
-	if c.misfits, err = misfits(ctx, l.client, c.keys); err != nil {
+	if c.misfits, err = misfits(ctx, r.client, c.keys); err != nil {
 		return nil, err
 	}
-	if err := l.readHead(ctx, number, c); err != nil {
+	if err := r.readHead(ctx, number, c); err != nil {
 		return nil, err
 	}
 	if c.misfits[c.keys.Policies] == "" {
-		err = again(ctx, func() error {
+		err = retry(ctx, func() error {
 			clear(c.documents)
-			return l.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
+			return r.feed.Documents(ctx, number, func(appID string, raw []byte) { c.documents[appID] = bytes.Clone(raw) })
 		})
 	}
 	if err != nil {
 		return nil, err
 	}
-	return c, l.readLog(ctx, c)
+	return c, r.readLog(ctx, c)
 }
 
-type settlement int
+type updateResult int
 
 const (
-	settled settlement = iota
+	current updateResult = iota
 	changed
 	startOver
 )
 
 // settle looks whether the partition is what was read, and reads again what was changed since: a commit
 // changes head, log and document at once.
-func (l *live) settle(ctx context.Context, number int, c *contents) (settlement, error) {
+func (r *reader) update(ctx context.Context, number int, c *contents) (updateResult, error) {
 	before := *c
-	if err := l.readHead(ctx, number, c); err != nil {
+	if err := r.readHead(ctx, number, c); err != nil {
 		return 0, err
 	}
 	if bytes.Equal(c.rawHead, before.rawHead) {
-		return settled, nil
+		return current, nil
 	}
 	if before.head.Epoch == 0 || c.head.Epoch != before.head.Epoch || c.head.Revision < before.head.Revision {
 		return startOver, nil
 	}
-	if err := l.readLog(ctx, c); err != nil {
+	if err := r.readLog(ctx, c); err != nil {
 		return 0, err
 	}
-	apps, whole := l.appsBehind(number, c.log, before.head.Cursor)
+	apps, whole := r.appsBehind(number, c.log, before.head.Cursor)
 	if !whole {
 		return startOver, nil
 	}
 	for _, appID := range apps {
 		var raw []any
-		err := again(ctx, func() (err error) {
-			raw, err = l.client.HMGet(ctx, record.KeysOf(number).Policies, appID).Result()
+		err := retry(ctx, func() (err error) {
+			raw, err = r.client.HMGet(ctx, record.KeysOf(number).Policies, appID).Result()
 			return err
 		})
 		if err != nil {
@@ -185,12 +185,12 @@ func (l *live) settle(ctx context.Context, number int, c *contents) (settlement,
 
 // appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from
 // there.
-func (l *live) appsBehind(number int, log []record.RawEntry, at record.Cursor) (apps []string, whole bool) {
+func (r *reader) appsBehind(number int, log []record.RawEntry, at record.Cursor) (apps []string, whole bool) {
 	for _, e := range log {
 		if e.Revision <= at.Revision {
 			continue
 		}
-		link, err := l.codec.OpenLink(number, e.Data)
+		link, err := r.codec.OpenLink(number, e.Data)
 		if err != nil || link.PreviousTag != at.Tag || link.Revision != at.Revision+1 {
 			return nil, false
 		}

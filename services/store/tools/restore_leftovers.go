@@ -14,7 +14,7 @@ import (
 // begun tells whether a restoration of the same store was cut off.
 func (r *restorer) begun(meta record.Meta) (bool, error) {
 	var raw []byte
-	err := again(r.ctx, func() (err error) {
+	err := retry(r.ctx, func() (err error) {
 		raw, err = r.client.Get(r.ctx, restoreKey).Bytes()
 		return err
 	})

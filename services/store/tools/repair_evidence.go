@@ -11,7 +11,7 @@ import (
 
 // remains is what is left of a partition: everything of it that verifies, here and in files. It collects
 // what a checker lets through, and says what the partition was (remains.whole).
-type remains struct {
+type evidence struct {
 	codec     *record.Codec
 	partition int
 	// own is what the Redis holds, files what backups hold.
@@ -124,7 +124,7 @@ func (h *holdings) known(upTo uint64) map[string]uint64 {
 }
 
 // anchor is a state of the partition that is proven: which apps it had, each at which revision.
-type anchor struct {
+type provenState struct {
 	record.Cursor
 	forks []record.Cursor
 	apps  map[string]uint64
@@ -137,12 +137,12 @@ type anchor struct {
 
 // byTrail returns the state that an audit trail proves which is whole and ends at an entry of the log: it
 // names every app.
-func (h *holdings) byTrail() *anchor {
+func (h *holdings) byTrail() *provenState {
 	last := slices.IndexFunc(h.entries, func(e logEntry) bool { return e.Revision == h.lastRow })
 	if h.partial || h.lastRow == 0 || last < 0 {
 		return nil
 	}
-	a := &anchor{Cursor: h.entries[last].Cursor, apps: map[string]uint64{}}
+	a := &provenState{Cursor: h.entries[last].Cursor, apps: map[string]uint64{}}
 	for appID, revisions := range h.changes {
 		a.apps[appID] = slices.Max(revisions)
 	}
@@ -156,13 +156,13 @@ func (h *holdings) byTrail() *anchor {
 
 // anchorOf returns the state that the holdings prove: by the digest of their head, or without a head by
 // their audit trail.
-func (h *holdings) anchorOf(partition int) *anchor {
+func (h *holdings) proves(partition int) *provenState {
 	if h.head == nil {
 		return h.byTrail()
 	}
 	apps := h.known(h.head.Revision)
 	if h.addsUp(partition, apps) {
-		return &anchor{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
+		return &provenState{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
 	}
 	for appID, revision := range h.claims {
 		if revision > apps[appID] && revision <= h.head.Revision {
@@ -170,7 +170,7 @@ func (h *holdings) anchorOf(partition int) *anchor {
 		}
 	}
 	if h.addsUp(partition, apps) {
-		return &anchor{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
+		return &provenState{Cursor: h.head.Cursor, forks: h.head.Forks, apps: apps}
 	}
 	return nil
 }
@@ -188,10 +188,10 @@ func sumOf(codec *record.Codec, partition int, sum record.Sum, apps map[string]u
 }
 
 // whole returns the furthest state of the partition that can be proven, with all that was seen beyond it.
-func (r *remains) whole() (*anchor, error) {
-	var best *anchor
+func (r *evidence) whole() (*provenState, error) {
+	var best *provenState
 	for _, h := range append([]*holdings{r.own}, r.files...) {
-		a := h.anchorOf(r.partition)
+		a := h.proves(r.partition)
 		if a == nil {
 			continue
 		}
@@ -213,12 +213,12 @@ func (r *remains) whole() (*anchor, error) {
 }
 
 // has tells whether a state is that of a cursor, or has come by it.
-func (a *anchor) has(c record.Cursor) bool {
+func (a *provenState) has(c record.Cursor) bool {
 	return a.Cursor == c || slices.ContainsFunc(a.path, func(e logEntry) bool { return e.Cursor == c || e.Previous == c })
 }
 
 // all returns every entry of a log that was found, the store's own first.
-func (r *remains) all() []logEntry {
+func (r *evidence) all() []logEntry {
 	all := slices.Clone(r.own.entries)
 	for _, h := range r.files {
 		all = append(all, h.entries...)
@@ -228,7 +228,7 @@ func (r *remains) all() []logEntry {
 
 // walk follows the signed entries that continue a proven state, one after the other: each was made from the
 // one before. Where two continue it, the store's own counts.
-func (r *remains) walk(a *anchor) {
+func (r *evidence) walk(a *provenState) {
 	next := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
 		if _, taken := next[e.Previous]; !taken && e.Previous != (record.Cursor{}) {
@@ -251,7 +251,7 @@ func (r *remains) walk(a *anchor) {
 
 // reach returns up to where every change behind a state has left something: a document, an entry of the
 // log, or an audit row. It is without a tag when only an audit row is left of the latest.
-func (r *remains) reach(a *anchor) record.Cursor {
+func (r *evidence) reach(a *provenState) record.Cursor {
 	tags := map[uint64]record.Tag{}
 	for _, revisions := range r.own.changes {
 		for _, revision := range revisions {
@@ -278,7 +278,7 @@ func (r *remains) reach(a *anchor) record.Cursor {
 // beyond adds what is signed and later than a state says of an app, without leading on from the state:
 // documents, changes and audit rows of changes of which nothing else is left. Nothing takes them back. So a
 // document is kept, too, of an app that the state does not have: it may only deny more.
-func (r *remains) beyond(a *anchor) {
+func (r *evidence) beyond(a *provenState) {
 	see := func(appID string, at record.Cursor) {
 		a.apps[appID] = max(a.apps[appID], at.Revision)
 		if at.Revision > a.Revision {
@@ -300,7 +300,7 @@ func (r *remains) beyond(a *anchor) {
 
 // rebuild returns an app's document at a revision, from a document of it and the changes that follow; nil
 // when they do not lead there.
-func (r *remains) rebuild(a *anchor, appID string, revision uint64) *record.Document {
+func (r *evidence) rebuild(a *provenState, appID string, revision uint64) *record.Document {
 	var links []*record.Link
 	for _, e := range append(slices.Clone(a.past), r.own.entries...) {
 		if e.Link != nil && e.Link.AppID == appID {
@@ -344,7 +344,7 @@ func revisionOf(d *record.Document) uint64 {
 
 // past returns the entries that lead to a cursor without a gap: each is named, by its tag, by the one after
 // it.
-func (r *remains) past(to record.Cursor) []logEntry {
+func (r *evidence) past(to record.Cursor) []logEntry {
 	at := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
 		at[e.Cursor] = e
@@ -360,7 +360,7 @@ func (r *remains) past(to record.Cursor) []logEntry {
 
 // log returns what the log of a state is, at most so many entries: none when it is not known how the state
 // was reached.
-func (a *anchor) log(most int) []record.RawEntry {
+func (a *provenState) log(most int) []record.RawEntry {
 	if n := len(a.past); n == 0 || a.past[n-1].Cursor != a.Cursor {
 		return nil
 	}

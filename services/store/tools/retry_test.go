@@ -80,7 +80,7 @@ func TestAnAbsentRedisIsReportedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reads := 0
-				err := reached(t.Context(), func() error { reads++; return tt.errors[reads-1] })
+				err := firstRead(t.Context(), func() error { reads++; return tt.errors[reads-1] })
 				if !errors.Is(err, tt.want) || reads != tt.reads {
 					t.Errorf("%v after %d reads, want %v after %d", err, reads, tt.want, tt.reads)
 				}

@@ -35,7 +35,7 @@ func typeOf(key string) string {
 func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (map[string]string, error) {
 	names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit}
 	types := make([]*redis.StatusCmd, len(names))
-	err := again(ctx, func() error {
+	err := retry(ctx, func() error {
 		_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, key := range names {
 				types[i] = pipe.Type(ctx, key)
@@ -54,7 +54,7 @@ func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (m
 }
 
 // misfitsOf returns the keys of all partitions that hold something of another type than they should.
-func (t *Operator) misfitsOf(ctx context.Context, partitions int) (found []Finding, err error) {
+func (t *Tools) misfitsOf(ctx context.Context, partitions int) (found []Finding, err error) {
 	for i := range partitions {
 		keys := record.KeysOf(i)
 		of, err := misfits(ctx, t.client, keys)
@@ -72,27 +72,27 @@ func misfit(key, kind string) Finding {
 	return Finding{key, fmt.Sprintf("is a %s and should be a %s", kind, typeOf(key))}
 }
 
-func (l *live) report(where, format string, args ...any) {
-	if l.find != nil {
-		l.find(where, format, args...)
+func (r *reader) report(where, format string, args ...any) {
+	if r.find != nil {
+		r.find(where, format, args...)
 	}
 }
 
 // tell reports the keys of another type, and the entries of the log that no change can have written.
-func (l *live) tell(c *contents) {
+func (r *reader) reportKeys(c *contents) {
 	for _, key := range slices.Sorted(maps.Keys(c.misfits)) {
 		f := misfit(key, c.misfits[key])
-		l.report(f.Where, "%s", f.What)
+		r.report(f.Where, "%s", f.What)
 	}
 	for _, id := range c.misplaced {
-		l.report(c.keys.Log+" "+id, "stands under an id that no change has")
+		r.report(c.keys.Log+" "+id, "stands under an id that no change has")
 	}
 }
 
 // readHead reads the head. One of another type is a head that does not verify.
-func (l *live) readHead(ctx context.Context, number int, c *contents) error {
-	err := again(ctx, func() (err error) {
-		c.rawHead, err = l.client.Get(ctx, c.keys.Head).Bytes()
+func (r *reader) readHead(ctx context.Context, number int, c *contents) error {
+	err := retry(ctx, func() (err error) {
+		c.rawHead, err = r.client.Get(ctx, c.keys.Head).Bytes()
 		return err
 	})
 	switch {
@@ -102,18 +102,18 @@ func (l *live) readHead(ctx context.Context, number int, c *contents) error {
 		c.rawHead, err = []byte{}, nil
 	}
 	c.head = record.Head{}
-	if head, err := l.codec.OpenHead(number, c.rawHead); err == nil {
+	if head, err := r.codec.OpenHead(number, c.rawHead); err == nil {
 		c.head = head
 	}
 	return err
 }
 
 // readLog reads the entries of the log behind those that were read.
-func (l *live) readLog(ctx context.Context, c *contents) error {
+func (r *reader) readLog(ctx context.Context, c *contents) error {
 	if c.misfits[c.keys.Log] != "" {
 		return nil
 	}
-	return l.stream(ctx, c.keys.Log, &c.lastID, "+", func(id string, number uint64, isOne bool, values map[string]any) error {
+	return r.stream(ctx, c.keys.Log, &c.lastID, "+", func(id string, number uint64, isOne bool, values map[string]any) error {
 		if !isOne {
 			c.misplaced = append(c.misplaced, id)
 			return nil
@@ -125,15 +125,15 @@ func (l *live) readLog(ctx context.Context, c *contents) error {
 	})
 }
 
-// pourAudit gives a sink the rows up to a number.
-func (l *live) pourAudit(ctx context.Context, c *contents, last uint64, to snapshot.Sink) error {
+// exportAudit gives a sink the rows up to a number.
+func (r *reader) exportAudit(ctx context.Context, c *contents, last uint64, to snapshot.Sink) error {
 	if c.misfits[c.keys.Audit] != "" {
 		return nil
 	}
 	lastID := ""
-	return l.stream(ctx, c.keys.Audit, &lastID, fmt.Sprintf("%d-0", last), func(id string, number uint64, isOne bool, values map[string]any) error {
+	return r.stream(ctx, c.keys.Audit, &lastID, fmt.Sprintf("%d-0", last), func(id string, number uint64, isOne bool, values map[string]any) error {
 		if !isOne {
-			l.report(c.keys.Audit+" "+id, "stands under an id that no row has")
+			r.report(c.keys.Audit+" "+id, "stands under an id that no row has")
 			return nil
 		}
 		raw, _ := values[redisfeed.AuditField].(string)
@@ -144,15 +144,15 @@ func (l *live) pourAudit(ctx context.Context, c *contents, last uint64, to snaps
 // stream calls each for the entries of a stream behind an id, empty for all, and moves the id on. It reads
 // them by ids, which Redis orders, so that every page leads on, whatever the ids are. IsOne tells whether
 // an id has the form that ours have.
-func (l *live) stream(ctx context.Context, key string, after *string, upTo string, each func(id string, number uint64, isOne bool, values map[string]any) error) error {
+func (r *reader) stream(ctx context.Context, key string, after *string, upTo string, each func(id string, number uint64, isOne bool, values map[string]any) error) error {
 	for *after != lastStreamID {
 		from := "-"
 		if *after != "" {
 			from = "(" + *after
 		}
 		var rows []redis.XMessage
-		err := again(ctx, func() (err error) {
-			rows, err = l.client.XRangeN(ctx, key, from, upTo, page).Result()
+		err := retry(ctx, func() (err error) {
+			rows, err = r.client.XRangeN(ctx, key, from, upTo, page).Result()
 			return err
 		})
 		if err != nil || len(rows) == 0 {
@@ -178,13 +178,13 @@ func (l *live) stream(ctx context.Context, key string, after *string, upTo strin
 var lastStreamID = fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))
 
 // ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head.
-func (l *live) ends(ctx context.Context, number int) error {
+func (r *reader) ends(ctx context.Context, number int) error {
 	keys := record.KeysOf(number)
 	for range maxReads {
 		var before, after *redis.StringCmd
 		var log, audit *redis.XInfoStreamCmd
-		err := again(ctx, func() error {
-			pipe := l.client.Pipeline()
+		err := retry(ctx, func() error {
+			pipe := r.client.Pipeline()
 			before, log, audit = pipe.Get(ctx, keys.Head), pipe.XInfoStream(ctx, keys.Log), pipe.XInfoStream(ctx, keys.Audit)
 			after = pipe.Get(ctx, keys.Head)
 			_, err := pipe.Exec(ctx)
@@ -196,24 +196,24 @@ func (l *live) ends(ctx context.Context, number int) error {
 		if before.Val() != after.Val() {
 			continue // a change came between, and moved all of them
 		}
-		head, err := l.codec.OpenHead(number, []byte(before.Val()))
+		head, err := r.codec.OpenHead(number, []byte(before.Val()))
 		if err != nil {
 			return nil //nolint:nilerr // of a head that does not verify is said elsewhere
 		}
-		l.end(keys.Log, log, head.Revision)
-		l.end(keys.Audit, audit, head.Audit.Sequence)
+		r.end(keys.Log, log, head.Revision)
+		r.end(keys.Audit, audit, head.Audit.Sequence)
 		return nil
 	}
 	return errors.New("it is changed all the time")
 }
 
 // end reports a stream that ends beyond a number. One that is missing, or of another type, does not.
-func (l *live) end(key string, info *redis.XInfoStreamCmd, number uint64) {
+func (r *reader) end(key string, info *redis.XInfoStreamCmd, number uint64) {
 	if info.Err() != nil {
 		return
 	}
 	if last := info.Val().LastGeneratedID; beyondID(last, number) {
-		l.report(key, "takes no more changes: its last id is or was %s, the head is at %d", last, number)
+		r.report(key, "takes no more changes: its last id is or was %s, the head is at %d", last, number)
 	}
 }
 
@@ -229,10 +229,10 @@ func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Code
 	if err != nil {
 		return wrong, err
 	}
-	l := &live{client: client, codec: codec, find: func(where, format string, args ...any) {
+	r := &reader{client: client, codec: codec, find: func(where, format string, args ...any) {
 		wrong = append(wrong, Finding{where, fmt.Sprintf(format, args...)}.String())
 	}}
-	return wrong, l.ends(ctx, partition)
+	return wrong, r.ends(ctx, partition)
 }
 
 // beyondID tells whether an id of a stream is behind that of a number.

@@ -9,8 +9,8 @@ import (
 )
 
 // meta reads which store the Redis holds. It is what is read first.
-func (t *Operator) meta(ctx context.Context) (meta record.Meta, err error) {
-	err = reached(ctx, func() (err error) {
+func (t *Tools) meta(ctx context.Context) (meta record.Meta, err error) {
+	err = firstRead(ctx, func() (err error) {
 		meta, err = t.client.Meta(ctx, t.ring)
 		return err
 	})
@@ -19,14 +19,14 @@ func (t *Operator) meta(ctx context.Context) (meta record.Meta, err error) {
 
 // readHeads reads what stands in the place of the heads. What Redis would not read has an error of its own;
 // it fails when a master cannot be reached.
-func (t *Operator) readHeads(ctx context.Context, codec *record.Codec) (heads []replica.HeadRead, err error) {
+func (t *Tools) readHeads(ctx context.Context, codec *record.Codec) (heads []replica.HeadRead, err error) {
 	feed := redisfeed.New(t.client, codec.Partitions())
-	err = again(ctx, func() (err error) {
+	err = retry(ctx, func() (err error) {
 		if heads, err = feed.Heads(ctx); err != nil {
 			return err
 		}
 		for _, head := range heads {
-			if passes(head.Err) {
+			if isTransient(head.Err) {
 				return head.Err
 			}
 		}

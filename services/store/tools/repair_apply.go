@@ -15,7 +15,7 @@ import (
 
 // Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all
 // that is known, so that validators cross to it and report what they know beyond it.
-func (t *Operator) Repair(ctx context.Context, plan *Repair) error {
+func (t *Tools) Repair(ctx context.Context, plan *RepairPlan) error {
 	run := "restore-" + newRun()
 	if err := store.CheckRights(ctx, t.client, record.MetaKey, plan.commands(run)...); err != nil {
 		return err
@@ -30,11 +30,11 @@ func (t *Operator) Repair(ctx context.Context, plan *Repair) error {
 		return err
 	}
 	r := &restorer{
-		Operator: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: plan.options.AboveEpoch}, run: run,
+		Tools: t, ctx: ctx, codec: plan.codec, options: RestoreOptions{AboveEpoch: plan.options.AboveEpoch}, run: run,
 		validators: plan.seen.validators, method: "Repair",
 	}
 	for i, m := range plan.Partitions {
-		if plan.Partitions[i], err = t.mend(ctx, r, plan, m); err != nil {
+		if plan.Partitions[i], err = t.repairPartition(ctx, r, plan, m); err != nil {
 			r.discard()
 			return fmt.Errorf("partition %d: %w; those before it are mended: give the same command again", m.Partition, err)
 		}
@@ -50,7 +50,7 @@ func (t *Operator) Repair(ctx context.Context, plan *Repair) error {
 }
 
 // commands are those with which a repair changes something.
-func (plan *Repair) commands(run string) []string {
+func (plan *RepairPlan) commands(run string) []string {
 	commands := []string{"SET " + record.MetaKey + " x"}
 	for _, f := range plan.Removed {
 		commands = append(commands, "UNLINK "+f.Where)
@@ -70,21 +70,21 @@ func (plan *Repair) commands(run string) []string {
 	return commands
 }
 
-// mendTries is how often a partition is planned again that was changed meanwhile.
-const mendTries = 10
+// repairTries is how often a partition is planned again that was changed meanwhile.
+const repairTries = 10
 
 // mend puts a partition in its place, and returns what it did. It is planned again when it was changed
 // since, or when validators have reported more.
-func (t *Operator) mend(ctx context.Context, r *restorer, plan *Repair, m *Mending) (*Mending, error) {
+func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPlan, m *PartitionRepair) (*PartitionRepair, error) {
 	for try := 0; ; try++ {
 		if !m.Changes {
 			return m, nil
 		}
 		err := errChanged
 		if m.Loss.equal(plan.seen.beyond(m.Partition, m.reach, m.highest)) {
-			err = r.mended(m)
+			err = r.apply(m)
 		}
-		if !errors.Is(err, errChanged) || try == mendTries {
+		if !errors.Is(err, errChanged) || try == repairTries {
 			return m, err
 		}
 		r.discard()
@@ -98,14 +98,14 @@ func (t *Operator) mend(ctx context.Context, r *restorer, plan *Repair, m *Mendi
 			return m, err
 		}
 		r.validators = plan.seen.validators
-		if m, err = t.planMending(ctx, plan, sources[m.Partition]); err != nil {
+		if m, err = t.planPartition(ctx, plan, sources[m.Partition]); err != nil {
 			return m, err
 		}
 	}
 }
 
 // mended writes a partition aside and swaps it in.
-func (r *restorer) mended(m *Mending) error {
+func (r *restorer) apply(m *PartitionRepair) error {
 	if err := r.Partition(m.Partition, nil); err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (r *restorer) mended(m *Mending) error {
 	if kind, err := r.typeIn(r.ctx, keys.Audit); err != nil {
 		return err
 	} else if kind == typeOf(keys.Audit) && m.head.Audit.Sequence > 0 {
-		if err := r.live(r.codec).pourAudit(r.ctx, &contents{keys: keys}, m.head.Audit.Sequence, r); err != nil {
+		if err := r.reader(r.codec).exportAudit(r.ctx, &contents{keys: keys}, m.head.Audit.Sequence, r); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ const maxRemovals = 100
 
 // removals returns the fields of the policies, and the keys of the partition, that are removed, for its
 // audit row.
-func (r *restorer) removals(m *Mending) (all []*countersignv1.GivenUp, err error) {
+func (r *restorer) removals(m *PartitionRepair) (all []*countersignv1.GivenUp, err error) {
 	wrong, err := misfits(r.ctx, r.client, record.KeysOf(m.Partition))
 	if err != nil {
 		return nil, err

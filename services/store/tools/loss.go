@@ -16,7 +16,7 @@ type sightings struct {
 }
 
 // sightingsOf reads what validators have reported, and the heads.
-func (t *Operator) sightingsOf(ctx context.Context, codec *record.Codec) (*sightings, error) {
+func (t *Tools) sightingsOf(ctx context.Context, codec *record.Codec) (*sightings, error) {
 	s := &sightings{floor: t.floorOf(codec), known: t.floorOf(codec)}
 	var err error
 	if s.validators, err = t.fleet(ctx, codec); err != nil && !redisfeed.IsWrongType(err) {

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+)
+
+// TestHealStray: nobody knows what a change that leads nowhere was made from. It counts as one that changed
+// all that it has: the token that it made is kept, and so is what it revoked (B30).
+func TestHealStray(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	lost := s.fork()
+	lost.change("app", create("b"))
+	lost.change("app", create("c"), revoked("b"), revoked("a"))
+	s.adopt()
+	if _, err := s.heal(lost.held()[2:], nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "app", tokens{"a": gone, "b": gone, "c": active})
+}
+
+// TestHealStrayTwice: what leads nowhere, and was dealt with in an epoch that is lost itself, does not
+// hinder that one from being brought back.
+func TestHealStrayTwice(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	lost, early := s.fork(), s.fork()
+	lost.change("app", create("b"))
+	lost.change("app", create("c"), revoked("b"))
+	s.adopt()
+	stray := lost.held()[2:]
+	if _, err := s.heal(stray, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := early.heal(append(s.held(), stray...), nil, []record.Cursor{s.head.Cursor, lost.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	early.want(t, "app", tokens{"a": active, "b": gone, "c": active})
+}
+
+// TestHealForkAtTheEndOfTheLog: the change before the log's first is known by what that one names.
+func TestHealForkAtTheEndOfTheLog(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	lost := s.fork()
+	lost.change("app", revoked("a"))
+	s.change("app", create("b"))
+	s.change("app", create("c"))
+	s.log = s.log[2:]
+	if _, err := s.heal(lost.held(), nil, []record.Cursor{lost.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "app", tokens{"a": gone, "b": active, "c": active})
+}
+
+// TestHealLineages: each is merged with those before it, from where the two parted (B30).
+func TestHealLineages(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	s.change("two", create("t"))
+	further := s.fork()
+	further.change("app", create("b"))
+	other := further.fork()
+	further.change("app", create("c"))
+	further.change("app", renamed("c", "x"))
+	further.change("app", renamed("c", "y"))
+	other.change("app", create("d"), revoked("b"))
+	other.change("two", create("u"))
+	if _, err := s.heal(append(other.held(), further.held()...), nil, []record.Cursor{further.head.Cursor, other.head.Cursor}); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "app", tokens{"a": active, "b": gone, "c": active, "d": active})
+	if c := s.documents["app"].Tokens[2]; c.Name != "y" {
+		t.Errorf("got %+v", c)
+	}
+	s.want(t, "two", tokens{"t": active, "u": active})
+}
+
+// TestHealTwice: what was healed, and what was changed on top of it, comes back when a failover loses all
+// of it, also some of what was before.
+func TestHealTwice(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	early := s.fork()
+	s.change("app", create("b"))
+	lost := s.fork()
+	lost.change("app", create("c"))
+	lost.change("app", renamed("a", "x"))
+	late := s.fork()
+	s.mustHeal(lost)
+	s.change("app", create("d"), revoked("b"))
+	for _, tt := range []struct {
+		name  string
+		store *story
+		held  []record.Entry
+	}{
+		{"to what it was healed from", late, nil},
+		{"to something older", early, nil},
+		{"to what it was healed from, with what was lost at first", late, lost.held()},
+		{"to something older, with what was lost at first", early, lost.held()},
+		{"to something older, with a part of what was lost at first", early, lost.held()[3:]},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store, held := tt.store.fork(), tt.held
+			// Who saw what was lost at first may have dropped it since.
+			if _, err := store.heal(append(s.held(), held...), nil, []record.Cursor{s.head.Cursor, lost.head.Cursor}); err != nil {
+				t.Fatal(err)
+			}
+			store.want(t, "app", tokens{"a": active, "b": gone, "c": active, "d": active})
+			if d := store.documents["app"]; d.Tokens[0].Name != "x" {
+				t.Errorf("got %+v", d.Tokens[0])
+			}
+		})
+	}
+}
+
+// TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it
+// lacks. A later backup, which has some of that, is restored then. The two have one change in two shapes,
+// which is no change of both: what came after it counts, and nothing is given up, however little of the log
+// the later backup has.
+func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
+	scopes := func(s policy.ScopeSet) func(*record.Document) {
+		return func(d *record.Document) { d.Tokens[0].Scopes = s }
+	}
+	s := newStory(t)
+	s.change("app", create("a"), scopes(4))
+	backup := s.fork()
+	s.change("app", scopes(6), enforced(1))
+	later := s.fork()
+	s.change("app", create("b"))
+
+	backup.adopt()
+	backup.mustHeal(s)
+	backup.change("app", scopes(10), enforced())
+	later.adopt()
+	for name, held := range map[string][]record.Entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
+		for trimmed := range len(later.log) + 1 {
+			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
+				restored := later.fork()
+				restored.log = restored.log[trimmed:]
+				if _, err := restored.heal(held, nil, []record.Cursor{backup.head.Cursor}); err != nil {
+					t.Fatal(err)
+				}
+				restored.want(t, "app", tokens{"a": active, "b": active})
+				if d := restored.documents["app"]; d.Tokens[0].Scopes != 10 || d.Enforcement.Scopes != 0 {
+					t.Errorf("got %+v, %+v", d.Tokens[0], d.Enforcement)
+				}
+			})
+		}
+	}
+}

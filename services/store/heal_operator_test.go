@@ -1,0 +1,290 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/store"
+)
+
+// withMeta is a store over the same replica that can heal a wiped Redis.
+func (s *system) withMeta(opened *store.Store) *store.Store {
+	s.t.Helper()
+	options := store.Options{Meta: check.Must(record.SealMeta(s.ring, s.meta))(s.t)}
+	return store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
+}
+
+// TestHealWipedRedis: a Redis that lost everything is the same store again, made from links alone, meta
+// included. An authority that has no meta to put back does not begin.
+func TestHealWipedRedis(t *testing.T) {
+	s := newSystem(t)
+	opened := s.open(s.redis.URL())
+	for i := range 40 {
+		update(t, opened, call(fmt.Sprint("app-", i%7), "made", add(fmt.Sprint("tok-", i))))
+	}
+	update(t, opened, call("app-1", "revoked", revoke))
+	if err := opened.Replica().Confirm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := make([]history, partitions)
+	known := make([]known, partitions)
+	for partition := range partitions {
+		before[partition], known[partition] = s.verify(t, partition), knownBy(opened, partition)
+	}
+	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opened.Heal(t.Context(), 0, 0, known[0].links, nil, known[0].seen); err == nil {
+		t.Error("healed without the store's meta")
+	}
+	wantSame(t, s.client, map[string]string{})
+
+	healer := s.withMeta(opened)
+	for partition := range partitions {
+		heal(t, healer, partition, known[partition])
+	}
+	if meta, err := s.client.Meta(t.Context(), s.ring); err != nil || meta.StoreID != s.meta.StoreID || meta.Partitions != partitions {
+		t.Errorf("the meta is %+v, %v", meta, err)
+	}
+	late := s.open(s.redis.URL())
+	for partition := range partitions {
+		h := s.verify(t, partition)
+		if len(h.documents) != len(before[partition].documents) || h.head.Epoch != 2 {
+			t.Errorf("partition %d has %d apps, had %d", partition, len(h.documents), len(before[partition].documents))
+		}
+		for app := range before[partition].documents {
+			if !slices.Equal(h.documents[app].Tokens, before[partition].documents[app].Tokens) {
+				t.Errorf("%s has %+v, had %+v", app, h.documents[app].Tokens, before[partition].documents[app].Tokens)
+			}
+			update(t, late, call(app, "made", add("late")))
+			update(t, opened, call(app, "changed", note("noted")))
+		}
+		s.verify(t, partition)
+	}
+}
+
+// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the revisions of the one
+// before, and every process was restarted since. They hold what lies before that epoch all the same, so
+// that a wiped store is made again from its first change on.
+func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
+	s := newSystem(t)
+	running := s.open(s.redis.URL())
+	partition := s.codec.PartitionOf("app")
+	update(t, running, call("app", "made", add("tok-1")))
+	update(t, running, call("app", "made", add("tok-2")))
+	update(t, running, call("app", "revoked", revoke))
+	above := running.Replica().Cursors()[partition]
+	above.Revision += 1_000_000_000
+	if _, err := running.Adopt(t.Context(), partition, []record.Cursor{above}, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
+		t.Fatal(err)
+	}
+	s.check(running.Replica().Confirm(t.Context()))
+	heal(t, running, partition, knownBy(running, partition))
+	update(t, running, call("app", "made", add("tok-3")))
+	before := s.verify(t, partition).documents["app"]
+
+	restarted := s.open(s.redis.URL())
+	entries := s.client.XLen(t.Context(), record.KeysOf(partition).Log).Val()
+	for began := time.Now(); int64(len(restarted.Replica().Links(partition))) < entries; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("of %d entries of the log %d are held", entries, len(restarted.Replica().Links(partition)))
+		}
+	}
+	known := knownBy(restarted, partition)
+	s.check(s.client.FlushAll(t.Context()).Err())
+	heal(t, s.withMeta(restarted), partition, known)
+	if after := s.verify(t, partition).documents["app"]; after == nil || !slices.Equal(after.Tokens, before.Tokens) {
+		t.Errorf("the app is %+v, was %+v", after, before)
+	}
+}
+
+// TestAdopt: an operator takes a partition as it is. Who has seen more follows all the same, and changes go
+// on; what was revoked stays so.
+func TestAdopt(t *testing.T) {
+	s, opened, partition, k := lossy(t)
+	start, err := opened.Adopt(t.Context(), partition, k.seen, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.verify(t, partition)
+	row := h.events[len(h.events)-1]
+	if start != h.head.Cursor || start.Revision <= k.seen[0].Revision || h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED || row.GetMethod() != "Adopt" {
+		t.Errorf("begun at %s, the head is at %s, audited as %v", start, h.head.Cursor, row)
+	}
+	if err := opened.Replica().Reach(t.Context(), partition, start); err != nil {
+		t.Fatal(err)
+	}
+	// The links that were there after all are healed, in an epoch of their own.
+	healed := heal(t, opened, partition, knownBy(opened, partition))
+	if h := s.verify(t, partition); healed.Nothing || !maps.Equal(h.states("app"), healedStates) {
+		t.Errorf("got %+v, the app has %v", healed, h.states("app"))
+	}
+	update(t, opened, call("app", "made", add("tok-3")))
+	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{{Epoch: 1, Revision: 1 << 60}}, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
+		t.Error("a revision that a script cannot count was exceeded")
+	}
+	s.verify(t, partition)
+}
+
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was
+// lost or not. It is healed also when nothing was lost, but not by an epoch that only settles changes
+// again.
+func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
+	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
+		s, opened, partition, k := lossy(t)
+		if _, err := opened.Adopt(t.Context(), partition, k.seen, cause); err != nil {
+			t.Fatal(err)
+		}
+		late := s.open(s.redis.URL())
+		refused := func(when string) {
+			t.Helper()
+			for _, authority := range []*store.Store{opened, late} {
+				held := contents(t, s.client)
+				if _, err := authority.Update(t.Context(), call("app", "made", add("tok-3"))); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+					t.Errorf("%s: %v", when, err)
+				}
+				wantSame(t, s.client, held)
+			}
+		}
+		refused("before it is healed")
+		if err := opened.Settle(t.Context(), partition, []record.Tag{{1}}); err != nil {
+			t.Fatal(err)
+		}
+		refused("after changes were settled again")
+		heal(t, late, partition, k)
+		for _, authority := range []*store.Store{opened, late} {
+			update(t, authority, call("app", "made", add(fmt.Sprint("tok-", 3+len(s.verify(t, partition).links)))))
+		}
+		if h := s.verify(t, partition); h.states("app")["tok"] != policy.Revoked || len(h.documents["app"].Tokens) != 4 {
+			t.Errorf("the app has %v", h.states("app"))
+		}
+
+		// Nothing is lost now.
+		if _, err := opened.Adopt(t.Context(), partition, nil, cause); err != nil {
+			t.Fatal(err)
+		}
+		refused("though nothing was lost")
+		if healed := heal(t, late, partition, known{}); healed.Nothing || healed.Lost > 0 {
+			t.Errorf("%+v", healed)
+		}
+		update(t, late, call("app", "made", add("last")))
+	}
+}
+
+// TestSettleNothing: to say again that changes are dealt with never makes a partition of nothing.
+func TestSettleNothing(t *testing.T) {
+	s, opened, partition, _ := lossy(t)
+	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.withMeta(opened).Settle(t.Context(), partition, []record.Tag{{1}}); apierr.ReasonOf(err) != apierr.StoreForked {
+		t.Error(err)
+	}
+	wantSame(t, s.client, map[string]string{})
+}
+
+// TestAdoptNothing: an operator may take a wiped partition as it is, too: empty.
+func TestAdoptNothing(t *testing.T) {
+	s, opened, partition, k := lossy(t)
+	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	start, err := s.withMeta(opened).Adopt(t.Context(), partition, k.seen, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := s.verify(t, partition); h.head.Cursor != start || start.Epoch != 2 || start.Revision <= k.seen[0].Revision || len(h.documents) != 0 {
+		t.Errorf("begun at %s, the head is %+v", start, h.head)
+	}
+}
+
+// TestFreeze: while a partition is frozen its changes are refused and everything else goes on.
+func TestFreeze(t *testing.T) {
+	s := newSystem(t)
+	opened := s.open(s.redis.URL())
+	partition := s.codec.PartitionOf("app")
+	update(t, opened, call("app", "made", add("tok")))
+	opened.Freeze(partition, true)
+	held := contents(t, s.client)
+	started := time.Now()
+	_, err := opened.Update(t.Context(), call("app", "refused", add("tok-2")))
+	wantUnavailable(t, err, apierr.StoreForked)
+	check.Within(t, "refusing a change", time.Since(started), time.Second)
+	if _, _, err := opened.Read(t.Context(), "app"); err != nil {
+		t.Errorf("it cannot be read: %v", err)
+	}
+	wantSame(t, s.client, held)
+	for other := range partitions {
+		if other != partition {
+			update(t, opened, call(s.appIn(other), "elsewhere", add("tok")))
+		}
+	}
+	opened.Freeze(partition, false)
+	update(t, opened, call("app", "made", add("tok-2")))
+}
+
+// TestSettledAcrossEpochs: a commit whose reply was lost, in a store that failed over or began a new epoch
+// before it was sent again, is made once, or its outcome is said to be unknown.
+func TestSettledAcrossEpochs(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		// then is what happens between the first sending, which was carried out, and the second.
+		then   func(s *system, other *store.Store, partition int, lose func(), link []byte)
+		reason string
+		epoch  uint64
+	}{
+		{name: "a failover lost it: it is made again", epoch: 1, then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() }},
+		{name: "an epoch began behind it: it was made", epoch: 1, then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
+			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+			s.check(err)
+			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
+			s.check(err)
+		}},
+		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
+			lose()
+			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+			s.check(err)
+			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
+			s.check(err)
+		}},
+		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown, then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
+			lose()
+			_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)
+			s.check(err)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSystem(t)
+			// The authority's replica has a line of its own, and follows whatever happens.
+			p := startProxy(t, s.redis.Address())
+			lossy := s.openWith(redisClient(t, p.url()), s.replica(redisClient(t, s.redis.URL())))
+			other := s.openWith(s.client, lossy.Replica())
+			partition, names := s.codec.PartitionOf("app"), s.keysOf("app")
+			update(t, lossy, call("app", "made", add("tok")))
+			lose := s.save(partition)
+			p.spoil(once("eval", after, func() {
+				last := check.Must(s.client.XRevRangeN(context.Background(), names.Log, "+", "-", 1).Result())(t)
+				tt.then(s, other, partition, lose, []byte(last[0].Values["l"].(string)))
+			}))
+			result, err := lossy.Update(t.Context(), call("app", "made", add("tok-2")))
+			if tt.reason != "" {
+				wantUnavailable(t, err, tt.reason)
+			} else if err != nil || result.Position.Epoch != tt.epoch {
+				t.Errorf("made at %s, %v, want in epoch %d", result.Position.Cursor, err, tt.epoch)
+			}
+			if h := s.verify(t, partition); len(h.documents["app"].Tokens) != 2 {
+				t.Errorf("the app has %v", h.states("app"))
+			}
+		})
+	}
+}

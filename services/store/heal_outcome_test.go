@@ -1,0 +1,338 @@
+package store
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/store/internal/merge"
+)
+
+const active, gone = policy.Active, policy.Revoked
+
+type tokens = map[string]policy.State
+
+func (s *story) want(t *testing.T, app string, want tokens) {
+	t.Helper()
+	if got := s.states(app); !maps.Equal(got, want) || (got == nil) != (want == nil) {
+		t.Errorf("%s has %v, want %v", app, got, want)
+	}
+}
+
+// TestHealMerges: what comes of one app, or of a few, when the store has lost changes.
+func TestHealMerges(t *testing.T) {
+	type sides struct{ store, lost *story }
+	for _, tt := range []struct {
+		name string
+		// common is what happened before the failover, diverge what each side did after it.
+		common  func(*story)
+		diverge func(sides)
+		want    map[string]tokens
+		check   func(*testing.T, sides)
+	}{
+		{
+			name:    "the store did nothing since: all comes back, whole",
+			common:  func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) { s.lost.change("app", create("b"), renamed("a", "new name"), enforced(1)) },
+			want:    map[string]tokens{"app": {"a": active, "b": active}},
+			check: func(t *testing.T, s sides) {
+				d := s.store.documents["app"]
+				if d.Tokens[0].Name != "new name" || d.Tokens[1].Name != "name of b" || !d.Enforcement.Scopes.Has(1) {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:    "a new app comes back",
+			common:  func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) { s.lost.change("new", create("b")); s.lost.change("new", create("c")) },
+			want:    map[string]tokens{"app": {"a": active}, "new": {"b": active, "c": active}},
+		},
+		{
+			name:   "the store changed another app: both count",
+			common: func(s *story) { s.change("app", create("a")); s.change("other", create("x")) },
+			diverge: func(s sides) {
+				s.store.change("other", create("y"))
+				s.lost.change("app", create("b"))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active}, "other": {"x": active, "y": active}},
+		},
+		{
+			name:   "B30: both changed the app, but not the same of it: all of it is kept",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"), with("a", func(t *record.Token) { t.Note = "noted" }))
+				s.lost.change("app", create("c"), enforced(1))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active, "c": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1) || d.Tokens[0].Note != "noted" {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: what the store alone has switched off stays off",
+			common: func(s *story) { s.change("app", create("a"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced())
+				s.store.change("app", create("b"))
+				s.lost.change("app", renamed("a", "x"))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != 0 || d.Tokens[0].Name != "x" {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: of what both changed the side that denies more stays",
+			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced(), with("a", func(t *record.Token) { t.Note = "noted" }))
+				s.lost.change("app", enforced(1, 2), with("a", func(t *record.Token) { t.State = policy.Disabled }))
+			},
+			want: map[string]tokens{"app": {"a": policy.Disabled, "b": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "B30: the log does not tell what the store has changed: all of it counts as changed",
+			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced())
+				s.store.change("app", with("a", func(t *record.Token) { t.State = policy.Disabled }))
+				s.store.change("other", create("x"))
+				s.lost.change("app", enforced(1, 2), with("a", func(t *record.Token) { t.Note = "noted" }))
+				s.store.log = append(s.store.log[:1], s.store.log[2:]...)
+			},
+			want: map[string]tokens{"app": {"a": policy.Disabled, "b": active}, "other": {"x": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "both changed the app: the lost side's revocation of a token that both have",
+			common: func(s *story) { s.change("app", create("a"), create("b")) },
+			diverge: func(s sides) {
+				s.store.change("app", renamed("a", "x"))
+				s.lost.change("app", revoked("a"))
+			},
+			want: map[string]tokens{"app": {"a": gone, "b": active}},
+			check: func(t *testing.T, s sides) {
+				a := s.store.documents["app"].Tokens[0]
+				if a.Name != "name of a" || a.RevokeMillis != 77 || a.TouchedRevision != s.store.documents["app"].Revision {
+					t.Errorf("got %+v", a)
+				}
+			},
+		},
+		{
+			name:   "both changed the app: a token that the store does not have is remembered as revoked",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", renamed("a", "x"))
+				s.lost.change("app", create("b"))
+				s.lost.change("app", revoked("b"))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": gone}},
+		},
+		{
+			name:   "both made a token of the same secret: the store's is revoked, whatever its id",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"), with("b", func(t *record.Token) { t.Digest = secret.DigestOf("same") }))
+				s.lost.change("app", create("c"), with("c", func(t *record.Token) { t.Digest = secret.DigestOf("same") }))
+				s.lost.change("app", revoked("c"))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": gone}},
+		},
+		{
+			name:   "both made a token of the same id with other secrets: both are refused that were revoked",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"))
+				s.lost.change("app", create("b"), with("b", func(t *record.Token) { t.Digest = secret.DigestOf("other") }), revoked("b"))
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active, merge.IDOf(secret.DigestOf("other")): gone}},
+		},
+		{
+			name:   "the store's own revocation stays, whatever the lost side made of the token",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", revoked("a"))
+				s.lost.change("app", renamed("a", "x"))
+			},
+			want: map[string]tokens{"app": {"a": gone}},
+			check: func(t *testing.T, s sides) {
+				if s.store.documents["app"].Tokens[0].Name != "name of a" {
+					t.Error("the other side's name was taken over")
+				}
+			},
+		},
+		{
+			name:   "an app that was deleted on the lost side alone is deleted",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.lost.change("app", revoked("a"), func(d *record.Document) { d.Deleted = true })
+			},
+			want: map[string]tokens{"app": {"a": gone}},
+			check: func(t *testing.T, s sides) {
+				if !s.store.documents["app"].Deleted {
+					t.Error("the app is there again")
+				}
+			},
+		},
+		{
+			name:   "an app that was deleted on the lost side and changed by the store stays, without the tokens of then",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"))
+				s.lost.change("app", revoked("a"), func(d *record.Document) { d.Deleted = true })
+			},
+			want: map[string]tokens{"app": {"a": gone, "b": active}},
+			check: func(t *testing.T, s sides) {
+				if s.store.documents["app"].Deleted {
+					t.Error("the app is gone")
+				}
+			},
+		},
+		{
+			name:   "a token that left on the lost side alone leaves",
+			common: func(s *story) { s.change("app", create("a"), create("b")) },
+			diverge: func(s sides) {
+				s.lost.change("app", func(d *record.Document) { d.Tokens = d.Tokens[1:] })
+			},
+			want: map[string]tokens{"app": {"b": active}},
+		},
+		{
+			name:   "both changed the app, the lost side twice: what each made is kept",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"))
+				s.lost.change("app", create("c"))
+				s.lost.change("app", create("d")) // made from revision 2 of the lost side, not of the store's
+			},
+			want: map[string]tokens{"app": {"a": active, "b": active, "c": active, "d": active}},
+		},
+		{
+			name:   "both changed the app: a revoked token has another etag than before",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", create("b"))
+				s.store.change("app", create("c"))
+				s.lost.change("app", revoked("a"))
+			},
+			want: map[string]tokens{"app": {"a": gone, "b": active, "c": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Tokens[0].TouchedRevision == 1 || d.Tokens[0].RevokeMillis != 77 {
+					t.Errorf("got %+v, the document is of revision %d", d.Tokens[0], d.Revision)
+				}
+			},
+		},
+		{
+			name:   "an app's etag of the lost side is none of the store's",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", enforced(1))
+				s.lost.change("app", enforced(2))
+			},
+			want: map[string]tokens{"app": {"a": active}},
+			check: func(t *testing.T, s sides) {
+				if d := s.store.documents["app"]; d.Revision == 2 || d.Enforcement.Scopes != policy.ScopesOf(1, 2) {
+					t.Errorf("got %+v", d)
+				}
+			},
+		},
+		{
+			name:   "an etag of the lost side is none of the store's",
+			common: func(s *story) { s.change("app", create("a")) },
+			diverge: func(s sides) {
+				s.store.change("app", renamed("a", "x"))
+				s.lost.change("app", renamed("a", "y"))
+			},
+			want: map[string]tokens{"app": {"a": active}},
+			check: func(t *testing.T, s sides) {
+				d := s.store.documents["app"]
+				if d.Revision <= 2 || d.Tokens[0].TouchedRevision != d.Revision || d.Tokens[0].Name != "y" {
+					t.Errorf("got revision %d, %+v", d.Revision, d.Tokens[0])
+				}
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := sides{store: newStory(t)}
+			tt.common(s.store)
+			s.lost = s.store.fork()
+			tt.diverge(s)
+			fork, seen := s.store.head.Cursor, s.lost.head.Cursor
+			healed, err := s.store.heal(s.lost.held(), nil, []record.Cursor{seen})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for app, want := range tt.want {
+				s.store.want(t, app, want)
+			}
+			if len(s.store.documents) != len(tt.want) {
+				t.Errorf("there are %d apps", len(s.store.documents))
+			}
+			if tt.check != nil {
+				tt.check(t, s)
+			}
+			if healed.Start.Epoch != 2 || healed.Start.Revision <= max(fork.Revision, seen.Revision) || s.store.head.Forks[0] != fork {
+				t.Errorf("the epoch begins at %s, behind %s and %s; the head says behind %v", healed.Start, fork, seen, s.store.head.Forks)
+			}
+			again, err := s.store.heal(s.lost.held(), nil, []record.Cursor{seen, fork})
+			if err != nil || !again.Nothing {
+				t.Errorf("the second time: %+v, %v", again, err)
+			}
+		})
+	}
+}
+
+// TestHealSticky: what a replica has seen revoked is revoked in the store, whatever that has lost (B08). Of
+// an app without a document nothing is told: it would count as one that was never configured, or was
+// deleted, and replicas that know that it is missing would believe it.
+func TestHealSticky(t *testing.T) {
+	sticky := func(app, id string) replica.Sticky {
+		seen := token(id).Token
+		seen.State = gone
+		return replica.Sticky{AppID: app, Token: seen}
+	}
+	s := newStory(t)
+	s.change("app", create("a"), create("b"))
+	s.change("done", create("d"), revoked("d"))
+	healed, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("app", "c"), sticky("none", "x"), sticky("done", "d")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "app", tokens{"a": gone, "b": active, "c": gone})
+	if s.documents["none"] != nil {
+		t.Errorf("an app without a document has one: %+v", s.documents["none"])
+	}
+	if !slices.Equal(healed.Apps, []string{"app"}) {
+		t.Errorf("%v were changed", healed.Apps)
+	}
+	again, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("none", "x")}, nil)
+	if err != nil || !again.Nothing {
+		t.Errorf("the second time: %+v, %v", again, err)
+	}
+}
+
+func (s *story) mustHeal(lost *story) Healed {
+	s.t.Helper()
+	healed, err := s.heal(lost.held(), nil, []record.Cursor{lost.head.Cursor})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return healed
+}
