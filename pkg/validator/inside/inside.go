@@ -1,5 +1,6 @@
 // Package inside opens a validator to this module's own services and tests: its replica, its usage counts and
-// the reporter that joins it to the fleet. It is not part of the public API and may change in any release.
+// the reporter that joins it to the fleet. This package is not part of the public API and may change in any
+// release.
 package inside
 
 import (
