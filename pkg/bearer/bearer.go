@@ -1,5 +1,6 @@
 // Package bearer reads the Authorization header, for requests of customers' backends and for calls of
 // administrators, so that both accept the same. It checks the form of the header, and looks up no secret.
+// This package is not part of the public API and may change in any release.
 package bearer
 
 import (

@@ -1,6 +1,7 @@
 // Package record is the form of everything that the store holds: heads, policy documents, links of the log,
 // audit rows, request results, and the names of the keys they stand under. A Codec signs records and opens
-// them; what does not parse or verify is an error, never a record.
+// them; what does not parse or verify is an error, never a record. This package is not part of the public API
+// and may change in any release.
 //
 // It does no I/O. Generated types end here.
 package record

@@ -1,6 +1,6 @@
-// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the
-// validators that serve (grpc.health.v1), avoids validators that do not answer, and routes a second
-// question to another validator.
+// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the validators
+// that serve (grpc.health.v1), avoids validators that do not answer, and routes a second question to another
+// validator. This package is not part of the public API and may change in any release.
 //
 // It knows connections and the outcomes of calls, and nothing about the questions.
 package spread

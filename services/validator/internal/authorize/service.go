@@ -1,5 +1,6 @@
 // Package authorize implements ValidatorService and BulkValidatorService on top of pkg/validator. It
-// translates between the contract and pkg/validator, bounds the load and counts the answers.
+// translates between the contract and pkg/validator, bounds the load and counts the answers. This package is
+// not part of the public API and may change in any release.
 package authorize
 
 import (

@@ -1,7 +1,8 @@
-// Package wire reads requests and writes answers of Authorize and AuthorizeStream without protobuf
-// messages. Requests share the memory in which they arrived, and answers are written into the buffer that
-// is sent. The encoding is the one of Protocol Buffers. Package proto reads all that is not in the plain
-// form that protobuf libraries write. docs/decisions/015 has the measurement that justifies it.
+// Package wire reads requests and writes answers of Authorize and AuthorizeStream without protobuf messages.
+// Requests share the memory in which they arrived, and answers are written into the buffer that is sent. The
+// encoding is the one of Protocol Buffers. Package proto reads all that is not in the plain form that
+// protobuf libraries write. docs/decisions/015 has the measurement that justifies it. This package is not
+// part of the public API and may change in any release.
 package wire
 
 import (
