@@ -91,6 +91,14 @@ contract: ## Check that proto/ breaks nothing that was released
 contract-baseline: ## At a release: make the protos as they are the contract
 	$(TOOL) buf build --exclude-source-info -o .ci/contract.binpb
 
+.PHONY: api
+api: ## Check that the public Go API breaks nothing that was released
+	.ci/api-diff
+
+.PHONY: api-baseline
+api-baseline: ## At a release: make the public Go API as it is the released one
+	.ci/api-diff write
+
 .PHONY: build
 build: ## Build static binaries into bin/
 	$(STATIC) build $(STATICFLAGS) -o bin/ ./services/authority ./services/validator ./services/countersign

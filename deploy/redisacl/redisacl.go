@@ -1,5 +1,6 @@
 // Package redisacl holds users.acl, the file with the Redis accounts of a store, for Redis's setting aclfile.
-// The documentation, docker-compose.yml and the tests use this file.
+// The documentation, docker-compose.yml and the tests use this file. This package is not part of the public
+// API and may change in any release.
 //
 // The file has placeholders for the hashes of passwords. Redis does not start with a placeholder that was not
 // filled in.

@@ -1,6 +1,7 @@
 // Package apierr has the errors that calls end with. Each becomes a gRPC status with a code, a stable reason
 // for programs (google.rpc.ErrorInfo, AIP-193), a message for people, and where it applies the field or the
-// condition at fault. An error may also have a cause, which the server logs and never sends.
+// condition at fault. An error may also have a cause, which the server logs and never sends. This package is
+// not part of the public API and may change in any release.
 //
 // The reasons are part of the contract in proto. The package itself may change in any release.
 package apierr

@@ -1,6 +1,7 @@
 // Package atomicfile replaces files atomically: a reader sees the old or the new contents, and so does
 // everybody after a power failure. A symbolic link stays, and its target is replaced. Owner, group and mode
-// stay too. Access control lists and other extended attributes are lost.
+// stay too. Access control lists and other extended attributes are lost. This package is not part of the
+// public API and may change in any release.
 //
 // The API of this package may change in any release.
 package atomicfile

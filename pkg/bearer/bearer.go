@@ -1,6 +1,6 @@
-// Package bearer reads the Authorization header: one reading for requests that customers' backends send and
-// for calls of administrators, so that neither takes what the other refuses. It knows headers and nothing
-// else: it looks no secret up.
+// Package bearer reads the Authorization header, for requests of customers' backends and for calls of
+// administrators, so that both accept the same. It checks the form of the header, and looks up no secret.
+// This package is not part of the public API and may change in any release.
 package bearer
 
 import (
@@ -9,24 +9,23 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// Error says why a credential is refused. It holds no part of the credential and may be shown to anyone.
+// Error says why a header is rejected. It holds no part of the secret and may be shown to anyone.
 type Error string
 
-// Error returns the words.
+// Error returns the text.
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrSeveral refuses more than one Authorization header: a proxy may have checked another one than we
-	// would.
+	// ErrSeveral rejects several Authorization headers, since a proxy may have checked another one.
 	ErrSeveral = Error("authorization: want one value")
-	// ErrScheme refuses a secret without a scheme, and every other scheme.
+	// ErrScheme rejects other schemes than Bearer, and a secret without a scheme.
 	ErrScheme = Error("authorization: want Bearer and the secret")
 )
 
-// Parse returns the secret that the values of the Authorization headers carry; the zero value when there is
-// no header, or no secret in it. The form is that of RFC 6750, section 2.1: the scheme Bearer, in any case
-// (RFC 9110, section 11.1), spaces (no tabs), and the secret, which is returned unchecked. Blanks around
-// the whole value count for nothing.
+// Parse returns the secret in the values of the Authorization headers, without checking it. It returns the
+// zero value when there is no header, or none with a secret. The form follows RFC 6750, section 2.1: the
+// scheme Bearer, in any case (RFC 9110, section 11.1), spaces but no tabs, and the secret. Blanks around
+// the value are ignored.
 func Parse(values []string) (secret.Secret, error) {
 	if len(values) > 1 {
 		return secret.Secret{}, ErrSeveral

@@ -14,24 +14,25 @@ import (
 )
 
 const (
-	// maxPatience is how long a validator may take before another one is asked, too. It answers within a
-	// millisecond.
+	// maxPatience is how long a validator may take before another one is asked too. Most answers take less
+	// than a millisecond.
 	maxPatience = 250 * time.Millisecond
-	// share is the part of the time of a question after which that happens at the latest: three quarters
-	// are left then.
+	// share bounds the patience to a quarter of the question's time. The second question has the rest.
 	share = 4
-	// patientShare is the same for a question with a MinRevision, which may wait for the store.
+	// patientShare replaces share for a question with a MinRevision, which may wait for the store.
 	patientShare = 2
 )
 
-// calls asks in calls.
+// calls asks questions in unary calls.
 type calls struct {
 	validator countersignv1.ValidatorServiceClient
-	// again bounds second questions; nil: there are none, since all may go to the same validator.
+	// again bounds second questions. It is nil, and none are asked, when a second question could reach the
+	// same validator as the first.
 	again *budget
 }
 
-// ask asks a question; its context has a deadline. Asking twice does no harm, since it changes nothing.
+// ask asks a question. ctx must have a deadline. A second question does no harm, since questions change
+// nothing.
 func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 	if c.again == nil {
 		return c.validator.Authorize(ctx, question)
@@ -43,7 +44,7 @@ func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeReques
 	s := &second{calls: c, ctx: ctx, question: question, route: route, patience: patience(ctx, patient), won: cancel, done: make(chan struct{})}
 	s.start()
 	response, err := c.validator.Authorize(first, question)
-	s.settle(decided(err))
+	s.finish(decided(err))
 	switch {
 	case decided(err):
 		c.again.answered()
@@ -56,7 +57,7 @@ func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeReques
 	return c.askOther(ctx, question, route, err)
 }
 
-// askOther asks a question, which a validator could not decide, of another one than a route has led to.
+// askOther asks a question again that the validator of a route could not decide, of another validator.
 func (c *calls) askOther(
 	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route, why error,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -68,42 +69,40 @@ func (c *calls) askOther(
 	return better(nil, why, response, err)
 }
 
-// once asks a question, once, of another validator than a route has led to.
+// once asks a question once, of another validator than the one of a route.
 func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route) (*countersignv1.AuthorizeResponse, error) {
 	response, err := c.validator.Authorize(route.Other(question.GetMinRevision() != "").With(ctx), question)
 	switch {
 	case decided(err):
 		c.again.answered()
-	case status.Code(err) != codes.Canceled: // which says that nobody wants to know any more
+	case status.Code(err) != codes.Canceled: // canceled means that the first question was answered
 		c.charge(err)
 	}
 	return response, err
 }
 
-// charge counts a question that a validator did not decide. An error about the question alone costs
-// nothing: otherwise questions about an app that no validator can decide about would leave no second
-// question for other apps.
+// charge counts a question that a validator has not decided, unless the error is about the question alone.
+// Otherwise questions about one undecidable app would use up the second questions of all apps.
 func (c *calls) charge(err error) {
 	if spread.VerdictOf(err) != spread.Lacking {
 		c.again.failed()
 	}
 }
 
-// decided tells whether an error is none, or one that another validator would have, too: it is about the
-// question.
+// decided tells whether err is nil, or an error about the question, which every validator would return.
 func decided(err error) bool { return spread.VerdictOf(err) == spread.Decided }
 
-// conclusive tells whether an outcome makes another one needless that has not come yet. An error other than
-// of the question itself does not: what is still asked may be denied, and must not pass for an outage.
+// conclusive tells whether an outcome makes the other question's outcome needless. Other errors do not: the
+// other question may still be denied, and a denial must not pass for an outage.
 func conclusive(err error) bool { return err == nil || status.Code(err) == codes.InvalidArgument }
 
-// undecided tells whether another validator may decide what one could not.
+// undecided tells whether another validator may decide a question that failed with err.
 func undecided(ctx context.Context, err error) bool {
 	verdict := spread.VerdictOf(err)
 	return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil
 }
 
-// better returns the second outcome when that is decided, and else the one that says more.
+// better returns the second outcome if it is decided, and otherwise the one with a reason.
 func better(
 	first *countersignv1.AuthorizeResponse, firstErr error, second *countersignv1.AuthorizeResponse, secondErr error,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -113,7 +112,7 @@ func better(
 	return first, firstErr
 }
 
-// patience returns how long to wait for a first answer.
+// patience returns how long to wait before another validator is asked too.
 func patience(ctx context.Context, patient bool) time.Duration {
 	until, _ := ctx.Deadline()
 	left := time.Until(until)
@@ -123,27 +122,27 @@ func patience(ctx context.Context, patient bool) time.Duration {
 	return min(left/share, maxPatience)
 }
 
-// second is the question that is asked of another validator while the first one has not answered.
+// second asks a question of another validator while the first validator has not answered.
 type second struct {
 	*calls
 	ctx      context.Context
 	question *countersignv1.AuthorizeRequest
-	route    *spread.Route // of the first
+	route    *spread.Route // the route of the first question
 	patience time.Duration
-	won      func() // ends the first
+	won      func() // cancels the first question
 
 	mu     sync.Mutex
 	timer  *time.Timer
-	over   bool // the first has ended
+	over   bool // the first question has ended
 	begun  bool
 	cancel context.CancelFunc
 
-	done     chan struct{} // closed at the end of one that has begun
+	done     chan struct{} // closed when a second question has ended
 	response *countersignv1.AuthorizeResponse
 	err      error
 }
 
-// start asks when the patience is over.
+// start asks the second question after the patience.
 func (s *second) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +156,7 @@ func (s *second) due() {
 		s.mu.Unlock()
 		return
 	case !s.route.Taken():
-		// The first one waits for a validator that serves, as a second one would.
+		// The first question waits until a validator serves. A second one would wait too.
 		s.timer.Reset(s.patience)
 		s.mu.Unlock()
 		return
@@ -178,8 +177,9 @@ func (s *second) due() {
 	}
 }
 
-// settle is called when the first has ended. It returns when the second has ended, too, or will never begin.
-func (s *second) settle(decided bool) {
+// finish is called when the first question has ended. It returns when the second one has ended or cannot
+// begin.
+func (s *second) finish(decided bool) {
 	s.mu.Lock()
 	s.over = true
 	s.timer.Stop()

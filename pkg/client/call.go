@@ -9,21 +9,21 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// call is a question on its way over a stream. Its state and place are the stream's, under its lock;
-// response and err are for the caller once done has an element, which it gets exactly once, unless the
-// caller gives the call up before.
+// call is a question in flight over a stream. The stream's lock guards its state and its links in the
+// queue. The caller may read response and err after it has received from done. The call gets exactly one
+// element in done, unless the caller abandons it before.
 type call struct {
 	question *countersignv1.AuthorizeRequest
 	state    state
-	sequence uint64 // when sent
+	sequence uint64 // its number in the stream, once sent
 
-	previous, next *call // when queued
+	previous, next *call // in the queue
 
-	done     chan struct{} // of capacity 1: whoever answers waits for no caller
+	done     chan struct{} // of capacity 1, so that the receiver never waits for a caller
 	response *countersignv1.AuthorizeResponse
 	err      error
 
-	bound *time.Timer // stopped, but while a caller waits that may not wait for ever
+	bound *time.Timer // runs only while a caller waits with a bound
 }
 
 type state int
@@ -34,7 +34,7 @@ const (
 	concluded
 )
 
-// pool has calls for their next use. A call in it is known to nobody. The zero value is empty.
+// pool holds unused calls. No one else refers to a call in the pool. The zero value is empty.
 type pool struct{ unused sync.Pool }
 
 func (p *pool) call(question *countersignv1.AuthorizeRequest) *call {
@@ -52,18 +52,18 @@ func (p *pool) free(c *call) {
 	p.unused.Put(c)
 }
 
-// conclude gives the caller what came of its question.
+// conclude gives the caller the outcome of its question.
 func (c *call) conclude(response *countersignv1.AuthorizeResponse, err error) {
 	c.response, c.err = response, err
 	c.done <- struct{}{}
 }
 
-// errLate says that the patience is over.
+// errLate means that the patience is over.
 var errLate = errors.New("no answer yet")
 
-// wait returns when the call is concluded, or the error of a context that ended before. One without a
-// deadline ends DefaultTimeout after the question was asked. With a patience above 0 it returns errLate
-// when that is over.
+// wait returns nil when the call is concluded, or the error of ctx. Without a deadline in ctx it returns
+// DeadlineExceeded DefaultTimeout after the question was asked. With a patience above 0 it returns errLate
+// after the patience.
 func (c *call) wait(ctx context.Context, asked time.Time, patience time.Duration) error {
 	var expired <-chan time.Time
 	over := context.DeadlineExceeded
@@ -90,7 +90,7 @@ func (c *call) wait(ctx context.Context, asked time.Time, patience time.Duration
 	}
 }
 
-// queue holds calls in their order. The zero value is empty.
+// queue is a first-in, first-out list of calls. The zero value is empty.
 type queue struct {
 	first, last *call
 	length      int

@@ -25,11 +25,10 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// door is an ingest tier that lets requests through in an outage. It counts what happens behind the
-// middleware.
+// door is an ingest tier that accepts requests in an outage. It counts the requests that pass the middleware.
 type door struct {
 	accepted, undecided atomic.Int64
-	answered            chan int // one status for each request that the middleware has finished
+	answered            chan int // the status of each request that the middleware has finished
 }
 
 func (d *door) handler(c *client.Client) http.Handler {
@@ -47,7 +46,7 @@ func (d *door) handler(c *client.Client) http.Handler {
 	})
 }
 
-// closedTo fails the test unless nothing has passed.
+// closedTo fails the test if a request has passed.
 func (d *door) closedTo(t *testing.T, what string) {
 	t.Helper()
 	if accepted, undecided := d.accepted.Load(), d.undecided.Load(); accepted != 0 || undecided != 0 {
@@ -65,7 +64,7 @@ func (r *statusRecorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// hanging is a validator that takes questions and never answers; it tells of each.
+// hanging is a validator that never answers. It signals each question.
 func hanging() (f *fake, asked chan struct{}) {
 	asked = make(chan struct{}, 1024)
 	return &fake{
@@ -81,15 +80,14 @@ func hanging() (f *fake, asked chan struct{}) {
 	}, asked
 }
 
-// kinds are the two ways to ask.
+// kinds are the two kinds of clients.
 func kinds(t *testing.T, f *fake) map[string]*client.Client {
 	return map[string]*client.Client{
 		"calls": client.New(serve(t, f)), "streams": streaming(t, f, client.StreamOptions{Streams: 1}),
 	}
 }
 
-// B20: a sender that takes its request back while it is authorized (HEADERS, DATA, RST_STREAM) makes no
-// outage.
+// B20: a sender that resets its request while it is authorized (HEADERS, DATA, RST_STREAM) causes no outage.
 func TestB20_ResetRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -115,7 +113,7 @@ func TestB20_ResetRequestIsNoOutage(t *testing.T) {
 	}
 }
 
-// rawHTTP2 speaks HTTP/2 frame by frame.
+// rawHTTP2 is an HTTP/2 client that sends single frames.
 type rawHTTP2 struct {
 	framer *http2.Framer
 }
@@ -134,11 +132,11 @@ func dialHTTP2(t *testing.T, address string) *rawHTTP2 {
 	if err := r.framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _, _ = io.Copy(io.Discard, connection) }() // what the server says is of no interest
+	go func() { _, _ = io.Copy(io.Discard, connection) }() // the server's frames do not matter
 	return r
 }
 
-// send sends a whole request on a stream.
+// send sends a complete request on a stream.
 func (r *rawHTTP2) send(t *testing.T, id uint32, body string) {
 	t.Helper()
 	var block bytes.Buffer
@@ -162,8 +160,8 @@ func (r *rawHTTP2) send(t *testing.T, id uint32, body string) {
 	}
 }
 
-// B20: other ends of a request than a reset one: its connection is closed, its own time is over, or it was
-// over before.
+// B20: a request that ends otherwise causes no outage either: its connection is closed, its deadline
+// passes, or the deadline had passed before.
 func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -209,7 +207,7 @@ func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 	}
 }
 
-// answering is a connection on which every call is answered at once, after something has happened.
+// answering is a connection that answers every call at once, after it has called a function.
 type answering struct {
 	grpc.ClientConnInterface
 	before func()
@@ -224,8 +222,8 @@ func (a answering) Invoke(_ context.Context, _ string, request, reply any, _ ...
 	return a.err
 }
 
-// B20: an answer that comes just when the sender has gone opens nothing. An approval counts for nothing
-// then, and neither does an outage.
+// B20: an answer that arrives after the sender has gone has no effect, whether it is an approval or an
+// outage.
 func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	for name, err := range map[string]error{
 		"an approval": nil, "an outage": apierr.Unavailable(apierr.NotLoaded, "not loaded"),
@@ -242,8 +240,8 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 			d.closedTo(t, name)
 		})
 	}
-	// A validator ends a question at its deadline, too. When that is the request's, the request is over,
-	// though our own clock may not say so yet.
+	// A validator also ends a question at its deadline. If that is the request's deadline, the request is
+	// over, even when our own clock has not reached it.
 	ctx, cancel := context.WithTimeout(t.Context(), client.DefaultTimeout)
 	defer cancel()
 	d := &door{answered: make(chan int, 1)}
@@ -255,8 +253,8 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	d.closedTo(t, "the request's deadline, on a validator's clock")
 }
 
-// B20: only what says that nobody can decide now is an outage. What the request itself, the setup or a
-// fault of a validator brings about is not: a sender could bring it about as well.
+// B20: only errors that mean that no validator can decide are outages. Errors that come from the request,
+// the setup or a bug are not, because a sender could cause them.
 func TestB20_OnlyOutagesAreUndecided(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err       error
@@ -300,7 +298,7 @@ func TestB20_OnlyOutagesAreUndecided(t *testing.T) {
 	}
 }
 
-// A request with much time still has an answer soon: the question has a time of its own.
+// A request with a late deadline is answered soon, because the question has a deadline of its own.
 func TestB20_MiddlewareAsksNoLongerThanItMay(t *testing.T) {
 	for _, kind := range []string{"calls", "streams"} {
 		t.Run(kind, func(t *testing.T) {

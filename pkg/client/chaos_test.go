@@ -17,8 +17,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// erratic serves a stream: it answers late, never, twice, or not to who asked, and ends the stream at any
-// time.
+// erratic serves a stream badly: it answers late, never, twice or with another question's number, and ends
+// the stream at any time.
 func erratic(random func(n int) int) func(serverStream) error {
 	return func(s serverStream) error {
 		ctx, cancel := context.WithCancel(s.Context())
@@ -56,8 +56,8 @@ func erratic(random func(n int) int) func(serverStream) error {
 				answer := &countersignv1.AuthorizeStreamResponse{
 					Sequence: m.GetSequence() + uint64(i), Result: &countersignv1.AuthorizeStreamResponse_Response{Response: echo(r)},
 				}
-				// Callers go after 100 ms: in the same instant in which some answers come. None comes after
-				// a timer of no length: one crashes the race detector in a bubble (go.dev/issue/78156).
+				// Some answers arrive just when callers give up, after 100 ms. No timer has length 0: such a
+				// timer crashes the race detector in a bubble (go.dev/issue/78156).
 				after := max(time.Duration(random(4))*50*time.Millisecond, 1)
 				times := random(20)
 				late.Go(func() {
@@ -79,7 +79,7 @@ func erratic(random func(n int) int) func(serverStream) error {
 	}
 }
 
-// Whatever a validator does, a caller gets its own answer, or runs out of time when it said it would.
+// Whatever a validator does, a caller gets the answer to its own question, or an error at its deadline.
 func TestStreamingWhateverHappens(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

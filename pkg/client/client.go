@@ -1,5 +1,9 @@
-// Package client is for the ingest tier: it asks a validator about each request, over gRPC, in calls or
-// over streams, and puts the question in front of an http.Handler.
+// Package client asks validators whether to accept a request. Ingest servers use it.
+//
+// Dial connects to several validators. New returns a client that asks in gRPC calls, and NewStreaming
+// returns one that asks over gRPC streams, which costs less. Middleware protects an http.Handler.
+//
+// This package is part of the public API: `make api` fails when a change would break programs that use it.
 package client
 
 import (
@@ -17,19 +21,20 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// DefaultTimeout bounds a question whose context has no deadline. A validator answers within a millisecond;
-// one that does not is as good as gone.
+// DefaultTimeout is the deadline of a question whose context has none. A validator usually answers within a
+// millisecond.
 const DefaultTimeout = time.Second
 
-// Client asks validators. It is safe for concurrent use.
+// Client asks validators. Make one with New or NewStreaming. It is safe for concurrent use.
 type Client struct {
 	calls   *calls
-	streams *streams // nil: all questions are asked in calls
+	streams *streams // nil when all questions are asked in calls
 }
 
-// New returns a client that asks each question in a call of its own, over a connection that stays the
-// caller's to close. With one of Dial, no question fails because of one validator; over any other, each is
-// asked once.
+// New returns a client that asks each question in a call of its own. The caller closes the connection.
+//
+// Over a Connection, which Dial returns, a question that one validator does not answer is asked again of
+// another validator. Over any other connection each question is asked once.
 func New(connection grpc.ClientConnInterface) *Client {
 	c := &calls{validator: countersignv1.NewValidatorServiceClient(connection)}
 	if dialed, ok := connection.(*Connection); ok {
@@ -38,45 +43,49 @@ func New(connection grpc.ClientConnInterface) *Client {
 	return &Client{calls: c}
 }
 
-// Request is one question.
+// Request is one question: may this request pass?
 type Request struct {
-	// AppID is the app that the request is for.
+	// AppID is the app that the request is for: 1 to 64 characters of A-Z a-z 0-9 - _.
 	AppID string
-	// Token is the secret that the request carried: what stands behind `Authorization: Bearer `.
+	// Token is the secret that the request carried, without `Bearer `. The zero value means no token.
 	Token secret.Secret
 	// Scope is the endpoint that was called.
 	Scope countersignv1.Scope
-	// Source is what sent the request; the zero value is an ordinary backend.
+	// Source is the kind of sender. The zero value means an ordinary backend.
 	Source countersignv1.Source
-	// MinRevision is a consistency token; empty to decide at once.
+	// MinRevision is a consistency token. The validator answers after it has that change, or with UNAVAILABLE
+	// after at most 5 s. Empty means that it answers at once.
 	MinRevision string
 }
 
 // Answer is the answer to one question.
 type Answer struct {
-	// Allow says whether to accept the request.
+	// Allow tells whether to accept the request.
 	Allow bool
 	// Reason is the verdict on the token.
 	Reason countersignv1.Reason
-	// Enforced says whether the scope was enforced.
+	// Enforced tells whether the app requires a token for the scope.
 	Enforced bool
-	// TokenID is the token that was recognised; empty for none.
+	// TokenID is the id of the app's token, also of a revoked or expired one. It is empty when the app has
+	// no such token.
 	TokenID string
-	// Revision and DataAge say how new the data was that the answer rests on.
+	// Revision is the revision of the app's partition that the validator has decided with.
 	Revision uint64
-	DataAge  time.Duration
+	// DataAge is how long ago the validator last knew that its data was complete.
+	DataAge time.Duration
 }
 
-// Authorize asks about one request. An error is never a denial: the question was malformed, or there is no
-// answer now. Reason tells the two apart.
+// Authorize asks one question. An error is never a denial: it means that the question was malformed, or
+// that no validator could decide. The function Undecided tells the two apart, and Reason names the cause.
+// Errors have a gRPC status. Without a deadline in ctx, DefaultTimeout applies.
 func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
 	token := request.Token.Reveal()
 	if len(token) > secret.MaxLength {
-		// Longer ones are malformed whatever they say (B03), and need not be sent.
+		// All longer tokens are malformed (B03), so the rest need not be sent.
 		token = token[:secret.MaxLength+1]
 	}
 	if !utf8.ValidString(token) {
-		// A protobuf string must be UTF-8, and no secret has anything else: what replaces it is malformed,
+		// A protobuf string must be UTF-8. No secret has other characters, so the replacement is malformed
 		// too.
 		token = strings.ToValidUTF8(token, "?")
 	}
@@ -109,7 +118,7 @@ func (c *Client) ask(ctx context.Context, question *countersignv1.AuthorizeReque
 	return c.calls.ask(ctx, question)
 }
 
-// bounded returns a context for a question that was asked at a time. It has a deadline.
+// bounded returns a context with a deadline for a question that was asked at a time.
 func bounded(ctx context.Context, asked time.Time) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return ctx, func() {}
@@ -117,8 +126,8 @@ func bounded(ctx context.Context, asked time.Time) (context.Context, context.Can
 	return context.WithDeadline(ctx, asked.Add(DefaultTimeout))
 }
 
-// Reason returns the stable reason of an error of Authorize, for logs and metrics: NOT_LOADED and its like,
-// or the gRPC code when the validator itself was out of reach.
+// Reason returns the stable reason of an error of Authorize, for logs and metrics, such as NOT_LOADED. It
+// returns the name of the gRPC code, such as Unavailable, for an error that carries no reason.
 func Reason(err error) string {
 	if reason := apierr.ReasonOf(err); reason != "" {
 		return reason

@@ -18,7 +18,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// scripted is a validator that answers what it is told to.
+// scripted is a validator that gives a fixed answer.
 type scripted struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	response *countersignv1.AuthorizeResponse
@@ -56,7 +56,8 @@ func answer(d countersignv1.Decision, r countersignv1.Reason) *countersignv1.Aut
 	return &countersignv1.AuthorizeResponse{Decision: d, Reason: r}
 }
 
-// malformed is what is asked about a credential that is refused: what no app can have (B03).
+// malformed is the token that the middleware sends in place of a rejected credential: no app can have it
+// (B03).
 var malformed = strings.Repeat("?", secret.MaxLength+1)
 
 const (
@@ -64,7 +65,7 @@ const (
 	deny  = countersignv1.Decision_DECISION_DENY
 )
 
-// B19, B20: what the ingest tier answers its senders. A denial, an outage and an approval never look alike.
+// B19, B20: the answers of an ingest tier to its senders. A denial, an outage and an approval differ.
 func TestB20_Middleware(t *testing.T) {
 	letThrough := func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) }
 	unavailable := apierr.Unavailable(apierr.NotLoaded, "not loaded")
@@ -117,7 +118,8 @@ func TestB20_Middleware(t *testing.T) {
 	}
 }
 
-// B03: an over-long token is still over-long when it arrives, and does not hit the bound on messages.
+// B03: a token that is too long is cut, so that its message is not too large. It is still too long when it
+// arrives.
 func TestB03_OverlongTokenIsCut(t *testing.T) {
 	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
 	got, err := scriptedClient(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
@@ -126,8 +128,8 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 	}
 }
 
-// A request for something that is no app never reaches a validator, and is not let through by whoever lets
-// requests through in an outage.
+// A request with an invalid app id never reaches a validator, and is not accepted even by an ingest tier
+// that accepts requests in an outage.
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{

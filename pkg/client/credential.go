@@ -14,37 +14,38 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// DefaultMaxForm is how many bytes of a form FormSecret reads when it is not told otherwise.
+// DefaultMaxForm is how many bytes of a form FormSecret reads at most by default.
 const DefaultMaxForm = 64 << 10
 
-// BearerSecret returns the secret that a request carries in its Authorization header; the zero value when
-// it carries none. Any scheme but Bearer, and more than one header, are an error (RFC 6750, section 2.1).
-// Errors of this function, and of the others that find a secret, hold no part of it.
+// BearerSecret returns the secret in a request's Authorization header, and the zero value when the request
+// has none. It fails for another scheme than Bearer and for several headers (RFC 6750, section 2.1). The
+// errors of this function, and of HeaderSecret, QuerySecret and FormSecret, hold no part of the secret.
 func BearerSecret(r *http.Request) (secret.Secret, error) {
 	return bearer.Parse(r.Header.Values("Authorization"))
 }
 
-// HeaderSecret returns a function that finds the secret in a header of its own. Several such headers are an
-// error.
+// HeaderSecret returns a function for Middleware.Secret that takes the secret from a header. The function
+// fails for several headers of that name.
 func HeaderSecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return single(r.Header.Values(name), "header", name)
 	}
 }
 
-// QuerySecret returns a function that finds the secret in a query parameter. Several of that name are an
-// error. URLs end up in logs: a header is the better place where there is a choice (RFC 6750, section 2.3).
+// QuerySecret returns a function for Middleware.Secret that takes the secret from a query parameter. The
+// function fails for several parameters of that name. Prefer a header, because URLs end up in logs (RFC
+// 6750, section 2.3).
 func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return parameter(r.URL.RawQuery, "query parameter", name)
 	}
 }
 
-// FormSecret returns a function that finds the secret in a field of a form that is the request's body
-// (application/x-www-form-urlencoded). It reads at most maxBytes of the body, 0 being DefaultMaxForm; the
-// handler can read all of it again. Several fields of that name, and a longer body, are an error. A request
-// with another body carries no secret. Of a form that was parsed before (ParseForm), the fields count that
-// net/http has kept: it leaves out those that it cannot decode.
+// FormSecret returns a function for Middleware.Secret that takes the secret from a form field in the
+// request's body (application/x-www-form-urlencoded). It reads at most maxBytes of the body; 0 means
+// DefaultMaxForm. The handler can read the whole body again. The function fails for several fields of that
+// name and for a longer body. A body of another type carries no secret. If the form was parsed before
+// (ParseForm), the function sees only fields that net/http could decode.
 func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret, error) {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxForm
@@ -53,7 +54,7 @@ func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret,
 		if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" || r.Body == nil {
 			return secret.Secret{}, nil
 		}
-		if r.PostForm != nil { // it was read before
+		if r.PostForm != nil { // the body was read before
 			return single(r.PostForm[name], "form field", name)
 		}
 		tooLong := bearer.Error(fmt.Sprintf("form: want at most %d bytes", maxBytes))
@@ -72,22 +73,22 @@ func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret,
 	}
 }
 
-// rewound is a body whose beginning was read and is read again.
+// rewound is a body that is read again from its beginning.
 type rewound struct {
 	io.Reader
 	io.Closer
 }
 
-// bodyError says that the body of a request could not be read.
+// bodyError is the error of reading a request's body.
 type bodyError struct{ cause error }
 
-// Error returns the words.
+// Error returns the text.
 func (e *bodyError) Error() string { return "the body cannot be read: " + e.cause.Error() }
 
 // Unwrap returns the cause.
 func (e *bodyError) Unwrap() error { return e.cause }
 
-// status is what the sender reads.
+// status returns the HTTP status for the sender.
 func (e *bodyError) status() int {
 	var tooLarge *http.MaxBytesError
 	if errors.As(e.cause, &tooLarge) {
@@ -96,9 +97,9 @@ func (e *bodyError) status() int {
 	return http.StatusBadRequest
 }
 
-// parameter finds the one value of a name in a query or form. Of other names it does not ask that they are
-// well encoded: url.ParseQuery drops what is not, and a value that it drops must not make a second one the
-// only one.
+// parameter returns the single value of a name in a query or form. Other names may be badly encoded.
+// url.ParseQuery is not used, because it drops badly encoded values: of two values it could leave one,
+// which then looks single.
 func parameter(encoded, place, name string) (secret.Secret, error) {
 	var values []string
 	for pair := range strings.SplitSeq(encoded, "&") {
@@ -125,5 +126,5 @@ func single(values []string, place, name string) (secret.Secret, error) {
 	return secret.Secret{}, bearer.Error(place + " " + name + ": want one value")
 }
 
-// malformed is a secret that no app can have (B03): too long, so that it is not even looked up.
+// malformed is a secret that no app can have, because it is too long (B03).
 var malformed = secret.New(strings.Repeat("?", secret.MaxLength+1))

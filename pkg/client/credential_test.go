@@ -15,7 +15,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// enforcing is a validator whose app has one token, the secret cs_x. It decides as a real one does.
+// enforcing is a validator whose app has one token with the secret cs_x. It decides as a real validator does.
 func enforcing(enforced bool) *fake {
 	return &fake{call: func(_ context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 		reason := countersignv1.Reason_REASON_TOKEN_UNKNOWN
@@ -81,8 +81,9 @@ var credentialCases = []credentialCase{
 	}, want: 401, says: "TOKEN_MALFORMED\n"},
 }
 
-// B13, B19: wherever the token stands, one that is refused authenticates nothing, is no reason to refuse
-// what is not enforced, and is repeated nowhere. The handler reads the whole body in any case.
+// B13, B19: wherever a request carries its token, a rejected token authenticates nothing and is never
+// repeated in an answer. It does not deny a scope that is not enforced. The handler can always read the
+// whole body.
 func TestB13_WhereTheTokenStands(t *testing.T) {
 	for _, enforced := range []bool{true, false} {
 		c := client.New(serve(t, enforcing(enforced)))
@@ -129,7 +130,7 @@ func TestB13_WhereTheTokenStands(t *testing.T) {
 	}
 }
 
-// A form that was parsed before is looked at as it was parsed.
+// For a form that was parsed before, the parsed fields count.
 func TestFormThatWasReadBefore(t *testing.T) {
 	r := httptest.NewRequest("POST", "/?app_token=other", strings.NewReader("app_token=cs_x"))
 	r.Header.Set("Content-Type", form)
@@ -141,7 +142,7 @@ func TestFormThatWasReadBefore(t *testing.T) {
 	}
 }
 
-// A body that cannot be read says nothing about a token: no validator is asked.
+// No validator is asked about a request whose body cannot be read.
 func TestBodyThatCannotBeRead(t *testing.T) {
 	f := enforcing(false)
 	c := client.New(serve(t, f))
@@ -164,7 +165,7 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// Parts of a multipart form are no fields of this form, whether it was parsed before or not.
+// The parts of a multipart form are not fields of the form, whether it was parsed before or not.
 func TestMultipartFormCarriesNoSecret(t *testing.T) {
 	const part = "--x\r\nContent-Disposition: form-data; name=app_token\r\n\r\ncs_x\r\n--x--\r\n"
 	for _, parsed := range []bool{false, true} {

@@ -16,7 +16,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// stuck is a validator that never answers. It counts the calls that came without a deadline.
+// stuck is a validator that never answers. It counts the calls without a deadline.
 type stuck struct{ unbounded atomic.Int64 }
 
 func (s *stuck) call(ctx context.Context, _ *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
@@ -27,16 +27,15 @@ func (s *stuck) call(ctx context.Context, _ *countersignv1.AuthorizeRequest) (*c
 	return nil, ctx.Err()
 }
 
-// A question without a deadline gets one, wherever it waits: a validator that never answers holds no caller
-// for ever. The time runs from when the question was asked. A deadline of the caller's own stays as it is,
-// also a longer one.
+// A question without a deadline ends DefaultTimeout after it was asked, wherever it waits. A deadline of
+// the caller's own stays as it is, even if it is later.
 func TestDefaultTimeout(t *testing.T) {
 	const longer = 10 * client.DefaultTimeout
 	for name, tt := range map[string]struct {
 		client func(testing.TB, *fake) *client.Client
-		// slots are how many questions are under way before the caller's, each until longer is over.
+		// slots is how many earlier questions are in flight, each until longer has passed.
 		slots int
-		// sent says that the caller's question reaches the validator in a call.
+		// sent tells whether the caller's question reaches the validator in a call.
 		sent bool
 	}{
 		"in a call": {func(t testing.TB, f *fake) *client.Client { return client.New(serve(t, f)) }, 0, true},

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	_ "google.golang.org/grpc/health" // without it grpc-go checks nobody's health
+	_ "google.golang.org/grpc/health" // enables health checks in grpc-go
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -21,50 +21,51 @@ import (
 )
 
 const (
-	// pingAfter is the shortest interval that grpc-go allows a client, and what grpcserver permits. A path
-	// that is dead is found long before, by what is asked over it and not acknowledged (pingTimeout is its
-	// TCP_USER_TIMEOUT, too: RFC 5482) or not answered (spread). A ping finds one that nothing is asked
-	// over.
+	// pingAfter is the shortest ping interval of grpc-go clients, and the shortest that grpcserver permits.
+	// Pings find dead connections without traffic. With traffic, package spread notices missing answers
+	// sooner, and the kernel missing acknowledgements: grpc-go uses pingTimeout as TCP_USER_TIMEOUT too
+	// (RFC 5482).
 	pingAfter   = 10 * time.Second
 	pingTimeout = 2 * time.Second
 
-	// connectTimeout bounds one try to connect; between two tries are some 100 ms at first, and never more
-	// than some maxConnectPause, so that a validator that is back is asked soon.
+	// connectTimeout bounds one attempt to connect. The pause between two attempts begins at about 100 ms
+	// and grows to about maxConnectPause, so that a restarted validator is used soon.
 	connectTimeout  = 2 * time.Second
 	maxConnectPause = 2 * time.Second
 )
 
-// DialOptions say how validators are connected to. The zero value is TLS with the system's authorities, and
-// plain text on loopback.
+// DialOptions configure Dial. The zero value uses TLS with the system's certificate authorities, and plain
+// text on loopback.
 type DialOptions struct {
-	// Security says which connections are encrypted. It must come to the same for all addresses.
+	// Security says which connections are encrypted. All addresses must get the same answer.
 	Security grpcclient.Security
-	// GRPC are further options of the connections, such as interceptors, or credentials with a client
-	// certificate, which then count instead of Security. Others may undo what Dial is for.
+	// GRPC has further options, such as interceptors. Transport credentials in it replace the ones of
+	// Security. Options for resolvers, load balancing and keepalive can break the promises of Dial.
 	GRPC []grpc.DialOption
 }
 
-// Connection goes to several validators. It is for New and NewStreaming, whose questions it spreads evenly
-// over the validators that serve. It is safe for concurrent use; Close ends it.
+// Connection is a connection to several validators, for New and NewStreaming. It spreads questions evenly
+// over the validators that serve. It is safe for concurrent use. The caller must Close it.
 type Connection struct {
 	*grpc.ClientConn
 	again budget
 }
 
-// Dial returns a connection to validators. It does not wait for any of them.
+// Dial returns a connection to validators. It does not wait until they answer. It fails when an address or
+// an option is wrong.
 //
-// A single address is looked up again and again, and every IP address that it stands for is a validator:
-// the name of a headless service of Kubernetes, for example. Of several addresses each is one validator. An
-// address is host:port, and may begin with dns:///.
+// An address is host:port and may begin with dns:///. A single address is resolved again and again, and
+// each of its IP addresses is a validator, as with a headless service of Kubernetes. With several addresses
+// each address is one validator.
 //
-// No validator is asked that says it does not serve (grpc.health.v1), or that is silent. A question that a
-// validator answers with UNAVAILABLE or OVERLOADED, or does not answer within a quarter of its time or 250
-// ms, is asked once more of another one, within its deadline; the first answer counts. A denial is an
-// answer. When too many questions fail, they are not asked twice, so that an outage of all validators does
-// not double their load (gRPC A6). So no question fails because of one validator if it may take half a
-// second.
+// Validators that do not serve (grpc.health.v1) and validators that owe answers are not asked. A question
+// is asked again, once and of another validator, in two cases: when the first validator answers UNAVAILABLE
+// or OVERLOADED, and when it does not answer within 250 ms or a quarter of the question's time. The first
+// answer counts; a denial is an answer. So one validator in trouble makes no question fail that may take
+// half a second. While too many questions fail, none is asked again, so that an outage of all validators
+// does not double their load (gRPC A6).
 //
-// Proxies that the environment names, such as HTTPS_PROXY, are not used: secrets would pass them.
+// Proxies in the environment, such as HTTPS_PROXY, are not used, because they would see secrets.
 func Dial(addresses []string, options DialOptions) (*Connection, error) {
 	places, err := parse(addresses)
 	if err != nil {
@@ -86,7 +87,7 @@ func Dial(addresses []string, options DialOptions) (*Connection, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(), // the name server has no say in how validators are asked
+		grpc.WithDisableServiceConfig(), // DNS must not change how validators are asked
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -102,7 +103,7 @@ func Dial(addresses []string, options DialOptions) (*Connection, error) {
 	return &Connection{ClientConn: connection}, nil
 }
 
-// serviceConfig names the policy, and the service whose health counts.
+// serviceConfig names the load balancing policy and the service whose health is checked.
 var serviceConfig = fmt.Sprintf(`{"loadBalancingConfig": [{%q: {}}], "healthCheckConfig": {"serviceName": %q}}`,
 	spread.Name, countersignv1.ValidatorService_ServiceDesc.ServiceName)
 
@@ -120,13 +121,13 @@ func parse(addresses []string) (places []grpcclient.Address, err error) {
 	return places, nil
 }
 
-// dialer knows where the validators are.
+// dialer connects to the validators at some addresses.
 type dialer struct {
 	security grpcclient.Security
 	places   []grpcclient.Address
 }
 
-// target returns what to give to grpc.NewClient.
+// target returns the target and the resolver for grpc.NewClient.
 func (d dialer) target() (string, grpc.DialOption) {
 	if len(d.places) == 1 {
 		return d.places[0].Target(), grpc.EmptyDialOption{}
@@ -140,7 +141,8 @@ func (d dialer) target() (string, grpc.DialOption) {
 	return "validators:///" + string(d.places[0]), grpc.WithResolvers(listed)
 }
 
-// dial opens a connection to one validator. Of several addresses each is looked up here, anew each time.
+// dial opens a connection to one validator. With several addresses it resolves the address itself, each
+// time anew.
 func (d dialer) dial(ctx context.Context, at string) (net.Conn, error) {
 	if len(d.places) == 1 {
 		return d.security.Dial(ctx, d.places[0], at)

@@ -16,7 +16,7 @@ import (
 
 var kindsOfClients = []string{"calls", "streams"}
 
-// B20: whatever happens to one of two validators, no question fails that may take a second.
+// B20: when one of two validators is in trouble, no question fails that may take a second.
 func TestB20_OneValidatorInTrouble(t *testing.T) {
 	for name, trouble := range map[string]struct{ begin, end func(*validator) }{
 		"killed and restarted": {func(v *validator) { v.stop() }, func(v *validator) { v.start(false); time.Sleep(time.Second); v.serving(true) }},
@@ -66,7 +66,7 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 						}
 					}
 					traffic(500*time.Millisecond, 2*time.Millisecond)
-					in := s.busiest() // streams may all go to one
+					in := s.busiest() // all streams may go to one
 					if in.asked() < 100 {
 						t.Errorf("only %d questions were asked of the validator that gets into trouble", in.asked())
 					}
@@ -76,7 +76,7 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 					before := in.asked()
 					go trouble.end(in)
 					traffic(4*time.Second, 10*time.Millisecond)
-					// A streaming client comes back to it with its next stream.
+					// A streaming client returns to the validator with its next stream.
 					if n := in.asked() - before; kind == "calls" && n < 20 {
 						t.Errorf("only %d questions were asked of the validator when it was back", n)
 					}
@@ -90,7 +90,7 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 	}
 }
 
-// What a validator has decided is asked once, whatever it is.
+// A question that a validator has decided is not asked again, whatever the decision is.
 func TestB20_DecidedIsAskedOnce(t *testing.T) {
 	for name, err := range map[string]error{
 		"a denial":        nil,
@@ -123,8 +123,8 @@ func TestB20_DecidedIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A denial that comes late is what counts: that another validator, which was asked meanwhile, cannot answer
-// makes no outage of it, which a rule for outages might let through.
+// A late denial counts, even if another validator, which was asked meanwhile, cannot answer. It must not
+// become an outage, in which the ingest tier may accept the request.
 func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 	for name, err := range map[string]error{
 		"overloaded":     apierr.Exhausted(apierr.Overloaded, "too many calls"),
@@ -137,7 +137,7 @@ func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 				s.validators[0].answers(outcome{decision: deny, wait: 400 * time.Millisecond})
 				s.validators[1].answers(outcome{err: err})
 				c := s.client(t, "calls")
-				synctest.Wait() // until both are connected
+				synctest.Wait() // for both connections
 				denied := 0
 				for range 50 {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -158,7 +158,7 @@ func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 	}
 }
 
-// Anybody can ask about an app of which the policy does not verify. That costs other apps no second question.
+// Questions about an app whose policy does not verify use up no second questions of other apps.
 func TestB20_OneAppCostsOthersNothing(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {
@@ -189,15 +189,15 @@ func TestB20_OneAppCostsOthersNothing(t *testing.T) {
 	}
 }
 
-// When as many requests wait for a revision on one validator as may, another one is asked, and the first
-// goes on being asked.
+// When too many requests wait for a revision on one validator, a question is asked of another validator.
+// The first validator is not avoided.
 func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, 2)
 				c := s.client(t, kind)
-				synctest.Wait() // until both are connected
+				synctest.Wait() // for both connections
 				if err := ask(t.Context(), t, c, "x"); err != nil {
 					t.Fatal(err)
 				}
@@ -220,8 +220,8 @@ func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 	}
 }
 
-// An outage of all validators does not double what they are asked, and when it is over, one in trouble
-// costs nothing again.
+// An outage of all validators does not double their load. After it, one validator in trouble makes no
+// question fail.
 func TestBudget(t *testing.T) {
 	for name, trouble := range map[string]outcome{
 		"undecided": {err: apierr.Unavailable(apierr.DataTooOld, "old")},
@@ -270,7 +270,7 @@ func TestBudget(t *testing.T) {
 						v.answers(allowed)
 					}
 					if trouble.mute {
-						return // what follows is the same, and long
+						return // the rest is the same, and takes long
 					}
 					time.Sleep(2 * time.Second)
 					if failed := all(6500); failed > 0 {
@@ -286,7 +286,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// Each of the validators gets its share.
+// Each validator gets its share of the questions.
 func TestDialSpreads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 5)
@@ -305,7 +305,7 @@ func TestDialSpreads(t *testing.T) {
 	})
 }
 
-// A question that waits for the store may wait: no other validator is asked soon.
+// A question that waits for the store is not asked of another validator soon.
 func TestB25_DialMinRevisionWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 2)
@@ -346,8 +346,7 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
-// Nobody is asked who says that it does not serve, and a question that nobody else can be asked is asked
-// once.
+// A validator that does not serve is not asked. A question is asked once when only one validator serves.
 func TestDialAsksWhoServes(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {

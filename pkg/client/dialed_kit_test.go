@@ -23,13 +23,13 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// site has several validators, which the connection of Dial reaches over a network of its own.
+// site is several validators, with a connection of Dial over a simulated network.
 type site struct {
 	validators []*validator
 	connection *client.Connection
 }
 
-// newSite starts validators, and connects to them until the test ends.
+// newSite starts validators and connects to them. They stop when the test ends.
 func newSite(t testing.TB, count int) *site {
 	t.Helper()
 	s := &site{}
@@ -61,7 +61,7 @@ func newSite(t testing.TB, count int) *site {
 	return s
 }
 
-// client returns a client of a kind, until the test ends.
+// client returns a client of a kind. It is closed when the test ends.
 func (s *site) client(t testing.TB, kind string) *client.Client {
 	if kind == "calls" {
 		return client.New(s.connection)
@@ -79,21 +79,21 @@ func (s *site) asked() (n int64) {
 	return n
 }
 
-// busiest returns the validator that was asked most.
+// busiest returns the validator that was asked most questions.
 func (s *site) busiest() *validator {
 	return slices.MaxFunc(s.validators, func(a, b *validator) int { return cmp.Compare(a.asked(), b.asked()) })
 }
 
-// network is what is between a client and a validator.
+// network is the state of the network between a client and a validator.
 type network int32
 
 const (
 	open     network = iota
-	held             // nothing comes back yet: the validator is stopped, its kernel is not
-	vanished         // nothing passes, and nobody is told
+	held             // answers are held back: the process is stopped, its kernel is not
+	vanished         // all packets are dropped silently
 )
 
-// validator is one that can be in trouble.
+// validator is a validator that a test can get into trouble.
 type validator struct {
 	fake     *fake
 	outcome  atomic.Pointer[outcome]
@@ -108,7 +108,7 @@ type validator struct {
 	ended    sync.WaitGroup
 }
 
-// outcome is what comes of every question.
+// outcome is the outcome of every question.
 type outcome struct {
 	decision countersignv1.Decision
 	err      error
@@ -185,7 +185,7 @@ func (v *validator) serving(yes bool) {
 	v.health.SetServingStatus(countersignv1.ValidatorService_ServiceDesc.ServiceName, state)
 }
 
-// stop kills it.
+// stop kills the validator.
 func (v *validator) stop() {
 	v.mu.Lock()
 	server := v.server
@@ -229,7 +229,7 @@ func (v *validator) dial(ctx context.Context) (net.Conn, error) {
 type link struct {
 	net.Conn
 	to     *validator
-	lost   atomic.Bool // something was swallowed: it never works again
+	lost   atomic.Bool // a packet was dropped: the connection never works again
 	closed chan struct{}
 	once   sync.Once
 }

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type serverStream = grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]
 
-// fake is a validator that serves calls and, with a function for them, streams.
+// fake is a validator that serves calls, and streams if stream is set.
 type fake struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	countersignv1.UnimplementedBulkValidatorServiceServer
@@ -45,7 +45,7 @@ func (f *fake) AuthorizeStream(s serverStream) error {
 	return f.UnimplementedBulkValidatorServiceServer.AuthorizeStream(s)
 }
 
-// echo allows, and tells a question by its token.
+// echo returns an approval that names the question's token.
 func echo(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeResponse {
 	return &countersignv1.AuthorizeResponse{
 		Decision: allow, Reason: countersignv1.Reason_REASON_TOKEN_VALID, TokenId: r.GetToken(),
@@ -56,7 +56,7 @@ func echoed(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamRes
 	return &countersignv1.AuthorizeStreamResult{Result: &countersignv1.AuthorizeStreamResult_Response{Response: echo(r)}}
 }
 
-// each serves a stream: it answers each question as the function says, or not at all when that returns nil.
+// each serves a stream: it answers each question with a function's result, or not at all when that is nil.
 func each(answer func(*countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamResult) func(serverStream) error {
 	return func(s serverStream) error {
 		for {
@@ -64,7 +64,7 @@ func each(answer func(*countersignv1.AuthorizeRequest) *countersignv1.AuthorizeS
 			if err != nil {
 				return err
 			}
-			response := &countersignv1.AuthorizeStreamResponse{Sequence: 1 << 63} // nobody's
+			response := &countersignv1.AuthorizeStreamResponse{Sequence: 1 << 63} // no question's number
 			for i, r := range questions(m) {
 				if a := answer(r); a != nil {
 					a.Sequence = m.GetSequence() + uint64(i)
@@ -78,7 +78,7 @@ func each(answer func(*countersignv1.AuthorizeRequest) *countersignv1.AuthorizeS
 	}
 }
 
-// questions returns those that a message carries, in the order of their sequences.
+// questions returns the questions in a message, in the order of their numbers.
 func questions(m *countersignv1.AuthorizeStreamRequest) []*countersignv1.AuthorizeRequest {
 	return append([]*countersignv1.AuthorizeRequest{m.GetRequest()}, m.GetMore()...)
 }
@@ -113,7 +113,7 @@ func streaming(t testing.TB, f *fake, options client.StreamOptions) *client.Clie
 	return c
 }
 
-// ask asks with a token, which the answer must echo.
+// ask asks a question with a token, which the answer must repeat.
 func ask(ctx context.Context, t testing.TB, c *client.Client, token string) error {
 	t.Helper()
 	answer, err := c.Authorize(ctx, client.Request{AppID: "app1", Token: secret.New(token), Scope: countersignv1.Scope_SCOPE_EVENTS})

@@ -9,8 +9,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// patience returns how long a stream may take to answer before another validator is asked, too; 0: as long
-// as there is time.
+// patience returns how long the stream may take before another validator is asked too. 0 means until the
+// deadline.
 func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	if s.calls.again == nil {
 		return 0
@@ -22,9 +22,9 @@ func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	return max(min(time.Until(until)/share, maxPatience), 1)
 }
 
-// askOther asks a question that this stream has not answered yet in a call, of another validator, and
-// returns the first answer. It is not done when nothing was asked, or nothing came of it: the stream may
-// still answer then.
+// askOther asks a question that this stream has not answered in a call, of another validator, and returns
+// the first answer. It returns done false when it asked nothing or got no answer; the stream may still
+// answer then.
 func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse, done bool, err error) {
 	s.calls.again.failed()
 	if !s.calls.again.allows() {
@@ -32,7 +32,7 @@ func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (respon
 	}
 	ctx, cancel := bounded(ctx, asked)
 	defer cancel()
-	question := c.question // c is another question's once this function has returned, perhaps before the call has ended
+	question := c.question // c may be reused before the call has ended
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -54,7 +54,7 @@ func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (respon
 		return nil, false, nil
 	}
 	if !s.abandon(c) {
-		<-c.done // it is being concluded
+		<-c.done // its answer is on its way
 		if decided(c.err) {
 			return c.response, true, c.err
 		}

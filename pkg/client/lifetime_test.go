@@ -9,7 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 )
 
-// With a validator that serves no streams all is asked in calls, and one is tried for about every minute.
+// When a validator serves no streams, all questions are asked in calls, and the client tries a stream about
+// once a minute.
 func TestStreamingFallsBackToCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -26,7 +27,7 @@ func TestStreamingFallsBackToCalls(t *testing.T) {
 	})
 }
 
-// Streams that end unused are opened ever more rarely.
+// When streams end unused, the pauses between them grow.
 func TestStreamingBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: func(serverStream) error { return errors.New("not now") }}
@@ -43,7 +44,7 @@ func TestStreamingBacksOff(t *testing.T) {
 	})
 }
 
-// Streams are renewed while they are used, without any caller noticing, and let go when they are not.
+// Streams are renewed while they are used, without an error for any caller, and closed when they are not.
 func TestStreamingRenewsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}

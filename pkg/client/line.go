@@ -14,27 +14,26 @@ import (
 )
 
 const (
-	// life is how long a stream is used, and up to half as long again. It is less than the minute that
-	// grpcserver gives to what is under way when it closes an old connection, so that no stream is cut by
-	// that.
+	// life is how long a stream is used at least; up to half of it is added at random. grpcserver gives
+	// calls on a connection that it closes one minute, so with a shorter life no stream is cut.
 	life = 30 * time.Second
 
-	// firstPause is how long no stream is opened after one was lost; it doubles each time a stream ends
-	// before it has answered anything, up to maxPause, and is made up to a fifth longer or shorter.
+	// firstPause is the pause after a failed stream. It doubles, up to maxPause, each time a stream ends
+	// before it has answered anything. Each pause is up to a fifth longer or shorter.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 10 * time.Second
 
-	// unservedPause is the same after a validator that serves no streams. It may be replaced by one that
-	// does.
+	// unservedPause is the pause after a validator that serves no streams. A later version of it may serve
+	// them.
 	unservedPause = time.Minute
 )
 
-// line is where one stream follows the other.
+// line keeps one stream open while it is needed.
 type line struct {
 	bulk   countersignv1.BulkValidatorServiceClient
 	calls  *calls
-	open   atomic.Pointer[stream] // nil while there is none
-	wanted chan struct{}          // has an element when there is none but something to ask
+	open   atomic.Pointer[stream] // nil while no stream is open
+	wanted chan struct{}          // has an element when a question needs a stream
 }
 
 func newLine(bulk countersignv1.BulkValidatorServiceClient, calls *calls) *line {
@@ -72,8 +71,8 @@ func (l *line) keep(ctx context.Context) {
 	}
 }
 
-// use opens a stream and returns when that has ended: with nil when its time was over, and otherwise why.
-// It tells whether anything was answered.
+// use opens a stream and returns after the stream has ended. err is nil when its life was over. answered
+// tells whether the stream has answered a question.
 func (l *line) use(ctx context.Context) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -92,7 +91,7 @@ func (l *line) use(ctx context.Context) (answered bool, err error) {
 	return s.answered, err
 }
 
-// sleep returns after about a time, or when the context ends.
+// sleep sleeps for a time, up to a fifth longer or shorter, or until ctx ends.
 func sleep(ctx context.Context, about time.Duration) {
 	timer := time.NewTimer(about*4/5 + rand.N(about*2/5))
 	defer timer.Stop()

@@ -16,37 +16,37 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Middleware puts a question in front of an http.Handler. Its functions are called from many goroutines at
-// once.
+// Middleware asks a validator before it calls an http.Handler. Client, Scope and AppID are required. The
+// functions must be safe for concurrent use.
 type Middleware struct {
-	// Client asks.
+	// Client asks the questions.
 	Client *Client
-	// Scope is the endpoint that the handler is.
+	// Scope is the endpoint that the handler serves.
 	Scope countersignv1.Scope
-	// AppID finds the app in a request, for example in its path. One that is none is answered with 400.
+	// AppID returns the app of a request, for example from its path. An invalid app id is answered with 400.
 	AppID func(*http.Request) string
-	// Secret finds the secret that a request carries; nil is BearerSecret. HeaderSecret, QuerySecret and
-	// FormSecret are for integrations that send it elsewhere. The zero value is a request without one. When
-	// it returns an error, the question is asked about a token that is TOKEN_MALFORMED for every app: it
-	// authenticates nothing, and what is not enforced is allowed all the same (B13). Its errors are not
-	// shown, but for those of the functions named here.
+	// Secret returns the secret of a request; the zero value means none. Nil means BearerSecret.
+	// HeaderSecret, QuerySecret and FormSecret are for integrations that send the secret elsewhere. When it
+	// fails, the question is asked with a token that is TOKEN_MALFORMED for every app: it authenticates
+	// nothing, but a scope that is not enforced is still allowed (B13). The sender sees the errors of the
+	// four functions, and no others.
 	Secret func(*http.Request) (secret.Secret, error)
-	// Source finds what sent a request; nil means an ordinary backend always.
+	// Source returns the kind of sender of a request. Nil means an ordinary backend.
 	Source func(*http.Request) countersignv1.Source
-	// Timeout is how long a question may take: 0 is DefaultTimeout. A request with a deadline should have
-	// longer: at its own deadline it is answered with 503, and Undecided is not asked.
+	// Timeout is how long a question may take. 0 means DefaultTimeout. A request's own deadline should be
+	// longer: when it passes, the sender gets 503 and Undecided is not called.
 	Timeout time.Duration
-	// Undecided answers a request about which nothing can be decided: an outage as the function Undecided
-	// has it, and neither a denial nor an approval (B20). It gets the handler, so that it may let the
-	// request through. Nil answers 503, so that the sender tries again.
+	// Undecided answers a request when no validator can decide: an outage, as the function Undecided
+	// defines it, which is neither a denial nor an approval (B20). It gets the handler, so that it may
+	// accept the request. Nil answers 503, so that the sender tries again.
 	Undecided func(w http.ResponseWriter, r *http.Request, handler http.Handler, err error)
 }
 
-// Wrap returns a handler that accepts what a validator allows. A denial is 401 with the reason when another
-// token would help (RFC 6750, section 3), and 403 when none would. An outage is for Undecided. A request
-// that has ended while it was authorized reaches neither the handler nor Undecided, whatever the answer; if
-// its sender is still there, it reads 503. An error that is no outage is 400 when the request is malformed,
-// and else 500.
+// Wrap returns a handler that calls another handler for requests that a validator allows. It answers
+// denials with 401 and the reason when another token would help (RFC 6750, section 3), and with 403 when
+// none would. An outage goes to Undecided. A request that has ended meanwhile reaches neither the handler
+// nor Undecided, whatever the answer is; the sender, if still connected, gets 503. Other errors get 400
+// when the request is malformed, and otherwise 500.
 func (m Middleware) Wrap(handler http.Handler) http.Handler {
 	if m.Timeout <= 0 {
 		m.Timeout = DefaultTimeout

@@ -42,7 +42,8 @@ func serveTCP(t *testing.T, f *fake, options ...grpc.ServerOption) string {
 	return port
 }
 
-// Dial encrypts as it is told, and checks each validator's certificate against its own address.
+// Dial encrypts as Security says, and checks each validator's certificate against the validator's own
+// address.
 func TestDialSecurity(t *testing.T) {
 	authority, err := testcert.New()
 	if err != nil {
@@ -88,7 +89,7 @@ func TestDialSecurity(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer connection.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // connecting is to take as long as it does
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // connecting may take long
 			defer cancel()
 			answer, err := client.New(connection).Authorize(ctx, request("x"))
 			switch {
@@ -101,13 +102,13 @@ func TestDialSecurity(t *testing.T) {
 	}
 }
 
-// behindProxy is set in the process in which the environment names a proxy: a process reads it once.
+// behindProxy is set in a process whose environment names a proxy. A process reads the proxy once.
 const behindProxy = "COUNTERSIGN_TEST_BEHIND_PROXY"
 
-// A proxy that the environment names for all programs sees nothing: it would get every secret.
+// A proxy in the environment is not used, because it would see every secret.
 func TestNoProxy(t *testing.T) {
 	if os.Getenv(behindProxy) != "" {
-		// No name, so that nobody is asked for it; a proxy would be.
+		// An IP address needs no DNS, and would go through the proxy.
 		for _, addresses := range [][]string{{"nobody..here:7071"}, {"nobody..here:7071", "nobody..there:7071"}} {
 			connection, err := client.Dial(addresses, client.DialOptions{Security: grpcclient.Security{Plaintext: true}})
 			if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The Go code of the README is that of an example, which the compiler has seen.
+// The Go code in the README is part of an example, so that it compiles.
 func TestReadmeCodeCompiles(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

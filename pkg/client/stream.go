@@ -18,54 +18,56 @@ import (
 )
 
 const (
-	// maxTogether is how many questions one message carries at most. Beyond some fifty a question hardly
-	// gets cheaper, and the first of them waits for the last.
+	// maxTogether is how many questions one message may carry. Beyond about fifty a question hardly gets
+	// cheaper, and the first question waits for the last.
 	maxTogether = 64
-	// maxMessage is about how many bytes they may be. A validator takes 64 KiB.
+	// maxMessage is about how many bytes a message may have. A validator takes 64 KiB.
 	maxMessage = 32 << 10
 
-	// silence is how long a validator may owe answers and give none. It takes microseconds for each.
+	// silence is how long a validator may owe answers without giving any. An answer usually takes
+	// microseconds.
 	silence = time.Second
 )
 
-// errUnanswered says that a question must be asked in another way.
+// errUnanswered means that the question must be asked in a call.
 var errUnanswered = status.Error(codes.Unavailable, "the stream ended without an answer")
 
-// errSilent says the same of a question on a stream that was given up because the validator said nothing.
+// errSilent is errUnanswered on a stream that was given up because its validator was silent.
 var errSilent = status.Error(codes.Unavailable, "the validator has fallen silent")
 
-// errRefused says that a stream was left because its validator decides nothing now.
+// errRefused means that the stream was given up because its validator decides nothing now.
 var errRefused = errors.New("the validator decides nothing now")
 
-// refusals is how many refusals in a row are a reason to leave a stream. A single one may be about one scope.
+// refusals is how many refusals in a row make the client give up a stream. A single one may be about one
+// scope.
 const refusals = 2
 
-// stream is one stream of questions and answers. ask may be called by many goroutines; run is called once.
+// stream is one stream of questions and answers. ask is safe for concurrent use. run is called once.
 type stream struct {
-	calls *calls        // for what this stream does not answer soon, when it allows second questions
-	route *spread.Route // of the stream
-	left  func()        // called when no more is to be asked
+	calls *calls        // asks second questions, if allowed
+	route *spread.Route // the stream's route
+	left  func()        // called when the stream takes no more questions
 
 	grpc     grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]
 	cancel   context.CancelFunc
-	wake     chan struct{} // has an element when run has something to send
+	wake     chan struct{} // has an element when run must send
 	retired  chan struct{} // closed by retire
-	load     atomic.Int64  // questions without an answer, also of callers that have gone
+	load     atomic.Int64  // unanswered questions, also of callers that have given up
 	began    time.Time
-	progress atomic.Int64 // when an answer came, or one began to be owed: nanoseconds since it began
+	progress atomic.Int64 // nanoseconds from began to the latest answer, or to the first question that is owed one
 	retiring sync.Once
 	pool     pool
 
 	mu       sync.Mutex
-	closed   bool // no question is taken any more
-	silent   bool // it was given up because nothing came
-	awake    bool // run was told to send, and has not found the queue empty since
+	closed   bool // takes no more questions
+	silent   bool // given up because its validator was silent
+	awake    bool // run was woken and has not emptied the queue since
 	queue    queue
-	sent     map[uint64]*call // by sequence; nil when the caller has gone
-	sequence uint64           // the next
-	answered bool             // something was; to be read after run
+	sent     map[uint64]*call // by sequence number; nil when the caller has given up
+	sequence uint64           // the next number
+	answered bool             // any question was answered; read after run
 
-	refused int // refusals in a row, as receive counts them; to be read after it
+	refused int // refusals in a row; belongs to receive, and is read after it
 }
 
 func newStream(
@@ -78,17 +80,17 @@ func newStream(
 	}
 }
 
-// noteProgress is called when an answer has come, or one begins to be owed.
+// noteProgress is called when an answer has arrived, and when the stream begins to owe answers.
 func (s *stream) noteProgress() { s.progress.Store(int64(time.Since(s.began))) }
 
-// quiet returns how long no answer has come.
+// quiet returns how long no answer has arrived.
 func (s *stream) quiet() time.Duration { return time.Since(s.began) - time.Duration(s.progress.Load()) }
 
-// hushed tells whether the validator owes answers and gives none.
+// hushed tells whether the validator owes answers and has given none for spread.Hush.
 func (s *stream) hushed() bool { return s.load.Load() > 0 && s.quiet() >= spread.Hush }
 
-// ask returns the answer to a question that was asked at a time, or errUnanswered or errSilent when the
-// stream does not give one.
+// ask returns the answer to a question that was asked at a time. It returns errUnanswered or errSilent when
+// the stream gives no answer.
 func (s *stream) ask(
 	ctx context.Context, asked time.Time, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -108,7 +110,7 @@ func (s *stream) ask(
 		if s.abandon(c) {
 			return nil, status.FromContextError(err).Err()
 		}
-		<-c.done // it is being concluded
+		<-c.done // its answer is on its way
 	}
 	return c.response, c.err
 }
@@ -131,8 +133,8 @@ func (s *stream) enqueue(c *call) bool {
 	return true
 }
 
-// abandon forgets a call whose caller goes, and gives up the stream when it has fallen silent. It returns
-// false when the call is being concluded.
+// abandon forgets a call whose caller gives up, and gives up the stream if it is silent. It returns false
+// when the call's answer is already on its way to the caller.
 func (s *stream) abandon(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +149,7 @@ func (s *stream) abandon(c *call) bool {
 	}
 	most := silence
 	if s.calls.again != nil {
-		most = spread.Hush // there are others
+		most = spread.Hush // other validators can be asked
 	}
 	if len(s.sent) > 0 && s.quiet() >= most {
 		s.silent = true
@@ -157,8 +159,9 @@ func (s *stream) abandon(c *call) bool {
 	return true
 }
 
-// run sends what is asked until retire is called, then lets the validator answer what it owes and returns
-// nil; when the stream ends before, it returns why. Then nothing uses the stream any more.
+// run sends questions until retire is called. Then it lets the validator answer the questions that it has,
+// and returns nil. If the stream ends before, run returns why. Nothing uses the stream after run has
+// returned.
 func (s *stream) run() error {
 	var why error
 	received := make(chan struct{})
@@ -181,8 +184,8 @@ func (s *stream) run() error {
 			}
 			return nil
 		case <-s.wake:
-			// Goroutines that can run now and are about to ask go first, so that one message carries what
-			// they ask: it halves the cost of a question. With none there is nobody to wait for.
+			// Let goroutines that are ready to ask run first, so that their questions share the message. This
+			// halves the cost of a question. It waits for nothing when no goroutine is ready.
 			runtime.Gosched()
 			s.flush()
 		}
@@ -200,8 +203,8 @@ func (s *stream) retire() {
 	})
 }
 
-// flush sends what is queued. It blocks while the validator does not keep up. A stream that does not send
-// any more is one that receive finds ended.
+// flush sends the queued questions. It blocks while the validator does not keep up. When the stream has
+// failed, receive returns why.
 func (s *stream) flush() {
 	for message := s.take(); message != nil; message = s.take() {
 		if s.grpc.Send(message) != nil {
@@ -210,7 +213,7 @@ func (s *stream) flush() {
 	}
 }
 
-// take returns the next message, or nil when nothing is queued.
+// take returns the next message, or nil when the queue is empty.
 func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,8 +245,8 @@ func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 	return message
 }
 
-// receive gives answers to callers until the stream ends, and returns why. It waits for none of them.
-// Whatever is not answered then never is.
+// receive passes answers to callers until the stream ends, and returns why it has. It never waits for a
+// caller. At the end it concludes the open calls with an error.
 func (s *stream) receive() error {
 	defer s.abort()
 	var answers []answer

@@ -12,36 +12,34 @@ const (
 	DefaultInFlight = 1024
 )
 
-// StreamOptions bound what a streaming client uses. The zero value is the defaults.
+// StreamOptions bound the resources of a streaming client. The zero value selects the defaults.
 type StreamOptions struct {
-	// Streams is how many streams are kept while there is something to ask; 0 is DefaultStreams. Each goes
-	// to one validator. More of them spread a program's questions over more validators; fewer make each
-	// question cheaper, since more are asked together.
+	// Streams is how many streams are open while questions are asked. 0 means DefaultStreams. Each goes to
+	// one validator. More streams use more validators. Fewer streams make a question cheaper, since more
+	// questions share a message.
 	Streams int
-	// InFlight is how many questions may be under way at once; 0 is DefaultInFlight. Further callers wait
-	// for their turn, in order, until their context ends.
+	// InFlight is how many questions may be in flight. 0 means DefaultInFlight. Further callers wait in
+	// order, until their context ends.
 	InFlight int
 }
 
-// NewStreaming returns a client like that of New, which sends what many goroutines ask over few streams. A
-// question then costs client and validator a fraction of a call. It is for programs that ask thousands of
-// times a second.
+// NewStreaming returns a client that asks the questions of many goroutines over few streams. A question
+// then costs client and validator a fraction of a call. It is for programs that ask thousands of questions
+// a second. The caller must Close it.
 //
-// What is asked while the previous message is being sent goes into one message together; nothing waits for
-// others to come, so that a lone question is sent at once. Answers and errors are those of New, also for
-// the deadline and the cancellation of a call's context, which others do not notice; but what else a
-// context carries, such as metadata and spans, stays behind, and the connection's interceptors see streams
-// and not questions.
+// Questions that are asked while a message is being sent share the next message. A question never waits for
+// others, so a lone question is sent at once. Answers, errors, deadlines and cancellation are the same as
+// with New. Metadata and trace spans of a question's context are not sent, and the connection's
+// interceptors see streams instead of questions.
 //
-// A question is asked in a call of its own when there is no stream: at first, when the validator serves
-// none, and for a moment after one was lost. A stream that ends, or says nothing for a second while a
-// caller runs out of time, is given up; what it has not answered is asked once more, in a call, within its
-// deadline. Questions with a MinRevision are always asked in calls.
+// A question is asked in a call when no stream is open: at first, when the validator serves no streams, and
+// for a moment after a stream has failed. Questions with a MinRevision are always asked in calls. A stream
+// is given up when it ends, or when it has been silent for a second while a caller runs out of time. Its
+// unanswered questions are then asked again in calls, within their deadlines.
 //
-// Streams are opened when there is something to ask and renewed every half minute or so, which spreads them
-// over validators that have joined. Over a connection of Dial, what a stream does not answer soon, or
-// answers with UNAVAILABLE, is asked once more in a call, of another validator, and a stream whose
-// validator is in trouble is left for another one.
+// Streams are opened on demand and renewed after 30 to 45 s, so that validators that have joined get their
+// share. Over a Connection, a question that a stream does not answer soon, or answers with UNAVAILABLE, is
+// asked again in a call, of another validator. A stream to a validator in trouble is replaced.
 func NewStreaming(connection grpc.ClientConnInterface, options StreamOptions) *Client {
 	if options.Streams <= 0 {
 		options.Streams = DefaultStreams
@@ -54,9 +52,9 @@ func NewStreaming(connection grpc.ClientConnInterface, options StreamOptions) *C
 	return c
 }
 
-// Close ends the streams and returns when nothing that they use is left; the connection stays open. What is
-// being asked, and what is asked later, is asked in calls. A client of New has nothing to close. Close may
-// be called more than once.
+// Close ends the streams and waits until their goroutines have ended. It leaves the connection open.
+// Questions in flight and later questions are asked in calls. For a client of New, Close does nothing. It
+// may be called again.
 func (c *Client) Close() {
 	if c.streams != nil {
 		c.streams.close()

@@ -20,7 +20,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// opened asks until a stream is open, and returns how many calls that took.
+// opened asks questions until a stream is open. It returns how many calls that took.
 func opened(t *testing.T, c *client.Client, f *fake) int64 {
 	t.Helper()
 	if err := ask(t.Context(), t, c, "first"); err != nil {
@@ -30,7 +30,7 @@ func opened(t *testing.T, c *client.Client, f *fake) int64 {
 	return f.calls.Load()
 }
 
-// Each caller gets the answer to its own question, and after the first ones no call is made.
+// Each caller gets the answer to its own question. Once streams are open, no calls are made.
 func TestStreamingAnswersEachItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}
@@ -53,8 +53,8 @@ func TestStreamingAnswersEachItsOwn(t *testing.T) {
 	})
 }
 
-// A lone question is sent at once, and what is asked at the same time goes together, within the bounds of a
-// message.
+// A lone question is sent at once. Questions that are asked at the same time share messages, within the
+// bounds of a message.
 func TestStreamingSendsTogether(t *testing.T) {
 	for name, token := range map[string]string{"usual": "cs_x", "over-long": strings.Repeat("x", 5000)} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestStreamingSendsTogether(t *testing.T) {
 	}
 }
 
-// The error over a stream is that of a call, in its code, reason and details.
+// An error over a stream has the code, reason and details of the error of a call.
 func TestStreamingErrorsAreThoseOfCalls(t *testing.T) {
 	unavailable, invalid := apierr.Unavailable(apierr.DataTooOld, "old"), apierr.Invalid("scope", "want one")
 	for _, want := range []*apierr.Error{unavailable, invalid} {
@@ -124,7 +124,7 @@ func failure(err *apierr.Error) *countersignv1.AuthorizeStreamResult {
 	}}}
 }
 
-// B20: what is no answer is neither an approval nor a denial.
+// B20: a malformed answer is neither an approval nor a denial.
 func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 	for name, result := range map[string]*countersignv1.AuthorizeStreamResult{
 		"nothing":            {},
@@ -146,8 +146,8 @@ func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 	}
 }
 
-// What may not go with the questions of others is asked in a call: it would end the stream for all, or
-// needs its deadline known to the validator (B25).
+// A question that must not share a stream is asked in a call: it would end the stream for all, or the
+// validator must know its deadline (B25).
 func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}
@@ -162,7 +162,8 @@ func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 				t.Errorf("request %d: %v", i, err)
 			}
 		}
-		// The third never leaves, and the last is refused before the handler sees it.
+		// The client cannot encode the third question, and the server rejects the last one before its
+		// handler.
 		if got := f.calls.Load() - calls; got != 2 || f.streams.Load() != 1 {
 			t.Errorf("%d calls, %d streams", got, f.streams.Load())
 		}
@@ -172,7 +173,7 @@ func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 	})
 }
 
-// Close leaves nothing behind, not even callers: they get their answers by call.
+// Close leaves no goroutine behind. Waiting callers get their answers from calls.
 func TestStreamingClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(func(*countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamResult { return nil })}

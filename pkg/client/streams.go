@@ -13,7 +13,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// streams asks over streams, and in calls where it cannot.
+// streams asks questions over streams, and in calls when no stream can take them.
 type streams struct {
 	calls   *calls
 	turns   *semaphore.Weighted
@@ -40,8 +40,8 @@ func (s *streams) close() {
 	s.keepers.Wait()
 }
 
-// ask asks a question. Asking twice does no harm, since it changes nothing. A context that is made for each
-// question would cost a tenth of it, so one is made only where something waits that knows no other bound.
+// ask asks a question. A second question does no harm, since questions change nothing. It derives a context
+// only where one is needed as a bound, because a derived context costs a tenth of a question.
 func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 	asked := time.Now()
 	if streamable(question) {
@@ -76,7 +76,7 @@ func (s *streams) ask(ctx context.Context, question *countersignv1.AuthorizeRequ
 	return s.calls.ask(ctx, question)
 }
 
-// turn waits for the turn of a question that was asked at a time.
+// turn waits for a slot for a question that was asked at a time.
 func (s *streams) turn(ctx context.Context, asked time.Time) error {
 	if ctx.Err() == nil && s.turns.TryAcquire(1) {
 		return nil
@@ -86,26 +86,26 @@ func (s *streams) turn(ctx context.Context, asked time.Time) error {
 	return s.turns.Acquire(ctx, 1)
 }
 
-// maxQuestion is the size in bytes of the largest question that is asked over a stream: one with an
-// over-long token.
+// maxQuestion is the size in bytes of the largest question that is sent over a stream. It has room for a
+// token that is too long.
 const maxQuestion = 8 << 10
 
-// streamable tells whether a question may go with those of others. One that cannot be encoded, or is larger
-// than a validator takes, would end the stream for all; one that waits is to be answered within its
-// deadline, which only a call tells the validator.
+// streamable tells whether a question may share a stream. A question that cannot be encoded or is too large
+// would end the stream for all. A question with a MinRevision may wait, and only a call tells the validator
+// its deadline.
 func streamable(q *countersignv1.AuthorizeRequest) bool {
 	return q.GetMinRevision() == "" && sizeOf(q) <= maxQuestion && utf8.ValidString(q.GetAppId())
 }
 
-// sizeOf returns about how many bytes a question is on the wire, and no fewer.
+// sizeOf returns an upper bound of a question's size on the wire, in bytes.
 func sizeOf(q *countersignv1.AuthorizeRequest) int {
-	const rest = 40 // tags, lengths and two numbers of up to ten bytes
+	const rest = 40 // tags, lengths, and two numbers of up to ten bytes
 	return rest + len(q.GetAppId()) + len(q.GetToken())
 }
 
-// pick returns the open stream with the fewest unanswered questions, so that one whose validator has
-// stalled is left alone; nil when none is open, or each has fallen silent and questions can be asked of
-// other validators. Streams that are not open are wanted then.
+// pick returns the open stream with the fewest unanswered questions, and so avoids a stalled validator.
+// Over a Connection it skips streams that are silent. It returns nil when no stream is left, and requests
+// the missing ones.
 func (s *streams) pick() *stream {
 	var best *stream
 	var least int64

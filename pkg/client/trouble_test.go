@@ -19,7 +19,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// observed lets a test see the messages of a stream.
+// observed is a stream whose messages a test sees.
 type observed struct {
 	serverStream
 	see func(*countersignv1.AuthorizeStreamRequest)
@@ -45,7 +45,8 @@ func unlessSlow(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStrea
 	return echoed(r)
 }
 
-// A caller whose context ends returns at once, with the error of a call, and others do not notice.
+// A caller whose context ends returns at once, with the same error as from a call. Other callers are not
+// affected.
 func TestStreamingCallersGo(t *testing.T) {
 	for name, tt := range map[string]struct {
 		context func(context.Context) (context.Context, context.CancelFunc)
@@ -99,7 +100,7 @@ func TestStreamingCallersGo(t *testing.T) {
 	}
 }
 
-// An answer that comes when its caller has gone is given to nobody.
+// An answer that arrives after its caller has given up is dropped.
 func TestStreamingDropsLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: func(s serverStream) error {
@@ -143,14 +144,14 @@ func TestStreamingDropsLateAnswers(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		time.Sleep(time.Second) // the last late answers
+		time.Sleep(time.Second) // for the last late answers
 		if f.calls.Load() != calls {
 			t.Errorf("%d calls more", f.calls.Load()-calls)
 		}
 	})
 }
 
-// locked sends from several goroutines.
+// locked is a stream that several goroutines may send on.
 type locked struct {
 	serverStream
 	mu *sync.Mutex
@@ -162,7 +163,7 @@ func (l *locked) Send(m *countersignv1.AuthorizeStreamResponse) error {
 	return l.serverStream.Send(m)
 }
 
-// What a lost stream has not answered is asked once more, in a call.
+// Questions that a failed stream has not answered are asked again in calls.
 func TestStreamingAsksAgainWhatALostStreamOwes(t *testing.T) {
 	for name, end := range map[string]error{
 		"ended":  nil,
@@ -200,7 +201,7 @@ func TestStreamingAsksAgainWhatALostStreamOwes(t *testing.T) {
 				if f.calls.Load() != calls+100 {
 					t.Errorf("%d calls more, want 100", f.calls.Load()-calls)
 				}
-				// After a moment there is a stream again.
+				// A new stream is open after a moment.
 				time.Sleep(200 * time.Millisecond)
 				opened(t, c, f)
 				calls = f.calls.Load()
@@ -212,8 +213,8 @@ func TestStreamingAsksAgainWhatALostStreamOwes(t *testing.T) {
 	}
 }
 
-// A validator that does not answer any more loses its only stream after a second; with another one it is
-// left alone.
+// A validator that stops answering loses its only stream after a second. With two streams, the questions go
+// to the other one.
 func TestStreamingLeavesASilentStream(t *testing.T) {
 	for streams, most := range map[int]int{1: 11, 2: 1} {
 		synctest.Test(t, func(t *testing.T) {
@@ -242,7 +243,7 @@ func TestStreamingLeavesASilentStream(t *testing.T) {
 	}
 }
 
-// silenced sends nothing any more.
+// silenced is a stream that drops its answers.
 type silenced struct {
 	serverStream
 	when func() bool
@@ -255,7 +256,7 @@ func (s *silenced) Send(m *countersignv1.AuthorizeStreamResponse) error {
 	return s.serverStream.Send(m)
 }
 
-// More callers than may ask at once wait for their turn, each within its deadline.
+// Callers beyond InFlight wait for a slot, each until its deadline.
 func TestStreamingBoundsWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var received atomic.Int64

@@ -1,5 +1,5 @@
-// Package clockskew judges the difference between two machines' clocks. It is not part of the public API and
-// may change in any release.
+// Package clockskew judges the difference between two machines' clocks. This package is not part of the
+// public API and may change in any release.
 package clockskew
 
 import "time"

@@ -3,7 +3,8 @@
 // them. A record that does not parse or verify is an error, never a partial result.
 //
 // The package does no I/O. It is the boundary for generated protobuf types of the store's format: other
-// packages see record's own types. This package may change in any release.
+// packages see record's own types. This package is not part of the public API and may
+// change in any release.
 package record
 
 import (

@@ -1,6 +1,7 @@
 // Package redisfeed connects to the Redis of a store: one server, a Sentinel group or a Cluster. Its Feed is
 // the replica's Source: it reads heads, logs and documents, and subscribes to hints. A Feed writes nothing,
-// and uses only commands that a read-only account may use.
+// and uses only commands that a read-only account may use. This package is not part of the public API and may
+// change in any release.
 //
 // The API of this package may change in any release.
 package redisfeed

@@ -1,5 +1,6 @@
 // Package reload reads files and reloads them when they change: certificates, authorities, keys. A file that
-// becomes bad changes nothing: the process goes on with the earlier contents.
+// becomes bad changes nothing: the process goes on with the earlier contents. This package is not part of the
+// public API and may change in any release.
 //
 // A change is found by reading the contents every few seconds. This finds every kind of change on every file
 // system: a write in place, a rename over the file, and a symbolic link above it that changes its target, as

@@ -1,5 +1,6 @@
 // Package replica keeps a table equal to a store. It loads whole partitions, follows the store's changes,
-// checks at every poll that none was missed, and follows only what it can prove.
+// checks at every poll that none was missed, and follows only what it can prove. This package is not part of
+// the public API and may change in any release.
 //
 // It reads through a Source and never writes to the store. The API of this package may change in any release.
 package replica

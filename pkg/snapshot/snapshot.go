@@ -1,6 +1,7 @@
 // Package snapshot reads and writes files with a copy of a store: snapshots, from which a validator starts
 // when Redis is down, and backups. A file is signed with the key ring as a whole. A file that was cut,
-// extended or changed anywhere does not read, and the error says where.
+// extended or changed anywhere does not read, and the error says where. This package is not part of the
+// public API and may change in any release.
 //
 // Files are streamed: reader and writer hold at most one partition of a replica, or one record of a backup.
 // The package knows nothing of Redis, and exposes no generated types.

@@ -1,6 +1,7 @@
 // Package table holds every policy of a store in memory. Any number of readers find an app's policy without a
 // lock, while one writer for each partition changes it. The policies lie in a few large pieces of memory
-// without pointers, so they cost the garbage collector nothing.
+// without pointers, so they cost the garbage collector nothing. This package is not part of the public API
+// and may change in any release.
 //
 // The API of this package may change in any release.
 package table

@@ -1,6 +1,6 @@
 // Package usage counts decisions by app, token, scope, verdict and minute (B21, B22), between the requests
 // that they are made for and whoever takes the counts. It is memory alone: it reads no clock and sends
-// nothing.
+// nothing. This package is not part of the public API and may change in any release.
 package usage
 
 import (

@@ -22,13 +22,15 @@ const maxPendingWait = 15 * time.Second
 
 // Fleet says to which authority a validator reports, and as which validator. The zero value reports nowhere.
 type Fleet struct {
-	// Authority is the address of the authority's gRPC server. Empty means that the validator reports nowhere.
+	// Authority is the address of the authority's gRPC server. Empty means that the validator reports
+	// nowhere.
 	Authority grpcclient.Address
 	// Security says whether the connection is encrypted. The zero value uses TLS, except on loopback.
 	Security grpcclient.Security
 	// Key is the admin key, of role validator, that reports carry. The zero value sends no key.
 	Key secret.Secret
-	// CurrentKey returns the key for the next connection, for keys that change. Nil means that Key stays valid.
+	// CurrentKey returns the key for the next connection, for keys that change. Nil means that Key stays
+	// valid.
 	CurrentKey func() secret.Secret
 	// ID is the validator's name. It must be unique in the fleet; see CheckID.
 	ID string

@@ -1,6 +1,7 @@
 // Package store is the one writer of Redis. It commits a change of one app's document as one atomic script
-// that compares the partition's head with the one the change was computed from; the link, the audit row,
-// the request's result and the hint are part of it. See commit.lua.
+// that compares the partition's head with the one the change was computed from; the link, the audit row, the
+// request's result and the hint are part of it. See commit.lua. This package is not part of the public API
+// and may change in any release.
 package store
 
 import (

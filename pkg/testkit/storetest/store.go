@@ -1,6 +1,6 @@
-// Package storetest is a store for tests: in memory, written as the authority writes Redis, read by a
-// replica as Redis is read, and spoilt in every way that a Redis can be. It waits for nothing but time, so
-// that it runs under testing/synctest.
+// Package storetest is a store for tests: in memory, written as the authority writes Redis, read by a replica
+// as Redis is read, and spoilt in every way that a Redis can be. It waits for nothing but time, so that it
+// runs under testing/synctest. This package is not part of the public API and may change in any release.
 package storetest
 
 import (

@@ -1,5 +1,6 @@
 // Package inside opens a validator to this module's own services and tests: its replica, its usage counts and
-// the reporter that joins it to the fleet. It is not part of the public API and may change in any release.
+// the reporter that joins it to the fleet. This package is not part of the public API and may change in any
+// release.
 package inside
 
 import (
@@ -18,16 +19,16 @@ import (
 // store, or a snapshot of it.
 func Replica(v *validator.Validator) *replica.Replica { return access.Replica(v) }
 
-// Usage returns the counter of the decisions that Authorize has made, by app, token, scope, verdict and minute
-// (B21, B22). Apps without a policy and requests that failed are not counted. The counter keeps counts that
-// nobody takes for an hour at most; see usage.Counter.
+// Usage returns the counter of the decisions that Authorize has made, by app, token, scope, verdict and
+// minute (B21, B22). Apps without a policy and requests that failed are not counted. The counter keeps
+// counts that nobody takes for an hour at most; see usage.Counter.
 func Usage(v *validator.Validator) *usage.Counter { return access.Usage(v) }
 
 // Reporter reports to an authority, as a validator does, what a replica holds.
 type Reporter = fleet.Reporter
 
-// NewReporter returns a reporter for tests. It reports as the validator with an id, logs nothing, and connects
-// with dial.
+// NewReporter returns a reporter for tests. It reports as the validator with an id, logs nothing, and
+// connects with dial.
 func NewReporter(id string, dial func(ctx context.Context, address string) (net.Conn, error)) (*Reporter, error) {
 	return fleet.New(fleet.Config{Authority: "127.0.0.1:1", ID: id, Log: slog.New(slog.DiscardHandler), Dial: dial})
 }

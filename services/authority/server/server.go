@@ -1,5 +1,6 @@
 // Package server puts an authority together: identities, store, management, fleet, and the servers in front
-// of them. The binary runs one. `countersign dev` runs one in its own process.
+// of them. The binary runs one. `countersign dev` runs one in its own process. This package is not part of
+// the public API and may change in any release.
 package server
 
 import (

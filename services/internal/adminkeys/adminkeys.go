@@ -1,6 +1,6 @@
 // Package adminkeys reads and writes the file of named admin keys (B26). The authority reads it, the command
 // line adds to it. The file holds digests. A key itself is only in the file that was written when the key was
-// made.
+// made. This package is not part of the public API and may change in any release.
 package adminkeys
 
 import (

@@ -1,5 +1,6 @@
 // Package asynclog keeps a log that nobody reads from blocking the process. A write to a full pipe blocks the
-// goroutine that logs; a write to a closed pipe ends the process.
+// goroutine that logs; a write to a closed pipe ends the process. This package is not part of the public API
+// and may change in any release.
 package asynclog
 
 import (

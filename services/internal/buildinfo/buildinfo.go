@@ -1,4 +1,5 @@
-// Package buildinfo returns the version and the source of the running program.
+// Package buildinfo returns the version and the source of the running program. This package is not part of
+// the public API and may change in any release.
 package buildinfo
 
 import (

@@ -1,5 +1,5 @@
 // Package daemon holds the parts that the commands of all services share: flags, log, files, key ring and
-// signals.
+// signals. This package is not part of the public API and may change in any release.
 package daemon
 
 import (

@@ -1,6 +1,7 @@
 // Package floorfile keeps, in a file, how far an authority has seen the store: what a store that came back
 // empty, or as an old copy, is compared with when everything was started again. The file is signed with the
-// key ring and belongs to one authority.
+// key ring and belongs to one authority. This package is not part of the public API and may change in any
+// release.
 package floorfile
 
 import (

@@ -1,4 +1,5 @@
-// Package gcbudget bounds how much garbage a process piles up between two collections, in bytes.
+// Package gcbudget bounds how much garbage a process piles up between two collections, in bytes. This package
+// is not part of the public API and may change in any release.
 //
 // GOGC bounds it by the size of what is alive. That fits programs whose collections cost what is alive;
 // here most of that is a table in which the collector has nothing to look at. With GOGC=400, 800 MB of

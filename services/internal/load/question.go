@@ -1,6 +1,7 @@
 // Package load asks a server for decisions, as fast as it answers or at a fixed rate, and checks every
 // answer. It is made to cost less than any server that it asks: a call is a few hundred bytes in a buffer
-// that many calls share, and no goroutine of its own.
+// that many calls share, and no goroutine of its own. This package is not part of the public API and may
+// change in any release.
 //
 // It knows calls and answers, and nothing of how servers are started, measured or compared.
 package load

@@ -1,5 +1,6 @@
 // Package replicametrics exports how a replica follows its store as Prometheus metrics. Validators and
-// authorities export the same ones; docs/operations.md says what to do about each.
+// authorities export the same ones; docs/operations.md says what to do about each. This package is not part
+// of the public API and may change in any release.
 package replicametrics
 
 import (

@@ -1,6 +1,6 @@
-// Package bulk fills an empty Redis with a store of many tokens, for measurements: without an authority,
-// and as if the tokens had been created one by one. The audit trail is left out, since validators do not
-// read it.
+// Package bulk fills an empty Redis with a store of many tokens, for measurements: without an authority, and
+// as if the tokens had been created one by one. The audit trail is left out, since validators do not read it.
+// This package is not part of the public API and may change in any release.
 package bulk
 
 import (

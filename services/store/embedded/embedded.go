@@ -1,5 +1,5 @@
 // Package embedded is a store in this process's memory, for trying things out where there is no Redis.
-// Nothing is kept.
+// Nothing is kept. This package is not part of the public API and may change in any release.
 package embedded
 
 import (

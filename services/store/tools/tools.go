@@ -1,5 +1,6 @@
 // Package tools is what an operator does with a store as a whole: look at it, prove all of it, back it up,
-// put a backup in its place, or take it as it is after a loss.
+// put a backup in its place, or take it as it is after a loss. This package is not part of the public API and
+// may change in any release.
 //
 // What reads sees one state of each partition, whatever is changed meanwhile. What writes compares each
 // partition with what it was computed from, as every change does, so authorities and validators may run on.

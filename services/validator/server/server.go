@@ -1,5 +1,6 @@
 // Package server puts a validator together: the engine of pkg/validator and the servers in front of it. The
-// binary runs one; `countersign dev` runs two in its own process.
+// binary runs one; `countersign dev` runs two in its own process. This package is not part of the public API
+// and may change in any release.
 package server
 
 import (

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Route is the way of one question or stream. It says which validator not to take, and knows which one was
-// taken. Its methods are safe for concurrent use, also on a nil *Route, which knows nothing.
+// Route notes which validator a question or stream must avoid, and which one it was sent to. It is safe for
+// concurrent use. A nil *Route was sent nowhere.
 type Route struct {
 	avoided *validator
 	patient bool
@@ -15,11 +15,11 @@ type Route struct {
 
 type key struct{}
 
-// NewRoute returns a route. Patient questions may take long because of what they ask: that they are not
-// answered soon says nothing about a validator.
+// NewRoute returns a route. A patient question may take long by its nature, so a late answer to it does not
+// count against the validator.
 func NewRoute(patient bool) *Route { return &Route{patient: patient} }
 
-// With returns a context for a call or stream that takes the route.
+// With returns a context for the call or stream of the route.
 func (r *Route) With(ctx context.Context) context.Context { return context.WithValue(ctx, key{}, r) }
 
 func routeOf(ctx context.Context) *Route {
@@ -27,10 +27,10 @@ func routeOf(ctx context.Context) *Route {
 	return r
 }
 
-// Taken tells whether the route has led to a validator yet.
+// Taken tells whether the question or stream was sent to a validator.
 func (r *Route) Taken() bool { return r != nil && r.chosen.Load() != nil }
 
-// Other returns a route to another validator than the one that this has led to.
+// Other returns a route that avoids the validator of r.
 func (r *Route) Other(patient bool) *Route {
 	other := NewRoute(patient)
 	if r != nil {
@@ -39,8 +39,8 @@ func (r *Route) Other(patient bool) *Route {
 	return other
 }
 
-// Trouble leaves the validator alone for a while that the route has led to. It is for streams: what became
-// of a call is known without being told.
+// Trouble makes the policy avoid the validator of r for a while. It is for streams; the policy sees the
+// outcomes of calls itself.
 func (r *Route) Trouble() {
 	if r == nil {
 		return

@@ -1,8 +1,8 @@
-// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the
-// validators that say they serve (grpc.health.v1), leaves alone those that have stopped to answer, and lets
-// a question that is asked a second time go to another validator.
+// Package spread is the load balancing policy of client.Dial. It spreads questions evenly over the validators
+// that serve (grpc.health.v1), avoids validators that do not answer, and routes a second question to another
+// validator. This package is not part of the public API and may change in any release.
 //
-// It knows connections and what became of the calls over them, and nothing of what is asked.
+// It knows connections and the outcomes of calls, and nothing about the questions.
 package spread
 
 import (
@@ -27,19 +27,19 @@ type builder struct{}
 // Name implements balancer.Builder.
 func (builder) Name() string { return Name }
 
-// Build implements balancer.Builder. Each connection has its own memory of its validators.
+// Build implements balancer.Builder. Each client connection has a memory of its own.
 func (builder) Build(connection balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
 	known := &memory{validators: map[balancer.SubConn]*validator{}}
 	return base.NewBalancerBuilder(Name, known, base.Config{HealthCheck: true}).Build(connection, options)
 }
 
-// memory keeps what is known of each validator from one picker to the next.
+// memory keeps the state of each validator from one picker to the next.
 type memory struct {
 	validators map[balancer.SubConn]*validator
 }
 
-// Build implements base.PickerBuilder. Calls to it follow each other. A validator that is not ready is
-// forgotten: it comes back over a new connection, or because its health check says that it serves again.
+// Build implements base.PickerBuilder. grpc-go calls it from one goroutine at a time. It forgets validators
+// that are not ready: they return with a new connection, or when they serve again.
 func (m *memory) Build(info base.PickerBuildInfo) balancer.Picker {
 	ready := make(map[balancer.SubConn]*validator, len(info.ReadySCs))
 	p := &picker{}
@@ -61,7 +61,7 @@ type picker struct {
 	turn       atomic.Uint64
 }
 
-// errNoOther ends a second question when there is nobody to ask. The first one may still be answered.
+// errNoOther ends a second question when no other validator serves. The first question may still be answered.
 var errNoOther = status.Error(codes.Unavailable, "no other validator serves now")
 
 // Pick implements balancer.Picker.
@@ -93,9 +93,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: chosen.connection, Done: func(info balancer.DoneInfo) { chosen.done(info.Err) }}, nil
 }
 
-// choose returns a validator other than the avoided one, nil when there is none. Each usable one is as
-// likely as the others: of two that follow each other the one with less under way is taken, so that a slow
-// one gets less.
+// choose returns a validator other than the avoided one, or nil when there is none. It takes two usable
+// validators in turn, and returns the one with fewer questions in flight, so that a slow validator gets
+// fewer.
 func (p *picker) choose(avoided *validator, stream bool) *validator {
 	now := time.Now()
 	usable := func(v *validator) bool { return v != avoided && v.usable(now) }
@@ -106,7 +106,7 @@ func (p *picker) choose(avoided *validator, stream bool) *validator {
 		}
 	}
 	if count == 0 {
-		// None answers: one that seems to be in trouble is asked, since there is no better one.
+		// All are in trouble, so any will do.
 		usable = func(v *validator) bool { return v != avoided }
 		for _, v := range p.validators {
 			if usable(v) {
@@ -120,7 +120,7 @@ func (p *picker) choose(avoided *validator, stream bool) *validator {
 	at := int((p.turn.Add(1) - 1) % uint64(count))
 	var first, second *validator
 	for i := 0; i < 2*len(p.validators) && second == nil; i++ {
-		// Others may change meanwhile: what was counted as usable is not looked at a third time.
+		// Validators may become unusable meanwhile, so the loop is bounded to two passes.
 		v := p.validators[i%len(p.validators)]
 		switch {
 		case !usable(v):
@@ -141,7 +141,7 @@ func (p *picker) choose(avoided *validator, stream bool) *validator {
 	return first
 }
 
-// any returns some validator but the avoided one.
+// any returns a validator other than the avoided one, or nil.
 func (p *picker) any(avoided *validator) *validator {
 	for _, v := range p.validators {
 		if v != avoided {

@@ -17,7 +17,7 @@ var (
 	left    = status.Error(codes.Canceled, "the caller has gone")
 )
 
-// TestUsable tells when a validator is left alone, and when it is asked again.
+// TestUsable tests when a validator is avoided and when it is asked again.
 func TestUsable(t *testing.T) {
 	after := func(d time.Duration) func(*validator) { return func(*validator) { time.Sleep(d) } }
 	ask := func(v *validator) { v.ask() }
@@ -68,7 +68,7 @@ func routeTo(v *validator) *Route {
 	return r
 }
 
-// TestPick tells which validators a question and a stream go to.
+// TestPick tests which validators questions and streams go to.
 func TestPick(t *testing.T) {
 	const stream = countersignv1.BulkValidatorService_AuthorizeStream_FullMethodName
 	pick := func(t *testing.T, p *picker, r *Route, method string) *validator {

@@ -8,37 +8,36 @@ import (
 )
 
 const (
-	// Hush is how long a validator may owe answers and give none before it is left alone. It answers in
-	// microseconds; a pause of its garbage collector or of its machine is shorter.
+	// Hush is how long a validator may owe answers without giving any before it is avoided. Answers take
+	// microseconds, and pauses for garbage collection are shorter than this.
 	Hush = 100 * time.Millisecond
 
-	// aside is how long a validator in trouble is asked nothing while there are others. Then it gets one
-	// question, which is asked elsewhere, too, when it is not answered soon.
+	// aside is how long a validator in trouble is avoided while others serve. Then it gets one question,
+	// which another validator is asked too if the answer is late.
 	aside = time.Second
 
-	// refusals is how many refusals in a row are trouble. A single one may be about one scope.
+	// refusals is how many refusals in a row mean trouble. A single one may be about one scope.
 	refusals = 2
 )
 
-// validator is what is known of one. Its methods are safe for concurrent use. Times are nanoseconds since
-// it was made.
+// validator is the state of a validator. It is safe for concurrent use. Times are nanoseconds since made.
 type validator struct {
 	connection balancer.SubConn
 	made       time.Time
 
-	owed    atomic.Int64 // questions under way
-	streams atomic.Int64 // open ones
-	asked   atomic.Int64 // when it was asked last
-	since   atomic.Int64 // since when it has owed answers and given none; 0: it owes nothing
-	trouble atomic.Int64 // refusals since it answered last
-	until   atomic.Int64 // when it may be asked again; 0: it is not in trouble
+	owed    atomic.Int64 // questions in flight
+	streams atomic.Int64 // open streams
+	asked   atomic.Int64 // time of the latest question
+	since   atomic.Int64 // time since which it owes answers and has given none; 0 when it owes none
+	trouble atomic.Int64 // refusals since its latest answer
+	until   atomic.Int64 // time until which it is avoided; 0 when it is not in trouble
 }
 
 func newValidator(connection balancer.SubConn) *validator {
 	return &validator{connection: connection, made: time.Now()}
 }
 
-// usable tells whether to ask it at a time.
+// usable tells whether to ask the validator at a time.
 func (v *validator) usable(now time.Time) bool {
 	at := now.Sub(v.made)
 	if until := v.until.Load(); until != 0 {
@@ -48,8 +47,8 @@ func (v *validator) usable(now time.Time) bool {
 	return since == 0 || at-time.Duration(since) < Hush || v.rested(at)
 }
 
-// rested tells whether it was asked nothing for a while. That questions of before were given up says
-// nothing then.
+// rested tells whether the validator was asked nothing for a while. Older unanswered questions do not count
+// then.
 func (v *validator) rested(at time.Duration) bool {
 	return v.owed.Load() == 0 && at-time.Duration(v.asked.Load()) >= Hush
 }
@@ -71,7 +70,7 @@ func (v *validator) ask() {
 	v.owed.Add(1)
 }
 
-// done counts what became of a question.
+// done counts the outcome of a question.
 func (v *validator) done(err error) {
 	v.owed.Add(-1)
 	switch VerdictOf(err) {
@@ -80,11 +79,12 @@ func (v *validator) done(err error) {
 	case Lacking:
 		v.said()
 	case Left:
-		// That says something only when nobody has got an answer for a while.
+		// A caller that gives up counts against the validator only when no caller has got an answer for a
+		// while.
 		if since := v.since.Load(); since != 0 && v.now()-time.Duration(since) >= Hush {
 			v.silent()
 		}
-	default: // a decision, or an error that is about the question
+	default: // a decision, or an error about the question
 		v.said()
 		if v.trouble.Load() != 0 {
 			v.trouble.Store(0)
@@ -95,7 +95,7 @@ func (v *validator) done(err error) {
 	}
 }
 
-// said notes that it has said something.
+// said notes that the validator has answered.
 func (v *validator) said() {
 	if v.owed.Load() == 0 {
 		v.since.Store(0)
@@ -106,7 +106,7 @@ func (v *validator) said() {
 
 func (v *validator) now() time.Duration { return max(time.Since(v.made), 1) }
 
-// refused notes that it decides nothing now.
+// refused notes that the validator decides nothing now.
 func (v *validator) refused() {
 	v.said()
 	if v.trouble.Add(1) >= refusals {
@@ -114,5 +114,5 @@ func (v *validator) refused() {
 	}
 }
 
-// silent leaves the validator alone for a while.
+// silent makes the policy avoid the validator for a while.
 func (v *validator) silent() { v.until.Store(int64(v.now() + aside)) }

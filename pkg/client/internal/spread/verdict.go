@@ -7,23 +7,23 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// Verdict is what comes of a question, and what that says of the validator that it was asked of.
+// Verdict is what the outcome of a question says about the validator.
 type Verdict int
 
 // The verdicts.
 const (
-	// Decided is an answer, or an error that another validator would have, too.
+	// Decided is an answer, or an error that every validator would return.
 	Decided Verdict = iota
-	// Refused is that the validator decides nothing now, has too much to do, or is out of reach.
+	// Refused means that the validator decides nothing now, is overloaded, or cannot be reached.
 	Refused
-	// Lacking is that the validator cannot decide about this app, or does not have this revision and cannot
-	// wait. Another one may; of other questions it says nothing, and anybody can ask such a one.
+	// Lacking means that the validator cannot decide about this app, or does not have this revision.
+	// Another validator may. It says nothing about other questions, and anyone can cause it.
 	Lacking
-	// Left is that the caller has gone, or has no more time.
+	// Left means that the caller has given up, or that its deadline has passed.
 	Left
 )
 
-// VerdictOf judges the error of a question, nil for an answer.
+// VerdictOf returns the verdict on the error of a question. A nil error is an answer.
 func VerdictOf(err error) Verdict {
 	switch status.Code(err) {
 	case codes.Unavailable:

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// TestB25_VerdictOf: only what another validator may know better is asked again, and only what says
-// something of the validator itself keeps questions from it.
+// TestB25_VerdictOf: a question is asked again only if another validator may decide it. A validator is
+// avoided only for outcomes that say something about the validator itself.
 func TestB25_VerdictOf(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error

@@ -1,5 +1,5 @@
-// Package access gives package inside the parts of a validator that package validator keeps to itself. It is
-// not part of the public API and may change in any release.
+// Package access gives package inside the parts of a validator that package validator keeps to itself. This
+// package is not part of the public API and may change in any release.
 package access
 
 import (

@@ -1,6 +1,6 @@
 // Package fleet is a validator's side of the fleet: it tells an authority what the validator holds, every
 // second and within milliseconds of a change, hands over the signed links that it is asked for, and brings
-// back the floor.
+// back the floor. This package is not part of the public API and may change in any release.
 package fleet
 
 import (

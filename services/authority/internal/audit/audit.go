@@ -1,5 +1,6 @@
 // Package audit builds the events of the audit trail (B23): who called what from where, and what the call did
-// to an app. Package store seals the events and commits each with its change.
+// to an app. Package store seals the events and commits each with its change. This package is not part of the
+// public API and may change in any release.
 package audit
 
 import (

@@ -1,5 +1,6 @@
 // Package contract writes an app's document, and what is in it, as messages of the contract. The management
-// service answers with these messages, and the audit trail keeps them.
+// service answers with these messages, and the audit trail keeps them. This package is not part of the public
+// API and may change in any release.
 package contract
 
 import (

@@ -1,6 +1,7 @@
 // Package fleet knows the validators: what they report (FleetService), which of them have applied a change
 // (receipts), and which changes they hold that the store has lost. Authorities share this through Redis, so
-// that each of them can answer for all.
+// that each of them can answer for all. This package is not part of the public API and may change in any
+// release.
 package fleet
 
 import (

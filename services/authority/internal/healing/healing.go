@@ -1,5 +1,6 @@
 // Package healing watches for partitions in which the store has lost changes. It stops changes there, and has
-// the store bring back what this authority and the validators still hold.
+// the store bring back what this authority and the validators still hold. This package is not part of the
+// public API and may change in any release.
 package healing
 
 import (

@@ -1,5 +1,6 @@
 // Package identity finds out who calls the authority and what the caller may do (B26). Today a caller is a
-// named key in a file with the role viewer, admin or validator.
+// named key in a file with the role viewer, admin or validator. This package is not part of the public API
+// and may change in any release.
 package identity
 
 import (

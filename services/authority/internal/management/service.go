@@ -1,6 +1,6 @@
 // Package management is the AuthorityService. It reads requests and checks their form, has package rules
 // compute the change and package store commit it, and answers. Every rule about tokens and enforcement is in
-// rules.
+// rules. This package is not part of the public API and may change in any release.
 package management
 
 import (

@@ -1,6 +1,6 @@
 // Package rules computes the change of each management call to an app's document (rules B01 to B18 and B28)
 // with pure functions. They read neither a clock nor a store, and never change their input. A nil document
-// stands for an app without one.
+// stands for an app without one. This package is not part of the public API and may change in any release.
 package rules
 
 import (

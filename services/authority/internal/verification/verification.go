@@ -1,6 +1,7 @@
 // Package verification verifies the store in the background, one partition after the other. It finds data
 // that was edited or damaged in Redis while running processes hold good copies, before such a process
-// restarts. It only reads; an operator repairs (countersign store repair).
+// restarts. It only reads; an operator repairs (countersign store repair). This package is not part of the
+// public API and may change in any release.
 package verification
 
 import (

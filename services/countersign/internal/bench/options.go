@@ -1,6 +1,6 @@
-// Package bench compares what a decision costs: an empty gRPC server, the validator, and a service that
-// asks Redis about each request, in turn, on the same machine in the same run. It also puts load on a
-// validator that runs elsewhere.
+// Package bench compares what a decision costs: an empty gRPC server, the validator, and a service that asks
+// Redis about each request, in turn, on the same machine in the same run. It also puts load on a validator
+// that runs elsewhere. This package is not part of the public API and may change in any release.
 package bench
 
 import (

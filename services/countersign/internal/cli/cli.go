@@ -1,5 +1,6 @@
 // Package cli implements the command line for people. It manages tokens and enforcement through an authority,
-// asks a validator, and prepares and repairs the store.
+// asks a validator, and prepares and repairs the store. This package is not part of the public API and may
+// change in any release.
 //
 // Exit codes: 0 success or ALLOW, 1 error, 2 wrong usage, 3 DENY, 4 the change is made but not known to be on
 // every validator. A failure never looks like a denial.

@@ -1,5 +1,6 @@
 // Package client connects the command line to an authority or a validator. It finds the admin key, and
-// explains why a server cannot be reached.
+// explains why a server cannot be reached. This package is not part of the public API and may change in any
+// release.
 package client
 
 import "github.com/countersign/countersign/pkg/grpcclient"

@@ -1,5 +1,6 @@
 // Package dev runs a whole Countersign in one process to try it out: a store in memory, an authority, two
-// validators, and a demonstration of their decisions. It keeps no data.
+// validators, and a demonstration of their decisions. It keeps no data. This package is not part of the
+// public API and may change in any release.
 package dev
 
 import (

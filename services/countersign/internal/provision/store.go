@@ -1,5 +1,6 @@
 // Package provision creates what must exist before anything runs: the key ring, the store that it signs, and
-// admin keys. Each step may be interrupted at any point and repeated.
+// admin keys. Each step may be interrupted at any point and repeated. This package is not part of the public
+// API and may change in any release.
 package provision
 
 import (

@@ -1,4 +1,5 @@
-// Package show writes the output of commands: tables for people, JSON for programs.
+// Package show writes the output of commands: tables for people, JSON for programs. This package is not part
+// of the public API and may change in any release.
 package show
 
 import (

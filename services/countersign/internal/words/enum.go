@@ -1,5 +1,5 @@
 // Package words parses flags and formats values of the contract for people: scopes, states, times and
-// durations.
+// durations. This package is not part of the public API and may change in any release.
 package words
 
 import (

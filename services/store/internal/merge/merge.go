@@ -1,7 +1,7 @@
 // Package merge merges two histories of one app that have forked (B30): three-way, token by token and setting
 // by setting, starting from the last state that both share. A change that only one history made is kept.
 // Where both changed the same token or setting, the side that denies more wins. Merging is a pure function:
-// it reads no clock and no store.
+// it reads no clock and no store. This package is not part of the public API and may change in any release.
 //
 // "Ours" is the history whose document is given, usually the store's. "Theirs" is the history whose changes
 // are merged into it. The package may change in any release.

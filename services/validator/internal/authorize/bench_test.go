@@ -16,7 +16,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// empty answers without deciding, on a grpc-go server with nothing set.
+// empty answers without a decision, on a grpc-go server with default settings.
 type empty struct {
 	countersignv1.UnimplementedValidatorServiceServer
 }
@@ -25,8 +25,9 @@ func (empty) Authorize(context.Context, *countersignv1.AuthorizeRequest) (*count
 	return &countersignv1.AuthorizeResponse{Decision: countersignv1.Decision_DECISION_ALLOW}, nil
 }
 
-// BenchmarkAuthorize compares what a decision costs by call and by stream, with the SDK and over loopback;
-// the empty call is what grpc-go takes for nothing. cpu-ns/op is the processor time of both ends together.
+// BenchmarkAuthorize compares the cost of a decision by call and by stream, through pkg/client over
+// loopback. The empty call is the cost of grpc-go alone. cpu-ns/op is the CPU time of client and server
+// together.
 func BenchmarkAuthorize(b *testing.B) {
 	d := startDemo(b)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -57,7 +58,7 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// measure has some goroutines ask, all at once and again and again.
+// measure asks from several goroutines at once.
 func measure(b *testing.B, c *client.Client, callers int, request client.Request) {
 	var left atomic.Int64
 	ask := func(n int) {
@@ -82,7 +83,7 @@ func measure(b *testing.B, c *client.Client, callers int, request client.Request
 	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
 }
 
-// cpu returns the processor time that the process has used, in nanoseconds.
+// cpu returns the CPU time that the process has used, in nanoseconds.
 func cpu() int64 {
 	var used syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// MaxRequests is how many requests one message of a stream may carry. What a message makes the server
-	// hold is bounded by it: 64 KiB have room for 32,000 empty requests, each of which is answered.
+	// MaxRequests is how many requests one message of a stream may carry. It bounds the answers that the
+	// server must hold: a message of 64 KiB has room for 32,000 empty requests.
 	MaxRequests = 256
 
-	// maxWaitingOfOne is how many of the MaxWaiting requests may be of one stream: a client that does not
-	// read its answers must not take what all have.
+	// maxWaitingOfOne is how many of the MaxWaiting slots one stream may hold, so that a client that does not
+	// read its answers cannot take them all.
 	maxWaitingOfOne = 64
 )
 
-// Server is the part of grpcserver.Server that streams need.
+// Server is the part of grpcserver.Server that Bulk needs.
 type Server interface {
 	// Draining is closed when streams should end.
 	Draining() <-chan struct{}
@@ -36,7 +36,8 @@ type Bulk struct {
 	server  Server
 }
 
-// NewBulk returns the service whose streams are answered as calls to a Service are, and counted with them.
+// NewBulk returns a service that answers the requests of streams as a Service answers calls, and counts
+// them in the same metrics.
 func NewBulk(service *Service, server Server) *Bulk {
 	return &Bulk{service: service, server: server}
 }
@@ -47,9 +48,9 @@ var (
 	errTooManyInOne = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
 )
 
-// AuthorizeStream implements the RPC of that name. It answers on a goroutine of its own, because nothing
-// else lets a stream that waits for its client's next message end when the server drains: that RecvMsg
-// returns once the handler has.
+// AuthorizeStream implements countersignv1.BulkValidatorServiceServer. It receives on a goroutine of its
+// own, so that the handler can return when the server drains: only that ends a RecvMsg that waits for the
+// client.
 func (b *Bulk) AuthorizeStream(
 	grpcStream grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse],
 ) error {

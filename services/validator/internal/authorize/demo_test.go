@@ -17,13 +17,13 @@ const (
 	events  = countersignv1.Scope_SCOPE_EVENTS
 )
 
-// demo is a cluster with one app: EVENTS is enforced, the token with this secret has it.
+// demo is a cluster with one app, which enforces EVENTS and has one token with that scope.
 type demo struct {
 	ctx        context.Context
 	cluster    *cluster.Cluster
 	connection *grpc.ClientConn // to the first validator
 	secret     string
-	position   string // of the latest change, which the first validator has seen
+	position   string // consistency token of the latest change, which all validators have seen
 }
 
 func startDemo(t testing.TB, change ...func(*cluster.Options)) demo {
@@ -50,7 +50,7 @@ func startDemo(t testing.TB, change ...func(*cluster.Options)) demo {
 		ctx: t.Context(), cluster: c, connection: connect(t, c.Validators[0]),
 		secret: created.GetSecret(), position: enforced.GetConsistencyToken(),
 	}
-	// From here on the validators have seen both changes, and every answer must show them.
+	// After this the validators have seen both changes, and every answer must reflect them.
 	for _, address := range c.Validators {
 		if _, err := countersignv1.NewValidatorServiceClient(connect(t, address)).Authorize(t.Context(), &countersignv1.AuthorizeRequest{
 			AppId: fuzzApp, Scope: events, MinRevision: d.position,

@@ -21,7 +21,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// A validator that shuts down takes no question with it, though streams last longer than any call.
+// No question fails when a validator shuts down, although streams last longer than calls.
 func TestStreamingSurvivesADrain(t *testing.T) {
 	d := startDemo(t, func(o *cluster.Options) { o.Validators = 2 })
 	both := manual.NewBuilderWithScheme("both")
@@ -59,14 +59,13 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 		t.Helper()
 		check.Eventually(t, "questions", func() error {
 			if got := asked.Load(); got < n {
-				return fmt.Errorf("%d were asked, want %d", got, n)
+				return fmt.Errorf("%d questions were asked, want %d", got, n)
 			}
 			return nil
 		})
 	}
 	await(1000)
-	// To stop one that is asked nothing would show nothing. It is chance whether the streams are opened to
-	// one or to both.
+	// Stop the validator that is asked most. The streams may all go to one validator or be spread over both.
 	busiest, most := 0, 0.0
 	for i, process := range d.cluster.ValidatorProcesses {
 		if n := decisions(t, process.HTTPAddress); n > most {
@@ -83,7 +82,7 @@ func TestStreamingSurvivesADrain(t *testing.T) {
 	stop()
 }
 
-// decisions returns how many a validator has made, by its metrics.
+// decisions returns how many decisions a validator has made, by its metrics.
 func decisions(t *testing.T, address string) (total float64) {
 	t.Helper()
 	response, err := http.Get("http://" + address + "/metrics")

@@ -12,9 +12,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// FuzzAuthorize sends whatever parses as a request, over gRPC. A validator answers or says what is wrong;
-// it never fails, and lets nothing through to an enforced scope but the one good secret (B13, B18, B19,
-// B20).
+// FuzzAuthorize sends all that parses as a request, over gRPC. The validator answers or returns
+// INVALID_ARGUMENT, and never fails. To an enforced scope it admits only the one good secret (B13, B18,
+// B19, B20).
 func FuzzAuthorize(f *testing.F) {
 	w := startDemo(f)
 	validator := countersignv1.NewValidatorServiceClient(w.connection)
@@ -37,7 +37,7 @@ func FuzzAuthorize(f *testing.F) {
 		if proto.Unmarshal(raw, &request) != nil {
 			return
 		}
-		// A position that does not exist is waited for.
+		// A request for a position that does not exist waits for it.
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		answer, err := validator.Authorize(ctx, &request)

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const events = countersignv1.Scope_SCOPE_EVENTS
 
-// world is a service whose validator follows a store: one app, which enforces EVENTS, with one token for it.
+// world is a service whose validator follows a store with one app. The app enforces EVENTS and has one token.
 type world struct {
 	service  *Service
 	registry *prometheus.Registry
@@ -72,12 +72,12 @@ func startWorld(t testing.TB) world {
 	return w
 }
 
-// request returns one that is allowed.
+// request returns a request that is allowed.
 func (w world) request() *countersignv1.AuthorizeRequest {
 	return &countersignv1.AuthorizeRequest{AppId: w.app, Token: w.good.Reveal(), Scope: events}
 }
 
-// ahead returns one that asks for a change that is not made yet: the next but n.
+// ahead returns a request whose min_revision is n changes beyond the next one.
 func (w world) ahead(n uint64) *countersignv1.AuthorizeRequest {
 	r := w.request()
 	r.MinRevision = record.EncodePosition(record.Position{
@@ -87,7 +87,7 @@ func (w world) ahead(n uint64) *countersignv1.AuthorizeRequest {
 	return r
 }
 
-// encode returns a message as it is received: in a buffer that is used again once it was freed.
+// encode returns a message as a server receives it: in a buffer that is reused after Free.
 func encode(m proto.Message) mem.BufferSlice {
 	encoded, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, 2<<10), m)
 	if err != nil {
@@ -96,7 +96,7 @@ func encode(m proto.Message) mem.BufferSlice {
 	return mem.BufferSlice{mem.NewBuffer(&encoded, wiped{})}
 }
 
-// wiped is a pool that spoils what it is given back.
+// wiped is a pool that overwrites the buffers that are returned to it.
 type wiped struct{ mem.NopBufferPool }
 
 func (wiped) Put(b *[]byte) {
@@ -105,7 +105,7 @@ func (wiped) Put(b *[]byte) {
 	}
 }
 
-// call calls Authorize as a server does.
+// call calls Authorize as a gRPC server does.
 func (s *Service) call(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 	encoded, err := handle(s, ctx, func(into any) error {
 		data := encode(r)
@@ -123,14 +123,14 @@ func (s *Service) call(ctx context.Context, r *countersignv1.AuthorizeRequest) (
 	return response, proto.Unmarshal(data.Materialize(), response)
 }
 
-// testServer is the server that a stream is on.
+// testServer stands in for grpcserver.Server.
 type testServer struct{ draining chan struct{} }
 
 func (s testServer) Draining() <-chan struct{} { return s.draining }
 
 func (s testServer) StatusOf(_ context.Context, err error) *status.Status { return status.Convert(err) }
 
-// line is a stream without a network. What it carries is encoded, as for a network.
+// line is a stream without a network. It carries encoded messages.
 type line struct {
 	grpc.ServerStream
 	t        testing.TB
@@ -173,7 +173,7 @@ func (w *line) SendMsg(m any) error {
 	}
 }
 
-// talk opens a stream to a service. It is broken when the test ends.
+// talk opens a stream to a service. The stream is broken when the test ends.
 func talk(t testing.TB, bulk *Bulk) *line {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Helper()
@@ -184,7 +184,7 @@ func talk(t testing.TB, bulk *Bulk) *line {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// As grpc-go does, what receives is told when the handler has returned.
+		// As in grpc-go, receiving fails once the handler has returned.
 		defer cancel()
 		defer func() {
 			if p := recover(); p != nil {
@@ -200,13 +200,13 @@ func talk(t testing.TB, bulk *Bulk) *line {
 	return w
 }
 
-// panicked is what a handler has panicked with.
+// panicked is the value of a handler's panic.
 type panicked struct{ value any }
 
 func (panicked) Error() string { return "panic" }
 
-// ask sends requests in one message, with sequences from 1. A stream that has ended, or hangs, fails the
-// test.
+// ask sends requests in one message, with sequence numbers from 1. The test fails if the stream has ended
+// or hangs.
 func (w *line) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1.AuthorizeRequest) {
 	w.t.Helper()
 	select {
@@ -218,7 +218,7 @@ func (w *line) ask(first *countersignv1.AuthorizeRequest, more ...*countersignv1
 	}
 }
 
-// answer returns the next message of answers. A stream that has ended without one, or hangs, fails the test.
+// answer returns the next message of answers. The test fails if the stream ends without one or hangs.
 func (w *line) answer() *countersignv1.AuthorizeStreamResponse {
 	w.t.Helper()
 	select {
@@ -232,7 +232,7 @@ func (w *line) answer() *countersignv1.AuthorizeStreamResponse {
 	return nil
 }
 
-// end returns what the stream has ended with. One that does not end fails the test.
+// end returns the error that the stream has ended with. The test fails if the stream does not end.
 func (w *line) end() error {
 	w.t.Helper()
 	select {
@@ -244,16 +244,16 @@ func (w *line) end() error {
 	return nil
 }
 
-// patience bounds every wait; a busy machine with the race detector is slow.
+// patience bounds every wait. It is long, because a busy machine with the race detector is slow.
 const patience = 30 * time.Second
 
-// outcome is the part of an answer that tests look at: a verdict or the reason of an error.
+// outcome is the part of an answer that tests compare: a verdict or the reason of an error.
 type outcome struct {
 	reason  countersignv1.Reason
 	failure string
 }
 
-// outcomes returns those of a message, by sequence.
+// outcomes returns the outcomes in a message, by sequence number.
 func outcomes(t testing.TB, m *countersignv1.AuthorizeStreamResponse) map[uint64]outcome {
 	t.Helper()
 	found := make(map[uint64]outcome)

@@ -8,9 +8,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestMessageThatNeverComes: a call that announces a message and does not send it is ended, whether it
-// sends a part, all but the end of the call, or nothing. So is a stream in the middle of a message; one
-// between two messages is not.
+// TestMessageThatNeverComes: the server ends a call that sends nothing, only a part of its message, or all
+// but the end of the call. It also ends a stream in the middle of a message, but not one between two
+// messages.
 func TestMessageThatNeverComes(t *testing.T) {
 	d := startDemo(t)
 	conn := rawgrpc.Dial(t, d.cluster.Validators[0])

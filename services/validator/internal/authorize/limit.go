@@ -7,42 +7,42 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// Bound is about how many calls may be in flight. grpc-go gives every call a goroutine from the moment its
-// headers are read, and so do calls that nobody has come to yet count. It is the runtime that counts
-// goroutines: a call that comes to nothing on its way cannot be left in the count.
+// Bound bounds the calls in flight. It counts goroutines, since grpc-go gives every call a goroutine as
+// soon as it has read the headers. So calls that no handler has taken yet count too, and a call that fails
+// early cannot stay in the count.
 type Bound struct {
-	// MostInFlight is the bound; 0 is none.
+	// MostInFlight is about how many calls may be in flight. 0 means no bound.
 	MostInFlight int
-	// AtRest is how many goroutines the process has without connections.
+	// AtRest is how many goroutines the process has when it has no connections.
 	AtRest int
-	// Connections returns how many are open. Each has three goroutines.
+	// Connections returns how many connections are open.
 	Connections func() int
-	// OpenGoroutines returns how many goroutines the calls hold that anyone may make: health and reflection.
+	// OpenGoroutines returns how many goroutines serve calls that anyone may make: health and reflection.
 	OpenGoroutines func() int
 }
 
-// limit is a Bound, and what else has goroutines and costs nothing: streams, which are idle unless they are
-// in the middle of a message, and calls whose request has not come yet. A client that opens many of either,
-// or many health watches, does not turn others away.
+// limit is a Bound that does not count idle goroutines: streams between two messages, calls whose request
+// has not arrived, and health watches. So a client that opens many of them does not make others fail.
 type limit struct {
 	Bound
 	streams atomic.Int64
 }
 
+// The goroutines of a connection and of a stream.
 const (
 	ofConnection = 3
 	ofStream     = 2
 )
 
-// errOverloaded is no decision and no denial: the caller asks another validator, or later.
+// errOverloaded is not a denial: the caller asks another validator, or later.
 var errOverloaded = apierr.Exhausted(apierr.Overloaded, "this validator has more calls in flight than it may")
 
-// check fails when there are too many calls in flight.
+// check fails when too many calls are in flight.
 func (l *limit) check() error {
 	if l.MostInFlight == 0 {
 		return nil
 	}
-	// To count goroutines costs next to nothing, and as a rule says enough.
+	// Counting all goroutines costs next to nothing. The exact count is only needed near the bound.
 	all := runtime.NumGoroutine()
 	if all <= l.MostInFlight || all-l.idle() <= l.MostInFlight {
 		return nil

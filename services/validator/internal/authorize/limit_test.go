@@ -14,8 +14,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestOverloadIsNoDecision: past the bound every call is RESOURCE_EXHAUSTED, none is denied or let through,
-// and once there is room again they are answered.
+// TestOverloadIsNoDecision: beyond the bound every call gets RESOURCE_EXHAUSTED, and none is denied or
+// allowed. Calls are answered again when fewer are in flight.
 func TestOverloadIsNoDecision(t *testing.T) {
 	w := startWorld(t)
 	connections, open := 0, 0
@@ -37,7 +37,7 @@ func TestOverloadIsNoDecision(t *testing.T) {
 			t.Errorf("past the bound: %v", err)
 		}
 	}
-	// What has goroutines and asks nothing is no load.
+	// Idle goroutines do not count.
 	for name, count := range map[string]func(n int){
 		"health watches":              func(n int) { open += 2 * n },
 		"connections":                 func(n int) { connections += n },
@@ -70,7 +70,7 @@ func TestOverloadIsNoDecision(t *testing.T) {
 	}
 }
 
-// samples returns how many calls the histogram of latencies has.
+// samples returns how many calls the histogram of latencies has counted.
 func samples(t *testing.T, registry *prometheus.Registry) uint64 {
 	t.Helper()
 	families, err := registry.Gather()

@@ -12,18 +12,18 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// counters count the answers. Those of decisions are looked up once, when the process starts: a call adds
-// to one of them and does nothing else.
+// counters count the answers. The counters of decisions are looked up once, at the start, so that a call
+// only adds to one of them.
 type counters struct {
 	decisions [policy.MaxScope + 1][maxReason + 1][2]prometheus.Counter
 	undecided *prometheus.CounterVec
 	latency   prometheus.Histogram
 }
 
-// maxReason is the largest number of a verdict.
+// maxReason is the verdict with the largest number.
 const maxReason = policy.SourceNotSupported
 
-// newCounters registers what a platform team watches: decisions, and what could not be decided.
+// newCounters registers the metrics of decisions and of requests without a decision.
 func newCounters(registry prometheus.Registerer, v *validator.Validator) *counters {
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "countersign_decisions_total",

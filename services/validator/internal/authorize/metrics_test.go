@@ -24,7 +24,7 @@ func newService(t *testing.T) (*Service, *prometheus.Registry) {
 	return New(v, Bound{}, registry), registry
 }
 
-// B20: what could not be decided is counted by its reason, and never as a decision.
+// B20: requests without a decision are counted by reason, and never as decisions.
 func TestB20_UndecidedIsCountedApart(t *testing.T) {
 	s, registry := newService(t)
 	for _, r := range []*countersignv1.AuthorizeRequest{
@@ -50,7 +50,7 @@ countersign_ready 0
 	}
 }
 
-// Every decision that can be made has a counter of its own, and counting it does not allocate.
+// Every possible decision has a counter of its own, and counting does not allocate.
 func TestDecisionsAreCounted(t *testing.T) {
 	s, registry := newService(t)
 	kinds := 0

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// B19, B20: over a stream a question gets the answer, or the error with its code, reason and details, that
-// it gets by call, whatever it is and whoever else asks at the same time.
+// B19, B20: every question gets the same answer over a stream as in a call, or the same error with the same
+// code, reason and details, also among other questions.
 func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 	var logged log
 	w := startDemo(t, func(o *cluster.Options) { o.Log = &logged })
@@ -74,13 +74,13 @@ func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 			}
 		}
 	})
-	// B02: nothing of it was logged.
+	// B02: the log holds no secret.
 	if logged.contains(w.secret) || logged.contains(strings.Repeat("x", 100)) {
 		t.Error("a secret was logged")
 	}
 }
 
-// log keeps what is logged.
+// log keeps the logged lines.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -104,7 +104,7 @@ type streamResult interface {
 	GetError() *countersignv1.AuthorizeError
 }
 
-// timeless takes the age from an answer, the one part that two answers need not share.
+// timeless clears the age of an answer, which differs between two answers.
 func timeless(r *countersignv1.AuthorizeResponse) *countersignv1.AuthorizeResponse {
 	if r != nil {
 		r = proto.CloneOf(r)

@@ -14,36 +14,34 @@ import (
 )
 
 const (
-	// messageTimeout is how long a call may take to send its message once its header is there, and a stream
-	// to send one whose length is there.
+	// messageTimeout is how long the message of a call may take after the header, and the message of a stream
+	// after its length.
 	messageTimeout = 10 * time.Second
-	// maxReceiving is how many messages may be on their way for longer than a moment: with 64 KiB each they
-	// hold 64 MiB. Past it, those that take longer than shortTimeout are ended; an honest one takes
-	// milliseconds.
+	// maxReceiving is how many messages may be arriving before shortTimeout applies. With 64 KiB each they
+	// take 64 MiB. An honest client needs milliseconds for a message.
 	maxReceiving = 1024
 	shortTimeout = time.Second
-	// sweepInterval is how often messages are looked for that take too long.
+	// sweepInterval is the time between two searches for late messages.
 	sweepInterval = 500 * time.Millisecond
 )
 
 var errNoMessage = apierr.Exhausted("MESSAGE_TIMEOUT", "the message did not arrive within %d s, or within %d s while more than %d are on their way",
 	int(messageTimeout.Seconds()), int(shortTimeout.Seconds()), maxReceiving)
 
-// receiver is a call, or a stream, whose message is on its way. It stands in a list of its shard meanwhile.
+// receiver is a call or a stream. It is in the list of its shard while its message is arriving.
 type receiver struct {
 	shard          *shard
 	ctx            context.Context
-	since          int64 // how many sweeps there were; time stands still for them on a machine that is too busy to sweep
+	since          int64 // the number of sweeps at begin: a machine too busy to sweep does not make messages late
 	before, behind *receiver
 }
 
-// shard lists a part of the receivers, the longest on its way first. There are several, on cache lines of
-// their own, since every call changes one: that costs some nanoseconds, and a timer for each call would
-// cost more.
+// shard lists a part of the receivers, the oldest first. Every call changes a shard, so there are many, on
+// cache lines of their own. That costs some nanoseconds; a timer for each call would cost more.
 type shard struct {
 	mu          sync.Mutex
 	first, last *receiver
-	count       atomic.Int64 // of the list; changed with mu held
+	count       atomic.Int64 // length of the list; changed with mu held
 	_           [88]byte
 }
 
@@ -54,7 +52,7 @@ var (
 
 func newReceiver() receiver { return receiver{shard: &shards[rand.N(len(shards))]} }
 
-// begin notes that a message of a call is on its way.
+// begin notes that a message of a call or stream begins to arrive.
 func (r *receiver) begin(ctx context.Context) {
 	s := r.shard
 	s.mu.Lock()
@@ -69,7 +67,7 @@ func (r *receiver) begin(ctx context.Context) {
 	s.mu.Unlock()
 }
 
-// end notes that the message is there, or that it never will be.
+// end notes that the message has arrived or failed.
 func (r *receiver) end() {
 	s := r.shard
 	s.mu.Lock()
@@ -88,7 +86,7 @@ func (r *receiver) end() {
 	s.mu.Unlock()
 }
 
-// receiving returns how many messages are on their way.
+// receiving returns how many messages are arriving.
 func receiving() (sum int) {
 	for i := range shards {
 		sum += int(shards[i].count.Load())
@@ -96,7 +94,7 @@ func receiving() (sum int) {
 	return sum
 }
 
-// EndLate ends calls and streams whose messages take too long, until ctx is done.
+// EndLate ends calls and streams whose messages are late, until ctx is done.
 func EndLate(ctx context.Context) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -110,13 +108,14 @@ func EndLate(ctx context.Context) {
 	}
 }
 
-// sweeping keeps several servers in one process from sweeping more often than one.
+// sweeping keeps several servers in one process from sweeping more often than a single one would.
 var sweeping struct {
 	sync.Mutex
 	last time.Time
 }
 
-// sweep ends what is late; not so soon after another sweep, unless that is forced.
+// sweep ends calls and streams whose messages are late. Unless forced, it does nothing soon after another
+// sweep.
 func sweep(forced bool) {
 	sweeping.Lock()
 	defer sweeping.Unlock()
@@ -136,7 +135,7 @@ func sweep(forced bool) {
 	}
 }
 
-// late returns the calls whose message was on its way at a sweep already.
+// late returns the contexts of receivers that began before a sweep.
 func (s *shard) late(sweep int64) (late []context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +145,8 @@ func (s *shard) late(sweep int64) (late []context.Context) {
 	return late
 }
 
-// endCall tells the caller, and makes the reading of its message return. grpc-go lets a server end a call
-// by its transport only. That is no part of its promises: a test fails when it does not any more.
+// endCall sends the caller a status, which makes reading the message fail. grpc-go lets a server end a call
+// only through its transport, and does not promise to keep that; a test fails when it changes.
 func endCall(ctx context.Context) {
 	if call, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ WriteStatus(s *status.Status) error }); ok {
 		_ = call.WriteStatus(errNoMessage.GRPCStatus()) // fails when the connection is gone

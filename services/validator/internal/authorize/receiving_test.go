@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// held is the transport of a call whose message does not come.
+// held is the transport of a call whose message never arrives.
 type held struct{ ended string }
 
 func (*held) Method() string               { return "" }
@@ -23,8 +23,8 @@ func (h *held) WriteStatus(s *status.Status) error {
 	return nil
 }
 
-// TestMessagesOnTheirWayAreBounded: each has messageTimeout, and shortTimeout while there are too many.
-// Those that are there are left alone.
+// TestMessagesOnTheirWayAreBounded: a message must arrive within messageTimeout, or within shortTimeout
+// while too many are arriving. Calls whose message has arrived are not ended.
 func TestMessagesOnTheirWayAreBounded(t *testing.T) {
 	start := receiving()
 	begin := func(n int) (calls []*held, receivers []*receiver) {
@@ -52,24 +52,24 @@ func TestMessagesOnTheirWayAreBounded(t *testing.T) {
 		r.end()
 	}
 	if n := after(int(messageTimeout/sweepInterval), few); n != 0 {
-		t.Errorf("%d ended before their time", n)
+		t.Errorf("%d calls ended before messageTimeout", n)
 	}
 	if n := after(1, few); n != len(few) {
-		t.Errorf("%d of %d ended after it", n, len(few))
+		t.Errorf("%d of %d calls ended after messageTimeout", n, len(few))
 	}
 	many, manyReceivers := begin(maxReceiving + 1)
 	if n := after(int(shortTimeout/sweepInterval), many); n != 0 {
-		t.Errorf("%d of many ended before their time", n)
+		t.Errorf("%d calls ended before shortTimeout", n)
 	}
 	if n := after(1, many); n != len(many) {
-		t.Errorf("%d of %d ended after it", n, len(many))
+		t.Errorf("%d of %d calls ended after shortTimeout", n, len(many))
 	}
 	if n := after(0, there); n != 0 {
-		t.Errorf("%d calls were ended whose message is there", n)
+		t.Errorf("%d calls ended although their message has arrived", n)
 	}
 	for i, r := range append(manyReceivers, fewReceivers...) {
 		if r.end(); receiving() != start+len(many)+len(few)-i-1 {
-			t.Fatalf("%d are on their way", receiving())
+			t.Fatalf("%d messages are arriving", receiving())
 		}
 	}
 }

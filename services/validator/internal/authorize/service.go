@@ -1,5 +1,6 @@
-// Package authorize is the ValidatorService and the BulkValidatorService: the edge between the contract and
-// pkg/validator.
+// Package authorize implements ValidatorService and BulkValidatorService on top of pkg/validator. It
+// translates between the contract and pkg/validator, bounds the load and counts the answers. This package is
+// not part of the public API and may change in any release.
 package authorize
 
 import (
@@ -29,16 +30,15 @@ type Service struct {
 	info      grpc.UnaryServerInfo
 }
 
-// New returns a service that answers from a validator, and registers its metrics. Calls past the bound are
-// refused.
+// New returns a service that answers from a validator, and registers its metrics. It rejects calls beyond the
+// bound.
 func New(v *validator.Validator, bound Bound, registry prometheus.Registerer) *Service {
 	s := &Service{validator: v, counters: newCounters(registry, v), limit: limit{Bound: bound}, waiting: newWaiting()}
 	s.info = grpc.UnaryServerInfo{Server: s, FullMethod: countersignv1.ValidatorService_Authorize_FullMethodName}
 	return s
 }
 
-// scopes tells which numbers are scopes of the contract. It is an array and no map: it is looked at in
-// every call.
+// scopes tells which numbers are scopes of the contract. It is an array, because every call reads it.
 var scopes = func() (known [policy.MaxScope + 1]bool) {
 	for number := range countersignv1.Scope_name {
 		known[number] = number != 0
@@ -46,12 +46,11 @@ var scopes = func() (known [policy.MaxScope + 1]bool) {
 	return known
 }()
 
-// call is what a call needs while it is answered. They are used again and again.
+// call holds the state of one unary call. Calls are pooled.
 type call struct {
 	service  *Service
 	receiver receiver
 	request  wire.Request
-	response wire.Response
 }
 
 var calls = sync.Pool{New: func() any { return &call{receiver: newReceiver()} }}
@@ -59,7 +58,7 @@ var calls = sync.Pool{New: func() any { return &call{receiver: newReceiver()} }}
 // Format implements fmt.Formatter: no verb prints a token (B02).
 func (c *call) Format(to fmt.State, _ rune) { fmt.Fprint(to, c.request) }
 
-// description is that of generated code, but for what it says of Authorize: a handler that makes no messages.
+// description is the generated description of the service, with handle as the handler of Authorize.
 var description = func() grpc.ServiceDesc {
 	d := countersignv1.ValidatorService_ServiceDesc
 	d.HandlerType = (*any)(nil)
@@ -72,10 +71,11 @@ var description = func() grpc.ServiceDesc {
 	return d
 }()
 
-// Register registers the service on a server whose codec is a wire.Codec.
+// Register registers the service on a server. The server's codec must be a wire.Codec.
 func (s *Service) Register(on grpc.ServiceRegistrar) { on.RegisterService(&description, s) }
 
-// handle is what generated code does for a method, with wire's types.
+// handle does what the generated handler does, but with the types of package wire instead of protobuf
+// messages. docs/decisions/015 says what that saves. Interceptors see a *call.
 //
 //nolint:revive // the order is that of grpc.MethodHandler
 func handle(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
@@ -93,7 +93,7 @@ func handle(service any, ctx context.Context, decode func(any) error, intercept 
 	return intercept(ctx, c, &c.service.info, answer)
 }
 
-// answer answers a call, which nobody uses afterwards. One that panics is not used again.
+// answer answers a call and returns it to the pool, unless it panics.
 func answer(ctx context.Context, request any) (any, error) {
 	c := request.(*call)
 	encoded, err := c.service.authorize(ctx, c)
@@ -111,12 +111,11 @@ func (s *Service) authorize(ctx context.Context, c *call) (*wire.Encoded, error)
 	if err != nil {
 		return nil, err
 	}
-	fill(&c.response, given)
-	return c.response.Encode(), nil
+	return wire.Encode(&given), nil
 }
 
-// scopeOf returns the scope that a request names. A number that is no scope is 0, which the validator
-// refuses (B19).
+// scopeOf returns the scope of a request. It returns 0, which the validator rejects (B19), for a number
+// that is no scope of the contract.
 func scopeOf(r *wire.Request) policy.Scope {
 	if n := r.Scope; n > 0 && int(n) < len(scopes) && scopes[n] {
 		return policy.Scope(n)
@@ -124,11 +123,11 @@ func scopeOf(r *wire.Request) policy.Scope {
 	return 0
 }
 
-// errUnreadable is told of what is no request.
+// errUnreadable is the answer to bytes that are no request.
 var errUnreadable = apierr.Invalid("request", "is not in the encoding of Protocol Buffers, or has a text that is not UTF-8")
 
-// ask has the validator answer a request, and returns how long that took; 0 when it was not asked. Whoever
-// passes the answer or the error on counts it.
+// ask returns the validator's answer and how long it took. It returns 0 for took when the validator was not
+// asked. The caller counts the answer.
 func (s *Service) ask(ctx context.Context, r *wire.Request) (answer validator.Answer, took time.Duration, err error) {
 	if err := s.limit.check(); err != nil {
 		return answer, 0, err
@@ -147,7 +146,7 @@ func (s *Service) ask(ctx context.Context, r *wire.Request) (answer validator.An
 	return answer, time.Since(began), err
 }
 
-// count counts what a request was answered.
+// count adds an answer or an error to the metrics.
 func (s *Service) count(r *wire.Request, answer validator.Answer, took time.Duration, err error) {
 	if took > 0 {
 		s.counters.took(took)
@@ -157,15 +156,4 @@ func (s *Service) count(r *wire.Request, answer validator.Answer, took time.Dura
 		return
 	}
 	s.counters.decided(scopeOf(r), answer.Decision)
-}
-
-// fill makes a response say what was answered. It overwrites every field.
-func fill(response *wire.Response, answer validator.Answer) {
-	*response = wire.Response{
-		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(answer.Reason), Enforced: answer.Enforced,
-		TokenID: answer.TokenID, Revision: answer.Revision, DataAge: answer.DataAge,
-	}
-	if answer.Allow {
-		response.Decision = countersignv1.Decision_DECISION_ALLOW
-	}
 }

@@ -9,10 +9,11 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// A client that does not read its answers stops its own stream only, and finds them all when it does.
+// A client that does not read its answers blocks only its own stream, and gets all answers when it reads
+// again.
 func TestStreamOfASlowReader(t *testing.T) {
 	d := startDemo(t)
-	// A fixed window: the one that grpc-go finds by itself would grow.
+	// The window is fixed, because the one that grpc-go estimates would grow.
 	connection := connect(t, d.cluster.Validators[0], grpc.WithStaticStreamWindowSize(64<<10))
 	bulk := countersignv1.NewBulkValidatorServiceClient(connection)
 	slow, err := bulk.AuthorizeStream(t.Context())

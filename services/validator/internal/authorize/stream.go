@@ -19,27 +19,25 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// stream is one call to AuthorizeStream. What needs no waiting is decided where it is received, message by
-// message, without a goroutine, and with nothing allocated but what the message consists of.
+// stream is one call to AuthorizeStream. The goroutine that receives a message also decides its requests
+// and sends the answers, except for requests that have to wait. Deciding allocates nothing.
 type stream struct {
 	*Bulk
 	ctx  context.Context
 	grpc grpc.ServerStream
-	// messages are read in two steps where framed says so: a stream between two messages may be idle for
-	// long.
+	// messages, when framed is true, reads a message in two steps, since a stream may be idle for long before
+	// the first.
 	messages grpcserver.Messages
 	framed   bool
 	receiver receiver
-	// panicked has what a goroutine of the stream has panicked with, and its stack.
+	// panicked gets the value and the stack of a goroutine of the stream that has panicked.
 	panicked chan string
 	waiters  sync.WaitGroup
-	waiting  atomic.Int64 // how many of those there are
+	waiting  atomic.Int64 // the number of waiters
 
-	mu      sync.Mutex // held to answer a message, and to send: one goroutine at a time may
+	mu      sync.Mutex // held to answer a message and to send, which only one goroutine may do at a time
 	ended   bool
 	answers wire.Answers
-	// response is filled for each answer of answers.
-	response wire.Response
 }
 
 func newStream(ctx context.Context, b *Bulk, on grpc.ServerStream) *stream {
@@ -48,7 +46,7 @@ func newStream(ctx context.Context, b *Bulk, on grpc.ServerStream) *stream {
 	return s
 }
 
-// guard runs a function and keeps what it panics with for the handler.
+// guard runs a function and passes a panic to the handler.
 func (s *stream) guard(f func()) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -61,7 +59,8 @@ func (s *stream) guard(f func()) {
 	f()
 }
 
-// end returns when the message in hand is answered, and all that wait are. Later messages are not.
+// end makes the stream ignore further messages. It returns after the current message and all waiting
+// requests were answered.
 func (s *stream) end() {
 	s.mu.Lock()
 	s.ended = true
@@ -69,8 +68,8 @@ func (s *stream) end() {
 	s.waiters.Wait()
 }
 
-// receive answers what comes until the client closes its side, which is no error. While the client does not
-// read its answers, sending them blocks, so that nothing more of its stream is read either.
+// receive answers messages until the client closes its side, which is not an error. Sending blocks while
+// the client does not read its answers; the stream then reads no further message.
 func (s *stream) receive() error {
 	message := new(wire.Requests)
 	defer message.Free()
@@ -82,7 +81,7 @@ func (s *stream) receive() error {
 			return err
 		}
 		err := s.answer(message)
-		message.Free() // an idle stream holds no secrets
+		message.Free() // an idle stream must hold no secrets
 		if err != nil {
 			return err
 		}
@@ -91,7 +90,7 @@ func (s *stream) receive() error {
 
 var codec = wire.NewCodec()
 
-// read reads a message, which has messageTimeout to arrive once its length is there.
+// read reads a message. The message must arrive within messageTimeout of its length.
 func (s *stream) read(message *wire.Requests) error {
 	if !s.framed {
 		return s.grpc.RecvMsg(message)
@@ -113,10 +112,10 @@ func (s *stream) read(message *wire.Requests) error {
 	return codec.Unmarshal(data, message)
 }
 
-// answer answers one message with one message, but for the requests that have to wait.
+// answer answers a message with one message, which has no answers to requests that have to wait.
 func (s *stream) answer(message *wire.Requests) error {
 	if len(message.List) == 1 && message.List[0].Unreadable {
-		return errUnreadable // nobody knows which answers its caller waits for
+		return errUnreadable // the sequence numbers to answer are unknown
 	}
 	if len(message.List) > MaxRequests {
 		return errTooManyInOne
@@ -136,7 +135,7 @@ func (s *stream) answer(message *wire.Requests) error {
 	return s.grpc.SendMsg(&s.answers)
 }
 
-// decide adds the answer to a request, unless it has to wait.
+// decide adds the answer to a request to s.answers, unless the request has to wait.
 func (s *stream) decide(sequence uint64, r *wire.Request) {
 	ctx := s.ctx
 	if r.MinRevision != "" {
@@ -149,12 +148,12 @@ func (s *stream) decide(sequence uint64, r *wire.Request) {
 		}
 		err = errTooManyWaiting
 	}
-	s.conclude(&s.answers, &s.response, sequence, r, answer, took, err)
+	s.conclude(&s.answers, sequence, r, answer, took, err)
 }
 
-// conclude counts what a request was answered, and adds it to a message.
+// conclude counts the answer to a request and adds it to a message.
 func (s *stream) conclude(
-	in *wire.Answers, response *wire.Response, sequence uint64, r *wire.Request, answer validator.Answer, took time.Duration, err error,
+	in *wire.Answers, sequence uint64, r *wire.Request, answer validator.Answer, took time.Duration, err error,
 ) {
 	s.service.count(r, answer, took, err)
 	if err != nil {
@@ -164,11 +163,11 @@ func (s *stream) conclude(
 		})
 		return
 	}
-	fill(response, answer)
-	in.Add(sequence, response)
+	in.Add(sequence, &answer)
 }
 
-// wait answers a request, which must stay as it is, later, in a message of its own; false when too many wait.
+// wait answers a request later, in a message of its own. The request must share no memory with a message. It
+// returns false when too many requests wait.
 func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 	if s.waiting.Add(1) > maxWaitingOfOne {
 		s.waiting.Add(-1)
@@ -183,18 +182,18 @@ func (s *stream) wait(sequence uint64, r *wire.Request) bool {
 			defer s.waiting.Add(-1)
 			answer, took, err := s.askLate(r)
 			var late wire.Answers
-			s.conclude(&late, new(wire.Response), sequence, r, answer, took, err)
+			s.conclude(&late, sequence, r, answer, took, err)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			// Why a stream does not take an answer any more is what its receiving returns.
+			// If the stream has failed, receive returns why.
 			_ = s.grpc.SendMsg(&late)
 		})
 	})
 	return true
 }
 
-// askLate asks once more, and waits. It releases the slot before anything is sent, so that a slow reader
-// blocks nobody.
+// askLate asks again, and waits for the revision. It releases the slot before the answer is sent, so that a
+// slow reader blocks nobody.
 func (s *stream) askLate(r *wire.Request) (validator.Answer, time.Duration, error) {
 	defer s.service.waiting.leave()
 	return s.service.ask(s.ctx, r)

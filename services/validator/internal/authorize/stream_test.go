@@ -23,7 +23,7 @@ import (
 
 type request = *countersignv1.AuthorizeRequest
 
-// B19, B20, B25: each request of a stream is answered by itself, and counted as a call would be.
+// B19, B20, B25: each request of a stream is answered on its own, and counted as a call is.
 func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
@@ -67,7 +67,7 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	}
 }
 
-// sum adds up a counter.
+// sum returns the sum of a counter over its labels.
 func sum(t testing.TB, registry *prometheus.Registry, name string) (total float64) {
 	t.Helper()
 	families, err := registry.Gather()
@@ -85,8 +85,8 @@ func sum(t testing.TB, registry *prometheus.Registry, name string) (total float6
 	return total
 }
 
-// B25: a request that waits for its min_revision holds up no other, and gets its answer when the change is
-// there.
+// B25: a request that waits for its min_revision blocks no other, and gets its answer when the change
+// arrives.
 func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 	w := startWorld(t)
 	line := talk(t, NewBulk(w.service, testServer{}))
@@ -101,12 +101,12 @@ func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 			t.Fatalf("meanwhile: %v", got)
 		}
 	}
-	// With the tag of another change in its place, what next asks for is lost.
+	// The next revision is another change, so the change that next asks for is lost.
 	w.store.Commit(w.app, storetest.AddToken("next"))
 	if got := outcomes(t, line.answer()); !maps.Equal(got, map[uint64]outcome{1: {failure: apierr.RevisionLost}}) {
 		t.Errorf("after the change: %v", got)
 	}
-	// The client's end of the stream waits for the last answer.
+	// The stream ends after the last answer.
 	close(line.requests)
 	if got := outcomes(t, line.answer()); !maps.Equal(got, map[uint64]outcome{3: notThere}) {
 		t.Errorf("in the end: %v", got)
@@ -116,7 +116,7 @@ func TestB25_StreamGoesOnWhileOneWaits(t *testing.T) {
 	}
 }
 
-// Beyond a bound nothing waits.
+// Requests beyond the bound do not wait but fail.
 func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
@@ -128,7 +128,7 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	if got := outcomes(t, other.answer()); !maps.Equal(got, map[uint64]outcome{2: tooMany, 3: valid}) {
 		t.Errorf("%v", got)
 	}
-	// Who goes makes room.
+	// A client that goes away releases its slots.
 	one.hangUp()
 	one.end()
 	third := talk(t, bulk)
@@ -138,8 +138,8 @@ func TestB25_StreamBoundsWhatWaits(t *testing.T) {
 	}
 }
 
-// A client that does not read its answers holds up nobody: what waited gives its place back before it is
-// sent.
+// A client that does not read its answers blocks nobody: a waiting request releases its slot before its
+// answer is sent.
 func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
@@ -147,7 +147,7 @@ func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	unread, other := talk(t, bulk), talk(t, bulk)
 	unread.ask(w.ahead(0), w.request())
 	unread.answer()
-	unread.ask(w.request()) // its answer is never read, so the stream is not free for the one that waits
+	unread.ask(w.request()) // its answer is never read, so the stream cannot send the next answer
 	w.store.Commit(w.app, storetest.AddToken("next"))
 	check.Eventually(t, "a free place", func() error {
 		if len(bulk.service.waiting) > 0 {
@@ -161,7 +161,7 @@ func TestB25_AnswersThatAreNotReadHoldNoPlace(t *testing.T) {
 	}
 }
 
-// One stream alone gets no more than its share of what may wait.
+// One stream cannot take more than its share of the slots.
 func TestB25_StreamHasItsShareOfWhatWaits(t *testing.T) {
 	w := startWorld(t)
 	bulk := NewBulk(w.service, testServer{})
@@ -204,7 +204,7 @@ func TestStreamRefusesTooManyInOneMessage(t *testing.T) {
 	}
 }
 
-// A server that drains ends its streams, whether they are idle or not, when it has answered what it has.
+// A draining server ends its streams, idle or not, after it has answered the requests that it has received.
 func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 	w := startWorld(t)
 	server := testServer{make(chan struct{})}
@@ -230,7 +230,7 @@ func TestStreamEndsWhenTheServerDrains(t *testing.T) {
 	}
 }
 
-// What arrives after that is not answered: the handler's stream must not be used any more.
+// Messages that arrive later are not answered, because the stream must not be used after its handler.
 func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
 	s := newStream(t.Context(), NewBulk(&Service{}, testServer{}), nil)
 	s.end()
@@ -239,7 +239,7 @@ func TestStreamAnswersNothingAfterItsEnd(t *testing.T) {
 	}
 }
 
-// A client that goes leaves nothing behind, though requests of its wait.
+// A client that goes away while its requests wait leaves nothing behind.
 func TestStreamEndsWithItsClient(t *testing.T) {
 	w := startWorld(t)
 	line := talk(t, NewBulk(w.service, testServer{}))
@@ -253,7 +253,7 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	check.Within(t, "the end of the stream", time.Since(began), 2*time.Second)
 }
 
-// A panic reaches the handler, where it is caught, with the stack that it came from.
+// A panic reaches the handler, where it is caught, with its original stack.
 func TestStreamPanicsInItsHandler(t *testing.T) {
 	line := talk(t, NewBulk(&Service{counters: nil, validator: nil}, testServer{}))
 	line.ask(&countersignv1.AuthorizeRequest{AppId: "app", Scope: events})
@@ -263,7 +263,7 @@ func TestStreamPanicsInItsHandler(t *testing.T) {
 	}
 }
 
-// What a request of a stream costs is what it consists of: reading, deciding and answering allocate nothing.
+// Reading, deciding and answering the requests of a stream allocate nothing.
 func TestStreamDecidesWithoutAllocating(t *testing.T) {
 	w := startWorld(t)
 	s := newStream(t.Context(), NewBulk(w.service, testServer{}), discard{})
@@ -281,7 +281,7 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 		}
 	}
 	least := 1.0
-	for range 20 { // the validator's own work allocates now and then
+	for range 20 { // the validator's background work allocates now and then
 		least = min(least, testing.AllocsPerRun(20, func() {
 			receive()
 			if err := s.answer(message); err != nil {
@@ -297,7 +297,7 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// discard is a stream that sends nowhere.
+// discard is a stream that drops its answers.
 type discard struct{ grpc.ServerStream }
 
 func (discard) SendMsg(any) error { return nil }

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// TestB19_WhatIsNoRequest is the caller's mistake: the codec says nothing, since grpc-go would answer
-// INTERNAL.
+// TestB19_WhatIsNoRequest: bytes that are no request get INVALID_ARGUMENT. The codec returns no error for
+// them, because grpc-go would answer INTERNAL.
 func TestB19_WhatIsNoRequest(t *testing.T) {
 	w := startWorld(t)
 	for name, raw := range map[string]string{

@@ -9,20 +9,20 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// MaxWaiting is how many requests, of calls and streams together, may wait for their min_revision, each on
-// a goroutine. They wait for milliseconds, or for a change that does not come: anyone may ask for one, so
-// it must not take the slots of calls that wait for nothing.
+// MaxWaiting is how many requests may wait for their min_revision at a time, in calls and streams together.
+// Each waits on a goroutine, for milliseconds or for a change that never comes. The bound is needed because
+// anyone may ask for such a change.
 const MaxWaiting = 1024
 
-// errTooManyWaiting is no decision (B25): another validator may have the revision already.
+// errTooManyWaiting is not a denial (B25): another validator may already have the revision.
 var errTooManyWaiting = apierr.Unavailable(apierr.TooManyWaiting, "as many requests wait for their min_revision as may; ask another validator, or later")
 
-// waiting holds one element for each request that waits. It is safe for concurrent use.
+// waiting is a limiter of requests that wait. It holds one element for each. It is safe for concurrent use.
 type waiting chan struct{}
 
 func newWaiting() waiting { return make(chan struct{}, MaxWaiting) }
 
-// enter takes a slot; false when none is free. The caller gives it back with leave.
+// enter takes a slot, which the caller releases with leave. It returns false when no slot is free.
 func (w waiting) enter() bool {
 	select {
 	case w <- struct{}{}:
@@ -34,15 +34,15 @@ func (w waiting) enter() bool {
 
 func (w waiting) leave() { <-w }
 
-// noWaiting is a context that is done: with it, a request for a revision that is not there yet is turned
-// down at once.
+// noWaiting is a context that is done. With it, a request fails at once when its revision has not arrived.
 var noWaiting = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// askAndWait does what ask does, and takes a slot while the request waits for its min_revision.
+// askAndWait is ask for requests that may have to wait for their min_revision. They hold a slot while they
+// wait.
 func (s *Service) askAndWait(ctx context.Context, r *wire.Request) (validator.Answer, time.Duration, error) {
 	if r.MinRevision == "" {
 		return s.ask(ctx, r)

@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestB25_CallsThatWaitAreBounded: calls that wait for a min_revision share their slots with streams, and
-// those that find none are UNAVAILABLE at once. Calls that wait for nothing need no slot.
+// TestB25_CallsThatWaitAreBounded: calls that wait for a min_revision share the slots with streams. A call
+// without a slot gets UNAVAILABLE at once. A call without a min_revision needs no slot.
 func TestB25_CallsThatWaitAreBounded(t *testing.T) {
 	w := startWorld(t)
 	w.service.waiting = make(waiting, 2)

@@ -13,8 +13,7 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestIdleWatchesAreNoLoad: health watches hold goroutines and ask nothing, so that however many there are,
-// calls are answered.
+// TestIdleWatchesAreNoLoad: calls are answered however many health watches are open.
 func TestIdleWatchesAreNoLoad(t *testing.T) {
 	d := startDemo(t)
 	const bound = 800

@@ -7,61 +7,55 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Response is an AuthorizeResponse.
-type Response struct {
-	Decision countersignv1.Decision
-	Reason   countersignv1.Reason
-	Enforced bool
-	// TokenID is valid UTF-8.
-	TokenID  string
-	Revision uint64
-	DataAge  time.Duration
-}
-
-// Encoded is an answer to a call as it is sent. It must not be used once it was.
+// Encoded is the encoded answer to a call. It must not be used after it was sent.
 type Encoded struct {
 	buffers [1]mem.Buffer
 	buffer  mem.SliceBuffer
 	bytes   [usualSize]byte
 }
 
-// usualSize is the most bytes that an answer has unless a token's id is very long.
+// usualSize has room for every answer whose token id is not very long, in bytes.
 const usualSize = 96
 
-// Encode returns the response as it is sent. It is one allocation, of what has to stay until it is.
-func (r *Response) Encode() *Encoded {
+// Encode returns an AuthorizeResponse as it is sent. It allocates once: the bytes must last until they are
+// sent.
+func Encode(a *validator.Answer) *Encoded {
 	e := new(Encoded)
-	e.buffer = r.append(e.bytes[:0])
+	e.buffer = appendAnswer(e.bytes[:0], a)
 	e.buffers[0] = &e.buffer
 	return e
 }
 
-// append appends the encoding, field by field in the order of their numbers, as Go's protobuf does.
-func (r *Response) append(b []byte) []byte {
-	if r.Decision != 0 {
-		b = appendNumber(append(b, numberOf1), uint64(r.Decision))
+// appendAnswer appends an AuthorizeResponse, its fields in the order of their numbers, as Go's protobuf
+// does. The token's id must be valid UTF-8.
+func appendAnswer(b []byte, a *validator.Answer) []byte {
+	decision := countersignv1.Decision_DECISION_DENY
+	if a.Allow {
+		decision = countersignv1.Decision_DECISION_ALLOW
 	}
-	if r.Reason != 0 {
-		b = appendNumber(append(b, numberOf2), uint64(r.Reason))
+	b = append(b, numberOf1, byte(decision))
+	if a.Reason != 0 {
+		b = appendNumber(append(b, numberOf2), uint64(a.Reason))
 	}
-	if r.Enforced {
+	if a.Enforced {
 		b = append(b, numberOf3, 1)
 	}
-	if r.TokenID != "" {
-		b = append(appendNumber(append(b, bytesOf4), uint64(len(r.TokenID))), r.TokenID...)
+	if a.TokenID != "" {
+		b = append(appendNumber(append(b, bytesOf4), uint64(len(a.TokenID))), a.TokenID...)
 	}
-	if r.Revision != 0 {
-		b = appendNumber(append(b, numberOf5), r.Revision)
+	if a.Revision != 0 {
+		b = appendNumber(append(b, numberOf5), a.Revision)
 	}
 	b = append(b, bytesOf6, 0)
 	age := len(b)
-	if seconds := int64(r.DataAge / time.Second); seconds != 0 {
+	if seconds := int64(a.DataAge / time.Second); seconds != 0 {
 		b = appendNumber(append(b, numberOf1), uint64(seconds))
 	}
-	if nanos := int64(r.DataAge % time.Second); nanos != 0 {
+	if nanos := int64(a.DataAge % time.Second); nanos != 0 {
 		b = appendNumber(append(b, numberOf2), uint64(nanos))
 	}
 	b[age-1] = byte(len(b) - age) // at most 22
@@ -75,37 +69,37 @@ func appendNumber(b []byte, n uint64) []byte {
 	return protowire.AppendVarint(b, n)
 }
 
-// Answers is an AuthorizeStreamResponse, which is made of one answer after the other. One is made again and
-// again; it is not safe for concurrent use. The zero value is empty.
+// Answers builds an AuthorizeStreamResponse, one answer after the other. The zero value is empty. It is not
+// safe for concurrent use.
 type Answers struct {
 	bytes []byte
 	count int
 }
 
-// Clear empties the message.
+// Clear empties the message and keeps its memory.
 func (a *Answers) Clear() { a.bytes, a.count = a.bytes[:0], 0 }
 
-// Empty tells whether there is no answer in the message, which must then not be sent.
+// Empty tells whether the message has no answer. An empty message must not be sent.
 func (a *Answers) Empty() bool { return a.count == 0 }
 
-// Add adds an answer.
-func (a *Answers) Add(sequence uint64, r *Response) {
-	a.add(sequence, bytesOf2, func(b []byte) []byte { return r.append(b) })
+// Add adds the answer to the request with a sequence number.
+func (a *Answers) Add(sequence uint64, answer *validator.Answer) {
+	a.add(sequence, bytesOf2, func(b []byte) []byte { return appendAnswer(b, answer) })
 }
 
-// Fail adds why there is none.
+// Fail adds the error of the request with a sequence number.
 func (a *Answers) Fail(sequence uint64, failed *countersignv1.AuthorizeError) {
 	a.add(sequence, bytesOf3, func(b []byte) []byte {
 		encoded, err := proto.MarshalOptions{}.MarshalAppend(b, failed)
-		if err != nil { // a text that is not UTF-8; the code says enough
+		if err != nil { // the message is not UTF-8: send the code alone
 			encoded, _ = proto.MarshalOptions{}.MarshalAppend(b, &countersignv1.AuthorizeError{Code: failed.GetCode()})
 		}
 		return encoded
 	})
 }
 
-// add adds what stands in the field of a tag: the first answer in the message itself, the others in its
-// field more.
+// add adds a result, which write appends, in the field of a tag. The first result goes into the message
+// itself, the others into its field more.
 func (a *Answers) add(sequence uint64, tag byte, write func([]byte) []byte) {
 	a.count++
 	if a.count == 1 {
@@ -122,8 +116,8 @@ func appendResult(b []byte, sequence uint64, tag byte, write func([]byte) []byte
 	return appendSized(append(b, tag), write)
 }
 
-// appendSized appends something behind its length, for which there is one byte unless it turns out to need
-// more.
+// appendSized appends a length and what write appends. It reserves one byte for the length, and moves the
+// rest when the length needs more.
 func appendSized(b []byte, write func([]byte) []byte) []byte {
 	at := len(b)
 	b = write(append(b, 0))
@@ -136,7 +130,7 @@ func appendSized(b []byte, write func([]byte) []byte) []byte {
 	return append(protowire.AppendVarint(b[:at], uint64(size)), inner...)
 }
 
-// encoded returns a copy: what is sent has to stay while the next message is made.
+// encoded returns a copy, because the bytes must last while the next message is built.
 func (a *Answers) encoded() mem.BufferSlice {
 	return mem.BufferSlice{mem.Copy(a.bytes, mem.DefaultBufferPool())}
 }

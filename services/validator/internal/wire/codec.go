@@ -1,7 +1,8 @@
-// Package wire reads and writes the messages of the Authorize path without making protobuf messages of
-// them: what a request says is read where it was received, and an answer is written where it is sent from.
-// It is the same encoding; whatever is not of the plain form that protobuf libraries write is left to the
-// one of Go.
+// Package wire reads requests and writes answers of Authorize and AuthorizeStream without protobuf messages.
+// Requests share the memory in which they arrived, and answers are written into the buffer that is sent. The
+// encoding is the one of Protocol Buffers. Package proto reads all that is not in the plain form that
+// protobuf libraries write. docs/decisions/015 has the measurement that justifies it. This package is not
+// part of the public API and may change in any release.
 package wire
 
 import (
@@ -10,8 +11,7 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Codec is that of a server whose handlers take and return the types of this package, or protobuf messages.
-// Make one with NewCodec.
+// Codec encodes and decodes the types of this package and protobuf messages. Make one with NewCodec.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns a codec.

@@ -12,16 +12,16 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Request is an AuthorizeRequest as it was received.
+// Request is a received AuthorizeRequest.
 type Request struct {
-	// The texts share memory with what was received. Those of a request of Requests are good until the next
-	// message is read: Keep makes them last.
+	// The strings share memory with the received message. In a Requests they are valid until the next message
+	// is read; Keep copies them.
 	AppID, Token, MinRevision string
-	// Scope and Source are whatever numbers were sent.
+	// Scope and Source are the numbers that were sent, known or not.
 	Scope  countersignv1.Scope
 	Source countersignv1.Source
-	// Unreadable says that what was received is no request, or has a text that is not UTF-8. An
-	// error of a codec would be INTERNAL to the caller, who has sent it.
+	// Unreadable says that the bytes are no request, or that a string is not UTF-8. It is no error of the
+	// codec, since gRPC would answer that with INTERNAL, and the caller is at fault.
 	Unreadable bool
 }
 
@@ -30,14 +30,14 @@ func (r Request) Format(to fmt.State, _ rune) {
 	fmt.Fprintf(to, "{app %q, token of %d bytes, scope %d, source %d, min_revision %q}", r.AppID, len(r.Token), r.Scope, r.Source, r.MinRevision)
 }
 
-// Keep returns the same request with texts of its own.
+// Keep returns a copy of the request whose strings share no memory.
 func (r *Request) Keep() *Request {
 	kept := *r
 	kept.AppID, kept.Token, kept.MinRevision = strings.Clone(r.AppID), strings.Clone(r.Token), strings.Clone(r.MinRevision)
 	return &kept
 }
 
-// The tags of the fields in the encoding, which for numbers below 16 are one byte.
+// The tags of fields: number and wire type, one byte for numbers below 16.
 const (
 	bytesOf1  = 1<<3 | byte(protowire.BytesType)
 	bytesOf2  = 2<<3 | byte(protowire.BytesType)
@@ -52,7 +52,7 @@ const (
 	numberOf5 = 5<<3 | byte(protowire.VarintType)
 )
 
-// unmarshal reads a request whose texts stay good for as long as it does.
+// unmarshal reads a request whose strings stay valid as long as the request.
 func (r *Request) unmarshal(data mem.BufferSlice) error {
 	b, lasting := whole(data)
 	if !lasting {
@@ -64,14 +64,14 @@ func (r *Request) unmarshal(data mem.BufferSlice) error {
 	var m countersignv1.AuthorizeRequest
 	if proto.Unmarshal(b, &m) != nil {
 		*r = Request{Unreadable: true}
-		return nil //nolint:nilerr // the request says so itself
+		return nil //nolint:nilerr // Unreadable says it
 	}
 	r.set(&m)
 	return nil
 }
 
-// whole returns the bytes of a message, and whether they last: those of a SliceBuffer are never used again,
-// those of other buffers are until the buffers are freed.
+// whole returns the bytes of a message, and whether they last. The bytes of a SliceBuffer are never reused;
+// other buffers are reused after they were freed.
 func whole(data mem.BufferSlice) (b []byte, lasting bool) {
 	if len(data) != 1 {
 		return data.Materialize(), true
@@ -84,7 +84,7 @@ func (r *Request) set(m *countersignv1.AuthorizeRequest) {
 	*r = Request{AppID: m.GetAppId(), Token: m.GetToken(), MinRevision: m.GetMinRevision(), Scope: m.GetScope(), Source: m.GetSource()}
 }
 
-// read reads a request from bytes that must not change; false when they are not of the plain form.
+// read reads a request from bytes that must not change. It returns false when they are not in the plain form.
 func (r *Request) read(b []byte) bool {
 	*r = Request{}
 	for len(b) > 0 {
@@ -127,7 +127,7 @@ func number(b []byte) (n uint64, rest []byte, ok bool) {
 	return n, b[size:], true
 }
 
-// part returns what stands behind its length.
+// part reads a length and returns that many bytes.
 func part(b []byte) (inner, rest []byte, ok bool) {
 	n, b, ok := number(b)
 	if !ok || n > uint64(len(b)) {
@@ -136,8 +136,9 @@ func part(b []byte) (inner, rest []byte, ok bool) {
 	return b[:n:n], b[n:], true
 }
 
-// text shares memory with the bytes. It may be no UTF-8, which protobuf would take for a broken message: a
-// token that is none is a malformed one (B03), and must not end the stream that others are on.
+// text returns a string that shares memory with the bytes. The string may be invalid UTF-8, which package
+// proto would reject: a token of any bytes is only a malformed token (B03), and must not end a stream that
+// carries other requests.
 func text(b []byte) (s string, rest []byte, ok bool) {
 	inner, rest, ok := part(b)
 	if !ok {

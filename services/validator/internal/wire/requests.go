@@ -9,13 +9,14 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Requests is an AuthorizeStreamRequest. One is read into again and again; it is not safe for concurrent use.
+// Requests is a received AuthorizeStreamRequest. It can be reused for the next message. It is not safe for
+// concurrent use.
 type Requests struct {
-	// Sequence is the number of the first request; those of the others follow it.
+	// Sequence is the number of the first request. The following requests have the following numbers.
 	Sequence uint64
-	// List has at least one request: the first is empty when the message has none.
+	// List has at least one request. The first one is empty when the message has none.
 	List []Request
-	// held is the buffer with which the texts share memory, when it has to be given back.
+	// held is the buffer that the strings share memory with, if it must be freed.
 	held mem.Buffer
 }
 
@@ -24,7 +25,7 @@ func (r *Requests) Format(to fmt.State, _ rune) {
 	fmt.Fprintf(to, "{%d from %d: %v}", len(r.List), r.Sequence, r.List)
 }
 
-// Free gives back what the texts of the requests share memory with.
+// Free frees the buffer that the strings of the requests share memory with.
 func (r *Requests) Free() {
 	if r.held != nil {
 		r.held.Free()
@@ -46,7 +47,7 @@ func (r *Requests) unmarshal(data mem.BufferSlice) error {
 	var m countersignv1.AuthorizeStreamRequest
 	if proto.Unmarshal(b, &m) != nil {
 		r.Sequence, r.List = 0, append(r.List[:0], Request{Unreadable: true})
-		return nil //nolint:nilerr // the request says so itself
+		return nil //nolint:nilerr // Unreadable says it
 	}
 	r.Sequence = m.GetSequence()
 	r.List = append(r.List[:0], Request{})
@@ -58,7 +59,7 @@ func (r *Requests) unmarshal(data mem.BufferSlice) error {
 	return nil
 }
 
-// read reads a message as Request.read does.
+// read reads a message from bytes that must not change. It returns false when they are not in the plain form.
 func (r *Requests) read(b []byte) bool {
 	r.Sequence = 0
 	r.List = append(r.List[:0], Request{})
@@ -73,7 +74,7 @@ func (r *Requests) read(b []byte) bool {
 			r.Sequence, b, ok = number(b)
 		case bytesOf2:
 			if first {
-				return false // protobuf has the second one added to the first
+				return false // protobuf merges the second one into the first
 			}
 			first = true
 			inner, b, ok = part(b)

@@ -15,13 +15,15 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/validator"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
 var codec = NewCodec()
 
-// buffers are the ways in which a message may arrive: in one piece that lasts, in one that is used again,
-// and in several.
+// buffers returns a message in each form in which it may arrive: in one buffer that lasts, in one that is
+// reused after Free, and in two.
 func buffers(raw []byte) []mem.BufferSlice {
 	lasting := append([]byte(nil), raw...)
 	passing := append(make([]byte, 0, 2<<10), raw...)
@@ -33,7 +35,7 @@ func buffers(raw []byte) []mem.BufferSlice {
 	}
 }
 
-// spoiling is a pool that overwrites what it is given back.
+// spoiling is a pool that overwrites the buffers that are returned to it.
 type spoiling struct{ mem.NopBufferPool }
 
 func (spoiling) Put(b *[]byte) {
@@ -56,15 +58,15 @@ func requestSeeds() []*countersignv1.AuthorizeRequest {
 	}
 }
 
-// broken tells whether protobuf refuses a message, and lenient that it does so for a text that is not
-// UTF-8, which may be read here.
+// broken tells whether package proto rejects a message. Lenient is true when it does so for a string that
+// is not UTF-8, which this package may read.
 func broken(raw []byte, into proto.Message) (bad, lenient bool) {
 	err := proto.Unmarshal(raw, into)
 	return err != nil, err != nil && strings.Contains(err.Error(), "UTF-8")
 }
 
-// FuzzRequest: whatever bytes come, a request is what protobuf's own code makes of them, and unreadable
-// when that refuses them; also once the memory in which it arrived is used for something else.
+// FuzzRequest: for any bytes, a request equals what package proto reads, and is unreadable when proto rejects
+// them. It stays so after the memory in which it arrived was reused.
 func FuzzRequest(f *testing.F) {
 	for _, m := range requestSeeds() {
 		raw, err := proto.Marshal(m)
@@ -96,7 +98,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzRequests does the same for the messages of a stream.
+// FuzzRequests tests the messages of a stream in the same manner.
 func FuzzRequests(f *testing.F) {
 	all := requestSeeds()
 	for _, m := range []*countersignv1.AuthorizeStreamRequest{
@@ -147,17 +149,26 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-var responses = rapid.Custom(func(t *rapid.T) Response {
-	return Response{
-		Decision: countersignv1.Decision(rapid.Int32Range(0, 2).Draw(t, "decision")), Reason: countersignv1.Reason(rapid.Int32Range(0, 11).Draw(t, "reason")),
-		Enforced: rapid.Bool().Draw(t, "enforced"), TokenID: rapid.StringN(-1, -1, 300).Draw(t, "token_id"), Revision: rapid.Uint64().Draw(t, "revision"),
-		DataAge: time.Duration(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, 2e9)).Draw(t, "data_age")),
+var anyAnswer = rapid.Custom(func(t *rapid.T) validator.Answer {
+	return validator.Answer{
+		Decision: policy.Decision{
+			Allow: rapid.Bool().Draw(t, "allow"), Reason: policy.Reason(rapid.Uint8Range(0, 127).Draw(t, "reason")),
+			Enforced: rapid.Bool().Draw(t, "enforced"), TokenID: rapid.StringN(-1, -1, 300).Draw(t, "token_id"),
+		},
+		Revision: rapid.Uint64().Draw(t, "revision"),
+		DataAge:  time.Duration(rapid.OneOf(rapid.Int64(), rapid.Int64Range(-1, 2e9)).Draw(t, "data_age")),
 	}
 })
 
-func (r *Response) message() *countersignv1.AuthorizeResponse {
+// message returns the protobuf message that says the same as an answer.
+func message(a *validator.Answer) *countersignv1.AuthorizeResponse {
+	decision := countersignv1.Decision_DECISION_DENY
+	if a.Allow {
+		decision = countersignv1.Decision_DECISION_ALLOW
+	}
 	return &countersignv1.AuthorizeResponse{
-		Decision: r.Decision, Reason: r.Reason, Enforced: r.Enforced, TokenId: r.TokenID, Revision: r.Revision, DataAge: durationpb.New(r.DataAge),
+		Decision: decision, Reason: countersignv1.Reason(a.Reason), Enforced: a.Enforced, TokenId: a.TokenID, Revision: a.Revision,
+		DataAge: durationpb.New(a.DataAge),
 	}
 }
 
@@ -170,12 +181,13 @@ func marshalled(t *rapid.T, v any) []byte {
 	return data.Materialize()
 }
 
-// TestAnswersAreEncodedAsByProtobuf: the answer to a call byte by byte.
+// TestAnswersAreEncodedAsByProtobuf: the answer to a call equals the encoding of package proto byte by
+// byte. The message of a stream has the same content and size.
 func TestAnswersAreEncodedAsByProtobuf(t *testing.T) {
 	var answers Answers
 	rapid.Check(t, func(t *rapid.T) {
-		r := responses.Draw(t, "response")
-		if got, want := marshalled(t, r.Encode()), marshalled(t, r.message()); !bytes.Equal(got, want) {
+		one := anyAnswer.Draw(t, "answer")
+		if got, want := marshalled(t, Encode(&one)), marshalled(t, message(&one)); !bytes.Equal(got, want) {
 			t.Fatalf("%x, protobuf: %x", got, want)
 		}
 		answers.Clear()
@@ -187,9 +199,9 @@ func TestAnswersAreEncodedAsByProtobuf(t *testing.T) {
 				result.Result = &countersignv1.AuthorizeStreamResult_Error{Error: failed}
 				answers.Fail(result.GetSequence(), failed)
 			} else {
-				r := responses.Draw(t, "response")
-				result.Result = &countersignv1.AuthorizeStreamResult_Response{Response: r.message()}
-				answers.Add(result.GetSequence(), &r)
+				one := anyAnswer.Draw(t, "answer")
+				result.Result = &countersignv1.AuthorizeStreamResult_Response{Response: message(&one)}
+				answers.Add(result.GetSequence(), &one)
 			}
 			if n > 0 {
 				want.More = append(want.More, result)
@@ -202,7 +214,7 @@ func TestAnswersAreEncodedAsByProtobuf(t *testing.T) {
 				want.Result = &countersignv1.AuthorizeStreamResponse_Response{Response: result.GetResponse()}
 			}
 		}
-		// Protobuf puts the first answer behind the others, so only what it says is the same, and the size.
+		// Package proto writes the first answer after the others, so the bytes differ.
 		got, raw := new(countersignv1.AuthorizeStreamResponse), marshalled(t, &answers)
 		if err := proto.Unmarshal(raw, got); err != nil || !proto.Equal(got, want) || len(raw) != proto.Size(want) {
 			t.Fatalf("%v %v, want %v", got, err, want)
@@ -210,7 +222,7 @@ func TestAnswersAreEncodedAsByProtobuf(t *testing.T) {
 	})
 }
 
-// An error whose text cannot be sent still says its code.
+// An error whose message cannot be encoded is sent with its code.
 func TestAnswersOfBadText(t *testing.T) {
 	var answers Answers
 	answers.Fail(7, &countersignv1.AuthorizeError{Code: 3, Message: "\xff"})
@@ -224,7 +236,7 @@ func TestAnswersOfBadText(t *testing.T) {
 	}
 }
 
-// A field that is added to the contract is to be read and written here, too.
+// A field that is added to the contract must be read and written in this package too.
 func TestEveryFieldIsKnown(t *testing.T) {
 	for _, tt := range []struct {
 		message proto.Message
@@ -245,7 +257,7 @@ func TestEveryFieldIsKnown(t *testing.T) {
 	}
 }
 
-// B03: a token that is not UTF-8 is a token that nobody has, not a broken message.
+// B03: a token that is not UTF-8 does not break its message; it is a token that nobody has.
 func TestB03_TokensOfAnyBytes(t *testing.T) {
 	raw := []byte{bytesOf1, 1, 'a', bytesOf2, 2, 0xff, 0xfe, numberOf3, 1}
 	got := new(Request)
@@ -254,7 +266,7 @@ func TestB03_TokensOfAnyBytes(t *testing.T) {
 	}
 }
 
-// B02: what is formatted shows no token, whatever the verb.
+// B02: no formatting verb prints a token.
 func TestB02_RequestsPrintNoToken(t *testing.T) {
 	r := Request{AppID: "app", Token: "cs_secret"}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
@@ -266,7 +278,7 @@ func TestB02_RequestsPrintNoToken(t *testing.T) {
 	}
 }
 
-// What protobuf libraries write is read in place, and not by protobuf's own code.
+// Messages that protobuf libraries write are read in place, without package proto.
 func TestPlainMessagesAreReadInPlace(t *testing.T) {
 	for _, m := range requestSeeds() {
 		raw, err := proto.Marshal(m)
@@ -286,7 +298,7 @@ func TestPlainMessagesAreReadInPlace(t *testing.T) {
 	}
 }
 
-// The memory that a message arrived in is given back once, when the next message is read or with Free.
+// The buffer of a message is freed once: when the next message is read, or by Free.
 func TestMemoryIsGivenBack(t *testing.T) {
 	raw, err := proto.Marshal(&countersignv1.AuthorizeStreamRequest{Request: requestSeeds()[1]})
 	if err != nil {
@@ -300,18 +312,18 @@ func TestMemoryIsGivenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if data.Free(); back != n {
-			t.Errorf("%d given back while message %d is in use", back, n)
+			t.Errorf("%d buffers freed while message %d is in use", back, n)
 		}
 	}
 	if got.Free(); back != 3 {
-		t.Errorf("%d of 3 given back", back)
+		t.Errorf("%d of 3 buffers freed", back)
 	}
 	if got.Free(); back != 3 {
-		t.Errorf("%d of 3 given back, freed twice", back)
+		t.Errorf("%d of 3 buffers freed, after a second Free", back)
 	}
 }
 
-// counting is a pool that counts what it is given back.
+// counting is a pool that counts the buffers that are returned to it.
 type counting struct {
 	mem.NopBufferPool
 	count *int
@@ -320,7 +332,10 @@ type counting struct {
 func (c counting) Put(*[]byte) { *c.count++ }
 
 func TestAllocations(t *testing.T) {
-	r := Response{Decision: 1, Reason: 2, Enforced: true, TokenID: "tok_0123456789abcdef", Revision: 1 << 40, DataAge: time.Millisecond}
+	answer := &validator.Answer{
+		Decision: policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: "tok_0123456789abcdef"},
+		Revision: 1 << 40, DataAge: time.Millisecond,
+	}
 	raw, err := proto.Marshal(&countersignv1.AuthorizeRequest{AppId: "app", Token: strings.Repeat("x", 52), Scope: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -332,8 +347,8 @@ func TestAllocations(t *testing.T) {
 		do   func()
 	}{
 		{"a request is read", 0, func() { _ = codec.Unmarshal(data, request) }},
-		{"a response is written", 1, func() { _, _ = codec.Marshal(r.Encode()) }},
-		{"an answer of a stream is written", 0, func() { answers.Clear(); answers.Add(1, &r); answers.Add(2, &r) }},
+		{"a response is written", 1, func() { _, _ = codec.Marshal(Encode(answer)) }},
+		{"an answer of a stream is written", 0, func() { answers.Clear(); answers.Add(1, answer); answers.Add(2, answer) }},
 	} {
 		if got := testing.AllocsPerRun(1000, tt.do); got > tt.most {
 			t.Errorf("%s: %v allocations, want %v", tt.name, got, tt.most)

@@ -1,5 +1,6 @@
 // Package process starts the servers of a comparison: child processes of this program, and a Redis, on CPUs
-// of their own, which end with their parent. It reads how much CPU each of them has had.
+// of their own, which end with their parent. It reads how much CPU each of them has had. This package is not
+// part of the public API and may change in any release.
 package process
 
 import (

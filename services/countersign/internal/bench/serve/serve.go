@@ -1,6 +1,6 @@
 // Package serve is what runs in the child processes of a comparison: the servers that are compared, and the
 // writer of changes. A child is told what to be in the first line of its standard input, and gets its
-// commands there.
+// commands there. This package is not part of the public API and may change in any release.
 package serve
 
 import (
