@@ -13,34 +13,34 @@ import (
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
 
-// healer is the identity by which the store changes something by itself.
+// healer is the identity of changes that the store makes by itself.
 const healer = "countersign"
 
-// methods are the names under which the beginning of an epoch is audited.
+// methods are the audit methods of the starts of epochs.
 var methods = map[countersignv1.EpochCause]string{
 	countersignv1.EpochCause_EPOCH_CAUSE_HEALED:   "Heal",
 	countersignv1.EpochCause_EPOCH_CAUSE_RESTORED: "Restore",
 	countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED:  "Adopt",
 }
 
-// epoch is what an epoch begins with.
+// epoch describes an epoch that is about to begin.
 type epoch struct {
-	// top has its number and the revision of its start.
+	// top is the epoch's number and the revision of its start. Its tag is unused.
 	top   record.Cursor
 	cause countersignv1.EpochCause
-	// settled are the lost changes that it deals with.
+	// settled are the tags of the orphans that the epoch settles.
 	settled []record.Tag
-	// changes are made by the links that follow the start; sum is the partition's before them.
+	// changes are made by the links right after the start. Sum is the partition's sum before them.
 	changes []change
 	sum     record.Sum
-	// last is where the partition was before nothing was left of it.
+	// last is where the partition was before all of it was lost.
 	last record.Cursor
-	// whole says that all that the fleet knows was looked at: an epoch that an operator began is healed by
-	// it.
+	// whole says that the healing has looked at everything that the fleet holds. Only then does it heal an
+	// operator's epoch.
 	whole bool
 }
 
-// begin commits the beginning of an epoch.
+// begin commits the start of an epoch and the changes that follow it.
 func (s *Store) begin(ctx context.Context, partition int, from origin, e epoch) (Healed, outcome, error) {
 	b, healed, err := s.compose(partition, from, e, time.Now())
 	if err != nil {
@@ -62,9 +62,8 @@ func (s *Store) begin(ctx context.Context, partition int, from origin, e epoch) 
 	return healed, done, err
 }
 
-// compose computes everything that the beginning of an epoch writes. The start of the epoch changes nothing
-// by itself: what changes comes as links behind it, each the change of one app, so that it can be brought
-// back as any other change.
+// compose computes everything that the start of an epoch writes. The start itself changes no document. Each
+// changed app has a link after the start, so that it can be brought back like any other change.
 func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Beginning, Healed, error) {
 	head := record.Head{Cursor: e.last, State: s.codec.SealSum(partition, e.sum)}
 	if from.head != nil {
@@ -78,7 +77,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	start.Tag = record.NewTag()
 	healed := Healed{Start: start, Lost: len(e.settled), Conflicts: map[string][]merge.GivenUp{}}
 	if head.Cursor == (record.Cursor{}) {
-		head.Cursor = start // there was nothing before
+		head.Cursor = start // the partition was empty
 	} else {
 		head = head.Begin(start)
 	}
@@ -110,7 +109,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 			healed.Conflicts[c.appID] = c.givenUp
 		}
 		if c.after == c.before {
-			audit(c) // all that was lost of it was given up
+			audit(c) // the healing gives up all lost changes of the app
 			continue
 		}
 		previous := head.Tag
@@ -142,10 +141,11 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	return b, healed, errors.Join(append(errs, err)...)
 }
 
-// maxAuthors is the most authors that one change carries.
+// maxAuthors bounds the authors of one change.
 const maxAuthors = 16
 
-// authors returns who made what a healing brings back: the authors of the lost changes, or the healer itself.
+// authors returns the authors of the lost changes that a healing brings back, or the healer itself when there
+// are none.
 func (c *change) authors() (names []string) {
 	for _, lost := range c.healed {
 		for _, name := range lost.GetIdentities() {

@@ -12,39 +12,39 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// resendPause is the pause between two sendings of a script, or two looks, that Redis did not answer.
+// resendPause is the pause before a script or a read is sent again that Redis did not answer.
 const resendPause = 50 * time.Millisecond
 
 type outcome int
 
 const (
-	unknown    outcome = iota // it may have been made
-	refused                   // it was not made, and will not be
-	conflict                  // it was not made: the head is another
-	superseded                // as conflict, after a sending that nobody answered; see sending.settle
-	committed                 // it was made
+	unknown    outcome = iota // the change may have been made
+	refused                   // the change was not made, and will not be
+	conflict                  // the change was not made: the head is not the expected one
+	superseded                // as conflict, but an earlier send had no answer; see Store.resolve
+	committed                 // the change was made
 )
 
-// sending is a script that is sent until it is known what became of it.
+// sending is a script that is sent until its outcome is known.
 type sending struct {
 	partition int
-	// expected is the head that it was computed from, nil for none; head is the one that it writes.
+	// expected is the head that the script was computed from, nil for none. Head is the head that it writes.
 	expected, head []byte
-	// cursor and entry are those of the first entry of the log that it writes.
+	// cursor and entry are the first log entry that it writes.
 	cursor record.Cursor
 	entry  []byte
 	send   func(context.Context) (Reply, error)
 }
 
-// remedies say what an operator does about answers that stay the same until then.
+// remedies tell an operator what to do about answers that do not change by themselves.
 var remedies = map[string]string{
 	"WRONG_TYPE":    ", a key of the partition holds something of another type (countersign store repair)",
 	"AHEAD_OF_HEAD": ", the log or the audit trail has an entry that no change can follow (countersign store repair)",
 }
 
-// pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for
-// conflict, superseded and committed. When nobody answered, the identical script is sent again; so one that
-// was lost with a master that failed over is made after all.
+// pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for conflict,
+// superseded and committed. Without an answer it sends the identical script again. So a change that a failed
+// master took with it is made after all.
 func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
@@ -62,14 +62,15 @@ func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, err
 			return conflict, durability, nil
 		case err == nil:
 			var done outcome
-			if done, err = s.settle(ctx, c); err == nil {
+			if done, err = s.resolve(ctx, c); err == nil {
 				return done, durability, nil
 			}
 		case !ambiguous && (errors.Is(err, ErrNotRun) || errors.Is(err, ErrRefused)):
 			return refused, durability, unavailable(err)
 		default:
 			ambiguous = true
-			s.log.Warn("a commit's reply was lost; sending it again", "partition", c.partition, "revision", c.cursor.Revision, "error", err)
+			s.log.Warn("a commit's reply was lost; sending it again", "partition", c.partition, "revision", c.cursor.Revision,
+				"error", err)
 		}
 		if !pause(ctx) {
 			return unknown, durability, outcomeUnknown(err)
@@ -77,7 +78,7 @@ func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, err
 	}
 }
 
-// pause waits a little; false when ctx ended.
+// pause waits for resendPause; false when ctx ended.
 func pause(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
@@ -92,12 +93,13 @@ func outcomeUnknown(cause error) error {
 		"the store did not say whether the change was made; repeat the call with its request_id, or read the app").Because(cause)
 }
 
-// settle tells whether a script that was sent more than once, and found another head at last, was carried
-// out: what it writes is in the head, or in the log in its place. An error says that it cannot be told now.
+// resolve finds the outcome of a script that was sent more than once and then met another head. The script
+// was carried out if its head is the current one, or if its entry is in the log at its revision. An error
+// says that the outcome is still unknown.
 //
-// Superseded is certain for the store as it is. It does not say that a failover did not lose the script's
-// work: those who saw it then hold on to it, and a healing may bring it back.
-func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
+// Superseded holds for the store as it is. A failover may still have lost the script's change. Processes that
+// saw the change hold it as an orphan, and a healing may bring it back.
+func (s *Store) resolve(ctx context.Context, c sending) (outcome, error) {
 	raw, entries, err := s.redis.Tail(ctx, c.partition, c.cursor.Revision-1, 1)
 	switch {
 	case err != nil:
@@ -111,7 +113,7 @@ func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
 	if err != nil {
 		return unknown, err
 	}
-	var expected record.Head // none is behind all
+	var expected record.Head // without an expected head, the zero value comes before every head
 	if c.expected != nil {
 		if expected, err = s.codec.OpenHead(c.partition, c.expected); err != nil {
 			return unknown, err
@@ -133,13 +135,14 @@ func (s *Store) settle(ctx context.Context, c sending) (outcome, error) {
 		}
 		return superseded, err
 	case expected.Before(head.Cursor),
-		head.Cursor == expected.Cursor: // an audit row was added, which changes nothing but the head
+		head.Cursor == expected.Cursor: // an audit row was added: that changes only the head
 		return superseded, nil
 	}
 	return unknown, fmt.Errorf("the store has gone back to %s", head.Cursor)
 }
 
-// covers tells whether a head's past has a change at the place of a cursor, be it that one or another.
+// covers reports whether a head's history reaches the position of a cursor, with this or another change
+// there.
 func covers(head record.Head, at record.Cursor) bool {
 	if at.Epoch == head.Epoch {
 		return at.Revision <= head.Revision
@@ -148,7 +151,7 @@ func covers(head record.Head, at record.Cursor) bool {
 	return i >= 0 && at.Revision <= head.Forks[i].Revision
 }
 
-// settled tells whether the start of an epoch settles a lost change.
+// settled reports whether the start of a later epoch settles a lost change.
 func (s *Store) settled(ctx context.Context, partition int, lost record.Cursor, head record.Head) (bool, error) {
 	after := lost.Revision - 1
 	if i := slices.IndexFunc(head.Forks, func(end record.Cursor) bool { return end.Epoch == lost.Epoch }); i >= 0 {

@@ -52,7 +52,8 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 					switch id := fmt.Sprintf("%s-%d", mine, n-100); {
 					case n%200 == 0:
 						after.Tokens = append(after.Tokens, record.Token{
-							Token: policy.Token{ID: fmt.Sprintf("%s-%d", mine, n), Digest: secret.DigestOf(fmt.Sprint(mine, n)), State: policy.Active},
+							Token: policy.Token{ID: fmt.Sprintf("%s-%d", mine, n), Digest: secret.DigestOf(fmt.Sprint(mine, n)),
+								State: policy.Active},
 						})
 					case n%200 == 100 && find(after, id) != nil:
 						find(after, id).State = policy.Revoked
@@ -79,7 +80,8 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 
 	h := s.verify(t, s.codec.PartitionOf(app))
 	if h.head.Revision != writes || len(h.links) != writes || len(h.events) != writes {
-		t.Errorf("%d changes were made: the head is at %d, the log has %d, the audit trail %d", writes, h.head.Revision, len(h.links), len(h.events))
+		t.Errorf("%d changes were made: the head is at %d, the log has %d, the audit trail %d", writes, h.head.Revision,
+			len(h.links), len(h.events))
 	}
 	d := h.documents[app]
 	if got := d.Tokens[0].Note; got != fmt.Sprint(writes-1) {

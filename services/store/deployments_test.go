@@ -152,7 +152,8 @@ func (tr *traffic) check(t testing.TB) {
 func TestSentinel(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	options := store.Options{WriteQuorum: 2, QuorumTimeout: 100 * time.Millisecond} // one replica is gone in the end
-	opened, other := s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options), s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options)
+	opened, other := s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options),
+		s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options)
 	all := []*traffic{s.start(opened, 1), s.start(other, 2)}
 	all[0].more(t)
 	group.Failover()
@@ -258,9 +259,10 @@ func TestHealCluster(t *testing.T) {
 	for partition := range partitions {
 		all = append(all, knownBy(opened, partition))
 	}
-	if err := s.client.UniversalClient.(*redis.ClusterClient).ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
-		return node.FlushAll(ctx).Err()
-	}); err != nil {
+	if err := s.client.UniversalClient.(*redis.ClusterClient).ForEachMaster(t.Context(),
+		func(ctx context.Context, node *redis.Client) error {
+			return node.FlushAll(ctx).Err()
+		}); err != nil {
 		t.Fatal(err)
 	}
 	healer := s.withMeta(opened)

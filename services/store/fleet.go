@@ -10,17 +10,17 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// fleetTimeout bounds each call of a Fleet but Listen.
+// fleetTimeout bounds each call of a Fleet except Listen.
 const fleetTimeout = 2 * time.Second
 
-// Fleet is where authorities keep the validators that report to them, by name, and tell each other what
-// changes (record.FleetKey). It is safe for concurrent use.
+// Fleet reads and writes the validators that report to the authorities, and carries messages between
+// authorities (record.FleetKey). It is safe for concurrent use.
 type Fleet struct{ client *redisfeed.Client }
 
-// NewFleet returns the fleet of a store. The client stays the caller's to close.
+// NewFleet returns the fleet of a store. The caller closes the client.
 func NewFleet(client *redisfeed.Client) *Fleet { return &Fleet{client} }
 
-// Names returns the names of all validators that are there at the time of the call.
+// Names returns the names of all validators in the fleet's hash.
 func (f *Fleet) Names(ctx context.Context) (names []string, err error) {
 	err = f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {
 		names, err = c.HKeys(ctx, record.FleetKey).Result()
@@ -29,7 +29,7 @@ func (f *Fleet) Names(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// Read returns some validators, without names all. Those that are not there are left out.
+// Read returns the records of some validators, or of all when no names are given. Missing names are left out.
 func (f *Fleet) Read(ctx context.Context, names ...string) (map[string]string, error) {
 	found := map[string]string{}
 	err := f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {
@@ -48,7 +48,7 @@ func (f *Fleet) Read(ctx context.Context, names ...string) (map[string]string, e
 	return found, err
 }
 
-// Write replaces some validators.
+// Write replaces the records of some validators.
 func (f *Fleet) Write(ctx context.Context, records map[string][]byte) error {
 	if len(records) == 0 {
 		return nil
@@ -62,9 +62,9 @@ func (f *Fleet) Write(ctx context.Context, records map[string][]byte) error {
 	})
 }
 
-// enroll replaces validators together with the list of members, if that stands there as it was read; an
-// absent one is empty. KEYS: the fleet. ARGV: 1 field of the list, 2 list as it was read, 3 list, then
-// names and records.
+// enroll replaces validators together with the list of members, if the stored list is still the expected one.
+// A missing list counts as empty. KEYS: the fleet. ARGV: 1 field of the list, 2 expected list, 3 new list,
+// then names and records.
 const enroll = `
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
   return 0
@@ -76,7 +76,8 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 `
 
-// Enroll replaces some validators together with the list of members; false when that is not as it was read.
+// Enroll replaces some validators together with the list of members. Done is false when the stored list is
+// not the expected one.
 func (f *Fleet) Enroll(ctx context.Context, before, after []byte, records map[string][]byte) (done bool, err error) {
 	args := []any{record.MembersField, before, after}
 	for name, raw := range records {
@@ -89,8 +90,8 @@ func (f *Fleet) Enroll(ctx context.Context, before, after []byte, records map[st
 	return done, err
 }
 
-// clear removes a key that is no hash. SET with a time to live of 1 ms is all that the authority's account
-// may do for that.
+// clear removes a key that is no hash. SET with a time to live of 1 ms is the only means that the authority's
+// account has for that.
 const clear = `
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'hash' or kind == 'none' then
@@ -100,10 +101,11 @@ redis.call('SET', KEYS[1], '', 'PX', 1)
 return 1
 `
 
-// BeginFleet writes an empty list of members where a store has none, and tells whether it did. Since is
-// when the store was made if it is a new one, which has no members: see record.Members.BegunWith. With
-// replace it also takes the place of a list that does not verify: that is of another store.
-func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, since time.Time, replace bool) (begun bool, err error) {
+// BeginFleet writes an empty list of members where a store has none, and reports whether it did. Since is the
+// store's creation time for a new store, which has no members (see record.Members.BegunWith). With replace it
+// also replaces a list that does not verify, since such a list belongs to another store.
+func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, since time.Time,
+	replace bool) (begun bool, err error) {
 	found, err := client.HMGet(ctx, record.FleetKey, record.MembersField).Result()
 	if err != nil {
 		return false, redisfeed.Typed(record.FleetKey, "hash", err)
@@ -123,7 +125,7 @@ func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Cod
 	return true, client.HSet(ctx, record.FleetKey, record.MembersField, list).Err()
 }
 
-// Mend takes away what stands in the fleet's place and is no hash, and tells whether there was something.
+// Mend removes the fleet's key when it is no hash, and reports whether it did.
 func (f *Fleet) Mend(ctx context.Context) (mended bool, err error) {
 	err = f.onMaster(ctx, func(ctx context.Context, c *redis.Conn) (err error) {
 		mended, err = c.Eval(ctx, clear, []string{record.FleetKey}).Bool()
@@ -132,7 +134,7 @@ func (f *Fleet) Mend(ctx context.Context) (mended bool, err error) {
 	return mended, err
 }
 
-// Remove removes some validators.
+// Remove removes the records of some validators.
 func (f *Fleet) Remove(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -149,15 +151,15 @@ func (f *Fleet) onMaster(ctx context.Context, call func(context.Context, *redis.
 	return redisfeed.Typed(record.FleetKey, "hash", err)
 }
 
-// Tell tells the other authorities. Whoever does not listen does not hear it.
+// Tell publishes a message to the other authorities. Authorities that do not listen at that moment miss it.
 func (f *Fleet) Tell(ctx context.Context, news []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, fleetTimeout)
 	defer cancel()
 	return f.client.Publish(ctx, record.FleetKey, news).Err()
 }
 
-// Listen calls each for what the authorities tell, this one included, until ctx ends or nothing is heard
-// any more.
+// Listen calls each for every message of the authorities, including this one, until ctx ends or the
+// connection fails.
 func (f *Fleet) Listen(ctx context.Context, each func(news []byte)) error {
 	return f.client.Listen(ctx, []string{record.FleetKey}, func(_, payload string) { each([]byte(payload)) })
 }

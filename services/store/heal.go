@@ -13,43 +13,45 @@ import (
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
 
-// healTimeout bounds a healing that came without a deadline: it reads the whole partition.
+// healTimeout bounds a healing that has no deadline. A healing reads the whole partition.
 const healTimeout = 2 * time.Minute
 
-// Healed is what a healing has done.
+// Healed is the result of a healing.
 type Healed struct {
-	// Nothing says that nothing was lost, or that another authority was faster, and that nothing was written.
+	// Nothing says that nothing was written: nothing was lost, or another authority was faster.
 	Nothing bool
-	// Start is where the new epoch begins, End the head after it.
+	// Start is the start of the new epoch, End the head after it.
 	Start, End record.Cursor
-	// Lost is how many lost entries of the log were settled, Apps the apps of lost changes, and of
-	// revocations that were made again, whether their documents changed by it or not.
+	// Lost counts the lost log entries that the epoch settles. Apps are the apps of lost changes and of
+	// repeated revocations, also when their documents did not change.
 	Lost int
 	Apps []string
-	// Conflicts are what two pasts had both changed, by app, and what was given up of it.
+	// Conflicts are values that both histories had changed and of which one was given up, by app.
 	Conflicts map[string][]merge.GivenUp
-	// GivenUp are cursors of earlier epochs that somebody has seen, that are not in the store's past, and
-	// that nobody has supplied.
+	// GivenUp are cursors of earlier epochs that somebody has seen, that the store's history lacks, and that
+	// nobody has supplied.
 	GivenUp []record.Cursor
-	// Durability is how safe the healing is from the next failover.
+	// Durability tells which Redis replicas have the new epoch.
 	Durability Durability
 }
 
-// Heal brings back what a partition of the store has lost, as a new epoch above everything that was seen:
-// the changes among candidates that the store does not have, and the sticky revocations. See loss.merge for
-// what comes of changes that the store has made since.
+// Heal brings back what a partition of the store has lost, in a new epoch above everything that was seen: the
+// changes among the candidates that the store lacks, and the sticky revocations. loss.merge decides about
+// apps that the store has changed since.
 //
-// The candidates are signed links, and starts of epochs, from anywhere, in any order, also damaged ones and
-// those that the store has; highest are the furthest cursors that anybody has seen. Both must have been
-// asked for before the call. Heal writes nothing when there is nothing to do, unless an operator began the
-// epoch: then it begins one that says that it is healed, so that changes are made again. It fails with
-// ErrIncomplete, writing nothing, when not all that was seen is among the candidates. Several authorities
-// may heal at once; one does.
+// Candidates are signed links and starts of epochs, in any order. Damaged ones, and ones that the store has,
+// do no harm. Highest are the furthest cursors that anybody has seen. The caller must have collected both
+// before the call.
 //
-// Waited is the epoch of an operator in which the validators have had time to report; 0 when there was none
-// to wait for. Heal fails with a NotAwaitedError, writing nothing, when the store is in another epoch that
-// an operator began.
-func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, error) {
+// Heal writes nothing when there is nothing to do, except in an operator's epoch: then it begins an epoch
+// that says that the partition is healed, so that the store accepts changes again. It fails with
+// ErrIncomplete, and writes nothing, when candidates are missing that somebody has seen. Several authorities
+// may heal at once; one of them does the work.
+//
+// Waited is the operator's epoch in which validators have had time to report, 0 for none. In another epoch of
+// an operator Heal fails with a NotAwaitedError and writes nothing.
+func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
+	highest []record.Cursor) (Healed, error) {
 	var healed Healed
 	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
 		healed, done, err = s.heal(ctx, partition, waited, candidates, sticky, highest)
@@ -58,31 +60,33 @@ func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidat
 	return healed, err
 }
 
-// NotAwaitedError says that a partition is in an epoch which an operator began, and that nobody has waited
-// in it for what the validators know. Try again after that.
+// NotAwaitedError says that an operator began the partition's epoch and that validators have not yet had time
+// to report in it. Wait for their reports, then call Heal again.
 type NotAwaitedError struct{ Epoch uint64 }
 
 func (e *NotAwaitedError) Error() string {
-	return fmt.Sprintf("an operator began epoch %d, and validators may know more: wait for their reports before it is healed", e.Epoch)
+	return fmt.Sprintf("an operator began epoch %d, and validators may know more: wait for their reports before it is healed",
+		e.Epoch)
 }
 
-// Settle begins an epoch that says of lost changes that they are dealt with, and changes nothing. It is for
-// those who hold on to the changes because the epoch that dealt with them can tell it no more: its start
-// was trimmed from the log. It does not heal an epoch that an operator began.
+// Settle begins an epoch that settles orphans and changes nothing else. Some processes still hold orphans
+// that an earlier epoch settled, because the start of that epoch was trimmed from the log. Settle does not
+// heal an operator's epoch.
 func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) error {
 	_, err := s.advance(ctx, partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, tags)
 	return err
 }
 
-// Adopt takes a partition of the store as it is: it begins a new epoch above the given cursors, and returns
-// its start. It is for an operator who has decided that what the store lacks is lost, or who has put a
-// backup in its place.
-func (s *Store) Adopt(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause) (record.Cursor, error) {
+// Adopt accepts a partition as it is: it begins an epoch above the given cursors, and returns its start. It
+// is for an operator who gives up what the store lacks, or who has restored a backup.
+func (s *Store) Adopt(ctx context.Context, partition int, above []record.Cursor,
+	cause countersignv1.EpochCause) (record.Cursor, error) {
 	return s.advance(ctx, partition, above, cause, nil)
 }
 
-// advance begins an epoch in which nothing is changed.
-func (s *Store) advance(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause, settled []record.Tag) (record.Cursor, error) {
+// advance begins an epoch without changes.
+func (s *Store) advance(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause,
+	settled []record.Tag) (record.Cursor, error) {
 	var start record.Cursor
 	err := s.alone(ctx, partition, func(ctx context.Context) (outcome, error) {
 		from, err := s.origin(ctx, partition)
@@ -98,7 +102,8 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 		}
 		top = record.Highest(top, record.Highest(above...))
 		if cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED && max(top.Epoch, top.Revision) >= record.MaxStart {
-			return refused, fmt.Errorf("store: an epoch must begin at epoch and revision %d at most, and %s is beyond that", uint64(record.MaxStart), top)
+			return refused, fmt.Errorf("store: an epoch must begin at epoch and revision %d at most, and %s is beyond that",
+				uint64(record.MaxStart), top)
 		}
 		top.Epoch, top.Revision = top.Epoch+1, top.Revision+1
 		healed, done, err := s.begin(ctx, partition, from, epoch{top: top, cause: cause, settled: settled})
@@ -108,8 +113,8 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 	return start, err
 }
 
-// alone calls a function when it is its turn to change a partition, again when the store was changed
-// meanwhile or could not be reached.
+// alone calls f when it is its turn to change a partition. It calls f again after a conflict, and while Redis
+// cannot be reached.
 func (s *Store) alone(ctx context.Context, partition int, f func(context.Context) (outcome, error)) error {
 	ctx, cancel := withTimeout(ctx, healTimeout)
 	defer cancel()
@@ -133,7 +138,7 @@ func (s *Store) alone(ctx context.Context, partition int, f func(context.Context
 	}
 }
 
-// origin is what an epoch begins from.
+// origin is the head that an epoch begins on.
 type origin struct {
 	raw  []byte
 	head *record.Head // nil when nothing is left of the partition
@@ -148,7 +153,8 @@ func (s *Store) origin(ctx context.Context, partition int) (origin, error) {
 	return origin{raw, &head}, err
 }
 
-func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky, highest []record.Cursor) (Healed, outcome, error) {
+func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
+	highest []record.Cursor) (Healed, outcome, error) {
 	entries := s.openCandidates(partition, candidates)
 	from, err := s.origin(ctx, partition)
 	if err != nil {
@@ -178,7 +184,7 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 		return Healed{}, refused, err
 	}
 	tags := lost.tags()
-	// An epoch that an operator began is healed by an epoch that says so, also when nothing was lost.
+	// An operator's epoch needs a new epoch that says it is healed, also when nothing was lost.
 	idle := from.head != nil && !from.head.Unhealed
 	if idle && len(tags) == 0 && len(sticky) == 0 {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
@@ -199,7 +205,7 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 	return healed, done, err
 }
 
-// openCandidates opens those of some raw links, and starts of epochs, that verify, each once.
+// openCandidates opens the entries that verify, each once.
 func (s *Store) openCandidates(partition int, raws [][]byte) []record.Entry {
 	known := map[record.Cursor]bool{}
 	var entries []record.Entry
@@ -215,9 +221,10 @@ func (s *Store) openCandidates(partition int, raws [][]byte) []record.Entry {
 
 var errUnproven = errors.New("the partition's documents do not add up to its head")
 
-// documents reads all documents of a partition and proves that they are those of the head that was read.
-// Without an error the outcome is committed, or conflict when the head is another by now.
-func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum, outcome, error) {
+// documents reads all documents of a partition and proves that they add up to the head. Without an error the
+// outcome is committed, or conflict when the head has changed.
+func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum,
+	outcome, error) {
 	documents := map[string]*record.Document{}
 	var sum record.Sum
 	if from.head == nil {
@@ -227,7 +234,7 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 	var failed error
 	err := s.redis.Documents(ctx, partition, func(appID string, raw []byte) {
 		if s.codec.PartitionOf(appID) != partition {
-			return // no head counts it
+			return // the head's digest does not cover it
 		}
 		d, err := s.codec.OpenDocument(appID, raw)
 		if err != nil {
@@ -242,7 +249,7 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 	for appID, d := range documents {
 		sum = s.codec.Add(sum, partition, appID, d.Revision)
 	}
-	// What does not verify is none of the head's when the others add up to it.
+	// If the verified documents add up to the head, the head does not cover the damaged ones.
 	if uint64(len(documents)) == from.head.Policies && s.codec.SealSum(partition, sum) == from.head.State {
 		return documents, sum, committed, nil
 	}
@@ -252,11 +259,10 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 	return nil, sum, refused, errors.Join(errUnproven, failed)
 }
 
-// logPage is how many entries of the log are read at once: few, since one may have 200 KB.
+// logPage is how many log entries are read at once. It is small, since one entry may have 200 KB.
 const logPage = 100
 
-// readLog calls each for every entry of the log behind a revision, up to and including another, that
-// verifies.
+// readLog calls each for every entry that verifies, from after (exclusive) up to upTo (inclusive).
 func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(record.Entry)) error {
 	for after < upTo {
 		_, entries, err := s.redis.Tail(ctx, partition, after, logPage)

@@ -6,12 +6,12 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// A healing brings a lost change back as another one: a link right behind the start of the epoch that
-// settles the lost one. The two are one change in two shapes. Both are at hand when the healing is lost in
-// turn, or when two authorities have healed the same loss. Such a change counts once: of a past that went
-// on from it, what came after it counts.
+// A healing brings a lost change back as a new link, the copy, after the start of the epoch that settles the
+// original. Original and copy are one change. Both are supplied when the healing is lost in turn. Two copies
+// are supplied when two authorities have healed the same loss. The change must count once. In a history that
+// continued a copy, only the changes after the copy count.
 
-// at returns an entry of the log, or one that somebody holds.
+// at returns an entry of the log, or a supplied one.
 func (l *loss) at(c record.Cursor) (record.Entry, bool) {
 	if e, has := l.supplied[c]; has {
 		return e, true
@@ -26,8 +26,8 @@ func (l *loss) at(c record.Cursor) (record.Entry, bool) {
 	return l.past.jumps[i], true
 }
 
-// healedBy returns the start of the epoch whose healing made a link, the zero entry for none. A healing
-// changes each app once, in order of their ids, right behind the start.
+// healedBy returns the start of the epoch whose healing made a link; the zero entry for none. A healing
+// changes each app once, in order of app ids, right after the start.
 func (l *loss) healedBy(link *record.Link) (start record.Entry) {
 	if start, known := l.healers[link.Tag]; known {
 		return start
@@ -44,7 +44,7 @@ func (l *loss) healedBy(link *record.Link) (start record.Entry) {
 	return start
 }
 
-// settledBy returns the changes that the start of an epoch settles, in turn.
+// settledBy returns the changes that the start of an epoch settles, directly or through other starts.
 func (l *loss) settledBy(start record.Entry) map[record.Tag]bool {
 	if l.inTurn[start.Tag] == nil {
 		l.inTurn[start.Tag] = map[record.Tag]bool{}
@@ -53,7 +53,7 @@ func (l *loss) settledBy(start record.Entry) map[record.Tag]bool {
 	return l.inTurn[start.Tag]
 }
 
-// oneChange tells whether two links of one app may be one change in two shapes.
+// oneChange reports whether two links of one app may be original and copy, or two copies, of one change.
 func (l *loss) oneChange(a, b *record.Link) bool {
 	byA, byB := l.healedBy(a), l.healedBy(b)
 	if l.settledBy(byA)[b.Tag] || l.settledBy(byB)[a.Tag] {
@@ -70,12 +70,12 @@ func (l *loss) oneChange(a, b *record.Link) bool {
 	return same
 }
 
-// apart returns the links of two pasts of an app, each in the order of that past, without what both have of
-// one change in two shapes. A healing has brought back what the last of the changes that it dealt with had
-// made of a token: those before do not count.
+// apart returns the links of two histories of an app without what both have through copies of one change. The
+// order of links stays. A healing brings back a token as the last settled change left it, so the settled
+// changes before that one do not count for the token.
 func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 	a, b = slices.Clone(ours), slices.Clone(theirs)
-	older := map[*record.Link]map[string]bool{} // what a later change of the other past has made anew, by link
+	older := map[*record.Link]map[string]bool{} // ids that a later change of the other history set again, by link
 	for i, one := range slices.Backward(ours) {
 		for j, other := range slices.Backward(theirs) {
 			if !l.oneChange(one, other) {
@@ -98,10 +98,10 @@ func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 	return a, b
 }
 
-// settings stands for an app's settings among ids of tokens.
+// settings stands for an app's settings among token ids.
 const settings = ""
 
-// appendSubjects adds what a link changes to a set.
+// appendSubjects adds the token ids (and settings) that a link changes.
 func appendSubjects(ids map[string]bool, link *record.Link) map[string]bool {
 	if ids == nil {
 		ids = map[string]bool{}
@@ -118,7 +118,7 @@ func appendSubjects(ids map[string]bool, link *record.Link) map[string]bool {
 	return ids
 }
 
-// inCommon returns the ids of tokens of which two links make the same, and settings.
+// inCommon returns the token ids (and settings) that two links set to the same values.
 func inCommon(a, b *record.Link) map[string]bool {
 	content := func(t record.Token) record.Token { t.TouchedRevision, t.UpdateMillis = 0, 0; return t }
 	tokens := map[string]record.Token{}
@@ -142,7 +142,7 @@ func inCommon(a, b *record.Link) map[string]bool {
 	return common
 }
 
-// without returns a link without some of what it changes.
+// without returns a link without some of its changes.
 func without(link *record.Link, ids map[string]bool) *record.Link {
 	own := *link
 	own.Upserts = slices.DeleteFunc(slices.Clone(own.Upserts), func(t record.Token) bool { return ids[t.ID] })

@@ -83,7 +83,8 @@ func TestHealAmongChanges(t *testing.T) {
 // to be.
 func TestHealInterrupted(t *testing.T) {
 	for name, f := range map[string]fault{
-		"the script ran": after, "the script did not arrive": before, "half of the script arrived": middle, "the script arrives too late": late,
+		"the script ran": after, "the script did not arrive": before, "half of the script arrived": middle,
+		"the script arrives too late": late,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -169,7 +170,8 @@ func TestHealRefused(t *testing.T) {
 	d := damaged{system: s, t: t}
 	account := func(rules string) *store.Store {
 		t.Helper()
-		if err := s.client.Do(t.Context(), append([]any{"ACL", "SETUSER", "authority", "reset", "on", ">password"}, fields(rules)...)...).Err(); err != nil {
+		if err := s.client.Do(t.Context(), append([]any{"ACL", "SETUSER", "authority", "reset", "on", ">password"},
+			fields(rules)...)...).Err(); err != nil {
 			t.Fatal(err)
 		}
 		return s.openWith(redisClient(t, redistest.URL(s.redis.Address(), "authority", "password")), opened.Replica())
@@ -181,18 +183,44 @@ func TestHealRefused(t *testing.T) {
 		change func(*known)
 		want   string
 	}{
-		{name: "a link is missing", change: func(k *known) { k.links = k.links[:2] }, want: "epoch 1, revisions 3 to 3 have been seen"},
+		{name: "a link is missing", change: func(k *known) { k.links = k.links[:2] },
+			want: "epoch 1, revisions 3 to 3 have been seen"},
 		{name: "nobody has the links", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
-		{name: "a document is damaged", spoil: func() *store.Store { d.do("HSET", names.Policies, "app", garbage); return opened }, want: "do not add up"},
-		{name: "a document is missing", spoil: func() *store.Store { d.do("DEL", names.Policies); return opened }, want: "do not add up"},
-		{name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened }, want: "head"},
-		{name: "the head is gone and the rest is not", spoil: func() *store.Store { d.do("DEL", names.Head); return s.withMeta(opened) }, want: "NOT_EMPTY"},
-		{name: "the log is ahead of the head", spoil: func() *store.Store { d.do("XADD", names.Log, "99-0", "l", "x"); return opened }, want: "AHEAD_OF_HEAD"},
-		{name: "the audit trail is ahead of the head", spoil: func() *store.Store { d.do("XADD", names.Audit, "99-0", "e", "x"); return opened }, want: "AHEAD_OF_HEAD"},
-		{name: "the audit trail is of another type", spoil: func() *store.Store { d.replace(names.Audit, "SET", names.Audit, "x"); return opened }, want: "WRONG_TYPE"},
-		{name: "the account may not write the log", spoil: func() *store.Store { return account(all + "-xadd") }, want: "NO_PERMISSION"},
-		{name: "the account may not write documents", spoil: func() *store.Store { return account(all + "-hset") }, want: "NO_PERMISSION"},
-		{name: "the account may not write heads", spoil: func() *store.Store { return account(all + "-set") }, want: "NO_PERMISSION"},
+		{name: "a document is damaged", spoil: func() *store.Store {
+			d.do("HSET", names.Policies, "app",
+				garbage)
+			return opened
+		}, want: "do not add up"},
+		{name: "a document is missing", spoil: func() *store.Store { d.do("DEL", names.Policies); return opened },
+			want: "do not add up"},
+		{name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened },
+			want: "head"},
+		{name: "the head is gone and the rest is not", spoil: func() *store.Store {
+			d.do("DEL",
+				names.Head)
+			return s.withMeta(opened)
+		}, want: "NOT_EMPTY"},
+		{name: "the log is ahead of the head", spoil: func() *store.Store {
+			d.do("XADD", names.Log, "99-0", "l",
+				"x")
+			return opened
+		}, want: "AHEAD_OF_HEAD"},
+		{name: "the audit trail is ahead of the head", spoil: func() *store.Store {
+			d.do("XADD", names.Audit, "99-0", "e",
+				"x")
+			return opened
+		}, want: "AHEAD_OF_HEAD"},
+		{name: "the audit trail is of another type", spoil: func() *store.Store {
+			d.replace(names.Audit, "SET", names.Audit,
+				"x")
+			return opened
+		}, want: "WRONG_TYPE"},
+		{name: "the account may not write the log", spoil: func() *store.Store { return account(all + "-xadd") },
+			want: "NO_PERMISSION"},
+		{name: "the account may not write documents", spoil: func() *store.Store { return account(all + "-hset") },
+			want: "NO_PERMISSION"},
+		{name: "the account may not write heads", spoil: func() *store.Store { return account(all + "-set") },
+			want: "NO_PERMISSION"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer s.save(partition)()

@@ -7,25 +7,24 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// known is what the head and the log of a partition tell of its past.
+// known is the store's history of a partition, as far as its head and log tell.
 type known struct {
-	// head is nil for a partition of which nothing is left; then all else is empty.
+	// head is nil when nothing is left of the partition. All other fields are empty then.
 	head *record.Head
-	// cursors are those of the log's entries and of the changes that these name as the ones before, changes
-	// their revisions.
+	// cursors are the cursors of log entries and of their predecessors. Changes are the revisions of these.
 	cursors map[record.Tag]record.Cursor
 	changes map[uint64]bool
-	// links are the log's, by revision.
+	// links are the links in the log, by revision.
 	links map[uint64]*record.Link
-	// ends are where the epochs ended whose successors begin in the log, settled the lost changes that
-	// those deal with.
+	// ends are the last cursors of epochs whose successors begin in the log. Settled are the tags that the
+	// starts of these successors settle.
 	ends    map[uint64]record.Cursor
 	settled map[record.Tag]bool
-	// jumps are the starts of epochs with what they were begun on: the store has no revision between the two.
+	// jumps are the starts of epochs. The store has no revision between such a start and its predecessor.
 	jumps []record.Entry
 }
 
-// newKnown knows what a head alone tells.
+// newKnown returns the history that a head alone tells.
 func newKnown(head *record.Head) known {
 	return known{
 		head: head, cursors: map[record.Tag]record.Cursor{}, changes: map[uint64]bool{}, links: map[uint64]*record.Link{},
@@ -33,7 +32,7 @@ func newKnown(head *record.Head) known {
 	}
 }
 
-// learn takes in an entry of the log that is not beyond the head.
+// learn adds an entry of the log that is not beyond the head.
 func (k *known) learn(e record.Entry) {
 	k.name(e.Cursor)
 	if e.Previous != (record.Cursor{}) {
@@ -52,7 +51,7 @@ func (k *known) learn(e record.Entry) {
 
 func (k *known) name(c record.Cursor) { k.cursors[c.Tag], k.changes[c.Revision] = c, true }
 
-// end returns where an epoch of the store's past ended, or the store is; false when it has no such epoch.
+// end returns the last cursor of an epoch in the store's history; false when the history has no such epoch.
 func (k *known) end(epoch uint64) (record.Cursor, bool) {
 	if epoch == k.head.Epoch {
 		return k.head.Cursor, true
@@ -64,8 +63,8 @@ func (k *known) end(epoch uint64) (record.Cursor, bool) {
 	return end, had
 }
 
-// has tells whether a change needs no healing: it is in the store's past or is dealt with, as far as can be
-// told. What lies before the log, or where it has a hole, is taken for what the head says that there was.
+// has reports whether a change needs no healing: it is in the store's history, or it is settled. Where the
+// log was trimmed or has a hole, the head decides.
 func (k *known) has(c record.Cursor) bool {
 	switch {
 	case k.head == nil:
@@ -81,19 +80,20 @@ func (k *known) has(c record.Cursor) bool {
 	if end, had := k.end(c.Epoch); had && (c == end || c.Revision < end.Revision) {
 		return c == end || !k.changes[c.Revision]
 	}
-	// It is past the end of its epoch, and no start of an epoch says that it was dealt with. If one did
-	// that is no more in the log, it is dealt with again: what it brought is found changed since, and what
-	// it revoked is revoked.
+	// The change is beyond the end of its epoch, and no start of an epoch in the log settles it. A start that
+	// was trimmed may have settled it. Settling it again does no harm: what it changed counts as changed by
+	// the store since, and what it revoked stays revoked.
 	return false
 }
 
-// needs returns the revision behind which the log has to be read to tell of a change.
+// needs returns the revision from which on the log must be read to decide about a change.
 func (k *known) needs(c record.Cursor) uint64 {
 	after := max(c.Revision, 2) - 2
 	if c.Epoch >= k.head.Epoch {
 		return after
 	}
-	// The start of the epoch that came after its own is behind the end of that or of an earlier one.
+	// The start of the epoch that followed the change's epoch comes after the end of that epoch, or of an
+	// earlier one.
 	end := uint64(0)
 	for _, f := range k.head.Forks {
 		if f.Epoch <= c.Epoch {
@@ -103,27 +103,28 @@ func (k *known) needs(c record.Cursor) uint64 {
 	return min(after, end)
 }
 
-// shares tells whether a place is for certain in the store's past, so that what was there is a state that
-// both share.
+// shares reports whether a cursor is certainly in the store's history. Then its state is common to both
+// histories.
 func (k *known) shares(c record.Cursor) bool {
 	if k.head == nil || c.Revision == 0 || k.cursors[c.Tag] == c {
-		return true // before the first change there was nothing, in any past
+		return true // every history begins with an empty partition
 	}
 	end, had := k.end(c.Epoch)
 	return had && end == c
 }
 
-// tells says whether the log tells if a change was settled: it goes back to the start of the epoch that
-// came after the change's.
+// tells reports whether the log shows if a change was settled. It does when it reaches back to the start of
+// the epoch that followed the change's epoch.
 func (k *known) tells(c record.Cursor) bool {
 	return k.head == nil || c.Epoch >= k.head.Epoch ||
 		slices.ContainsFunc(k.jumps, func(e record.Entry) bool { return e.Previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
-// since returns what the store has changed of an app, which has a document, since a place in its past;
-// false when the log does not go back that far. It need not go back behind what another past has dealt
-// with, and went on from: all that the store had then is in that past.
-func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link, told bool) {
+// since returns the changes that the store has made to an app since a cursor of its history; false when the
+// log does not reach back that far. It stops at changes in dealt: another history has them, and everything
+// before them, already.
+func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link,
+	told bool) {
 	for at := document.Revision; at > place.Revision && !dealt[document.Tag]; {
 		link := k.links[at]
 		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||
@@ -139,8 +140,7 @@ func (k *known) since(document *record.Document, place record.Cursor, dealt map[
 	return links, true
 }
 
-// recall takes in those entries that lead to what is known of the past: what was trimmed from the log, and
-// somebody has.
+// recall adds entries that were trimmed from the log and that lead to known cursors of the history.
 func (k *known) recall(entries []record.Entry) {
 	descending := slices.Clone(entries)
 	slices.SortFunc(descending, func(a, b record.Entry) int { return cmp.Compare(b.Revision, a.Revision) })

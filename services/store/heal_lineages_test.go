@@ -70,7 +70,8 @@ func TestHealLineages(t *testing.T) {
 	further.change("app", renamed("c", "y"))
 	other.change("app", create("d"), revoked("b"))
 	other.change("two", create("u"))
-	if _, err := s.heal(append(other.held(), further.held()...), nil, []record.Cursor{further.head.Cursor, other.head.Cursor}); err != nil {
+	if _, err := s.heal(append(other.held(), further.held()...), nil,
+		[]record.Cursor{further.head.Cursor, other.head.Cursor}); err != nil {
 		t.Fatal(err)
 	}
 	s.want(t, "app", tokens{"a": active, "b": gone, "c": active, "d": active})
@@ -137,7 +138,8 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	backup.mustHeal(s)
 	backup.change("app", scopes(10), enforced())
 	later.adopt()
-	for name, held := range map[string][]record.Entry{"the fleet holds both pasts": append(s.held(), backup.held()...), "the latest alone": backup.held()} {
+	for name, held := range map[string][]record.Entry{"the fleet holds both pasts": append(s.held(), backup.held()...),
+		"the latest alone": backup.held()} {
 		for trimmed := range len(later.log) + 1 {
 			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
 				restored := later.fork()

@@ -15,27 +15,27 @@ import (
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
 
-// change is what a healing makes of one app's document; before is nil for a new one, and after is before
-// when all that was lost was given up: both are nil when the app is left missing. The cursor of after, and
-// every TouchedRevision that is merge.TouchedNow, is to be set.
+// change is what a healing does to one app's document. Before is nil for a new document. After equals before
+// when all lost changes were given up; both are nil when the app stays missing. The caller sets the cursor of
+// after, and each TouchedRevision that is merge.TouchedNow.
 type change struct {
 	appID         string
 	before, after *record.Document
-	// healed are the lost changes that it deals with, givenUp what they or the store had that does not count.
+	// healed are the lost changes that it settles. GivenUp are values of either history that do not count.
 	healed  []*countersignv1.HealedChange
 	givenUp []merge.GivenUp
 }
 
-// merge brings back what was lost, and returns what becomes of each app that lost changes or sticky name,
-// by app. The documents are those of the store, of all apps.
+// merge brings lost changes back. It returns what becomes of each app with lost changes or sticky
+// revocations, in order of app ids. Documents are the store's documents of all apps.
 //
-// Each lineage is one past of an app, and is merged with the store's by B30, which merge.Into does. What
-// both share is the state at the place where the lineage left the store's past. A lineage that may have
-// been dealt with before, and that the store has changed the app after, counts no more, but for what it
-// revokes. An app of which there is nothing but a part of a past is left missing.
+// Each lineage is one history of an app. merge.Into merges it with the store's history by B30, three-way from
+// the state where the lineage left that history. A lineage that may have been settled before counts only for
+// its revocations if the store has changed the app since. An app with only a part of its history stays
+// missing.
 func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
-	var later []func() // what needs a document that another lineage may bring
+	var later []func() // lineages that need a document which another lineage may bring
 	for _, lineage := range l.all() {
 		sides := map[string][]*record.Link{}
 		var order []string
@@ -80,23 +80,23 @@ func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sti
 	return changes
 }
 
-// merger is a merge under way.
+// merger is a merge in progress.
 type merger struct {
 	apps   map[string]*healing
 	stored map[string]*record.Document
 	now    int64
 }
 
-// healing is one app of it.
+// healing is the merge of one app.
 type healing struct {
 	id     string
 	now    int64
 	stored *record.Document
-	// document is the app's so far, nil for none; it is the store's until changed.
+	// document is the app's document so far, nil for none. It is the store's own until changed is set.
 	document *record.Document
 	changed  bool
-	// seen are the lost changes that were looked at, applied those that were taken in, and dealt what these
-	// have brought back in their own shape.
+	// seen are the lost changes that were considered, applied those that were merged. Dealt are changes whose
+	// copies the merged ones hold.
 	seen    map[record.Cursor]bool
 	applied []*record.Link
 	dealt   map[record.Tag]bool
@@ -107,13 +107,14 @@ type healing struct {
 func (m *merger) app(id string) *healing {
 	if m.apps[id] == nil {
 		m.apps[id] = &healing{
-			id: id, now: m.now, stored: m.stored[id], document: m.stored[id], seen: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{},
+			id: id, now: m.now, stored: m.stored[id], document: m.stored[id], seen: map[record.Cursor]bool{},
+			dealt: map[record.Tag]bool{},
 		}
 	}
 	return m.apps[id]
 }
 
-// take takes in the changes of the app that a lineage has.
+// take merges the changes of the app in one lineage.
 func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	links = slices.DeleteFunc(links, func(link *record.Link) bool { return h.seen[link.Cursor] })
 	if len(links) == 0 {
@@ -122,11 +123,12 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	for _, link := range links {
 		h.seen[link.Cursor] = true
 		h.healed = append(h.healed, &countersignv1.HealedChange{
-			Identities: link.Authors, ChangeTime: timestamppb.New(time.UnixMilli(link.CommitMillis)), Epoch: link.Epoch, Revision: link.Revision,
+			Identities: link.Authors, ChangeTime: timestamppb.New(time.UnixMilli(link.CommitMillis)), Epoch: link.Epoch,
+			Revision: link.Revision,
 		})
 	}
 	if h.document == nil && links[0].PreviousAppRevision != 0 {
-		// A part of an app is no app: the tokens that it lacks would be denied as unknown ones.
+		// An incomplete app must not be restored: its missing tokens would be denied as unknown.
 		h.giveUp("no app", "the app's earlier changes were not supplied")
 		return
 	}
@@ -136,14 +138,13 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
-		// What the lineage has dealt with is no change of others: a healing has brought it there, and it
-		// went on from that.
+		// A change that the lineage has settled is no change by others: the lineage continues its copy.
 		if !from.dealt[link.Tag] {
 			touched.AddLink(link)
 		}
 	}
 	switch {
-	case len(own) == 0: // a lineage before this one has brought all of it back, and went on from there
+	case len(own) == 0: // an earlier lineage has copies of all of it and continued them
 	case from.doubtful && h.document != nil && touched.Any():
 		h.giveUp("the store's, and what was revoked", "it may have been dealt with before")
 	default:
@@ -163,9 +164,9 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	h.distinguish(links)
 }
 
-// others returns what the document has that is not of a lineage: what the store has changed since the two
-// parted, and what other lineages have. Told is false when it is not known what the store has changed.
-// First is the lineage's first change of the app.
+// others returns the changes in the document that are not of a lineage: the store's changes since the fork,
+// and changes of other lineages. Told is false when the store's changes are unknown. First is the lineage's
+// first change of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
 	if earlier := from.earlier[h.id]; len(earlier) > 0 {
 		first = earlier[0]
@@ -176,17 +177,17 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 	case from.shared, from.dealt[h.stored.Tag]:
 		links, told = l.past.since(h.stored, from.fork, from.dealt)
 	case from.assumed && h.stored.Revision <= from.fork.Revision:
-		// The lineage made its first change from the very revision that the store has, so the store has not
-		// changed the app since. Another past's revision of the same number is none of these: that past's
-		// changes behind the fork are all in the lineage.
+		// The lineage made its first change from the revision that the store has, so the store has not changed
+		// the app since. No other history can have that revision: its changes after the fork would all be in
+		// the lineage.
 		told = first.PreviousAppRevision == h.stored.Revision
 	}
-	return slices.DeleteFunc(append(links, h.applied...), func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
+	return slices.DeleteFunc(append(links, h.applied...),
+		func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
 }
 
-// deal notes what a lineage has brought back in its own shape: what was settled by the epochs that began
-// before its last change of the app. Of a later epoch the lineage may lack the changes that its healing
-// made.
+// deal notes the originals whose copies a lineage holds: changes settled by epochs that began before the
+// lineage's last change of the app. Of a later epoch the lineage may lack the copies.
 func (h *healing) deal(l *loss, from *lineage, last *record.Link) {
 	for _, e := range from.entries {
 		if e.Revision < last.Revision {
@@ -199,8 +200,8 @@ func (h *healing) giveUp(kept, why string) {
 	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: kept, Lost: why})
 }
 
-// sideOf returns what links of one app, each made on the one before it, have changed. A link that left the
-// settings as they were has them too, but they are no change: what they were made from may be long gone.
+// sideOf returns what consecutive links of one app have changed together. A link with SettingsKept repeats
+// the settings, which is no change: they may come from a base that is long lost.
 func sideOf(links []*record.Link) merge.Side {
 	side := merge.Side{CreateMillis: links[0].CommitMillis}
 	for _, link := range links {
@@ -223,7 +224,7 @@ func sideOf(links []*record.Link) merge.Side {
 	return side
 }
 
-// keepRevoked makes sure that what lost changes revoke is revoked, whatever else came of them.
+// keepRevoked makes sure that every revocation among lost changes stays in force, whatever the merge decided.
 func (h *healing) keepRevoked(links []*record.Link) {
 	var tokens []record.Token
 	for _, link := range links {
@@ -239,8 +240,7 @@ func (h *healing) keepRevoked(links []*record.Link) {
 	h.revoke(tokens)
 }
 
-// distinguish makes sure that a client which has seen a lost change cannot take its etags for those of the
-// document.
+// distinguish makes sure that no etag from a lost change matches the document.
 func (h *healing) distinguish(links []*record.Link) {
 	for _, link := range links {
 		if h.document == nil {
@@ -259,10 +259,10 @@ func (h *healing) distinguish(links []*record.Link) {
 	}
 }
 
-// revoke makes sure that the secrets of some tokens never work again: a token that has the digest of one is
-// revoked, or if there is none the token is added as revoked (B08), or remembered when the document has no
-// room for it. An app that is not there is left alone: it has no token that could work. A document that
-// says nothing of what was enforced would tell those who know that the app is missing that it is not.
+// revoke makes sure that the secrets of some tokens never work again (B08). It revokes tokens with the same
+// digest. When there is none, it adds the token as revoked, or to the memory when the document has no room.
+// It leaves a missing app alone: no token of it could work, and a document without settings would look like
+// an app that enforces nothing.
 func (h *healing) revoke(tokens []record.Token) {
 	if h.document == nil || len(tokens) == 0 {
 		return
@@ -311,10 +311,10 @@ func (h *healing) end(t *record.Token, millis int64) {
 	}
 }
 
-// maxHealedTokens is the number of tokens past which a healing remembers a revoked token rather than list
-// it. It is far more than the rules let an app have, and far less than what a document can hold, whatever
-// the tokens have in them: a document past record.MaxDocument, or a policy past policy.MaxTokens, could not
-// be written, and the partition would never be healed.
+// maxHealedTokens is the number of tokens from which on a healing remembers a revoked token instead of
+// listing it. The rules allow an app far fewer tokens. A document of any tokens up to this number fits: a
+// document beyond record.MaxDocument, or a policy beyond policy.MaxTokens, could not be written, and the
+// partition would never be healed.
 const maxHealedTokens = policy.MaxTokens / 4
 
 // index finds tokens of a document.
@@ -342,7 +342,7 @@ func prefixOf(d secret.Digest) [policy.MemorySize]byte {
 	return [policy.MemorySize]byte(d[:policy.MemorySize])
 }
 
-// edit makes the document one that may be changed.
+// edit makes the document safe to change.
 func (h *healing) edit() {
 	h.changed = true
 	if h.document != h.stored {
@@ -353,7 +353,7 @@ func (h *healing) edit() {
 	h.document = &own
 }
 
-// sameContent tells whether two documents of one app differ in nothing but when they were made.
+// sameContent reports whether two documents of one app differ only in their cursors and times.
 func sameContent(a, b *record.Document) bool {
 	return a.Enforcement == b.Enforcement && a.Deleted == b.Deleted && a.Memory == b.Memory && slices.Equal(a.Tokens, b.Tokens)
 }

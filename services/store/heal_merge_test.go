@@ -154,8 +154,10 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := store.documents["app"]
-				if got.Enforcement != want.Enforcement || got.Tokens[0].State != want.Tokens[0].State || got.Tokens[0].Scopes != want.Tokens[0].Scopes {
-					t.Errorf("got %+v, %+v, want %+v, %+v; given up %v", got.Tokens[0], got.Enforcement, want.Tokens[0], want.Enforcement, healed.Conflicts)
+				if got.Enforcement != want.Enforcement || got.Tokens[0].State != want.Tokens[0].State ||
+					got.Tokens[0].Scopes != want.Tokens[0].Scopes {
+					t.Errorf("got %+v, %+v, want %+v, %+v; given up %v", got.Tokens[0], got.Enforcement, want.Tokens[0],
+						want.Enforcement, healed.Conflicts)
 				}
 			})
 		}
@@ -220,7 +222,8 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	backup.adopt()
 	backup.head.Unhealed = true
 	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
-		for name2, held := range map[string][]record.Entry{"the latest alone": wiped.held(), "all is held": append(s.held(), wiped.held()...)} {
+		for name2, held := range map[string][]record.Entry{"the latest alone": wiped.held(),
+			"all is held": append(s.held(), wiped.held()...)} {
 			t.Run(name+", "+name2, func(t *testing.T) {
 				store := backup.fork()
 				store.log = store.log[trimmed:]
@@ -308,7 +311,8 @@ func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
 	l := newLoss(&past)
 	start := record.Cursor{Epoch: 2, Revision: 9, Tag: record.NewTag()}
-	l.lineages = []lineage{{entries: []record.Entry{{Cursor: start}, {Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
+	l.lineages = []lineage{{entries: []record.Entry{{Cursor: start},
+		{Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
 	for range maxSettled {
 		l.settles[start.Tag] = append(l.settles[start.Tag], record.NewTag())
 	}

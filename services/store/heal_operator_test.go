@@ -52,7 +52,8 @@ func TestHealWipedRedis(t *testing.T) {
 	for partition := range partitions {
 		heal(t, healer, partition, known[partition])
 	}
-	if meta, err := s.client.Meta(t.Context(), s.ring); err != nil || meta.StoreID != s.meta.StoreID || meta.Partitions != partitions {
+	if meta, err := s.client.Meta(t.Context(), s.ring); err != nil || meta.StoreID != s.meta.StoreID ||
+		meta.Partitions != partitions {
 		t.Errorf("the meta is %+v, %v", meta, err)
 	}
 	late := s.open(s.redis.URL())
@@ -84,7 +85,8 @@ func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	update(t, running, call("app", "revoked", revoke))
 	above := running.Replica().Cursors()[partition]
 	above.Revision += 1_000_000_000
-	if _, err := running.Adopt(t.Context(), partition, []record.Cursor{above}, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
+	if _, err := running.Adopt(t.Context(), partition, []record.Cursor{above},
+		countersignv1.EpochCause_EPOCH_CAUSE_RESTORED); err != nil {
 		t.Fatal(err)
 	}
 	s.check(running.Replica().Confirm(t.Context()))
@@ -117,7 +119,8 @@ func TestAdopt(t *testing.T) {
 	}
 	h := s.verify(t, partition)
 	row := h.events[len(h.events)-1]
-	if start != h.head.Cursor || start.Revision <= k.seen[0].Revision || h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED || row.GetMethod() != "Adopt" {
+	if start != h.head.Cursor || start.Revision <= k.seen[0].Revision ||
+		h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED || row.GetMethod() != "Adopt" {
 		t.Errorf("begun at %s, the head is at %s, audited as %v", start, h.head.Cursor, row)
 	}
 	if err := opened.Replica().Reach(t.Context(), partition, start); err != nil {
@@ -129,7 +132,8 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("got %+v, the app has %v", healed, h.states("app"))
 	}
 	update(t, opened, call("app", "made", add("tok-3")))
-	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{{Epoch: 1, Revision: 1 << 60}}, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
+	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{{Epoch: 1, Revision: 1 << 60}},
+		countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
 		t.Error("a revision that a script cannot count was exceeded")
 	}
 	s.verify(t, partition)
@@ -139,7 +143,8 @@ func TestAdopt(t *testing.T) {
 // lost or not. It is healed also when nothing was lost, but not by an epoch that only settles changes
 // again.
 func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
-	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
+	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+		countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
 		s, opened, partition, k := lossy(t)
 		if _, err := opened.Adopt(t.Context(), partition, k.seen, cause); err != nil {
 			t.Fatal(err)
@@ -149,7 +154,8 @@ func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 			t.Helper()
 			for _, authority := range []*store.Store{opened, late} {
 				held := contents(t, s.client)
-				if _, err := authority.Update(t.Context(), call("app", "made", add("tok-3"))); apierr.ReasonOf(err) != apierr.StoreUnhealed {
+				if _, err := authority.Update(t.Context(), call("app", "made",
+					add("tok-3"))); apierr.ReasonOf(err) != apierr.StoreUnhealed {
 					t.Errorf("%s: %v", when, err)
 				}
 				wantSame(t, s.client, held)
@@ -202,7 +208,8 @@ func TestAdoptNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := s.verify(t, partition); h.head.Cursor != start || start.Epoch != 2 || start.Revision <= k.seen[0].Revision || len(h.documents) != 0 {
+	if h := s.verify(t, partition); h.head.Cursor != start || start.Epoch != 2 || start.Revision <= k.seen[0].Revision ||
+		len(h.documents) != 0 {
 		t.Errorf("begun at %s, the head is %+v", start, h.head)
 	}
 }
@@ -242,25 +249,29 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		reason string
 		epoch  uint64
 	}{
-		{name: "a failover lost it: it is made again", epoch: 1, then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() }},
-		{name: "an epoch began behind it: it was made", epoch: 1, then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
-			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
-			s.check(err)
-			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
-			s.check(err)
-		}},
-		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3, then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
-			lose()
-			_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
-			s.check(err)
-			_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
-			s.check(err)
-		}},
-		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown, then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
-			lose()
-			_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)
-			s.check(err)
-		}},
+		{name: "a failover lost it: it is made again", epoch: 1,
+			then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() }},
+		{name: "an epoch began behind it: it was made", epoch: 1,
+			then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
+				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+				s.check(err)
+				_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
+				s.check(err)
+			}},
+		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3,
+			then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
+				lose()
+				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
+				s.check(err)
+				_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
+				s.check(err)
+			}},
+		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown,
+			then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
+				lose()
+				_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)
+				s.check(err)
+			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

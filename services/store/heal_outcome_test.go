@@ -288,8 +288,10 @@ func TestHealMerges(t *testing.T) {
 			if tt.check != nil {
 				tt.check(t, s)
 			}
-			if healed.Start.Epoch != 2 || healed.Start.Revision <= max(fork.Revision, seen.Revision) || s.store.head.Forks[0] != fork {
-				t.Errorf("the epoch begins at %s, behind %s and %s; the head says behind %v", healed.Start, fork, seen, s.store.head.Forks)
+			if healed.Start.Epoch != 2 || healed.Start.Revision <= max(fork.Revision, seen.Revision) ||
+				s.store.head.Forks[0] != fork {
+				t.Errorf("the epoch begins at %s, behind %s and %s; the head says behind %v", healed.Start, fork, seen,
+					s.store.head.Forks)
 			}
 			again, err := s.store.heal(s.lost.held(), nil, []record.Cursor{seen, fork})
 			if err != nil || !again.Nothing {
@@ -311,7 +313,8 @@ func TestHealSticky(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))
 	s.change("done", create("d"), revoked("d"))
-	healed, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("app", "c"), sticky("none", "x"), sticky("done", "d")}, nil)
+	healed, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("app", "c"), sticky("none", "x"),
+		sticky("done", "d")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

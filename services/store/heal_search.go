@@ -11,48 +11,48 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// ErrIncomplete says that the store lacks changes which somebody has seen and nobody has supplied. Its text
+// ErrIncomplete says that somebody has seen changes which the store lacks and nobody has supplied. Its text
 // is for an operator.
 var ErrIncomplete = errors.New("changes were lost and cannot be brought back without a gap")
 
-// lineage are lost entries, each made on the one before it.
+// lineage is a chain of lost entries, each made on the one before.
 type lineage struct {
 	entries []record.Entry
-	// fork is the place in the store's past that the lineage left. Shared says that it is in that past for
-	// certain, so that the two can be merged three-way; assumed that it is there as far as the head tells,
-	// since the log does not go back that far.
+	// fork is the cursor of the store's history at which the lineage left it. Shared says that fork is
+	// certainly in that history, so that a three-way merge is possible. Assumed says that it is in that
+	// history as far as the head tells, because the log does not reach back that far.
 	fork            record.Cursor
 	shared, assumed bool
-	// ancestors are the entries between the fork and the lineage: of other lineages, or those that a
-	// healing has dealt with. Earlier are the links among them, by app.
+	// ancestors are the entries between fork and the lineage: entries of other lineages, or settled ones.
+	// Earlier are the links among them, by app.
 	ancestors map[record.Cursor]bool
 	earlier   map[string][]*record.Link
-	// dealt are the changes that epochs among the entries and the ancestors have dealt with, and that those
-	// have, and so on.
+	// dealt are the changes that the entries and the ancestors settle, directly or through other starts of
+	// epochs.
 	dealt map[record.Tag]bool
-	// doubtful says that it may have been dealt with before: only what it revokes counts, unless the store
-	// has not changed the app since.
+	// doubtful says that the lineage may have been settled before. Then only its revocations count, unless
+	// the store has not changed the app since.
 	doubtful bool
 }
 
 // loss is what a partition has lost.
 type loss struct {
-	// past is the store's.
+	// past is the store's history.
 	past *known
-	// lineages are the lost entries. The first is the one that went furthest; the others are what they have
-	// beside those before them. Those that nothing connects with the store's past come last: they are of
-	// earlier epochs, or a lost epoch has dealt with them.
+	// lineages are the lost entries. The first lineage reaches furthest. Each other one has only the entries
+	// that earlier lineages lack. Strays are lineages without a connection to the store's history: they
+	// belong to earlier epochs, or a lost epoch has settled them.
 	lineages []lineage
 	stray    []lineage
 	// unknown are cursors of earlier epochs that somebody has seen and nobody has supplied.
 	unknown []record.Cursor
-	// top is above every epoch and revision that is known of; its tag means nothing. last is where the
-	// first lineage ends, or the furthest that somebody has seen.
+	// top is above every known epoch and revision; its tag is unused. Last is the end of the first lineage,
+	// or the furthest cursor that somebody has seen.
 	top, last record.Cursor
-	// supplied are all entries that somebody holds, and settles what each of them settles.
+	// supplied are all supplied entries. Settles are the tags that each of them settles.
 	supplied map[record.Cursor]record.Entry
 	settles  map[record.Tag][]record.Tag
-	// healers, inTurn and sameLoss keep what healedBy, settledBy and oneChange have found.
+	// healers, inTurn and sameLoss cache the results of healedBy, settledBy and oneChange.
 	healers  map[record.Tag]record.Entry
 	inTurn   map[record.Tag]map[record.Tag]bool
 	sameLoss map[[2]record.Tag]bool
@@ -65,7 +65,7 @@ func newLoss(past *known) loss {
 	}
 }
 
-// tags returns the tags of all that was lost.
+// tags returns the tags of all lost entries.
 func (l *loss) tags() (tags []record.Tag) {
 	seen := map[record.Tag]bool{}
 	for _, lineage := range l.all() {
@@ -79,13 +79,13 @@ func (l *loss) tags() (tags []record.Tag) {
 	return tags
 }
 
-// maxSettled bounds the tags that the start of an epoch carries: some 300 KB in the log.
+// maxSettled bounds the tags in the start of an epoch: about 300 KB in the log.
 const maxSettled = 16 << 10
 
-// settling returns the tags that the epoch which heals this loss has to settle: those of all that was lost,
-// and behind them what the starts of epochs among that have settled, since nobody may hold these starts any
-// more when the new epoch is lost in turn. Without that, a copy of the store from before them would look
-// like one that has changed by itself. Past maxSettled the oldest of these are left out.
+// settling returns the tags that the epoch which heals this loss must settle. These are the tags of all lost
+// entries, then the tags that lost starts of epochs have settled. When the new epoch is lost in turn, nobody
+// may hold these starts any more. Without their tags, an older copy of the store would look like a history
+// with changes of its own. Beyond maxSettled the oldest tags are left out.
 func (l *loss) settling() []record.Tag {
 	tags := l.tags()
 	seen := make(map[record.Tag]bool, len(tags))
@@ -103,10 +103,10 @@ func (l *loss) settling() []record.Tag {
 	return tags
 }
 
-// all returns the lineages and the strays.
+// all returns the lineages, then the strays.
 func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray...) }
 
-// place says where each lineage left the store's past, once all are known.
+// place finds where each lineage left the store's history, once all lineages are known.
 func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
@@ -144,8 +144,8 @@ func (s *searcher) place() {
 	}
 }
 
-// furthest returns the last place in the store's past that an epoch has settled which was begun on nothing:
-// it has brought back all that was there. It is the zero cursor when there is none.
+// furthest returns the last cursor of the store's history that is settled by an epoch which began on an empty
+// partition: that epoch has brought back everything up to it. It returns the zero cursor when there is none.
 func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 	brought := s.settledBy(start)
 	for _, places := range [][]record.Cursor{slices.Collect(maps.Values(s.cursors)), s.head.Forks, {s.head.Cursor}} {
@@ -158,12 +158,12 @@ func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 	return place
 }
 
-// search finds what was lost: of all entries, in any order, those that the store does not have. It fails
-// with ErrIncomplete when a lost entry, or a cursor that somebody has seen, is not connected with the
-// store's past. Only those of an earlier epoch than the store's may be missing: what they had was given up
-// when it ended.
+// search finds the lost entries among all supplied ones, in any order. It fails with ErrIncomplete when a
+// lost entry, or a seen cursor, has no connection to the store's history. Only entries of earlier epochs may
+// be missing: they were given up when their epoch ended.
 func (k *known) search(partition int, entries []record.Entry, seen []record.Cursor) (loss, error) {
-	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{}, dealt: map[record.Tag]bool{}}
+	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{},
+		dealt: map[record.Tag]bool{}}
 	if k.head != nil {
 		s.top = k.head.Cursor
 	}
@@ -183,8 +183,8 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 		return cmp.Or(b.Compare(a.Cursor), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
 	leaves := slices.DeleteFunc(slices.Clone(lost), func(e record.Entry) bool { return followed[e.Cursor] })
-	// What connects a lineage with the store's past may be that another one has dealt with it, also one of
-	// an earlier epoch.
+	// A lineage may be connected only because another lineage, even of an earlier epoch, settles its root. So
+	// repeat until no more lineages connect.
 	for before := -1; before != len(leaves); {
 		before = len(leaves)
 		leaves = slices.DeleteFunc(leaves, func(leaf record.Entry) bool {
@@ -198,7 +198,7 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 	for _, e := range leaves {
 		s.follow(e)
 	}
-	// A lineage that ends at what another one has dealt with says nothing of what lies before that.
+	// A lineage that ends at a settled entry does not cover the entries before that one.
 	for _, e := range lost {
 		if !s.taken[e.Cursor] && !s.dealt[e.Tag] {
 			s.follow(e)
@@ -219,14 +219,13 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 	return s.loss, nil
 }
 
-// searcher is a search under way.
+// searcher is a search in progress.
 type searcher struct {
 	*known
 	loss
 	lost  map[record.Cursor]record.Entry
 	taken map[record.Cursor]bool
-	// dealt are the changes that a lost epoch, which is brought back, has dealt with, and those that such a
-	// change, if it is the start of an epoch itself, has dealt with.
+	// dealt are the changes that taken entries settle, directly or through other starts of epochs.
 	dealt map[record.Tag]bool
 	gaps  []string
 }
@@ -235,8 +234,8 @@ func (s *searcher) raise(c record.Cursor) {
 	s.top.Epoch, s.top.Revision = max(s.top.Epoch, c.Epoch), max(s.top.Revision, c.Revision)
 }
 
-// accounted tells whether what a cursor stands for is known: it is the store's past, or a lost entry that
-// is connected with it. Of a partition of which nothing is left, the past is that before its first change.
+// accounted reports whether a cursor is known: it is in the store's history, or it is a lost entry that
+// connects to that history. When nothing is left of the partition, its history is the empty partition.
 func (s *searcher) accounted(c record.Cursor) bool {
 	if s.head == nil && c.Revision == 0 {
 		return true
@@ -244,15 +243,14 @@ func (s *searcher) accounted(c record.Cursor) bool {
 	return s.taken[c] || s.dealt[c.Tag] || c != (record.Cursor{}) && s.has(c)
 }
 
-// trace goes from the last entry of a lineage down to the store's past, or to an epoch that was begun on
-// nothing, which has all that is in it in the links behind its start. The start of an epoch in which a
-// backup took the store's place is an entry as any other: what it is begun on is the end of the backup, and
-// a backup has its log.
+// trace follows a lineage from its last entry back to the store's history, or to an epoch that began on an
+// empty partition. Such an epoch has all its data in links after its start. A restoration's start is an
+// ordinary entry: it continues the end of the backup, and the backup has its log.
 func (s *searcher) trace(leaf record.Entry) (entries []record.Entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		// What goes back to the first change of all is whole as well, though the store may have been begun
-		// anew since.
+		// A lineage that goes back to the very first change is complete too, even if the store was made anew
+		// since.
 		connected = s.accounted(e.Previous) || e.OnNothing() ||
 			s.head != nil && e.Previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.Previous]
@@ -261,7 +259,7 @@ func (s *searcher) trace(leaf record.Entry) (entries []record.Entry, connected b
 	return entries, connected
 }
 
-// take takes the entries of a lineage that is connected with the store's past.
+// take adds a lineage that connects to the store's history.
 func (s *searcher) take(entries []record.Entry) {
 	for _, e := range entries {
 		s.taken[e.Cursor] = true
@@ -273,7 +271,7 @@ func (s *searcher) take(entries []record.Entry) {
 	s.lineages = append(s.lineages, lineage{entries: entries})
 }
 
-// follow takes a lineage, connected or not.
+// follow adds a lineage, connected or not. It notes a gap when an entry of the current epoch is missing.
 func (s *searcher) follow(leaf record.Entry) {
 	entries, connected := s.trace(leaf)
 	switch bottom := entries[0]; {
@@ -288,8 +286,7 @@ func (s *searcher) follow(leaf record.Entry) {
 
 func (s *searcher) deal(tags []record.Tag) { s.collect(s.dealt, tags) }
 
-// collect adds changes that were dealt with to a set, and those that they have dealt with, if they are
-// starts of epochs.
+// collect adds settled changes to a set, with the changes that they settle themselves.
 func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	for _, tag := range tags {
 		if !dealt[tag] {
@@ -316,7 +313,7 @@ func (s *searcher) account(c record.Cursor) {
 	}
 }
 
-// gap notes that a change is not known, and how many before it.
+// gap notes that a change, and how many changes before it, were seen and not supplied.
 func (s *searcher) gap(epoch, revision uint64) {
 	from := uint64(0)
 	if s.head != nil {

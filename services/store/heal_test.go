@@ -109,14 +109,16 @@ func TestHeal(t *testing.T) {
 
 	healed := heal(t, opened, partition, k)
 	h := s.verify(t, partition)
-	if healed.Nothing || healed.Lost != 2 || !slices.Equal(healed.Apps, []string{"app"}) || healed.End != h.head.Cursor || healed.Start != h.starts[0].Cursor {
+	if healed.Nothing || healed.Lost != 2 || !slices.Equal(healed.Apps, []string{"app"}) || healed.End != h.head.Cursor ||
+		healed.Start != h.starts[0].Cursor {
 		t.Errorf("got %+v, the head is at %s", healed, h.head.Cursor)
 	}
 	if got := h.states("app"); !maps.Equal(got, healedStates) {
 		t.Errorf("the app has %v", got)
 	}
 	row := h.events[len(h.events)-1]
-	if row.GetMethod() != "Heal" || row.GetIdentity() != "countersign" || h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED {
+	if row.GetMethod() != "Heal" || row.GetIdentity() != "countersign" ||
+		h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_HEALED {
 		t.Errorf("audited as %v", row)
 	}
 	if again := heal(t, opened, partition, k); !again.Nothing {
@@ -126,8 +128,10 @@ func TestHeal(t *testing.T) {
 	late := s.open(s.redis.URL())
 	update(t, late, call("app", "made", add("tok-4")))
 	update(t, opened, call("app", "changed", note("noted")))
-	if h := s.verify(t, partition); len(h.links) != 5 || opened.Replica().Forked(partition) || len(opened.Replica().Orphans(partition)) > 0 {
-		t.Errorf("there are %d changes, and %d that the store does not have", len(h.links), len(opened.Replica().Orphans(partition)))
+	if h := s.verify(t, partition); len(h.links) != 5 || opened.Replica().Forked(partition) ||
+		len(opened.Replica().Orphans(partition)) > 0 {
+		t.Errorf("there are %d changes, and %d that the store does not have", len(h.links),
+			len(opened.Replica().Orphans(partition)))
 	}
 }
 
@@ -188,7 +192,8 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	healed := heal(t, opened, partition, lost)
 	h := s.verify(t, partition)
 	check(h)
-	if given := h.events[len(h.events)-1].GetGivenUp(); len(given) != 1 || given[0].GetField() != "note" || given[0].GetTokenId() != "tok" ||
+	if given := h.events[len(h.events)-1].GetGivenUp(); len(given) != 1 || given[0].GetField() != "note" ||
+		given[0].GetTokenId() != "tok" ||
 		len(healed.Conflicts["app"]) != 1 || !slices.Equal(healed.Apps, []string{"app"}) {
 		t.Errorf("given up %v, %+v", given, healed)
 	}
@@ -218,7 +223,8 @@ func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
 	update(t, s.open(s.redis.URL()), call("app", "noted", note("noted")))
 	healed := heal(t, opened, partition, lost)
 	d := s.verify(t, partition).documents["app"]
-	if len(d.Tokens) != 2 || d.Tokens[0].Note != "noted" || d.Enforcement.Scopes != policy.ScopesOf(1) || len(healed.Conflicts) > 0 {
+	if len(d.Tokens) != 2 || d.Tokens[0].Note != "noted" || d.Enforcement.Scopes != policy.ScopesOf(1) ||
+		len(healed.Conflicts) > 0 {
 		t.Errorf("the app is %+v; given up is %+v", d, healed.Conflicts)
 	}
 }

@@ -15,17 +15,18 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// InitKey holds the meta of a store whose initialisation is under way, so that one that was cut off is
-// taken up again with the same store id.
+// InitKey holds the meta of a store during its initialisation. An interrupted initialisation continues with
+// the same store id.
 const InitKey = "cs:init"
 
-// ErrNotEmpty says that a Redis already has keys where a new store would have its own.
+// ErrNotEmpty says that a Redis already has keys that a new store would use.
 var ErrNotEmpty = errors.New("there are keys of another store, or the rest of one, in this Redis; nothing was changed")
 
-// Init makes a store in a Redis that holds none: a head for each partition, and at the end the meta that
-// says which store it is. It may be repeated after a failure, and by several at once: one store comes of
-// it. In a Redis that holds a store of this key ring it changes nothing.
-func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (meta record.Meta, created bool, err error) {
+// Init makes a store in a Redis that holds none: a head for each partition, then the meta. It may be repeated
+// after a failure, and run by several callers at once: one store results. In a Redis that holds a store of
+// this key ring it changes nothing.
+func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (meta record.Meta,
+	created bool, err error) {
 	if partitions < 1 || partitions > record.MaxPartitions {
 		return record.Meta{}, false, fmt.Errorf("partitions: want 1 to %d", record.MaxPartitions)
 	}
@@ -37,7 +38,7 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 	if meta, err = beginInit(ctx, client, ring, partitions); err == nil {
 		created, err = finishInit(ctx, client, ring, meta)
 	}
-	// Whoever else was at it may have been faster, and what is there counts.
+	// Another caller may have been faster. The stored meta counts.
 	there, metaErr := client.Meta(ctx, ring)
 	if metaErr == nil {
 		return there, created, nil
@@ -48,10 +49,11 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 	return record.Meta{}, false, err
 }
 
-// beginInit returns the meta of the store to make: that of a try before this one, or a new one if there is
-// nothing in its way.
+// beginInit returns the meta of the store to make: the meta of an interrupted initialisation, or a new one if
+// no keys are in its way.
 func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
-	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(), MembersListed: true})
+	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(),
+		MembersListed: true})
 	if err != nil {
 		return record.Meta{}, err
 	}
@@ -76,7 +78,7 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 	return record.OpenMeta(ring, raw)
 }
 
-// initCommands are those that change something.
+// initCommands lists the commands of an initialisation that write.
 func initCommands(partitions int) []string {
 	commands := []string{
 		"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX",
@@ -88,7 +90,7 @@ func initCommands(partitions int) []string {
 	return commands
 }
 
-// setNew sets a key that is not there, and tells whether it was not.
+// setNew sets a key if it is missing, and reports whether it did.
 func setNew(ctx context.Context, client *redisfeed.Client, key string, value []byte) (bool, error) {
 	err := client.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX"}).Err()
 	if errors.Is(err, redis.Nil) {
@@ -97,8 +99,7 @@ func setNew(ctx context.Context, client *redisfeed.Client, key string, value []b
 	return err == nil, err
 }
 
-// endInit removes what the initialisation of a store that is there has left, when it was cut off just
-// before its end.
+// endInit removes InitKey when an initialisation was interrupted just before its end.
 func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) error {
 	raw, err := client.Get(ctx, InitKey).Bytes()
 	if errors.Is(err, redis.Nil) {
@@ -113,7 +114,7 @@ func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, 
 	return client.Del(ctx, InitKey).Err()
 }
 
-// checkEmpty makes sure that no partition has a key.
+// checkEmpty fails when a partition has a key.
 func checkEmpty(ctx context.Context, client *redisfeed.Client) error {
 	for partition := range record.MaxPartitions {
 		keys := record.KeysOf(partition)
@@ -128,8 +129,9 @@ func checkEmpty(ctx context.Context, client *redisfeed.Client) error {
 	return nil
 }
 
-// finishInit writes the heads and the meta, and tells whether the meta is the one that it wrote.
-func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) (created bool, err error) {
+// finishInit writes the heads and the meta, and reports whether this call wrote the meta.
+func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) (created bool,
+	err error) {
 	codec := record.NewCodec(ring, meta)
 	for partition := range meta.Partitions {
 		raw, err := codec.SealHead(partition, record.Head{

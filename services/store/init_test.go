@@ -87,7 +87,8 @@ func TestB24_NewStoreHasAListOfMembers(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, list, err)
 		}
 		for _, replace := range []bool{false, true} {
-			if begun, err := store.BeginFleet(t.Context(), client, record.NewCodec(ring, meta), meta.CreateTime, replace); err != nil || begun {
+			if begun, err := store.BeginFleet(t.Context(), client, record.NewCodec(ring, meta), meta.CreateTime,
+				replace); err != nil || begun {
 				t.Errorf("%s: repeated: %t, %v", name, begun, err)
 			}
 		}
@@ -122,7 +123,8 @@ func TestInitOfAStoreInUse(t *testing.T) {
 	s := newSystem(t)
 	update(t, s.open(s.redis.URL()), call("app", "made", add("tok")))
 	held := contents(t, s.client)
-	if meta, created, err := store.Init(t.Context(), s.client, s.ring, partitions); err != nil || created || meta.StoreID != s.meta.StoreID {
+	if meta, created, err := store.Init(t.Context(), s.client, s.ring, partitions); err != nil || created ||
+		meta.StoreID != s.meta.StoreID {
 		t.Errorf("got %+v, %t, %v", meta, created, err)
 	}
 	wantSame(t, s.client, held)
@@ -288,8 +290,9 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 		raw   []byte
 		stays bool
 	}{
-		"its own":           {raw: check.Must(record.SealMeta(ring, meta))(t)},
-		"of another store":  {raw: check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t), stays: true},
+		"its own": {raw: check.Must(record.SealMeta(ring, meta))(t)},
+		"of another store": {raw: check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t),
+			stays: true},
 		"of another ring":   {raw: check.Must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
 		"of nobody we know": {raw: []byte("x"), stays: true},
 	} {
@@ -297,7 +300,8 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 			if err := client.Set(t.Context(), "cs:init", left.raw, 0).Err(); err != nil {
 				t.Fatal(err)
 			}
-			if again, created, err := store.Init(t.Context(), client, ring, partitions); err != nil || created || again.StoreID != meta.StoreID {
+			if again, created, err := store.Init(t.Context(), client, ring, partitions); err != nil || created ||
+				again.StoreID != meta.StoreID {
 				t.Errorf("%+v, created %t, %v", again, created, err)
 			}
 			if left.stays {

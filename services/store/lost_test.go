@@ -366,7 +366,8 @@ func TestRepeatedNothing(t *testing.T) {
 	if update(t, opened, again).Repeated == nil || len(s.verify(t, s.codec.PartitionOf("app")).links) != 2 {
 		t.Error("the repetition was carried out")
 	}
-	if life := check.Must(s.client.TTL(t.Context(), s.keysOf("app").Request("ada", "Update", "app", "r1")).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
+	if life := check.Must(s.client.TTL(t.Context(), s.keysOf("app").Request("ada", "Update", "app",
+		"r1")).Result())(t); life > 24*time.Hour || life < 24*time.Hour-patience {
 		t.Errorf("the answer is kept for %v, want 24 h", life)
 	}
 }

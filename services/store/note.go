@@ -13,13 +13,13 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// noteTimeout bounds the tries in one partition, so that one that gives no clear answer leaves time for the
-// others.
+// noteTimeout bounds the attempts in one partition, so that a partition without a clear answer leaves time
+// for the others.
 const noteTimeout = 2 * time.Second
 
-// Note adds a row to the audit trail for what belongs to no app. The row goes to the first partition that
-// takes it, which as a rule is 0: an operator must be able to forget a validator also while a partition is
-// damaged. It sets the event's revision. An error may leave the row there, and a lost reply may leave it
+// Note adds an audit row for an event that belongs to no app, and sets the event's revision. The row goes to
+// the first partition that accepts it, usually 0: an operator must be able to forget a validator while one
+// partition is damaged. After an error the row may be there all the same. After a lost reply it may be there
 // twice.
 func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error {
 	ctx, cancel := withTimeout(ctx, callTimeout)
@@ -39,7 +39,8 @@ func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error
 			break
 		}
 	}
-	return apierr.Unavailable(apierr.StoreUnavailable, "the audit trail cannot be written; nothing was changed").Because(errors.Join(errs...))
+	return apierr.Unavailable(apierr.StoreUnavailable,
+		"the audit trail cannot be written; nothing was changed").Because(errors.Join(errs...))
 }
 
 func (s *Store) note(ctx context.Context, partition int, event *countersignv1.AuditEvent) error {

@@ -165,7 +165,8 @@ func TestRedisIsAReplica(t *testing.T) {
 // hints, and no change is said to have failed that was made.
 func TestNobodyMayPublish(t *testing.T) {
 	s := newSystem(t)
-	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "authority", "on", ">password", "~cs:*", "resetchannels", "+@all").Err(); err != nil {
+	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "authority", "on", ">password", "~cs:*", "resetchannels",
+		"+@all").Err(); err != nil {
 		t.Fatal(err)
 	}
 	opened := s.open(redistest.URL(s.redis.Address(), "authority", "password"))
@@ -294,7 +295,8 @@ func TestChangesThatChangeNothing(t *testing.T) {
 		t.Errorf("got %+v, want the position %+v", result, done.Position)
 	}
 	refused := apierr.Aborted("WHY", "because")
-	_, err := opened.Update(t.Context(), call("app", "refused", func(*record.Document) (*record.Document, error) { return nil, refused }))
+	_, err := opened.Update(t.Context(), call("app", "refused",
+		func(*record.Document) (*record.Document, error) { return nil, refused }))
 	if !errors.Is(err, refused) {
 		t.Errorf("got %v, want the change's own error", err)
 	}
@@ -333,7 +335,8 @@ func TestHints(t *testing.T) {
 	message := check.Must(subscription.ReceiveMessage(ctx))(t)
 	link := check.Must(s.codec.OpenLink(done.Position.Partition, []byte(message.Payload)))(t)
 	entries := check.Must(s.client.XRange(t.Context(), s.keysOf("app").Log, "-", "+").Result())(t)
-	if message.Channel != s.keysOf("app").Hint || link.Cursor != done.Position.Cursor || entries[0].Values[redisfeed.LinkField] != message.Payload {
+	if message.Channel != s.keysOf("app").Hint || link.Cursor != done.Position.Cursor ||
+		entries[0].Values[redisfeed.LinkField] != message.Payload {
 		t.Errorf("%s: %+v", message.Channel, link)
 	}
 }

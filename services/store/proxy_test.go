@@ -51,8 +51,9 @@ type proxy struct {
 func startProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	p := &proxy{
-		t: t, target: target, listener: check.Must(net.Listen("tcp", "127.0.0.1:0"))(t), held: make(chan struct{}), released: make(chan struct{}),
-		open: map[net.Conn]bool{}, late: map[string][][]byte{},
+		t: t, target: target, listener: check.Must(net.Listen("tcp", "127.0.0.1:0"))(t), held: make(chan struct{}),
+		released: make(chan struct{}),
+		open:     map[net.Conn]bool{}, late: map[string][][]byte{},
 	}
 	p.hold = sync.OnceFunc(func() { close(p.held) })
 	p.release = sync.OnceFunc(func() { close(p.released) })

@@ -14,56 +14,56 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// Redis is what a Store does with the Redis that it writes, be it one server, a Sentinel group or a
-// Cluster. What it reads is what the master of a partition has at the time of the call. It must be safe for
-// concurrent use and return when ctx ends.
+// Redis is a store's access to Redis: one server, a Sentinel group or a Cluster. Reads return what the master
+// of a partition has at the time of the call. Implementations must be safe for concurrent use and return when
+// ctx ends.
 //
-// Its errors are of three kinds. ErrNotRun: nothing was written, for a reason that passes. ErrRefused:
-// nothing was written, and another try would fare no better. After any other one of Commit and Begin nobody
-// knows: what was sent may have been carried out, or may still be.
+// Errors are of three kinds. After ErrNotRun nothing was written, and a retry may succeed. After ErrRefused
+// nothing was written, and a retry would fail too. After any other error of Commit and Begin the outcome is
+// unknown: the script may have run, or may still run.
 type Redis interface {
 	// Look reads a partition's head, an app's document and a request's result, in this order, in one round
-	// trip. An empty app or key is not looked at. What is missing is nil.
+	// trip. It skips an empty app or key. Missing values are nil.
 	Look(ctx context.Context, partition int, appID, requestKey string) (Look, error)
-	// Tail and Documents are those of a replica.Source.
+	// Tail and Documents are as in replica.Source.
 	Tail(ctx context.Context, partition int, after uint64, limit int) (head []byte, entries []record.RawEntry, err error)
 	Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error
-	// Keep writes a request's result for RequestLife, unless there is one.
+	// Keep writes a request's result for RequestLife, unless the key exists.
 	Keep(ctx context.Context, requestKey string, result []byte) error
 	// Commit makes a change, all or nothing.
 	Commit(ctx context.Context, c *Commit) (Reply, error)
 	// Begin begins an epoch, all or nothing, also when Redis is out of memory. Without entries it only adds
 	// audit rows.
 	Begin(ctx context.Context, b *Beginning) (Reply, error)
-	// PutMeta writes the store's meta, unless there is one.
+	// PutMeta writes the store's meta, unless the key exists.
 	PutMeta(ctx context.Context, raw []byte) error
 }
 
 var (
-	// ErrNotRun says that nothing was written, because the master of the partition could not be reached, or
-	// is about to be another: the call may be repeated.
+	// ErrNotRun says that nothing was written because the partition's master could not be reached or is about
+	// to change. The call may be repeated.
 	ErrNotRun = errors.New("redis did not carry it out")
-	// ErrRefused says that nothing was written, and why is not going to change by itself.
+	// ErrRefused says that nothing was written, for a reason that does not pass by itself.
 	ErrRefused = errors.New("redis refused it")
 )
 
-// Look is what one look at a partition has shown.
+// Look is the result of Redis.Look.
 type Look struct{ Head, Document, Result []byte }
 
-// Commit is everything that the commit of one change writes. Sent again, it is the same to the byte, so
-// that it cannot be made twice.
+// Commit is everything that the commit of one change writes. A repeated Commit is identical to the byte, so
+// that the change cannot be made twice.
 type Commit struct {
 	Partition int
 	AppID     string
 	// Expected is the head that the change was computed from.
 	Expected, Head []byte
-	// Cursor is that of the change.
+	// Cursor names the change.
 	Cursor         record.Cursor
 	Link, Document []byte
 	// change is what Link opens as.
 	change *record.Link
 	Audit  AuditRow
-	// RequestKey is where Result is kept for RequestLife; empty: nowhere.
+	// RequestKey is the key under which Result is kept for RequestLife; empty for none.
 	RequestKey string
 	Result     []byte
 	// Urgent makes the change also when Redis is out of memory.
@@ -76,15 +76,16 @@ type AuditRow struct {
 	Data     []byte
 }
 
-// Beginning is everything that the beginning of an epoch writes.
+// Beginning is everything that the start of an epoch writes.
 type Beginning struct {
 	Partition int
-	// Expected is the head that it was computed from; nil: there must be nothing of the partition.
+	// Expected is the head that it was computed from. When it is nil, the partition must have no keys.
 	Expected, Head []byte
-	// Entries are the start of the epoch and the links that follow it; none: the partition does not change.
+	// Entries are the start of the epoch and the links after it. Without entries the partition does not
+	// change.
 	Entries []record.RawEntry
 	Audit   []AuditRow
-	// Documents are those that the links made.
+	// Documents are the documents that the links made.
 	Documents []RawDocument
 }
 
@@ -94,16 +95,17 @@ type RawDocument struct {
 	Data  []byte
 }
 
-// Reply is what Redis said to a Commit or a Beginning.
+// Reply is the answer of Redis to a Commit or a Beginning.
 type Reply struct {
-	// Answer is Made, Conflict, or in a word why nothing was written.
+	// Answer is Made, Conflict, or one word for why nothing was written.
 	Answer string
-	// Acknowledged is how many replicas have confirmed what was written, within the time that they had; 0
-	// when it is not known, or was not asked.
+	// Acknowledged is how many Redis replicas confirmed the write in time; 0 when that is unknown or was not
+	// asked.
 	Acknowledged int
 }
 
-// The answers. Conflict says that nothing was written, since the head is not the expected one.
+// Made and Conflict are the regular answers of the scripts. After Conflict nothing was written, because the
+// head is not the expected one.
 const (
 	Made     = "OK"
 	Conflict = "CONFLICT"
@@ -118,11 +120,11 @@ var (
 	beginScript string
 )
 
-// allowOOM lets a script write when Redis is out of memory, so that a full Redis can still revoke, and heal
+// allowOOM lets a script write when Redis is out of memory, so that a full Redis can still revoke and heal
 // (Redis, Scripting: script flags).
 const allowOOM = "#!lua flags=allow-oom\n"
 
-// waitSlack is how much longer than QuorumTimeout the answer to a WAIT may take.
+// waitSlack is how much longer than QuorumTimeout the answer to WAIT may take.
 const waitSlack = time.Second
 
 // server is the Redis behind a client.
@@ -132,13 +134,13 @@ type server struct {
 	options Options
 }
 
-// Over returns the Redis of a store with a number of partitions. The client stays the caller's to close.
+// Over returns the Redis of a store with a number of partitions. The caller closes the client.
 func Over(client *redisfeed.Client, partitions int, options Options) Redis {
 	return &server{client: client, feed: redisfeed.New(client, partitions), options: options}
 }
 
-// keysOf returns the keys of a partition for a script, which may touch those of one slot only (Redis Cluster
-// specification). A key of another slot is a mistake in this package.
+// keysOf returns the keys of a partition for a script. A script may only use keys of one slot (Redis Cluster
+// specification). A key of another slot is a bug in this package.
 func keysOf(partition int, more ...string) []string {
 	names := record.KeysOf(partition)
 	keys := append([]string{names.Head, names.Policies, names.Log, names.Audit}, more...)
@@ -150,7 +152,7 @@ func keysOf(partition int, more ...string) []string {
 	return keys
 }
 
-// hashTag returns what decides about a key's slot.
+// hashTag returns the part of a key that decides its slot.
 func hashTag(key string) string {
 	_, rest, _ := strings.Cut(key, "{")
 	if tag, _, closed := strings.Cut(rest, "}"); closed && tag != "" {
@@ -159,14 +161,14 @@ func hashTag(key string) string {
 	return key
 }
 
-// Look implements Redis. The commands stay on one connection: were the second answered by another server
-// than the first, the document might be older than the head.
+// Look implements Redis. Both commands use one connection: if another server answered the second one, the
+// document could be older than the head.
 func (r *server) Look(ctx context.Context, partition int, appID, requestKey string) (found Look, err error) {
 	head := record.KeysOf(partition).Head
 	err = r.client.OnMaster(ctx, head, func(conn *redis.Conn) error {
 		pipe := conn.Pipeline()
 		read := look(ctx, pipe, partition, appID, requestKey)
-		// The error is that of the first command that failed, and looked at with that one.
+		// Exec returns the error of the first failed command. read reports that error too.
 		_, failed := pipe.Exec(ctx)
 		found, err = read()
 		if err == nil && !errors.Is(failed, redis.Nil) {
@@ -175,14 +177,13 @@ func (r *server) Look(ctx context.Context, partition int, appID, requestKey stri
 		return err
 	})
 	if kind, _, _ := strings.Cut(fmt.Sprint(err), " "); kind == "ASK" {
-		// While the slot is moved, each of its keys is at one of two servers. One after the other, they are
-		// still read in order.
+		// During a slot migration each key is at one of two servers. Single commands still read in order.
 		found, err = look(ctx, r.client, partition, appID, requestKey)()
 	}
 	return found, reading(err)
 }
 
-// look sends, or lines up, the commands of a Look; the function that it returns reads their answers.
+// look sends or queues the commands of a Look. The returned function reads their answers.
 func look(ctx context.Context, to redis.Cmdable, partition int, appID, requestKey string) func() (Look, error) {
 	keys := record.KeysOf(partition)
 	var document, request *redis.StringCmd
@@ -203,7 +204,7 @@ func look(ctx context.Context, to redis.Cmdable, partition int, appID, requestKe
 	}
 }
 
-// bytesOf returns the answer to a command that was sent, nil for a key that is not there.
+// bytesOf returns the answer of a command; nil for a missing key.
 func bytesOf(cmd *redis.StringCmd) ([]byte, error) {
 	if cmd == nil {
 		return nil, nil
@@ -233,19 +234,19 @@ func (r *server) Documents(ctx context.Context, partition int, each func(appID s
 	return reading(r.feed.Documents(ctx, partition, each))
 }
 
-// Keep implements Redis. Carried out twice it does the same.
+// Keep implements Redis. It is idempotent.
 func (r *server) Keep(ctx context.Context, requestKey string, result []byte) error {
 	return reading(r.client.OnMaster(ctx, requestKey, func(conn *redis.Conn) error {
 		return conn.SetNX(ctx, requestKey, result, RequestLife).Err()
 	}))
 }
 
-// PutMeta implements Redis. Carried out twice it does the same.
+// PutMeta implements Redis. It is idempotent.
 func (r *server) PutMeta(ctx context.Context, raw []byte) error {
 	return reading(r.client.OnMaster(ctx, record.MetaKey, func(conn *redis.Conn) error {
 		err := conn.SetArgs(ctx, record.MetaKey, raw, redis.SetArgs{Mode: "NX"}).Err()
 		if errors.Is(err, redis.Nil) {
-			return nil // there is one
+			return nil // the key exists
 		}
 		return err
 	}))
@@ -282,9 +283,8 @@ func (r *server) Begin(ctx context.Context, b *Beginning) (Reply, error) {
 	return r.run(ctx, beginScript, true, keysOf(b.Partition), args...)
 }
 
-// run runs a script on the master of its keys, and waits on the same connection for as many replicas as are
-// wanted: WAIT is about what its own connection has written (Redis, WAIT). It is sent once, whatever
-// becomes of it.
+// run runs a script once on the master of its keys. On the same connection it then waits for the wanted
+// number of replicas, because WAIT counts the writes of its own connection (Redis, WAIT).
 func (r *server) run(ctx context.Context, script string, urgent bool, keys []string, args ...any) (reply Reply, err error) {
 	text := checks + script
 	if urgent && !r.options.Embedded {
@@ -303,12 +303,12 @@ func (r *server) run(ctx context.Context, script string, urgent bool, keys []str
 		return nil
 	})
 	if reply.Answer != "" {
-		err = nil // it was answered, whatever became of the connection
+		err = nil // Redis has answered, so a later failure of the connection does not matter
 	}
 	return reply, writing(err)
 }
 
-// wait returns how many replicas have confirmed what a connection has written.
+// wait returns how many replicas have confirmed the writes of a connection.
 func (r *server) wait(ctx context.Context, conn *redis.Conn) int {
 	timeout := r.options.quorumTimeout()
 	ctx, cancel := context.WithTimeout(ctx, timeout+waitSlack)
@@ -320,14 +320,14 @@ func (r *server) wait(ctx context.Context, conn *redis.Conn) int {
 	return int(confirmed)
 }
 
-// writing tells what an error says of a script that was sent.
+// writing classifies the error of a script.
 //
-// Redis refuses a command before it runs it when the slot of its keys is elsewhere, on its way, or not
-// served (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), and when the server cannot serve anybody now (LOADING,
-// MASTERDOWN, BUSY, too many clients). READONLY, NOREPLICAS, OOM and MISCONF are for the first write of a
-// script and none after it, since their causes do not change while it runs. Any other error of a command
-// inside a script says nothing of those before it. What was not even sent, since no connection could be
-// made, was not run either; but one that broke may have carried it.
+// Redis rejects a command before it runs when the slot of its keys is elsewhere, is moving or is not served
+// (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), and when the server serves nobody (LOADING, MASTERDOWN, BUSY, too many
+// clients). READONLY, NOREPLICAS, OOM and MISCONF reject the first write of a script, never a later one,
+// because their causes do not change while a script runs. Any other error inside a script does not tell
+// whether earlier writes ran. A command that was never sent did not run. A command on a broken connection may
+// have run.
 func writing(err error) error {
 	if err == nil {
 		return nil
@@ -349,8 +349,7 @@ func writing(err error) error {
 	return err
 }
 
-// reading tells what an error says of a command that changes nothing, or the same however often it is
-// carried out.
+// reading classifies the error of a command that changes nothing, or that is idempotent.
 func reading(err error) error {
 	if err = writing(err); err == nil || errors.Is(err, ErrNotRun) || errors.Is(err, ErrRefused) {
 		return err

@@ -14,9 +14,9 @@ import (
 //go:embed rights.lua
 var rightsScript string
 
-// CheckRights makes sure that the account may carry out some commands, written as "SET cs:meta x", and
-// carries out none. It is for what takes several commands: nothing is begun that the account may not
-// finish. The master of a key is asked.
+// CheckRights fails when the Redis account may not run some commands, written as "SET cs:meta x". It runs
+// none of them. It is for work that takes several commands, so that nothing is begun that the account may not
+// finish. It asks the master of the key.
 func CheckRights(ctx context.Context, client *redisfeed.Client, key string, commands ...string) error {
 	args := make([]any, len(commands))
 	for i, command := range commands {
@@ -28,12 +28,14 @@ func CheckRights(ctx context.Context, client *redisfeed.Client, key string, comm
 		return err
 	})
 	if err != nil && strings.HasPrefix(err.Error(), "NOPERM") {
-		return fmt.Errorf("the account of Redis may not do that; nothing was changed; use the operator's account (deploy/redisacl/users.acl): %w", err)
+		return fmt.Errorf("the account of Redis may not do that; nothing was changed; use the operator's account "+
+			"(deploy/redisacl/users.acl): %w", err)
 	}
 	if err != nil || refused == "" {
 		return err
 	}
 	words := strings.Fields(refused)
-	return fmt.Errorf("the account of Redis may not do %s; nothing was changed; use the operator's account (deploy/redisacl/users.acl)",
+	return fmt.Errorf("the account of Redis may not do %s; nothing was changed; use the operator's account "+
+		"(deploy/redisacl/users.acl)",
 		strings.Join(words[:min(len(words), 2)], " "))
 }

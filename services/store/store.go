@@ -1,7 +1,10 @@
-// Package store is the one writer of Redis. It commits a change of one app's document as one atomic script
-// that compares the partition's head with the one the change was computed from; the link, the audit row, the
-// request's result and the hint are part of it. See commit.lua. This package is not part of the public API
-// and may change in any release.
+// Package store is the only writer of Redis. A commit is one atomic script: it compares the partition's head
+// with the head that the change was computed from, then writes link, audit row, document, request result and
+// head, and publishes the link as a hint (see commit.lua). This package is not part of the public API and may
+// change in any release.
+//
+// It also heals partitions that have lost changes (Store.Heal), begins epochs for operators, and makes new
+// stores (Init). Validators never import it: they read through package redisfeed.
 package store
 
 import (
@@ -24,29 +27,29 @@ const (
 	// RequestLife is how long the result of a request_id is kept (AIP-155).
 	RequestLife = 24 * time.Hour
 
-	// commitTimeout bounds how long a commit whose outcome is unknown is pursued. It does not end with the
-	// caller: who hangs up must not leave the question open.
+	// commitTimeout bounds how long a commit with an unknown outcome is pursued. The caller's cancellation
+	// does not end it, because a caller that gives up must not leave the outcome open.
 	commitTimeout = 5 * time.Second
-	// callTimeout bounds a call that came without a deadline.
+	// callTimeout bounds a call that has no deadline.
 	callTimeout = 10 * time.Second
-	// outageTimeout bounds how long a call waits for a Redis that does not carry it out: longer than a
-	// failover takes, and not so long that the calls of a longer outage pile up.
+	// outageTimeout bounds how long a call waits for a Redis that does not run its commands. It is longer
+	// than a failover, and short enough that calls do not pile up in a longer outage.
 	outageTimeout = 6 * time.Second
-	// defaultQuorumTimeout is Options.QuorumTimeout when it is not set.
+	// defaultQuorumTimeout is the default of Options.QuorumTimeout.
 	defaultQuorumTimeout = time.Second
 )
 
-// Options are what a store may need besides Redis.
+// Options configure a store.
 type Options struct {
-	// Embedded says that the Redis is the embedded one of `dev`, which has no script flags.
+	// Embedded says that Redis is the embedded one of `dev`, which has no script flags.
 	Embedded bool
-	// WriteQuorum is how many replicas of the master are waited for after each change, for at most
-	// QuorumTimeout (0 is a second); 0 waits for none. A change that fewer have is made all the same, and
-	// its result says so.
+	// WriteQuorum is how many Redis replicas the store waits for after each change; 0 waits for none.
+	// QuorumTimeout bounds the wait (0 is one second). A change that fewer replicas confirm is made all the
+	// same, and its result says so.
 	WriteQuorum   int
 	QuorumTimeout time.Duration
-	// Meta is the store's signed meta, which is put back when Redis was wiped. Without it a wiped store is
-	// not healed.
+	// Meta is the store's signed meta. A healing writes it back when Redis was wiped. Without it a wiped
+	// store is not healed.
 	Meta []byte
 	// Audit adds to the audit event of a change what the change did to an app. It gets the event with all other
 	// fields, and the documents that are committed with the event; before is
@@ -61,7 +64,7 @@ func (o Options) quorumTimeout() time.Duration {
 	return defaultQuorumTimeout
 }
 
-// Store commits changes. It is safe for concurrent use; several may write one Redis.
+// Store commits changes. It is safe for concurrent use. Several stores may write one Redis.
 type Store struct {
 	redis      Redis
 	codec      *record.Codec
@@ -71,16 +74,16 @@ type Store struct {
 	partitions []partition
 }
 
-// partition is what a store knows of a partition.
+// partition is the local state of one partition.
 type partition struct {
-	// turn holds one place: changes of one process to one partition wait for each other, since all but one
-	// would fail and start over.
+	// turn holds one slot. Changes of one process to one partition take turns, because all but one would
+	// conflict and start over.
 	turn   chan struct{}
 	frozen atomic.Bool
 }
 
-// New returns a store over a replica of the same Redis, which must be running for anything to be committed:
-// a head carries only a seal of the partition's sum, and the replica knows the sum.
+// New returns a store. The replica must follow the same Redis and must be running before changes are
+// committed: a head carries only the seal of the partition's sum, and the replica knows the sum.
 func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *Store {
 	s := &Store{redis: redis, codec: r.Codec(), replica: r, options: options, log: log}
 	s.partitions = make([]partition, s.codec.Partitions())
@@ -90,11 +93,12 @@ func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *St
 	return s
 }
 
-// Freeze stops changes of a partition, or lets them go on: while it is frozen they are UNAVAILABLE,
-// STORE_FORKED. What is under way is not held up, and Heal and Adopt may be called.
+// Freeze stops changes of a partition, or allows them again. Changes of a frozen partition fail with
+// UNAVAILABLE, STORE_FORKED. Freeze does not stop changes in flight. Heal and Adopt work on a frozen
+// partition.
 func (s *Store) Freeze(partition int, frozen bool) { s.partitions[partition].frozen.Store(frozen) }
 
-// take waits for a turn to change a partition, until ctx ends.
+// take waits for the turn to change a partition, until ctx ends.
 func (s *Store) take(ctx context.Context, partition int) (release func(), err error) {
 	turn := s.partitions[partition].turn
 	select {
@@ -105,8 +109,7 @@ func (s *Store) take(ctx context.Context, partition int) (release func(), err er
 	}
 }
 
-// insist calls a function until its error is another than ErrNotRun, for at most outageTimeout or until ctx
-// ends.
+// insist repeats f while it fails with ErrNotRun, for at most outageTimeout or until ctx ends.
 func insist(ctx context.Context, f func() error) error {
 	until := time.Now().Add(outageTimeout)
 	for {
@@ -120,13 +123,13 @@ func insist(ctx context.Context, f func() error) error {
 // Replica returns the replica that the store computes from.
 func (s *Store) Replica() *replica.Replica { return s.replica }
 
-// Position returns the position of a cursor in an app's partition.
+// Position returns a cursor of an app's partition as a position.
 func (s *Store) Position(appID string, at record.Cursor) record.Position {
 	return record.Position{StoreID: s.codec.StoreID(), Partition: s.codec.PartitionOf(appID), Cursor: at}
 }
 
-// Read returns an app's document as it is in Redis now, nil when there is none, and the head of its
-// partition, which is not newer.
+// Read returns an app's current document in Redis, nil when there is none, and the head of its partition. The
+// head is not newer than the document.
 func (s *Store) Read(ctx context.Context, appID string) (*record.Document, record.Head, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
@@ -138,7 +141,7 @@ func (s *Store) Read(ctx context.Context, appID string) (*record.Document, recor
 	return f.document, f.head, err
 }
 
-// found is what one look at Redis has shown.
+// found is the result of one read of an app in Redis.
 type found struct {
 	rawHead  []byte
 	head     record.Head
@@ -146,7 +149,7 @@ type found struct {
 	request  []byte           // nil when there is none
 }
 
-// revision returns that of the document, 0 for none.
+// revision returns the document's revision; 0 without a document.
 func (f *found) revision() uint64 {
 	if f.document == nil {
 		return 0
@@ -156,11 +159,11 @@ func (f *found) revision() uint64 {
 
 var errNoHead = errors.New("the partition's head is missing")
 
-// read looks at an app's head, document and request result, the head first: a commit that comes between the
-// commands changes the head, and then nothing computed from this look can be committed.
+// read reads an app's head, document and request result, head first. A commit in between changes the head, so
+// nothing that is computed from this read can be committed then.
 func (s *Store) read(ctx context.Context, appID, requestKey string) (found, error) {
-	// A replica learns only what the store has, so what it knew before this look must show in it, unless
-	// the store is in a later epoch, that did without what an earlier one had.
+	// The replica learns only from the store. So this read must show what the replica already had, unless a
+	// newer epoch dropped it.
 	partition := s.codec.PartitionOf(appID)
 	at, _, _ := s.replica.State(partition)
 	known := s.revisionOf(appID)
@@ -195,14 +198,15 @@ func (s *Store) read(ctx context.Context, appID, requestKey string) (found, erro
 	}
 }
 
-// unhealed refuses a call in an epoch that an operator began: the document may lack what the fleet is about
-// to bring back.
+// unhealed rejects a call in an operator's epoch that was not healed yet: the document may lack changes that
+// the fleet is about to bring back.
 func unhealed() error {
 	return apierr.Unavailable(apierr.StoreUnhealed,
-		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was changed, try again")
+		"the store was restored, or taken as it is, and the fleet is bringing back what it knows beyond that; nothing was "+
+			"changed, try again")
 }
 
-// revisionOf returns the revision of an app's document that the replica holds, 0 when it holds none.
+// revisionOf returns the revision of an app's document in the replica; 0 when it has none.
 func (s *Store) revisionOf(appID string) uint64 {
 	if entry := s.replica.Table().Find(appID).Entry(); entry != nil {
 		return entry.Revision
@@ -211,11 +215,13 @@ func (s *Store) revisionOf(appID string) uint64 {
 }
 
 func unavailable(cause error) error {
-	return apierr.Unavailable(apierr.StoreUnavailable, "the store cannot be read or written; nothing was changed").Because(cause)
+	return apierr.Unavailable(apierr.StoreUnavailable,
+		"the store cannot be read or written; nothing was changed").Because(cause)
 }
 
 func unverified(cause error) error {
-	return apierr.Unavailable(apierr.PolicyUnverified, "the app's document in the store could not be verified; nothing was changed").Because(cause)
+	return apierr.Unavailable(apierr.PolicyUnverified,
+		"the app's document in the store could not be verified; nothing was changed").Because(cause)
 }
 
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {

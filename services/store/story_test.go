@@ -47,8 +47,9 @@ func newStory(t fatal) *story {
 	}
 	codec := record.NewCodec(ring, record.Meta{StoreID: "story", Partitions: 1, CreateTime: time.Now()})
 	return &story{
-		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]record.Entry{}, clock: new(int64),
-		head: record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: codec.SealSum(0, record.Sum{})},
+		t: t, store: &Store{codec: codec}, documents: map[string]*record.Document{}, entries: map[record.Tag]record.Entry{},
+		clock: new(int64),
+		head:  record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, State: codec.SealSum(0, record.Sum{})},
 	}
 }
 
@@ -131,14 +132,16 @@ func (s *story) heal(entries []record.Entry, sticky []replica.Sticky, seen []rec
 	if len(tags) == 0 && len(changes) == 0 && !s.head.Unhealed {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, nil
 	}
-	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(), changes: changes, sum: s.sum, whole: true}), nil
+	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(),
+		changes: changes, sum: s.sum, whole: true}), nil
 }
 
 // adopt begins a new epoch on the store as it is, and has it healed with nothing.
 func (s *story) adopt() Healed {
 	s.t.Helper()
 	return s.take(epoch{
-		top: record.Cursor{Epoch: s.head.Epoch + 1, Revision: s.head.Revision + 1}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum, whole: true,
+		top:   record.Cursor{Epoch: s.head.Epoch + 1, Revision: s.head.Revision + 1},
+		cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum, whole: true,
 	})
 }
 
@@ -198,7 +201,8 @@ func (s *story) wiped() *story {
 	wiped := newStory(s.t)
 	wiped.store, wiped.clock = s.store, s.clock
 	wiped.begin(origin{}, epoch{
-		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(), changes: lost.merge(nil, nil, 1000), whole: true,
+		top: lost.top, last: lost.last, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(),
+		changes: lost.merge(nil, nil, 1000), whole: true,
 	})
 	return wiped
 }

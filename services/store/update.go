@@ -16,10 +16,10 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Request names a call that may be repeated (AIP-155). The zero value is one that may not.
+// Request identifies a call that may be repeated (AIP-155). The zero value is a call that may not.
 type Request struct {
 	Identity, Method, ID string
-	// Digest is that of the call's content without the id.
+	// Digest is the digest of the call's content without the id.
 	Digest []byte
 }
 
@@ -27,11 +27,11 @@ type Request struct {
 type Call struct {
 	AppID   string
 	Request Request
-	// Urgent lets the change through when Redis is out of memory: for revoking and disabling.
+	// Urgent lets the change through when Redis is out of memory. It is for revoking and disabling.
 	Urgent bool
-	// Change returns the document after the call; before is nil for an app without one, and must not be
-	// changed. It may be called several times, must have no side effect, and its error ends the call. To
-	// change nothing, it returns nil. The store sets the cursor and which tokens were touched.
+	// Change returns the document after the call, or nil to change nothing. Before is nil for an app without
+	// a document; Change must not modify it. Change may be called several times and must have no side effect.
+	// Its error ends the call. The store sets the cursor and the TouchedRevision of tokens.
 	Change func(before *record.Document) (after *record.Document, err error)
 	// Event is what the audit row of the change tells of the call: who, when, by which method. The store adds
 	// the app, the revision and what Options.Audit adds. It does not change Event.
@@ -42,33 +42,34 @@ type Call struct {
 	Answer func(after *record.Document, at record.Position) proto.Message
 }
 
-// Result is what came of a call.
+// Result is the outcome of a call.
 type Result struct {
-	// Before and After are the documents, equal when nothing was changed.
+	// Before and After are the documents. They are equal when the call changed nothing.
 	Before, After *record.Document
-	// Position is that of the change; when there was none, a position at which After was so already.
+	// Position is the position of the change. When nothing was changed, it is a position at which After was
+	// already in the store.
 	Position record.Position
 	// Answer is the message that Call.Answer has returned; nil when Repeated is set.
 	Answer proto.Message
 	// Repeated is the encoded answer to the first call with the request's id; nil when this call was the
 	// first.
 	Repeated []byte
-	// Durability is how safe the change is from a failover.
+	// Durability tells which Redis replicas have the change.
 	Durability Durability
 }
 
-// Durability is what is known of the replicas that have a change.
+// Durability tells how many Redis replicas have confirmed a change.
 type Durability struct {
 	// Wanted is Options.WriteQuorum.
 	Wanted int
-	// Acknowledged is how many replicas have confirmed the change in time; 0 also when that is not known:
-	// after a lost reply, or when this call changed nothing.
+	// Acknowledged is how many replicas confirmed the change in time. It is 0 also when that is unknown:
+	// after a lost reply, or when the call changed nothing.
 	Acknowledged int
 }
 
-// Update carries out a call: it reads the app, computes the change and commits it, and starts over when
-// somebody else was faster. Its errors are *apierr.Error; UNAVAILABLE with reason OUTCOME_UNKNOWN is the
-// only one after which the change may have been made.
+// Update carries out a call: it reads the app, computes the change and commits it. When another writer was
+// faster, it starts over. Its errors are *apierr.Error. Only after UNAVAILABLE with reason OUTCOME_UNKNOWN
+// may the change have been made.
 func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()
@@ -89,13 +90,14 @@ func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 		}
 	})
 	if e := (*apierr.Error)(nil); inDoubt && errors.As(err, &e) && e.Code() == codes.Unavailable {
-		// What was sent first is not in the store, but may have been, and then it may come back.
+		// The first attempt is not in the store. It may have been there before a failover, and a healing may
+		// bring it back.
 		err = outcomeUnknown(err)
 	}
 	return result, err
 }
 
-// turn carries out a call once, when it is its turn.
+// turn carries out a call once, after it has waited for the partition's turn.
 func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, outcome, error) {
 	release, err := s.take(ctx, partition)
 	if err != nil {
@@ -108,9 +110,9 @@ func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, out
 	return s.try(ctx, partition, call)
 }
 
-// try carries out a call once. After conflict or superseded, which come without an error, the store has
-// another head than the call was computed from, and it has to be tried again; any other outcome is that of
-// the call.
+// try carries out a call once. The outcomes conflict and superseded come without an error: the head is no
+// longer the one that the call was computed from, and the call has to be tried again. Any other outcome is
+// final.
 func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outcome, error) {
 	none := Durability{Wanted: s.options.WriteQuorum}
 	requestKey := ""
@@ -126,7 +128,7 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 		return Result{}, refused, forked(fmt.Errorf("its head is at %s, this authority was at %s before", f.head.Cursor, known))
 	}
 	if f.document != nil && f.document.Revision > f.head.Revision {
-		return Result{}, conflict, nil // it was changed after the head was read
+		return Result{}, conflict, nil // the document was changed after the head was read
 	}
 	var stored []byte
 	if f.request != nil {
@@ -139,8 +141,8 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	case err != nil:
 		return Result{}, refused, err
 	case stored != nil:
-		// Not before this authority has what it answers for: whoever made it may be gone, and a failover
-		// may lose it.
+		// sumAt has waited until this authority's replica holds the change of the stored answer. The
+		// authority that made the change may be down, and a failover may lose it.
 		return Result{Before: f.document, After: f.document, Repeated: stored, Durability: none}, refused, nil
 	case !ready:
 		return Result{}, conflict, nil
@@ -180,7 +182,7 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	return result, done, err
 }
 
-// openResult returns the answer that is kept of a request with some content.
+// openResult returns the stored answer to a request, and fails when the stored request had other content.
 func (s *Store) openResult(partition int, key string, raw, digest []byte) ([]byte, error) {
 	stored, err := s.codec.OpenRequest(partition, key, raw)
 	if err == nil && time.Since(time.UnixMilli(stored.CreateMillis)) > RequestLife+time.Minute {
@@ -195,7 +197,8 @@ func (s *Store) openResult(partition int, key string, raw, digest []byte) ([]byt
 	return stored.Response, nil
 }
 
-// sumAt returns the partition's sum at the head that was read; ready is false when the head has moved on.
+// sumAt returns the partition's sum at the head that was read. Ready is false when the replica is already
+// beyond that head.
 func (s *Store) sumAt(ctx context.Context, partition int, f found) (sum record.Sum, ready bool, err error) {
 	switch err := s.replica.Reach(ctx, partition, f.head.Cursor); {
 	case errors.Is(err, replica.ErrLost):
@@ -208,10 +211,11 @@ func (s *Store) sumAt(ctx context.Context, partition int, f found) (sum record.S
 }
 
 func forked(cause error) error {
-	return apierr.Unavailable(apierr.StoreForked, "the store has lost changes that were made; nothing was changed").Because(cause)
+	return apierr.Unavailable(apierr.StoreForked,
+		"the store has lost changes that were made; nothing was changed").Because(cause)
 }
 
-// checkDocument makes sure that a document is the app's latest, not an older one that was put back.
+// checkDocument fails when a document is not the app's latest, but an older one that somebody put back.
 func (s *Store) checkDocument(appID string, d *record.Document) error {
 	entry := s.replica.Table().Find(appID).Entry()
 	switch {
@@ -288,8 +292,7 @@ func (s *Store) keepResult(ctx context.Context, partition int, key string, call 
 	case err == nil:
 		return nil
 	case call.Urgent:
-		// There is nothing left to revoke, say; a full Redis, which cannot keep the answer, must not keep
-		// it back.
+		// A full Redis cannot keep the answer. That must not fail an urgent call that found nothing to do.
 		s.log.Warn("the answer to a request could not be kept", "app", call.AppID, "error", err)
 		return nil
 	default:

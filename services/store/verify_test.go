@@ -39,8 +39,10 @@ func (s *system) verify(t testing.TB, partition int) history {
 	for i, entry := range check.Must(s.client.XRange(ctx, keys.Log, "-", "+").Result())(t) {
 		if raw, isStart := entry.Values[redisfeed.EpochField].(string); isStart {
 			start := check.Must(s.codec.OpenEpoch(partition, []byte(raw)))(t)
-			if start.Previous != at || start.Epoch <= at.Epoch || start.Revision <= at.Revision || entry.ID != fmt.Sprintf("%d-0", start.Revision) {
-				t.Fatalf("entry %d of the log has the id %s and begins an epoch at %s behind %s, it is behind %s", i, entry.ID, start.Cursor, start.Previous, at)
+			if start.Previous != at || start.Epoch <= at.Epoch || start.Revision <= at.Revision ||
+				entry.ID != fmt.Sprintf("%d-0", start.Revision) {
+				t.Fatalf("entry %d of the log has the id %s and begins an epoch at %s behind %s, it is behind %s", i, entry.ID,
+					start.Cursor, start.Previous, at)
 			}
 			if at != (record.Cursor{}) {
 				forks = append(forks, at)
@@ -62,7 +64,8 @@ func (s *system) verify(t testing.TB, partition int) history {
 		}
 		audited[revision] = link.AppID
 		if link.PreviousAppRevision != revisions[link.AppID].Revision {
-			t.Fatalf("revision %d was made from revision %d of %s, want %d", revision, link.PreviousAppRevision, link.AppID, revisions[link.AppID].Revision)
+			t.Fatalf("revision %d was made from revision %d of %s, want %d", revision, link.PreviousAppRevision, link.AppID,
+				revisions[link.AppID].Revision)
 		}
 		policies[link.AppID] = check.Must(link.Apply(policies[link.AppID]))(t)
 		revisions[link.AppID] = link.Cursor
@@ -89,7 +92,8 @@ func (s *system) verify(t testing.TB, partition int) history {
 		h.events, tail = append(h.events, event), next
 	}
 	if !reflect.DeepEqual(tail, h.head.Audit) || len(audited) > 0 {
-		t.Fatalf("the audit trail has %d rows for %d changes and ends with %+v, the head says %+v", len(h.events), len(h.links), tail, h.head.Audit)
+		t.Fatalf("the audit trail has %d rows for %d changes and ends with %+v, the head says %+v", len(h.events), len(h.links),
+			tail, h.head.Audit)
 	}
 
 	sum := h.head.State.EmptySum()

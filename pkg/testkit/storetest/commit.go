@@ -11,24 +11,23 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Change changes a document in place. The cursor is not its business.
+// Change changes a document in place, except its cursor.
 type Change func(*record.Document)
 
-// Commit is what one change came to.
+// Commit is the result of one change.
 type Commit struct {
 	Partition int
 	AppID     string
-	// Cursor is that of the change, After what was known of the app from then on, and Sum that of the
-	// partition.
+	// Cursor names the change. After is the app's document after it, and Sum the partition's sum after it.
 	Cursor record.Cursor
 	After  *record.Document
 	Sum    record.Sum
-	// Link, Document and Head are the records that were written.
+	// Link, Document and Head are the written records.
 	Link, Document, Head []byte
 }
 
-// Commit makes a change of an app, as the authority does: link, document and head at once, and the link is
-// published.
+// Commit changes an app as the authority does: it writes link, document and head at once, and publishes the
+// link.
 func (s *Store) Commit(appID string, changes ...Change) Commit {
 	s.mu.Lock()
 	made := s.commit(appID, changes)
@@ -43,7 +42,8 @@ func (s *Store) Commit(appID string, changes ...Change) Commit {
 	return made
 }
 
-// Predict returns what Commit would write, and writes nothing: a change that was published and then lost.
+// Predict returns what Commit would write, and writes nothing. It stands for a change that was published and
+// then lost.
 func (s *Store) Predict(appID string, changes ...Change) Commit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,25 +88,25 @@ func (s *Store) commit(appID string, changes []Change) Commit {
 	return made
 }
 
-// Observe calls a function for every change before a reader can see it, also for those that are only
-// predicted. The function must not call the store.
+// Observe sets a function that is called for every change, also a predicted one, before a reader can see it.
+// The function must not call the store.
 func (s *Store) Observe(f func(Commit)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.observe = f
 }
 
-// epochJump is how far above the end of an epoch the next one begins: as far as the one that an operator
-// begins, and far above whatever the tests lose.
+// epochJump is how far an epoch begins above the end of the one before. It equals the jump of an operator's
+// epoch, and is far above anything that tests lose.
 const epochJump = 1_000_000_000
 
-// NewEpoch ends a partition's epoch, as a healing does: the next one begins epochJump above this one. It
-// settles lost changes by their tags.
+// NewEpoch begins an epoch as a healing does, epochJump above the end of the current one. It settles lost
+// changes by their tags.
 func (s *Store) NewEpoch(partition int, settled ...record.Tag) record.Cursor {
 	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled)
 }
 
-// Adopt ends a partition's epoch, as an operator does who takes the store as it is.
+// Adopt begins an epoch as an operator does who accepts the store as it is.
 func (s *Store) Adopt(partition int) record.Cursor {
 	return s.newEpoch(partition, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, nil)
 }
@@ -122,17 +122,18 @@ func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled 
 	}
 	c.head = c.head.Begin(start.Cursor)
 	c.head.Unhealed = !start.Healed()
-	c.log = append(c.log, record.RawEntry{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)), EpochStart: true})
+	c.log = append(c.log, record.RawEntry{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)),
+		EpochStart: true})
 	s.sealHead(partition)
 	return start.Cursor
 }
 
-// Position returns the position of a commit: what its consistency token holds.
+// Position returns the position of a commit, as its consistency token has it.
 func (s *Store) Position(c Commit) record.Position {
 	return record.Position{StoreID: s.meta.StoreID, Partition: c.Partition, Cursor: c.Cursor}
 }
 
-// Token returns an active token whose secret has a text.
+// Token returns an active token with a given text as its secret.
 func Token(id, text string, scopes ...policy.Scope) record.Token {
 	return record.Token{
 		Token: policy.Token{ID: id, Digest: secret.DigestOf(text), Scopes: policy.ScopesOf(scopes...), State: policy.Active},
@@ -140,7 +141,7 @@ func Token(id, text string, scopes ...policy.Scope) record.Token {
 	}
 }
 
-// AddToken adds an active token. Its secret is its id: a text that only an app with imported tokens looks up.
+// AddToken adds an active token. Its secret is its id, which only an app with imported tokens looks up.
 func AddToken(id string, scopes ...policy.Scope) Change { return Add(Token(id, id, scopes...)) }
 
 // Add adds tokens.
@@ -148,7 +149,7 @@ func Add(tokens ...record.Token) Change {
 	return func(d *record.Document) { d.Tokens = append(d.Tokens, tokens...) }
 }
 
-// SetState changes the state of a token. It panics when the app has none with that id.
+// SetState changes the state of a token. It panics when the app has no token with the id.
 func SetState(id string, state policy.State) Change {
 	return func(d *record.Document) {
 		for i := range d.Tokens {
@@ -161,14 +162,14 @@ func SetState(id string, state policy.State) Change {
 	}
 }
 
-// Remove takes a token out of the document. It does nothing when the app has none with that id.
+// Remove removes a token from the document. It does nothing when the app has no token with the id.
 func Remove(id string) Change {
 	return func(d *record.Document) {
 		d.Tokens = slices.DeleteFunc(d.Tokens, func(t record.Token) bool { return t.ID == id })
 	}
 }
 
-// Enforce sets what is enforced.
+// Enforce sets the enforced scopes.
 func Enforce(scopes ...policy.Scope) Change {
 	return func(d *record.Document) { d.Enforcement = policy.Enforcement{Scopes: policy.ScopesOf(scopes...)} }
 }

@@ -6,21 +6,21 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// SetHead replaces what readers see as a partition's head; nil removes it.
+// SetHead replaces a partition's head for readers; nil removes it.
 func (s *Store) SetHead(partition int, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.partitions[partition].rawHead = raw
 }
 
-// RawHead returns what readers see as a partition's head.
+// RawHead returns a partition's head as readers see it.
 func (s *Store) RawHead(partition int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.partitions[partition].rawHead
 }
 
-// SetDocument replaces what readers see under an app's id; nil removes it.
+// SetDocument replaces an app's document for readers; nil removes it.
 func (s *Store) SetDocument(appID string, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,7 +32,7 @@ func (s *Store) SetDocument(appID string, raw []byte) {
 	documents[appID] = raw
 }
 
-// SetField replaces what readers see under any field of a partition's policies; nil removes it.
+// SetField replaces any field of a partition's policies for readers; nil removes it.
 func (s *Store) SetField(partition int, field string, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,28 +44,28 @@ func (s *Store) SetField(partition int, field string, raw []byte) {
 	documents[field] = raw
 }
 
-// RawDocument returns what readers see under an app's id; nil for nothing.
+// RawDocument returns an app's document as readers see it; nil for none.
 func (s *Store) RawDocument(appID string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.partitions[s.codec.PartitionOf(appID)].documents[appID]
 }
 
-// Log returns what readers see as a partition's log.
+// Log returns a partition's log as readers see it.
 func (s *Store) Log(partition int) []record.RawEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.partitions[partition].log)
 }
 
-// SetLog replaces what readers see as a partition's log.
+// SetLog replaces a partition's log for readers.
 func (s *Store) SetLog(partition int, log []record.RawEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.partitions[partition].log = slices.Clone(log)
 }
 
-// SetLink replaces the link under a revision of a partition's log.
+// SetLink replaces the link with a revision in a partition's log.
 func (s *Store) SetLink(partition int, revision uint64, raw []byte) {
 	log := s.Log(partition)
 	for i := range log {
@@ -82,10 +82,10 @@ func (s *Store) Trim(partition, keep int) {
 	s.SetLog(partition, log[max(len(log)-keep, 0):])
 }
 
-// State is everything that a store held at one time.
+// State is a saved copy of everything in a store.
 type State struct{ partitions []contents }
 
-// Save returns what the store holds.
+// Save returns a copy of the store's contents.
 func (s *Store) Save() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *Store) Save() State {
 	return state
 }
 
-// RollBack makes the store what it was: a failover that lost writes, or an old backup put back.
+// RollBack restores saved contents, like a failover that lost writes, or an old backup.
 func (s *Store) RollBack(to State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +105,7 @@ func (s *Store) RollBack(to State) {
 	}
 }
 
-// RollBackPartition does the same with one partition.
+// RollBackPartition restores the saved contents of one partition.
 func (s *Store) RollBackPartition(partition int, to State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

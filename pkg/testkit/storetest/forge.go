@@ -10,8 +10,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// forge signs a document that makes no policy, since two of its tokens have one digest. The codec refuses
-// to sign such a document; whoever has the key ring, and another program, can.
+// forge signs a document that is no valid policy, since two of its tokens have one digest. The codec refuses
+// to sign it. Another program with the key ring could.
 func (s *Store) forge(d *record.Document) []byte {
 	sound := *d
 	sound.Tokens = slices.Clone(d.Tokens)
@@ -29,7 +29,8 @@ func (s *Store) forge(d *record.Document) []byte {
 	sealed.Payload, err = proto.Marshal(&m)
 	s.mustNil(err)
 	partition := s.codec.PartitionOf(d.AppID)
-	id, mac := s.ring.Sign([]byte("countersign/v1/policy"), []byte(s.meta.StoreID), []byte{byte(partition >> 8), byte(partition)}, sealed.GetPayload())
+	id, mac := s.ring.Sign([]byte("countersign/v1/policy"), []byte(s.meta.StoreID),
+		[]byte{byte(partition >> 8), byte(partition)}, sealed.GetPayload())
 	sealed.KeyId, sealed.Mac = id, mac[:]
 	return s.must(proto.Marshal(&sealed))
 }

@@ -10,8 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Successor returns a ring with all keys of another one, and a new key that signs in place of its current
-// one.
+// Successor returns a ring with all keys of another ring, and a new key as the current one.
 func Successor(tb testing.TB, ring *keyring.Ring) *keyring.Ring {
 	tb.Helper()
 	was, is := readRing(tb, ring), readRing(tb, keyring.Generate())
@@ -29,7 +28,7 @@ func Successor(tb testing.TB, ring *keyring.Ring) *keyring.Ring {
 	return next
 }
 
-// RingFile returns a key ring file with some keys of a ring, the first of which signs.
+// RingFile returns a key ring file with some keys of a ring. The first one is the current key.
 func RingFile(tb testing.TB, ring *keyring.Ring, ids ...string) []byte {
 	tb.Helper()
 	all, some := readRing(tb, ring), ringFile{Current: ids[0], Keys: map[string][]byte{}}
@@ -65,7 +64,7 @@ func readRing(tb testing.TB, ring *keyring.Ring) (f ringFile) {
 	return f
 }
 
-// Resign makes the store sign with another ring from here on. What it has is left as it is.
+// Resign makes the store sign with another ring from now on. Existing records stay as they are.
 func (s *Store) Resign(ring *keyring.Ring) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// write does what the authority's script does when it may: link, document, head and hint at once.
+// write does what the authority's script does without its checks: it writes link, document and head, and
+// publishes the hint.
 const write = `
 redis.call('XADD', KEYS[3], ARGV[2] .. '-0', 'l', ARGV[3])
 redis.call('HSET', KEYS[2], ARGV[4], ARGV[5])
@@ -16,8 +17,8 @@ redis.call('SET', KEYS[1], ARGV[1])
 redis.call('PUBLISH', ARGV[6], ARGV[3])
 return 'OK'`
 
-// CopyTo writes the store, as readers see it, to a Redis that holds none, and from then on every commit
-// too. Damage, faults and lost writes are not copied.
+// CopyTo writes the store as readers see it to an empty Redis. From then on every commit is written there
+// too. Later damage, faults and lost writes are not copied.
 func (s *Store) CopyTo(client *redisfeed.Client) {
 	s.tb.Helper()
 	ctx := context.Background()

@@ -15,7 +15,7 @@ var _ replica.Source = (*Store)(nil)
 // Step is a point of a read at which a test may interfere.
 type Step int
 
-// The steps of reads.
+// The steps of reads, in order.
 const (
 	AllHeads   Step = iota // Heads is about to read
 	TailHead               // Tail is about to read the head
@@ -30,15 +30,15 @@ const (
 type Faults struct {
 	// Down fails every read and ends every subscription.
 	Down error
-	// Latency is called for each read and says how long it takes on its way, both ways.
+	// Latency is called for each request and each answer, and returns its delay.
 	Latency func() time.Duration
-	// Hint says what becomes of a published link: what it returns is delivered, in order. It is called
+	// Hint decides what happens to a published link: the returned hints are delivered in order. It is called
 	// without a lock, in the order of commits.
 	Hint func(partition int, raw []byte) [][]byte
-	// Step is called without a lock at each step of a read; the partition is 0 for AllHeads and WatchStart.
+	// Step is called without a lock at each step of a read. The partition is 0 for AllHeads and WatchStart.
 	// Its error fails the read.
 	Step func(step Step, partition int) error
-	// Twice shows every document twice to a scan, the second time as it is then.
+	// Twice shows every document twice to a scan, the second time in its current state.
 	Twice bool
 }
 
@@ -64,7 +64,7 @@ func (s *Store) Fail(f Faults) {
 	}
 }
 
-// Calls returns how many reads were asked for since the last ResetCalls.
+// Calls returns the number of reads since the last ResetCalls.
 func (s *Store) Calls() Calls {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,14 +73,14 @@ func (s *Store) Calls() Calls {
 	return c
 }
 
-// ResetCalls starts counting anew.
+// ResetCalls sets all counts to zero.
 func (s *Store) ResetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = newCalls(len(s.partitions))
 }
 
-// enter starts a read: it counts it, lets it take its time, and fails it when it must fail.
+// enter starts a read: it counts the read, delays it, and fails it as the faults say.
 func (s *Store) enter(ctx context.Context, count func(*Calls)) error {
 	s.mu.Lock()
 	count(&s.calls)
@@ -104,7 +104,7 @@ func (s *Store) down() error {
 	return s.faults.Down
 }
 
-// leave ends a read: the answer takes its time too.
+// leave ends a read: it delays the answer.
 func (s *Store) leave(ctx context.Context) error { return s.enter(ctx, func(*Calls) {}) }
 
 func (s *Store) step(step Step, partition int) error {
@@ -159,7 +159,7 @@ func (s *Store) Tail(ctx context.Context, partition int, after uint64, limit int
 	return head, links, s.leave(ctx)
 }
 
-// Documents implements replica.Source. Each document is read when its turn comes, as a scan of Redis does.
+// Documents implements replica.Source. Like a scan of Redis it reads each document when its turn comes.
 func (s *Store) Documents(ctx context.Context, partition int, each func(appID string, raw []byte)) error {
 	if err := s.enter(ctx, func(c *Calls) { c.Documents[partition]++ }); err != nil {
 		return err
@@ -248,7 +248,7 @@ func (s *Store) Watch(ctx context.Context, hint func(partition int, raw []byte))
 	}
 }
 
-// CutWatches ends every subscription; what it had not delivered is lost.
+// CutWatches ends every subscription. Undelivered hints are lost.
 func (s *Store) CutWatches() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,7 +271,7 @@ func (s *Store) publish(partition int, raw []byte) {
 	}
 }
 
-// Publish delivers anything to every subscription.
+// Publish delivers any bytes to every subscription.
 func (s *Store) Publish(partition int, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

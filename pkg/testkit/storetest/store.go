@@ -1,6 +1,7 @@
-// Package storetest is a store for tests: in memory, written as the authority writes Redis, read by a replica
-// as Redis is read, and spoilt in every way that a Redis can be. It waits for nothing but time, so that it
-// runs under testing/synctest. This package is not part of the public API and may change in any release.
+// Package storetest is an in-memory store for tests. Tests write to it as the authority writes to Redis,
+// replicas read from it as from Redis, and faults damage it in every way that Redis can fail. It blocks only
+// on time, so it works under testing/synctest. This package is not part of the public API and may change in
+// any release.
 package storetest
 
 import (
@@ -15,7 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Store is a store in memory. All methods are safe for concurrent use.
+// Store is an in-memory store. It is safe for concurrent use.
 type Store struct {
 	tb    testing.TB
 	ring  *keyring.Ring
@@ -24,7 +25,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	partitions []contents
-	apps       [][]string // ids that App has found, by partition
+	apps       [][]string // ids that App has returned, by partition
 	faults     Faults
 	calls      Calls
 	feeds      map[*feed]struct{}
@@ -32,9 +33,9 @@ type Store struct {
 	mirror     func(Commit) error
 }
 
-// contents is one partition. What it points to is never changed, so that a shallow copy is a snapshot.
+// contents is one partition. Values behind its pointers never change, so a shallow copy is a snapshot.
 type contents struct {
-	// rawHead and documents are what readers see; head, sum and truth what was committed.
+	// rawHead and documents are what readers see. Head, sum and truth are what was committed.
 	rawHead   []byte
 	documents map[string][]byte
 	head      record.Head
@@ -48,7 +49,7 @@ func (c contents) clone() contents {
 	return c
 }
 
-// New returns an initialised store without apps, with a key ring of its own.
+// New returns an initialised store without apps and with its own key ring.
 func New(tb testing.TB, partitions int) *Store {
 	tb.Helper()
 	return NewWith(tb, keyring.Generate(), record.Meta{StoreID: "storetest", Partitions: partitions, CreateTime: time.Now()})
@@ -75,13 +76,13 @@ func NewWith(tb testing.TB, ring *keyring.Ring, meta record.Meta) *Store {
 // Codec returns the codec of the store's records.
 func (s *Store) Codec() *record.Codec { return s.codec }
 
-// Ring returns the keys of the store.
+// Ring returns the key ring of the store.
 func (s *Store) Ring() *keyring.Ring { return s.ring }
 
-// Meta returns which store this is.
+// Meta returns the meta of the store.
 func (s *Store) Meta() record.Meta { return s.meta }
 
-// App returns the id of a partition's nth app: always the same for the same numbers.
+// App returns the id of the nth app of a partition. Equal arguments give equal ids.
 func (s *Store) App(partition, n int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +94,7 @@ func (s *Store) App(partition, n int) string {
 	return s.apps[partition][n]
 }
 
-// sealHead puts the head that was committed where readers see it. The caller holds the mutex, or is alone.
+// sealHead shows the committed head to readers. The caller holds the mutex, or is alone.
 func (s *Store) sealHead(partition int) {
 	c := &s.partitions[partition]
 	c.head.State = s.codec.SealSum(partition, c.sum)
@@ -108,28 +109,28 @@ func (s *Store) must(raw []byte, err error) []byte {
 	return raw
 }
 
-// Head returns the end of a partition as it was committed.
+// Head returns the committed head of a partition.
 func (s *Store) Head(partition int) record.Head {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.partitions[partition].head
 }
 
-// Sum returns the sum of a partition's documents as they were committed.
+// Sum returns the sum of a partition's committed documents.
 func (s *Store) Sum(partition int) record.Sum {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.partitions[partition].sum
 }
 
-// Truth returns what was committed last of every app of a partition. Nobody may change it.
+// Truth returns the latest committed document of every app of a partition. Do not change the documents.
 func (s *Store) Truth(partition int) map[string]*record.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.partitions[partition].truth)
 }
 
-// Document returns what was committed last of an app; nil when there is none. Nobody may change it.
+// Document returns the latest committed document of an app; nil for none. Do not change it.
 func (s *Store) Document(appID string) *record.Document {
 	return s.Truth(s.codec.PartitionOf(appID))[appID]
 }

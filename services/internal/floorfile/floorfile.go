@@ -1,7 +1,7 @@
-// Package floorfile keeps, in a file, how far an authority has seen the store: what a store that came back
-// empty, or as an old copy, is compared with when everything was started again. The file is signed with the
-// key ring and belongs to one authority. This package is not part of the public API and may change in any
-// release.
+// Package floorfile saves the furthest positions that an authority has confirmed in the store (its floor) to
+// a file. After everything was restarted, the floor shows whether the store came back empty or as an old
+// copy. The file is signed with the key ring and belongs to one authority. This package is not part of the
+// public API and may change in any release.
 package floorfile
 
 import (
@@ -17,14 +17,14 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Lag is how far the file may lag behind what was confirmed. It never runs ahead. What an authority has
-// changed is confirmed by its next read of the store, some 250 ms later.
+// Lag bounds how far the file lags behind the confirmed positions. The file is never ahead of them. An
+// authority's own change is confirmed by its next read of the store, about 250 ms later.
 const Lag = time.Second
 
-// maxSize is far more than a floor of 256 partitions takes.
+// maxSize is far more than a floor of 256 partitions needs.
 const maxSize = 1 << 20
 
-// Read returns what a file holds. An error of a file that is not there is fs.ErrNotExist.
+// Read returns the floor in a file. The error for a missing file is fs.ErrNotExist.
 func Read(path string, ring *keyring.Ring) (record.Floor, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -39,15 +39,17 @@ func Read(path string, ring *keyring.Ring) (record.Floor, error) {
 	}
 	floor, err := record.OpenFloor(ring, raw)
 	if err != nil {
-		return record.Floor{}, fmt.Errorf("%s is no floor file, is damaged, or was signed with a key that this key ring lacks: %w", path, err)
+		return record.Floor{}, fmt.Errorf("%s is no floor file, is damaged, or was signed with a key that this key ring lacks: "+
+			"%w", path, err)
 	}
 	return floor, nil
 }
 
-// options are those of the file. An authority that runs as another user than before must be able to go on.
+// options are the file's mode and owner rules. An authority that runs as another user than before can take
+// the file over.
 var options = atomicfile.Options{Mode: 0o600, TakeOver: true}
 
-// CheckFolder makes sure that a file can be written.
+// CheckFolder fails when the file cannot be written.
 func CheckFolder(path string) error {
 	probe, err := atomicfile.Create(path, options)
 	if err == nil {
@@ -56,28 +58,28 @@ func CheckFolder(path string) error {
 	return err
 }
 
-// Replica is what is asked of the authority's replica.
+// Replica is what a Keeper needs of the authority's replica.
 type Replica interface {
 	Codec() *record.Codec
-	// Confirmed returns the furthest place of a partition that a read of the store, or an earlier floor,
-	// has shown.
+	// Confirmed returns the furthest cursor of a partition that a read of the store, or an earlier floor, has
+	// shown.
 	Confirmed(partition int) record.Cursor
 }
 
-// Keeper keeps one file. Make one with the fields set.
+// Keeper saves the floor of one authority to one file. Set the exported fields before use.
 type Keeper struct {
 	Path string
 	Ring *keyring.Ring
 	Log  *slog.Logger
-	// Failed is called for each try to write the file that failed.
+	// Failed is called after each failed attempt to write the file.
 	Failed func()
 
 	written []record.Cursor
 	failing bool
 }
 
-// Run writes what a replica has confirmed, at most once in Lag and only when it has changed, until ctx
-// ends, and then once more.
+// Run writes what a replica has confirmed when it has changed, at most once in Lag. It returns after ctx ends
+// and a last write.
 func (k *Keeper) Run(ctx context.Context, of Replica) {
 	for {
 		k.save(of)
@@ -90,9 +92,10 @@ func (k *Keeper) Run(ctx context.Context, of Replica) {
 	}
 }
 
-// save writes the file if it says less than was confirmed.
+// save writes the file if the confirmed positions have changed.
 func (k *Keeper) save(of Replica) {
-	floor := record.Floor{StoreID: of.Codec().StoreID(), Cursors: make([]record.Cursor, of.Codec().Partitions()), Written: time.Now()}
+	floor := record.Floor{StoreID: of.Codec().StoreID(), Cursors: make([]record.Cursor, of.Codec().Partitions()),
+		Written: time.Now()}
 	for partition := range floor.Cursors {
 		floor.Cursors[partition] = of.Confirmed(partition)
 	}

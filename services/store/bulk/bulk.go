@@ -1,6 +1,6 @@
-// Package bulk fills an empty Redis with a store of many tokens, for measurements: without an authority, and
-// as if the tokens had been created one by one. The audit trail is left out, since validators do not read it.
-// This package is not part of the public API and may change in any release.
+// Package bulk fills an empty Redis with a store of many tokens for measurements. It needs no authority, and
+// writes what single CreateToken calls would have written, but no audit trail, since validators do not read
+// it. This package is not part of the public API and may change in any release.
 package bulk
 
 import (
@@ -17,36 +17,36 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Contents say what a store is filled with.
+// Contents describe the store to make.
 type Contents struct {
-	// Apps is how many apps there are, TokensPerApp how many tokens each of them has; both are at least 1.
+	// Apps is the number of apps, TokensPerApp the number of tokens of each app. Both are at least 1.
 	Apps, TokensPerApp int
-	// Enforced is what every app enforces.
+	// Enforced are the scopes that every app enforces.
 	Enforced policy.ScopeSet
-	// RevokedEvery makes the last token of every so manieth app a revoked one; 0 is none.
+	// RevokedEvery revokes the last token of every n-th app; 0 revokes none.
 	RevokedEvery int
-	// LogLength is how many links of each partition are written, the latest; 0 is as many as an authority
+	// LogLength is how many of the latest links of each partition are written; 0 is as many as an authority
 	// keeps.
 	LogLength int
-	// Samples is about how many apps are remembered, spread evenly; each partition has at least one of them.
+	// Samples is about how many apps are returned, spread evenly. Each partition has at least one of them.
 	Samples int
 }
 
-// Sample is one of the apps.
+// Sample is one app of the store.
 type Sample struct {
 	AppID string
-	// Secret is that of an ACTIVE token with the scopes EVENTS and SESSIONS, Revoked that of a revoked
-	// token; empty when the app has none.
+	// Secret is the secret of an ACTIVE token with the scopes EVENTS and SESSIONS. Revoked is the secret of a
+	// revoked token; empty when the app has none.
 	Secret, Revoked string
 }
 
-// Store is a store that was filled.
+// Store is a filled store.
 type Store struct {
 	Codec   *record.Codec
 	Samples []Sample
 }
 
-// Fill makes a store of a key ring in an empty Redis.
+// Fill makes a store in an empty Redis, signed with the key ring.
 func Fill(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, c Contents) (*Store, error) {
 	if c.Apps < 1 || c.TokensPerApp < 1 {
 		return nil, fmt.Errorf("bulk: %d apps of %d tokens: want at least one of each", c.Apps, c.TokensPerApp)

@@ -22,7 +22,7 @@ type partition struct {
 	to     pipe
 }
 
-// write writes the partition with some apps, by their numbers, and returns the samples among them.
+// write writes the partition with the given apps, by their numbers, and returns the samples among them.
 func (p *partition) write(ctx context.Context, apps []int) (samples []Sample, err error) {
 	head := record.Head{Cursor: record.Cursor{Epoch: 1, Tag: record.NewTag()}, Policies: uint64(len(apps))}
 	firstKept := uint64(max(len(apps)*p.TokensPerApp-p.LogLength, 0)) + 1
@@ -50,8 +50,8 @@ func (p *partition) write(ctx context.Context, apps []int) (samples []Sample, er
 	return samples, p.to.flush(ctx)
 }
 
-// writeApp writes an app, token by token, and moves the head on; it returns the revision of the app's
-// document, too.
+// writeApp writes an app token by token and advances the head. It also returns the revision of the app's
+// document.
 func (p *partition) writeApp(ctx context.Context, app int, head *record.Head, firstKept uint64) (Sample, uint64, error) {
 	sample := Sample{AppID: appID(app)}
 	now := time.Now().UnixMilli()
@@ -90,7 +90,7 @@ func (p *partition) writeApp(ctx context.Context, app int, head *record.Head, fi
 	return sample, document.Revision, p.to.add(ctx, "HSET", p.keys.Policies, sample.AppID, raw)
 }
 
-// mint returns a token as a call makes it by a link, and its secret.
+// mint returns a token as CreateToken makes it, and its secret.
 func mint(n int, by *record.Link) (token record.Token, text string) {
 	id := make([]byte, 10)
 	_, _ = rand.Read(id) // never fails since Go 1.24

@@ -1,5 +1,5 @@
-// Package embedded is a store in this process's memory, for trying things out where there is no Redis.
-// Nothing is kept. This package is not part of the public API and may change in any release.
+// Package embedded is a store in the memory of this process, for trials without a Redis. It saves nothing.
+// This package is not part of the public API and may change in any release.
 package embedded
 
 import (
@@ -17,20 +17,19 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Redis speaks Redis on loopback, behind a password that nobody else has. Its store needs
-// store.Options.Embedded.
+// Redis is an in-memory Redis on loopback with a random password. Its store needs store.Options.Embedded.
 type Redis struct {
 	server *miniredis.Miniredis
-	// URL has the password.
+	// URL contains the password.
 	URL string
 }
 
-// Start starts an empty Redis, until Close.
+// Start starts an empty Redis. Close stops it.
 func Start() (*Redis, error) {
 	server := miniredis.NewMiniRedis()
 	password := secret.Mint().Reveal()
 	server.RequireAuth(password)
-	// Otherwise keys would live for ever: time passes in the embedded store only when it is told so.
+	// Without this, time would not pass in the embedded store, and keys would never expire.
 	server.ClockTTL(true)
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
 		return nil, fmt.Errorf("embedded store: %w", err)
@@ -39,7 +38,7 @@ func Start() (*Redis, error) {
 	return &Redis{server: server, URL: where.String()}, nil
 }
 
-// StartStore starts one and makes a store in it that a key ring signs.
+// StartStore starts a Redis and makes a store in it that the key ring signs.
 func StartStore(ctx context.Context, ring *keyring.Ring) (*Redis, error) {
 	r, err := Start()
 	if err != nil {
@@ -63,5 +62,5 @@ func StartStore(ctx context.Context, ring *keyring.Ring) (*Redis, error) {
 // Addr returns host and port.
 func (r *Redis) Addr() string { return r.server.Addr() }
 
-// Close ends it, and what it holds is gone.
+// Close stops the Redis and drops its data.
 func (r *Redis) Close() { r.server.Close() }

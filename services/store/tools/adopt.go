@@ -15,42 +15,43 @@ import (
 // Loss is what a partition has lost, as far as it is known.
 type Loss struct {
 	Partition int `json:"partition"`
-	// Epoch is that of the lost changes, From and To their revisions. From is 0 when all of the partition
-	// is gone.
+	// Epoch is the epoch of the lost changes, From and To their first and last revisions. From is 0 when all
+	// of the partition is lost.
 	Epoch uint64 `json:"epoch"`
 	From  uint64 `json:"from"`
 	To    uint64 `json:"to"`
 
-	byAuthority bool // the floor file says it, not a report
+	byAuthority bool // an authority's floor shows the loss, and no report
 }
 
 // String returns it as one line.
 func (l Loss) String() string {
 	if l.From == 0 {
-		return fmt.Sprintf("partition %d: all of it is gone; a validator was at revision %d of epoch %d", l.Partition, l.To, l.Epoch)
+		return fmt.Sprintf("partition %d: all of it is gone; a validator was at revision %d of epoch %d", l.Partition, l.To,
+			l.Epoch)
 	}
 	return fmt.Sprintf("partition %d: revisions %d to %d of epoch %d", l.Partition, l.From, l.To, l.Epoch)
 }
 
-// Adoption is what taking a store as it is means.
+// Adoption tells what an adoption gives up.
 type Adoption struct {
 	StoreID string `json:"storeId"`
-	// Validators are how many have reported: what others know of is not known.
+	// Validators counts the validators that have reported. What other validators hold is unknown.
 	Validators int    `json:"validators"`
 	Losses     []Loss `json:"losses"`
-	// Missing are partitions without a head: they begin empty.
+	// Missing are partitions without a head. They begin empty.
 	Missing []int `json:"missing"`
-	// Epochs are the lowest and the highest that were begun; 0 before Adopt.
+	// Epochs are the lowest and the highest epoch that were begun; 0 before Adopt.
 	Epochs [2]uint64 `json:"epochs"`
-	// Ignored are positions that were reported and that no store can have been at.
+	// Ignored are reported positions that no store can have been at.
 	Ignored []Finding `json:"ignored"`
 
 	codec *record.Codec
 	above []record.Cursor
 }
 
-// PlanAdoption tells what is lost when a store is taken as it is: what validators have reported beyond it.
-// AboveEpoch is an epoch that somebody else has seen.
+// PlanAdoption finds what is lost when a store is accepted as it is: everything that validators have reported
+// beyond it. AboveEpoch is an epoch that somebody else has seen; 0 for none.
 func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption, error) {
 	if err := checkAboveEpoch(aboveEpoch); err != nil {
 		return nil, err
@@ -84,7 +85,8 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		}
 		head, err := codec.OpenHead(i, read.Raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is (countersign store repair): %w", record.KeysOf(i).Head, err)
+			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is (countersign store repair): %w",
+				record.KeysOf(i).Head, err)
 		}
 		heads[i] = head.Cursor
 	}
@@ -115,7 +117,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 	return a, nil
 }
 
-// Adopt takes the store as it is: every partition begins a new epoch above all that is known.
+// Adopt accepts the store as it is. Every partition begins a new epoch above everything that is known.
 func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	meta, err := record.SealMeta(t.ring, a.codec.Meta())
 	if err != nil {
@@ -124,7 +126,8 @@ func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	var commands []string
 	for i := range a.codec.Partitions() {
 		keys := record.KeysOf(i)
-		commands = append(commands, "XADD "+keys.Log+" * s x", "XADD "+keys.Audit+" * e x", "HSET "+keys.Policies+" app x", "SET "+keys.Head+" x")
+		commands = append(commands, "XADD "+keys.Log+" * s x", "XADD "+keys.Audit+" * e x", "HSET "+keys.Policies+" app x",
+			"SET "+keys.Head+" x")
 	}
 	if err := store.CheckRights(ctx, t.client, record.MetaKey, commands...); err != nil {
 		return err

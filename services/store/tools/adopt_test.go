@@ -48,7 +48,8 @@ func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 	}
 	s.report("validator-1", map[int]record.Cursor{0: running.Cursors()[0], 1: lost})
 	plan = check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
-	if len(plan.Losses) != 1 || plan.Losses[0] != (Loss{Partition: 1, Epoch: 1, From: 7, To: 8}) || plan.Losses[0].String() != "partition 1: revisions 7 to 8 of epoch 1" {
+	if len(plan.Losses) != 1 || plan.Losses[0] != (Loss{Partition: 1, Epoch: 1, From: 7, To: 8}) ||
+		plan.Losses[0].String() != "partition 1: revisions 7 to 8 of epoch 1" {
 		t.Errorf("%+v", plan)
 	}
 	if held := s.dump(); len(held) != len(before) || held[record.KeysOf(1).Head] != before[record.KeysOf(1).Head] {
@@ -85,7 +86,8 @@ func TestAdoptOfPartitionsThatAreGone(t *testing.T) {
 	s.client.Del(t.Context(), keys.Head, keys.Policies, keys.Log, keys.Audit)
 	s.report("validator-1", map[int]record.Cursor{2: {Epoch: 1, Revision: 6, Tag: record.NewTag()}})
 	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
-	if !slices.Equal(plan.Missing, []int{2}) || len(plan.Losses) != 1 || !strings.Contains(plan.Losses[0].String(), "partition 2: all of it is gone") {
+	if !slices.Equal(plan.Missing, []int{2}) || len(plan.Losses) != 1 ||
+		!strings.Contains(plan.Losses[0].String(), "partition 2: all of it is gone") {
 		t.Errorf("%+v", plan)
 	}
 	if err := s.tools.Adopt(t.Context(), plan); err != nil {
@@ -96,7 +98,8 @@ func TestAdoptOfPartitionsThatAreGone(t *testing.T) {
 	}
 	// What cannot be believed is not taken as it is.
 	s.client.Set(t.Context(), keys.Head, "x", 0)
-	if _, err := s.tools.PlanAdoption(t.Context(), 0); err == nil || !strings.Contains(err.Error(), keys.Head+" does not verify") {
+	if _, err := s.tools.PlanAdoption(t.Context(), 0); err == nil ||
+		!strings.Contains(err.Error(), keys.Head+" does not verify") {
 		t.Error(err)
 	}
 }

@@ -7,20 +7,20 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// ErrDamaged says that a store or a file does not verify; what was found comes with it.
+// ErrDamaged says that a store or a file does not verify. The findings are in the result beside it.
 var ErrDamaged = errors.New("not everything verifies")
 
-// BackedUp is what a backup has come to.
+// BackedUp is the result of a backup.
 type BackedUp struct {
 	StoreID string `json:"storeId"`
 	File    string `json:"file"`
 	Totals  Totals `json:"totals"`
-	// Findings are what does not verify; it is in the file as it stands in Redis.
+	// Findings are the records that do not verify. The file has them as they are in Redis.
 	Findings []Finding `json:"findings"`
 }
 
-// Backup writes all of a store to a file, which takes the place of one that is there. Each partition is
-// that of one moment. When something does not verify, it fails with ErrDamaged and writes nothing, unless
+// Backup writes a whole store to a file, and replaces an existing file. Each partition is saved in one
+// consistent state. When a record does not verify, Backup fails with ErrDamaged and writes nothing, unless
 // damage is allowed.
 func (t *Tools) Backup(ctx context.Context, path string, allowDamaged bool) (BackedUp, error) {
 	codec, err := t.codec(ctx)
@@ -45,7 +45,7 @@ func (t *Tools) Backup(ctx context.Context, path string, allowDamaged bool) (Bac
 	return done, file.Commit()
 }
 
-// fileTarget is a sink that need not know where a partition ends.
+// fileTarget is a sink that ignores the end of a partition.
 type fileTarget struct{ snapshot.Sink }
 
 func (fileTarget) done(proof) error { return nil }

@@ -31,7 +31,8 @@ func TestAdoptAboveAForgedPosition(t *testing.T) {
 			forged.Tag = record.NewTag()
 			s.report("forger", map[int]record.Cursor{1: forged})
 			plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
-			if believed := forged.Plausible(record.Cursor{Epoch: 1, Revision: 6}); believed == has(plan.Ignored, record.FleetKey+" forger", "ignored") {
+			if believed := forged.Plausible(record.Cursor{Epoch: 1, Revision: 6}); believed == has(plan.Ignored,
+				record.FleetKey+" forger", "ignored") {
 				t.Errorf("%t, but ignored are %v", believed, plan.Ignored)
 			}
 			if err := s.tools.Adopt(t.Context(), plan); err != nil {
@@ -67,7 +68,8 @@ func TestAboveEpochOutOfRange(t *testing.T) {
 		_, planned := s.tools.PlanAdoption(t.Context(), epoch)
 		_, restored := s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true, AboveEpoch: epoch})
 		for _, err := range []error{planned, restored} {
-			if err == nil || !strings.Contains(err.Error(), "--above-epoch") || !strings.Contains(err.Error(), "nothing was changed") {
+			if err == nil || !strings.Contains(err.Error(), "--above-epoch") ||
+				!strings.Contains(err.Error(), "nothing was changed") {
 				t.Errorf("above %d: %v", epoch, err)
 			}
 		}
@@ -123,7 +125,8 @@ func (s *system) headOf(partition int) record.Head {
 func (s *system) moveTo(partition int, at record.Cursor) {
 	s.t.Helper()
 	ctx, keys := context.WithoutCancel(s.t.Context()), record.KeysOf(partition)
-	head := check.Must(s.codec.SealHead(partition, record.Head{Cursor: at, State: s.codec.SealSum(partition, record.Sum{})}))(s.t)
+	head := check.Must(s.codec.SealHead(partition, record.Head{Cursor: at,
+		State: s.codec.SealSum(partition, record.Sum{})}))(s.t)
 	link := check.Must(proto.Marshal(&countersignv1.SealedRecord{}))(s.t)
 	pipe := s.client.TxPipeline()
 	pipe.Del(ctx, keys.Policies, keys.Audit, keys.Log)

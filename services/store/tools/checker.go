@@ -9,21 +9,21 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// target gets what a checker lets through.
+// target receives what a checker passes on.
 type target interface {
 	snapshot.Sink
 	// done ends a partition.
 	done(proof) error
 }
 
-// proof is what a partition comes to.
+// proof is what a checker has proven of a partition.
 type proof struct {
 	partition int
 	// head is nil when it is missing or does not verify.
 	head *record.Head
-	// highest has the highest epoch and revision of all that verifies, last is that of the log.
+	// highest has the highest epoch and revision of all verified records. Last is the last entry of the log.
 	highest, last record.Cursor
-	// count, sum and audit are those of what verifies.
+	// count, sum and audit cover the verified documents and rows.
 	count uint64
 	sum   record.Sum
 	audit record.AuditTail
@@ -31,10 +31,10 @@ type proof struct {
 
 var _ snapshot.Sink = (*checker)(nil)
 
-// checker proves what it is given, and lets it through. finish ends the last partition.
+// checker verifies the records that it receives and passes them on. finish ends the last partition.
 type checker struct {
 	codec *record.Codec
-	// next is where it goes; nil: nowhere. With onlyGood that is only what verifies.
+	// next receives the records; nil for none. With onlyGood it receives only verified ones.
 	next     target
 	onlyGood bool
 
@@ -101,7 +101,8 @@ func (c *checker) Document(appID string, raw []byte) error {
 	return c.passBad(func() error { return c.next.Document(appID, raw) })
 }
 
-// Entry implements snapshot.Sink. Entries continue each other but where the log begins.
+// Entry implements snapshot.Sink. Each entry must continue the one before, except at the beginning of the
+// log.
 func (c *checker) Entry(e record.RawEntry) error {
 	where := fmt.Sprintf("%s %d", c.keys.Log, e.Revision)
 	opened, err := c.codec.OpenEntry(c.partition, e)
@@ -124,7 +125,7 @@ func (c *checker) Entry(e record.RawEntry) error {
 	return c.pass(func() error { return c.next.Entry(e) })
 }
 
-// Audit implements snapshot.Sink. Where the trail breaks off, nothing behind can be told from a forgery.
+// Audit implements snapshot.Sink. After a break in the trail, rows cannot be told from forgeries.
 func (c *checker) Audit(sequence uint64, raw []byte) error {
 	if !c.severed {
 		_, tail, err := c.codec.OpenAudit(c.partition, c.audit, raw)
@@ -161,7 +162,7 @@ func (c *checker) passBad(on func() error) error {
 	return c.pass(on)
 }
 
-// finish proves the partition that was given last, as a whole.
+// finish checks the last partition as a whole.
 func (c *checker) finish() error {
 	if !c.begun {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// compareFloor compares the heads with what an authority has seen of the store.
+// compareFloor compares the heads with the floor of an authority.
 func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Head) {
 	switch t.floor.StoreID {
 	case "":
@@ -24,7 +24,8 @@ func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Hea
 		}
 		at := head.Cursor
 		if at.Before(floor) || at.Conflicts(floor) {
-			s.BelowFloor = append(s.BelowFloor, Finding{record.KeysOf(i).Head, fmt.Sprintf("is at %s, an authority has seen %s", at, floor)})
+			s.BelowFloor = append(s.BelowFloor, Finding{record.KeysOf(i).Head,
+				fmt.Sprintf("is at %s, an authority has seen %s", at, floor)})
 		}
 	}
 	if n := len(s.BelowFloor); n > 0 {
@@ -32,14 +33,15 @@ func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Hea
 		if n > 1 {
 			partitions = fmt.Sprintf("%d partitions", n)
 		}
-		s.warn("the store is below the floor in %s: it lost changes, or is an old copy; the first is %s", partitions, s.BelowFloor[0])
+		s.warn("the store is below the floor in %s: it lost changes, or is an old copy; the first is %s", partitions,
+			s.BelowFloor[0])
 	}
 }
 
-// unusedAfter is the age of a store from which on it is odd that nothing was ever changed in it.
+// unusedAfter is the age from which on a store without any change is suspicious.
 const unusedAfter = time.Hour
 
-// unused tells whether nothing was ever changed in a store that is not new.
+// unused reports whether a store that is not new has never had a change.
 func unused(meta record.Meta, heads []*record.Head) bool {
 	if time.Since(meta.CreateTime) < unusedAfter {
 		return false

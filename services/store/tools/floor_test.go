@@ -18,10 +18,12 @@ func TestOperatorsEpochsBeginAboveTheFloor(t *testing.T) {
 	other := floor
 	other.StoreID = "another"
 	s.tools.UseFloor(other)
-	if look := check.Must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 || !strings.Contains(strings.Join(look.Warnings, "\n"), "of another store, another") {
+	if look := check.Must(s.tools.Status(t.Context()))(t); len(look.BelowFloor) > 0 ||
+		!strings.Contains(strings.Join(look.Warnings, "\n"), "of another store, another") {
 		t.Errorf("%+v", look)
 	}
-	if done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{2, 2} {
+	if done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{2,
+		2} {
 		t.Errorf("%+v", done)
 	}
 	s.tools.UseFloor(floor)

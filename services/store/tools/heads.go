@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// meta reads which store the Redis holds. It is what is read first.
+// meta reads the store's meta. It is the first read of every operation.
 func (t *Tools) meta(ctx context.Context) (meta record.Meta, err error) {
 	err = firstRead(ctx, func() (err error) {
 		meta, err = t.client.Meta(ctx, t.ring)
@@ -17,8 +17,8 @@ func (t *Tools) meta(ctx context.Context) (meta record.Meta, err error) {
 	return meta, err
 }
 
-// readHeads reads what stands in the place of the heads. What Redis would not read has an error of its own;
-// it fails when a master cannot be reached.
+// readHeads reads the keys of all heads. A head that Redis does not return has its own error. It fails when a
+// master cannot be reached.
 func (t *Tools) readHeads(ctx context.Context, codec *record.Codec) (heads []replica.HeadRead, err error) {
 	feed := redisfeed.New(t.client, codec.Partitions())
 	err = retry(ctx, func() (err error) {

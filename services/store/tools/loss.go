@@ -8,14 +8,14 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// sightings are how far others have seen a store.
+// sightings are how far validators and an authority have seen a store.
 type sightings struct {
 	validators []*record.Validator
-	// floor is what an authority has seen, known that or the head, whichever is higher, by partition.
+	// floor is what an authority has seen; known is the higher of floor and head. Both are by partition.
 	floor, known []record.Cursor
 }
 
-// sightingsOf reads what validators have reported, and the heads.
+// sightingsOf reads the validators' reports and the heads.
 func (t *Tools) sightingsOf(ctx context.Context, codec *record.Codec) (*sightings, error) {
 	s := &sightings{floor: t.floorOf(codec), known: t.floorOf(codec)}
 	var err error
@@ -34,8 +34,8 @@ func (t *Tools) sightingsOf(ctx context.Context, codec *record.Codec) (*sighting
 	return s, nil
 }
 
-// beyond returns what was seen of a partition and is not in a state of it, in which every change up to
-// reach is known; nil for nothing. Highest is how far anything signed goes that is left of the partition.
+// beyond returns what was seen of a partition beyond a state in which every change up to reach is known; nil
+// for nothing. Highest is the furthest position in any signed record of the partition.
 func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 	known := append([]record.Cursor{}, s.known...)
 	known[partition] = record.Highest(known[partition], highest)
@@ -54,14 +54,14 @@ func (s *sightings) beyond(partition int, reach, highest record.Cursor) *Loss {
 	return l
 }
 
-// lacks tells whether a state is not behind a position: that is further on, or of another past. Without a
-// tag it is not known of which past the latest change of the state is.
+// lacks reports whether a state lacks a position: the position is further, or of another history. A reach
+// without a tag does not tell the history of its latest change.
 func lacks(reach, at record.Cursor) bool {
 	fork := at.Conflicts(reach) && reach.Tag != record.Tag{}
 	return fork || reach.Before(at)
 }
 
-// equal tells whether two losses are the same one.
+// equal reports whether two losses are the same.
 func (l *Loss) equal(other *Loss) bool {
 	if l == nil || other == nil {
 		return l == other
@@ -69,12 +69,14 @@ func (l *Loss) equal(other *Loss) bool {
 	return *l == *other
 }
 
-// refusal says why a partition is not mended that has lost something.
+// refusal explains why a partition with a loss is not repaired.
 func (l *Loss) refusal(reach record.Cursor) string {
 	who := "validators have"
 	if l.byAuthority {
 		who = "an authority has"
 	}
-	return fmt.Sprintf("%s seen revision %d of epoch %d, and what is left proves only revision %d of epoch %d: give --from with a later backup or a validator's snapshot, "+
-		"let running validators and an authority heal it, or give up what is lost with --accept-loss", who, l.To, l.Epoch, reach.Revision, reach.Epoch)
+	return fmt.Sprintf("%s seen revision %d of epoch %d, and what is left proves only revision %d of epoch %d: give --from "+
+		"with a later backup or a validator's snapshot, "+
+		"let running validators and an authority heal it, or give up what is lost with --accept-loss", who, l.To, l.Epoch,
+		reach.Revision, reach.Epoch)
 }

@@ -43,7 +43,8 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	}{
 		{name: "head and the latest changes lost", seen: seen, from: 7, do: func() { s.load(before); s.do("DEL", keys.Head) }},
 		{name: "head and the latest change lost", seen: seen, from: 8, do: func() { s.load(between); s.do("DEL", keys.Head) }},
-		{name: "older copy and a stray field", seen: seen, from: 7, do: func() { s.load(before); s.do("HSET", keys.Policies, "no app!", "x") }},
+		{name: "older copy and a stray field", seen: seen, from: 7,
+			do: func() { s.load(before); s.do("HSET", keys.Policies, "no app!", "x") }},
 		{name: "head and a change lost, and not the one behind it", seen: seen, from: 7, do: func() {
 			s.load(held)
 			document := s.client.HGet(t.Context(), keys.Policies, other).Val()
@@ -51,7 +52,8 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 			s.do("HSET", keys.Policies, other, document)
 			s.do("DEL", keys.Head)
 		}},
-		{name: "another past and a stray field", seen: fork, from: 8, do: func() { s.load(held); s.do("HSET", keys.Policies, "no app!", "x") }},
+		{name: "another past and a stray field", seen: fork, from: 8,
+			do: func() { s.load(held); s.do("HSET", keys.Policies, "no app!", "x") }},
 	} {
 		for _, by := range []string{"validator", "floor"} {
 			t.Run(damage.name+", "+by, func(t *testing.T) {
@@ -67,7 +69,8 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 				}
 				held := s.dump()
 				m := s.repair().Partitions[0]
-				if !strings.Contains(m.Refused, "seen revision 8 of epoch 1") || !strings.Contains(m.Refused, "--accept-loss") || m.Loss == nil || m.Loss.From != damage.from || m.Loss.To != 8 {
+				if !strings.Contains(m.Refused, "seen revision 8 of epoch 1") || !strings.Contains(m.Refused, "--accept-loss") ||
+					m.Loss == nil || m.Loss.From != damage.from || m.Loss.To != 8 {
 					t.Errorf("%+v, loss %v", m, m.Loss)
 				}
 				if fmt.Sprint(s.dump()) != fmt.Sprint(held) {
@@ -80,7 +83,8 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 					}
 				}
 				plan := check.Must(s.tools.PlanRepair(t.Context(), RepairOptions{AcceptLoss: true}))(t)
-				if err := s.tools.Repair(t.Context(), plan); err != nil || plan.Partitions[0].Refused != "" || plan.Partitions[0].Loss == nil {
+				if err := s.tools.Repair(t.Context(), plan); err != nil || plan.Partitions[0].Refused != "" ||
+					plan.Partitions[0].Loss == nil {
 					t.Errorf("%+v, %v", plan.Partitions[0], err)
 				}
 				s.wantClean()

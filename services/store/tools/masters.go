@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// eachMaster calls a function for every master of the Redis, one after the other.
+// eachMaster calls f for every master of the Redis, one after the other.
 func (t *Tools) eachMaster(ctx context.Context, f func(context.Context, redis.Cmdable) error) error {
 	cluster, ok := t.client.UniversalClient.(*redis.ClusterClient)
 	if !ok {
@@ -22,8 +22,8 @@ func (t *Tools) eachMaster(ctx context.Context, f func(context.Context, redis.Cm
 	})
 }
 
-// keys calls each for every key of ours, each at least once, with its type in Redis's words: empty when it
-// may not be asked for, or the key is gone.
+// keys calls each at least once for every key of the store, with its type in Redis's words. The type is empty
+// when the key is gone or its type may not be read.
 func (t *Tools) keys(ctx context.Context, each func(key, kind string)) error {
 	return t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		for cursor := uint64(0); ; {

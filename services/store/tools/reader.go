@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// page is how many entries of a log or trail are read at once: few, since one may have 200 KB.
+	// page is how many entries of a log or trail are read at once. It is small, since one entry may have 200
+	// KB.
 	page = 100
-	// maxReads is how often a partition is read that is changed meanwhile. Each time only what was changed
-	// is read.
+	// maxReads bounds how often a partition is read that keeps changing. Each time only the changes are read.
 	maxReads = 1000
 )
 
-// live reads the store that a Redis holds.
+// reader reads consistent states of partitions from Redis.
 type reader struct {
 	client *redisfeed.Client
 	feed   *redisfeed.Feed
 	codec  *record.Codec
-	// beyond says that rows of the audit trail beyond the head are wanted too.
+	// beyond asks for audit rows beyond the head too.
 	beyond bool
-	// find is told what is wrong with keys as such; nil for nobody. What they hold is for the sink to judge.
+	// find receives findings about keys as such; nil for none. The sink judges their contents.
 	find func(where, format string, args ...any)
 }
 
@@ -37,7 +37,7 @@ func (t *Tools) reader(codec *record.Codec) *reader {
 	return &reader{client: t.client, feed: redisfeed.New(t.client, codec.Partitions()), codec: codec}
 }
 
-// pour gives a sink every partition.
+// export sends every partition to a sink.
 func (r *reader) export(ctx context.Context, to snapshot.Sink) error {
 	for i := range r.codec.Partitions() {
 		if err := r.exportPartition(ctx, i, to); err != nil {
@@ -47,16 +47,16 @@ func (r *reader) export(ctx context.Context, to snapshot.Sink) error {
 	return nil
 }
 
-// contents is one state of a partition, but for its audit trail, of which the head says how much belongs to
-// it.
+// contents is one state of a partition without its audit trail. The head says how much of the trail belongs
+// to it.
 type contents struct {
 	keys      record.Keys
-	misfits   map[string]string // the keys that hold something of another type, and which
+	misfits   map[string]string // keys of a wrong type, with that type
 	rawHead   []byte
 	head      record.Head // the zero value when rawHead does not verify
 	documents map[string][]byte
 	log       []record.RawEntry
-	// lastID is the last id of the log that was read; misplaced are those that no change has.
+	// lastID is the last id that was read of the log. Misplaced are ids in it that no change can have.
 	lastID    string
 	misplaced []string
 }
@@ -90,7 +90,7 @@ func (r *reader) exportPartition(ctx context.Context, number int, to snapshot.Si
 	return r.ends(ctx, number)
 }
 
-// read reads a partition until it was one and the same at the beginning and at the end.
+// read reads a partition until it is unchanged from the beginning to the end of a read.
 func (r *reader) read(ctx context.Context, number int) (*contents, error) {
 	for range maxReads {
 		c, err := r.begin(ctx, number)
@@ -113,7 +113,7 @@ func (r *reader) read(ctx context.Context, number int) (*contents, error) {
 			return nil, ctx.Err()
 		}
 	}
-	return nil, errors.New("it is changed all the time")
+	return nil, errors.New("the partition changes too often to be read")
 }
 
 // begin reads everything once.
@@ -146,8 +146,8 @@ const (
 	startOver
 )
 
-// settle looks whether the partition is what was read, and reads again what was changed since: a commit
-// changes head, log and document at once.
+// update checks whether the partition has changed since it was read, and reads the changes. A commit changes
+// head, log and document at once.
 func (r *reader) update(ctx context.Context, number int, c *contents) (updateResult, error) {
 	before := *c
 	if err := r.readHead(ctx, number, c); err != nil {
@@ -183,8 +183,7 @@ func (r *reader) update(ctx context.Context, number int, c *contents) (updateRes
 	return changed, nil
 }
 
-// appsBehind returns the apps that were changed behind a cursor; false when the log does not lead on from
-// there.
+// appsBehind returns the apps that changed after a cursor; false when the log does not continue from there.
 func (r *reader) appsBehind(number int, log []record.RawEntry, at record.Cursor) (apps []string, whole bool) {
 	for _, e := range log {
 		if e.Revision <= at.Revision {

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// typeOf returns the type that a key of ours has, in Redis's words; empty for a key of which it is not known.
+// typeOf returns the type that a key of a store must have, in Redis's words; empty for an unknown key.
 func typeOf(key string) string {
 	switch {
 	case key == record.FleetKey, strings.HasSuffix(key, "}:policies"):
@@ -30,8 +30,7 @@ func typeOf(key string) string {
 	return ""
 }
 
-// misfits returns which of a partition's keys hold something of another type than they should, with that
-// type.
+// misfits returns the keys of a partition with a wrong type, and that type.
 func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (map[string]string, error) {
 	names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit}
 	types := make([]*redis.StatusCmd, len(names))
@@ -53,7 +52,7 @@ func misfits(ctx context.Context, client *redisfeed.Client, keys record.Keys) (m
 	return found, err
 }
 
-// misfitsOf returns the keys of all partitions that hold something of another type than they should.
+// misfitsOf returns a finding for each key of a partition with a wrong type.
 func (t *Tools) misfitsOf(ctx context.Context, partitions int) (found []Finding, err error) {
 	for i := range partitions {
 		keys := record.KeysOf(i)
@@ -78,7 +77,7 @@ func (r *reader) report(where, format string, args ...any) {
 	}
 }
 
-// tell reports the keys of another type, and the entries of the log that no change can have written.
+// reportKeys reports keys of a wrong type, and ids in the log that no change can have.
 func (r *reader) reportKeys(c *contents) {
 	for _, key := range slices.Sorted(maps.Keys(c.misfits)) {
 		f := misfit(key, c.misfits[key])
@@ -89,7 +88,7 @@ func (r *reader) reportKeys(c *contents) {
 	}
 }
 
-// readHead reads the head. One of another type is a head that does not verify.
+// readHead reads the head. A key of a wrong type counts as a head that does not verify.
 func (r *reader) readHead(ctx context.Context, number int, c *contents) error {
 	err := retry(ctx, func() (err error) {
 		c.rawHead, err = r.client.Get(ctx, c.keys.Head).Bytes()
@@ -108,7 +107,7 @@ func (r *reader) readHead(ctx context.Context, number int, c *contents) error {
 	return err
 }
 
-// readLog reads the entries of the log behind those that were read.
+// readLog reads the entries of the log after those that were read.
 func (r *reader) readLog(ctx context.Context, c *contents) error {
 	if c.misfits[c.keys.Log] != "" {
 		return nil
@@ -125,26 +124,28 @@ func (r *reader) readLog(ctx context.Context, c *contents) error {
 	})
 }
 
-// exportAudit gives a sink the rows up to a number.
+// exportAudit sends the audit rows up to a number to a sink.
 func (r *reader) exportAudit(ctx context.Context, c *contents, last uint64, to snapshot.Sink) error {
 	if c.misfits[c.keys.Audit] != "" {
 		return nil
 	}
 	lastID := ""
-	return r.stream(ctx, c.keys.Audit, &lastID, fmt.Sprintf("%d-0", last), func(id string, number uint64, isOne bool, values map[string]any) error {
-		if !isOne {
-			r.report(c.keys.Audit+" "+id, "stands under an id that no row has")
-			return nil
-		}
-		raw, _ := values[redisfeed.AuditField].(string)
-		return to.Audit(number, []byte(raw))
-	})
+	return r.stream(ctx, c.keys.Audit, &lastID, fmt.Sprintf("%d-0", last),
+		func(id string, number uint64, isOne bool, values map[string]any) error {
+			if !isOne {
+				r.report(c.keys.Audit+" "+id, "stands under an id that no row has")
+				return nil
+			}
+			raw, _ := values[redisfeed.AuditField].(string)
+			return to.Audit(number, []byte(raw))
+		})
 }
 
-// stream calls each for the entries of a stream behind an id, empty for all, and moves the id on. It reads
-// them by ids, which Redis orders, so that every page leads on, whatever the ids are. IsOne tells whether
-// an id has the form that ours have.
-func (r *reader) stream(ctx context.Context, key string, after *string, upTo string, each func(id string, number uint64, isOne bool, values map[string]any) error) error {
+// stream calls each for the entries of a stream after an id (empty for all), and advances the id. It pages by
+// ids, which Redis orders, so it ends whatever the ids are. IsOne reports whether an id has the form of the
+// store's ids.
+func (r *reader) stream(ctx context.Context, key string, after *string, upTo string,
+	each func(id string, number uint64, isOne bool, values map[string]any) error) error {
 	for *after != lastStreamID {
 		from := "-"
 		if *after != "" {
@@ -173,11 +174,10 @@ func (r *reader) stream(ctx context.Context, key string, after *string, upTo str
 	return nil
 }
 
-// lastStreamID is the greatest id that an entry of a stream can have. Nothing is behind it, and Redis
-// refuses to look.
+// lastStreamID is the greatest possible id in a stream. Redis refuses to read beyond it.
 var lastStreamID = fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))
 
-// ends reports a log or trail that no change can be added to: an entry is, or was, beyond the head.
+// ends reports a log or trail that accepts no more changes, because an entry is or was beyond the head.
 func (r *reader) ends(ctx context.Context, number int) error {
 	keys := record.KeysOf(number)
 	for range maxReads {
@@ -194,20 +194,21 @@ func (r *reader) ends(ctx context.Context, number int) error {
 			return err
 		}
 		if before.Val() != after.Val() {
-			continue // a change came between, and moved all of them
+			continue // a change in between has moved all of them
 		}
 		head, err := r.codec.OpenHead(number, []byte(before.Val()))
 		if err != nil {
-			return nil //nolint:nilerr // of a head that does not verify is said elsewhere
+			return nil //nolint:nilerr // another finding reports a head that does not verify
 		}
 		r.end(keys.Log, log, head.Revision)
 		r.end(keys.Audit, audit, head.Audit.Sequence)
 		return nil
 	}
-	return errors.New("it is changed all the time")
+	return errors.New("the partition changes too often to be read")
 }
 
-// end reports a stream that ends beyond a number. One that is missing, or of another type, does not.
+// end reports a stream whose last id is beyond a number. It ignores a missing stream, and a key of a wrong
+// type.
 func (r *reader) end(key string, info *redis.XInfoStreamCmd, number uint64) {
 	if info.Err() != nil {
 		return
@@ -217,10 +218,10 @@ func (r *reader) end(key string, info *redis.XInfoStreamCmd, number uint64) {
 	}
 }
 
-// CheckKeys returns what is wrong with the keys of a partition as such: those of another type than they
-// should be, and a log or trail that takes no more changes. It reads nothing of what they hold but the
-// head.
-func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string, err error) {
+// CheckKeys returns what is wrong with the keys of a partition as such: wrong types, and a log or trail that
+// accepts no more changes. Of the contents it reads only the head.
+func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string,
+	err error) {
 	keys := record.KeysOf(partition)
 	of, err := misfits(ctx, client, keys)
 	for _, key := range slices.Sorted(maps.Keys(of)) {
@@ -235,14 +236,15 @@ func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Code
 	return wrong, r.ends(ctx, partition)
 }
 
-// beyondID tells whether an id of a stream is behind that of a number.
+// beyondID reports whether an id of a stream comes after the id of a number.
 func beyondID(id string, number uint64) bool {
 	ms, sequence, _ := strings.Cut(id, "-")
 	n, err := strconv.ParseUint(ms, 10, 64)
 	return err != nil || n > number || n == number && sequence != "0"
 }
 
-// aboutConnection returns an error unless it is Redis's answer to a command, of which each has its own.
+// aboutConnection drops an error that is Redis's answer to one command, because each command has its own
+// error.
 func aboutConnection(err error) error {
 	var answer redis.Error
 	if errors.As(err, &answer) && !redisfeed.NotRun(err) {

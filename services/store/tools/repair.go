@@ -16,25 +16,24 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Repair is what mending a store means.
+// RepairPlan tells what a repair does to a store.
 type RepairPlan struct {
 	StoreID string `json:"storeId"`
-	// Partitions are those that something is wrong with.
+	// Partitions are the partitions with findings.
 	Partitions []*PartitionRepair `json:"partitions"`
-	// Removed are keys beside those of partitions that are of no use, or hold something of another type,
-	// and are removed.
+	// Removed are keys outside of partitions that are useless or have a wrong type. The repair removes them.
 	Removed []Finding `json:"removed"`
-	// Left are those that only an operator can decide about, and records of validators that do not verify.
+	// Left are keys that only an operator can decide about, and records of validators that do not verify.
 	Left []Finding `json:"left"`
 	// Meta says that the store's meta is written again.
 	Meta bool `json:"meta"`
-	// Epochs are the lowest and the highest that were begun; 0 before it is done, and when no partition
+	// Epochs are the lowest and the highest epoch that were begun; 0 before the repair, and when no partition
 	// needs one.
 	Epochs [2]uint64 `json:"epochs"`
 
-	// Validators are how many have reported: what others have seen is not known.
+	// Validators counts the validators that have reported. What other validators have seen is unknown.
 	Validators int `json:"validators"`
-	// Ignored are positions that were reported and that no store can have been at.
+	// Ignored are reported positions that no store can have been at.
 	Ignored []Finding `json:"ignored"`
 
 	codec   *record.Codec
@@ -42,35 +41,36 @@ type RepairPlan struct {
 	seen    *sightings
 }
 
-// RepairOptions say what a repair takes from where, and what it may do.
+// RepairOptions say what a repair may use and do.
 type RepairOptions struct {
-	// Files are backups or validators' snapshots, to take what is missing from.
+	// Files are backups or validators' snapshots with missing records.
 	Files []string
-	// AboveEpoch is an epoch that somebody has seen.
+	// AboveEpoch is an epoch that somebody has seen; 0 for none.
 	AboveEpoch uint64
-	// AcceptLoss lets it mend partitions that have lost changes which validators, or the authority of the
-	// floor file, have seen.
+	// AcceptLoss allows it to repair partitions that have lost changes which validators, or the authority of
+	// the floor file, have seen.
 	AcceptLoss bool
 }
 
-// Mending is what mending a partition means.
+// PartitionRepair tells what a repair does to a partition.
 type PartitionRepair struct {
 	Partition int       `json:"partition"`
 	Findings  []Finding `json:"findings"`
-	// Apps are those whose policies are made again from signed changes, or from a backup.
+	// Apps are the apps whose policies are rebuilt from signed changes, or taken from a backup.
 	Apps []string `json:"apps"`
-	// Fields are those among the policies that are none, and are removed.
+	// Fields are fields of the policies hash that are no policies. The repair removes them.
 	Fields []string `json:"fields"`
-	// Undecided are apps whose policy cannot be made again. They stay without a decision
-	// (POLICY_UNVERIFIED), never open.
+	// Undecided are apps whose policies cannot be rebuilt. They stay undecided (POLICY_UNVERIFIED), and are
+	// never open.
 	Undecided []string `json:"undecided"`
-	// From and To are the revision of the head before, 0 for none, and of the state that is proven.
+	// From is the revision of the head before the repair, 0 without one. To is the revision of the proven
+	// state.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
-	// Loss is what validators, or the authority of the floor file, have seen beyond what is left; nil for
+	// Loss is what validators, or the authority of the floor file, have seen beyond the proven state; nil for
 	// nothing.
 	Loss *Loss `json:"loss,omitempty"`
-	// Refused is why nothing can be done; empty when something can, or nothing is to be done.
+	// Refused says why the partition cannot be repaired; empty when it can, or needs nothing.
 	Refused string `json:"refused,omitempty"`
 	// Changes says that the partition is written anew.
 	Changes bool `json:"changes"`
@@ -81,22 +81,23 @@ type PartitionRepair struct {
 	revisions map[string]uint64 // of the documents
 	entries   []record.RawEntry
 	highest   record.Cursor
-	// reach is up to where every change is known.
+	// reach is the cursor up to which every change is known.
 	reach record.Cursor
 }
 
-// errRestoring says that a restoration was begun and not ended.
+// errRestoring says that a restoration was begun and not completed.
 var errRestoring = errors.New("a restoration of this store was cut off: give it again (countersign store restore)")
 
-// PlanRepair finds out what is wrong with a store, and what can be made of it: from what verifies in it,
-// and from files. It changes nothing.
+// PlanRepair finds what is wrong with a store, and how its verified records and the files can repair it. It
+// changes nothing.
 func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*RepairPlan, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return nil, err
 	}
 	plan := &RepairPlan{options: options}
 	codec, err := t.codec(ctx)
-	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) || errors.Is(err, errNoMeta) {
+	if errors.Is(err, record.ErrMalformed) || redisfeed.IsWrongType(err) || errors.Is(err, redisfeed.ErrNotInitialised) ||
+		errors.Is(err, errNoMeta) {
 		codec, err = t.codecOf(options.Files, err)
 		plan.Meta = true
 	}
@@ -104,7 +105,7 @@ func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*RepairP
 		return nil, err
 	}
 	plan.codec, plan.StoreID = codec, codec.StoreID()
-	// While the meta is gone, a restoration of any store may be under way.
+	// Without a meta, a restoration of any store may be in progress.
 	if begun, err := t.metaIn(ctx, restoreKey); err != nil {
 		return nil, err
 	} else if begun.StoreID == plan.StoreID || plan.Meta && begun.StoreID != "" {
@@ -141,13 +142,13 @@ func (t *Tools) PlanRepair(ctx context.Context, options RepairOptions) (*RepairP
 	return plan, err
 }
 
-// partitionKey tells whether a key is a head, or holds policies, log or trail of a partition.
+// partitionKey reports whether a key is the head, policies, log or trail of a partition.
 func partitionKey(key string) bool {
 	parts := ofPartition.FindStringSubmatch(key)
 	return parts != nil && len(parts[2]) < len("request:")
 }
 
-// planPartition reads a partition and finds out what can be made of it, again when it was changed meanwhile.
+// planPartition plans the repair of a partition. It plans again when the partition changed meanwhile.
 func (t *Tools) planPartition(ctx context.Context, plan *RepairPlan, r *evidence) (*PartitionRepair, error) {
 	for range maxReads {
 		m, err := t.planOnce(ctx, plan, r)
@@ -168,7 +169,8 @@ func (t *Tools) planOnce(ctx context.Context, plan *RepairPlan, r *evidence) (*P
 	source := t.reader(r.codec)
 	source.find, source.beyond = c.find, true
 	fields := map[string][]byte{}
-	err := source.exportPartition(ctx, r.partition, claimed{c, func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected})
+	err := source.exportPartition(ctx, r.partition, claimed{c,
+		func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected})
 	if err := errors.Join(err, c.finish()); err != nil {
 		return nil, err
 	}
@@ -189,7 +191,7 @@ func (t *Tools) planOnce(ctx context.Context, plan *RepairPlan, r *evidence) (*P
 	return m, err
 }
 
-// claimed shows what is poured to a checker, before that leaves out what does not verify.
+// claimed observes records on their way to a checker, which may drop those that do not verify.
 type claimed struct {
 	snapshot.Sink
 	document func(appID string, raw []byte)
@@ -208,12 +210,12 @@ func (c claimed) Document(appID string, raw []byte) error {
 	return c.Sink.Document(appID, raw)
 }
 
-// compute makes the partition of what is left of it.
+// compute rebuilds the partition from its evidence.
 func (m *PartitionRepair) compute(plan *RepairPlan, r *evidence, fields map[string][]byte) error {
 	state, err := r.whole()
 	if err != nil {
 		m.Refused = err.Error()
-		return nil //nolint:nilerr // the plan says it, and the other partitions are planned all the same
+		return nil //nolint:nilerr // the plan reports it, and the other partitions are still planned
 	}
 	m.reach = state.reach
 	m.highest = record.Highest(r.own.proof.highest, state.Cursor)
@@ -251,15 +253,16 @@ func (m *PartitionRepair) compute(plan *RepairPlan, r *evidence, fields map[stri
 		empty = r.own.head.State.EmptySum()
 	}
 	m.head = record.Head{
-		Cursor: state.Cursor, Policies: uint64(len(state.apps)), State: r.codec.SealSum(r.partition, sumOf(r.codec, r.partition, empty, state.apps)),
+		Cursor: state.Cursor, Policies: uint64(len(state.apps)),
+		State: r.codec.SealSum(r.partition, sumOf(r.codec, r.partition, empty, state.apps)),
 		Audit: r.own.trail, Forks: state.forks[max(len(state.forks)-record.MaxForks, 0):],
 	}
 	m.Changes = !m.stands(r.own.head, fields)
 	return nil
 }
 
-// stands tells whether the partition is already as it would be made: all that is wrong are policies that
-// cannot be made again.
+// stands reports whether the partition already equals the repaired one: its only findings are policies that
+// cannot be rebuilt.
 func (m *PartitionRepair) stands(head *record.Head, fields map[string][]byte) bool {
 	policies := record.KeysOf(m.Partition).Policies
 	return head != nil && head.Cursor == m.head.Cursor && head.Policies == m.head.Policies && head.State == m.head.State &&

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Repair mends a store as it was planned. Each partition takes its place at once, as a new epoch above all
-// that is known, so that validators cross to it and report what they know beyond it.
+// Repair carries out a plan. Each partition is swapped in at once, as a new epoch above everything that is
+// known. So running validators follow it and report what they hold beyond it.
 func (t *Tools) Repair(ctx context.Context, plan *RepairPlan) error {
 	run := "restore-" + newRun()
 	if err := store.CheckRights(ctx, t.client, record.MetaKey, plan.commands(run)...); err != nil {
@@ -49,7 +49,7 @@ func (t *Tools) Repair(ctx context.Context, plan *RepairPlan) error {
 	return t.client.Set(ctx, record.MetaKey, raw, 0).Err()
 }
 
-// commands are those with which a repair changes something.
+// commands lists the writing commands of a repair.
 func (plan *RepairPlan) commands(run string) []string {
 	commands := []string{"SET " + record.MetaKey + " x"}
 	for _, f := range plan.Removed {
@@ -61,7 +61,8 @@ func (plan *RepairPlan) commands(run string) []string {
 		}
 		keys := record.KeysOf(m.Partition)
 		aside := asideNames(keys, run)
-		commands = append(commands, "SET "+keys.Head+" x", "HSET "+aside[0]+" app x", "XADD "+aside[1]+" * l x", "XADD "+aside[2]+" * e x",
+		commands = append(commands, "SET "+keys.Head+" x", "HSET "+aside[0]+" app x", "XADD "+aside[1]+" * l x",
+			"XADD "+aside[2]+" * e x",
 			"HLEN "+aside[0], "XLEN "+aside[1], "XLEN "+aside[2])
 		for i, key := range []string{keys.Policies, keys.Log, keys.Audit} {
 			commands = append(commands, "UNLINK "+key, "UNLINK "+aside[i], "EXISTS "+aside[i], "RENAME "+aside[i]+" "+key)
@@ -70,12 +71,13 @@ func (plan *RepairPlan) commands(run string) []string {
 	return commands
 }
 
-// repairTries is how often a partition is planned again that was changed meanwhile.
+// repairTries bounds how often a partition is planned again that changed meanwhile.
 const repairTries = 10
 
-// mend puts a partition in its place, and returns what it did. It is planned again when it was changed
-// since, or when validators have reported more.
-func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPlan, m *PartitionRepair) (*PartitionRepair, error) {
+// repairPartition swaps a partition in, and returns what it did. It plans the partition again when it changed
+// meanwhile, or when validators have reported more.
+func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPlan, m *PartitionRepair) (*PartitionRepair,
+	error) {
 	for try := 0; ; try++ {
 		if !m.Changes {
 			return m, nil
@@ -92,8 +94,7 @@ func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPl
 		if err != nil {
 			return m, err
 		}
-		// Reports are read before the partition, so that a change that is made meanwhile is not taken for
-		// lost.
+		// Read the reports before the partition, so that a change made in between does not count as lost.
 		if plan.seen, err = t.sightingsOf(ctx, r.codec); err != nil {
 			return m, err
 		}
@@ -104,7 +105,7 @@ func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPl
 	}
 }
 
-// mended writes a partition aside and swaps it in.
+// apply writes a partition under temporary keys and swaps it in.
 func (r *restorer) apply(m *PartitionRepair) error {
 	if err := r.Partition(m.Partition, nil); err != nil {
 		return err
@@ -148,11 +149,10 @@ func (r *restorer) apply(m *PartitionRepair) error {
 	return r.swap(m.Partition, expected, m.head, start)
 }
 
-// maxRemovals is how many of the fields and keys that are removed an audit row names.
+// maxRemovals bounds how many removed fields and keys an audit row names.
 const maxRemovals = 100
 
-// removals returns the fields of the policies, and the keys of the partition, that are removed, for its
-// audit row.
+// removals returns the removed fields and keys of the partition for its audit row.
 func (r *restorer) removals(m *PartitionRepair) (all []*countersignv1.GivenUp, err error) {
 	wrong, err := misfits(r.ctx, r.client, record.KeysOf(m.Partition))
 	if err != nil {
@@ -162,11 +162,12 @@ func (r *restorer) removals(m *PartitionRepair) (all []*countersignv1.GivenUp, e
 		all = append(all, &countersignv1.GivenUp{Field: "key", GivenUp: key + ", a " + wrong[key]})
 	}
 	for _, name := range m.Fields {
-		// Anybody who can write to Redis may have chosen the name.
+		// An attacker who can write to Redis may have chosen the name.
 		all = append(all, &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("%+q", name[:min(len(name), 100)])})
 	}
 	if more := len(all) - maxRemovals; more > 0 {
-		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("and %d more", more)})
+		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{Field: "field",
+			GivenUp: fmt.Sprintf("and %d more", more)})
 	}
 	return all, nil
 }

@@ -9,33 +9,33 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// remains is what is left of a partition: everything of it that verifies, here and in files. It collects
-// what a checker lets through, and says what the partition was (remains.whole).
+// evidence is every record of a partition that verifies, from Redis and from files. A checker supplies it.
+// evidence.whole returns the furthest state that it proves.
 type evidence struct {
 	codec     *record.Codec
 	partition int
-	// own is what the Redis holds, files what backups hold.
+	// own are the records in Redis, files those in backups.
 	own   *holdings
 	files []*holdings
-	// found are entries of files beside those of backups: what validators' snapshots hold.
+	// found are log entries from validators' snapshots.
 	found []logEntry
 }
 
-// holdings are what one source has of a partition.
+// holdings are the verified records of one source.
 type holdings struct {
 	codec     *record.Codec
 	head      *record.Head // nil when it is missing or does not verify
 	documents map[string]*record.Document
 	raw       map[string][]byte
-	// claims are the fields of apps of the partition that do not verify, with the revision that each
+	// claims are the documents of the partition's apps that do not verify, with the revision that each
 	// claims, 0 for none.
 	claims  map[string]uint64
 	entries []logEntry
-	// changes are the revisions of each app's changes that the audit trail has; trail is its end.
+	// changes are the revisions of each app's changes in the audit trail. Trail is the end of that trail.
 	changes map[string][]uint64
 	trail   record.AuditTail
-	// lastRow is the revision of the latest row; partial says that the trail does not begin with the
-	// partition, or was cut.
+	// lastRow is the revision of the latest row. Partial says that the trail was cut, or does not begin with
+	// the partition.
 	lastRow uint64
 	partial bool
 	proof   proof
@@ -97,8 +97,8 @@ func (h *holdings) done(p proof) error {
 	return nil
 }
 
-// known returns every revision of an app that the holdings have seen, up to one. A link tells of the one
-// before it too.
+// known returns the latest revision of each app that the holdings show, up to a revision. A link also shows
+// the revision before it.
 func (h *holdings) known(upTo uint64) map[string]uint64 {
 	latest := map[string]uint64{}
 	see := func(appID string, revision uint64) {
@@ -123,20 +123,20 @@ func (h *holdings) known(upTo uint64) map[string]uint64 {
 	return latest
 }
 
-// anchor is a state of the partition that is proven: which apps it had, each at which revision.
+// provenState is a proven state of the partition: its apps and their revisions.
 type provenState struct {
 	record.Cursor
 	forks []record.Cursor
 	apps  map[string]uint64
-	path  []logEntry // what was walked from where it was proven
-	// reach is up to where every change is known: proven, or by what is left of each.
+	path  []logEntry // entries followed from the proven state
+	// reach is the cursor up to which every change is known: it is proven, or a record of it is left.
 	reach record.Cursor
-	// past are the entries that lead to where the walk has ended, without a gap.
+	// past are the entries that lead to the end of the path, without a gap.
 	past []logEntry
 }
 
-// byTrail returns the state that an audit trail proves which is whole and ends at an entry of the log: it
-// names every app.
+// byTrail returns the state that a complete audit trail proves: it names every app. The trail must end at an
+// entry of the log.
 func (h *holdings) byTrail() *provenState {
 	last := slices.IndexFunc(h.entries, func(e logEntry) bool { return e.Revision == h.lastRow })
 	if h.partial || h.lastRow == 0 || last < 0 {
@@ -154,8 +154,8 @@ func (h *holdings) byTrail() *provenState {
 	return a
 }
 
-// anchorOf returns the state that the holdings prove: by the digest of their head, or without a head by
-// their audit trail.
+// proves returns the state that the holdings prove: by the digest of their head, or without a head by their
+// audit trail.
 func (h *holdings) proves(partition int) *provenState {
 	if h.head == nil {
 		return h.byTrail()
@@ -175,8 +175,10 @@ func (h *holdings) proves(partition int) *provenState {
 	return nil
 }
 
+// addsUp reports whether policies, by app and revision, match the digest of the head.
 func (h *holdings) addsUp(partition int, apps map[string]uint64) bool {
-	return uint64(len(apps)) == h.head.Policies && h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State
+	sum := sumOf(h.codec, partition, h.head.State.EmptySum(), apps)
+	return uint64(len(apps)) == h.head.Policies && h.codec.SealSum(partition, sum) == h.head.State
 }
 
 // sumOf adds policies, by app and revision, to a sum.
@@ -187,7 +189,7 @@ func sumOf(codec *record.Codec, partition int, sum record.Sum, apps map[string]u
 	return sum
 }
 
-// whole returns the furthest state of the partition that can be proven, with all that was seen beyond it.
+// whole returns the furthest state that can be proven, with everything that was seen beyond it.
 func (r *evidence) whole() (*provenState, error) {
 	var best *provenState
 	for _, h := range append([]*holdings{r.own}, r.files...) {
@@ -197,14 +199,15 @@ func (r *evidence) whole() (*provenState, error) {
 		}
 		r.walk(a)
 		if own := r.own.head; own != nil && !a.has(own.Cursor) {
-			continue // it does not lead to where the store is
+			continue // the state does not lead to the store's head
 		}
 		if best == nil || best.Before(a.Cursor) {
 			best = a
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("what is left does not say which apps there were: give --from with a backup, or restore one (countersign store restore --replace)")
+		return nil, fmt.Errorf("what is left does not say which apps there were: give --from with a backup, or restore one " +
+			"(countersign store restore --replace)")
 	}
 	best.past = r.past(best.Cursor)
 	best.reach = r.reach(best)
@@ -212,12 +215,12 @@ func (r *evidence) whole() (*provenState, error) {
 	return best, nil
 }
 
-// has tells whether a state is that of a cursor, or has come by it.
+// has reports whether a state is at a cursor, or has passed it.
 func (a *provenState) has(c record.Cursor) bool {
 	return a.Cursor == c || slices.ContainsFunc(a.path, func(e logEntry) bool { return e.Cursor == c || e.Previous == c })
 }
 
-// all returns every entry of a log that was found, the store's own first.
+// all returns every entry that was found, those in Redis first.
 func (r *evidence) all() []logEntry {
 	all := slices.Clone(r.own.entries)
 	for _, h := range r.files {
@@ -226,8 +229,8 @@ func (r *evidence) all() []logEntry {
 	return append(all, r.found...)
 }
 
-// walk follows the signed entries that continue a proven state, one after the other: each was made from the
-// one before. Where two continue it, the store's own counts.
+// walk follows the signed entries that continue a proven state. Where two entries continue it, the one in
+// Redis counts.
 func (r *evidence) walk(a *provenState) {
 	next := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
@@ -249,8 +252,8 @@ func (r *evidence) walk(a *provenState) {
 	}
 }
 
-// reach returns up to where every change behind a state has left something: a document, an entry of the
-// log, or an audit row. It is without a tag when only an audit row is left of the latest.
+// reach returns the cursor up to which every change after a state has left a record: a document, a log entry,
+// or an audit row. It has no tag when only an audit row is left of the latest change.
 func (r *evidence) reach(a *provenState) record.Cursor {
 	tags := map[uint64]record.Tag{}
 	for _, revisions := range r.own.changes {
@@ -275,9 +278,9 @@ func (r *evidence) reach(a *provenState) record.Cursor {
 	return reach
 }
 
-// beyond adds what is signed and later than a state says of an app, without leading on from the state:
-// documents, changes and audit rows of changes of which nothing else is left. Nothing takes them back. So a
-// document is kept, too, of an app that the state does not have: it may only deny more.
+// beyond adds later signed records of apps that do not continue the state: documents, changes, and audit rows
+// of lost changes. Nothing takes these back. A document of an app that the state does not have is kept too:
+// it can only deny more.
 func (r *evidence) beyond(a *provenState) {
 	see := func(appID string, at record.Cursor) {
 		a.apps[appID] = max(a.apps[appID], at.Revision)
@@ -298,7 +301,7 @@ func (r *evidence) beyond(a *provenState) {
 	}
 }
 
-// rebuild returns an app's document at a revision, from a document of it and the changes that follow; nil
+// rebuild returns an app's document at a revision, from an earlier document and the changes after it; nil
 // when they do not lead there.
 func (r *evidence) rebuild(a *provenState, appID string, revision uint64) *record.Document {
 	var links []*record.Link
@@ -316,7 +319,10 @@ func (r *evidence) rebuild(a *provenState, appID string, revision uint64) *recor
 	slices.SortStableFunc(starts, func(a, b *record.Document) int { return cmp.Compare(revisionOf(b), revisionOf(a)) })
 	for _, d := range starts {
 		for d == nil || d.Revision < revision {
-			i := slices.IndexFunc(links, func(l *record.Link) bool { return l.PreviousAppRevision == revisionOf(d) && l.Revision <= revision })
+			i := slices.IndexFunc(links, func(l *record.Link) bool {
+				return l.PreviousAppRevision == revisionOf(d) &&
+					l.Revision <= revision
+			})
 			if i < 0 {
 				break
 			}
@@ -325,8 +331,9 @@ func (r *evidence) rebuild(a *provenState, appID string, revision uint64) *recor
 		if revisionOf(d) != revision {
 			continue
 		}
-		if i := slices.IndexFunc(links, func(l *record.Link) bool { return l.Revision == revision }); i >= 0 && links[i].Cursor != d.Cursor {
-			continue // it is the document of another change with this revision
+		if i := slices.IndexFunc(links, func(l *record.Link) bool { return l.Revision == revision }); i >= 0 &&
+			links[i].Cursor != d.Cursor {
+			continue // the document is of another change with this revision
 		}
 		if _, err := d.Policy(); err == nil {
 			return d
@@ -342,8 +349,8 @@ func revisionOf(d *record.Document) uint64 {
 	return d.Revision
 }
 
-// past returns the entries that lead to a cursor without a gap: each is named, by its tag, by the one after
-// it.
+// past returns the entries that lead to a cursor without a gap. Each entry names the one before it by its
+// tag.
 func (r *evidence) past(to record.Cursor) []logEntry {
 	at := map[record.Cursor]logEntry{}
 	for _, e := range r.all() {
@@ -358,8 +365,8 @@ func (r *evidence) past(to record.Cursor) []logEntry {
 	return entries
 }
 
-// log returns what the log of a state is, at most so many entries: none when it is not known how the state
-// was reached.
+// log returns at most so many entries as the log of a state; none when it is unknown how the state was
+// reached.
 func (a *provenState) log(most int) []record.RawEntry {
 	if n := len(a.past); n == 0 || a.past[n-1].Cursor != a.Cursor {
 		return nil

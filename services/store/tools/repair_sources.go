@@ -11,8 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// codecOf returns the codec of the store that the first file is of, for a store that does not say which it
-// is.
+// codecOf returns the codec of the first file's store, for a Redis whose meta is missing.
 func (t *Tools) codecOf(files []string, why error) (*record.Codec, error) {
 	if len(files) == 0 && errors.Is(why, errNoMeta) {
 		return nil, why
@@ -28,7 +27,7 @@ func (t *Tools) codecOf(files []string, why error) (*record.Codec, error) {
 	return record.NewCodec(t.ring, file.Meta()), nil
 }
 
-// sources reads what files hold of each partition.
+// sources reads the files, by partition.
 func (t *Tools) sources(ctx context.Context, codec *record.Codec, files []string) ([]*evidence, error) {
 	all := make([]*evidence, codec.Partitions())
 	for i := range all {
@@ -52,7 +51,10 @@ func (t *Tools) addSource(ctx context.Context, codec *record.Codec, path string,
 		return errors.New("it is of another store")
 	}
 	if file.Kind() == snapshot.Backup {
-		g := &collector{codec: codec, to: func(h *holdings) { to[h.proof.partition].files = append(to[h.proof.partition].files, h) }}
+		g := &collector{codec: codec, to: func(h *holdings) {
+			to[h.proof.partition].files = append(to[h.proof.partition].files,
+				h)
+		}}
 		c := &checker{codec: codec, next: g, onlyGood: true}
 		return errors.Join(file.Backup(interruptible{ctx, c}), c.finish())
 	}
@@ -66,7 +68,7 @@ func (t *Tools) addSource(ctx context.Context, codec *record.Codec, path string,
 	})
 }
 
-// collector is a target that makes holdings of each partition.
+// collector is a target that collects the holdings of each partition.
 type collector struct {
 	codec *record.Codec
 	to    func(*holdings)

@@ -188,31 +188,73 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		{name: "head missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head) }},
 		{name: "head damaged", damage: func(ctx context.Context) { c.Append(ctx, keys.Head, "x") }},
 		{name: "head is a list", damage: func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
-		{name: "head and trail missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) }, refused: "which apps there were"},
-		{name: "head and trail missing, with a backup", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) }, files: []string{backup}},
-		{name: "head and log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) }, refused: "which apps there were"},
-		{name: "head and log missing, with a backup and a snapshot", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) }, files: []string{backup, snapshot}},
-		{name: "head and trail missing, the log begins after the first change", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit); c.XDel(ctx, keys.Log, "1-0") }, refused: "which apps there were"},
+		{name: "head and trail missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
+			refused: "which apps there were"},
+		{name: "head and trail missing, with a backup", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
+			files: []string{backup}},
+		{name: "head and log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) },
+			refused: "which apps there were"},
+		{name: "head and log missing, with a backup and a snapshot",
+			damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) }, files: []string{backup, snapshot}},
+		{name: "head and trail missing, the log begins after the first change",
+			damage:  func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit); c.XDel(ctx, keys.Log, "1-0") },
+			refused: "which apps there were"},
 		{name: "document damaged", damage: func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") }},
 		{name: "document missing", damage: func(ctx context.Context) { c.HDel(ctx, keys.Policies, app) }},
-		{name: "document of before a revocation", damage: func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, oldDocument) }},
-		{name: "document damaged, log trimmed", damage: func(ctx context.Context) { trim(ctx); c.HSet(ctx, keys.Policies, app, "x") }, undecided: []string{app}},
-		{name: "document of before, log trimmed", damage: func(ctx context.Context) { trim(ctx); c.HSet(ctx, keys.Policies, app, oldDocument) }, undecided: []string{app}},
-		{name: "document missing, log trimmed", damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, undecided: []string{app}},
-		{name: "document missing, log trimmed, no trail", damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app); c.Del(ctx, keys.Audit) }, refused: "which apps there were"},
-		{name: "document missing, log trimmed, with a backup alone", damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup}, undecided: []string{app}},
-		{name: "document missing, log trimmed, with a backup and a snapshot", damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup, snapshot}},
+		{name: "document of before a revocation", damage: func(ctx context.Context) {
+			c.HSet(ctx, keys.Policies, app,
+				oldDocument)
+		}},
+		{name: "document damaged, log trimmed", damage: func(ctx context.Context) {
+			trim(ctx)
+			c.HSet(ctx, keys.Policies, app,
+				"x")
+		}, undecided: []string{app}},
+		{name: "document of before, log trimmed", damage: func(ctx context.Context) {
+			trim(ctx)
+			c.HSet(ctx, keys.Policies, app,
+				oldDocument)
+		}, undecided: []string{app}},
+		{name: "document missing, log trimmed", damage: func(ctx context.Context) {
+			trim(ctx)
+			c.HDel(ctx, keys.Policies,
+				app)
+		}, undecided: []string{app}},
+		{name: "document missing, log trimmed, no trail", damage: func(ctx context.Context) {
+			trim(ctx)
+			c.HDel(ctx,
+				keys.Policies, app)
+			c.Del(ctx, keys.Audit)
+		}, refused: "which apps there were"},
+		{name: "document missing, log trimmed, with a backup alone",
+			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup},
+			undecided: []string{app}},
+		{name: "document missing, log trimmed, with a backup and a snapshot",
+			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup, snapshot}},
 		{name: "policies missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Policies) }},
-		{name: "policies are a set", damage: func(ctx context.Context) { c.Del(ctx, keys.Policies); c.SAdd(ctx, keys.Policies, "x") }},
+		{name: "policies are a set", damage: func(ctx context.Context) {
+			c.Del(ctx, keys.Policies)
+			c.SAdd(ctx, keys.Policies,
+				"x")
+		}},
 		{name: "log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Log) }},
 		{name: "log is a string", damage: func(ctx context.Context) { c.Set(ctx, keys.Log, "x", 0) }},
 		{name: "link damaged", damage: func(ctx context.Context) {
 			c.XDel(ctx, keys.Log, "7-0", "8-0")
 			c.Do(ctx, "XADD", keys.Log, "8-1", "l", "x")
 		}},
-		{name: "greatest id in the log", damage: func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, lastStreamID, "l", "x") }},
-		{name: "greatest revision in the log", damage: func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, "18446744073709551615-0", "l", "x") }},
-		{name: "greatest id in the trail", damage: func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e", "x") }},
+		{name: "greatest id in the log", damage: func(ctx context.Context) {
+			c.Do(ctx, "XADD", keys.Log, lastStreamID, "l",
+				"x")
+		}},
+		{name: "greatest revision in the log", damage: func(ctx context.Context) {
+			c.Do(ctx, "XADD", keys.Log,
+				"18446744073709551615-0", "l", "x")
+		}},
+		{name: "greatest id in the trail", damage: func(ctx context.Context) {
+			c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e",
+				"x")
+		}},
 		{name: "trail cut", damage: func(ctx context.Context) { c.XDel(ctx, keys.Audit, "8-0") }},
 		{name: "trail is a hash", damage: func(ctx context.Context) { c.Del(ctx, keys.Audit); c.HSet(ctx, keys.Audit, "x", "x") }},
 		{name: "stray fields", damage: func(ctx context.Context) {
@@ -249,7 +291,8 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 			if len(tt.undecided) > 0 {
 				wantFirst = undecided
 			}
-			if got := s.stored(app, "first"); got != wantFirst || s.stored(other, "third") != policy.Active || s.stored(s.app(2, 0), "second") != policy.Active {
+			if got := s.stored(app, "first"); got != wantFirst || s.stored(other, "third") != policy.Active ||
+				s.stored(s.app(2, 0), "second") != policy.Active {
 				t.Errorf("%d, %d, %d", got, s.stored(other, "third"), s.stored(s.app(2, 0), "second"))
 			}
 		})
@@ -305,14 +348,16 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 		s.do("DEL", key)
 		s.do("LPUSH", key, "x")
 	}
-	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); err == nil || !strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{}); err == nil ||
+		!strings.Contains(err.Error(), record.MetaKey) || !strings.Contains(err.Error(), "--from") {
 		t.Errorf("without a file: %v", err)
 	}
 	plan := s.repair(path)
 	if !plan.Meta || len(plan.Removed) != 2 || len(plan.Partitions) > 0 {
 		t.Errorf("%+v", plan)
 	}
-	if found := check.Must(s.tools.Verify(t.Context()))(t).Findings; len(found) != 1 || !strings.Contains(found[0].String(), record.UnknownMembers) {
+	if found := check.Must(s.tools.Verify(t.Context()))(t).Findings; len(found) != 1 ||
+		!strings.Contains(found[0].String(), record.UnknownMembers) {
 		t.Errorf("found %v, want that the members are unknown: only an operator can say who they were", found)
 	}
 	s.do("SET", restoreKey, check.Must(record.SealMeta(s.ring, s.codec.Meta()))(t))

@@ -22,55 +22,56 @@ import (
 )
 
 const (
-	// revisionJump is how far the revisions of an epoch that an operator begins are above all that is
-	// known: further than anybody can have seen who is not known.
+	// revisionJump is how far an operator's epoch begins above all known revisions: beyond anything that an
+	// unknown validator can have seen.
 	revisionJump = 1_000_000_000
-	// restoreKey holds the meta of a store whose restoration is under way.
+	// restoreKey holds the meta of a store during its restoration.
 	restoreKey = "cs:restore"
 
 	discardTimeout = 5 * time.Second
 )
 
 var (
-	// ErrNotEmpty says that a Redis holds something where nothing should be.
+	// ErrNotEmpty says that a Redis holds keys where a restoration needs none.
 	ErrNotEmpty = errors.New("there is a store, or the rest of one, in this Redis; nothing was changed")
-	// ErrNoNames says that a file has no names.
-	ErrNoNames = errors.New("this is a validator's snapshot: it has no names, hints, notes and times of tokens, and no audit trail; nothing was changed")
+	// ErrNoNames says that a file is a validator's snapshot, which has no names.
+	ErrNoNames = errors.New("this is a validator's snapshot: it has no names, hints, notes and times of tokens, and no audit " +
+		"trail; nothing was changed")
 )
 
 // RestoreOptions say what a restoration may do.
 type RestoreOptions struct {
-	// Replace lets it take the place of a store that is there.
+	// Replace allows it to replace an existing store.
 	Replace bool
-	// WithoutNames lets it take a validator's snapshot.
+	// WithoutNames allows it to use a validator's snapshot.
 	WithoutNames bool
-	// AllowDamaged lets it leave out what does not verify.
+	// AllowDamaged allows it to leave out records that do not verify.
 	AllowDamaged bool
-	// AboveEpoch is an epoch that somebody has seen.
+	// AboveEpoch is an epoch that somebody has seen; 0 for none.
 	AboveEpoch uint64
 }
 
-// Restored is what a restoration has come to.
+// Restored is the result of a restoration.
 type Restored struct {
 	StoreID string          `json:"storeId"`
 	File    string          `json:"file"`
 	Kind    string          `json:"kind"`
 	Created time.Time       `json:"created"`
 	Starts  []record.Cursor `json:"-"`
-	// Epochs are the lowest and the highest that were begun.
+	// Epochs are the lowest and the highest epoch that were begun.
 	Epochs [2]uint64 `json:"epochs"`
 	Totals Totals    `json:"totals"`
-	// Findings are what did not verify, and was left out.
+	// Findings are the records that did not verify and were left out.
 	Findings []Finding `json:"findings"`
-	// FleetBegun says that the list of validators was missing and was begun anew: one that has stopped
-	// without a word is in no receipt.
+	// FleetBegun says that the list of validators was missing and begins anew. Receipts do not name
+	// validators that had stopped without leaving the fleet.
 	FleetBegun bool `json:"fleetBegun"`
 }
 
-// Restore puts a backup, or a validator's snapshot, in the place of a store. Each partition takes its place
-// at once, as a new epoch above everything that is known, so that running validators cross to it, hold on
-// to every revocation that they have seen, and report what they know beyond it. It may be repeated when it
-// was cut off: until it is done an empty Redis holds no store that anybody would start with.
+// Restore replaces a store with a backup, or with a validator's snapshot. Each partition is swapped in at
+// once, as a new epoch above everything that is known. So running validators follow it, keep every revocation
+// that they have seen, and report what they hold beyond it. An interrupted restoration may be repeated. Until
+// it is complete, nobody takes the Redis for a store.
 func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions) (Restored, error) {
 	if err := checkAboveEpoch(options.AboveEpoch); err != nil {
 		return Restored{}, err
@@ -79,7 +80,8 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	if err != nil {
 		return Restored{}, err
 	}
-	done := Restored{StoreID: verified.StoreID, File: path, Kind: kind.String(), Totals: verified.Totals, Findings: verified.Findings}
+	done := Restored{StoreID: verified.StoreID, File: path, Kind: kind.String(), Totals: verified.Totals,
+		Findings: verified.Findings}
 	if kind == snapshot.OfReplica && !options.WithoutNames {
 		return done, ErrNoNames
 	}
@@ -107,7 +109,8 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	}
 	if err != nil {
 		r.discard()
-		return done, fmt.Errorf("%w; %d of %d partitions are restored: give the same command again", err, r.swapped, meta.Partitions)
+		return done, fmt.Errorf("%w; %d of %d partitions are restored: give the same command again", err, r.swapped,
+			meta.Partitions)
 	}
 	done.Starts, done.Epochs = r.starts, epochsOf(r.starts)
 	err = r.finish(meta)
@@ -133,20 +136,20 @@ func epochsOf(starts []record.Cursor) (epochs [2]uint64) {
 
 var _ target = (*restorer)(nil)
 
-// restorer puts what it is given in its place, partition by partition.
+// restorer writes partitions and swaps them in, one after the other.
 type restorer struct {
 	*Tools
 	ctx     context.Context
 	codec   *record.Codec
 	options RestoreOptions
 	run     string
-	// overwrite says that what is there may be replaced, foreign that it is another store.
+	// overwrite allows it to replace existing keys. Foreign says that these belong to another store.
 	overwrite, foreign bool
-	// validators are those that have reported to the store that is there, when it is not another one.
+	// validators are the reported validators of the existing store, if it is not foreign.
 	validators []*record.Validator
 	stage      *stage
-	// method names what is done in the audit trail; events are rows of apps, written before it; removed is
-	// what its row names.
+	// method is the audit method. Events are audit rows of apps, written before the row of the epoch. Removed
+	// is what that row names as removed.
 	method  string
 	events  []*countersignv1.AuditEvent
 	removed []*countersignv1.GivenUp
@@ -156,7 +159,7 @@ type restorer struct {
 	fleetBegun bool
 }
 
-// prepare finds out what is there, and whether it may be replaced.
+// prepare finds what exists in the Redis, and whether the restoration may replace it.
 func (r *restorer) prepare(meta record.Meta) error {
 	there, err := r.meta(r.ctx)
 	switch {
@@ -174,7 +177,7 @@ func (r *restorer) prepare(meta record.Meta) error {
 	case !errors.Is(err, record.ErrMalformed) && !redisfeed.IsWrongType(err):
 		return err
 	}
-	// Nobody can start with a meta that is none. It is written again at the end.
+	// No process starts with a malformed meta, and the end of the restoration replaces it.
 	begun, err := r.begun(meta)
 	if err != nil {
 		return err
@@ -196,7 +199,7 @@ func (r *restorer) prepare(meta record.Meta) error {
 	if !r.foreign {
 		r.validators, err = r.fleet(r.ctx, r.codec)
 		if redisfeed.IsWrongType(err) {
-			// There are no reports in it, and authorities can write none until it is gone.
+			// A key of a wrong type has no reports, and authorities cannot write any until it is removed.
 			err = r.client.Unlink(r.ctx, record.FleetKey).Err()
 		}
 		if err != nil {
@@ -214,7 +217,7 @@ func (r *restorer) prepare(meta record.Meta) error {
 		return err
 	}
 	if r.foreign {
-		// Whoever starts meanwhile must not take one store for the other.
+		// A process that starts meanwhile must not take one store for the other.
 		if err := r.client.Del(r.ctx, record.MetaKey).Err(); err != nil {
 			return err
 		}
@@ -222,7 +225,7 @@ func (r *restorer) prepare(meta record.Meta) error {
 	return r.removeLeftovers()
 }
 
-// restoreCommands are those that change something, with one partition for all.
+// restoreCommands lists the writing commands of a restoration, with one partition as an example.
 func restoreCommands(run string) []string {
 	aside := asideNames(record.KeysOf(0), run)
 	return []string{
@@ -247,7 +250,7 @@ func (r *restorer) Entry(e record.RawEntry) error { return r.stage.entry(e) }
 // Audit implements snapshot.Sink.
 func (r *restorer) Audit(sequence uint64, raw []byte) error { return r.stage.audit(sequence, raw) }
 
-// done puts a partition of a backup in its place.
+// done swaps in a partition of a backup.
 func (r *restorer) done(p proof) error {
 	expected, start, err := r.start(p.partition, p.highest)
 	if err != nil {
@@ -261,7 +264,7 @@ func (r *restorer) done(p proof) error {
 	return r.swap(p.partition, expected, head, start)
 }
 
-// hasHeads tells whether the Redis holds a head of the store that the file is of.
+// hasHeads reports whether the Redis holds a head of the file's store.
 func (r *restorer) hasHeads() (bool, error) {
 	heads, err := r.readHeads(r.ctx, r.codec)
 	for i, read := range heads {
@@ -272,8 +275,8 @@ func (r *restorer) hasHeads() (bool, error) {
 	return false, err
 }
 
-// start returns what is there now in the place of the head, and where the new epoch begins: above it, above
-// what the file has, and above all that is known.
+// start returns the current key of the head, and where the new epoch begins: above it, above the file and
+// above everything that is known.
 func (r *restorer) start(partition int, has record.Cursor) (expected headKey, start record.Cursor, err error) {
 	if expected, err = r.headNow(r.ctx, partition); err != nil {
 		return expected, start, err
@@ -288,7 +291,7 @@ func (r *restorer) start(partition int, has record.Cursor) (expected headKey, st
 	return expected, start, err
 }
 
-// swap begins the new epoch behind a head and puts the partition in its place.
+// swap begins the new epoch after a head and swaps the partition in.
 func (r *restorer) swap(partition int, expected headKey, head record.Head, start record.Cursor) error {
 	now := time.Now()
 	e := record.EpochStart{
@@ -304,7 +307,8 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 	}
 	host, _ := os.Hostname()
 	for _, event := range append(r.events, &countersignv1.AuditEvent{Revision: start.Revision, GivenUp: r.removed}) {
-		event.EventTime, event.Identity, event.Peer, event.Method = timestamppb.New(now), "countersign store "+strings.ToLower(r.method), host, r.method
+		event.EventTime, event.Identity, event.Peer, event.Method = timestamppb.New(now),
+			"countersign store "+strings.ToLower(r.method), host, r.method
 		row, tail, err := r.codec.SealAudit(partition, head.Audit, event)
 		if err != nil {
 			return err
@@ -333,8 +337,8 @@ func (r *restorer) swap(partition int, expected headKey, head record.Head, start
 	return nil
 }
 
-// replace swaps the partition in. An authority that runs may have changed what is there meanwhile, again
-// and again; that goes with the rest, as long as the new epoch is above it.
+// replace swaps the partition in. A running authority may change the existing one again and again. These
+// changes are replaced too, as long as the new epoch is above them.
 func (r *restorer) replace(partition int, expected headKey, head []byte, start record.Cursor) error {
 	for {
 		err := r.stage.swap(expected, head)
@@ -346,7 +350,7 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 		}
 		now, err := r.codec.OpenHead(partition, expected.raw)
 		if err == nil && (now.Epoch >= start.Epoch || now.Revision >= start.Revision) {
-			return errChanged // by another restoration, or a healing
+			return errChanged // another restoration, or a healing, was faster
 		}
 		if r.ctx.Err() != nil {
 			return r.ctx.Err()
@@ -354,7 +358,7 @@ func (r *restorer) replace(partition int, expected headKey, head []byte, start r
 	}
 }
 
-// headNow returns what stands in the place of a head.
+// headNow returns the current key of a head.
 func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
 	key := record.KeysOf(partition).Head
 	for {
@@ -373,7 +377,7 @@ func (t *Tools) headNow(ctx context.Context, partition int) (headKey, error) {
 	}
 }
 
-// typeIn returns the type of what a key holds, in Redis's words.
+// typeIn returns the type of a key in Redis's words.
 func (t *Tools) typeIn(ctx context.Context, key string) (kind string, err error) {
 	err = retry(ctx, func() (err error) {
 		kind, err = t.client.Type(ctx, key).Result()
@@ -388,8 +392,8 @@ func (r *restorer) discard() {
 	}
 }
 
-// finish says which store it is, last of all, and removes what is left of the one before: a result of a
-// request that was made there says nothing of what is here.
+// finish writes the meta last of all. It removes leftovers of the replaced store, because its request results
+// do not apply to the restored one.
 func (r *restorer) finish(meta record.Meta) error {
 	raw, err := record.SealMeta(r.ring, meta)
 	if err != nil {
@@ -399,7 +403,8 @@ func (r *restorer) finish(meta record.Meta) error {
 		return err
 	}
 	err = r.remove(func(key string) bool {
-		return !belongs(key, meta.Partitions) && ofPartition.MatchString(key) || strings.Contains(key, "}:request:") || r.foreign && key == record.FleetKey
+		return !belongs(key, meta.Partitions) && ofPartition.MatchString(key) || strings.Contains(key, "}:request:") ||
+			r.foreign && key == record.FleetKey
 	})
 	if err != nil {
 		return err

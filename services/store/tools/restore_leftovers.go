@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/redisfeed"
 )
 
-// begun tells whether a restoration of the same store was cut off.
+// begun reports whether a restoration of the same store was interrupted.
 func (r *restorer) begun(meta record.Meta) (bool, error) {
 	var raw []byte
 	err := retry(r.ctx, func() (err error) {
@@ -28,7 +28,7 @@ func (r *restorer) begun(meta record.Meta) (bool, error) {
 	return err == nil && begun.StoreID == meta.StoreID, nil
 }
 
-// leftover is the form of keys that a run has written aside.
+// leftover matches the temporary keys of a run.
 var leftover = regexp.MustCompile(`^cs:\{cs\d{2,3}\}:(policies|log|audit):restore-[0-9a-f]{8}$`)
 
 func (r *restorer) removeLeftovers() error {

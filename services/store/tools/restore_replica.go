@@ -9,12 +9,12 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// restorerName is the identity by which tokens were made that have no names.
+// restorerName is the creator of restored tokens without names.
 const restorerName = "countersign store restore"
 
-// replica puts a partition of a validator's snapshot in its place. The documents are made anew, all with
-// the revision of the epoch's start; ids stand in for names. What is kept revoked against the store is
-// revoked in it from then on.
+// replica restores a partition from a validator's snapshot. It makes the documents anew, all with the
+// revision of the epoch's start, and with ids as names. Sticky revocations become revocations in the
+// documents.
 func (r *restorer) replica(c replica.Contents) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (r *restorer) replica(c replica.Contents) error {
 	for _, raw := range c.Links {
 		e, err := r.codec.OpenUnlabelled(c.Partition, raw)
 		if err != nil {
-			break // it does not verify; damage is allowed
+			break // the entry does not verify, and damage is allowed
 		}
 		if err := r.stage.entry(e.Raw(raw)); err != nil {
 			return err
@@ -78,7 +78,7 @@ func documentsOf(c replica.Contents, at record.Cursor) ([]*record.Document, erro
 			}
 		}
 	}
-	// Of apps that the store had lost nothing is left but what must not come back.
+	// Apps that the store had lost keep only their sticky revocations.
 	gone, err := policy.New(policy.Enforcement{}, nil, true)
 	if err != nil {
 		return nil, err
@@ -93,7 +93,8 @@ func documentsOf(c replica.Contents, at record.Cursor) ([]*record.Document, erro
 
 func documentOf(appID string, p *policy.Policy, at record.Cursor) *record.Document {
 	tokens := p.Tokens()
-	d := &record.Document{AppID: appID, Cursor: at, Enforcement: p.Enforcement(), Deleted: p.Deleted(), Memory: p.Memory(), Tokens: make([]record.Token, len(tokens))}
+	d := &record.Document{AppID: appID, Cursor: at, Enforcement: p.Enforcement(), Deleted: p.Deleted(), Memory: p.Memory(),
+		Tokens: make([]record.Token, len(tokens))}
 	for i, t := range tokens {
 		d.Tokens[i] = record.Token{Token: t, Name: t.ID, CreatedBy: restorerName, TouchedRevision: at.Revision}
 	}

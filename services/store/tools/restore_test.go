@@ -47,7 +47,8 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 		t.Errorf("a wiped store: %v", err)
 	}
 	done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{}))(t)
-	if done.Epochs != [2]uint64{2, 2} || done.StoreID != s.codec.StoreID() || done.Totals.Apps != 3*partitions || len(done.Findings) > 0 {
+	if done.Epochs != [2]uint64{2, 2} || done.StoreID != s.codec.StoreID() || done.Totals.Apps != 3*partitions ||
+		len(done.Findings) > 0 {
 		t.Errorf("%+v", done)
 	}
 	s.wantClean()
@@ -56,8 +57,10 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	}
 	crossed(t, running, 2)
 	fresh, _ := s.follow()
-	if state(running, app, "first") != policy.Revoked || state(fresh, app, "first") != policy.Active || state(running, later, "third") != 0 {
-		t.Errorf("running: %d, %d; fresh: %d", state(running, app, "first"), state(running, later, "third"), state(fresh, app, "first"))
+	if state(running, app, "first") != policy.Revoked || state(fresh, app, "first") != policy.Active ||
+		state(running, later, "third") != 0 {
+		t.Errorf("running: %d, %d; fresh: %d", state(running, app, "first"), state(running, later, "third"),
+			state(fresh, app, "first"))
 	}
 	if n := len(running.Orphans(1)); n != 2 {
 		t.Errorf("%d changes are known beyond the backup, want 2", n)
@@ -81,7 +84,8 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	c := &checker{codec: s.codec}
 	events := 0
 	if err := s.tools.reader(s.codec).exportPartition(t.Context(), 1, events1{c, func(raw []byte) {
-		if event, _, err := s.codec.OpenAudit(1, c.audit, raw); err == nil && event.GetMethod() == "Restore" && event.GetRevision() == start.Revision {
+		if event, _, err := s.codec.OpenAudit(1, c.audit, raw); err == nil && event.GetMethod() == "Restore" &&
+			event.GetRevision() == start.Revision {
 			events++
 		}
 	}}); err != nil || events != 1 {
@@ -138,14 +142,15 @@ func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 		options RestoreOptions
 		want    string
 	}{
-		"store there":        {path, s.tools, RestoreOptions{}, ErrNotEmpty.Error()},
-		"damaged backup":     {damaged, s.tools, RestoreOptions{Replace: true}, ErrDamaged.Error()},
-		"cut file":           {garbage, s.tools, RestoreOptions{Replace: true}, "is cut"},
-		"no file":            {garbage + "2", s.tools, RestoreOptions{Replace: true}, "no such file"},
-		"another ring":       {path, New(s.client, keyring.Generate()), RestoreOptions{Replace: true}, "unknown key"},
-		"without names":      {replicaFile, s.tools, RestoreOptions{Replace: true}, ErrNoNames.Error()},
-		"rest of a store":    {path, s.tools, RestoreOptions{}, ErrNotEmpty.Error()},
-		"other store's ring": {s.foreignFile(), New(s.client, otherRing), RestoreOptions{Replace: true}, "another key ring has signed"},
+		"store there":     {path, s.tools, RestoreOptions{}, ErrNotEmpty.Error()},
+		"damaged backup":  {damaged, s.tools, RestoreOptions{Replace: true}, ErrDamaged.Error()},
+		"cut file":        {garbage, s.tools, RestoreOptions{Replace: true}, "is cut"},
+		"no file":         {garbage + "2", s.tools, RestoreOptions{Replace: true}, "no such file"},
+		"another ring":    {path, New(s.client, keyring.Generate()), RestoreOptions{Replace: true}, "unknown key"},
+		"without names":   {replicaFile, s.tools, RestoreOptions{Replace: true}, ErrNoNames.Error()},
+		"rest of a store": {path, s.tools, RestoreOptions{}, ErrNotEmpty.Error()},
+		"other store's ring": {s.foreignFile(), New(s.client, otherRing), RestoreOptions{Replace: true},
+			"another key ring has signed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "rest of a store" {
@@ -176,9 +181,11 @@ var otherRing = keyring.Generate()
 func (s *system) foreignFile() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "foreign")
-	file := check.Must(snapshot.Create(path, otherRing, record.Meta{StoreID: "foreign", Partitions: 1, CreateTime: time.Now()}, snapshot.Backup))(s.t)
+	file := check.Must(snapshot.Create(path, otherRing, record.Meta{StoreID: "foreign", Partitions: 1,
+		CreateTime: time.Now()}, snapshot.Backup))(s.t)
 	codec := record.NewCodec(otherRing, record.Meta{StoreID: "foreign", Partitions: 1})
-	head := check.Must(codec.SealHead(0, record.Head{Cursor: record.Cursor{Epoch: 1}, State: codec.SealSum(0, record.Sum{})}))(s.t)
+	head := check.Must(codec.SealHead(0, record.Head{Cursor: record.Cursor{Epoch: 1},
+		State: codec.SealSum(0, record.Sum{})}))(s.t)
 	if err := errors.Join(file.Partition(0, head), file.Commit()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -203,7 +210,8 @@ func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 			s.flush()
 		}
 		// The account may not do everything: partition 2 cannot be written.
-		if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "~cs:meta", "~cs:restore",
+		if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "~cs:meta",
+			"~cs:restore",
 			"~cs:fleet", "~cs:{cs00}:*", "~cs:{cs01}:*", "%R~cs:{cs02}:*").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -280,11 +288,13 @@ func TestRestoreOfADamagedBackupLeavesOutWhatDoesNotVerify(t *testing.T) {
 		t.Error("nothing was found")
 	}
 	v := check.Must(s.tools.Verify(t.Context()))(t)
-	if len(v.Findings) != 1 || !has(v.Findings, keys.Log+" 4", "does not continue revision 2") || v.Totals.Apps != 3*partitions-1 {
+	if len(v.Findings) != 1 || !has(v.Findings, keys.Log+" 4", "does not continue revision 2") ||
+		v.Totals.Apps != 3*partitions-1 {
 		t.Errorf("%+v", v)
 	}
 	r, _ := s.follow()
-	if state(r, s.app(1, 0), "first") != 0 || state(r, s.app(1, 1), "first") != policy.Active || state(r, s.app(2, 0), "second") != policy.Active {
+	if state(r, s.app(1, 0), "first") != 0 || state(r, s.app(1, 1), "first") != policy.Active ||
+		state(r, s.app(2, 0), "second") != policy.Active {
 		t.Error("what is left is not served")
 	}
 }
@@ -306,7 +316,8 @@ func TestRestoreWithoutNames(t *testing.T) {
 	check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	crossed(t, running, 2)
 	file := s.replicaFileOf(running)
-	if v, kind, err := s.tools.VerifyFile(t.Context(), file); err != nil || kind != snapshot.OfReplica || len(v.Findings) > 0 || v.Totals.Apps != 3*partitions {
+	if v, kind, err := s.tools.VerifyFile(t.Context(), file); err != nil || kind != snapshot.OfReplica ||
+		len(v.Findings) > 0 || v.Totals.Apps != 3*partitions {
 		t.Errorf("%+v, %v, %v", v, kind, err)
 	}
 	s.flush()
@@ -317,7 +328,8 @@ func TestRestoreWithoutNames(t *testing.T) {
 	s.wantClean()
 	crossed(t, running, 3)
 	fresh, _ := s.follow()
-	if state(fresh, app, "first") != policy.Active || state(fresh, app, "second") != policy.Revoked || fresh.Stats().Sticky != 0 {
+	if state(fresh, app, "first") != policy.Active || state(fresh, app, "second") != policy.Revoked ||
+		fresh.Stats().Sticky != 0 {
 		t.Errorf("%d, %d", state(fresh, app, "first"), state(fresh, app, "second"))
 	}
 	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
@@ -363,7 +375,10 @@ func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 		t.Errorf("a change before the store is healed: %v", err)
 	}
 	s.heal()
-	check.Eventually(t, "changing the store", func() error { return s.change(s.app(0, 0), "Add", addToken(s.app(0, 0), "last")) })
+	check.Eventually(t, "changing the store", func() error {
+		return s.change(s.app(0, 0), "Add",
+			addToken(s.app(0, 0), "last"))
+	})
 	s.wantClean()
 	if file := check.Must(os.ReadFile(path))(t); !bytes.HasPrefix(file, []byte("CSSNAP")) {
 		t.Error("the backup was changed")

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// retryFor is how long a read is repeated that fails: longer than a failover takes.
+	// retryFor is how long a failing read is repeated. It is longer than a failover.
 	retryFor = 10 * time.Second
-	// retryPause is the pause between two tries.
+	// retryPause is the pause between two attempts.
 	retryPause = 200 * time.Millisecond
 )
 
-// again reads until Redis answers, or has not for too long: connections break, and masters change, and the
-// client itself sends no command twice.
+// retry repeats a read while its error may pass, for at most retryFor: connections break and masters change,
+// and the client itself sends no command twice.
 func retry(ctx context.Context, read func() error) error {
 	for until := time.Now().Add(retryFor); ; {
 		err := read()
@@ -36,9 +36,9 @@ func retry(ctx context.Context, read func() error) error {
 	}
 }
 
-// reached is again for the first thing that is read of a Redis. When there is none to connect to, it says
-// so at once: waiting would not tell more. One that has been there is waited for, since it is started
-// again, or another one takes its place.
+// firstRead does what retry does for the first read of a Redis. When no server answers at all, it fails at
+// once, since waiting would not help. Once a server has answered, a lost one is waited for: it restarts, or
+// another one takes over.
 func firstRead(ctx context.Context, read func() error) error {
 	var absent error
 	there := false
@@ -54,19 +54,20 @@ func firstRead(ctx context.Context, read func() error) error {
 	return cmp.Or(absent, err)
 }
 
-// unreachable tells whether an error means that there was no server to send to.
+// isUnreachable reports whether an error means that there was no server to send to.
 func isUnreachable(err error) bool {
 	var answer redis.Error
 	return redisfeed.NotRun(err) && !errors.As(err, &answer)
 }
 
-// passes tells whether a read that failed may succeed when it is repeated.
+// isTransient reports whether a failed read may succeed when it is repeated.
 func isTransient(err error) bool {
 	return err != nil && (redisfeed.NotRun(err) || isConnectionError(err))
 }
 
-// broken tells whether an error is that of a connection, of which there may be a better one.
+// isConnectionError reports whether an error is about a connection, so that a new one may work.
 func isConnectionError(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.As(err, &network) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -15,13 +15,14 @@ import (
 //go:embed swap.lua
 var swapScript string
 
-// stageBytes is about how much is sent to Redis at once.
+// stageBytes is about how many bytes are sent to Redis at once.
 const stageBytes = 1 << 20
 
-// errChanged says that somebody else has changed a partition meanwhile.
+// errChanged says that another writer has changed a partition meanwhile.
 var errChanged = errors.New("the partition was changed meanwhile")
 
-// stage is a partition that is written aside, under keys of the same slot, until it takes its place at once.
+// stage is a partition that is being written under temporary keys of the same slot, until one script swaps it
+// in.
 type stage struct {
 	ctx       context.Context
 	client    *redisfeed.Client
@@ -33,7 +34,7 @@ type stage struct {
 	size      int
 }
 
-// asideNames returns the keys under which a run writes a partition aside.
+// asideNames returns the temporary keys of a run.
 func asideNames(keys record.Keys, run string) [3]string {
 	return [3]string{keys.Policies + ":" + run, keys.Log + ":" + run, keys.Audit + ":" + run}
 }
@@ -93,20 +94,20 @@ func (s *stage) flush() error {
 	return err
 }
 
-// headKey is what stands in the place of a head: its type in Redis's words ("none" for nothing), and a
-// string's value.
+// headKey is what the key of a head holds: its type in Redis's words ("none" for a missing key), and the
+// value of a string.
 type headKey struct {
 	kind string
 	raw  []byte
 }
 
-// swap puts what was written aside in its place, if what stands in the place of the head is still what was
-// expected.
+// swap replaces the partition with the staged one, if the key of the head still holds what was expected.
 func (s *stage) swap(expected headKey, head []byte) error {
 	keys := []string{s.keys.Head, s.keys.Policies, s.keys.Log, s.keys.Audit, s.aside[0], s.aside[1], s.aside[2]}
 	var answer string
 	err := s.client.OnMaster(s.ctx, s.keys.Head, func(conn *redis.Conn) (err error) {
-		answer, err = conn.Eval(s.ctx, swapScript, keys, expected.kind, expected.raw, head, s.counts[0], s.counts[1], s.counts[2]).Text()
+		answer, err = conn.Eval(s.ctx, swapScript, keys, expected.kind, expected.raw, head, s.counts[0], s.counts[1],
+			s.counts[2]).Text()
 		return err
 	})
 	switch {
@@ -120,9 +121,9 @@ func (s *stage) swap(expected headKey, head []byte) error {
 	return nil
 }
 
-// discard removes what was written aside. It does so also when the context has ended.
+// discard removes the temporary keys, also when the context has ended.
 func (s *stage) discard() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), discardTimeout)
 	defer cancel()
-	_ = s.client.Unlink(ctx, s.aside[:]...).Err() // what is left is stray, and the next run removes it
+	_ = s.client.Unlink(ctx, s.aside[:]...).Err() // the next run removes what is left
 }

@@ -15,7 +15,8 @@ func TestSwapNeedsItsRights(t *testing.T) {
 	s := newSystem(t)
 	for _, lacking := range []string{"set", "unlink", "exists", "rename"} {
 		t.Run(lacking, func(t *testing.T) {
-			if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "~cs:*", "-"+lacking).Err(); err != nil {
+			if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "~cs:*",
+				"-"+lacking).Err(); err != nil {
 				t.Fatal(err)
 			}
 			aside := newStage(t.Context(), clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), 1, "restore-01234567")
@@ -26,7 +27,8 @@ func TestSwapNeedsItsRights(t *testing.T) {
 				t.Fatal(err)
 			}
 			expected := check.Must(s.client.Get(t.Context(), record.KeysOf(1).Head).Bytes())(t)
-			if err := aside.swap(headKey{kind: "string", raw: expected}, []byte("another head")); err == nil || !strings.Contains(err.Error(), "NO_PERMISSION") {
+			if err := aside.swap(headKey{kind: "string", raw: expected}, []byte("another head")); err == nil ||
+				!strings.Contains(err.Error(), "NO_PERMISSION") {
 				t.Errorf("the swap: %v", err)
 			}
 			s.client.Del(t.Context(), aside.aside[0])

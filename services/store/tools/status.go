@@ -13,27 +13,27 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// Status is what a look at a store has shown, without proving its documents.
+// Status is the result of a look at a store that does not prove its documents.
 type Status struct {
 	StoreID    string    `json:"storeId"`
 	CreateTime time.Time `json:"createTime"`
 	Partitions int       `json:"partitions"`
-	// Epochs are the lowest and the highest of the heads.
+	// Epochs are the lowest and the highest epoch of the heads.
 	Epochs [2]uint64 `json:"epochs"`
-	// Revisions is the sum of the heads' revisions: what has grown by one for each change, and by more for
-	// each epoch.
+	// Revisions is the sum of the heads' revisions. It grows by one with each change, and by more with each
+	// epoch.
 	Revisions uint64 `json:"revisions"`
-	// Apps counts documents, those of deleted apps included.
+	// Apps counts documents, including those of deleted apps.
 	Apps uint64 `json:"apps"`
-	// Heads are those that are missing or do not verify.
+	// Heads are the heads that are missing or do not verify.
 	Heads []Finding `json:"heads"`
-	// BelowFloor are the heads below what an authority has seen of the store, if its floor file was given.
+	// BelowFloor are heads below the floor of an authority, if its floor file was given.
 	BelowFloor []Finding `json:"belowFloor"`
 	// Servers are the masters of the Redis.
 	Servers []Server `json:"servers"`
-	// Validators are those that have reported.
+	// Validators are the validators that have reported.
 	Validators []Validator `json:"validators"`
-	// Warnings are what should be otherwise.
+	// Warnings say what should be changed.
 	Warnings []string `json:"warnings"`
 }
 
@@ -49,18 +49,18 @@ type Server struct {
 	AppendFsync string `json:"appendFsync"` // empty when it may not be asked for
 }
 
-// Validator is one validator, as authorities have heard of it.
+// Validator is one validator by its latest report.
 type Validator struct {
 	ID         string    `json:"id"`
 	ReportTime time.Time `json:"reportTime"`
-	// Behind and Ahead are the partitions in which its latest report was behind or ahead of the store.
+	// Behind and Ahead count the partitions in which its latest report was behind or ahead of the store.
 	Behind int `json:"behind"`
 	Ahead  int `json:"ahead"`
-	// Orphans are changes that it holds on to and that the store does not have.
+	// Orphans counts the orphans that it holds.
 	Orphans int `json:"orphans"`
 }
 
-// Status looks at a store.
+// Status reads the state of a store.
 func (t *Tools) Status(ctx context.Context) (Status, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {
@@ -93,11 +93,12 @@ func (t *Tools) Status(ctx context.Context) (Status, error) {
 	if unused(codec.Meta(), heads) {
 		s.warn("nothing was ever changed in this store, which is older than an hour: if it held apps, it came back empty")
 	}
-	s.Heads, s.BelowFloor, s.Servers, s.Validators, s.Warnings = listed(s.Heads), listed(s.BelowFloor), listed(s.Servers), listed(s.Validators), listed(s.Warnings)
+	s.Heads, s.BelowFloor, s.Servers, s.Validators, s.Warnings = listed(s.Heads), listed(s.BelowFloor), listed(s.Servers),
+		listed(s.Validators), listed(s.Warnings)
 	return s, nil
 }
 
-// heads reads every head; that of a partition without one, or with one that does not verify, is nil.
+// heads reads every head. A head that is missing or does not verify is nil.
 func (t *Tools) heads(ctx context.Context, codec *record.Codec, s *Status) ([]*record.Head, error) {
 	reads, err := t.readHeads(ctx, codec)
 	if reads == nil {
@@ -135,7 +136,7 @@ func (s *Status) warn(format string, args ...any) {
 	}
 }
 
-// servers asks each master how it is set up.
+// servers reads the settings of each master.
 func (t *Tools) servers(ctx context.Context, s *Status) {
 	err := t.eachMaster(ctx, func(ctx context.Context, master redis.Cmdable) error {
 		text, err := master.Info(ctx).Result()
@@ -174,7 +175,8 @@ func (server *Server) warnings(s *Status, info map[string]string) {
 		s.warn("maxmemory-policy is %s: Redis may throw policies away (maxmemory-policy noeviction)", server.Eviction)
 	}
 	if server.MaxMemory > 0 && server.UsedMemory > server.MaxMemory/10*9 {
-		s.warn("%d %% of maxmemory is used; when it is full only revoking and disabling go on", server.UsedMemory*100/server.MaxMemory)
+		s.warn("%d %% of maxmemory is used; when it is full only revoking and disabling go on",
+			server.UsedMemory*100/server.MaxMemory)
 	}
 	if server.Replicas == 0 {
 		s.warn("there is no replica: changes have one copy")
@@ -186,7 +188,7 @@ func (server *Server) warnings(s *Status, info map[string]string) {
 	}
 }
 
-// fields reads an answer to INFO.
+// fields parses an answer to INFO.
 func fields(text string) map[string]string {
 	all := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -202,7 +204,7 @@ func number(text string) uint64 {
 	return n
 }
 
-// compare compares what validators have reported with the store.
+// compare compares the validators' reports with the store.
 func (s *Status) compare(reports []*record.Validator, heads []*record.Head) {
 	for _, v := range reports {
 		shown := Validator{ID: v.ID, ReportTime: v.Reported, Orphans: v.Orphans}

@@ -13,8 +13,9 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// errNoMeta says that a Redis holds partitions, and nothing that says of which store they are.
-var errNoMeta = errors.New("cs:meta is missing, and there are partitions of a store: write it again with countersign store repair --from FILE, " +
+// errNoMeta says that a Redis holds partitions, but no meta that names their store.
+var errNoMeta = errors.New("cs:meta is missing, and there are partitions of a store: write it again with countersign " +
+	"store repair --from FILE, " +
 	"a backup or a validator's snapshot of the store, or restore a backup (countersign store restore --replace)")
 
 // lostMeta returns errNoMeta if the Redis holds a key of a partition.
@@ -27,8 +28,8 @@ func (t *Tools) lostMeta(ctx context.Context) error {
 	return err
 }
 
-// strays returns what is wrong with keys beside those of partitions: what a repair removes, and what only
-// an operator can decide about. Each says what to do.
+// strays returns findings about keys outside of partitions: keys that a repair removes, and keys that only an
+// operator can decide about. Each finding says what to do.
 func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, left []Finding, err error) {
 	marked := map[string]bool{}
 	for _, key := range []string{store.InitKey, restoreKey} {
@@ -54,7 +55,8 @@ func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, lef
 		case leftover.MatchString(key):
 			removable = append(removable, Finding{key, "is left of a restoration or a repair that was cut off" + removes})
 		case !belongs(key, codec.Partitions()):
-			left = append(left, Finding{key, "does not belong here: delete it with redis-cli DEL, or let what writes it use another Redis"})
+			left = append(left, Finding{key,
+				"does not belong here: delete it with redis-cli DEL, or let what writes it use another Redis"})
 		case kind != typeOf(key) && kind != "":
 			removable = append(removable, misfit(key, kind))
 		}
@@ -69,7 +71,7 @@ func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, lef
 
 func byPlace(a, b Finding) int { return strings.Compare(a.Where, b.Where) }
 
-// metaIn returns the meta that a key holds: the zero value when it holds none that the key ring has signed.
+// metaIn returns the meta that a key holds; the zero value when the key ring has signed none there.
 func (t *Tools) metaIn(ctx context.Context, key string) (record.Meta, error) {
 	var raw []byte
 	err := retry(ctx, func() (err error) {

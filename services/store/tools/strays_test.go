@@ -50,7 +50,8 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 				t.Errorf("verify: %v, want one that says %q", found, tt.remedy)
 			}
 			plan := s.repair()
-			if len(plan.Partitions) > 0 || fmt.Sprint(append(plan.Removed, plan.Left...)) != fmt.Sprint(found) || tt.removed != (len(plan.Left) == 0) {
+			if len(plan.Partitions) > 0 || fmt.Sprint(append(plan.Removed, plan.Left...)) != fmt.Sprint(found) ||
+				tt.removed != (len(plan.Left) == 0) {
 				t.Errorf("%+v, verify found %v", plan, found)
 			}
 			if tt.removed {
@@ -70,7 +71,8 @@ func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	s.do("SET", store.InitKey, "x")
 	s.do("HSET", record.KeysOf(1).Policies, "no app!", "x")
 	held := fmt.Sprint(s.dump())
-	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{AboveEpoch: math.MaxUint64}); err == nil || !strings.Contains(err.Error(), "--above-epoch") {
+	if _, err := s.tools.PlanRepair(t.Context(), RepairOptions{AboveEpoch: math.MaxUint64}); err == nil ||
+		!strings.Contains(err.Error(), "--above-epoch") {
 		t.Error(err)
 	}
 	for name, rights := range map[string][]any{
@@ -82,12 +84,14 @@ func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 		s.do(append([]any{"ACL", "SETUSER", "limited", "reset", "on", ">limited"}, rights...)...)
 		limited := New(clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), s.ring)
 		plan := check.Must(limited.PlanRepair(t.Context(), RepairOptions{}))(t)
-		if err := limited.Repair(t.Context(), plan); err == nil || !strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
+		if err := limited.Repair(t.Context(), plan); err == nil ||
+			!strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
 			t.Errorf("%s: %v", name, err)
 		}
 		adoption := check.Must(limited.PlanAdoption(t.Context(), 0))(t)
 		if name == "no partition" || name == "no scripts" {
-			if err := limited.Adopt(t.Context(), adoption); err == nil || !strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
+			if err := limited.Adopt(t.Context(), adoption); err == nil ||
+				!strings.Contains(err.Error(), "nothing was changed; use the operator's account") {
 				t.Errorf("adopt, %s: %v", name, err)
 			}
 		}

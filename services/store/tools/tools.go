@@ -1,10 +1,9 @@
-// Package tools is what an operator does with a store as a whole: look at it, prove all of it, back it up,
-// put a backup in its place, or take it as it is after a loss. This package is not part of the public API and
-// may change in any release.
+// Package tools has the operations of an operator on a whole store: status, verification, backup,
+// restoration, repair, adoption. This package is not part of the public API and may change in any release.
 //
-// What reads sees one state of each partition, whatever is changed meanwhile. What writes compares each
-// partition with what it was computed from, as every change does, so authorities and validators may run on.
-// It knows neither flags nor the terminal.
+// Reads see each partition in one consistent state, whatever changes meanwhile. Writes compare each partition
+// with the state that they were computed from, as every change does, so authorities and validators may keep
+// running. The package knows neither flags nor the terminal.
 package tools
 
 import (
@@ -21,24 +20,24 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// Operator works on the store of one Redis, as a person does. Its methods are safe for concurrent use.
+// Tools runs an operator's operations on the store of one Redis. It is safe for concurrent use.
 type Tools struct {
 	client *redisfeed.Client
 	ring   *keyring.Ring
 	floor  record.Floor
 }
 
-// New returns an operator for a Redis. The client stays the caller's to close.
+// New returns the tools for a Redis. The caller closes the client.
 func New(client *redisfeed.Client, ring *keyring.Ring) *Tools {
 	return &Tools{client: client, ring: ring}
 }
 
-// UseFloor says how far an authority has seen a store: what is put in its place begins above that, and a
-// look compares with it.
+// UseFloor sets the floor of an authority. Restorations begin their epochs above it, and Status compares the
+// heads with it.
 func (t *Tools) UseFloor(floor record.Floor) { t.floor = floor }
 
-// floorOf returns the floor of each partition of a store; zero cursors when there is none, or it is of
-// another store.
+// floorOf returns the floor of each partition of a store. The cursors are zero without a floor, and when the
+// floor belongs to another store.
 func (t *Tools) floorOf(codec *record.Codec) []record.Cursor {
 	floor := make([]record.Cursor, codec.Partitions())
 	if t.floor.StoreID == codec.StoreID() {
@@ -47,17 +46,17 @@ func (t *Tools) floorOf(codec *record.Codec) []record.Cursor {
 	return floor
 }
 
-// Finding is something that is not as it should be.
+// Finding is one thing that is wrong.
 type Finding struct {
-	// Where is a key, with the app or number of the entry behind it.
+	// Where is a key, then the app or the number of the entry in it.
 	Where string `json:"where"`
 	What  string `json:"what"`
 }
 
-// String returns it as one line.
+// String returns the finding as one line.
 func (f Finding) String() string { return f.Where + ": " + f.What }
 
-// Totals is how much there is.
+// Totals counts what a store or a file holds.
 type Totals struct {
 	Partitions int    `json:"partitions"`
 	Apps       uint64 `json:"apps"`
@@ -65,7 +64,7 @@ type Totals struct {
 	AuditRows  uint64 `json:"auditRows"`
 }
 
-// listed returns a list that is written as one, also when it is empty.
+// listed makes a nil list an empty one, which JSON shows as a list.
 func listed[T any](all []T) []T {
 	if all == nil {
 		return []T{}
@@ -73,7 +72,7 @@ func listed[T any](all []T) []T {
 	return all
 }
 
-// codec returns the codec of the store that the Redis holds.
+// codec returns the codec of the store in Redis.
 func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 	meta, err := t.meta(ctx)
 	if errors.Is(err, redisfeed.ErrNotInitialised) {
@@ -85,7 +84,7 @@ func (t *Tools) codec(ctx context.Context) (*record.Codec, error) {
 	return record.NewCodec(t.ring, meta), nil
 }
 
-// fleet returns the validators that have reported, by name. A record that does not verify is left out.
+// fleet returns the reported validators by name. Records that do not verify are left out.
 func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Validator, error) {
 	raw, err := t.readFleet(ctx)
 	if err != nil {
@@ -100,7 +99,7 @@ func (t *Tools) fleet(ctx context.Context, codec *record.Codec) ([]*record.Valid
 	return all, nil
 }
 
-// readFleet returns what authorities share of the validators, as it stands there.
+// readFleet returns the fields of the fleet's hash.
 func (t *Tools) readFleet(ctx context.Context) (raw map[string]string, err error) {
 	err = retry(ctx, func() (err error) {
 		raw, err = store.NewFleet(t.client).Read(ctx)
@@ -109,9 +108,9 @@ func (t *Tools) readFleet(ctx context.Context) (raw map[string]string, err error
 	return raw, err
 }
 
-// furthest returns, by partition, the furthest that validators have reported: the zero cursor where none
-// has. What is implausible by the positions that signed records show, by partition, is left out, and found:
-// a store that began its next epoch above it would have no room for changes.
+// furthest returns, by partition, the furthest cursor that validators have reported; zero where none has.
+// Known are the positions in signed records. A report that is implausible beyond these is left out and
+// returned as a finding: an epoch above it would leave no room for changes.
 func furthest(validators []*record.Validator, known []record.Cursor) (top []record.Cursor, implausible []Finding) {
 	top = make([]record.Cursor, len(known))
 	highest := record.Highest(known...)
@@ -122,7 +121,8 @@ func furthest(validators []*record.Validator, known []record.Cursor) (top []reco
 			case !at.Plausible(highest):
 				implausible = append(implausible, Finding{
 					Where: record.FleetKey + " " + v.ID,
-					What:  fmt.Sprintf("claims epoch %d, revision %d of partition %d, which is too far beyond the store; it is ignored", at.Epoch, at.Revision, partition),
+					What: fmt.Sprintf("claims epoch %d, revision %d of partition %d, which is too far beyond the store; it is ignored",
+						at.Epoch, at.Revision, partition),
 				})
 			case top[partition].Before(at):
 				top[partition] = at
@@ -132,18 +132,19 @@ func furthest(validators []*record.Validator, known []record.Cursor) (top []reco
 	return top, implausible
 }
 
-// above returns where an operator's epoch begins, given all that is known of a partition, or an error when
-// there is no room. The tag is new.
+// above returns where an operator's epoch begins, above all known cursors of a partition. It fails when no
+// room is left. The tag is new.
 func above(known ...record.Cursor) (record.Cursor, error) {
 	top := record.Highest(known...)
 	if top.Epoch >= record.MaxStart || top.Revision > record.MaxStart-revisionJump {
-		return record.Cursor{}, fmt.Errorf("epoch %d, revision %d are too high: an operator's epoch begins at %d at most, so that changes fit behind it",
+		return record.Cursor{}, fmt.Errorf("epoch %d, revision %d are too high: an operator's epoch begins at %d at most, so "+
+			"that changes fit behind it",
 			top.Epoch, top.Revision, uint64(record.MaxStart))
 	}
 	return record.Cursor{Epoch: top.Epoch + 1, Revision: top.Revision + revisionJump, Tag: record.NewTag()}, nil
 }
 
-// checkAboveEpoch checks an epoch that an operator has named.
+// checkAboveEpoch checks an epoch that an operator has given.
 func checkAboveEpoch(epoch uint64) error {
 	if epoch >= record.MaxStart {
 		return fmt.Errorf("--above-epoch %d: want one below %d; nothing was changed", epoch, uint64(record.MaxStart))

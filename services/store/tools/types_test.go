@@ -80,12 +80,14 @@ func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 					if err != nil || !has(v.Findings, key, "") && !((key == request || key == record.FleetKey) && kind == want) {
 						t.Errorf("verify: %v, %v", v.Findings, err)
 					}
-					if key == keys.Head || kind != want && (key == keys.Policies || key == keys.Log || key == keys.Audit || key == record.FleetKey) {
+					if key == keys.Head || kind != want && (key == keys.Policies || key == keys.Log || key == keys.Audit ||
+						key == record.FleetKey) {
 						named("adopt", planErr)
 					}
 				}
 				// Backups of what is damaged are refused; of what is beside the partitions they do without.
-				if _, err := s.tools.Backup(ctx, path+".other", false); err != nil && !errors.Is(err, ErrDamaged) && !strings.Contains(err.Error(), key) {
+				if _, err := s.tools.Backup(ctx, path+".other", false); err != nil && !errors.Is(err, ErrDamaged) &&
+					!strings.Contains(err.Error(), key) {
 					t.Errorf("backup: %v", err)
 				}
 				if _, err := s.tools.Restore(ctx, path, RestoreOptions{}); !errors.Is(err, ErrNotEmpty) {
@@ -173,7 +175,8 @@ func TestRestoreReplacesAStoreWhoseMetaIsDamaged(t *testing.T) {
 	for i := range partitions {
 		s.client.Set(t.Context(), record.KeysOf(i).Head, "x", 0)
 	}
-	if _, err := s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}); err == nil || !strings.Contains(err.Error(), "another key ring") {
+	if _, err := s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}); err == nil ||
+		!strings.Contains(err.Error(), "another key ring") {
 		t.Errorf("a store of which nothing is known to be ours: %v", err)
 	}
 }

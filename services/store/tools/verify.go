@@ -13,15 +13,15 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// Verified is what a verification has come to.
+// Verified is the result of a verification.
 type Verified struct {
 	StoreID  string    `json:"storeId"`
 	Totals   Totals    `json:"totals"`
 	Findings []Finding `json:"findings"`
 }
 
-// Verify proves everything in the Redis: heads, documents, links, digests and audit trails, and that
-// nothing else is there.
+// Verify proves everything in the Redis: heads, documents, links, digests and audit trails. Keys that do not
+// belong to the store are findings too.
 func (t *Tools) Verify(ctx context.Context) (Verified, error) {
 	codec, err := t.codec(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func aboutFile(path string, err error) error {
 	return nil
 }
 
-// checkReplica proves what a validator's snapshot has of a partition.
+// checkReplica proves one partition of a validator's snapshot.
 func checkReplica(codec *record.Codec, c replica.Contents) (findings []Finding) {
 	keys := record.KeysOf(c.Partition)
 	find := func(where, what string) { findings = append(findings, Finding{where, what}) }
@@ -88,7 +88,8 @@ func checkReplica(codec *record.Codec, c replica.Contents) (findings []Finding) 
 		if app.Entry.Policy == nil {
 			find(keys.Policies+" "+app.ID, "could not be verified")
 		} else if app.Entry.Behind() {
-			find(keys.Policies+" "+app.ID, fmt.Sprintf("could not be verified; there is an older one, of revision %d", app.Entry.PolicyRevision))
+			find(keys.Policies+" "+app.ID, fmt.Sprintf("could not be verified; there is an older one, of revision %d",
+				app.Entry.PolicyRevision))
 		}
 	}
 	if sum != c.Sum {
@@ -109,7 +110,7 @@ func checkReplica(codec *record.Codec, c replica.Contents) (findings []Finding) 
 	return findings
 }
 
-// interruptible ends what a sink is given when a context ends.
+// interruptible stops a sink when a context ends.
 type interruptible struct {
 	ctx context.Context
 	snapshot.Sink
@@ -123,10 +124,10 @@ func (i interruptible) Document(appID string, raw []byte) error {
 	return i.Sink.Document(appID, raw)
 }
 
-// ofPartition is the form of a partition's keys.
+// ofPartition matches the keys of a partition.
 var ofPartition = regexp.MustCompile(`^cs:\{cs(\d{2,3})\}:(head|policies|log|audit|request:[0-9a-f]{32})$`)
 
-// belongs tells whether a key is one of a store with a number of partitions.
+// belongs reports whether a key belongs to a store with a number of partitions.
 func belongs(key string, partitions int) bool {
 	if key == record.MetaKey || key == record.FleetKey {
 		return true
