@@ -5,11 +5,8 @@ go 1.26.7
 tool (
 	github.com/bufbuild/buf/cmd/buf
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-<<<<<<< HEAD
-	gotest.tools/gotestsum
-=======
 	golang.org/x/exp/cmd/apidiff
->>>>>>> 6d969cb (ci: an incompatible change of the public Go API fails)
+	gotest.tools/gotestsum
 )
 
 require (
