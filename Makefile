@@ -134,28 +134,28 @@ cold-start: TOKENS ?= 1000000
 cold-start: ## Measure how a validator starts with TOKENS (1000000) tokens
 	$(MEASURE) -run ColdStart -cold.tokens=$(TOKENS) -cold.runs=5
 
+.PHONY: benchmark
+benchmark: ## Build bin/benchmark, which the bench-* targets run and no image has
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/benchmark
+
 .PHONY: bench-compare
 bench-compare: TOKENS ?= 1000000
-bench-compare: ## Measure what a decision costs beside other servers, with TOKENS (1000000) tokens (BENCHFLAGS="--json compare.json --plot compare.svg")
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
-	bin/countersign bench compare --tokens $(TOKENS) $(BENCHFLAGS)
+bench-compare: benchmark ## Measure what a decision costs beside other servers, with TOKENS (1000000) tokens (BENCHFLAGS="--json compare.json --plot compare.svg")
+	bin/benchmark compare --tokens $(TOKENS) $(BENCHFLAGS)
 
 .PHONY: bench-grow
 bench-grow: BY ?= tokens connections changes validators reasons
-bench-grow: ## Measure what a decision costs while something grows (BY="tokens connections changes validators reasons"), into bin/grow-*.json and .svg
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
-	for by in $(BY); do bin/countersign bench grow --by $$by --json bin/grow-$$by.json --plot bin/grow-$$by.svg $(BENCHFLAGS); done
+bench-grow: benchmark ## Measure what a decision costs while something grows (BY="tokens connections changes validators reasons"), into bin/grow-*.json and .svg
+	for by in $(BY); do bin/benchmark grow --by $$by --json bin/grow-$$by.json --plot bin/grow-$$by.svg $(BENCHFLAGS); done
 
 .PHONY: bench-flood
 bench-flood: TOKENS ?= 1000000
-bench-flood: ## Measure what callers have of a validator in a flood of unknown tokens and in an overload, with TOKENS (1000000) tokens (BENCHFLAGS="--json flood.json")
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
-	bin/countersign bench flood --tokens $(TOKENS) $(BENCHFLAGS)
+bench-flood: benchmark ## Measure what callers get from a validator in a flood of unknown tokens and in an overload, with TOKENS (1000000) tokens (BENCHFLAGS="--json flood.json")
+	bin/benchmark flood --tokens $(TOKENS) $(BENCHFLAGS)
 
 .PHONY: bench-failover
-bench-failover: ## Measure what callers have of two validators while one of them is in trouble (BENCHFLAGS="--json failover.json")
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/countersign
-	bin/countersign bench failover $(BENCHFLAGS)
+bench-failover: benchmark ## Measure what callers get from two validators while one of them is in trouble (BENCHFLAGS="--json failover.json")
+	bin/benchmark failover $(BENCHFLAGS)
 
 .PHONY: test-compose
 test-compose: ## Build the images and test docker-compose.yml end to end (needs Docker)

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
+	"github.com/countersign/countersign/services/internal/cmdline/cmdlinetest"
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
@@ -117,31 +116,10 @@ func params(setup func(*testscript.Env)) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide,
-			"json": jsonValue, "mode": mode,
+			"exits": cmdlinetest.Exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide,
+			"json": cmdlinetest.JSON, "mode": mode,
 		},
 	}
-}
-
-// exits CODE PROGRAM ARGUMENT... runs a program that must end with the code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits code program argument...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	if got := exitCode(ts, ts.Exec(args[1], args[2:]...)); got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-func exitCode(ts *testscript.TestScript, err error) int {
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		return ended.ExitCode()
-	}
-	ts.Check(err)
-	return 0
 }
 
 // mode FILE PERMISSIONS compares the permissions of a file, in octal digits.

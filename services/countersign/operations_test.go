@@ -22,6 +22,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 	authority "github.com/countersign/countersign/services/authority/server"
+	"github.com/countersign/countersign/services/internal/cmdline/cmdlinetest"
 	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/test/cluster"
 	validator "github.com/countersign/countersign/services/validator/server"
@@ -413,7 +414,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: eventually code program argument...")
 	}
 	check.Eventually(ts, "eventually", func() error {
-		if got := exitCode(ts, ts.Exec(args[1], args[2:]...)); strconv.Itoa(got) != args[0] {
+		if got := cmdlinetest.ExitCode(ts, ts.Exec(args[1], args[2:]...)); strconv.Itoa(got) != args[0] {
 			return fmt.Errorf("exit code %d, want %s", got, args[0])
 		}
 		return nil

@@ -43,3 +43,12 @@ type Limits struct {
 func (l Limits) reached(sent uint64, passed time.Duration) bool {
 	return l.Calls > 0 && sent >= l.Calls || l.Time > 0 && passed >= l.Time
 }
+
+// Bounds of what a generator can do, for the options of its users.
+const (
+	// MaxConnections is the most connections of a caller, MaxInFlight the most calls in flight on them.
+	MaxConnections = 1024
+	MaxInFlight    = 16384
+	// MaxRate is the most calls a second of an open loop.
+	MaxRate = 1_000_000
+)

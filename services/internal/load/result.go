@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +55,17 @@ func (r *Result) Rate() float64 {
 		return 0
 	}
 	return float64(r.Answered) / r.Elapsed.Seconds()
+}
+
+// ErrWrong tells that a server decided wrongly.
+var ErrWrong = errors.New("wrong decisions")
+
+// WrongError describes the wrong answers, with examples; nil when all answers were right.
+func (r *Result) WrongError() error {
+	if r.Wrong == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d: %v", ErrWrong, r.Wrong, r.Answered, r.Examples)
 }
 
 func newResult() *Result {

@@ -1,3 +1,4 @@
+// Package bench puts load on a validator that runs, and compares every decision with the expected one.
 package bench
 
 import (
@@ -29,12 +30,12 @@ type TargetOptions struct {
 // Check says what is wrong with the options, by the names of the flags that have set them.
 func (o TargetOptions) Check() error {
 	switch {
-	case o.Connections < 1 || o.Connections > maxConnections:
-		return fmt.Errorf("--connections: want 1 to %d", maxConnections)
-	case o.InFlight < o.Connections || o.InFlight > maxInFlight:
-		return fmt.Errorf("--in-flight: want from --connections, since each of them needs a call, to %d", maxInFlight)
-	case o.Rate < 0 || o.Rate > maxRate:
-		return fmt.Errorf("--rate: want calls a second, up to %d, or 0 for a closed loop", maxRate)
+	case o.Connections < 1 || o.Connections > load.MaxConnections:
+		return fmt.Errorf("--connections: want 1 to %d", load.MaxConnections)
+	case o.InFlight < o.Connections || o.InFlight > load.MaxInFlight:
+		return fmt.Errorf("--in-flight: want from --connections, since each of them needs a call, to %d", load.MaxInFlight)
+	case o.Rate < 0 || o.Rate > load.MaxRate:
+		return fmt.Errorf("--rate: want calls a second, up to %d, or 0 for a closed loop", load.MaxRate)
 	}
 	return nil
 }
@@ -55,7 +56,7 @@ type TargetReport struct {
 	Errors         map[string]uint64 `json:"errors"`
 	ElapsedSeconds float64           `json:"elapsedSeconds"`
 	PerSecond      float64           `json:"perSecond"`
-	Quantiles
+	load.Quantiles
 	MaxMicros float64 `json:"maxMicros"`
 	// LateP99 is how late calls of an open loop were sent, in microseconds. It is part of the latencies.
 	LateP99 float64 `json:"lateP99Micros"`
@@ -73,8 +74,9 @@ func Target(ctx context.Context, o TargetOptions) (*TargetReport, error) {
 	defer caller.Close()
 	deck := load.NewDeck(o.Questions, o.Seed)
 	if o.WarmUp > 0 {
-		if warm := load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, o.InFlight); warm.Wrong > 0 {
-			return nil, fmt.Errorf("%w: %d of %d: %v", ErrWrong, warm.Wrong, warm.Answered, warm.Examples)
+		warm := load.Closed(ctx, caller, deck, load.Limits{Time: o.WarmUp}, o.InFlight)
+		if err := warm.WrongError(); err != nil {
+			return nil, err
 		}
 	}
 	report := &TargetReport{Target: o.Endpoint.Address, Rate: o.Rate}
@@ -88,7 +90,7 @@ func Target(ctx context.Context, o TargetOptions) (*TargetReport, error) {
 	report.Calls, report.Wrong, report.Examples = r.Answered, r.Wrong, r.Examples
 	report.Failed, report.Errors = r.Failed(), r.Errors
 	report.ElapsedSeconds, report.PerSecond = r.Elapsed.Seconds(), r.Rate()
-	report.Quantiles, report.LateP99 = quantilesOf(r.Latency), quantilesOf(r.Late).P99
+	report.Quantiles, report.LateP99 = load.QuantilesOf(r.Latency), load.QuantilesOf(r.Late).P99
 	report.MaxMicros = float64(r.Latency.Max()) / float64(time.Microsecond)
 	return report, nil
 }
@@ -107,9 +109,9 @@ func (r *TargetReport) Write(w io.Writer) error {
 		fmt.Fprintf(t, "\t%s %d\n", reason, r.Errors[reason])
 	}
 	fmt.Fprintf(t, "Throughput\t%.0f a second, for %.1f s\n", r.PerSecond, r.ElapsedSeconds)
-	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", span(r.P50), span(r.P99), span(r.P999), span(r.MaxMicros))
+	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", load.Micros(r.P50), load.Micros(r.P99), load.Micros(r.P999), load.Micros(r.MaxMicros))
 	if r.Rate > 0 {
-		fmt.Fprintf(t, "Sent late\tp99 %s, which is in the latency\n", span(r.LateP99))
+		fmt.Fprintf(t, "Sent late\tp99 %s, which is in the latency\n", load.Micros(r.LateP99))
 	}
 	return t.Flush()
 }
@@ -118,7 +120,7 @@ func (r *TargetReport) Write(w io.Writer) error {
 func (r *TargetReport) Err() error {
 	switch {
 	case r.Wrong > 0:
-		return fmt.Errorf("%w: %d of %d", ErrWrong, r.Wrong, r.Calls)
+		return fmt.Errorf("%w: %d of %d", load.ErrWrong, r.Wrong, r.Calls)
 	case r.Calls == 0:
 		return fmt.Errorf("there was no decision: %v", r.Errors)
 	case r.Failed > 0:

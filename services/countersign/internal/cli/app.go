@@ -12,6 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 func appCommand(g *globals) *cobra.Command {
@@ -59,7 +60,7 @@ func appList(g *globals) *cobra.Command {
 						return err
 					}
 					all.Unreachable = page.GetUnreachable()
-					if g.output == inJSON {
+					if g.output == cmdline.JSON {
 						all.Apps = append(all.Apps, page.GetApps()...)
 					} else if err := list.Page(appRows(page.GetApps())); err != nil {
 						return err
@@ -70,7 +71,7 @@ func appList(g *globals) *cobra.Command {
 				}
 				var err error
 				switch {
-				case g.output == inJSON:
+				case g.output == cmdline.JSON:
 					err = show.Message(cmd.OutOrStdout(), all)
 				case len(all.GetUnreachable()) == 0:
 					err = sayEmpty(cmd, list, "There are no apps.")

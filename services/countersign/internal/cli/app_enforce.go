@@ -12,6 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 func appEnforce(g *globals) *cobra.Command {
@@ -58,13 +59,13 @@ were enforced before.`,
 			request.Scopes = words.ProposedScopes()
 		case *off:
 		case len(scopes) == 0:
-			return misuse("want one of --scopes, --all and --off")
+			return cmdline.Misuse("want one of --scopes, --all and --off")
 		default:
 			request.Scopes = scopes
 		}
 		if flags.Changed("max-rejected-ratio") {
 			if !(ratio >= 0 && ratio <= 1) { // rejects NaN too
-				return misuse("--max-rejected-ratio: want a number from 0 to 1")
+				return cmdline.Misuse("--max-rejected-ratio: want a number from 0 to 1")
 			}
 			request.MaxRejectedRatio = &ratio
 		}

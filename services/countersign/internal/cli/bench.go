@@ -6,18 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/pkg/atomicfile"
 	"github.com/countersign/countersign/pkg/grpcserver"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/bench"
 	"github.com/countersign/countersign/services/countersign/internal/client"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/load"
 	"github.com/countersign/countersign/services/internal/settings"
 )
@@ -25,7 +24,7 @@ import (
 // longestRun bounds every part of a measurement.
 const longestRun = 24 * time.Hour
 
-// benchFlags are the flags of bench itself.
+// benchFlags are the flags of bench.
 type benchFlags struct {
 	target         client.Address
 	app            string
@@ -41,43 +40,46 @@ type benchFlags struct {
 func benchCommand(g *globals) *cobra.Command {
 	var request countersignv1.AuthorizeResponse
 	f := &benchFlags{
-		target: g.validator, decision: words.Choice{Of: request.GetDecision().Descriptor()}, reason: words.Choice{Of: request.GetReason().Descriptor()},
+		target: g.validator, decision: words.Choice{Of: request.GetDecision().Descriptor()},
+		reason: words.Choice{Of: request.GetReason().Descriptor()},
 	}
 	f.options.Arrivals = load.Poisson
 	cmd := &cobra.Command{
 		Use:   "bench --app APP --scope SCOPE --expect DECISION",
-		Short: "Put load on a validator, and compare every decision with what is expected",
-		Long: `Put load on a validator, and compare every decision with what is expected.
+		Short: "Put load on a validator, and compare every decision with the expected one",
+		Long: `Put load on a validator, and compare every decision with the expected one.
 
-Without --rate as many calls are under way as --in-flight says, each answer followed by the next call. With --rate calls
-are sent at that rate whether or not those before are answered, and their latency counts from when they were due. Calls
-carry the secrets of --secret-file in random order, or none.
+Without --rate, as many calls are in flight as --in-flight says: each answer is followed by the next
+call. With --rate, calls are sent at that rate, whether or not earlier calls are answered, and their
+latency counts from when they were due. Calls carry the secrets of --secret-file in random order, or
+no token.
 
-Exit code 0 says that every decision was the expected one. 'countersign bench compare' needs no validator that runs: it
-measures what a decision costs on this machine.`,
+Exit code 0 means that every decision was the expected one.`,
 		Example: `  countersign bench --app pezwd5bre2xb --scope events --secret-file backend.secret --expect allow
-  countersign bench --target localhost:7072 --app pezwd5bre2xb --scope events --expect deny --expect-reason token_missing --rate 3000 --duration 1m`,
+  countersign bench --app pezwd5bre2xb --scope events --expect deny --rate 3000 --duration 1m`,
 	}
 	flags := cmd.Flags()
-	flags.Var(&f.target, "target", "address of the validator (default that of --validator)")
-	flags.Lookup("target").DefValue = "" // it is not known before the flags are read
+	flags.Var(&f.target, "target", "address of the validator (default the address of --validator)")
+	flags.Lookup("target").DefValue = "" // the default is known only after the flags are parsed
 	flags.StringVar(&f.app, "app", "", "`id` of the app (required)")
-	flags.Var(&f.scope, "scope", "which endpoint calls are about: "+words.ScopeNames+" (required)")
-	flags.StringArrayVar(&f.secretFiles, "secret-file", nil, "`file` that holds a secret that calls carry; may be given again (default no token)")
+	flags.Var(&f.scope, "scope", "endpoint that calls are for: "+words.ScopeNames+" (required)")
+	flags.StringArrayVar(&f.secretFiles, "secret-file", nil,
+		"`file` with a secret that calls carry; may be repeated (default no token)")
 	flags.Var(&f.decision, "expect", "the right decision: allow or deny (required)")
 	flags.Var(&f.reason, "expect-reason", "the right reason, such as token_valid (default any)")
 	flags.IntVar(&f.options.Connections, "connections", 4, "`number` of connections")
-	flags.IntVar(&f.options.InFlight, "in-flight", 32, "`number` of calls under way at once, on all connections together")
-	flags.Float64Var(&f.options.Rate, "rate", 0, "`calls` a second to send, whatever is answered; 0 is as many as are answered")
+	flags.IntVar(&f.options.InFlight, "in-flight", 32, "`number` of calls in flight, on all connections together")
+	flags.Float64Var(&f.options.Rate, "rate", 0,
+		"`calls` a second, whether or not earlier calls are answered; 0 is as many as are answered")
 	flags.Var(&f.options.Arrivals, "arrivals", "how calls of --rate follow each other: poisson or constant")
 	f.length = settings.Duration(flags, "duration", 10*time.Second, 0, longestRun, "how long calls are sent; 0 is until --count")
-	flags.Uint64Var(&f.options.Limits.Calls, "count", 0, "`number` of calls after which to stop; 0 is none")
-	f.warmUp = settings.Duration(flags, "warm-up", time.Second, 0, longestRun, "how long calls are made before that, which do not count")
-	flags.Uint64Var(&f.options.Seed, "seed", 1, "`number` that decides what is random")
-	flags.StringVar(&f.json, "json", "", "`file` to write the result to as well")
+	flags.Uint64Var(&f.options.Limits.Calls, "count", 0, "`number` of calls after which to stop; 0 is no limit")
+	f.warmUp = settings.Duration(flags, "warm-up", time.Second, 0, longestRun,
+		"how long calls are made before that without being measured")
+	flags.Uint64Var(&f.options.Seed, "seed", 1, "`number` that decides what is random: arrivals, and the order of calls")
+	flags.StringVar(&f.json, "json", "", "`file` to which the result is written too")
 	required(cmd, "app", "scope", "expect")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, g) }
-	cmd.AddCommand(benchCompare(g), benchGrow(g), benchFlood(g), benchFailover(g), benchServe())
 	return cmd
 }
 
@@ -88,10 +90,10 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals) error {
 	}
 	o.WarmUp, o.Limits.Time = *f.warmUp, *f.length
 	if err := o.Check(); err != nil {
-		return &misuseError{err}
+		return cmdline.AsMisuse(err)
 	}
 	if o.Limits == (load.Limits{}) {
-		return misuse("--duration: want an end, or --count")
+		return cmdline.Misuse("--duration: want an end, or --count")
 	}
 	var err error
 	if o.Questions, err = f.questions(cmd); err != nil {
@@ -106,7 +108,7 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile("--json", f.json, func(w io.Writer) error { return show.Value(w, r) }); err != nil {
+	if err := cmdline.WriteFile("--json", f.json, func(w io.Writer) error { return show.Value(w, r) }); err != nil {
 		return err
 	}
 	if err := g.answerValue(cmd, r, r.Write); err != nil {
@@ -115,7 +117,7 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals) error {
 	return r.Err()
 }
 
-// questions returns one for each secret.
+// questions returns a question for each secret; without secrets, one question without a token.
 func (f *benchFlags) questions(cmd *cobra.Command) ([]load.Question, error) {
 	want := load.Answer{Decision: countersignv1.Decision(f.decision.Number), Reason: countersignv1.Reason(f.reason.Number)}
 	tokens := []string{""}
@@ -142,11 +144,11 @@ func (f *benchFlags) questions(cmd *cobra.Command) ([]load.Question, error) {
 	return questions, nil
 }
 
-// endpointOf returns how a validator is called.
+// endpointOf returns the endpoint of the validator at an address.
 func endpointOf(g *globals, address client.Address) (load.Endpoint, error) {
 	transport, err := g.security.Credentials(address)
 	if errors.Is(err, client.ErrContradiction) {
-		return load.Endpoint{}, misuse("--tls and --plaintext contradict each other")
+		return load.Endpoint{}, cmdline.Misuse("--tls and --plaintext contradict each other")
 	}
 	if err != nil {
 		return load.Endpoint{}, fmt.Errorf("--tls-ca-file: %w", err)
@@ -157,7 +159,7 @@ func endpointOf(g *globals, address client.Address) (load.Endpoint, error) {
 	}, nil
 }
 
-// dialOne connects to one of the places that an address stands for.
+// dialOne connects to one of the address's hosts.
 func dialOne(ctx context.Context, security client.Security, address client.Address) (net.Conn, error) {
 	_, port, err := net.SplitHostPort(address.String())
 	if err != nil {
@@ -176,19 +178,4 @@ func dialOne(ctx context.Context, security client.Security, address client.Addre
 		failed = append(failed, err)
 	}
 	return nil, fmt.Errorf("nothing answers at %s: is the validator running? (%w)", address.String(), errors.Join(failed...))
-}
-
-// writeFile writes what a flag asks for into a file; without a path it does nothing.
-func writeFile(flag, path string, write func(io.Writer) error) error {
-	if path == "" {
-		return nil
-	}
-	var text strings.Builder
-	if err := write(&text); err != nil {
-		return err
-	}
-	if err := atomicfile.Write(path, []byte(text.String()), atomicfile.Options{Mode: 0o644}); err != nil {
-		return fmt.Errorf("%s: %w", flag, err)
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 // find returns a command by its path.
@@ -111,7 +112,7 @@ func TestValueAfterASpace(t *testing.T) {
 		{"token create --app a --name n --wait cs_5s", "countersign: 'countersign token create' takes flags only\n"},
 		{"token create --app a --name n 5s", "countersign: 'countersign token create' takes flags only\n"},
 	} {
-		if got := run(t, strings.Fields(tt.args)...); got.code != exitMisused || !strings.HasPrefix(got.errors, tt.want) {
+		if got := run(t, strings.Fields(tt.args)...); got.code != cmdline.ExitMisused || !strings.HasPrefix(got.errors, tt.want) {
 			t.Errorf("%s: %+v", tt.args, got)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 func fleetCommand(g *globals) *cobra.Command {
@@ -50,7 +51,7 @@ its clock (NTP).`,
 					}
 					return list.Page(rows)
 				})
-				if err != nil || g.output == inJSON {
+				if err != nil || g.output == cmdline.JSON {
 					return err
 				}
 				return sayEmpty(cmd, list, "No validator reports.")

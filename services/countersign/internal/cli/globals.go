@@ -16,6 +16,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/client"
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -25,13 +26,14 @@ type globals struct {
 	adminKeyFile         string
 	security             client.Security
 	timeout              *time.Duration
-	output               outputFormat
-	// receiptFollows says that the answer's JSON document must stay open for a receipt; open says that it is open.
+	output               cmdline.Format
+	// receiptFollows says that the answer's JSON document must stay open for a receipt; open says that it is
+	// open.
 	receiptFollows, open bool
 }
 
 func newGlobals(flags *pflag.FlagSet) *globals {
-	g := &globals{authority: "localhost:7070", validator: "localhost:7071", output: table}
+	g := &globals{authority: "localhost:7070", validator: "localhost:7071", output: cmdline.Table}
 	flags.Var(&g.authority, "authority", "address of the authority")
 	flags.Var(&g.validator, "validator", "address of the validator")
 	flags.StringVar(&g.adminKeyFile, "admin-key-file", "", "`file` that holds the admin key")
@@ -44,29 +46,6 @@ func newGlobals(flags *pflag.FlagSet) *globals {
 		"limit of a call, without the wait for a receipt; store commands except init have no limit unless it is given")
 	flags.VarP(&g.output, "output", "o", "format of the output: table or json")
 	return g
-}
-
-// outputFormat is a flag for the format of the output.
-type outputFormat string
-
-const (
-	table  outputFormat = "table"
-	inJSON outputFormat = "json"
-)
-
-// Type returns the placeholder of the value in help texts.
-func (*outputFormat) Type() string { return "format" }
-
-// String returns the format.
-func (o *outputFormat) String() string { return string(*o) }
-
-// Set parses a format.
-func (o *outputFormat) Set(text string) error {
-	if format := outputFormat(text); format == table || format == inJSON {
-		*o = format
-		return nil
-	}
-	return errors.New("want table or json")
 }
 
 // manage runs a call to the authority.
@@ -94,7 +73,7 @@ func (g *globals) callAuthority(cmd *cobra.Command, timeout time.Duration,
 func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *grpc.ClientConn) error) error {
 	connection, err := client.Dial(to)
 	if errors.Is(err, client.ErrContradiction) {
-		return misuse("--tls and --plaintext contradict each other")
+		return cmdline.Misuse("--tls and --plaintext contradict each other")
 	}
 	if err != nil {
 		return err
@@ -108,7 +87,7 @@ func connect(cmd *cobra.Command, to client.Target, talk func(context.Context, *g
 // answer writes a response in the requested format.
 func (g *globals) answer(cmd *cobra.Command, response proto.Message, people func(io.Writer) error) error {
 	switch {
-	case g.output != inJSON:
+	case g.output != cmdline.JSON:
 		return people(cmd.OutOrStdout())
 	case g.receiptFollows:
 		g.open = true
@@ -124,7 +103,7 @@ func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) 
 	case g.open:
 		g.open = false
 		return show.CloseMessage(cmd.OutOrStdout(), "receipt", receipt)
-	case g.output == inJSON || receipt == nil:
+	case g.output == cmdline.JSON || receipt == nil:
 		return nil
 	}
 	fmt.Fprintln(cmd.OutOrStdout())
@@ -133,7 +112,7 @@ func (g *globals) endAnswer(cmd *cobra.Command, receipt *countersignv1.Receipt) 
 
 // answerValue works like answer, for a value that is no server response.
 func (g *globals) answerValue(cmd *cobra.Command, value any, people func(io.Writer) error) error {
-	if g.output == inJSON {
+	if g.output == cmdline.JSON {
 		return show.Value(cmd.OutOrStdout(), value)
 	}
 	return people(cmd.OutOrStdout())

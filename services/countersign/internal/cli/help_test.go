@@ -4,72 +4,27 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/countersign/countersign/services/internal/settings"
+	"github.com/countersign/countersign/services/internal/cmdline/cmdlinetest"
 )
 
 // Every command has an example, and every example is a command line that would run.
 func TestExamples(t *testing.T) {
-	each(newRoot(nil), func(command *cobra.Command) {
-		path := command.CommandPath()
-		if command.Short == "" || !strings.HasPrefix(strings.TrimSpace(command.Example), path+" ") &&
-			strings.TrimSpace(command.Example) != path {
-			t.Errorf("%s: example %q", path, command.Example)
-		}
-		for line := range strings.Lines(command.Example) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), "   (")
-			args := strings.Fields(line)[1:]
-			root := newRoot(nil)
-			found, rest, err := root.Find(args)
-			if err != nil || found.CommandPath() != path {
-				t.Errorf("%s: %q is %s, %v", path, line, found.CommandPath(), err)
-				continue
-			}
-			if err := found.ParseFlags(rest); err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-			if err := found.ValidateArgs(found.Flags().Args()); err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-			if err := found.ValidateRequiredFlags(); err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-			if err := found.ValidateFlagGroups(); err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-		}
-	})
+	cmdlinetest.Examples(t, func() *cobra.Command { return newRoot(nil) })
 }
 
 // A help text fits into a terminal of settings.HelpWidth columns.
-func TestHelpFits(t *testing.T) {
-	each(newRoot(nil), func(command *cobra.Command) {
-		if strings.HasPrefix(command.CommandPath(), "countersign bench") {
-			return
-		}
-		var help strings.Builder
-		command.SetOut(&help)
-		if err := command.Help(); err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(help.String()) {
-			if line = strings.TrimSuffix(line, "\n"); utf8.RuneCountInString(line) > settings.HelpWidth {
-				t.Errorf("%s: %d columns: %s", command.CommandPath(), utf8.RuneCountInString(line), line)
-			}
-		}
-	})
-}
+func TestHelpFits(t *testing.T) { cmdlinetest.HelpFits(t, newRoot(nil)) }
 
 var secretive = regexp.MustCompile(`secret|key|password|credential|bearer`)
 
 // B02: shells keep command lines in their history, and other users can see them. So no flag takes a secret;
 // flags take files.
 func TestB02_NoFlagTakesASecret(t *testing.T) {
-	each(newRoot(nil), func(command *cobra.Command) {
+	cmdlinetest.Each(newRoot(nil), func(command *cobra.Command) {
 		command.InheritedFlags() // merges them
 		command.Flags().VisitAll(func(flag *pflag.Flag) {
 			if secretive.MatchString(flag.Name) && !strings.HasSuffix(flag.Name, "-file") {
@@ -83,7 +38,7 @@ func TestB02_NoFlagTakesASecret(t *testing.T) {
 // that name a store, have one.
 func TestVariables(t *testing.T) {
 	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|floor-file|partitions)$`)
-	each(newRoot(nil), func(command *cobra.Command) {
+	cmdlinetest.Each(newRoot(nil), func(command *cobra.Command) {
 		command.InheritedFlags()
 		command.Flags().VisitAll(func(flag *pflag.Flag) {
 			bound := strings.Contains(flag.Usage, "(env COUNTERSIGN_")

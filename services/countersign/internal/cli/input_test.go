@@ -1,13 +1,13 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 // TestB11_ImportLines: a line is exactly one object of known fields, each once. Nothing in it is dropped.
@@ -40,7 +40,7 @@ func TestArgumentsThatAreNotUTF8(t *testing.T) {
 		"argument 1: want UTF-8":   {"fleet", "forget", "validator\xff", "--yes"},
 		"--request-id: want UTF-8": {"token", "revoke", "--app=a", "--token=tok_mq4ys3xkpe5rj2ha", "--request-id", "\xc0"},
 	} {
-		if got := run(t, line...); got.code != exitMisused || got.out != "" ||
+		if got := run(t, line...); got.code != cmdline.ExitMisused || got.out != "" ||
 			!strings.HasPrefix(got.errors, "countersign: "+want+"\n") {
 			t.Errorf("%q: %+v", line, got)
 		}
@@ -57,14 +57,14 @@ func TestEmptyFlags(t *testing.T) {
 		{"app", "enforce", "--app=a", "--scopes=events", "--until=0001-01-01T00:00:00Z"},
 	} {
 		got := run(t, line...)
-		if got.code != exitMisused || got.out != "" || !strings.Contains(got.errors, "want a value") {
+		if got.code != cmdline.ExitMisused || got.out != "" || !strings.Contains(got.errors, "want a value") {
 			t.Errorf("%q: %+v", line, got)
 		}
 	}
 	for _, name := range []string{"AUTHORITY", "VALIDATOR", "TIMEOUT", "OUTPUT", "TLS", "PLAINTEXT"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COUNTERSIGN_"+name, "")
-			if got := run(t, "version"); got.code != exitMisused ||
+			if got := run(t, "version"); got.code != cmdline.ExitMisused ||
 				!strings.Contains(got.errors, "(COUNTERSIGN_"+name+"): the variable is set but empty") {
 				t.Errorf("%+v", got)
 			}
@@ -77,33 +77,6 @@ func TestEmptyFlags(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("a file was created")
-	}
-}
-
-// writeFile replaces an existing file, also through a link, and writes into a path that is no regular file.
-func TestWriteFile(t *testing.T) {
-	folder := t.TempDir()
-	link, real := filepath.Join(folder, "link"), filepath.Join(folder, "real")
-	if err := errors.Join(os.WriteFile(real, []byte("longer than what comes"), 0o640), os.Symlink(real, link)); err != nil {
-		t.Fatal(err)
-	}
-	text := func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err }
-	for _, path := range []string{link, os.DevNull, ""} {
-		if err := writeFile("--json-file", path, text); err != nil {
-			t.Errorf("%q: %v", path, err)
-		}
-	}
-	raw, err := os.ReadFile(real)
-	info, errs := os.Lstat(link)
-	if err := errors.Join(err, errs); err != nil || string(raw) != "new" || info.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("%q through %v, %v", raw, info, err)
-	}
-	failed := func(io.Writer) error { return errors.New("failed") }
-	if err := writeFile("--json-file", real, failed); err == nil {
-		t.Error("no error")
-	}
-	if raw, err := os.ReadFile(real); err != nil || string(raw) != "new" {
-		t.Errorf("%q, %v", raw, err)
 	}
 }
 
@@ -126,7 +99,7 @@ func TestB11_ImportBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := run(t, "token", "import", "--app=a", "--file", path, "--authority=127.0.0.1:1")
-		if got.code != exitFailed || !strings.Contains(got.errors, tt.want) {
+		if got.code != cmdline.ExitFailed || !strings.Contains(got.errors, tt.want) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

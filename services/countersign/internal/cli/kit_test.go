@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
@@ -103,14 +102,4 @@ func (f *fake) serve(t *testing.T, authority countersignv1.AuthorityServiceServe
 		}
 	})
 	t.Setenv("COUNTERSIGN_AUTHORITY", listener.Addr().String())
-}
-
-// each calls f for every command that can run.
-func each(command *cobra.Command, f func(*cobra.Command)) {
-	if !command.HasSubCommands() || command.Example != "" {
-		f(command)
-	}
-	for _, below := range command.Commands() {
-		each(below, f)
-	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 var unknownAdvice = regexp.MustCompile(
@@ -71,7 +72,7 @@ func TestUnknownOutcome(t *testing.T) {
 			}
 			file := filepath.Join(t.TempDir(), "secret")
 			got := run(t, "token", "create", "--app=a", "--name=n", "--expires=30d", timeout, "--secret-file", file)
-			if got.code != exitFailed || got.out != "" || !strings.HasPrefix(got.errors, tt.says) {
+			if got.code != cmdline.ExitFailed || got.out != "" || !strings.HasPrefix(got.errors, tt.says) {
 				t.Errorf("%+v, want %q", got, tt.says)
 			}
 			if _, err := os.Stat(file); err == nil {
@@ -119,7 +120,7 @@ func TestSecretIsLost(t *testing.T) {
 	root.SetOut(full{})
 	var said strings.Builder
 	root.SetErr(&said)
-	if code := execute(root); code != exitFailed ||
+	if code := execute(root); code != cmdline.ExitFailed ||
 		!strings.Contains(said.String(), "token tok_1 was created, but could not be shown: disk full") {
 		t.Errorf("code %d, %q", code, &said)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 // maxInput bounds the bytes that are read as one secret. It is far above secret.MaxLength, so that usually
@@ -70,7 +71,7 @@ func newSecretFile(path string) (*secretFile, error) {
 		return &secretFile{}, nil
 	}
 	if path == "-" {
-		return nil, misuse("--secret-file: want a file; without the flag the secret is printed")
+		return nil, cmdline.Misuse("--secret-file: want a file; without the flag the secret is printed")
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -105,7 +106,7 @@ func (f *secretFile) discard() {
 // as leaked.
 func checkTokenID(id string) error {
 	if strings.HasPrefix(id, secret.Prefix) {
-		return misuse("--token: want the token's id (tok_...), not its secret; " +
+		return cmdline.Misuse("--token: want the token's id (tok_...), not its secret; " +
 			"others can read a secret in a command line, so rotate it")
 	}
 	return nil

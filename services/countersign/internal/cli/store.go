@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/services/countersign/internal/provision"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -46,7 +47,7 @@ can forge every policy.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if where.Partitions < 0 || where.Partitions > record.MaxPartitions || flags.Changed("partitions") &&
 			where.Partitions == 0 {
-			return misuse("--partitions: want 1 to %d", record.MaxPartitions)
+			return cmdline.Misuse("--partitions: want 1 to %d", record.MaxPartitions)
 		}
 		where.RedisURL = *url
 		if where.StartOver {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/store/tools"
 )
 
@@ -59,7 +60,7 @@ are there. With a FILE, verify a backup or a validator's snapshot. Exit code 1: 
   countersign store verify store.backup --keyring-file ring.json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return misuse("want one FILE or none")
+				return cmdline.Misuse("want one FILE or none")
 			}
 			return nil
 		},
@@ -68,7 +69,7 @@ are there. With a FILE, verify a backup or a validator's snapshot. Exit code 1: 
 	required(cmd, "keyring-file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 && *store.redisURL == "" {
-			return misuse("want --redis-url, or a FILE")
+			return cmdline.Misuse("want --redis-url, or a FILE")
 		}
 		return store.use(cmd, g, func(ctx context.Context, operator *tools.Tools) error {
 			what := store.where()

@@ -10,6 +10,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcserver"
 	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/floorfile"
 	"github.com/countersign/countersign/services/internal/settings"
 	"github.com/countersign/countersign/services/store/tools"
@@ -92,7 +93,7 @@ func (s *storeFlags) about(err error) error {
 // oneFile accepts exactly one argument, a file name.
 func oneFile(_ *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return misuse("want one FILE")
+		return cmdline.Misuse("want one FILE")
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 var (
@@ -175,7 +177,7 @@ func readLine(from io.Reader) (string, error) {
 func planned(cmd *cobra.Command, g *globals, yes, changes bool,
 	people func(io.Writer) error, format string, args ...any,
 ) (bool, error) {
-	if yes || !changes || g.output == inJSON || !canAsk(cmd) {
+	if yes || !changes || g.output == cmdline.JSON || !canAsk(cmd) {
 		return yes, nil
 	}
 	if err := people(cmd.OutOrStdout()); err != nil {

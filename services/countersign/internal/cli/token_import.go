@@ -10,6 +10,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 func tokenImport(g *globals) *cobra.Command {
@@ -85,7 +86,7 @@ func importSecret(cmd *cobra.Command, item *countersignv1.TokenImport, path stri
 func importDigest(item *countersignv1.TokenImport, text string) error {
 	digest, err := parseDigest(text)
 	if err != nil {
-		return misuse("--sha256: %w", err)
+		return cmdline.Misuse("--sha256: %w", err)
 	}
 	item.Credential = digest
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 // pageSize is the number of entries in one page: the most that the authority returns.
@@ -34,7 +35,7 @@ func tokenList(g *globals) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if g.output == inJSON {
+				if g.output == cmdline.JSON {
 					all.Tokens = append(all.Tokens, page.GetTokens()...)
 				} else if err := list.Page(tokenRows(page.GetTokens())); err != nil {
 					return err
@@ -43,7 +44,7 @@ func tokenList(g *globals) *cobra.Command {
 					break
 				}
 			}
-			if g.output == inJSON {
+			if g.output == cmdline.JSON {
 				return show.Message(cmd.OutOrStdout(), all)
 			}
 			return sayEmpty(cmd, list, "The app has no tokens to list.")

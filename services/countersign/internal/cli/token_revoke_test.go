@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/internal/cmdline"
 )
 
 // halfRevoker is an authority that cannot revoke a leaked secret in every app.
@@ -42,7 +43,7 @@ func TestB10_PartlyRevoked(t *testing.T) {
 	}
 	for _, output := range []string{"table", "json"} {
 		got := run(t, "token", "revoke", "--secret-file", file, "--output", output)
-		if got.code != exitFailed || !strings.Contains(got.out, "done") || !strings.Contains(got.out, "tok_1") {
+		if got.code != cmdline.ExitFailed || !strings.Contains(got.out, "done") || !strings.Contains(got.out, "tok_1") {
 			t.Errorf("%s: %+v", output, got)
 		}
 		for _, part := range []string{"OUTCOME_UNKNOWN", "--request-id"} {

@@ -10,6 +10,7 @@ import (
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
@@ -58,7 +59,7 @@ func tokenRotate(g *globals) *cobra.Command {
 				return nil, change.outcome(err)
 			}
 			shown := minted{request.GetAppId(), response.GetToken(), &response.Secret, response.GetConsistencyToken()}
-			if err := shown.show(cmd, g, secrets, response, file); err != nil || g.output == inJSON {
+			if err := shown.show(cmd, g, secrets, response, file); err != nil || g.output == cmdline.JSON {
 				return response, err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The old token %s stops working %s.\n",

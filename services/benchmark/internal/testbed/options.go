@@ -1,0 +1,92 @@
+// Package testbed starts what a measurement needs, and measures: a store, an authority, the servers that are
+// compared, and the load on them. Servers take turns on the same machine in the same run.
+package testbed
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/services/benchmark/internal/process"
+	"github.com/countersign/countersign/services/internal/load"
+)
+
+// Options say what is measured, and how.
+type Options struct {
+	// Legs are the names of the legs to compare. Without names all legs are compared.
+	Legs []string `json:"legs"`
+	// Rounds is the number of turns of each leg. Seed decides everything random, such as the order of turns.
+	Rounds int    `json:"rounds"`
+	Seed   uint64 `json:"seed"`
+	// Connections and InFlight are for closed loops. InFlight is the number of calls in flight on all
+	// connections together.
+	Connections int `json:"connections"`
+	InFlight    int `json:"inFlight"`
+	// WarmUp is the length of the calls before each turn that are not measured. Closed bounds the closed loop
+	// of a turn. OpenTime is the length of each open loop of a turn.
+	WarmUp   time.Duration `json:"warmUpNanos"`
+	Closed   load.Limits   `json:"closed"`
+	OpenTime time.Duration `json:"openTimeNanos"`
+	// Rates are the rates of the open loops, in calls a second.
+	Rates    Rates         `json:"rates"`
+	Arrivals load.Arrivals `json:"arrivals"`
+	// Tokens is the number of tokens in the store, TokensPerApp the number of tokens of each app.
+	Tokens       int `json:"tokens"`
+	TokensPerApp int `json:"tokensPerApp"`
+	// Mix is the kind of tokens that calls carry.
+	Mix Mix `json:"mix"`
+	// ChangesPerSecond is the rate at which policies are changed during the measurement.
+	ChangesPerSecond float64 `json:"changesPerSecond"`
+	// ResyncEvery is the time between two resyncs of a validator during its turn, in each of which it loads
+	// the whole store again; 0 is never.
+	ResyncEvery time.Duration `json:"resyncEveryNanos,omitempty"`
+	// Validators is the number of validators that follow the store and report to the authority. Those that
+	// are not measured share processes.
+	Validators int `json:"validators"`
+	// Progress gets lines about the progress, for people.
+	Progress io.Writer `json:"-"`
+}
+
+// Check returns an error that names the flag of the first wrong option.
+func (o Options) Check() error {
+	for _, c := range []struct {
+		ok   bool
+		flag string
+		want string
+	}{
+		{o.Rounds >= 1, "rounds", "at least 1"},
+		{o.Connections >= 1 && o.Connections <= load.MaxConnections, "connections", fmt.Sprintf("1 to %d", load.MaxConnections)},
+		{
+			o.InFlight >= o.Connections && o.InFlight <= load.MaxInFlight, "in-flight",
+			fmt.Sprintf("from --connections, since each of them needs a call, to %d", load.MaxInFlight),
+		},
+		{o.Tokens >= 1 && o.Tokens <= maxTokens, "tokens", fmt.Sprintf("1 to %d", maxTokens)},
+		{
+			o.TokensPerApp >= 1 && o.TokensPerApp <= maxTokensPerApp, "tokens-per-app",
+			fmt.Sprintf("1 to %d, which is the most that an app may have", maxTokensPerApp),
+		},
+		{o.TokensPerApp <= o.Tokens, "tokens-per-app", "at most --tokens"},
+		{o.ChangesPerSecond >= 0 && o.ChangesPerSecond <= maxChanges, "changes-per-second", fmt.Sprintf("0 to %d", maxChanges)},
+		{o.Validators >= 1 && o.Validators <= maxValidators, "validators", fmt.Sprintf("1 to %d", maxValidators)},
+		{
+			o.ResyncEvery == 0 || process.HasRedis(), "resync-every",
+			"a redis-server on the PATH: the embedded store has no accounts, which is how a validator is cut off",
+		},
+		{slices.IndexFunc(o.Legs, unknownLeg) < 0, "legs", "names from " + strings.Join(LegNames(), ", ")},
+	} {
+		if !c.ok {
+			return fmt.Errorf("--%s: want %s", c.flag, c.want)
+		}
+	}
+	return nil
+}
+
+// Bounds of the options.
+const (
+	maxTokens       = 10_000_000
+	maxTokensPerApp = 1000
+	maxChanges      = 5000
+	maxValidators   = 200
+)

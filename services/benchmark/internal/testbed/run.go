@@ -1,0 +1,107 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/countersign/countersign/services/benchmark/internal/report"
+	"github.com/countersign/countersign/services/benchmark/internal/serve"
+)
+
+// Findings are the results of one testbed.
+type Findings struct {
+	// Notes tell readers what differs from what they may expect, such as a missing Redis.
+	Notes []string
+	// Changes is the number of policies that were changed during the rounds, ChangesReached the same per
+	// second.
+	Changes        uint64
+	ChangesReached float64
+	// Turns and Summaries are by condition.
+	Turns     [][]*report.Turn
+	Summaries [][]report.Summary
+}
+
+const (
+	// reached is the part of the wanted changes a second below which a note is made.
+	reached = 0.95
+	// leastShare is the part of a validator's turns that it spends on resyncs below which a note is made.
+	leastShare = 0.25
+)
+
+// Run starts a testbed, compares the servers under each condition, and ends the testbed.
+func Run(ctx context.Context, o Options, p Processors, conditions []Condition) (*Findings, error) {
+	f := &Findings{}
+	t, err := New(ctx, o, p)
+	defer t.Close()
+	if err != nil {
+		return nil, err
+	}
+	if o.ResyncEvery > 0 {
+		f.note("during its turns, a validator loads the whole store again and again: it is cut off from Redis, every partition is " +
+			"changed, the log is trimmed, and it is let in again; the other servers have no such load during their turns")
+	}
+	if t.embedded != nil {
+		f.note("there is no redis-server on the PATH: the validator follows the embedded store, and asking Redis per request is left out")
+	}
+	if len(t.servers) == 0 {
+		return nil, errors.New("--legs: nothing is left to compare without a Redis")
+	}
+	before, err := t.changes()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if f.Turns, err = t.rounds(ctx, conditions); err != nil {
+		return nil, err
+	}
+	took := time.Since(began)
+	after, err := t.changes()
+	if err != nil {
+		return nil, err
+	}
+	f.Changes = after.Changes - before.Changes
+	f.ChangesReached = float64(f.Changes) / took.Seconds()
+	if failed := after.Failed - before.Failed; failed > 0 {
+		f.note("%d changes of policies failed", failed)
+	}
+	if f.ChangesReached < o.ChangesPerSecond*reached {
+		f.note("only %.0f of %s policies a second could be changed on the processors that the servers left free",
+			f.ChangesReached, report.Number(o.ChangesPerSecond))
+	}
+	return f, f.summarise(t)
+}
+
+// summarise combines the turns.
+func (f *Findings) summarise(t *Testbed) error {
+	f.Summaries = make([][]report.Summary, len(f.Turns))
+	for _, server := range t.servers {
+		state, err := server.Ask(serve.Command{Collect: true})
+		if err != nil {
+			return err
+		}
+		for i, turns := range f.Turns {
+			s := report.Summarise(server.Leg, turns)
+			s.HeapBytes = state.HeapBytes
+			f.Summaries[i] = append(f.Summaries[i], s)
+			if s.ResyncShare != nil && s.ResyncShare.Median < leastShare {
+				f.note("the validator spent only %s of its turns on resyncs: more tokens, or longer turns, would show more",
+					report.Percent(s.ResyncShare.Median))
+			}
+		}
+	}
+	return nil
+}
+
+func (f *Findings) note(format string, args ...any) {
+	f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
+}
+
+// changes returns the state of the writer; the zero state without a writer.
+func (t *Testbed) changes() (s serve.State, err error) {
+	if t.writer != nil {
+		err = t.writer.Ask(serve.Command{}, &s)
+	}
+	return s, err
+}

@@ -1,0 +1,148 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/countersign/countersign/pkg/keyring"
+	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/services/benchmark/internal/process"
+	"github.com/countersign/countersign/services/benchmark/internal/serve"
+	"github.com/countersign/countersign/services/internal/load"
+	"github.com/countersign/countersign/services/store/bulk"
+	"github.com/countersign/countersign/services/store/embedded"
+)
+
+// Testbed is a store and the servers over it. It is for one goroutine at a time.
+type Testbed struct {
+	options    Options
+	processors Processors
+	folder     string
+	ring       *keyring.Ring
+
+	redis    *process.Redis  // nil when the machine has no redis-server
+	embedded *embedded.Redis // used instead of redis
+	url      string
+	store    *bulk.Store
+
+	// fleetKey is the key with which validators report to the authority at fleetAddress.
+	fleetKey     secret.Secret
+	fleetAddress string
+
+	// helpers are the authority, the validators that are not measured, and the writer of changes. The writer
+	// is nil when there is nothing to write.
+	helpers []*process.Child
+	writer  *process.Child
+	servers []*Server
+	// decks are the questions by mix; emptyDeck is for the empty servers.
+	decks     map[Mix]*load.Deck
+	emptyDeck *load.Deck
+}
+
+// New fills a store and starts the servers. The testbed must be closed, also after an error.
+func New(ctx context.Context, o Options, p Processors) (t *Testbed, err error) {
+	t = &Testbed{options: o, processors: p, ring: keyring.Generate(), decks: map[Mix]*load.Deck{}}
+	if t.folder, err = os.MkdirTemp("", "countersign-bench-"); err != nil {
+		return t, err
+	}
+	if err = t.ring.Create(t.ringFile()); err != nil {
+		return t, err
+	}
+	if err = t.startRedis(ctx); err != nil {
+		return t, err
+	}
+	if err = t.fill(ctx); err != nil {
+		return t, err
+	}
+	if err = t.startAuthority(ctx); err != nil {
+		return t, fmt.Errorf("authority: %w", err)
+	}
+	return t, t.startServers(ctx)
+}
+
+func (t *Testbed) ringFile() string { return filepath.Join(t.folder, "keyring.json") }
+
+// startServers starts the servers of the legs, the other validators, and the writer of changes.
+func (t *Testbed) startServers(ctx context.Context) error {
+	for _, l := range t.chosen() {
+		s := &Server{leg: l}
+		if err := t.announce(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", l.Title, err)
+		}
+	}
+	if err := t.startFleet(ctx); err != nil {
+		return err
+	}
+	if t.options.ChangesPerSecond == 0 && t.options.ResyncEvery == 0 {
+		return nil
+	}
+	var err error
+	t.writer, _, err = t.newChild(process.Start{CPUs: t.processors.others}, serve.Config{
+		Role: serve.Writer, ChangesPerSecond: t.options.ChangesPerSecond,
+	})
+	if err == nil {
+		t.helpers = append(t.helpers, t.writer)
+	}
+	return err
+}
+
+// Servers returns the servers of the legs, in the order of the legs.
+func (t *Testbed) Servers() []*Server { return t.servers }
+
+// Embedded tells whether the store is the embedded one, since the machine has no redis-server.
+func (t *Testbed) Embedded() bool { return t.embedded != nil }
+
+// RedisURL returns the address of the store, with its password.
+func (t *Testbed) RedisURL() string { return t.url }
+
+// Deck returns the questions of a mix for a server.
+func (t *Testbed) Deck(s *Server, m Mix) (deck *load.Deck, err error) {
+	if !s.asks {
+		if t.emptyDeck == nil {
+			t.emptyDeck, err = newEmptyDeck()
+		}
+		return t.emptyDeck, err
+	}
+	if t.decks[m] == nil {
+		if deck, err = newDeck(t.store.Samples, m, t.options.Seed); err != nil {
+			return nil, err
+		}
+		t.decks[m] = deck
+	}
+	return t.decks[m], nil
+}
+
+// chosen returns the legs to compare.
+func (t *Testbed) chosen() (chosen []leg) {
+	for _, l := range legs {
+		if l.redis && t.embedded != nil {
+			continue
+		}
+		if len(t.options.Legs) == 0 || slices.Contains(t.options.Legs, l.Name) {
+			chosen = append(chosen, l)
+		}
+	}
+	return chosen
+}
+
+// Close ends all processes that the testbed started.
+func (t *Testbed) Close() {
+	for _, s := range t.servers {
+		s.child.Stop()
+	}
+	for _, child := range t.helpers {
+		child.Stop()
+	}
+	if t.redis != nil {
+		t.redis.Kill()
+	}
+	if t.embedded != nil {
+		t.embedded.Close()
+	}
+	if t.folder != "" {
+		_ = os.RemoveAll(t.folder)
+	}
+}
