@@ -44,16 +44,20 @@ func TestCeilingOfPositions(t *testing.T) {
 		_, err = c.SealDocument(&record.Document{AppID: app, Cursor: at})
 		check("sealing the document", err)
 
-		_, err = c.OpenHead(5, sealMessage(t, c, "head", 5, &countersignv1.Head{Epoch: tt.epoch, Revision: tt.revision,
-			Tag: tag, StateDigest: digest}))
+		_, err = c.OpenHead(5, sealMessage(t, c, "head", 5, &countersignv1.Head{
+			Epoch: tt.epoch, Revision: tt.revision,
+			Tag: tag, StateDigest: digest,
+		}))
 		check("the head", err)
 		_, err = c.OpenHead(5, sealMessage(t, c, "head", 5, &countersignv1.Head{
 			Epoch: 1, Revision: 1, Tag: tag, StateDigest: digest,
 			Forks: []*countersignv1.Fork{{Epoch: tt.epoch, Revision: tt.revision, Tag: tag}},
 		}))
 		check("the earlier end in a head", err)
-		_, err = c.OpenLink(5, sealMessage(t, c, "link", 5, &countersignv1.Link{AppId: app, Epoch: tt.epoch,
-			Revision: tt.revision, Tag: tag, PreviousTag: tag}))
+		_, err = c.OpenLink(5, sealMessage(t, c, "link", 5, &countersignv1.Link{
+			AppId: app, Epoch: tt.epoch,
+			Revision: tt.revision, Tag: tag, PreviousTag: tag,
+		}))
 		check("the link", err)
 		_, err = c.OpenEpoch(5, sealMessage(t, c, "epoch", 5,
 			&countersignv1.EpochStart{Epoch: tt.epoch, Revision: tt.revision, Tag: tag}))

@@ -11,11 +11,15 @@ import (
 
 func TestTokenChanges(t *testing.T) {
 	named := func(id, name string) record.Token { return record.Token{Token: policy.Token{ID: id}, Name: name} }
-	before := &record.Document{Tokens: []record.Token{named("left2", ""), named("kept", ""), named("changed", "was"),
-		named("left1", "")}}
+	before := &record.Document{Tokens: []record.Token{
+		named("left2", ""), named("kept", ""), named("changed", "was"),
+		named("left1", ""),
+	}}
 	after := &record.Document{Tokens: []record.Token{named("new", ""), named("changed", "is"), named("kept", "")}}
 	want := []record.TokenChange{
-		{After: &after.Tokens[0]}, {Before: &before.Tokens[2], After: &after.Tokens[1]}, {Before: &before.Tokens[0]},
+		{After: &after.Tokens[0]},
+		{Before: &before.Tokens[2], After: &after.Tokens[1]},
+		{Before: &before.Tokens[0]},
 		{Before: &before.Tokens[3]},
 	}
 	got := record.TokenChanges(before, after)

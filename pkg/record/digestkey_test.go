@@ -63,8 +63,10 @@ func TestDigestStaysWithItsKey(t *testing.T) {
 func TestHeadNamesTheKeyOfItsDigest(t *testing.T) {
 	c := codecOf(t, twoKeys)
 	for named, want := range map[string]string{"": "b", "a": "a", "b": "b", "c": ""} {
-		payload, err := proto.Marshal(&countersignv1.Head{Epoch: 1, Tag: make([]byte, 16), StateDigest: make([]byte, 32),
-			StateKeyId: named})
+		payload, err := proto.Marshal(&countersignv1.Head{
+			Epoch: 1, Tag: make([]byte, 16), StateDigest: make([]byte, 32),
+			StateKeyId: named,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -209,7 +209,8 @@ func UndecidedDocument(appID string, revision uint64) []byte {
 
 // openDocument verifies a document and parses the selected part of it.
 func (c *Codec) openDocument(appID string, raw []byte, part func([]byte) []byte) (*countersignv1.PolicyDocument, Cursor,
-	error) {
+	error,
+) {
 	var m countersignv1.PolicyDocument
 	_, payload, err := c.verified(kindPolicy, c.PartitionOf(appID), raw)
 	if err == nil {

@@ -7,8 +7,10 @@ import (
 )
 
 // Kinds are the kinds of records that are sealed as such.
-var Kinds = []string{string(kindMeta), string(kindHead), string(kindPolicy), string(kindLink), string(kindAudit),
-	string(kindRequest)}
+var Kinds = []string{
+	string(kindMeta), string(kindHead), string(kindPolicy), string(kindLink), string(kindAudit),
+	string(kindRequest),
+}
 
 // SealRaw signs any payload as a record of a kind.
 func (c *Codec) SealRaw(k string, partition int, payload []byte) []byte {

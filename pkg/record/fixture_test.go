@@ -27,8 +27,10 @@ const (
 func fixedRing(tb testing.TB) *keyring.Ring {
 	tb.Helper()
 	data, err := json.Marshal(map[string]any{
-		"current": "new", "keys": map[string][]byte{"new": make([]byte, keyring.KeySize),
-			"old": []byte("0123456789abcdef0123456789abcdef")},
+		"current": "new", "keys": map[string][]byte{
+			"new": make([]byte, keyring.KeySize),
+			"old": []byte("0123456789abcdef0123456789abcdef"),
+		},
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -182,13 +184,17 @@ func oneOfEach(tb testing.TB, c *record.Codec, app string) []sealedRecord {
 	audit, _, err := c.SealAudit(partition, record.AuditTail{}, &countersignv1.AuditEvent{AppId: app})
 	return []sealedRecord{
 		{"meta", 0, must(record.SealMeta(ring, record.Meta{StoreID: storeID, Partitions: 64, CreateTime: time.Unix(1, 0)}))},
-		{"head", partition, must(c.SealHead(partition, record.Head{Cursor: d.Cursor, Policies: 3,
-			State: record.SealedSum{MAC: [32]byte{9}}}))},
+		{"head", partition, must(c.SealHead(partition, record.Head{
+			Cursor: d.Cursor, Policies: 3,
+			State: record.SealedSum{MAC: [32]byte{9}},
+		}))},
 		{"policy", partition, must(c.SealDocument(d))},
 		{"link", partition, must(c.SealLink(record.LinkBetween(record.Tag{2}, nil, d)))},
 		{"audit", partition, must(audit, err)},
-		{"request", partition, must(c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"),
-			Response: []byte("response"), Key: requestKey}))},
+		{"request", partition, must(c.SealRequest(partition, record.RequestResult{
+			Digest:   []byte("digest"),
+			Response: []byte("response"), Key: requestKey,
+		}))},
 	}
 }
 

@@ -12,8 +12,10 @@ import (
 func sample() *record.Validator {
 	return &record.Validator{
 		ID: "validator-1", InstanceID: "abc", Start: time.UnixMilli(1_700_000_000_123), Sequence: 7,
-		Cursors: map[int]record.Cursor{0: {Epoch: 1, Revision: 2, Tag: record.Tag{3}},
-			5: {Epoch: 4, Revision: 0, Tag: record.Tag{6}}},
+		Cursors: map[int]record.Cursor{
+			0: {Epoch: 1, Revision: 2, Tag: record.Tag{3}},
+			5: {Epoch: 4, Revision: 0, Tag: record.Tag{6}},
+		},
 		DataAge: 250 * time.Millisecond, Stale: true, FencedAfter: 2 * time.Second, KeyIDs: []string{"a", "b"}, Orphans: 3,
 		Reported: time.UnixMilli(1_700_000_001_456), Gone: true,
 	}
@@ -30,8 +32,10 @@ func TestValidatorsComeBackAsTheyWere(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
-	none := &record.Validator{ID: "none", Start: time.UnixMilli(1), Reported: time.UnixMilli(2),
-		Cursors: map[int]record.Cursor{}}
+	none := &record.Validator{
+		ID: "none", Start: time.UnixMilli(1), Reported: time.UnixMilli(2),
+		Cursors: map[int]record.Cursor{},
+	}
 	raw, err = c.SealNews([]*record.Validator{want, none})
 	if err != nil {
 		t.Fatal(err)
@@ -62,8 +66,10 @@ func TestValidatorElsewhere(t *testing.T) {
 	if _, err := c.OpenValidator("validator-1", news); err == nil {
 		t.Error("news are taken for a record")
 	}
-	if _, err := record.NewCodec(keyring.Generate(), record.Meta{StoreID: c.StoreID(),
-		Partitions: c.Partitions()}).OpenValidator("validator-1", raw); err == nil {
+	if _, err := record.NewCodec(keyring.Generate(), record.Meta{
+		StoreID:    c.StoreID(),
+		Partitions: c.Partitions(),
+	}).OpenValidator("validator-1", raw); err == nil {
 		t.Error("with other keys")
 	}
 	beyond := sample()

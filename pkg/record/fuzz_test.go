@@ -37,10 +37,14 @@ func seeds(f *testing.F, c *record.Codec, app string) (sealed [][]byte) {
 		nil,
 	} {
 		for _, message := range []proto.Message{
-			&countersignv1.PolicyDocument{AppId: app, Epoch: 1, Revision: 1, Tag: make([]byte, 16),
-				Policy: &countersignv1.Policy{Tokens: tokens}},
-			&countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: make([]byte, 16), PreviousTag: make([]byte, 16),
-				Upserts: tokens},
+			&countersignv1.PolicyDocument{
+				AppId: app, Epoch: 1, Revision: 1, Tag: make([]byte, 16),
+				Policy: &countersignv1.Policy{Tokens: tokens},
+			},
+			&countersignv1.Link{
+				AppId: app, Epoch: 1, Revision: 1, Tag: make([]byte, 16), PreviousTag: make([]byte, 16),
+				Upserts: tokens,
+			},
 		} {
 			payload, err := proto.Marshal(message)
 			if err != nil {
@@ -118,8 +122,10 @@ func FuzzOpenPolicy(f *testing.F) {
 func FuzzOpenLink(f *testing.F) {
 	c, app := newCodec(f), "app1"
 	known := seeds(f, c, app)
-	before, err := policy.New(policy.Enforcement{}, []policy.Token{{ID: "tok_a", Digest: secret.DigestOf("a"),
-		State: policy.Active}}, false)
+	before, err := policy.New(policy.Enforcement{}, []policy.Token{{
+		ID: "tok_a", Digest: secret.DigestOf("a"),
+		State: policy.Active,
+	}}, false)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -152,8 +158,10 @@ func FuzzOpenLink(f *testing.F) {
 // again.
 func FuzzDecodePosition(f *testing.F) {
 	f.Add("")
-	f.Add(record.EncodePosition(record.Position{StoreID: storeID, Partition: 63,
-		Cursor: record.Cursor{Epoch: 1, Revision: 2, Tag: record.Tag{3}}}))
+	f.Add(record.EncodePosition(record.Position{
+		StoreID: storeID, Partition: 63,
+		Cursor: record.Cursor{Epoch: 1, Revision: 2, Tag: record.Tag{3}},
+	}))
 	f.Add(record.EncodePosition(record.Position{Partition: 255, Cursor: record.Cursor{Epoch: 1<<64 - 1}}))
 	f.Add("CgH_")
 	f.Fuzz(func(t *testing.T, token string) {

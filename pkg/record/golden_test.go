@@ -44,8 +44,10 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 		record.Cursor{Epoch: 1, Revision: 9, Tag: record.Tag{3}}
 	d := &record.Document{
 		AppID: goldenApp, Cursor: at, CreateMillis: 1_700_000_000_001, UpdateMillis: 1_700_000_000_002,
-		Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1, 3), TrialEndMillis: 1_700_000_000_003,
-			After: policy.ScopesOf(2)},
+		Enforcement: policy.Enforcement{
+			Scopes: policy.ScopesOf(1, 3), TrialEndMillis: 1_700_000_000_003,
+			After: policy.ScopesOf(2),
+		},
 		Tokens: []record.Token{
 			{
 				Token: policy.Token{
@@ -97,8 +99,10 @@ func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 		Tokens: []*countersignv1.TokenChange{{After: &countersignv1.Token{TokenId: "tok"}}},
 	})
 	keep("audit", sealed, err)
-	sealed, err = c.SealRequest(partition, record.RequestResult{Digest: []byte("digest"), Response: []byte("response"),
-		Key: requestKey, CreateMillis: 15})
+	sealed, err = c.SealRequest(partition, record.RequestResult{
+		Digest: []byte("digest"), Response: []byte("response"),
+		Key: requestKey, CreateMillis: 15,
+	})
 	keep("request", sealed, err)
 	state := c.SealSum(partition, record.SumOf([4]uint64{1, 2, 3, 1 << 63}))
 	g.Element, g.State = fmt.Sprintf("%016x", c.Add(record.Sum{}, partition, goldenApp, 1<<40+7).Words()),

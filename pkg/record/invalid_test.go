@@ -62,8 +62,10 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 			t.Errorf("document, %s: %+v, %v", name, d, err)
 		}
 		link, err := c.OpenLink(5, sealMessage(t, c, "link", 5,
-			&countersignv1.Link{AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens,
-				Details: document.Details.Tokens}))
+			&countersignv1.Link{
+				AppId: app, Epoch: 1, Revision: 1, Tag: tag, PreviousTag: tag, Upserts: tokens,
+				Details: document.Details.Tokens,
+			}))
 		if err == nil {
 			if p, err := link.Apply(nil); err == nil {
 				t.Errorf("link, %s: makes %+v", name, p)
@@ -96,8 +98,10 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 			t.Errorf("head, %s: %+v, %v", name, h, err)
 		}
 	}
-	document := &countersignv1.PolicyDocument{AppId: app, Epoch: 1, Revision: 1, Tag: tag,
-		Policy: &countersignv1.Policy{Tokens: []*countersignv1.PolicyToken{other}}}
+	document := &countersignv1.PolicyDocument{
+		AppId: app, Epoch: 1, Revision: 1, Tag: tag,
+		Policy: &countersignv1.Policy{Tokens: []*countersignv1.PolicyToken{other}},
+	}
 	if d, err := c.OpenDocument(app, sealMessage(t, c, "policy", 5, document)); !errors.Is(err, record.ErrMalformed) {
 		t.Errorf("document with a token without details: %+v, %v", d, err)
 	}

@@ -16,8 +16,10 @@ func TestKeysOfOnePartitionShareItsHashTag(t *testing.T) {
 	for partition := range record.MaxPartitions {
 		keys := record.KeysOf(partition)
 		tag := fmt.Sprintf("{cs%02d}", partition)
-		names := []string{keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint,
-			keys.Request("admin", "CreateToken", "app", "id")}
+		names := []string{
+			keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint,
+			keys.Request("admin", "CreateToken", "app", "id"),
+		}
 		for _, name := range names {
 			// What Redis hashes is between the first { and the first } behind it (Redis Cluster
 			// specification).
@@ -38,8 +40,10 @@ func TestKeysOfOnePartitionShareItsHashTag(t *testing.T) {
 func TestNamesOfKeysArePinned(t *testing.T) {
 	keys := record.KeysOf(7)
 	got := []string{record.MetaKey, keys.Head, keys.Policies, keys.Log, keys.Audit, keys.Hint, record.KeysOf(123).Head}
-	want := []string{"cs:meta", "cs:{cs07}:head", "cs:{cs07}:policies", "cs:{cs07}:log", "cs:{cs07}:audit", "cs:{cs07}:hint",
-		"cs:{cs123}:head"}
+	want := []string{
+		"cs:meta", "cs:{cs07}:head", "cs:{cs07}:policies", "cs:{cs07}:log", "cs:{cs07}:audit", "cs:{cs07}:hint",
+		"cs:{cs123}:head",
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -111,8 +111,10 @@ func TestLinkIsTheChangeAlone(t *testing.T) {
 	before := &record.Document{AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 8}}
 	for i := range 1000 {
 		id := string(rune('A'+i/26/26)) + string(rune('A'+i/26%26)) + string(rune('A'+i%26))
-		before.Tokens = append(before.Tokens, record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id),
-			State: policy.Active}, Name: id})
+		before.Tokens = append(before.Tokens, record.Token{Token: policy.Token{
+			ID: id, Digest: secret.DigestOf(id),
+			State: policy.Active,
+		}, Name: id})
 	}
 	after := *before
 	after.Tokens = slices.Clone(before.Tokens)

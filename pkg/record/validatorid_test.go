@@ -7,8 +7,10 @@ import (
 
 // TestValidatorIDs: two names that look the same would be two validators in a receipt.
 func TestValidatorIDs(t *testing.T) {
-	for _, bad := range []string{"", " v", "v ", "v\u200b", "v\u202e1", "\ufeffv", "v\x00", "v\xff",
-		strings.Repeat("v", MaxValidatorIDLength+1)} {
+	for _, bad := range []string{
+		"", " v", "v ", "v\u200b", "v\u202e1", "\ufeffv", "v\x00", "v\xff",
+		strings.Repeat("v", MaxValidatorIDLength+1),
+	} {
 		if ValidValidatorID(bad) {
 			t.Errorf("%q is taken", bad)
 		}

@@ -18,8 +18,10 @@ func TestStreamIdsAreComparedExactly(t *testing.T) {
 	}
 	t.Cleanup(func() { client.Close() })
 	const edge = 1 << 53
-	numbers := []uint64{0, 1, 9, 10, 99, 100, edge - 1, edge, edge + 1, 10*edge - 1, 10 * edge, math.MaxInt64,
-		math.MaxInt64 + 1, math.MaxUint64 - 1, math.MaxUint64}
+	numbers := []uint64{
+		0, 1, 9, 10, 99, 100, edge - 1, edge, edge + 1, 10*edge - 1, 10 * edge, math.MaxInt64,
+		math.MaxInt64 + 1, math.MaxUint64 - 1, math.MaxUint64,
+	}
 	for i, last := range numbers {
 		key := fmt.Sprintf("cs:{cs00}:stream-%d", i)
 		if err := client.Do(t.Context(), "XADD", key, fmt.Sprintf("%d-1", last), "l", "x").Err(); err != nil {

@@ -52,8 +52,10 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 					switch id := fmt.Sprintf("%s-%d", mine, n-100); {
 					case n%200 == 0:
 						after.Tokens = append(after.Tokens, record.Token{
-							Token: policy.Token{ID: fmt.Sprintf("%s-%d", mine, n), Digest: secret.DigestOf(fmt.Sprint(mine, n)),
-								State: policy.Active},
+							Token: policy.Token{
+								ID: fmt.Sprintf("%s-%d", mine, n), Digest: secret.DigestOf(fmt.Sprint(mine, n)),
+								State: policy.Active,
+							},
 						})
 					case n%200 == 100 && find(after, id) != nil:
 						find(after, id).State = policy.Revoked

@@ -70,8 +70,10 @@ var damages = []struct {
 		raw[len(raw)-1] ^= 1
 		d.do("SET", d.keys.Head, raw)
 	}, apierr.StoreUnavailable, apierr.StoreUnavailable},
-	{"head: another type", func(d damaged) { d.replace(d.keys.Head, "RPUSH", d.keys.Head, "x") }, apierr.StoreUnavailable,
-		apierr.StoreUnavailable},
+	{
+		"head: another type", func(d damaged) { d.replace(d.keys.Head, "RPUSH", d.keys.Head, "x") }, apierr.StoreUnavailable,
+		apierr.StoreUnavailable,
+	},
 	{"head: of another partition", func(d damaged) {
 		d.do("COPY", record.KeysOf((d.partition+1)%partitions).Head, d.keys.Head, "REPLACE")
 	}, apierr.StoreUnavailable, apierr.StoreUnavailable},
@@ -88,15 +90,23 @@ var damages = []struct {
 		d.do("SET", d.keys.Head, d.seal(d.codec, func(h *record.Head) { h.Tag = record.NewTag() }))
 	}, apierr.StoreForked, ""},
 
-	{"documents: another type", func(d damaged) { d.replace(d.keys.Policies, "SET", d.keys.Policies, "x") },
-		apierr.StoreUnavailable, apierr.StoreUnavailable},
+	{
+		"documents: another type", func(d damaged) { d.replace(d.keys.Policies, "SET", d.keys.Policies, "x") },
+		apierr.StoreUnavailable, apierr.StoreUnavailable,
+	},
 	{"documents: all gone", func(d damaged) { d.do("DEL", d.keys.Policies) }, apierr.PolicyUnverified, apierr.PolicyUnverified},
-	{"document: gone", func(d damaged) { d.do("HDEL", d.keys.Policies, d.app) }, apierr.PolicyUnverified,
-		apierr.PolicyUnverified},
-	{"document: empty", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, "") }, apierr.PolicyUnverified,
-		apierr.PolicyUnverified},
-	{"document: garbage", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, garbage) }, apierr.PolicyUnverified,
-		apierr.PolicyUnverified},
+	{
+		"document: gone", func(d damaged) { d.do("HDEL", d.keys.Policies, d.app) }, apierr.PolicyUnverified,
+		apierr.PolicyUnverified,
+	},
+	{
+		"document: empty", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, "") }, apierr.PolicyUnverified,
+		apierr.PolicyUnverified,
+	},
+	{
+		"document: garbage", func(d damaged) { d.do("HSET", d.keys.Policies, d.app, garbage) }, apierr.PolicyUnverified,
+		apierr.PolicyUnverified,
+	},
 	{"document: one bit is wrong", func(d damaged) {
 		raw := check.Must(d.client.HGet(d.t.Context(), d.keys.Policies, d.app).Bytes())(d.t)
 		raw[len(raw)-1] ^= 1
@@ -118,15 +128,19 @@ var damages = []struct {
 	{"log: ahead of the head", func(d damaged) {
 		d.do("XADD", d.keys.Log, fmt.Sprintf("%d-0", d.head.Revision+1), redisfeed.LinkField, "x")
 	}, apierr.StoreUnavailable, ""},
-	{"log: far ahead of the head", func(d damaged) { d.do("XADD", d.keys.Log, "*", redisfeed.LinkField, "x") },
-		apierr.StoreUnavailable, ""},
+	{
+		"log: far ahead of the head", func(d damaged) { d.do("XADD", d.keys.Log, "*", redisfeed.LinkField, "x") },
+		apierr.StoreUnavailable, "",
+	},
 	{"log: was ahead of the head", func(d damaged) {
 		id := fmt.Sprintf("%d-0", d.head.Revision+1)
 		d.do("XADD", d.keys.Log, id, redisfeed.LinkField, "x")
 		d.do("XDEL", d.keys.Log, id)
 	}, apierr.StoreUnavailable, ""},
-	{"audit: another type", func(d damaged) { d.replace(d.keys.Audit, "HSET", d.keys.Audit, "x", "y") },
-		apierr.StoreUnavailable, ""},
+	{
+		"audit: another type", func(d damaged) { d.replace(d.keys.Audit, "HSET", d.keys.Audit, "x", "y") },
+		apierr.StoreUnavailable, "",
+	},
 	{"audit: ahead of the head", func(d damaged) {
 		d.do("XADD", d.keys.Audit, fmt.Sprintf("%d-0", d.head.Audit.Sequence+1), redisfeed.AuditField, "x")
 	}, apierr.StoreUnavailable, ""},

@@ -52,8 +52,10 @@ func TestCallsWithoutADeadlineEnd(t *testing.T) {
 			return adopt(ctx, s, partition)
 		}, heal, false},
 	} {
-		for kind, own := range map[string]time.Duration{"": 0, ", with a longer one of its own": 3 * tt.most,
-			", with a shorter one of its own": time.Second} {
+		for kind, own := range map[string]time.Duration{
+			"": 0, ", with a longer one of its own": 3 * tt.most,
+			", with a shorter one of its own": time.Second,
+		} {
 			t.Run(name+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					source := storetest.New(t, partitions)

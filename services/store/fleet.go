@@ -105,7 +105,8 @@ return 1
 // store's creation time for a new store, which has no members (see record.Members.BegunWith). With replace it
 // also replaces a list that does not verify, since such a list belongs to another store.
 func BeginFleet(ctx context.Context, client *redisfeed.Client, codec *record.Codec, since time.Time,
-	replace bool) (begun bool, err error) {
+	replace bool,
+) (begun bool, err error) {
 	found, err := client.HMGet(ctx, record.FleetKey, record.MembersField).Result()
 	if err != nil {
 		return false, redisfeed.Typed(record.FleetKey, "hash", err)

@@ -51,7 +51,8 @@ type Healed struct {
 // Waited is the operator's epoch in which validators have had time to report, 0 for none. In another epoch of
 // an operator Heal fails with a NotAwaitedError and writes nothing.
 func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
-	highest []record.Cursor) (Healed, error) {
+	highest []record.Cursor,
+) (Healed, error) {
 	var healed Healed
 	err := s.alone(ctx, partition, func(ctx context.Context) (done outcome, err error) {
 		healed, done, err = s.heal(ctx, partition, waited, candidates, sticky, highest)
@@ -80,13 +81,15 @@ func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) er
 // Adopt accepts a partition as it is: it begins an epoch above the given cursors, and returns its start. It
 // is for an operator who gives up what the store lacks, or who has restored a backup.
 func (s *Store) Adopt(ctx context.Context, partition int, above []record.Cursor,
-	cause countersignv1.EpochCause) (record.Cursor, error) {
+	cause countersignv1.EpochCause,
+) (record.Cursor, error) {
 	return s.advance(ctx, partition, above, cause, nil)
 }
 
 // advance begins an epoch without changes.
 func (s *Store) advance(ctx context.Context, partition int, above []record.Cursor, cause countersignv1.EpochCause,
-	settled []record.Tag) (record.Cursor, error) {
+	settled []record.Tag,
+) (record.Cursor, error) {
 	var start record.Cursor
 	err := s.alone(ctx, partition, func(ctx context.Context) (outcome, error) {
 		from, err := s.origin(ctx, partition)
@@ -154,7 +157,8 @@ func (s *Store) origin(ctx context.Context, partition int) (origin, error) {
 }
 
 func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
-	highest []record.Cursor) (Healed, outcome, error) {
+	highest []record.Cursor,
+) (Healed, outcome, error) {
 	entries := s.openCandidates(partition, candidates)
 	from, err := s.origin(ctx, partition)
 	if err != nil {
@@ -224,7 +228,8 @@ var errUnproven = errors.New("the partition's documents do not add up to its hea
 // documents reads all documents of a partition and proves that they add up to the head. Without an error the
 // outcome is committed, or conflict when the head has changed.
 func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum,
-	outcome, error) {
+	outcome, error,
+) {
 	documents := map[string]*record.Document{}
 	var sum record.Sum
 	if from.head == nil {

@@ -183,18 +183,24 @@ func TestHealRefused(t *testing.T) {
 		change func(*known)
 		want   string
 	}{
-		{name: "a link is missing", change: func(k *known) { k.links = k.links[:2] },
-			want: "epoch 1, revisions 3 to 3 have been seen"},
+		{
+			name: "a link is missing", change: func(k *known) { k.links = k.links[:2] },
+			want: "epoch 1, revisions 3 to 3 have been seen",
+		},
 		{name: "nobody has the links", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
 		{name: "a document is damaged", spoil: func() *store.Store {
 			d.do("HSET", names.Policies, "app",
 				garbage)
 			return opened
 		}, want: "do not add up"},
-		{name: "a document is missing", spoil: func() *store.Store { d.do("DEL", names.Policies); return opened },
-			want: "do not add up"},
-		{name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened },
-			want: "head"},
+		{
+			name: "a document is missing", spoil: func() *store.Store { d.do("DEL", names.Policies); return opened },
+			want: "do not add up",
+		},
+		{
+			name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened },
+			want: "head",
+		},
 		{name: "the head is gone and the rest is not", spoil: func() *store.Store {
 			d.do("DEL",
 				names.Head)
@@ -215,12 +221,18 @@ func TestHealRefused(t *testing.T) {
 				"x")
 			return opened
 		}, want: "WRONG_TYPE"},
-		{name: "the account may not write the log", spoil: func() *store.Store { return account(all + "-xadd") },
-			want: "NO_PERMISSION"},
-		{name: "the account may not write documents", spoil: func() *store.Store { return account(all + "-hset") },
-			want: "NO_PERMISSION"},
-		{name: "the account may not write heads", spoil: func() *store.Store { return account(all + "-set") },
-			want: "NO_PERMISSION"},
+		{
+			name: "the account may not write the log", spoil: func() *store.Store { return account(all + "-xadd") },
+			want: "NO_PERMISSION",
+		},
+		{
+			name: "the account may not write documents", spoil: func() *store.Store { return account(all + "-hset") },
+			want: "NO_PERMISSION",
+		},
+		{
+			name: "the account may not write heads", spoil: func() *store.Store { return account(all + "-set") },
+			want: "NO_PERMISSION",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer s.save(partition)()

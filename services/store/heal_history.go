@@ -124,7 +124,8 @@ func (k *known) tells(c record.Cursor) bool {
 // log does not reach back that far. It stops at changes in dealt: another history has them, and everything
 // before them, already.
 func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link,
-	told bool) {
+	told bool,
+) {
 	for at := document.Revision; at > place.Revision && !dealt[document.Tag]; {
 		link := k.links[at]
 		if link == nil || link.AppID != document.AppID || link.PreviousAppRevision >= at ||

@@ -138,8 +138,10 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	backup.mustHeal(s)
 	backup.change("app", scopes(10), enforced())
 	later.adopt()
-	for name, held := range map[string][]record.Entry{"the fleet holds both pasts": append(s.held(), backup.held()...),
-		"the latest alone": backup.held()} {
+	for name, held := range map[string][]record.Entry{
+		"the fleet holds both pasts": append(s.held(), backup.held()...),
+		"the latest alone":           backup.held(),
+	} {
 		for trimmed := range len(later.log) + 1 {
 			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
 				restored := later.fork()

@@ -222,8 +222,10 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	backup.adopt()
 	backup.head.Unhealed = true
 	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
-		for name2, held := range map[string][]record.Entry{"the latest alone": wiped.held(),
-			"all is held": append(s.held(), wiped.held()...)} {
+		for name2, held := range map[string][]record.Entry{
+			"the latest alone": wiped.held(),
+			"all is held":      append(s.held(), wiped.held()...),
+		} {
 			t.Run(name+", "+name2, func(t *testing.T) {
 				store := backup.fork()
 				store.log = store.log[trimmed:]
@@ -311,8 +313,10 @@ func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
 	l := newLoss(&past)
 	start := record.Cursor{Epoch: 2, Revision: 9, Tag: record.NewTag()}
-	l.lineages = []lineage{{entries: []record.Entry{{Cursor: start},
-		{Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}}}}}
+	l.lineages = []lineage{{entries: []record.Entry{
+		{Cursor: start},
+		{Cursor: record.Cursor{Epoch: 2, Revision: 10, Tag: record.NewTag()}},
+	}}}
 	for range maxSettled {
 		l.settles[start.Tag] = append(l.settles[start.Tag], record.NewTag())
 	}

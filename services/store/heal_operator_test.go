@@ -143,8 +143,10 @@ func TestAdopt(t *testing.T) {
 // lost or not. It is healed also when nothing was lost, but not by an epoch that only settles changes
 // again.
 func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
-	for _, cause := range []countersignv1.EpochCause{countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
-		countersignv1.EpochCause_EPOCH_CAUSE_RESTORED} {
+	for _, cause := range []countersignv1.EpochCause{
+		countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+		countersignv1.EpochCause_EPOCH_CAUSE_RESTORED,
+	} {
 		s, opened, partition, k := lossy(t)
 		if _, err := opened.Adopt(t.Context(), partition, k.seen, cause); err != nil {
 			t.Fatal(err)
@@ -249,29 +251,37 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		reason string
 		epoch  uint64
 	}{
-		{name: "a failover lost it: it is made again", epoch: 1,
-			then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() }},
-		{name: "an epoch began behind it: it was made", epoch: 1,
+		{
+			name: "a failover lost it: it is made again", epoch: 1,
+			then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() },
+		},
+		{
+			name: "an epoch began behind it: it was made", epoch: 1,
 			then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
 				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 				s.check(err)
 				_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
 				s.check(err)
-			}},
-		{name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3,
+			},
+		},
+		{
+			name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3,
 			then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
 				lose()
 				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 				s.check(err)
 				_, err = other.Heal(context.Background(), partition, 2, nil, nil, nil)
 				s.check(err)
-			}},
-		{name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown,
+			},
+		},
+		{
+			name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown,
 			then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
 				lose()
 				_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)
 				s.check(err)
-			}},
+			},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

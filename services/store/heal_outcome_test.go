@@ -313,8 +313,10 @@ func TestHealSticky(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))
 	s.change("done", create("d"), revoked("d"))
-	healed, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("app", "c"), sticky("none", "x"),
-		sticky("done", "d")}, nil)
+	healed, err := s.heal(nil, []replica.Sticky{
+		sticky("app", "a"), sticky("app", "c"), sticky("none", "x"),
+		sticky("done", "d"),
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

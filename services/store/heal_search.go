@@ -162,8 +162,10 @@ func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 // lost entry, or a seen cursor, has no connection to the store's history. Only entries of earlier epochs may
 // be missing: they were given up when their epoch ended.
 func (k *known) search(partition int, entries []record.Entry, seen []record.Cursor) (loss, error) {
-	s := searcher{known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{},
-		dealt: map[record.Tag]bool{}}
+	s := searcher{
+		known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{},
+		dealt: map[record.Tag]bool{},
+	}
 	if k.head != nil {
 		s.top = k.head.Cursor
 	}

@@ -43,7 +43,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("b"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "the first changes of all were lost, and others made", lost: 2,
+		{
+			name: "the first changes of all were lost, and others made", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -53,7 +54,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				s.change("app", create("d"))
 				s.change("app", create("e"))
 				return s, lost.held(), cursors(lost, s)
-			}},
+			},
+		},
 		{name: "backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
@@ -65,7 +67,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			slices.Reverse(entries)
 			return s, entries, cursors(lost)
 		}},
-		{name: "one in the middle is missing", missing: "of epoch 1, revisions 2 to 3 have been seen",
+		{
+			name: "one in the middle is missing", missing: "of epoch 1, revisions 2 to 3 have been seen",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -74,8 +77,10 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 					lost.change("app", create(id))
 				}
 				return s, lost.held()[3:], cursors(lost)
-			}},
-		{name: "the last ones are missing", missing: "of epoch 1, revisions 3 to 4 have been seen",
+			},
+		},
+		{
+			name: "the last ones are missing", missing: "of epoch 1, revisions 3 to 4 have been seen",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -84,15 +89,18 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 					lost.change("app", create(id))
 				}
 				return s, lost.held()[:2], cursors(lost)
-			}},
-		{name: "somebody saw another change in the head's place", missing: "a revision 1 has been seen that is not the store's",
+			},
+		},
+		{
+			name: "somebody saw another change in the head's place", missing: "a revision 1 has been seen that is not the store's",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
 				lost.change("app", create("b"))
 				s.change("app", create("a"))
 				return s, nil, cursors(lost)
-			}},
+			},
+		},
 		{name: "two lineages", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
@@ -127,7 +135,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = append(s.log[:1], s.log[3:]...)
 			return s, s.held(), cursors(s)
 		}},
-		{name: "the log has a hole, and only what was there is supplied",
+		{
+			name: "the log has a hole, and only what was there is supplied",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				for _, id := range []string{"b", "c", "d", "e"} {
@@ -135,7 +144,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				}
 				s.log = append(s.log[:1], s.log[3:]...)
 				return s, s.held()[1:2], cursors(s)
-			}},
+			},
+		},
 		{name: "only what was before the log is supplied", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
@@ -144,7 +154,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[2:]
 			return s, s.held()[:1], nil
 		}},
-		{name: "only what was before the log is supplied, of an epoch so long ago that the head does not say where it ended",
+		{
+			name: "only what was before the log is supplied, of an epoch so long ago that the head does not say where it ended",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -154,7 +165,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				}
 				s.log = s.log[2:]
 				return s, s.held()[:1], nil
-			}},
+			},
+		},
 		{name: "one of another time that was settled", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
@@ -162,7 +174,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.mustHeal(lost)
 			return s, lost.held(), cursors(lost, s)
 		}},
-		{name: "settled so long ago that the log does not say it: once more", lost: 1,
+		{
+			name: "settled so long ago that the log does not say it: once more", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -172,8 +185,10 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				s.change("app", create("c"))
 				s.log = s.log[len(s.log)-1:]
 				return s, lost.held(), cursors(lost, s)
-			}},
-		{name: "settled so long ago that the log does not say it, and somebody has what does",
+			},
+		},
+		{
+			name: "settled so long ago that the log does not say it, and somebody has what does",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -183,8 +198,10 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				s.change("app", create("c"))
 				s.log = s.log[len(s.log)-1:]
 				return s, append(s.held(), lost.held()...), cursors(lost, s)
-			}},
-		{name: "of an epoch so long ago that the head does not say where it ended", lost: 1,
+			},
+		},
+		{
+			name: "of an epoch so long ago that the head does not say where it ended", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -194,8 +211,10 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 					s.adopt()
 				}
 				return s, append(s.held(), lost.held()...), cursors(lost, s)
-			}},
-		{name: "an epoch's revisions past its end, where the next one had not begun yet", lost: 2,
+			},
+		},
+		{
+			name: "an epoch's revisions past its end, where the next one had not begun yet", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -205,23 +224,29 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				s.take(epoch{top: record.Cursor{Epoch: 3, Revision: 9}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED, sum: s.sum})
 				s.adopt()
 				return s, lost.held(), cursors(lost, s)
-			}},
-		{name: "another epoch of the same number, that began earlier", lost: 2,
+			},
+		},
+		{
+			name: "another epoch of the same number, that began earlier", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
 				lost := s.fork()
 				begin := func(s *story, revision uint64) {
-					s.take(epoch{top: record.Cursor{Epoch: 2, Revision: revision}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
-						sum: s.sum})
+					s.take(epoch{
+						top: record.Cursor{Epoch: 2, Revision: revision}, cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+						sum: s.sum,
+					})
 				}
 				begin(lost, 4)
 				lost.change("app", create("b"))
 				begin(s, 9)
 				s.change("app", create("c"))
 				return s, lost.held(), cursors(lost, s)
-			}},
-		{name: "one that nobody supplied when its epoch ended", lost: 1,
+			},
+		},
+		{
+			name: "one that nobody supplied when its epoch ended", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -230,16 +255,20 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				s.mustHeal(lost)
 				lost.change("app", create("c"))
 				return s, lost.held(), cursors(lost, s)
-			}},
-		{name: "a cursor that nobody has links of, of an epoch that is over", givenUp: 1,
+			},
+		},
+		{
+			name: "a cursor that nobody has links of, of an epoch that is over", givenUp: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
 				lost.change("app", create("b"))
 				s.adopt()
 				return s, nil, cursors(lost, s)
-			}},
-		{name: "one that leads nowhere, of an epoch that is over", lost: 1, givenUp: 0,
+			},
+		},
+		{
+			name: "one that leads nowhere, of an epoch that is over", lost: 1, givenUp: 0,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -247,7 +276,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				lost.change("app", create("c"), revoked("b"))
 				s.adopt()
 				return s, lost.held()[1:], nil
-			}},
+			},
+		},
 		{name: "an epoch that the store never had", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
@@ -257,7 +287,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("c"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "an epoch that the store never had, and whose start nobody has", missing: "of epoch 2",
+		{
+			name: "an epoch that the store never had, and whose start nobody has", missing: "of epoch 2",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -265,21 +296,26 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				lost.adopt()
 				lost.change("app", create("b"))
 				return s, lost.held()[2:], cursors(lost)
-			}},
-		{name: "an epoch that the store never had, in which nothing happened", lost: 1,
+			},
+		},
+		{
+			name: "an epoch that the store never had, in which nothing happened", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
 				lost := s.fork()
 				lost.adopt()
 				return s, lost.held(), cursors(lost)
-			}},
+			},
+		},
 		{name: "a backup that the store never had", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
-			lost.take(epoch{top: record.Cursor{Epoch: 2, Revision: 9}, cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED,
-				sum: lost.sum})
+			lost.take(epoch{
+				top: record.Cursor{Epoch: 2, Revision: 9}, cause: countersignv1.EpochCause_EPOCH_CAUSE_RESTORED,
+				sum: lost.sum,
+			})
 			lost.change("app", create("b"))
 			return s, lost.held(), cursors(lost)
 		}},

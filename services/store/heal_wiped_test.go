@@ -30,10 +30,14 @@ func TestHealWiped(t *testing.T) {
 		{name: "all is known", entries: old.held(), seen: []record.Cursor{old.head.Cursor}, lost: 3},
 		{name: "no cursor was reported", entries: old.held(), lost: 3},
 		{name: "nothing had been changed", seen: []record.Cursor{first}},
-		{name: "the first change is missing", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
-			missing: "of epoch 1, revisions 1 to 1"},
-		{name: "the last change is missing", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
-			missing: "of epoch 1, revisions 3 to 3"},
+		{
+			name: "the first change is missing", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
+			missing: "of epoch 1, revisions 1 to 1",
+		},
+		{
+			name: "the last change is missing", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
+			missing: "of epoch 1, revisions 3 to 3",
+		},
 		{name: "nothing is known", missing: "nobody knows what it held"},
 		{name: "nobody has seen anything", seen: []record.Cursor{{}, {}}, missing: "nobody knows what it held"},
 	} {
@@ -73,8 +77,10 @@ func TestHealAdoptedOnNothing(t *testing.T) {
 	deposed.adopt()
 	adopted := newStory(t)
 	adopted.store, adopted.clock = s.store, s.clock
-	adopted.begin(origin{}, epoch{top: record.Cursor{Epoch: 2, Revision: 3},
-		cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED})
+	adopted.begin(origin{}, epoch{
+		top:   record.Cursor{Epoch: 2, Revision: 3},
+		cause: countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
+	})
 	if _, err := adopted.heal(deposed.held(), nil, []record.Cursor{deposed.head.Cursor, adopted.head.Cursor}); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ var ErrNotEmpty = errors.New("there are keys of another store, or the rest of on
 // after a failure, and run by several callers at once: one store results. In a Redis that holds a store of
 // this key ring it changes nothing.
 func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (meta record.Meta,
-	created bool, err error) {
+	created bool, err error,
+) {
 	if partitions < 1 || partitions > record.MaxPartitions {
 		return record.Meta{}, false, fmt.Errorf("partitions: want 1 to %d", record.MaxPartitions)
 	}
@@ -52,8 +53,10 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 // beginInit returns the meta of the store to make: the meta of an interrupted initialisation, or a new one if
 // no keys are in its way.
 func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
-	raw, err := record.SealMeta(ring, record.Meta{StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(),
-		MembersListed: true})
+	raw, err := record.SealMeta(ring, record.Meta{
+		StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(),
+		MembersListed: true,
+	})
 	if err != nil {
 		return record.Meta{}, err
 	}
@@ -131,7 +134,8 @@ func checkEmpty(ctx context.Context, client *redisfeed.Client) error {
 
 // finishInit writes the heads and the meta, and reports whether this call wrote the meta.
 func finishInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, meta record.Meta) (created bool,
-	err error) {
+	err error,
+) {
 	codec := record.NewCodec(ring, meta)
 	for partition := range meta.Partitions {
 		raw, err := codec.SealHead(partition, record.Head{

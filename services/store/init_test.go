@@ -291,8 +291,10 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 		stays bool
 	}{
 		"its own": {raw: check.Must(record.SealMeta(ring, meta))(t)},
-		"of another store": {raw: check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t),
-			stays: true},
+		"of another store": {
+			raw:   check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t),
+			stays: true,
+		},
 		"of another ring":   {raw: check.Must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
 		"of nobody we know": {raw: []byte("x"), stays: true},
 	} {

@@ -35,8 +35,10 @@ func TestB08_AChangePastALimitIsRefused(t *testing.T) {
 		"tokens": func(d *record.Document) {
 			for i := range policy.MaxTokens {
 				id := fmt.Sprint("tok_", i)
-				d.Tokens = append(d.Tokens, record.Token{Token: policy.Token{ID: id, Digest: secret.DigestOf(id),
-					State: policy.Revoked}})
+				d.Tokens = append(d.Tokens, record.Token{Token: policy.Token{
+					ID: id, Digest: secret.DigestOf(id),
+					State: policy.Revoked,
+				}})
 			}
 		},
 		"bytes":   func(d *record.Document) { d.Tokens[0].Note = strings.Repeat("x", record.MaxDocument) },

@@ -26,8 +26,10 @@ func TestTheLogIsWrittenFirst(t *testing.T) {
 	}
 	commit := writes("publish")
 	keys := s.keysOf(app)
-	if want := []string{"xadd " + keys.Log, "xadd " + keys.Audit, "hset " + keys.Policies, "set " + keys.Head,
-		"publish " + keys.Hint}; !slices.Equal(commit, want) {
+	if want := []string{
+		"xadd " + keys.Log, "xadd " + keys.Audit, "hset " + keys.Policies, "set " + keys.Head,
+		"publish " + keys.Hint,
+	}; !slices.Equal(commit, want) {
 		t.Errorf("a commit writes %q, want %q", commit, want)
 	}
 	if _, err := st.Adopt(t.Context(), s.codec.PartitionOf(app), []record.Cursor{{Epoch: 3, Revision: 9}},

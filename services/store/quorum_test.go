@@ -94,8 +94,10 @@ func TestQuorumOfALostReply(t *testing.T) {
 			t.Errorf("%s: got %+v", name, d)
 		}
 	}
-	if result := update(t, opened, call("app", "made", add("tok"))); result.Durability != (store.Durability{Wanted: 1,
-		Acknowledged: 1}) {
+	if result := update(t, opened, call("app", "made", add("tok"))); result.Durability != (store.Durability{
+		Wanted:       1,
+		Acknowledged: 1,
+	}) {
 		t.Errorf("got %+v", result.Durability)
 	}
 	if h := s.verify(t, s.codec.PartitionOf("app")); len(h.links) != 3 {

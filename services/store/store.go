@@ -51,9 +51,9 @@ type Options struct {
 	// Meta is the store's signed meta. A healing writes it back when Redis was wiped. Without it a wiped
 	// store is not healed.
 	Meta []byte
-	// Audit adds to the audit event of a change what the change did to an app. It gets the event with all other
-	// fields, and the documents that are committed with the event; before is
-	// nil for a new app. It must have no side effect but on the event. nil adds nothing.
+	// Audit adds to the audit event of a change what the change did to an app. It gets the event with all
+	// other fields, and the documents that are committed with the event; before is nil for a new app. It must
+	// have no side effect but on the event. nil adds nothing.
 	Audit func(event *countersignv1.AuditEvent, before, after *record.Document)
 }
 

@@ -132,8 +132,10 @@ func (s *story) heal(entries []record.Entry, sticky []replica.Sticky, seen []rec
 	if len(tags) == 0 && len(changes) == 0 && !s.head.Unhealed {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, nil
 	}
-	return s.take(epoch{top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(),
-		changes: changes, sum: s.sum, whole: true}), nil
+	return s.take(epoch{
+		top: lost.top, cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED, settled: lost.settling(),
+		changes: changes, sum: s.sum, whole: true,
+	}), nil
 }
 
 // adopt begins a new epoch on the store as it is, and has it healed with nothing.

@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	"pkg/grpcserver": {"pkg/apierr", "pkg/reload"},
 	"pkg/grpcclient": {"pkg/reload", "pkg/secret"},
 
-	"services/authority/internal/rules": {"pkg/apierr", "pkg/policy", "pkg/record", "pkg/secret"},
+	"services/authority/internal/rules": {"pkg/policy", "pkg/record", "pkg/secret"},
 }
 
 // standardOnly are packages that import only the standard library and what mayImport lists.

@@ -122,8 +122,10 @@ func (s *Store) newEpoch(partition int, cause countersignv1.EpochCause, settled 
 	}
 	c.head = c.head.Begin(start.Cursor)
 	c.head.Unhealed = !start.Healed()
-	c.log = append(c.log, record.RawEntry{Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)),
-		EpochStart: true})
+	c.log = append(c.log, record.RawEntry{
+		Revision: start.Revision, Data: s.must(s.codec.SealEpoch(partition, start)),
+		EpochStart: true,
+	})
 	s.sealHead(partition)
 	return start.Cursor
 }

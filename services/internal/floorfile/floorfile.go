@@ -94,8 +94,10 @@ func (k *Keeper) Run(ctx context.Context, of Replica) {
 
 // save writes the file if the confirmed positions have changed.
 func (k *Keeper) save(of Replica) {
-	floor := record.Floor{StoreID: of.Codec().StoreID(), Cursors: make([]record.Cursor, of.Codec().Partitions()),
-		Written: time.Now()}
+	floor := record.Floor{
+		StoreID: of.Codec().StoreID(), Cursors: make([]record.Cursor, of.Codec().Partitions()),
+		Written: time.Now(),
+	}
 	for partition := range floor.Cursors {
 		floor.Cursors[partition] = of.Confirmed(partition)
 	}

@@ -125,8 +125,10 @@ func (s *system) headOf(partition int) record.Head {
 func (s *system) moveTo(partition int, at record.Cursor) {
 	s.t.Helper()
 	ctx, keys := context.WithoutCancel(s.t.Context()), record.KeysOf(partition)
-	head := check.Must(s.codec.SealHead(partition, record.Head{Cursor: at,
-		State: s.codec.SealSum(partition, record.Sum{})}))(s.t)
+	head := check.Must(s.codec.SealHead(partition, record.Head{
+		Cursor: at,
+		State:  s.codec.SealSum(partition, record.Sum{}),
+	}))(s.t)
 	link := check.Must(proto.Marshal(&countersignv1.SealedRecord{}))(s.t)
 	pipe := s.client.TxPipeline()
 	pipe.Del(ctx, keys.Policies, keys.Audit, keys.Log)

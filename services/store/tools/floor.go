@@ -24,8 +24,10 @@ func (t *Tools) compareFloor(s *Status, codec *record.Codec, heads []*record.Hea
 		}
 		at := head.Cursor
 		if at.Before(floor) || at.Conflicts(floor) {
-			s.BelowFloor = append(s.BelowFloor, Finding{record.KeysOf(i).Head,
-				fmt.Sprintf("is at %s, an authority has seen %s", at, floor)})
+			s.BelowFloor = append(s.BelowFloor, Finding{
+				record.KeysOf(i).Head,
+				fmt.Sprintf("is at %s, an authority has seen %s", at, floor),
+			})
 		}
 	}
 	if n := len(s.BelowFloor); n > 0 {

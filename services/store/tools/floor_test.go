@@ -22,8 +22,10 @@ func TestOperatorsEpochsBeginAboveTheFloor(t *testing.T) {
 		!strings.Contains(strings.Join(look.Warnings, "\n"), "of another store, another") {
 		t.Errorf("%+v", look)
 	}
-	if done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{2,
-		2} {
+	if done := check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t); done.Epochs != [2]uint64{
+		2,
+		2,
+	} {
 		t.Errorf("%+v", done)
 	}
 	s.tools.UseFloor(floor)

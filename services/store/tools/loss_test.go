@@ -43,8 +43,10 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	}{
 		{name: "head and the latest changes lost", seen: seen, from: 7, do: func() { s.load(before); s.do("DEL", keys.Head) }},
 		{name: "head and the latest change lost", seen: seen, from: 8, do: func() { s.load(between); s.do("DEL", keys.Head) }},
-		{name: "older copy and a stray field", seen: seen, from: 7,
-			do: func() { s.load(before); s.do("HSET", keys.Policies, "no app!", "x") }},
+		{
+			name: "older copy and a stray field", seen: seen, from: 7,
+			do: func() { s.load(before); s.do("HSET", keys.Policies, "no app!", "x") },
+		},
 		{name: "head and a change lost, and not the one behind it", seen: seen, from: 7, do: func() {
 			s.load(held)
 			document := s.client.HGet(t.Context(), keys.Policies, other).Val()
@@ -52,8 +54,10 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 			s.do("HSET", keys.Policies, other, document)
 			s.do("DEL", keys.Head)
 		}},
-		{name: "another past and a stray field", seen: fork, from: 8,
-			do: func() { s.load(held); s.do("HSET", keys.Policies, "no app!", "x") }},
+		{
+			name: "another past and a stray field", seen: fork, from: 8,
+			do: func() { s.load(held); s.do("HSET", keys.Policies, "no app!", "x") },
+		},
 	} {
 		for _, by := range []string{"validator", "floor"} {
 			t.Run(damage.name+", "+by, func(t *testing.T) {

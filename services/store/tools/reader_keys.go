@@ -145,7 +145,8 @@ func (r *reader) exportAudit(ctx context.Context, c *contents, last uint64, to s
 // ids, which Redis orders, so it ends whatever the ids are. IsOne reports whether an id has the form of the
 // store's ids.
 func (r *reader) stream(ctx context.Context, key string, after *string, upTo string,
-	each func(id string, number uint64, isOne bool, values map[string]any) error) error {
+	each func(id string, number uint64, isOne bool, values map[string]any) error,
+) error {
 	for *after != lastStreamID {
 		from := "-"
 		if *after != "" {
@@ -221,7 +222,8 @@ func (r *reader) end(key string, info *redis.XInfoStreamCmd, number uint64) {
 // CheckKeys returns what is wrong with the keys of a partition as such: wrong types, and a log or trail that
 // accepts no more changes. Of the contents it reads only the head.
 func CheckKeys(ctx context.Context, client *redisfeed.Client, codec *record.Codec, partition int) (wrong []string,
-	err error) {
+	err error,
+) {
 	keys := record.KeysOf(partition)
 	of, err := misfits(ctx, client, keys)
 	for _, key := range slices.Sorted(maps.Keys(of)) {

@@ -169,8 +169,10 @@ func (t *Tools) planOnce(ctx context.Context, plan *RepairPlan, r *evidence) (*P
 	source := t.reader(r.codec)
 	source.find, source.beyond = c.find, true
 	fields := map[string][]byte{}
-	err := source.exportPartition(ctx, r.partition, claimed{c,
-		func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected})
+	err := source.exportPartition(ctx, r.partition, claimed{
+		c,
+		func(appID string, raw []byte) { fields[appID] = bytes.Clone(raw) }, &m.expected,
+	})
 	if err := errors.Join(err, c.finish()); err != nil {
 		return nil, err
 	}

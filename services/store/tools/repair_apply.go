@@ -77,7 +77,8 @@ const repairTries = 10
 // repairPartition swaps a partition in, and returns what it did. It plans the partition again when it changed
 // meanwhile, or when validators have reported more.
 func (t *Tools) repairPartition(ctx context.Context, r *restorer, plan *RepairPlan, m *PartitionRepair) (*PartitionRepair,
-	error) {
+	error,
+) {
 	for try := 0; ; try++ {
 		if !m.Changes {
 			return m, nil
@@ -166,8 +167,10 @@ func (r *restorer) removals(m *PartitionRepair) (all []*countersignv1.GivenUp, e
 		all = append(all, &countersignv1.GivenUp{Field: "field", GivenUp: fmt.Sprintf("%+q", name[:min(len(name), 100)])})
 	}
 	if more := len(all) - maxRemovals; more > 0 {
-		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{Field: "field",
-			GivenUp: fmt.Sprintf("and %d more", more)})
+		all = append(all[:maxRemovals:maxRemovals], &countersignv1.GivenUp{
+			Field:   "field",
+			GivenUp: fmt.Sprintf("and %d more", more),
+		})
 	}
 	return all, nil
 }

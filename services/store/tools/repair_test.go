@@ -188,17 +188,27 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		{name: "head missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head) }},
 		{name: "head damaged", damage: func(ctx context.Context) { c.Append(ctx, keys.Head, "x") }},
 		{name: "head is a list", damage: func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
-		{name: "head and trail missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
-			refused: "which apps there were"},
-		{name: "head and trail missing, with a backup", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
-			files: []string{backup}},
-		{name: "head and log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) },
-			refused: "which apps there were"},
-		{name: "head and log missing, with a backup and a snapshot",
-			damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) }, files: []string{backup, snapshot}},
-		{name: "head and trail missing, the log begins after the first change",
+		{
+			name: "head and trail missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
+			refused: "which apps there were",
+		},
+		{
+			name: "head and trail missing, with a backup", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
+			files: []string{backup},
+		},
+		{
+			name: "head and log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) },
+			refused: "which apps there were",
+		},
+		{
+			name:   "head and log missing, with a backup and a snapshot",
+			damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) }, files: []string{backup, snapshot},
+		},
+		{
+			name:    "head and trail missing, the log begins after the first change",
 			damage:  func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit); c.XDel(ctx, keys.Log, "1-0") },
-			refused: "which apps there were"},
+			refused: "which apps there were",
+		},
 		{name: "document damaged", damage: func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") }},
 		{name: "document missing", damage: func(ctx context.Context) { c.HDel(ctx, keys.Policies, app) }},
 		{name: "document of before a revocation", damage: func(ctx context.Context) {
@@ -226,11 +236,15 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 				keys.Policies, app)
 			c.Del(ctx, keys.Audit)
 		}, refused: "which apps there were"},
-		{name: "document missing, log trimmed, with a backup alone",
+		{
+			name:   "document missing, log trimmed, with a backup alone",
 			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup},
-			undecided: []string{app}},
-		{name: "document missing, log trimmed, with a backup and a snapshot",
-			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup, snapshot}},
+			undecided: []string{app},
+		},
+		{
+			name:   "document missing, log trimmed, with a backup and a snapshot",
+			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup, snapshot},
+		},
 		{name: "policies missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Policies) }},
 		{name: "policies are a set", damage: func(ctx context.Context) {
 			c.Del(ctx, keys.Policies)

@@ -80,8 +80,10 @@ func (t *Tools) Restore(ctx context.Context, path string, options RestoreOptions
 	if err != nil {
 		return Restored{}, err
 	}
-	done := Restored{StoreID: verified.StoreID, File: path, Kind: kind.String(), Totals: verified.Totals,
-		Findings: verified.Findings}
+	done := Restored{
+		StoreID: verified.StoreID, File: path, Kind: kind.String(), Totals: verified.Totals,
+		Findings: verified.Findings,
+	}
 	if kind == snapshot.OfReplica && !options.WithoutNames {
 		return done, ErrNoNames
 	}

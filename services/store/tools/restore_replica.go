@@ -93,8 +93,10 @@ func documentsOf(c replica.Contents, at record.Cursor) ([]*record.Document, erro
 
 func documentOf(appID string, p *policy.Policy, at record.Cursor) *record.Document {
 	tokens := p.Tokens()
-	d := &record.Document{AppID: appID, Cursor: at, Enforcement: p.Enforcement(), Deleted: p.Deleted(), Memory: p.Memory(),
-		Tokens: make([]record.Token, len(tokens))}
+	d := &record.Document{
+		AppID: appID, Cursor: at, Enforcement: p.Enforcement(), Deleted: p.Deleted(), Memory: p.Memory(),
+		Tokens: make([]record.Token, len(tokens)),
+	}
 	for i, t := range tokens {
 		d.Tokens[i] = record.Token{Token: t, Name: t.ID, CreatedBy: restorerName, TouchedRevision: at.Revision}
 	}

@@ -149,8 +149,11 @@ func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 		"another ring":    {path, New(s.client, keyring.Generate()), RestoreOptions{Replace: true}, "unknown key"},
 		"without names":   {replicaFile, s.tools, RestoreOptions{Replace: true}, ErrNoNames.Error()},
 		"rest of a store": {path, s.tools, RestoreOptions{}, ErrNotEmpty.Error()},
-		"other store's ring": {s.foreignFile(), New(s.client, otherRing), RestoreOptions{Replace: true},
-			"another key ring has signed"},
+		"other store's ring": {
+			s.foreignFile(), New(s.client, otherRing),
+			RestoreOptions{Replace: true},
+			"another key ring has signed",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "rest of a store" {
@@ -181,11 +184,15 @@ var otherRing = keyring.Generate()
 func (s *system) foreignFile() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "foreign")
-	file := check.Must(snapshot.Create(path, otherRing, record.Meta{StoreID: "foreign", Partitions: 1,
-		CreateTime: time.Now()}, snapshot.Backup))(s.t)
+	file := check.Must(snapshot.Create(path, otherRing, record.Meta{
+		StoreID: "foreign", Partitions: 1,
+		CreateTime: time.Now(),
+	}, snapshot.Backup))(s.t)
 	codec := record.NewCodec(otherRing, record.Meta{StoreID: "foreign", Partitions: 1})
-	head := check.Must(codec.SealHead(0, record.Head{Cursor: record.Cursor{Epoch: 1},
-		State: codec.SealSum(0, record.Sum{})}))(s.t)
+	head := check.Must(codec.SealHead(0, record.Head{
+		Cursor: record.Cursor{Epoch: 1},
+		State:  codec.SealSum(0, record.Sum{}),
+	}))(s.t)
 	if err := errors.Join(file.Partition(0, head), file.Commit()); err != nil {
 		s.t.Fatal(err)
 	}

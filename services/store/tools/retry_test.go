@@ -74,10 +74,14 @@ func TestAnAbsentRedisIsReportedAtOnce(t *testing.T) {
 		"nobody is there":            {errors: []error{absent, nil}, reads: 1, want: absent},
 		"it answers":                 {errors: []error{nil}, reads: 1},
 		"it was there, and is again": {errors: []error{io.EOF, absent, absent, io.EOF, nil}, reads: 5},
-		"it has something else to say": {errors: []error{redisfeed.ErrNotInitialised, nil}, reads: 1,
-			want: redisfeed.ErrNotInitialised},
-		"it was there, and says another thing": {errors: []error{io.EOF, redisfeed.ErrNotInitialised, nil}, reads: 2,
-			want: redisfeed.ErrNotInitialised},
+		"it has something else to say": {
+			errors: []error{redisfeed.ErrNotInitialised, nil}, reads: 1,
+			want: redisfeed.ErrNotInitialised,
+		},
+		"it was there, and says another thing": {
+			errors: []error{io.EOF, redisfeed.ErrNotInitialised, nil}, reads: 2,
+			want: redisfeed.ErrNotInitialised,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

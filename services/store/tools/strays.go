@@ -55,8 +55,10 @@ func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, lef
 		case leftover.MatchString(key):
 			removable = append(removable, Finding{key, "is left of a restoration or a repair that was cut off" + removes})
 		case !belongs(key, codec.Partitions()):
-			left = append(left, Finding{key,
-				"does not belong here: delete it with redis-cli DEL, or let what writes it use another Redis"})
+			left = append(left, Finding{
+				key,
+				"does not belong here: delete it with redis-cli DEL, or let what writes it use another Redis",
+			})
 		case kind != typeOf(key) && kind != "":
 			removable = append(removable, misfit(key, kind))
 		}

@@ -16,8 +16,10 @@ func TestVerifyFindsNothingWrongWithAGoodStore(t *testing.T) {
 	s := newSystem(t)
 	s.report("validator-1", nil)
 	v := s.wantClean()
-	if v.StoreID != s.codec.StoreID() || v.Totals != (Totals{Partitions: partitions, Apps: 3 * partitions,
-		Links: 6 * partitions, AuditRows: 6 * partitions}) {
+	if v.StoreID != s.codec.StoreID() || v.Totals != (Totals{
+		Partitions: partitions, Apps: 3 * partitions,
+		Links: 6 * partitions, AuditRows: 6 * partitions,
+	}) {
 		t.Errorf("%+v", v)
 	}
 }
@@ -63,31 +65,45 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 	}{
 		{"head missing", keys.Head, "is missing", func(ctx context.Context) { c.Del(ctx, keys.Head) }},
 		{"head edited", keys.Head, "does not verify", func(ctx context.Context) { c.Append(ctx, keys.Head, "x") }},
-		{"head of another partition", keys.Head, "does not verify",
-			func(ctx context.Context) { c.Set(ctx, keys.Head, get(ctx, other.Head), 0) }},
-		{"head is a list", keys.Head, "is a list and should be a string",
-			func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
-		{"document edited", keys.Policies + " " + app, "does not verify",
-			func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") }},
+		{
+			"head of another partition", keys.Head, "does not verify",
+			func(ctx context.Context) { c.Set(ctx, keys.Head, get(ctx, other.Head), 0) },
+		},
+		{
+			"head is a list", keys.Head, "is a list and should be a string",
+			func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") },
+		},
+		{
+			"document edited", keys.Policies + " " + app, "does not verify",
+			func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") },
+		},
 		{"document removed", keys.Policies, "do not add up", func(ctx context.Context) { c.HDel(ctx, keys.Policies, app) }},
 		{"all documents removed", keys.Policies, "do not add up", func(ctx context.Context) { c.Del(ctx, keys.Policies) }},
-		{"document of before", keys.Policies, "do not add up",
-			func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, oldDocument) }},
+		{
+			"document of before", keys.Policies, "do not add up",
+			func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, oldDocument) },
+		},
 		{"document of another app", keys.Policies + " " + app, "does not verify", func(ctx context.Context) {
 			c.HSet(ctx, keys.Policies, app, c.HGet(ctx, keys.Policies, neighbour).Val())
 		}},
-		{"field that is no app id", keys.Policies + " no app!", "is no app id",
-			func(ctx context.Context) { c.HSet(ctx, keys.Policies, "no app!", "x") }},
-		{"document in another partition", other.Policies + " " + app, "is in the wrong partition, want 1",
+		{
+			"field that is no app id", keys.Policies + " no app!", "is no app id",
+			func(ctx context.Context) { c.HSet(ctx, keys.Policies, "no app!", "x") },
+		},
+		{
+			"document in another partition", other.Policies + " " + app, "is in the wrong partition, want 1",
 			func(ctx context.Context) {
 				c.HSet(ctx, other.Policies, app, c.HGet(ctx, keys.Policies, app).Val())
-			}},
+			},
+		},
 		{"link edited", keys.Log + " 3", "does not verify", func(ctx context.Context) {
 			rewrite(ctx, keys.Log,
 				redisfeed.LinkField, 3, "x")
 		}},
-		{"link removed", keys.Log + " 4", "does not continue revision 2",
-			func(ctx context.Context) { rewrite(ctx, keys.Log, redisfeed.LinkField, 3, nil) }},
+		{
+			"link removed", keys.Log + " 4", "does not continue revision 2",
+			func(ctx context.Context) { rewrite(ctx, keys.Log, redisfeed.LinkField, 3, nil) },
+		},
 		{"link under another revision", keys.Log + " 4", "is of revision 3", func(ctx context.Context) {
 			rewrite(ctx, keys.Log, redisfeed.LinkField, 4, rows(ctx, keys.Log)[2][redisfeed.LinkField])
 		}},
@@ -105,69 +121,119 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 			raw, _ := s.codec.SealHead(1, head)
 			c.Set(ctx, keys.Head, raw, 0)
 		}},
-		{"audit row edited", keys.Audit + " 3", "breaks off behind row 2",
-			func(ctx context.Context) { rewrite(ctx, keys.Audit, redisfeed.AuditField, 3, "x") }},
-		{"audit row removed", keys.Audit + " 4", "breaks off behind row 2",
-			func(ctx context.Context) { rewrite(ctx, keys.Audit, redisfeed.AuditField, 3, nil) }},
-		{"first audit row removed", keys.Audit + " 2", "breaks off behind row 0",
-			func(ctx context.Context) { c.XDel(ctx, keys.Audit, "1-0") }},
-		{"audit trail cut", keys.Audit, "ends with row 7, the head says with row 8",
-			func(ctx context.Context) { c.XDel(ctx, keys.Audit, "8-0") }},
-		{"audit trail removed", keys.Audit, "ends with row 0, the head says with row 8",
-			func(ctx context.Context) { c.Del(ctx, keys.Audit) }},
-		{"garbage in the fleet", record.FleetKey + " ghost", "countersign fleet forget ghost",
-			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "ghost", "x") }},
-		{"binary garbage in the fleet", record.FleetKey + " unreadable-", "countersign fleet forget unreadable-",
-			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "\xff\x00", "x") }},
-		{"a megabyte of garbage in the fleet", record.FleetKey + " unreadable-", "does not verify",
-			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, strings.Repeat("x", 1<<20), "x") }},
-		{"list of validators edited", record.FleetKey, "the list of the validators is missing or does not verify",
-			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") }},
-		{"list of validators removed", record.FleetKey, "the list of the validators is missing or does not verify",
-			func(ctx context.Context) { c.HDel(ctx, record.FleetKey, record.MembersField) }},
+		{
+			"audit row edited", keys.Audit + " 3", "breaks off behind row 2",
+			func(ctx context.Context) { rewrite(ctx, keys.Audit, redisfeed.AuditField, 3, "x") },
+		},
+		{
+			"audit row removed", keys.Audit + " 4", "breaks off behind row 2",
+			func(ctx context.Context) { rewrite(ctx, keys.Audit, redisfeed.AuditField, 3, nil) },
+		},
+		{
+			"first audit row removed", keys.Audit + " 2", "breaks off behind row 0",
+			func(ctx context.Context) { c.XDel(ctx, keys.Audit, "1-0") },
+		},
+		{
+			"audit trail cut", keys.Audit, "ends with row 7, the head says with row 8",
+			func(ctx context.Context) { c.XDel(ctx, keys.Audit, "8-0") },
+		},
+		{
+			"audit trail removed", keys.Audit, "ends with row 0, the head says with row 8",
+			func(ctx context.Context) { c.Del(ctx, keys.Audit) },
+		},
+		{
+			"garbage in the fleet", record.FleetKey + " ghost", "countersign fleet forget ghost",
+			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "ghost", "x") },
+		},
+		{
+			"binary garbage in the fleet", record.FleetKey + " unreadable-", "countersign fleet forget unreadable-",
+			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, "\xff\x00", "x") },
+		},
+		{
+			"a megabyte of garbage in the fleet", record.FleetKey + " unreadable-", "does not verify",
+			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, strings.Repeat("x", 1<<20), "x") },
+		},
+		{
+			"list of validators edited", record.FleetKey, "the list of the validators is missing or does not verify",
+			func(ctx context.Context) { c.HSet(ctx, record.FleetKey, record.MembersField, "x") },
+		},
+		{
+			"list of validators removed", record.FleetKey, "the list of the validators is missing or does not verify",
+			func(ctx context.Context) { c.HDel(ctx, record.FleetKey, record.MembersField) },
+		},
 		{"validator of the list removed", record.FleetKey + " v", "its record is missing", func(ctx context.Context) {
 			c.HSet(ctx, record.FleetKey, record.MembersField,
-				check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2",
-					Sequence: 1}}}))(t))
+				check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {
+					ID: "v", InstanceID: "2",
+					Sequence: 1,
+				}}}))(t))
 		}},
-		{"older record of a validator of the list", record.FleetKey + " v", "its record is missing or an older one",
+		{
+			"older record of a validator of the list", record.FleetKey + " v", "its record is missing or an older one",
 			func(ctx context.Context) {
 				c.HSet(ctx, record.FleetKey, record.MembersField,
-					check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {ID: "v", InstanceID: "2",
-						Sequence: 9}}}))(t))
-				c.HSet(ctx, record.FleetKey, "v", check.Must(s.codec.SealValidator(&record.Validator{ID: "v", InstanceID: "2",
-					Sequence: 8}))(t))
-			}},
-		{"fleet of another type", record.FleetKey, "is no hash",
-			func(ctx context.Context) { c.Del(ctx, record.FleetKey); c.LPush(ctx, record.FleetKey, "x") }},
-		{"greatest id of the log", keys.Log + " 18446744073709551615", "does not verify",
-			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, "18446744073709551615-0", "l", "x") }},
-		{"greatest id of all in the log", keys.Log + " " + lastStreamID, "stands under an id that no change has",
-			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, lastStreamID, "l", "x") }},
-		{"greatest id of all in the audit trail", keys.Audit, "takes no more changes: its last id is or was " + lastStreamID,
-			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e", "x") }},
-		{"an id that was beyond the head", keys.Log, "takes no more changes: its last id is or was 99-0",
+					check.Must(s.codec.SealMembers(&record.Members{Entries: map[string]*record.Validator{"v": {
+						ID: "v", InstanceID: "2",
+						Sequence: 9,
+					}}}))(t))
+				c.HSet(ctx, record.FleetKey, "v", check.Must(s.codec.SealValidator(&record.Validator{
+					ID: "v", InstanceID: "2",
+					Sequence: 8,
+				}))(t))
+			},
+		},
+		{
+			"fleet of another type", record.FleetKey, "is no hash",
+			func(ctx context.Context) { c.Del(ctx, record.FleetKey); c.LPush(ctx, record.FleetKey, "x") },
+		},
+		{
+			"greatest id of the log", keys.Log + " 18446744073709551615", "does not verify",
+			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, "18446744073709551615-0", "l", "x") },
+		},
+		{
+			"greatest id of all in the log", keys.Log + " " + lastStreamID, "stands under an id that no change has",
+			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Log, lastStreamID, "l", "x") },
+		},
+		{
+			"greatest id of all in the audit trail", keys.Audit, "takes no more changes: its last id is or was " + lastStreamID,
+			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, lastStreamID, "e", "x") },
+		},
+		{
+			"an id that was beyond the head", keys.Log, "takes no more changes: its last id is or was 99-0",
 			func(ctx context.Context) {
 				c.Do(ctx, "XADD", keys.Log, "99-0", "l", "x")
 				c.XDel(ctx, keys.Log, "99-0")
-			}},
+			},
+		},
 		{"second entry of a revision", keys.Log + " 8-1", "stands under an id that no change has", func(ctx context.Context) {
 			c.Do(ctx, "XADD", keys.Log, "8-1", "l", rows(ctx, keys.Log)[7]["l"])
 		}},
-		{"audit row under an id of no row", keys.Audit, "its last id is or was 8-5",
-			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, "8-5", "e", "x") }},
-		{"cs:fleet is a string", record.FleetKey, "is a string and should be a hash",
-			func(ctx context.Context) { c.Set(ctx, record.FleetKey, "x", 0) }},
-		{"a request key is a set", "cs:{cs01}:request:00000000000000000000000000000000", "is a set and should be a string",
+		{
+			"audit row under an id of no row", keys.Audit, "its last id is or was 8-5",
+			func(ctx context.Context) { c.Do(ctx, "XADD", keys.Audit, "8-5", "e", "x") },
+		},
+		{
+			"cs:fleet is a string", record.FleetKey, "is a string and should be a hash",
+			func(ctx context.Context) { c.Set(ctx, record.FleetKey, "x", 0) },
+		},
+		{
+			"a request key is a set", "cs:{cs01}:request:00000000000000000000000000000000", "is a set and should be a string",
 			func(ctx context.Context) {
 				c.SAdd(ctx, "cs:{cs01}:request:00000000000000000000000000000000", "x")
-			}},
-		{"stray key", "cs:{cs01}:extra", "does not belong here",
-			func(ctx context.Context) { c.Set(ctx, "cs:{cs01}:extra", "x", 0) }},
-		{"partition beyond", "cs:{cs04}:head", "does not belong here",
-			func(ctx context.Context) { c.Set(ctx, "cs:{cs04}:head", "x", 0) }},
-		{"spelled otherwise", "cs:{cs001}:head", "does not belong here",
-			func(ctx context.Context) { c.Set(ctx, "cs:{cs001}:head", "x", 0) }},
+			},
+		},
+		{
+			"stray key", "cs:{cs01}:extra", "does not belong here",
+			func(ctx context.Context) { c.Set(ctx, "cs:{cs01}:extra", "x", 0) },
+		},
+		{
+			"partition beyond", "cs:{cs04}:head", "does not belong here",
+			func(ctx context.Context) { c.Set(ctx, "cs:{cs04}:head", "x", 0) },
+		},
+		{
+			"spelled otherwise", "cs:{cs001}:head", "does not belong here",
+			func(ctx context.Context) { c.Set(ctx, "cs:{cs001}:head", "x", 0) },
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.damage(t.Context())

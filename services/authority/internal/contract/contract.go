@@ -1,4 +1,4 @@
-// Package contract writes an app's document, and what is in it, as messages of the contract. The management
+// Package contract writes an app's document and its tokens as messages of the contract. The management
 // service answers with these messages, and the audit trail keeps them. This package is not part of the public
 // API and may change in any release.
 package contract

@@ -91,7 +91,8 @@ func (c *chain) open() *office {
 // join starts a validator that reports to an authority, and returns when the authority knows it.
 func (c *chain) join(id string, o *office) {
 	c.t.Helper()
-	v, err := inside.NewReporter(id, func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) })
+	v, err := inside.NewReporter(id,
+		func(ctx context.Context, _ string) (net.Conn, error) { return o.listener.DialContext(ctx) })
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -6,18 +6,18 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// floor tells when the fleet's floor may be given out: the highest position of each partition that anybody
-// has seen.
+// floor tells when the fleet's floor is available. The floor is the highest position of each partition that
+// this authority or a validator has seen.
 //
 // A new authority knows only what it reads from the store, and the store may be an old copy. The validators
 // that were members before know better. So the floor is not available until each of them has reported, here
 // or to another authority, or a Lease has passed. The floor does not wait for a validator that was silent for
 // a Lease while others reported, since it may never come back.
 //
-// A second case: a replica drops a change that came as a hint when a read shows that the store lacks it. A
-// replica that has applied such a change holds it as an orphan, and its cursor is the store's own. The
-// cursors then do not show that the store is an old copy. So the floor is not available either while anybody
-// holds orphans: until they are healed, which moves the epoch beyond the copy, or for a Lease.
+// A second case: a replica drops a change that came as a hint when a read shows that the store lacks it. The
+// replica then holds the change as an orphan, and its cursor is the store's own. So the cursors do not show
+// that the store is an old copy. While this authority or a validator holds orphans, the floor is not
+// available: until the orphans are healed, which moves the epoch beyond the copy, or for a Lease.
 type floor struct {
 	// since is when the fleet was first read.
 	since time.Time
@@ -102,8 +102,8 @@ func (r *Registry) lacks(now time.Time) bool {
 	return false
 }
 
-// Floor returns the highest position of each partition that anybody has seen. While the floor is not
-// available, known is false and later is closed when it becomes available.
+// Floor returns the fleet's floor. While the floor is not available, known is false and later is closed when
+// it becomes available.
 func (r *Registry) Floor() (positions []record.Position, known bool, later <-chan struct{}) {
 	// The cursors are read first: a cursor that goes back leaves an orphan, and the check for orphans comes
 	// later.

@@ -81,22 +81,22 @@ func (r *Registry) mergeList(raw string, now time.Time) {
 	case raw != "" && errors.Is(err, keyring.ErrUnknownKey):
 		m.unknown = listForeign
 		r.log.Error("the list of validators in the store is signed with a key that this authority lacks: no receipt is "+
-			"complete here. Give it the key ring that the other authorities have. If that key was retired, have a list made of "+
-			"what is known here (countersign fleet forget "+record.UnknownMembers+")", "error", err)
+			"complete here. Give it the key ring of the other authorities. If the key was retired, replace the list by the "+
+			"validators that this authority knows (countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case err != nil && remembered:
 		r.log.Error("the list of validators in the store is missing or does not verify; this authority writes it back")
 	case raw == "" && !r.codec.Meta().MembersListed:
 		// An earlier release made the store, and wrote no list.
 		if now.Sub(r.codec.Meta().CreateTime) > youngStore {
-			r.log.Warn("the store has no list of validators: it is made from their records. If this is not the first start of " +
-				"this release, a validator that has stopped without a word may be missing")
+			r.log.Warn("the store has no list of validators, so it is made from their records. If this is not the first " +
+				"start of this release, it may lack a validator that does not run now")
 		}
 		m.list = &record.Members{Since: now}
 	case err != nil:
 		m.unknown = listLost
-		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until you have looked "+
-			"which validators run (countersign fleet list) and say that no other one does (countersign fleet forget "+
-			record.UnknownMembers+")", "error", err)
+		r.log.Error("the list of validators in the store was removed or damaged: no receipt is complete until an operator "+
+			"has checked that no other validators run than the listed ones (countersign fleet list), and has confirmed it "+
+			"(countersign fleet forget "+record.UnknownMembers+")", "error", err)
 	case list.Sequence < m.list.Sequence:
 		r.log.Error("the store has an older list of validators; it is brought up to date", "sequence", list.Sequence, "known",
 			m.list.Sequence)
@@ -334,7 +334,8 @@ func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) e
 	if err := audit(ctx); err != nil {
 		return err
 	}
-	r.log.Warn("the list of validators is made of those that are known here", "identity", identity.From(ctx).Name)
+	r.log.Warn("the list of validators is replaced by the validators that this authority knows",
+		"identity", identity.From(ctx).Name)
 	select {
 	case r.membership.turn <- struct{}{}:
 		defer func() { <-r.membership.turn }()

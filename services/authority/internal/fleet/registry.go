@@ -131,8 +131,8 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 	return r
 }
 
-// addMember adds a member, in place of another instance with its name. What that instance has shown does not
-// count for the new one. The caller holds the mutex.
+// addMember adds a member, or replaces another instance with its name. Changes that the former instance has
+// shown do not count for the new one. The caller holds the mutex.
 func (r *Registry) addMember(m *member) {
 	r.members[m.ID] = m
 	for _, waits := range r.waits {

@@ -114,19 +114,19 @@ func (r *Registry) check(w *wait) {
 	if !past {
 		return
 	}
-	now, anybody := time.Now(), len(w.absent) > 0
+	now, hasMembers := time.Now(), len(w.absent) > 0
 	for _, m := range r.members {
 		if m.Gone {
 			continue
 		}
-		anybody = true
+		hasMembers = true
 		r.recordShown(w, m)
 		if r.stateIn(w, m, now) < Fenced && !(w.absent[m.ID] && m.lost(now)) {
 			w.blocker = m.ID
 			return
 		}
 	}
-	if anybody {
+	if hasMembers {
 		w.finish()
 	}
 }

@@ -303,7 +303,7 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 // settle has the store settle orphans once more. It does so after tries that had nothing to do for a while,
 // when a holder still has orphans. It settles only the orphans whose links were used: a change whose link its
 // holder could not send in time may still be lost.
-func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) error {
+func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) error {
 	h.mu.Lock()
 	early := h.partitions[partition].pause < settleAfter
 	h.mu.Unlock()
@@ -312,7 +312,7 @@ func (h *Healer) settle(ctx context.Context, partition int, looked [][]byte) err
 	}
 	// The fleet calls Notice while it holds its mutex, so it must not be called under the mutex here.
 	seen := map[record.Tag]bool{}
-	for c := range h.previous(partition, looked) {
+	for c := range h.previous(partition, links) {
 		seen[c.Tag] = true
 	}
 	tags := slices.DeleteFunc(h.unsettled(partition), func(tag record.Tag) bool { return !seen[tag] })
@@ -357,7 +357,7 @@ func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error,
 				"partition", partition, "app", app, "given_up", what)
 		}
 		if len(healed.GivenUp) > 0 {
-			h.log.Error("changes of earlier epochs that were seen are held by nobody any more, and are given up",
+			h.log.Error("no process holds some changes of earlier epochs any more; they are given up",
 				"partition", partition, "cursors", healed.GivenUp)
 		}
 	case err != nil:

@@ -65,7 +65,7 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	case err != nil:
 		return nil, err
 	case len(found) == 0 && incomplete:
-		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be looked at now%s; nothing was changed",
+		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be checked now%s; nothing was changed",
 			inParentheses(unseen))
 	case len(found) == 0 && len(unverified) > 0:
 		return nil, apierr.Unavailable(apierr.PolicyUnverified,
