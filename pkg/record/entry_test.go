@@ -34,7 +34,7 @@ func sealedEntries(tb testing.TB, c *record.Codec, app string) (raw [2]record.Ra
 	return raw, want
 }
 
-// sameEntry compares entries but for the change itself, and tells whether each has one.
+// sameEntry compares entries but for the change itself, and reports whether each has one.
 func sameEntry(a, b record.Entry) bool {
 	return a.Cursor == b.Cursor && a.Previous == b.Previous && a.Cause == b.Cause && len(a.Settled) == len(b.Settled)
 }

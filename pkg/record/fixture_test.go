@@ -139,7 +139,7 @@ type sealedRecord struct {
 	raw       []byte
 }
 
-// opens tells whether a raw record opens as one of a kind and partition; app is what a policy stands under.
+// opens reports whether a raw record opens as one of a kind and partition; app is what a policy stands under.
 func opens(c *record.Codec, ring *keyring.Ring, kind string, partition int, app string, raw []byte) error {
 	var err error
 	switch kind {

@@ -13,7 +13,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// refusal tells whether an error is one that the codec promises for what it does not believe.
+// refusal reports whether an error is one that the codec promises for what it does not believe.
 func refusal(err error) bool {
 	return errors.Is(err, record.ErrMalformed) || errors.Is(err, keyring.ErrMismatch) || errors.Is(err, keyring.ErrUnknownKey)
 }

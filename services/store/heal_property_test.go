@@ -212,7 +212,7 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 	})
 }
 
-// same tells whether two documents differ in nothing but where and when they were made.
+// same reports whether two documents differ in nothing but where and when they were made.
 func same(a, b *record.Document) bool {
 	if a == nil || b == nil {
 		return a == b

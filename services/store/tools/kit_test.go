@@ -232,7 +232,7 @@ func (s *system) heal() {
 	}
 }
 
-// has tells whether a finding names a place and says something.
+// has reports whether a finding names a place and says something.
 func has(findings []Finding, where, what string) bool {
 	for _, f := range findings {
 		if strings.HasPrefix(f.Where, where) && strings.Contains(f.What, what) {

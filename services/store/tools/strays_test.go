@@ -25,7 +25,7 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		command []any
-		// removed tells whether a repair removes the key, remedy what is said.
+		// removed reports whether a repair removes the key, remedy what is said.
 		removed bool
 		remedy  string
 	}{
