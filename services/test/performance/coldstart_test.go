@@ -29,7 +29,7 @@ var (
 // TestColdStart starts validators over a store with many tokens, and then from a snapshot file without the
 // store. A validator that serves must decide correctly about all of them.
 func TestColdStart(t *testing.T) {
-	binary := buildValidator(t)
+	binary := check.Must(validatorBinary())(t)
 	figures := newTable("tokens an app", "apps", "ready after", "CPU till then", "RSS then", "heap after a collection",
 		"Redis in all", "its documents", "its logs", "snapshot file", "ready from it, without Redis")
 	for _, perApp := range []int{1, 10, 100} {

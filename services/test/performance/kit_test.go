@@ -5,6 +5,7 @@ package performance
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -21,7 +22,14 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if binaryFolder != "" {
+			_ = os.RemoveAll(binaryFolder)
+		}
+		os.Exit(code)
+	}))
+}
 
 const events = countersignv1.Scope_SCOPE_EVENTS
 

@@ -25,17 +25,23 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// buildValidator builds the production binary, without the race detector, and returns its path.
-func buildValidator(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "validator")
+// binaryFolder has the binary once it is built. TestMain removes it.
+var binaryFolder string
+
+// validatorBinary builds the production binary once for all tests, without the race detector, and returns its
+// path.
+var validatorBinary = sync.OnceValues(func() (path string, err error) {
+	if binaryFolder, err = os.MkdirTemp("", "performance"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(binaryFolder, "validator")
 	build := exec.Command("go", "build", "-trimpath", "-o", path, "../../validator")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
+		return "", fmt.Errorf("%w\n%s", err, output)
 	}
-	return path
-}
+	return path, nil
+})
 
 // process is a validator in a process of its own, with a client.
 type process struct {

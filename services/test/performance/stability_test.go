@@ -172,7 +172,7 @@ func (p *phase) usual() time.Duration {
 }
 
 func startOutage(t *testing.T) *outage {
-	o := &outage{world: start(t, cluster.Options{RedisArgs: durable}), binary: buildValidator(t)}
+	o := &outage{world: start(t, cluster.Options{RedisArgs: durable}), binary: check.Must(validatorBinary())(t)}
 	o.client = o.redis(t)
 	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"),
 		"--keyring-file=" + o.RingFile}
