@@ -18,8 +18,10 @@ var authorityGuards = []guard{
 	{
 		name: "changes of unproven apps are refused",
 		file: "services/authority/internal/management/unloaded.go",
-		cuts: []cut{{"	for _, partition := range opened.Replica().Unserved() {\n",
-			"	for _, partition := range opened.Replica().Unserved()[:0] {\n"}},
+		cuts: []cut{{
+			"	for _, partition := range opened.Replica().Unserved() {\n",
+			"	for _, partition := range opened.Replica().Unserved()[:0] {\n",
+		}},
 		tests: "TestB20_UnprovablePartition", packages: []string{"./services/authority/internal/management"},
 	},
 	{
@@ -51,9 +53,11 @@ var authorityGuards = []guard{
 		file: "services/store/commit.lua",
 		cuts: []cut{
 			{"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n", ""},
-			{"redis.call('SET', KEYS[1], ARGV[2])\n",
+			{
+				"redis.call('SET', KEYS[1], ARGV[2])\n",
 				"redis.call('SET', KEYS[1], ARGV[2])\n" +
-					"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n"},
+					"redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[3] .. '-0', 'l', ARGV[4])\n",
+			},
 		},
 		tests: "TestTheLogIsWrittenFirst|TestFullRedis", packages: []string{storePackage},
 	},
@@ -116,15 +120,19 @@ var authorityGuards = []guard{
 	},
 	{
 		name: "signed membership", file: "services/authority/internal/fleet/membership.go",
-		cuts: []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
-			"		if m := r.members[id]; m != nil || entry != nil {\n"}},
+		cuts: []cut{{
+			"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
+			"		if m := r.members[id]; m != nil || entry != nil {\n",
+		}},
 		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
 	},
 	{
 		// Without it, an old record of a member passes for the newest.
 		name: "no older record of a member", file: "services/authority/internal/fleet/membership.go",
-		cuts: []cut{{"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
-			"		if m := r.members[id]; m != nil {\n"}},
+		cuts: []cut{{
+			"		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {\n",
+			"		if m := r.members[id]; m != nil {\n",
+		}},
 		tests: "TestB24_RecordThatWasTakenAwayIsMissed", packages: []string{fleetPackage},
 	},
 	{
@@ -160,8 +168,10 @@ var authorityGuards = []guard{
 	},
 	{
 		name: "repair only of what is proven", file: "services/store/tools/repair_evidence.go",
-		cuts: []cut{{"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State",
-			"h.head != nil"}},
+		cuts: []cut{{
+			"h.codec.SealSum(partition, sumOf(h.codec, partition, h.head.State.EmptySum(), apps)) == h.head.State",
+			"h.head != nil",
+		}},
 		tests: "TestB08_HalfOfAChange|TestRepairOfWhatIsLost", packages: []string{"./services/store/tools/"},
 	},
 	{

@@ -12,15 +12,19 @@ var replicaGuards = []guard{
 	{
 		name: "sticky denial",
 		file: "pkg/replica/sticky.go",
-		cuts: []cut{{"	if next != nil && next.Policy == nil {\n		return next",
-			"	if next == nil || next != nil {\n		return next"}},
+		cuts: []cut{{
+			"	if next != nil && next.Policy == nil {\n		return next",
+			"	if next == nil || next != nil {\n		return next",
+		}},
 		tests: "TestB08_|" + model, packages: []string{replicaPackage},
 	},
 	{
 		name: "head check",
 		file: "pkg/replica/replica.go",
-		cuts: []cut{{"case p.checkHead(heads[i].Raw, sent, before[i]) != nothing:",
-			"case p.needsLoad() && p.checkHead(heads[i].Raw, sent, before[i]) != nothing:"}},
+		cuts: []cut{{
+			"case p.checkHead(heads[i].Raw, sent, before[i]) != nothing:",
+			"case p.needsLoad() && p.checkHead(heads[i].Raw, sent, before[i]) != nothing:",
+		}},
 		tests: "TestLostHint|TestHints|TestHead|" + model, packages: []string{replicaPackage},
 	},
 	{
@@ -147,8 +151,10 @@ var replicaGuards = []guard{
 	},
 	{
 		name: "documents that verify are never left out", file: "pkg/replica/prove.go",
-		cuts: []cut{{"		if d.damage == nil {\n			c.good",
-			"		if d.damage == nil && d.entry.Revision <= head.Revision {\n			c.good"}},
+		cuts: []cut{{
+			"		if d.damage == nil {\n			c.good",
+			"		if d.damage == nil && d.entry.Revision <= head.Revision {\n			c.good",
+		}},
 		tests: "TestB20_StrayFieldsHideNothing", packages: []string{replicaPackage},
 	},
 	{
@@ -159,8 +165,10 @@ var replicaGuards = []guard{
 	},
 	{
 		name: "remembered digests stay sticky", file: "pkg/replica/sticky.go",
-		cuts: []cut{{"for t := range forgotten.Tokens() {",
-			"for t := range (policy.Memory{}).Union(policy.Memory{}).Tokens() {"}},
+		cuts: []cut{{
+			"for t := range forgotten.Tokens() {",
+			"for t := range (policy.Memory{}).Union(policy.Memory{}).Tokens() {",
+		}},
 		tests: "TestB08_RememberedDigestStaysInForce", packages: []string{replicaPackage},
 	},
 	{

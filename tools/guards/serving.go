@@ -15,8 +15,10 @@ var servingGuards = []guard{
 	{
 		// Without it, a full pipe at the standard error blocks every goroutine that logs.
 		name: "asynchronous log", file: "services/internal/asynclog/asynclog.go",
-		cuts: []cut{{"	w.mu.Lock()\n	if w.closed.Err() != nil ||",
-			"	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||"}},
+		cuts: []cut{{
+			"	w.mu.Lock()\n	if w.closed.Err() != nil ||",
+			"	if w != nil {\n		return w.to.Write(lines)\n	}\n	w.mu.Lock()\n	if w.closed.Err() != nil ||",
+		}},
 		tests: "TestBlockedFile", packages: []string{"./services/internal/asynclog"},
 	},
 	{
@@ -27,8 +29,10 @@ var servingGuards = []guard{
 	},
 	{
 		name: "a bad file changes nothing", file: "pkg/reload/reload.go",
-		cuts: []cut{{"		if err == nil {\n			err = checkValidity(value.Get(), next, time.Now())\n		}\n		if err == nil {\n",
-			"		if value != nil {\n"}},
+		cuts: []cut{{
+			"		if err == nil {\n			err = checkValidity(value.Get(), next, time.Now())\n		}\n		if err == nil {\n",
+			"		if value != nil {\n",
+		}},
 		tests: "TestBadFiles", packages: []string{"./pkg/reload"},
 	},
 	{
@@ -58,8 +62,10 @@ var servingGuards = []guard{
 		cuts: []cut{
 			{"	if ctx.Err() != nil {\n		return true\n", "	if ctx == nil {\n		return true\n"},
 			{"	if ctx.Err() != nil {\n		return false\n", "	if ctx == nil {\n		return false\n"},
-			{"	case codes.Unavailable, codes.DeadlineExceeded:\n",
-				"	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:\n"},
+			{
+				"	case codes.Unavailable, codes.DeadlineExceeded:\n",
+				"	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:\n",
+			},
 		},
 		tests: "TestB20_ResetRequest|TestB20_EndedRequest|TestB20_AnswerToAnEnded", packages: []string{"./pkg/client"},
 	},
@@ -98,8 +104,10 @@ var servingGuards = []guard{
 		name: "an answer is not asked again", file: "pkg/client/again.go",
 		cuts: []cut{
 			{"return spread.VerdictOf(err) == spread.Decided }", "return err == nil }"},
-			{"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil",
-				"return (verdict == verdict) && ctx.Err() == nil"},
+			{
+				"return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil",
+				"return (verdict == verdict) && ctx.Err() == nil",
+			},
 		},
 		tests: "TestB20_DecidedIsAskedOnce", packages: []string{"./pkg/client"},
 	},

@@ -37,8 +37,10 @@ type Conn struct {
 func New(t testing.TB, raw net.Conn) *Conn {
 	t.Helper()
 	t.Cleanup(func() { _ = raw.Close() })
-	c := &Conn{t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{},
-		sent: map[uint32]bool{}}
+	c := &Conn{
+		t: t, raw: raw, framer: http2.NewFramer(raw, raw), next: 1, ended: map[uint32]map[string]string{},
+		sent: map[uint32]bool{},
+	}
 	c.encoder = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -79,8 +81,10 @@ func (c *Conn) Open(method string, metadata ...string) uint32 {
 	}
 	call := c.next
 	c.next += 2
-	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: call, BlockFragment: c.block.Bytes(),
-		EndHeaders: true}); err != nil {
+	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: call, BlockFragment: c.block.Bytes(),
+		EndHeaders: true,
+	}); err != nil {
 		c.t.Fatal(err)
 	}
 	return call

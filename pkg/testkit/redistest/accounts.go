@@ -21,8 +21,10 @@ func StartWithAccounts(t testing.TB, args ...string) *Server {
 // withAccounts adds accounts to a server, and returns the arguments of redis-server for them.
 func (s *Server) withAccounts() []string {
 	passwords := map[string]string{}
-	for _, user := range []string{redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica,
-		redisacl.Sentinel} {
+	for _, user := range []string{
+		redisacl.Authority, redisacl.Validator, redisacl.Operator, redisacl.Replica,
+		redisacl.Sentinel,
+	} {
 		passwords[user] = user
 	}
 	s.admin = admin

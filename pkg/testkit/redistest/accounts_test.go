@@ -157,8 +157,10 @@ func TestAccountsThatAreNotFilledIn(t *testing.T) {
 	}
 	s := &Server{t: t, dir: t.TempDir()}
 	t.Cleanup(s.end)
-	s.args = []string{"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile",
-		s.write("users.acl", []string{string(file)})}
+	s.args = []string{
+		"--port", "0", "--unixsocket", filepath.Join(s.dir, "s"), "--aclfile",
+		s.write("users.acl", []string{string(file)}),
+	}
 	if err := s.start(); err == nil || !strings.Contains(err.Error(), "password hash") {
 		t.Errorf("it starts: %v", err)
 	}

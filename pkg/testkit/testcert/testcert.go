@@ -59,8 +59,10 @@ func (a *Authority) Issue(lifetime time.Duration) (*Pair, error) {
 	key, certificate, text, err := a.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
-			x509.ExtKeyUsageClientAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{
+			x509.ExtKeyUsageServerAuth,
+			x509.ExtKeyUsageClientAuth,
+		},
 	}, lifetime)
 	if err != nil {
 		return nil, err
@@ -90,7 +92,8 @@ func (a *Authority) Server(lifetime time.Duration) (credentials.TransportCredent
 
 // sign signs a certificate for a new key. An authority without a key signs its own.
 func (a *Authority) sign(template *x509.Certificate, lifetime time.Duration) (*ecdsa.PrivateKey, *x509.Certificate,
-	[]byte, error) {
+	[]byte, error,
+) {
 	fail := func(err error) (*ecdsa.PrivateKey, *x509.Certificate, []byte, error) {
 		return nil, nil, nil, fmt.Errorf("testcert: %w", err)
 	}

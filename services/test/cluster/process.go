@@ -37,8 +37,10 @@ type server interface {
 func start(t testing.TB, s server) *Process {
 	// The context of a test ends before its cleanups, which still need the servers.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	p := &Process{Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel,
-		ended: make(chan error, 1), t: t}
+	p := &Process{
+		Address: s.Addr().String(), HTTPAddress: s.HTTPAddr().String(), cancel: cancel,
+		ended: make(chan error, 1), t: t,
+	}
 	go func() { p.ended <- s.Run(ctx) }()
 	t.Cleanup(p.Stop)
 	return p
@@ -76,8 +78,10 @@ func (c *Cluster) StartAuthority(t testing.TB, listen string) *Process {
 // StartAuthorityWith is StartAuthority with a changed configuration.
 func (c *Cluster) StartAuthorityWith(t testing.TB, listen string, change func(*authority.Config)) *Process {
 	t.Helper()
-	config := authority.Config{Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile,
-		VerifyInterval: c.options.VerifyInterval}
+	config := authority.Config{
+		Config: c.config(t, c.authorityURL, listen), AdminKeysFile: c.AdminKeysFile,
+		VerifyInterval: c.options.VerifyInterval,
+	}
 	change(&config)
 	owner, err := authority.New(config)
 	check.NoError(t, err)

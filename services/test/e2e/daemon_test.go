@@ -174,8 +174,10 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 		t.Helper()
 		var answer *pb.AuthorizeResponse
 		check.Eventually(t, what+": the validator follows", func() (err error) {
-			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
-				MinRevision: since})
+			answer, err = decider.Authorize(ctx, &pb.AuthorizeRequest{
+				AppId: "app", Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: since,
+			})
 			return err
 		})
 		return answer.GetReason()

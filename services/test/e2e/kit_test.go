@@ -56,7 +56,8 @@ func start(t *testing.T, options cluster.Options) *world {
 
 // expect asks both validators, on data that contains a change.
 func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision,
-	reason countersignv1.Reason) {
+	reason countersignv1.Reason,
+) {
 	w.t.Helper()
 	for i, decider := range w.deciders {
 		request.MinRevision = since

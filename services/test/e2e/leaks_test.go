@@ -41,8 +41,10 @@ func formsOf(text string) map[string]string {
 	// neighbours.
 	for shift := range 3 {
 		shifted := append(make([]byte, shift), whole...)
-		for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding,
-			"base64url": base64.RawURLEncoding} {
+		for name, encoding := range map[string]*base64.Encoding{
+			"base64":    base64.RawStdEncoding,
+			"base64url": base64.RawURLEncoding,
+		} {
 			encoded := encoding.EncodeToString(shifted)
 			forms[fmt.Sprintf("in %s, shifted by %d", name, shift)] = encoded[4 : len(encoded)-4]
 		}
@@ -308,10 +310,14 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secretOf := func(text string) *pb.TokenImport_Secret { return &pb.TokenImport_Secret{Secret: text} }
 	for _, client := range []pb.AuthorityServiceClient{one, two} {
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: mistaken("name"), Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", Note: "it is " + mistaken("note"),
-			Scopes: events}, ada))
-		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "n", RequestId: mistaken("request id"),
-			Scopes: events}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{
+			AppId: app, Name: "n", Note: "it is " + mistaken("note"),
+			Scopes: events,
+		}, ada))
+		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{
+			AppId: app, Name: "n", RequestId: mistaken("request id"),
+			Scopes: events,
+		}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("app"), Name: "n", Scopes: events}, ada))
 		refused(client.CreateToken(ctx, &pb.CreateTokenRequest{AppId: mistaken("bad app") + "!", Name: "n", Scopes: events}, ada))
 		refused(client.GetToken(ctx, &pb.GetTokenRequest{AppId: app, TokenId: mistaken("token id")}, ada))
@@ -330,14 +336,20 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 		refused(client.WaitForPropagation(ctx,
 			&pb.WaitForPropagationRequest{ConsistencyToken: mistaken("consistency token")}, ada))
 		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: mistaken("nobody's secret")}, ada))
-		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: made.GetSecret(),
-			RequestId: mistaken("request id to revoke")}, ada))
+		refused(client.RevokeSecret(ctx, &pb.RevokeSecretRequest{
+			Secret:    made.GetSecret(),
+			RequestId: mistaken("request id to revoke"),
+		}, ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(weak)}), ada))
 		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events, Credential: secretOf(legacy)}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: mistaken("import's name"), Scopes: events,
-			Credential: secretOf(foreign())}), ada))
-		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{Name: "n", Scopes: events,
-			Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))}}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{
+			Name: mistaken("import's name"), Scopes: events,
+			Credential: secretOf(foreign()),
+		}), ada))
+		refused(client.ImportTokens(ctx, imports(&pb.TokenImport{
+			Name: "n", Scopes: events,
+			Credential: &pb.TokenImport_Sha256{Sha256: []byte(mistaken("digest"))},
+		}), ada))
 		refused(client.ListApps(ctx, &pb.ListAppsRequest{}, as(mistaken("admin key"))))
 		refused(client.ListApps(metadata.AppendToOutgoingContext(ctx, "authorization", mistaken("authorization")),
 			&pb.ListAppsRequest{}))
@@ -361,12 +373,18 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text, Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
 			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: text + "!", Token: text, Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS,
-				MinRevision: text}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 100),
-				Scope: pb.Scope_SCOPE_EVENTS}))
-			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{AppId: app, Token: strings.Repeat(text, 1000),
-				Scope: pb.Scope_SCOPE_EVENTS}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{
+				AppId: app, Token: text, Scope: pb.Scope_SCOPE_EVENTS,
+				MinRevision: text,
+			}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{
+				AppId: app, Token: strings.Repeat(text, 100),
+				Scope: pb.Scope_SCOPE_EVENTS,
+			}))
+			c.hear(client.Authorize(ctx, &pb.AuthorizeRequest{
+				AppId: app, Token: strings.Repeat(text, 1000),
+				Scope: pb.Scope_SCOPE_EVENTS,
+			}))
 		}
 	}
 	return secrets

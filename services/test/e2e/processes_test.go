@@ -126,8 +126,10 @@ func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	if err := ring.Create(ringFile); err != nil {
 		t.Fatal(err)
 	}
-	for name, role := range map[string]adminkeys.Role{"ada": adminkeys.Admin, "grace": adminkeys.Admin,
-		"vera": adminkeys.Viewer} {
+	for name, role := range map[string]adminkeys.Role{
+		"ada": adminkeys.Admin, "grace": adminkeys.Admin,
+		"vera": adminkeys.Viewer,
+	} {
 		p.keys[name] = check.Must(adminkeys.Add(filepath.Join(folder, keysFile), name, role))(t).Reveal()
 	}
 	if _, _, err := store.Init(t.Context(), p.client, ring, record.DefaultPartitions); err != nil {

@@ -42,8 +42,10 @@ func TestWalk(t *testing.T) {
 	w.expect("a mistyped one", since, ask(first.GetSecret()[1:], events), deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)
 	w.expect("the wrong scope", since, ask(first.GetSecret(), adRevenue), deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
 	w.expect("a scope that is not enforced", since, ask("", sessions), allow, countersignv1.Reason_REASON_TOKEN_MISSING)
-	w.expect("Google Tag Manager", since, &countersignv1.AuthorizeRequest{AppId: app, Scope: events,
-		Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER},
+	w.expect("Google Tag Manager", since, &countersignv1.AuthorizeRequest{
+		AppId: app, Scope: events,
+		Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER,
+	},
 		deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)
 
 	since = check.Must(w.management.RevokeToken(w.admin, &countersignv1.RevokeTokenRequest{

@@ -114,8 +114,10 @@ func TestTearing(t *testing.T) {
 		return text
 	}
 	multi, exec := one("MULTI"), one("EXEC")
-	parts := []string{one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""),
-		one("HSET", "policies", "a", "b")}
+	parts := []string{
+		one("XADD", "log", "1-0", "l", "a\r\n*1\r\n$5\r\nMULTI\r\n"), one("XADD", "audit", "1-0", "e", ""),
+		one("HSET", "policies", "a", "b"),
+	}
 	before, head := one("SELECT", "0"), one("SET", "head", "1")
 	file := before + multi + one("HSET", "fleet", "a", "b") + one("SET", "x", "y") + exec + multi + strings.Join(parts, "") +
 		head + exec

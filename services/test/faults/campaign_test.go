@@ -142,8 +142,10 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 	c := &campaign{
 		t: t, title: title, options: options, topology: top, oracle: newOracle(options.validators + options.processes),
 		fresh:  make(chan freshChange, 64),
-		faults: &ledger{}, stats: newStats(), backups: backups{root: filepath.Join(folder, "backups"),
-			kept: map[*group][]backup{}},
+		faults: &ledger{}, stats: newStats(), backups: backups{
+			root: filepath.Join(folder, "backups"),
+			kept: map[*group][]backup{},
+		},
 	}
 	c.faults.oracle = c.oracle
 	logFile, err := os.Create(filepath.Join(folder, "validators.log"))
@@ -169,8 +171,10 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 
 	signer, err := testcert.New()
 	check.NoError(t, err)
-	settings := processSettings{WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile,
-		CAFile: filepath.Join(folder, "ca.crt")}
+	settings := processSettings{
+		WriteQuorum: options.quorum, RingFile: ringFile, KeysFile: keysFile,
+		CAFile: filepath.Join(folder, "ca.crt"),
+	}
 	check.NoError(t, os.WriteFile(settings.CAFile, signer.PEM, 0o600))
 	issued := 0
 	certificates := func(name string) *certificates {
@@ -196,8 +200,10 @@ func newCampaign(t testing.TB, options options, top *topology) *campaign {
 			},
 		}
 		if i%2 == 0 {
-			config.Snapshot = validator.SnapshotFile{Path: filepath.Join(folder, config.Fleet.ID+".snapshot"),
-				Interval: 5 * time.Second}
+			config.Snapshot = validator.SnapshotFile{
+				Path:     filepath.Join(folder, config.Fleet.ID+".snapshot"),
+				Interval: 5 * time.Second,
+			}
 		}
 		if i == 0 || i == options.validators { // one of each kind has a staleness bound on all scopes
 			for scope := range config.MaxStaleness {

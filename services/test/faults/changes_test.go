@@ -54,8 +54,10 @@ func (w *writer) imports(ctx context.Context, a *app) {
 		return true
 	}
 	out := w.call(ctx, a, nil, "ImportTokens", begin, func(ctx context.Context, c manager, r request) (response, error) {
-		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{AppId: a.id, Imports: imports, RequestId: r.id,
-			WaitForPropagation: r.wait})
+		return c.ImportTokens(ctx, &countersignv1.ImportTokensRequest{
+			AppId: a.id, Imports: imports, RequestId: r.id,
+			WaitForPropagation: r.wait,
+		})
 	})
 	answer, _ := out.answer.(*countersignv1.ImportTokensResponse)
 	for i, imported := range answer.GetTokens() {
@@ -101,7 +103,8 @@ func (w *writer) setExpiry(ctx context.Context, t *token) {
 // update changes one field of a token. Conclude returns the value that the field has after an acknowledged
 // call, given when the call was first made and when it was answered.
 func update[V comparable](ctx context.Context, w *writer, t *token, r *register[V], value V, conclude func(now expiry) V,
-	field string, wanted *countersignv1.Token) (out outcome) {
+	field string, wanted *countersignv1.Token,
+) (out outcome) {
 	if value == r.last().value {
 		return out // a call that changes nothing leaves no trace
 	}

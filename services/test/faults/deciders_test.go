@@ -65,8 +65,10 @@ func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand,
 	for asked := 0; ctx.Err() == nil; {
 		tokens = c.oracle.sample(random, tokens)
 		for i, t := range tokens {
-			d := decision{seat: oneOf(random, seats).number, app: t.app, token: t,
-				scope: 1 + policy.Scope(random.IntN(int(lastScope)))}
+			d := decision{
+				seat: oneOf(random, seats).number, app: t.app, token: t,
+				scope: 1 + policy.Scope(random.IntN(int(lastScope))),
+			}
 			text := t.secret
 			switch {
 			case i%32 == 0:

@@ -130,8 +130,10 @@ func (o *oracle) review(all bool) {
 // explains reports whether some state of the app that the data may have had leads to the answer.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
 	// The change that the request named came with everything that was acknowledged before it.
-	s := span{low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life,
-		late: d.late}
+	s := span{
+		low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life,
+		late: d.late,
+	}
 	notThere, enforced, open := false, false, false
 	d.app.setting.possible(losses, s, func(e setting) {
 		switch {

@@ -56,7 +56,8 @@ var lanes = []lane{
 		{name: "connections refused", weight: 2, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.Refuse() },
 			2*time.Second)},
 		{name: "replies delayed", weight: 3, inflict: onProxy(func(p *redistest.Proxy,
-			r *rand.Rand) {
+			r *rand.Rand,
+		) {
 			p.Delay(upTo(r, 300*time.Millisecond))
 		}, 3*time.Second)},
 		{name: "replies lost", weight: 3, inflict: onProxy(func(p *redistest.Proxy, _ *rand.Rand) { p.SwallowReplies() },

@@ -119,7 +119,8 @@ func (o *operator) mend(ctx context.Context, c *campaign) error {
 // replaceStore replaces the content of the store, in an epoch above the highest that a validator has seen.
 // The new content may lack what came after the latest backup.
 func (o *operator) replaceStore(ctx context.Context, c *campaign, what string,
-	do func(ctx context.Context, above uint64) error) error {
+	do func(ctx context.Context, above uint64) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
 	l := &loss{What: what, Floor: o.taken, From: c.oracle.now(), Whole: true, Restored: true, held: c.holders(o.heads)}

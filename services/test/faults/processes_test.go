@@ -142,8 +142,10 @@ func newProcess(t testing.TB, name, folder string, settings processSettings, cer
 			MinConnectTimeout: time.Second,
 		}))
 	check.NoError(t, err)
-	p := &process{name: name, settings: settings, output: output, connection: connection,
-		health: healthpb.NewHealthClient(connection), certificates: certificates}
+	p := &process{
+		name: name, settings: settings, output: output, connection: connection,
+		health: healthpb.NewHealthClient(connection), certificates: certificates,
+	}
 	t.Cleanup(func() { p.kill(); connection.Close(); output.Close() })
 	check.NoError(t, p.start())
 	return p

@@ -104,8 +104,10 @@ func (c *certificates) write(certificate, key []byte) error {
 // served returns the serial number of the certificate that a process shows to a new connection; nil when it
 // shows none.
 func (c *certificates) served(ctx context.Context, address string) *big.Int {
-	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second},
-		Config: &tls.Config{RootCAs: c.by.Pool, NextProtos: []string{"h2"}}}
+	dialer := &tls.Dialer{
+		NetDialer: &net.Dialer{Timeout: time.Second},
+		Config:    &tls.Config{RootCAs: c.by.Pool, NextProtos: []string{"h2"}},
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	connection, err := dialer.DialContext(ctx, "tcp", address)

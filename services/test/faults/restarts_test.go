@@ -101,7 +101,8 @@ func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 // killAndLose kills a master that may lose everything after the call of spoil, as spoil reports. Lost is the
 // rare state that is counted when it did.
 func (c *trouble) killAndLose(ctx context.Context, what, lost string, r *rand.Rand,
-	spoil func(*node) (func() error, error)) error {
+	spoil func(*node) (func() error, error),
+) error {
 	g := oneOf(r, c.topology.groups)
 	n := g.current()
 	if !n.busy.TryLock() {

@@ -86,8 +86,10 @@ func (s *seat) start(o *oracle) error {
 				return err
 			}
 		}
-		s.now.Store(&occupant{decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives,
-			end: func() { s.process.kill() }})
+		s.now.Store(&occupant{
+			decider: &remote{s.process, client.New(s.process.connection)}, life: s.lives,
+			end: func() { s.process.kill() },
+		})
 		return nil
 	}
 	v, err := validator.New(s.config)
@@ -161,8 +163,10 @@ func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.
 		return validator.Answer{}, errAway
 	}
 	return validator.Answer{
-		Decision: policy.Decision{Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced,
-			TokenID: answer.TokenID},
+		Decision: policy.Decision{
+			Allow: answer.Allow, Reason: policy.Reason(answer.Reason), Enforced: answer.Enforced,
+			TokenID: answer.TokenID,
+		},
 		Revision: answer.Revision, DataAge: answer.DataAge,
 	}, err
 }
@@ -187,7 +191,8 @@ func (r *remote) Replica() *replica.Replica { return nil }
 
 // newSeat makes a seat and starts a validator in it; with settings, in a process of its own.
 func (c *campaign) newSeat(t testing.TB, folder string, config validator.Config, own *processSettings,
-	certificates func(name string) *certificates) {
+	certificates func(name string) *certificates,
+) {
 	s := &seat{number: len(c.seats), id: config.Fleet.ID, config: config}
 	if own != nil {
 		settings := *own

@@ -42,8 +42,10 @@ func receiptOf(complete bool, states ...countersignv1.PropagationState) *counter
 	r := &countersignv1.Receipt{Complete: complete}
 	for i, state := range states {
 		if state != 0 {
-			r.Validators = append(r.Validators, &countersignv1.ReceiptEntry{ValidatorId: []string{"validator-0", "validator-1"}[i],
-				State: state})
+			r.Validators = append(r.Validators, &countersignv1.ReceiptEntry{
+				ValidatorId: []string{"validator-0", "validator-1"}[i],
+				State:       state,
+			})
 		}
 	}
 	return r
@@ -82,16 +84,22 @@ func TestOracleReceipts(t *testing.T) {
 		"one that was stopped is PENDING":          {stop(1), receiptOf(false, applied, pending), "", stoppedPending},
 		"one that was stopped is FENCED":           {stop(0), receiptOf(true, fenced, applied), "", stoppedFenced},
 		"one that was stopped has applied it":      {stop(1), receiptOf(true, applied, applied), impossible, ""},
-		"one that was stopped later has applied it": {func(c *campaign) { c.seats[1].stopped.Store(int64(31 * second)) },
-			receiptOf(true, applied, applied), "", ""},
+		"one that was stopped later has applied it": {
+			func(c *campaign) { c.seats[1].stopped.Store(int64(31 * second)) },
+			receiptOf(true, applied, applied), "", "",
+		},
 		"without one that was stopped, of a store that was wiped": {func(c *campaign) {
 			stop(1)(c)
 			c.oracle.open(&loss{From: 25 * second, Whole: true})
 		}, receiptOf(true, applied), "", ""},
-		"incomplete when all has been well for long": {func(c *campaign) { c.calm.since = 10 * second },
-			receiptOf(false, applied, pending), incomplete, ""},
-		"incomplete when all has been well for short": {func(c *campaign) { c.calm.since = 55 * second },
-			receiptOf(false, applied, pending), "", ""},
+		"incomplete when all has been well for long": {
+			func(c *campaign) { c.calm.since = 10 * second },
+			receiptOf(false, applied, pending), incomplete, "",
+		},
+		"incomplete when all has been well for short": {
+			func(c *campaign) { c.calm.since = 55 * second },
+			receiptOf(false, applied, pending), "", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newTestCampaign()

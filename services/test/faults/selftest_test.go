@@ -63,37 +63,67 @@ func TestOracleAnswers(t *testing.T) {
 		do         func(*fixture)
 		want       string // the kind of violation; empty for none
 	}{
-		"valid before the revocation": {made20,
-			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenValid)) }, ""},
-		"revoked after it": {made20,
-			func(b *fixture) { b.judge(b.answer(25*second, 0, policy.TokenRevoked)) }, ""},
-		"valid after it, from data of before": {made20,
-			func(b *fixture) { b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid)) }, ""},
-		"valid after it, from data of after": {made20,
-			func(b *fixture) { b.judge(b.answer(25*second, 4*time.Second, policy.TokenValid)) }, stale},
-		"valid while it is being made": {made{sent: 20 * second},
-			func(b *fixture) { b.judge(b.answer(25*second, 0, policy.TokenValid)) }, ""},
-		"revoked before anybody asked for it": {made20,
-			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenRevoked)) }, unexplained},
-		"unknown though it was there": {made20,
-			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenUnknown)) }, denied},
-		"unknown before it was there": {made20,
-			func(b *fixture) { b.judge(b.answer(15*second, 6*time.Second, policy.TokenUnknown)) }, ""},
-		"disabled though it never was": {made20,
-			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenDisabled)) }, unexplained},
+		"valid before the revocation": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenValid)) }, "",
+		},
+		"revoked after it": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(25*second, 0, policy.TokenRevoked)) }, "",
+		},
+		"valid after it, from data of before": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid)) }, "",
+		},
+		"valid after it, from data of after": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(25*second, 4*time.Second, policy.TokenValid)) }, stale,
+		},
+		"valid while it is being made": {
+			made{sent: 20 * second},
+			func(b *fixture) { b.judge(b.answer(25*second, 0, policy.TokenValid)) }, "",
+		},
+		"revoked before anybody asked for it": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenRevoked)) }, unexplained,
+		},
+		"unknown though it was there": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenUnknown)) }, denied,
+		},
+		"unknown before it was there": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(15*second, 6*time.Second, policy.TokenUnknown)) }, "",
+		},
+		"disabled though it never was": {
+			made20,
+			func(b *fixture) { b.judge(b.answer(15*second, 0, policy.TokenDisabled)) }, unexplained,
+		},
 		"no policy though the app has one": {made20, func(b *fixture) { b.judge(b.notConfigured(15*second, 0)) }, stale},
-		"no policy before the app had one": {made20,
-			func(b *fixture) { b.judge(b.notConfigured(15*second, 6*time.Second)) }, ""},
-		"valid but denied": {made20,
-			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenValid); d.answer.Allow = false; b.judge(d) }, wrong},
-		"data of before the change that was asked": {made20,
-			func(b *fixture) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenValid)) }, stale},
-		"the change that was asked for": {made20,
-			func(b *fixture) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenRevoked)) }, ""},
-		"a secret that nobody was given": {made20,
-			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenUnknown); d.token = nil; b.judge(d) }, ""},
-		"a secret that nobody was given is accepted": {made20,
-			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenValid); d.token = nil; b.judge(d) }, unexplained},
+		"no policy before the app had one": {
+			made20,
+			func(b *fixture) { b.judge(b.notConfigured(15*second, 6*time.Second)) }, "",
+		},
+		"valid but denied": {
+			made20,
+			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenValid); d.answer.Allow = false; b.judge(d) }, wrong,
+		},
+		"data of before the change that was asked": {
+			made20,
+			func(b *fixture) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenValid)) }, stale,
+		},
+		"the change that was asked for": {
+			made20,
+			func(b *fixture) { b.judge(b.asking(25*second, 6*time.Second, policy.TokenRevoked)) }, "",
+		},
+		"a secret that nobody was given": {
+			made20,
+			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenUnknown); d.token = nil; b.judge(d) }, "",
+		},
+		"a secret that nobody was given is accepted": {
+			made20,
+			func(b *fixture) { d := b.answer(15*second, 0, policy.TokenValid); d.token = nil; b.judge(d) }, unexplained,
+		},
 		"valid after a receipt, from data that says it is old": {made20, func(b *fixture) {
 			b.token.receipts[0].Store(&receipt{at: 21 * second, life: 1})
 			b.judge(b.answer(25*second, 6*time.Second, policy.TokenValid))
@@ -136,11 +166,13 @@ func TestOracleAnswers(t *testing.T) {
 			b.open(&loss{Floor: 21 * second, From: 24 * second})
 			b.judge(b.answer(25*second, 0, policy.TokenValid))
 		}, stale},
-		"valid though all replicas had the revocation": {made{sent: made20.sent, acked: made20.acked, durable: true},
+		"valid though all replicas had the revocation": {
+			made{sent: made20.sent, acked: made20.acked, durable: true},
 			func(b *fixture) {
 				b.open(&loss{Floor: 19 * second, From: 24 * second})
 				b.judge(b.answer(25*second, 0, policy.TokenValid))
-			}, stale},
+			}, stale,
+		},
 		"valid while the store is wiped": {made{sent: made20.sent, acked: made20.acked, durable: true}, func(b *fixture) {
 			b.open(&loss{Floor: 19 * second, From: 24 * second, Whole: true})
 			b.judge(b.answer(25*second, 0, policy.TokenValid))
@@ -235,8 +267,10 @@ func TestOracleSeesALostExpiry(t *testing.T) {
 			b := newFixture(made{sent: 20 * second})
 			b.token.expiry.set(test.set, made20)
 			d := &record.Document{AppID: "app", Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1)}}
-			d.Tokens = []record.Token{{Token: policy.Token{ID: "tok", State: policy.Active, Scopes: policy.ScopesOf(1),
-				ExpireMillis: test.stored}, Name: "name"}}
+			d.Tokens = []record.Token{{Token: policy.Token{
+				ID: "tok", State: policy.Active, Scopes: policy.ScopesOf(1),
+				ExpireMillis: test.stored,
+			}, Name: "name"}}
 			v := &view{from: 30 * second, to: 31 * second, documents: map[string]*record.Document{"app": d}}
 			if gaps := b.gaps(v); len(gaps) != test.gaps {
 				t.Errorf("gaps %+v", gaps)
@@ -328,14 +362,21 @@ func TestOracleSuperseded(t *testing.T) {
 		"changed on both sides": {made20, false, rename(made30), setting19, true},
 		"a revocation":          {made20, true, rename(made30), setting19, false},
 		"not changed since":     {made20, false, func(*fixture) {}, setting19, false},
-		"another setting changed": {made20, false, func(b *fixture) { b.app.setting.set(setting{configured: true}, made30) },
-			setting19, false},
-		"another token changed": {made20, false,
-			func(b *fixture) { b.newToken(b.app, "tok2", "other", secret.Mint(), false, active, made30) }, setting19, false},
+		"another setting changed": {
+			made20, false, func(b *fixture) { b.app.setting.set(setting{configured: true}, made30) },
+			setting19, false,
+		},
+		"another token changed": {
+			made20, false,
+			func(b *fixture) { b.newToken(b.app, "tok2", "other", secret.Mint(), false, active, made30) }, setting19, false,
+		},
 		"nothing was lost":      {made20, false, rename(made30), nil, false},
 		"cannot have been lost": {made20, false, rename(made30), &loss{Floor: 21 * second, From: 24 * second}, false},
-		"all replicas had it": {made{sent: made20.sent, acked: made20.acked, durable: true}, false, rename(made30),
-			setting19, false},
+		"all replicas had it": {
+			made{sent: made20.sent, acked: made20.acked, durable: true},
+			false, rename(made30),
+			setting19, false,
+		},
 		"changed, and nobody knows": {made20, false, rename(made{sent: 30 * second}), setting19, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -69,8 +69,10 @@ func (c *campaign) moveSlot(ctx context.Context, partition int, r *rand.Rand) (m
 			if len(keys) == 0 {
 				break
 			}
-			command := []any{"MIGRATE", host, port, "", 0, 5000, "REPLACE", "AUTH2", target.direct.Options().Username,
-				target.direct.Options().Password, "KEYS"}
+			command := []any{
+				"MIGRATE", host, port, "", 0, 5000, "REPLACE", "AUTH2", target.direct.Options().Username,
+				target.direct.Options().Password, "KEYS",
+			}
 			for _, key := range keys {
 				command = append(command, key)
 			}

@@ -26,15 +26,23 @@ type spoiling struct {
 var (
 	wrongTypes = []spoiling{
 		{"a string", []string{"hash", "stream"}, replace(func(ctx context.Context, c redis.Cmdable,
-			key string) {
+			key string,
+		) {
 			c.Set(ctx, key, "garbage", 0)
 		})},
-		{"a list", []string{"string", "hash", "stream"},
-			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.RPush(ctx, key, "garbage") })},
-		{"a set", []string{"string", "hash", "stream"},
-			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.SAdd(ctx, key, "garbage") })},
+		{
+			"a list",
+			[]string{"string", "hash", "stream"},
+			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.RPush(ctx, key, "garbage") }),
+		},
+		{
+			"a set",
+			[]string{"string", "hash", "stream"},
+			replace(func(ctx context.Context, c redis.Cmdable, key string) { c.SAdd(ctx, key, "garbage") }),
+		},
 		{"a hash", []string{"string", "stream"}, replace(func(ctx context.Context, c redis.Cmdable,
-			key string) {
+			key string,
+		) {
 			c.HSet(ctx, key, "garbage", "garbage")
 		})},
 		{"a stream", []string{"string", "hash"}, replace(func(ctx context.Context, c redis.Cmdable, key string) {
@@ -53,8 +61,11 @@ var (
 			return c.Set(ctx, key, flip(raw, r), 0).Err()
 		}},
 		{"garbage in a field", []string{"hash"}, onField(func(raw string, r *rand.Rand) string { return noise(r) })},
-		{"a flipped bit in a field", []string{"hash"},
-			onField(func(raw string, r *rand.Rand) string { return flip([]byte(raw), r) })},
+		{
+			"a flipped bit in a field",
+			[]string{"hash"},
+			onField(func(raw string, r *rand.Rand) string { return flip([]byte(raw), r) }),
+		},
 		{"an empty field", []string{"hash"}, onField(func(string, *rand.Rand) string { return "" })},
 		{"an entry after the last", []string{"stream"}, entry("*")},
 		{"an entry with the greatest id", []string{"stream"}, entry("18446744073709551615-18446744073709551615")},
@@ -71,16 +82,22 @@ var (
 			name := oneOf(r, []string{"", "stranger", "\xff\x00\n", strings.Repeat("x", 70_000), "app-w0-1000000"})
 			return c.HSet(ctx, key, name, noise(r)).Err()
 		}},
-		{"a field that is a copy of another", []string{"hash"},
+		{
+			"a field that is a copy of another",
+			[]string{"hash"},
 			func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error {
 				return onRandomField(ctx, c, key, func(_, raw string) error { return c.HSet(ctx, key, "stranger", raw).Err() })
-			}},
+			},
+		},
 	}
 	removed = []spoiling{
-		{"removed", []string{"string", "hash", "stream"},
+		{
+			"removed",
+			[]string{"string", "hash", "stream"},
 			func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
 				return c.Del(ctx, key).Err()
-			}},
+			},
+		},
 		{"a field less", []string{"hash"}, func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
 			return onRandomField(ctx, c, key, func(field, _ string) error { return c.HDel(ctx, key, field).Err() })
 		}},
@@ -143,11 +160,15 @@ func entry(id string) func(context.Context, *redis.Client, string, *rand.Rand) e
 				return err
 			}
 			id := fmt.Sprintf("%d-0", last+1)
-			return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id,
-				Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
+			return c.XAdd(ctx, &redis.XAddArgs{
+				Stream: key, ID: id,
+				Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)},
+			}).Err()
 		}
-		return c.XAdd(ctx, &redis.XAddArgs{Stream: key, ID: id,
-			Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)}}).Err()
+		return c.XAdd(ctx, &redis.XAddArgs{
+			Stream: key, ID: id,
+			Values: []string{oneOf(r, []string{"l", "s", "e", "garbage"}), noise(r)},
+		}).Err()
 	}
 }
 

@@ -37,8 +37,10 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 
 // lookAt is look for the partitions of some masters.
 func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
-	v := &view{from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{},
-		documents: map[string]*record.Document{}}
+	v := &view{
+		from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{},
+		documents: map[string]*record.Document{},
+	}
 	for _, master := range masters {
 		var heads []*redis.StringCmd
 		var documents []*redis.MapStringStringCmd

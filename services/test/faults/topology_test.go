@@ -243,8 +243,10 @@ func (n *node) look(ctx context.Context, o *oracle) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		info[key] = value
 	}
-	n.seen = sighting{asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up",
-		run: info["master_replid"]}
+	n.seen = sighting{
+		asked: asked, up: true, master: info["role"] == "master", linked: info["master_link_status"] == "up",
+		run: info["master_replid"],
+	}
 	n.seen.offset, _ = strconv.ParseInt(info["master_repl_offset"], 10, 64)
 	if !n.seen.master {
 		n.seen.offset, _ = strconv.ParseInt(info["slave_repl_offset"], 10, 64)

@@ -150,7 +150,8 @@ type (
 // records what the call asks for, before anything is sent. It returns whether the call certainly changes
 // something: it may not when the outcome of the call before is unknown.
 func (w *writer) call(ctx context.Context, a *app, t *token, method string, begin func() (certain bool),
-	f func(context.Context, manager, request) (response, error)) outcome {
+	f func(context.Context, manager, request) (response, error),
+) outcome {
 	r := request{id: w.next("r-")}
 	if w.random.Float64() < w.options.receipts {
 		r.wait = durationpb.New(receiptWait)
@@ -295,6 +296,8 @@ func reasonOf(err error) (reason string, definite bool) {
 // mayBeMade reports whether a failed call may have made its change. Only the answer of an authority is
 // certain.
 func mayBeMade(reason string) bool {
-	return !slices.Contains([]string{apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
-		apierr.PolicyUnverified, apierr.RevisionLost}, reason)
+	return !slices.Contains([]string{
+		apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
+		apierr.PolicyUnverified, apierr.RevisionLost,
+	}, reason)
 }

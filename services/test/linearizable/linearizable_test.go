@@ -137,8 +137,10 @@ func TestModelRefusesWhatIsNotLinearizable(t *testing.T) {
 		"stale read": {[]porcupine.Operation{
 			made, ended, one(3, input{kind: list, app: "a"}, output{tokens: "x=1"}, 40, 50),
 		}, false},
-		"one name twice": {[]porcupine.Operation{made,
-			one(3, input{kind: create, app: "a", name: "x"}, output{id: "2"}, 20, 30)}, false},
+		"one name twice": {[]porcupine.Operation{
+			made,
+			one(3, input{kind: create, app: "a", name: "x"}, output{id: "2"}, 20, 30),
+		}, false},
 		"lost": {[]porcupine.Operation{made, one(3, input{kind: list, app: "a"}, output{}, 20, 30)}, false},
 		"unknown, and then there": {[]porcupine.Operation{
 			one(1, input{kind: create, app: "a", name: "x"}, output{unknown: true}, 0, 1000),
@@ -229,8 +231,10 @@ func (c *caller) try(
 func (c *caller) once(ctx context.Context, in input, requestID string) (output, error) {
 	switch in.kind {
 	case create:
-		made, err := c.client.CreateToken(ctx, &countersignv1.CreateTokenRequest{AppId: in.app, Name: in.name,
-			RequestId: requestID})
+		made, err := c.client.CreateToken(ctx, &countersignv1.CreateTokenRequest{
+			AppId: in.app, Name: in.name,
+			RequestId: requestID,
+		})
 		if status.Code(err) == codes.AlreadyExists {
 			return output{refused: true}, nil
 		}

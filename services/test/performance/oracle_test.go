@@ -99,8 +99,10 @@ func (p *population) add(app string) {
 		&countersignv1.RevokeTokenRequest{AppId: app, TokenId: revoked.GetToken().GetTokenId()}))(p.w.t)
 	check.Must(p.w.management.UpdateToken(p.w.admin, &countersignv1.UpdateTokenRequest{
 		AppId: app, UpdateMask: check.Must(fieldmaskpb.New(&countersignv1.Token{}, "state"))(p.w.t),
-		Token: &countersignv1.Token{TokenId: disabled.GetToken().GetTokenId(),
-			State: countersignv1.TokenState_TOKEN_STATE_DISABLED},
+		Token: &countersignv1.Token{
+			TokenId: disabled.GetToken().GetTokenId(),
+			State:   countersignv1.TokenState_TOKEN_STATE_DISABLED,
+		},
 	}))(p.w.t)
 	p.enforce(app, time.Time{})
 
@@ -156,7 +158,8 @@ func (p *population) enforce(app string, end time.Time) {
 
 // ask adds a question.
 func (p *population) ask(app, token string, scope countersignv1.Scope, decision countersignv1.Decision,
-	reason countersignv1.Reason, enforced bool) *question {
+	reason countersignv1.Reason, enforced bool,
+) *question {
 	q := &question{
 		request: &countersignv1.AuthorizeRequest{AppId: app, Token: token, Scope: scope},
 		first:   verdict{decision, reason, enforced},
@@ -169,7 +172,9 @@ func (p *population) ask(app, token string, scope countersignv1.Scope, decision 
 func (p *population) await(v countersignv1.ValidatorServiceClient) {
 	p.w.t.Helper()
 	for app, position := range p.latest {
-		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events,
-			MinRevision: position}))(p.w.t)
+		check.Must(v.Authorize(p.w.t.Context(), &countersignv1.AuthorizeRequest{
+			AppId: app, Scope: events,
+			MinRevision: position,
+		}))(p.w.t)
 	}
 }

@@ -104,10 +104,14 @@ func (w *world) startKinds() []*kind {
 	kinds := []*kind{
 		{name: "hears hints", members: w.embed(2, nil, w.account("hearing", cluster.ValidatorAccount, w.Redis.Address()))},
 		{name: "hears no hints", members: w.embed(2, nil, w.account("deaf", deaf, w.Redis.Address()))},
-		{name: fmt.Sprintf("everything %v late", lateness),
-			members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address()))},
-		{name: fmt.Sprintf("cut off every %v", cutEvery),
-			members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address()))},
+		{
+			name:    fmt.Sprintf("everything %v late", lateness),
+			members: w.embed(2, nil, w.account("late", cluster.ValidatorAccount, late.Address())),
+		},
+		{
+			name:    fmt.Sprintf("cut off every %v", cutEvery),
+			members: w.embed(2, nil, w.account("cut", cluster.ValidatorAccount, cut.Address())),
+		},
 	}
 	for _, k := range kinds {
 		awaitReady(w.t, k.members)

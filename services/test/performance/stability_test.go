@@ -174,8 +174,10 @@ func (p *phase) usual() time.Duration {
 func startOutage(t *testing.T) *outage {
 	o := &outage{world: start(t, cluster.Options{RedisArgs: durable}), binary: check.Must(validatorBinary())(t)}
 	o.client = o.redis(t)
-	o.arguments = []string{"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"),
-		"--keyring-file=" + o.RingFile}
+	o.arguments = []string{
+		"--redis-url=" + redistest.URL(o.Redis.Address(), "validator", "validator"),
+		"--keyring-file=" + o.RingFile,
+	}
 	for range *outageFleet {
 		o.validators = append(o.validators, startProcess(t, o.binary, o.arguments...))
 	}
@@ -367,7 +369,8 @@ func (o *outage) revokeDoomed(since time.Time) time.Duration {
 
 // eventually asks a validator until its answer is correct.
 func (o *outage) eventually(v *process, request *countersignv1.AuthorizeRequest, what string,
-	right func(*countersignv1.AuthorizeResponse) bool) {
+	right func(*countersignv1.AuthorizeResponse) bool,
+) {
 	deadline := time.Now().Add(patience)
 	for {
 		answer, err := v.Authorize(o.t.Context(), request)
