@@ -5,8 +5,8 @@ go 1.26.7
 tool (
 	github.com/bufbuild/buf/cmd/buf
 	github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	gotest.tools/gotestsum
 	golang.org/x/exp/cmd/apidiff
+	gotest.tools/gotestsum
 )
 
 require (
