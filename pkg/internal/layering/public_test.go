@@ -66,10 +66,14 @@ type packageInfo struct {
 	GoFiles                       []string
 }
 
-// listExports returns the module's packages and all that they import, with their export data.
+// listExports returns the module's packages and all that they import, with their export data. The flags are
+// those of make build, so that both share the build cache.
 func listExports(t *testing.T) map[string]packageInfo {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Name,Dir,Export,GoFiles", module+"...").Output()
+	command := exec.Command("go", "list", "-trimpath", "-export", "-deps", "-json=ImportPath,Name,Dir,Export,GoFiles",
+		module+"...")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := command.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
