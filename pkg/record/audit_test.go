@@ -24,7 +24,7 @@ func trail(t *testing.T, c *record.Codec, partition, n int) (rows [][]byte, end 
 	return rows, end
 }
 
-// verify reads a trail as an auditor does who knows its end from the head.
+// verify reads a trail like an auditor who knows its end from the head.
 func verify(c *record.Codec, partition int, rows [][]byte, end record.AuditTail) error {
 	var at record.AuditTail
 	for i, row := range rows {

@@ -8,8 +8,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestCeilingOfPositions: no record with a position beyond MaxPosition is sealed, and none that is signed
-// all the same opens. At MaxPosition itself all do.
+// TestCeilingOfPositions: a record with a position beyond MaxPosition is never sealed, and does not open even
+// if it is signed. Records at MaxPosition open.
 func TestCeilingOfPositions(t *testing.T) {
 	c := newCodec(t)
 	app := appIn(c, 5, 0)
@@ -110,8 +110,8 @@ func TestCeilingOfAuditRows(t *testing.T) {
 	}
 }
 
-// TestPlausiblePositions: a claim is plausible up to MaxJump beyond what is known, in epoch and revision
-// alike.
+// TestPlausiblePositions: an unproven position is plausible up to MaxJump beyond the known one, in epoch and
+// in revision.
 func TestPlausiblePositions(t *testing.T) {
 	known := record.Cursor{Epoch: 3, Revision: 50}
 	for _, tt := range []struct {

@@ -51,7 +51,8 @@ func TestSumIsAGroup(t *testing.T) {
 	})
 }
 
-// TestSumOfAPartitionTellsOnlyWhatIsInIt: not in which order it came, nor what was there before.
+// TestSumOfAPartitionTellsOnlyWhatIsInIt: the sum depends neither on the order of changes nor on earlier
+// contents.
 func TestSumOfAPartitionTellsOnlyWhatIsInIt(t *testing.T) {
 	c := newCodec(t)
 	rapid.Check(t, func(t *rapid.T) {

@@ -25,8 +25,8 @@ func codecOf(t *testing.T, file string) *record.Codec {
 	return record.NewCodec(ring, record.Meta{StoreID: storeID, Partitions: 64})
 }
 
-// TestDigestStaysWithItsKey: a digest is compared, and carried on, with the key that made it, whichever key
-// signs.
+// TestDigestStaysWithItsKey: a digest is compared and updated with the key that made it, whichever key is
+// current.
 func TestDigestStaysWithItsKey(t *testing.T) {
 	before, after := codecOf(t, onlyA), codecOf(t, twoKeys)
 	sealed := before.SealSum(3, before.Add(record.Sum{}, 3, "app", 7))
@@ -58,8 +58,8 @@ func TestDigestStaysWithItsKey(t *testing.T) {
 	}
 }
 
-// TestHeadNamesTheKeyOfItsDigest: one that names none was written by an earlier release, which made all
-// with the key that signed. One that names a key that the ring does not hold is not opened.
+// TestHeadNamesTheKeyOfItsDigest: a head without a key name is from an earlier release, which used the
+// signing key. A head that names an unknown key does not open.
 func TestHeadNamesTheKeyOfItsDigest(t *testing.T) {
 	c := codecOf(t, twoKeys)
 	for named, want := range map[string]string{"": "b", "a": "a", "b": "b", "c": ""} {

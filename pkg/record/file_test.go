@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestFileRecordOpensOnlyInItsPlace: under its number of its file of its store, untouched.
+// TestFileRecordOpensOnlyInItsPlace: a file record opens unchanged, under its number, in its file and store.
 func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 	c, ring := newCodec(t), fixedRing(t)
 	otherStore := record.NewCodec(ring, record.Meta{StoreID: storeID[1:] + "0", Partitions: 64})
@@ -66,7 +66,7 @@ func TestFileRecordOpensOnlyInItsPlace(t *testing.T) {
 	}
 }
 
-// TestHiddenSumIsRevealedInItsPlace and shows nothing elsewhere.
+// TestHiddenSumIsRevealedInItsPlace: elsewhere it reveals nothing.
 func TestHiddenSumIsRevealedInItsPlace(t *testing.T) {
 	c := newCodec(t)
 	file, other := record.NewFileID(), record.NewFileID()

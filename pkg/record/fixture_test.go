@@ -19,11 +19,11 @@ import (
 
 const (
 	storeID = "0123456789abcdef0123456789abcdef"
-	// requestKey is what request results stand under.
+	// requestKey is the key of request results.
 	requestKey = "cs:{cs05}:request:0123456789abcdef0123456789abcdef"
 )
 
-// fixedRing is the same in every process, so that what one process of the fuzzer finds another can open.
+// fixedRing is the same in every process, so that processes of the fuzzer can open each other's findings.
 func fixedRing(tb testing.TB) *keyring.Ring {
 	tb.Helper()
 	data, err := json.Marshal(map[string]any{
@@ -103,9 +103,9 @@ func token(t *rapid.T, id string) record.Token {
 	}
 }
 
-// settle makes a list of tokens one that a policy can have: of several with one id or one digest the first
+// dropDuplicates makes a list of tokens valid for a policy: of tokens with equal ids or digests the first one
 // stays.
-func settle(tokens []record.Token) []record.Token {
+func dropDuplicates(tokens []record.Token) []record.Token {
 	ids, digests := map[string]bool{}, map[secret.Digest]bool{}
 	return slices.DeleteFunc(tokens, func(t record.Token) bool {
 		gone := ids[t.ID] || digests[t.Digest]
@@ -127,7 +127,7 @@ func document(t *rapid.T, appID string) *record.Document {
 	}
 	return &record.Document{
 		AppID: appID, Cursor: cursors.Draw(t, "cursor"), Enforcement: enforcements.Draw(t, "enforcement"),
-		Tokens: settle(tokens), Memory: memory, Deleted: rapid.Bool().Draw(t, "deleted"),
+		Tokens: dropDuplicates(tokens), Memory: memory, Deleted: rapid.Bool().Draw(t, "deleted"),
 		CreateMillis: rapid.Int64().Draw(t, "create"), UpdateMillis: rapid.Int64().Draw(t, "update"),
 	}
 }
@@ -139,7 +139,7 @@ type sealedRecord struct {
 	raw       []byte
 }
 
-// opens reports whether a raw record opens as one of a kind and partition; app is what a policy stands under.
+// opens reports whether a raw record opens as a kind of record of a partition. App is the id of a policy.
 func opens(c *record.Codec, ring *keyring.Ring, kind string, partition int, app string, raw []byte) error {
 	var err error
 	switch kind {
@@ -198,7 +198,7 @@ func oneOfEach(tb testing.TB, c *record.Codec, app string) []sealedRecord {
 	}
 }
 
-// payloadOf returns what a sealed record holds.
+// payloadOf returns the payload of a sealed record.
 func payloadOf(tb testing.TB, raw []byte) []byte {
 	tb.Helper()
 	var sealed countersignv1.SealedRecord

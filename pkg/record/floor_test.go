@@ -31,7 +31,6 @@ func TestFloorsComeBackAsTheyWere(t *testing.T) {
 	})
 }
 
-// TestFloorsThatAreSignedAndWrong do not open.
 func TestFloorsThatAreSignedAndWrong(t *testing.T) {
 	c := record.NewCodec(fixedRing(t), record.Meta{}) // a floor says by itself which store it is of
 	position := func(change func(*countersignv1.Position)) *countersignv1.FloorRecord {

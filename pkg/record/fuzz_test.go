@@ -12,8 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// seeds adds raw records and payloads of every kind to a target that takes bytes and whether to seal them,
-// and returns the payloads that were sealed.
+// seeds adds raw records and payloads of every kind to the corpus, and returns the sealed payloads.
 func seeds(f *testing.F, c *record.Codec, app string) (sealed [][]byte) {
 	f.Helper()
 	for _, r := range oneOfEach(f, c, app) {
@@ -56,7 +55,7 @@ func seeds(f *testing.F, c *record.Codec, app string) (sealed [][]byte) {
 	return sealed
 }
 
-// checkSealed fails when a raw record opened whose payload nobody sealed.
+// checkSealed fails when a raw record opened although nobody sealed its payload.
 func checkSealed(t *testing.T, raw []byte, sealed [][]byte) {
 	t.Helper()
 	payload := payloadOf(t, raw)
@@ -85,8 +84,8 @@ func checkPolicy(t *testing.T, p *policy.Policy) {
 	}
 }
 
-// FuzzOpenPolicy gives the policy decoder anything, as it is and correctly sealed. Only what was sealed
-// opens, and what opens is a policy that keeps its invariants, whoever sealed it.
+// FuzzOpenPolicy gives the policy decoder arbitrary bytes, raw and correctly sealed. Only sealed records
+// open, and each is a policy that keeps its invariants.
 func FuzzOpenPolicy(f *testing.F) {
 	c, app := newCodec(f), "app1"
 	known := seeds(f, c, app)
@@ -154,8 +153,7 @@ func FuzzOpenLink(f *testing.F) {
 	})
 }
 
-// FuzzDecodePosition reads anything as a consistency token. What is one stays the same when it is written
-// again.
+// FuzzDecodePosition decodes arbitrary text as a consistency token. A valid token survives encoding again.
 func FuzzDecodePosition(f *testing.F) {
 	f.Add("")
 	f.Add(record.EncodePosition(record.Position{

@@ -28,7 +28,7 @@ import (
 // Files of earlier versions stay as they are.
 var makeGolden = flag.String("golden", "", "write records as this code seals them to a `file`, unless it is there")
 
-// goldenRecords are records of the app goldenApp, and the MACs that heads carry of what they say.
+// goldenRecords are records of the app goldenApp, and the MACs that heads carry.
 type goldenRecords struct {
 	Records map[string][]byte // by kind
 	// Element and State are those of Codec.Element and Codec.SealSum, as hexadecimal digits.
@@ -37,7 +37,7 @@ type goldenRecords struct {
 
 const goldenApp = "golden"
 
-// sealGolden returns records in which everything is set that a record of version 1 has. They must not change.
+// sealGolden returns records with every field of version 1 set. They must not change.
 func sealGolden(t *testing.T, c *record.Codec) goldenRecords {
 	t.Helper()
 	at, before := record.Cursor{Epoch: 2, Revision: 1<<40 + 7, Tag: record.Tag{1, 15: 2}},
@@ -141,8 +141,8 @@ func openGolden(t *testing.T, c *record.Codec, ring *keyring.Ring, kind string, 
 	return what
 }
 
-// TestRecordsOfEarlierReleasesAreRead: whoever upgrades finds every record of the store, with all that is
-// in it, and heads that add up. What is only written and read by the same code does not show that.
+// TestRecordsOfEarlierReleasesAreRead: a new release reads every field of every record of an older store, and
+// its heads add up. Tests that write and read with one version of the code cannot show this.
 func TestRecordsOfEarlierReleasesAreRead(t *testing.T) {
 	c, ring := newCodec(t), fixedRing(t)
 	today := sealGolden(t, c)

@@ -21,8 +21,8 @@ func sealMessage(t *testing.T, c *record.Codec, kind string, partition int, m pr
 	return c.SealRaw(kind, partition, payload)
 }
 
-// TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned: what a newer or a faulty authority may have written is
-// refused as a whole, rather than read as something else.
+// TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned: a record of a newer or faulty authority is rejected as a
+// whole and not misread.
 func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 	c := newCodec(t)
 	app := appIn(c, 5, 0)
@@ -117,7 +117,7 @@ func TestInvalidRecordsDoNotOpenAlthoughTheyAreSigned(t *testing.T) {
 	}
 }
 
-// TestB23_EachPartOfAnAuditRowIsChecked, not only all together.
+// TestB23_EachPartOfAnAuditRowIsChecked: each part is checked by itself.
 func TestB23_EachPartOfAnAuditRowIsChecked(t *testing.T) {
 	c := newCodec(t)
 	rows, end := trail(t, c, 3, 2)

@@ -65,7 +65,7 @@ func slot(tag string) int {
 	return int(crc % 16384)
 }
 
-// TestDefaultPartitionsSpreadOverMasters: with 64 partitions no master of 3, 6 or 12 has more than a
+// TestDefaultPartitionsSpreadOverMasters: with 64 partitions none of 3, 6 or 12 masters has more than a
 // quarter above its share.
 func TestDefaultPartitionsSpreadOverMasters(t *testing.T) {
 	if got := slot("123456789"); got != 0x31C3 { // the check value of the specification
@@ -122,7 +122,7 @@ func TestHintChannelsAreRecognisedExactly(t *testing.T) {
 	})
 }
 
-// TestRequestKeysOfDifferentCallsDiffer, also when one part is written to look like the end of another.
+// TestRequestKeysOfDifferentCallsDiffer: they differ also when one part looks like the end of another.
 func TestRequestKeysOfDifferentCallsDiffer(t *testing.T) {
 	keys := record.KeysOf(1)
 	parts := rapid.SliceOfN(rapid.StringMatching(`[01a:|/ ]{0,6}`), 4, 4)

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// many returns a document of an app with a number of tokens.
+// many returns a document with a number of tokens.
 func many(n int, change func(*record.Token)) *record.Document {
 	d := &record.Document{AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: 7, Tag: record.Tag{1}}}
 	for i := range n {
@@ -72,8 +72,8 @@ func TestB08_WhatDoesNotOpenIsNotSealed(t *testing.T) {
 	}
 }
 
-// TestB08_WhatTheRulesAllowFits: twice the most that the rules let an app have, all with the longest texts,
-// is a document.
+// TestB08_WhatTheRulesAllowFits: a document fits twice the tokens that the rules allow, all with the longest
+// texts.
 func TestB08_WhatTheRulesAllowFits(t *testing.T) {
 	c := newCodec(t)
 	name, note := strings.Repeat("語", 100), strings.Repeat("語", 1000)
@@ -89,8 +89,7 @@ func TestB08_WhatTheRulesAllowFits(t *testing.T) {
 	t.Logf("%d bytes", len(raw))
 }
 
-// TestB08_RememberingIsCheap in a change: the link has 8 bytes for a digest that is new, and none for the
-// others.
+// TestB08_RememberingIsCheap: a link has 8 bytes for each newly remembered digest, and none for the others.
 func TestB08_RememberingIsCheap(t *testing.T) {
 	c := newCodec(t)
 	before, after := many(3, nil), many(2, nil)
@@ -114,7 +113,7 @@ func TestB08_RememberingIsCheap(t *testing.T) {
 	}
 }
 
-// BenchmarkSealRemembering signs the document of an app that remembers many digests, and checks that it
+// BenchmarkSealRemembering seals the document of an app that remembers many digests, with the check that it
 // opens.
 func BenchmarkSealRemembering(b *testing.B) {
 	c := newCodec(b)

@@ -13,7 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// policyOf returns a document's policy; nil of none.
+// policyOf returns a document's policy; nil for no document.
 func policyOf(t *rapid.T, d *record.Document) *policy.Policy {
 	if d == nil {
 		return nil
@@ -25,7 +25,7 @@ func policyOf(t *rapid.T, d *record.Document) *policy.Policy {
 	return p
 }
 
-// applied returns the policy that a link makes of another, after a way through the codec.
+// applied returns the policy after a link that went through the codec.
 func applied(t *rapid.T, c *record.Codec, link *record.Link, before *policy.Policy) *policy.Policy {
 	raw, err := c.SealLink(link)
 	if err != nil {
@@ -42,8 +42,8 @@ func applied(t *rapid.T, c *record.Codec, link *record.Link, before *policy.Poli
 	return p
 }
 
-// TestLinkMakesTheDocumentAfterOfTheOneBefore for every change that the authority makes: tokens are changed
-// in place, leave, and new ones come at the end. The order of tokens is that of the document.
+// TestLinkMakesTheDocumentAfterOfTheOneBefore: this holds for every change that the authority makes: tokens
+// change in place, leave, or are added at the end. The link keeps the document's order.
 func TestLinkMakesTheDocumentAfterOfTheOneBefore(t *testing.T) {
 	c := newCodec(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -65,7 +65,7 @@ func TestLinkMakesTheDocumentAfterOfTheOneBefore(t *testing.T) {
 				tokens = append(tokens, fresh)
 			}
 		}
-		after.Tokens, after.Memory = settle(tokens), before.Memory.Union(after.Memory)
+		after.Tokens, after.Memory = dropDuplicates(tokens), before.Memory.Union(after.Memory)
 		if rapid.IntRange(0, 9).Draw(t, "new app") == 0 {
 			before = nil
 		}

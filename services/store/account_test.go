@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestAccountWithoutARight: Redis looks for the right to a command of a script only when it comes to it. An
-// authority whose account lacks one writes nothing, and is not stuck when it is given.
+// TestAccountWithoutARight: Redis checks the right to a command only when a script runs it. An authority
+// whose account lacks a right writes nothing, and works once the right is granted.
 func TestAccountWithoutARight(t *testing.T) {
 	for _, command := range []string{"xadd", "hset", "set"} {
 		t.Run(command, func(t *testing.T) {
@@ -34,8 +34,8 @@ func TestAccountWithoutARight(t *testing.T) {
 	}
 }
 
-// TestAnswerOfAnotherRequest: a stored answer is believed only under its own key. Put in the place of
-// another request's by somebody who can write Redis, it must not report as done what is not.
+// TestAnswerOfAnotherRequest: a stored answer counts only under its own key. An attacker who copies it to
+// another request's key must not make a call look done.
 func TestAnswerOfAnotherRequest(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())

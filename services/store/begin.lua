@@ -1,9 +1,9 @@
--- Begins an epoch of a partition, with the changes that it begins with, all or nothing; see commit.lua. Nothing is
--- published: who follows the partition has to read the log across the start of an epoch. Without log entries it only adds
--- audit rows, and the head stays where it is.
+-- Begins an epoch of a partition, with its first changes, all or nothing (see commit.lua). It publishes nothing:
+-- followers of the partition must read the log across the start of an epoch. Without log entries it only adds audit
+-- rows, and the head keeps its position.
 --
 -- KEYS: head, policies, log, audit
--- ARGV: 1 expected head, empty for a partition of which nothing is left, 2 head, 3 log length, 4 number of log entries,
+-- ARGV: 1 expected head, empty for a partition without any key, 2 head, 3 log length, 4 number of log entries,
 --       5 of audit rows, 6 of documents; then revision, field and data of each entry, sequence and data of each row, app
 --       and data of each document
 if not may_check() then

@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestStreamIdsAreComparedExactly: a script tells apart ids that are equal as floating point numbers, in
-// the place of the log and in that of the audit trail.
+// TestStreamIdsAreComparedExactly: scripts distinguish stream ids that are equal as floating point numbers,
+// for the log and for the audit trail.
 func TestStreamIdsAreComparedExactly(t *testing.T) {
 	client, err := redisfeed.Open(redistest.Start(t).URL(), redisfeed.Options{})
 	if err != nil {

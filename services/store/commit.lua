@@ -1,7 +1,7 @@
 -- Commits one change of a partition, all or nothing.
 --
--- Whatever can fail stands before the first write: a script is atomic, but Redis does not roll it back (Redis,
--- Scripting with Lua). The first write is the one that a full Redis refuses.
+-- Everything that can fail comes before the first write, because Redis does not roll a script back (Redis, Scripting
+-- with Lua). A full Redis refuses the first write.
 --
 -- KEYS: head, policies, log, audit, request (optional)
 -- ARGV: 1 expected head, 2 head, 3 revision, 4 link, 5 app, 6 document, 7 audit sequence, 8 audit row, 9 channel,
@@ -31,6 +31,6 @@ if KEYS[5] then
   redis.call('SET', KEYS[5], ARGV[11], 'EX', ARGV[12])
 end
 redis.call('SET', KEYS[1], ARGV[2])
--- The change is made: that it may not be published, say, must not make it look as if it were not.
+-- The change is made. A failure to publish it (no right, for example) must not look like a failed change.
 redis.pcall('PUBLISH', ARGV[9], ARGV[4])
 return 'OK'

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestTwoAuthoritiesWriteOneApp: 10,000 changes by two authorities with several callers each lose no
-// update, and log, state and audit trail tell the same story (B23).
+// TestTwoAuthoritiesWriteOneApp: two authorities with several callers each make 10,000 changes. No update is
+// lost, and log, state and audit trail agree (B23).
 func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 	const (
 		app     = "pezwd5bre2xb"
@@ -25,8 +25,8 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 	stores := []*store.Store{s.open(s.redis.URL()), s.open(s.redis.URL())}
 	update(t, stores[0], call(app, "counter", add("counter")))
 
-	// Each change adds one to the counter, and one to its writer's own, in different fields of the
-	// document. Every 200th of a writer makes a token, and every 200th revokes one.
+	// Each change adds one to the shared counter and one to its writer's counter, in different fields of the
+	// document. Every 200th change of a writer creates a token, and every 200th revokes one.
 	var left atomic.Int64
 	left.Store(writes - 1)
 	var created, revoked atomic.Int64
@@ -110,7 +110,7 @@ func TestTwoAuthoritiesWriteOneApp(t *testing.T) {
 	}
 }
 
-// count adds one to the number in a token's note and returns what it was; no note is 0.
+// count adds one to the number in a token's note, and returns the old number. An empty note is 0.
 func count(token *record.Token) int {
 	n, _ := strconv.Atoi(token.Note)
 	token.Note = strconv.Itoa(n + 1)

@@ -16,14 +16,14 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// damaged is an app whose partition is about to be spoilt.
+// damaged is an app whose partition is about to be damaged.
 type damaged struct {
 	*system
 	t         testing.TB
 	partition int
 	app       string
 	keys      record.Keys
-	// oldHead and oldDocument are signed, and of the change before the latest.
+	// oldHead and oldDocument are signed, from before the latest change.
 	oldHead, oldDocument string
 	head                 record.Head
 }
@@ -35,7 +35,7 @@ func (d damaged) do(args ...any) {
 	}
 }
 
-// replace puts a key of some type in the place of another.
+// replace replaces a key with one of another type.
 func (d damaged) replace(key string, args ...any) {
 	d.t.Helper()
 	d.do("DEL", key)
@@ -54,12 +54,12 @@ func (d damaged) other() *record.Codec { return record.NewCodec(keyring.Generate
 
 const garbage = "\x01\x02not a record"
 
-// damages is every way in which a partition can be spoilt, and what a change of an app of it then meets.
+// damages are ways to damage a partition, with the answer to a later change of its app.
 var damages = []struct {
 	name   string
 	damage func(d damaged)
 	reason string
-	// read is what reading the app meets; empty when it can still be read.
+	// read is the answer to a read of the app; empty when the app can still be read.
 	read string
 }{
 	{"head: missing", func(d damaged) { d.do("DEL", d.keys.Head) }, apierr.StoreUnavailable, apierr.StoreUnavailable},
@@ -151,8 +151,8 @@ var damages = []struct {
 	}, apierr.StoreUnavailable, ""},
 }
 
-// TestDamage: what the store cannot believe it neither changes nor mends in silence, and the other
-// partitions go on.
+// TestDamage: the store neither changes nor silently repairs what it cannot verify. Other partitions keep
+// working.
 func TestDamage(t *testing.T) {
 	for _, tt := range damages {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestDamage(t *testing.T) {
 			d.oldDocument = check.Must(s.client.HGet(t.Context(), d.keys.Policies, d.app).Result())(t)
 			update(t, opened, call(d.app, "changed", note("noted")))
 			d.head = s.verify(t, d.partition).head
-			// What is not confirmed yet counts as a hint, which the store may take back.
+			// A change that is not confirmed yet counts as a hint, which the store may take back.
 			if err := opened.Replica().Confirm(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -197,8 +197,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestDamagedMeanwhile: the script looks for itself before it writes anything, since what was right when
-// the change was computed may be so no more.
+// TestDamagedMeanwhile: the script checks the keys before it writes, since they may be damaged after the
+// change was computed.
 func TestDamagedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -235,7 +235,7 @@ func TestDamagedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDamagedAnswer: a request's answer that cannot be believed is neither answered nor replaced.
+// TestDamagedAnswer: a stored answer that does not verify is neither returned nor replaced.
 func TestDamagedAnswer(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -272,7 +272,7 @@ func TestDamagedAnswer(t *testing.T) {
 	})
 }
 
-// TestTrimmedTrails: a log or an audit trail that is gone hinders no change, since the head has their ends.
+// TestTrimmedTrails: a missing log or audit trail does not prevent changes, since the head holds their ends.
 func TestTrimmedTrails(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -292,7 +292,7 @@ func TestTrimmedTrails(t *testing.T) {
 	update(t, late, call("app", "changed", note("again")))
 }
 
-// TestLogIsTrimmed to about LogLength, from its old end.
+// TestLogIsTrimmed: the log is trimmed at its old end to about LogLength.
 func TestLogIsTrimmed(t *testing.T) {
 	s := newSystem(t)
 	partition, keys := s.codec.PartitionOf("app"), s.keysOf("app")
@@ -320,8 +320,8 @@ func TestLogIsTrimmed(t *testing.T) {
 	}
 }
 
-// TestOldDocumentUnseen: an older document that is put back is found out also when the authority did not
-// know of the newer one yet.
+// TestOldDocumentUnseen: the store detects an older document that was put back, also when the authority has
+// not seen the newer one yet.
 func TestOldDocumentUnseen(t *testing.T) {
 	s := newSystem(t)
 	line := redistest.NewProxy(t, s.redis.Address())

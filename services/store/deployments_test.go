@@ -28,7 +28,7 @@ func split(address string) (host, port string) {
 	return host, port
 }
 
-// traffic is changes that are made all the time, of one app in each partition by a goroutine each.
+// traffic makes changes all the time, with a goroutine and an app for each partition.
 type traffic struct {
 	s       *system
 	opened  *store.Store
@@ -37,17 +37,16 @@ type traffic struct {
 	done    atomic.Int64
 
 	mu sync.Mutex
-	// safe are the tokens that all replicas which were wanted have, by app.
+	// safe are the tokens that all wanted Redis replicas have confirmed, by app.
 	safe          map[string][]string
 	made, unknown int
-	// refused are changes for which no master was found in time: nothing was changed.
+	// refused counts changes for which no master was found in time. They changed nothing.
 	refused int
 	slowest time.Duration
 }
 
-// start makes traffic, by an authority that heals as soon as it is told that the store has lost changes.
-// Every other call has to succeed, but for those of unknown outcome, and a few that came when there was no
-// master.
+// start makes traffic through an authority that heals as soon as the store has lost changes. Calls must
+// succeed, except for unknown outcomes and for a few calls during which there was no master.
 func (s *system) start(opened *store.Store, number int) *traffic {
 	tr := &traffic{s: s, opened: opened, stopped: make(chan struct{}), safe: map[string][]string{}}
 	for partition := range partitions {
@@ -100,7 +99,7 @@ func (tr *traffic) change(partition int, app string, number int) {
 	tr.done.Add(1)
 }
 
-// more returns when some more changes were tried.
+// more returns after some more attempts.
 func (tr *traffic) more(t testing.TB) {
 	t.Helper()
 	until := tr.done.Load() + 20*partitions
@@ -112,7 +111,7 @@ func (tr *traffic) more(t testing.TB) {
 	})
 }
 
-// end ends all traffic, and wants all that was safe to be there.
+// end ends all traffic and checks that all safe changes are in the store.
 func end(t testing.TB, all ...*traffic) {
 	t.Helper()
 	for _, tr := range all {
@@ -129,8 +128,8 @@ func end(t testing.TB, all ...*traffic) {
 func (tr *traffic) check(t testing.TB) {
 	t.Helper()
 	t.Logf("made %d, %d of unknown outcome, %d refused; the slowest took %v", tr.made, tr.unknown, tr.refused, tr.slowest)
-	// On a busy machine a failover may take longer than a change waits for it; then all partitions are
-	// refused, once or twice.
+	// On a busy machine a failover may take longer than a change waits. Then a change of each partition is
+	// refused once or twice.
 	if tr.refused > 3*partitions {
 		t.Errorf("%d changes were refused", tr.refused)
 	}
@@ -147,8 +146,8 @@ func (tr *traffic) check(t testing.TB) {
 	}
 }
 
-// TestSentinel: changes go on through failovers, planned ones and those of a master that is dead, and with
-// a quorum of all replicas none is lost.
+// TestSentinel: changes continue through planned failovers and through the failure of a master. With a quorum
+// of all replicas no change is lost.
 func TestSentinel(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	options := store.Options{WriteQuorum: 2, QuorumTimeout: 100 * time.Millisecond} // one replica is gone in the end
@@ -167,7 +166,7 @@ func TestSentinel(t *testing.T) {
 	end(t, all...)
 }
 
-// TestCluster: on a Redis Cluster changes go on while slots are moved and masters fail over.
+// TestCluster: on a Redis Cluster changes continue while slots move and masters fail over.
 func TestCluster(t *testing.T) {
 	cluster := redistest.Options{Accounts: true}.StartCluster(t, 3, 1)
 	s := &system{t: t, ring: keyring.Generate()}
@@ -194,8 +193,8 @@ func TestCluster(t *testing.T) {
 	end(t, all...)
 }
 
-// TestSlotOnItsWay: while a slot is moved, with some of its keys here and some there, a change waits; it is
-// not made in part.
+// TestSlotOnItsWay: during a slot migration, with keys on both servers, a change waits. It is never made in
+// part.
 func TestSlotOnItsWay(t *testing.T) {
 	cluster := redistest.Options{Accounts: true}.StartCluster(t, 2, 0)
 	s := &system{t: t, ring: keyring.Generate()}
@@ -241,7 +240,7 @@ func TestSlotOnItsWay(t *testing.T) {
 	}
 }
 
-// TestHealCluster: a partition is healed on a Cluster as on one server, wiped ones included.
+// TestHealCluster: a partition on a Cluster is healed as on one server, also after it was wiped.
 func TestHealCluster(t *testing.T) {
 	cluster := redistest.Options{Accounts: true}.StartCluster(t, 3, 0)
 	s := &system{t: t, ring: keyring.Generate()}

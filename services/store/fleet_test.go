@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestFleet: what authorities share comes back, and what they tell is heard.
+// TestFleet: authorities read back what they share, and receive each other's messages.
 func TestFleet(t *testing.T) {
 	s := newSystem(t)
 	f := store.NewFleet(s.client)

@@ -15,7 +15,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestHealersAtOnce: of several authorities that heal at once one does, and the others find it done.
+// TestHealersAtOnce: when several authorities heal at once, one does the work and the others find it done.
 func TestHealersAtOnce(t *testing.T) {
 	for round := range 5 {
 		s, opened, partition, k := lossy(t)
@@ -47,8 +47,8 @@ func TestHealersAtOnce(t *testing.T) {
 	}
 }
 
-// TestHealAmongChanges: an authority that does not know of the loss goes on writing while another heals.
-// Nothing of either is lost.
+// TestHealAmongChanges: one authority, which does not know of the loss, keeps writing while another one
+// heals. No change of either is lost.
 func TestHealAmongChanges(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	other := s.open(s.redis.URL())
@@ -79,8 +79,8 @@ func TestHealAmongChanges(t *testing.T) {
 	}
 }
 
-// TestHealInterrupted: whatever becomes of the connection, a healing is done once or not at all, and known
-// to be.
+// TestHealInterrupted: whatever happens to the connection, a healing is done once or not at all, and the
+// authority knows which.
 func TestHealInterrupted(t *testing.T) {
 	for name, f := range map[string]fault{
 		"the script ran": after, "the script did not arrive": before, "half of the script arrived": middle,
@@ -111,8 +111,8 @@ func TestHealInterrupted(t *testing.T) {
 	}
 }
 
-// TestHealCrashes: an authority that ends at any step of a healing leaves all or nothing of it, and another
-// one heals.
+// TestHealCrashes: an authority that crashes at any step of a healing leaves a complete healing or none, and
+// another authority can heal.
 func TestHealCrashes(t *testing.T) {
 	for _, step := range []struct {
 		command string
@@ -151,7 +151,7 @@ func TestHealCrashes(t *testing.T) {
 	}
 }
 
-// TestHealFullRedis: a Redis that is out of memory can be healed, since that restores revocations (B08).
+// TestHealFullRedis: a Redis that is out of memory can be healed, since healing restores revocations (B08).
 func TestHealFullRedis(t *testing.T) {
 	s, opened, partition, k := lossy(t, "--maxmemory-policy", "noeviction")
 	if err := s.client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
@@ -163,7 +163,7 @@ func TestHealFullRedis(t *testing.T) {
 	}
 }
 
-// TestHealRefused: what cannot be proven, or written whole, is not written at all.
+// TestHealRefused: a healing that cannot be proven, or cannot be written completely, writes nothing.
 func TestHealRefused(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	names := record.KeysOf(partition)

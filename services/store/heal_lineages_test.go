@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestHealStray: nobody knows what a change that leads nowhere was made from. It counts as one that changed
-// all that it has: the token that it made is kept, and so is what it revoked (B30).
+// TestHealStray: the base of a change without a connection is unknown. The change counts as one of everything
+// that it contains: its token is kept, and so is its revocation (B30).
 func TestHealStray(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -23,8 +23,8 @@ func TestHealStray(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": gone, "c": active})
 }
 
-// TestHealStrayTwice: what leads nowhere, and was dealt with in an epoch that is lost itself, does not
-// hinder that one from being brought back.
+// TestHealStrayTwice: a lost epoch had settled a change without a connection. That change does not prevent
+// the epoch from being brought back.
 func TestHealStrayTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -42,7 +42,8 @@ func TestHealStrayTwice(t *testing.T) {
 	early.want(t, "app", tokens{"a": active, "b": gone, "c": active})
 }
 
-// TestHealForkAtTheEndOfTheLog: the change before the log's first is known by what that one names.
+// TestHealForkAtTheEndOfTheLog: the first entry of the log names the change before it, so that change is
+// known.
 func TestHealForkAtTheEndOfTheLog(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -57,7 +58,7 @@ func TestHealForkAtTheEndOfTheLog(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestHealLineages: each is merged with those before it, from where the two parted (B30).
+// TestHealLineages: each lineage is merged with those before it, from where they parted (B30).
 func TestHealLineages(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -81,8 +82,8 @@ func TestHealLineages(t *testing.T) {
 	s.want(t, "two", tokens{"t": active, "u": active})
 }
 
-// TestHealTwice: what was healed, and what was changed on top of it, comes back when a failover loses all
-// of it, also some of what was before.
+// TestHealTwice: a failover loses a healing and the changes on top of it, and possibly older ones. All of
+// them come back.
 func TestHealTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -107,7 +108,7 @@ func TestHealTwice(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			store, held := tt.store.fork(), tt.held
-			// Who saw what was lost at first may have dropped it since.
+			// Processes that saw the first loss may have dropped its entries since.
 			if _, err := store.heal(append(s.held(), held...), nil, []record.Cursor{s.head.Cursor, lost.head.Cursor}); err != nil {
 				t.Fatal(err)
 			}
@@ -120,9 +121,9 @@ func TestHealTwice(t *testing.T) {
 }
 
 // TestB30_WhatAPastHasDealtWithIsNotTheOthers: an old backup is restored, and the fleet brings back what it
-// lacks. A later backup, which has some of that, is restored then. The two have one change in two shapes,
-// which is no change of both: what came after it counts, and nothing is given up, however little of the log
-// the later backup has.
+// lacks. Then a later backup is restored, which has some of these changes. Both histories hold copies of one
+// change, so neither has changed it alone. The changes after it count, nothing is given up, and it does not
+// matter how much of the log the later backup has.
 func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return func(d *record.Document) { d.Tokens[0].Scopes = s }

@@ -10,9 +10,9 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and of the app's changes only the
-// latest is supplied. The app stays missing, and is named: a document of its latest token alone would deny
-// all others.
+// TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and only the latest of the app's changes
+// is supplied. The app stays missing and is reported: a document with its latest token alone would deny all
+// other tokens.
 func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	s := newStory(t)
 	s.change("other", create("o"))
@@ -46,8 +46,8 @@ func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	}
 }
 
-// TestB30_APartOfAnAppJoinsTheRestOfIt: what continues a past that nobody supplied is merged with what
-// another one brings of the app, whichever of them goes further.
+// TestB30_APartOfAnAppJoinsTheRestOfIt: a change whose base nobody supplied is merged with what another
+// lineage has of the app, whichever lineage reaches further.
 func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	s := newStory(t)
 	early := s.fork()
@@ -64,9 +64,8 @@ func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	early.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestB30_AStrayBringsOnlySettingsThatItChanged: nobody knows what a change was made from. It says which
-// settings the app had, and that it left them as they were, so it says nothing against what the store has
-// of them.
+// TestB30_AStrayBringsOnlySettingsThatItChanged: the base of a change is unknown. The change says that it
+// left the settings as they were, so it does not compete with the store's settings.
 func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -96,9 +95,9 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	}
 }
 
-// TestB30_AChangeInTwoShapesCountsOnce: a change is lost, and healed as another one. Then the healing is
-// lost too, or somebody else has healed the same; the original may be at hand as well. What the app's
-// owners made of it since counts, and nothing is given up.
+// TestB30_AChangeInTwoShapesCountsOnce: a healing brings a lost change back as a copy. Then the healing is
+// lost too, or another authority has healed the same loss. The original may be supplied as well. What the
+// app's owners made of it since counts, and nothing is given up.
 func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	disabled := with("a", func(t *record.Token) { t.State = policy.Disabled })
 	enabled := with("a", func(t *record.Token) { t.State = policy.Active })
@@ -164,9 +163,9 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	}
 }
 
-// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody brings what was made on top of a change
-// that a healing has brought back before, as another one. The two were made one after the other, so the
-// later one counts, unless the other past has changed the same since.
+// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody supplies a change on top of an original whose
+// copy the store has. The change was made after the original, so it counts, unless the other history has
+// changed the same since.
 func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -206,9 +205,9 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	}
 }
 
-// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed, and went on; then a backup
-// from before the wipe was put in its place. It has changed nothing since the two parted, so what the other
-// past made counts alone.
+// TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed and continued. Then a backup
+// from before the wipe was restored. The backup has changed nothing since the fork, so the other history
+// counts alone.
 func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -240,9 +239,9 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	}
 }
 
-// TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed again and again, and the fleet holds
-// nothing from before the latest wipe. A backup from before the first has changed nothing by itself: what
-// the fleet has counts alone.
+// TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed several times, and the fleet holds
+// nothing from before the latest wipe. A backup from before the first wipe has no changes of its own: what
+// the fleet holds counts alone.
 func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -267,8 +266,8 @@ func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	}
 }
 
-// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. What had
-// been switched off by then is off there, and says so: a backup in which it is on has not changed it since.
+// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. Enforcement
+// that had been switched off stays off: a backup in which it is on has not changed it since.
 func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -285,9 +284,9 @@ func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	}
 }
 
-// TestB30_ABackupAfterACopyFromTheBeginning: a copy from before the first change was put in the place of a
-// store that had been wiped twice, and healed; then a backup from shortly before was restored. The first
-// healing had all of the backup, so what was changed after it counts.
+// TestB30_ABackupAfterACopyFromTheBeginning: a store had been wiped and healed twice. A copy from before its
+// first change replaced it, and it was healed again. Then a slightly older backup was restored. The first
+// healing had everything in the backup, so the changes after it count.
 func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	s := newStory(t)
 	beginning := s.fork()
@@ -308,7 +307,7 @@ func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	}
 }
 
-// TestSettledIsBounded: the newest are kept, and all of the loss itself.
+// TestSettledIsBounded: the newest tags are kept, and all tags of the loss itself.
 func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
 	l := newLoss(&past)
@@ -326,9 +325,9 @@ func TestSettledIsBounded(t *testing.T) {
 	}
 }
 
-// TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more against the store than a document has
-// room for. All of it is revoked, and the healing can be written: a partition whose healing cannot be
-// written would stay frozen for ever.
+// TestB08_MoreRevokedTokensThanADocumentHolds: a replica holds more sticky revocations than a document can
+// list. All of them are revoked, and the healing can be written. Otherwise the partition would stay frozen
+// for ever.
 func TestB08_MoreRevokedTokensThanADocumentHolds(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))

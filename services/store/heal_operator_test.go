@@ -16,15 +16,15 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// withMeta is a store over the same replica that can heal a wiped Redis.
+// withMeta returns a store over the same replica that can heal a wiped Redis.
 func (s *system) withMeta(opened *store.Store) *store.Store {
 	s.t.Helper()
 	options := store.Options{Meta: check.Must(record.SealMeta(s.ring, s.meta))(s.t)}
 	return store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
 }
 
-// TestHealWipedRedis: a Redis that lost everything is the same store again, made from links alone, meta
-// included. An authority that has no meta to put back does not begin.
+// TestHealWipedRedis: a Redis that lost everything becomes the same store again, from links alone, with its
+// meta. An authority without the meta does not begin.
 func TestHealWipedRedis(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -73,9 +73,9 @@ func TestHealWipedRedis(t *testing.T) {
 	}
 }
 
-// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the revisions of the one
-// before, and every process was restarted since. They hold what lies before that epoch all the same, so
-// that a wiped store is made again from its first change on.
+// TestB30_RestartedFleetHealsAWipedStore: an operator began an epoch far above the previous revisions, and
+// every process has restarted since. The processes still hold entries from before that epoch. So a wiped
+// store is restored from its first change on.
 func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	s := newSystem(t)
 	running := s.open(s.redis.URL())
@@ -109,8 +109,8 @@ func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	}
 }
 
-// TestAdopt: an operator takes a partition as it is. Who has seen more follows all the same, and changes go
-// on; what was revoked stays so.
+// TestAdopt: an operator accepts a partition as it is. Replicas that have seen more still follow, changes
+// continue, and revocations stay in force.
 func TestAdopt(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	start, err := opened.Adopt(t.Context(), partition, k.seen, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
@@ -126,7 +126,7 @@ func TestAdopt(t *testing.T) {
 	if err := opened.Replica().Reach(t.Context(), partition, start); err != nil {
 		t.Fatal(err)
 	}
-	// The links that were there after all are healed, in an epoch of their own.
+	// Links that the fleet still holds are healed in a later epoch.
 	healed := heal(t, opened, partition, knownBy(opened, partition))
 	if h := s.verify(t, partition); healed.Nothing || !maps.Equal(h.states("app"), healedStates) {
 		t.Errorf("got %+v, the app has %v", healed, h.states("app"))
@@ -139,9 +139,9 @@ func TestAdopt(t *testing.T) {
 	s.verify(t, partition)
 }
 
-// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed, by whichever authority, whether it knew of what was
-// lost or not. It is healed also when nothing was lost, but not by an epoch that only settles changes
-// again.
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed: this holds for every authority, whether or not it
+// knew of the loss. The epoch is healed also when nothing was lost. An epoch that only settles changes does
+// not heal it.
 func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 	for _, cause := range []countersignv1.EpochCause{
 		countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
@@ -188,7 +188,7 @@ func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 	}
 }
 
-// TestSettleNothing: to say again that changes are dealt with never makes a partition of nothing.
+// TestSettleNothing: settling changes again never makes a partition out of nothing.
 func TestSettleNothing(t *testing.T) {
 	s, opened, partition, _ := lossy(t)
 	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
@@ -200,7 +200,7 @@ func TestSettleNothing(t *testing.T) {
 	wantSame(t, s.client, map[string]string{})
 }
 
-// TestAdoptNothing: an operator may take a wiped partition as it is, too: empty.
+// TestAdoptNothing: an operator may also accept a wiped partition: it is empty then.
 func TestAdoptNothing(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
@@ -216,7 +216,7 @@ func TestAdoptNothing(t *testing.T) {
 	}
 }
 
-// TestFreeze: while a partition is frozen its changes are refused and everything else goes on.
+// TestFreeze: changes of a frozen partition are refused, and everything else works.
 func TestFreeze(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -241,12 +241,12 @@ func TestFreeze(t *testing.T) {
 	update(t, opened, call("app", "made", add("tok-2")))
 }
 
-// TestSettledAcrossEpochs: a commit whose reply was lost, in a store that failed over or began a new epoch
-// before it was sent again, is made once, or its outcome is said to be unknown.
+// TestSettledAcrossEpochs: the reply to a commit is lost, and the store fails over or begins an epoch before
+// the commit is sent again. The change is made once, or the call reports an unknown outcome.
 func TestSettledAcrossEpochs(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// then is what happens between the first sending, which was carried out, and the second.
+		// then happens between the first send, which was carried out, and the second one.
 		then   func(s *system, other *store.Store, partition int, lose func(), link []byte)
 		reason string
 		epoch  uint64
@@ -286,7 +286,7 @@ func TestSettledAcrossEpochs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t)
-			// The authority's replica has a line of its own, and follows whatever happens.
+			// The authority's replica has its own connection and keeps following.
 			p := startProxy(t, s.redis.Address())
 			lossy := s.openWith(redisClient(t, p.url()), s.replica(redisClient(t, s.redis.URL())))
 			other := s.openWith(s.client, lossy.Replica())

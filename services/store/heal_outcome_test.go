@@ -23,12 +23,12 @@ func (s *story) want(t *testing.T, app string, want tokens) {
 	}
 }
 
-// TestHealMerges: what comes of one app, or of a few, when the store has lost changes.
+// TestHealMerges: the documents that result when the store has lost changes of one or a few apps.
 func TestHealMerges(t *testing.T) {
 	type sides struct{ store, lost *story }
 	for _, tt := range []struct {
 		name string
-		// common is what happened before the failover, diverge what each side did after it.
+		// common happens before the failover, diverge on each side after it.
 		common  func(*story)
 		diverge func(sides)
 		want    map[string]tokens
@@ -301,9 +301,9 @@ func TestHealMerges(t *testing.T) {
 	}
 }
 
-// TestHealSticky: what a replica has seen revoked is revoked in the store, whatever that has lost (B08). Of
-// an app without a document nothing is told: it would count as one that was never configured, or was
-// deleted, and replicas that know that it is missing would believe it.
+// TestHealSticky: a revocation that a replica has seen is in force in the store after the healing (B08). An
+// app without a document gets none: a document with only revocations would look like an app that was never
+// configured or was deleted, and replicas that know the app to be missing would accept it.
 func TestHealSticky(t *testing.T) {
 	sticky := func(app, id string) replica.Sticky {
 		seen := token(id).Token

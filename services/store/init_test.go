@@ -148,7 +148,7 @@ func TestInitPartitions(t *testing.T) {
 	}
 }
 
-// TestInitIsRefused: a Redis that holds anything of another store, or the rest of one, is left as it is.
+// TestInitIsRefused: Init does not touch a Redis with keys of another store, or with remains of one.
 func TestInitIsRefused(t *testing.T) {
 	other := keyring.Generate()
 	foreign := check.Must(record.SealMeta(other, record.Meta{StoreID: "another", Partitions: partitions}))(t)
@@ -189,7 +189,8 @@ func TestInitIsRefused(t *testing.T) {
 	}
 }
 
-// TestInitCutOff: an initialisation that ended at any point is taken up again, to one whole store.
+// TestInitCutOff: an initialisation that was interrupted anywhere can be continued, and one complete store
+// results.
 func TestInitCutOff(t *testing.T) {
 	redisServer := redistest.Start(t)
 	clean, ring := redisClient(t, redisServer.URL()), keyring.Generate()
@@ -199,8 +200,7 @@ func TestInitCutOff(t *testing.T) {
 	if _, _, err := store.Init(t.Context(), counting, ring, partitions); err != nil {
 		t.Fatal(err)
 	}
-	// The search for foreign keys is one step for each partition there could be; its first and last stand
-	// for all.
+	// The search for foreign keys has one step for each possible partition. The test uses its first and last.
 	var steps []int
 	for step := 1; step <= total; step++ {
 		if step < 5 || step > record.MaxPartitions {
@@ -228,7 +228,7 @@ func TestInitCutOff(t *testing.T) {
 				}
 				begun, _ := clean.Get(t.Context(), "cs:init").Bytes()
 
-				// Who takes it up may have other ideas of the number of partitions.
+				// The continuing caller may ask for another number of partitions.
 				meta, _, err := store.Init(t.Context(), clean, ring, 2*partitions)
 				if err != nil {
 					t.Fatal(err)
@@ -247,8 +247,8 @@ func TestInitCutOff(t *testing.T) {
 	}
 }
 
-// TestInitNeedsItsRights: an account that may not finish an initialisation begins none, and one that may is
-// not in its way.
+// TestInitNeedsItsRights: an account without the rights to finish an initialisation begins none, and does not
+// block an account that has them.
 func TestInitNeedsItsRights(t *testing.T) {
 	server := redistest.StartWithAccounts(t)
 	all, ring := redisClient(t, server.URL()), keyring.Generate()
@@ -277,8 +277,8 @@ func TestInitNeedsItsRights(t *testing.T) {
 	checkStore(t, all, ring, meta)
 }
 
-// TestInitRemovesWhatIsLeft of an initialisation that wrote its store and did not come to remove its
-// beginning.
+// TestInitRemovesWhatIsLeft: an initialisation wrote its store and was interrupted before it removed InitKey.
+// The next one removes the key.
 func TestInitRemovesWhatIsLeft(t *testing.T) {
 	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
 	meta, _, err := store.Init(t.Context(), client, ring, partitions)
@@ -317,7 +317,7 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestInitAtOnce: whoever initialises at the same time gets the one store that is made, or an error.
+// TestInitAtOnce: concurrent initialisations all get the one resulting store, or an error.
 func TestInitAtOnce(t *testing.T) {
 	redisServer := redistest.Start(t)
 	client, ring := redisClient(t, redisServer.URL()), keyring.Generate()

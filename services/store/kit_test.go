@@ -26,14 +26,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// partitions is how many partitions the stores of the tests have: few, so that apps share them.
+// partitions is the number of partitions of the tests' stores. It is small, so that apps share partitions.
 const partitions = 4
 
 // system is a Redis with a store in it.
 type system struct {
 	t     testing.TB
 	redis *redistest.Server
-	// client is the test's own way to Redis.
+	// client is the test's own connection to Redis.
 	client *redisfeed.Client
 	ring   *keyring.Ring
 	meta   record.Meta
@@ -60,8 +60,7 @@ func (s *system) init() {
 // keysOf names the keys of an app's partition.
 func (s *system) keysOf(appID string) record.Keys { return record.KeysOf(s.codec.PartitionOf(appID)) }
 
-// open opens the store as an authority does, over an URL that may lead through a proxy, and closes it with
-// the test.
+// open opens the store as an authority does, and closes it with the test. The URL may lead through a proxy.
 func (s *system) open(url string) *store.Store {
 	s.t.Helper()
 	client := redisClient(s.t, url)
@@ -73,7 +72,7 @@ func (s *system) openWith(client *redisfeed.Client, r *replica.Replica) *store.S
 	return store.New(store.Over(client, s.meta.Partitions, store.Options{}), r, store.Options{}, quiet)
 }
 
-// quiet is the log of what is not looked at.
+// quiet discards log lines.
 var quiet = slog.New(slog.DiscardHandler)
 
 // replica follows the store until the test ends.
@@ -98,7 +97,7 @@ func (s *system) replica(client *redisfeed.Client) *replica.Replica {
 	return r
 }
 
-// call is a change of an app, named so that it can be found in the audit trail.
+// call is a change of an app with a name that the audit trail shows.
 func call(appID, name string, change func(before *record.Document) (*record.Document, error)) store.Call {
 	return store.Call{
 		AppID:  appID,
@@ -110,7 +109,7 @@ func call(appID, name string, change func(before *record.Document) (*record.Docu
 	}
 }
 
-// edit returns a copy of a document to change.
+// edit returns a copy of a document that may be changed.
 func edit(before *record.Document) *record.Document {
 	if before == nil {
 		return &record.Document{}
@@ -120,7 +119,7 @@ func edit(before *record.Document) *record.Document {
 	return &after
 }
 
-// add makes a token, named like its id.
+// add creates a token with its id as its name.
 func add(id string) func(*record.Document) (*record.Document, error) {
 	return func(before *record.Document) (*record.Document, error) {
 		after := edit(before)
@@ -131,7 +130,7 @@ func add(id string) func(*record.Document) (*record.Document, error) {
 	}
 }
 
-// note sets the note of an app's first token, which must be there.
+// note sets the note of an app's first token, which must exist.
 func note(text string) func(*record.Document) (*record.Document, error) {
 	return func(before *record.Document) (*record.Document, error) {
 		after := edit(before)
@@ -140,14 +139,14 @@ func note(text string) func(*record.Document) (*record.Document, error) {
 	}
 }
 
-// revoke ends an app's first token.
+// revoke revokes an app's first token.
 func revoke(before *record.Document) (*record.Document, error) {
 	after := edit(before)
 	after.Tokens[0].State = policy.Revoked
 	return after, nil
 }
 
-// update makes a change that has to succeed.
+// update makes a change that must succeed.
 func update(t testing.TB, s *store.Store, c store.Call) store.Result {
 	t.Helper()
 	result, err := s.Update(t.Context(), c)
@@ -157,7 +156,7 @@ func update(t testing.TB, s *store.Store, c store.Call) store.Result {
 	return result
 }
 
-// wantUnavailable wants an error that says that nothing was changed, for a reason.
+// wantUnavailable checks that an error has a reason and says that nothing was changed.
 func wantUnavailable(t testing.TB, err error, reason string) {
 	t.Helper()
 	var e *apierr.Error
@@ -169,7 +168,7 @@ func wantUnavailable(t testing.TB, err error, reason string) {
 	}
 }
 
-// contents is everything that a Redis holds, as DUMP writes it, by key.
+// contents returns every key of a Redis with its DUMP.
 func contents(t testing.TB, client *redisfeed.Client) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -179,7 +178,7 @@ func contents(t testing.TB, client *redisfeed.Client) map[string]string {
 	return all
 }
 
-// wantSame wants Redis to hold what it held.
+// wantSame checks that Redis holds what it held before.
 func wantSame(t testing.TB, client *redisfeed.Client, held map[string]string) {
 	t.Helper()
 	now := contents(t, client)

@@ -21,7 +21,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// monitor collects what a Redis carries out, by MONITOR, until end is called.
+// monitor collects the commands that a Redis runs (MONITOR), until end is called.
 func (s *system) monitor(t *testing.T) (end func() []string) {
 	t.Helper()
 	connection := check.Must(net.Dial("tcp", s.redis.Address()))(t)
@@ -49,7 +49,7 @@ func (s *system) monitor(t *testing.T) (end func() []string) {
 
 var monitored = regexp.MustCompile(`^\+[0-9.]+ \[0 ([^\]]*)\] (.*)$`)
 
-// words reads the arguments of a line of MONITOR; binary data is written in escapes.
+// words parses the arguments of a line of MONITOR, with its escapes.
 func words(t *testing.T, line string) (from string, arguments []string) {
 	t.Helper()
 	parts := monitored.FindStringSubmatch(line)
@@ -64,8 +64,8 @@ func words(t *testing.T, line string) (from string, arguments []string) {
 	return parts[1], arguments
 }
 
-// TestEveryKeyIsInOneSlot: on a Redis Cluster a script may touch the keys of one slot only, and must name
-// them. So whatever a commit touches has its partition's hash tag.
+// TestEveryKeyIsInOneSlot: on a Redis Cluster a script may only use keys of one slot, and must declare them.
+// So every key of a commit has its partition's hash tag.
 func TestEveryKeyIsInOneSlot(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -114,7 +114,7 @@ func TestEveryKeyIsInOneSlot(t *testing.T) {
 	}
 }
 
-// newClusterSystem is a store in the one node of a Redis Cluster, which has all slots.
+// newClusterSystem returns a store in the single node of a Redis Cluster, which has all slots.
 func newClusterSystem(t *testing.T) *system {
 	t.Helper()
 	s := &system{t: t, redis: redistest.Start(t, "--cluster-enabled", "yes"), ring: keyring.Generate()}
@@ -133,8 +133,7 @@ func newClusterSystem(t *testing.T) *system {
 	return s
 }
 
-// TestRedisCluster: on a node of a Redis Cluster, keys of several slots in one command or script would be
-// an error.
+// TestRedisCluster: a node of a Redis Cluster rejects commands and scripts with keys of several slots.
 func TestRedisCluster(t *testing.T) {
 	s := newClusterSystem(t)
 	opened := s.open(s.redis.URL())
@@ -151,7 +150,7 @@ func TestRedisCluster(t *testing.T) {
 	}
 }
 
-// TestEmbedded: the store works over the Redis of `dev`, which is no real one.
+// TestEmbedded: the store works over the embedded Redis of `dev`.
 func TestEmbedded(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {

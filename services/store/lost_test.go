@@ -19,7 +19,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// once has the first command of a name meet a fault, and calls then before the second one passes.
+// once lets the first command with a name meet a fault. It calls then before the second one passes.
 func once(name string, f fault, then func()) func(command string) fault {
 	seen := 0
 	return func(command string) fault {
@@ -36,8 +36,8 @@ func once(name string, f fault, then func()) func(command string) fault {
 	}
 }
 
-// TestLostReply: a commit whose reply is lost is recognised as done, not done twice; one that was lost on
-// its way is done after all, once. So it is also when somebody else was faster in between.
+// TestLostReply: a commit whose reply is lost is recognised as done and not done twice. A commit that is lost
+// on its way is done once in the end. Both hold also when another writer was faster in between.
 func TestLostReply(t *testing.T) {
 	faults := map[string]fault{
 		"the script ran":              after,
@@ -97,7 +97,7 @@ func TestLostReply(t *testing.T) {
 	}
 }
 
-// otherApp returns an app of a partition that no other number gets.
+// otherApp returns an app of a partition. Each number has its own app.
 func (s *system) otherApp(partition, number int) string {
 	for i := 0; ; i++ {
 		if id := fmt.Sprintf("other-%d-%d", number, i); s.codec.PartitionOf(id) == partition {
@@ -106,9 +106,9 @@ func (s *system) otherApp(partition, number int) string {
 	}
 }
 
-// TestLostAtRandom: over many changes by two authorities, with connections cut before, while and after a
-// command is carried out, each change that was acknowledged is in the log exactly once, and each that
-// failed is not, but for those whose outcome is said to be unknown.
+// TestLostAtRandom: two authorities make many changes while connections are cut before, during and after
+// commands. Each acknowledged change is in the log exactly once. No failed change is, except those with an
+// unknown outcome.
 func TestLostAtRandom(t *testing.T) {
 	const (
 		writers = 3 // of each authority
@@ -200,14 +200,15 @@ func TestLostAtRandom(t *testing.T) {
 	}
 }
 
-// TestOutcomeUnknown: without a definite answer a call says so, and its repetition tells what became of it.
+// TestOutcomeUnknown: without a definite answer a call reports an unknown outcome, and its repetition tells
+// the outcome.
 func TestOutcomeUnknown(t *testing.T) {
 	for name, first := range map[string]fault{"it was made": after, "it was not": before} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t)
 			p := startProxy(t, s.redis.Address())
-			// The replica has a line of its own, so that it is no help to the commit nor a hindrance.
+			// The replica has its own connection, so that it neither helps nor hinders the commit.
 			lossy := s.openWith(redisClient(t, p.url()), s.replica(redisClient(t, s.redis.URL())))
 			seen := false
 			p.spoil(func(command string) fault {
@@ -240,8 +241,8 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be gone, and a failover
-// may lose it. So one that answers for it must hold its link, for a healing to find.
+// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be down, and a failover
+// may lose the change. So the authority that answers the repetition must hold the link, for a later healing.
 func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	s := newSystem(t)
 	p := redistest.NewProxy(t, s.redis.Address())
@@ -263,7 +264,7 @@ func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	}
 }
 
-// TestCallerHangsUp: who goes away while a change is committed leaves no open question; the commit is
+// TestCallerHangsUp: a caller that gives up during a commit leaves no open outcome, because the commit is
 // pursued.
 func TestCallerHangsUp(t *testing.T) {
 	s := newSystem(t)
@@ -289,7 +290,7 @@ func TestCallerHangsUp(t *testing.T) {
 	}
 }
 
-// TestHungUpBefore: a call that is given up before anything was sent changes nothing and says so.
+// TestHungUpBefore: a call that is cancelled before anything was sent changes nothing and says so.
 func TestHungUpBefore(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -302,7 +303,7 @@ func TestHungUpBefore(t *testing.T) {
 	}
 }
 
-// TestRepeatedRequests: a request's answer is kept with the change, and a repetition gets it (AIP-155).
+// TestRepeatedRequests: a request's answer is stored with the change, and a repetition gets it (AIP-155).
 func TestRepeatedRequests(t *testing.T) {
 	s := newSystem(t)
 	stores := []*store.Store{s.open(s.redis.URL()), s.open(s.redis.URL())}
@@ -348,8 +349,8 @@ func TestRepeatedRequests(t *testing.T) {
 	s.verifyAll(t)
 }
 
-// TestRepeatedNothing: the answer of a call that found nothing to do is kept too. Repeated later, it must
-// not be carried out on what has become of the app since.
+// TestRepeatedNothing: the answer of a call that changed nothing is stored too. A later repetition must not
+// be carried out on the changed app.
 func TestRepeatedNothing(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -372,7 +373,7 @@ func TestRepeatedNothing(t *testing.T) {
 	}
 }
 
-// TestRepeatedAtOnce: of many copies of a request that come at once, one is carried out.
+// TestRepeatedAtOnce: of many concurrent copies of a request one is carried out.
 func TestRepeatedAtOnce(t *testing.T) {
 	s := newSystem(t)
 	stores := []*store.Store{s.open(s.redis.URL()), s.open(s.redis.URL())}

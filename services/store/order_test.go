@@ -13,9 +13,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestTheLogIsWrittenFirst, by commits and by beginnings of epochs: a script is not rolled back, and the
-// write that a Redis without memory refuses is the first one. The head is the last, so that nothing points
-// to what is not there.
+// TestTheLogIsWrittenFirst: commits and starts of epochs write the log first, since Redis does not roll
+// scripts back and refuses the first write when it is out of memory. They write the head last, so that it
+// never names missing data.
 func TestTheLogIsWrittenFirst(t *testing.T) {
 	s := newSystem(t)
 	st := s.open(s.redis.URL())
@@ -42,8 +42,8 @@ func TestTheLogIsWrittenFirst(t *testing.T) {
 	}
 }
 
-// watchScripts returns a function that returns what scripts have written since the call before, up to a
-// last write: the commands with their keys, in order.
+// watchScripts returns a function. Each call of it returns the writing commands of scripts, with keys and in
+// order, since the call before, up to a last command.
 func watchScripts(t *testing.T, server *redistest.Server) func(last string) []string {
 	t.Helper()
 	connection, err := net.Dial("tcp", server.Address())

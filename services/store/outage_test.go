@@ -16,7 +16,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestFullRedis: out of memory, nothing can be made, but whatever ends a token's life can (B08).
+// TestFullRedis: when Redis is out of memory, nothing can be created, but everything that ends a token's life
+// works (B08).
 func TestFullRedis(t *testing.T) {
 	s := newSystem(t, "--maxmemory-policy", "noeviction")
 	opened := s.open(s.redis.URL())
@@ -42,7 +43,7 @@ func TestFullRedis(t *testing.T) {
 	if again := update(t, opened, urgent); again.Repeated == nil {
 		t.Error("the answer of an urgent request was not kept")
 	}
-	// So can what finds nothing left to do, although its answer cannot be kept.
+	// An urgent call that finds nothing to do works too, although its answer cannot be stored.
 	urgent.Request.ID = "r2"
 	urgent.Change = func(*record.Document) (*record.Document, error) { return nil, nil }
 	update(t, opened, urgent)
@@ -57,7 +58,7 @@ func TestFullRedis(t *testing.T) {
 	s.verify(t, partition)
 }
 
-// TestRedisIsDown: a call learns so within seconds, and the store goes on when Redis is back.
+// TestRedisIsDown: a call fails within seconds, and the store works again when Redis is back.
 func TestRedisIsDown(t *testing.T) {
 	s := newSystem(t, "--appendonly", "yes", "--appendfsync", "always")
 	opened := s.open(s.redis.URL())
@@ -74,7 +75,7 @@ func TestRedisIsDown(t *testing.T) {
 		wantUnavailable(t, call(), apierr.StoreUnavailable)
 		check.Within(t, what, time.Since(started), 9*time.Second)
 	}
-	// A call with less time than that is not kept longer.
+	// A call with a shorter deadline ends at its deadline.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	started := time.Now()
@@ -91,7 +92,7 @@ func TestRedisIsDown(t *testing.T) {
 	}
 }
 
-// TestRedisLostEverything: an empty Redis in the store's place is not made a store in silence.
+// TestRedisLostEverything: an empty Redis is not silently made a store.
 func TestRedisLostEverything(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -106,8 +107,7 @@ func TestRedisLostEverything(t *testing.T) {
 	wantSame(t, s.client, map[string]string{})
 }
 
-// TestShortOutage: who has the time does not notice a Redis that is away for as long as a failover takes
-// (B20).
+// TestShortOutage: a caller with enough time does not notice an outage as long as a failover (B20).
 func TestShortOutage(t *testing.T) {
 	s := newSystem(t, "--appendonly", "yes", "--appendfsync", "always")
 	opened := s.open(s.redis.URL())
@@ -139,7 +139,7 @@ func TestShortOutage(t *testing.T) {
 	}
 }
 
-// TestRedisIsAReplica: what cannot be written is not promised.
+// TestRedisIsAReplica: a change that cannot be written is not acknowledged.
 func TestRedisIsAReplica(t *testing.T) {
 	s := newSystem(t, "--repl-diskless-sync-delay", "0")
 	update(t, s.open(s.redis.URL()), call("app", "made", add("tok")))
@@ -161,8 +161,8 @@ func TestRedisIsAReplica(t *testing.T) {
 	wantSame(t, client, held)
 }
 
-// TestNobodyMayPublish: a Redis account without the channels (Redis ACL: none, unless given) loses its
-// hints, and no change is said to have failed that was made.
+// TestNobodyMayPublish: a Redis account without channels (the default of Redis ACLs) loses its hints, and no
+// change that was made is reported as failed.
 func TestNobodyMayPublish(t *testing.T) {
 	s := newSystem(t)
 	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "authority", "on", ">password", "~cs:*", "resetchannels",
@@ -176,8 +176,8 @@ func TestNobodyMayPublish(t *testing.T) {
 	}
 }
 
-// TestMissingRights: an account that may not do all that a commit does can do none of it, since Redis asks
-// for the right to a command only when it comes to it.
+// TestMissingRights: an account that lacks one right of a commit makes no part of it, since Redis checks a
+// right only when a script runs the command.
 func TestMissingRights(t *testing.T) {
 	s := newSystem(t)
 	request := store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
@@ -215,8 +215,8 @@ func fields(text string) (all []any) {
 	return all
 }
 
-// TestSeenLate: what another authority commits while an app is looked at starts the look over; it is no
-// sign of damage.
+// TestSeenLate: a commit by another authority during a read of the app starts the read over. It does not
+// count as damage.
 func TestSeenLate(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -261,8 +261,8 @@ func TestSeenLate(t *testing.T) {
 	}
 }
 
-// TestReadsAreLinearizable: what one authority has committed, another reads at once, whatever its replica
-// holds.
+// TestReadsAreLinearizable: after one authority has committed a change, another one reads it at once,
+// whatever its replica holds.
 func TestReadsAreLinearizable(t *testing.T) {
 	s := newSystem(t)
 	one, two := s.open(s.redis.URL()), s.open(s.redis.URL())
@@ -284,7 +284,7 @@ func TestReadsAreLinearizable(t *testing.T) {
 	}
 }
 
-// TestChangesThatChangeNothing leave the store alone and answer a position at which it was so.
+// TestChangesThatChangeNothing leave the store alone, and return a position at which the result already held.
 func TestChangesThatChangeNothing(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -303,8 +303,7 @@ func TestChangesThatChangeNothing(t *testing.T) {
 	wantSame(t, s.client, held)
 }
 
-// TestTouchedTokens: a token's revision, from which its etag is made, is that of the last change that
-// touched it (B07).
+// TestTouchedTokens: a token's revision, which makes its etag, is the revision of its latest change (B07).
 func TestTouchedTokens(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -321,7 +320,7 @@ func TestTouchedTokens(t *testing.T) {
 	}
 }
 
-// TestHints: each change is published once it is made, on its partition's channel.
+// TestHints: each change is published on its partition's channel after it was made.
 func TestHints(t *testing.T) {
 	s := newSystem(t)
 	subscription := s.client.Subscribe(t.Context(), s.keysOf("app").Hint)

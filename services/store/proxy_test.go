@@ -28,14 +28,13 @@ const (
 	holding       // the command is carried out, and the reply comes when the proxy is released
 )
 
-// proxy stands between clients and a Redis and knows commands from one another (Redis serialization
-// protocol).
+// proxy is a proxy in front of a Redis that recognises commands (Redis serialization protocol).
 type proxy struct {
 	t        testing.TB
 	target   string
 	listener net.Listener
 	done     sync.WaitGroup
-	// held is closed when the first command or reply is held, release lets all of them through.
+	// held is closed when the first command or reply is held back. Closing release lets all of them pass.
 	held     chan struct{}
 	hold     func()
 	release  func()
@@ -80,7 +79,7 @@ func startProxy(t testing.TB, target string) *proxy {
 
 func (p *proxy) url() string { return "redis://" + p.listener.Addr().String() + "/0" }
 
-// awaitHeld returns when a command or a reply is held.
+// awaitHeld returns when a command or a reply is held back.
 func (p *proxy) awaitHeld(t testing.TB) {
 	t.Helper()
 	select {
@@ -90,7 +89,7 @@ func (p *proxy) awaitHeld(t testing.TB) {
 	}
 }
 
-// spoil has every command judged from now on; nil lets all pass.
+// spoil sets the function that decides the fault of each command; nil lets all pass.
 func (p *proxy) spoil(judge func(command string) fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +142,7 @@ func (p *proxy) serve(client net.Conn) {
 	if !p.enter(client, server) {
 		return
 	}
-	// due is the fault that the next reply meets, behind the name of its command.
+	// due is the fault for the next reply, with the name of its command.
 	var due atomic.Pointer[pending]
 	p.done.Go(func() {
 		defer client.Close()
@@ -208,7 +207,7 @@ func (p *proxy) replies(client, server net.Conn, due *atomic.Pointer[pending]) {
 	}
 }
 
-// deliver carries out what was late, on connections of its own.
+// deliver runs delayed commands on new connections.
 func (p *proxy) deliver(command string) {
 	p.mu.Lock()
 	raws := p.late[command]

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// newReplicatedSystem is a store in a master with replicas.
+// newReplicatedSystem returns a store in a master with Redis replicas.
 func newReplicatedSystem(t *testing.T, replicas int) (*system, *redistest.Replicated) {
 	t.Helper()
 	group := redistest.Options{Accounts: true}.StartReplicated(t, replicas)
@@ -29,8 +29,8 @@ func (s *system) openOptions(url string, options store.Options) *store.Store {
 	return store.New(store.Over(client, partitions, options), s.replica(client), options, quiet)
 }
 
-// TestWriteQuorum: with a quorum each change waits for as many replicas, and its result says how many have
-// it. Short of them it is made all the same.
+// TestWriteQuorum: with a quorum each change waits for as many Redis replicas, and its result says how many
+// confirmed it. With fewer the change is made all the same.
 func TestWriteQuorum(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	opened := func(quorum int) *store.Store {
@@ -78,7 +78,7 @@ func TestWriteQuorum(t *testing.T) {
 	}
 }
 
-// TestQuorumOfALostReply: nobody knows who has a change whose reply was lost.
+// TestQuorumOfALostReply: after a lost reply it is unknown how many replicas have the change.
 func TestQuorumOfALostReply(t *testing.T) {
 	s := newSystem(t, "--repl-diskless-sync-delay", "0")
 	host, port := split(s.redis.Address())
@@ -105,7 +105,7 @@ func TestQuorumOfALostReply(t *testing.T) {
 	}
 }
 
-// TestQuorumOfAHealing: a healing waits for the replicas, too.
+// TestQuorumOfAHealing: a healing waits for the Redis replicas too.
 func TestQuorumOfAHealing(t *testing.T) {
 	s, opened, partition, k := lossy(t, "--repl-diskless-sync-delay", "0")
 	host, port := split(s.redis.Address())

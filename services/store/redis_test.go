@@ -11,10 +11,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// patience bounds every wait for another process or goroutine; a busy machine with the race detector is slow.
+// patience bounds every wait for another process or goroutine. A busy machine with the race detector is slow.
 const patience = 30 * time.Second
 
-// redisClient is a client of the test's own, as the product makes it.
+// redisClient is the test's own client, made as the product makes it.
 func redisClient(t testing.TB, url string) *redisfeed.Client {
 	t.Helper()
 	client, err := redisfeed.Open(url, redisfeed.Options{})
@@ -25,7 +25,7 @@ func redisClient(t testing.TB, url string) *redisfeed.Client {
 	return client
 }
 
-// info returns a field of Redis's INFO, empty when there is none.
+// info returns a field of Redis's INFO; empty when it is missing.
 func info(t testing.TB, client *redisfeed.Client, section, field string) string {
 	t.Helper()
 	text := check.Must(client.Info(t.Context(), section).Result())(t)
@@ -48,7 +48,7 @@ func awaitInfo(t testing.TB, client *redisfeed.Client, section, field, want stri
 	})
 }
 
-// calls returns how often a command was carried out, as INFO writes it.
+// calls returns how often Redis ran a command, as in INFO.
 func calls(t testing.TB, client *redisfeed.Client, command string) string {
 	t.Helper()
 	count, _, _ := strings.Cut(info(t, client, "commandstats", "cmdstat_"+command), ",")

@@ -1,6 +1,6 @@
--- Returns the first of some commands that the account may not carry out; empty when it may all.
+-- Returns the first command that the account may not run; empty when it may run all.
 --
--- KEYS: any one. ARGV: the commands
+-- KEYS: any key. ARGV: the commands
 for _, command in ipairs(ARGV) do
   local words = {}
   for word in string.gmatch(command, '%S+') do

@@ -16,8 +16,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// story is what a store of one partition holds, without a Redis. A fork of it goes on by itself: a failover
-// that loses what one of the two does next.
+// story is a store of one partition without a Redis. A fork of it continues separately, like a failover that
+// loses the changes of one side.
 type story struct {
 	t         fatal
 	store     *Store
@@ -29,7 +29,7 @@ type story struct {
 	clock     *int64
 }
 
-// fatal is what a story needs of a test, or of one round of a property.
+// fatal is the part of a test, or of a round of a property, that a story uses.
 type fatal interface {
 	Helper()
 	Fatal(args ...any)
@@ -53,7 +53,7 @@ func newStory(t fatal) *story {
 	}
 }
 
-// underOldKey makes a new story one of a store whose sum was begun before the current key was made.
+// underOldKey makes a new story's sum one that began before the current key was made.
 func (s *story) underOldKey() {
 	s.sum = record.SealedSum{Key: "old"}.EmptySum()
 	s.head.State = s.store.codec.SealSum(0, s.sum)
@@ -103,14 +103,14 @@ func (s *story) append(raw record.RawEntry) record.Entry {
 	return e
 }
 
-// held returns the entries that a replica which follows the store holds.
+// held returns the entries that a following replica holds.
 func (s *story) held() []record.Entry {
 	entries := slices.Collect(maps.Values(s.entries))
 	slices.SortFunc(entries, func(a, b record.Entry) int { return int(a.Revision) - int(b.Revision) })
 	return entries
 }
 
-// known is what the store's head and log tell.
+// known returns the history that the store's head and log tell.
 func (s *story) known() known {
 	k := newKnown(&s.head)
 	for _, e := range s.log {
@@ -119,7 +119,7 @@ func (s *story) known() known {
 	return k
 }
 
-// heal does what a Heal does to the store, and returns what came of it.
+// heal does what Heal does to a store, and returns the result.
 func (s *story) heal(entries []record.Entry, sticky []replica.Sticky, seen []record.Cursor) (Healed, error) {
 	s.t.Helper()
 	k := s.known()
@@ -138,7 +138,7 @@ func (s *story) heal(entries []record.Entry, sticky []replica.Sticky, seen []rec
 	}), nil
 }
 
-// adopt begins a new epoch on the store as it is, and has it healed with nothing.
+// adopt begins an operator's epoch and heals it with nothing.
 func (s *story) adopt() Healed {
 	s.t.Helper()
 	return s.take(epoch{
@@ -147,14 +147,14 @@ func (s *story) adopt() Healed {
 	})
 }
 
-// take writes the beginning of an epoch, after proving that all that it writes fits together.
+// take applies the start of an epoch, after checking that everything in it is consistent.
 func (s *story) take(e epoch) Healed {
 	s.t.Helper()
 	previous := s.head
 	return s.begin(origin{raw: []byte("head"), head: &previous}, e)
 }
 
-// begin is take for what the epoch is begun on, which may be nothing.
+// begin is take with an explicit origin, which may be empty.
 func (s *story) begin(from origin, e epoch) Healed {
 	s.t.Helper()
 	b, healed, err := s.store.compose(0, from, e, time.UnixMilli(1000))
@@ -192,7 +192,7 @@ func (s *story) begin(from origin, e epoch) Healed {
 	return healed
 }
 
-// wiped returns a store that was healed, after nothing was left of it, with what a replica holds.
+// wiped returns a store that was wiped and then healed with what a replica holds.
 func (s *story) wiped() *story {
 	s.t.Helper()
 	k := newKnown(nil)
@@ -217,7 +217,7 @@ func create(id string) func(*record.Document) {
 	return func(d *record.Document) { d.Tokens = append(d.Tokens, token(id)) }
 }
 
-// with changes a token, which has to be there.
+// with changes a token, which must exist.
 func with(id string, change func(*record.Token)) func(*record.Document) {
 	return func(d *record.Document) {
 		change(&d.Tokens[slices.IndexFunc(d.Tokens, func(t record.Token) bool { return t.ID == id })])
@@ -236,7 +236,7 @@ func enforced(scopes ...policy.Scope) func(*record.Document) {
 	return func(d *record.Document) { d.Enforcement.Scopes = policy.ScopesOf(scopes...) }
 }
 
-// states returns the state of an app's tokens by id; nil for no document.
+// states returns the states of an app's tokens by id; nil without a document.
 func (s *story) states(app string) map[string]policy.State {
 	d := s.documents[app]
 	if d == nil {

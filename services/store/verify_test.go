@@ -13,7 +13,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// history is what a partition says of itself.
+// history is the content of a partition.
 type history struct {
 	head      record.Head
 	links     []*record.Link
@@ -22,8 +22,8 @@ type history struct {
 	documents map[string]*record.Document
 }
 
-// verify reads a partition and proves that its log, its documents, its audit trail and its head tell the
-// same story from the first change on (B23).
+// verify reads a partition and proves that its log, documents, audit trail and head agree from the first
+// change on (B23).
 func (s *system) verify(t testing.TB, partition int) history {
 	t.Helper()
 	ctx := t.Context()

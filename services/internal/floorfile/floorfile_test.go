@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const partitions = 4
 
-// fakeReplica has confirmed what a test says.
+// fakeReplica has the confirmed positions that a test sets.
 type fakeReplica struct {
 	codec *record.Codec
 
@@ -80,8 +80,8 @@ func (k *kit) want(t *testing.T, want ...record.Cursor) {
 	}
 }
 
-// TestFloorFileFollowsWithinItsLag: what was confirmed is in the file after Lag at the latest, and at the
-// end; the file is written only when there is something to write.
+// TestFloorFileFollowsWithinItsLag: confirmed positions are in the file after Lag at the latest, and at the
+// end. The file is written only when they changed.
 func TestFloorFileFollowsWithinItsLag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -112,7 +112,7 @@ func TestFloorFileFollowsWithinItsLag(t *testing.T) {
 	})
 }
 
-// TestFloorFileThatCannotBeWritten is counted each time, and said once.
+// TestFloorFileThatCannotBeWritten is counted at each attempt, and logged once.
 func TestFloorFileThatCannotBeWritten(t *testing.T) {
 	k := newKit(t)
 	k.Path = filepath.Join(k.Path, "no such folder", "floor")
@@ -127,7 +127,7 @@ func TestFloorFileThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestFloorFilesThatDoNotVerify: a file that was changed anywhere, cut, or signed by somebody else is none.
+// TestFloorFilesThatDoNotVerify: a changed, cut or foreign file is no floor file.
 func TestFloorFilesThatDoNotVerify(t *testing.T) {
 	k := newKit(t)
 	k.replica.confirm(2, at(5, 9))
@@ -163,7 +163,7 @@ func TestFloorFilesThatDoNotVerify(t *testing.T) {
 	if _, err := Read(k.Path+"x", k.Ring); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	// Another signed record is no floor.
+	// A signed record of another kind is no floor.
 	meta, err := record.SealMeta(k.Ring, record.Meta{StoreID: "store", Partitions: partitions})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestFloorFilesThatDoNotVerify(t *testing.T) {
 	refuse("a meta", meta, "no floor file")
 }
 
-// A link stays a link, also where the file is not there yet.
+// TestFileIsWrittenThroughALink: a symbolic link stays a link, also while its target is missing.
 func TestFileIsWrittenThroughALink(t *testing.T) {
 	k := newKit(t)
 	real := filepath.Join(t.TempDir(), "floor")

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Nobody else on the machine can read or write the embedded store.
+// TestNeedsPassword: other users of the machine can neither read nor write the embedded store.
 func TestNeedsPassword(t *testing.T) {
 	ring := keyring.Generate()
 	r, err := StartStore(t.Context(), ring)

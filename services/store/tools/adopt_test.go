@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestB08_AdoptedStoreIsFollowedAndRevocationsStay: a store that has lost changes is refused, and followed
-// after that.
+// TestB08_AdoptedStoreIsFollowedAndRevocationsStay: replicas reject a store that has lost changes, and follow
+// it after its adoption.
 func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
@@ -41,7 +41,7 @@ func TestB08_AdoptedStoreIsFollowedAndRevocationsStay(t *testing.T) {
 		}
 		return nil
 	})
-	// Without reports it is not known what is lost; with them it is.
+	// Only reports tell what was lost.
 	plan := check.Must(s.tools.PlanAdoption(t.Context(), 0))(t)
 	if plan.Validators != 0 || len(plan.Losses) != 0 || len(plan.Missing) != 0 {
 		t.Errorf("%+v", plan)
@@ -79,7 +79,7 @@ func TestAdoptBeginsAboveTheEpochThatIsNamed(t *testing.T) {
 	s.wantClean()
 }
 
-// TestAdoptOfPartitionsThatAreGone: it says so before, and they are empty after.
+// TestAdoptOfPartitionsThatAreGone: the plan names missing partitions, and they are empty afterwards.
 func TestAdoptOfPartitionsThatAreGone(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(2)
@@ -96,7 +96,7 @@ func TestAdoptOfPartitionsThatAreGone(t *testing.T) {
 	if v := s.wantClean(); v.Totals.Apps != 3*(partitions-1) {
 		t.Errorf("%+v", v)
 	}
-	// What cannot be believed is not taken as it is.
+	// A partition that does not verify cannot be adopted.
 	s.client.Set(t.Context(), keys.Head, "x", 0)
 	if _, err := s.tools.PlanAdoption(t.Context(), 0); err == nil ||
 		!strings.Contains(err.Error(), keys.Head+" does not verify") {

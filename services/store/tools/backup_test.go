@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestBackupIsOfOneMomentWhateverIsChangedMeanwhile.
+// TestBackupIsOfOneMomentWhateverIsChangedMeanwhile: each partition in a backup is in one consistent state.
 func TestBackupIsOfOneMomentWhateverIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	stop := make(chan struct{})
@@ -62,8 +62,8 @@ func TestBackupOfWhatDoesNotVerifyIsRefused(t *testing.T) {
 	}
 }
 
-// TestReadingGoesOnWhenConnectionsBreak, every time after some replies: cuts by the clock would leave a
-// slow machine no reply.
+// TestReadingGoesOnWhenConnectionsBreak: connections break after a number of replies. Cuts by time would
+// leave a slow machine no reply.
 func TestReadingGoesOnWhenConnectionsBreak(t *testing.T) {
 	s := newSystem(t)
 	proxy := redistest.NewProxy(t, s.redis.Address())

@@ -15,9 +15,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestAdoptAboveAForgedPosition: a forged report, and the remedy that is documented for it, leave a store
-// that takes changes. So does any epoch that an operator can name; one that would not is refused, and
-// nothing is changed.
+// TestAdoptAboveAForgedPosition: after a forged report and its documented remedy the store still accepts
+// changes. The same holds for any epoch that an operator can name. An epoch without room for changes is
+// refused, and nothing is changed.
 func TestAdoptAboveAForgedPosition(t *testing.T) {
 	for name, forged := range map[string]record.Cursor{
 		"the highest revision":     {Epoch: 1, Revision: record.MaxPosition},
@@ -39,14 +39,14 @@ func TestAdoptAboveAForgedPosition(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.wantChanges(t)
-			// A restoration over it begins above it too.
+			// A restoration begins above the adopted epoch.
 			check.Must(s.tools.Restore(t.Context(), s.backup(), RestoreOptions{Replace: true}))(t)
 			s.wantChanges(t)
 		})
 	}
 }
 
-// wantChanges wants every partition to take a change, and everything to verify.
+// wantChanges checks that every partition accepts a change and that everything verifies.
 func (s *system) wantChanges(t *testing.T) {
 	t.Helper()
 	s.heal()
@@ -59,7 +59,7 @@ func (s *system) wantChanges(t *testing.T) {
 }
 
 // TestAboveEpochOutOfRange: an epoch that leaves no room for changes, or wraps to 0, is refused before
-// anything is touched.
+// anything is changed.
 func TestAboveEpochOutOfRange(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -82,15 +82,15 @@ func TestAboveEpochOutOfRange(t *testing.T) {
 		t.Errorf("%+v", done.Epochs)
 	}
 	s.wantChanges(t)
-	// There is no epoch for an operator above the highest, and the store stays as it is.
+	// No operator's epoch can begin above the highest one, and the store stays as it is.
 	if _, err := s.tools.PlanAdoption(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "too high") {
 		t.Errorf("above the highest: %v", err)
 	}
 	s.wantChanges(t)
 }
 
-// TestChangesUpToTheCeiling: around 2^53, where floating point numbers end to be exact, changes go on as
-// long as there are revisions, and the next one after that is refused without damage.
+// TestChangesUpToTheCeiling: changes work up to revision 2^53, where floating point numbers stop being exact.
+// The next change is refused without damage.
 func TestChangesUpToTheCeiling(t *testing.T) {
 	s := newSystem(t)
 	const partition = 1
@@ -121,7 +121,7 @@ func (s *system) headOf(partition int) record.Head {
 	return check.Must(s.codec.OpenHead(partition, raw))(s.t)
 }
 
-// moveTo makes a partition an empty one that is at a position, as one becomes that has had as many changes.
+// moveTo makes a partition an empty one at a position, as after many changes.
 func (s *system) moveTo(partition int, at record.Cursor) {
 	s.t.Helper()
 	ctx, keys := context.WithoutCancel(s.t.Context()), record.KeysOf(partition)
@@ -137,6 +137,6 @@ func (s *system) moveTo(partition int, at record.Cursor) {
 	if _, err := pipe.Exec(ctx); err != nil {
 		s.t.Fatal(err)
 	}
-	// The store's own replica refuses what it is given so; another one has not seen anything else.
+	// The store's own replica rejects the moved partition. A new replica accepts it.
 	s.reopen()
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestToolsWorkOnEveryKindOfRedis with the operator's account, while an authority with its own makes
-// changes: one server, a Sentinel group, and a Cluster whose partitions are on several masters.
+// TestToolsWorkOnEveryKindOfRedis: the tools use the operator's account while an authority makes changes with
+// its own, on one server, a Sentinel group and a Cluster with several masters.
 func TestToolsWorkOnEveryKindOfRedis(t *testing.T) {
 	with := redistest.Options{Accounts: true}
 	for name, start := range map[string]func(t *testing.T) (urlFor func(user, password string) string, masters int){

@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestOperatorsEpochsBeginAboveTheFloor: what an authority has seen counts for a restoration and an
-// adoption, whatever the store, the file and the reports know of it. That of another store does not.
+// TestOperatorsEpochsBeginAboveTheFloor: restorations and adoptions begin above an authority's floor,
+// whatever the store, the file and the reports say. The floor of another store does not count.
 func TestOperatorsEpochsBeginAboveTheFloor(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

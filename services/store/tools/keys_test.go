@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// become makes everything that is started from here on use another ring.
+// become makes everything that starts from now on use another ring.
 func (s *system) become(ring *keyring.Ring) {
 	s.t.Helper()
 	meta := check.Must(s.client.Meta(s.t.Context(), ring))(s.t)
@@ -21,8 +21,8 @@ func (s *system) become(ring *keyring.Ring) {
 	s.store = store.New(store.Over(s.client, partitions, store.Options{}), r, store.Options{}, quiet)
 }
 
-// TestStoreUnderASuccessorRing: with another key current and the old one kept, a store is changed,
-// verified, backed up, restored and adopted as before, and so are files that the old key has signed.
+// TestStoreUnderASuccessorRing: another key is current and the old one is kept. The store can be changed,
+// verified, backed up, restored and adopted as before, and files signed with the old key can be used.
 func TestStoreUnderASuccessorRing(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// partitions is how many partitions the stores of the tests have.
+// partitions is the number of partitions of the tests' stores.
 const partitions = 4
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -60,7 +60,7 @@ func newSystem(t testing.TB) *system {
 	return s
 }
 
-// fill makes the store. The operator's URL is for what the command line does.
+// fill makes the store. The tools use the operator's URL.
 func (s *system) fill(url, operatorURL string) {
 	t := s.t
 	t.Helper()
@@ -140,7 +140,7 @@ func (s *system) change(appID, method string, change func(*record.Document)) err
 	return err
 }
 
-// add makes a token. Its id is that of the app and a name, its secret the same.
+// add creates a token. Its id is made of the app and a name; its secret is its id.
 func (s *system) add(appID, name string) {
 	s.t.Helper()
 	if err := s.change(appID, "Add", addToken(appID, name)); err != nil {
@@ -172,7 +172,7 @@ func (s *system) revoke(appID, name string) {
 	}
 }
 
-// state returns what a replica says of a token; 0 for nothing.
+// state returns the state of a token in a replica; 0 when it is unknown.
 func state(r *replica.Replica, appID, name string) policy.State {
 	view := r.Table().Find(appID)
 	if view.Entry() == nil || view.Entry().Policy == nil {
@@ -184,7 +184,7 @@ func state(r *replica.Replica, appID, name string) policy.State {
 	return 0
 }
 
-// wantClean wants everything to verify.
+// wantClean checks that everything verifies.
 func (s *system) wantClean() Verified {
 	s.t.Helper()
 	v := check.Must(s.tools.Verify(s.t.Context()))(s.t)
@@ -209,7 +209,7 @@ func (s *system) backup() string {
 	return path
 }
 
-// report writes what a validator would have reported.
+// report writes the record of a validator with some cursors.
 func (s *system) report(name string, cursors map[int]record.Cursor) {
 	s.t.Helper()
 	raw := check.Must(s.codec.SealValidator(&record.Validator{ID: name, Cursors: cursors, Reported: time.Now()}))(s.t)
@@ -218,7 +218,7 @@ func (s *system) report(name string, cursors map[int]record.Cursor) {
 	}
 }
 
-// heal says of every partition that nothing more is known of it: no change is made before.
+// heal heals every partition with nothing, so that the store accepts changes.
 func (s *system) heal() {
 	s.t.Helper()
 	for i := range partitions {
@@ -232,7 +232,7 @@ func (s *system) heal() {
 	}
 }
 
-// has reports whether a finding names a place and says something.
+// has reports whether a finding names a place and contains a text.
 func has(findings []Finding, where, what string) bool {
 	for _, f := range findings {
 		if strings.HasPrefix(f.Where, where) && strings.Contains(f.What, what) {
@@ -255,7 +255,7 @@ func crossed(t testing.TB, r *replica.Replica, epoch uint64) {
 	})
 }
 
-// replicaFileOf writes what a replica holds, as a validator does.
+// replicaFileOf writes a snapshot as a validator does.
 func (s *system) replicaFileOf(r *replica.Replica) string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "policies.snapshot")
@@ -275,7 +275,7 @@ func (s *system) replicaFileOf(r *replica.Replica) string {
 	return path
 }
 
-// reopen opens the store again, as an authority does that is started.
+// reopen opens the store again, as a restarted authority does.
 func (s *system) reopen() {
 	s.t.Helper()
 	r, _ := s.follow()

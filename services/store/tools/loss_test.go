@@ -11,9 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// TestB08_RepairBelowWhatWasSeenIsRefused: a partition that has lost a revocation which a validator or an
-// authority has seen is not begun anew without it. It is mended with a file that has it, or when the
-// operator gives it up.
+// TestB08_RepairBelowWhatWasSeenIsRefused: a partition has lost a revocation that a validator or an authority
+// has seen. It is repaired only with a file that has the revocation, or when the operator accepts the loss.
 func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	s := newSystem(t)
 	app, other := s.app(1, 0), s.app(1, 1)
@@ -99,8 +98,7 @@ func TestB08_RepairBelowWhatWasSeenIsRefused(t *testing.T) {
 	s.tools.UseFloor(record.Floor{})
 }
 
-// TestB08_RepairHeedsReportsOfAfterThePlan: what a validator reports between the plan and its doing is not
-// given up either.
+// TestB08_RepairHeedsReportsOfAfterThePlan: a report that arrives between plan and repair is respected too.
 func TestB08_RepairHeedsReportsOfAfterThePlan(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(1)

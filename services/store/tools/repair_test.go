@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// load makes the Redis what it was when it was dumped.
+// load restores the dumped keys of the Redis.
 func (s *system) load(held map[string]string) {
 	s.t.Helper()
 	s.flush()
@@ -25,10 +25,10 @@ func (s *system) load(held map[string]string) {
 	}
 }
 
-// undecided is what stored returns of an app whose document does not verify.
+// undecided is the result of stored for an app whose document does not verify.
 const undecided policy.State = 99
 
-// stored returns what the document in the Redis says of a token; 0 for nothing.
+// stored returns the state of a token in the stored document; 0 when it is missing.
 func (s *system) stored(appID, name string) policy.State {
 	s.t.Helper()
 	raw, err := s.client.HGet(s.t.Context(), record.KeysOf(s.codec.PartitionOf(appID)).Policies, appID).Bytes()
@@ -55,7 +55,7 @@ func (s *system) do(args ...any) {
 	}
 }
 
-// repair mends the store and wants what is not refused to verify.
+// repair repairs the store and checks that everything that was not refused verifies.
 func (s *system) repair(files ...string) *RepairPlan {
 	s.t.Helper()
 	before := s.dump()
@@ -69,10 +69,9 @@ func (s *system) repair(files ...string) *RepairPlan {
 	return plan
 }
 
-// TestB08_HalfOfAChangeIsMended: whichever of the writes of a change are in the store, and the others are
-// not, repairing takes the change for made when it is proven, leaves its app undecided when only the audit
-// trail knows of it, and never shows what the change has revoked as active. What the head alone knows of is
-// refused.
+// TestB08_HalfOfAChangeIsMended: the store has any subset of the writes of a change. A proven change counts
+// as made. When only the audit trail has it, its app becomes undecided. When only the head has it, the repair
+// is refused. A token that the change has revoked never becomes active.
 func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 	for name, change := range map[string]func(s *system) string{
 		"revocation": func(s *system) string { app := s.app(1, 1); s.revoke(app, "first"); return app },
@@ -116,7 +115,7 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 				}
 				m := plan.Partitions[0]
 				if made&^row == head {
-					// The head alone says that there was a change.
+					// Only the head shows the change.
 					if known := made&row != 0; known != (m.Refused == "") || known && !slices.Equal(m.Undecided, []string{app}) {
 						t.Errorf("%+v", m)
 					}
@@ -130,7 +129,7 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 				}
 				v = check.Must(s.tools.Verify(t.Context()))(t)
 				if made&(link|document) == 0 {
-					// The audit trail alone knows that there was a change.
+					// Only the audit trail shows the change.
 					if !slices.Equal(m.Undecided, []string{app}) || s.stored(app, "first") != undecided {
 						t.Errorf("%+v; the token is %d", m, s.stored(app, "first"))
 					}
@@ -155,8 +154,8 @@ func TestB08_HalfOfAChangeIsMended(t *testing.T) {
 	}
 }
 
-// TestRepairOfWhatIsLost: each part of a partition, and what it is made from; every other app is as it was,
-// and the store takes changes after it.
+// TestRepairOfWhatIsLost: each part of a partition is rebuilt from other records. Every other app stays as it
+// was, and the store accepts changes afterwards.
 func TestRepairOfWhatIsLost(t *testing.T) {
 	s := newSystem(t)
 	backup := s.backup()
@@ -181,7 +180,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		name   string
 		damage func(ctx context.Context)
 		files  []string
-		// refused is a part of why nothing is done; undecided are apps that have no policy after it.
+		// refused is a part of the reason for a refusal; undecided are apps without a policy afterwards.
 		refused   string
 		undecided []string
 	}{
@@ -314,8 +313,8 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 	s.t = t
 }
 
-// TestRepairOfAStoreThatIsChangedMeanwhile is planned again: no change that was acknowledged after the plan
-// is lost.
+// TestRepairOfAStoreThatIsChangedMeanwhile: the repair is planned again, and no change that was acknowledged
+// after the plan is lost.
 func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
@@ -331,8 +330,8 @@ func TestRepairOfAStoreThatIsChangedMeanwhile(t *testing.T) {
 	s.wantClean()
 }
 
-// TestB08_RunningReplicasCrossToARepairedStore, and hold on to what they know beyond it; the authority goes
-// on.
+// TestB08_RunningReplicasCrossToARepairedStore: running replicas follow a repaired store and keep their
+// orphans. The authority keeps working.
 func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
 	s := newSystem(t)
 	app := s.app(1, 0)
@@ -353,8 +352,7 @@ func TestB08_RunningReplicasCrossToARepairedStore(t *testing.T) {
 	s.wantClean()
 }
 
-// TestRepairOfMetaAndFleet: what says which store it is comes from a file, and keys of another type are
-// removed.
+// TestRepairOfMetaAndFleet: a missing meta is taken from a file, and keys of a wrong type are removed.
 func TestRepairOfMetaAndFleet(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -380,8 +378,8 @@ func TestRepairOfMetaAndFleet(t *testing.T) {
 	}
 }
 
-// TestRepairSaysInTheAuditTrailWhatItDid: the apps that are made again, those that are left undecided, and
-// what is removed.
+// TestRepairSaysInTheAuditTrailWhatItDid: audit rows name the rebuilt apps, the undecided apps and everything
+// that was removed.
 func TestRepairSaysInTheAuditTrailWhatItDid(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(1)

@@ -25,8 +25,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestRestoreOfAWipedStore: running replicas cross to it and keep every revocation that they have seen
-// (B08), and report what they know beyond it; the documents are those of the backup to the byte.
+// TestB08_RestoreOfAWipedStore: running replicas follow the restored store, keep every revocation that they
+// have seen, and report what they hold beyond it. The documents equal those of the backup to the byte.
 func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	s := newSystem(t)
 	app, later := s.app(1, 0), s.app(1, 1)
@@ -69,7 +69,7 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 		t.Errorf("from %s to %s", last, at)
 	}
 
-	// The authority goes on, and the start of the epoch is in the log and in the audit trail.
+	// The authority keeps working, and the log and the audit trail have the start of the epoch.
 	if err := s.change(s.app(1, 0), "Add", addToken(s.app(1, 0), "early")); apierr.ReasonOf(err) != apierr.StoreUnhealed {
 		t.Errorf("a change before the store is healed: %v", err)
 	}
@@ -93,7 +93,7 @@ func TestB08_RestoreOfAWipedStore(t *testing.T) {
 	}
 }
 
-// events1 looks at audit rows before they go on.
+// events1 observes audit rows on their way to a sink.
 type events1 struct {
 	snapshot.Sink
 	look func([]byte)
@@ -104,8 +104,8 @@ func (e events1) Audit(sequence uint64, raw []byte) error {
 	return e.Sink.Audit(sequence, raw)
 }
 
-// TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators: those that run are in no list, and
-// what they know is to be waited for. The list of a store that is replaced names them, and stays.
+// TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators: running validators are in no list then,
+// and an authority has to wait for their reports. A store that is replaced keeps its list.
 func TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators(t *testing.T) {
 	for _, empty := range []bool{false, true} {
 		s := newSystem(t)
@@ -123,7 +123,6 @@ func TestB30_RestoringIntoAnEmptyRedisBeginsAListThatMayLackValidators(t *testin
 	}
 }
 
-// TestRestoreTakesNothingAwayUnasked.
 func TestRestoreTakesNothingAwayUnasked(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -180,7 +179,7 @@ func (s *system) dump() map[string]string {
 
 var otherRing = keyring.Generate()
 
-// foreignFile is a backup of a store that another ring has signed.
+// foreignFile is a backup of a store under another key ring.
 func (s *system) foreignFile() string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "foreign")
@@ -207,7 +206,6 @@ func (s *system) replicaFile() string {
 	return s.replicaFileOf(r)
 }
 
-// TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile.
 func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -216,7 +214,7 @@ func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 		if !replace {
 			s.flush()
 		}
-		// The account may not do everything: partition 2 cannot be written.
+		// The account has no right to write partition 2.
 		if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "~cs:meta",
 			"~cs:restore",
 			"~cs:fleet", "~cs:{cs00}:*", "~cs:{cs01}:*", "%R~cs:{cs02}:*").Err(); err != nil {
@@ -244,8 +242,8 @@ func TestInterruptedRestoreIsRepeatedAndServesNobodyMeanwhile(t *testing.T) {
 	})
 }
 
-// TestRestoreBeginsAboveAllThatIsKnown: the file, the store, what validators have reported, and what the
-// operator says.
+// TestRestoreBeginsAboveAllThatIsKnown: the epoch begins above the file, the store, the validators' reports
+// and the operator's epoch.
 func TestRestoreBeginsAboveAllThatIsKnown(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -261,7 +259,6 @@ func TestRestoreBeginsAboveAllThatIsKnown(t *testing.T) {
 	s.wantClean()
 }
 
-// TestRestoreOfAnotherStoreReplacesItWhole.
 func TestRestoreOfAnotherStoreReplacesItWhole(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -279,7 +276,6 @@ func TestRestoreOfAnotherStoreReplacesItWhole(t *testing.T) {
 	}
 }
 
-// TestRestoreOfADamagedBackupLeavesOutWhatDoesNotVerify.
 func TestRestoreOfADamagedBackupLeavesOutWhatDoesNotVerify(t *testing.T) {
 	s := newSystem(t)
 	keys := record.KeysOf(1)
@@ -306,7 +302,7 @@ func TestRestoreOfADamagedBackupLeavesOutWhatDoesNotVerify(t *testing.T) {
 	}
 }
 
-// TestRestoreWithoutNames: what a validator has decides again, with what it keeps revoked against the store.
+// TestRestoreWithoutNames: the policies of a validator's snapshot decide again, with its sticky revocations.
 func TestRestoreWithoutNames(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -319,7 +315,7 @@ func TestRestoreWithoutNames(t *testing.T) {
 		}
 		return nil
 	})
-	// The store forgets the revocation; the validator does not.
+	// The store loses the revocation, and the validator keeps it.
 	check.Must(s.tools.Restore(t.Context(), path, RestoreOptions{Replace: true}))(t)
 	crossed(t, running, 2)
 	file := s.replicaFileOf(running)
@@ -351,8 +347,8 @@ func TestRestoreWithoutNames(t *testing.T) {
 	s.wantClean()
 }
 
-// TestRunningAuthoritiesAndToolsDoNotMixUpTheStore: restorations, adoptions and changes at once leave one
-// that verifies.
+// TestRunningAuthoritiesAndToolsDoNotMixUpTheStore: after concurrent restorations, adoptions and changes the
+// store verifies.
 func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -361,7 +357,7 @@ func TestRunningAuthoritiesAndToolsDoNotMixUpTheStore(t *testing.T) {
 	for w := range 4 {
 		writers.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				// It may be refused, as long as the store has lost what the authority knows.
+				// The change may be refused while the store lacks changes that the authority holds.
 				_ = s.change(s.app(n%partitions, w), "Add", addToken(s.app(n%partitions, w), strconv.Itoa(n)))
 			}
 		})

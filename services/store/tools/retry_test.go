@@ -16,7 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// dials counts the connections that a client tries to make.
+// dials counts a client's attempts to connect.
 type dials struct{ count atomic.Int64 }
 
 func (d *dials) DialHook(next redis.DialHook) redis.DialHook {
@@ -32,8 +32,8 @@ func (d *dials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return next
 }
 
-// TestTheFirstReadWaitsForConnectionsThatHold: every new connection breaks for a while, many times in a
-// row. A restoration writes nothing before it knows which store there is, so it waits as the others do.
+// TestTheFirstReadWaitsForConnectionsThatHold: for a while every new connection breaks. A restoration must
+// know the existing store before it writes, so its first read is repeated like the others.
 func TestTheFirstReadWaitsForConnectionsThatHold(t *testing.T) {
 	s := newSystem(t)
 	backup := s.backup()
@@ -62,8 +62,8 @@ func TestTheFirstReadWaitsForConnectionsThatHold(t *testing.T) {
 	}
 }
 
-// TestAnAbsentRedisIsReportedAtOnce, unless it has been there: then it is being started again, or another
-// one takes its place.
+// TestAnAbsentRedisIsReportedAtOnce: a Redis that has answered before is waited for, because it restarts or
+// another one takes over.
 func TestAnAbsentRedisIsReportedAtOnce(t *testing.T) {
 	absent := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	for name, tt := range map[string]struct {

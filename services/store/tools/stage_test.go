@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestSwapNeedsItsRights: Redis asks for the right to a command of a script only when it comes to it, so a
-// swap asks for all of them before the first write. Half of it would be a partition without documents.
+// TestSwapNeedsItsRights: Redis checks a right only when a script runs the command, so a swap checks all
+// rights before its first write. Half a swap would leave a partition without documents.
 func TestSwapNeedsItsRights(t *testing.T) {
 	s := newSystem(t)
 	for _, lacking := range []string{"set", "unlink", "exists", "rename"} {

@@ -48,7 +48,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestStatusWithoutTheRightToAsk: what an account may not see is said, and is no error.
+// TestStatusWithoutTheRightToAsk: a missing right of the account is a warning and no error.
 func TestStatusWithoutTheRightToAsk(t *testing.T) {
 	s := newSystem(t)
 	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "limited", "reset", "on", ">limited", "+@all", "-info", "-config",

@@ -12,8 +12,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestRepairOfKeysThatDoNotBelong: a repair removes what is of no use to anybody, shows everything else
-// that a verification finds, and each finding says what to do.
+// TestRepairOfKeysThatDoNotBelong: a repair removes useless keys and shows every other finding of a
+// verification. Each finding says what to do.
 func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	s := newSystem(t)
 	held := s.dump()
@@ -25,7 +25,7 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		command []any
-		// removed reports whether a repair removes the key, remedy what is said.
+		// removed says that a repair removes the key; remedy is a part of the finding.
 		removed bool
 		remedy  string
 	}{
@@ -64,8 +64,8 @@ func TestRepairOfKeysThatDoNotBelong(t *testing.T) {
 	s.t = t
 }
 
-// TestRepairIsRefusedBeforeAnythingIsChanged: an epoch without room, and an account that may not do
-// everything.
+// TestRepairIsRefusedBeforeAnythingIsChanged: for an epoch without room, and for an account without all
+// rights.
 func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	s := newSystem(t)
 	s.do("SET", store.InitKey, "x")
@@ -101,7 +101,7 @@ func TestRepairIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	}
 }
 
-// TestAStoreWithoutItsMetaIsNotInitialisedAgain: every command says how to get the meta back.
+// TestAStoreWithoutItsMetaIsNotInitialisedAgain: every command says how to restore the meta.
 func TestAStoreWithoutItsMetaIsNotInitialisedAgain(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

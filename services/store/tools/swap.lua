@@ -1,10 +1,10 @@
--- Puts a partition that was written aside in the place of what is there, all or nothing.
+-- Replaces a partition with one that was written under temporary keys, all or nothing.
 --
--- Whatever can fail stands before the first write (Redis, Scripting with Lua: scripts are not rolled back), and the first
--- write is the one that a full Redis refuses. Nothing is published: the new head has a higher epoch, and whoever follows
--- the partition loads it anew.
+-- Everything that can fail comes before the first write, because Redis does not roll a script back (Redis, Scripting
+-- with Lua). A full Redis refuses the first write. It publishes nothing: the new head has a higher epoch, so followers
+-- of the partition reload it.
 --
--- KEYS: head, policies, log, audit, then the latter three as they were written aside
+-- KEYS: head, policies, log, audit, then the temporary keys of the latter three
 -- ARGV: 1 expected type of the head's key, none for no head, 2 expected head, if that is a string, 3 head,
 --       4 number of documents, 5 of log entries, 6 of audit rows
 if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] or ARGV[1] == 'string' and redis.call('GET', KEYS[1]) ~= ARGV[2] then

@@ -13,10 +13,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/redistest"
 )
 
-// TestB08_TornAppendOnlyFile: Redis is killed and its append-only file cut behind each command of the
-// latest change, a revocation. With the transaction's MULTI in it Redis drops the change as a whole, and
-// the store is whole. Without it, as in a file that was mended by hand, Redis replays half of the change:
-// that is found, and mended to the whole of it.
+// TestB08_TornAppendOnlyFile: Redis is killed, and its append-only file is cut after each command of the
+// latest change, a revocation. With the transaction's MULTI in the file Redis drops the whole change, and the
+// store is consistent. Without it, as in a file that was edited, Redis replays half of the change:
+// verification finds this, and the repair completes the change.
 func TestB08_TornAppendOnlyFile(t *testing.T) {
 	s := &system{t: t, ring: keyring.Generate()}
 	s.redis = redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "yes")

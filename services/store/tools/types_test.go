@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// redisTypes makes a key of each type, in Redis's words.
+// redisTypes makes a key of each type, by Redis's name of the type.
 var redisTypes = map[string]func(ctx context.Context, c *redisfeed.Client, key string) error{
 	"string": func(ctx context.Context, c *redisfeed.Client, key string) error { return c.Set(ctx, key, "x", 0).Err() },
 	"hash": func(ctx context.Context, c *redisfeed.Client, key string) error {
@@ -30,9 +30,9 @@ var redisTypes = map[string]func(ctx context.Context, c *redisfeed.Client, key s
 	},
 }
 
-// TestKeysOfAnyTypeAreNamedAndReplaced: whatever type any key has, every command ends, names the key or
-// does its work, and restore --replace makes a store that verifies and is followed. String garbage is a
-// type of its own here.
+// TestKeysOfAnyTypeAreNamedAndReplaced: whatever the type of any key, every command ends, and names the key
+// or does its work. `restore --replace` then makes a store that verifies and is followed. A malformed string
+// counts as a type here.
 func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 	s := newSystem(t)
 	s.report("validator-1", nil)
@@ -85,7 +85,7 @@ func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 						named("adopt", planErr)
 					}
 				}
-				// Backups of what is damaged are refused; of what is beside the partitions they do without.
+				// A backup of damaged partitions is refused. Keys outside of partitions do not matter to it.
 				if _, err := s.tools.Backup(ctx, path+".other", false); err != nil && !errors.Is(err, ErrDamaged) &&
 					!strings.Contains(err.Error(), key) {
 					t.Errorf("backup: %v", err)
@@ -115,8 +115,8 @@ func TestKeysOfAnyTypeAreNamedAndReplaced(t *testing.T) {
 	s.t = t
 }
 
-// TestKeysOfAnotherTypeWhileProcessesRun: one that has loaded goes on deciding, one that is started now
-// says which key it is, and both are whole after restore --replace.
+// TestKeysOfAnotherTypeWhileProcessesRun: a loaded process keeps deciding, a starting one names the key, and
+// both work after `restore --replace`.
 func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()
@@ -161,8 +161,7 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 	s.t = t
 }
 
-// TestRestoreReplacesAStoreWhoseMetaIsDamaged, when a head says that it is the store of the key ring, and
-// only then.
+// TestRestoreReplacesAStoreWhoseMetaIsDamaged: only when a head shows that the store belongs to the key ring.
 func TestRestoreReplacesAStoreWhoseMetaIsDamaged(t *testing.T) {
 	s := newSystem(t)
 	path := s.backup()

@@ -24,7 +24,7 @@ func TestVerifyFindsNothingWrongWithAGoodStore(t *testing.T) {
 	}
 }
 
-// TestVerifyFindsWhateverIsWrong: each kind of damage is found, and said where.
+// TestVerifyFindsWhateverIsWrong: each kind of damage gives a finding with its place.
 func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 	s := newSystem(t)
 	keys, other := record.KeysOf(1), record.KeysOf(2)
@@ -252,7 +252,6 @@ func TestVerifyFindsWhateverIsWrong(t *testing.T) {
 	s.wantClean()
 }
 
-// TestVerifyFileFindsWhatABackupOfADamagedStoreHas.
 func TestVerifyFileFindsWhatABackupOfADamagedStoreHas(t *testing.T) {
 	s := newSystem(t)
 	good := s.backup()
