@@ -21,7 +21,7 @@ import (
 //
 // All other errors are not, since a sender could cause them to get around the rule:
 //
-//   - ctx is done: the sender has reset the request or closed its connection, or the request's deadline has passed.
+//   - ctx is done: the sender has reset the request or closed its connection, or its deadline has passed.
 //   - INVALID_ARGUMENT: the app id or the scope is invalid.
 //   - RESOURCE_EXHAUSTED with another reason: a message is too large.
 //   - UNAUTHENTICATED, PERMISSION_DENIED and UNIMPLEMENTED: the setup is wrong.
