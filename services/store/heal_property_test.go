@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// player makes random changes in which, as the rules have it, no revocation is taken back and no token that
-// counts has the name of another.
+// player makes random changes within the rules: no revocation is undone, and no active token has the name of
+// another one.
 type player struct {
 	t     *rapid.T
 	ids   int
@@ -79,7 +79,7 @@ func (p *player) play(s *story) {
 	}
 }
 
-// checkDocument wants what must hold of any document.
+// checkDocument checks the invariants of any document.
 func checkDocument(t *rapid.T, d *record.Document) {
 	if _, err := d.Policy(); err != nil {
 		t.Fatalf("%s: %v", d.AppID, err)
@@ -99,10 +99,9 @@ func checkDocument(t *rapid.T, d *record.Document) {
 	}
 }
 
-// TestHealKeepsWhatMatters: random histories, cut at random places, that go on differently, also one that
-// is forked once more, and entries in any order. Whatever was revoked on any side is revoked; what only one
-// side changed is as that side has it, names included; what the store alone changed is not touched; and all
-// adds up.
+// TestHealKeepsWhatMatters: random histories are cut at random places and continue differently; one of them
+// forks once more. Entries are supplied in any order. A revocation of any side stays. A change by one side
+// alone is kept, with its names. What only the store changed is not touched. Everything adds up.
 func TestHealKeepsWhatMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &player{t: t}
@@ -212,7 +211,7 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 	})
 }
 
-// same reports whether two documents differ in nothing but where and when they were made.
+// same reports whether two documents differ only in cursors and times.
 func same(a, b *record.Document) bool {
 	if a == nil || b == nil {
 		return a == b

@@ -10,7 +10,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestHealKnowsWhatIsLost: links and cursors of every kind, and what they are to the store.
+// TestHealKnowsWhatIsLost: which supplied links and seen cursors count as lost, in every relation to the
+// store.
 func TestHealKnowsWhatIsLost(t *testing.T) {
 	cursors := func(stories ...*story) (all []record.Cursor) {
 		for _, s := range stories {
@@ -21,8 +22,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T) (s *story, entries []record.Entry, seen []record.Cursor)
-		// lost is how many changes were lost, 0 for nothing to do; missing is a part of the error when it
-		// cannot be healed; givenUp is how many cursors count no more.
+		// lost is the number of lost changes, 0 for nothing to do. Missing is a part of the error when the
+		// partition cannot be healed. GivenUp is the number of cursors that are given up.
 		lost    int
 		missing string
 		givenUp int
@@ -360,8 +361,8 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 	}
 }
 
-// TestSearchKnowsWhatIsDealtWithInTurn: an epoch has dealt with a change that nobody keeps since, and
-// another one with that epoch. What followed the change is connected all the same.
+// TestSearchKnowsWhatIsDealtWithInTurn: an epoch has settled a change that nobody holds any longer, and a
+// later epoch has settled that epoch. The successor of the change still counts as connected.
 func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	at := func(epoch, revision uint64) record.Cursor {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}
@@ -382,8 +383,8 @@ func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	}
 }
 
-// TestSearchGoesOnBehindWhatIsDealtWith: a lost epoch has dealt with a change in the middle of another lost
-// lineage. What lies before it there is lost as well, and was supplied.
+// TestSearchGoesOnBehindWhatIsDealtWith: a lost epoch has settled a change in the middle of another lost
+// lineage. The supplied entries before that change count as lost too.
 func TestSearchGoesOnBehindWhatIsDealtWith(t *testing.T) {
 	at := func(epoch, revision uint64) record.Cursor {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}

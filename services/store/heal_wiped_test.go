@@ -12,7 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestHealWiped: a partition of which nothing is left is made again from its first change on, or not at all.
+// TestHealWiped: a wiped partition is restored from its first change on, or not at all.
 func TestHealWiped(t *testing.T) {
 	old := newStory(t)
 	old.change("app", create("a"))
@@ -66,9 +66,9 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
-// TestHealAdoptedOnNothing: a wiped store was taken as it is, and so was another one, by a master that had
-// been deposed: its epoch is not older. Whoever followed that one holds all of its past, back to the first
-// change, so nothing is missing.
+// TestHealAdoptedOnNothing: a wiped store was adopted. Another one was adopted too, on a deposed master, in
+// an epoch that is not older. Replicas that followed the second one hold its whole history, so nothing is
+// missing.
 func TestHealAdoptedOnNothing(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -87,9 +87,9 @@ func TestHealAdoptedOnNothing(t *testing.T) {
 	adopted.want(t, "app", tokens{"a": gone, "b": active})
 }
 
-// TestHealWipedAfterAnOlderBackup: a store was wiped and healed, an old backup of which the log was trimmed
-// was restored, and the store wiped again before that was healed. The fleet does not have the backup's
-// first changes, but the first healing has dealt with them.
+// TestHealWipedAfterAnOlderBackup: a store was wiped and healed. An old backup with a trimmed log was
+// restored, and the store was wiped again before it was healed. The fleet lacks the backup's first changes,
+// but the first healing has settled them.
 func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -120,9 +120,9 @@ func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	}
 }
 
-// TestHealWipedAndRolledBack: a partition was wiped, and healed from nothing; a failover then loses that,
-// and more. The healing has all that the store has, so what was changed on top of it counts, also what it
-// switched off.
+// TestHealWipedAndRolledBack: a wiped partition was healed, and a failover loses this and more. The healing
+// had everything that the store has, so the changes after the healing count, including what they switched
+// off.
 func TestHealWipedAndRolledBack(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -140,9 +140,9 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	}
 }
 
-// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica has, the others went on
-// beyond their revisions, and the store was wiped and healed from the others. The log begins behind the
-// changes, and they are lost all the same.
+// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica holds. The other replicas
+// went beyond these revisions, and the store was wiped and healed from them. The log begins after the
+// changes, and they still count as lost.
 func TestB08_ForkFromBeforeAWipeIsHealed(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))

@@ -19,7 +19,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// hook sees the commands of a client, each with its number from 1; process does the command.
+// hook sees the commands of a client, numbered from 1. Process runs the command.
 type hook func(number int, command redis.Cmder, process func() error) error
 
 func (h hook) on(client *redisfeed.Client) { client.AddHook(&hooked{see: h}) }
@@ -46,7 +46,7 @@ func (h *hooked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// checkStore makes sure that a Redis holds a whole store without apps, and that it is the one of a meta.
+// checkStore checks that a Redis holds a complete store with a given meta and without apps.
 func checkStore(t *testing.T, client *redisfeed.Client, ring *keyring.Ring, want record.Meta) {
 	t.Helper()
 	meta := check.Must(client.Meta(t.Context(), ring))(t)
@@ -64,8 +64,8 @@ func checkStore(t *testing.T, client *redisfeed.Client, ring *keyring.Ring, want
 	}
 }
 
-// TestB24_NewStoreHasAListOfMembers, so that a missing one is known to have been taken away. One that
-// another store has left is replaced, and one of this store is kept.
+// TestB24_NewStoreHasAListOfMembers: a missing list was therefore removed by somebody. A list of another
+// store is replaced, and a list of this store is kept.
 func TestB24_NewStoreHasAListOfMembers(t *testing.T) {
 	client, ring := redisClient(t, redistest.Start(t).URL()), keyring.Generate()
 	for name, left := range map[string]string{"nothing is there": "", "one of another store": "garbage"} {
