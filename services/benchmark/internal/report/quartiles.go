@@ -4,6 +4,8 @@
 // This package is not part of the public API and may change in any release.
 //
 // It only computes and writes. Package testbed does the measuring.
+//
+// This package is not part of the public API and may change in any release.
 package report
 
 import (
