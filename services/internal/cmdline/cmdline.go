@@ -1,7 +1,6 @@
 // Package cmdline is what the command lines for people share: how they end, which errors they report as
-// misuse, the flag for the form of answers, and files that flags name.
-//
-// It may change in any release.
+// misuse, the flag for the form of answers, and files that flags name. This package is not part of the public
+// API and may change in any release.
 package cmdline
 
 import (

@@ -1,5 +1,5 @@
 // Package cli is the command line of the benchmark. Exit codes: 0 done, 1 an error, 2 the command line is
-// wrong.
+// wrong. This package is not part of the public API and may change in any release.
 package cli
 
 import (

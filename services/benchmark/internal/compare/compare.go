@@ -1,5 +1,5 @@
 // Package compare measures what a decision costs, beside an empty gRPC server and a service that asks Redis
-// for each request.
+// for each request. This package is not part of the public API and may change in any release.
 package compare
 
 import (

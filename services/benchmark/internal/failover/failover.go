@@ -1,4 +1,5 @@
-// Package failover measures what callers get from two validators while one of them is in trouble.
+// Package failover measures what callers get from two validators while one of them is in trouble. This
+// package is not part of the public API and may change in any release.
 package failover
 
 import (

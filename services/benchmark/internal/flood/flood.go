@@ -1,5 +1,5 @@
 // Package flood measures how a flood of unknown tokens, and an overload, change what other callers get from a
-// validator.
+// validator. This package is not part of the public API and may change in any release.
 package flood
 
 import (

@@ -1,5 +1,5 @@
 // Package grow measures how the cost of a decision changes while something grows, such as the number of
-// tokens.
+// tokens. This package is not part of the public API and may change in any release.
 package grow
 
 import (

@@ -1,5 +1,6 @@
 // Package testbed starts what a measurement needs, and measures: a store, an authority, the servers that are
-// compared, and the load on them. Servers take turns on the same machine in the same run.
+// compared, and the load on them. Servers take turns on the same machine in the same run. This package is not
+// part of the public API and may change in any release.
 package testbed
 
 import (

@@ -1,4 +1,5 @@
-// Package bench puts load on a validator that runs, and compares every decision with the expected one.
+// Package bench puts load on a validator that runs, and compares every decision with the expected one. This
+// package is not part of the public API and may change in any release.
 package bench
 
 import (

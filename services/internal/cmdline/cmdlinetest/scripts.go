@@ -1,5 +1,5 @@
 // Package cmdlinetest tests command lines: it has commands for scripts (testscript), and checks of help
-// texts.
+// texts. This package is not part of the public API and may change in any release.
 package cmdlinetest
 
 import (

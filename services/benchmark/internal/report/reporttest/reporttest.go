@@ -1,4 +1,5 @@
-// Package reporttest makes results for tests of reports.
+// Package reporttest makes results for tests of reports. This package is not part of the public API and may
+// change in any release.
 package reporttest
 
 import (
