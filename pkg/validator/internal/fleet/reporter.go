@@ -78,7 +78,8 @@ type Config struct {
 // CheckID returns an error when a text cannot be a validator's name.
 func CheckID(id string) error {
 	if !record.ValidValidatorID(id) {
-		return fmt.Errorf("want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", MaxIDLength)
+		return fmt.Errorf("want 1 to %d characters, no control, zero-width or bidirectional characters, "+
+			"no white space at the ends", MaxIDLength)
 	}
 	return nil
 }
@@ -211,7 +212,8 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 		case taken && said != apierr.ValidatorIDTaken:
 			// It does not pass by itself, so it is said at once.
 			said = apierr.ValidatorIDTaken
-			r.config.Log.Error("another validator that was started later has this one's id: no authority hears this one, and no receipt waits for it; give each a --validator-id of its own",
+			r.config.Log.Error("another validator that was started later has this one's id: no authority hears this one, "+
+				"and no receipt waits for it; give each a --validator-id of its own",
 				"validator", r.config.ID, "authority", r.config.Authority)
 		case !taken && failures >= patience && err != nil && said != err.Error():
 			said = err.Error()
