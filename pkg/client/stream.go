@@ -71,7 +71,8 @@ type stream struct {
 }
 
 func newStream(
-	opened grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse], cancel context.CancelFunc,
+	opened grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse],
+	cancel context.CancelFunc,
 	route *spread.Route, calls *calls,
 ) *stream {
 	return &stream{

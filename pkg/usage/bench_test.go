@@ -25,7 +25,10 @@ func decisions(n int) []decision {
 	list := make([]decision, n)
 	for i := range list {
 		list[i].app = fmt.Sprintf("app%09d", i/4)
-		list[i].Decision = policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: fmt.Sprintf("tok_%016d", i)}
+		list[i].Decision = policy.Decision{
+			Allow: true, Reason: policy.TokenValid, Enforced: true,
+			TokenID: fmt.Sprintf("tok_%016d", i),
+		}
 	}
 	rand.Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
 	// What is counted lies in memory as it is counted, so that finding it costs little, as when it was just

@@ -239,7 +239,10 @@ func TestB21_MadeUpIDsTakeNoMemory(t *testing.T) {
 		c.Add(0, "app", events, policy.Decision{Reason: policy.TokenUnknown})
 	}
 	got := c.TakeAll(all)
-	if len(got) != 1 || got[0] != (usage.Count{AppID: "app", Scope: events, Reason: policy.TokenUnknown, Minute: time.UnixMilli(0), N: 1000}) {
+	if len(got) != 1 || got[0] != (usage.Count{
+		AppID: "app", Scope: events, Reason: policy.TokenUnknown,
+		Minute: time.UnixMilli(0), N: 1000,
+	}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -274,7 +277,8 @@ func TestNothingIsKeptOfTheCaller(t *testing.T) {
 		d.TokenID = unsafe.String(&token[0], len(token))
 		c.Add(0, unsafe.String(&app[0], len(app)), events, d)
 		app[0], token[0] = 'x', 'x'
-		if got := c.TakeAll(all); len(got) != 1 || got[0].AppID != strings.Repeat("a", length) || got[0].TokenID != strings.Repeat("t", length) {
+		if got := c.TakeAll(all); len(got) != 1 || got[0].AppID != strings.Repeat("a", length) ||
+			got[0].TokenID != strings.Repeat("t", length) {
 			t.Errorf("%+v", got)
 		}
 	}

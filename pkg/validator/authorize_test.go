@@ -28,14 +28,46 @@ func TestB19_AnswersFromTheAppsPolicy(t *testing.T) {
 	}{
 		{"valid", k.ask(), policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: "tok_good"}},
 		{"missing", validator.Request{AppID: k.app, Scope: events}, policy.Decision{Reason: policy.TokenMissing, Enforced: true}},
-		{"empty", validator.Request{AppID: k.app, Scope: events, Token: secret.New("")}, policy.Decision{Reason: policy.TokenMissing, Enforced: true}},
-		{"malformed", validator.Request{AppID: k.app, Scope: events, Token: secret.New("x")}, policy.Decision{Reason: policy.TokenMalformed, Enforced: true}},
-		{"unknown", validator.Request{AppID: k.app, Scope: events, Token: secret.Mint()}, policy.Decision{Reason: policy.TokenUnknown, Enforced: true}},
-		{"revoked", validator.Request{AppID: k.app, Scope: events, Token: k.revoked}, policy.Decision{Reason: policy.TokenRevoked, Enforced: true, TokenID: "tok_revoked"}},
-		{"other scope", validator.Request{AppID: k.app, Scope: sessions, Token: k.good}, policy.Decision{Allow: true, Reason: policy.ScopeNotGranted, TokenID: "tok_good"}},
-		{"last scope", validator.Request{AppID: k.app, Scope: policy.MaxScope}, policy.Decision{Allow: true, Reason: policy.TokenMissing}},
-		{"Google Tag Manager", validator.Request{AppID: k.app, Scope: events, Source: policy.SourceGoogleTagManager}, policy.Decision{Reason: policy.SourceNotSupported, Enforced: true}},
-		{"other app", validator.Request{AppID: other, Scope: events, Token: k.good}, policy.Decision{Allow: true, Reason: policy.AppNotConfigured}},
+		{
+			"empty",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.New("")},
+			policy.Decision{Reason: policy.TokenMissing, Enforced: true},
+		},
+		{
+			"malformed",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.New("x")},
+			policy.Decision{Reason: policy.TokenMalformed, Enforced: true},
+		},
+		{
+			"unknown",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.Mint()},
+			policy.Decision{Reason: policy.TokenUnknown, Enforced: true},
+		},
+		{
+			"revoked",
+			validator.Request{AppID: k.app, Scope: events, Token: k.revoked},
+			policy.Decision{Reason: policy.TokenRevoked, Enforced: true, TokenID: "tok_revoked"},
+		},
+		{
+			"other scope",
+			validator.Request{AppID: k.app, Scope: sessions, Token: k.good},
+			policy.Decision{Allow: true, Reason: policy.ScopeNotGranted, TokenID: "tok_good"},
+		},
+		{
+			"last scope",
+			validator.Request{AppID: k.app, Scope: policy.MaxScope},
+			policy.Decision{Allow: true, Reason: policy.TokenMissing},
+		},
+		{
+			"Google Tag Manager",
+			validator.Request{AppID: k.app, Scope: events, Source: policy.SourceGoogleTagManager},
+			policy.Decision{Reason: policy.SourceNotSupported, Enforced: true},
+		},
+		{
+			"other app",
+			validator.Request{AppID: other, Scope: events, Token: k.good},
+			policy.Decision{Allow: true, Reason: policy.AppNotConfigured},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := v.Authorize(t.Context(), tt.request)
@@ -69,7 +101,10 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 			{"scope out of range", "scope", validator.Request{AppID: k.app, Scope: policy.MaxScope + 1}},
 			{"largest scope", "scope", validator.Request{AppID: k.app, Scope: 255}},
 			{"malformed min_revision", "min_revision", validator.Request{AppID: k.app, Scope: events, MinRevision: "x"}},
-			{"oversized min_revision", "min_revision", validator.Request{AppID: k.app, Scope: events, MinRevision: strings.Repeat("A", 1<<20)}},
+			{
+				"oversized min_revision", "min_revision",
+				validator.Request{AppID: k.app, Scope: events, MinRevision: strings.Repeat("A", 1<<20)},
+			},
 		} {
 			t.Run(state+", "+tt.name, func(t *testing.T) {
 				tt.request.Token = k.good
@@ -155,14 +190,19 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := k.ready(t, k.server.URL())
-	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: sessions}, {AppID: k.app, Scope: events, Token: k.revoked}} {
+	for _, request := range []validator.Request{
+		k.ask(),
+		{AppID: k.app, Scope: sessions},
+		{AppID: k.app, Scope: events, Token: k.revoked},
+	} {
 		answer, err := v.Authorize(t.Context(), request)
 		mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
 		if answer != (validator.Answer{}) {
 			t.Errorf("with an answer: %+v", answer)
 		}
 	}
-	if answer, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events}); err != nil || answer.Reason != policy.AppNotConfigured {
+	if answer, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events}); err != nil ||
+		answer.Reason != policy.AppNotConfigured {
 		t.Errorf("another app: %+v, %v", answer, err)
 	}
 }

@@ -131,7 +131,10 @@ func fill(t testing.TB, tokens, perApp int) *full {
 			t.Fatal(err)
 		}
 		c := &contents[codec.PartitionOf(app)]
-		c.Apps = append(c.Apps, replica.App{ID: app, Entry: &table.Entry{Policy: p, Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)}})
+		c.Apps = append(c.Apps, replica.App{
+			ID:    app,
+			Entry: &table.Entry{Policy: p, Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)},
+		})
 		c.Sum = codec.Add(c.Sum, c.Partition, app, uint64(n+1))
 	}
 	for i := range contents {

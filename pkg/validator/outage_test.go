@@ -145,7 +145,8 @@ func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	lost := k.store.Predict(k.app, storetest.SetState("tok_good", policy.Revoked))
 	keys := record.KeysOf(lost.Partition)
 	const script = `redis.call('HSET', KEYS[2], ARGV[2], 'garbage') redis.call('SET', KEYS[1], ARGV[1])`
-	if err := k.admin.Eval(t.Context(), script, []string{keys.Head, keys.Policies}, lost.Head, k.app).Err(); err != nil && err.Error() != "redis: nil" {
+	if err := k.admin.Eval(t.Context(), script, []string{keys.Head, keys.Policies}, lost.Head, k.app).Err(); err != nil &&
+		err.Error() != "redis: nil" {
 		t.Fatal(err)
 	}
 	newer := k.ask()

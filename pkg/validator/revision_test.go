@@ -101,7 +101,8 @@ func TestB25_RevisionThatDoesNotComeIsUnavailable(t *testing.T) {
 	at := k.store.Head(3).Cursor
 	ahead := k.ask()
 	ahead.MinRevision = record.EncodePosition(record.Position{
-		StoreID: k.store.Meta().StoreID, Partition: 3, Cursor: record.Cursor{Epoch: 1, Revision: at.Revision + 10, Tag: record.Tag{1}},
+		StoreID: k.store.Meta().StoreID, Partition: 3,
+		Cursor: record.Cursor{Epoch: 1, Revision: at.Revision + 10, Tag: record.Tag{1}},
 	})
 	for _, tt := range []struct{ deadline, least, most time.Duration }{
 		{300 * time.Millisecond, 300 * time.Millisecond, 2 * time.Second},

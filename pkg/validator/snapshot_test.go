@@ -83,7 +83,11 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 
 	without, _ := k.run(t, func(*validator.Config) {})
 	v, stop := k.keeping(t, file)
-	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: events, Token: k.revoked}, {AppID: "unknown", Scope: events}} {
+	for _, request := range []validator.Request{
+		k.ask(),
+		{AppID: k.app, Scope: events, Token: k.revoked},
+		{AppID: "unknown", Scope: events},
+	} {
 		answer, err := v.Authorize(t.Context(), request)
 		if err != nil || answer.Allow != (request.Token != k.revoked) || answer.DataAge < time.Since(stopped)-time.Second {
 			t.Errorf("%+v, %v; stopped %v ago", answer, err, time.Since(stopped))
@@ -128,7 +132,8 @@ func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	stop()
 	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
 	v, _ := k.keeping(t, file)
-	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Revision != made.Cursor.Revision {
+	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked ||
+		answer.Revision != made.Cursor.Revision {
 		t.Errorf("%+v, %v", answer, err)
 	}
 	k.fresh(t, v)
@@ -179,7 +184,8 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 		}
 		k.store.CopyTo(k.admin)
 	}
-	k.store.Commit(app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)), storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events))
+	k.store.Commit(app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)),
+		storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events))
 	k.store.NewEpoch(3)
 	replace()
 	check.Eventually(t, "the new app", func() error {
@@ -255,13 +261,19 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		}
 		return nil
 	})
-	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: sessions, Token: k.good}, {AppID: k.app, Scope: events, Token: k.revoked}} {
-		if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow == answer.Enforced {
+	for _, request := range []validator.Request{
+		k.ask(),
+		{AppID: k.app, Scope: sessions, Token: k.good},
+		{AppID: k.app, Scope: events, Token: k.revoked},
+	} {
+		if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Reason != policy.TokenRevoked ||
+			answer.Allow == answer.Enforced {
 			t.Errorf("%+v, %v", answer, err)
 		}
 	}
 	if n := v.StickyDenials(); n != 1 {
-		t.Errorf("%d denials against the store, want one: one was allowed, and one is of a token that the store has revoked too", n)
+		t.Errorf("%d denials against the store, want one: one was allowed, and one is of a token that the store has revoked too",
+			n)
 	}
 }
 

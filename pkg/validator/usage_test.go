@@ -34,7 +34,11 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, request := range []validator.Request{{AppID: k.app}, {AppID: k.app, Scope: events, MinRevision: "x"}, {Scope: events}} {
+		for _, request := range []validator.Request{
+			{AppID: k.app},
+			{AppID: k.app, Scope: events, MinRevision: "x"},
+			{Scope: events},
+		} {
 			if _, err := v.Authorize(t.Context(), request); err == nil {
 				t.Fatal("a decision")
 			}

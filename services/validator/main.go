@@ -30,12 +30,15 @@ func main() {
 		Flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
 			staleness = settings.MaxStaleness(flags, "max-staleness",
-				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; such calls are UNAVAILABLE then (default no bound)")
-			flags.StringVar(&snapshot.Path, "snapshot-file", "", "`file` to start from when Redis is down; written by this validator alone (default none)")
+				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; "+
+					"such calls are UNAVAILABLE then (default no bound)")
+			flags.StringVar(&snapshot.Path, "snapshot-file", "",
+				"`file` to start from when Redis is down; written by this validator alone (default none)")
 			flags.IntVar(&maxInFlight, "max-in-flight", server.DefaultMaxInFlight,
 				"about how many `calls` may be in flight; more are RESOURCE_EXHAUSTED, 0 for no bound")
 			fleet.define(flags)
-			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour, "time between two copies in --snapshot-file")
+			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour,
+				"time between two copies in --snapshot-file")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
 			if maxInFlight < 0 {
@@ -46,7 +49,10 @@ func main() {
 			if err != nil {
 				return nil, err
 			}
-			return server.New(server.Config{Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports, MaxInFlight: maxInFlight})
+			return server.New(server.Config{
+				Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports,
+				MaxInFlight: maxInFlight,
+			})
 		},
 	}))
 }

@@ -16,7 +16,7 @@ func registerUsageMetrics(registry prometheus.Registerer, c *usage.Counter) {
 		}, func() float64 { return float64(c.Stats().Entries) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "countersign_usage_dropped_total",
-			Help: "Decisions that are in no usage count, because those that nobody took had to go, or there were too many in a minute.",
+			Help: "Decisions that no usage count has, because their counts were too old or too many.",
 		}, func() float64 { return float64(c.Stats().Dropped) }),
 	)
 }

@@ -31,7 +31,11 @@ func TestAdvice(t *testing.T) {
 		security grpcclient.Security
 		says     string
 	}{
-		"TLS to plain text":   {insecure.NewCredentials(), grpcclient.Security{TLS: true}, "the authority answers in plain text: give it a certificate"},
+		"TLS to plain text": {
+			insecure.NewCredentials(),
+			grpcclient.Security{TLS: true},
+			"the authority answers in plain text: give it a certificate",
+		},
 		"plain text to TLS":   {certificate, grpcclient.Security{}, "if the authority wants TLS, give --authority-tls"},
 		"another gRPC server": {insecure.NewCredentials(), grpcclient.Security{}, "this is no address of an authority"},
 	} {

@@ -70,7 +70,10 @@ func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 // Changes that come together are reported together: however many there are, no more than one report in
 // coalesce.
 func TestB24_ABurstIsFewReports(t *testing.T) {
-	for name, pause := range map[string]time.Duration{"all at once": 0, "one in 100 us": 100 * time.Microsecond, "one in 1.5 ms": 1500 * time.Microsecond} {
+	for name, pause := range map[string]time.Duration{
+		"all at once": 0, "one in 100 us": 100 * time.Microsecond,
+		"one in 1.5 ms": 1500 * time.Microsecond,
+	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, authority *fakeAuthority, _ *network) {
 				k := start(t, authority, func(*Config) {})

@@ -101,7 +101,9 @@ func (f *fakeAuthority) all() []received {
 }
 
 // Report implements countersignv1.FleetServiceServer.
-func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse]) error {
+func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.ReportRequest,
+	countersignv1.ReportResponse],
+) error {
 	incoming, _ := metadata.FromIncomingContext(call.Context())
 	f.mu.Lock()
 	f.streams++
@@ -208,7 +210,8 @@ func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
 	}
 	k.replica = replica.New(k.Store, k.Codec(), log)
 	config := Config{
-		Authority: grpcclient.Address(authority.address), Key: secret.New("csadm_key"), ID: "v", KeyIDs: []string{"k1", "k2"}, Log: log,
+		Authority: grpcclient.Address(authority.address), Key: secret.New("csadm_key"), ID: "v",
+		KeyIDs: []string{"k1", "k2"}, Log: log,
 		Dial: authority.dial,
 	}
 	change(&config)
@@ -259,8 +262,10 @@ func TestHello(t *testing.T) {
 	k := start(t, newAuthority(t), func(c *Config) { c.FencedAfter = 90 * time.Second })
 	k.awaitWelcome()
 	m := k.authority.all()[0]
-	if m.GetValidatorId() != "v" || m.GetInstanceId() == "" || m.GetStoreId() != "storetest" || m.GetSequence() == 0 || m.GetDataAge() == nil ||
-		m.GetFencedAfter().AsDuration() != 90*time.Second || len(m.GetKeyIds()) != 2 || time.Since(m.GetStartTime().AsTime()) > time.Minute {
+	if m.GetValidatorId() != "v" || m.GetInstanceId() == "" || m.GetStoreId() != "storetest" || m.GetSequence() == 0 ||
+		m.GetDataAge() == nil ||
+		m.GetFencedAfter().AsDuration() != 90*time.Second || len(m.GetKeyIds()) != 2 ||
+		time.Since(m.GetStartTime().AsTime()) > time.Minute {
 		t.Errorf("%v", m)
 	}
 	if len(m.GetCursors()) != partitions || len(m.GetStateDigests()) != partitions {
@@ -269,7 +274,8 @@ func TestHello(t *testing.T) {
 	for i, at := range m.GetCursors() {
 		partition := int(at.GetPartition())
 		head, digest := k.Head(partition), k.Codec().SealSum(partition, k.Sum(partition))
-		if at.GetEpoch() != head.Epoch || at.GetRevision() != head.Revision || string(at.GetTag()) != string(head.Tag[:]) || at.GetStoreId() != "" {
+		if at.GetEpoch() != head.Epoch || at.GetRevision() != head.Revision || string(at.GetTag()) != string(head.Tag[:]) ||
+			at.GetStoreId() != "" {
 			t.Errorf("%v, want %v", at, head.Cursor)
 		}
 		if string(m.GetStateDigests()[i]) != string(digest.MAC[:]) {
@@ -341,7 +347,10 @@ func TestFloor(t *testing.T) {
 	position := func(store string, partition uint32) *countersignv1.Position {
 		return &countersignv1.Position{StoreId: store, Partition: partition, Epoch: 1, Revision: 50, Tag: beyond.Tag[:]}
 	}
-	authority.floor = []*countersignv1.Position{position("storetest", 2), position("another", 3), {StoreId: "storetest", Partition: 1, Epoch: 1, Tag: []byte{1}}}
+	authority.floor = []*countersignv1.Position{
+		position("storetest", 2), position("another", 3),
+		{StoreId: "storetest", Partition: 1, Epoch: 1, Tag: []byte{1}},
+	}
 	k := start(t, authority, func(*Config) {})
 	k.awaitWelcome()
 	if k.replica.Confirmed(2) != beyond || k.replica.Confirmed(3) == beyond {
@@ -382,7 +391,8 @@ func TestFloorThatIsPending(t *testing.T) {
 	}}
 	k.awaitWelcome()
 	if k.replica.Confirmed(2) != beyond || !k.reporter.FloorVerified() || k.reporter.FloorPending() {
-		t.Errorf("confirmed %v, verified %t, pending %t", k.replica.Confirmed(2), k.reporter.FloorVerified(), k.reporter.FloorPending())
+		t.Errorf("confirmed %v, verified %t, pending %t", k.replica.Confirmed(2), k.reporter.FloorVerified(),
+			k.reporter.FloorPending())
 	}
 }
 
@@ -464,7 +474,10 @@ func TestReconnects(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				// A pause is maxPause on average, and a try that nobody answers takes up to silence.
 				most := int(time.Since(tried) / (maxPause / 2))
-				least := map[string]int{"refused": int(time.Since(tried) / (2 * maxPause)), "not answered": int(time.Since(tried) / (silence + 2*maxPause))}[name]
+				least := map[string]int{
+					"refused":      int(time.Since(tried) / (2 * maxPause)),
+					"not answered": int(time.Since(tried) / (silence + 2*maxPause)),
+				}[name]
 				if n := tries() - before; n > most || n < least {
 					t.Errorf("%d tries in %v, want %d to %d", n, time.Since(tried), least, most)
 				}
@@ -505,7 +518,8 @@ func TestLeave(t *testing.T) {
 	}
 	all := authority.all()
 	last := all[len(all)-1]
-	if !last.GetLeaving() || last.GetValidatorId() != "v" || last.GetInstanceId() != all[0].GetInstanceId() || last.GetSequence() != uint64(len(all)) {
+	if !last.GetLeaving() || last.GetValidatorId() != "v" || last.GetInstanceId() != all[0].GetInstanceId() ||
+		last.GetSequence() != uint64(len(all)) {
 		t.Errorf("%v", last)
 	}
 	nobody, err := New(Config{Authority: "127.0.0.1:1", ID: "v", Log: slog.New(slog.NewTextHandler(log, nil))})
@@ -562,7 +576,8 @@ func TestFencedAfter(t *testing.T) {
 	for scope := range all {
 		all[scope] = time.Duration(scope) * time.Second
 	}
-	if FencedAfter(none) != 0 || FencedAfter(some) != 0 || FencedAfter(all) != time.Duration(len(countersignv1.Scope_name)-1)*time.Second {
+	if FencedAfter(none) != 0 || FencedAfter(some) != 0 ||
+		FencedAfter(all) != time.Duration(len(countersignv1.Scope_name)-1)*time.Second {
 		t.Errorf("%v, %v, %v", FencedAfter(none), FencedAfter(some), FencedAfter(all))
 	}
 }

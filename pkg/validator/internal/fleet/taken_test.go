@@ -51,7 +51,8 @@ func TestOutageIsSaidOnce(t *testing.T) {
 		k := start(t, authority, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
 		k.awaitWelcome()
 		for n, err := range []error{
-			status.Error(codes.Unavailable, "no"), status.Error(codes.PermissionDenied, "never"), status.Error(codes.PermissionDenied, "never"),
+			status.Error(codes.Unavailable, "no"), status.Error(codes.PermissionDenied, "never"),
+			status.Error(codes.PermissionDenied, "never"),
 		} {
 			authority.set(func() { authority.refuse = err })
 			between.cut()
