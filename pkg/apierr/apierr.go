@@ -3,7 +3,7 @@
 // condition at fault. An error may also have a cause, which the server logs and never sends. This package is
 // not part of the public API and may change in any release.
 //
-// The reasons are part of the contract in proto. The package itself may change in any release.
+// The reasons are part of the contract in proto.
 package apierr
 
 import (

@@ -2,8 +2,6 @@
 // everybody after a power failure. A symbolic link stays, and its target is replaced. Owner, group and mode
 // stay too. Access control lists and other extended attributes are lost. This package is not part of the
 // public API and may change in any release.
-//
-// The API of this package may change in any release.
 package atomicfile
 
 import (

@@ -4,6 +4,4 @@
 // may call. This package is not part of the public API and may change in any release.
 //
 // A process runs its servers in one errgroup, see the example.
-//
-// The package is internal to Countersign: its API may change in any release.
 package grpcserver

@@ -2,8 +2,6 @@
 // the replica's Source: it reads heads, logs and documents, and subscribes to hints. A Feed writes nothing,
 // and uses only commands that a read-only account may use. This package is not part of the public API and may
 // change in any release.
-//
-// The API of this package may change in any release.
 package redisfeed
 
 import (

@@ -6,8 +6,6 @@
 // system: a write in place, a rename over the file, and a symbolic link above it that changes its target, as
 // in a Kubernetes volume. Notifications of the kernel (inotify) on the file miss the last one, and miss
 // changes that another machine makes. Reading some kilobytes every few seconds costs nothing noticeable.
-//
-// The package is internal to Countersign: its API may change in any release.
 package reload
 
 import (

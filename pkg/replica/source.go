@@ -2,7 +2,7 @@
 // checks at every poll that none was missed, and follows only what it can prove. This package is not part of
 // the public API and may change in any release.
 //
-// It reads through a Source and never writes to the store. The API of this package may change in any release.
+// It reads through a Source and never writes to the store.
 package replica
 
 import (

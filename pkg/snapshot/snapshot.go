@@ -5,8 +5,6 @@
 //
 // Files are streamed: reader and writer hold at most one partition of a replica, or one record of a backup.
 // The package knows nothing of Redis, and exposes no generated types.
-//
-// The API of this package may change in any release.
 package snapshot
 
 import (

@@ -1,8 +1,6 @@
 // Package strictjson rejects JSON that encoding/json accepts but reads with a loss: a repeated key, a key in
 // another case, bytes that are not UTF-8, and data after the value. This package is not part of the public
 // API and may change in any release.
-//
-// The API of this package may change in any release.
 package strictjson
 
 import (

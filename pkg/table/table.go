@@ -2,8 +2,6 @@
 // lock, while one writer for each partition changes it. The policies lie in a few large pieces of memory
 // without pointers, so they cost the garbage collector nothing. This package is not part of the public API
 // and may change in any release.
-//
-// The API of this package may change in any release.
 package table
 
 import (

@@ -11,13 +11,13 @@ import (
 	"github.com/countersign/countersign/pkg/validator/internal/fleet"
 )
 
-// maxFloorWait is how long a validator waits for an authority to tell how far the store must be at least,
-// before it loads what is there.
+// maxFloorWait is how long a validator waits for the floor from an authority before it loads the store
+// without one.
 const maxFloorWait = 5 * time.Second
 
-// maxPendingWait is how long it waits while the authority that it reports to says that it is about to tell:
-// longer than the 10 s for which that authority waits for others at its own start. A restart of everything
-// is no reason to believe an old copy.
+// maxPendingWait is how long a validator waits while its authority says that the floor is pending. It is
+// longer than the 10 s for which an authority collects reports after its own start, so that even after a
+// restart of everything no old copy of the store is accepted.
 const maxPendingWait = 15 * time.Second
 
 // Fleet says to which authority a validator reports, and as which validator. The zero value reports nowhere.
@@ -39,14 +39,14 @@ type Fleet struct {
 // CheckID returns an error that describes what a validator's name must look like, or nil for a valid name.
 func CheckID(id string) error { return fleet.CheckID(id) }
 
-// membership is a validator's part in the fleet; the zero value has none.
+// membership is a validator's part in the fleet. The zero value belongs to no fleet.
 type membership struct {
-	reporter *fleet.Reporter // nil: nowhere to report
-	welcome  chan struct{}   // closed when the floor was first told
+	reporter *fleet.Reporter // nil without an authority
+	welcome  chan struct{}   // closed when the first floor has arrived
 	once     sync.Once
 }
 
-// open makes the reporter, if there is somewhere to report.
+// open makes the reporter, if an authority is configured.
 func (m *membership) open(c Config) (err error) {
 	if c.Fleet.Authority == "" {
 		return nil
@@ -59,14 +59,14 @@ func (m *membership) open(c Config) (err error) {
 	return err
 }
 
-// report reports what a replica holds until ctx ends, while it is the one that decides.
+// report reports the state of a replica until ctx ends, whenever decides returns true.
 func (m *membership) report(ctx context.Context, r *replica.Replica, decides func() bool) {
 	if m.reporter != nil {
 		m.reporter.Run(ctx, r, decides, func() { m.once.Do(func() { close(m.welcome) }) })
 	}
 }
 
-// awaitFloor returns when an authority has told the floor, or none is in reach.
+// awaitFloor returns when the floor has arrived, or when it is not expected to arrive soon.
 func (m *membership) awaitFloor(ctx context.Context) {
 	if m.reporter == nil {
 		return
@@ -86,29 +86,28 @@ func (m *membership) awaitFloor(ctx context.Context) {
 	}
 }
 
-// pendingPause is how often a validator that has waited for maxFloorWait looks whether the authority still
-// is about to tell.
+// pendingPause is how often a validator checks, after maxFloorWait, whether the floor is still pending.
 const pendingPause = 250 * time.Millisecond
 
-// leave stops answering, and says so: a validator that has left is in no receipt.
+// leave stops answering and tells the authority, so that no receipt waits for this validator.
 func (v *Validator) leave() {
 	r := v.replica.Load()
 	if v.fleet.reporter == nil || r == nil {
 		return
 	}
-	v.replica.Store(replica.New(nil, r.Codec(), v.config.Log)) // it holds nothing, and is not run
+	v.replica.Store(replica.New(nil, r.Codec(), v.config.Log)) // an empty replica that is never run
 	v.fleet.reporter.Leave(r.Codec().StoreID())
 }
 
-// Reporting tells whether an authority hears the validator now.
+// Reporting tells whether an authority receives the validator's reports now.
 func (v *Validator) Reporting() bool { return v.fleet.reporter != nil && v.fleet.reporter.Connected() }
 
-// IDTaken tells whether no authority hears the validator because another one that was started later has its
-// name.
+// IDTaken tells whether authorities reject the validator's reports because a validator that was started
+// later has the same name.
 func (v *Validator) IDTaken() bool { return v.fleet.reporter != nil && v.fleet.reporter.IDTaken() }
 
-// ClockSkew returns how far the validator's time of day is ahead of its authority's; false while that is
-// not known.
+// ClockSkew returns how far the validator's time of day is ahead of its authority's. known is false without
+// a recent measurement.
 func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
 	if v.fleet.reporter == nil {
 		return 0, false
@@ -116,8 +115,8 @@ func (v *Validator) ClockSkew() (ahead time.Duration, known bool) {
 	return v.fleet.reporter.ClockSkew()
 }
 
-// FloorVerified tells whether an authority has told the validator how far the store must be at least.
-// Without, a complete old copy of the store cannot be told from the store.
+// FloorVerified tells whether the validator has received a floor: the least positions that the store must
+// have. Without a floor it cannot distinguish a complete old copy of the store from the store.
 func (v *Validator) FloorVerified() bool {
 	return v.fleet.reporter != nil && v.fleet.reporter.FloorVerified()
 }

@@ -14,36 +14,36 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// DefaultSnapshotInterval is the time between two copies when nothing else is said.
+// DefaultSnapshotInterval is the default time between two copies.
 const DefaultSnapshotInterval = time.Minute
 
 // SnapshotFile says where a validator keeps a copy of all policies, and how often it writes it.
 type SnapshotFile struct {
-	// Path is the file, which belongs to this validator alone; empty for none.
+	// Path is the file. No other validator may use it. Empty means no file.
 	Path string
-	// Interval is the time between two copies; 0 is DefaultSnapshotInterval.
+	// Interval is the time between two copies. 0 means DefaultSnapshotInterval.
 	Interval time.Duration
 }
 
-// SnapshotStats is what has become of the snapshot file since the validator was made.
+// SnapshotStats says how reading and writing the snapshot file went since New.
 type SnapshotStats struct {
-	// Time is when the latest copy that was read or written was begun; zero when there was none.
+	// Time is when the latest copy that was read or written was begun. It is zero without one.
 	Time time.Time
-	// ReadErrors and WriteErrors are how often it could not be used, or written.
+	// ReadErrors and WriteErrors count failures to use and to write the file.
 	ReadErrors, WriteErrors uint64
 }
 
-// snapshotState is what a validator knows of its snapshot file.
+// snapshotState is the state of a validator's snapshot file.
 type snapshotState struct {
 	time                    atomic.Pointer[time.Time]
 	readErrors, writeErrors atomic.Uint64
-	// verified is when the latest copy was begun or, for one that was read, the reading; cursors are how
-	// far it was. Both belong to whoever writes.
+	// verified is when the latest copy was begun or, for a copy that was read, when it was read. cursors
+	// are the copy's cursors. Both belong to the goroutine that writes.
 	verified time.Time
 	cursors  []record.Cursor
 }
 
-// Snapshot returns what has become of the snapshot file; false when there is to be none.
+// Snapshot returns the statistics of the snapshot file, and false when no file is configured.
 func (v *Validator) Snapshot() (SnapshotStats, bool) {
 	s := SnapshotStats{ReadErrors: v.snapshot.readErrors.Load(), WriteErrors: v.snapshot.writeErrors.Load()}
 	if at := v.snapshot.time.Load(); at != nil {
@@ -57,8 +57,8 @@ func (s *snapshotState) unusable(log *slog.Logger, why error) {
 	log.Error("the snapshot file is not used", "error", why)
 }
 
-// fromSnapshot returns a replica that holds what the snapshot file does; nil when there is none that can be
-// used. What is wrong with it is never more than a reason to do without.
+// fromSnapshot returns a replica with the data of the snapshot file. It returns nil when the file does not
+// exist or cannot be used; the validator then starts without it.
 func (v *Validator) fromSnapshot() *replica.Replica {
 	path, log := v.config.Snapshot.Path, v.config.Log
 	if path == "" {
@@ -87,15 +87,14 @@ func (v *Validator) readSnapshot(path string) (*replica.Replica, time.Time, erro
 	}
 	defer file.Close()
 	r := v.newReplica(file.Meta())
-	// Until all of it was read nothing of it is shown to anyone.
+	// The replica is not shown to anyone until the file was read completely.
 	if err := file.Replicas(r.Import); err != nil {
 		return nil, time.Time{}, err
 	}
 	return r, file.CreateTime(), nil
 }
 
-// keepSnapshot writes a copy as soon as there is something to write, and from then on at the interval,
-// until ctx ends.
+// keepSnapshot writes a copy once the replica is loaded, and then one each interval, until ctx ends.
 func (v *Validator) keepSnapshot(ctx context.Context, r *replica.Replica) {
 	if v.config.Snapshot.Path == "" || r.WaitLoaded(ctx) != nil {
 		return
@@ -114,7 +113,7 @@ func (v *Validator) keepSnapshot(ctx context.Context, r *replica.Replica) {
 	}
 }
 
-// saveSnapshot writes a copy, unless the one before says the same. What goes wrong is logged and counted.
+// saveSnapshot writes a copy unless nothing has changed. It logs and counts errors.
 func (v *Validator) saveSnapshot(r *replica.Replica) {
 	now, cursors := time.Now(), r.Cursors()
 	if !v.snapshotDue(r, now, cursors) {
@@ -130,7 +129,8 @@ func (v *Validator) saveSnapshot(r *replica.Replica) {
 	v.config.Log.Debug("snapshot file written", "took", time.Since(now))
 }
 
-// snapshotDue tells whether everything is there, and something was changed or verified since the copy before.
+// snapshotDue tells whether all data is loaded, and whether any was changed or verified since the latest
+// copy.
 func (v *Validator) snapshotDue(r *replica.Replica, now time.Time, cursors []record.Cursor) bool {
 	due := !slices.Equal(cursors, v.snapshot.cursors)
 	for i := range cursors {
@@ -163,7 +163,7 @@ func (v *Validator) writeSnapshot(r *replica.Replica) error {
 	return file.Commit()
 }
 
-// leaveSnapshot writes a last copy of what decided last.
+// leaveSnapshot writes a last copy of the replica that decided last.
 func (v *Validator) leaveSnapshot() {
 	if r := v.replica.Load(); r != nil && v.config.Snapshot.Path != "" {
 		v.saveSnapshot(r)

@@ -1,5 +1,10 @@
-// Package validator is a validator without its network: it keeps every policy of a store in memory and
-// decides. The service of the same name wraps it; a Go program can hold one of its own instead.
+// Package validator decides whether to accept requests. It keeps all policies of a store in memory and
+// follows the store. A Go program that embeds a Validator needs no validator service; the service wraps
+// this package.
+//
+// Make a Validator with New, start it with Run, and call Authorize once WaitReady has returned.
+//
+// This package is part of the public API: `make api` fails when a change would break programs that use it.
 package validator
 
 import (
@@ -22,23 +27,26 @@ import (
 	"github.com/countersign/countersign/pkg/usage"
 )
 
-// MaxCatchUp is how long Authorize waits at most for the revision that a request asks for (B25).
+// MaxCatchUp is how long Authorize waits at most for a request's MinRevision (B25).
 const MaxCatchUp = 5 * time.Second
 
-// Config is what a validator needs. Fields are required where nothing else is said.
+// Config configures a Validator. RedisURL, Ring and Log are required.
 type Config struct {
-	// RedisURL is where the store is; see redisfeed.Open.
+	// RedisURL says where the store is: redis:// or rediss:// for one server, and the forms for Sentinel
+	// and Cluster that docs/deployment.md describes.
 	RedisURL string
-	// WriteQuorum is how many replicas a Redis master must have for what it says to count as fresh; 0 asks
-	// for none.
+	// WriteQuorum is how many Redis replicas a master must have so that data read from it counts as fresh.
+	// 0 means none.
 	WriteQuorum int
-	// Ring verifies the store's records.
+	// Ring has the keys that the store's records are signed with.
 	Ring *keyring.Ring
-	Log  *slog.Logger
-	// MaxStaleness is, by scope, the age past which data decides no more (B20); 0 is no bound.
+	// Log gets the validator's log lines. They hold no secrets.
+	Log *slog.Logger
+	// MaxStaleness has, by scope, the age of data beyond which Authorize returns UNAVAILABLE (B20). 0 means
+	// no bound.
 	MaxStaleness [policy.MaxScope + 1]time.Duration
-	// Snapshot says where the validator keeps what it needs to start without Redis; the zero value is
-	// nowhere.
+	// Snapshot says where the validator keeps a copy of all policies, so that it can start while Redis is
+	// down. The zero value means nowhere.
 	Snapshot SnapshotFile
 	// Fleet says where the validator reports. The zero value reports nowhere.
 	Fleet Fleet
@@ -46,24 +54,24 @@ type Config struct {
 	WallClock func() time.Time
 }
 
-// Validator decides about requests from memory. Make one with New, start it with Run. All methods are safe
-// for concurrent use.
+// Validator decides about requests from memory. Make one with New and start it with Run. It is safe for
+// concurrent use.
 type Validator struct {
 	config  Config
 	clock   replica.WallClock
 	client  *redisfeed.Client
-	replica atomic.Pointer[replica.Replica] // nil until the store was found
+	replica atomic.Pointer[replica.Replica] // nil until the store or a snapshot was found
 	found   chan struct{}                   // closed when replica is set
-	// replaced is closed when another replica has taken the place of the first.
+	// replaced is closed when another replica has replaced the first.
 	replaced chan struct{}
 	snapshot snapshotState
 	fleet    membership
-	// stickyDenials counts denials for a token that is revoked here against the store.
+	// stickyDenials counts denials of tokens that are revoked here although the store says otherwise.
 	stickyDenials atomic.Uint64
 	usage         usage.Counter
 }
 
-// New returns a validator that holds nothing yet. It fails when the configuration is wrong.
+// New returns a validator without data. It connects to nothing. It fails when the configuration is wrong.
 func New(config Config) (*Validator, error) {
 	client, err := redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum})
 	if err != nil {
@@ -73,9 +81,9 @@ func New(config Config) (*Validator, error) {
 	return v, v.fleet.open(config)
 }
 
-// Run finds the store, loads it and follows it until ctx ends, which is not an error. It may be called
-// once. With a snapshot file it decides from that while Redis does not answer, and leaves a new one behind.
-// One that reports to an authority answers nothing any more after Run.
+// Run finds the store, loads it, and follows it until ctx ends, which is not an error. It may be called
+// once. With a snapshot file, the validator decides from the file while Redis does not answer, and Run
+// writes the file again at the end. After Run, a validator that reports to an authority answers nothing.
 func (v *Validator) Run(ctx context.Context) error {
 	defer v.client.Close()
 	defer v.leave()
@@ -87,14 +95,14 @@ func (v *Validator) Run(ctx context.Context) error {
 	}
 	meta, err := v.client.AwaitMeta(ctx, v.config.Ring, v.config.Log)
 	if err != nil {
-		return nil // only the end of ctx ends the search
+		return nil // ctx has ended
 	}
 	r := v.newReplica(meta)
 	if v.replica.Load() == nil {
 		v.show(r)
 		return v.follow(ctx, r)
 	}
-	// What is there decides until there is something whole to put in its place.
+	// The snapshot decides until the store was loaded completely.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return v.follow(ctx, r) })
 	group.Go(func() error {
@@ -113,7 +121,7 @@ func (v *Validator) newReplica(meta record.Meta) *replica.Replica {
 	return r
 }
 
-// show makes a replica the first to decide from.
+// show makes a replica the first one that decides.
 func (v *Validator) show(r *replica.Replica) {
 	v.replica.Store(r)
 	close(v.found)
@@ -136,8 +144,8 @@ func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
 	return group.Wait()
 }
 
-// followUnlessForeign follows the store of a snapshot file. It returns true when Redis turns out to hold
-// another one, and false when ctx has ended.
+// followUnlessForeign follows the store of a snapshot file. It returns true when Redis holds another store,
+// and false when ctx has ended.
 func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica) (foreign bool) {
 	ours, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -157,7 +165,8 @@ func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica)
 	return foreign
 }
 
-// Ready returns nil once the validator has all data. It stays ready when the store goes away.
+// Ready returns nil once the validator has loaded all data, and an error for people before. A validator
+// stays ready when the store becomes unreachable.
 func (v *Validator) Ready() error {
 	r := v.replica.Load()
 	if r == nil {
@@ -166,14 +175,15 @@ func (v *Validator) Ready() error {
 	return r.Unloaded()
 }
 
-// DataAge returns how long ago the oldest partition was last known to be complete; 0 until all are loaded.
+// DataAge returns how long ago the oldest partition was last known to be complete. It is 0 until all are
+// loaded.
 func (v *Validator) DataAge() time.Duration {
 	age, _ := v.Freshness()
 	return age
 }
 
-// Freshness returns the age of the oldest partition's data, 0 until all are loaded, and whether any is
-// stale: older than replica.StaleAfter, or of an age that the machine's clocks do not agree on.
+// Freshness returns DataAge, and whether any data is stale: not loaded, older than 2 s, or of an unknown
+// age because the machine's clock was set.
 func (v *Validator) Freshness() (oldest time.Duration, stale bool) {
 	r := v.replica.Load()
 	if r == nil || !r.Loaded() {
@@ -187,7 +197,7 @@ func (v *Validator) Freshness() (oldest time.Duration, stale bool) {
 	return oldest, stale
 }
 
-// WaitReady returns when the validator has all data, or an error when the context ends first.
+// WaitReady returns nil when the validator has loaded all data, or the error of ctx if that ends first.
 func (v *Validator) WaitReady(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -209,32 +219,34 @@ func (v *Validator) WaitReady(ctx context.Context) error {
 	return v.replica.Load().WaitLoaded(ctx)
 }
 
-// Request is one question.
+// Request is one question: may this request pass?
 type Request struct {
-	// AppID is the app; see policy.ValidAppID.
+	// AppID is the app that the request is for: 1 to 64 characters of A-Z a-z 0-9 - _.
 	AppID string
-	// Token is the secret that the request carried; the zero value, or an empty one, is none.
+	// Token is the secret that the request carried. The zero value or an empty secret means none.
 	Token secret.Secret
-	// Scope is the endpoint, from 1 to policy.MaxScope.
+	// Scope is the endpoint that was called, from 1 to policy.MaxScope. Its numbers are those of
+	// countersign.v1.Scope.
 	Scope policy.Scope
-	// Source is what sent the request.
+	// Source is the kind of sender. The zero value means an ordinary backend.
 	Source policy.Source
-	// MinRevision is a consistency token; empty to decide at once.
+	// MinRevision is a consistency token. Authorize waits for that change, at most MaxCatchUp. Empty means
+	// that it decides at once.
 	MinRevision string
 }
 
 // Answer is the answer to one question.
 type Answer struct {
 	policy.Decision
-	// Revision is one of the app's partition: every change up to it was taken into account.
+	// Revision is a revision of the app's partition. The decision reflects all changes up to it.
 	Revision uint64
-	// DataAge is how long ago the data was last known to be complete.
+	// DataAge is how long ago the app's data was last known to be complete.
 	DataAge time.Duration
 }
 
-// Authorize answers a question (B19). An error is never a denial: it is an *apierr.Error with
-// INVALID_ARGUMENT for a malformed request, or UNAVAILABLE when nothing can be decided (B20). It waits for
-// nothing but MinRevision.
+// Authorize answers a question (B19). An error is never a denial: its gRPC status is INVALID_ARGUMENT for a
+// malformed request, and UNAVAILABLE when nothing can be decided (B20). client.Reason returns its stable
+// reason. Authorize waits only for a MinRevision, and ctx matters only for that.
 func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, error) {
 	if !policy.ValidAppID(request.AppID) {
 		return Answer{}, errBadAppID
@@ -253,7 +265,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if r == nil {
 		return Answer{}, errNotLoaded
 	}
-	// What needs no policy is done while the app's comes from memory.
+	// Work that needs no policy is done while the processor fetches the policy from memory.
 	place := r.Table().Locate(request.AppID)
 	claim := policy.ClaimOf(request.Token)
 	r.Table().Fetch(place)
@@ -261,7 +273,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	v.usage.Fetch(spot)
 	v.usage.Fetch(bare)
 	now := time.Now()
-	// The age is read before the data, so that it is never that of newer data.
+	// The age is read before the data, so that it is never the age of newer data.
 	age := r.Age(place.Partition, now)
 	view := r.Table().FindAt(place, request.AppID)
 	if !view.Loaded {
@@ -276,12 +288,12 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 			return Answer{}, errUnverified
 		}
 		if row.Behind() {
-			// The last good policy goes on deciding, but must not pass for a newer one.
+			// The last good policy still decides, but must not pass for a newer one.
 			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, v.clock.Since(row.Since(), now))
 		}
 		p = &decides
 	} else if view.Missing {
-		return Answer{}, errUnverified // it had a policy that the store has lost: that is not to have none
+		return Answer{}, errUnverified // the store has lost the app's policy, so the app is not without one
 	}
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld
@@ -299,14 +311,14 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	return answer, nil
 }
 
-// StickyDenials returns how many requests were denied for a token that is revoked here although the store
-// says otherwise.
+// StickyDenials returns how many requests were denied because of a token that is revoked here although the
+// store says otherwise.
 func (v *Validator) StickyDenials() uint64 { return v.stickyDenials.Load() }
 
 var (
 	errBadAppID = apierr.Invalid("app_id", "want 1 to %d characters of A-Z a-z 0-9 - _", policy.MaxAppIDLength)
 	errBadScope = apierr.Invalid("scope", "want a scope, not unspecified or unknown")
-	// These have no cause, which would be logged: anyone can send them at any rate.
+	// These errors have no cause, because causes are logged, and anyone can trigger them at any rate.
 	errBadRevision   = apierr.Invalid("min_revision", "want a consistency token")
 	errOtherRevision = apierr.Invalid("min_revision", "want a consistency token of the same app")
 
@@ -315,8 +327,7 @@ var (
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
 )
 
-// reach makes sure that the data is as new as the request asks, and returns the revision that it asks for
-// (B25).
+// reach waits until the data is as new as the request's MinRevision, and returns that revision (B25).
 func reach(ctx context.Context, r *replica.Replica, request Request) (uint64, error) {
 	position, err := record.DecodePosition(request.MinRevision)
 	if err != nil {

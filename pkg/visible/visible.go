@@ -1,7 +1,5 @@
 // Package visible finds characters that people cannot see in a name. It does not check lengths or forms. This
 // package is not part of the public API and may change in any release.
-//
-// The API of this package may change in any release.
 package visible
 
 import (

@@ -15,7 +15,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// fleetFlags say where the validator reports.
+// fleetFlags are the flags that say where the validator reports.
 type fleetFlags struct {
 	authority   grpcclient.Address
 	security    grpcclient.Security
@@ -33,8 +33,8 @@ func (f *fleetFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.id, "validator-id", "", "the validator's `name` in the fleet, which no other may have (default host name and port of --listen)")
 }
 
-// config returns what the flags say for a validator that listens on an address. The key and the authorities
-// are read again when they change.
+// config returns the configuration for a validator that listens on an address. The key and the certificate
+// authorities are read again when their files change.
 func (f *fleetFlags) config(listen string, files *reload.Files) (validator.Fleet, error) {
 	c := validator.Fleet{Authority: f.authority, Security: f.security, ID: f.id}
 	if f.authority == "" {
@@ -80,7 +80,7 @@ func (f *fleetFlags) config(listen string, files *reload.Files) (validator.Fleet
 func parseKey(contents [][]byte) (secret.Secret, error) {
 	text := strings.TrimSpace(string(contents[0]))
 	if !secret.WellFormedAdminKey(text) {
-		// It would be sent: another file, named by mistake, may hold worse.
+		// The key is sent to the authority, so a wrong file must be rejected.
 		return secret.Secret{}, fmt.Errorf("does not hold a key, which begins with %s", secret.AdminPrefix)
 	}
 	return secret.New(text), nil

@@ -71,8 +71,8 @@ func TestFleetFlags(t *testing.T) {
 	}
 }
 
-// TestFleetKeyChanges: a validator reports with the key that stands in the file, and with the old one while
-// that is bad.
+// TestFleetKeyChanges: a validator reports with the key in the file, and with the previous key while the
+// file is bad.
 func TestFleetKeyChanges(t *testing.T) {
 	path, first, second := filepath.Join(t.TempDir(), "key"), secret.MintAdminKey(), secret.MintAdminKey()
 	write := func(text string) {

@@ -1,4 +1,4 @@
-// Command validator keeps every policy in memory and answers Authorize.
+// Command validator keeps all policies in memory and answers Authorize.
 package main
 
 import (

@@ -1,7 +1,5 @@
 // Package check shortens what most tests do: take a value or fail, open a gRPC connection, and wait for
 // another process. This package is not part of the public API and may change in any release.
-//
-// It is for tests of this module and may change in any release.
 package check
 
 import (

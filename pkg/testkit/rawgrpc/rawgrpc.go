@@ -1,8 +1,6 @@
 // Package rawgrpc speaks gRPC frame by frame, as a broken or hostile client does: headers without a message,
 // or a message that is announced and never sent. This package is not part of the public API and may change in
 // any release.
-//
-// It is for tests of this module and may change in any release.
 package rawgrpc
 
 import (

@@ -1,8 +1,6 @@
 // Package redistest starts real Redis servers for tests, and disturbs the network between them and their
 // clients. A server listens on a free port of the loopback interface, keeps its files in a folder of the
 // test, and ends with the test. This package is not part of the public API and may change in any release.
-//
-// It is for tests of this module and may change in any release.
 package redistest
 
 import (

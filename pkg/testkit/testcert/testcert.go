@@ -1,7 +1,5 @@
 // Package testcert signs certificates for tests: for servers on the loopback interface and their clients.
 // This package is not part of the public API and may change in any release.
-//
-// It is for tests of this module and may change in any release.
 package testcert
 
 import (

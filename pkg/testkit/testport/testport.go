@@ -1,7 +1,5 @@
 // Package testport finds TCP ports for servers that tests start. This package is not part of the public API
 // and may change in any release.
-//
-// It is for tests of this module and may change in any release.
 package testport
 
 import (

@@ -2,8 +2,6 @@
 // misuse, the flag for the form of answers, and files that flags name.
 //
 // This package is not part of the public API and may change in any release.
-//
-// It may change in any release.
 package cmdline
 
 import (

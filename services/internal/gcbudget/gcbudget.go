@@ -1,10 +1,10 @@
-// Package gcbudget bounds how much garbage a process piles up between two collections, in bytes. This package
-// is not part of the public API and may change in any release.
+// Package gcbudget bounds the garbage that a process accumulates between two collections, in bytes. This
+// package is not part of the public API and may change in any release.
 //
-// GOGC bounds it by the size of what is alive. That fits programs whose collections cost what is alive;
-// here most of that is a table in which the collector has nothing to look at. With GOGC=400, 800 MB of
-// table would let 3.3 GB of garbage pile up, and nearly every call would write to memory that it is the
-// first to touch.
+// GOGC bounds garbage as a percentage of the live heap, because in most programs a collection costs as much
+// as the live heap is large. A validator's live heap is mostly a table without pointers, which costs a
+// collection nothing. With GOGC=400, a table of 800 MB would let 3.3 GB of garbage accumulate, and nearly
+// every call would write to memory for the first time.
 package gcbudget
 
 import (
@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// Bytes is the garbage that a process may pile up between two collections: enough that collections are
-	// rare, and so little that the memory is soon used again.
+	// Bytes is the garbage that a process may accumulate between two collections. It is enough to make
+	// collections rare, and little enough that memory is soon reused.
 	Bytes = 256 << 20
-	// Most is the greatest GOGC, in percent, so that a process with little alive stays small.
+	// Most is the largest GOGC, in percent. It keeps a process with a small live heap small.
 	Most = 400
 )
 
 // Keep adapts GOGC after each collection, so that garbage stays within Bytes and Most, until stop is
-// called, which does not wait. It does nothing when the environment has GOGC: what an operator says counts.
-// GOMEMLIMIT counts in any case.
+// called. stop does not wait. Keep does nothing when the environment sets GOGC. GOMEMLIMIT applies in any
+// case.
 func Keep() (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -36,18 +36,18 @@ func Keep() (stop func()) {
 	return func() { k.stopped.Store(true) }
 }
 
-// keeper adapts GOGC. Only one goroutine at a time runs its methods: that of Keep, and then that of the
-// runtime's cleanups.
+// keeper adapts GOGC. Its methods run on one goroutine at a time: first on the one of Keep, then on the
+// runtime's cleanup goroutine.
 type keeper struct {
 	percent int
 	stopped atomic.Bool
 }
 
-// sentinel is what a collection finds unreachable. It has a pointer: the runtime packs tiny objects without
-// any together, and they end together.
+// sentinel is an object that the next collection finds unreachable. It has a pointer, because the runtime
+// packs tiny objects without pointers into one block, which stays alive as a whole.
 type sentinel struct{ _ *sentinel }
 
-// await has the next collection call adapt.
+// await makes the next collection call adapt.
 func (k *keeper) await() {
 	runtime.AddCleanup(new(sentinel), func(k *keeper) {
 		if !k.stopped.Load() {
@@ -57,7 +57,8 @@ func (k *keeper) await() {
 	}, k)
 }
 
-// adapt sets GOGC when it is off by more than a tenth: setting it stops the world for some microseconds.
+// adapt sets GOGC when it is off by more than a tenth. It spares smaller corrections, because setting GOGC
+// stops the world for some microseconds.
 func (k *keeper) adapt() {
 	want := percent(scanned())
 	if off := want - k.percent; k.percent == 0 || off*10 > k.percent || -off*10 > k.percent {
@@ -66,8 +67,7 @@ func (k *keeper) adapt() {
 	}
 }
 
-// percent returns the GOGC with which Bytes are allocated between two collections, at least 1 and at most
-// Most.
+// percent returns the GOGC that allows Bytes between two collections, from 1 to Most.
 func percent(alive uint64) int {
 	if alive == 0 {
 		return Most
@@ -75,8 +75,8 @@ func percent(alive uint64) int {
 	return int(min(max(Bytes*100/alive, 1), Most))
 }
 
-// scanned returns of how many bytes GOGC is a percentage: what the latest collection has left, the stacks,
-// and the global variables (https://go.dev/doc/gc-guide#GOGC).
+// scanned returns the number of bytes that GOGC is a percentage of: the live heap after the latest
+// collection, the stacks and the global variables (https://go.dev/doc/gc-guide#GOGC).
 func scanned() (bytes uint64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(samples)

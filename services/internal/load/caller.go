@@ -4,42 +4,42 @@ import "time"
 
 // Caller asks one server. It must be safe for concurrent use.
 //
-// Unary is the one over plain gRPC calls. A client with its own idea of how calls share connections is
-// another: its Start hands the question of a call to the client, and calls Done with what comes of it.
+// Unary makes plain gRPC calls. Another implementation may wrap a client that manages its own connections:
+// its Start gives the call's question to the client, and calls Done with the result.
 type Caller interface {
-	// Start sends a call, or lines it up, and does not wait for the answer. Done of the call is called
-	// exactly once, by any goroutine but not from within Start; more calls may be started from there.
+	// Start sends or queues a call, and does not wait for the answer. It leads to exactly one call of Done,
+	// from any goroutine, but not from within Start. Done may start more calls.
 	Start(call *Call)
-	// Flush sends what is lined up. What is started from within Done is sent without it.
+	// Flush sends the queued calls. Calls that Done starts are sent without it.
 	Flush()
-	// Close ends the connections. Calls under way end with an error.
+	// Close ends the connections. Calls in flight fail.
 	Close() error
 }
 
-// Call is one call of a run, and used again for another when it is done.
+// Call is one call of a run. It is reused for another call after Done.
 type Call struct {
-	// Question is what is asked.
+	// Question is the question of the call.
 	Question *Question
-	// Slot spreads calls over connections: those of one slot should share one.
+	// Slot spreads calls over connections: calls of the same slot should share a connection.
 	Slot int
 
-	// due is when the call was to be sent, counted from the start of the run.
+	// due is when the call should be sent, counted from the start of the run.
 	due time.Duration
 	run *run
 }
 
-// Done tells what came of the call: an answer, or an error when there is none.
+// Done reports the result of the call: an answer, or an error.
 func (c *Call) Done(answer Answer, err error) { c.run.done(c, answer, err) }
 
-// Limits bound a run; what is 0 does not. One of the two must be there.
+// Limits bound a run. A limit of 0 is none; at least one must be set.
 type Limits struct {
-	// Calls is how many calls are sent.
+	// Calls is the number of calls to send.
 	Calls uint64 `json:"calls"`
 	// Time is how long calls are sent.
 	Time time.Duration `json:"timeNanos"`
 }
 
-// reached tells whether a call more would be one too many.
+// reached tells whether no more calls may be sent.
 func (l Limits) reached(sent uint64, passed time.Duration) bool {
 	return l.Calls > 0 && sent >= l.Calls || l.Time > 0 && passed >= l.Time
 }

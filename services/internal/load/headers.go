@@ -14,8 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// headers reads what comes with an answer: its headers and trailers, of which it keeps what gRPC says of
-// errors.
+// headers decodes the headers and trailers of answers, and keeps the fields with which gRPC describes errors.
 type headers struct {
 	decoder                       *hpack.Decoder
 	http, grpc, words, detailsBin string
@@ -38,7 +37,7 @@ func newHeaders() *headers {
 	return h
 }
 
-// decode reads one block.
+// decode decodes one block of headers or trailers.
 func (h *headers) decode(block []byte) error {
 	h.http, h.grpc, h.words, h.detailsBin = "", "", "", ""
 	if _, err := h.decoder.Write(block); err != nil {
@@ -47,7 +46,7 @@ func (h *headers) decode(block []byte) error {
 	return h.decoder.Close()
 }
 
-// err returns what the trailers that were decoded last say: nil for OK.
+// err returns the error in the trailers that were decoded last; nil for OK.
 func (h *headers) err() error {
 	if h.grpc == "0" {
 		return nil

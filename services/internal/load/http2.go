@@ -2,7 +2,6 @@ package load
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"math"
 
@@ -12,29 +11,38 @@ import (
 
 // Sizes of HTTP/2 (RFC 9113), in bytes.
 const (
-	frameHeader   = 9
-	maxFrame      = 16 << 10 // what a peer that was told nothing else may send
+	maxFrame      = 16 << 10 // the largest frame that a peer may send by default
 	initialWindow = 1<<16 - 1
 	maxWindow     = math.MaxInt32
-	lastStream    = math.MaxInt32 // the largest number of a call, which is given to none
+	lastStream    = math.MaxInt32 // the largest stream number; it is not used
 )
+
+// frames are frames that wait to be sent.
+type frames []byte
+
+// Write implements io.Writer. It never fails, so the errors of a Framer that writes into frames are ignored.
+func (f *frames) Write(p []byte) (int, error) {
+	*f = append(*f, p...)
+	return len(p), nil
+}
 
 // http2 is the sending half of a connection.
 type http2 struct {
-	// first are the headers of the first call, which the server remembers; rest name them by number (RFC
-	// 7541).
+	framer *xhttp2.Framer
+	// first are the headers of the first call, which the server remembers. rest are the headers of the
+	// others, which name them by number (RFC 7541).
 	first, rest []byte
 	nextID      uint32
-	// window is how many bytes of messages the server takes now, maxCalls how many calls at once: none
-	// until it has said so.
+	// window is the number of bytes of messages that the server accepts now. maxCalls is the number of calls
+	// in flight that it accepts; 0 until it has sent its settings.
 	window   int64
 	maxCalls int
-	// draining says that the server wants no more calls here; those above lastID it has not begun.
+	// draining tells that the server accepts no more calls here. It has not begun the calls above lastID.
 	draining bool
 	lastID   uint32
 }
 
-func newHTTP2(endpoint Endpoint, encrypted bool) http2 {
+func newHTTP2(endpoint Endpoint, encrypted bool, out *frames) http2 {
 	scheme := "http"
 	if encrypted {
 		scheme = "https"
@@ -52,43 +60,31 @@ func newHTTP2(endpoint Endpoint, encrypted bool) http2 {
 			{"user-agent", "countersign-bench"},
 			{"te", "trailers"},
 		} {
-			_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}) // a bytes.Buffer takes everything
+			_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}) // a bytes.Buffer never fails
 		}
 		return bytes.Clone(block.Bytes())
 	}
-	return http2{first: encode(), rest: encode(), nextID: 1, window: initialWindow}
+	return http2{framer: xhttp2.NewFramer(out, nil), first: encode(), rest: encode(), nextID: 1, window: initialWindow}
 }
 
-// appendPreface begins a connection: no pushes, and room for all the answers that may come.
-func appendPreface(out []byte) []byte {
-	out = append(out, xhttp2.ClientPreface...)
-	out = appendFrame(out, 6, xhttp2.FrameSettings, 0, 0)
-	out = binary.BigEndian.AppendUint16(out, uint16(xhttp2.SettingEnablePush))
-	out = binary.BigEndian.AppendUint32(out, 0)
-	return appendWindow(out, maxWindow-initialWindow)
+// preface begins a connection, without server pushes and with the largest window for answers.
+func (h *http2) preface(out *frames) {
+	*out = append((*out)[:0], xhttp2.ClientPreface...)
+	_ = h.framer.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnablePush, Val: 0})
+	_ = h.framer.WriteWindowUpdate(0, maxWindow-initialWindow)
 }
 
-func appendWindow(out []byte, more uint32) []byte {
-	return binary.BigEndian.AppendUint32(appendFrame(out, 4, xhttp2.FrameWindowUpdate, 0, 0), more)
-}
-
-// appendFrame begins a frame.
-func appendFrame(out []byte, length int, kind xhttp2.FrameType, flags xhttp2.Flags, stream uint32) []byte {
-	out = append(out, byte(length>>16), byte(length>>8), byte(length), byte(kind), byte(flags))
-	return binary.BigEndian.AppendUint32(out, stream)
-}
-
-// takes tells whether a call may be sent now, beside so many that are under way.
-func (h *http2) takes(call *Call, underWay int) bool {
+// accepts tells whether a call may be sent now, beside a number of calls in flight.
+func (h *http2) accepts(call *Call, inFlight int) bool {
 	if h.nextID == lastStream {
 		h.draining, h.lastID = true, lastStream // there are no numbers left
 	}
-	return !h.draining && underWay < h.maxCalls && int64(len(call.Question.message)) <= h.window
+	return !h.draining && inFlight < h.maxCalls && int64(len(call.Question.message)) <= h.window
 }
 
-// appendCall sends a call as grpc-go does: a frame of headers, and one with the message, which ends the
+// call writes a call like grpc-go: a frame with the headers, and one with the message, which ends the
 // request.
-func (h *http2) appendCall(out, message []byte) ([]byte, uint32) {
+func (h *http2) call(message []byte) uint32 {
 	id := h.nextID
 	h.nextID += 2
 	h.window -= int64(len(message))
@@ -96,29 +92,25 @@ func (h *http2) appendCall(out, message []byte) ([]byte, uint32) {
 	if id == 1 {
 		block = h.first
 	}
-	out = append(appendFrame(out, len(block), xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, id), block...)
-	return append(appendFrame(out, len(message), xhttp2.FrameData, xhttp2.FlagDataEndStream, id), message...), id
+	_ = h.framer.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true})
+	_ = h.framer.WriteData(id, true, message)
+	return id
 }
 
-// settings takes what the server says of itself. mu of the lane is held.
-func (h *http2) settings(payload []byte) error {
+// settings applies the server's settings. mu of the lane is held.
+func (h *http2) settings(f *xhttp2.SettingsFrame) error {
 	if h.maxCalls == 0 {
-		h.maxCalls = math.MaxInt // when it says nothing of it
+		h.maxCalls = math.MaxInt // the default is no limit
 	}
-	for ; len(payload) >= 6; payload = payload[6:] {
-		value := binary.BigEndian.Uint32(payload[2:])
-		switch xhttp2.SettingID(binary.BigEndian.Uint16(payload)) {
-		case xhttp2.SettingMaxConcurrentStreams:
-			h.maxCalls = int(value)
-		case xhttp2.SettingInitialWindowSize:
-			if value < maxMessage {
-				return errors.New("the server takes too little of a request at once")
-			}
-		case xhttp2.SettingHeaderTableSize:
-			if value < 4096 {
-				return errors.New("the server remembers too few headers") // their numbers would be others
-			}
+	return f.ForeachSetting(func(s xhttp2.Setting) error {
+		switch {
+		case s.ID == xhttp2.SettingMaxConcurrentStreams:
+			h.maxCalls = int(s.Val)
+		case s.ID == xhttp2.SettingInitialWindowSize && s.Val < maxMessage:
+			return errors.New("the server's window for a request is too small")
+		case s.ID == xhttp2.SettingHeaderTableSize && s.Val < 4096:
+			return errors.New("the server's table of headers is too small") // the numbers in rest would be wrong
 		}
-	}
-	return nil
+		return nil
+	})
 }

@@ -26,7 +26,7 @@ const (
 type fake struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	address string
-	// answer says what is answered; nil is ALLOW to what begins with a, and DENY to anything else.
+	// answer answers a request. Nil answers ALLOW for app ids that begin with a, and DENY for others.
 	answer func(context.Context, *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error)
 	calls  atomic.Int64
 }
@@ -38,7 +38,9 @@ func (f *fake) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest)
 		return f.answer(ctx, r)
 	}
 	if r.GetAppId()[0] == 'a' {
-		return &countersignv1.AuthorizeResponse{Decision: allow, Reason: countersignv1.Reason_REASON_TOKEN_VALID, TokenId: "tok_1"}, nil
+		return &countersignv1.AuthorizeResponse{
+			Decision: allow, Reason: countersignv1.Reason_REASON_TOKEN_VALID, TokenId: "tok_1",
+		}, nil
 	}
 	return &countersignv1.AuthorizeResponse{Decision: deny, Reason: countersignv1.Reason_REASON_TOKEN_UNKNOWN}, nil
 }
@@ -71,7 +73,8 @@ func (f *fake) call(t *testing.T, connections int, transport credentials.Transpo
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	u, err := NewUnary(ctx, Endpoint{Address: f.address, Method: AuthorizeMethod, Credentials: transport, Decode: DecodeAuthorize}, connections)
+	endpoint := Endpoint{Address: f.address, Method: AuthorizeMethod, Credentials: transport, Decode: DecodeAuthorize}
+	u, err := NewUnary(ctx, endpoint, connections)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +82,8 @@ func (f *fake) call(t *testing.T, connections int, transport credentials.Transpo
 	return u
 }
 
-// questions returns one of each app, all of them answered rightly by a fake without an answer of its own.
+// questions returns a question about each app. A fake without an answer function answers all of them
+// correctly.
 func questions(t *testing.T, apps ...string) *Deck {
 	t.Helper()
 	var all []Question
@@ -88,7 +92,9 @@ func questions(t *testing.T, apps ...string) *Deck {
 		if app[0] == 'a' {
 			want = Answer{allow, countersignv1.Reason_REASON_TOKEN_VALID}
 		}
-		q, err := NewQuestion(&countersignv1.AuthorizeRequest{AppId: app, Token: "cs_secret", Scope: countersignv1.Scope_SCOPE_EVENTS}, want)
+		q, err := NewQuestion(&countersignv1.AuthorizeRequest{
+			AppId: app, Token: "cs_secret", Scope: countersignv1.Scope_SCOPE_EVENTS,
+		}, want)
 		if err != nil {
 			t.Fatal(err)
 		}

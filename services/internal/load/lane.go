@@ -11,29 +11,29 @@ import (
 )
 
 const (
-	// redialPause is between two tries to connect.
+	// redialPause is the time between two attempts to connect.
 	redialPause = 20 * time.Millisecond
-	// dialTimeout bounds a try.
+	// dialTimeout bounds an attempt to connect.
 	dialTimeout = 5 * time.Second
 )
 
-// lane is the place of one connection: calls line up here, and one goroutine reads the answers, and
+// lane is one connection and its replacements. Calls are queued here. One goroutine reads the answers, and
 // connects again when the connection ends.
 type lane struct {
 	endpoint Endpoint
 
-	sending sync.Mutex // held while something is written
-	spare   []byte     // a buffer for what comes next; with sending
+	sending sync.Mutex // held while frames are written to the connection
+	spare   frames     // the buffer that is not out; guarded by sending
 
 	mu      sync.Mutex
-	conn    net.Conn // nil while there is none
-	http2            // what is known of it
-	out     []byte   // frames that are lined up
+	conn    net.Conn // nil without a connection
+	http2            // the connection's state
+	out     frames   // not written yet
 	calls   map[uint32]*Call
-	waiting []*Call // those that the connection does not take yet, or that it ended before
+	waiting []*Call // calls that the connection does not accept yet, or that it ended before the server began them
 }
 
-// connect opens the connection and lines up how HTTP/2 begins.
+// connect opens the connection and queues the preface of HTTP/2.
 func (l *lane) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -49,12 +49,12 @@ func (l *lane) connect(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn = secured
-	l.http2 = newHTTP2(l.endpoint, info.AuthType() != "insecure")
-	l.out = appendPreface(l.out[:0])
+	l.http2 = newHTTP2(l.endpoint, info.AuthType() != "insecure", &l.out)
+	l.preface(&l.out)
 	return nil
 }
 
-// run reads answers until ctx ends. Calls under way on a connection that ends get its error.
+// run reads answers until ctx ends. When a connection ends, its calls in flight fail with its error.
 func (l *lane) run(ctx context.Context) {
 	for {
 		l.mu.Lock()
@@ -62,11 +62,11 @@ func (l *lane) run(ctx context.Context) {
 		conn := l.conn
 		l.mu.Unlock()
 		err := errClosed
-		if ctx.Err() == nil { // else Close may have come too early to end this connection
+		if ctx.Err() == nil { // else Close may have run before this connection was there to be closed
 			err = l.read(conn)
 		}
 		_ = conn.Close()
-		l.abandon(err, !l.greeted()) // who does not speak HTTP/2 is not going to
+		l.abandon(err, !l.greeted()) // a server that does not speak HTTP/2 will not start to
 		for {
 			if ctx.Err() != nil {
 				l.abandon(errClosed, true)
@@ -84,15 +84,15 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// greeted tells whether the server has begun to speak HTTP/2.
+// greeted tells whether the server has sent its settings.
 func (l *lane) greeted() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.maxCalls > 0
 }
 
-// abandon ends the calls of a connection that is gone; also those that wait for one, when there is not
-// going to be one soon.
+// abandon fails the calls of a connection that has ended. With all, it also fails the calls that wait for a
+// connection, since there will be none soon.
 func (l *lane) abandon(err error, all bool) {
 	l.mu.Lock()
 	l.conn = nil
@@ -114,7 +114,7 @@ func (l *lane) abandon(err error, all bool) {
 	}
 }
 
-// hangUp ends the connection.
+// hangUp closes the connection.
 func (l *lane) hangUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,26 +123,26 @@ func (l *lane) hangUp() {
 	}
 }
 
-// start lines a call up.
+// start queues a call.
 func (l *lane) start(call *Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == nil || len(l.waiting) > 0 || !l.takes(call, len(l.calls)) {
+	if l.conn == nil || len(l.waiting) > 0 || !l.accepts(call, len(l.calls)) {
 		l.waiting = append(l.waiting, call)
 		return
 	}
 	l.send(call)
 }
 
-// admit lines up what waits, as far as the connection takes it. mu is held.
+// admit queues waiting calls, as far as the connection accepts them. mu is held.
 func (l *lane) admit() {
-	for len(l.waiting) > 0 && l.conn != nil && l.takes(l.waiting[0], len(l.calls)) {
+	for len(l.waiting) > 0 && l.conn != nil && l.accepts(l.waiting[0], len(l.calls)) {
 		l.send(l.waiting[0])
 		l.waiting = l.waiting[1:]
 	}
 }
 
-// again lines a call up once more that the server has refused before it did anything (RFC 9113, section 8.7).
+// again queues a call again that the server refused before it began it (RFC 9113, section 8.7).
 func (l *lane) again(id uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,12 +154,10 @@ func (l *lane) again(id uint32) {
 }
 
 func (l *lane) send(call *Call) {
-	var id uint32
-	l.out, id = l.appendCall(l.out, call.Question.message)
-	l.calls[id] = call
+	l.calls[l.call(call.Question.message)] = call
 }
 
-// flush writes what is lined up. An error shows to the reader.
+// flush writes the queued frames. After an error the reader notices that the connection has ended.
 func (l *lane) flush() {
 	l.sending.Lock()
 	defer l.sending.Unlock()

@@ -6,20 +6,21 @@ import (
 )
 
 const (
-	// maxUnderWay bounds how many calls of an open loop may wait for an answer: past it the server is not
-	// going to catch up, and calls are counted as notSent.
-	maxUnderWay = 1 << 16
-	notSent     = "TOO_MANY_UNDER_WAY"
-	// flushEvery is how many calls that are due at once are lined up before they are sent.
+	// maxOpenInFlight bounds the calls in flight of an open loop. A server with more will not catch up, so
+	// further calls are counted as notSent.
+	maxOpenInFlight = 1 << 16
+	notSent         = "TOO_MANY_UNDER_WAY"
+	// flushEvery is the number of due calls that are sent with one Flush.
 	flushEvery = 64
-	// nap is the longest sleep of a sender, so that it sees the end of its context.
+	// nap is the longest sleep of a sender, so that it notices the end of its context.
 	nap = 50 * time.Millisecond
 )
 
-// Open sends calls when a schedule says so, whether or not those before are answered, until a limit is
-// reached or ctx ends. The latency of a call counts from when it was due, so that neither a slow server nor
-// a late generator can leave out of the figures what they made wait (no coordinated omission). The caller
-// stays open.
+// Open sends calls when a schedule says so, whether or not earlier calls are answered, until a limit is
+// reached or ctx ends. The caller stays open.
+//
+// The latency of a call counts from when it was due. So the figures include the delays that a slow server or
+// a late generator causes (no coordinated omission).
 func Open(ctx context.Context, caller Caller, deck *Deck, limits Limits, schedule *Schedule) *Result {
 	r := newRun(caller, deck)
 	r.again = func(time.Duration) bool { return false }
@@ -41,7 +42,7 @@ func Open(ctx context.Context, caller Caller, deck *Deck, limits Limits, schedul
 	return r.finish()
 }
 
-// awaitDue sends what is lined up and returns when the next call is due; false when ctx has ended.
+// awaitDue sends the queued calls and returns when the next call is due; false when ctx has ended.
 func awaitDue(ctx context.Context, r *run, sleeper *sleeper, due time.Duration) bool {
 	flushed := false
 	for {
@@ -58,17 +59,17 @@ func awaitDue(ctx context.Context, r *run, sleeper *sleeper, due time.Duration) 
 	}
 }
 
-// take returns a call for a question that is due; nil when too many wait for an answer.
+// take returns a call for the next question; nil when too many calls are in flight.
 func (r *run) take(slot int, due time.Duration) *Call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keep(r.result.Late, r.passed()-due)
-	if r.underWay >= maxUnderWay {
+	if r.inFlight >= maxOpenInFlight {
 		r.result.Errors[notSent]++
 		return nil
 	}
 	r.sent++
-	r.underWay++
+	r.inFlight++
 	c := &Call{run: r}
 	if n := len(r.free); n > 0 {
 		c, r.free = r.free[n-1], r.free[:n-1]

@@ -1,9 +1,9 @@
-// Package load asks a server for decisions, as fast as it answers or at a fixed rate, and checks every
-// answer. It is made to cost less than any server that it asks: a call is a few hundred bytes in a buffer
-// that many calls share, and no goroutine of its own. This package is not part of the public API and may
-// change in any release.
+// Package load asks a server for decisions, as fast as the server answers or at a fixed rate, and checks
+// every answer. It costs less CPU time than any server that it asks: a call needs no goroutine of its own,
+// and many calls share one write.
 //
-// It knows calls and answers, and nothing of how servers are started, measured or compared.
+// Starting servers, and comparing them, is not its business. This package is not part of the public API and
+// may change in any release.
 package load
 
 import (
@@ -18,13 +18,14 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Answer is what is checked of an answer. The zero value is that of an empty server.
+// Answer has the checked parts of an answer. The zero value is the answer of an empty server.
 type Answer struct {
 	Decision countersignv1.Decision
 	Reason   countersignv1.Reason
 }
 
-// String returns what people call the answer: ALLOW, TOKEN_VALID. It has no reason when any will do.
+// String returns the answer as people write it: ALLOW TOKEN_VALID. An answer without a reason has only the
+// decision.
 func (a Answer) String() string {
 	decision, reason := strings.TrimPrefix(a.Decision.String(), "DECISION_"), strings.TrimPrefix(a.Reason.String(), "REASON_")
 	if a.Reason == 0 {
@@ -33,29 +34,29 @@ func (a Answer) String() string {
 	return decision + " " + reason
 }
 
-// satisfies tells whether an answer is the one that was wanted; a wanted answer without a reason leaves
-// that open.
+// satisfies tells whether an answer equals the wanted one. A wanted answer without a reason accepts any
+// reason.
 func (a Answer) satisfies(want Answer) bool {
 	return a.Decision == want.Decision && (a.Reason == want.Reason || want.Reason == 0)
 }
 
-// Question is one call whose right answer is known. It is immutable.
+// Question is a request whose right answer is known. It is immutable.
 type Question struct {
-	// Request is what is asked; nil is the empty message.
+	// Request is the request; nil is the empty message.
 	Request *countersignv1.AuthorizeRequest
 	// Want is the right answer.
 	Want Answer
 
-	// message is the request as gRPC sends it: a byte that says it is not compressed, 4 of length, and the
+	// message is the request as gRPC sends it: a byte that means "not compressed", 4 bytes of length, and the
 	// message.
 	message []byte
 }
 
-// maxMessage is the most bytes of a message: with its headers it fits one frame of HTTP/2, and many fit the
-// window that every connection begins with.
+// maxMessage is the largest size of a message, in bytes. With its headers it fits into one HTTP/2 frame, and
+// several fit into the window of a new connection.
 const maxMessage = 8 << 10
 
-// NewQuestion returns a question. Its error says that the request is too large.
+// NewQuestion returns a question. It fails when the request is too large.
 func NewQuestion(request *countersignv1.AuthorizeRequest, want Answer) (Question, error) {
 	q := Question{Request: request, Want: want, message: make([]byte, 5)}
 	if request != nil {
@@ -71,13 +72,13 @@ func NewQuestion(request *countersignv1.AuthorizeRequest, want Answer) (Question
 	return q, nil
 }
 
-// Deck hands out questions, again and again in the same random order. It is safe for concurrent use.
+// Deck repeats questions in the same random order without end. It is safe for concurrent use.
 type Deck struct {
 	questions []Question
 	next      atomic.Uint64
 }
 
-// NewDeck shuffles at least one question.
+// NewDeck returns a deck of at least one question.
 func NewDeck(questions []Question, seed uint64) *Deck {
 	d := &Deck{questions: append([]Question(nil), questions...)}
 	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(d.questions), func(i, j int) {
@@ -86,7 +87,7 @@ func NewDeck(questions []Question, seed uint64) *Deck {
 	return d
 }
 
-// Len returns how many different questions there are.
+// Len returns the number of questions before they repeat.
 func (d *Deck) Len() int { return len(d.questions) }
 
 // take returns the next question.

@@ -11,37 +11,37 @@ import (
 )
 
 const (
-	// longest is the longest time that a histogram holds; what takes longer counts as that.
+	// longest is the longest time in a histogram. A longer time counts as this one.
 	longest = time.Minute
-	// digits is how many significant decimal digits of a time a histogram keeps.
+	// digits is the number of significant decimal digits of a time in a histogram.
 	digits = 3
-	// examples is how many wrong answers are told in words.
+	// examples is the number of wrong answers that are described.
 	examples = 5
 )
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
-	// Answered is how many calls got an answer, Wrong how many of these another one than was right.
+	// Answered is the number of calls with an answer. Wrong of them had a wrong answer.
 	Answered, Wrong uint64
-	// Examples are some of the wrong answers, in words. They hold no secret.
+	// Examples describe some of the wrong answers. They contain no secret.
 	Examples []string
-	// Errors counts the calls without an answer, by reason.
+	// Errors is the number of calls without an answer, by reason.
 	Errors map[string]uint64
 	// Elapsed is the time from the first call to the last answer.
 	Elapsed time.Duration
-	// Latency has the times from when a call was due to its answer, in nanoseconds. In a closed loop a call
-	// is due when the one before it is answered, in an open one when the schedule says so, however late it
-	// was sent.
+	// Latency has the times from when a call was due to its answer, in nanoseconds. In a closed loop, a call
+	// is due when the call before it is answered. In an open loop, it is due when the schedule says so,
+	// however late it is sent.
 	Latency *hdrhistogram.Histogram
-	// Late has by how much calls of an open loop were sent after they were due, in nanoseconds: what of the
-	// latency may be the generator's.
+	// Late has the times from when a call of an open loop was due to its sending, in nanoseconds. The
+	// generator causes this part of the latency.
 	Late *hdrhistogram.Histogram
 }
 
 // NewHistogram returns an empty histogram for times in nanoseconds.
 func NewHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(longest), digits) }
 
-// Failed returns how many calls got no answer.
+// Failed returns the number of calls without an answer.
 func (r *Result) Failed() (n uint64) {
 	for _, count := range r.Errors {
 		n += count
@@ -49,7 +49,7 @@ func (r *Result) Failed() (n uint64) {
 	return n
 }
 
-// Rate returns how many answers there were a second.
+// Rate returns the number of answers a second.
 func (r *Result) Rate() float64 {
 	if r.Elapsed <= 0 {
 		return 0
@@ -72,7 +72,7 @@ func newResult() *Result {
 	return &Result{Errors: map[string]uint64{}, Latency: NewHistogram(), Late: NewHistogram()}
 }
 
-// record counts what came of a call that took so long.
+// record counts the result of a call.
 func (r *Result) record(q *Question, answer Answer, err error, took time.Duration) {
 	if err != nil {
 		r.Errors[client.Reason(err)]++
@@ -85,10 +85,11 @@ func (r *Result) record(q *Question, answer Answer, err error, took time.Duratio
 	}
 	r.Wrong++
 	if len(r.Examples) < examples {
-		r.Examples = append(r.Examples, fmt.Sprintf("app %s, scope %s: %s, want %s", q.Request.GetAppId(), q.Request.GetScope(), answer, q.Want))
+		r.Examples = append(r.Examples, fmt.Sprintf("app %s, scope %s: %s, want %s",
+			q.Request.GetAppId(), q.Request.GetScope(), answer, q.Want))
 	}
 }
 
 func keep(h *hdrhistogram.Histogram, took time.Duration) {
-	_ = h.RecordValue(int64(min(max(took, 1), longest))) // an error only out of these bounds
+	_ = h.RecordValue(int64(min(max(took, 1), longest))) // it fails only outside of these bounds
 }

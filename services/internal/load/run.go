@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// patience is how long a run waits for answers after its last call was sent.
-const patience = 10 * time.Second
+// answerTimeout is how long a run waits for answers after its last call was sent.
+const answerTimeout = 10 * time.Second
 
-// unanswered is the reason of calls that were still under way then.
+// unanswered is the reason of calls that are still in flight after answerTimeout.
 const unanswered = "NO_ANSWER"
 
-// run is one run against one server.
+// run is a run against one server.
 type run struct {
 	caller Caller
 	deck   *Deck
 	began  time.Time
-	// again is asked, with mu held, whether a call that is done at a time goes on with another question.
+	// again tells whether a call that is done at the given time continues with another question. mu is held.
 	again func(at time.Duration) bool
 
 	mu       sync.Mutex
 	result   *Result
 	sent     uint64
-	underWay int
+	inFlight int
 	free     []*Call
 	stopped  bool // no more calls are sent
-	over     bool // and none is counted any more
+	over     bool // no more results are counted
 	ended    chan struct{}
 }
 
@@ -36,7 +36,7 @@ func newRun(caller Caller, deck *Deck) *run {
 
 func (r *run) passed() time.Duration { return time.Since(r.began) }
 
-// done counts what came of a call, and goes on with it.
+// done counts the result of a call, and continues it with another question.
 func (r *run) done(c *Call, answer Answer, err error) {
 	at := r.passed()
 	r.mu.Lock()
@@ -53,24 +53,24 @@ func (r *run) done(c *Call, answer Answer, err error) {
 		return
 	}
 	r.result.Elapsed = at
-	r.underWay--
+	r.inFlight--
 	r.free = append(r.free, c)
-	last := r.stopped && r.underWay == 0
+	last := r.stopped && r.inFlight == 0
 	r.mu.Unlock()
 	if last {
 		close(r.ended)
 	}
 }
 
-// finish waits for the calls under way, when all are sent, and returns the result. The end of ctx is no
-// reason to wait shorter: what was sent is answered, or counted as lost.
+// finish waits for the calls in flight and returns the result. It does not stop waiting at the end of ctx: a
+// call that was sent is answered, or counted as unanswered.
 func (r *run) finish() *Result {
 	r.mu.Lock()
 	r.stopped = true
-	waiting := r.underWay > 0
+	waiting := r.inFlight > 0
 	r.mu.Unlock()
 	if waiting {
-		timer := time.NewTimer(patience)
+		timer := time.NewTimer(answerTimeout)
 		defer timer.Stop()
 		select {
 		case <-r.ended:
@@ -80,14 +80,14 @@ func (r *run) finish() *Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.over = true
-	if r.underWay > 0 {
-		r.result.Errors[unanswered] += uint64(r.underWay)
+	if r.inFlight > 0 {
+		r.result.Errors[unanswered] += uint64(r.inFlight)
 		r.result.Elapsed = r.passed()
 	}
 	return r.result
 }
 
-// Closed keeps a number of calls under way: each answer is followed by the next call, until a limit is
+// Closed keeps a number of calls in flight: each answer is followed by the next call, until a limit is
 // reached or ctx ends. The caller stays open.
 func Closed(ctx context.Context, caller Caller, deck *Deck, limits Limits, inFlight int) *Result {
 	r := newRun(caller, deck)
@@ -106,12 +106,12 @@ func Closed(ctx context.Context, caller Caller, deck *Deck, limits Limits, inFli
 	if limits.Calls > 0 {
 		slots = int(min(uint64(slots), limits.Calls))
 	}
-	r.sent, r.underWay = uint64(slots), slots
+	r.sent, r.inFlight = uint64(slots), slots
 	for slot := range slots {
 		caller.Start(&Call{Slot: slot, Question: deck.take(), due: r.passed(), run: r})
 	}
 	caller.Flush()
-	// Answers drive the run; a server that gives none must not hold it up for ever.
+	// Answers drive the run. The timer ends it when the server gives none.
 	var late <-chan time.Time
 	if limits.Time > 0 {
 		timer := time.NewTimer(limits.Time)

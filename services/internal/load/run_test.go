@@ -21,7 +21,8 @@ func TestClosed(t *testing.T) {
 		calls                 uint64
 	}{{1, 1, 1}, {1, 1, 100}, {4, 32, 20_000}, {3, 7, 5}} {
 		before := f.calls.Load()
-		r := Closed(t.Context(), f.call(t, tt.connections, nil), questions(t, "a1", "b1", "a2"), Limits{Calls: tt.calls}, tt.inFlight)
+		caller := f.call(t, tt.connections, nil)
+		r := Closed(t.Context(), caller, questions(t, "a1", "b1", "a2"), Limits{Calls: tt.calls}, tt.inFlight)
 		if r.Answered != tt.calls || r.Wrong != 0 || r.Failed() != 0 || uint64(r.Latency.TotalCount()) != tt.calls {
 			t.Errorf("%+v: %+v", tt, r)
 		}
@@ -54,12 +55,14 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %+v", arrivals, r)
 		}
 	}
-	if r := Open(t.Context(), f.call(t, 1, nil), questions(t, "a1"), Limits{Time: 10 * time.Millisecond}, NewSchedule(1000, Constant, 1)); r.Answered != 10 {
+	limits := Limits{Time: 10 * time.Millisecond}
+	r := Open(t.Context(), f.call(t, 1, nil), questions(t, "a1"), limits, NewSchedule(1000, Constant, 1))
+	if r.Answered != 10 {
 		t.Errorf("1,000 a second for 10 ms are %d calls", r.Answered)
 	}
 }
 
-// stuck is a caller that holds its first call up, and so whoever sends the others.
+// stuck is a caller that blocks at its first call, and so delays the sender of the others.
 type stuck struct{ begun time.Time }
 
 const stuckFor = 20 * time.Millisecond
@@ -79,14 +82,14 @@ func (*stuck) Flush() {}
 // Close implements Caller.
 func (*stuck) Close() error { return nil }
 
-// A call's latency counts from when it was due, also when it was sent late: a generator that is held up
-// leaves nothing out.
+// A call's latency counts from when it was due, also when it was sent late. A delayed generator omits
+// nothing.
 func TestOpenOmitsNothing(t *testing.T) {
 	r := Open(t.Context(), &stuck{}, questions(t, "a1"), Limits{Calls: 20}, NewSchedule(1000, Constant, 1))
-	// The first 20 calls are due within the 20 ms, one each millisecond, so they have waited for 10 ms on
-	// average.
+	// The 20 calls are due within 20 ms, one each millisecond, so they wait for 10 ms on average.
 	if r.Answered != 20 || r.Latency.Mean() < float64(stuckFor/2)*0.99 || r.Late.Max() < int64(stuckFor)*9/10 {
-		t.Errorf("%d answers after %s on average, late by %s at most", r.Answered, time.Duration(r.Latency.Mean()), time.Duration(r.Late.Max()))
+		t.Errorf("%d answers after %s on average, late by %s at most",
+			r.Answered, time.Duration(r.Latency.Mean()), time.Duration(r.Late.Max()))
 	}
 }
 
@@ -94,7 +97,9 @@ func TestWrongAnswers(t *testing.T) {
 	f := &fake{}
 	f.serve(t)
 	ask := func(app string, want Answer) *Result {
-		q, err := NewQuestion(&countersignv1.AuthorizeRequest{AppId: app, Token: "cs_secret", Scope: countersignv1.Scope_SCOPE_EVENTS}, want)
+		q, err := NewQuestion(&countersignv1.AuthorizeRequest{
+			AppId: app, Token: "cs_secret", Scope: countersignv1.Scope_SCOPE_EVENTS,
+		}, want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +121,8 @@ func TestWrongAnswers(t *testing.T) {
 		if r.Answered != 20 || r.Wrong != tt.wrong {
 			t.Errorf("%s, want %s: %d of %d are wrong", tt.app, tt.want, r.Wrong, r.Answered)
 		}
-		if tt.wrong > 0 && (len(r.Examples) != examples || !strings.Contains(r.Examples[0], tt.app) || strings.Contains(r.Examples[0], "secret")) {
+		if tt.wrong > 0 &&
+			(len(r.Examples) != examples || !strings.Contains(r.Examples[0], tt.app) || strings.Contains(r.Examples[0], "secret")) {
 			t.Errorf("examples: %q", r.Examples)
 		}
 	}
@@ -138,7 +144,8 @@ func TestErrorsByReason(t *testing.T) {
 	}}
 	f.serve(t)
 	r := Closed(t.Context(), f.call(t, 1, nil), questions(t, "a1"), Limits{Calls: 40}, 1)
-	if r.Answered != 10 || r.Failed() != 30 || r.Errors["NOT_LOADED"] != 10 || r.Errors["ResourceExhausted"] != 10 || r.Errors["Unauthenticated"] != 10 {
+	if r.Answered != 10 || r.Failed() != 30 ||
+		r.Errors["NOT_LOADED"] != 10 || r.Errors["ResourceExhausted"] != 10 || r.Errors["Unauthenticated"] != 10 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -10,20 +10,20 @@ import (
 type Arrivals string
 
 const (
-	// Poisson calls come independently of each other, as those of many users do: the times between them are
-	// exponential.
+	// Poisson calls are independent of each other, like the calls of many users: the times between them have
+	// an exponential distribution.
 	Poisson Arrivals = "poisson"
 	// Constant calls come at even intervals.
 	Constant Arrivals = "constant"
 )
 
-// Type is how a help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (*Arrivals) Type() string { return "word" }
 
 // String returns the word.
 func (a *Arrivals) String() string { return string(*a) }
 
-// Set takes one of the words.
+// Set parses a word.
 func (a *Arrivals) Set(text string) error {
 	if one := Arrivals(text); one == Poisson || one == Constant {
 		*a = one
@@ -41,8 +41,8 @@ type Schedule struct {
 	at       float64 // seconds
 }
 
-// NewSchedule returns a schedule of so many calls a second on average, which must be above 0. The same seed
-// makes the same schedule.
+// NewSchedule returns a schedule with an average rate in calls a second, which must be above 0. The same seed
+// gives the same schedule.
 func NewSchedule(rate float64, arrivals Arrivals, seed uint64) *Schedule {
 	return &Schedule{rate: rate, arrivals: arrivals, random: rand.New(rand.NewPCG(seed, 1))}
 }

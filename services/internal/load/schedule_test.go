@@ -15,7 +15,8 @@ func TestConstantSchedule(t *testing.T) {
 	}
 }
 
-// Poisson arrivals have the rate that was asked for, and times between them whose deviation is their mean.
+// Poisson arrivals have the given rate, and the times between them have a standard deviation equal to their
+// mean.
 func TestPoissonSchedule(t *testing.T) {
 	const n, rate = 200_000, 3000.0
 	s, again, other := NewSchedule(rate, Poisson, 7), NewSchedule(rate, Poisson, 7), NewSchedule(rate, Poisson, 8)

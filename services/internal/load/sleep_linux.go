@@ -8,15 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sleeper sleeps more exactly than time.Sleep, which may take a millisecond too long: the runtime waits for
-// timers in epoll, in whole milliseconds. It is for one goroutine, which has a thread to itself until
+// sleeper sleeps more precisely than time.Sleep, which may sleep a millisecond too long: the runtime waits
+// for timers in epoll, in whole milliseconds. It is for one goroutine, which has a thread to itself until
 // close.
 type sleeper struct{}
 
 func newSleeper() *sleeper {
 	runtime.LockOSThread()
-	// Otherwise the kernel adds up to 50 us (prctl(2), PR_SET_TIMERSLACK). If it cannot be had, sleeps are
-	// that much longer.
+	// By default the kernel adds up to 50 us (prctl(2), PR_SET_TIMERSLACK). An error leaves it like that.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	return &sleeper{}
 }
@@ -29,7 +28,7 @@ func (*sleeper) sleep(d time.Duration) {
 		if !errors.Is(err, unix.EINTR) {
 			return
 		}
-		rest = left // the runtime's own signals
+		rest = left // a signal of the runtime interrupted the sleep
 	}
 }
 

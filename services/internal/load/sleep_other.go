@@ -4,7 +4,7 @@ package load
 
 import "time"
 
-// sleeper sleeps as exactly as the runtime does.
+// sleeper sleeps with the precision of time.Sleep.
 type sleeper struct{}
 
 func newSleeper() *sleeper { return &sleeper{} }

@@ -17,18 +17,18 @@ import (
 type Endpoint struct {
 	// Address is host:port, Method the path of the gRPC method.
 	Address, Method string
-	// Dial opens a TCP connection to the address; nil does it without conditions.
+	// Dial opens a TCP connection to the address; nil is a plain dialer.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Credentials secure the connections.
 	Credentials credentials.TransportCredentials
-	// Decode reads an answer. It must be safe for concurrent use.
+	// Decode decodes an answer. It must be safe for concurrent use.
 	Decode func(message []byte) (Answer, error)
 }
 
 // AuthorizeMethod is the path of ValidatorService.Authorize.
 const AuthorizeMethod = countersignv1.ValidatorService_Authorize_FullMethodName
 
-// DecodeAuthorize reads the answer of AuthorizeMethod.
+// DecodeAuthorize decodes the answer of AuthorizeMethod.
 func DecodeAuthorize(message []byte) (Answer, error) {
 	var response countersignv1.AuthorizeResponse
 	if err := proto.Unmarshal(message, &response); err != nil {
@@ -37,7 +37,7 @@ func DecodeAuthorize(message []byte) (Answer, error) {
 	return Answer{response.GetDecision(), response.GetReason()}, nil
 }
 
-// DecodeEmpty reads an answer that must be the empty message.
+// DecodeEmpty accepts only the empty message.
 func DecodeEmpty(message []byte) (Answer, error) {
 	if len(message) > 0 {
 		return Answer{}, fmt.Errorf("an answer of %d bytes: want an empty one", len(message))
@@ -45,9 +45,9 @@ func DecodeEmpty(message []byte) (Answer, error) {
 	return Answer{}, nil
 }
 
-// Unary makes unary gRPC calls, without compression and without a deadline, over a fixed number of
-// connections. What it sends is what grpc-go sends, and as small: after the first call of a connection its
-// headers are 7 bytes (RFC 7541). A connection that ends, or that the server wants to end, is replaced.
+// Unary makes unary gRPC calls, without compression and without deadlines, over a fixed number of
+// connections. Its frames equal the frames of grpc-go: after the first call of a connection, the headers take
+// 7 bytes (RFC 7541). A connection that ends, or that the server wants to end, is replaced.
 type Unary struct {
 	lanes  []*lane
 	closed context.CancelFunc
@@ -56,7 +56,7 @@ type Unary struct {
 
 var _ Caller = (*Unary)(nil)
 
-// NewUnary connects. It fails when one of the connections cannot be opened.
+// NewUnary opens the connections. It fails when one of them cannot be opened.
 func NewUnary(ctx context.Context, endpoint Endpoint, connections int) (*Unary, error) {
 	if endpoint.Dial == nil {
 		endpoint.Dial = func(ctx context.Context) (net.Conn, error) {

@@ -14,7 +14,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// A server that takes few calls at once, or little at once, gets them one after the other, and all of them.
+// A server that accepts few calls, or few bytes, at a time gets all calls, one after the other.
 func TestFlowControl(t *testing.T) {
 	for name, options := range map[string][]grpc.ServerOption{
 		"few streams":  {grpc.MaxConcurrentStreams(3)},
@@ -23,7 +23,9 @@ func TestFlowControl(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{}
 			f.serve(t, options...)
-			q, err := NewQuestion(&countersignv1.AuthorizeRequest{AppId: "a", Token: strings.Repeat("x", 4096), Scope: 1}, Answer{Decision: allow})
+			q, err := NewQuestion(&countersignv1.AuthorizeRequest{
+				AppId: "a", Token: strings.Repeat("x", 4096), Scope: 1,
+			}, Answer{Decision: allow})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,10 +37,12 @@ func TestFlowControl(t *testing.T) {
 	}
 }
 
-// A server ends connections that have become old; no call is lost by it.
+// No call is lost when a server ends old connections.
 func TestConnectionsAreReplaced(t *testing.T) {
 	f := &fake{}
-	f.serve(t, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 20 * time.Millisecond, MaxConnectionAgeGrace: time.Minute}))
+	f.serve(t, grpc.KeepaliveParams(keepalive.ServerParameters{
+		MaxConnectionAge: 20 * time.Millisecond, MaxConnectionAgeGrace: time.Minute,
+	}))
 	u := f.call(t, 2, nil)
 	began := time.Now()
 	for time.Since(began) < 200*time.Millisecond {
@@ -49,7 +53,7 @@ func TestConnectionsAreReplaced(t *testing.T) {
 	}
 }
 
-// A server that goes away takes calls with it, which are errors; when another is there, calls go on.
+// Calls to a server that stopped fail. When another server listens, calls succeed again.
 func TestServerThatIsGone(t *testing.T) {
 	f := &fake{}
 	start := func(address string) *grpc.Server {
@@ -80,7 +84,7 @@ func TestServerThatIsGone(t *testing.T) {
 			break
 		}
 		if ctx.Err() != nil {
-			t.Fatal("calls do not go on")
+			t.Fatal("calls do not succeed again")
 		}
 	}
 }
@@ -114,20 +118,20 @@ func TestUnknownMethod(t *testing.T) {
 
 func TestQuestionTooLarge(t *testing.T) {
 	if _, err := NewQuestion(&countersignv1.AuthorizeRequest{Token: strings.Repeat("x", maxMessage)}, Answer{}); err == nil {
-		t.Error("it was taken")
+		t.Error("it was accepted")
 	}
 }
 
 func TestDecodeEmpty(t *testing.T) {
 	if _, err := DecodeEmpty([]byte{8, 1}); err == nil {
-		t.Error("a message that is not empty passed")
+		t.Error("a message that is not empty was accepted")
 	}
 	if got, err := DecodeEmpty(nil); err != nil || got != (Answer{}) {
 		t.Errorf("%v %v", got, err)
 	}
 }
 
-// Who accepts connections and does not speak HTTP/2 makes errors, at once.
+// Calls to a server that does not speak HTTP/2 fail at once.
 func TestNoHTTP2(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,8 +1,6 @@
 // Package cluster runs a whole Countersign for a test: a real Redis, an authority and validators, in the
 // process of the test, on free ports of the loopback interface. It ends with the test. This package is not
 // part of the public API and may change in any release.
-//
-// It is for tests of this module and may change in any release.
 package cluster
 
 import (

@@ -19,8 +19,8 @@ import (
 	"github.com/countersign/countersign/services/validator/server"
 )
 
-// TestCallAllocatesAsLittleAsAnEmptyOne compares the real server, with all its metrics, to one that answers
-// an empty message to an empty message. The client is the same for both: it neither encodes nor decodes.
+// TestCallAllocatesAsLittleAsAnEmptyOne compares a call of the real server, with all its metrics, with an
+// empty call of a bare gRPC server. The client is the same for both: it neither encodes nor decodes.
 func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 1})
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
@@ -46,7 +46,7 @@ func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	}
 }
 
-// allocations returns how many allocations a call makes, in client and server.
+// allocations returns how many allocations a call makes in client and server together.
 func allocations(t *testing.T, connection *grpc.ClientConn, method string, request proto.Message) float64 {
 	t.Helper()
 	const calls = 20_000
@@ -70,7 +70,7 @@ func allocations(t *testing.T, connection *grpc.ClientConn, method string, reque
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs
 	}
-	// What goes on beside the calls, such as polls of the store, is counted without them, for as long.
+	// Background work, such as polls of the store, is counted separately for the same time.
 	began := time.Now()
 	all := count(func() {
 		for range calls {
@@ -81,7 +81,7 @@ func allocations(t *testing.T, connection *grpc.ClientConn, method string, reque
 	return float64(all-beside) / calls
 }
 
-// asIs is a codec of bytes.
+// asIs is a codec that passes bytes through.
 type asIs struct{}
 
 func (asIs) Name() string { return "proto" }
@@ -92,8 +92,8 @@ func (asIs) Unmarshal(mem.BufferSlice, any) error { return nil }
 
 const emptyMethod = "/countersign.test.Empty/Call"
 
-// serveEmpty starts a server of nothing but grpc-go, and returns its address. Its method is what generated
-// code makes of one.
+// serveEmpty starts a bare gRPC server with one method, and returns its address. The handler is the same as
+// a generated one.
 func serveEmpty(t *testing.T) string {
 	t.Helper()
 	s := grpc.NewServer(grpc.NumStreamWorkers(server.StreamWorkers))

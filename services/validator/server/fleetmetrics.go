@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// registerFleetMetrics registers what there is to know of a validator's part in the fleet.
+// registerFleetMetrics registers the metrics of a validator's part in the fleet.
 func registerFleetMetrics(registry prometheus.Registerer, v *validator.Validator) {
 	is := func(name, help string, yes func() bool) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {

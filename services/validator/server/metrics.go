@@ -9,8 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// registerSnapshotMetrics registers what there is to know of the snapshot file; nothing when there is to be
-// none.
+// registerSnapshotMetrics registers the metrics of the snapshot file, if one is configured.
 func registerSnapshotMetrics(registry prometheus.Registerer, v *validator.Validator) {
 	if _, wanted := v.Snapshot(); !wanted {
 		return

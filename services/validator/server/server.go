@@ -1,6 +1,6 @@
-// Package server puts a validator together: the engine of pkg/validator and the servers in front of it. The
-// binary runs one; `countersign dev` runs two in its own process. This package is not part of the public API
-// and may change in any release.
+// Package server assembles the validator service: pkg/validator and its gRPC and HTTP servers. The
+// validator binary runs one. `countersign dev` runs two in its own process. This package is not part of the
+// public API and may change in any release.
 package server
 
 import (
@@ -25,34 +25,35 @@ import (
 	"github.com/countersign/countersign/services/validator/internal/wire"
 )
 
-// StreamWorkers is the number of goroutines kept for calls: more than a busy validator has in flight.
+// StreamWorkers is the number of goroutines that are kept for calls. It is more than the calls in flight on
+// a busy validator.
 const StreamWorkers = 256
 
-// maxConnections is how many connections a validator takes: a large ingest tier has some thousands of
+// maxConnections is how many connections a validator accepts. A large ingest tier has some thousands of
 // clients.
 const maxConnections = 16_384
 
-// ownGoroutines is more than a validator has besides: they follow the store, report, and serve its metrics.
+// ownGoroutines is an upper bound of the goroutines that follow the store, report and serve metrics.
 const ownGoroutines = 128
 
-// Config is what a validator is started with.
+// Config configures a Server.
 type Config struct {
 	daemon.Config
-	// MaxStaleness, Snapshot and Fleet are those of validator.Config.
+	// MaxStaleness, Snapshot and Fleet are fields of validator.Config.
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	Snapshot     validator.SnapshotFile
 	Fleet        validator.Fleet
-	// WallClock is that of validator.Config.
+	// WallClock is a field of validator.Config.
 	WallClock func() time.Time
-	// MaxInFlight is about how many calls may be in flight beside those that StreamWorkers are for: past it
-	// they are RESOURCE_EXHAUSTED. 0 is no bound.
+	// MaxInFlight is about how many calls may be in flight, not counting StreamWorkers. Further calls get
+	// RESOURCE_EXHAUSTED. 0 means no bound.
 	MaxInFlight int
 }
 
-// DefaultMaxInFlight is what a core answers in a fifth of a second.
+// DefaultMaxInFlight is about as many calls as a core answers in a fifth of a second.
 const DefaultMaxInFlight = 10_000
 
-// Server is a validator.
+// Server is a validator service.
 type Server struct {
 	log       *slog.Logger
 	validator *validator.Validator
@@ -60,7 +61,8 @@ type Server struct {
 	http      *grpcserver.HTTPServer
 }
 
-// New checks the configuration and binds the ports. Nothing is served, and Redis is not asked, before Run.
+// New checks the configuration and binds the ports. It serves nothing and does not connect to Redis before
+// Run.
 func New(config Config) (*Server, error) {
 	s := &Server{log: config.Log}
 	var err error
@@ -101,8 +103,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// freshness says how old the data is, and whether it is FRESH or STALE, for people who look at /readyz,
-// whether the clock is off, and whether the id is another's. None of it makes a validator unready.
+// freshness returns the text of /readyz for people: whether the data is FRESH or STALE, how old it is,
+// whether the clock is off, and whether the id is taken. None of these makes a validator unready.
 func (s *Server) freshness() string {
 	age, stale := s.validator.Freshness()
 	state := "FRESH"
@@ -116,7 +118,7 @@ func (s *Server) freshness() string {
 	return text + s.taken()
 }
 
-// ready is that of the validator, with what keeps it from hearing how far the store must be.
+// ready returns the validator's Ready, and adds to an error that the id is taken, which may be its cause.
 func (s *Server) ready() error {
 	if err := s.validator.Ready(); err != nil {
 		return fmt.Errorf("%w%s", err, s.taken())
@@ -124,7 +126,7 @@ func (s *Server) ready() error {
 	return nil
 }
 
-// taken says that another validator has this one's id; empty when none has.
+// taken returns a warning when another validator has the same id, and otherwise "".
 func (s *Server) taken() string {
 	if s.validator.IDTaken() {
 		return "; another validator has this one's id: give each a --validator-id of its own"
@@ -135,7 +137,7 @@ func (s *Server) taken() string {
 // Run serves until ctx ends, which is not an error. Until the policies are loaded, calls are UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	// The store is followed until the last call in flight is answered.
+	// The validator follows the store until the last call in flight is answered.
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { defer stop(); return s.grpc.Serve(ctx) })
 	group.Go(func() error { return s.http.Serve(ctx) })

@@ -6,7 +6,8 @@ import (
 	"github.com/countersign/countersign/pkg/usage"
 )
 
-// registerUsageMetrics registers how many usage counts wait to be taken, and what was lost of them.
+// registerUsageMetrics registers the numbers of usage counts that wait to be taken, and of decisions that
+// were lost.
 func registerUsageMetrics(registry prometheus.Registerer, c *usage.Counter) {
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -11,7 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/usage"
 )
 
-// B21: what is held and what is lost can be seen.
+// B21: metrics show how many usage counts are held and how many decisions were lost.
 func TestB21_UsageThatIsHeldOrLostIsShown(t *testing.T) {
 	var c usage.Counter
 	registry := prometheus.NewRegistry()

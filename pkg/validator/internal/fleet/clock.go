@@ -11,13 +11,13 @@ import (
 // maxRoundTrip bounds the exchange that a clock is measured by: the result may be wrong by half of it.
 const maxRoundTrip = clockskew.Max / 2
 
-// heartbeat is a report that the authority answers at once.
+// heartbeat is a report that an authority answers at once.
 type heartbeat struct {
 	sequence uint64
 	sent     time.Time
 }
 
-// addClock adds what the clocks show, just before a report is sent.
+// addClock adds the readings of the clocks. It must be called just before the report is sent.
 func (s *session) addClock(m *countersignv1.ReportRequest) {
 	now := time.Now()
 	m.Clock = record.Clock{Wall: s.config.WallClock.At(now), Monotonic: now.Sub(s.running)}.ToProto()
@@ -26,8 +26,8 @@ func (s *session) addClock(m *countersignv1.ReportRequest) {
 	}
 }
 
-// compareClocks compares the time of day with the authority's, by an answer to the latest heartbeat: the
-// authority read its clock between the sending and the arrival.
+// compareClocks measures the clock skew from the answer to the latest heartbeat. The authority has read its
+// clock between the heartbeat and the answer.
 func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 	now, beat := time.Now(), s.heartbeat.Load()
 	if !m.GetWallTime().IsValid() || beat == nil || m.GetReceived() != beat.sequence {
@@ -49,7 +49,7 @@ func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 }
 
 // ClockSkew returns how far the validator's time of day is ahead of the authority's, to within a quarter of
-// a second; false while that is not known.
+// a second. It returns false while the skew is unknown.
 func (r *Reporter) ClockSkew() (ahead time.Duration, known bool) {
 	if skew := r.skew.Load(); skew != nil {
 		return *skew, true

@@ -1,6 +1,7 @@
-// Package fleet is a validator's side of the fleet: it tells an authority what the validator holds, every
-// second and within milliseconds of a change, hands over the signed links that it is asked for, and brings
-// back the floor. This package is not part of the public API and may change in any release.
+// Package fleet is a validator's side of the fleet. It reports the validator's state to an authority, every
+// second and within milliseconds of a change. It sends the signed links that the authority asks for, and
+// passes the floor to the replica. This package is not part of the public API and may change in any
+// release.
 package fleet
 
 import (
@@ -32,50 +33,49 @@ import (
 const (
 	// Interval is how often a validator reports when nothing changes.
 	Interval = time.Second
-	// coalesce is the least time between two reports: a burst of changes is one.
+	// coalesce is the least time between two reports, so that a burst of changes is one report.
 	coalesce = 2 * time.Millisecond
-	// silence is how long an authority may not answer before the connection is given up. Each report of an
-	// Interval is answered at once, so this finds what grpc's own keepalive, with its least interval of 10
-	// s, is slow to find.
+	// silence is how long an authority may be silent before the connection is given up. An authority
+	// answers one report in each Interval at once, so this finds dead connections sooner than gRPC's
+	// keepalive, whose shortest interval is 10 s.
 	silence = 3 * time.Second
-	// minPause and maxPause are the mean pauses before the connection is made anew, each off by up to a
-	// half: an authority that is started again is not overrun.
+	// minPause and maxPause bound the mean pause before the next connection. Each pause differs from the
+	// mean by up to a half, so that not all validators connect to a restarted authority at once.
 	minPause = 100 * time.Millisecond
 	maxPause = 750 * time.Millisecond
-	// patience is how many tries in a row fail before that is worth a word: one authority is restarted,
-	// another takes over.
+	// patience is how many attempts in a row must fail before a warning is logged. Fewer fail when one
+	// authority restarts and another takes over.
 	patience = 3
-	// leaveTimeout bounds the farewell.
+	// leaveTimeout bounds Leave.
 	leaveTimeout = time.Second
-	// MaxIDLength is the most characters that a validator's name may have.
+	// MaxIDLength is how many characters a validator's name may have.
 	MaxIDLength = record.MaxValidatorIDLength
 )
 
-// Config says where a validator reports.
+// Config configures a Reporter.
 type Config struct {
-	// Authority is the address of the authority; empty: nowhere.
+	// Authority is the address of the authority.
 	Authority grpcclient.Address
 	Security  grpcclient.Security
-	// Key is that of an identity of role validator; the zero value sends none.
+	// Key is an admin key of role validator. The zero value sends no key.
 	Key secret.Secret
-	// CurrentKey returns the key as it is now, where that may change; nil: it is always Key.
+	// CurrentKey returns the key for the next connection, for keys that change. Nil means Key.
 	CurrentKey func() secret.Secret
 	// ID is the validator's name, unique in the fleet; see CheckID.
 	ID string
-	// FencedAfter is the age of data past which the validator answers for no scope; 0 when there is no such
-	// age. See FencedAfter.
+	// FencedAfter is the result of the function FencedAfter for the validator's staleness bounds.
 	FencedAfter time.Duration
-	// KeyIDs are those of the ring.
+	// KeyIDs are the ids of the keys in the key ring.
 	KeyIDs []string
 	Log    *slog.Logger
-	// Dial opens a connection to an address that Authority stands for; nil is TCP, which keeps plain text
-	// on this machine unless Security allows more.
+	// Dial opens a connection to an address that Authority resolves to. Nil means TCP, with plain text only
+	// to addresses that Security allows.
 	Dial func(ctx context.Context, resolved string) (net.Conn, error)
-	// WallClock is the validator's clock of the time of day, for tests; nil is the machine's.
+	// WallClock is the validator's time of day, for tests. Nil means the machine's clock.
 	WallClock replica.WallClock
 }
 
-// CheckID returns an error when a text cannot be a validator's name.
+// CheckID returns an error that describes what a validator's name must look like, or nil for a valid name.
 func CheckID(id string) error {
 	if !record.ValidValidatorID(id) {
 		return fmt.Errorf("want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", MaxIDLength)
@@ -83,8 +83,8 @@ func CheckID(id string) error {
 	return nil
 }
 
-// FencedAfter returns the age of data past which no scope is answered for, by the bounds of the scopes,
-// where 0 is none; 0 when a scope of the contract has none.
+// FencedAfter returns the age of data beyond which a validator answers for no scope: the largest staleness
+// bound. It returns 0, which means never, when a scope of the contract has no bound.
 func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Duration) {
 	for scope := range countersignv1.Scope_name {
 		switch {
@@ -98,22 +98,22 @@ func FencedAfter(bounds [policy.MaxScope + 1]time.Duration) (largest time.Durati
 	return largest
 }
 
-// Reporter reports one validator. Make one with New. Its methods are safe for concurrent use, but only one
-// Run at a time.
+// Reporter sends the reports of one validator. Make one with New. It is safe for concurrent use, but only
+// one Run may be active.
 type Reporter struct {
 	config   Config
-	dialing  []grpc.DialOption // beside what secures a connection
+	dialing  []grpc.DialOption // without credentials
 	secured  atomic.Pointer[credentials.TransportCredentials]
 	instance string
 	start    time.Time
 	sequence atomic.Uint64
 
-	// running is when the reporter was made, by the monotonic clock; heartbeat is the latest report that is
-	// answered.
+	// running is when the reporter was made, by the monotonic clock. heartbeat is the latest report that an
+	// authority answers at once.
 	running   time.Time
 	heartbeat atomic.Pointer[heartbeat]
-	skew      atomic.Pointer[time.Duration] // nil: not known
-	alarm     clockskew.Alarm               // belongs to the session that receives
+	skew      atomic.Pointer[time.Duration] // nil while unknown
+	alarm     clockskew.Alarm               // belongs to the goroutine that receives
 
 	connected atomic.Bool
 	verified  atomic.Bool
@@ -122,7 +122,7 @@ type Reporter struct {
 	reports   atomic.Uint64
 }
 
-// New checks the configuration. Nothing is sent before Run.
+// New checks the configuration. It connects to nothing.
 func New(config Config) (*Reporter, error) {
 	if err := CheckID(config.ID); err != nil {
 		return nil, fmt.Errorf("validator id: %w", err)
@@ -143,19 +143,19 @@ func New(config Config) (*Reporter, error) {
 	r.dialing = []grpc.DialOption{
 		grpc.WithContextDialer(dial),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: silence}),
-		// Several authorities behind one name share the validators.
+		// Spreads validators over several authorities behind one name.
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`),
 	}
 	return r, nil
 }
 
-// options returns how the next connection is made: with the authorities that the file has now, and the key
-// as it is now. Authorities that cannot be read change nothing.
+// options returns the options of the next connection, with the present certificate authorities and the
+// present key. If the authorities cannot be read, the earlier ones stay.
 func (r *Reporter) options() []grpc.DialOption {
 	if transport, err := r.config.Security.Credentials(r.config.Authority); err == nil {
 		r.secured.Store(&transport)
 	} else {
-		r.config.Log.Warn("the authorities to check the authority's certificate against stay as they were", "error", err)
+		r.config.Log.Warn("the certificate authorities cannot be read; the earlier ones stay in use", "error", err)
 	}
 	options := append(slices.Clip(r.dialing), grpc.WithTransportCredentials(*r.secured.Load()))
 	key := r.config.Key
@@ -168,35 +168,35 @@ func (r *Reporter) options() []grpc.DialOption {
 	return options
 }
 
-// Connected tells whether an authority hears the validator now.
+// Connected tells whether an authority receives the validator's reports now.
 func (r *Reporter) Connected() bool { return r.connected.Load() }
 
-// FloorVerified tells whether the validator has learnt from an authority how far the store must be at
-// least. Without, a complete old copy of the store cannot be told from the store.
+// FloorVerified tells whether an authority has sent a floor. Without a floor, a complete old copy of the
+// store cannot be distinguished from the store.
 func (r *Reporter) FloorVerified() bool { return r.verified.Load() }
 
-// FloorPending tells whether the authority that hears the validator is about to tell the floor: it was just
-// started itself, and waits for other validators to report.
+// FloorPending tells whether the authority has announced that it will send the floor soon. An authority
+// does so after its start, while it waits for reports of other validators.
 func (r *Reporter) FloorPending() bool { return r.pending.Load() }
 
-// IDTaken tells whether no authority hears the validator because another one that was started later has its
-// name.
+// IDTaken tells whether authorities reject the reports because a validator that was started later has the
+// same name.
 func (r *Reporter) IDTaken() bool { return r.idTaken.Load() }
 
 // Reports returns how many reports were sent.
 func (r *Reporter) Reports() uint64 { return r.reports.Load() }
 
-// Run reports what a replica holds until ctx ends, through whatever happens to the connection. How far it
-// is it reports only while decides tells that it is the one from which the validator answers: a receipt is
-// of that. It calls welcomed each time that an authority has told the floor, after the replica was told.
+// Run reports the state of a replica until ctx ends. It reconnects when a connection fails. It reports the
+// replica's cursors only while decides returns true: the validator then answers from this replica, which is
+// what a receipt must say. Run calls welcomed after each floor that it has passed to the replica.
 func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() bool, welcomed func()) {
-	said, pause, failures := "", minPause, 0
+	logged, pause, failures := "", minPause, 0
 	for {
 		err := r.session(ctx, of, decides, func() {
-			if said != "" {
+			if logged != "" {
 				r.config.Log.Info("the authority hears this validator again", "authority", r.config.Authority)
 			}
-			said, pause, failures = "", minPause, 0
+			logged, pause, failures = "", minPause, 0
 			r.idTaken.Store(false)
 		}, welcomed)
 		r.connected.Store(false)
@@ -208,13 +208,13 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 		taken := apierr.ReasonOf(err) == apierr.ValidatorIDTaken
 		r.idTaken.Store(taken)
 		switch failures++; {
-		case taken && said != apierr.ValidatorIDTaken:
-			// It does not pass by itself, so it is said at once.
-			said = apierr.ValidatorIDTaken
+		case taken && logged != apierr.ValidatorIDTaken:
+			// This needs an operator, so it is logged at once.
+			logged = apierr.ValidatorIDTaken
 			r.config.Log.Error("another validator that was started later has this one's id: no authority hears this one, and no receipt waits for it; give each a --validator-id of its own",
 				"validator", r.config.ID, "authority", r.config.Authority)
-		case !taken && failures >= patience && err != nil && said != err.Error():
-			said = err.Error()
+		case !taken && failures >= patience && err != nil && logged != err.Error():
+			logged = err.Error()
 			r.config.Log.Warn("no authority hears this validator; trying again", "authority", r.config.Authority, "error", err)
 		}
 		select {
@@ -226,9 +226,9 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 	}
 }
 
-// Leave tells an authority that the validator has stopped answering for good, so that no receipt waits for
-// it. It must be called after Run has returned, and does not insist: a validator that went without a word
-// is listed as lost.
+// Leave tells an authority that the validator has stopped for good, so that no receipt waits for it. Call
+// it after Run has returned. It tries once: an authority that it does not reach lists the validator as
+// lost.
 func (r *Reporter) Leave(storeID string) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()

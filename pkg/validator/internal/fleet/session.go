@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	// batchSize is about how many bytes of links are sent at once, maxLink the size of the largest link
-	// that is: what an authority receives is bounded.
+	// batchSize is about how many bytes of links one message has, and maxLink is the size of the largest
+	// link that is sent. They bound the messages that an authority receives.
 	batchSize = 1 << 20
 	maxLink   = 4 << 20
-	// orphansAtOnce is of how many partitions one report has orphans.
+	// orphansAtOnce is for how many partitions one report may have orphans.
 	orphansAtOnce = 16
 )
 
@@ -37,7 +37,7 @@ var (
 )
 
 // call opens a connection and a stream, and closes both when talk has returned. Each stream has a
-// connection of its own: one that is half open must not carry the next.
+// connection of its own, because a half-open connection must not carry the next stream.
 func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) error {
 	connection, err := grpc.NewClient(r.config.Authority.Target(), r.options()...)
 	if err != nil {
@@ -59,10 +59,10 @@ func (r *Reporter) call(ctx context.Context, talk func(reportStream) error) erro
 	return err
 }
 
-// refusal is what an authority has said, in few words.
+// refusal is a gRPC error of a stream. Its text is short and says what to do.
 type refusal struct{ error }
 
-// Error returns the code and the message, and what to do where they tell.
+// Error returns the code and the message, and advice for known mistakes.
 func (r *refusal) Error() string {
 	text := status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
 	switch {
@@ -71,7 +71,7 @@ func (r *refusal) Error() string {
 	case grpcclient.WantsTLS(r.error):
 		text += "; if the authority wants TLS, give --authority-tls, or --authority-tls-ca-file when this machine does not know who signed its certificate"
 	case status.Code(r.error) == codes.Unimplemented:
-		text += "; this is no address of an authority: give that of its gRPC server with --authority"
+		text += "; this is no address of an authority: give --authority the address of its gRPC server"
 	}
 	return text
 }
@@ -79,22 +79,22 @@ func (r *refusal) Error() string {
 // Unwrap returns the error.
 func (r *refusal) Unwrap() error { return r.error }
 
-// session is one stream.
+// session is the state of one stream.
 type session struct {
 	*Reporter
 	of      *replica.Replica
 	decides func() bool
 	stream  reportStream
-	// sent, begins and orphans are what the authority was told, by partition.
+	// sent, begins and orphans are the latest values that the authority was sent, by partition.
 	sent    []record.Cursor
 	begins  []uint64
 	orphans [][]record.Tag
 	last    time.Time // when the latest report was sent
-	wanted  chan int  // partitions whose links are asked for
+	wanted  chan int  // partitions whose links the authority has asked for
 }
 
-// session reports over one stream until it ends. It calls heard when the authority has answered, and
-// welcomed when it has told the floor.
+// session reports over one stream until the stream ends. It calls heard after the authority's first answer,
+// and welcomed after each floor.
 func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides func() bool, heard, welcomed func()) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -116,7 +116,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 		})
 		err := s.send(ctx)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			// Only receiving tells why the stream has ended: its context says no more than that.
+			// Only receive knows why the stream has ended.
 			err = <-received
 		}
 		end(err)
@@ -128,7 +128,7 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 	return err
 }
 
-// receive does what the authority asks, until the stream ends, and returns why it has.
+// receive handles the authority's messages until the stream ends, and returns why it has.
 func (s *session) receive(watchdog *time.Timer, heard, welcomed func()) error {
 	for first := true; ; first = false {
 		m, err := s.stream.Recv()
@@ -155,7 +155,7 @@ func (s *session) receive(watchdog *time.Timer, heard, welcomed func()) error {
 	}
 }
 
-// takeFloor takes in the floor, or that it is not known yet.
+// takeFloor passes the floor to the replica, or notes that it is pending.
 func (s *session) takeFloor(m *countersignv1.ReportResponse, welcomed func()) {
 	s.pending.Store(m.GetFloorPending())
 	if m.GetFloorPending() {
@@ -241,7 +241,7 @@ func (s *session) send(ctx context.Context) error {
 	}
 }
 
-// addAge adds what is told every Interval.
+// addAge adds the data's age and the key ids, which are reported every Interval.
 func (s *session) addAge(m *countersignv1.ReportRequest) {
 	var oldest time.Duration
 	now := time.Now()
@@ -252,9 +252,9 @@ func (s *session) addAge(m *countersignv1.ReportRequest) {
 	m.DataAge, m.KeyIds = durationpb.New(oldest), s.config.KeyIDs
 }
 
-// addMoved adds the partitions that are elsewhere than the authority was told, or whose links begin
-// elsewhere: those from before a load are read after it. One in which an app has an older policy than the
-// cursor says has not got there yet.
+// addMoved adds the partitions whose cursor has changed since the latest report, or whose links begin
+// earlier. The replica reads links from before a load only after the load. It leaves out torn partitions:
+// an app of such a partition still has an older policy than the cursor says.
 func (s *session) addMoved(m *countersignv1.ReportRequest) {
 	if !s.decides() {
 		return
@@ -278,7 +278,7 @@ func (s *session) addMoved(m *countersignv1.ReportRequest) {
 	}
 }
 
-// addOrphans adds the partitions whose orphans are others than the authority was told.
+// addOrphans adds the partitions whose orphans have changed since the latest report.
 func (s *session) addOrphans(m *countersignv1.ReportRequest) {
 	for partition := range s.orphans {
 		tags := s.of.Orphans(partition)

@@ -1,6 +1,7 @@
-// Package process starts the servers of a comparison: child processes of this program, and a Redis, on CPUs
-// of their own, which end with their parent. It reads how much CPU each of them has had. This package is not
-// part of the public API and may change in any release.
+// Package process starts child processes of this program, and a Redis, on processors of their own. It reads
+// their CPU time. All of them end with this process.
+//
+// This package is not part of the public API and may change in any release.
 package process
 
 import (
@@ -14,23 +15,23 @@ import (
 	"time"
 )
 
-// stopTimeout is how long a child may take to end in order.
+// stopTimeout bounds the time in which a child ends in order.
 const stopTimeout = 10 * time.Second
 
 // Start says how a child is started.
 type Start struct {
-	// Args are the arguments of this very program.
+	// Args are the arguments of this program.
 	Args []string
-	// Env are variables beside those of this process, such as GOGC=400.
+	// Env are added to the environment variables of this process, for example GOGC=400.
 	Env []string
-	// CPUs are those that it may run on; none is all.
+	// CPUs are the processors that the child may run on; empty is all.
 	CPUs []int
-	// Output takes what it writes to its standard error.
+	// Output receives the child's standard error.
 	Output io.Writer
 }
 
-// Child is a process of this program that takes commands as lines of JSON on its standard input, and
-// answers each with a line. It ends when its standard input does. Ask is for one goroutine at a time.
+// Child is a process of this program. It reads commands as lines of JSON from its standard input, and answers
+// each with a line. It ends at the end of its input. Ask is for one goroutine at a time.
 type Child struct {
 	*running
 	commands io.WriteCloser
@@ -44,7 +45,7 @@ func New(s Start) (*Child, error) {
 		return nil, err
 	}
 	command := exec.Command(self, s.Args...)
-	command.Args[0] = os.Args[0] // programs that look at their name find the same one
+	command.Args[0] = os.Args[0] // programs that depend on their name find the same name
 	command.Env = append(os.Environ(), s.Env...)
 	command.Stderr = s.Output
 	commands, err := command.StdinPipe()
@@ -77,7 +78,7 @@ func (c *Child) Ask(command, answer any) error {
 	return json.Unmarshal(c.answers.Bytes(), answer)
 }
 
-// Stop ends the child in order, or, when that takes too long, as it is. It may be called more than once.
+// Stop ends the child in order, or kills it after stopTimeout. It may be called more than once.
 func (c *Child) Stop() {
 	_ = c.commands.Close()
 	timer := time.NewTimer(stopTimeout)
@@ -89,7 +90,7 @@ func (c *Child) Stop() {
 	}
 }
 
-// running is a process that was started.
+// running is a started process.
 type running struct {
 	command *exec.Cmd
 	ended   chan struct{}
@@ -102,18 +103,17 @@ func launch(command *exec.Cmd, cpus []int) (*running, error) {
 	}
 	r := &running{command: command, ended: make(chan struct{})}
 	go func() {
-		_ = command.Wait() // how it ended is nobody's business: whoever needs it finds that it does not answer
+		_ = command.Wait() // the result is of no use: callers of Ask notice the end
 		close(r.ended)
 	}()
 	return r, nil
 }
 
-// Kill ends the process, and only that one, and returns when it has ended.
+// Kill ends the process at once, and returns when it has ended.
 func (r *running) Kill() {
-	_ = r.command.Process.Kill() // fails only when it has ended
+	_ = r.command.Process.Kill() // fails only when the process has ended
 	<-r.ended
 }
 
-// CPU returns how much time the process has had of the processors, to the nanosecond where the system says
-// so; false when it does not say.
+// CPU returns the CPU time of the process so far; false when the system does not tell it.
 func (r *running) CPU() (time.Duration, bool) { return cpuOf(r.command.Process.Pid) }

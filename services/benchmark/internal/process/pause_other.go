@@ -4,8 +4,8 @@ package process
 
 import "errors"
 
-// Pause fails: only Unix can do it.
+// Pause fails: only Unix can stop a process.
 func (*running) Pause() error { return errors.ErrUnsupported }
 
-// Resume fails: only Unix can do it.
+// Resume fails: only Unix can stop a process.
 func (*running) Resume() error { return errors.ErrUnsupported }

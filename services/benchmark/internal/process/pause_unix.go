@@ -4,8 +4,8 @@ package process
 
 import "syscall"
 
-// Pause stops the process until Resume: its kernel still takes what is sent to it.
+// Pause stops the process until Resume. Its kernel still accepts connections and bytes.
 func (r *running) Pause() error { return r.command.Process.Signal(syscall.SIGSTOP) }
 
-// Resume lets the process go on.
+// Resume lets the process continue.
 func (r *running) Resume() error { return r.command.Process.Signal(syscall.SIGCONT) }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apart lets the kernel end the process when this one ends without doing it, and keeps a Ctrl-C from it,
-// which is for this process to act on.
+// apart makes the kernel end the child when this process ends without ending it. It also keeps Ctrl-C from
+// the child: this process handles it.
 func apart(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
@@ -42,9 +42,9 @@ func setOf(cpus []int) *unix.CPUSet {
 	return &set
 }
 
-// onCPUs calls a function that starts a process, so that the process runs on some processors only, from its
-// first moment on: it inherits them from the thread that starts it. Go programs count their processors
-// then, too.
+// onCPUs calls a function that starts a process, so that the process runs on the given processors from its
+// first moment on: a process inherits them from the thread that starts it. A Go program counts its processors
+// at that moment too.
 func onCPUs(cpus []int, start func() error) error {
 	if len(cpus) == 0 {
 		return start()
@@ -61,11 +61,11 @@ func onCPUs(cpus []int, start func() error) error {
 	return errors.Join(start(), unix.SchedSetaffinity(0, &before))
 }
 
-// Pin keeps this process to some processors.
+// Pin restricts this process to some processors.
 func Pin(cpus []int) error {
 	set := setOf(cpus)
-	// A thread that is started meanwhile has the processors of the one that starts it: the second round
-	// finds those whose starter was not pinned yet.
+	// A new thread inherits the processors of the thread that starts it. The second round finds threads that
+	// were started by a thread that was not pinned yet.
 	for range 2 {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -84,7 +84,7 @@ func Pin(cpus []int) error {
 	return nil
 }
 
-// cpuOf reads the clock of a process's CPU time, whose number is made of the process's
+// cpuOf reads the CPU time clock of a process. The clock's number follows from the process id
 // (clock_getcpuclockid(3); Linux, include/linux/posix-timers.h: CPUCLOCK_SCHED is 2).
 func cpuOf(pid int) (time.Duration, bool) {
 	var at unix.Timespec
@@ -94,5 +94,5 @@ func cpuOf(pid int) (time.Duration, bool) {
 	return time.Duration(at.Nano()), true
 }
 
-// OwnCPU returns how much time this process has had of the processors; false when it is not known.
+// OwnCPU returns the CPU time of this process so far; false when the system does not tell it.
 func OwnCPU() (time.Duration, bool) { return cpuOf(os.Getpid()) }

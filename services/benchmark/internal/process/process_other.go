@@ -10,15 +10,15 @@ import (
 
 func apart(*exec.Cmd) {}
 
-// CPUs returns nothing: only Linux lets a process choose.
+// CPUs returns nothing: only Linux can pin processes.
 func CPUs() []int { return nil }
 
 func onCPUs(_ []int, start func() error) error { return start() }
 
-// Pin fails: only Linux can do it.
+// Pin fails: only Linux can pin processes.
 func Pin([]int) error { return errors.ErrUnsupported }
 
 func cpuOf(int) (time.Duration, bool) { return 0, false }
 
-// OwnCPU is not known.
+// OwnCPU returns false: only Linux tells the CPU time.
 func OwnCPU() (time.Duration, bool) { return 0, false }

@@ -30,7 +30,7 @@ type state struct {
 	Variable   string
 }
 
-// child answers each line with what it was told, and ends with its input.
+// child answers each line with the line, and ends at the end of its input.
 func child() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var said string
@@ -100,7 +100,7 @@ func TestCPU(t *testing.T) {
 	for range 4 {
 		ask(t, c, "work")
 	}
-	// It works for 20 ms, of which other programs of this machine may take most.
+	// It works for 20 ms. Other programs of this machine may take most of that time.
 	if after, _ := c.CPU(); after <= before || before <= 0 {
 		t.Errorf("%s, and later %s", before, after)
 	}
@@ -109,11 +109,11 @@ func TestCPU(t *testing.T) {
 	}
 }
 
-// A child has only the processors that it was given, and its parent still has all of them.
+// A child has only its own processors, and its parent still has all.
 func TestPinnedChild(t *testing.T) {
 	cpus := CPUs()
 	if len(cpus) == 0 {
-		return // not on this system
+		return // this system cannot pin processes
 	}
 	for range 4 {
 		c := startChild(t, Start{CPUs: cpus[len(cpus)-1:]})

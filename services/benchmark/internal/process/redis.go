@@ -17,25 +17,26 @@ import (
 
 const (
 	redisBinary = "redis-server"
-	// redisAttempts is how many ports are tried: somebody may take one between the choice and the start.
+	// redisAttempts is the number of ports to try: another program may take a port before Redis listens on
+	// it.
 	redisAttempts = 5
 	redisTimeout  = 20 * time.Second
 )
 
-// Redis is a Redis server that keeps nothing, on a port of the loopback interface, behind a password.
+// Redis is a Redis server with a password, on a port of the loopback interface. It persists nothing.
 type Redis struct {
 	*running
-	// URL has the password.
+	// URL contains the password.
 	URL string
 }
 
-// HasRedis tells whether there is a Redis server to start.
+// HasRedis tells whether a redis-server is on the PATH.
 func HasRedis() bool {
 	_, err := exec.LookPath(redisBinary)
 	return err == nil
 }
 
-// NewRedis starts a Redis server on some processors, with its files, if it were to write any, in a folder.
+// NewRedis starts a Redis server on some processors. The folder is its working directory.
 func NewRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	var err error
 	for range redisAttempts {
@@ -54,7 +55,8 @@ func tryRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	}
 	_, port, _ := net.SplitHostPort(address)
 	password := secret.Mint().Reveal()
-	// On the standard input: others can read arguments.
+	// The configuration has the password. It is sent to the standard input, since other users can read
+	// arguments.
 	config := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsave \"\"\nappendonly no\nrequirepass %s\n", port, folder, password)
 	command := exec.Command(redisBinary, "-")
 	var output bytes.Buffer
@@ -72,7 +74,7 @@ func tryRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	return r, nil
 }
 
-// freeAddress returns an address on which nothing listened a moment ago.
+// freeAddress returns an address that was free a moment ago.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -81,7 +83,7 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// await returns when the server answers: with a refusal, since nobody has said the password yet.
+// await returns when the server answers. Without the password, the answer is an error.
 func (r *Redis) await(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -93,7 +95,7 @@ func (r *Redis) await(ctx context.Context, address string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.ended:
-			return errors.New("it ended at once")
+			return errors.New("the process ended at once")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // EmptyMethod is the path of the only method of an Empty server.
 const EmptyMethod = "/countersign.bench.EmptyService/Call"
 
-// grpcServer is a plain server of grpc-go, without a handler or interceptor of the product.
+// grpcServer is a plain server of grpc-go, without handlers and interceptors of the product.
 type grpcServer struct {
 	*grpc.Server
 	listener net.Listener
@@ -40,7 +40,7 @@ func (s *grpcServer) Run(ctx context.Context) error {
 
 func (s *grpcServer) state(to *State) { to.Address = s.listener.Addr().String() }
 
-// newEmpty returns a server that does nothing but what every gRPC server does.
+// newEmpty returns a server that does only what every gRPC server does.
 func newEmpty(c Config) (server, error) {
 	s, err := newGRPCServer(c)
 	if err != nil {
@@ -50,7 +50,8 @@ func newEmpty(c Config) (server, error) {
 	return s, nil
 }
 
-// emptyService is what protoc-gen-go-grpc would make of a service with one method from Empty to Empty.
+// emptyService is the description that protoc-gen-go-grpc generates for a service with one method from Empty
+// to Empty.
 var emptyService = grpc.ServiceDesc{
 	ServiceName: "countersign.bench.EmptyService",
 	Methods: []grpc.MethodDesc{{MethodName: "Call", Handler: func(

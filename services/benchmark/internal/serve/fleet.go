@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fleet is many validators in one process: they follow the store and report as each would in a process of
-// its own, and nobody asks them.
+// fleet is several validators in one process. Each follows the store and reports like a validator with a
+// process of its own, but gets no calls.
 type fleet []server
 
 func newFleet(c Config) (server, error) {

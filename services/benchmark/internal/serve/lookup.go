@@ -20,8 +20,8 @@ import (
 // LookupKey returns the key under which a Lookup server finds the policy of an app.
 func LookupKey(appID string) string { return "bench:" + appID }
 
-// LookupPolicy returns what stands there: only what decides, and without a signature. A service that read
-// the product's own documents, with names and a MAC, would pay for more than a naive one needs.
+// LookupPolicy returns the value of that key: the parts of a document that decide, without a signature. The
+// product's own documents, with names and a MAC, would cost more than a naive service needs.
 func LookupPolicy(d *record.Document) ([]byte, error) {
 	m := &countersignv1.Policy{Enforcement: &countersignv1.Enforcement{
 		Scopes: uint64(d.Enforcement.Scopes), TrialEndMillis: d.Enforcement.TrialEndMillis, ScopesAfterTrial: uint64(d.Enforcement.After),
@@ -36,14 +36,15 @@ func LookupPolicy(d *record.Document) ([]byte, error) {
 	return proto.Marshal(m)
 }
 
-// lookup answers Authorize with one GET of the app's policy, and the decision of the product.
+// lookup answers Authorize with one GET of the app's policy and the product's decision.
 type lookup struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	*grpcServer
 	redis *redis.Client
 }
 
-// lookupConnections is the size of the pool: a call never waits for another to get a connection.
+// lookupConnections is the size of the connection pool. It is large enough that no call waits for a
+// connection.
 const lookupConnections = 256
 
 func newLookup(c Config) (server, error) {

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// metrics are what a server of the product shows at /metrics, by name and labels as they stand there.
+// metrics are the values at /metrics of a server of the product, by name and labels in text form.
 type metrics map[string]float64
 
-// readMetrics asks a server for its metrics.
+// readMetrics reads the metrics of a server.
 func readMetrics(ctx context.Context, address string) (metrics, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
@@ -30,7 +30,7 @@ func readMetrics(ctx context.Context, address string) (metrics, error) {
 	return parseMetrics(response.Body)
 }
 
-// parseMetrics reads the text format of Prometheus, as far as the product's own metrics use it.
+// parseMetrics parses the text format of Prometheus, as far as the product uses it.
 func parseMetrics(from io.Reader) (metrics, error) {
 	m := metrics{}
 	lines := bufio.NewScanner(from)
@@ -49,10 +49,11 @@ func parseMetrics(from io.Reader) (metrics, error) {
 	return m, lines.Err()
 }
 
-// gaps returns how often a partition was loaded since its log did not lead on from what was held.
+// gaps returns how often a partition was loaded because its log no longer reached back to the replica's
+// cursor.
 func (m metrics) gaps() uint64 { return uint64(m[`countersign_resyncs_total{cause="gap"}`]) }
 
-// revision returns the revision that a partition has reached; 0 when it is not loaded.
+// revision returns the revision of a partition; 0 when it is not loaded.
 func (m metrics) revision(partition int) uint64 {
 	return uint64(m[fmt.Sprintf(`countersign_partition_revision{partition="%d"}`, partition)])
 }

@@ -21,6 +21,6 @@ countersign_snapshot_age_seconds NaN
 		t.Errorf("%v", m)
 	}
 	if _, err := parseMetrics(strings.NewReader("countersign_x many\n")); err == nil {
-		t.Error("a value that is no number passed")
+		t.Error("a value that is no number was accepted")
 	}
 }

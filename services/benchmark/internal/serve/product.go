@@ -16,7 +16,7 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// product is one of the product's service, with everything that it has in production.
+// product is a service of the product, with everything that it has in production.
 type product struct {
 	service interface {
 		Run(ctx context.Context) error

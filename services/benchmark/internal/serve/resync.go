@@ -16,47 +16,48 @@ import (
 )
 
 const (
-	// missed is how many changes of each partition a validator does not hear of. The log keeps the last one
-	// only: with two, it does not lead on from what the validator holds.
+	// missed is the number of changes of each partition that a validator misses. The trimmed log has only the
+	// last change, so with two it no longer reaches back to the validator's cursor.
 	missed = 2
-	// hearing is how long the others have for what was published, before the log is trimmed: they are not
-	// to load anything.
-	hearing = 20 * time.Millisecond
-	// lookEvery is how often a validator is asked how far it has come, by its metrics: often enough to tell
-	// when it has all, and seldom enough to cost it nothing.
-	lookEvery = 200 * time.Millisecond
-	// resyncPatience is how long a validator may take to load everything.
-	resyncPatience = 5 * time.Minute
+	// hintTime is the time between the changes and the trimming of the log. In it the other processes receive
+	// the hints, so that they need not resync.
+	hintTime = 20 * time.Millisecond
+	// pollEvery is the time between two reads of a validator's metrics during a resync: short enough to
+	// notice the end of the resync, and long enough to cost the validator nothing.
+	pollEvery = 200 * time.Millisecond
+	// resyncTimeout bounds the time of one resync.
+	resyncTimeout = 5 * time.Minute
 )
 
-// Victim is a validator that is to load everything anew, again and again.
-type Victim struct {
-	// User is its account of Redis, and only its own; HTTP is where its metrics are.
+// Target is a validator to resync repeatedly.
+type Target struct {
+	// User is the validator's own Redis account, HTTP the address of its metrics.
 	User, HTTP string
-	// Every is how long it takes from one time to the next; longer when the validator needs longer.
+	// Every is the time between the beginnings of two resyncs. A slow resync delays the next one.
 	Every time.Duration
 }
 
-// resyncer does to a validator what a network does that is cut for longer than the log of the store reaches
-// back: the validator's account is closed and its connections end; every partition is changed, and the
-// changes reach everybody else; the log is trimmed; and the validator is let in again. It finds that the
-// log does not lead on from what it holds, and loads every partition anew, while it decides from the old
-// one.
+// resyncer makes a validator load the whole store again, like a network failure that lasts until the store's
+// log no longer reaches back.
+//
+// It closes the validator's account and connections, changes every partition, waits until all others have the
+// changes, trims the logs, and opens the account again. The validator finds that the logs do not continue its
+// cursors. It loads every partition again, and decides from the old data meanwhile.
 type resyncer struct {
 	to      *store.Store
 	replica *replica.Replica
 	client  *redisfeed.Client
 	change  func(appID string) store.Call
-	// apps has one app for each partition, about which nobody asks.
+	// apps has one app of each partition. No question is about them.
 	apps []string
 
 	stop, done chan struct{}
-	// loading gets the first load.
+	// loading receives a value when the first resync has begun.
 	loading chan struct{}
 
 	mu sync.Mutex
-	// times is how often all partitions were loaded, spent how long that took; let is when the validator
-	// was let in again that loads now.
+	// times is the number of finished resyncs, spent their total time. let is the moment at which the account
+	// was opened for the resync in progress; zero when there is none.
 	times uint64
 	spent time.Duration
 	let   time.Time
@@ -75,8 +76,8 @@ func newResyncer(to *store.Store, r *replica.Replica, client *redisfeed.Client, 
 	return s
 }
 
-// begin begins with a validator, and returns when the first load has begun, or failed to.
-func (s *resyncer) begin(ctx context.Context, v Victim) {
+// begin begins the resyncs of a validator. It returns when the first resync has begun or failed.
+func (s *resyncer) begin(ctx context.Context, v Target) {
 	s.stop, s.done = make(chan struct{}), make(chan struct{})
 	s.mu.Lock()
 	s.times, s.spent = 0, 0
@@ -100,7 +101,7 @@ func (s *resyncer) begin(ctx context.Context, v Victim) {
 			case <-next:
 			}
 			select {
-			case <-s.stop: // when both are there, the end comes first
+			case <-s.stop: // the end has priority over the next resync
 				return
 			default:
 			}
@@ -112,7 +113,7 @@ func (s *resyncer) begin(ctx context.Context, v Victim) {
 	}
 }
 
-// end ends it when the validator has loaded what it was to load.
+// end ends the resyncs. It returns when the resync in progress is done.
 func (s *resyncer) end() {
 	if s.stop == nil {
 		return
@@ -122,7 +123,7 @@ func (s *resyncer) end() {
 	s.stop = nil
 }
 
-// state fills in what has been done so far.
+// state fills in the fields about resyncs.
 func (s *resyncer) state(to *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,9 +137,9 @@ func (s *resyncer) state(to *State) {
 	}
 }
 
-// once makes a validator load everything. It fails when the validator got there in another way.
-func (s *resyncer) once(ctx context.Context, v Victim) error {
-	ctx, cancel := context.WithTimeout(ctx, resyncPatience)
+// once makes one resync. It fails when the validator caught up without loading every partition.
+func (s *resyncer) once(ctx context.Context, v Target) error {
+	ctx, cancel := context.WithTimeout(ctx, resyncTimeout)
 	defer cancel()
 	before, err := readMetrics(ctx, v.HTTP)
 	if err != nil {
@@ -169,13 +170,13 @@ func (s *resyncer) once(ctx context.Context, v Victim) error {
 	return err
 }
 
-// cutOff changes every partition behind the validator's back, and returns what revision each has then. The
-// validator may read again when it returns, also with an error.
-func (s *resyncer) cutOff(ctx context.Context, v Victim) (reached []uint64, err error) {
+// cutOff changes every partition while the validator is cut off, and returns the new revision of each. The
+// validator may read again when cutOff returns, also with an error.
+func (s *resyncer) cutOff(ctx context.Context, v Target) (reached []uint64, err error) {
 	defer func() {
 		err = errors.Join(err, s.client.Do(context.WithoutCancel(ctx), "ACL", "SETUSER", v.User, "on").Err())
 	}()
-	// An account that is closed keeps the connections that it has (Redis, ACL SETUSER).
+	// A closed account keeps its open connections (Redis, ACL SETUSER).
 	for _, command := range [][]any{{"ACL", "SETUSER", v.User, "off"}, {"CLIENT", "KILL", "USER", v.User}} {
 		if err := s.client.Do(ctx, command...).Err(); err != nil {
 			return nil, err
@@ -202,7 +203,7 @@ func (s *resyncer) cutOff(ctx context.Context, v Victim) (reached []uint64, err 
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-time.After(hearing):
+	case <-time.After(hintTime):
 	}
 	trim := s.client.Pipeline()
 	for number, revision := range reached {
@@ -212,8 +213,8 @@ func (s *resyncer) cutOff(ctx context.Context, v Victim) (reached []uint64, err 
 	return reached, err
 }
 
-// await returns when a validator has reached a revision of each partition.
-func (s *resyncer) await(ctx context.Context, v Victim, reached []uint64) (metrics, error) {
+// await returns the metrics when the validator has reached the given revision of each partition.
+func (s *resyncer) await(ctx context.Context, v Target, reached []uint64) (metrics, error) {
 	for {
 		m, err := readMetrics(ctx, v.HTTP)
 		if err != nil {
@@ -228,8 +229,8 @@ func (s *resyncer) await(ctx context.Context, v Victim, reached []uint64) (metri
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the validator has not loaded everything: %w", ctx.Err())
-		case <-time.After(lookEvery):
+			return nil, fmt.Errorf("the validator has not reached all changes: %w", ctx.Err())
+		case <-time.After(pollEvery):
 		}
 	}
 }

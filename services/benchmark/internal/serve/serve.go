@@ -1,6 +1,7 @@
-// Package serve is what runs in the child processes of a comparison: the servers that are compared, and the
-// writer of changes. A child is told what to be in the first line of its standard input, and gets its
-// commands there. This package is not part of the public API and may change in any release.
+// Package serve runs in the child processes of a measurement: the compared servers, and the writer of
+// changes. The first line of a child's standard input is its Config. Each further line is a Command.
+//
+// This package is not part of the public API and may change in any release.
 package serve
 
 import (
@@ -22,103 +23,102 @@ import (
 // Name is the name of the command that is a child process.
 const Name = "serve"
 
-// Role is what a child is.
+// Role is the role of a child.
 type Role string
 
 // The roles.
 const (
 	// Empty answers the empty message with the empty message.
 	Empty Role = "empty"
-	// Validator is the product's.
+	// Validator is the product's validator.
 	Validator Role = "validator"
-	// Fleet is several of them, which are there beside the one that is measured.
+	// Fleet is several validators that are not measured.
 	Fleet Role = "fleet"
-	// Lookup is what the product is compared with: it asks Redis about each call, and remembers nothing.
+	// Lookup is what the product is compared with: it reads Redis for each call and caches nothing.
 	Lookup Role = "lookup"
-	// Authority is the product's, too: validators report to it.
+	// Authority is the product's authority, to which validators report.
 	Authority Role = "authority"
-	// Writer changes policies, and cuts validators off.
+	// Writer changes policies, and cuts validators off from Redis.
 	Writer Role = "writer"
 )
 
 // Config is the first line.
 type Config struct {
 	Role Role
-	// StreamWorkers is that of grpc.NumStreamWorkers for Empty and Lookup; 0 is the default of grpc-go.
-	// Validator has its own.
+	// StreamWorkers is grpc.NumStreamWorkers for Empty and Lookup; 0 is the default of grpc-go. A Validator
+	// has its own.
 	StreamWorkers uint32
-	// RedisURL and RingFile say where the store is, for all roles but Empty; Embedded that it is the
-	// embedded one.
+	// RedisURL and RingFile describe the store, for all roles but Empty. Embedded tells that it is the
+	// embedded store.
 	RedisURL, RingFile string
 	Embedded           bool
 	// AdminKeysFile is for Authority.
 	AdminKeysFile string
-	// Authority is where a Validator reports, with FleetKey, under the name ID.
+	// Authority is the address to which a Validator reports, with FleetKey, under the name ID.
 	Authority, FleetKey, ID string
-	// MaxInFlight is the bound of a Validator; 0 is its default.
+	// MaxInFlight bounds the calls in flight at a Validator; 0 is its default.
 	MaxInFlight int
-	// Validators is how many Fleet is; they report under ID with a number behind it.
+	// Validators is the number of validators of Fleet. They report under ID and a number.
 	Validators int
 	// ChangesPerSecond is for Writer.
 	ChangesPerSecond float64
-	// Quiet leaves out of the log what is in the way of following the store: since that is what is wanted,
-	// or happens to validators that nobody asks.
+	// Quiet leaves warnings out of the log. It is set when obstacles to following the store are intended, and
+	// for validators that are not measured.
 	Quiet bool
 
 	log *slog.Logger
 }
 
-// Command is every other line; the zero value only asks for the state.
+// Command is every other line. The zero value only asks for the state.
 type Command struct {
-	// Resync tells Writer to make a validator load everything anew, again and again, which takes until the
-	// first load has begun; Steady to leave that, which takes until the validator has all.
-	Resync *Victim `json:",omitempty"`
+	// Resync makes Writer resync a validator repeatedly. It is done when the first resync has begun. Steady
+	// ends the resyncs. It is done when the validator has loaded everything.
+	Resync *Target `json:",omitempty"`
 	Steady bool    `json:",omitempty"`
-	// Collect makes the child collect its garbage before it tells its state.
+	// Collect makes the child collect its garbage before it reads its state.
 	Collect bool `json:",omitempty"`
 }
 
-// State is the answer to every line: how the child is then.
+// State is the answer to every line: the child's state after it.
 type State struct {
-	// Error is empty unless the child could not start, or do what it was told to.
+	// Error is the reason why the child could not start, or could not carry out the command; else empty.
 	Error string `json:",omitempty"`
 	// Address is host:port of the gRPC server.
 	Address string `json:",omitempty"`
-	// Addresses are those of the validators of Fleet.
+	// Addresses are the addresses of the validators of Fleet.
 	Addresses []string `json:",omitempty"`
-	// HTTP is that of the metrics.
+	// HTTP is host:port of the server of metrics.
 	HTTP string `json:",omitempty"`
-	// Mallocs is how many objects were allocated so far (runtime.MemStats), GCs how many collections there
-	// were.
+	// Mallocs is the number of objects allocated so far (runtime.MemStats), GCs the number of collections.
 	Mallocs, GCs uint64
-	// HeapBytes is how much the latest collection has left, and what was allocated since; SystemBytes is
-	// the memory that the process has of the system for itself.
+	// HeapBytes is the size of the heap, garbage since the last collection included. SystemBytes is the
+	// memory that the process has from the system.
 	HeapBytes, SystemBytes uint64
-	// Changes is how many were made, Failed how many were not.
+	// Changes is the number of changes that were made, Failed the number of changes that failed.
 	Changes, Failed uint64
-	// Resyncs is how often a validator has loaded everything anew since Resync, ResyncTime how long that
-	// took in all; the one that goes on now is in both.
+	// Resyncs is the number of resyncs since Command.Resync, ResyncTime their total time. Both include the
+	// resync in progress.
 	Resyncs    uint64
 	ResyncTime time.Duration
-	// Processors is how many the child may use at once, Goroutines how many it has.
+	// Processors is the number of processors that the child may use, Goroutines the number of its goroutines.
 	Processors, Goroutines int
 }
 
-// server is what a role runs.
+// server is the implementation of a role.
 type server interface {
-	// Run serves until ctx ends, which is not an error.
+	// Run serves until ctx ends. The end of ctx is not an error.
 	Run(ctx context.Context) error
-	// state fills in what is the role's own.
+	// state fills in the fields of the role.
 	state(*State)
 }
 
-// commanded is a server that does what it is told.
+// commanded is a server that carries out commands.
 type commanded interface {
-	// command returns when it is done, or under way. The end of ctx is that of the server.
+	// command returns when a command is done, as Command describes. ctx ends with the server.
 	command(ctx context.Context, c Command)
 }
 
-// Main is the whole of a child. It ends when its input does.
+// Main runs a child until the end of its input.
 func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
@@ -175,7 +175,7 @@ func newServer(c Config) (server, error) {
 	case Writer:
 		return newWriter(c)
 	}
-	return nil, fmt.Errorf("there is no role %q", c.Role)
+	return nil, fmt.Errorf("unknown role %q", c.Role)
 }
 
 func stateOf(s server) State {
@@ -189,7 +189,7 @@ func stateOf(s server) State {
 	return state
 }
 
-// logger makes a logger of what is wrong; the parent shows the standard error.
+// logger makes a logger for warnings and errors. The parent shows them, since it shares its standard error.
 func logger(c Config) func(io.Writer) *slog.Logger {
 	level := slog.LevelWarn
 	if c.Quiet {

@@ -21,14 +21,14 @@ import (
 )
 
 const (
-	// changedApps is how many apps are changed in turn; nobody asks about them.
+	// changedApps is the number of apps that are changed in turn. No question is about them.
 	changedApps = 256
-	// changesAtOnce is how many changes are under way: as many as an authority that is kept busy has.
+	// changesAtOnce is the number of changes in flight, about as many as a busy authority has.
 	changesAtOnce = 16
 )
 
-// writer changes policies as an authority does, at a constant rate: a token of each of its apps in turn is
-// disabled and made active again. When it is told to, it makes validators load everything anew.
+// writer changes policies like an authority, at a constant rate: it disables a token of each of its apps in
+// turn, and activates it again. On command it resyncs validators.
 type writer struct {
 	config Config
 	client *redisfeed.Client
@@ -37,7 +37,7 @@ type writer struct {
 
 	made, failed atomic.Uint64
 
-	// resyncer is there when ready is closed.
+	// resyncer is set before ready is closed.
 	resyncer *resyncer
 	ready    chan struct{}
 }
@@ -90,7 +90,7 @@ func (w *writer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error {
-		if r.WaitLoaded(ctx) == nil { // else ctx has ended
+		if r.WaitLoaded(ctx) == nil { // an error means that ctx has ended
 			w.resyncer = newResyncer(to, r, w.client, w.change)
 			close(w.ready)
 			if w.config.ChangesPerSecond > 0 {
@@ -108,10 +108,10 @@ func (w *writer) Run(ctx context.Context) error {
 	return err
 }
 
-// write makes changes until ctx ends. When the store does not keep up, those that are due wait.
+// write makes changes until ctx ends. When the store is too slow, due changes wait.
 func (w *writer) write(ctx context.Context, to *store.Store) {
 	var group errgroup.Group
-	defer func() { _ = group.Wait() }() // what failed was counted
+	defer func() { _ = group.Wait() }() // failures are counted
 	group.SetLimit(changesAtOnce)
 	began := time.Now()
 	for n := 0; ; n++ {
@@ -134,7 +134,7 @@ func (w *writer) write(ctx context.Context, to *store.Store) {
 	}
 }
 
-// change returns a change of an app.
+// change returns a call that changes an app.
 func (w *writer) change(appID string) store.Call {
 	now := time.Now()
 	return store.Call{

@@ -45,7 +45,7 @@ func (t *Testbed) resyncing(s *Server) (end func() (*report.Resyncs, error), err
 	if t.options.ResyncEvery == 0 || s.role != serve.Validator {
 		return func() (*report.Resyncs, error) { return nil, nil }, nil
 	}
-	_, err = t.order(serve.Command{Resync: &serve.Victim{User: s.account, HTTP: s.http, Every: t.options.ResyncEvery}})
+	_, err = t.order(serve.Command{Resync: &serve.Target{User: s.account, HTTP: s.http, Every: t.options.ResyncEvery}})
 	if err != nil {
 		return nil, err
 	}

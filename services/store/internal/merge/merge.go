@@ -4,7 +4,7 @@
 // it reads no clock and no store. This package is not part of the public API and may change in any release.
 //
 // "Ours" is the history whose document is given, usually the store's. "Theirs" is the history whose changes
-// are merged into it. The package may change in any release.
+// are merged into it.
 package merge
 
 import (
