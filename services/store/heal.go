@@ -136,7 +136,7 @@ func (s *Store) alone(ctx context.Context, partition int, f func(context.Context
 			return err
 		}
 		if ctx.Err() != nil {
-			return unavailable(errors.Join(errors.New("others kept changing the partition"), ctx.Err()))
+			return unavailable(errors.Join(errors.New("other writers kept changing the partition"), ctx.Err()))
 		}
 	}
 }

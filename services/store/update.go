@@ -85,7 +85,7 @@ func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 				return err
 			}
 			if ctx.Err() != nil {
-				return unavailable(errors.Join(errors.New("others kept changing the partition"), ctx.Err()))
+				return unavailable(errors.Join(errors.New("other writers kept changing the partition"), ctx.Err()))
 			}
 		}
 	})

@@ -115,6 +115,6 @@ func (k *Keeper) save(of Replica) {
 	k.Failed()
 	if !k.failing {
 		k.failing = true
-		k.Log.Error("the floor file cannot be written; what is confirmed from now on is not in it", "file", k.Path, "error", err)
+		k.Log.Error("the floor file cannot be written; it lacks later confirmed positions", "file", k.Path, "error", err)
 	}
 }

@@ -63,7 +63,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 	if wrong, err := t.misfitsOf(ctx, codec.Partitions()); err != nil {
 		return nil, err
 	} else if len(wrong) > 0 {
-		return nil, fmt.Errorf("%s, so it cannot be taken as it is (countersign store repair)", wrong[0])
+		return nil, fmt.Errorf("%s, so the store cannot be adopted (countersign store repair)", wrong[0])
 	}
 	reports, err := t.fleet(ctx, codec)
 	if err != nil {
@@ -85,7 +85,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		}
 		head, err := codec.OpenHead(i, read.Raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s does not verify, so it cannot be taken as it is (countersign store repair): %w",
+			return nil, fmt.Errorf("%s does not verify, so the store cannot be adopted (countersign store repair): %w",
 				record.KeysOf(i).Head, err)
 		}
 		heads[i] = head.Cursor
@@ -140,7 +140,7 @@ func (t *Tools) Adopt(ctx context.Context, a *Adoption) error {
 	for i, above := range a.above {
 		start, err := s.Adopt(ctx, i, []record.Cursor{above}, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 		if err != nil {
-			return fmt.Errorf("partition %d: %w; those before it are adopted: give the same command again", i, err)
+			return fmt.Errorf("partition %d: %w; the partitions before it are adopted: give the same command again", i, err)
 		}
 		starts = append(starts, start)
 	}

@@ -75,7 +75,8 @@ func (l *Loss) refusal(reach record.Cursor) string {
 	if l.byAuthority {
 		who = "an authority has"
 	}
-	return fmt.Sprintf("%s seen revision %d of epoch %d, and what is left proves only revision %d of epoch %d: give --from "+
+	return fmt.Sprintf("%s seen revision %d of epoch %d, and the records that are left prove only revision %d of epoch %d: "+
+		"give --from "+
 		"with a later backup or a validator's snapshot, "+
 		"let running validators and an authority heal it, or give up what is lost with --accept-loss", who, l.To, l.Epoch,
 		reach.Revision, reach.Epoch)

@@ -86,7 +86,7 @@ type PartitionRepair struct {
 }
 
 // errRestoring says that a restoration was begun and not completed.
-var errRestoring = errors.New("a restoration of this store was cut off: give it again (countersign store restore)")
+var errRestoring = errors.New("a restoration of this store was interrupted: give the same `countersign store restore` again")
 
 // PlanRepair finds what is wrong with a store, and how its verified records and the files can repair it. It
 // changes nothing.

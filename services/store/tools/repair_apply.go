@@ -36,7 +36,8 @@ func (t *Tools) Repair(ctx context.Context, plan *RepairPlan) error {
 	for i, m := range plan.Partitions {
 		if plan.Partitions[i], err = t.repairPartition(ctx, r, plan, m); err != nil {
 			r.discard()
-			return fmt.Errorf("partition %d: %w; those before it are mended: give the same command again", m.Partition, err)
+			return fmt.Errorf("partition %d: %w; the partitions before it are repaired: give the same command again", m.Partition,
+				err)
 		}
 	}
 	if plan.Epochs = epochsOf(r.starts); !plan.Meta {

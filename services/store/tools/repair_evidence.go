@@ -206,7 +206,7 @@ func (r *evidence) whole() (*provenState, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("what is left does not say which apps there were: give --from with a backup, or restore one " +
+		return nil, fmt.Errorf("the records that are left do not name all apps: give --from with a backup, or restore one " +
 			"(countersign store restore --replace)")
 	}
 	best.past = r.past(best.Cursor)

@@ -48,7 +48,7 @@ func (t *Tools) addSource(ctx context.Context, codec *record.Codec, path string,
 	}
 	defer file.Close()
 	if of := file.Meta(); of.StoreID != codec.StoreID() || of.Partitions != codec.Partitions() {
-		return errors.New("it is of another store")
+		return errors.New("the file is of another store")
 	}
 	if file.Kind() == snapshot.Backup {
 		g := &collector{codec: codec, to: func(h *holdings) {

@@ -189,7 +189,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		{name: "head is a list", damage: func(ctx context.Context) { c.Del(ctx, keys.Head); c.LPush(ctx, keys.Head, "x") }},
 		{
 			name: "head and trail missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
-			refused: "which apps there were",
+			refused: "do not name all apps",
 		},
 		{
 			name: "head and trail missing, with a backup", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit) },
@@ -197,7 +197,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		},
 		{
 			name: "head and log missing", damage: func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Log) },
-			refused: "which apps there were",
+			refused: "do not name all apps",
 		},
 		{
 			name:   "head and log missing, with a backup and a snapshot",
@@ -206,7 +206,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 		{
 			name:    "head and trail missing, the log begins after the first change",
 			damage:  func(ctx context.Context) { c.Del(ctx, keys.Head, keys.Audit); c.XDel(ctx, keys.Log, "1-0") },
-			refused: "which apps there were",
+			refused: "do not name all apps",
 		},
 		{name: "document damaged", damage: func(ctx context.Context) { c.HSet(ctx, keys.Policies, app, "x") }},
 		{name: "document missing", damage: func(ctx context.Context) { c.HDel(ctx, keys.Policies, app) }},
@@ -234,7 +234,7 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 			c.HDel(ctx,
 				keys.Policies, app)
 			c.Del(ctx, keys.Audit)
-		}, refused: "which apps there were"},
+		}, refused: "do not name all apps"},
 		{
 			name:   "document missing, log trimmed, with a backup alone",
 			damage: func(ctx context.Context) { trim(ctx); c.HDel(ctx, keys.Policies, app) }, files: []string{backup},

@@ -86,7 +86,7 @@ func (t *Tools) Status(ctx context.Context) (Status, error) {
 		s.warn("%s", bad)
 	}
 	if fleetErr != nil {
-		s.warn("what validators have reported could not be seen: %v", fleetErr)
+		s.warn("the reports of validators could not be read: %v", fleetErr)
 	}
 	s.compare(reports, heads)
 	t.compareFloor(&s, codec, heads)
@@ -157,16 +157,16 @@ func (t *Tools) servers(ctx context.Context, s *Status) {
 		return nil
 	})
 	if err != nil {
-		s.warn("how Redis is set up could not be seen: %v", err)
+		s.warn("the settings of Redis could not be read: %v", err)
 	}
 }
 
 func (server *Server) warnings(s *Status, info map[string]string) {
 	if server.Role != "master" {
-		s.warn("Redis says that it is a %s: what is written to it is lost, or refused", server.Role)
+		s.warn("Redis says that it is a %s: it loses or refuses writes", server.Role)
 	}
 	if !server.AppendOnly {
-		s.warn("appendonly is off: what was written since the last dump is lost when Redis stops (appendonly yes)")
+		s.warn("appendonly is off: writes since the last dump are lost when Redis stops (appendonly yes)")
 	}
 	if server.AppendOnly && server.AppendFsync != "" && server.AppendFsync != "always" {
 		s.warn("appendfsync is %s: the last second is lost when the machine stops (appendfsync always)", server.AppendFsync)
@@ -175,7 +175,7 @@ func (server *Server) warnings(s *Status, info map[string]string) {
 		s.warn("maxmemory-policy is %s: Redis may throw policies away (maxmemory-policy noeviction)", server.Eviction)
 	}
 	if server.MaxMemory > 0 && server.UsedMemory > server.MaxMemory/10*9 {
-		s.warn("%d %% of maxmemory is used; when it is full only revoking and disabling go on",
+		s.warn("%d %% of maxmemory is used; a full Redis accepts only revoking and disabling",
 			server.UsedMemory*100/server.MaxMemory)
 	}
 	if server.Replicas == 0 {

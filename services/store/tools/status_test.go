@@ -56,7 +56,7 @@ func TestStatusWithoutTheRightToAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := check.Must(New(clientOf(t, redistest.URL(s.redis.Address(), "limited", "limited")), s.ring).Status(t.Context()))(t)
-	if got.Apps != 12 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "could not be seen") {
+	if got.Apps != 12 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "could not be read") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -45,15 +45,15 @@ func (t *Tools) strays(ctx context.Context, codec *record.Codec) (removable, lef
 		case key == record.MetaKey, partitionKey(key) && belongs(key, codec.Partitions()):
 			// The one was opened already, the others are looked at with their partition.
 		case key == store.InitKey && marked[key]:
-			left = append(left, Finding{key, "is left of an initialisation that was cut off: `countersign store init` removes it"})
+			left = append(left, Finding{key, "is left of an interrupted initialisation: `countersign store init` removes it"})
 		case key == store.InitKey:
 			removable = append(removable, Finding{key, "is no initialisation of this store" + removes})
 		case key == restoreKey && marked[key]:
-			left = append(left, Finding{key, "is of a restoration that was cut off: give the same `countersign store restore` again"})
+			left = append(left, Finding{key, "is of an interrupted restoration: give the same `countersign store restore` again"})
 		case key == restoreKey:
 			removable = append(removable, Finding{key, "is no restoration of this store" + removes})
 		case leftover.MatchString(key):
-			removable = append(removable, Finding{key, "is left of a restoration or a repair that was cut off" + removes})
+			removable = append(removable, Finding{key, "is left of an interrupted restoration or repair" + removes})
 		case !belongs(key, codec.Partitions()):
 			left = append(left, Finding{
 				key,
