@@ -16,7 +16,7 @@ var plotTemplate = report.ParsePicture(plotText)
 // Sizes of the picture, in pixels. Bars begin at plotLeft and are at most plotWidth long; the texts behind
 // them have plotRight.
 const (
-	plotLeft  = 236
+	plotLeft  = 264
 	plotWidth = 430
 	plotRight = 186
 	plotTop   = 66

@@ -1,10 +1,6 @@
 // Package report holds what the reports of all measurements share: the results of a server's turns and their
-// summary, quartiles, the description of the machine, the form of numbers, and the style of pictures. This
-// package is not part of the public API and may change in any release.
-//
-// This package is not part of the public API and may change in any release.
-//
-// It only computes and writes. Package testbed does the measuring.
+// summary, quartiles, the description of the machine, the form of numbers, and the style of pictures.
+// Measuring is the job of package testbed.
 //
 // This package is not part of the public API and may change in any release.
 package report
