@@ -33,7 +33,9 @@ type calls struct {
 
 // ask asks a question. ctx must have a deadline. A second question does no harm, since questions change
 // nothing.
-func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+func (c *calls) ask(
+	ctx context.Context, question *countersignv1.AuthorizeRequest,
+) (*countersignv1.AuthorizeResponse, error) {
 	if c.again == nil {
 		return c.validator.Authorize(ctx, question)
 	}
@@ -41,7 +43,10 @@ func (c *calls) ask(ctx context.Context, question *countersignv1.AuthorizeReques
 	route := spread.NewRoute(patient)
 	first, cancel := context.WithCancel(route.With(ctx))
 	defer cancel()
-	s := &second{calls: c, ctx: ctx, question: question, route: route, patience: patience(ctx, patient), won: cancel, done: make(chan struct{})}
+	s := &second{
+		calls: c, ctx: ctx, question: question, route: route, patience: patience(ctx, patient), won: cancel,
+		done: make(chan struct{}),
+	}
 	s.start()
 	response, err := c.validator.Authorize(first, question)
 	s.finish(decided(err))
@@ -70,7 +75,9 @@ func (c *calls) askOther(
 }
 
 // once asks a question once, of another validator than the one of a route.
-func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route) (*countersignv1.AuthorizeResponse, error) {
+func (c *calls) once(
+	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route,
+) (*countersignv1.AuthorizeResponse, error) {
 	response, err := c.validator.Authorize(route.Other(question.GetMinRevision() != "").With(ctx), question)
 	switch {
 	case decided(err):

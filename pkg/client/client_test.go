@@ -26,7 +26,9 @@ type scripted struct {
 	asked    *countersignv1.AuthorizeRequest
 }
 
-func (s *scripted) Authorize(_ context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+func (s *scripted) Authorize(
+	_ context.Context, r *countersignv1.AuthorizeRequest,
+) (*countersignv1.AuthorizeResponse, error) {
 	s.asked = r
 	return s.response, s.err
 }
@@ -78,18 +80,57 @@ func TestB20_Middleware(t *testing.T) {
 		wantSent string
 		wantAuth string
 	}{
-		{"allowed", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "Bearer cs_x", nil, 200, "cs_x", ""},
-		{"scheme in any case", scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)}, "bearer  cs_x ", nil, 200, "cs_x", ""},
+		{
+			"allowed",
+			scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)},
+			"Bearer cs_x", nil, 200, "cs_x",
+			"",
+		},
+		{
+			"scheme in any case",
+			scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)},
+			"bearer  cs_x ", nil,
+			200, "cs_x", "",
+		},
 		{"none sent", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MISSING)}, "", nil, 401, "", "Bearer"},
-		{"another scheme is a token nobody knows", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Basic eDp5", nil, 401, malformed, `Bearer error="invalid_token"`},
-		{"revoked", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_REVOKED)}, "Bearer cs_x", nil, 401, "cs_x", `Bearer error="invalid_token"`},
-		{"wrong scope", scripted{response: answer(deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)}, "Bearer cs_x", nil, 403, "cs_x", ""},
-		{"unsupported source", scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)}, "", nil, 403, "", ""},
-		{"not UTF-8", scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}, "Bearer \xff", letThrough, 401, "?", `Bearer error="invalid_token"`},
+		{
+			"another scheme is a token nobody knows",
+			scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)},
+			"Basic eDp5", nil, 401, malformed, `Bearer error="invalid_token"`,
+		},
+		{
+			"revoked",
+			scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_REVOKED)},
+			"Bearer cs_x", nil, 401, "cs_x",
+			`Bearer error="invalid_token"`,
+		},
+		{
+			"wrong scope",
+			scripted{response: answer(deny, countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)},
+			"Bearer cs_x", nil, 403,
+			"cs_x", "",
+		},
+		{
+			"unsupported source",
+			scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)},
+			"", nil, 403,
+			"", "",
+		},
+		{
+			"not UTF-8",
+			scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)},
+			"Bearer \xff", letThrough,
+			401, "?", `Bearer error="invalid_token"`,
+		},
 		{"malformed is no outage", scripted{err: apierr.Invalid("scope", "want one")}, "Bearer cs_x", letThrough, 400, "cs_x", ""},
 		{"outage", scripted{err: unavailable}, "Bearer cs_x", nil, 503, "cs_x", ""},
 		{"outage, let through by choice", scripted{err: unavailable}, "Bearer cs_x", letThrough, 200, "cs_x", ""},
-		{"an answer that is none is no approval", scripted{response: &countersignv1.AuthorizeResponse{}}, "Bearer cs_x", nil, 500, "cs_x", ""},
+		{
+			"an answer that is none is no approval",
+			scripted{response: &countersignv1.AuthorizeResponse{}},
+			"Bearer cs_x", nil, 500,
+			"cs_x", "",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,7 +149,8 @@ func TestB20_Middleware(t *testing.T) {
 			if w.Code != tt.want || w.Header().Get("WWW-Authenticate") != tt.wantAuth {
 				t.Errorf("answered %d %q, want %d %q", w.Code, w.Header().Get("WWW-Authenticate"), tt.want, tt.wantAuth)
 			}
-			if tt.script.asked.GetToken() != tt.wantSent || tt.script.asked.GetAppId() != "app1" || tt.script.asked.GetScope() != countersignv1.Scope_SCOPE_EVENTS {
+			if tt.script.asked.GetToken() != tt.wantSent || tt.script.asked.GetAppId() != "app1" ||
+				tt.script.asked.GetScope() != countersignv1.Scope_SCOPE_EVENTS {
 				t.Errorf("asked %q of %q", tt.script.asked.GetToken(), tt.script.asked.GetAppId())
 			}
 			if strings.Contains(w.Body.String(), "cs_x") {
@@ -122,7 +164,9 @@ func TestB20_Middleware(t *testing.T) {
 // arrives.
 func TestB03_OverlongTokenIsCut(t *testing.T) {
 	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
-	got, err := scriptedClient(t, s).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
+	got, err := scriptedClient(
+		t, s,
+	).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
 	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
 		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
 	}
@@ -133,7 +177,11 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{
-		Client: scriptedClient(t, s), Scope: countersignv1.Scope_SCOPE_EVENTS, AppID: func(*http.Request) string { return "bad app" },
+		Client: scriptedClient(
+			t, s,
+		),
+		Scope:     countersignv1.Scope_SCOPE_EVENTS,
+		AppID:     func(*http.Request) string { return "bad app" },
 		Undecided: func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) },
 	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w := httptest.NewRecorder()
@@ -144,7 +192,9 @@ func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	_, err := scriptedClient(t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")}).Authorize(t.Context(), client.Request{AppID: "a"})
+	_, err := scriptedClient(
+		t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")},
+	).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got != apierr.DataTooOld {
 		t.Errorf("Reason = %q", got)
 	}

@@ -50,31 +50,82 @@ const form = "application/x-www-form-urlencoded"
 var credentialCases = []credentialCase{
 	{name: "bearer", header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 200},
 	{name: "bearer, none", want: 401, says: "TOKEN_MISSING"},
-	{name: "bearer, no scheme", header: http.Header{"Authorization": {"cs_x"}}, want: 401, says: "TOKEN_MALFORMED: authorization: want Bearer"},
-	{name: "bearer, first of two", header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401, says: "TOKEN_MALFORMED: authorization: want one value"},
-	{name: "bearer, second of two", header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401, says: "want one value"},
+	{
+		name: "bearer, no scheme", header: http.Header{"Authorization": {"cs_x"}}, want: 401,
+		says: "TOKEN_MALFORMED: authorization: want Bearer",
+	},
+	{
+		name: "bearer, first of two", header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401,
+		says: "TOKEN_MALFORMED: authorization: want one value",
+	},
+	{
+		name: "bearer, second of two", header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401,
+		says: "want one value",
+	},
 
 	{name: "header", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x"}}, want: 200},
 	{name: "header, none", find: client.HeaderSecret("x-app-token"), want: 401, says: "TOKEN_MISSING"},
-	{name: "header, the other one", find: client.HeaderSecret("X-App-Token"), header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 401, says: "TOKEN_MISSING"},
-	{name: "header, two", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x", "cs_x"}}, want: 401, says: "TOKEN_MALFORMED: header X-App-Token: want one value"},
+	{
+		name: "header, the other one", find: client.HeaderSecret("X-App-Token"),
+		header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 401, says: "TOKEN_MISSING",
+	},
+	{
+		name: "header, two", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x", "cs_x"}},
+		want: 401, says: "TOKEN_MALFORMED: header X-App-Token: want one value",
+	},
 
 	{name: "query", find: client.QuerySecret("app_token"), target: "/?a=1&app_token=cs%5Fx&b=%zz;", want: 200},
 	{name: "query, none", find: client.QuerySecret("app_token"), target: "/?a=1", want: 401, says: "TOKEN_MISSING"},
 	{name: "query, empty", find: client.QuerySecret("app_token"), target: "/?app_token=", want: 401, says: "TOKEN_MISSING"},
-	{name: "query, two", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=other", want: 401, says: "TOKEN_MALFORMED: query parameter app_token: want one value"},
-	{name: "query, two names of one", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app%5Ftoken=other", want: 401, says: "want one value"},
-	{name: "query, one badly encoded", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=%zz", want: 401, says: "want it percent-encoded"},
-	{name: "query, a semicolon", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x;app_token=other", want: 401, says: "want it percent-encoded"},
-	{name: "query, in the form", find: client.QuerySecret("app_token"), contentType: form, body: "app_token=cs_x", want: 401, says: "TOKEN_MISSING"},
+	{
+		name: "query, two", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=other", want: 401,
+		says: "TOKEN_MALFORMED: query parameter app_token: want one value",
+	},
+	{
+		name: "query, two names of one", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app%5Ftoken=other",
+		want: 401, says: "want one value",
+	},
+	{
+		name: "query, one badly encoded", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=%zz",
+		want: 401, says: "want it percent-encoded",
+	},
+	{
+		name: "query, a semicolon", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x;app_token=other", want: 401,
+		says: "want it percent-encoded",
+	},
+	{
+		name: "query, in the form", find: client.QuerySecret("app_token"), contentType: form, body: "app_token=cs_x", want: 401,
+		says: "TOKEN_MISSING",
+	},
 
-	{name: "form", find: client.FormSecret("app_token", 0), contentType: form + "; charset=utf-8", body: "event=a&app_token=cs_x&b=%zz", want: 200},
-	{name: "form, none", find: client.FormSecret("app_token", 0), contentType: form, body: "event=a", want: 401, says: "TOKEN_MISSING"},
-	{name: "form, two", find: client.FormSecret("app_token", 0), contentType: form, body: "app_token=cs_x&event=a&app_token=cs_x", want: 401, says: "form field app_token: want one value"},
-	{name: "form, in the query", find: client.FormSecret("app_token", 0), target: "/?app_token=cs_x", contentType: form, body: "event=a", want: 401, says: "TOKEN_MISSING"},
-	{name: "form, no form", find: client.FormSecret("app_token", 0), contentType: "application/json", body: "app_token=cs_x", want: 401, says: "TOKEN_MISSING"},
-	{name: "form, as long as it may be", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=123", want: 200},
-	{name: "form, too long", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=1234", want: 401, says: "TOKEN_MALFORMED: form: want at most 20 bytes"},
+	{
+		name: "form", find: client.FormSecret("app_token", 0), contentType: form + "; charset=utf-8",
+		body: "event=a&app_token=cs_x&b=%zz", want: 200,
+	},
+	{
+		name: "form, none", find: client.FormSecret("app_token", 0), contentType: form, body: "event=a", want: 401,
+		says: "TOKEN_MISSING",
+	},
+	{
+		name: "form, two", find: client.FormSecret("app_token", 0), contentType: form,
+		body: "app_token=cs_x&event=a&app_token=cs_x", want: 401, says: "form field app_token: want one value",
+	},
+	{
+		name: "form, in the query", find: client.FormSecret("app_token", 0), target: "/?app_token=cs_x", contentType: form,
+		body: "event=a", want: 401, says: "TOKEN_MISSING",
+	},
+	{
+		name: "form, no form", find: client.FormSecret("app_token", 0), contentType: "application/json", body: "app_token=cs_x",
+		want: 401, says: "TOKEN_MISSING",
+	},
+	{
+		name: "form, as long as it may be", find: client.FormSecret("app_token", 20), contentType: form,
+		body: "app_token=cs_x&a=123", want: 200,
+	},
+	{
+		name: "form, too long", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=1234",
+		want: 401, says: "TOKEN_MALFORMED: form: want at most 20 bytes",
+	},
 
 	{name: "a function that fails", find: func(*http.Request) (secret.Secret, error) {
 		return secret.New("cs_x"), errors.New("cs_x is in the words")
@@ -104,7 +155,10 @@ func TestB13_WhereTheTokenStands(t *testing.T) {
 				var seen string
 				w := httptest.NewRecorder()
 				client.Middleware{
-					Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: tt.find, AppID: func(*http.Request) string { return "app1" },
+					Client: c,
+					Scope:  countersignv1.Scope_SCOPE_EVENTS,
+					Secret: tt.find,
+					AppID:  func(*http.Request) string { return "app1" },
 				}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					body, err := io.ReadAll(r.Body)
 					if err != nil {
@@ -157,7 +211,10 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 		r.Header.Set("Content-Type", form)
 		w := httptest.NewRecorder()
 		client.Middleware{
-			Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: client.FormSecret("app_token", 0), AppID: func(*http.Request) string { return "app1" },
+			Client: c,
+			Scope:  countersignv1.Scope_SCOPE_EVENTS,
+			Secret: client.FormSecret("app_token", 0),
+			AppID:  func(*http.Request) string { return "app1" },
 		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("accepted") })).ServeHTTP(w, r)
 		if w.Code != tt.want || f.calls.Load() != 0 {
 			t.Errorf("%s: %d after %d questions, want %d", name, w.Code, f.calls.Load(), tt.want)

@@ -46,7 +46,9 @@ func TestDefaultTimeout(t *testing.T) {
 			return streaming(t, f, client.StreamOptions{Streams: 1, InFlight: 3})
 		}, 3, false},
 	} {
-		for kind, own := range map[string]time.Duration{"none of its own": 0, "a longer one": longer / 2, "a shorter one": client.DefaultTimeout / 2} {
+		for kind, own := range map[string]time.Duration{
+			"none of its own": 0, "a longer one": longer / 2, "a shorter one": client.DefaultTimeout / 2,
+		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var validator stuck

@@ -19,7 +19,10 @@ var kindsOfClients = []string{"calls", "streams"}
 // B20: when one of two validators is in trouble, no question fails that may take a second.
 func TestB20_OneValidatorInTrouble(t *testing.T) {
 	for name, trouble := range map[string]struct{ begin, end func(*validator) }{
-		"killed and restarted": {func(v *validator) { v.stop() }, func(v *validator) { v.start(false); time.Sleep(time.Second); v.serving(true) }},
+		"killed and restarted": {
+			func(v *validator) { v.stop() },
+			func(v *validator) { v.start(false); time.Sleep(time.Second); v.serving(true) },
+		},
 		"shut down and restarted": {func(v *validator) {
 			v.health.Shutdown()
 			v.server.GracefulStop()

@@ -74,13 +74,19 @@ func TestDialSecurity(t *testing.T) {
 		security  grpcclient.Security
 		refused   string
 	}{
-		"several":                 {[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: ours}, ""},
-		"one, looked up":          {[]string{"dns:///localhost:" + first}, grpcclient.Security{CAFile: ours}, ""},
-		"another authority":       {[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: others}, "unknown authority"},
-		"another name":            {[]string{"127.0.0.2:" + first}, grpcclient.Security{CAFile: ours}, "127.0.0.2"},
-		"plain text on loopback":  {[]string{"localhost:" + plain}, grpcclient.Security{}, ""},
-		"several in plain text":   {[]string{"localhost:" + plain, "127.0.0.1:" + plain}, grpcclient.Security{}, ""},
-		"TLS to a plain one":      {[]string{"127.0.0.1:" + plain}, grpcclient.Security{CAFile: ours}, "first record does not look like a TLS handshake"},
+		"several":        {[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: ours}, ""},
+		"one, looked up": {[]string{"dns:///localhost:" + first}, grpcclient.Security{CAFile: ours}, ""},
+		"another authority": {
+			[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: others}, "unknown authority",
+		},
+		"another name":           {[]string{"127.0.0.2:" + first}, grpcclient.Security{CAFile: ours}, "127.0.0.2"},
+		"plain text on loopback": {[]string{"localhost:" + plain}, grpcclient.Security{}, ""},
+		"several in plain text":  {[]string{"localhost:" + plain, "127.0.0.1:" + plain}, grpcclient.Security{}, ""},
+		"TLS to a plain one": {
+			[]string{"127.0.0.1:" + plain},
+			grpcclient.Security{CAFile: ours},
+			"first record does not look like a TLS handshake",
+		},
 		"plain text where TLS is": {[]string{"127.0.0.1:" + first}, grpcclient.Security{}, "error reading server preface"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +146,10 @@ func TestNoProxy(t *testing.T) {
 	}()
 	at := "http://" + proxy.Addr().String()
 	child := exec.Command(os.Args[0], "-test.run=^TestNoProxy$", "-test.v")
-	child.Env = append(os.Environ(), behindProxy+"=1", "HTTPS_PROXY="+at, "https_proxy="+at, "HTTP_PROXY="+at, "http_proxy="+at, "NO_PROXY=", "no_proxy=")
+	child.Env = append(
+		os.Environ(), behindProxy+"=1", "HTTPS_PROXY="+at, "https_proxy="+at, "HTTP_PROXY="+at, "http_proxy="+at, "NO_PROXY=",
+		"no_proxy=",
+	)
 	out, err := child.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestNoProxy") {
 		t.Errorf("%v: %s", err, out)

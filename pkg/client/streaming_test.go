@@ -119,16 +119,20 @@ func failure(err *apierr.Error) *countersignv1.AuthorizeStreamResult {
 	s := err.GRPCStatus()
 	var details []*anypb.Any
 	details = append(details, s.Proto().GetDetails()...)
-	return &countersignv1.AuthorizeStreamResult{Result: &countersignv1.AuthorizeStreamResult_Error{Error: &countersignv1.AuthorizeError{
-		Code: int32(s.Code()), Reason: err.Reason(), Message: s.Message(), Details: details,
-	}}}
+	return &countersignv1.AuthorizeStreamResult{
+		Result: &countersignv1.AuthorizeStreamResult_Error{Error: &countersignv1.AuthorizeError{
+			Code: int32(s.Code()), Reason: err.Reason(), Message: s.Message(), Details: details,
+		}},
+	}
 }
 
 // B20: a malformed answer is neither an approval nor a denial.
 func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 	for name, result := range map[string]*countersignv1.AuthorizeStreamResult{
-		"nothing":            {},
-		"no decision":        {Result: &countersignv1.AuthorizeStreamResult_Response{Response: &countersignv1.AuthorizeResponse{}}},
+		"nothing": {},
+		"no decision": {
+			Result: &countersignv1.AuthorizeStreamResult_Response{Response: &countersignv1.AuthorizeResponse{}},
+		},
 		"success as failure": {Result: &countersignv1.AuthorizeStreamResult_Error{Error: &countersignv1.AuthorizeError{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,7 +158,10 @@ func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 		c := streaming(t, f, client.StreamOptions{Streams: 1})
 		calls := opened(t, c, f)
 		for i, r := range []client.Request{
-			{AppID: "a", MinRevision: "AAAA"}, {AppID: strings.Repeat("a", 20_000)}, {AppID: "\xff"}, {AppID: strings.Repeat("a", 1<<20)},
+			{AppID: "a", MinRevision: "AAAA"},
+			{AppID: strings.Repeat("a", 20_000)},
+			{AppID: "\xff"},
+			{AppID: strings.Repeat("a", 1<<20)},
 		} {
 			_, err := c.Authorize(t.Context(), r)
 			wantErr := i >= 2

@@ -28,14 +28,46 @@ func TestB19_AnswersFromTheAppsPolicy(t *testing.T) {
 	}{
 		{"valid", k.ask(), policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: "tok_good"}},
 		{"missing", validator.Request{AppID: k.app, Scope: events}, policy.Decision{Reason: policy.TokenMissing, Enforced: true}},
-		{"empty", validator.Request{AppID: k.app, Scope: events, Token: secret.New("")}, policy.Decision{Reason: policy.TokenMissing, Enforced: true}},
-		{"malformed", validator.Request{AppID: k.app, Scope: events, Token: secret.New("x")}, policy.Decision{Reason: policy.TokenMalformed, Enforced: true}},
-		{"unknown", validator.Request{AppID: k.app, Scope: events, Token: secret.Mint()}, policy.Decision{Reason: policy.TokenUnknown, Enforced: true}},
-		{"revoked", validator.Request{AppID: k.app, Scope: events, Token: k.revoked}, policy.Decision{Reason: policy.TokenRevoked, Enforced: true, TokenID: "tok_revoked"}},
-		{"other scope", validator.Request{AppID: k.app, Scope: sessions, Token: k.good}, policy.Decision{Allow: true, Reason: policy.ScopeNotGranted, TokenID: "tok_good"}},
-		{"last scope", validator.Request{AppID: k.app, Scope: policy.MaxScope}, policy.Decision{Allow: true, Reason: policy.TokenMissing}},
-		{"Google Tag Manager", validator.Request{AppID: k.app, Scope: events, Source: policy.SourceGoogleTagManager}, policy.Decision{Reason: policy.SourceNotSupported, Enforced: true}},
-		{"other app", validator.Request{AppID: other, Scope: events, Token: k.good}, policy.Decision{Allow: true, Reason: policy.AppNotConfigured}},
+		{
+			"empty",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.New("")},
+			policy.Decision{Reason: policy.TokenMissing, Enforced: true},
+		},
+		{
+			"malformed",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.New("x")},
+			policy.Decision{Reason: policy.TokenMalformed, Enforced: true},
+		},
+		{
+			"unknown",
+			validator.Request{AppID: k.app, Scope: events, Token: secret.Mint()},
+			policy.Decision{Reason: policy.TokenUnknown, Enforced: true},
+		},
+		{
+			"revoked",
+			validator.Request{AppID: k.app, Scope: events, Token: k.revoked},
+			policy.Decision{Reason: policy.TokenRevoked, Enforced: true, TokenID: "tok_revoked"},
+		},
+		{
+			"other scope",
+			validator.Request{AppID: k.app, Scope: sessions, Token: k.good},
+			policy.Decision{Allow: true, Reason: policy.ScopeNotGranted, TokenID: "tok_good"},
+		},
+		{
+			"last scope",
+			validator.Request{AppID: k.app, Scope: policy.MaxScope},
+			policy.Decision{Allow: true, Reason: policy.TokenMissing},
+		},
+		{
+			"Google Tag Manager",
+			validator.Request{AppID: k.app, Scope: events, Source: policy.SourceGoogleTagManager},
+			policy.Decision{Reason: policy.SourceNotSupported, Enforced: true},
+		},
+		{
+			"other app",
+			validator.Request{AppID: other, Scope: events, Token: k.good},
+			policy.Decision{Allow: true, Reason: policy.AppNotConfigured},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := v.Authorize(t.Context(), tt.request)
@@ -69,7 +101,10 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 			{"scope out of range", "scope", validator.Request{AppID: k.app, Scope: policy.MaxScope + 1}},
 			{"largest scope", "scope", validator.Request{AppID: k.app, Scope: 255}},
 			{"malformed min_revision", "min_revision", validator.Request{AppID: k.app, Scope: events, MinRevision: "x"}},
-			{"oversized min_revision", "min_revision", validator.Request{AppID: k.app, Scope: events, MinRevision: strings.Repeat("A", 1<<20)}},
+			{
+				"oversized min_revision", "min_revision",
+				validator.Request{AppID: k.app, Scope: events, MinRevision: strings.Repeat("A", 1<<20)},
+			},
 		} {
 			t.Run(state+", "+tt.name, func(t *testing.T) {
 				tt.request.Token = k.good
@@ -83,8 +118,8 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 	}
 }
 
-// TestB20_NothingIsDecidedBeforeTheDataIsThere: not without Run, not without a store, and not with one that
-// cannot be verified.
+// TestB20_NothingIsDecidedBeforeTheDataIsThere: a validator decides nothing before Run, without a store,
+// and with a store that cannot be verified.
 func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k := start(t)
 	position := record.EncodePosition(record.Position{
@@ -123,7 +158,7 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k.store.CopyTo(k.admin)
 	t.Run("other keys", func(t *testing.T) { check(t, k.validator(t, k.server.URL(), storetest.New(t, 8).Ring())) })
 
-	// One partition that is not whole keeps its own apps undecided, and the validator not ready.
+	// An incomplete partition leaves its own apps undecided, and the validator not ready.
 	if err := k.admin.Del(t.Context(), record.KeysOf(3).Policies).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +182,8 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	})
 }
 
-// TestB20_DamagedPolicyIsUnavailableNeverOpen, nor denied, on a validator that never had a good one.
+// TestB20_DamagedPolicyIsUnavailableNeverOpen: requests about a damaged policy are neither allowed nor
+// denied by a validator that never had a good policy of the app.
 func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -155,14 +191,19 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := k.ready(t, k.server.URL())
-	for _, request := range []validator.Request{k.ask(), {AppID: k.app, Scope: sessions}, {AppID: k.app, Scope: events, Token: k.revoked}} {
+	for _, request := range []validator.Request{
+		k.ask(), {AppID: k.app, Scope: sessions}, {AppID: k.app, Scope: events, Token: k.revoked},
+	} {
 		answer, err := v.Authorize(t.Context(), request)
 		mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
 		if answer != (validator.Answer{}) {
 			t.Errorf("with an answer: %+v", answer)
 		}
 	}
-	if answer, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events}); err != nil || answer.Reason != policy.AppNotConfigured {
+	if answer, err := v.Authorize(
+		t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events},
+	); err != nil ||
+		answer.Reason != policy.AppNotConfigured {
 		t.Errorf("another app: %+v, %v", answer, err)
 	}
 }
@@ -174,7 +215,7 @@ func TestNewRefusesABadURL(t *testing.T) {
 	}
 }
 
-// TestAuthorizeDoesNotAllocate once the data is there, whatever the answer.
+// TestAuthorizeDoesNotAllocate: Authorize does not allocate, whatever the answer, once the data is loaded.
 func TestAuthorizeDoesNotAllocate(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -184,8 +225,7 @@ func TestAuthorizeDoesNotAllocate(t *testing.T) {
 		"allowed": k.ask(), "denied": {AppID: k.app, Scope: events, Token: k.revoked}, "no token": {AppID: k.app, Scope: events},
 		"unknown app": {AppID: "unknown", Scope: events, Token: k.good}, "invalid": {Scope: events, Token: k.good},
 	} {
-		// Polls go on meanwhile and allocate, now and then in the time of one call: the least of several
-		// counts is that of the calls.
+		// Polls allocate meanwhile. The least of several counts is the one without a poll.
 		least := 1.0
 		for range 20 {
 			least = min(least, testing.AllocsPerRun(100, func() { _, _ = v.Authorize(ctx, request) }))

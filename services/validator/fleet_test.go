@@ -35,14 +35,26 @@ func TestFleetFlags(t *testing.T) {
 		id   string
 		want string // a part of the error
 	}{
-		"none":               {nil, "", ""},
-		"authority":          {[]string{"--authority=localhost:7070"}, host + ":7071", ""},
-		"key and name":       {[]string{"--authority=localhost:7070", "--fleet-key-file=" + good, "--validator-id=v 1"}, "v 1", ""},
-		"key alone":          {[]string{"--fleet-key-file=" + good}, "", "--fleet-key-file: there is no --authority"},
-		"no such key":        {[]string{"--authority=localhost:7070", "--fleet-key-file=missing"}, "", "--fleet-key-file: open missing"},
-		"no key":             {[]string{"--authority=localhost:7070", "--fleet-key-file=" + bad}, "", "does not hold a key"},
-		"bad name":           {[]string{"--authority=localhost:7070", "--validator-id=v "}, "", "--validator-id: want 1 to 100 characters"},
-		"contradiction":      {[]string{"--authority=localhost:7070", "--authority-tls", "--authority-plaintext"}, "", "contradict"},
+		"none":      {nil, "", ""},
+		"authority": {[]string{"--authority=localhost:7070"}, host + ":7071", ""},
+		"key and name": {
+			[]string{"--authority=localhost:7070", "--fleet-key-file=" + good, "--validator-id=v 1"},
+			"v 1", "",
+		},
+		"key alone": {[]string{"--fleet-key-file=" + good}, "", "--fleet-key-file: there is no --authority"},
+		"no such key": {
+			[]string{"--authority=localhost:7070", "--fleet-key-file=missing"},
+			"", "--fleet-key-file: open missing",
+		},
+		"no key": {[]string{"--authority=localhost:7070", "--fleet-key-file=" + bad}, "", "does not hold a key"},
+		"bad name": {
+			[]string{"--authority=localhost:7070", "--validator-id=v "},
+			"", "--validator-id: want 1 to 100 characters",
+		},
+		"contradiction": {
+			[]string{"--authority=localhost:7070", "--authority-tls", "--authority-plaintext"},
+			"", "contradict",
+		},
 		"not an address":     {[]string{"--authority=http://localhost"}, "", "the port is not a number"},
 		"address of no host": {[]string{"--authority=:7070"}, "", "want host:port"},
 	} {

@@ -90,7 +90,10 @@ func New(config Config) (*Server, error) {
 	registerFleetMetrics(registry, s.validator)
 	registerUsageMetrics(registry, inside.Usage(s.validator))
 	service := authorize.New(s.validator, authorize.Bound{
-		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections, OpenGoroutines: s.grpc.PublicGoroutines,
+		MostInFlight:   config.MaxInFlight,
+		AtRest:         StreamWorkers + ownGoroutines,
+		Connections:    s.grpc.Connections,
+		OpenGoroutines: s.grpc.PublicGoroutines,
 	}, registry)
 	service.Register(s.grpc)
 	countersignv1.RegisterBulkValidatorServiceServer(s.grpc, authorize.NewBulk(service, s.grpc))

@@ -15,8 +15,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 )
 
-// A validator that cannot report says what to do about it: of TLS on one side only, and of an address that
-// is no authority's.
+// A validator that cannot report logs advice when only one side uses TLS, and when the address is not an
+// authority.
 func TestAdvice(t *testing.T) {
 	authority, err := testcert.New()
 	if err != nil {
@@ -31,7 +31,11 @@ func TestAdvice(t *testing.T) {
 		security grpcclient.Security
 		says     string
 	}{
-		"TLS to plain text":   {insecure.NewCredentials(), grpcclient.Security{TLS: true}, "the authority answers in plain text: give it a certificate"},
+		"TLS to plain text": {
+			insecure.NewCredentials(),
+			grpcclient.Security{TLS: true},
+			"the authority answers in plain text: give it a certificate",
+		},
 		"plain text to TLS":   {certificate, grpcclient.Security{}, "if the authority wants TLS, give --authority-tls"},
 		"another gRPC server": {insecure.NewCredentials(), grpcclient.Security{}, "this is no address of an authority"},
 	} {

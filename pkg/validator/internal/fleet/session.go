@@ -67,9 +67,11 @@ func (r *refusal) Error() string {
 	text := status.Code(r.error).String() + ": " + status.Convert(r.error).Message()
 	switch {
 	case grpcclient.AnswersPlain(r.error):
-		text += "; the authority answers in plain text: give it a certificate, or this validator --authority-plaintext if nobody can listen on the way"
+		text += "; the authority answers in plain text: give it a certificate, " +
+			"or this validator --authority-plaintext if nobody can listen on the way"
 	case grpcclient.WantsTLS(r.error):
-		text += "; if the authority wants TLS, give --authority-tls, or --authority-tls-ca-file when this machine does not know who signed its certificate"
+		text += "; if the authority wants TLS, give --authority-tls, " +
+			"or --authority-tls-ca-file when this machine does not know who signed its certificate"
 	case status.Code(r.error) == codes.Unimplemented:
 		text += "; this is no address of an authority: give --authority the address of its gRPC server"
 	}

@@ -44,7 +44,8 @@ func NewBulk(service *Service, server Server) *Bulk {
 
 var (
 	errShuttingDown = apierr.Unavailable(apierr.ShuttingDown, "the server shuts down; ask for what was not answered elsewhere")
-	errTooLarge     = apierr.Exhausted("MESSAGE_TOO_LARGE", "a message may have at most %d bytes", grpcserver.AuthorizeMaxReceive)
+	errTooLarge     = apierr.Exhausted("MESSAGE_TOO_LARGE", "a message may have at most %d bytes",
+		grpcserver.AuthorizeMaxReceive)
 	errTooManyInOne = apierr.Exhausted("TOO_MANY_REQUESTS", "a message may carry at most %d requests", MaxRequests)
 )
 

@@ -22,7 +22,10 @@ func FuzzAuthorize(f *testing.F) {
 		{AppId: fuzzApp, Scope: events},
 		{AppId: fuzzApp, Token: w.secret, Scope: events},
 		{AppId: fuzzApp, Token: w.secret, Scope: events, MinRevision: w.position},
-		{AppId: fuzzApp, Token: w.secret, Scope: countersignv1.Scope_SCOPE_SESSIONS, Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER},
+		{
+			AppId: fuzzApp, Token: w.secret, Scope: countersignv1.Scope_SCOPE_SESSIONS,
+			Source: countersignv1.Source_SOURCE_GOOGLE_TAG_MANAGER,
+		},
 		{AppId: "other", Token: "cs_", Scope: 99, Source: -1, MinRevision: "AAAA"},
 		{AppId: "no app", Token: "\x00", Scope: -1},
 	} {

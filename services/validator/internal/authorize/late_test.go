@@ -15,7 +15,10 @@ func TestMessageThatNeverComes(t *testing.T) {
 	d := startDemo(t)
 	conn := rawgrpc.Dial(t, d.cluster.Validators[0])
 	calls := map[string]uint32{}
-	for name, method := range map[string]string{"call": countersignv1.ValidatorService_Authorize_FullMethodName, "stream": countersignv1.BulkValidatorService_AuthorizeStream_FullMethodName} {
+	for name, method := range map[string]string{
+		"call":   countersignv1.ValidatorService_Authorize_FullMethodName,
+		"stream": countersignv1.BulkValidatorService_AuthorizeStream_FullMethodName,
+	} {
 		calls[name] = conn.Open(method)
 		conn.Announce(calls[name], 1000)
 		conn.Send(calls[name], make([]byte, 999))

@@ -159,7 +159,8 @@ func (s *stream) conclude(
 	if err != nil {
 		told := s.server.StatusOf(s.ctx, err)
 		in.Fail(sequence, &countersignv1.AuthorizeError{
-			Code: int32(told.Code()), Reason: apierr.ReasonOf(told.Err()), Message: told.Message(), Details: told.Proto().GetDetails(),
+			Code: int32(told.Code()), Reason: apierr.ReasonOf(told.Err()), Message: told.Message(),
+			Details: told.Proto().GetDetails(),
 		})
 		return
 	}

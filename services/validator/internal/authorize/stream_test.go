@@ -29,7 +29,9 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	bulk := NewBulk(w.service, testServer{})
 	line := talk(t, bulk)
 	reached := w.request()
-	reached.MinRevision = record.EncodePosition(record.Position{StoreID: w.store.Meta().StoreID, Partition: 3, Cursor: w.store.Head(3).Cursor})
+	reached.MinRevision = record.EncodePosition(
+		record.Position{StoreID: w.store.Meta().StoreID, Partition: 3, Cursor: w.store.Head(3).Cursor},
+	)
 	noToken := &countersignv1.AuthorizeRequest{AppId: w.app, Scope: events}
 	for _, tt := range []struct {
 		name  string
@@ -43,7 +45,14 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 		{"after a failure", w.request(), nil, map[uint64]outcome{1: valid}},
 		{
 			"several, of which some fail", noToken,
-			[]request{w.request(), {AppId: "no app"}, {AppId: w.app, Scope: 99}, reached, {AppId: w.app, MinRevision: "x", Scope: events}, w.request()},
+			[]request{
+				w.request(),
+				{AppId: "no app"},
+				{AppId: w.app, Scope: 99},
+				reached,
+				{AppId: w.app, MinRevision: "x", Scope: events},
+				w.request(),
+			},
 			map[uint64]outcome{1: missing, 2: valid, 3: malform, 4: malform, 5: valid, 6: malform, 7: valid},
 		},
 		{"a failure first", nil, []request{w.request(), noToken}, map[uint64]outcome{1: malform, 2: valid, 3: missing}},
@@ -274,7 +283,8 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 			more[i].Token = ""
 		}
 	}
-	data, message := encode(&countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more}), new(wire.Requests)
+	data := encode(&countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more})
+	message := new(wire.Requests)
 	receive := func() {
 		if err := codec.Unmarshal(data, message); err != nil {
 			t.Fatal(err)
@@ -292,7 +302,8 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 	if least != 0 {
 		t.Errorf("%v allocations for 50 requests", least)
 	}
-	if testutil.CollectAndCount(w.registry, "countersign_decisions_total") == 0 || sum(t, w.registry, "countersign_decisions_total") < 1000 {
+	if testutil.CollectAndCount(w.registry, "countersign_decisions_total") == 0 ||
+		sum(t, w.registry, "countersign_decisions_total") < 1000 {
 		t.Error("not counted")
 	}
 }
