@@ -33,8 +33,8 @@ type calls struct {
 
 // ask asks a question. ctx must have a deadline. A second question does no harm, since questions change
 // nothing.
-func (c *calls) ask(ctx context.Context,
-	question *countersignv1.AuthorizeRequest,
+func (c *calls) ask(
+	ctx context.Context, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
 	if c.again == nil {
 		return c.validator.Authorize(ctx, question)
@@ -75,8 +75,8 @@ func (c *calls) askOther(
 }
 
 // once asks a question once, of another validator than the one of a route.
-func (c *calls) once(ctx context.Context, question *countersignv1.AuthorizeRequest,
-	route *spread.Route,
+func (c *calls) once(
+	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route,
 ) (*countersignv1.AuthorizeResponse, error) {
 	response, err := c.validator.Authorize(route.Other(question.GetMinRevision() != "").With(ctx), question)
 	switch {

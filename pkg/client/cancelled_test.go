@@ -174,8 +174,9 @@ func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := io.WriteString(connection,
-					"POST /app1/events HTTP/1.1\r\nHost: ingest\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				if _, err := io.WriteString(
+					connection, "POST /app1/events HTTP/1.1\r\nHost: ingest\r\nContent-Length: 0\r\n\r\n",
+				); err != nil {
 					t.Fatal(err)
 				}
 				<-asked

@@ -109,8 +109,8 @@ func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error)
 	return answer, nil
 }
 
-func (c *Client) ask(ctx context.Context,
-	question *countersignv1.AuthorizeRequest,
+func (c *Client) ask(
+	ctx context.Context, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
 	if c.streams != nil {
 		return c.streams.ask(ctx, question)

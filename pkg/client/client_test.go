@@ -26,8 +26,8 @@ type scripted struct {
 	asked    *countersignv1.AuthorizeRequest
 }
 
-func (s *scripted) Authorize(_ context.Context,
-	r *countersignv1.AuthorizeRequest,
+func (s *scripted) Authorize(
+	_ context.Context, r *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
 	s.asked = r
 	return s.response, s.err
@@ -83,8 +83,8 @@ func TestB20_Middleware(t *testing.T) {
 		{
 			"allowed",
 			scripted{response: answer(allow, countersignv1.Reason_REASON_TOKEN_VALID)},
-			"Bearer cs_x", nil, 200,
-			"cs_x", "",
+			"Bearer cs_x", nil, 200, "cs_x",
+			"",
 		},
 		{
 			"scheme in any case",
@@ -113,8 +113,8 @@ func TestB20_Middleware(t *testing.T) {
 		{
 			"unsupported source",
 			scripted{response: answer(deny, countersignv1.Reason_REASON_SOURCE_NOT_SUPPORTED)},
-			"", nil,
-			403, "", "",
+			"", nil, 403,
+			"", "",
 		},
 		{
 			"not UTF-8",
@@ -164,8 +164,9 @@ func TestB20_Middleware(t *testing.T) {
 // arrives.
 func TestB03_OverlongTokenIsCut(t *testing.T) {
 	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
-	got, err := scriptedClient(t, s).Authorize(t.Context(),
-		client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
+	got, err := scriptedClient(
+		t, s,
+	).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
 	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
 		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
 	}
@@ -176,7 +177,10 @@ func TestB03_OverlongTokenIsCut(t *testing.T) {
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{
-		Client: scriptedClient(t, s), Scope: countersignv1.Scope_SCOPE_EVENTS,
+		Client: scriptedClient(
+			t, s,
+		),
+		Scope:     countersignv1.Scope_SCOPE_EVENTS,
 		AppID:     func(*http.Request) string { return "bad app" },
 		Undecided: func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) },
 	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -188,8 +192,9 @@ func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	_, err := scriptedClient(t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")}).Authorize(t.Context(),
-		client.Request{AppID: "a"})
+	_, err := scriptedClient(
+		t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")},
+	).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got != apierr.DataTooOld {
 		t.Errorf("Reason = %q", got)
 	}

@@ -51,7 +51,9 @@ func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret,
 		maxBytes = DefaultMaxForm
 	}
 	return func(r *http.Request) (secret.Secret, error) {
-		if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" ||
+		if kind, _, _ := mime.ParseMediaType(
+			r.Header.Get("Content-Type"),
+		); kind != "application/x-www-form-urlencoded" ||
 			r.Body == nil {
 			return secret.Secret{}, nil
 		}

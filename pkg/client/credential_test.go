@@ -155,8 +155,10 @@ func TestB13_WhereTheTokenStands(t *testing.T) {
 				var seen string
 				w := httptest.NewRecorder()
 				client.Middleware{
-					Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: tt.find,
-					AppID: func(*http.Request) string { return "app1" },
+					Client: c,
+					Scope:  countersignv1.Scope_SCOPE_EVENTS,
+					Secret: tt.find,
+					AppID:  func(*http.Request) string { return "app1" },
 				}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					body, err := io.ReadAll(r.Body)
 					if err != nil {
@@ -209,8 +211,10 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 		r.Header.Set("Content-Type", form)
 		w := httptest.NewRecorder()
 		client.Middleware{
-			Client: c, Scope: countersignv1.Scope_SCOPE_EVENTS, Secret: client.FormSecret("app_token", 0),
-			AppID: func(*http.Request) string { return "app1" },
+			Client: c,
+			Scope:  countersignv1.Scope_SCOPE_EVENTS,
+			Secret: client.FormSecret("app_token", 0),
+			AppID:  func(*http.Request) string { return "app1" },
 		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("accepted") })).ServeHTTP(w, r)
 		if w.Code != tt.want || f.calls.Load() != 0 {
 			t.Errorf("%s: %d after %d questions, want %d", name, w.Code, f.calls.Load(), tt.want)

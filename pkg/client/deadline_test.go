@@ -47,8 +47,7 @@ func TestDefaultTimeout(t *testing.T) {
 		}, 3, false},
 	} {
 		for kind, own := range map[string]time.Duration{
-			"none of its own": 0, "a longer one": longer / 2,
-			"a shorter one": client.DefaultTimeout / 2,
+			"none of its own": 0, "a longer one": longer / 2, "a shorter one": client.DefaultTimeout / 2,
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,9 @@ func startValidator() (address string, stop func()) {
 				Decision: allow, Reason: countersignv1.Reason_REASON_TOKEN_VALID, Enforced: true, TokenId: "tok_example",
 			}, nil
 		}
-		return &countersignv1.AuthorizeResponse{Decision: deny, Reason: countersignv1.Reason_REASON_TOKEN_UNKNOWN, Enforced: true}, nil
+		return &countersignv1.AuthorizeResponse{
+			Decision: deny, Reason: countersignv1.Reason_REASON_TOKEN_UNKNOWN, Enforced: true,
+		}, nil
 	}}
 	server := grpc.NewServer()
 	countersignv1.RegisterValidatorServiceServer(server, f)

@@ -109,7 +109,9 @@ func ExampleMiddleware_Wrap() {
 	mux.Handle("POST /{app}/events", events.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 	})))
-	for _, target := range []string{"/pezwd5bre2xb/events?token=cs_good", "/pezwd5bre2xb/events?token=cs_other", "/unverified/events"} {
+	for _, target := range []string{
+		"/pezwd5bre2xb/events?token=cs_good", "/pezwd5bre2xb/events?token=cs_other", "/unverified/events",
+	} {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, target, nil))
 		fmt.Println(w.Code, target)

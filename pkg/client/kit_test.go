@@ -116,10 +116,9 @@ func streaming(t testing.TB, f *fake, options client.StreamOptions) *client.Clie
 // ask asks a question with a token, which the answer must repeat.
 func ask(ctx context.Context, t testing.TB, c *client.Client, token string) error {
 	t.Helper()
-	answer, err := c.Authorize(ctx, client.Request{
-		AppID: "app1", Token: secret.New(token),
-		Scope: countersignv1.Scope_SCOPE_EVENTS,
-	})
+	answer, err := c.Authorize(
+		ctx, client.Request{AppID: "app1", Token: secret.New(token), Scope: countersignv1.Scope_SCOPE_EVENTS},
+	)
 	if err == nil && (!answer.Allow || answer.TokenID != token) {
 		t.Errorf("asked %q, answered %+v", token, answer)
 	}

@@ -25,9 +25,9 @@ func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 // askOther asks a question that this stream has not answered in a call, of another validator, and returns
 // the first answer. It returns done false when it asked nothing or got no answer; the stream may still
 // answer then.
-func (s *stream) askOther(ctx context.Context, asked time.Time, c *call) (response *countersignv1.AuthorizeResponse,
-	done bool, err error,
-) {
+func (s *stream) askOther(
+	ctx context.Context, asked time.Time, c *call,
+) (response *countersignv1.AuthorizeResponse, done bool, err error) {
 	s.calls.again.failed()
 	if !s.calls.again.allows() {
 		return nil, false, nil

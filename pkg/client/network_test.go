@@ -77,9 +77,7 @@ func TestDialSecurity(t *testing.T) {
 		"several":        {[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: ours}, ""},
 		"one, looked up": {[]string{"dns:///localhost:" + first}, grpcclient.Security{CAFile: ours}, ""},
 		"another authority": {
-			[]string{"127.0.0.1:" + first, "localhost:" + second},
-			grpcclient.Security{CAFile: others},
-			"unknown authority",
+			[]string{"127.0.0.1:" + first, "localhost:" + second}, grpcclient.Security{CAFile: others}, "unknown authority",
 		},
 		"another name":           {[]string{"127.0.0.2:" + first}, grpcclient.Security{CAFile: ours}, "127.0.0.2"},
 		"plain text on loopback": {[]string{"localhost:" + plain}, grpcclient.Security{}, ""},
@@ -148,8 +146,10 @@ func TestNoProxy(t *testing.T) {
 	}()
 	at := "http://" + proxy.Addr().String()
 	child := exec.Command(os.Args[0], "-test.run=^TestNoProxy$", "-test.v")
-	child.Env = append(os.Environ(), behindProxy+"=1", "HTTPS_PROXY="+at, "https_proxy="+at, "HTTP_PROXY="+at,
-		"http_proxy="+at, "NO_PROXY=", "no_proxy=")
+	child.Env = append(
+		os.Environ(), behindProxy+"=1", "HTTPS_PROXY="+at, "https_proxy="+at, "HTTP_PROXY="+at, "http_proxy="+at, "NO_PROXY=",
+		"no_proxy=",
+	)
 	out, err := child.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestNoProxy") {
 		t.Errorf("%v: %s", err, out)

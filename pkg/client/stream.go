@@ -73,7 +73,8 @@ type stream struct {
 func newStream(
 	opened grpc.BidiStreamingClient[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse],
 	cancel context.CancelFunc,
-	route *spread.Route, calls *calls,
+	route *spread.Route,
+	calls *calls,
 ) *stream {
 	return &stream{
 		calls: calls, route: route, grpc: opened, cancel: cancel, wake: make(chan struct{}, 1), retired: make(chan struct{}),

@@ -119,10 +119,11 @@ func failure(err *apierr.Error) *countersignv1.AuthorizeStreamResult {
 	s := err.GRPCStatus()
 	var details []*anypb.Any
 	details = append(details, s.Proto().GetDetails()...)
-	failure := &countersignv1.AuthorizeError{
-		Code: int32(s.Code()), Reason: err.Reason(), Message: s.Message(), Details: details,
+	return &countersignv1.AuthorizeStreamResult{
+		Result: &countersignv1.AuthorizeStreamResult_Error{Error: &countersignv1.AuthorizeError{
+			Code: int32(s.Code()), Reason: err.Reason(), Message: s.Message(), Details: details,
+		}},
 	}
-	return &countersignv1.AuthorizeStreamResult{Result: &countersignv1.AuthorizeStreamResult_Error{Error: failure}}
 }
 
 // B20: a malformed answer is neither an approval nor a denial.

@@ -42,8 +42,8 @@ func (s *streams) close() {
 
 // ask asks a question. A second question does no harm, since questions change nothing. It derives a context
 // only where one is needed as a bound, because a derived context costs a tenth of a question.
-func (s *streams) ask(ctx context.Context,
-	question *countersignv1.AuthorizeRequest,
+func (s *streams) ask(
+	ctx context.Context, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
 	asked := time.Now()
 	if streamable(question) {

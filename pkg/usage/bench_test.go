@@ -13,26 +13,25 @@ import (
 	"github.com/countersign/countersign/pkg/usage"
 )
 
-// decision is what a request about an app is answered.
+// decision is the decision on a request.
 type decision struct {
 	app  string
 	spot usage.Spot
 	policy.Decision
 }
 
-// decisions returns one about each of some tokens, in no order.
+// decisions returns one decision about each of some tokens, in random order.
 func decisions(n int) []decision {
 	list := make([]decision, n)
 	for i := range list {
 		list[i].app = fmt.Sprintf("app%09d", i/4)
 		list[i].Decision = policy.Decision{
-			Allow: true, Reason: policy.TokenValid, Enforced: true,
-			TokenID: fmt.Sprintf("tok_%016d", i),
+			Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: fmt.Sprintf("tok_%016d", i),
 		}
 	}
 	rand.Shuffle(n, func(i, j int) { list[i], list[j] = list[j], list[i] })
-	// What is counted lies in memory as it is counted, so that finding it costs little, as when it was just
-	// decided.
+	// The decisions are in memory in the order of counting, so that reading them costs little, as it does
+	// just after a decision.
 	for i := range list {
 		list[i].app, list[i].TokenID = strings.Clone(list[i].app), strings.Clone(list[i].TokenID)
 		list[i].spot = usage.SpotFor(list[i].app, list[i].TokenID)
@@ -93,7 +92,7 @@ func BenchmarkCount(b *testing.B) {
 	})
 }
 
-// BenchmarkFull is what as many entries as are kept cost: memory, and time to collect garbage.
+// BenchmarkFull measures the cost of MaxEntries entries: memory, and the time of a garbage collection.
 func BenchmarkFull(b *testing.B) {
 	list := decisions(usage.MaxEntries * 9 / 10) // some shards are full before others
 	heap := liveHeap()

@@ -9,8 +9,8 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// kind is what a decision is counted by besides the two ids, with the lengths of these and a part of the
-// spot. It is never 0, for the length of an app id is not. From the lowest bit:
+// kind packs all that a decision is counted by except the two ids, with the lengths of the ids and a part
+// of the spot. It is never 0, because an app id is not empty. From the lowest bit:
 //
 //	tag (24) | length of the token id (16) | of the app id (8) | scope (8) | reason (7) | enforced (1)
 type kind uint64
@@ -35,7 +35,7 @@ func kindOf(app, token int, scope policy.Scope, reason policy.Reason, enforced b
 
 func (k kind) tagged(spot Spot) kind { return k | kind(spot&(1<<tagBits-1)) }
 
-// first returns the number of n to begin with in a search (Lemire, Fast Random Integer Generation in an
+// first returns the index below n at which a search begins (Lemire, Fast Random Integer Generation in an
 // Interval, 2019).
 func (k kind) first(n int) int { return int(uint64(k&(1<<tagBits-1)) * uint64(n) >> tagBits) }
 
@@ -49,41 +49,38 @@ func fits(appID, tokenID string) bool {
 	return appID != "" && len(appID) <= math.MaxUint8 && len(tokenID) <= math.MaxUint16
 }
 
-// cell is one entry, or nothing. It is as large as a line of the processor's cache, so that to count is to
-// wait for memory once.
+// cell is an entry or empty. It is as large as a cache line, so that counting waits for memory once.
 type cell struct {
 	count atomic.Uint64
-	// kind is 0 while there is nothing. Whoever sees another one sees the text, which does not change any
-	// more.
+	// kind is 0 while the cell is empty. It is set after the text, which then never changes.
 	kind atomic.Uint64
-	// text is the app id and the token id, one after the other; or their place in the table's texts, when
-	// they are longer.
+	// text is the app id followed by the token id, or their position in the table's texts if they are longer.
 	text [textSize]byte
 }
 
 const textSize = 48
 
-// sealed is the mark of a count that was taken. No count gets that large.
+// sealed marks a count that was taken. No count gets that large.
 const sealed = 1 << 63
 
-// add adds 1, and returns false when the count was taken before.
+// add adds 1. It returns false when the count was taken before.
 func (c *cell) add() bool { return c.count.Add(1) < sealed }
 
-// seal takes the count.
+// seal takes the count and marks it as taken.
 func (c *cell) seal() uint64 { return c.count.Swap(sealed) }
 
-// place is that of a text that is long.
+// place returns the position of a long text.
 func (c *cell) place() uint32 { return binary.LittleEndian.Uint32(c.text[:]) }
 
-// set writes to a cell with nothing in it.
+// set fills an empty cell.
 func (c *cell) set(k kind, text *[textSize]byte, count uint64) {
 	c.text = *text
 	c.count.Store(count)
 	c.kind.Store(uint64(k))
 }
 
-// part returns a part of what begins at a byte. An empty one may be where the memory ends, to which nothing
-// may point.
+// part returns a part of the text at a byte. An empty part may begin at the end of the memory, where no
+// pointer may point, so it gets none.
 func part(first *byte, from, size int) string {
 	if size == 0 {
 		return ""

@@ -8,7 +8,7 @@ import (
 
 var seed = maphash.MakeSeed()
 
-// SpotFor returns the spot of two ids, in place of what a validator has.
+// SpotFor returns a spot for two ids. A validator uses other hashes.
 func SpotFor(appID, tokenID string) Spot {
 	return SpotOf(maphash.String(seed, appID), maphash.String(seed, tokenID))
 }

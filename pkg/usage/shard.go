@@ -6,27 +6,26 @@ import (
 	"sync/atomic"
 )
 
-// shard is the kinds of decisions that fall to it by their hash.
+// shard has the entries whose spot falls to it.
 type shard struct {
-	// current is the table that was counted in last, for whoever counts without the lock. It may be one
-	// that is released.
+	// current is the table that was counted in last, for counting without the lock. It may have been released
+	// already.
 	current atomic.Pointer[table]
 
 	mu sync.Mutex
-	// tables are one for each minute, with an entry at least, in the order in which they were made: that of
-	// their minutes, unless the clock was set back. No count of theirs is taken. Only what is in here gets
-	// new entries.
+	// tables has one table for each minute with an entry, in the order in which they were made. This is the
+	// order of their minutes, unless the clock was set back. None of their counts was taken. Only these
+	// tables get new entries.
 	tables []*table
-	// dropping is what is left of a table that is given up little by little.
+	// dropping is a table whose entries are dropped one by one.
 	dropping *table
-	entries  int // of tables and dropping
+	entries  int // number of entries in tables and dropping
 	dropped  uint64
-	// ofLatest is how many entries were made in the table that was made last for the latest minute: the
-	// next minute has about as many.
+	// ofLatest is how many entries the table of the latest minute got. The next minute probably gets as many.
 	latest   int64
 	ofLatest int
 
-	_ [128]byte // shards are written to by different processors
+	_ [128]byte // keeps shards on different cache lines
 }
 
 // count counts a decision that may be the first of its kind in its minute.
@@ -40,7 +39,7 @@ func (s *shard) count(minute int64, k kind, appID, tokenID string) {
 	t := s.table(minute)
 	s.current.Store(t)
 	if c := t.find(k, appID, tokenID); c != nil {
-		c.add() // nobody takes it without the lock
+		c.add() // cannot fail: taking needs the lock
 		return
 	}
 	if !s.room(t) {
@@ -57,7 +56,7 @@ func (s *shard) count(minute int64, k kind, appID, tokenID string) {
 	}
 }
 
-// table returns the table of a minute, which it makes if there is none.
+// table returns the table of a minute. It makes the table if necessary.
 func (s *shard) table(minute int64) *table {
 	for i := len(s.tables) - 1; i >= 0; i-- {
 		if s.tables[i].minute == minute {
@@ -80,7 +79,7 @@ func (s *shard) table(minute int64) *table {
 	return t
 }
 
-// grow puts a larger table in the place of one.
+// grow replaces a table with a larger one.
 func (s *shard) grow(t *table) *table {
 	larger := t.grown()
 	s.tables[slices.Index(s.tables, t)] = larger
@@ -88,9 +87,8 @@ func (s *shard) grow(t *table) *table {
 	return larger
 }
 
-// room makes room for one more entry in a table, and returns false when that could only be at the cost of
-// the same table: what is counted already goes on being counted. Every entry that is made gives up one:
-// nobody waits for all to be given up.
+// room makes room for one more entry in a table. It drops one entry of an older table for each new one, so
+// that no caller waits for many drops. It returns false when no other table has entries to drop.
 func (s *shard) room(t *table) bool {
 	if s.entries < maxOfOne {
 		return true
@@ -109,7 +107,7 @@ func (s *shard) room(t *table) bool {
 	return true
 }
 
-// giveUp begins to drop a table, after what there is to drop.
+// giveUp begins to drop a table. It first finishes the one that is being dropped.
 func (s *shard) giveUp(i int) {
 	for s.dropping != nil {
 		s.drop()
@@ -117,7 +115,7 @@ func (s *shard) giveUp(i int) {
 	s.dropping = s.remove(i)
 }
 
-// drop drops the next entry.
+// drop drops one entry.
 func (s *shard) drop() {
 	s.dropped += s.dropping.take().N
 	s.entries--
@@ -126,7 +124,7 @@ func (s *shard) drop() {
 	}
 }
 
-// remove takes a table out, after which nothing new gets into it.
+// remove removes a table, so that it gets no new entries.
 func (s *shard) remove(i int) *table {
 	t := s.tables[i]
 	s.tables = slices.Delete(s.tables, i, i+1)
@@ -134,7 +132,7 @@ func (s *shard) remove(i int) *table {
 	return t
 }
 
-// release removes and returns all tables, but for that of the running minute if it is to be spared.
+// release removes and returns all tables. With spare, it keeps the table of the running minute.
 func (s *shard) release(running int64, spare bool) (released []*table) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

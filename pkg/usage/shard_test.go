@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// B21: who has looked for a count before it was taken, and adds to it after, is counted in what is taken
-// next: whether it was taken, dropped, or moved to where there is more room.
+// B21: an addition to a cell that was found before its count was taken, dropped or moved is counted in the
+// next Take.
 func TestB21_LateAdditionsAreNotLost(t *testing.T) {
 	d := policy.Decision{Reason: policy.TokenValid, TokenID: "tok_a"}
 	spot := SpotFor("app", d.TokenID)
@@ -40,8 +40,8 @@ func TestB21_LateAdditionsAreNotLost(t *testing.T) {
 	}
 }
 
-// There are no more entries than are allowed, however many tokens there are. A minute that has too many
-// goes on with those that it has; those of the next one take their place, one by one.
+// The number of entries is bounded, however many tokens are seen. A minute with too many entries keeps the
+// ones that it has. Entries of the next minute replace them one by one.
 func TestEntriesAreBounded(t *testing.T) {
 	const kinds, few = maxOfOne * 5 / 4, maxOfOne / 2
 	var c Counter
@@ -78,7 +78,7 @@ func TestEntriesAreBounded(t *testing.T) {
 	}
 }
 
-// A table is as large as the minute before was, not as the minutes that come late are.
+// A table gets the size of the previous minute's table. Late minutes do not count.
 func TestLateMinutesAreSmall(t *testing.T) {
 	var c Counter
 	s := &c.shards[0]

@@ -6,34 +6,33 @@ import (
 	"time"
 )
 
-// table is what was counted in one minute: a hash table with linear probing (Knuth, The Art of Computer
-// Programming, 6.4), without pointers, so that the garbage collector has nothing to look at. Counts are
-// added to at any time; what else changes a table needs one caller at a time.
+// table has the counts of one minute. It is a hash table with linear probing (Knuth, The Art of Computer
+// Programming, 6.4). It has no pointers, so that the garbage collector need not scan it. Any goroutine may
+// add to a count at any time. Other changes need one goroutine at a time.
 type table struct {
 	minute int64
 	cells  []cell
-	texts  atomic.Pointer[texts] // nil until there is a long one
+	texts  atomic.Pointer[texts] // nil until a text is long
 
-	count int // how many entries there are
-	at    int // the number of the next cell to be taken
-	left  int // how many entries are to be taken
+	count int // number of entries
+	at    int // index of the next cell to take
+	left  int // number of entries that were not taken
 }
 
 const (
 	minCells = 8
-	// A table is made, and made anew, with cells for half as many entries more. It is full when a sixth of
-	// its cells is free.
+	// A new or grown table has half as many cells more than entries. It is full when only a sixth of its
+	// cells is free.
 	reserve        = 2
 	fullest, outOf = 5, 6
 )
 
-// newTable returns a table for some number of entries, or more.
+// newTable returns a table with room for at least a number of entries.
 func newTable(minute int64, entries int) *table {
 	return &table{minute: minute, cells: make([]cell, max(minCells, entries+entries/reserve))}
 }
 
-// find returns the cell of a kind and two ids, or nil. Without the lock it may miss one that has just been
-// made.
+// find returns the cell of a kind and two ids, or nil. Without the lock it may miss a cell that was just set.
 func (t *table) find(k kind, appID, tokenID string) *cell {
 	for i := k.first(len(t.cells)); ; {
 		c := &t.cells[i]
@@ -52,7 +51,7 @@ func (t *table) find(k kind, appID, tokenID string) *cell {
 	}
 }
 
-// free returns the cell for a kind that is not there.
+// free returns the empty cell for a kind that the table does not have.
 func (t *table) free(k kind) *cell {
 	i := k.first(len(t.cells))
 	for t.cells[i].kind.Load() != 0 {
@@ -63,7 +62,7 @@ func (t *table) free(k kind) *cell {
 	return &t.cells[i]
 }
 
-// textOf returns the first byte of the two ids of a cell.
+// textOf returns a pointer to the two ids of a cell.
 func (t *table) textOf(c *cell, k kind) *byte {
 	if k.long() {
 		return t.texts.Load().at(c.place())
@@ -71,11 +70,11 @@ func (t *table) textOf(c *cell, k kind) *byte {
 	return &c.text[0]
 }
 
-// full tells whether there should be more cells before anything is inserted.
+// full tells whether the table must grow before the next insertion.
 func (t *table) full() bool { return outOf*(t.count+1) > fullest*len(t.cells) }
 
-// grown returns a table with the same entries and more cells, in place of this one. It takes every count
-// from where it was: additions that come too late are made again.
+// grown returns a larger table with the same entries, which replaces this one. It takes every count, so
+// additions to the old cells fail and are made again.
 func (t *table) grown() *table {
 	more := newTable(t.minute, len(t.cells))
 	more.texts.Store(t.texts.Load())
@@ -89,7 +88,7 @@ func (t *table) grown() *table {
 	return more
 }
 
-// insert adds an entry that is not there, with a count of 1, to a table that is not full. The ids must fit.
+// insert adds a new entry with a count of 1. The table must not be full, and the ids must fit.
 func (t *table) insert(k kind, appID, tokenID string) {
 	var text [textSize]byte
 	if k.long() {
@@ -105,7 +104,7 @@ func (t *table) insert(k kind, appID, tokenID string) {
 	t.left++
 }
 
-// take takes the count of the next entry, of which there must be one. Nothing may be inserted after.
+// take takes the count of the next entry. An entry must be left. Nothing may be inserted afterwards.
 func (t *table) take() Count {
 	for t.cells[t.at].kind.Load() == 0 {
 		t.at++

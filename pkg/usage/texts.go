@@ -6,18 +6,18 @@ import (
 	"unsafe"
 )
 
-// texts are the long texts of a table. They do not move. Adding to them needs one caller at a time.
+// texts holds the long texts of a table. A text never moves. Only one goroutine may add texts at a time.
 type texts struct {
-	// chunks are set before a place in them is known. Each is twice as large as the one before.
+	// chunks are set before a position in them is used. Each is twice as large as the previous one.
 	chunks [32 - minChunkBits]atomic.Pointer[byte]
-	end    uint32 // the next place
+	end    uint32 // the next position
 }
 
-// A place counts bytes from 1<<minChunkBits on, through all chunks: its highest bit says which chunk, the
-// others where in it.
+// A position starts at 1<<minChunkBits. Its highest bit selects the chunk, and the other bits are the
+// offset in it.
 const minChunkBits = 10
 
-// add returns the place of a text that it copies, which must not be empty.
+// add copies two strings, one after the other, and returns their position. Together they must not be empty.
 func (t *texts) add(one, other string) uint32 {
 	size := uint32(len(one) + len(other))
 	t.end = max(t.end, 1<<minChunkBits)
@@ -29,15 +29,15 @@ func (t *texts) add(one, other string) uint32 {
 	if p := &t.chunks[chunk-minChunkBits]; p.Load() == nil {
 		p.Store(unsafe.SliceData(make([]byte, 1<<chunk)))
 	}
-	place := t.end
+	position := t.end
 	t.end += size
-	text := unsafe.Slice(t.at(place), size)
+	text := unsafe.Slice(t.at(position), size)
 	copy(text[copy(text, one):], other)
-	return place
+	return position
 }
 
-// at returns the first byte at a place.
-func (t *texts) at(place uint32) *byte {
-	chunk := bits.Len32(place) - 1
-	return (*byte)(unsafe.Add(unsafe.Pointer(t.chunks[chunk-minChunkBits].Load()), place-1<<chunk))
+// at returns a pointer to the text at a position.
+func (t *texts) at(position uint32) *byte {
+	chunk := bits.Len32(position) - 1
+	return (*byte)(unsafe.Add(unsafe.Pointer(t.chunks[chunk-minChunkBits].Load()), position-1<<chunk))
 }

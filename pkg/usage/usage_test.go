@@ -25,7 +25,7 @@ const (
 
 var valid = policy.Decision{Allow: true, Reason: policy.TokenValid, Enforced: true, TokenID: "tok_a"}
 
-// model is what a Counter is: how many of each kind and minute, where N is 0.
+// model is a simple Counter: it maps each kind and minute, with N 0, to a count.
 type model map[usage.Count]uint64
 
 func (m model) count(nowMillis int64, app string, scope policy.Scope, d policy.Decision) {
@@ -50,8 +50,7 @@ func (m model) total() (n uint64) {
 	return n
 }
 
-// mixed returns one of many kinds of decisions: of apps and tokens with usual ids, the longest, and some
-// between.
+// mixed returns one of many kinds of decisions, whose ids have usual, very long and other lengths.
 func mixed(n int) (app string, scope policy.Scope, d policy.Decision) {
 	app = fmt.Sprintf("app%09d", n%50)
 	switch {
@@ -70,8 +69,8 @@ func mixed(n int) (app string, scope policy.Scope, d policy.Decision) {
 	return app, events + policy.Scope(n%4), d
 }
 
-// B21, B22: whatever is counted is taken once, by app, token, scope, reason, enforcement and minute, in
-// whatever order the minutes come and however many are taken at a time.
+// B21, B22: every decision is taken exactly once, by app, token, scope, reason, enforcement and minute. The
+// order of the minutes and the size of a Take do not matter.
 func TestB21_WhatIsCountedIsTakenOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c usage.Counter
@@ -132,8 +131,8 @@ func TestB21_WhatIsCountedIsTakenOnce(t *testing.T) {
 	})
 }
 
-// B21: nothing is lost or taken twice by who counts while minutes turn, the clock is set back, tables grow,
-// and others take.
+// B21: no decision is lost or taken twice while minutes change, the clock is set back, tables grow and
+// other goroutines take.
 func TestB21_NothingIsLostWhenTheMinuteTurns(t *testing.T) {
 	var c usage.Counter
 	var clock atomic.Int64
@@ -197,7 +196,8 @@ func TestB21_NothingIsLostWhenTheMinuteTurns(t *testing.T) {
 	}
 }
 
-// What nobody takes is dropped from the oldest minute on, and counted exactly, also while others count.
+// Counts that nobody takes are dropped, the oldest minute first. Stats counts them exactly, also under
+// concurrency.
 func TestB21_MinutesThatNobodyTakesAreDropped(t *testing.T) {
 	var c usage.Counter
 	var group sync.WaitGroup
@@ -230,8 +230,8 @@ func TestB21_MinutesThatNobodyTakesAreDropped(t *testing.T) {
 	}
 }
 
-// Apps without a policy, which anyone can make up, leave nothing behind. Tokens that are none of the app's
-// are one entry (B21).
+// Apps without a policy, which anyone can invent, leave no entry. All unknown tokens of an app share one
+// entry (B21).
 func TestB21_MadeUpIDsTakeNoMemory(t *testing.T) {
 	var c usage.Counter
 	for n := range 1000 {
@@ -239,15 +239,13 @@ func TestB21_MadeUpIDsTakeNoMemory(t *testing.T) {
 		c.Add(0, "app", events, policy.Decision{Reason: policy.TokenUnknown})
 	}
 	got := c.TakeAll(all)
-	if len(got) != 1 || got[0] != (usage.Count{
-		AppID: "app", Scope: events, Reason: policy.TokenUnknown,
-		Minute: time.UnixMilli(0), N: 1000,
-	}) {
+	if len(got) != 1 ||
+		got[0] != (usage.Count{AppID: "app", Scope: events, Reason: policy.TokenUnknown, Minute: time.UnixMilli(0), N: 1000}) {
 		t.Errorf("%+v", got)
 	}
 }
 
-// Ids that cannot be are not mixed up with those that can.
+// Ids with impossible lengths are not confused with other ids.
 func TestIDsThatDoNotFitAreDropped(t *testing.T) {
 	var c usage.Counter
 	long := strings.Repeat("a", 1<<16)
@@ -268,7 +266,7 @@ func TestIDsThatDoNotFitAreDropped(t *testing.T) {
 	}
 }
 
-// The ids may be in memory that is used again.
+// The ids may be in memory that is reused.
 func TestNothingIsKeptOfTheCaller(t *testing.T) {
 	for _, length := range []int{3, 60} {
 		var c usage.Counter
@@ -277,14 +275,16 @@ func TestNothingIsKeptOfTheCaller(t *testing.T) {
 		d.TokenID = unsafe.String(&token[0], len(token))
 		c.Add(0, unsafe.String(&app[0], len(app)), events, d)
 		app[0], token[0] = 'x', 'x'
-		if got := c.TakeAll(all); len(got) != 1 || got[0].AppID != strings.Repeat("a", length) ||
+		if got := c.TakeAll(
+			all,
+		); len(got) != 1 || got[0].AppID != strings.Repeat("a", length) ||
 			got[0].TokenID != strings.Repeat("t", length) {
 			t.Errorf("%+v", got)
 		}
 	}
 }
 
-// A clock may say anything.
+// Count accepts any time.
 func TestAnyTimeIsCounted(t *testing.T) {
 	var c usage.Counter
 	times := []int64{0, -1, 1 << 62, -1 << 62, 1<<63 - 1, -1 << 63, 59_999, 60_000}
@@ -300,7 +300,7 @@ func TestAnyTimeIsCounted(t *testing.T) {
 	}
 }
 
-// A decision of a kind that was seen in its minute is counted without allocating.
+// Counting a kind that its minute has seen does not allocate.
 func TestCountDoesNotAllocate(t *testing.T) {
 	var c usage.Counter
 	for n := range 1000 {

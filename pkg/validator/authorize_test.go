@@ -118,8 +118,8 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 	}
 }
 
-// TestB20_NothingIsDecidedBeforeTheDataIsThere: not without Run, not without a store, and not with one that
-// cannot be verified.
+// TestB20_NothingIsDecidedBeforeTheDataIsThere: a validator decides nothing before Run, without a store,
+// and with a store that cannot be verified.
 func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k := start(t)
 	position := record.EncodePosition(record.Position{
@@ -158,7 +158,7 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k.store.CopyTo(k.admin)
 	t.Run("other keys", func(t *testing.T) { check(t, k.validator(t, k.server.URL(), storetest.New(t, 8).Ring())) })
 
-	// One partition that is not whole keeps its own apps undecided, and the validator not ready.
+	// An incomplete partition leaves its own apps undecided, and the validator not ready.
 	if err := k.admin.Del(t.Context(), record.KeysOf(3).Policies).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,8 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	})
 }
 
-// TestB20_DamagedPolicyIsUnavailableNeverOpen, nor denied, on a validator that never had a good one.
+// TestB20_DamagedPolicyIsUnavailableNeverOpen: requests about a damaged policy are neither allowed nor
+// denied by a validator that never had a good policy of the app.
 func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -191,9 +192,7 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	}
 	v := k.ready(t, k.server.URL())
 	for _, request := range []validator.Request{
-		k.ask(),
-		{AppID: k.app, Scope: sessions},
-		{AppID: k.app, Scope: events, Token: k.revoked},
+		k.ask(), {AppID: k.app, Scope: sessions}, {AppID: k.app, Scope: events, Token: k.revoked},
 	} {
 		answer, err := v.Authorize(t.Context(), request)
 		mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
@@ -201,7 +200,9 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 			t.Errorf("with an answer: %+v", answer)
 		}
 	}
-	if answer, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events}); err != nil ||
+	if answer, err := v.Authorize(
+		t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events},
+	); err != nil ||
 		answer.Reason != policy.AppNotConfigured {
 		t.Errorf("another app: %+v, %v", answer, err)
 	}
@@ -214,7 +215,7 @@ func TestNewRefusesABadURL(t *testing.T) {
 	}
 }
 
-// TestAuthorizeDoesNotAllocate once the data is there, whatever the answer.
+// TestAuthorizeDoesNotAllocate: Authorize does not allocate, whatever the answer, once the data is loaded.
 func TestAuthorizeDoesNotAllocate(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -224,8 +225,7 @@ func TestAuthorizeDoesNotAllocate(t *testing.T) {
 		"allowed": k.ask(), "denied": {AppID: k.app, Scope: events, Token: k.revoked}, "no token": {AppID: k.app, Scope: events},
 		"unknown app": {AppID: "unknown", Scope: events, Token: k.good}, "invalid": {Scope: events, Token: k.good},
 	} {
-		// Polls go on meanwhile and allocate, now and then in the time of one call: the least of several
-		// counts is that of the calls.
+		// Polls allocate meanwhile. The least of several counts is the one without a poll.
 		least := 1.0
 		for range 20 {
 			least = min(least, testing.AllocsPerRun(100, func() { _, _ = v.Authorize(ctx, request) }))

@@ -28,16 +28,16 @@ var (
 	benchPerApp = flag.Int("tokens-per-app", 10, "how many tokens each app of the benchmarks has")
 )
 
-// full is a validator that holds many tokens, without a store.
+// full is a validator with many tokens and without a store.
 type full struct {
 	*validator.Validator
 	replica *replica.Replica
-	// valid are questions about some of the tokens, unknown about secrets that are of none, malformed about
-	// what is no secret.
+	// valid are questions with some of the tokens, unknown with secrets of no token, and malformed with
+	// texts that are no secrets.
 	valid, unknown, malformed questions
 }
 
-// questions are texts one after the other: of each question an app's id of idLength characters, and a token.
+// questions is a list of texts: an app id of idLength characters and a token for each question.
 type questions []byte
 
 const (
@@ -48,7 +48,7 @@ const (
 // add appends a question.
 func (q *questions) add(app, token string) { *q = append(append(*q, app...), token...) }
 
-// swap changes the places of two questions.
+// swap exchanges two questions.
 func (q questions) swap(i, j int) {
 	var other [stride]byte
 	copy(other[:], q[i*stride:][:stride])
@@ -56,8 +56,8 @@ func (q questions) swap(i, j int) {
 	copy(q[j*stride:], other[:])
 }
 
-// asker asks one question after the other, each from the same place in memory: a server has just written a
-// question there when it decides, so that what it waits for is the table, and not the question.
+// asker asks one question after the other, from one buffer. A server too has just written a question to
+// memory when it decides. So the measured decision waits for the table and not for the question.
 type asker struct {
 	questions questions
 	next      int
@@ -73,7 +73,7 @@ func newAsker(q questions) *asker {
 	return a
 }
 
-// receive returns the next question. It is good until the next call.
+// receive returns the next question. It is valid until the next call.
 func (a *asker) receive() validator.Request {
 	copy(a.received[:], a.questions[a.next:])
 	if a.next += stride; a.next == len(a.questions) {
@@ -94,11 +94,11 @@ func (away) Tail(context.Context, int, uint64, int) ([]byte, []record.RawEntry, 
 func (away) Documents(context.Context, int, func(string, []byte)) error { return errAway }
 func (away) Watch(context.Context, func(int, []byte)) error             { return errAway }
 
-// asked is how many of the tokens are asked about: so many that what a processor keeps close helps as
-// little as in real life.
+// asked is how many different tokens the questions have. It is large enough that the processor's caches
+// help as little as in production.
 const asked = 1 << 17
 
-// fill makes one.
+// fill returns a validator with a number of tokens.
 func fill(t testing.TB, tokens, perApp int) *full {
 	t.Helper()
 	meta := record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64, CreateTime: time.Now()}
@@ -131,10 +131,9 @@ func fill(t testing.TB, tokens, perApp int) *full {
 			t.Fatal(err)
 		}
 		c := &contents[codec.PartitionOf(app)]
-		c.Apps = append(c.Apps, replica.App{
-			ID:    app,
-			Entry: &table.Entry{Policy: p, Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)},
-		})
+		c.Apps = append(
+			c.Apps, replica.App{ID: app, Entry: &table.Entry{Policy: p, Revision: uint64(n + 1), PolicyRevision: uint64(n + 1)}},
+		)
 		c.Sum = codec.Add(c.Sum, c.Partition, app, uint64(n+1))
 	}
 	for i := range contents {
@@ -143,7 +142,7 @@ func fill(t testing.TB, tokens, perApp int) *full {
 		}
 		contents[i] = replica.Contents{}
 	}
-	// It decides once the store was asked in vain.
+	// The validator decides after the first failed read of the store.
 	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	ended := make(chan error, 1)
 	go func() { ended <- f.replica.Run(ctx) }()
@@ -160,7 +159,7 @@ func fill(t testing.TB, tokens, perApp int) *full {
 	return f
 }
 
-// TestTableIsSmall: what a token takes in memory, by the sizes of what is allocated.
+// TestTableIsSmall: a token takes little memory, by the sizes of the allocations.
 func TestTableIsSmall(t *testing.T) {
 	for perApp, most := range map[int]float64{1: 150, 10: 96, 100: 85} {
 		if got := bytesPerToken(fill(t, 30_000, perApp), 30_000); got > most {
@@ -171,7 +170,7 @@ func TestTableIsSmall(t *testing.T) {
 	}
 }
 
-// BenchmarkDecision decides in process about one of many tokens after the other, in no order.
+// BenchmarkDecision decides in process about many tokens, in random order.
 func BenchmarkDecision(b *testing.B) {
 	f := fill(b, *benchTokens, *benchPerApp)
 	for _, bb := range []struct {
@@ -194,13 +193,13 @@ func BenchmarkDecision(b *testing.B) {
 			}
 		})
 	}
-	b.Run("none", func(b *testing.B) { // what the benchmark itself costs
+	b.Run("none", func(b *testing.B) { // the cost of the benchmark itself
 		asker := newAsker(f.valid)
 		for b.Loop() {
 			asker.receive()
 		}
 	})
-	b.Run("hash", func(b *testing.B) { // what any validator pays that keeps no secrets
+	b.Run("hash", func(b *testing.B) { // the least cost without stored secrets
 		minted := secret.Mint()
 		for b.Loop() {
 			minted.Digest()

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// TestB08_ExpiryIsDecidedByTheValidatorsClock: a test can shift the time of day of one validator, also
-// while it runs. A clock that jumps makes the data stale until the next good read.
+// TestB08_ExpiryIsDecidedByTheValidatorsClock: tokens expire by the validator's time of day. When the clock
+// jumps, the data is stale until the next good read.
 func TestB08_ExpiryIsDecidedByTheValidatorsClock(t *testing.T) {
 	t.Parallel()
 	k := start(t)

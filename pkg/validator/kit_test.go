@@ -29,18 +29,18 @@ const (
 	sessions policy.Scope = 2
 )
 
-// kit is a store in a Redis server, and what its apps' tokens are.
+// kit is a store in a Redis server, with one app and its tokens.
 type kit struct {
 	server *redistest.Server
 	admin  *redisfeed.Client
 	store  *storetest.Store
-	// app enforces events; its token good authenticates them.
+	// app enforces events. good is its token for them.
 	app     string
 	good    secret.Secret
 	revoked secret.Secret
 }
 
-// start starts a Redis with a store of 8 partitions.
+// start starts a Redis server, and makes a store of 8 partitions.
 func start(t testing.TB) *kit {
 	t.Helper()
 	k := &kit{server: redistest.Start(t), store: storetest.New(t, 8), good: secret.Mint(), revoked: secret.Mint()}
@@ -62,7 +62,7 @@ func openClient(t testing.TB, url string) *redisfeed.Client {
 	return c
 }
 
-// validator makes one, and runs it until the test ends.
+// validator makes a validator, and runs it until the test ends.
 func (k *kit) validator(t testing.TB, url string, ring *keyring.Ring) *validator.Validator {
 	t.Helper()
 	v, err := validator.New(validator.Config{RedisURL: url, Ring: ring, Log: slog.New(slog.DiscardHandler)})
@@ -81,7 +81,7 @@ func (k *kit) validator(t testing.TB, url string, ring *keyring.Ring) *validator
 	return v
 }
 
-// ready returns a validator that has loaded everything.
+// ready returns a validator that has loaded all data.
 func (k *kit) ready(t testing.TB, url string) *validator.Validator {
 	t.Helper()
 	v := k.validator(t, url, k.store.Ring())
@@ -91,7 +91,7 @@ func (k *kit) ready(t testing.TB, url string) *validator.Validator {
 	return v
 }
 
-// limited returns a context that ends long after whatever should happen has happened.
+// limited returns a context with a deadline that is much later than any expected event.
 func limited(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -103,7 +103,7 @@ func (k *kit) ask() validator.Request {
 	return validator.Request{AppID: k.app, Token: k.good, Scope: events}
 }
 
-// mustRefuse fails the test unless an error is one of a code, with a stable reason or for a field.
+// mustRefuse fails the test unless an error has a code, and a stable reason or an invalid field.
 func mustRefuse(t testing.TB, err error, code codes.Code, reasonOrField string) {
 	t.Helper()
 	var e *apierr.Error

@@ -17,8 +17,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// older fails the test unless a validator goes on answering from the last good data, says that it gets
-// older, and stays ready.
+// older fails the test unless a validator answers from the last good data, reports a growing age, and stays
+// ready.
 func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 	t.Helper()
 	last := time.Duration(0)
@@ -53,8 +53,8 @@ func (k *kit) fresh(t *testing.T, v *validator.Validator) {
 	})
 }
 
-// TestRedisOutageStopsNoAnswer: the last good data serves, and its age grows; when Redis is back with its
-// data, the validator follows it again.
+// TestRedisOutageStopsNoAnswer: during an outage the validator answers from the last good data, whose age
+// grows. When Redis returns with its data, the validator follows it again.
 func TestRedisOutageStopsNoAnswer(t *testing.T) {
 	for name, outage := range map[string]struct {
 		begin, end func(k *kit, p *redistest.Proxy)
@@ -102,7 +102,7 @@ func TestRedisOutageStopsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestRedisThatForgotEverythingIsNotFollowed: an empty Redis is no reason to open every door.
+// TestRedisThatForgotEverythingIsNotFollowed: an empty Redis does not make the validator forget its policies.
 func TestRedisThatForgotEverythingIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -113,7 +113,7 @@ func TestRedisThatForgotEverythingIsNotFollowed(t *testing.T) {
 	k.older(t, v, 1500*time.Millisecond)
 }
 
-// TestStoreThatAppearsLateIsFound without a restart.
+// TestStoreThatAppearsLateIsFound: a validator finds a store that is made after its start.
 func TestStoreThatAppearsLateIsFound(t *testing.T) {
 	k := start(t)
 	v := k.validator(t, k.server.URL(), k.store.Ring())
@@ -130,8 +130,8 @@ func TestStoreThatAppearsLateIsFound(t *testing.T) {
 }
 
 // TestB20_LastGoodPolicyDoesNotPassForANewerOne: when the document of a newer revision cannot be verified,
-// the policy of before goes on deciding, with its own revision and a growing age, and answers no question
-// for the newer one.
+// the previous policy decides, with its own revision and a growing age. It does not answer requests for the
+// newer revision.
 func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -145,7 +145,8 @@ func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	lost := k.store.Predict(k.app, storetest.SetState("tok_good", policy.Revoked))
 	keys := record.KeysOf(lost.Partition)
 	const script = `redis.call('HSET', KEYS[2], ARGV[2], 'garbage') redis.call('SET', KEYS[1], ARGV[1])`
-	if err := k.admin.Eval(t.Context(), script, []string{keys.Head, keys.Policies}, lost.Head, k.app).Err(); err != nil &&
+	if err := k.admin.Eval(t.Context(), script, []string{keys.Head, keys.Policies}, lost.Head, k.app).
+		Err(); err != nil &&
 		err.Error() != "redis: nil" {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 		t.Errorf("another app of the partition: %+v, %v", other, err)
 	}
 
-	// A good document again, without a change: it is read before long.
+	// The document is good again, without a new change. The validator reads it soon.
 	if err := k.admin.HSet(t.Context(), keys.Policies, k.app, lost.Document).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// deaf returns the URL of an account that may read but hears no hints.
+// deaf returns the URL of an account that may read but gets no hints.
 func (k *kit) deaf(t *testing.T) string {
 	t.Helper()
 	if err := k.admin.Do(t.Context(), "ACL", "SETUSER", "deaf", "reset", "on", ">password", "%R~cs:*", "resetchannels",
@@ -28,7 +28,8 @@ func (k *kit) deaf(t *testing.T) string {
 	return redistest.URL(k.server.Address(), "deaf", "password")
 }
 
-// TestB25_AnswersAreNeverOlderThanMinRevision whether hints arrive or not, and whoever else asks.
+// TestB25_AnswersAreNeverOlderThanMinRevision: an answer is never older than MinRevision, with and without
+// hints, and under concurrency.
 func TestB25_AnswersAreNeverOlderThanMinRevision(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -75,8 +76,8 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 			t.Errorf("%s: after %v", name, took)
 		}
 	}
-	// What is no position at all is refused without a cause, which would be logged at whatever rate it is
-	// sent.
+	// A malformed token is rejected without a cause, since causes are logged and anyone can send such
+	// tokens at any rate.
 	garbled := k.ask()
 	garbled.MinRevision = "!"
 	if _, err := v.Authorize(t.Context(), garbled); errors.Unwrap(err) != nil {
@@ -84,7 +85,7 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 	} else {
 		mustRefuse(t, err, codes.InvalidArgument, "min_revision")
 	}
-	// One of another app of the same partition is as good.
+	// A token of another app of the same partition is valid too.
 	made := k.store.Commit(k.store.App(3, 1), storetest.AddToken("a"))
 	request := k.ask()
 	request.MinRevision = record.EncodePosition(k.store.Position(made))
@@ -101,8 +102,9 @@ func TestB25_RevisionThatDoesNotComeIsUnavailable(t *testing.T) {
 	at := k.store.Head(3).Cursor
 	ahead := k.ask()
 	ahead.MinRevision = record.EncodePosition(record.Position{
-		StoreID: k.store.Meta().StoreID, Partition: 3,
-		Cursor: record.Cursor{Epoch: 1, Revision: at.Revision + 10, Tag: record.Tag{1}},
+		StoreID:   k.store.Meta().StoreID,
+		Partition: 3,
+		Cursor:    record.Cursor{Epoch: 1, Revision: at.Revision + 10, Tag: record.Tag{1}},
 	})
 	for _, tt := range []struct{ deadline, least, most time.Duration }{
 		{300 * time.Millisecond, 300 * time.Millisecond, 2 * time.Second},
@@ -125,13 +127,14 @@ func TestB25_RevisionThatDoesNotComeIsUnavailable(t *testing.T) {
 	_, err := v.Authorize(t.Context(), lost)
 	mustRefuse(t, err, codes.Unavailable, apierr.RevisionLost)
 
-	// Without min_revision all are answered at once.
+	// Without a MinRevision all are answered at once.
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }
 
-// TestB25_WaitingForARevisionDoesNotHoldUpOthers.
+// TestB25_WaitingForARevisionDoesNotHoldUpOthers: a request that waits for its revision blocks no other
+// request.
 func TestB25_WaitingForARevisionDoesNotHoldUpOthers(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)

@@ -76,8 +76,10 @@ func (v *Validator) fromSnapshot() *replica.Replica {
 	}
 	v.snapshot.time.Store(&created)
 	v.snapshot.verified, v.snapshot.cursors = time.Now(), r.Cursors()
-	log.Info("starting from the snapshot file", "file", path, "store", r.Codec().StoreID(), "written", created, "took",
-		time.Since(began))
+	log.Info(
+		"starting from the snapshot file", "file", path, "store", r.Codec().StoreID(), "written", created,
+		"took", time.Since(began),
+	)
 	return r
 }
 

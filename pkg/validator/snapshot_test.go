@@ -34,7 +34,7 @@ func snapshotFile(t *testing.T) validator.SnapshotFile {
 	return validator.SnapshotFile{Path: filepath.Join(t.TempDir(), "policies.snapshot"), Interval: time.Second}
 }
 
-// run runs a validator over the store's Redis until the returned function is called, or the test ends.
+// run runs a validator over the store's Redis until the returned function is called or the test ends.
 func (k *kit) run(t testing.TB, change func(*validator.Config)) (v *validator.Validator, stop func()) {
 	t.Helper()
 	config := validator.Config{RedisURL: k.server.URL(), Ring: k.store.Ring(), Log: slog.New(slog.DiscardHandler)}
@@ -56,7 +56,7 @@ func (k *kit) run(t testing.TB, change func(*validator.Config)) (v *validator.Va
 	return v, stop
 }
 
-// keeping runs a validator with a snapshot file, and waits until it is ready.
+// keeping runs a validator with a snapshot file and waits until it is ready.
 func (k *kit) keeping(t *testing.T, file validator.SnapshotFile) (v *validator.Validator, stop func()) {
 	t.Helper()
 	v, stop = k.run(t, func(c *validator.Config) { c.Snapshot = file })
@@ -66,8 +66,8 @@ func (k *kit) keeping(t *testing.T, file validator.SnapshotFile) (v *validator.V
 	return v, stop
 }
 
-// TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown, with the age that the data has; one without
-// it says that it cannot.
+// TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown: a validator that starts from its snapshot
+// decides while Redis is down, and reports the data's age. A validator without a snapshot is UNAVAILABLE.
 func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -84,9 +84,7 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	without, _ := k.run(t, func(*validator.Config) {})
 	v, stop := k.keeping(t, file)
 	for _, request := range []validator.Request{
-		k.ask(),
-		{AppID: k.app, Scope: events, Token: k.revoked},
-		{AppID: "unknown", Scope: events},
+		k.ask(), {AppID: k.app, Scope: events, Token: k.revoked}, {AppID: "unknown", Scope: events},
 	} {
 		answer, err := v.Authorize(t.Context(), request)
 		if err != nil || answer.Allow != (request.Token != k.revoked) || answer.DataAge < time.Since(stopped)-time.Second {
@@ -103,7 +101,7 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 		t.Errorf("%+v, %t", stats, wanted)
 	}
 
-	// Nothing was verified since, so the file stays as it is.
+	// Nothing was verified since, so the file is not written again.
 	before := check.Must(os.ReadFile(file.Path))(t)
 	stop()
 	if after := check.Must(os.ReadFile(file.Path))(t); !bytes.Equal(before, after) {
@@ -121,8 +119,8 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	})
 }
 
-// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: what a file has is not the last word when Redis
-// answers.
+// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: when Redis answers, a validator becomes ready
+// only with the changes since its snapshot.
 func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -132,15 +130,18 @@ func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	stop()
 	made := k.store.Commit(k.app, storetest.SetState("tok_good", policy.Revoked))
 	v, _ := k.keeping(t, file)
-	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked ||
+	if answer, err := v.Authorize(
+		t.Context(), k.ask(),
+	); err != nil || answer.Reason != policy.TokenRevoked ||
 		answer.Revision != made.Cursor.Revision {
 		t.Errorf("%+v, %v", answer, err)
 	}
 	k.fresh(t, v)
 }
 
-// TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers: it may be older than a revocation that the
-// validator has confirmed before it was killed, and that a receipt has named.
+// TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers: while Redis answers, a validator does not decide
+// from its snapshot. The snapshot may lack a revocation that the validator had applied before it was
+// killed, and that a receipt has confirmed.
 func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -153,7 +154,7 @@ func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 		old := check.Must(os.ReadFile(file.Path))(t)
 		v, stop := k.run(t, func(c *validator.Config) { c.Snapshot = file })
 		for ready, deadline := false, time.Now().Add(30*time.Second); !ready; {
-			ready = v.Ready() == nil // before it is asked: when ready, it has to answer
+			ready = v.Ready() == nil // before the question: a ready validator must answer
 			answer, err := v.Authorize(t.Context(), k.ask())
 			if ready && err != nil || err == nil && answer.Reason != policy.TokenRevoked || time.Now().After(deadline) {
 				t.Fatalf("ready %t: %+v, %v", ready, answer, err)
@@ -166,8 +167,8 @@ func TestB08_OldSnapshotIsNotDecidedFromWhileRedisAnswers(t *testing.T) {
 	}
 }
 
-// TestB20_AppThatTheStoreLostIsUndecided: to lose a policy is not to have none, which would open the app,
-// even to a token that was revoked.
+// TestB20_AppThatTheStoreLostIsUndecided: an app whose policy the store has lost is undecided. It does not
+// count as an app without a policy, which would accept even a revoked token.
 func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -184,8 +185,10 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 		}
 		k.store.CopyTo(k.admin)
 	}
-	k.store.Commit(app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)),
-		storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events))
+	k.store.Commit(
+		app, storetest.Add(storetest.Token("tok_lost", ask.Token.Reveal(), events)),
+		storetest.SetState("tok_lost", policy.Revoked), storetest.Enforce(events),
+	)
 	k.store.NewEpoch(3)
 	replace()
 	check.Eventually(t, "the new app", func() error {
@@ -212,7 +215,8 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	})
 }
 
-// TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt: what the file has seen is a floor.
+// TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt: a snapshot with a revocation keeps the validator
+// from following a store without it.
 func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -244,8 +248,8 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		}
 		k.store.CopyTo(k.admin)
 	}
-	// An older copy of the store is not followed, and a new epoch without the revocation is, all but for
-	// that.
+	// An older copy of the store is not followed. A new epoch without the revocation is followed, but the
+	// revocation stays in force.
 	forget(0)
 	v, _ = k.keeping(t, file)
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow {
@@ -262,22 +266,24 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 		return nil
 	})
 	for _, request := range []validator.Request{
-		k.ask(),
-		{AppID: k.app, Scope: sessions, Token: k.good},
-		{AppID: k.app, Scope: events, Token: k.revoked},
+		k.ask(), {AppID: k.app, Scope: sessions, Token: k.good}, {AppID: k.app, Scope: events, Token: k.revoked},
 	} {
-		if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Reason != policy.TokenRevoked ||
+		if answer, err := v.Authorize(
+			t.Context(), request,
+		); err != nil || answer.Reason != policy.TokenRevoked ||
 			answer.Allow == answer.Enforced {
 			t.Errorf("%+v, %v", answer, err)
 		}
 	}
 	if n := v.StickyDenials(); n != 1 {
-		t.Errorf("%d denials against the store, want one: one was allowed, and one is of a token that the store has revoked too",
-			n)
+		t.Errorf(
+			"%d denials against the store, want one: one was allowed, and one is of a token that the store has revoked too", n,
+		)
 	}
 }
 
-// TestSnapshotThatCannotBeUsedIsIgnored and counted; the validator starts from Redis.
+// TestSnapshotThatCannotBeUsedIsIgnored: an unusable snapshot is counted, and the validator starts from
+// Redis.
 func TestSnapshotThatCannotBeUsedIsIgnored(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -311,7 +317,7 @@ func TestSnapshotThatCannotBeUsedIsIgnored(t *testing.T) {
 			}
 		})
 	}
-	// None at all is what the first start finds.
+	// At the first start there is no file.
 	v, _ := k.keeping(t, snapshotFile(t))
 	if stats, _ := v.Snapshot(); stats.ReadErrors != 0 {
 		t.Errorf("%+v", stats)
@@ -330,7 +336,7 @@ func backup(path string, ring *keyring.Ring, meta record.Meta) error {
 	return file.Commit()
 }
 
-// incomplete copies a snapshot without its apps: well signed, by somebody who has the keys, and wrong.
+// incomplete copies a snapshot without its apps. The copy has valid signatures and wrong contents.
 func incomplete(path, from string, ring *keyring.Ring) error {
 	source, err := snapshot.Open(from, ring)
 	if err != nil {
@@ -345,7 +351,8 @@ func incomplete(path, from string, ring *keyring.Ring) error {
 	return errors.Join(err, file.Commit())
 }
 
-// TestSnapshotOfAnotherStoreGivesWayToRedis whole, and no answer is a mixture of the two.
+// TestSnapshotOfAnotherStoreGivesWayToRedis: the store in Redis replaces a snapshot of another store at
+// once. No answer mixes the two.
 func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -394,8 +401,8 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsWrittenWhileTheValidatorRuns: at the interval, and one that cannot be written is no reason
-// to stop.
+// TestSnapshotIsWrittenWhileTheValidatorRuns: the file is written at the interval. A failure to write does
+// not stop the validator.
 func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	t.Parallel()
 	k := start(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// TestB20_DataPastItsBoundDecidesNothing: for the scopes that have a bound, for every app, and until the
-// data is fresh again.
+// TestB20_DataPastItsBoundDecidesNothing: data older than a scope's bound decides nothing for that scope,
+// for any app, until it is fresh again.
 func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -47,7 +47,7 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 		t.Errorf("after %v", took)
 	}
 	for _, app := range []string{k.app, "unknown"} {
-		// Its partition may have been read last a moment later.
+		// The app's partition may have been read a moment later than the oldest.
 		check.Eventually(t, "the data of "+app+" gets too old", func() error {
 			if err := ask(app, events); err != nil {
 				mustRefuse(t, err, codes.Unavailable, apierr.DataTooOld)
@@ -68,7 +68,8 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 	check.Eventually(t, "deciding again", func() error { return ask(k.app, events) })
 }
 
-// TestAuthorizeWithBoundsDoesNotAllocate, neither when they hold nor when they do not.
+// TestAuthorizeWithBoundsDoesNotAllocate: Authorize does not allocate when staleness bounds are set,
+// exceeded or not.
 func TestAuthorizeWithBoundsDoesNotAllocate(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)

@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
-// commands returns how many commands a Redis has carried out, those of its clients' connections apart.
+// commands returns how many commands a Redis has executed, without the commands that set up connections.
 func (k *kit) commands(t testing.TB) (total int) {
 	t.Helper()
 	text, err := k.admin.Info(t.Context(), "commandstats").Result()
@@ -35,10 +35,10 @@ func (k *kit) commands(t testing.TB) (total int) {
 	return total
 }
 
-// TestRedisIsAskedTheSameHoweverBusy a validator is, also in a flood of unknown tokens, and of apps that
-// nobody has heard of: it reads all heads four times a second, and nothing else. The flood leaves nothing
-// behind in memory. What is counted is commands for each of these reads, so that it makes no difference how
-// fast the machine is.
+// TestRedisIsAskedTheSameHoweverBusy: a validator sends Redis the same commands however busy it is, also in
+// a flood of unknown tokens and apps: it reads all heads four times a second. The flood leaves nothing in
+// memory. The test counts commands for each read of the heads, so that the speed of the machine does not
+// matter.
 func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -53,7 +53,7 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 			return nil
 		})
 	}
-	await(polls() + 4) // what follows the start is over
+	await(polls() + 4) // the extra commands after the start are over
 	const span = 12
 	during := func(f func(until uint64)) (commandsAPoll float64) {
 		before, began := k.commands(t), polls()
@@ -77,8 +77,8 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	})
 	grown := liveHeap() - heap
 	t.Logf("commands a poll: %.1f idle, %.1f while %d questions were asked, which left %d bytes", idle, busy, asked, grown)
-	// One read of all heads is a few commands, in a transaction with a look at the replication. Once a
-	// second there is a ping.
+	// One read of all heads is a few commands in a transaction, with a query of the replication. A ping is
+	// sent once a second.
 	if idle > 10 || busy > idle+2.5 {
 		t.Errorf("commands a poll: %.1f idle, %.1f busy", idle, busy)
 	}

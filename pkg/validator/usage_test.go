@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
-// B21, B22: every decision about an app with a policy is counted, by token and scope, in the minute in
-// which it was made. What is no decision, or is about an app that anyone can make up, is not.
+// B21, B22: every decision about an app with a policy is counted by token and scope, in its minute. Errors
+// and decisions about apps without a policy are not counted.
 func TestB21_DecisionsAreCounted(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -35,9 +35,7 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 			}
 		}
 		for _, request := range []validator.Request{
-			{AppID: k.app},
-			{AppID: k.app, Scope: events, MinRevision: "x"},
-			{Scope: events},
+			{AppID: k.app}, {AppID: k.app, Scope: events, MinRevision: "x"}, {Scope: events},
 		} {
 			if _, err := v.Authorize(t.Context(), request); err == nil {
 				t.Fatal("a decision")

@@ -78,8 +78,7 @@ func New(config Config) (*Validator, error) {
 		return nil, err
 	}
 	v := &Validator{
-		config: config, clock: config.WallClock, client: client, found: make(chan struct{}),
-		replaced: make(chan struct{}),
+		config: config, clock: config.WallClock, client: client, found: make(chan struct{}), replaced: make(chan struct{}),
 	}
 	return v, v.fleet.open(config)
 }
@@ -302,10 +301,9 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 		return Answer{}, errTooOld
 	}
 	nowMillis := v.clock.At(now).UnixMilli()
-	answer.Decision = policy.DecideClaim(p, policy.Request{
-		Scope: request.Scope, Source: request.Source,
-		NowMillis: nowMillis,
-	}, &claim)
+	answer.Decision = policy.DecideClaim(
+		p, policy.Request{Scope: request.Scope, Source: request.Source, NowMillis: nowMillis}, &claim,
+	)
 	if answer.TokenID == "" {
 		spot = bare
 	}

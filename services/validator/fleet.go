@@ -23,16 +23,19 @@ type fleetFlags struct {
 }
 
 func (f *fleetFlags) define(flags *pflag.FlagSet) {
-	flags.Var(&f.authority, "authority",
-		"address of the authority to report to: receipts and healing count on it (default none)")
+	flags.Var(
+		&f.authority, "authority", "address of the authority to report to; receipts and healing need the reports (default none)",
+	)
 	flags.StringVar(&f.keyFile, "fleet-key-file", "", "`file` that holds a key of role validator, to report with")
 	flags.BoolVar(&f.security.TLS, "authority-tls", false, "encrypt reports also on loopback; elsewhere it is the default")
 	flags.StringVar(&f.security.CAFile, "authority-tls-ca-file", "",
-		"PEM `file` of the authorities to check the authority's certificate against (implies --authority-tls)")
+		"PEM `file` of the certificate authorities for the authority's certificate (implies --authority-tls)")
 	flags.BoolVar(&f.security.Plaintext, "authority-plaintext", false,
-		"do not encrypt reports, wherever the authority is; the key can be read on the way")
-	flags.StringVar(&f.id, "validator-id", "",
-		"the validator's `name` in the fleet, which no other may have (default host name and port of --listen)")
+		"do not encrypt reports, wherever the authority is; others on the network can read the key")
+	flags.StringVar(
+		&f.id, "validator-id", "",
+		"the validator's `name` in the fleet; no other validator may have it (default host name and port of --listen)",
+	)
 }
 
 // config returns the configuration for a validator that listens on an address. The key and the certificate

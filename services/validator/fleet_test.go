@@ -44,19 +44,16 @@ func TestFleetFlags(t *testing.T) {
 		"key alone": {[]string{"--fleet-key-file=" + good}, "", "--fleet-key-file: there is no --authority"},
 		"no such key": {
 			[]string{"--authority=localhost:7070", "--fleet-key-file=missing"},
-			"",
-			"--fleet-key-file: open missing",
+			"", "--fleet-key-file: open missing",
 		},
 		"no key": {[]string{"--authority=localhost:7070", "--fleet-key-file=" + bad}, "", "does not hold a key"},
 		"bad name": {
 			[]string{"--authority=localhost:7070", "--validator-id=v "},
-			"",
-			"--validator-id: want 1 to 100 characters",
+			"", "--validator-id: want 1 to 100 characters",
 		},
 		"contradiction": {
 			[]string{"--authority=localhost:7070", "--authority-tls", "--authority-plaintext"},
-			"",
-			"contradict",
+			"", "contradict",
 		},
 		"not an address":     {[]string{"--authority=http://localhost"}, "", "the port is not a number"},
 		"address of no host": {[]string{"--authority=:7070"}, "", "want host:port"},

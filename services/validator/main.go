@@ -24,21 +24,26 @@ func main() {
 	var maxInFlight int
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "validator",
-		Short:      "Keep every policy in memory and answer Authorize over gRPC",
+		Short:      "Keep all policies in memory and answer Authorize over gRPC",
 		Listen:     ":7071",
 		HTTPListen: ":7081",
 		Flags: func(cmd *cobra.Command) {
 			flags := cmd.Flags()
-			staleness = settings.MaxStaleness(flags, "max-staleness",
-				"by scope, the age past which data decides no more, such as events=10m,gdpr=2s, or all=1h; "+
-					"such calls are UNAVAILABLE then (default no bound)")
-			flags.StringVar(&snapshot.Path, "snapshot-file", "",
-				"`file` to start from when Redis is down; written by this validator alone (default none)")
+			staleness = settings.MaxStaleness(
+				flags, "max-staleness",
+				"age of data, by scope, beyond which calls get UNAVAILABLE, such as events=10m,gdpr=2s or all=1h (default no bound)",
+			)
+			flags.StringVar(
+				&snapshot.Path, "snapshot-file", "",
+				"`file` to start from while Redis is down; no other validator may use it (default none)",
+			)
 			flags.IntVar(&maxInFlight, "max-in-flight", server.DefaultMaxInFlight,
-				"about how many `calls` may be in flight; more are RESOURCE_EXHAUSTED, 0 for no bound")
+				"about how many `calls` may be in flight; further calls get RESOURCE_EXHAUSTED; 0 means no bound")
 			fleet.define(flags)
-			interval = settings.Duration(flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour,
-				"time between two copies in --snapshot-file")
+			interval = settings.Duration(
+				flags, "snapshot-interval", validator.DefaultSnapshotInterval, time.Second, 24*time.Hour,
+				"time between two copies in --snapshot-file",
+			)
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
 			if maxInFlight < 0 {
@@ -49,10 +54,9 @@ func main() {
 			if err != nil {
 				return nil, err
 			}
-			return server.New(server.Config{
-				Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports,
-				MaxInFlight: maxInFlight,
-			})
+			return server.New(
+				server.Config{Config: c, MaxStaleness: *staleness, Snapshot: snapshot, Fleet: reports, MaxInFlight: maxInFlight},
+			)
 		},
 	}))
 }

@@ -94,8 +94,9 @@ func packageComment(t *testing.T, p packageInfo) string {
 	t.Helper()
 	var text strings.Builder
 	for _, name := range p.GoFiles {
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil,
-			parser.PackageClauseOnly|parser.ParseComments)
+		file, err := parser.ParseFile(
+			token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,8 @@ import (
 
 func TestPercent(t *testing.T) {
 	for alive, want := range map[uint64]int{
-		0: Most, 1: Most, 1 << 20: Most, Bytes / 4: Most, Bytes / 2: 200, Bytes: 100, 2 * Bytes: 50, 4 * Bytes: 25, 1 << 40: 1, 1<<64 - 1: 1,
+		0: Most, 1: Most, 1 << 20: Most, Bytes / 4: Most, Bytes / 2: 200, Bytes: 100, 2 * Bytes: 50, 4 * Bytes: 25,
+		1 << 40: 1, 1<<64 - 1: 1,
 	} {
 		if got := percent(alive); got != want {
 			t.Errorf("%d bytes alive: %d %%, want %d %%", alive, got, want)
@@ -41,7 +42,9 @@ func TestGarbageStaysWithinItsBudget(t *testing.T) {
 		{alive: 16 << 20, gogc: "100", least: 12 << 20, up: 24 << 20},
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestGarbageStaysWithinItsBudget$")
-		cmd.Env = append(os.Environ(), fmt.Sprint("GCBUDGET_TEST=", c.alive, " ", c.least, " ", c.up), "GOGC="+c.gogc, "GOMEMLIMIT=off")
+		cmd.Env = append(
+			os.Environ(), fmt.Sprint("GCBUDGET_TEST=", c.alive, " ", c.least, " ", c.up), "GOGC="+c.gogc, "GOMEMLIMIT=off",
+		)
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.HasPrefix(string(out), "within\n") {
 			t.Errorf("%d MiB alive, GOGC=%q: %v: goal %s beyond it, want %d to %d", c.alive>>20, c.gogc, err, out, c.least, c.up)

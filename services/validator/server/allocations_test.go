@@ -24,14 +24,13 @@ import (
 func TestCallAllocatesAsLittleAsAnEmptyOne(t *testing.T) {
 	c := cluster.Start(t, cluster.Options{Validators: 1})
 	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal())
-	created, err := countersignv1.NewAuthorityServiceClient(check.Dial(t, c.Authority)).CreateToken(admin,
-		&countersignv1.CreateTokenRequest{AppId: "app", Name: "token"})
+	created, err := countersignv1.NewAuthorityServiceClient(check.Dial(t, c.Authority)).
+		CreateToken(admin, &countersignv1.CreateTokenRequest{AppId: "app", Name: "token"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := &countersignv1.AuthorizeRequest{
-		AppId: "app", Token: created.GetSecret(),
-		Scope: countersignv1.Scope_SCOPE_EVENTS,
+		AppId: "app", Token: created.GetSecret(), Scope: countersignv1.Scope_SCOPE_EVENTS,
 	}
 	validator := check.Dial(t, c.Validators[0])
 	request.MinRevision = created.GetConsistencyToken()
@@ -101,15 +100,15 @@ const emptyMethod = "/countersign.test.Empty/Call"
 func serveEmpty(t *testing.T) string {
 	t.Helper()
 	s := grpc.NewServer(grpc.NumStreamWorkers(server.StreamWorkers))
-	s.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "countersign.test.Empty", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{
+	s.RegisterService(
+		&grpc.ServiceDesc{ServiceName: "countersign.test.Empty", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{
 			MethodName: "Call",
 			Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 				return new(emptypb.Empty), decode(new(emptypb.Empty))
 			},
-		}},
-	}, nil)
+		}}},
+		nil,
+	)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -30,8 +30,10 @@ func registerFleetMetrics(registry prometheus.Registerer, v *validator.Validator
 			}
 			return math.NaN()
 		}),
-		is("countersign_validator_id_taken",
-			"1 while no authority hears this validator because another one that was started later has its id.", v.IDTaken),
+		is(
+			"countersign_validator_id_taken",
+			"1 while no authority hears this validator because another one that was started later has its id.", v.IDTaken,
+		),
 		is("countersign_report_connected", "1 while an authority hears this validator.", v.Reporting),
 	)
 }

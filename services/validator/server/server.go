@@ -90,7 +90,9 @@ func New(config Config) (*Server, error) {
 	registerFleetMetrics(registry, s.validator)
 	registerUsageMetrics(registry, inside.Usage(s.validator))
 	service := authorize.New(s.validator, authorize.Bound{
-		MostInFlight: config.MaxInFlight, AtRest: StreamWorkers + ownGoroutines, Connections: s.grpc.Connections,
+		MostInFlight:   config.MaxInFlight,
+		AtRest:         StreamWorkers + ownGoroutines,
+		Connections:    s.grpc.Connections,
 		OpenGoroutines: s.grpc.PublicGoroutines,
 	}, registry)
 	service.Register(s.grpc)

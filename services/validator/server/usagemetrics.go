@@ -12,11 +12,11 @@ func registerUsageMetrics(registry prometheus.Registerer, c *usage.Counter) {
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_usage_entries",
-			Help: "Usage counts that are held: one for each app, token, scope, verdict and minute.",
+			Help: "Usage counts in memory: one for each app, token, scope, verdict and minute.",
 		}, func() float64 { return float64(c.Stats().Entries) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "countersign_usage_dropped_total",
-			Help: "Decisions that no usage count has, because their counts were too old or too many.",
+			Help: "Decisions that were dropped from the usage counts: not taken in time, or too many.",
 		}, func() float64 { return float64(c.Stats().Dropped) }),
 	)
 }

@@ -20,10 +20,10 @@ func TestB21_UsageThatIsHeldOrLostIsShown(t *testing.T) {
 		c.Count(minute*60_000, 0, "app", 1, policy.Decision{Reason: policy.TokenMissing})
 	}
 	want := `
-# HELP countersign_usage_dropped_total Decisions that no usage count has, because their counts were too old or too many.
+# HELP countersign_usage_dropped_total Decisions that were dropped from the usage counts: not taken in time, or too many.
 # TYPE countersign_usage_dropped_total counter
 countersign_usage_dropped_total 2
-# HELP countersign_usage_entries Usage counts that are held: one for each app, token, scope, verdict and minute.
+# HELP countersign_usage_entries Usage counts in memory: one for each app, token, scope, verdict and minute.
 # TYPE countersign_usage_entries gauge
 countersign_usage_entries 61
 `

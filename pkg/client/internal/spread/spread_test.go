@@ -39,20 +39,17 @@ func TestUsable(t *testing.T) {
 		"left alone for long enough": {[]func(*validator){ask, after(Hush), done(left), after(aside)}, true},
 		"one question is on trial":   {[]func(*validator){ask, after(Hush), done(left), after(aside), ask}, false},
 		"the trial is passed":        {[]func(*validator){ask, after(Hush), done(left), after(aside), ask, done(nil)}, true},
-		"the trial is not passed": {[]func(*validator){
-			ask, after(Hush), done(left), after(aside), ask, after(Hush),
-			done(left),
-		}, false},
+		"the trial is not passed": {
+			[]func(*validator){ask, after(Hush), done(left), after(aside), ask, after(Hush), done(left)}, false,
+		},
 		"one UNAVAILABLE":            {[]func(*validator){ask, done(refused)}, true},
 		"two of them":                {[]func(*validator){ask, done(refused), ask, done(refused)}, false},
 		"two with an answer between": {[]func(*validator){ask, done(refused), ask, done(nil), ask, done(refused)}, true},
-		"two, and another on trial": {[]func(*validator){
-			ask, done(refused), ask, done(refused), after(aside), ask,
-			done(refused),
-		}, false},
+		"two, and another on trial": {
+			[]func(*validator){ask, done(refused), ask, done(refused), after(aside), ask, done(refused)}, false,
+		},
 		"an error about the question": {[]func(*validator){
-			ask, done(status.Error(codes.InvalidArgument, "scope")), ask,
-			done(status.Error(codes.Internal, "panic")),
+			ask, done(status.Error(codes.InvalidArgument, "scope")), ask, done(status.Error(codes.Internal, "panic")),
 		}, true},
 		"a stream's trouble": {[]func(*validator){func(v *validator) { routeTo(v).Trouble() }}, false},
 	} {
@@ -148,8 +145,8 @@ func TestPick(t *testing.T) {
 		}
 	})
 	t.Run("nobody serves", func(t *testing.T) {
-		//nolint:errorlint // grpc-go compares it
-		if _, err := newPicker(0).Pick(balancer.PickInfo{Ctx: t.Context()}); err != balancer.ErrNoSubConnAvailable {
+		_, err := newPicker(0).Pick(balancer.PickInfo{Ctx: t.Context()})
+		if err != balancer.ErrNoSubConnAvailable { //nolint:errorlint // grpc-go compares it
 			t.Errorf("%v: a question must wait", err)
 		}
 	})

@@ -15,8 +15,8 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/testcert"
 )
 
-// A validator that cannot report says what to do about it: of TLS on one side only, and of an address that
-// is no authority's.
+// A validator that cannot report logs advice when only one side uses TLS, and when the address is not an
+// authority.
 func TestAdvice(t *testing.T) {
 	authority, err := testcert.New()
 	if err != nil {

@@ -9,11 +9,10 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/storetest"
 )
 
-// atOnce is how long after a validator has applied a change its report may come. A receipt waits for the
-// slowest one.
+// atOnce is how long the report of an applied change may take. A receipt waits for the slowest validator.
 const atOnce = 5 * time.Millisecond
 
-// changed are the reports that say that a partition has moved.
+// changed returns the reports with new cursors.
 func (f *fakeAuthority) changed() (moved []received) {
 	for _, m := range f.all() {
 		if len(m.GetCursors()) > 0 {
@@ -23,7 +22,7 @@ func (f *fakeAuthority) changed() (moved []received) {
 	return moved
 }
 
-// shows tells whether a report says that a validator has a change.
+// shows tells whether a report says that the validator has a change.
 func shows(m received, made storetest.Commit) bool {
 	for _, at := range m.GetCursors() {
 		if int(at.GetPartition()) == made.Partition && at.GetRevision() == made.Cursor.Revision {
@@ -33,8 +32,8 @@ func shows(m received, made storetest.Commit) bool {
 	return false
 }
 
-// A change is reported within milliseconds, in exactly one report, which names the partition that moved and
-// no other. Where in the second between two signs of life the change falls makes no difference.
+// A change is reported within milliseconds, in exactly one report, which names only the changed partition.
+// The time of the change between two heartbeats makes no difference.
 func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, authority *fakeAuthority, _ *network) {
 		k := start(t, authority, func(*Config) {})
@@ -52,7 +51,7 @@ func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 			if took := moved[0].at.Sub(committed); took > atOnce {
 				t.Errorf("change %d: reported after %v", i, took)
 			}
-			// Beside it there may be one sign of life.
+			// One heartbeat may be among the reports.
 			if n := k.reporter.Reports() - reports; n > 2 {
 				t.Errorf("change %d took %d reports", i, n)
 			}
@@ -67,12 +66,10 @@ func TestB24_EachChangeIsOneReportAtOnce(t *testing.T) {
 	})
 }
 
-// Changes that come together are reported together: however many there are, no more than one report in
-// coalesce.
+// A burst of changes is few reports: at most one in each coalesce interval.
 func TestB24_ABurstIsFewReports(t *testing.T) {
 	for name, pause := range map[string]time.Duration{
-		"all at once": 0, "one in 100 us": 100 * time.Microsecond,
-		"one in 1.5 ms": 1500 * time.Microsecond,
+		"all at once": 0, "one in 100 us": 100 * time.Microsecond, "one in 1.5 ms": 1500 * time.Microsecond,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, authority *fakeAuthority, _ *network) {

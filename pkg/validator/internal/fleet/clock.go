@@ -41,9 +41,11 @@ func (s *session) compareClocks(m *countersignv1.ReportResponse) {
 	s.skew.Store(&ahead)
 	switch warn, over := s.alarm.Check(ahead, now); {
 	case warn:
-		s.config.Log.Warn("this machine's time of day is not the authority's: tokens expire and trials end early or late here; "+
-			"set the clock (NTP) of the one that is wrong",
-			"clock", clockskew.Words(ahead))
+		s.config.Log.Warn(
+			"this machine's time of day is not the authority's: tokens expire and trials end early or late here; "+
+				"set the clock (NTP) of the one that is wrong",
+			"clock", clockskew.Words(ahead),
+		)
 	case over:
 		s.config.Log.Info("this machine's time of day is the authority's again")
 	}

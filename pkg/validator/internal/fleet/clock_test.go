@@ -13,7 +13,7 @@ import (
 	"github.com/countersign/countersign/pkg/testkit/check"
 )
 
-// lines keeps what is logged.
+// lines keeps the logged lines.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -31,8 +31,8 @@ func (l *lines) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// TestB08_ValidatorKnowsThatItsClockIsOff: it learns the authority's time, and says once that its own is
-// another.
+// TestB08_ValidatorKnowsThatItsClockIsOff: a validator learns the authority's time, and logs once that its
+// own differs.
 func TestB08_ValidatorKnowsThatItsClockIsOff(t *testing.T) {
 	var ahead atomic.Int64
 	ahead.Store(int64(-5 * time.Minute))

@@ -11,11 +11,11 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// network is between a validator and its authority, in the fake time of a bubble.
+// network is the network between a validator and its authority, in the fake time of a bubble.
 type network struct {
 	*bufconn.Listener
 	mu sync.Mutex
-	// refuse fails every new connection, hole takes what is sent and delivers nothing any more.
+	// refuse makes new connections fail. hole drops all that is sent.
 	refuse, hole bool
 	open         map[*connection]bool
 	// first is the first byte that each connection has sent.
@@ -26,7 +26,7 @@ func newNetwork() *network {
 	return &network{Listener: bufconn.Listen(1 << 20), open: map[*connection]bool{}}
 }
 
-// inBubble runs a test in fake time, with an authority that is reached over a network.
+// inBubble runs a test in fake time, with an authority behind a network.
 func inBubble(t *testing.T, test func(t *testing.T, authority *fakeAuthority, between *network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,7 +50,7 @@ func (n *network) written() []byte {
 	return n.first
 }
 
-// cut ends every connection.
+// cut closes every connection.
 func (n *network) cut() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -77,7 +77,7 @@ func (n *network) dial(ctx context.Context, _ string) (net.Conn, error) {
 	return c, nil
 }
 
-// connection is one whose other end may vanish without a word. It stays so.
+// connection is a connection whose other end may vanish silently. It then never works again.
 type connection struct {
 	net.Conn
 	on *network

@@ -78,8 +78,9 @@ type Config struct {
 // CheckID returns an error that describes what a validator's name must look like, or nil for a valid name.
 func CheckID(id string) error {
 	if !record.ValidValidatorID(id) {
-		return fmt.Errorf("want 1 to %d characters, no control, zero-width or bidirectional characters, "+
-			"no white space at the ends", MaxIDLength)
+		return fmt.Errorf(
+			"want 1 to %d characters, no control, zero-width or bidirectional characters, no white space at the ends", MaxIDLength,
+		)
 	}
 	return nil
 }
@@ -212,9 +213,11 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 		case taken && logged != apierr.ValidatorIDTaken:
 			// This needs an operator, so it is logged at once.
 			logged = apierr.ValidatorIDTaken
-			r.config.Log.Error("another validator that was started later has this one's id: no authority hears this one, "+
-				"and no receipt waits for it; give each a --validator-id of its own",
-				"validator", r.config.ID, "authority", r.config.Authority)
+			r.config.Log.Error(
+				"another validator that was started later has this one's id: "+
+					"no authority hears this one, and no receipt waits for it; give each a --validator-id of its own",
+				"validator", r.config.ID, "authority", r.config.Authority,
+			)
 		case !taken && failures >= patience && err != nil && logged != err.Error():
 			logged = err.Error()
 			r.config.Log.Warn("no authority hears this validator; trying again", "authority", r.config.Authority, "error", err)

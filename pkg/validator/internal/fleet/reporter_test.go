@@ -35,11 +35,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const partitions = 4
 
-// fakeAuthority notes what it is sent, and answers as a test wants.
+// fakeAuthority records the reports that it receives, and answers as the test says.
 type fakeAuthority struct {
 	countersignv1.UnimplementedFleetServiceServer
 	address string
-	// dial is how validators reach it; nil: at its address.
+	// dial connects validators to it. Nil means over TCP, at address.
 	dial func(context.Context, string) (net.Conn, error)
 
 	mu       sync.Mutex
@@ -50,7 +50,7 @@ type fakeAuthority struct {
 	silent   bool
 	refuse   error
 	wants    chan uint32
-	// pending says that the floor is not told with the first answer; telling it is up to the test.
+	// pending makes the first answer say that the floor is pending. The test sends the floor later.
 	pending bool
 	tells   chan *countersignv1.ReportResponse
 }
@@ -101,8 +101,8 @@ func (f *fakeAuthority) all() []received {
 }
 
 // Report implements countersignv1.FleetServiceServer.
-func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.ReportRequest,
-	countersignv1.ReportResponse],
+func (f *fakeAuthority) Report(
+	call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse],
 ) error {
 	incoming, _ := metadata.FromIncomingContext(call.Context())
 	f.mu.Lock()
@@ -188,7 +188,7 @@ func (f *fakeAuthority) Report(call grpc.BidiStreamingServer[countersignv1.Repor
 	}
 }
 
-// kit is a replica that reports.
+// kit is a replica with a reporter and a fake authority.
 type kit struct {
 	*storetest.Store
 	t         *testing.T
@@ -196,7 +196,7 @@ type kit struct {
 	reporter  *Reporter
 	authority *fakeAuthority
 	welcomed  chan struct{}
-	// silent says that it is not the replica that decides.
+	// silent says that the validator does not decide from this replica.
 	silent atomic.Bool
 	stop   func()
 }
@@ -211,8 +211,7 @@ func start(t *testing.T, authority *fakeAuthority, change func(*Config)) *kit {
 	k.replica = replica.New(k.Store, k.Codec(), log)
 	config := Config{
 		Authority: grpcclient.Address(authority.address), Key: secret.New("csadm_key"), ID: "v",
-		KeyIDs: []string{"k1", "k2"}, Log: log,
-		Dial: authority.dial,
+		KeyIDs: []string{"k1", "k2"}, Log: log, Dial: authority.dial,
 	}
 	change(&config)
 	var err error
@@ -242,7 +241,7 @@ func (k *kit) awaitWelcome() {
 	}
 }
 
-// find waits for a message that has something.
+// find waits for a message that satisfies has.
 func (k *kit) find(what string, has func(received) bool) (found received) {
 	k.t.Helper()
 	check.Eventually(k.t, what, func() error {
@@ -257,7 +256,7 @@ func (k *kit) find(what string, has func(received) bool) (found received) {
 	return found
 }
 
-// TestHello: the first message has everything.
+// TestHello: the first message of a stream is complete.
 func TestHello(t *testing.T) {
 	k := start(t, newAuthority(t), func(c *Config) { c.FencedAfter = 90 * time.Second })
 	k.awaitWelcome()
@@ -290,9 +289,8 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// TestB24_WhatDoesNotDecideIsNotReported: a replica that has not taken the place of the one from which the
-// validator answers has applied nothing yet, as far as receipts are concerned. It is told the floor all the
-// same.
+// TestB24_WhatDoesNotDecideIsNotReported: a validator does not report the cursors of a replica that it does
+// not decide from yet, since receipts rest on them. The replica gets the floor nevertheless.
 func TestB24_WhatDoesNotDecideIsNotReported(t *testing.T) {
 	k := start(t, newAuthority(t), func(*Config) {})
 	k.awaitWelcome()
@@ -312,7 +310,8 @@ func TestB24_WhatDoesNotDecideIsNotReported(t *testing.T) {
 	k.find("the change, once it decides", shows)
 }
 
-// TestSignsOfLife come every second, also when nothing changes, and tell when the store cannot be read.
+// TestSignsOfLife: a validator reports every second, also without changes. The reports show when the store
+// cannot be read.
 func TestSignsOfLife(t *testing.T) {
 	inBubble(t, func(t *testing.T, authority *fakeAuthority, _ *network) {
 		k := start(t, authority, func(*Config) {})
@@ -340,7 +339,7 @@ func TestSignsOfLife(t *testing.T) {
 	})
 }
 
-// TestFloor: it reaches the replica, also from a later stream, and not that of another store.
+// TestFloor: the floor reaches the replica. Floors of another store are ignored.
 func TestFloor(t *testing.T) {
 	authority := newAuthority(t)
 	beyond := record.Cursor{Epoch: 1, Revision: 50, Tag: record.Tag{1}}
@@ -348,8 +347,7 @@ func TestFloor(t *testing.T) {
 		return &countersignv1.Position{StoreId: store, Partition: partition, Epoch: 1, Revision: 50, Tag: beyond.Tag[:]}
 	}
 	authority.floor = []*countersignv1.Position{
-		position("storetest", 2), position("another", 3),
-		{StoreId: "storetest", Partition: 1, Epoch: 1, Tag: []byte{1}},
+		position("storetest", 2), position("another", 3), {StoreId: "storetest", Partition: 1, Epoch: 1, Tag: []byte{1}},
 	}
 	k := start(t, authority, func(*Config) {})
 	k.awaitWelcome()
@@ -364,8 +362,8 @@ func TestFloor(t *testing.T) {
 	})
 }
 
-// TestFloorThatIsPending: nothing counts as verified before the floor is told, however often the authority
-// answers.
+// TestFloorThatIsPending: the floor does not count as verified before it has arrived, however often the
+// authority answers.
 func TestFloorThatIsPending(t *testing.T) {
 	authority := newAuthority(t)
 	authority.pending = true
@@ -391,12 +389,13 @@ func TestFloorThatIsPending(t *testing.T) {
 	}}
 	k.awaitWelcome()
 	if k.replica.Confirmed(2) != beyond || !k.reporter.FloorVerified() || k.reporter.FloorPending() {
-		t.Errorf("confirmed %v, verified %t, pending %t", k.replica.Confirmed(2), k.reporter.FloorVerified(),
-			k.reporter.FloorPending())
+		t.Errorf(
+			"confirmed %v, verified %t, pending %t", k.replica.Confirmed(2), k.reporter.FloorVerified(), k.reporter.FloorPending(),
+		)
 	}
 }
 
-// TestLinks: what is asked for is sent, in portions, with orphans.
+// TestLinks: the validator sends the links that the authority asks for, in messages of bounded size.
 func TestLinks(t *testing.T) {
 	authority := newAuthority(t)
 	k := start(t, authority, func(*Config) {})
@@ -438,7 +437,7 @@ func TestLinks(t *testing.T) {
 	k.find("another partition", func(m received) bool { return m.GetLinks().GetPartition() == 2 && m.GetLinks().GetLast() })
 }
 
-// TestReconnects: whatever ends the stream, soon, and not all the time.
+// TestReconnects: after any failure the validator reconnects, soon but not too often.
 func TestReconnects(t *testing.T) {
 	for name, trouble := range map[string]func(f *fakeAuthority, n *network){
 		"refused": func(f *fakeAuthority, n *network) {
@@ -472,7 +471,7 @@ func TestReconnects(t *testing.T) {
 				tries := func() (n int) { authority.set(func() { n = authority.streams }); return n }
 				before, tried := tries(), time.Now()
 				time.Sleep(30 * time.Second)
-				// A pause is maxPause on average, and a try that nobody answers takes up to silence.
+				// A pause is maxPause on average, and an unanswered attempt takes up to silence.
 				most := int(time.Since(tried) / (maxPause / 2))
 				least := map[string]int{
 					"refused":      int(time.Since(tried) / (2 * maxPause)),
@@ -488,7 +487,7 @@ func TestReconnects(t *testing.T) {
 				if took := time.Since(began); took > 2*maxPause+silence+looking {
 					t.Errorf("heard again after %v", took)
 				}
-				// The next stream begins with everything.
+				// The next stream begins with a complete message.
 				last := 0
 				for _, m := range authority.all() {
 					if m.stream != last && (m.GetValidatorId() != "v" || len(m.GetCursors()) != partitions) {
@@ -501,11 +500,11 @@ func TestReconnects(t *testing.T) {
 	}
 }
 
-// looking is the time between two looks of redistest.Eventually.
+// looking is the polling interval of check.Eventually.
 const looking = 5 * time.Millisecond
 
-// TestLeave says good-bye, also when there was no stream, and does not wait for an authority that is not
-// there.
+// TestLeave: Leave tells the authority, also without an open stream. It does not wait for an authority that
+// cannot be reached.
 func TestLeave(t *testing.T) {
 	const unheard = "no authority has heard that this validator leaves"
 	authority, log := newAuthority(t), &lines{}
@@ -536,7 +535,7 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// TestKeyStaysAtHome: not over plain text to elsewhere.
+// TestKeyStaysAtHome: the key is not sent over plain text to another machine.
 func TestKeyStaysAtHome(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no name":        {Authority: "localhost:1"},
@@ -582,8 +581,8 @@ func TestFencedAfter(t *testing.T) {
 	}
 }
 
-// TestB30_HowFarLinksGoBackIsTold: with each partition, and again when the replica has read more of the
-// past and is where it was.
+// TestB30_HowFarLinksGoBackIsTold: a report says where the links of each partition begin. It says so again
+// when the replica has read older links without a new cursor.
 func TestB30_HowFarLinksGoBackIsTold(t *testing.T) {
 	k := start(t, newAuthority(t), func(*Config) {})
 	k.awaitWelcome()

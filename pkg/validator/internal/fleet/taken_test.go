@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// TestB24_IDTaken: a validator whose name another one has says so itself, once and at once, until it is
-// heard again; what else may be wrong is not that.
+// TestB24_IDTaken: a validator whose name another one has taken logs it at once, and once until its reports
+// are received again. Other errors do not count as that.
 func TestB24_IDTaken(t *testing.T) {
 	const says = "another validator that was started later has this one's id"
 	inBubble(t, func(t *testing.T, authority *fakeAuthority, between *network) {
@@ -43,8 +43,8 @@ func TestB24_IDTaken(t *testing.T) {
 	})
 }
 
-// TestOutageIsSaidOnce: a validator that no authority hears says so when some tries in a row have failed,
-// again only for another reason, and says when it is over.
+// TestOutageIsSaidOnce: a validator logs that no authority receives its reports after some failed attempts,
+// again only for another reason, and logs when the outage is over.
 func TestOutageIsSaidOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, authority *fakeAuthority, between *network) {
 		log := &lines{}

@@ -52,8 +52,8 @@ func startDemo(t testing.TB, change ...func(*cluster.Options)) demo {
 	}
 	// After this the validators have seen both changes, and every answer must reflect them.
 	for _, address := range c.Validators {
-		if _, err := countersignv1.NewValidatorServiceClient(connect(t, address)).Authorize(t.Context(),
-			&countersignv1.AuthorizeRequest{
+		if _, err := countersignv1.NewValidatorServiceClient(connect(t, address)).
+			Authorize(t.Context(), &countersignv1.AuthorizeRequest{
 				AppId: fuzzApp, Scope: events, MinRevision: d.position,
 			}); err != nil {
 			t.Fatal(err)

@@ -43,8 +43,10 @@ func startWorld(t testing.TB) world {
 	server := redistest.Start(t)
 	w := world{store: storetest.New(t, 8), registry: prometheus.NewRegistry(), good: secret.Mint()}
 	w.app = w.store.App(3, 0)
-	w.store.Commit(w.app, storetest.Add(storetest.Token("tok_good", w.good.Reveal(), policy.Scope(events))),
-		storetest.Enforce(policy.Scope(events)))
+	w.store.Commit(
+		w.app, storetest.Add(storetest.Token("tok_good", w.good.Reveal(), policy.Scope(events))),
+		storetest.Enforce(policy.Scope(events)),
+	)
 	admin, err := redisfeed.Open(server.URL(), redisfeed.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -179,9 +181,12 @@ func talk(t testing.TB, bulk *Bulk) *line {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Helper()
 	w := &line{
-		t: t, ctx: ctx, hangUp: cancel, requests: make(chan *countersignv1.AuthorizeStreamRequest),
-		answers: make(chan *countersignv1.AuthorizeStreamResponse),
-		ended:   make(chan error, 1),
+		t:        t,
+		ctx:      ctx,
+		hangUp:   cancel,
+		requests: make(chan *countersignv1.AuthorizeStreamRequest),
+		answers:  make(chan *countersignv1.AuthorizeStreamResponse),
+		ended:    make(chan error, 1),
 	}
 	done := make(chan struct{})
 	go func() {
@@ -193,8 +198,9 @@ func talk(t testing.TB, bulk *Bulk) *line {
 				w.ended <- panicked{p}
 			}
 		}()
-		w.ended <- bulk.AuthorizeStream(&grpc.GenericServerStream[countersignv1.AuthorizeStreamRequest,
-			countersignv1.AuthorizeStreamResponse]{ServerStream: w})
+		w.ended <- bulk.AuthorizeStream(
+			&grpc.GenericServerStream[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]{ServerStream: w},
+		)
 	}()
 	t.Cleanup(func() {
 		cancel()

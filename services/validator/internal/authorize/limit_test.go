@@ -65,10 +65,9 @@ func TestOverloadIsNoDecision(t *testing.T) {
 		t.Errorf("%d calls were timed, want those that were answered", got)
 	}
 	w.service.limit.Bound = Bound{}
-	if _, err := w.service.call(t.Context(), &countersignv1.AuthorizeRequest{
-		AppId: w.app,
-		Scope: countersignv1.Scope_SCOPE_EVENTS,
-	}); err != nil {
+	if _, err := w.service.call(
+		t.Context(), &countersignv1.AuthorizeRequest{AppId: w.app, Scope: countersignv1.Scope_SCOPE_EVENTS},
+	); err != nil {
 		t.Errorf("without a bound: %v", err)
 	}
 }

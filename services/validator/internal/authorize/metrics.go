@@ -31,12 +31,11 @@ func newCounters(registry prometheus.Registerer, v *validator.Validator) *counte
 	}, []string{"scope", "decision", "reason"})
 	c := &counters{undecided: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "countersign_undecided_total",
-		Help: "Calls to Authorize without a decision, by reason: INVALID_FIELD, or why none was possible.",
+		Help: "Requests without a decision, by reason: INVALID_FIELD, or why nothing could be decided.",
 	}, []string{"reason"})}
 	c.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "countersign_authorize_duration_seconds",
-		Help: "How long it took to answer a request that had been read, decided or not. " +
-			"Those with a min_revision may wait for it.",
+		Name:    "countersign_authorize_duration_seconds",
+		Help:    "Time to answer a request after it was read. Requests with a min_revision may wait for it.",
 		Buckets: []float64{2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 5},
 	})
 	registry.MustRegister(decisions, c.undecided, c.latency,

@@ -37,7 +37,7 @@ func TestB20_UndecidedIsCountedApart(t *testing.T) {
 		}
 	}
 	want := `
-# HELP countersign_undecided_total Calls to Authorize without a decision, by reason: INVALID_FIELD, or why none was possible.
+# HELP countersign_undecided_total Requests without a decision, by reason: INVALID_FIELD, or why nothing could be decided.
 # TYPE countersign_undecided_total counter
 countersign_undecided_total{reason="INVALID_FIELD"} 1
 countersign_undecided_total{reason="NOT_LOADED"} 2
@@ -45,8 +45,9 @@ countersign_undecided_total{reason="NOT_LOADED"} 2
 # TYPE countersign_ready gauge
 countersign_ready 0
 `
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "countersign_undecided_total",
-		"countersign_ready"); err != nil {
+	if err := testutil.GatherAndCompare(
+		registry, strings.NewReader(want), "countersign_undecided_total", "countersign_ready",
+	); err != nil {
 		t.Error(err)
 	}
 }

@@ -22,8 +22,8 @@ import (
 func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 	var logged log
 	w := startDemo(t, func(o *cluster.Options) { o.Log = &logged })
-	calls, bulk := countersignv1.NewValidatorServiceClient(w.connection),
-		countersignv1.NewBulkValidatorServiceClient(w.connection)
+	calls := countersignv1.NewValidatorServiceClient(w.connection)
+	bulk := countersignv1.NewBulkValidatorServiceClient(w.connection)
 	sdkCalls, sdkStreams := client.New(w.connection), client.NewStreaming(w.connection, client.StreamOptions{})
 	defer sdkStreams.Close()
 	stream, err := bulk.AuthorizeStream(t.Context())
@@ -33,11 +33,11 @@ func TestB19_StreamAndCallSayTheSame(t *testing.T) {
 	question := rapid.Custom(func(t *rapid.T) *countersignv1.AuthorizeRequest {
 		return &countersignv1.AuthorizeRequest{
 			AppId: rapid.OneOf(rapid.SampledFrom([]string{
-				fuzzApp, fuzzApp, "other", "", "no app", strings.Repeat("a", 64),
-				strings.Repeat("a", 65),
+				fuzzApp, fuzzApp, "other", "", "no app", strings.Repeat("a", 64), strings.Repeat("a", 65),
 			}), rapid.String()).Draw(t, "app"),
-			Token: rapid.OneOf(rapid.SampledFrom([]string{w.secret, "", "cs_", secret.Mint().Reveal(), strings.Repeat("x", 4097)}),
-				rapid.String()).Draw(t, "token"),
+			Token: rapid.OneOf(rapid.SampledFrom([]string{
+				w.secret, "", "cs_", secret.Mint().Reveal(), strings.Repeat("x", 4097),
+			}), rapid.String()).Draw(t, "token"),
 			Scope:       countersignv1.Scope(rapid.Int32Range(-1, 9).Draw(t, "scope")),
 			Source:      countersignv1.Source(rapid.Int32Range(-1, 3).Draw(t, "source")),
 			MinRevision: rapid.SampledFrom([]string{"", "", "", w.position, "AAAA"}).Draw(t, "min_revision"),

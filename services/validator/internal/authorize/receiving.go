@@ -25,9 +25,10 @@ const (
 	sweepInterval = 500 * time.Millisecond
 )
 
-var errNoMessage = apierr.Exhausted("MESSAGE_TIMEOUT",
-	"the message did not arrive within %d s, or within %d s while more than %d are on their way",
-	int(messageTimeout.Seconds()), int(shortTimeout.Seconds()), maxReceiving)
+var errNoMessage = apierr.Exhausted(
+	"MESSAGE_TIMEOUT", "the message did not arrive within %d s, or within %d s while more than %d are on their way",
+	int(messageTimeout.Seconds()), int(shortTimeout.Seconds()), maxReceiving,
+)
 
 // receiver is a call or a stream. It is in the list of its shard while its message is arriving.
 type receiver struct {

@@ -29,10 +29,9 @@ func TestB19_StreamAnswersEachRequest(t *testing.T) {
 	bulk := NewBulk(w.service, testServer{})
 	line := talk(t, bulk)
 	reached := w.request()
-	reached.MinRevision = record.EncodePosition(record.Position{
-		StoreID: w.store.Meta().StoreID, Partition: 3,
-		Cursor: w.store.Head(3).Cursor,
-	})
+	reached.MinRevision = record.EncodePosition(
+		record.Position{StoreID: w.store.Meta().StoreID, Partition: 3, Cursor: w.store.Head(3).Cursor},
+	)
 	noToken := &countersignv1.AuthorizeRequest{AppId: w.app, Scope: events}
 	for _, tt := range []struct {
 		name  string
@@ -284,8 +283,8 @@ func TestStreamDecidesWithoutAllocating(t *testing.T) {
 			more[i].Token = ""
 		}
 	}
-	data, message := encode(&countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more}),
-		new(wire.Requests)
+	data := encode(&countersignv1.AuthorizeStreamRequest{Sequence: 1, Request: w.request(), More: more})
+	message := new(wire.Requests)
 	receive := func() {
 		if err := codec.Unmarshal(data, message); err != nil {
 			t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 const MaxWaiting = 1024
 
 // errTooManyWaiting is not a denial (B25): another validator may already have the revision.
-var errTooManyWaiting = apierr.Unavailable(apierr.TooManyWaiting,
-	"as many requests wait for their min_revision as may; ask another validator, or later")
+var errTooManyWaiting = apierr.Unavailable(
+	apierr.TooManyWaiting, "as many requests wait for their min_revision as may; ask another validator, or later",
+)
 
 // waiting is a limiter of requests that wait. It holds one element for each. It is safe for concurrent use.
 type waiting chan struct{}

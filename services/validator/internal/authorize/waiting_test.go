@@ -32,8 +32,8 @@ func TestB25_CallsThatWaitAreBounded(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := w.service.call(ctx, w.ahead(1000)); status.Code(err) != codes.Unavailable ||
-		apierr.ReasonOf(err) != apierr.TooManyWaiting {
+	_, err := w.service.call(ctx, w.ahead(1000))
+	if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.TooManyWaiting {
 		t.Errorf("one more call that waits: %v", err)
 	}
 	line := talk(t, NewBulk(w.service, testServer{}))

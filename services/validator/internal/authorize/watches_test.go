@@ -20,10 +20,9 @@ func TestIdleWatchesAreNoLoad(t *testing.T) {
 	p := d.cluster.StartValidator(t, func(c *validator.Config) { c.MaxInFlight = bound })
 	service := countersignv1.NewValidatorServiceClient(connect(t, p.Address))
 	ask := func() error {
-		_, err := service.Authorize(t.Context(), &countersignv1.AuthorizeRequest{
-			AppId: fuzzApp, Token: d.secret, Scope: events,
-			MinRevision: d.position,
-		})
+		_, err := service.Authorize(
+			t.Context(), &countersignv1.AuthorizeRequest{AppId: fuzzApp, Token: d.secret, Scope: events, MinRevision: d.position},
+		)
 		return err
 	}
 	check.Eventually(t, "the validator decides", ask)

@@ -27,8 +27,10 @@ type Request struct {
 
 // Format implements fmt.Formatter: no verb prints the token (B02).
 func (r Request) Format(to fmt.State, _ rune) {
-	fmt.Fprintf(to, "{app %q, token of %d bytes, scope %d, source %d, min_revision %q}", r.AppID, len(r.Token), r.Scope,
-		r.Source, r.MinRevision)
+	fmt.Fprintf(
+		to, "{app %q, token of %d bytes, scope %d, source %d, min_revision %q}", r.AppID, len(r.Token), r.Scope, r.Source,
+		r.MinRevision,
+	)
 }
 
 // Keep returns a copy of the request whose strings share no memory.
@@ -83,8 +85,7 @@ func whole(data mem.BufferSlice) (b []byte, lasting bool) {
 
 func (r *Request) set(m *countersignv1.AuthorizeRequest) {
 	*r = Request{
-		AppID: m.GetAppId(), Token: m.GetToken(), MinRevision: m.GetMinRevision(), Scope: m.GetScope(),
-		Source: m.GetSource(),
+		AppID: m.GetAppId(), Token: m.GetToken(), MinRevision: m.GetMinRevision(), Scope: m.GetScope(), Source: m.GetSource(),
 	}
 }
 

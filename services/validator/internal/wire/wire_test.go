@@ -244,10 +244,10 @@ func TestEveryFieldIsKnown(t *testing.T) {
 		fields  []protoreflect.Name
 	}{
 		{&countersignv1.AuthorizeRequest{}, []protoreflect.Name{"app_id", "token", "scope", "source", "min_revision"}},
-		{&countersignv1.AuthorizeResponse{}, []protoreflect.Name{
-			"decision", "reason", "enforced", "token_id", "revision",
-			"data_age",
-		}},
+		{
+			&countersignv1.AuthorizeResponse{},
+			[]protoreflect.Name{"decision", "reason", "enforced", "token_id", "revision", "data_age"},
+		},
 		{&countersignv1.AuthorizeStreamRequest{}, []protoreflect.Name{"sequence", "request", "more"}},
 		{&countersignv1.AuthorizeStreamResponse{}, []protoreflect.Name{"sequence", "response", "error", "more"}},
 		{&countersignv1.AuthorizeStreamResult{}, []protoreflect.Name{"sequence", "response", "error"}},
@@ -265,8 +265,8 @@ func TestEveryFieldIsKnown(t *testing.T) {
 func TestB03_TokensOfAnyBytes(t *testing.T) {
 	raw := []byte{bytesOf1, 1, 'a', bytesOf2, 2, 0xff, 0xfe, numberOf3, 1}
 	got := new(Request)
-	if err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw)}, got); err != nil || got.Token != "\xff\xfe" ||
-		got.AppID != "a" || got.Scope != 1 {
+	err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw)}, got)
+	if err != nil || got.Token != "\xff\xfe" || got.AppID != "a" || got.Scope != 1 {
 		t.Errorf("%v %v", got, err)
 	}
 }
@@ -276,8 +276,8 @@ func TestB02_RequestsPrintNoToken(t *testing.T) {
 	r := Request{AppID: "app", Token: "cs_secret"}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		for _, value := range []any{r, &r, &Requests{List: []Request{r}}, []Request{r}} {
-			if got := fmt.Sprintf(verb, value); strings.Contains(got, "secret") ||
-				strings.Contains(got, fmt.Sprintf("%x", "secret")) {
+			got := fmt.Sprintf(verb, value)
+			if strings.Contains(got, "secret") || strings.Contains(got, fmt.Sprintf("%x", "secret")) {
 				t.Errorf("%s: %s", verb, got)
 			}
 		}
