@@ -1,8 +1,8 @@
 // Package keyring holds the keys that sign every record in the store. Authorities and validators share them
 // as a file. An attacker who can write to Redis and has no key cannot forge a record.
 //
-// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may change
-// in any release.
+// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may
+// change in any release.
 package keyring
 
 import (

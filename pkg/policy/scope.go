@@ -2,8 +2,8 @@
 // (rules B13, B14 and B17 to B19). It is pure: it reads no clock, network or file, and depends on its
 // arguments alone.
 //
-// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may change
-// in any release.
+// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may
+// change in any release.
 package policy
 
 import (

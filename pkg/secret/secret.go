@@ -4,8 +4,8 @@
 // The type Secret prints as a placeholder wherever it is formatted, logged or marshalled. Only the method
 // Reveal returns its text.
 //
-// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may change
-// in any release.
+// The names that signatures of pkg/client and pkg/validator show are part of the public API. Others may
+// change in any release.
 package secret
 
 import (

@@ -177,9 +177,9 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 	case from.shared, from.dealt[h.stored.Tag]:
 		links, told = l.past.since(h.stored, from.fork, from.dealt)
 	case from.assumed && h.stored.Revision <= from.fork.Revision:
-		// The lineage made its first change from the revision that the store has, so the store has not changed
-		// the app since. No other history can have that revision: its changes after the fork would all be in
-		// the lineage.
+		// The lineage made its first change from the revision that the store has, so the store has not
+		// changed the app since. No other history can have that revision: its changes after the fork would
+		// all be in the lineage.
 		told = first.PreviousAppRevision == h.stored.Revision
 	}
 	return slices.DeleteFunc(append(links, h.applied...),
