@@ -15,8 +15,8 @@ import (
 // outage may a program apply a rule of its own, such as accepting the request. These errors are outages:
 //
 //   - UNAVAILABLE: a validator cannot decide, or no validator can be reached.
-//   - DEADLINE_EXCEEDED: no validator has answered in time. Give a question less time than its request has, as
-//     Middleware does. Otherwise a request's own deadline looks like an outage.
+//   - DEADLINE_EXCEEDED: no validator has answered in time. Give a question less time than its request has,
+//     as Middleware does. Otherwise a request's own deadline looks like an outage.
 //   - RESOURCE_EXHAUSTED with the reason OVERLOADED: the validator has too many calls in flight.
 //
 // All other errors are not, since a sender could cause them to get around the rule:
