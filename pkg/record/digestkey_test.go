@@ -12,7 +12,8 @@ import (
 )
 
 // twoKeys is a key ring file with the keys a and b.
-const twoKeys = `{"current":"b","keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=","b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`
+const twoKeys = `{"current":"b","keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",` +
+	`"b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`
 
 const onlyA = `{"current":"a","keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}}`
 

@@ -102,7 +102,8 @@ func TestRecordsOutliveAPromotedKey(t *testing.T) {
 	rings := [2]*keyring.Ring{}
 	for i, current := range []string{"a", "b"} {
 		ring, err := keyring.Parse(fmt.Appendf(nil,
-			`{"current":%q,"keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=","b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`, current))
+			`{"current":%q,"keys":{"a":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",`+
+				`"b":"cHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHA="}}`, current))
 		if err != nil {
 			t.Fatal(err)
 		}

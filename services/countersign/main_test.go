@@ -116,8 +116,9 @@ func params(setup func(*testscript.Env)) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdlinetest.Exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture, "decide": decide,
-			"json": cmdlinetest.JSON, "mode": mode,
+			"exits": cmdlinetest.Exits, "eventually": eventually, "agree": agree, "until": until, "capture": capture,
+			"decide": decide,
+			"json":   cmdlinetest.JSON, "mode": mode,
 		},
 	}
 }

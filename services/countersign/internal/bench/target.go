@@ -111,7 +111,8 @@ func (r *TargetReport) Write(w io.Writer) error {
 		fmt.Fprintf(t, "\t%s %d\n", reason, r.Errors[reason])
 	}
 	fmt.Fprintf(t, "Throughput\t%.0f a second, for %.1f s\n", r.PerSecond, r.ElapsedSeconds)
-	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", load.Micros(r.P50), load.Micros(r.P99), load.Micros(r.P999), load.Micros(r.MaxMicros))
+	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", load.Micros(r.P50), load.Micros(r.P99),
+		load.Micros(r.P999), load.Micros(r.MaxMicros))
 	if r.Rate > 0 {
 		fmt.Fprintf(t, "Sent late\tp99 %s, which is in the latency\n", load.Micros(r.LateP99))
 	}

@@ -37,7 +37,8 @@ func TestB02_NoFlagTakesASecret(t *testing.T) {
 // A variable that stays set must not affect commands that nobody thought of. So only global flags, and flags
 // that name a store, have one.
 func TestVariables(t *testing.T) {
-	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|redis-url|keyring-file|floor-file|partitions)$`)
+	allowed := regexp.MustCompile(`^(authority|validator|admin-key-file|tls|tls-ca-file|plaintext|timeout|output|` +
+		`redis-url|keyring-file|floor-file|partitions)$`)
 	cmdlinetest.Each(newRoot(nil), func(command *cobra.Command) {
 		command.InheritedFlags()
 		command.Flags().VisitAll(func(flag *pflag.Flag) {

@@ -28,9 +28,12 @@ func tokens(t *testing.T, text []byte) (n int) {
 // and the same values.
 func FuzzImportLine(f *testing.F) {
 	for _, seed := range []string{
-		`{"name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`, ` {"secret" : "\u0041" , "name" : ""} `,
-		`{"name":"a","secret":"x"}]{"name":"b","secret":"y"}`, `{"name":"a","secret":"x"}}}} words`, `{"name":"a","secret":"x","secret":"y"}`,
-		`{"name":"a","Name":"b","secret":"x"}`, `{"name":"a","scopes":["events"],"scopes":null,"secret":"x"}`, `{"name":"\ud800","secret":"x"}`,
+		`{"name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`,
+		` {"secret" : "\u0041" , "name" : ""} `,
+		`{"name":"a","secret":"x"}]{"name":"b","secret":"y"}`, `{"name":"a","secret":"x"}}}} words`,
+		`{"name":"a","secret":"x","secret":"y"}`,
+		`{"name":"a","Name":"b","secret":"x"}`, `{"name":"a","scopes":["events"],"scopes":null,"secret":"x"}`,
+		`{"name":"\ud800","secret":"x"}`,
 		`{"name":"a","secret":"x","scopes":[[[[]]]]}`, "\ufeff{}", "{\"name\":\"\xff\",\"secret\":\"x\"}", "null", "[]", "",
 	} {
 		f.Add([]byte(seed))

@@ -208,7 +208,8 @@ Try next, in another terminal:
   %[5]s fleet list%[9]s
   %[5]s app get --app %[6]s%[9]s
 Any gRPC client works too, for example:
-  grpcurl -plaintext -d '{"app_id":"%[6]s","scope":"SCOPE_EVENTS","token":"..."}' %[7]s countersign.v1.ValidatorService/Authorize
+  grpcurl -plaintext -d '{"app_id":"%[6]s","scope":"SCOPE_EVENTS","token":"..."}' %[7]s \
+    countersign.v1.ValidatorService/Authorize
 `, d.authority, strings.Join(d.validators, " and "), o.adminKeyFile, o.secretFile,
 		program, d.app, d.validators[0], d.validators[1], flags, d.minted.Reveal())
 }
