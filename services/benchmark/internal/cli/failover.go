@@ -32,7 +32,8 @@ Every answer is checked. A wrong answer ends the measurement with an error.`,
   benchmark failover --troubles hung,vanished --rate 2000 --during 1m`,
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&o.Troubles, "troubles", nil, "what happens, of "+report.List(failover.Troubles)+" (default everything)")
+	flags.StringSliceVar(&o.Troubles, "troubles", nil,
+		"what happens, of "+report.List(failover.Troubles)+" (default everything)")
 	flags.Float64Var(&o.Rate, "rate", 500, "`questions` a second")
 	flags.Var(&o.Arrivals, "arrivals", "how questions follow each other: poisson or constant")
 	duration := func(name string, value, least time.Duration, usage string) *time.Duration {

@@ -37,7 +37,8 @@ Every answer is checked, those of the flood too. A wrong answer ends the measure
 	flags.IntVar(&o.Rounds, "rounds", 11, "`number` of rounds, each without and with the flood")
 	warmUp := settings.Duration(flags, "warm-up", 500*time.Millisecond, 0, longestRun,
 		"how long calls are made before each measurement without being measured")
-	length := settings.Duration(flags, "duration", 4*time.Second, time.Millisecond, longestRun, "how long each measurement takes")
+	length := settings.Duration(flags, "duration", 4*time.Second, time.Millisecond, longestRun,
+		"how long each measurement takes")
 	flags.Var(&o.Arrivals, "arrivals", "how calls follow each other: poisson or constant")
 	flags.IntVar(&o.Connections, "connections", 4, "`number` of connections of the callers, and of the flood")
 	sizeFlags(flags, &o.Tokens, &o.TokensPerApp)

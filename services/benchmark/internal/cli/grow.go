@@ -13,7 +13,9 @@ import (
 )
 
 func growCommand(form *cmdline.Format) *cobra.Command {
-	o := grow.Options{Options: testbed.Options{Rounds: 7, Arrivals: load.Poisson, Mix: testbed.Mixed, Rates: testbed.Rates{3000}}}
+	o := grow.Options{Options: testbed.Options{
+		Rounds: 7, Arrivals: load.Poisson, Mix: testbed.Mixed, Rates: testbed.Rates{3000},
+	}}
 	cmd := &cobra.Command{
 		Use:   "grow --by AXIS",
 		Short: "Measure how the cost of a decision changes while something grows",

@@ -49,7 +49,8 @@ func TestPlans(t *testing.T) {
 			t.Errorf("%s: %v of %v", by, seen, steps)
 		}
 	}
-	if _, options, err := growing(ByConnections, "1", "64").plan(); err != nil || options[0].InFlight != 64 || options[0].Connections != 1 {
+	_, options, err := growing(ByConnections, "1", "64").plan()
+	if err != nil || options[0].InFlight != 64 || options[0].Connections != 1 {
 		t.Errorf("%+v %v", options, err)
 	}
 }
@@ -119,7 +120,8 @@ func TestGrowthTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"tokens of the store  server", "1,000,000            validator, unary Authorize  72.00 us [72.00, 72.00]  2.40 [2.40, 2.40]  2.00 [2.00, 2.00]",
+		"tokens of the store  server",
+		"1,000,000            validator, unary Authorize  72.00 us [72.00, 72.00]  2.40 [2.40, 2.40]  2.00 [2.00, 2.00]",
 		"Every one of 880 answers was checked; none was wrong.",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -24,7 +24,8 @@ func LookupKey(appID string) string { return "bench:" + appID }
 // product's own documents, with names and a MAC, would cost more than a naive service needs.
 func LookupPolicy(d *record.Document) ([]byte, error) {
 	m := &countersignv1.Policy{Enforcement: &countersignv1.Enforcement{
-		Scopes: uint64(d.Enforcement.Scopes), TrialEndMillis: d.Enforcement.TrialEndMillis, ScopesAfterTrial: uint64(d.Enforcement.After),
+		Scopes: uint64(d.Enforcement.Scopes), TrialEndMillis: d.Enforcement.TrialEndMillis,
+		ScopesAfterTrial: uint64(d.Enforcement.After),
 	}}
 	for i := range d.Tokens {
 		t := &d.Tokens[i]
@@ -70,7 +71,9 @@ func (l *lookup) Run(ctx context.Context) error {
 }
 
 // Authorize implements countersignv1.ValidatorServiceServer.
-func (l *lookup) Authorize(ctx context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
+func (l *lookup) Authorize(
+	ctx context.Context, r *countersignv1.AuthorizeRequest,
+) (*countersignv1.AuthorizeResponse, error) {
 	if !policy.ValidAppID(r.GetAppId()) || r.GetScope() <= 0 || r.GetScope() > countersignv1.Scope(policy.MaxScope) {
 		return nil, status.Error(codes.InvalidArgument, "want an app id and a scope")
 	}
@@ -90,7 +93,8 @@ func (l *lookup) Authorize(ctx context.Context, r *countersignv1.AuthorizeReques
 		NowMillis: time.Now().UnixMilli(),
 	})
 	response := &countersignv1.AuthorizeResponse{
-		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(d.Reason), Enforced: d.Enforced, TokenId: d.TokenID,
+		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(d.Reason),
+		Enforced: d.Enforced, TokenId: d.TokenID,
 	}
 	if d.Allow {
 		response.Decision = countersignv1.Decision_DECISION_ALLOW
@@ -113,6 +117,7 @@ func readPolicy(raw []byte) (*policy.Policy, error) {
 	}
 	e := m.GetEnforcement()
 	return policy.New(policy.Enforcement{
-		Scopes: policy.ScopeSet(e.GetScopes()), TrialEndMillis: e.GetTrialEndMillis(), After: policy.ScopeSet(e.GetScopesAfterTrial()),
+		Scopes: policy.ScopeSet(e.GetScopes()), TrialEndMillis: e.GetTrialEndMillis(),
+		After: policy.ScopeSet(e.GetScopesAfterTrial()),
 	}, tokens, m.GetDeleted())
 }

@@ -43,7 +43,8 @@ func newValidator(c Config) (server, error) {
 		bound = c.MaxInFlight
 	}
 	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Fleet: engine.Fleet{
-		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true}, Key: secret.New(c.FleetKey), ID: c.ID,
+		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true},
+		Key: secret.New(c.FleetKey), ID: c.ID,
 	}})
 	return product{s}, err
 }
@@ -53,7 +54,9 @@ func newAuthority(c Config) (server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := authority.New(authority.Config{Config: config, AdminKeysFile: c.AdminKeysFile, Store: store.Options{Embedded: c.Embedded}})
+	s, err := authority.New(authority.Config{
+		Config: config, AdminKeysFile: c.AdminKeysFile, Store: store.Options{Embedded: c.Embedded},
+	})
 	return product{s}, err
 }
 

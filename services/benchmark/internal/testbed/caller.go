@@ -45,7 +45,9 @@ func (s *clientCaller) Start(c *load.Call) {
 			ctx, cancel = context.WithTimeout(ctx, s.deadline)
 			defer cancel()
 		}
-		a, err := s.client.Authorize(ctx, client.Request{AppID: q.GetAppId(), Token: secret.New(q.GetToken()), Scope: q.GetScope()})
+		a, err := s.client.Authorize(ctx, client.Request{
+			AppID: q.GetAppId(), Token: secret.New(q.GetToken()), Scope: q.GetScope(),
+		})
 		decision := countersignv1.Decision_DECISION_DENY
 		if a.Allow {
 			decision = countersignv1.Decision_DECISION_ALLOW

@@ -72,7 +72,8 @@ Exit code 0 means that every decision was the expected one.`,
 	flags.Float64Var(&f.options.Rate, "rate", 0,
 		"`calls` a second, whether or not earlier calls are answered; 0 is as many as are answered")
 	flags.Var(&f.options.Arrivals, "arrivals", "how calls of --rate follow each other: poisson or constant")
-	f.length = settings.Duration(flags, "duration", 10*time.Second, 0, longestRun, "how long calls are sent; 0 is until --count")
+	f.length = settings.Duration(flags, "duration", 10*time.Second, 0, longestRun,
+		"how long calls are sent; 0 is until --count")
 	flags.Uint64Var(&f.options.Limits.Calls, "count", 0, "`number` of calls after which to stop; 0 is no limit")
 	f.warmUp = settings.Duration(flags, "warm-up", time.Second, 0, longestRun,
 		"how long calls are made before that without being measured")
