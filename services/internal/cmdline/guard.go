@@ -90,8 +90,8 @@ func noArguments(command *cobra.Command, args []string) (err error) {
 	command.Flags().Visit(func(flag *pflag.Flag) {
 		_, number := time.ParseDuration(args[0])
 		_, truth := strconv.ParseBool(args[0])
-		if flag.NoOptDefVal != "" && (flag.Value.Type() == "duration" && number == nil || flag.Value.Type() == "bool" &&
-			truth == nil) {
+		isValue := flag.Value.Type() == "duration" && number == nil || flag.Value.Type() == "bool" && truth == nil
+		if flag.NoOptDefVal != "" && isValue {
 			err = fmt.Errorf("--%s takes no value after a space: write --%[1]s=%s", flag.Name, args[0])
 		}
 	})

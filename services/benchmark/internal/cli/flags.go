@@ -41,9 +41,8 @@ func newTurnFlags(flags *pflag.FlagSet, o *testbed.Options, length, openTime tim
 	flags.IntVar(&o.Connections, "connections", 4, "`number` of connections")
 	flags.IntVar(&o.InFlight, "in-flight", 32, "`number` of calls in flight, on all connections together")
 	sizeFlags(flags, &o.Tokens, &o.TokensPerApp)
-	flags.Var(&o.Mix, "mix",
-		"tokens that calls carry: valid, unknown, malformed, missing, revoked, others (valid for another app), "+
-			"or mixed (mostly valid; unknown, revoked, others and missing among them)")
+	flags.Var(&o.Mix, "mix", "tokens that calls carry: valid, unknown, malformed, missing, revoked, "+
+		"others (valid for another app), or mixed (mostly valid; unknown, revoked, others and missing among them)")
 	flags.Float64Var(&o.ChangesPerSecond, "changes-per-second", 0,
 		"`number` of policies that are changed each second during all rounds")
 	f.resyncEvery = settings.Duration(flags, "resync-every", 0, 0, longestRun,

@@ -14,8 +14,7 @@ import (
 
 func growCommand(form *cmdline.Format) *cobra.Command {
 	o := grow.Options{Options: testbed.Options{
-		Rounds: 7, Arrivals: load.Poisson, Mix: testbed.Mixed,
-		Rates: testbed.Rates{3000},
+		Rounds: 7, Arrivals: load.Poisson, Mix: testbed.Mixed, Rates: testbed.Rates{3000},
 	}}
 	cmd := &cobra.Command{
 		Use:   "grow --by AXIS",

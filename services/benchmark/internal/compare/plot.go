@@ -60,8 +60,8 @@ func (r *Report) plot() plot {
 	p := plot{
 		Width: plotLeft + plotWidth + plotRight, Height: axis + 64, Left: plotLeft, Axis: axis, Caption: axis + 50,
 		Title: "Server CPU per decision, in microseconds",
-		Subtitle: fmt.Sprintf("Median of %d interleaved rounds, whiskers from quartile to quartile; "+
-			"%d connections, %d calls in flight, %s tokens",
+		Subtitle: fmt.Sprintf(
+			"Median of %d interleaved rounds, whiskers from quartile to quartile; %d connections, %d calls in flight, %s tokens",
 			r.Options.Rounds, r.Options.Connections, r.Options.InFlight, report.Thousands(r.Options.Tokens)),
 		Footer: fmt.Sprintf("%s, %s, grpc-go %s. Ratios: to the tuned empty server, by rounds.",
 			report.OrUnknown(r.Environment.CPU), r.Environment.Go, report.OrUnknown(r.Environment.GRPC)),

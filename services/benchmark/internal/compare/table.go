@@ -24,9 +24,8 @@ func (r *Report) Write(w io.Writer) error {
 func (r *Report) writeConditions(t io.Writer) {
 	o := r.Options
 	r.Environment.Write(t)
-	fmt.Fprintf(t, "Store\t%d tokens, %d an app, %s changes a second%s\n", o.Tokens, o.TokensPerApp,
-		report.Number(o.ChangesPerSecond),
-		report.If(o.Validators > 1, ", %d validators", o.Validators))
+	fmt.Fprintf(t, "Store\t%d tokens, %d an app, %s changes a second%s\n",
+		o.Tokens, o.TokensPerApp, report.Number(o.ChangesPerSecond), report.If(o.Validators > 1, ", %d validators", o.Validators))
 	fmt.Fprintf(t, "Calls\t%d connections, %d in flight, tokens %s\n", o.Connections, o.InFlight, o.Mix)
 	fmt.Fprintln(t, "Latency\tcounts from when a call was due; percentiles are over the calls of all rounds together")
 	fmt.Fprintf(t, "Rounds\t%d, interleaved, order by --seed %d; medians, quartiles in brackets\n", o.Rounds, o.Seed)
@@ -36,13 +35,13 @@ func (r *Report) writeConditions(t io.Writer) {
 }
 
 func (r *Report) writeClosed(t io.Writer) {
-	fmt.Fprintln(t,
-		"\nClosed loop\tserver CPU a decision\tx tuned empty\tx empty\tallocations\tdecisions/s\tCPU of server\tof generator")
+	fmt.Fprint(t, "\nClosed loop\tserver CPU a decision\tx tuned empty\tx empty\tallocations")
+	fmt.Fprintln(t, "\tdecisions/s\tCPU of server\tof generator")
 	for _, s := range r.Summary {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\t%s\n",
 			s.Title, report.CPUTime(s.CPUNanos), report.Times(s.ToTuned), report.Times(s.ToEmpty),
-			report.Number(s.Allocations.Median),
-			s.PerSecond.Median, report.Percent(s.Utilisation.Median), report.Percent(s.GeneratorUtilisation.Median))
+			report.Number(s.Allocations.Median), s.PerSecond.Median,
+			report.Percent(s.Utilisation.Median), report.Percent(s.GeneratorUtilisation.Median))
 	}
 }
 
@@ -52,8 +51,8 @@ func (r *Report) writeWithRedis(t io.Writer) {
 	if !slices.ContainsFunc(r.Summary, func(s report.Summary) bool { return s.RedisCPUNanos.Median > 0 }) {
 		return
 	}
-	fmt.Fprintln(t,
-		"\nWith Redis\tserver CPU a decision\tx validator\tRedis CPU a decision\tserver + Redis\tx validator + Redis")
+	fmt.Fprint(t, "\nWith Redis\tserver CPU a decision\tx validator")
+	fmt.Fprintln(t, "\tRedis CPU a decision\tserver + Redis\tx validator + Redis")
 	for _, s := range r.Summary {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Title, report.CPUTime(s.CPUNanos), report.Times(s.ToValidator),
 			report.CPUTime(s.RedisCPUNanos), report.CPUTime(s.WithRedisCPUNanos), report.Times(s.WithRedisToValidator))
@@ -68,8 +67,8 @@ func (r *Report) writeOpen(t io.Writer) {
 			open := s.Open[i]
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n",
 				s.Title, load.Micros(open.P50), load.Micros(open.P99), load.Micros(open.P999),
-				report.Times(open.P50ToTuned), report.Times(open.P50ToEmpty), report.Times(open.P99ToTuned),
-				report.Times(open.P99ToEmpty),
+				report.Times(open.P50ToTuned), report.Times(open.P50ToEmpty),
+				report.Times(open.P99ToTuned), report.Times(open.P99ToEmpty),
 				open.Calls, load.Micros(open.LateP99.Median))
 		}
 	}

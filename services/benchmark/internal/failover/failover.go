@@ -147,8 +147,8 @@ func (p *pair) measure(ctx context.Context, o Options, deck *load.Deck, trouble 
 		return row, err
 	}
 	return Row{
-		Trouble: trouble, Client: kind, Questions: result.Answered + result.Failed(), Failed: result.Failed(),
-		Errors:    result.Errors,
+		Trouble: trouble, Client: kind,
+		Questions: result.Answered + result.Failed(), Failed: result.Failed(), Errors: result.Errors,
 		Quantiles: load.QuantilesOf(result.Latency), Slowest: float64(result.Latency.Max()) / float64(time.Microsecond),
 		LateP99: load.QuantilesOf(result.Late).P99,
 	}, nil

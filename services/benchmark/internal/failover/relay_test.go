@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// echoServer sends back what it gets, until the test ends.
+// echoServer sends all bytes back, until the test ends.
 func echoServer(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,13 +32,13 @@ func echoServer(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// exchange sends a byte and reads one; an error that a deadline has passed says that nothing came.
-func exchange(t *testing.T, c net.Conn, patience time.Duration) error {
+// exchange sends a byte and reads one. It returns os.ErrDeadlineExceeded when no byte comes in time.
+func exchange(t *testing.T, c net.Conn, timeout time.Duration) error {
 	t.Helper()
 	if _, err := c.Write([]byte("x")); err != nil {
 		return err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := io.ReadFull(c, make([]byte, 1))
@@ -63,7 +63,7 @@ func TestRelay(t *testing.T) {
 	}
 	first := dial()
 	if err := exchange(t, first, long); err != nil {
-		t.Fatalf("nothing passes: %v", err)
+		t.Fatalf("the relay forwards nothing: %v", err)
 	}
 	if n := r.count(); n != 1 {
 		t.Errorf("%d bytes were counted", n)
@@ -78,7 +78,7 @@ func TestRelay(t *testing.T) {
 	}
 	r.drop(false)
 	if err := exchange(t, first, long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a connection of which something has vanished: %v, want its end", err)
+		t.Errorf("a connection with dropped bytes: %v, want its end", err)
 	}
 	if err := exchange(t, dial(), long); err != nil {
 		t.Errorf("a new connection: %v", err)
@@ -86,7 +86,7 @@ func TestRelay(t *testing.T) {
 
 	r.setTarget("")
 	if err := exchange(t, dial(), long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("with nobody to pass to: %v, want the end", err)
+		t.Errorf("without a target: %v, want the end", err)
 	}
 	r.setTarget(echoServer(t))
 	if err := exchange(t, dial(), long); err != nil {

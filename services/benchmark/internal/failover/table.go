@@ -20,8 +20,8 @@ func (r *Report) Write(w io.Writer) error {
 	fmt.Fprintf(t, "Store\t%d tokens, %d an app\n", o.Tokens, o.TokensPerApp)
 	fmt.Fprintf(t, "Callers\t%s questions/s through client.Dial to two validators, %s, each with %s to be answered\n",
 		report.Number(o.Rate), o.Arrivals, o.Deadline)
-	fmt.Fprintf(t, "Trouble\tof one validator, after %s, for %s, and %s after it; the figures are of the whole\n", o.Before,
-		o.During, o.After)
+	fmt.Fprintf(t, "Trouble\tof one validator, after %s, for %s, and %s after it; the figures are of the whole\n",
+		o.Before, o.During, o.After)
 	for _, note := range r.Notes {
 		fmt.Fprintf(t, "Note\t%s\n", note)
 	}

@@ -88,8 +88,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if bed.Embedded() {
-		r.Notes = append(r.Notes,
-			"there is no redis-server on the PATH: the validator follows the embedded store, which does not count commands")
+		r.Notes = append(r.Notes, "there is no redis-server on the PATH: "+
+			"the validator follows the embedded store, which does not count commands")
 	}
 	f := flooder{o, bed, bed.Servers()[0]}
 	random := rand.New(rand.NewPCG(o.Seed, 2))

@@ -49,20 +49,20 @@ func TestFloodSummary(t *testing.T) {
 		slow := float64(n + 1)
 		r.Rounds = append(r.Rounds, Round{
 			Calm: Flow{
-				Calls: 100, Quantiles: load.Quantiles{P50: 200 * slow, P99: 1000 * slow, P999: 2000}, HeapBytes: 10e6,
-				RedisPerSecond: 300,
-				Redis:          map[string]float64{"get": 299.5, "ping": 0.5},
+				Calls: 100, Quantiles: load.Quantiles{P50: 200 * slow, P99: 1000 * slow, P999: 2000},
+				HeapBytes: 10e6, RedisPerSecond: 300,
+				Redis: map[string]float64{"get": 299.5, "ping": 0.5},
 			},
 			Flooded: Flow{
-				Calls: 100, Quantiles: load.Quantiles{P50: 220 * slow, P99: 1500 * slow, P999: 2000}, HeapBytes: 11e6,
-				RedisPerSecond: 302, Flood: 1000,
+				Calls: 100, Quantiles: load.Quantiles{P50: 220 * slow, P99: 1500 * slow, P999: 2000},
+				HeapBytes: 11e6, RedisPerSecond: 302, Flood: 1000,
 				Redis: map[string]float64{"get": 299.5, "hset": 2.5},
 			},
 		})
 	}
 	r.summarise()
-	if r.P99Ratio != (report.Ratio{Q1: 1.5, Median: 1.5, Q3: 1.5}) || r.P50Ratio.Median < 1.0999 ||
-		r.P50Ratio.Median > 1.1001 || r.Flood != 3000 || r.Flooded.P99.Median != 3000 {
+	if r.P99Ratio != (report.Ratio{Q1: 1.5, Median: 1.5, Q3: 1.5}) ||
+		r.P50Ratio.Median < 1.0999 || r.P50Ratio.Median > 1.1001 || r.Flood != 3000 || r.Flooded.P99.Median != 3000 {
 		t.Errorf("%+v", r)
 	}
 	var out strings.Builder
@@ -85,8 +85,8 @@ func TestFloodSummary(t *testing.T) {
 }
 
 func TestCommandCalls(t *testing.T) {
-	calls, err := commandCalls("# Commandstats\r\ncmdstat_get:calls=10,usec=20,usec_per_call=2.00," +
-		"rejected_calls=0,failed_calls=0\r\n" +
+	calls, err := commandCalls("# Commandstats\r\n" +
+		"cmdstat_get:calls=10,usec=20,usec_per_call=2.00,rejected_calls=0,failed_calls=0\r\n" +
 		"cmdstat_client|setinfo:calls=7,usec=1\r\n")
 	if err != nil || len(calls) != 2 || calls["get"] != 10 || calls["client|setinfo"] != 7 {
 		t.Errorf("%v %v", calls, err)
@@ -100,8 +100,7 @@ func TestCommandCalls(t *testing.T) {
 func TestJudgeOverload(t *testing.T) {
 	result := func(answered, wrong uint64, failed map[string]uint64) *load.Result {
 		return &load.Result{
-			Answered: answered, Wrong: wrong, Errors: failed, Elapsed: 2 * time.Second,
-			Latency: load.NewHistogram(),
+			Answered: answered, Wrong: wrong, Errors: failed, Elapsed: 2 * time.Second, Latency: load.NewHistogram(),
 		}
 	}
 	refused := func(n uint64) map[string]uint64 { return map[string]uint64{apierr.Overloaded: n} }

@@ -79,8 +79,8 @@ func judgeOverload(ctx context.Context, r *load.Result) (*Overload, error) {
 	case r.Wrong > 0:
 		return nil, r.WrongError()
 	case r.Failed() > refused:
-		return nil, fmt.Errorf("%d calls were neither decided nor refused: %v", r.Failed()-refused,
-			slices.Sorted(maps.Keys(r.Errors)))
+		return nil, fmt.Errorf("%d calls were neither decided nor refused: %v",
+			r.Failed()-refused, slices.Sorted(maps.Keys(r.Errors)))
 	case refused == 0:
 		return nil, errors.New("nothing was refused: want more of --in-flight, or less of --max-in-flight")
 	case r.Answered == 0:

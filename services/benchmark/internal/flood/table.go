@@ -29,10 +29,10 @@ func (r *Report) writeConditions(t io.Writer) {
 	o := r.Options
 	r.Environment.Write(t)
 	fmt.Fprintf(t, "Store\t%d tokens, %d an app\n", o.Tokens, o.TokensPerApp)
-	fmt.Fprintf(t, "Callers\t%s calls/s with valid tokens, %d connections, %s\n", report.Number(o.Rate), o.Connections,
-		o.Arrivals)
-	fmt.Fprintf(t, "Flood\t%s calls/s with unknown tokens, %d other connections\n", report.Number(o.Rate*o.Times),
-		o.Connections)
+	fmt.Fprintf(t, "Callers\t%s calls/s with valid tokens, %d connections, %s\n",
+		report.Number(o.Rate), o.Connections, o.Arrivals)
+	fmt.Fprintf(t, "Flood\t%s calls/s with unknown tokens, %d other connections\n",
+		report.Number(o.Rate*o.Times), o.Connections)
 	fmt.Fprintf(t, "Rounds\t%d of each, in turn, order by --seed %d; medians by rounds, quartiles in brackets\n",
 		o.Rounds, o.Seed)
 	for _, note := range r.Notes {
@@ -84,8 +84,8 @@ func (r *Report) writeOverload(t io.Writer) {
 	}
 	fmt.Fprintf(t, "\nOverload\t%d calls in flight at a validator with --max-in-flight %d, which has %d goroutines at rest\n",
 		r.Options.InFlight, r.Options.MaxInFlight, o.AtRest)
-	fmt.Fprintf(t, "Decided\t%d, %.0f a second, p50 %s, p99 %s\n", o.Right, o.RightPerSecond, load.Micros(o.P50),
-		load.Micros(o.P99))
+	fmt.Fprintf(t, "Decided\t%d, %.0f a second, p50 %s, p99 %s\n",
+		o.Right, o.RightPerSecond, load.Micros(o.P50), load.Micros(o.P99))
 	fmt.Fprintf(t, "RESOURCE_EXHAUSTED\t%d, %.0f a second\n", o.Refused, o.RefusedPerSecond)
 	fmt.Fprintf(t, "Afterwards\tall of %d calls were decided\n", o.After)
 }

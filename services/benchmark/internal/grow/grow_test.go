@@ -49,8 +49,8 @@ func TestPlans(t *testing.T) {
 			t.Errorf("%s: %v of %v", by, seen, steps)
 		}
 	}
-	if _, options, err := growing(ByConnections, "1", "64").plan(); err != nil || options[0].InFlight != 64 ||
-		options[0].Connections != 1 {
+	_, options, err := growing(ByConnections, "1", "64").plan()
+	if err != nil || options[0].InFlight != 64 || options[0].Connections != 1 {
 		t.Errorf("%+v %v", options, err)
 	}
 }

@@ -20,8 +20,7 @@ func TestThousands(t *testing.T) {
 
 func TestBytes(t *testing.T) {
 	for n, want := range map[float64]string{
-		0: "0 B", 999: "999 B", 1500: "1.5 kB", 2e6: "2 MB", 7.25e9: "7.2 GB",
-		3e12: "3000 GB",
+		0: "0 B", 999: "999 B", 1500: "1.5 kB", 2e6: "2 MB", 7.25e9: "7.2 GB", 3e12: "3000 GB",
 	} {
 		if got := Bytes(n); got != want {
 			t.Errorf("%v: %s, want %s", n, got, want)

@@ -71,8 +71,8 @@ func (l *lookup) Run(ctx context.Context) error {
 }
 
 // Authorize implements countersignv1.ValidatorServiceServer.
-func (l *lookup) Authorize(ctx context.Context,
-	r *countersignv1.AuthorizeRequest,
+func (l *lookup) Authorize(
+	ctx context.Context, r *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
 	if !policy.ValidAppID(r.GetAppId()) || r.GetScope() <= 0 || r.GetScope() > countersignv1.Scope(policy.MaxScope) {
 		return nil, status.Error(codes.InvalidArgument, "want an app id and a scope")
@@ -93,8 +93,8 @@ func (l *lookup) Authorize(ctx context.Context,
 		NowMillis: time.Now().UnixMilli(),
 	})
 	response := &countersignv1.AuthorizeResponse{
-		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(d.Reason), Enforced: d.Enforced,
-		TokenId: d.TokenID,
+		Decision: countersignv1.Decision_DECISION_DENY, Reason: countersignv1.Reason(d.Reason),
+		Enforced: d.Enforced, TokenId: d.TokenID,
 	}
 	if d.Allow {
 		response.Decision = countersignv1.Decision_DECISION_ALLOW

@@ -55,8 +55,7 @@ func newAuthority(c Config) (server, error) {
 		return nil, err
 	}
 	s, err := authority.New(authority.Config{
-		Config: config, AdminKeysFile: c.AdminKeysFile,
-		Store: store.Options{Embedded: c.Embedded},
+		Config: config, AdminKeysFile: c.AdminKeysFile, Store: store.Options{Embedded: c.Embedded},
 	})
 	return product{s}, err
 }

@@ -46,8 +46,7 @@ func (s *clientCaller) Start(c *load.Call) {
 			defer cancel()
 		}
 		a, err := s.client.Authorize(ctx, client.Request{
-			AppID: q.GetAppId(), Token: secret.New(q.GetToken()),
-			Scope: q.GetScope(),
+			AppID: q.GetAppId(), Token: secret.New(q.GetToken()), Scope: q.GetScope(),
 		})
 		decision := countersignv1.Decision_DECISION_DENY
 		if a.Allow {

@@ -67,8 +67,9 @@ func (t *Testbed) startAuthority(ctx context.Context) (err error) {
 	if t.fleetKey, err = adminkeys.Add(keys, "bench-validators", adminkeys.Validator); err != nil {
 		return err
 	}
-	child, state, err := t.newChild(process.Start{CPUs: t.processors.others},
-		serve.Config{Role: serve.Authority, AdminKeysFile: keys})
+	child, state, err := t.newChild(process.Start{CPUs: t.processors.others}, serve.Config{
+		Role: serve.Authority, AdminKeysFile: keys,
+	})
 	if err != nil {
 		return err
 	}

@@ -22,14 +22,12 @@ func TestOptions(t *testing.T) {
 	for flag, changes := range map[string][]func(*Options){
 		"--rounds": {func(o *Options) { o.Rounds = 0 }},
 		"--connections": {
-			func(o *Options) { o.Connections = 0 },
-			func(o *Options) { o.Connections, o.InFlight = 2000, 4000 },
+			func(o *Options) { o.Connections = 0 }, func(o *Options) { o.Connections, o.InFlight = 2000, 4000 },
 		},
 		"--in-flight": {func(o *Options) { o.InFlight = 3 }, func(o *Options) { o.InFlight = 1 << 20 }},
 		"--tokens":    {func(o *Options) { o.Tokens = 0 }, func(o *Options) { o.Tokens = 10_000_001 }},
 		"--tokens-per-app": {
-			func(o *Options) { o.TokensPerApp = 0 }, func(o *Options) { o.TokensPerApp = 1001 },
-			func(o *Options) { o.Tokens = 9 },
+			func(o *Options) { o.TokensPerApp = 0 }, func(o *Options) { o.TokensPerApp = 1001 }, func(o *Options) { o.Tokens = 9 },
 		},
 		"--changes-per-second": {func(o *Options) { o.ChangesPerSecond = -1 }, func(o *Options) { o.ChangesPerSecond = 5001 }},
 		"--validators":         {func(o *Options) { o.Validators = 0 }, func(o *Options) { o.Validators = 201 }},
@@ -48,8 +46,7 @@ func TestOptions(t *testing.T) {
 func TestMixFlag(t *testing.T) {
 	var m Mix
 	for text, good := range map[string]bool{
-		"valid": true, "unknown": true, "mixed": true, "malformed": true, "others": true,
-		"": false, "all": false,
+		"valid": true, "unknown": true, "mixed": true, "malformed": true, "others": true, "": false, "all": false,
 	} {
 		if err := m.Set(text); (err == nil) != good || good && m.String() != text {
 			t.Errorf("%q: %v, %s", text, err, m)
@@ -65,8 +62,8 @@ func TestProcessors(t *testing.T) {
 		others int
 	}{{nil, false, 0, 0}, {[]int{3}, false, 0, 0}, {[]int{0, 1}, true, 1, 1}, {[]int{2, 5, 7}, true, 7, 2}} {
 		p := divide(tt.cpus)
-		if p.pinned() != tt.pinned || len(p.others) != tt.others || tt.pinned &&
-			(len(p.servers) != 1 || p.servers[0] != tt.server) {
+		if p.pinned() != tt.pinned || len(p.others) != tt.others ||
+			tt.pinned && (len(p.servers) != 1 || p.servers[0] != tt.server) {
 			t.Errorf("%v: %+v", tt.cpus, p)
 		}
 	}
@@ -74,8 +71,8 @@ func TestProcessors(t *testing.T) {
 
 func TestRatesFlag(t *testing.T) {
 	for text, want := range map[string]string{
-		"500": "500", "500,3000": "500,3000", "none": "none", "": "", "0": "", "500,": "", "500,none": "", "1e3": "",
-		"1000001": "",
+		"500": "500", "500,3000": "500,3000", "none": "none", "": "", "0": "",
+		"500,": "", "500,none": "", "1e3": "", "1000001": "",
 	} {
 		var r Rates
 		if err := r.Set(text); (err == nil) != (want != "") || err == nil && r.String() != want {

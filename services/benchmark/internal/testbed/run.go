@@ -39,13 +39,13 @@ func Run(ctx context.Context, o Options, p Processors, conditions []Condition) (
 		return nil, err
 	}
 	if o.ResyncEvery > 0 {
-		f.note("during its turns, a validator loads the whole store again and again: " +
-			"it is cut off from Redis, every partition is " +
-			"changed, the log is trimmed, and it is let in again; the other servers have no such load during their turns")
+		f.note("during its turns, a validator loads the whole store again and again: it is cut off from Redis, " +
+			"every partition is changed, the log is trimmed, and it is let in again; " +
+			"the other servers have no such load during their turns")
 	}
 	if t.embedded != nil {
-		f.note("there is no redis-server on the PATH: " +
-			"the validator follows the embedded store, and asking Redis per request is left out")
+		f.note("there is no redis-server on the PATH: the validator follows the embedded store, " +
+			"and asking Redis per request is left out")
 	}
 	if len(t.servers) == 0 {
 		return nil, errors.New("--legs: nothing is left to compare without a Redis")

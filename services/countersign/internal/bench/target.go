@@ -15,13 +15,15 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// TargetOptions say what load is put on a server.
+// TargetOptions describe the load on a server.
 type TargetOptions struct {
 	Endpoint  load.Endpoint
 	Questions []load.Question
-	// Connections and InFlight are as in Options; InFlight is for closed loops.
+	// Connections is the number of connections. InFlight is the number of calls in flight on all of them
+	// together, in closed loops.
 	Connections, InFlight int
-	// Rate is how many calls are sent a second, as Arrivals and Seed say; 0 is a closed loop.
+	// Rate is the number of calls a second of an open loop, with the given Arrivals and Seed; 0 is a closed
+	// loop.
 	Rate     float64
 	Arrivals load.Arrivals
 	Seed     uint64
@@ -29,7 +31,7 @@ type TargetOptions struct {
 	Limits   load.Limits
 }
 
-// Check says what is wrong with the options, by the names of the flags that have set them.
+// Check returns an error that names the flag of the first wrong option.
 func (o TargetOptions) Check() error {
 	switch {
 	case o.Connections < 1 || o.Connections > load.MaxConnections:
@@ -42,25 +44,25 @@ func (o TargetOptions) Check() error {
 	return nil
 }
 
-// TargetReport is what came of load on a server.
+// TargetReport is the result of load on a server.
 type TargetReport struct {
 	Target string `json:"target"`
-	// Rate is how many calls were meant to be sent a second; 0 in a closed loop.
+	// Rate is the intended number of calls a second; 0 in a closed loop.
 	Rate     float64       `json:"rate"`
 	Arrivals load.Arrivals `json:"arrivals,omitempty"`
-	// Calls is how many were answered, Wrong how many of these with another decision than was expected.
+	// Calls is the number of answers. Wrong of them had another decision than the expected one.
 	Calls uint64 `json:"calls"`
 	Wrong uint64 `json:"wrong"`
-	// Examples are some of the wrong ones, in words.
+	// Examples describe some of the wrong answers.
 	Examples []string `json:"examples,omitempty"`
-	// Failed is how many calls got no answer; Errors has them by reason.
+	// Failed is the number of calls without an answer. Errors has the same by reason.
 	Failed         uint64            `json:"failed"`
 	Errors         map[string]uint64 `json:"errors"`
 	ElapsedSeconds float64           `json:"elapsedSeconds"`
 	PerSecond      float64           `json:"perSecond"`
 	load.Quantiles
 	MaxMicros float64 `json:"maxMicros"`
-	// LateP99 is how late calls of an open loop were sent, in microseconds. It is part of the latencies.
+	// LateP99 is how late calls of an open loop were sent, in microseconds. The latencies include it.
 	LateP99 float64 `json:"lateP99Micros"`
 }
 
@@ -111,15 +113,15 @@ func (r *TargetReport) Write(w io.Writer) error {
 		fmt.Fprintf(t, "\t%s %d\n", reason, r.Errors[reason])
 	}
 	fmt.Fprintf(t, "Throughput\t%.0f a second, for %.1f s\n", r.PerSecond, r.ElapsedSeconds)
-	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n", load.Micros(r.P50), load.Micros(r.P99),
-		load.Micros(r.P999), load.Micros(r.MaxMicros))
+	fmt.Fprintf(t, "Latency\tp50 %s, p99 %s, p99.9 %s, longest %s\n",
+		load.Micros(r.P50), load.Micros(r.P99), load.Micros(r.P999), load.Micros(r.MaxMicros))
 	if r.Rate > 0 {
 		fmt.Fprintf(t, "Sent late\tp99 %s, which is in the latency\n", load.Micros(r.LateP99))
 	}
 	return t.Flush()
 }
 
-// Err returns what makes the load a failure: wrong decisions, or no decision at all.
+// Err returns an error for wrong decisions, for calls without an answer, and for a load without calls.
 func (r *TargetReport) Err() error {
 	switch {
 	case r.Wrong > 0:
