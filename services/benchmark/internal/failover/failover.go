@@ -57,10 +57,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		"nothing is pinned: validators, relays and load generator share the processors",
 	}}
 	bed, err := testbed.New(ctx, o.testbed(), testbed.Processors{})
-	defer bed.Close()
 	if err != nil {
 		return nil, err
 	}
+	defer bed.Close()
 	p, err := newPair(ctx, bed)
 	defer p.close()
 	if err != nil {

@@ -83,10 +83,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r := &Report{Environment: report.ReadEnvironment(), Options: o, Notes: []string{p.Note()}}
 	bed, err := testbed.New(ctx, o.testbed(), p)
-	defer bed.Close()
 	if err != nil {
 		return nil, err
 	}
+	defer bed.Close()
 	if bed.Embedded() {
 		r.Notes = append(r.Notes, "there is no redis-server on the PATH: "+
 			"the validator follows the embedded store, which does not count commands")

@@ -34,10 +34,10 @@ const (
 func Run(ctx context.Context, o Options, p Processors, conditions []Condition) (*Findings, error) {
 	f := &Findings{}
 	t, err := New(ctx, o, p)
-	defer t.Close()
 	if err != nil {
 		return nil, err
 	}
+	defer t.Close()
 	if o.ResyncEvery > 0 {
 		f.note("during its turns, a validator loads the whole store again and again: it is cut off from Redis, " +
 			"every partition is changed, the log is trimmed, and it is let in again; " +

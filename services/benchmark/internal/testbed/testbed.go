@@ -42,25 +42,33 @@ type Testbed struct {
 	emptyDeck *load.Deck
 }
 
-// New fills a store and starts the servers. The testbed must be closed, also after an error.
-func New(ctx context.Context, o Options, p Processors) (t *Testbed, err error) {
-	t = &Testbed{options: o, processors: p, ring: keyring.Generate(), decks: map[Mix]*load.Deck{}}
+// New fills a store and starts the servers. The testbed must be closed.
+func New(ctx context.Context, o Options, p Processors) (*Testbed, error) {
+	t := &Testbed{options: o, processors: p, ring: keyring.Generate(), decks: map[Mix]*load.Deck{}}
+	if err := t.startAll(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Testbed) startAll(ctx context.Context) (err error) {
 	if t.folder, err = os.MkdirTemp("", "countersign-bench-"); err != nil {
-		return t, err
+		return err
 	}
 	if err = t.ring.Create(t.ringFile()); err != nil {
-		return t, err
+		return err
 	}
 	if err = t.startRedis(ctx); err != nil {
-		return t, err
+		return err
 	}
 	if err = t.fill(ctx); err != nil {
-		return t, err
+		return err
 	}
 	if err = t.startAuthority(ctx); err != nil {
-		return t, fmt.Errorf("authority: %w", err)
+		return fmt.Errorf("authority: %w", err)
 	}
-	return t, t.startServers(ctx)
+	return t.startServers(ctx)
 }
 
 func (t *Testbed) ringFile() string { return filepath.Join(t.folder, "keyring.json") }
