@@ -74,8 +74,10 @@ func TestWriteKeepsLinks(t *testing.T) {
 		"to no file yet":                {false, [][2]string{{"f", "real/f"}}},
 		"through another link":          {true, [][2]string{{"f", "real/g"}, {"real/g", "f"}}},
 		"as Kubernetes mounts a volume": {true, [][2]string{{"f", "..data/f"}, {"..data", "real"}}},
-		"up from a folder that is a link": {true,
-			[][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}}},
+		"up from a folder that is a link": {
+			true,
+			[][2]string{{"f", "elsewhere/../real/f"}, {"elsewhere", "real/deep"}, {"real/real", "."}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()

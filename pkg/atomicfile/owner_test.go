@@ -35,16 +35,26 @@ func TestKeepOwner(t *testing.T) {
 		fails   bool
 	}{
 		"the same": {was: ownedInfo{uid: uid, gid: gid}, mode: 0o640},
-		"another group": {was: ownedInfo{uid: uid, gid: gid + 7}, gives: &owner{int(uid), int(gid) + 7},
-			mode: 0o640},
-		"another owner": {was: ownedInfo{uid: uid + 7, gid: gid}, gives: &owner{int(uid) + 7, int(gid)},
-			mode: 0o640},
-		"an owner that cannot be given": {was: ownedInfo{uid: uid + 7, gid: gid}, refused: syscall.EPERM,
-			gives: &owner{int(uid) + 7, int(gid)}, mode: 0o600, fails: true},
-		"a service takes the file over": {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
-			refused: syscall.EPERM, gives: &owner{int(uid), int(gid) + 7}, mode: 0o600},
-		"a service keeps the owner if it may": {was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
-			gives: &owner{int(uid), int(gid) + 7}, mode: 0o640},
+		"another group": {
+			was: ownedInfo{uid: uid, gid: gid + 7}, gives: &owner{int(uid), int(gid) + 7},
+			mode: 0o640,
+		},
+		"another owner": {
+			was: ownedInfo{uid: uid + 7, gid: gid}, gives: &owner{int(uid) + 7, int(gid)},
+			mode: 0o640,
+		},
+		"an owner that cannot be given": {
+			was: ownedInfo{uid: uid + 7, gid: gid}, refused: syscall.EPERM,
+			gives: &owner{int(uid) + 7, int(gid)}, mode: 0o600, fails: true,
+		},
+		"a service takes the file over": {
+			was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
+			refused: syscall.EPERM, gives: &owner{int(uid), int(gid) + 7}, mode: 0o600,
+		},
+		"a service keeps the owner if it may": {
+			was: ownedInfo{uid: uid, gid: gid + 7}, o: Options{Mode: 0o600, TakeOver: true},
+			gives: &owner{int(uid), int(gid) + 7}, mode: 0o640,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "f")

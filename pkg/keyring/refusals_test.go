@@ -13,8 +13,10 @@ func TestRefusalSaysWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"no JSON", `{`, "not one JSON value"},
 		{"current is no id", ringFile("no id", map[string][]byte{"no id": good}), "current: want the id of a key"},
-		{"a bad id beside a good one", ringFile("a", map[string][]byte{"a": good, "no id": key(2)}),
-			"want ids of 1 to 32 characters"},
+		{
+			"a bad id beside a good one", ringFile("a", map[string][]byte{"a": good, "no id": key(2)}),
+			"want ids of 1 to 32 characters",
+		},
 		{"a short key", ringFile("a", map[string][]byte{"a": good, "b": key(2)[1:]}), `key "b" has 31 bytes, want 32`},
 		{"a long key", ringFile("a", map[string][]byte{"a": append(key(1), 1)}), `key "a" has 33 bytes, want 32`},
 		{"current is not there", ringFile("b", map[string][]byte{"a": good}), `current key "b" is not among the keys`},

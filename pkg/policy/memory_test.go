@@ -35,17 +35,29 @@ func TestB08_RememberedDigestsAreRevoked(t *testing.T) {
 		{"remembered", policy.Memory{}.With(gone(minted.Reveal())), nil, minted.Reveal(), policy.TokenRevoked, ""},
 		{"another one", policy.Memory{}.With(gone(minted.Reveal())), nil, other.Reveal(), policy.TokenUnknown, ""},
 		{"nothing is", policy.Memory{}, nil, minted.Reveal(), policy.TokenUnknown, ""},
-		{"beside a token", policy.Memory{}.With(gone(minted.Reveal())), []policy.Token{active}, minted.Reveal(),
-			policy.TokenRevoked, ""},
-		{"its prefix is remembered", policy.Memory{}.With(shares), []policy.Token{active}, "legacy secret",
-			policy.TokenValidUnscoped, active.ID},
 		{
-			"an imported one, of any form", policy.Memory{}.With(policy.Token{Digest: secret.DigestOf("old, foreign"),
-				Imported: true}), nil,
+			"beside a token", policy.Memory{}.With(gone(minted.Reveal())),
+			[]policy.Token{active},
+			minted.Reveal(),
+			policy.TokenRevoked, "",
+		},
+		{
+			"its prefix is remembered", policy.Memory{}.With(shares),
+			[]policy.Token{active},
+			"legacy secret",
+			policy.TokenValidUnscoped, active.ID,
+		},
+		{
+			"an imported one, of any form", policy.Memory{}.With(policy.Token{
+				Digest:   secret.DigestOf("old, foreign"),
+				Imported: true,
+			}), nil,
 			"old, foreign", policy.TokenRevoked, "",
 		},
-		{"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign",
-			policy.TokenMalformed, ""},
+		{
+			"a minted one lets no other form in", policy.Memory{}.With(gone(minted.Reveal())), nil, "old, foreign",
+			policy.TokenMalformed, "",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := policy.NewWithMemory(policy.Enforcement{Scopes: policy.ScopesOf(events)}, tt.tokens, false, tt.memory)

@@ -107,8 +107,10 @@ func TestErrorsNeverHoldThePassword(t *testing.T) {
 	nobody := redistest.URL(k.server.Address(), "nobody", password)
 	stopped := redistest.Start(t)
 	stopped.Stop()
-	for what, url := range map[string]string{"refused": refused, "no such user": nobody,
-		"no server": redistest.URL(stopped.Address(), "validator", password)} {
+	for what, url := range map[string]string{
+		"refused": refused, "no such user": nobody,
+		"no server": redistest.URL(stopped.Address(), "validator", password),
+	} {
 		client, feed := open(t, url), k.feed(t, url)
 		_, err := client.Meta(limited(t), k.store.Ring())
 		check(what, err)

@@ -19,7 +19,8 @@ const lateAnswers = 100 * time.Millisecond
 // ask asks all servers at once. It returns the answers that arrived within lateAnswers after most had
 // answered, or an error if none arrived.
 func ask[T any](ctx context.Context, p *pool, addresses []string,
-	question func(context.Context, *server) (T, error)) ([]T, error) {
+	question func(context.Context, *server) (T, error),
+) ([]T, error) {
 	type reply struct {
 		answer T
 		err    error

@@ -67,8 +67,10 @@ func TestKeysOfAnotherTypeAreNamed(t *testing.T) {
 		"string": {"SET", "x"}, "hash": {"HSET", "f", "v"}, "list": {"LPUSH", "x"}, "stream": {"XADD", "1-0", "l", "x"},
 		"set": {"SADD", "x"},
 	}
-	for want, key := range map[string]string{"hash": keys.Policies, "stream": keys.Log, "string": record.MetaKey,
-		"head": keys.Head} {
+	for want, key := range map[string]string{
+		"hash": keys.Policies, "stream": keys.Log, "string": record.MetaKey,
+		"head": keys.Head,
+	} {
 		k := start(t, 2)
 		k.store.Commit(k.store.App(1, 0), storetest.AddToken("first"))
 		client := open(t, k.server.URL())

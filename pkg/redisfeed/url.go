@@ -115,10 +115,14 @@ func (t *target) read(raw string) error {
 			return err
 		}
 		t.seeds, t.masterName = o.SentinelAddrs, o.MasterName
-		t.server = redis.Options{Username: o.Username, Password: o.Password, DB: o.DB, Protocol: o.Protocol,
-			TLSConfig: o.TLSConfig}
-		t.sentinel = redis.Options{Username: o.SentinelUsername, Password: o.SentinelPassword, Protocol: o.Protocol,
-			TLSConfig: o.TLSConfig}
+		t.server = redis.Options{
+			Username: o.Username, Password: o.Password, DB: o.DB, Protocol: o.Protocol,
+			TLSConfig: o.TLSConfig,
+		}
+		t.sentinel = redis.Options{
+			Username: o.SentinelUsername, Password: o.SentinelPassword, Protocol: o.Protocol,
+			TLSConfig: o.TLSConfig,
+		}
 	case inCluster:
 		o, err := redis.ParseClusterURL(raw)
 		if err != nil {

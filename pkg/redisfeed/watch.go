@@ -71,7 +71,8 @@ func (c *Client) Listen(ctx context.Context, channels []string, each func(channe
 
 // receive passes messages on until an error or silence ends the subscription.
 func (c *Client) receive(ctx context.Context, from *redis.PubSub, address string, lastHeard time.Time,
-	each func(channel, payload string)) error {
+	each func(channel, payload string),
+) error {
 	looked := time.Now()
 	for {
 		frame, err := from.ReceiveTimeout(ctx, pingInterval)

@@ -12,8 +12,10 @@ import (
 // TestChangesWhileALoadIsCompared: changes between the comparison and the swap count. A revocation stays, and
 // a new app does not vanish. With more changes than the history keeps, everything is compared again.
 func TestChangesWhileALoadIsCompared(t *testing.T) {
-	for name, others := range map[string]int{"few": 0,
-		"more than are kept": 2 * (replica.HistoryLength + replica.HistorySlack)} {
+	for name, others := range map[string]int{
+		"few":                0,
+		"more than are kept": 2 * (replica.HistoryLength + replica.HistorySlack),
+	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 4)

@@ -99,8 +99,10 @@ func TestForkIsNotFollowed(t *testing.T) {
 				if least := time.Since(began).Seconds()/2.56 + 10; float64(alarms) > least {
 					w.Errorf("%d alarms:\n%s", alarms, w.log)
 				}
-				if bad := w.r.Stats().Quarantined; bad != 0 != slices.Contains([]string{"empty head", "unsigned head",
-					"head of another partition"}, name) || bad > 2 {
+				if bad := w.r.Stats().Quarantined; bad != 0 != slices.Contains([]string{
+					"empty head", "unsigned head",
+					"head of another partition",
+				}, name) || bad > 2 {
 					w.Errorf("%d records count as damaged", bad)
 				}
 				w.mustBeFresh(1)
@@ -131,8 +133,10 @@ func TestForkIsSeenFromTheHeadAlone(t *testing.T) {
 		make func(w *world, before storetest.State)
 		says string
 	}{
-		"lower revision": {func(w *world, before storetest.State) { w.store.RollBack(before) },
-			"it denies changes that were confirmed"},
+		"lower revision": {
+			func(w *world, before storetest.State) { w.store.RollBack(before) },
+			"it denies changes that were confirmed",
+		},
 		"other change": {func(w *world, before storetest.State) {
 			w.store.RollBack(before)
 			w.store.Commit(w.store.App(0, 2), storetest.AddToken("other"))

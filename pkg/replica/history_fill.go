@@ -75,7 +75,8 @@ func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(e
 // openAll calls each for the verified ones of some entries up to a revision. It returns the last revision
 // that it processed.
 func (p *partition) openAll(ctx context.Context, links []record.RawEntry, after, upTo uint64, each func(entry)) (uint64,
-	error) {
+	error,
+) {
 	work, release, err := p.acquireForLinks(ctx, links)
 	if err != nil {
 		return after, err

@@ -174,8 +174,10 @@ func TestB08_ForkOfAReplicaThatWasAwayOutlastsAWipe(t *testing.T) {
 	}{
 		"healed with the log whole": {lost: true, renew: func(w *world) { w.store.NewEpoch(0) }, want: 2},
 		"wiped":                     {lost: true, renew: func(w *world) { w.healFromNothing(0) }, want: 2},
-		"wiped, and more epochs since": {lost: true,
-			renew: func(w *world) { w.healFromNothing(0); w.store.Adopt(0); w.store.NewEpoch(0) }, want: 2},
+		"wiped, and more epochs since": {
+			lost:  true,
+			renew: func(w *world) { w.healFromNothing(0); w.store.Adopt(0); w.store.NewEpoch(0) }, want: 2,
+		},
 		"wiped, and nothing was lost":   {renew: func(w *world) { w.healFromNothing(0) }},
 		"a new epoch, nothing was lost": {renew: func(w *world) { w.store.NewEpoch(0) }},
 	} {

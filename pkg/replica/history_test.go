@@ -16,8 +16,10 @@ func TestHistoryKnowsItsPastAndNoOther(t *testing.T) {
 		return c
 	}
 	const base = 100
-	for _, n := range []uint64{0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1,
-		3*replica.HistoryLength + 7} {
+	for _, n := range []uint64{
+		0, 1, 5, replica.HistoryLength - 1, replica.HistoryLength, replica.HistoryLength + 1,
+		3*replica.HistoryLength + 7,
+	} {
 		h := replica.NewHistory(at(base))
 		for r := uint64(base + 1); r <= base+n; r++ {
 			h.Add(at(r), binary.BigEndian.AppendUint64(nil, r))

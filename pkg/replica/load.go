@@ -206,7 +206,8 @@ type replayed struct {
 // replay applies every link between a cursor and the head to the documents. It skips a link that the scanned
 // document already contains.
 func (p *partition) replay(ctx context.Context, work *pacer, documents map[string]*document, revoked stickies,
-	from record.Cursor) (replayed, error) {
+	from record.Cursor,
+) (replayed, error) {
 	at, past := from, history{base: from}
 	for after := max(from.Revision, 1) - 1; ; {
 		sent := time.Now()
@@ -309,7 +310,8 @@ func (p *partition) install(ctx context.Context, work *pacer, loaded state, to r
 // tryInstall returns false, and does nothing, when more links were applied since the proven cursor than the
 // history keeps. It fails when SetFloor meanwhile raised the floor above the loaded state.
 func (p *partition) tryInstall(loaded *state, past history, crossed crossing, seen *carryOver, proven record.Cursor,
-	sent time.Time) (bool, error) {
+	sent time.Time,
+) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ahead := p.state.rows != nil && !p.undoing &&

@@ -17,10 +17,14 @@ func TestWhatKeepsAPartitionFromLoadingIsSaid(t *testing.T) {
 		cause, words string
 		spoil        func(w *world, apps []string)
 	}{
-		{"digest", "partition 1: its documents do not add up to its head",
-			func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) }},
-		{"head", "partition 1: its head is missing or does not verify",
-			func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) }},
+		{
+			"digest", "partition 1: its documents do not add up to its head",
+			func(w *world, apps []string) { w.store.SetDocument(apps[2], nil) },
+		},
+		{
+			"head", "partition 1: its head is missing or does not verify",
+			func(w *world, _ []string) { w.store.SetHead(1, []byte("x")) },
+		},
 		{"head", "partition 1: its head is missing or does not verify", func(w *world, _ []string) { w.store.SetHead(1, nil) }},
 		{"log", "partition 1: its log does not lead to its head", func(w *world, apps []string) {
 			// Every load meets a change with a damaged link.

@@ -337,8 +337,10 @@ func TestB20_DocumentThatIsRepairedDuringTheLoadIsReadAgain(t *testing.T) {
 
 // TestLogThatIsLostDuringALoadEndsIt: the load fails and is retried, also when something else is in the log.
 func TestLogThatIsLostDuringALoadEndsIt(t *testing.T) {
-	for name, log := range map[string][]record.RawEntry{"empty": nil,
-		"garbage": {{Revision: 1 << 60, Data: []byte("garbage")}}} {
+	for name, log := range map[string][]record.RawEntry{
+		"empty":   nil,
+		"garbage": {{Revision: 1 << 60, Data: []byte("garbage")}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, 1, func(w *world) {
 				apps := w.fill(0, 5)

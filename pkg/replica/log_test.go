@@ -119,7 +119,8 @@ func TestDamagedLogIsMadeUpForByAReload(t *testing.T) {
 		"last garbage":   func(_ []string, l log) log { return set(l, 1, []byte("garbage")) },
 		"middle empty":   func(_ []string, l log) log { return set(l, 3, nil) },
 		"middle flipped": func(_ []string,
-			l log) log {
+			l log,
+		) log {
 			raw := bytes.Clone(l[len(l)-3].Data)
 			raw[40] ^= 1
 			return set(l, 3, raw)

@@ -37,8 +37,10 @@ func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, e
 	if !leaves {
 		return crossing{}, nil
 	}
-	c := crossing{leaves: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{},
-		settled: map[record.Tag]bool{}}
+	c := crossing{
+		leaves: true, ends: head.Forks, first: head.Revision, present: map[record.Tag]bool{},
+		settled: map[record.Tag]bool{},
+	}
 	last, err := p.readLog(ctx, max(from.Revision, 1)-1, head.Revision, func(e entry) {
 		c.past.follow(e)
 		c.add(e)

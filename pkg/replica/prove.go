@@ -34,7 +34,8 @@ var errDoesNotAddUp = errors.New("the documents do not add up to the head's coun
 // A document that verifies is never left out, since the store may have lost the head that counts it. When
 // nothing fits, nothing in the partition can be trusted: a damaged document may hide a missing or an old one.
 func (p *partition) prove(ctx context.Context, work *pacer, documents map[string]*document, head record.Head) (record.Sum,
-	error) {
+	error,
+) {
 	c := count{p: p, head: head, good: head.State.EmptySum(), left: maxSearch}
 	for appID, d := range documents {
 		work.step()

@@ -30,8 +30,10 @@ func TestReachedAndLinkAt(t *testing.T) {
 			err     error
 		}{
 			"now": {made.Cursor, true, nil},
-			"before": {record.Cursor{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)},
-				true, nil},
+			"before": {
+				record.Cursor{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)},
+				true, nil,
+			},
 			"later":        {record.Cursor{Epoch: 1, Revision: made.Cursor.Revision + 1}, false, nil},
 			"in its place": {elsewhere, false, replica.ErrLost},
 		} {
@@ -42,8 +44,12 @@ func TestReachedAndLinkAt(t *testing.T) {
 		if raw, held := w.r.LinkAt(0, made.Cursor); !held || string(raw) != string(made.Link) {
 			w.Errorf("link of the last change: %t", held)
 		}
-		for _, at := range []record.Cursor{elsewhere, {Epoch: 1, Revision: made.Cursor.Revision + 1}, {Epoch: 1},
-			{Epoch: 2, Revision: made.Cursor.Revision, Tag: made.Cursor.Tag}} {
+		for _, at := range []record.Cursor{
+			elsewhere,
+			{Epoch: 1, Revision: made.Cursor.Revision + 1},
+			{Epoch: 1},
+			{Epoch: 2, Revision: made.Cursor.Revision, Tag: made.Cursor.Tag},
+		} {
 			if _, held := w.r.LinkAt(0, at); held {
 				w.Errorf("a link of %v", at)
 			}

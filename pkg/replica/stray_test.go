@@ -20,8 +20,10 @@ func TestStrayFieldsAreLeftOut(t *testing.T) {
 		undecidable func(w *world, apps []string) []string
 	}{
 		{name: "no app id", fields: func(*world, []string) map[string][]byte {
-			return map[string][]byte{"not an app id!": []byte("x"), strings.Repeat("long", 100_000): []byte("x"), "": []byte("x"),
-				"\xff\n": nil}
+			return map[string][]byte{
+				"not an app id!": []byte("x"), strings.Repeat("long", 100_000): []byte("x"), "": []byte("x"),
+				"\xff\n": nil,
+			}
 		}},
 		{name: "an app of another partition", fields: func(w *world, _ []string) map[string][]byte {
 			return map[string][]byte{w.store.App(1, 0): w.store.RawDocument(w.store.App(1, 0))}

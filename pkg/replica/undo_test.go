@@ -118,8 +118,10 @@ func TestPhantomsThatArriveDuringALoadAreNotMixedIn(t *testing.T) {
 		w.startLoaded()
 		was := w.store.Save()
 		w.faults(storetest.Faults{Hint: deaf})
-		lost := []storetest.Commit{w.store.Commit(apps[0], storetest.AddToken("a")),
-			w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked))}
+		lost := []storetest.Commit{
+			w.store.Commit(apps[0], storetest.AddToken("a")),
+			w.store.Commit(apps[1], storetest.SetState("second", policy.Revoked)),
+		}
 		w.store.RollBack(was)
 		w.pass(2 * longestPoll)
 		w.mustEqualStore()

@@ -16,8 +16,10 @@ var ErrUnproven = errors.New("the partition of the store does not prove")
 // edited in the store. Verify shares the slots of loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
 	// It uses a partition of its own, since the fields of the worker belong to the worker.
-	p := &partition{number: number, r: r, log: r.log.With("partition", number), limit: tailLimit,
-		state: state{revoked: stickies{}}, verifyOnly: true}
+	p := &partition{
+		number: number, r: r, log: r.log.With("partition", number), limit: tailLimit,
+		state: state{revoked: stickies{}}, verifyOnly: true,
+	}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	work, release, err := r.throttle.acquire(ctx, r.throttle.loads)

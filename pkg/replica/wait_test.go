@@ -35,8 +35,10 @@ func TestB25_ReachWaitsForTheChangeAndNoLonger(t *testing.T) {
 		if w.tokens(app)["second"] != policy.Revoked {
 			w.Error("reached, but not there")
 		}
-		for _, target := range []record.Cursor{made.Cursor,
-			{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)}} {
+		for _, target := range []record.Cursor{
+			made.Cursor,
+			{Epoch: 1, Revision: made.Cursor.Revision - 1, Tag: tagOf(w, made.Cursor.Revision-1)},
+		} {
 			if took, err := w.reach(target, time.Second); err != nil || took != 0 {
 				w.Errorf("a change that is there: %v after %v", err, took)
 			}

@@ -14,8 +14,10 @@ func TestColumnsThatDoNotFitAreRefused(t *testing.T) {
 	whole := func() *countersignv1.SnapshotPolicy {
 		var tokens []policy.Token
 		for _, id := range []string{"tok_a", "tok_b"} {
-			tokens = append(tokens, policy.Token{ID: id, Digest: secret.Digest{id[4]}, State: policy.Active, Scopes: 2,
-				ExpireMillis: 1, Imported: true})
+			tokens = append(tokens, policy.Token{
+				ID: id, Digest: secret.Digest{id[4]}, State: policy.Active, Scopes: 2,
+				ExpireMillis: 1, Imported: true,
+			})
 		}
 		p, err := policy.New(policy.Enforcement{Scopes: 2}, tokens, false)
 		if err != nil {

@@ -110,8 +110,10 @@ func TestCloseClosesTheFile(t *testing.T) {
 func TestLeftoversOfKilledWritersAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "s")
-	for name, age := range map[string]time.Duration{".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute,
-		"other": 2 * time.Hour} {
+	for name, age := range map[string]time.Duration{
+		".s-1.new": 2 * time.Hour, ".s-2.new": time.Minute,
+		"other": 2 * time.Hour,
+	} {
 		file := filepath.Join(folder, name)
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)

@@ -221,8 +221,10 @@ func pour(m *countersignv1.SnapshotRecord, to Sink) error {
 		}
 	}
 	for _, e := range m.GetLog() {
-		if err := to.Entry(record.RawEntry{Revision: e.GetRevision(), Data: e.GetData(),
-			EpochStart: e.GetEpochStart()}); err != nil {
+		if err := to.Entry(record.RawEntry{
+			Revision: e.GetRevision(), Data: e.GetData(),
+			EpochStart: e.GetEpochStart(),
+		}); err != nil {
 			return err
 		}
 	}

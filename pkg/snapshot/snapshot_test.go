@@ -150,19 +150,31 @@ func TestTouchedFileIsRefused(t *testing.T) {
 		{"the same again behind", append(bytes.Clone(file), file...), ring, "something follows the end"},
 		{"record left out", join(begin, r[0], r[1], r[3], r[4]), ring, "record 2: record file-record: keyring: MAC"},
 		{"record repeated", join(begin, r[0], r[1], r[1], r[2], r[3], r[4]), ring, "record 2: record file-record: keyring: MAC"},
-		{"records in another order", join(begin, r[0], r[2], r[1], r[3], r[4]), ring,
-			"record 1: record file-record: keyring: MAC"},
-		{"record of another file of the store", join(begin, r[0], r[1], others[2], r[3], r[4]), ring,
-			"record 2: record file-record: keyring: MAC"},
-		{"header of another file", join(begin, others[0], r[1], r[2], r[3], r[4]), ring,
-			"record 1: record file-record: keyring: MAC"},
-		{"end of another file", join(begin, r[0], r[1], r[2], r[3], others[4]), ring,
-			"record 4: record file-record: keyring: MAC"},
+		{
+			"records in another order", join(begin, r[0], r[2], r[1], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC",
+		},
+		{
+			"record of another file of the store", join(begin, r[0], r[1], others[2], r[3], r[4]), ring,
+			"record 2: record file-record: keyring: MAC",
+		},
+		{
+			"header of another file", join(begin, others[0], r[1], r[2], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC",
+		},
+		{
+			"end of another file", join(begin, r[0], r[1], r[2], r[3], others[4]), ring,
+			"record 4: record file-record: keyring: MAC",
+		},
 		{"two headers", join(begin, r[0], r[0], r[1], r[2], r[3], r[4]), ring, "record 1: record file-record: keyring: MAC"},
-		{"record of a backup", join(begin, r[0], backups[1], r[2], r[3], r[4]), ring,
-			"record 1: record file-record: keyring: MAC"},
-		{"a length beyond all bounds", join(begin, r[0], []byte{0xff, 0xff, 0xff, 0xff}), ring,
-			"record 1: a length of 4294967295 bytes"},
+		{
+			"record of a backup", join(begin, r[0], backups[1], r[2], r[3], r[4]), ring,
+			"record 1: record file-record: keyring: MAC",
+		},
+		{
+			"a length beyond all bounds", join(begin, r[0], []byte{0xff, 0xff, 0xff, 0xff}), ring,
+			"record 1: a length of 4294967295 bytes",
+		},
 		{"a length beyond the file", join(begin, r[0], []byte{0, 0xff, 0xff, 0xff}), ring, "is cut: it ends in record 1"},
 		{"an empty record", join(begin, r[0], []byte{0, 0, 0, 0}), ring, "record 1: record: malformed file-record: too short"},
 	} {

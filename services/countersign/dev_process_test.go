@@ -35,8 +35,10 @@ func startDev(t *testing.T) *devProcess {
 	t.Helper()
 	d := &devProcess{keyFile: filepath.Join(t.TempDir(), "admin-key")}
 	args := []string{"dev", "--log-level=debug", "--admin-key-file=" + d.keyFile}
-	for _, flag := range []string{"authority-listen", "validator-1-listen", "validator-2-listen", "authority-http-listen",
-		"validator-1-http-listen", "validator-2-http-listen"} {
+	for _, flag := range []string{
+		"authority-listen", "validator-1-listen", "validator-2-listen", "authority-http-listen",
+		"validator-1-http-listen", "validator-2-http-listen",
+	} {
 		args = append(args, fmt.Sprintf("--%s=127.0.0.1:%d", flag, testport.Free(t)))
 	}
 	d.cmd = exec.Command("countersign", args...)

@@ -27,8 +27,10 @@ type files struct{ of *reload.Files }
 
 var (
 	reloads = prometheus.NewDesc("countersign_file_reloads_total",
-		"Changes of a file, by file and result: ok, or failed when the previous content stays in use.", []string{"file",
-			"result"}, nil)
+		"Changes of a file, by file and result: ok, or failed when the previous content stays in use.", []string{
+			"file",
+			"result",
+		}, nil)
 	refused = prometheus.NewDesc("countersign_file_refused",
 		"1 while a file cannot be used and its previous content stays in use.", []string{"file"}, nil)
 	expiry = prometheus.NewDesc("countersign_certificate_expiry_timestamp_seconds",

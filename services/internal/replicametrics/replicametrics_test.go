@@ -51,8 +51,10 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 		want map[string]float64
 	}{
 		{"nothing", func(*storetest.Store) {}, nil},
-		{"a hint", func(s *storetest.Store) { s.Commit(s.App(1, 0), storetest.AddToken("b")) },
-			map[string]float64{"hints_total applied": 1}},
+		{
+			"a hint", func(s *storetest.Store) { s.Commit(s.App(1, 0), storetest.AddToken("b")) },
+			map[string]float64{"hints_total applied": 1},
+		},
 		{"a lost hint", func(s *storetest.Store) {
 			s.Fail(storetest.Faults{Hint: func(int, []byte) [][]byte { return nil }})
 			s.Commit(s.App(1, 0), storetest.AddToken("b"))
@@ -68,8 +70,10 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 			}
 			s.Trim(1, 1)
 		}, map[string]float64{"resyncs_total gap": 1}},
-		{"a missing head", func(s *storetest.Store) { s.SetHead(1, nil) },
-			map[string]float64{"forks_total": 1, "forked_partitions": 1, "partitions STALE": 1}},
+		{
+			"a missing head", func(s *storetest.Store) { s.SetHead(1, nil) },
+			map[string]float64{"forks_total": 1, "forked_partitions": 1, "partitions STALE": 1},
+		},
 		{"a store of before", func(s *storetest.Store) {
 			before := s.Save()
 			s.Commit(s.App(1, 0), storetest.AddToken("b"))
@@ -82,11 +86,15 @@ func TestMetricsTellWhatHappens(t *testing.T) {
 			time.Sleep(time.Second)
 			s.RollBack(before)
 			s.NewEpoch(1)
-		}, map[string]float64{"missing_apps": 1, "forks_total": 0, "resyncs_total epoch": 1, "hints_total applied": 1,
-			"orphaned_changes": 1}},
+		}, map[string]float64{
+			"missing_apps": 1, "forks_total": 0, "resyncs_total epoch": 1, "hints_total applied": 1,
+			"orphaned_changes": 1,
+		}},
 		{"a new epoch", func(s *storetest.Store) { s.NewEpoch(1) }, map[string]float64{"resyncs_total epoch": 1}},
-		{"an outage", func(s *storetest.Store) { s.Fail(storetest.Faults{Down: errors.New("down")}) },
-			map[string]float64{"partitions STALE": 2}},
+		{
+			"an outage", func(s *storetest.Store) { s.Fail(storetest.Faults{Down: errors.New("down")}) },
+			map[string]float64{"partitions STALE": 2},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -39,8 +39,10 @@ func TestBindEnv(t *testing.T) {
 			file: "default", wait: time.Second, list: "a",
 		},
 		"empty in the place of a default": {
-			env: map[string]string{"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": "",
-				"COUNTERSIGN_COUNT": "", "COUNTERSIGN_YES": ""},
+			env: map[string]string{
+				"COUNTERSIGN_KEYRING_FILE": "", "COUNTERSIGN_WAIT": "", "COUNTERSIGN_LIST": "",
+				"COUNTERSIGN_COUNT": "", "COUNTERSIGN_YES": "",
+			},
 			err: emptyVariable("count") + "\n" + emptyVariable("keyring-file") + "\n" + emptyVariable("list") + "\n" +
 				emptyVariable("wait") + "\n" + emptyVariable("yes"),
 		},

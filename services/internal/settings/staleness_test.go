@@ -19,8 +19,10 @@ func TestMaxStaleness(t *testing.T) {
 		{text: "events=10m,gdpr=2s", want: map[int]time.Duration{events: 10 * time.Minute, gdpr: 2 * time.Second}},
 		{text: "all=1h", want: map[int]time.Duration{events: time.Hour, adRevenue: time.Hour, 63: time.Hour}, rest: time.Hour},
 		{text: "events=2s,all=1h", want: map[int]time.Duration{events: 2 * time.Second}, rest: time.Hour},
-		{text: " AD_Revenue = 100ms , sessions=720h",
-			want: map[int]time.Duration{adRevenue: 100 * time.Millisecond, sessions: 720 * time.Hour}},
+		{
+			text: " AD_Revenue = 100ms , sessions=720h",
+			want: map[int]time.Duration{adRevenue: 100 * time.Millisecond, sessions: 720 * time.Hour},
+		},
 		{text: "", wrong: "want scope=duration"},
 		{text: "10m", wrong: "want scope=duration"},
 		{text: "events:10m", wrong: "want scope=duration"},
@@ -33,8 +35,10 @@ func TestMaxStaleness(t *testing.T) {
 		{text: "events=721h", wrong: "want durations from 100ms to 720h"},
 		{text: "events=-1s", wrong: "want durations from 100ms to 720h"},
 	} {
-		root := &cobra.Command{Use: "x", RunE: func(*cobra.Command, []string) error { return nil }, SilenceErrors: true,
-			SilenceUsage: true}
+		root := &cobra.Command{
+			Use: "x", RunE: func(*cobra.Command, []string) error { return nil }, SilenceErrors: true,
+			SilenceUsage: true,
+		}
 		bounds := MaxStaleness(root.Flags(), "max-staleness", "x")
 		BindEnv(root)
 		root.SetArgs([]string{"--max-staleness", tt.text})

@@ -12,8 +12,10 @@ import (
 )
 
 func adminKeyCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "admin-key",
-		Short: "Create the keys with which administrators and validators call an authority"}
+	group := &cobra.Command{
+		Use:   "admin-key",
+		Short: "Create the keys with which administrators and validators call an authority",
+	}
 	group.AddCommand(adminKeyCreate(g))
 	return group
 }

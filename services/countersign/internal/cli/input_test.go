@@ -91,8 +91,10 @@ func TestB11_ImportBounds(t *testing.T) {
 	}
 	for name, tt := range map[string]struct{ text, want string }{
 		"too many": {many.String() + "no object", "--file: line 1001: want at most 1000 tokens at once; split the file"},
-		"a line too long": {line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1),
-			"--file: line 3: longer than 256 KiB"},
+		"a line too long": {
+			line(0) + "\n" + strings.Repeat(" ", maxLine+1) + "\n" + line(1),
+			"--file: line 3: longer than 256 KiB",
+		},
 	} {
 		path := filepath.Join(t.TempDir(), "imports")
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

@@ -56,8 +56,10 @@ func TestUnknownOutcome(t *testing.T) {
 			return hangs(ctx, r)
 		}, "countersign: CANCELLED: ", true},
 		"internal": {fails(status.Error(codes.Internal, "internal error")), "countersign: INTERNAL: internal error\n", true},
-		"not loaded": {fails(apierr.Unavailable(apierr.NotLoaded, "not yet")),
-			"countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false},
+		"not loaded": {
+			fails(apierr.Unavailable(apierr.NotLoaded, "not yet")),
+			"countersign: UNAVAILABLE: not yet (NOT_LOADED)\n", false,
+		},
 		"refused":       {fails(apierr.Invalid("name", "too long")), "countersign: INVALID_ARGUMENT: --name: too long\n", false},
 		"field added":   {fails(withDetail.Err()), "countersign: INVALID_ARGUMENT: no (name: too long)\n", false},
 		"made harmless": {fails(status.Error(codes.Aborted, "a\x1b[2Jb")), `countersign: ABORTED: a\x1b[2Jb` + "\n", false},
@@ -166,8 +168,10 @@ func TestIncompleteReceipt(t *testing.T) {
 		return &createResponse{Token: &countersignv1.Token{TokenId: "tok_1"}, Receipt: &countersignv1.Receipt{
 			CommitTime: timestamppb.New(time.UnixMilli(1000)),
 			Validators: []*countersignv1.ReceiptEntry{
-				{ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7,
-					ReportTime: timestamppb.New(time.UnixMilli(1012))},
+				{
+					ValidatorId: "fast", State: countersignv1.PropagationState_PROPAGATION_STATE_APPLIED, Revision: 7,
+					ReportTime: timestamppb.New(time.UnixMilli(1012)),
+				},
 				{ValidatorId: "fenced", State: countersignv1.PropagationState_PROPAGATION_STATE_FENCED, Revision: 5},
 				{ValidatorId: "slow\x1b[2J", State: countersignv1.PropagationState_PROPAGATION_STATE_PENDING, Revision: 6},
 				{ValidatorId: "gone", State: countersignv1.PropagationState_PROPAGATION_STATE_LOST, Revision: 1},

@@ -32,8 +32,10 @@ func TestB10_PartlyRevoked(t *testing.T) {
 		Tokens: []*countersignv1.RevokedToken{{AppId: "done", Token: &countersignv1.Token{
 			TokenId: "tok_1", Name: "shared", State: countersignv1.TokenState_TOKEN_STATE_REVOKED,
 		}}},
-		Failures: []*countersignv1.RevokeFailure{{AppId: "failed", Reason: "STORE_UNAVAILABLE",
-			Message: "the store cannot be read"}},
+		Failures: []*countersignv1.RevokeFailure{{
+			AppId: "failed", Reason: "STORE_UNAVAILABLE",
+			Message: "the store cannot be read",
+		}},
 		UnverifiedAppIds: []string{"damaged"}, Incomplete: true,
 	}}
 	f.serve(t, f)

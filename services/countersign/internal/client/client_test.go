@@ -30,8 +30,10 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%s: loopback %t, %v; want %t", given, a.Loopback(), err, loopback)
 		}
 	}
-	for _, given := range []string{"", "7070", "localhost", ":7070", "localhost:", "localhost:0", "localhost:65536",
-		"localhost:grpc", "http://localhost:7070"} {
+	for _, given := range []string{
+		"", "7070", "localhost", ":7070", "localhost:", "localhost:0", "localhost:65536",
+		"localhost:grpc", "http://localhost:7070",
+	} {
 		var a Address
 		if a.Set(given) == nil {
 			t.Errorf("%q was accepted as an address", given)

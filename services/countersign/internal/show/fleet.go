@@ -22,8 +22,10 @@ func Receipt(w io.Writer, r *countersignv1.Receipt) error {
 		if e.GetState() == applied && r.GetCommitTime() != nil {
 			after = fmt.Sprintf("%d ms", max(e.GetReportTime().AsTime().Sub(r.GetCommitTime().AsTime()), 0).Milliseconds())
 		}
-		rows = append(rows, []string{words.Printable(e.GetValidatorId()), words.Enum(e.GetState()), fmt.Sprint(e.GetRevision()),
-			after})
+		rows = append(rows, []string{
+			words.Printable(e.GetValidatorId()), words.Enum(e.GetState()), fmt.Sprint(e.GetRevision()),
+			after,
+		})
 	}
 	return NewList(w, "VALIDATOR", "STATE", "REVISION", "AFTER").Page(rows)
 }

@@ -36,8 +36,10 @@ func Token(appID string, t *countersignv1.Token, now time.Time) []Row {
 		rows = append(rows, Row{"Revoked", words.Time(t.GetRevokeTime(), now)})
 	}
 	for _, use := range t.GetLastUses() {
-		rows = append(rows, Row{"Last used for " + words.ListScopes([]countersignv1.Scope{use.GetScope()}),
-			words.Time(use.GetUseTime(), now)})
+		rows = append(rows, Row{
+			"Last used for " + words.ListScopes([]countersignv1.Scope{use.GetScope()}),
+			words.Time(use.GetUseTime(), now),
+		})
 	}
 	if t.GetImported() {
 		rows = append(rows, Row{"Imported", "yes"})

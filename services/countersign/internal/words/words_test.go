@@ -61,8 +61,10 @@ func TestB12_ProposedScopes(t *testing.T) {
 func TestChoice(t *testing.T) {
 	state := countersignv1.TokenState(0).Descriptor()
 	only := []protoreflect.EnumNumber{1, 2}
-	for given, want := range map[string]string{"active": "", "TOKEN_STATE_DISABLED": "",
-		"revoked": "want active or disabled", "x": "want active or disabled"} {
+	for given, want := range map[string]string{
+		"active": "", "TOKEN_STATE_DISABLED": "",
+		"revoked": "want active or disabled", "x": "want active or disabled",
+	} {
 		c := Choice{Of: state, Only: only}
 		if err := text(c.Set(given)); err != want {
 			t.Errorf("Set(%q): %q, want %q", given, err, want)
