@@ -7,7 +7,7 @@ import (
 	"github.com/countersign/countersign/pkg/bearer"
 )
 
-// Every form that an Authorization header is seen in has a stated outcome.
+// Parse has a defined result for every form of an Authorization header that occurs.
 func TestParse(t *testing.T) {
 	for name, tt := range map[string]struct {
 		values []string
@@ -32,8 +32,7 @@ func TestParse(t *testing.T) {
 		"two":                       {[]string{"Bearer cs_x", "Bearer cs_y"}, "", bearer.ErrSeveral},
 		"twice the same":            {[]string{"Bearer cs_x", "Bearer cs_x"}, "", bearer.ErrSeveral},
 		"one and an empty one":      {[]string{"Bearer cs_x", ""}, "", bearer.ErrSeveral},
-		// These are secrets that nobody knows: what is in them is not ours to judge, since imported secrets
-		// have any form (B11).
+		// Parse does not judge the secret, since imported secrets may have any form (B11).
 		"two in one":           {[]string{"Bearer cs_x, Bearer cs_y"}, "cs_x, Bearer cs_y", nil},
 		"quotes":               {[]string{`Bearer "cs_x"`}, `"cs_x"`, nil},
 		"a zero-width space":   {[]string{"Bearer cs_x\u200b"}, "cs_x\u200b", nil},

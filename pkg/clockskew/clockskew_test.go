@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestSkewAlarm: one line a minute, whatever the clock does.
+// TestSkewAlarm: an alarm warns at most once a minute, whatever the clock does.
 func TestSkewAlarm(t *testing.T) {
 	var a Alarm
 	start := time.Now()

@@ -23,8 +23,8 @@ func TestPercent(t *testing.T) {
 	}
 }
 
-// TestGarbageStaysWithinItsBudget in a process of its own, whatever is alive; and an operator's GOGC is
-// left alone.
+// TestGarbageStaysWithinItsBudget: garbage stays within its budget, however large the live heap is. A GOGC
+// of the operator is not changed. Each case runs in a process of its own.
 func TestGarbageStaysWithinItsBudget(t *testing.T) {
 	if size := os.Getenv("GCBUDGET_TEST"); size != "" {
 		report(size)
@@ -33,7 +33,7 @@ func TestGarbageStaysWithinItsBudget(t *testing.T) {
 	for _, c := range []struct {
 		alive     int
 		gogc      string
-		least, up int // of the goal beyond what is alive
+		least, up int // bounds of the heap goal, beyond the live heap
 	}{
 		{alive: 16 << 20, least: 64 << 20, up: 80 << 20},
 		{alive: 128 << 20, least: 200 << 20, up: 300 << 20},
@@ -52,8 +52,8 @@ func TestGarbageStaysWithinItsBudget(t *testing.T) {
 	}
 }
 
-// report says whether the heap may come to grow by as much as was asked beyond what is alive. A cleanup
-// runs some time after its collection, so there are as many collections as it takes.
+// report tells whether the heap goal is within the bounds. It collects several times, because a cleanup
+// runs some time after its collection.
 func report(given string) {
 	var n, least, up int
 	if _, err := fmt.Sscan(given, &n, &least, &up); err != nil {
@@ -77,14 +77,14 @@ func report(given string) {
 	runtime.KeepAlive(alive)
 }
 
-// debugPercent returns GOGC as it is.
+// debugPercent returns the present GOGC.
 func debugPercent() int {
 	samples := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	metrics.Read(samples)
 	return int(samples[0].Value.Uint64())
 }
 
-// TestStopped: nothing is adapted any more.
+// TestStopped: GOGC is not adapted after stop.
 func TestStopped(t *testing.T) {
 	t.Setenv("GOGC", "")
 	before := debug.SetGCPercent(100)
