@@ -46,7 +46,7 @@ func TestWriteQuorum(t *testing.T) {
 		if d := result.Durability; d.Wanted != wanted || d.Acknowledged < least || d.Acknowledged > most {
 			t.Errorf("%s: got %+v, want %d wanted, %d to %d acknowledged", what, d, wanted, least, most)
 		}
-		check.Within(t, what, time.Since(started), 5*time.Second)
+		check.Within(t, what, time.Since(started), 5*time.Second, 9*time.Second)
 		return result
 	}
 	change("without a quorum", none, 0, 0, 0)

@@ -74,7 +74,7 @@ var libraries = map[string][]string{
 
 // only lists the wings that may import a library directly. The keys are prefixes of import paths.
 var only = map[string][]string{
-	redis:                           {"pkg/redisfeed", "services/store", "services/benchmark"},
+	redis:                           {"pkg/redisfeed", "services/store", "services/benchmark/internal/serve"},
 	"github.com/alicebob/miniredis": {"services/store/embedded"},
 }
 

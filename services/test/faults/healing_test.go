@@ -58,6 +58,7 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 	var writable, undisturbed, missing, quiet, complete moment
 	merging := map[made]*app{}
 	late, begun := false, c.oracle.now()
+	mismatched := false // the latest look found half of a change
 	for {
 		now := c.oracle.now()
 		masters, err := c.topology.masters()
@@ -76,7 +77,9 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 		if err == nil {
 			v, looked := look(ctx, c.oracle, masters, c.codec)
 			if err = looked; err == nil {
-				gaps, torn = c.oracle.gaps(v), !v.addsUp(c.codec)
+				// One look may see a head before a change and a document after it.
+				adds := v.addsUp(c.codec)
+				gaps, torn, mismatched = c.oracle.gaps(v), !adds && mismatched, !adds
 			}
 		}
 		var must []gap
@@ -167,6 +170,9 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 		// Endless faults may leave no calm. A change that is missing for this long is lost. Servers that do
 		// not find each other are another problem.
 		case whole == nil && err == nil && (calm > lostBound || now-begun > moment(wholeBound)):
+			if torn {
+				c.oracle.violate(notHealed, now, "%s: a partition still holds half of a change", l.What)
+			}
 			for _, g := range must {
 				kind := lostAgain
 				if c.available(l, g.missing) {

@@ -66,17 +66,37 @@ func TestManagementIsLinearizable(t *testing.T) {
 			givenUp: &givenUp,
 		}
 	}
-	// One call is certain to be without an answer, on any machine.
+	var mu sync.Mutex
+	var history []porcupine.Operation
+	unknown := 0
+	note := func(operation porcupine.Operation) {
+		mu.Lock()
+		defer mu.Unlock()
+		history = append(history, operation)
+		if operation.Output.(output).unknown {
+			unknown++
+		}
+	}
+	var group sync.WaitGroup
+	for id := range callers {
+		group.Go(func() {
+			c := newCaller(id)
+			for n := range *calls {
+				note(c.call(t.Context(), n, began))
+			}
+		})
+	}
+	// One call beside the callers is certain to be without an answer, on any machine.
 	proxy.SwallowReplies()
 	first := newCaller(callers + 1)
 	first.random = nil
-	history := []porcupine.Operation{first.try(t.Context(), input{kind: create, app: appID(0), name: "n0"}, "first", began,
-		1, 200*time.Millisecond)}
+	unanswered := first.try(t.Context(), input{kind: create, app: appID(0), name: "n0"}, "first", began, 1, 200*time.Millisecond)
 	proxy.Cut()
 	proxy.Restore()
-	if !history[0].Output.(output).unknown {
-		t.Errorf("a call without replies from Redis was answered: %+v", history[0])
+	if !unanswered.Output.(output).unknown {
+		t.Errorf("a call without replies from Redis was answered: %+v", unanswered)
 	}
+	note(unanswered)
 
 	cutting, stop := context.WithCancel(t.Context())
 	var cutter sync.WaitGroup
@@ -90,23 +110,6 @@ func TestManagementIsLinearizable(t *testing.T) {
 			proxy.Restore()
 		}
 	})
-	var mu sync.Mutex
-	unknown := 1
-	var group sync.WaitGroup
-	for id := range callers {
-		group.Go(func() {
-			c := newCaller(id)
-			for n := range *calls {
-				operation := c.call(t.Context(), n, began)
-				mu.Lock()
-				history = append(history, operation)
-				if operation.Output.(output).unknown {
-					unknown++
-				}
-				mu.Unlock()
-			}
-		})
-	}
 	group.Wait()
 	stop()
 	cutter.Wait()

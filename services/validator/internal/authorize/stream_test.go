@@ -259,7 +259,7 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	if err := line.end(); err == nil {
 		t.Error("the stream ended without an error")
 	}
-	check.Within(t, "the end of the stream", time.Since(began), 2*time.Second)
+	check.Within(t, "the end of the stream", time.Since(began), 2*time.Second, 20*time.Second)
 }
 
 // A panic reaches the handler, where it is caught, with its original stack.

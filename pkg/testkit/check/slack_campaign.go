@@ -1,6 +1,0 @@
-//go:build campaign
-
-package check
-
-// slack is added to the bounds of Within.
-const slack = 0
