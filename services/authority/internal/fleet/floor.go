@@ -36,8 +36,9 @@ type floor struct {
 // awaitReports starts the wait for reports of the present members. The caller holds the mutex.
 func (r *Registry) awaitReports(now time.Time) {
 	r.floor.since, r.floor.awaited = now, map[string]*record.Validator{}
-	// A member is awaited if it has reported within a Lease before the latest report of any member. The
-	// present time is no measure: no member could report while all authorities were stopped.
+	// A member is awaited if it has reported within a Lease before the latest report of any member, or if the
+	// list has it without a report. The present time is no measure: no member could report while all
+	// authorities were stopped.
 	var latest time.Time
 	for _, m := range r.members {
 		if !m.Gone && m.Reported.After(latest) {
