@@ -13,8 +13,9 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// ownLoad bounds how long validators wait until this authority has loaded its own data. After that they may
-// report in any case: a store that cannot be loaded may lack changes that only they have.
+// ownLoad bounds how long validators must wait with their reports until this authority has loaded the store.
+// After that they may report although it has not: a store that cannot be loaded may lack changes that only
+// validators hold.
 const ownLoad = 3 * time.Second
 
 // fleetMetrics are the metrics of the fleet and of healing.
@@ -23,7 +24,7 @@ type fleetMetrics struct {
 	healing *healing.Metrics
 }
 
-// followFleet runs the fleet and the healing of the store until ctx ends.
+// followFleet runs the fleet's registry and the healer until ctx ends.
 func (s *Server) followFleet(ctx context.Context, r *replica.Replica, opened *store.Store) error {
 	loading, cancel := context.WithTimeout(ctx, ownLoad)
 	defer cancel()

@@ -14,15 +14,15 @@ import (
 	"github.com/countersign/countersign/services/internal/floorfile"
 )
 
-// floorState is the floor of the store from the floor file.
+// floorState holds the floor from the floor file.
 type floorState struct {
-	// floor is the content of the file at the start; nil when there was no file.
+	// floor is the content of the file when the authority started; nil when there was no file.
 	floor  *record.Floor
 	failed prometheus.Counter
 }
 
-// read reads the floor file. A damaged file is an error: an authority that must have a floor does not start
-// without one.
+// read reads the floor file. A missing file is no error: the authority has no floor yet. A damaged file is an
+// error, so that the authority does not run without the floor that it had.
 func (f *floorState) read(config Config) error {
 	if config.FloorFile == "" {
 		return nil
@@ -62,7 +62,7 @@ func (f *floorState) apply(r *replica.Replica, config Config) error {
 	return nil
 }
 
-// keep writes the floor file until ctx ends; it does nothing when no file is configured.
+// keep writes the floor file until ctx ends. It does nothing when no file is configured.
 func (f *floorState) keep(ctx context.Context, r *replica.Replica, config Config) {
 	if config.FloorFile != "" {
 		(&floorfile.Keeper{Path: config.FloorFile, Ring: config.Ring, Log: config.Log, Failed: f.failed.Inc}).Run(ctx, r)
@@ -80,11 +80,11 @@ func below(r *replica.Replica) (partitions int, epoch uint64) {
 	return partitions, epoch
 }
 
-// unusedAfter is the age of a store from which on it is suspicious that nothing was ever changed in it.
+// unusedAfter is the age of a store above which a store without any change is suspicious.
 const unusedAfter = time.Hour
 
-// cameBackEmpty tells whether the store may have lost everything: it is not new, and nothing was ever changed
-// in it. A floor is better evidence, so with one the answer is false.
+// cameBackEmpty reports whether the store may have lost everything: it is older than unusedAfter, and nothing
+// was ever changed in it. It returns false when there is a floor, since a floor shows a loss more reliably.
 func (f *floorState) cameBackEmpty(r *replica.Replica, now time.Time) bool {
 	if f.floor != nil || now.Sub(r.Codec().Meta().CreateTime) < unusedAfter {
 		return false

@@ -12,7 +12,7 @@ import (
 // healthInterval is the pause between two updates of gRPC health.
 const healthInterval = 250 * time.Millisecond
 
-// detail returns what /readyz says besides whether calls can be answered.
+// detail returns the problems that /readyz shows besides whether calls can be answered; empty for none.
 func (s *Server) detail() string {
 	var lines []string
 	if trouble := s.management.Trouble(); trouble != "" {
@@ -32,7 +32,7 @@ func (s *Server) detail() string {
 	return strings.Join(lines, "; ")
 }
 
-// ready returns nil once calls can be answered.
+// ready returns nil once management calls can be answered.
 func (s *Server) ready() error {
 	err := s.management.Ready()
 	if detail := s.detail(); err != nil && detail != "" {
@@ -41,9 +41,9 @@ func (s *Server) ready() error {
 	return err
 }
 
-// keepHealth keeps gRPC health equal to /readyz until ctx ends. The health of FleetService does not depend on
-// it: validators report also to an authority that cannot serve management, since their reports may be what
-// heals the store.
+// keepHealth keeps gRPC health equal to /readyz until ctx ends. The health of FleetService is not changed.
+// Validators also report to an authority that cannot serve management, since their reports may be needed to
+// heal the store.
 func (s *Server) keepHealth(ctx context.Context) {
 	for serving, first := false, true; ; first = false {
 		err := s.ready()

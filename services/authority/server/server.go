@@ -35,27 +35,28 @@ import (
 // Config configures an authority. Its gRPC server serves AuthorityService and FleetService.
 type Config struct {
 	daemon.Config
-	// AdminKeysFile has the keys of those who may call. It may be empty only with InsecureDev, which lets
-	// anyone call every method, and binds to loopback only (B26).
+	// AdminKeysFile is the file with the keys of the callers. It may be empty only with InsecureDev.
+	// InsecureDev lets anyone call every method, and allows only loopback addresses (B26).
 	AdminKeysFile string
 	InsecureDev   bool
-	// FloorFile is the file in which the authority records the positions that it has seen of the store; empty
+	// FloorFile is the file in which the authority records the positions of the store that it has seen; empty
 	// for none. No other process may use the file.
 	FloorFile string
-	// VerifyInterval is the pause between two partitions that are verified in the background; 0 verifies
-	// none.
+	// VerifyInterval is the pause between two verifications of partitions in the background; 0 turns
+	// verification off.
 	VerifyInterval time.Duration
 	// Store has the options of the store.
 	Store store.Options
 }
 
 const (
-	// maxConnections bounds the connections, of validators and of others.
+	// maxConnections bounds the connections of validators and other clients.
 	maxConnections = 4096
-	// maxCalls bounds the management calls in flight. They take milliseconds, unless they wait for a receipt.
+	// maxCalls bounds the management calls in flight. A call takes milliseconds, unless it waits for a
+	// receipt.
 	maxCalls = 1024
-	// maxBytes bounds the memory for large encoded requests, which are imports and reports: 25 of the
-	// largest.
+	// maxBytes bounds the memory for large encoded requests: imports and reports. It is enough for 25
+	// requests of the greatest size.
 	maxBytes = 25 * grpcserver.ManagementMaxReceive
 )
 
@@ -73,11 +74,11 @@ type Server struct {
 	verified   *verification.Metrics
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
-	replica    atomic.Pointer[replica.Replica] // nil until the store was found
+	replica    atomic.Pointer[replica.Replica] // nil until the store is found
 }
 
-// New checks the configuration and binds the ports. Before Run it serves nothing and does not connect to
-// Redis.
+// New checks the configuration and binds the ports. It does not connect to Redis. The server accepts no calls
+// until Run.
 func New(config Config) (*Server, error) {
 	source, err := identities(config)
 	if err != nil {
@@ -145,8 +146,8 @@ func (s *Server) Addr() net.Addr { return s.grpc.Addr() }
 // HTTPAddr returns the address of the HTTP server.
 func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 
-// Run serves until ctx ends, which is not an error. Calls are UNAVAILABLE until the store is found and
-// loaded.
+// Run serves until ctx ends, which is not an error. Until the store is found and loaded, calls fail with
+// UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.client.Close()
 	group, ctx := errgroup.WithContext(ctx)

@@ -8,32 +8,35 @@ import (
 )
 
 const (
-	// clockSpan is how long the least delayed report counts at least. It counts at most twice as long.
+	// clockSpan is the length of a span. The skew comes from the present span and the one before, so the
+	// least delayed report counts for one to two spans.
 	clockSpan = 5 * time.Second
-	// clockStep is the difference between the advances of the wall clock and of the monotonic clock from
-	// which on the wall clock counts as set.
+	// clockStep is the least sign that a wall clock was set: its advance differs by more than clockStep from
+	// the advance of the monotonic clock.
 	clockStep = 100 * time.Millisecond
 )
 
-// clock measures how far a validator's wall clock is ahead of this authority's, from its reports. The delay
-// of a report makes the validator look further behind than it is. So the report with the greatest lead is the
-// least wrong. The zero value has no reports.
+// clock measures, from a validator's reports, how far its wall clock is ahead of this authority's clock. The
+// delay of a report makes the validator's clock look further behind than it is. So the report with the
+// greatest lead has the smallest error. The zero value has no reports.
 type clock struct {
+	// latest is the latest reading of the validator's clock. heard is when the latest report with a reading
+	// arrived here; zero for none.
 	latest record.Clock
 	heard  time.Time
-	// began is the start of the present span. best has the greatest lead of the present span and of the one
-	// before; known tells whether a span has any.
+	// began is the start of the present span. best has the greatest lead of the present span, and of the span
+	// before. known has, for each of the two, whether best holds a lead.
 	began time.Time
 	best  [2]time.Duration
 	known [2]bool
 }
 
-// remember records a reading that may have been delayed for any time. It shows only that the validator sends
-// its time.
+// remember stores a reading that may have been delayed for any time. It shows only that the validator sends
+// its time, and does not alter the skew.
 func (c *clock) remember(r record.Clock) { c.latest = r }
 
-// see checks a reading of the same instance that may have been delayed for any time. When it shows that the
-// wall clock was set since the latest report, the skew is unknown until the next report.
+// see checks a reading of the same instance that may have been delayed for any time. If it shows that the
+// validator's wall clock was set since the latest reading, the skew is unknown until the next report.
 func (c *clock) see(r record.Clock) {
 	switch {
 	case r.Wall.IsZero():
@@ -62,7 +65,8 @@ func (c *clock) read(r record.Clock, now time.Time) {
 	c.latest, c.heard = r, now
 }
 
-// set tells whether the wall clock of the validator, or of this authority, was set since the latest reading.
+// set reports whether the wall clock of the validator, or of this authority, was set since the latest
+// reading.
 func (c *clock) set(r record.Clock, now time.Time) bool {
 	if c.heard.IsZero() {
 		return false
@@ -77,7 +81,8 @@ func (c *clock) drift(r record.Clock) time.Duration {
 	return r.Wall.Sub(c.latest.Wall) - (r.Monotonic - c.latest.Monotonic)
 }
 
-// skew returns how far the validator's clock is ahead; false while that is unknown.
+// skew returns how far the validator's clock is ahead; negative means behind. known is false before the first
+// reading, and after a clock was set until the next reading.
 func (c *clock) skew() (ahead time.Duration, known bool) {
 	for i, best := range c.best {
 		if c.known[i] && (!known || best > ahead) {
@@ -87,9 +92,13 @@ func (c *clock) skew() (ahead time.Duration, known bool) {
 	return ahead, known
 }
 
-// state judges a validator that has shown a change whose effect changes by itself, at turn at the latest; a
-// zero turn means that it never does. A validator that sends no time is not judged. While the skew is
-// unknown, so is whether turn has come on the validator's clock, although it has come here.
+// state returns the state of a validator that has shown a change. turn is the last time at which the clock
+// alone alters the effect of the change; zero for none. silent says that the validator's lease has expired.
+//
+// The change is Applied if it has no turn, or if turn has passed on both clocks. It is Applied too if the
+// validator sends no time, since its clock cannot be checked. Otherwise a clock that is wrong by more than
+// clockskew.Max is Skewed. While the skew is unknown, turn may not have passed on the validator's clock,
+// although it has passed here. The state is then Pending, or Lost for a silent validator.
 func (c *clock) state(turn, now time.Time, silent bool) State {
 	ahead, known := c.skew()
 	switch {
@@ -105,8 +114,8 @@ func (c *clock) state(turn, now time.Time, silent bool) State {
 	return Applied
 }
 
-// logClock logs that the clock of a member that reports here is wrong, or is right again. The caller holds
-// the mutex.
+// logClock logs when the clock of a member that reports here becomes wrong, and when it is right again. The
+// caller holds the mutex.
 func (r *Registry) logClock(m *member, now time.Time) {
 	ahead, known := m.clock.skew()
 	if !known {

@@ -1,7 +1,7 @@
-// Package fleet knows the validators: what they report (FleetService), which of them have applied a change
-// (receipts), and which changes they hold that the store has lost. Authorities share this through Redis, so
-// that each of them can answer for all. This package is not part of the public API and may change in any
-// release.
+// Package fleet keeps track of the validators. It knows what they report (FleetService), which of them have
+// applied a change (receipts), and which changes they hold that the store has lost. Authorities share this
+// through Redis, so that each of them can answer for the whole fleet. This package is not part of the public
+// API and may change in any release.
 package fleet
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/identity"
 )
 
-// helloTimeout bounds the wait for the first message of a stream, which names the validator.
+// helloTimeout bounds the wait for the first message of a stream, which has the name of the validator.
 const helloTimeout = 5 * time.Second
 
 // Service implements countersignv1.FleetServiceServer. Make one with NewService. It is safe for concurrent
@@ -34,25 +34,25 @@ type Service struct {
 // NewService returns a service without a registry.
 func NewService() *Service { return &Service{opened: make(chan struct{})} }
 
-// Open gives the service its registry. It is called once. Until then no validator can report.
+// Open gives the service its registry. Call it once. Until then no validator can report.
 func (s *Service) Open(r *Registry) {
 	s.registry.Store(r)
 	close(s.opened)
 }
 
-// EndWith makes all streams end when a channel is closed.
+// EndWith makes all streams and waits end when a channel is closed.
 func (s *Service) EndWith(draining <-chan struct{}) { s.draining.Store(&draining) }
 
 // stream is one Report call.
 type stream struct {
-	// id is the validator's id; empty until it has joined.
+	// id is the validator's id; empty until the validator has joined.
 	id       string
 	identity string
 	wants    chan int
 	ended    chan error
 }
 
-// end makes the call end with an error, unless another error has ended it.
+// end makes the Report call return an error. Only the first error counts.
 func (s *stream) end(why error) {
 	select {
 	case s.ended <- why:
@@ -60,7 +60,7 @@ func (s *stream) end(why error) {
 	}
 }
 
-// Report implements the RPC of that name.
+// Report implements FleetService.Report.
 func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse]) error {
 	r := s.registry.Load()
 	if r == nil {
@@ -75,7 +75,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		identity: identity.From(call.Context()).Name, wants: make(chan int, r.codec.Partitions()),
 		ended: make(chan error, 1),
 	}
-	var floorKnown <-chan struct{} // nil once the floor was sent
+	var floorKnown <-chan struct{} // nil after the floor was sent
 	select {
 	case m := <-incoming:
 		hello, err := r.readHello(m)
@@ -122,7 +122,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		case <-floorKnown:
 			floor, known, later := r.Floor()
 			if floorKnown = later; !known {
-				continue // the store has lost more meanwhile
+				continue // the floor has become unavailable again
 			}
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case partition := <-own.wants:
@@ -140,7 +140,8 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 	}
 }
 
-// receive passes on a validator's messages until the call ends.
+// receive passes on a validator's messages until the call ends. The error that ends the call comes from the
+// second channel.
 func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, countersignv1.ReportResponse],
 ) (<-chan *countersignv1.ReportRequest, <-chan error) {
 	incoming, failed := make(chan *countersignv1.ReportRequest), make(chan error, 1)
@@ -161,7 +162,8 @@ func receive(call grpc.BidiStreamingServer[countersignv1.ReportRequest, counters
 	return incoming, failed
 }
 
-// endOf returns the result of a call whose validator has closed the stream.
+// endOf returns the result of a call whose stream has ended with err. A validator that closes its stream is
+// no error.
 func endOf(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -171,7 +173,7 @@ func endOf(err error) error {
 
 var errNotOpen = apierr.Unavailable(apierr.NotLoaded, "the authority does not know the fleet yet")
 
-// Wait calls Registry.Wait, once the registry is open. It also ends early when the authority shuts down.
+// Wait calls Registry.Wait as soon as the registry is open. It returns early when the authority shuts down.
 func (s *Service) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

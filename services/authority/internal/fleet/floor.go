@@ -6,35 +6,39 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// floor tells when the fleet's floor is available. The floor is the highest position of each partition that
-// this authority or a validator has seen.
+// floor decides when the fleet's floor is available. The floor has, for each partition, the highest position
+// that this authority or a validator has seen.
 //
 // A new authority knows only what it reads from the store, and the store may be an old copy. The validators
-// that were members before know better. So the floor is not available until each of them has reported, here
-// or to another authority, or a Lease has passed. The floor does not wait for a validator that was silent for
-// a Lease while others reported, since it may never come back.
+// that were members before may have seen later positions. So the floor is not available until each of them
+// has reported, to this authority or to another one, or until a Lease has passed. The floor does not wait for
+// a validator that was silent for a Lease while others reported, since it may never come back.
 //
-// A second case: a replica drops a change that came as a hint when a read shows that the store lacks it. The
-// replica then holds the change as an orphan, and its cursor is the store's own. So the cursors do not show
-// that the store is an old copy. While this authority or a validator holds orphans, the floor is not
-// available: until the orphans are healed, which moves the epoch beyond the copy, or for a Lease.
+// The floor also waits for orphans. A replica can receive a change as a hint before it reads the change from
+// the store. When a read shows that the store lacks the change, the replica keeps the change as an orphan,
+// and its cursor goes back to the store's own. So the cursors do not show that the store is an old copy.
+// While this authority or a validator holds orphans, the floor is not available. This ends when the orphans
+// are healed, which moves the epoch beyond the copy, or after a Lease.
 type floor struct {
-	// since is when the fleet was first read.
+	// since is when this authority first read the fleet. It is zero before that.
 	since time.Time
-	// awaited has the validators that have not reported since then, with their records as they were.
+	// awaited has the validators for whose reports the floor waits. The value is the record of the validator
+	// at since.
 	awaited map[string]*record.Validator
-	// lacking is when orphans were first seen; zero while there are none.
+	// lacking is when orphans were first seen. It is zero while no process holds orphans.
 	lacking time.Time
-	// known is closed while the floor is available. It is replaced when the floor ceases to be.
+	// known is closed while the floor is available. When the floor becomes unavailable, known is replaced by
+	// an open channel.
 	known     chan struct{}
 	available bool
 }
 
-// awaitReports begins to wait for reports of the present members. The caller holds the mutex.
+// awaitReports starts the wait for reports of the present members. The caller holds the mutex.
 func (r *Registry) awaitReports(now time.Time) {
 	r.floor.since, r.floor.awaited = now, map[string]*record.Validator{}
-	// No member reported while all authorities were stopped. So reports are compared with the latest report,
-	// not with the present.
+	// A member is awaited if it has reported within a Lease before the latest report of any member, or if the
+	// list has it without a report. The present time is no measure: no member could report while all
+	// authorities were stopped.
 	var latest time.Time
 	for _, m := range r.members {
 		if !m.Gone && m.Reported.After(latest) {
@@ -49,13 +53,15 @@ func (r *Registry) awaitReports(now time.Time) {
 	r.updateFloor(now)
 }
 
-// hasReported records that this authority knows all that a validator has seen. The caller holds the mutex.
+// hasReported records that a validator has reported or has left, so that the floor does not wait for it. The
+// caller holds the mutex.
 func (r *Registry) hasReported(id string, now time.Time) {
 	delete(r.floor.awaited, id)
 	r.updateFloor(now)
 }
 
-// updateFloor finds out whether the floor is available. The caller holds the mutex.
+// updateFloor checks whether the floor is available, and wakes its waiters when it becomes available. The
+// caller holds the mutex.
 func (r *Registry) updateFloor(now time.Time) {
 	f := &r.floor
 	switch lacks := r.lacks(now); {
@@ -86,8 +92,8 @@ func (r *Registry) updateFloor(now time.Time) {
 	}
 }
 
-// lacks tells whether this authority, or any validator that reports, holds changes that the store lacks. The
-// caller holds the mutex.
+// lacks reports whether this authority, or a validator whose lease runs, holds orphans: changes that the
+// store lacks. The caller holds the mutex.
 func (r *Registry) lacks(now time.Time) bool {
 	for _, m := range r.members {
 		if m.Orphans > 0 && !m.Gone && !m.silent(now) {
@@ -102,11 +108,11 @@ func (r *Registry) lacks(now time.Time) bool {
 	return false
 }
 
-// Floor returns the fleet's floor. While the floor is not available, known is false and later is closed when
-// it becomes available.
+// Floor returns the fleet's floor. While the floor is not available, known is false. The channel later is
+// then closed when the floor becomes available.
 func (r *Registry) Floor() (positions []record.Position, known bool, later <-chan struct{}) {
-	// The cursors are read first: a cursor that goes back leaves an orphan, and the check for orphans comes
-	// later.
+	// Read the cursors before the check for orphans. A cursor that has gone back before this read has left an
+	// orphan, which the check finds.
 	cursors := r.past.Cursors()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,8 +122,8 @@ func (r *Registry) Floor() (positions []record.Position, known bool, later <-cha
 	positions = make([]record.Position, r.codec.Partitions())
 	for partition, own := range cursors {
 		at := record.Position{StoreID: r.codec.StoreID(), Partition: partition, Cursor: own}
-		// A partition that is below a confirmed position, or below the floor file, is not loaded and has no
-		// cursor.
+		// A partition is not loaded, and has no cursor, while the store is below its confirmed position or
+		// below the floor file.
 		if confirmed := r.past.Confirmed(partition); at.Before(confirmed) {
 			at.Cursor = confirmed
 		}

@@ -8,21 +8,21 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// wantFloor checks the floor of partition 0; the zero cursor means that the floor is not available.
+// wantFloor checks the floor of partition 0. The zero cursor as want means that the floor is not available.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
 	floor, known, _ := a.Floor()
 	if known != (want != record.Cursor{}) {
-		a.t.Errorf("%s: the floor is known: %t", when, known)
+		a.t.Errorf("%s: the floor is known: got %t, want the opposite", when, known)
 	}
 	if known && floor[0].Cursor != want {
-		a.t.Errorf("%s: the floor is %s, want %s", when, floor[0].Cursor, want)
+		a.t.Errorf("%s: got floor %s, want %s", when, floor[0].Cursor, want)
 	}
 }
 
-// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: the store was replaced by an old copy, and the
-// authorities and one validator restart. Another validator knows better. No position of the old copy passes
-// for the floor.
+// TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported: the store is replaced by an old copy while the
+// authorities and one validator restart. Another validator has seen a later position. The authority has no
+// floor until that validator has reported.
 func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -41,33 +41,33 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 		fresh := f.authority()
 		fresh.wantFloor("at the start", record.Cursor{})
 		f.validator("starts", 0).mustJoin(fresh, nil)
-		fresh.wantFloor("when the one that starts has joined", record.Cursor{})
+		fresh.wantFloor("when the restarted validator has joined", record.Cursor{})
 		time.Sleep(time.Second)
 		fresh.wantFloor("a second later", record.Cursor{})
 		_, _, known := fresh.Floor()
 		knows.mustJoin(fresh, to(at(1, 9)))
-		fresh.wantFloor("when the one that knows has reported", at(1, 9))
+		fresh.wantFloor("when the validator with the later position has reported", at(1, 9))
 		select {
 		case <-known:
 		default:
-			t.Error("streams that wait for the floor are not told")
+			t.Error("the floor is known, but its channel is not closed")
 		}
 	})
 }
 
-// holdOn makes a validator report a cursor of partition 0, and orphans.
+// holdOn makes a validator report a cursor of partition 0, and the tags of its orphans there.
 func (v *reporter) holdOn(c record.Cursor, tags ...record.Tag) error {
 	u := v.next(to(c))
 	u.orphans = map[int][]record.Tag{0: tags}
 	return v.at.Registry.report(v.stream, u)
 }
 
-// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: a replica has dropped changes that the store lacks, so its
-// cursor does not show them. The floor waits for the epoch that heals them.
+// TestB08_FloorIsNotToldWhileTheStoreLacksChanges: a process holds a change as an orphan, so its cursor does
+// not show the change. The floor is not available until an epoch has healed the orphan.
 func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	tags := []record.Tag{at(1, 9).Tag}
 	for name, lacks := range map[string]func(t *testing.T, f *fixture, running *authority, knows *reporter) (healed func()){
-		"of a validator": func(t *testing.T, _ *fixture, _ *authority, knows *reporter) func() {
+		"orphan of a validator": func(t *testing.T, _ *fixture, _ *authority, knows *reporter) func() {
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				}
 			}
 		},
-		"of a validator that reports to another authority": func(t *testing.T, f *fixture, _ *authority, knows *reporter) func() {
+		"orphan of a validator that reports to another authority": func(t *testing.T, f *fixture, _ *authority, knows *reporter) func() {
 			knows.mustJoin(f.authority(), to(at(1, 9)))
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
@@ -90,14 +90,14 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		},
-		"of a validator whose stream has ended": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+		"orphan of a validator whose stream has ended": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
 			}
 			knows.hangUp()
 			return func() { knows.mustJoin(running, to(at(2, 2))) }
 		},
-		"of the authority itself": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+		"orphan of the authority itself": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
 			running.past.holdOn(0, tags...)
 			if err := knows.report(to(at(1, 1))); err != nil {
 				t.Fatal(err)
@@ -119,7 +119,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				_, _, known := running.Floor()
 				select {
 				case <-known:
-					t.Error("streams that wait for the floor are told")
+					t.Error("the floor is not known, but its channel is closed")
 				default:
 				}
 				healed()
@@ -127,15 +127,15 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				select {
 				case <-known:
 				default:
-					t.Error("streams that wait for the floor are not told after the healing")
+					t.Error("after the healing the floor is known, but its channel is not closed")
 				}
 			})
 		})
 	}
 }
 
-// TestFloorWaitsForHealingNoLongerThanALease: orphans that are never healed, or false, keep no validator from
-// starting.
+// TestFloorWaitsForHealingNoLongerThanALease: orphans that are never healed, or that a validator falsely
+// reports, delay the floor by at most a lease.
 func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -147,7 +147,7 @@ func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 		alive(t, Lease-time.Second, knows)
 		running.wantFloor("within the lease", record.Cursor{})
 		alive(t, 2*time.Second, knows)
-		running.wantFloor("after it", at(1, 1))
+		running.wantFloor("after the lease", at(1, 1))
 		if err := knows.holdOn(at(1, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -155,12 +155,13 @@ func TestFloorWaitsForHealingNoLongerThanALease(t *testing.T) {
 		if err := knows.holdOn(at(1, 1), at(1, 8).Tag); err != nil {
 			t.Fatal(err)
 		}
-		running.wantFloor("at the next loss", record.Cursor{})
+		running.wantFloor("when the validator reports another orphan", record.Cursor{})
 	})
 }
 
-// TestFloorOfARollingRestart: reports to another authority count once the whole record is shared, so that no
-// validator is delayed. News alone does not count, since it has only the changes.
+// TestFloorOfARollingRestart: when a member reports to another authority, a fresh authority stops waiting for
+// it once the hash has the member's newer record. News alone is not enough, since it has only the moved
+// cursors.
 func TestFloorOfARollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -183,8 +184,8 @@ func TestFloorOfARollingRestart(t *testing.T) {
 	})
 }
 
-// TestFloorWithoutMembersThatAreGone: the floor does not wait for validators that were silent for a lease or
-// have left, nor in a fleet without members.
+// TestFloorWithoutMembersThatAreGone: the floor waits at most a lease for a validator that does not report.
+// It does not wait in a fleet without members, nor after the awaited validator has joined again.
 func TestFloorWithoutMembersThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -205,30 +206,30 @@ func TestFloorWithoutMembersThatAreGone(t *testing.T) {
 		again.wantFloor("at the next start", record.Cursor{})
 		leaves := f.validator("lost", 0).mustJoin(again, nil)
 		leaves.hangUp()
-		again.wantFloor("when it is back", at(1, 1))
+		again.wantFloor("when the lost validator has joined again", at(1, 1))
 		synctest.Wait()
 	})
 }
 
-// TestFloorHasWhatWasConfirmed: the floor has the confirmed position also of a partition that is not loaded
-// because the store is below it.
+// TestFloorHasWhatWasConfirmed: the store is below a confirmed position of a partition, so the partition is
+// not loaded. The floor and Highest have the confirmed position.
 func TestFloorHasWhatWasConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFixture(t).authority()
 		a.past.confirm(0, at(3, 7))
-		a.wantFloor("a store below what was confirmed", at(3, 7))
+		a.wantFloor("with the store below the confirmed position", at(3, 7))
 		found := false
 		for _, c := range a.Highest(0) {
 			found = found || c == at(3, 7)
 		}
 		if !found {
-			t.Errorf("what is healed goes up to %v, want %s too", a.Highest(0), at(3, 7))
+			t.Errorf("Highest: got %v, want %s among them", a.Highest(0), at(3, 7))
 		}
 	})
 }
 
-// TestB08_FloorDoesNotWaitForTheLost: a validator that is LOST when an authority starts does not delay the
-// floor.
+// TestB08_FloorDoesNotWaitForTheLost: a validator was LOST before all authorities stopped. It does not delay
+// the floor of the next authority.
 func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -241,11 +242,11 @@ func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 		time.Sleep(time.Minute)
 		b := f.authority()
 		if _, known, _ := b.Floor(); known {
-			t.Error("the floor does not wait for one that reported until the stop")
+			t.Error("the floor is known before v has reported, and v was reporting when the authority stopped")
 		}
 		v.mustJoin(b, first())
 		if _, known, _ := b.Floor(); !known {
-			t.Error("the floor waits for one that was lost")
+			t.Error("the floor is not known after v has reported: it waits for w, which was LOST")
 		}
 	})
 }

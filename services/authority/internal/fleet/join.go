@@ -22,9 +22,9 @@ var (
 	errNotShared = apierr.Unavailable(apierr.StoreUnavailable, "the validator could not be made known to other authorities")
 )
 
-// join makes a validator a member. The caller reads the floor for the validator after join. Other authorities
-// can know the validator before it can have loaded anything. So everything it loads is newer than a change
-// whose receipt lacks it.
+// join makes a validator a member. The caller reads the floor for the validator only after join. So the other
+// authorities can know the validator before it has loaded anything. If a receipt lacks the validator, the
+// validator loads data that is newer than the change.
 func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	v := u.validator
 	r.mu.Lock()
@@ -62,7 +62,8 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 		m.stored = raw
 	}
 	s.id = v.ID
-	// The first message has all orphans, not only the changes.
+	// The first message of a stream has all orphans. Later messages have only the partitions in which they
+	// changed.
 	m.Orphans = 0
 	clear(m.orphans)
 	r.apply(m, u, now)
@@ -71,8 +72,9 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	return nil
 }
 
-// admit decides whether an instance may report by its name. known tells whether the other authorities know
-// it. admit makes the instance newer than the one whose name it takes. The caller holds the mutex.
+// admit decides whether an instance may report by its name. known is true if the hash has a record of this
+// instance. If another instance has the name, admit moves v.Start to a time after the start of that instance.
+// The caller holds the mutex.
 func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	m := r.members[v.ID]
 	if m == nil || m.Gone {
@@ -101,7 +103,7 @@ func (r *Registry) admit(v *record.Validator) (known bool, err error) {
 	return false, nil
 }
 
-// report applies a validator's message.
+// report applies one message of a validator that has joined.
 func (r *Registry) report(s *stream, u *update) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,7 +153,7 @@ func (r *Registry) apply(m *member, u *update, now time.Time) {
 	r.publishLater(m, moved)
 }
 
-// drop records that a stream has ended.
+// drop handles the end of a stream.
 func (r *Registry) drop(s *stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,7 +166,7 @@ func (r *Registry) drop(s *stream) {
 	}
 }
 
-// leave removes a validator from the fleet that has stopped answering.
+// leave removes a validator from the fleet when the validator reports that it leaves.
 func (r *Registry) leave(ctx context.Context, u *update) error {
 	r.mu.Lock()
 	m := r.members[u.validator.ID]
@@ -179,9 +181,10 @@ func (r *Registry) leave(ctx context.Context, u *update) error {
 	return r.remove(ctx, v)
 }
 
-// Forget removes a silent validator from the fleet, after audit has returned nil.
+// Forget removes a validator whose lease has expired, or a hash field that does not verify. It calls audit
+// first, and removes nothing when audit returns an error.
 func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
-	_ = r.confirm(ctx) // it may have just joined another authority
+	_ = r.confirm(ctx) // the validator may have just joined another authority
 	r.mu.Lock()
 	m := r.members[id]
 	switch {
@@ -202,7 +205,7 @@ func (r *Registry) Forget(ctx context.Context, id string, audit func(context.Con
 	return r.remove(ctx, v)
 }
 
-// remove publishes that a validator has left.
+// remove writes to the hash that a validator has left, and publishes it as news.
 func (r *Registry) remove(ctx context.Context, v *record.Validator) error {
 	v.Gone, v.Reported, v.Cursors = true, time.Now(), nil
 	if _, err := r.put(ctx, v); err != nil {

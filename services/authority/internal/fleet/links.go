@@ -9,20 +9,23 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// maxGathered bounds the links that are kept of one validator's answer. It is more than a validator holds.
+// maxGathered bounds the links that one request keeps of one validator. A validator holds fewer.
 const maxGathered = 4096
 
-// gather is one request for the links of a partition.
+// gather is one request to validators for the links of a partition.
 type gather struct {
 	partition int
-	// asked has the streams whose answer is not complete, with the number of links that each has sent.
+	// asked has the streams whose answer is not complete. The value is the number of links that the stream
+	// has sent.
 	asked map[*stream]int
+	// links are the links that have arrived, each once. have has the same links as a set.
 	links [][]byte
 	have  map[string]bool
-	done  chan struct{}
+	// done is closed when every answer is complete.
+	done chan struct{}
 }
 
-// ended records that a validator sends no further links. The caller holds the mutex.
+// ended records that a validator will send no more links. The caller holds the mutex.
 func (g *gather) ended(s *stream) {
 	if _, was := g.asked[s]; !was {
 		return
@@ -33,9 +36,8 @@ func (g *gather) ended(s *stream) {
 	}
 }
 
-// Links returns the signed links of a partition that validators hold, each once and unverified. It asks one
-// of the validators that report here for each cursor, and all that hold orphans. When ctx ends it returns the
-// links that have arrived.
+// Links returns the signed links of a partition that validators hold, each once and unverified. It asks the
+// validators that holders picks. When ctx ends it returns the links that have arrived.
 func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
 	r.mu.Lock()
@@ -63,9 +65,10 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	return slices.Clone(g.links)
 }
 
-// holders returns the streams to ask for a partition's links. Of the validators at one cursor with the same
-// orphans it picks the one whose links begin earliest, since that one holds the links of the others. A
-// validator that does not report where its links begin is asked beside it. The caller holds the mutex.
+// holders returns the streams to ask for a partition's links. Validators with the same cursor and the same
+// orphans form a group. holders picks one validator of each group: the one whose links begin earliest, since
+// it also holds the links of the others. Validators that do not report where their links begin form separate
+// groups. The caller holds the mutex.
 func (r *Registry) holders(partition int) []*stream {
 	type group struct {
 		at      record.Cursor
@@ -95,7 +98,7 @@ func (r *Registry) holders(partition int) []*stream {
 	return all
 }
 
-// gathered adds a batch of a validator's links to the requests that wait for it.
+// gathered adds a batch of a validator's links to the requests that wait for this validator.
 func (r *Registry) gathered(s *stream, batch *countersignv1.LinkBatch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

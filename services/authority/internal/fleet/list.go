@@ -61,7 +61,8 @@ func (r *Registry) List() []*countersignv1.Validator {
 	return all
 }
 
-// state returns how recently a member has reported.
+// state returns the state of a member in lists: whether it reports, and if not, whether its staleness bound
+// stops its answers.
 func (m *member) state(now time.Time) countersignv1.ValidatorState {
 	switch {
 	case !m.silent(now):

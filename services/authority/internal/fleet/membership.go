@@ -14,46 +14,46 @@ import (
 )
 
 const (
-	// enrolTimeout bounds one change of the list of members, with all its tries.
+	// enrolTimeout bounds one change of the list of members, with all its attempts.
 	enrolTimeout = 5 * time.Second
-	// enrolPause is the mean pause before another try, after another authority has changed the list.
+	// enrolPause is the mean pause before another attempt when another authority has changed the list.
 	enrolPause = 5 * time.Millisecond
-	// youngStore is the age of a store up to which it may lack a list of members.
+	// youngStore is the age below which a store may lack a list of members without a warning.
 	youngStore = time.Hour
 )
 
-// membership is the list of members as this authority knows it. With it the authority notices a record that
-// was removed from the hash, or replaced by an older one. The mutex of the registry guards all fields but
-// turn.
+// membership is the list of members as this authority knows it. The list shows when a record was removed from
+// the hash, or was replaced by an older one. The mutex of the registry guards all fields but turn.
 type membership struct {
-	// list is never nil. raw is the list as the hash has it, empty for none.
+	// list is never nil. raw is the list in the hash when this authority last read or wrote it; empty for
+	// none.
 	list *record.Members
 	raw  string
-	// stale says that the hash does not have the list.
+	// stale is true when the hash does not have list.
 	stale bool
-	// unknown says why the members are unknown. Until they are known, receipts name record.UnknownMembers as
-	// LOST. Only a list of another authority or an operator ends that.
+	// unknown is the reason why the members are unknown. Until they are known, receipts name
+	// record.UnknownMembers as LOST. Only a list from another authority, or an operator, makes them known.
 	unknown unknownReason
-	// partial says that the list may have lacked members when this authority started: it was unknown, or it
-	// was begun after the store. Unlisted validators may run then.
+	// partial is true when the list may have lacked members at the start of this authority. Then the list was
+	// unknown, or was begun later than the store. Unlisted validators may run then.
 	partial bool
-	// waiting has the validators that the next change of the list writes.
+	// waiting has the validators that the next write of the list includes.
 	waiting []*enrolment
-	// turn is a lock: one goroutine at a time changes the list.
+	// turn is a lock with one slot: one goroutine at a time changes the list.
 	turn chan struct{}
 }
 
-// unknownReason says why the members are unknown.
+// unknownReason is the reason why the members are unknown.
 type unknownReason int
 
 const (
-	// membersKnown is the usual state.
+	// membersKnown means that the members are known.
 	membersKnown unknownReason = iota
-	// listForeign: the list is signed with a key that this authority lacks. It may be right, so this
-	// authority does not replace it.
+	// listForeign means that the list is signed with a key that this authority lacks. The list may be right,
+	// so this authority does not replace it.
 	listForeign
-	// listLost: the list was removed or damaged while no authority ran that knew it. Records may be missing
-	// too.
+	// listLost means that the list was removed or damaged while no authority that knew it was running.
+	// Records may be missing too.
 	listLost
 )
 
@@ -68,7 +68,8 @@ func newMembership() membership {
 	return membership{list: &record.Members{}, turn: make(chan struct{}, 1)}
 }
 
-// mergeList takes over the list in the hash if it is valid and not older. The caller holds the mutex.
+// mergeList uses the list in the hash if it is valid and not older than the known one. The caller holds the
+// mutex.
 func (r *Registry) mergeList(raw string, now time.Time) {
 	m := &r.membership
 	if raw == m.raw && (m.stale || m.list.Sequence > 0) {
@@ -86,7 +87,7 @@ func (r *Registry) mergeList(raw string, now time.Time) {
 	case err != nil && remembered:
 		r.log.Error("the list of validators in the store is missing or does not verify; this authority writes it back")
 	case raw == "" && !r.codec.Meta().MembersListed:
-		// An earlier release made the store, and wrote no list.
+		// The store is from an earlier release, which wrote no list.
 		if now.Sub(r.codec.Meta().CreateTime) > youngStore {
 			r.log.Warn("the store has no list of validators, so it is made from their records. If this is not the first " +
 				"start of this release, it may lack a validator that does not run now")
@@ -105,14 +106,15 @@ func (r *Registry) mergeList(raw string, now time.Time) {
 	}
 }
 
-// unlistedMayRun tells whether a validator may run that neither the list nor a report has named. It has as
-// long to report as a known member: one lease from the start of this authority. The caller holds the mutex.
+// unlistedMayRun reports whether a validator may run that is neither in the list nor has reported. Such a
+// validator has as long to report as a known member: one lease from the start of this authority. The caller
+// holds the mutex.
 func (r *Registry) unlistedMayRun(now time.Time) bool {
 	return r.membership.partial && now.Sub(r.floor.since) <= Lease
 }
 
-// addMissingMembers makes members of the entries of the list whose record is missing or older. The caller
-// holds the mutex.
+// addMissingMembers adds a member for each entry of the list whose record is missing or older than the entry.
+// The caller holds the mutex.
 func (r *Registry) addMissingMembers(now time.Time) {
 	for id, entry := range r.membership.list.Entries {
 		if m := r.members[id]; m != nil && !entry.Newer(&m.Validator) {
@@ -124,8 +126,9 @@ func (r *Registry) addMissingMembers(now time.Time) {
 	}
 }
 
-// nextList returns the list with the validators that joined and without those that left. It returns nil when
-// the list in the hash is right, or when another authority must write it. The caller holds the mutex.
+// nextList returns the next version of the list, with the validators that joined and without those that left.
+// It returns nil when the list in the hash is right, or while the members are unknown. The caller holds the
+// mutex.
 func (r *Registry) nextList(joining []*enrolment) *record.Members {
 	if r.membership.unknown != membersKnown {
 		return nil
@@ -160,8 +163,8 @@ func (r *Registry) nextList(joining []*enrolment) *record.Members {
 	return &record.Members{Sequence: was.Sequence + 1, Since: was.Since, Entries: next}
 }
 
-// enroll writes the record of a validator that joins or leaves, together with the list. Validators that come
-// while a write is in flight share the next one.
+// enroll writes the record of a validator that joins or leaves, together with the list. Validators that join
+// or leave during a write share the next write.
 func (r *Registry) enroll(ctx context.Context, v *record.Validator) (raw string, err error) {
 	e := &enrolment{v: v, done: make(chan error, 1)}
 	r.mu.Lock()
@@ -180,7 +183,8 @@ func (r *Registry) enroll(ctx context.Context, v *record.Validator) (raw string,
 	return e.raw, err
 }
 
-// writeList writes the waiting validators, and the list if it has to change. The caller holds turn.
+// writeList writes the records of the waiting validators, and the list if it must change. The caller holds
+// turn.
 func (r *Registry) writeList(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enrolTimeout)
 	defer cancel()
@@ -194,7 +198,7 @@ func (r *Registry) writeList(ctx context.Context) {
 	}
 }
 
-// changeList changes the list by compare-and-set, and tries again when another authority has changed it.
+// changeList changes the list by compare-and-set. It tries again when another authority has changed the list.
 func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	validators := make([]*record.Validator, len(all))
 	for i, e := range all {
@@ -212,7 +216,7 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 		}
 		r.mu.Unlock()
 		if unknown && len(records) > 0 {
-			// An authority that knows the list adds the members from the records.
+			// Only the records are written. An authority that knows the list adds these members to it.
 			if err := r.shared.Write(ctx, records); err != nil {
 				return err
 			}
@@ -252,7 +256,7 @@ func (r *Registry) changeList(ctx context.Context, all []*enrolment) error {
 	}
 }
 
-// enrolled records that the hash has the records of the validators that join or leave.
+// enrolled remembers that the hash has the records of the validators that join or leave.
 func (r *Registry) enrolled(all []*enrolment, validators []*record.Validator, records map[string][]byte) {
 	r.written(validators, records)
 	for _, e := range all {
@@ -260,7 +264,8 @@ func (r *Registry) enrolled(all []*enrolment, validators []*record.Validator, re
 	}
 }
 
-// listed tells whether the list agrees with a validator's record. The caller holds the mutex.
+// listed reports whether the list agrees with a validator's record: it has this instance, or lacks a
+// validator that has left. The caller holds the mutex.
 func (r *Registry) listed(v *record.Validator) bool {
 	entry := r.membership.list.Entries[v.ID]
 	if v.Gone || entry == nil {
@@ -269,8 +274,7 @@ func (r *Registry) listed(v *record.Validator) bool {
 	return entry.InstanceID == v.InstanceID
 }
 
-// put writes the record of one validator, and the list if that has to change. It returns the record as it was
-// written.
+// put writes the record of one validator, and the list if the list must change. It returns the signed record.
 func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, err error) {
 	r.mu.Lock()
 	listed := r.listed(v)
@@ -282,8 +286,9 @@ func (r *Registry) put(ctx context.Context, v *record.Validator) (raw string, er
 	return string(records[v.ID]), err
 }
 
-// unverified returns the names of the hash's fields that do not verify and belong to no member, by field. The
-// list of members is one of them while the members are unknown. The caller holds the mutex.
+// unverified returns the fields of the hash that do not verify and belong to no member. The value is the name
+// to show for the field. While the members are unknown, the list of members is one of the fields. The caller
+// holds the mutex.
 func (r *Registry) unverified() map[string]string {
 	names := map[string]string{}
 	if r.membership.unknown != membersKnown {
@@ -297,7 +302,8 @@ func (r *Registry) unverified() map[string]string {
 	return names
 }
 
-// forgetUnverified removes fields that do not verify from the hash, after audit has returned nil.
+// forgetUnverified removes the fields with a name that do not verify from the hash. It calls audit first, and
+// removes nothing when audit returns an error.
 func (r *Registry) forgetUnverified(ctx context.Context, name string, audit func(context.Context) error) error {
 	r.mu.Lock()
 	if r.membership.unknown != membersKnown && name == record.UnknownMembers {
@@ -329,7 +335,8 @@ func (r *Registry) forgetUnverified(ctx context.Context, name string, audit func
 	return nil
 }
 
-// forgetList replaces an unknown list by the members that this authority knows, after audit has returned nil.
+// forgetList replaces a list that is unknown by a list of the members that this authority knows. It calls
+// audit first, and changes nothing when audit returns an error.
 func (r *Registry) forgetList(ctx context.Context, audit func(context.Context) error) error {
 	if err := audit(ctx); err != nil {
 		return err

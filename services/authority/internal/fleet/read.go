@@ -22,16 +22,16 @@ const (
 	maxAge            = 10 * 365 * 24 * time.Hour
 )
 
-// update is a report that was checked.
+// update is a report after its check.
 type update struct {
-	// validator has the sequence and the moved cursors. For the first message it also has the identity of the
-	// validator.
+	// validator has the sequence, the moved cursors and the other fields of the report. In the first message
+	// it also has the validator's id, instance, start and staleness bound.
 	validator record.Validator
-	// heartbeat says that the report has the age of the data.
+	// heartbeat is true when the report has the age of the data.
 	heartbeat bool
 	digests   map[int][32]byte
-	// begins has the revisions at which its links begin, for the moved partitions. A validator of an earlier
-	// release sends none.
+	// begins has, for each moved partition, the revision at which the validator's links begin. A validator of
+	// an earlier release sends none.
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
 }
@@ -65,7 +65,7 @@ func (r *Registry) readHello(m *countersignv1.ReportRequest) (*update, error) {
 	return u, err
 }
 
-// ValidID tells whether a text may be a validator's name.
+// ValidID reports whether a text may be a validator's name.
 func ValidID(id string) bool { return record.ValidValidatorID(id) }
 
 // readReport reads and checks the fields that every message may have.
@@ -152,9 +152,10 @@ func (r *Registry) readCursor(u *update, i int, at *countersignv1.Position, dige
 	return nil
 }
 
-// plausible tells whether the store can have been at a reported position. A partition that is not loaded is
-// also judged by the others, since a restored store moves all partitions. The measure is what signed heads
-// have shown. Reported positions do not count, so that false reports cannot build on each other.
+// plausible reports whether the store can have been at a reported position. It compares the position with
+// positions from signed heads, and not with other reports, so that false reports cannot build on each other.
+// The positions of the other partitions count too, since a restored store moves all partitions while one of
+// them may not be loaded here.
 func (r *Registry) plausible(partition int, claimed record.Cursor) bool {
 	if claimed.Plausible(r.past.Confirmed(partition)) {
 		return true
@@ -186,7 +187,7 @@ func (r *Registry) readOrphans(u *update, i int, o *countersignv1.Orphans) error
 	return nil
 }
 
-// durationOf reads an optional duration; absent is 0.
+// durationOf reads an optional duration. It returns 0 when the duration is absent.
 func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
@@ -197,7 +198,7 @@ func durationOf(field string, d *durationpb.Duration) (time.Duration, error) {
 	return d.AsDuration(), nil
 }
 
-// answerTo returns the answer to a heartbeat.
+// answerTo returns the response to a heartbeat.
 func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	answer := &countersignv1.ReportResponse{Received: m.GetSequence()}
 	if m.GetClock() != nil {
@@ -206,7 +207,7 @@ func answerTo(m *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	return answer
 }
 
-// welcome returns the first answer of a stream.
+// welcome returns the first response of a stream.
 func welcome(floor []record.Position, known bool, hello *countersignv1.ReportRequest) *countersignv1.ReportResponse {
 	m := answerTo(hello)
 	m.Floor, m.FloorPending = floorToProto(floor), !known

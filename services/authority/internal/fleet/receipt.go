@@ -15,7 +15,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// State is what a validator has done with a change. For several changes the smallest state counts.
+// State is the propagation state of a change at one validator. An Entry for several changes has the smallest
+// of their states.
 type State int
 
 // The states; see PropagationState.
@@ -29,39 +30,40 @@ const (
 
 // Entry is one validator in a receipt.
 type Entry struct {
-	ID       string
-	State    State
+	ID    string
+	State State
+	// Revision is the validator's revision in the partition of the change, as of the report of Reported.
 	Revision uint64
-	// Reported is the arrival of the report that shows the change. While State is not Applied, it is the
-	// arrival of the latest report of any kind.
+	// Reported is when the report that shows the change arrived. If no report shows the change, it is when
+	// the latest report arrived.
 	Reported time.Time
-	// Skew is how far the validator's clock is ahead; nil when it is unknown.
+	// Skew is how far the validator's clock is ahead of this authority's; nil when it is unknown.
 	Skew *time.Duration
-	// Unreadable says that the record of this name does not verify, and nothing else is known of the
-	// validator.
+	// Unreadable is true when the record of this name in the hash does not verify. Nothing else is then known
+	// of the validator.
 	Unreadable bool
 }
 
-// Receipt says which validators have applied some changes.
+// Receipt lists the state of some changes at each validator.
 type Receipt struct {
-	// Complete says that the fleet has validators, that all of them are known, and that each one has every
-	// change or cannot answer without it.
+	// Complete is true when the fleet has at least one validator, this authority knows all validators, and
+	// each of them is Fenced or Applied. Such a validator has every change, or cannot answer without it.
 	Complete bool
-	// Entries are sorted by name.
+	// Entries has one entry for each validator, sorted by ID.
 	Entries []Entry
-	// Committed is when the last of the changes was made; zero when it is unknown.
+	// Committed is the commit time of the latest change; zero when it is unknown.
 	Committed time.Time
 }
 
-// ErrLost says that a change is not in the store's history: a failover lost it.
+// ErrLost means that a change is not in the store's history: a failover lost it.
 var ErrLost = errors.New("fleet: the change is not in the store's past")
 
-// stateOf judges a validator that has not shown a change. The validator was silent for a time, and the change
-// is at least since old. The validator fails every scope once its data is older than fencedAfter; 0 means no
-// such bound.
+// stateOf returns the state of a validator that has not shown a change. silent is the time since the latest
+// report of the validator. since is the least age of the change. fencedAfter is the staleness bound: the
+// validator answers no scope once its data is older than fencedAfter; 0 means no bound.
 //
-// A validator that does not report may still follow the store. Then it answers only from data that was
-// complete within fencedAfter. Once the change is older than that, every answer includes it.
+// A validator that does not report may still follow the store. With a bound it answers only from data that
+// was complete within fencedAfter. Once the change is older than that, every answer includes it.
 func stateOf(silent, fencedAfter, since time.Duration) State {
 	switch {
 	case silent <= Lease:
@@ -74,7 +76,7 @@ func stateOf(silent, fencedAfter, since time.Duration) State {
 	return Fenced
 }
 
-// merge makes one receipt of the receipts of several changes. All receipts name the same validators.
+// merge combines the receipts of several changes into one. All receipts name the same validators.
 func merge(receipts []Receipt) Receipt {
 	merged := receipts[0]
 	entries := map[string]Entry{}
@@ -97,14 +99,15 @@ func merge(receipts []Receipt) Receipt {
 	return merged
 }
 
-// Wait returns when every validator has applied some changes, or when ctx ends. There is at least one
+// Wait returns when every validator has applied some changes, or when ctx ends. positions has at least one
 // position, and each is of this store.
 //
-// Wait does not wait for validators that are LOST at the call. The receipt names them and is not complete,
-// unless they have come back meanwhile. Wait does wait for a validator whose lease ends later, since it may
-// be restarting.
+// Wait does not wait for validators that are LOST at the time of the call. The receipt names them. It is not
+// complete unless they have come back before Wait returns. Wait does wait for a validator whose lease expires
+// during the call, since it may be restarting.
 //
-// When one of the changes is not in the store's history, Wait returns ErrLost with the receipt so far.
+// When the store's history does not have one of the changes, Wait returns ErrLost together with the receipt
+// as it is then.
 func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Receipt, error) {
 	waits := make([]*wait, len(positions))
 	r.mu.Lock()
@@ -152,18 +155,20 @@ func (r *Registry) Wait(ctx context.Context, positions []record.Position) (Recei
 	}
 }
 
-// confirmPause is the pause between two tries to make sure that every validator is known.
+// confirmPause is the pause between two attempts of a wait to confirm that this authority knows every
+// validator.
 const confirmPause = 100 * time.Millisecond
 
-// receipt returns what the validators have done by now. It is final when the only validators that block it
-// were LOST when the waits began. Otherwise the caller waits again for the waits that are not done.
+// receipt returns the receipt of all waits at the time of the call. lost is true when the store has lost one
+// of the changes. final is true when only validators that were LOST at the start of the waits block them.
+// Otherwise the caller waits again for the unfinished waits.
 func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, final bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	receipts := make([]Receipt, len(waits))
 	final = true
 	for field := range r.unverified() {
-		final = final && waits[0].absent[field] // all waits began together
+		final = final && waits[0].absent[field] // all waits share one absent set
 	}
 	for i, w := range waits {
 		w.reopen()
@@ -175,7 +180,7 @@ func (r *Registry) receipt(waits []*wait) (_ Receipt, lost, final bool) {
 	return merge(receipts), lost, final
 }
 
-// receiptOf returns what the validators have done with one change. The caller holds the mutex.
+// receiptOf returns the receipt of one change at the time of the call. The caller holds the mutex.
 func (r *Registry) receiptOf(w *wait) Receipt {
 	now := time.Now()
 	var receipt Receipt
@@ -184,7 +189,7 @@ func (r *Registry) receiptOf(w *wait) Receipt {
 		if m.Gone {
 			continue
 		}
-		r.recordShown(w, m) // check stops at the first blocker
+		r.recordShown(w, m) // check stops at the first blocker, and may not have come to this member
 		e := Entry{ID: m.ID, State: r.stateIn(w, m, now), Revision: m.Cursors[w.partition].Revision, Reported: m.Reported}
 		if ahead, known := m.clock.skew(); known {
 			e.Skew = &ahead

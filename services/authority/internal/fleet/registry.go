@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// Lease is how long after its latest report a validator counts as reporting.
+	// Lease is how long a validator counts as reporting after its latest report.
 	Lease = 10 * time.Second
-	// goneLife is how long a validator that has left is remembered, so that an authority that missed the news
-	// does not bring it back.
+	// goneLife is how long an authority remembers a validator that has left. Another authority may have
+	// missed the news, and must not bring the validator back.
 	goneLife = time.Hour
-	// claim is how long after its latest report a validator keeps its name from one that was started before
-	// it.
+	// claim is how long a validator keeps its name after its latest report. In that time an instance that was
+	// started earlier cannot take the name.
 	claim = 3 * time.Second
 )
 
-// Past is what the registry needs of the authority's own replica. No method blocks.
+// Past is the authority's own replica, as far as the registry needs it. No method blocks.
 type Past interface {
 	Codec() *record.Codec
-	// See replica.Replica.
+	// These methods are documented at replica.Replica.
 	Cursors() []record.Cursor
 	Changed() <-chan struct{}
 	Confirmed(partition int) record.Cursor
@@ -37,8 +37,8 @@ type Past interface {
 	Freshness(partition int, now time.Time) (age time.Duration, stale bool)
 }
 
-// Shared is the part of Redis in which authorities share their fleets; see store.Fleet. It must be safe for
-// concurrent use.
+// Shared is the data in Redis with which authorities share what they know of the fleet; see store.Fleet. It
+// must be safe for concurrent use.
 type Shared interface {
 	Names(ctx context.Context) ([]string, error)
 	Read(ctx context.Context, names ...string) (map[string]string, error)
@@ -50,9 +50,9 @@ type Shared interface {
 	Listen(ctx context.Context, each func(news []byte)) error
 }
 
-// Registry knows every validator of the fleet: the ones that report here from their reports, the others from
-// what the authorities share. Make one with NewRegistry, start it with Load and Run. It is safe for
-// concurrent use.
+// Registry knows every validator of the fleet. It knows the validators that report here from their reports,
+// and the others from the records that the authorities share. Make one with NewRegistry, start it with Load
+// and Run. It is safe for concurrent use.
 type Registry struct {
 	past    Past
 	shared  Shared
@@ -62,45 +62,46 @@ type Registry struct {
 	notice  func(partition int)
 
 	publish, exchangeNow chan struct{}   // wake publishAll and exchangeAll
-	asks                 chan chan error // calls of confirm
+	asks                 chan chan error // calls of confirm, for answerAsks
 
 	mu      sync.Mutex
 	members map[string]*member
 	waits   []map[*wait]struct{} // by partition
-	// news has the changes that were not published yet, by validator.
+	// news has the records and moved cursors that publishAll has not sent yet, by validator.
 	news map[string]*record.Validator
-	// unreadable has the records in the hash that do not verify, by field.
+	// unreadable has the records in the hash that do not verify, by hash field.
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
 	membership membership
 	floor      floor
 }
 
-// member is one validator. A validator that has left stays a member for goneLife.
+// member is one validator. A validator that has left stays in Registry.members for goneLife, with Gone set.
 type member struct {
 	record.Validator
-	// stream is the stream of its reports; nil when it reports to another authority, or nowhere.
+	// stream is the validator's Report call here; nil when it reports to another authority, or to none.
 	stream *stream
-	// heard is when its latest report arrived at any authority, as far as this one knows. moved has that time
-	// for each cursor.
+	// heard is when the latest report arrived at any authority, as far as this authority knows. moved has, by
+	// partition, when the report of the present cursor arrived.
 	heard time.Time
 	moved map[int]time.Time
-	// sequences has the sequence of the latest report of each cursor, by partition.
+	// sequences has, by partition, the sequence of the latest report with a cursor.
 	sequences map[int]uint64
-	// stored is its record as the hash has it; empty when that is older or missing.
+	// stored is the record of the validator in the hash; empty when the hash has an older one or none.
 	stored string
-	// The registry has these fields only for validators that report here, by partition. digests has the
-	// digests that were not compared yet, begins the revision at which its links begin, orphans the tags of
-	// its orphans.
+	// These fields are by partition, and are set only for validators that report here. digests has the
+	// digests that were not compared yet. begins has the revision at which the validator's links begin.
+	// orphans has the tags of its orphans.
 	digests map[int][32]byte
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
-	// contested is when another instance was last refused its name.
+	// contested is when the latest other instance was refused this validator's name.
 	contested time.Time
-	// clock measures its clock. alarm is whether a wrong clock was logged.
+	// clock measures the skew of the validator's clock. alarm remembers whether a wrong clock was logged.
 	clock clock
 	alarm clockskew.Alarm
-	// unreached has the partitions in which its cursor is not in this authority's history, and since when.
+	// unreached has the partitions in which the validator's cursor is not in this authority's history. The
+	// value is when that cursor was reported.
 	unreached map[int]time.Time
 }
 
@@ -114,9 +115,9 @@ func newMember(v *record.Validator, now time.Time) *member {
 	return m
 }
 
-// NewRegistry returns a registry without members. It calls notice when a validator knows changes of a
-// partition that are not in this authority's history of the store, repeatedly while that lasts. notice must
-// not block.
+// NewRegistry returns a registry without members. It calls notice when a validator holds changes of a
+// partition that are not in this authority's history. It repeats the call while that lasts. notice must not
+// block.
 func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *Metrics, log *slog.Logger) *Registry {
 	r := &Registry{
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
@@ -131,8 +132,8 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 	return r
 }
 
-// addMember adds a member, or replaces another instance with its name. Changes that the former instance has
-// shown do not count for the new one. The caller holds the mutex.
+// addMember adds a member, or replaces another instance of the same name. A new instance must show each
+// change again. The caller holds the mutex.
 func (r *Registry) addMember(m *member) {
 	r.members[m.ID] = m
 	for _, waits := range r.waits {
@@ -149,10 +150,10 @@ func wake(loop chan struct{}) {
 	}
 }
 
-// silent tells whether a member's lease has ended.
+// silent reports whether a member's lease has expired.
 func (m *member) silent(now time.Time) bool { return now.Sub(m.heard) > Lease }
 
-// move sets a member's cursor of a partition, and tells whether it was another one before. The caller holds
+// move sets a member's cursor of a partition, and reports whether the cursor has changed. The caller holds
 // the mutex.
 func (r *Registry) move(m *member, partition int, to record.Cursor, now time.Time) bool {
 	if m.Cursors[partition] == to {
@@ -173,7 +174,8 @@ func (r *Registry) move(m *member, partition int, to record.Cursor, now time.Tim
 	return true
 }
 
-// publishLater adds a member and its moved cursors to the news. The caller holds the mutex.
+// publishLater adds a member's record and its moved cursors to the next message of news. The caller holds the
+// mutex.
 func (r *Registry) publishLater(m *member, moved []int) {
 	n := r.news[m.ID]
 	if n == nil || n.InstanceID != m.InstanceID {
@@ -196,7 +198,8 @@ func (m *member) copyRecord() *record.Validator {
 	return &v
 }
 
-// Highest returns the furthest cursors of a partition that this authority or a validator has seen, each once.
+// Highest returns the cursors of a partition that this authority and the validators have seen last, each
+// once.
 func (r *Registry) Highest(partition int) []record.Cursor {
 	seen := map[record.Cursor]bool{}
 	own := r.past.Cursors()[partition]
@@ -220,10 +223,12 @@ func (r *Registry) Highest(partition int) []record.Cursor {
 	return all
 }
 
-// Present returns the cursors of a partition of the validators whose lease runs. silent has the names of
-// those that have not reported since a time. At the start of this authority, a validator that is known from
-// Redis alone has a whole lease in which to report. So have unlisted validators, when the list of members may
-// lack some: silent then has record.UnknownMembers.
+// Present returns the cursors of a partition at the validators whose lease runs. silent names those of them
+// whose latest report is from before since.
+//
+// When this authority starts, a validator that it knows only from Redis has a whole lease in which to report.
+// A validator that the list of members lacks has the same time. While the list may lack one, silent contains
+// record.UnknownMembers.
 func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, silent []string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -245,8 +250,8 @@ func (r *Registry) Present(partition int, since time.Time) (at []record.Cursor, 
 	return at, silent
 }
 
-// Orphans returns the tags of the orphans of a partition, of the validators that report here and are in an
-// epoch or a later one.
+// Orphans returns the tags of the orphans of a partition, each once. It includes only validators that report
+// here and whose cursor is in epoch or in a later one.
 func (r *Registry) Orphans(partition int, epoch uint64) []record.Tag {
 	var all []record.Tag
 	r.mu.Lock()

@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// publishInterval is the least time between two messages of news. Under many changes a second, each
-	// message has several.
+	// publishInterval is the least time between two messages of news. At many changes a second, one message
+	// carries several.
 	publishInterval = 10 * time.Millisecond
-	// exchangeInterval is the pause between two reads of the hash, each followed by writes of the local
-	// validators.
+	// exchangeInterval is the pause between two exchanges with the hash. An exchange reads the hash, then
+	// writes the records that this authority must write.
 	exchangeInterval = time.Second
-	// orphaned is the silence after which any authority that has a validator's record writes it to the hash.
-	// Before, only the authority that the validator reports to does.
+	// orphaned is how long a validator must be silent before any authority may write its record to the hash,
+	// if the hash has an older one. Before that, only the authority to which the validator reports writes the
+	// record.
 	orphaned = 3 * time.Second
 	// listenPause is the mean pause before a broken subscription is made again.
 	listenPause = 500 * time.Millisecond
@@ -29,8 +30,8 @@ const (
 	sweepInterval = 250 * time.Millisecond
 )
 
-// Load reads the records that the authorities share, and tries until it succeeds: before that, the members
-// are unknown. It returns the error of ctx when ctx ends first.
+// Load reads the records that the authorities share, and tries again until it succeeds. Until then the
+// members are unknown. It returns the error of ctx when ctx ends first.
 func (r *Registry) Load(ctx context.Context) error {
 	for logged := ""; ; {
 		err := r.exchange(ctx)
@@ -65,7 +66,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// publishAll sends news of the local validators to the other authorities.
+// publishAll sends news of the validators that report here to the other authorities.
 func (r *Registry) publishAll(ctx context.Context) {
 	for {
 		select {
@@ -81,7 +82,7 @@ func (r *Registry) publishAll(ctx context.Context) {
 		}
 		clear(r.news)
 		r.mu.Unlock()
-		// News that cannot be sent now reach the hash within exchangeInterval.
+		// News that cannot be sent reaches the hash within exchangeInterval.
 		if raw, err := r.codec.SealNews(news); err == nil && len(news) > 0 {
 			_ = r.shared.Tell(ctx, raw)
 		}
@@ -93,8 +94,8 @@ func (r *Registry) publishAll(ctx context.Context) {
 	}
 }
 
-// exchangeAll exchanges records with the hash every exchangeInterval, and at once after news of an unknown
-// validator.
+// exchangeAll exchanges records with the hash every exchangeInterval, and at once after news of a validator
+// that this authority does not know.
 func (r *Registry) exchangeAll(ctx context.Context) {
 	logged := ""
 	for {
@@ -116,7 +117,10 @@ func (r *Registry) exchangeAll(ctx context.Context) {
 	}
 }
 
-// exchange merges the newer records of the hash, and writes the records that are newer here.
+// exchange reads the hash and merges the records that are newer than this authority's. Then it writes the
+// records of validators that report here, the records that the hash lacks, and the newer records of
+// validators that have been silent for longer than orphaned. It removes the records of validators that left
+// longer than goneLife ago.
 func (r *Registry) exchange(ctx context.Context) error {
 	all, err := r.shared.Read(ctx)
 	if err != nil {
@@ -154,13 +158,13 @@ func (r *Registry) exchange(ctx context.Context) error {
 		case r.membership.turn <- struct{}{}:
 			r.writeList(ctx)
 			<-r.membership.turn
-		default: // another goroutine changes the list; the next exchange checks again
+		default: // another goroutine writes the list; the next exchange checks again
 		}
 	}
 	return errors.Join(err, r.shared.Remove(ctx, over))
 }
 
-// write writes records into the hash, and returns them by name.
+// write writes the records of some validators into the hash. It returns the signed records by validator id.
 func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (map[string][]byte, error) {
 	records, err := r.seal(validators)
 	if err != nil || len(records) == 0 {
@@ -173,7 +177,7 @@ func (r *Registry) write(ctx context.Context, validators ...*record.Validator) (
 	return records, nil
 }
 
-// seal signs records, and returns them by name.
+// seal signs the records of some validators, and returns them by validator id.
 func (r *Registry) seal(validators []*record.Validator) (map[string][]byte, error) {
 	records := map[string][]byte{}
 	for _, v := range validators {
@@ -186,7 +190,8 @@ func (r *Registry) seal(validators []*record.Validator) (map[string][]byte, erro
 	return records, nil
 }
 
-// written records what the hash has.
+// written remembers which records the hash has after a write. It skips a validator whose name another
+// instance has taken meanwhile.
 func (r *Registry) written(validators []*record.Validator, records map[string][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,7 +202,7 @@ func (r *Registry) written(validators []*record.Validator, records map[string][]
 	}
 }
 
-// mergeRecords merges records of the hash.
+// mergeRecords merges records that were read from the hash.
 func (r *Registry) mergeRecords(records map[string]string) {
 	now := time.Now()
 	r.mu.Lock()
@@ -234,7 +239,8 @@ func (r *Registry) mergeRecords(records map[string]string) {
 	r.addMissingMembers(now)
 }
 
-// dropUnreadable forgets the unverified records that have left the hash. The caller holds the mutex.
+// dropUnreadable forgets the unverified records whose field the hash does not have. there reports whether the
+// hash has a field. The caller holds the mutex.
 func (r *Registry) dropUnreadable(there func(field string) bool) {
 	for field := range r.unreadable {
 		if !there(field) {
@@ -243,7 +249,7 @@ func (r *Registry) dropUnreadable(there func(field string) bool) {
 	}
 }
 
-// mergeNews merges news of another authority.
+// mergeNews merges one message of news from another authority.
 func (r *Registry) mergeNews(raw []byte) {
 	news, err := r.codec.OpenNews(raw)
 	if err != nil {
@@ -256,7 +262,7 @@ func (r *Registry) mergeNews(raw []byte) {
 	for _, v := range news {
 		m := r.members[v.ID]
 		if (m == nil || m.InstanceID != v.InstanceID || m.Gone) && !v.Gone {
-			wake(r.exchangeNow) // the hash has the whole record
+			wake(r.exchangeNow) // news has only the moved cursors; the hash has all
 			continue
 		}
 		r.merge(v, now)
@@ -267,7 +273,8 @@ func (r *Registry) mergeNews(raw []byte) {
 	}
 }
 
-// merge takes over a record if it is newer than the known one. The caller holds the mutex.
+// merge replaces the record of a validator by v if v is newer. It applies the cursors of v that are newer
+// than the known ones. The caller holds the mutex.
 func (r *Registry) merge(v *record.Validator, now time.Time) {
 	m := r.members[v.ID]
 	if m != nil && !v.Newer(&m.Validator) {
@@ -282,7 +289,8 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 		r.addMember(m)
 	} else {
 		if m.stream != nil {
-			// The newer sequence is of the same instance, so the validator reports to another authority now.
+			// Another authority has received a newer report of the same instance, so the validator reports
+			// there.
 			m.stream.end(errElsewhere)
 			m.stream = nil
 			clear(m.orphans)
@@ -300,16 +308,17 @@ func (r *Registry) merge(v *record.Validator, now time.Time) {
 	r.moveAll(m, v, now)
 }
 
-// complete takes over the newer cursors of a record in the hash. A record in the hash has all cursors, and
-// news has only the ones that moved. News with a cursor may be lost although later news arrives. The caller
-// holds the mutex.
+// complete applies the newer cursors of a record from the hash. News carries only cursors that have moved, so
+// later news does not repeat the cursors of lost news. A record in the hash has all cursors. The caller holds
+// the mutex.
 func (r *Registry) complete(v *record.Validator, now time.Time) {
 	if m := r.members[v.ID]; m.InstanceID == v.InstanceID && m.stream == nil && !m.Gone && !v.Gone {
 		r.moveAll(m, v, now)
 	}
 }
 
-// moveAll applies the cursors of a record that are newer than the known ones. The caller holds the mutex.
+// moveAll applies the cursors in a record that come from a later report than the known cursors. The caller
+// holds the mutex.
 func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	for partition, at := range v.Cursors {
 		if v.Sequence <= m.sequences[partition] {
@@ -326,8 +335,8 @@ func (r *Registry) moveAll(m *member, v *record.Validator, now time.Time) {
 	}
 }
 
-// listen merges the news of the other authorities. News that is lost while there is no subscription is in the
-// hash.
+// listen merges the news of the other authorities. News that is missed while there is no subscription is read
+// from the hash.
 func (r *Registry) listen(ctx context.Context) {
 	for {
 		err := r.shared.Listen(ctx, r.mergeNews)
@@ -343,8 +352,8 @@ func (r *Registry) listen(ctx context.Context) {
 	}
 }
 
-// confirm returns once this authority knows every validator that had joined another authority before the
-// call.
+// confirm returns nil once this authority knows every validator that had joined another authority before the
+// call. It returns an error when the hash cannot be read, or when ctx ends.
 func (r *Registry) confirm(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {
@@ -360,7 +369,7 @@ func (r *Registry) confirm(ctx context.Context) error {
 	}
 }
 
-// answerAsks answers calls of confirm. All calls that come while a read is in flight share the next read.
+// answerAsks serves the calls of confirm. Calls that arrive while a read is in flight share the next read.
 func (r *Registry) answerAsks(ctx context.Context) {
 	for {
 		var asked []chan error
@@ -385,8 +394,8 @@ func (r *Registry) answerAsks(ctx context.Context) {
 	}
 }
 
-// readUnknownMembers reads the records of the validators in the hash that this authority does not know as
-// members.
+// readUnknownMembers reads the records of the validators that are in the hash and that this authority does
+// not know as members.
 func (r *Registry) readUnknownMembers(ctx context.Context) error {
 	names, err := r.shared.Names(ctx)
 	if err != nil {

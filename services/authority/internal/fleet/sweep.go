@@ -8,12 +8,13 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// unreachedAfter is how long a reported cursor may be unknown to an authority that has not loaded the
-// partition. After that it is a sign that the store has lost changes.
+// unreachedAfter applies to a partition that this authority has not loaded. A reported cursor that stays
+// unknown for longer is a sign that the store has lost changes.
 const unreachedAfter = time.Second
 
-// follows tells whether a cursor is in this authority's history, or can never be. A cursor of an earlier
-// epoch proves nothing: the validator has not reached the present epoch. The caller holds the mutex.
+// follows compares a reported cursor with this authority's history. reached is true when the history has the
+// cursor. lost is true when the history can never have it. A cursor of an earlier epoch counts as reached:
+// the validator has only not reached the present epoch, which proves no loss. The caller holds the mutex.
 func (r *Registry) follows(partition int, at record.Cursor) (lost, reached bool) {
 	if own, _, loaded := r.past.State(partition); loaded && at.Epoch < own.Epoch {
 		return false, true
@@ -22,7 +23,7 @@ func (r *Registry) follows(partition int, at record.Cursor) (lost, reached bool)
 	return err != nil, err == nil && reached
 }
 
-// sweepLoop checks regularly for events that only time causes: leases that end, and cursors that stay
+// sweepLoop checks regularly for events that no report causes: leases that expire, and cursors that stay
 // unknown.
 func (r *Registry) sweepLoop(ctx context.Context) {
 	for {
@@ -61,8 +62,9 @@ func (r *Registry) sweep() {
 	r.checkAll()
 }
 
-// storeLacks tells whether a read of the store that began after since did not show a change that this
-// authority lacks too. An authority that is slow to follow, or cannot read the store, proves no loss.
+// storeLacks reports whether a cursor that was reported at since, and is unknown here, is a sign that the
+// store has lost changes. In a loaded partition it is one only after a read of the store that began later
+// than since. An authority that is slow to follow, or cannot read the store, proves no loss.
 func (r *Registry) storeLacks(partition int, since, now time.Time) bool {
 	if _, _, loaded := r.past.State(partition); !loaded {
 		return now.Sub(since) >= unreachedAfter
@@ -71,8 +73,8 @@ func (r *Registry) storeLacks(partition int, since, now time.Time) bool {
 	return now.Add(-age).After(since)
 }
 
-// compareDigests compares the digests of a member's data with this authority's own at the same cursor. A
-// difference is silent divergence. The caller holds the mutex.
+// compareDigests compares the digests of a member's data with the digests of this authority's data at the
+// same cursor. A difference means that the data has diverged. The caller holds the mutex.
 func (r *Registry) compareDigests(m *member) {
 	for partition, digest := range m.digests {
 		own, sum, loaded := r.past.State(partition)
@@ -88,7 +90,7 @@ func (r *Registry) compareDigests(m *member) {
 	}
 }
 
-// followOwn checks the waits of the partitions in which this authority's own replica moves.
+// followOwn checks the waits on a partition when this authority's own replica reaches another cursor of it.
 func (r *Registry) followOwn(ctx context.Context) {
 	last := r.past.Cursors()
 	for {

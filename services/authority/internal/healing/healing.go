@@ -1,6 +1,6 @@
-// Package healing watches for partitions in which the store has lost changes. It stops changes there, and has
-// the store bring back what this authority and the validators still hold. This package is not part of the
-// public API and may change in any release.
+// Package healing watches for partitions in which the store has lost changes. In such a partition it makes
+// the store reject new changes, and brings back the lost changes that this authority and the validators hold.
+// This package is not part of the public API and may change in any release.
 package healing
 
 import (
@@ -18,26 +18,27 @@ import (
 )
 
 const (
-	// tryInterval is the least time between two tries on one partition. It doubles, up to maxTryInterval,
-	// while tries change nothing.
+	// tryInterval is the least time between two attempts to heal a partition. The pause doubles, up to
+	// maxTryInterval, while attempts change nothing.
 	tryInterval    = 500 * time.Millisecond
 	maxTryInterval = 8 * time.Second
 	// gatherTimeout bounds the wait for the links of validators.
 	gatherTimeout = time.Second
-	// followTimeout bounds the wait until this authority's replica has reached the end of a healing.
+	// followTimeout bounds the wait until this authority's replica has reached the last change of a healing.
 	followTimeout = 5 * time.Second
-	// noticeLife is how long a notice counts unless it is repeated.
+	// noticeLife is how long a notice stays in force if it is not repeated.
 	noticeLife = 2 * time.Second
-	// settleAfter is the pause between tries from which on orphans that the store has settled already are
-	// settled again.
+	// settleAfter applies to orphans that the store has settled and a process still holds. They are settled
+	// again once the pause between attempts is at least settleAfter.
 	settleAfter = 2 * time.Second
-	// atOnce is how many partitions are healed at the same time.
+	// atOnce is how many partitions are healed at the same time at most.
 	atOnce = 8
 	// logInterval is the least time between two "cannot heal" log lines of a partition.
 	logInterval = 30 * time.Second
 )
 
-// Replica is what the healer needs of the authority's own replica.
+// Replica is the authority's own replica, as far as the healer needs it. Its methods are documented at
+// replica.Replica.
 type Replica interface {
 	Codec() *record.Codec
 	Changed() <-chan struct{}
@@ -51,22 +52,22 @@ type Replica interface {
 	Reach(ctx context.Context, partition int, target record.Cursor) error
 }
 
-// Fleet is what the healer needs of the validators.
+// Fleet is the validators of the fleet, as far as the healer needs them.
 type Fleet interface {
-	// Links returns the signed links of a partition that validators hold. It returns when they have answered,
-	// or ctx ends.
+	// Links returns the signed links of a partition that validators hold. It returns when the validators have
+	// answered, or when ctx ends.
 	Links(ctx context.Context, partition int) [][]byte
-	// Highest returns the furthest cursors of a partition that this authority or a validator has seen.
+	// Highest returns the cursors of a partition that this authority and the validators have seen last.
 	Highest(partition int) []record.Cursor
-	// Present returns the cursors of a partition of the validators whose lease runs. silent has the names of
-	// those that have not reported since a time.
+	// Present returns the cursors of a partition at the validators whose lease runs. silent names those of
+	// them whose latest report is from before since.
 	Present(partition int, since time.Time) (at []record.Cursor, silent []string)
-	// Orphans returns the tags of the orphans of validators that are in an epoch of a partition, or in a
+	// Orphans returns the tags of the orphans of a partition at validators whose cursor is in epoch or in a
 	// later one.
 	Orphans(partition int, epoch uint64) []record.Tag
 }
 
-// Store is what brings changes back.
+// Store is the store, as far as the healer needs it.
 type Store interface {
 	Freeze(partition int, frozen bool)
 	Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
@@ -91,17 +92,18 @@ type Healer struct {
 // state is what the healer knows of a partition.
 type state struct {
 	busy, frozen bool
-	// noticed is when the latest notice came, zero for never. next is the time of the next try at the
-	// earliest, pause the pause before it.
+	// noticed is when the latest notice came; zero for none. next is the earliest time of the next attempt.
+	// pause is the pause before it; 0 before the first attempt and after a success.
 	noticed, next time.Time
 	pause         time.Duration
-	// epoch is the epoch of this authority at the latest try.
+	// epoch is the epoch of this authority's replica at the latest check that found something to heal.
 	epoch uint64
-	// begun is an unhealed epoch of an operator, 0 for none; seen is when the healer first saw it. told is
-	// such an epoch that the store has reported and this authority's replica has not reached, 0 for none.
+	// begun is the unhealed epoch of an operator for which the healer waits; 0 for none. seen is when the
+	// healer first saw it. told is an operator's epoch that the store has reported and this authority's
+	// replica has not reached; 0 for none.
 	begun, told uint64
 	seen        time.Time
-	// asks is the pause before the healer asks again for links that nobody has sent.
+	// asks is the pause before the healer asks the validators again for missing links.
 	asks time.Duration
 	// logged is when the latest "cannot heal" line was logged.
 	logged time.Time
@@ -115,8 +117,8 @@ func New(r Replica, s Store, metrics *Metrics, log *slog.Logger) *Healer {
 	}
 }
 
-// Notice reports that a validator knows changes of a partition that the store may have lost. It does not
-// block.
+// Notice informs the healer that a validator holds changes of a partition that the store may have lost. It
+// does not block.
 func (h *Healer) Notice(partition int) {
 	h.mu.Lock()
 	h.partitions[partition].noticed = time.Now()
@@ -144,7 +146,7 @@ func (h *Healer) Run(ctx context.Context, fleet Fleet) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			// Cursors move all the time, and a fork can wait for some milliseconds.
+			// Cursors change all the time. A fork can wait for some milliseconds.
 			next = min(next, checkInterval)
 			select {
 			case <-ctx.Done():
@@ -160,7 +162,8 @@ func (h *Healer) Run(ctx context.Context, fleet Fleet) error {
 // checkInterval is the pause after a change of the replica before the partitions are checked.
 const checkInterval = 20 * time.Millisecond
 
-// check starts to heal the partitions that need it, and returns the time until the next check.
+// check starts to heal the partitions that need it, and lets changes go on in the ones that do not. It
+// returns the time until the next check.
 func (h *Healer) check(ctx context.Context, running *sync.WaitGroup) time.Duration {
 	now, soonest, epochs := time.Now(), tryInterval, h.replica.Cursors()
 	h.mu.Lock()
@@ -179,10 +182,10 @@ func (h *Healer) check(ctx context.Context, running *sync.WaitGroup) time.Durati
 			continue
 		}
 		if at := epochs[partition].Epoch; at != s.epoch {
-			// Another epoch has begun, so earlier tries prove nothing.
+			// Another epoch has begun, so the results of earlier attempts do not count.
 			s.epoch, s.pause, s.next = at, 0, time.Time{}
 		}
-		// A notice that earlier tries could do nothing about stops no changes.
+		// Once an attempt has changed nothing, a repeated notice alone stops no changes.
 		if !s.frozen && (s.pause == 0 || h.denied(partition)) {
 			h.freeze(partition)
 		}
@@ -196,14 +199,14 @@ func (h *Healer) check(ctx context.Context, running *sync.WaitGroup) time.Durati
 	return soonest
 }
 
-// needs tells whether a partition has something to heal. The caller holds the mutex.
+// needs reports whether a partition has something to heal. The caller holds the mutex.
 func (h *Healer) needs(partition int, now time.Time) bool {
 	noticed := h.partitions[partition].noticed
 	return !noticed.IsZero() && now.Sub(noticed) < noticeLife || h.denied(partition)
 }
 
-// denied tells whether the store lacks something that this authority itself holds, or may lack something
-// because an operator began its epoch.
+// denied reports whether the store is known to lack something that this authority has seen. An operator's
+// epoch that is not healed counts too, since the store may then lack changes.
 func (h *Healer) denied(partition int) bool {
 	if _, unhealed := h.replica.Unhealed(partition); unhealed {
 		return true
@@ -211,7 +214,7 @@ func (h *Healer) denied(partition int) bool {
 	return h.replica.Forked(partition) || len(h.replica.Sticky(partition)) > 0
 }
 
-// freeze stops changes of a partition. The caller holds the mutex.
+// freeze makes the store reject changes of a partition. The caller holds the mutex.
 func (h *Healer) freeze(partition int) {
 	h.partitions[partition].frozen = true
 	h.store.Freeze(partition, true)
@@ -220,7 +223,7 @@ func (h *Healer) freeze(partition int) {
 		partition)
 }
 
-// thaw lets changes of a partition go on. The caller holds the mutex.
+// thaw lets the store accept changes of a partition again. The caller holds the mutex.
 func (h *Healer) thaw(partition int) {
 	h.partitions[partition].frozen = false
 	h.store.Freeze(partition, false)
@@ -228,7 +231,7 @@ func (h *Healer) thaw(partition int) {
 	h.log.Info("the partition is whole; changes go on", "partition", partition)
 }
 
-// heal tries once to heal a partition.
+// heal makes one attempt to heal a partition.
 func (h *Healer) heal(ctx context.Context, partition int) {
 	select {
 	case h.slots <- struct{}{}:
@@ -263,7 +266,7 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 		h.wakeUp()
 		return
 	case err == nil && !healed.Nothing:
-		// The cause of the notice is healed. If a validator still sees a loss, it causes another notice.
+		// The cause of the notice is healed. If a validator still holds lost changes, another notice comes.
 		s.noticed, s.pause = time.Time{}, 0
 	default:
 		s.pause = min(max(2*s.pause, tryInterval), maxTryInterval)
@@ -276,11 +279,12 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	h.wakeUp()
 }
 
-// try heals a partition from everything that is known of it. It returns the links that it used.
+// try heals a partition from the links that the validators and this authority hold. It returns these links.
 func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte, error) {
 	gathering, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
-	// Later cursors need not be among the links: Heal finds them in the store.
+	// Read the highest cursors before the links. Cursors that appear later need not be among the links: Heal
+	// finds them in the store.
 	highest := h.fleet.Highest(partition)
 	waited, at, present := h.present(partition)
 	if !present {
@@ -300,9 +304,9 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	return healed, links, err
 }
 
-// settle has the store settle orphans once more. It does so after tries that had nothing to do for a while,
-// when a holder still has orphans. It settles only the orphans whose links were used: a change whose link its
-// holder could not send in time may still be lost.
+// settle has the store settle orphans again. It does so when a process still holds orphans after attempts
+// that had nothing to heal for a while. It settles only orphans whose links were used in this attempt. A
+// change whose link did not arrive in time may still be lost.
 func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) error {
 	h.mu.Lock()
 	early := h.partitions[partition].pause < settleAfter
@@ -310,7 +314,8 @@ func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) erro
 	if early {
 		return nil
 	}
-	// The fleet calls Notice while it holds its mutex, so it must not be called under the mutex here.
+	// The fleet calls Notice while it holds its own mutex. So the healer must not call the fleet while it
+	// holds its mutex.
 	seen := map[record.Tag]bool{}
 	for c := range h.previous(partition, links) {
 		seen[c.Tag] = true
@@ -322,8 +327,8 @@ func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) erro
 	return h.store.Settle(ctx, partition, tags)
 }
 
-// unsettled returns the orphans of this authority, and of validators in the store's epoch. Those validators
-// do not know that the orphans were settled.
+// unsettled returns the orphans of this authority, and of validators in the store's epoch or a later one.
+// Such validators do not know that the orphans were settled.
 func (h *Healer) unsettled(partition int) []record.Tag {
 	tags := h.fleet.Orphans(partition, h.replica.Cursors()[partition].Epoch)
 	for _, tag := range h.replica.Orphans(partition) {
@@ -334,7 +339,7 @@ func (h *Healer) unsettled(partition int) []record.Tag {
 	return tags
 }
 
-// logTry logs and counts the result of a try. The caller holds the mutex.
+// logTry logs and counts the result of one attempt. The caller holds the mutex.
 func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error, took time.Duration) {
 	switch {
 	case err == nil && !healed.Nothing && healed.Lost == 0 && len(healed.Apps) == 0:
@@ -348,7 +353,7 @@ func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error,
 		h.log.Warn("the store had lost changes of a partition; they are brought back", "partition", partition,
 			"changes", healed.Lost, "apps", healed.Apps, "epoch", healed.Start.Epoch, "took", took.Round(time.Millisecond))
 		for app, conflicts := range healed.Conflicts {
-			// Only the audit trail has the values.
+			// The log does not have the values. The audit trail has them.
 			var what []string
 			for _, c := range conflicts {
 				what = append(what, strings.TrimSpace(c.TokenID+" "+c.Field))
