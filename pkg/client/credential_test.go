@@ -56,12 +56,12 @@ var credentialCases = []credentialCase{
 		says: "TOKEN_MALFORMED: authorization: want Bearer",
 	},
 	{
-		name: "bearer: two headers, the first is right",
+		name:   "bearer: two headers, the first is right",
 		header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401,
 		says: "TOKEN_MALFORMED: authorization: want one value",
 	},
 	{
-		name: "bearer: two headers, the second is right",
+		name:   "bearer: two headers, the second is right",
 		header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401,
 		says: "want one value",
 	},
