@@ -14,25 +14,27 @@ import (
 )
 
 const (
-	// maxPatience is how long a validator may take before another one is asked too. Most answers take less
-	// than a millisecond.
+	// maxPatience is the longest time for which only one validator is asked. After it, the client asks a
+	// second validator too. Most answers take less than a millisecond.
 	maxPatience = 250 * time.Millisecond
-	// share bounds the patience to a quarter of the question's time. The second question has the rest.
+	// The patience is also at most a quarter (1/share) of the question's time. The second question has the
+	// rest.
 	share = 4
-	// patientShare replaces share for a question with a MinRevision, which may wait for the store.
+	// For a question with a MinRevision, the patience is half (1/patientShare) of the question's time,
+	// without maxPatience. The validator may have to wait for the change.
 	patientShare = 2
 )
 
 // calls asks questions in unary calls.
 type calls struct {
 	validator countersignv1.ValidatorServiceClient
-	// again bounds second questions. It is nil, and none are asked, when a second question could reach the
-	// same validator as the first.
+	// again bounds second questions. It is nil over a connection that is not from Dial: a second question
+	// could reach the same validator as the first, so the client asks none.
 	again *budget
 }
 
-// ask asks a question. ctx must have a deadline. A second question does no harm, since questions change
-// nothing.
+// ask asks a question, and if necessary asks a second validator. This does no harm, because questions change
+// nothing. ctx must have a deadline.
 func (c *calls) ask(
 	ctx context.Context, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -62,7 +64,8 @@ func (c *calls) ask(
 	return c.askOther(ctx, question, route, err)
 }
 
-// askOther asks a question again that the validator of a route could not decide, of another validator.
+// askOther asks another validator a question that the validator of route did not decide. why is the first
+// validator's error. askOther returns why when the budget allows no second question.
 func (c *calls) askOther(
 	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route, why error,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -74,7 +77,7 @@ func (c *calls) askOther(
 	return better(nil, why, response, err)
 }
 
-// once asks a question once, of another validator than the one of a route.
+// once asks a question once, of a validator other than the one of route.
 func (c *calls) once(
 	ctx context.Context, question *countersignv1.AuthorizeRequest, route *spread.Route,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -88,28 +91,30 @@ func (c *calls) once(
 	return response, err
 }
 
-// charge counts a question that a validator has not decided, unless the error is about the question alone.
-// Otherwise questions about one undecidable app would use up the second questions of all apps.
+// charge counts a question that a validator did not decide, unless the error concerns only this question.
+// Without this exception, questions about one undecidable app would use up the second questions of all apps.
 func (c *calls) charge(err error) {
 	if spread.VerdictOf(err) != spread.Lacking {
 		c.again.failed()
 	}
 }
 
-// decided tells whether err is nil, or an error about the question, which every validator would return.
+// decided reports whether err is nil, or an error that every validator would return for this question.
 func decided(err error) bool { return spread.VerdictOf(err) == spread.Decided }
 
-// conclusive tells whether an outcome makes the other question's outcome needless. Other errors do not: the
-// other question may still be denied, and a denial must not pass for an outage.
+// conclusive reports whether the outcome of one question decides, so that the other question can be
+// cancelled. After other errors the client waits for the other question: its answer may be a denial, and a
+// denial must not look like an outage.
 func conclusive(err error) bool { return err == nil || status.Code(err) == codes.InvalidArgument }
 
-// undecided tells whether another validator may decide a question that failed with err.
+// undecided reports whether another validator may be able to decide a question that failed with err.
 func undecided(ctx context.Context, err error) bool {
 	verdict := spread.VerdictOf(err)
 	return (verdict == spread.Refused || verdict == spread.Lacking) && ctx.Err() == nil
 }
 
-// better returns the second outcome if it is decided, and otherwise the one with a reason.
+// better returns the second outcome if it is decided, or if only its error has a reason. Otherwise it returns
+// the first outcome.
 func better(
 	first *countersignv1.AuthorizeResponse, firstErr error, second *countersignv1.AuthorizeResponse, secondErr error,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -119,7 +124,8 @@ func better(
 	return first, firstErr
 }
 
-// patience returns how long to wait before another validator is asked too.
+// patience returns how long to wait for the first validator before another validator is asked too. patient is
+// true for a question with a MinRevision.
 func patience(ctx context.Context, patient bool) time.Duration {
 	until, _ := ctx.Deadline()
 	left := time.Until(until)
@@ -129,7 +135,8 @@ func patience(ctx context.Context, patient bool) time.Duration {
 	return min(left/share, maxPatience)
 }
 
-// second asks a question of another validator while the first validator has not answered.
+// second asks another validator the same question when the first validator has not answered within the
+// patience.
 type second struct {
 	*calls
 	ctx      context.Context
@@ -149,7 +156,7 @@ type second struct {
 	err      error
 }
 
-// start asks the second question after the patience.
+// start starts the timer of the patience.
 func (s *second) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,8 +191,8 @@ func (s *second) due() {
 	}
 }
 
-// finish is called when the first question has ended. It returns when the second one has ended or cannot
-// begin.
+// finish is called when the first question has ended. decided says whether it was decided; then finish
+// cancels the second question. finish returns when the second question has ended or can no longer begin.
 func (s *second) finish(decided bool) {
 	s.mu.Lock()
 	s.over = true

@@ -9,21 +9,23 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// answer is the outcome of a call.
+// answer is a call with its outcome: a response or an error.
 type answer struct {
 	call     *call
 	response *countersignv1.AuthorizeResponse
 	err      error
 }
 
-// result is one answer in a message: the first one or one of the field more.
+// result is one answer in a message. The first answer is in the message itself, the others are in its field
+// more.
 type result interface {
 	GetSequence() uint64
 	GetResponse() *countersignv1.AuthorizeResponse
 	GetError() *countersignv1.AuthorizeError
 }
 
-// match appends the answers in a message to a list. It leaves out answers whose callers have given up.
+// match appends the answers in a message to a list, each with the call that it answers. It leaves out answers
+// whose callers have given up.
 func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answer) []answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +44,7 @@ func (s *stream) match(message *countersignv1.AuthorizeStreamResponse, to []answ
 func (s *stream) matchOne(r result, to []answer) []answer {
 	c, owed := s.sent[r.GetSequence()]
 	if !owed {
-		return to // no question has this number
+		return to // no unanswered question has this number
 	}
 	delete(s.sent, r.GetSequence())
 	s.load.Add(-1)
@@ -56,7 +58,7 @@ func (s *stream) matchOne(r result, to []answer) []answer {
 	return append(to, answer{call: c, response: r.GetResponse()})
 }
 
-// errorOf returns the error that a unary call would have returned.
+// errorOf returns the error that a unary call would have returned for the same question.
 func errorOf(e *countersignv1.AuthorizeError) error {
 	if codes.Code(e.GetCode()) == codes.OK {
 		return status.Error(codes.Internal, "the validator answered with an error that is none")
@@ -64,7 +66,7 @@ func errorOf(e *countersignv1.AuthorizeError) error {
 	return status.FromProto(&spb.Status{Code: e.GetCode(), Message: e.GetMessage(), Details: e.GetDetails()}).Err()
 }
 
-// abort concludes all open calls with an error.
+// abort concludes all unanswered calls with an error. The stream takes no more calls.
 func (s *stream) abort() {
 	var left []*call
 	s.mu.Lock()
@@ -94,7 +96,8 @@ func (s *stream) abort() {
 	}
 }
 
-// refusing counts refusals in a row and tells whether there are too many. It is not safe for concurrent use.
+// refusing counts refusals in a row, and reports whether there are too many of them. It is not safe for
+// concurrent use.
 func (s *stream) refusing(answers []answer) bool {
 	for _, a := range answers {
 		switch verdict := spread.VerdictOf(a.err); {

@@ -9,9 +9,9 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// call is a question in flight over a stream. The stream's lock guards its state and its links in the
-// queue. The caller may read response and err after it has received from done. The call gets exactly one
-// element in done, unless the caller abandons it before.
+// call is a question in flight over a stream. The stream's lock guards state, sequence, previous and next.
+// The caller may read response and err after it has received from done. done gets exactly one element, unless
+// the caller abandons the call before.
 type call struct {
 	question *countersignv1.AuthorizeRequest
 	state    state
@@ -23,7 +23,7 @@ type call struct {
 	response *countersignv1.AuthorizeResponse
 	err      error
 
-	bound *time.Timer // runs only while a caller waits with a bound
+	bound *time.Timer // runs only while the caller waits with a patience, or without a deadline in its context
 }
 
 type state int
@@ -34,7 +34,7 @@ const (
 	concluded
 )
 
-// pool holds unused calls. No one else refers to a call in the pool. The zero value is empty.
+// pool holds unused calls. Nothing else refers to a call in the pool. The zero value is empty.
 type pool struct{ unused sync.Pool }
 
 func (p *pool) call(question *countersignv1.AuthorizeRequest) *call {
@@ -58,12 +58,12 @@ func (c *call) conclude(response *countersignv1.AuthorizeResponse, err error) {
 	c.done <- struct{}{}
 }
 
-// errLate means that the patience is over.
+// errLate means that the call has no answer after the patience.
 var errLate = errors.New("no answer yet")
 
-// wait returns nil when the call is concluded, or the error of ctx. Without a deadline in ctx it returns
-// DeadlineExceeded DefaultTimeout after the question was asked. With a patience above 0 it returns errLate
-// after the patience.
+// wait waits until the call is concluded, and returns nil. It returns the error of ctx when ctx ends before.
+// With a patience above 0 it returns errLate after the patience. Otherwise, without a deadline in ctx, it
+// returns context.DeadlineExceeded when DefaultTimeout has passed since the question was asked.
 func (c *call) wait(ctx context.Context, asked time.Time, patience time.Duration) error {
 	var expired <-chan time.Time
 	over := context.DeadlineExceeded

@@ -1,7 +1,8 @@
 // Package client asks validators whether to accept a request. Ingest servers use it.
 //
-// Dial connects to several validators. New returns a client that asks in gRPC calls, and NewStreaming
-// returns one that asks over gRPC streams, which costs less. Middleware protects an http.Handler.
+// Dial connects to several validators. New returns a client that asks each question in a gRPC call.
+// NewStreaming returns a client that asks over gRPC streams, which costs less. Middleware protects an
+// http.Handler.
 //
 // This package is part of the public API: `make api` fails when a change would break programs that use it.
 package client
@@ -21,20 +22,21 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// DefaultTimeout is the deadline of a question whose context has none. A validator usually answers within a
-// millisecond.
+// DefaultTimeout is how long a question may take when its context has no deadline. A validator usually
+// answers within a millisecond.
 const DefaultTimeout = time.Second
 
 // Client asks validators. Make one with New or NewStreaming. It is safe for concurrent use.
 type Client struct {
 	calls   *calls
-	streams *streams // nil when all questions are asked in calls
+	streams *streams // nil for a client of New, which asks all questions in calls
 }
 
-// New returns a client that asks each question in a call of its own. The caller closes the connection.
+// New returns a client that asks each question in its own gRPC call. The client does not close the
+// connection; the caller does.
 //
-// Over a Connection, which Dial returns, a question that one validator does not answer is asked again of
-// another validator. Over any other connection each question is asked once.
+// Over a Connection (from Dial), the client asks another validator when the first one does not answer; see
+// Dial. Over any other connection it asks each question once.
 func New(connection grpc.ClientConnInterface) *Client {
 	c := &calls{validator: countersignv1.NewValidatorServiceClient(connection)}
 	if dialed, ok := connection.(*Connection); ok {
@@ -53,31 +55,32 @@ type Request struct {
 	Scope countersignv1.Scope
 	// Source is the kind of sender. The zero value means an ordinary backend.
 	Source countersignv1.Source
-	// MinRevision is a consistency token. The validator answers after it has that change, or with UNAVAILABLE
-	// after at most 5 s. Empty means that it answers at once.
+	// MinRevision is a consistency token that stands for a change. The validator waits until it has this
+	// change, and then answers. If it does not have the change after at most 5 s, it returns UNAVAILABLE.
+	// With an empty MinRevision it answers at once.
 	MinRevision string
 }
 
 // Answer is the answer to one question.
 type Answer struct {
-	// Allow tells whether to accept the request.
+	// Allow is true when the request is to be accepted.
 	Allow bool
-	// Reason is the verdict on the token.
+	// Reason is the result of the check of the token.
 	Reason countersignv1.Reason
-	// Enforced tells whether the app requires a token for the scope.
+	// Enforced is true when the app requires a token for the scope.
 	Enforced bool
-	// TokenID is the id of the app's token, also of a revoked or expired one. It is empty when the app has
-	// no such token.
+	// TokenID is the id of the token that the secret belongs to, even when the token is revoked or expired.
+	// It is empty when the app has no such token.
 	TokenID string
-	// Revision is the revision of the app's partition that the validator has decided with.
+	// Revision is the revision of the app's partition on which the decision is based.
 	Revision uint64
-	// DataAge is how long ago the validator last knew that its data was complete.
+	// DataAge is the time since the validator last knew that its data was complete.
 	DataAge time.Duration
 }
 
-// Authorize asks one question. An error is never a denial: it means that the question was malformed, or
-// that no validator could decide. The function Undecided tells the two apart, and Reason names the cause.
-// Errors have a gRPC status. Without a deadline in ctx, DefaultTimeout applies.
+// Authorize asks one question. An error is never a denial. It means that there is no answer, for example
+// because the question is invalid or no validator can decide. The function Undecided finds out whether an
+// error is an outage. The function Reason names the cause. Without a deadline in ctx, DefaultTimeout applies.
 func (c *Client) Authorize(ctx context.Context, request Request) (Answer, error) {
 	token := request.Token.Reveal()
 	if len(token) > secret.MaxLength {
@@ -120,7 +123,8 @@ func (c *Client) ask(
 	return c.calls.ask(ctx, question)
 }
 
-// bounded returns a context with a deadline for a question that was asked at a time.
+// bounded returns ctx if it has a deadline. Otherwise it adds a deadline: DefaultTimeout after asked, the
+// time at which the question was asked.
 func bounded(ctx context.Context, asked time.Time) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has {
 		return ctx, func() {}

@@ -14,18 +14,19 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// DefaultMaxForm is how many bytes of a form FormSecret reads at most by default.
+// DefaultMaxForm is the default limit, in bytes, on the size of a form that FormSecret reads.
 const DefaultMaxForm = 64 << 10
 
-// BearerSecret returns the secret in a request's Authorization header, and the zero value when the request
-// has none. It fails for another scheme than Bearer and for several headers (RFC 6750, section 2.1). The
-// errors of this function, and of HeaderSecret, QuerySecret and FormSecret, hold no part of the secret.
+// BearerSecret returns the secret in a request's Authorization header. It returns the zero value when the
+// request has no such header. It fails when the scheme is not Bearer, and when the request has several such
+// headers (RFC 6750, section 2.1). The errors of this function, and of HeaderSecret, QuerySecret and
+// FormSecret, hold no part of the secret.
 func BearerSecret(r *http.Request) (secret.Secret, error) {
 	return bearer.Parse(r.Header.Values("Authorization"))
 }
 
 // HeaderSecret returns a function for Middleware.Secret that takes the secret from a header. The function
-// fails for several headers of that name.
+// fails when a request has several headers with this name.
 func HeaderSecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return single(r.Header.Values(name), "header", name)
@@ -33,8 +34,8 @@ func HeaderSecret(name string) func(*http.Request) (secret.Secret, error) {
 }
 
 // QuerySecret returns a function for Middleware.Secret that takes the secret from a query parameter. The
-// function fails for several parameters of that name. Prefer a header, because URLs end up in logs (RFC
-// 6750, section 2.3).
+// function fails when a request has several parameters with this name. Prefer a header, because URLs end up
+// in logs (RFC 6750, section 2.3).
 func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 	return func(r *http.Request) (secret.Secret, error) {
 		return parameter(r.URL.RawQuery, "query parameter", name)
@@ -43,9 +44,10 @@ func QuerySecret(name string) func(*http.Request) (secret.Secret, error) {
 
 // FormSecret returns a function for Middleware.Secret that takes the secret from a form field in the
 // request's body (application/x-www-form-urlencoded). It reads at most maxBytes of the body; 0 means
-// DefaultMaxForm. The handler can read the whole body again. The function fails for several fields of that
-// name and for a longer body. A body of another type carries no secret. If the form was parsed before
-// (ParseForm), the function sees only fields that net/http could decode.
+// DefaultMaxForm. The handler can read the whole body again. The function fails when the form has several
+// fields with this name, and when the body is longer than maxBytes. In a body of another content type it
+// finds no secret. If the form was parsed before (ParseForm), the function sees only fields that net/http
+// could decode.
 func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret, error) {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxForm
@@ -76,13 +78,13 @@ func FormSecret(name string, maxBytes int64) func(*http.Request) (secret.Secret,
 	}
 }
 
-// rewound is a body that is read again from its beginning.
+// rewound is a request's body that can be read again from its beginning.
 type rewound struct {
 	io.Reader
 	io.Closer
 }
 
-// bodyError is the error of reading a request's body.
+// bodyError says that a request's body could not be read.
 type bodyError struct{ cause error }
 
 // Error returns the text.
@@ -91,7 +93,7 @@ func (e *bodyError) Error() string { return "the body cannot be read: " + e.caus
 // Unwrap returns the cause.
 func (e *bodyError) Unwrap() error { return e.cause }
 
-// status returns the HTTP status for the sender.
+// status returns the HTTP status for the answer to the sender: 413 when the body is too large, otherwise 400.
 func (e *bodyError) status() int {
 	var tooLarge *http.MaxBytesError
 	if errors.As(e.cause, &tooLarge) {
@@ -100,9 +102,9 @@ func (e *bodyError) status() int {
 	return http.StatusBadRequest
 }
 
-// parameter returns the single value of a name in a query or form. Other names may be badly encoded.
-// url.ParseQuery is not used, because it drops badly encoded values: of two values it could leave one,
-// which then looks single.
+// parameter returns the value of a name in a query or form. It fails when the name has several values, or one
+// that is badly encoded. Pairs with other names may be badly encoded. url.ParseQuery is not used, because it
+// drops badly encoded pairs. Two values, one of them badly encoded, would then look like a single value.
 func parameter(encoded, place, name string) (secret.Secret, error) {
 	var values []string
 	for pair := range strings.SplitSeq(encoded, "&") {
@@ -129,5 +131,5 @@ func single(values []string, place, name string) (secret.Secret, error) {
 	return secret.Secret{}, bearer.Error(place + " " + name + ": want one value")
 }
 
-// malformed is a secret that no app can have, because it is too long (B03).
+// malformed is a secret that belongs to no app, because it is too long (B03).
 var malformed = secret.New(strings.Repeat("?", secret.MaxLength+1))

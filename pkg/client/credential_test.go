@@ -15,7 +15,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// enforcing is a validator whose app has one token with the secret cs_x. It decides as a real validator does.
+// enforcing returns a validator whose app has one token with the secret cs_x, and enforces the scope if
+// enforced is true. It decides as a real validator does.
 func enforcing(enforced bool) *fake {
 	return &fake{call: func(_ context.Context, r *countersignv1.AuthorizeRequest) (*countersignv1.AuthorizeResponse, error) {
 		reason := countersignv1.Reason_REASON_TOKEN_UNKNOWN
@@ -48,93 +49,117 @@ type credentialCase struct {
 const form = "application/x-www-form-urlencoded"
 
 var credentialCases = []credentialCase{
-	{name: "bearer", header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 200},
-	{name: "bearer, none", want: 401, says: "TOKEN_MISSING"},
+	{name: "bearer: one header", header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 200},
+	{name: "bearer: no header", want: 401, says: "TOKEN_MISSING"},
 	{
-		name: "bearer, no scheme", header: http.Header{"Authorization": {"cs_x"}}, want: 401,
+		name: "bearer: no scheme", header: http.Header{"Authorization": {"cs_x"}}, want: 401,
 		says: "TOKEN_MALFORMED: authorization: want Bearer",
 	},
 	{
-		name: "bearer, first of two", header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401,
+		name:   "bearer: two headers, the first is right",
+		header: http.Header{"Authorization": {"Bearer cs_x", "Bearer other"}}, want: 401,
 		says: "TOKEN_MALFORMED: authorization: want one value",
 	},
 	{
-		name: "bearer, second of two", header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401,
+		name:   "bearer: two headers, the second is right",
+		header: http.Header{"Authorization": {"Basic eDp5", "Bearer cs_x"}}, want: 401,
 		says: "want one value",
 	},
 
-	{name: "header", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x"}}, want: 200},
-	{name: "header, none", find: client.HeaderSecret("x-app-token"), want: 401, says: "TOKEN_MISSING"},
 	{
-		name: "header, the other one", find: client.HeaderSecret("X-App-Token"),
+		name: "custom header: one header",
+		find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x"}}, want: 200,
+	},
+	{name: "custom header: no header", find: client.HeaderSecret("x-app-token"), want: 401, says: "TOKEN_MISSING"},
+	{
+		name: "custom header: only Authorization is set", find: client.HeaderSecret("X-App-Token"),
 		header: http.Header{"Authorization": {"Bearer cs_x"}}, want: 401, says: "TOKEN_MISSING",
 	},
 	{
-		name: "header, two", find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x", "cs_x"}},
+		name: "custom header: two headers with the same secret",
+		find: client.HeaderSecret("X-App-Token"), header: http.Header{"X-App-Token": {"cs_x", "cs_x"}},
 		want: 401, says: "TOKEN_MALFORMED: header X-App-Token: want one value",
 	},
 
-	{name: "query", find: client.QuerySecret("app_token"), target: "/?a=1&app_token=cs%5Fx&b=%zz;", want: 200},
-	{name: "query, none", find: client.QuerySecret("app_token"), target: "/?a=1", want: 401, says: "TOKEN_MISSING"},
-	{name: "query, empty", find: client.QuerySecret("app_token"), target: "/?app_token=", want: 401, says: "TOKEN_MISSING"},
 	{
-		name: "query, two", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=other", want: 401,
+		name: "query: one parameter, other parameters badly encoded",
+		find: client.QuerySecret("app_token"), target: "/?a=1&app_token=cs%5Fx&b=%zz;", want: 200,
+	},
+	{
+		name: "query: no such parameter",
+		find: client.QuerySecret("app_token"), target: "/?a=1", want: 401, says: "TOKEN_MISSING",
+	},
+	{
+		name: "query: empty value",
+		find: client.QuerySecret("app_token"), target: "/?app_token=", want: 401, says: "TOKEN_MISSING",
+	},
+	{
+		name: "query: two parameters of the same name",
+		find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=other", want: 401,
 		says: "TOKEN_MALFORMED: query parameter app_token: want one value",
 	},
 	{
-		name: "query, two names of one", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app%5Ftoken=other",
+		name: "query: same name, one percent-encoded",
+		find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app%5Ftoken=other",
 		want: 401, says: "want one value",
 	},
 	{
-		name: "query, one badly encoded", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=%zz",
+		name: "query: two parameters, one badly encoded",
+		find: client.QuerySecret("app_token"), target: "/?app_token=cs_x&app_token=%zz",
 		want: 401, says: "want it percent-encoded",
 	},
 	{
-		name: "query, a semicolon", find: client.QuerySecret("app_token"), target: "/?app_token=cs_x;app_token=other", want: 401,
+		name: "query: a semicolon between two parameters",
+		find: client.QuerySecret("app_token"), target: "/?app_token=cs_x;app_token=other", want: 401,
 		says: "want it percent-encoded",
 	},
 	{
-		name: "query, in the form", find: client.QuerySecret("app_token"), contentType: form, body: "app_token=cs_x", want: 401,
+		name: "query: only the form has the field",
+		find: client.QuerySecret("app_token"), contentType: form, body: "app_token=cs_x", want: 401,
 		says: "TOKEN_MISSING",
 	},
 
 	{
-		name: "form", find: client.FormSecret("app_token", 0), contentType: form + "; charset=utf-8",
+		name: "form: one field, another field badly encoded",
+		find: client.FormSecret("app_token", 0), contentType: form + "; charset=utf-8",
 		body: "event=a&app_token=cs_x&b=%zz", want: 200,
 	},
 	{
-		name: "form, none", find: client.FormSecret("app_token", 0), contentType: form, body: "event=a", want: 401,
+		name: "form: no such field", find: client.FormSecret("app_token", 0), contentType: form, body: "event=a", want: 401,
 		says: "TOKEN_MISSING",
 	},
 	{
-		name: "form, two", find: client.FormSecret("app_token", 0), contentType: form,
+		name: "form: two fields of the same name", find: client.FormSecret("app_token", 0), contentType: form,
 		body: "app_token=cs_x&event=a&app_token=cs_x", want: 401, says: "form field app_token: want one value",
 	},
 	{
-		name: "form, in the query", find: client.FormSecret("app_token", 0), target: "/?app_token=cs_x", contentType: form,
+		name: "form: only the query has the parameter",
+		find: client.FormSecret("app_token", 0), target: "/?app_token=cs_x", contentType: form,
 		body: "event=a", want: 401, says: "TOKEN_MISSING",
 	},
 	{
-		name: "form, no form", find: client.FormSecret("app_token", 0), contentType: "application/json", body: "app_token=cs_x",
+		name: "form: content type is not a form",
+		find: client.FormSecret("app_token", 0), contentType: "application/json", body: "app_token=cs_x",
 		want: 401, says: "TOKEN_MISSING",
 	},
 	{
-		name: "form, as long as it may be", find: client.FormSecret("app_token", 20), contentType: form,
+		name: "form: exactly at the size limit", find: client.FormSecret("app_token", 20), contentType: form,
 		body: "app_token=cs_x&a=123", want: 200,
 	},
 	{
-		name: "form, too long", find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=1234",
+		name: "form: one byte over the size limit",
+		find: client.FormSecret("app_token", 20), contentType: form, body: "app_token=cs_x&a=1234",
 		want: 401, says: "TOKEN_MALFORMED: form: want at most 20 bytes",
 	},
 
-	{name: "a function that fails", find: func(*http.Request) (secret.Secret, error) {
+	{name: "own function: an error that contains the secret", find: func(*http.Request) (secret.Secret, error) {
 		return secret.New("cs_x"), errors.New("cs_x is in the words")
 	}, want: 401, says: "TOKEN_MALFORMED\n"},
 }
 
-// B13, B19: wherever a request carries its token, a rejected token authenticates nothing and is never
-// repeated in an answer. It does not deny a scope that is not enforced. The handler can always read the
-// whole body.
+// B13, B19: a request can carry its token in a header, the query or the form. If the token is rejected, an
+// app that enforces the scope denies the request, and an app that does not enforce it allows the request. No
+// response repeats the secret. When the request is allowed, the handler can read the whole body.
 func TestB13_WhereTheTokenStands(t *testing.T) {
 	for _, enforced := range []bool{true, false} {
 		c := client.New(serve(t, enforcing(enforced)))
@@ -174,17 +199,19 @@ func TestB13_WhereTheTokenStands(t *testing.T) {
 					want, says = 200, ""
 				}
 				if w.Code != want || !strings.Contains(w.Body.String(), says) || strings.Contains(w.Body.String(), "cs_x") {
-					t.Errorf("%s, enforced %t: %d %q; want %d %q", name, enforced, w.Code, w.Body, want, says)
+					t.Errorf("%s, enforced %t: got %d %q; want %d with %q and without the secret",
+						name, enforced, w.Code, w.Body, want, says)
 				}
 				if want == 200 && seen != tt.body {
-					t.Errorf("%s, enforced %t: the handler has read %q of %q", name, enforced, seen, tt.body)
+					t.Errorf("%s, enforced %t: the handler read the body %q, want %q", name, enforced, seen, tt.body)
 				}
 			}
 		}
 	}
 }
 
-// For a form that was parsed before, the parsed fields count.
+// If the request's form was parsed before (ParseForm), FormSecret takes the secret from the parsed form. It
+// ignores the query parameter of the same name.
 func TestFormThatWasReadBefore(t *testing.T) {
 	r := httptest.NewRequest("POST", "/?app_token=other", strings.NewReader("app_token=cs_x"))
 	r.Header.Set("Content-Type", form)
@@ -192,11 +219,12 @@ func TestFormThatWasReadBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := client.FormSecret("app_token", 0)(r); got.Reveal() != "cs_x" || err != nil {
-		t.Errorf("%q, %v", got.Reveal(), err)
+		t.Errorf("FormSecret after ParseForm: got %q, error %v; want cs_x, the form field", got.Reveal(), err)
 	}
 }
 
-// No validator is asked about a request whose body cannot be read.
+// When the body with the form cannot be read, the sender gets an error, the client asks no validator, and the
+// handler is not called. The app enforces nothing, so a question would be allowed.
 func TestBodyThatCannotBeRead(t *testing.T) {
 	f := enforcing(false)
 	c := client.New(serve(t, f))
@@ -204,8 +232,8 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 		body io.Reader
 		want int
 	}{
-		"broken off": {iotest.ErrReader(io.ErrUnexpectedEOF), 400},
-		"too large":  {http.MaxBytesReader(nil, io.NopCloser(strings.NewReader("app_token=cs_x")), 5), 413},
+		"the connection breaks": {iotest.ErrReader(io.ErrUnexpectedEOF), 400},
+		"the body is too large": {http.MaxBytesReader(nil, io.NopCloser(strings.NewReader("app_token=cs_x")), 5), 413},
 	} {
 		r := httptest.NewRequest("POST", "/", tt.body)
 		r.Header.Set("Content-Type", form)
@@ -215,24 +243,24 @@ func TestBodyThatCannotBeRead(t *testing.T) {
 			Scope:  countersignv1.Scope_SCOPE_EVENTS,
 			Secret: client.FormSecret("app_token", 0),
 			AppID:  func(*http.Request) string { return "app1" },
-		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("accepted") })).ServeHTTP(w, r)
+		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })).ServeHTTP(w, r)
 		if w.Code != tt.want || f.calls.Load() != 0 {
-			t.Errorf("%s: %d after %d questions, want %d", name, w.Code, f.calls.Load(), tt.want)
+			t.Errorf("%s: got status %d and %d questions, want %d and none", name, w.Code, f.calls.Load(), tt.want)
 		}
 	}
 }
 
-// The parts of a multipart form are not fields of the form, whether it was parsed before or not.
+// FormSecret finds no secret in the parts of a multipart form, whether the form was parsed before or not.
 func TestMultipartFormCarriesNoSecret(t *testing.T) {
 	const part = "--x\r\nContent-Disposition: form-data; name=app_token\r\n\r\ncs_x\r\n--x--\r\n"
 	for _, parsed := range []bool{false, true} {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(part))
 		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
 		if parsed && r.PostFormValue("app_token") != "cs_x" {
-			t.Fatal("it is not parsed")
+			t.Fatal("PostFormValue: the form was not parsed")
 		}
 		if got, err := client.FormSecret("app_token", 0)(r); got.Reveal() != "" || err != nil {
-			t.Errorf("parsed %t: %q, %v", parsed, got.Reveal(), err)
+			t.Errorf("parsed before %t: got %q, error %v; want no secret and no error", parsed, got.Reveal(), err)
 		}
 	}
 }

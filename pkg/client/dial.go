@@ -22,25 +22,27 @@ import (
 
 const (
 	// pingAfter is the shortest ping interval of grpc-go clients, and the shortest that grpcserver permits.
-	// Pings find dead connections without traffic. With traffic, package spread notices missing answers
-	// sooner, and the kernel missing acknowledgements: grpc-go uses pingTimeout as TCP_USER_TIMEOUT too
-	// (RFC 5482).
+	// Pings find dead connections that have no traffic. With traffic, package spread notices missing answers
+	// sooner. The kernel also notices missing acknowledgements sooner, because grpc-go uses pingTimeout as
+	// TCP_USER_TIMEOUT (RFC 5482).
 	pingAfter   = 10 * time.Second
 	pingTimeout = 2 * time.Second
 
-	// connectTimeout bounds one attempt to connect. The pause between two attempts begins at about 100 ms
-	// and grows to about maxConnectPause, so that a restarted validator is used soon.
+	// connectTimeout bounds one attempt to connect. The pause between two attempts begins at about 100 ms and
+	// grows to about maxConnectPause. It stays short, so that the client soon uses a restarted validator.
 	connectTimeout  = 2 * time.Second
 	maxConnectPause = 2 * time.Second
 )
 
-// DialOptions configure Dial. The zero value uses TLS with the system's certificate authorities, and plain
+// DialOptions configure Dial. The zero value means TLS with the system's certificate authorities, and plain
 // text on loopback.
 type DialOptions struct {
-	// Security says which connections are encrypted. All addresses must get the same answer.
+	// Security says which connections are encrypted. The connections to all addresses must be encrypted, or
+	// none of them.
 	Security grpcclient.Security
-	// GRPC has further options, such as interceptors. Transport credentials in it replace the ones of
-	// Security. Options for resolvers, load balancing and keepalive can break the promises of Dial.
+	// GRPC are further gRPC options, such as interceptors. Transport credentials in GRPC replace the
+	// credentials from Security. Options for resolvers, load balancing and keepalive can break what Dial
+	// promises.
 	GRPC []grpc.DialOption
 }
 
@@ -51,19 +53,20 @@ type Connection struct {
 	again budget
 }
 
-// Dial returns a connection to validators. It does not wait until they answer. It fails when an address or
-// an option is wrong.
+// Dial returns a connection to validators. It does not wait for the validators to answer. It fails when an
+// address or an option is wrong.
 //
 // An address is host:port and may begin with dns:///. A single address is resolved again and again, and
 // each of its IP addresses is a validator, as with a headless service of Kubernetes. With several addresses
 // each address is one validator.
 //
-// Validators that do not serve (grpc.health.v1) and validators that owe answers are not asked. A question
-// is asked again, once and of another validator, in two cases: when the first validator answers UNAVAILABLE
-// or OVERLOADED, and when it does not answer within 250 ms or a quarter of the question's time. The first
-// answer counts; a denial is an answer. So one validator in trouble makes no question fail that may take
-// half a second. While too many questions fail, none is asked again, so that an outage of all validators
-// does not double their load (gRPC A6).
+// The client does not ask validators that do not serve (grpc.health.v1), or that have stopped answering. It
+// asks one other validator in two cases. First, when the first validator returns UNAVAILABLE or OVERLOADED.
+// Second, when the first validator does not answer within 250 ms or a quarter of the question's time,
+// whichever is less. A question with a MinRevision waits half of its time. The first answer counts, and a
+// denial is an answer. So one validator in trouble makes no question fail that may take half a second. While
+// too many questions fail, the client asks no second validator. An outage of all validators therefore does
+// not double their load (gRPC A6).
 //
 // Proxies in the environment, such as HTTPS_PROXY, are not used, because they would see secrets.
 func Dial(addresses []string, options DialOptions) (*Connection, error) {
@@ -123,7 +126,7 @@ func parse(addresses []string) (places []grpcclient.Address, err error) {
 	return places, nil
 }
 
-// dialer connects to the validators at some addresses.
+// dialer connects to the validators at the addresses places.
 type dialer struct {
 	security grpcclient.Security
 	places   []grpcclient.Address
@@ -143,8 +146,8 @@ func (d dialer) target() (string, grpc.DialOption) {
 	return "validators:///" + string(d.places[0]), grpc.WithResolvers(listed)
 }
 
-// dial opens a connection to one validator. With several addresses it resolves the address itself, each
-// time anew.
+// dial opens a connection to one validator. With several addresses, dial itself resolves the address, on each
+// call again. With a single address, gRPC has resolved it already.
 func (d dialer) dial(ctx context.Context, at string) (net.Conn, error) {
 	if len(d.places) == 1 {
 		return d.security.Dial(ctx, d.places[0], at)

@@ -9,8 +9,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// patience returns how long the stream may take before another validator is asked too. 0 means until the
-// deadline.
+// patience returns how long to wait for the stream's answer before another validator is asked too. 0 means
+// that no other validator is asked.
 func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	if s.calls.again == nil {
 		return 0
@@ -22,9 +22,9 @@ func (s *stream) patience(ctx context.Context, asked time.Time) time.Duration {
 	return max(min(time.Until(until)/share, maxPatience), 1)
 }
 
-// askOther asks a question that this stream has not answered in a call, of another validator, and returns
-// the first answer. It returns done false when it asked nothing or got no answer; the stream may still
-// answer then.
+// askOther asks another validator, in a call, a question that this stream has not answered. It returns the
+// first answer from either of them. It returns done false when it asked nothing or the other validator could
+// not decide. The stream may still answer then.
 func (s *stream) askOther(
 	ctx context.Context, asked time.Time, c *call,
 ) (response *countersignv1.AuthorizeResponse, done bool, err error) {
@@ -56,7 +56,7 @@ func (s *stream) askOther(
 		return nil, false, nil
 	}
 	if !s.abandon(c) {
-		<-c.done // its answer is on its way
+		<-c.done // the stream's answer is on its way
 		if decided(c.err) {
 			return c.response, true, c.err
 		}

@@ -14,21 +14,23 @@ import (
 )
 
 const (
-	// life is how long a stream is used at least; up to half of it is added at random. grpcserver gives
-	// calls on a connection that it closes one minute, so with a shorter life no stream is cut.
+	// life is the shortest time for which a stream is used, unless it fails. Up to half of it is added at
+	// random. When grpcserver closes a connection, calls on it have one minute to end. Streams end sooner
+	// than that, so none is cut.
 	life = 30 * time.Second
 
-	// firstPause is the pause after a failed stream. It doubles, up to maxPause, each time a stream ends
-	// before it has answered anything. Each pause is up to a fifth longer or shorter.
+	// firstPause is the pause after a stream failed, before the next stream. The pause doubles, up to
+	// maxPause, each time a stream fails. It is firstPause again after a stream that answered a question. At
+	// random, each pause is up to a fifth longer or shorter.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 10 * time.Second
 
-	// unservedPause is the pause after a validator that serves no streams. A later version of it may serve
-	// them.
+	// unservedPause is the pause after a validator said that it does not support streams. A later version of
+	// this validator may support them.
 	unservedPause = time.Minute
 )
 
-// line keeps one stream open while it is needed.
+// line keeps one stream open while questions need it.
 type line struct {
 	bulk   countersignv1.BulkValidatorServiceClient
 	calls  *calls
@@ -47,7 +49,7 @@ func (l *line) want() {
 	}
 }
 
-// keep opens streams while they are wanted, until the context ends.
+// keep opens one stream after the other, each when a question needs one, until ctx ends.
 func (l *line) keep(ctx context.Context) {
 	for pause := firstPause; ; {
 		select {
@@ -71,8 +73,8 @@ func (l *line) keep(ctx context.Context) {
 	}
 }
 
-// use opens a stream and returns after the stream has ended. err is nil when its life was over. answered
-// tells whether the stream has answered a question.
+// use opens a stream and returns after the stream has ended. err is nil when the stream ended because its
+// life was over. answered is true when the stream has answered a question.
 func (l *line) use(ctx context.Context) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -91,7 +93,8 @@ func (l *line) use(ctx context.Context) (answered bool, err error) {
 	return s.answered, err
 }
 
-// sleep sleeps for a time, up to a fifth longer or shorter, or until ctx ends.
+// sleep waits for about the given time, at random up to a fifth longer or shorter. It returns early when ctx
+// ends.
 func sleep(ctx context.Context, about time.Duration) {
 	timer := time.NewTimer(about*4/5 + rand.N(about*2/5))
 	defer timer.Stop()

@@ -19,34 +19,36 @@ import (
 // Middleware asks a validator before it calls an http.Handler. Client, Scope and AppID are required. The
 // functions must be safe for concurrent use.
 type Middleware struct {
-	// Client asks the questions.
+	// Client asks the validators.
 	Client *Client
 	// Scope is the endpoint that the handler serves.
 	Scope countersignv1.Scope
-	// AppID returns the app of a request, for example from its path. An invalid app id is answered with 400.
+	// AppID returns the app of a request, for example from its path. The sender gets 400 if the app id is
+	// invalid.
 	AppID func(*http.Request) string
 	// Secret returns the secret of a request; the zero value means none. Nil means BearerSecret.
-	// HeaderSecret, QuerySecret and FormSecret are for integrations that send the secret elsewhere. When it
-	// fails, the question is asked with a token that is TOKEN_MALFORMED for every app: it authenticates
-	// nothing, but a scope that is not enforced is still allowed (B13). The sender sees the errors of the
-	// four functions, and no others.
+	// HeaderSecret, QuerySecret and FormSecret are for integrations that send the secret elsewhere. When the
+	// function fails, the question carries a token that is TOKEN_MALFORMED for every app. Such a token
+	// authenticates nothing, but a scope that is not enforced is still allowed (B13). In a 401 response the
+	// sender sees the errors of these four functions, and no errors of other functions. When FormSecret
+	// cannot read the body, no question is asked and the sender gets 400 or 413.
 	Secret func(*http.Request) (secret.Secret, error)
 	// Source returns the kind of sender of a request. Nil means an ordinary backend.
 	Source func(*http.Request) countersignv1.Source
 	// Timeout is how long a question may take. 0 means DefaultTimeout. A request's own deadline should be
-	// longer: when it passes, the sender gets 503 and Undecided is not called.
+	// later: when it passes, the sender gets 503 and Undecided is not called.
 	Timeout time.Duration
-	// Undecided answers a request when no validator can decide: an outage, as the function Undecided
-	// defines it, which is neither a denial nor an approval (B20). It gets the handler, so that it may
-	// accept the request. Nil answers 503, so that the sender tries again.
+	// Undecided answers a request in an outage: no validator can decide (see the function Undecided). An
+	// outage is neither a denial nor an approval (B20). Undecided gets the handler, so that it can accept the
+	// request by calling it. If it is nil, the sender gets 503 and may try again.
 	Undecided func(w http.ResponseWriter, r *http.Request, handler http.Handler, err error)
 }
 
-// Wrap returns a handler that calls another handler for requests that a validator allows. It answers
-// denials with 401 and the reason when another token would help (RFC 6750, section 3), and with 403 when
-// none would. An outage goes to Undecided. A request that has ended meanwhile reaches neither the handler
-// nor Undecided, whatever the answer is; the sender, if still connected, gets 503. Other errors get 400
-// when the request is malformed, and otherwise 500.
+// Wrap returns a handler that calls the given handler for requests that a validator allows. A denied request
+// gets 401 and the reason (RFC 6750, section 3). It gets 403 and the reason when the token does not have the
+// scope, or the source is not supported. An outage goes to Undecided. If the request ends before the
+// validator's answer, neither the handler nor Undecided is called, whatever the answer is. The sender, if
+// still connected, gets 503. Other errors get 400 when the request is malformed, and otherwise 500.
 func (m Middleware) Wrap(handler http.Handler) http.Handler {
 	if m.Timeout <= 0 {
 		m.Timeout = DefaultTimeout

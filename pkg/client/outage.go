@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 )
 
-// Undecided tells whether an error of Authorize is an outage (B20): no validator can decide now, and the
-// request is not the cause. ctx is the context of the request, not the one of the question. Only in an
+// Undecided reports whether an error of Authorize is an outage (B20): no validator can decide now, and the
+// request is not the cause. ctx is the context of the request, not the context that Authorize got. Only in an
 // outage may a program apply a rule of its own, such as accepting the request. These errors are outages:
 //
 //   - UNAVAILABLE: a validator cannot decide, or no validator can be reached.
@@ -19,7 +19,7 @@ import (
 //     as Middleware does. Otherwise a request's own deadline looks like an outage.
 //   - RESOURCE_EXHAUSTED with the reason OVERLOADED: the validator has too many calls in flight.
 //
-// All other errors are not, since a sender could cause them to get around the rule:
+// All other errors are not outages, because a sender could cause them on purpose to get its request accepted:
 //
 //   - ctx is done: the sender has reset the request or closed its connection, or its deadline has passed.
 //   - INVALID_ARGUMENT: the app id or the scope is invalid.
@@ -40,13 +40,13 @@ func Undecided(ctx context.Context, err error) bool {
 	return false
 }
 
-// over tells whether a request has ended before its question was answered with err. until is the question's
-// deadline.
+// over reports whether a request ended before its question was answered with err. ctx is the context of the
+// request. until is the deadline of the question.
 func over(ctx context.Context, err error, until time.Time) bool {
 	if ctx.Err() != nil {
 		return true
 	}
-	// A validator may report the deadline before our own context does.
+	// A validator may return DEADLINE_EXCEEDED just before our own context ends.
 	own, has := ctx.Deadline()
 	return has && !own.After(until) && status.Code(err) == codes.DeadlineExceeded
 }

@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// maxTogether is how many questions one message may carry. Beyond about fifty a question hardly gets
-	// cheaper, and the first question waits for the last.
+	// maxTogether is how many questions one message may carry. More than about fifty in a message hardly make
+	// a question cheaper, and the first question waits for the last one.
 	maxTogether = 64
-	// maxMessage is about how many bytes a message may have. A validator takes 64 KiB.
+	// maxMessage is about how many bytes a message may have. A validator accepts up to 64 KiB.
 	maxMessage = 32 << 10
 
-	// silence is how long a validator may owe answers without giving any. An answer usually takes
-	// microseconds.
+	// silence is how long a validator may give no answer while questions wait for one. An answer usually
+	// takes microseconds.
 	silence = time.Second
 )
 
-// errUnanswered means that the question must be asked in a call.
+// errUnanswered means that the stream gave no answer, so the question must be asked in a call.
 var errUnanswered = status.Error(codes.Unavailable, "the stream ended without an answer")
 
-// errSilent is errUnanswered on a stream that was given up because its validator was silent.
+// errSilent replaces errUnanswered when the stream was given up because its validator was silent.
 var errSilent = status.Error(codes.Unavailable, "the validator has fallen silent")
 
-// errRefused means that the stream was given up because its validator decides nothing now.
+// errRefused means that the stream was given up because its validator refused several questions in a row.
 var errRefused = errors.New("the validator decides nothing now")
 
-// refusals is how many refusals in a row make the client give up a stream. A single one may be about one
-// scope.
+// refusals is how many refusals in a row make the client give up a stream. A single refusal may concern only
+// one scope.
 const refusals = 2
 
 // stream is one stream of questions and answers. ask is safe for concurrent use. run is called once.
@@ -52,22 +52,22 @@ type stream struct {
 	cancel   context.CancelFunc
 	wake     chan struct{} // has an element when run must send
 	retired  chan struct{} // closed by retire
-	load     atomic.Int64  // unanswered questions, also of callers that have given up
+	load     atomic.Int64  // unanswered questions, including questions of callers that gave up
 	began    time.Time
-	progress atomic.Int64 // nanoseconds from began to the latest answer, or to the first question that is owed one
+	progress atomic.Int64 // nanoseconds from began to the latest answer, or to the first question that waits for one
 	retiring sync.Once
 	pool     pool
 
 	mu       sync.Mutex
-	closed   bool // takes no more questions
-	silent   bool // given up because its validator was silent
-	awake    bool // run was woken and has not emptied the queue since
+	closed   bool // the stream takes no more questions
+	silent   bool // the stream was given up because its validator was silent
+	awake    bool // run was woken, and has not emptied the queue since then
 	queue    queue
-	sent     map[uint64]*call // by sequence number; nil when the caller has given up
+	sent     map[uint64]*call // unanswered calls by sequence number; nil when the caller gave up
 	sequence uint64           // the next number
-	answered bool             // any question was answered; read after run
+	answered bool             // at least one question was answered; read after run
 
-	refused int // refusals in a row; belongs to receive, and is read after it
+	refused int // refusals in a row; only receive uses it, and run after receive has returned
 }
 
 func newStream(
@@ -82,17 +82,17 @@ func newStream(
 	}
 }
 
-// noteProgress is called when an answer has arrived, and when the stream begins to owe answers.
+// noteProgress is called when an answer has arrived, and when a first question begins to wait for an answer.
 func (s *stream) noteProgress() { s.progress.Store(int64(time.Since(s.began))) }
 
-// quiet returns how long no answer has arrived.
+// quiet returns the time since the latest progress (see noteProgress).
 func (s *stream) quiet() time.Duration { return time.Since(s.began) - time.Duration(s.progress.Load()) }
 
-// hushed tells whether the validator owes answers and has given none for spread.Hush.
+// hushed reports whether questions wait and no answer has arrived for spread.Hush.
 func (s *stream) hushed() bool { return s.load.Load() > 0 && s.quiet() >= spread.Hush }
 
-// ask returns the answer to a question that was asked at a time. It returns errUnanswered or errSilent when
-// the stream gives no answer.
+// ask asks a question over the stream and returns the answer. asked is the time at which the question was
+// asked. ask returns errUnanswered or errSilent when the stream ends without an answer.
 func (s *stream) ask(
 	ctx context.Context, asked time.Time, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -135,8 +135,8 @@ func (s *stream) enqueue(c *call) bool {
 	return true
 }
 
-// abandon forgets a call whose caller gives up, and gives up the stream if it is silent. It returns false
-// when the call's answer is already on its way to the caller.
+// abandon forgets a call whose caller gives up. If the validator has been silent for too long, abandon also
+// gives up the stream. It returns false when the call's answer is already on its way to the caller.
 func (s *stream) abandon(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,9 +161,9 @@ func (s *stream) abandon(c *call) bool {
 	return true
 }
 
-// run sends questions until retire is called. Then it lets the validator answer the questions that it has,
-// and returns nil. If the stream ends before, run returns why. Nothing uses the stream after run has
-// returned.
+// run sends questions until retire is called. Then it waits until the validator has answered the questions
+// already asked, and returns nil. It returns errRefused if the stream was retired because of refusals. If the
+// stream ends before, run returns the cause. Nothing uses the stream after run has returned.
 func (s *stream) run() error {
 	var why error
 	received := make(chan struct{})
@@ -186,15 +186,16 @@ func (s *stream) run() error {
 			}
 			return nil
 		case <-s.wake:
-			// Let goroutines that are ready to ask run first, so that their questions share the message. This
-			// halves the cost of a question. It waits for nothing when no goroutine is ready.
+			// First let other goroutines run that are ready to ask, so that their questions share the
+			// message. This halves the cost of a question. Gosched returns at once when no goroutine is
+			// ready.
 			runtime.Gosched()
 			s.flush()
 		}
 	}
 }
 
-// retire makes run end.
+// retire stops new questions on the stream, and makes run end.
 func (s *stream) retire() {
 	s.retiring.Do(func() {
 		s.left()
@@ -205,8 +206,8 @@ func (s *stream) retire() {
 	})
 }
 
-// flush sends the queued questions. It blocks while the validator does not keep up. When the stream has
-// failed, receive returns why.
+// flush sends the queued questions. It blocks while the validator does not keep up. It reports no error: when
+// the stream has failed, receive returns the cause.
 func (s *stream) flush() {
 	for message := s.take(); message != nil; message = s.take() {
 		if s.grpc.Send(message) != nil {
@@ -215,7 +216,7 @@ func (s *stream) flush() {
 	}
 }
 
-// take returns the next message, or nil when the queue is empty.
+// take moves questions from the queue into the next message. It returns nil when the queue is empty.
 func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,8 +248,8 @@ func (s *stream) take() *countersignv1.AuthorizeStreamRequest {
 	return message
 }
 
-// receive passes answers to callers until the stream ends, and returns why it has. It never waits for a
-// caller. At the end it concludes the open calls with an error.
+// receive passes answers to callers until the stream ends, and returns the cause of the end. It never waits
+// for a caller. At the end it concludes the unanswered calls with an error.
 func (s *stream) receive() error {
 	defer s.abort()
 	var answers []answer

@@ -40,8 +40,8 @@ func (s *streams) close() {
 	s.keepers.Wait()
 }
 
-// ask asks a question. A second question does no harm, since questions change nothing. It derives a context
-// only where one is needed as a bound, because a derived context costs a tenth of a question.
+// ask asks a question, if necessary more than once. This does no harm, because questions change nothing. ask
+// derives a context only where it needs the deadline, because this costs a tenth of a question.
 func (s *streams) ask(
 	ctx context.Context, question *countersignv1.AuthorizeRequest,
 ) (*countersignv1.AuthorizeResponse, error) {
@@ -78,7 +78,7 @@ func (s *streams) ask(
 	return s.calls.ask(ctx, question)
 }
 
-// turn waits for a slot for a question that was asked at a time.
+// turn waits for one of the InFlight slots, for a question that was asked at the time asked.
 func (s *streams) turn(ctx context.Context, asked time.Time) error {
 	if ctx.Err() == nil && s.turns.TryAcquire(1) {
 		return nil
@@ -88,26 +88,26 @@ func (s *streams) turn(ctx context.Context, asked time.Time) error {
 	return s.turns.Acquire(ctx, 1)
 }
 
-// maxQuestion is the size in bytes of the largest question that is sent over a stream. It has room for a
-// token that is too long.
+// maxQuestion is the size in bytes of the largest question that is sent over a stream. Questions with a token
+// that is too long fit too, because Authorize shortens the token.
 const maxQuestion = 8 << 10
 
-// streamable tells whether a question may share a stream. A question that cannot be encoded or is too large
-// would end the stream for all. A question with a MinRevision may wait, and only a call tells the validator
-// its deadline.
+// streamable reports whether a question may be sent over a stream. A question that cannot be encoded or is
+// too large would end the stream for all questions. A question with a MinRevision may wait in the validator,
+// and only a call carries the deadline to the validator.
 func streamable(q *countersignv1.AuthorizeRequest) bool {
 	return q.GetMinRevision() == "" && sizeOf(q) <= maxQuestion && utf8.ValidString(q.GetAppId())
 }
 
-// sizeOf returns an upper bound of a question's size on the wire, in bytes.
+// sizeOf returns an upper bound for the encoded size of a question, in bytes.
 func sizeOf(q *countersignv1.AuthorizeRequest) int {
 	const rest = 40 // tags, lengths, and two numbers of up to ten bytes
 	return rest + len(q.GetAppId()) + len(q.GetToken())
 }
 
-// pick returns the open stream with the fewest unanswered questions, and so avoids a stalled validator.
-// Over a Connection it skips streams that are silent. It returns nil when no stream is left, and requests
-// the missing ones.
+// pick returns the open stream with the fewest unanswered questions. So it avoids a stalled validator, which
+// has many. Over a Connection it skips streams whose validator has been silent for spread.Hush. It makes
+// lines without a stream open one. It returns nil when no stream can be used.
 func (s *streams) pick() *stream {
 	var best *stream
 	var least int64

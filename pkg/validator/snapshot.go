@@ -14,22 +14,24 @@ import (
 	"github.com/countersign/countersign/pkg/snapshot"
 )
 
-// DefaultSnapshotInterval is the default time between two copies.
+// DefaultSnapshotInterval is the default of SnapshotFile.Interval.
 const DefaultSnapshotInterval = time.Minute
 
-// SnapshotFile says where a validator keeps a copy of all policies, and how often it writes it.
+// SnapshotFile says in which file a validator keeps a copy of all policies, and how often it writes this
+// copy.
 type SnapshotFile struct {
 	// Path is the file. No other validator may use it. Empty means no file.
 	Path string
-	// Interval is the time between two copies. 0 means DefaultSnapshotInterval.
+	// Interval is the time between two writes. 0 means DefaultSnapshotInterval.
 	Interval time.Duration
 }
 
-// SnapshotStats says how reading and writing the snapshot file went since New.
+// SnapshotStats counts failures with the snapshot file since New, and has the time of its latest copy.
 type SnapshotStats struct {
-	// Time is when the latest copy that was read or written was begun. It is zero without one.
+	// Time is when the validator began to write the copy that was read or written last. It is zero before any
+	// was.
 	Time time.Time
-	// ReadErrors and WriteErrors count failures to use and to write the file.
+	// ReadErrors counts copies that could not be used. WriteErrors counts failures to write the file.
 	ReadErrors, WriteErrors uint64
 }
 
@@ -37,8 +39,8 @@ type SnapshotStats struct {
 type snapshotState struct {
 	time                    atomic.Pointer[time.Time]
 	readErrors, writeErrors atomic.Uint64
-	// verified is when the latest copy was begun or, for a copy that was read, when it was read. cursors
-	// are the copy's cursors. Both belong to the goroutine that writes.
+	// verified is when the writing of the latest copy began or, for a copy that was read, when it was read.
+	// cursors are the cursors in this copy. Only the goroutine that writes uses them.
 	verified time.Time
 	cursors  []record.Cursor
 }
@@ -90,14 +92,14 @@ func (v *Validator) readSnapshot(path string) (*replica.Replica, time.Time, erro
 	}
 	defer file.Close()
 	r := v.newReplica(file.Meta())
-	// The replica is not shown to anyone until the file was read completely.
+	// Nothing else uses the replica until the file has been read completely.
 	if err := file.Replicas(r.Import); err != nil {
 		return nil, time.Time{}, err
 	}
 	return r, file.CreateTime(), nil
 }
 
-// keepSnapshot writes a copy once the replica is loaded, and then one each interval, until ctx ends.
+// keepSnapshot writes a copy when the replica is loaded, and then a copy after each interval, until ctx ends.
 func (v *Validator) keepSnapshot(ctx context.Context, r *replica.Replica) {
 	if v.config.Snapshot.Path == "" || r.WaitLoaded(ctx) != nil {
 		return
@@ -116,7 +118,7 @@ func (v *Validator) keepSnapshot(ctx context.Context, r *replica.Replica) {
 	}
 }
 
-// saveSnapshot writes a copy unless nothing has changed. It logs and counts errors.
+// saveSnapshot writes a copy if snapshotDue returns true. It logs and counts errors.
 func (v *Validator) saveSnapshot(r *replica.Replica) {
 	now, cursors := time.Now(), r.Cursors()
 	if !v.snapshotDue(r, now, cursors) {
@@ -132,8 +134,8 @@ func (v *Validator) saveSnapshot(r *replica.Replica) {
 	v.config.Log.Debug("snapshot file written", "took", time.Since(now))
 }
 
-// snapshotDue tells whether all data is loaded, and whether any was changed or verified since the latest
-// copy.
+// snapshotDue reports whether to write a copy: all data is loaded, and some of it was changed or verified
+// since the latest copy.
 func (v *Validator) snapshotDue(r *replica.Replica, now time.Time, cursors []record.Cursor) bool {
 	due := !slices.Equal(cursors, v.snapshot.cursors)
 	for i := range cursors {
@@ -166,7 +168,7 @@ func (v *Validator) writeSnapshot(r *replica.Replica) error {
 	return file.Commit()
 }
 
-// leaveSnapshot writes a last copy of the replica that decided last.
+// leaveSnapshot writes a last copy, of the replica that the validator decides from.
 func (v *Validator) leaveSnapshot() {
 	if r := v.replica.Load(); r != nil && v.config.Snapshot.Path != "" {
 		v.saveSnapshot(r)

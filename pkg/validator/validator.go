@@ -1,6 +1,6 @@
-// Package validator decides whether to accept requests. It keeps all policies of a store in memory and
-// follows the store. A Go program that embeds a Validator needs no validator service; the service wraps
-// this package.
+// Package validator decides whether to accept requests. It keeps all policies of a store in memory, and
+// applies every change of the store. A Go program that embeds a Validator needs no validator service; the
+// service is built on this package.
 //
 // Make a Validator with New, start it with Run, and call Authorize once WaitReady has returned.
 //
@@ -27,51 +27,51 @@ import (
 	"github.com/countersign/countersign/pkg/usage"
 )
 
-// MaxCatchUp is how long Authorize waits at most for a request's MinRevision (B25).
+// MaxCatchUp is the longest time for which Authorize waits for a request's MinRevision (B25).
 const MaxCatchUp = 5 * time.Second
 
 // Config configures a Validator. RedisURL, Ring and Log are required.
 type Config struct {
-	// RedisURL says where the store is: redis:// or rediss:// for one server, and the forms for Sentinel
-	// and Cluster that docs/deployment.md describes.
+	// RedisURL is the address of the store: redis:// or rediss:// for one server. docs/deployment.md
+	// describes the forms for Sentinel and Cluster.
 	RedisURL string
-	// WriteQuorum is how many Redis replicas a master must have so that data read from it counts as fresh.
-	// 0 means none.
+	// WriteQuorum is how many Redis replicas a master must have. Data that is read from a master with fewer
+	// replicas does not count as fresh. 0 means that a master needs none.
 	WriteQuorum int
-	// Ring has the keys that the store's records are signed with.
+	// Ring has the keys with which the store's records are signed.
 	Ring *keyring.Ring
 	// Log gets the validator's log lines. They hold no secrets.
 	Log *slog.Logger
-	// MaxStaleness has, by scope, the age of data beyond which Authorize returns UNAVAILABLE (B20). 0 means
-	// no bound.
+	// MaxStaleness has one bound for each scope. Authorize returns UNAVAILABLE for a scope when its data is
+	// older than the bound (B20). 0 means no bound.
 	MaxStaleness [policy.MaxScope + 1]time.Duration
 	// Snapshot says where the validator keeps a copy of all policies, so that it can start while Redis is
 	// down. The zero value means nowhere.
 	Snapshot SnapshotFile
-	// Fleet says where the validator reports. The zero value reports nowhere.
+	// Fleet says to which authority the validator reports. With the zero value it reports to none.
 	Fleet Fleet
 	// WallClock returns the time of day, for tests. Nil means the machine's clock.
 	WallClock func() time.Time
 }
 
-// Validator decides about requests from memory. Make one with New and start it with Run. It is safe for
-// concurrent use.
+// Validator decides about requests from data in memory. Make one with New and start it with Run. It is safe
+// for concurrent use.
 type Validator struct {
 	config  Config
 	clock   replica.WallClock
 	client  *redisfeed.Client
 	replica atomic.Pointer[replica.Replica] // nil until the store or a snapshot was found
 	found   chan struct{}                   // closed when replica is set
-	// replaced is closed when another replica has replaced the first.
+	// replaced is closed when the replica loaded from Redis has replaced the replica of the snapshot file.
 	replaced chan struct{}
 	snapshot snapshotState
 	fleet    membership
-	// stickyDenials counts denials of tokens that are revoked here although the store says otherwise.
+	// stickyDenials is the result of StickyDenials.
 	stickyDenials atomic.Uint64
 	usage         usage.Counter
 }
 
-// New returns a validator without data. It connects to nothing. It fails when the configuration is wrong.
+// New returns a validator without data. It opens no connection. It fails when the configuration is wrong.
 func New(config Config) (*Validator, error) {
 	client, err := redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum})
 	if err != nil {
@@ -83,9 +83,10 @@ func New(config Config) (*Validator, error) {
 	return v, v.fleet.open(config)
 }
 
-// Run finds the store, loads it, and follows it until ctx ends, which is not an error. It may be called
-// once. With a snapshot file, the validator decides from the file while Redis does not answer, and Run
-// writes the file again at the end. After Run, a validator that reports to an authority answers nothing.
+// Run finds the store, loads it, and applies its changes until ctx ends. The end of ctx is not an error. Run
+// may be called once. With a snapshot file, the validator decides from the file while Redis does not answer,
+// and Run writes the file a last time before it returns. After Run, a validator that reports to an authority
+// answers no questions.
 func (v *Validator) Run(ctx context.Context) error {
 	defer v.client.Close()
 	defer v.leave()
@@ -104,7 +105,7 @@ func (v *Validator) Run(ctx context.Context) error {
 		v.show(r)
 		return v.follow(ctx, r)
 	}
-	// The snapshot decides until the store was loaded completely.
+	// The replica of the snapshot decides until the store has been loaded completely.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return v.follow(ctx, r) })
 	group.Go(func() error {
@@ -123,7 +124,7 @@ func (v *Validator) newReplica(meta record.Meta) *replica.Replica {
 	return r
 }
 
-// show makes a replica the first one that decides.
+// show makes a replica the first replica that decides.
 func (v *Validator) show(r *replica.Replica) {
 	v.replica.Store(r)
 	close(v.found)
@@ -146,8 +147,8 @@ func (v *Validator) follow(ctx context.Context, r *replica.Replica) error {
 	return group.Wait()
 }
 
-// followUnlessForeign follows the store of a snapshot file. It returns true when Redis holds another store,
-// and false when ctx has ended.
+// followUnlessForeign decides from the replica of a snapshot file, and keeps it equal to the store. It
+// returns true when Redis holds another store than the file, and false when ctx has ended.
 func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica) (foreign bool) {
 	ours, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -167,8 +168,8 @@ func (v *Validator) followUnlessForeign(ctx context.Context, r *replica.Replica)
 	return foreign
 }
 
-// Ready returns nil once the validator has loaded all data, and an error for people before. A validator
-// stays ready when the store becomes unreachable.
+// Ready returns nil when the validator has loaded all data. Before, it returns an error that says what is
+// missing. A validator stays ready when the store becomes unreachable.
 func (v *Validator) Ready() error {
 	r := v.replica.Load()
 	if r == nil {
@@ -177,15 +178,15 @@ func (v *Validator) Ready() error {
 	return r.Unloaded()
 }
 
-// DataAge returns how long ago the oldest partition was last known to be complete. It is 0 until all are
-// loaded.
+// DataAge returns the age of the oldest partition: the time since its data was last known to be complete. It
+// is 0 until all partitions are loaded.
 func (v *Validator) DataAge() time.Duration {
 	age, _ := v.Freshness()
 	return age
 }
 
-// Freshness returns DataAge, and whether any data is stale: not loaded, older than 2 s, or of an unknown
-// age because the machine's clock was set.
+// Freshness returns DataAge, and whether the data of any partition is stale. Data is stale when it is not
+// loaded, older than 2 s, or of an unknown age because the machine's clock was set.
 func (v *Validator) Freshness() (oldest time.Duration, stale bool) {
 	r := v.replica.Load()
 	if r == nil || !r.Loaded() {
@@ -227,13 +228,13 @@ type Request struct {
 	AppID string
 	// Token is the secret that the request carried. The zero value or an empty secret means none.
 	Token secret.Secret
-	// Scope is the endpoint that was called, from 1 to policy.MaxScope. Its numbers are those of
+	// Scope is the endpoint that was called, from 1 to policy.MaxScope. The numbers are the same as in
 	// countersign.v1.Scope.
 	Scope policy.Scope
 	// Source is the kind of sender. The zero value means an ordinary backend.
 	Source policy.Source
-	// MinRevision is a consistency token. Authorize waits for that change, at most MaxCatchUp. Empty means
-	// that it decides at once.
+	// MinRevision is a consistency token that stands for a change. Authorize waits until the validator has
+	// this change, at most MaxCatchUp. With an empty MinRevision it decides at once.
 	MinRevision string
 }
 
@@ -242,13 +243,13 @@ type Answer struct {
 	policy.Decision
 	// Revision is a revision of the app's partition. The decision reflects all changes up to it.
 	Revision uint64
-	// DataAge is how long ago the app's data was last known to be complete.
+	// DataAge is the time since the app's data was last known to be complete.
 	DataAge time.Duration
 }
 
-// Authorize answers a question (B19). An error is never a denial: its gRPC status is INVALID_ARGUMENT for a
-// malformed request, and UNAVAILABLE when nothing can be decided (B20). client.Reason returns its stable
-// reason. Authorize waits only for a MinRevision, and ctx matters only for that.
+// Authorize answers a question (B19). An error is never a denial. Its gRPC status is INVALID_ARGUMENT for a
+// malformed request, and UNAVAILABLE when the validator cannot decide (B20). client.Reason returns the stable
+// reason of the error. Authorize waits only for a MinRevision, and uses ctx only for this wait.
 func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, error) {
 	if !policy.ValidAppID(request.AppID) {
 		return Answer{}, errBadAppID
@@ -275,7 +276,7 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	v.usage.Fetch(spot)
 	v.usage.Fetch(bare)
 	now := time.Now()
-	// The age is read before the data, so that it is never the age of newer data.
+	// Read the age before the data. In the other order the age could belong to newer data, and be too low.
 	age := r.Age(place.Partition, now)
 	view := r.Table().FindAt(place, request.AppID)
 	if !view.Loaded {
@@ -290,12 +291,13 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 			return Answer{}, errUnverified
 		}
 		if row.Behind() {
-			// The last good policy still decides, but must not pass for a newer one.
+			// The last good policy still decides. The answer has its revision and its age, so that it does
+			// not look newer.
 			answer.Revision, answer.DataAge = row.PolicyRevision(), max(age, v.clock.Since(row.Since(), now))
 		}
 		p = &decides
 	} else if view.Missing {
-		return Answer{}, errUnverified // the store has lost the app's policy, so the app is not without one
+		return Answer{}, errUnverified // the store has lost the app's policy, so the app does not count as not configured
 	}
 	if bound := v.config.MaxStaleness[request.Scope]; bound > 0 && answer.DataAge > bound {
 		return Answer{}, errTooOld
@@ -315,8 +317,8 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	return answer, nil
 }
 
-// StickyDenials returns how many requests were denied because of a token that is revoked here although the
-// store says otherwise.
+// StickyDenials returns how many requests were denied because of a token that is revoked in the validator's
+// memory although it is not revoked in the store.
 func (v *Validator) StickyDenials() uint64 { return v.stickyDenials.Load() }
 
 var (
@@ -331,7 +333,8 @@ var (
 	errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the app's policy could not be verified")
 )
 
-// reach waits until the data is as new as the request's MinRevision, and returns that revision (B25).
+// reach waits until the validator has the change that the request's MinRevision names, and returns its
+// revision (B25).
 func reach(ctx context.Context, r *replica.Replica, request Request) (uint64, error) {
 	position, err := record.DecodePosition(request.MinRevision)
 	if err != nil {

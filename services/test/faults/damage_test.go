@@ -18,22 +18,23 @@ const (
 	notRepaired = "a damaged store could not be repaired"
 )
 
-// damage is an interval in which a record of the store was damaged.
+// damage is an interval in which a key of the store was damaged.
 type damage struct {
 	what string
-	// partition is the partition with the record, or everyPartition.
+	// partition is the partition of the key; everyPartition for a key of the whole store.
 	partition int
 	from      moment
-	// until is when the store was good again; 0 while it is damaged.
+	// until is when the store verified again; 0 while it is damaged.
 	until moment
-	// hides reports whether the damage may hide changes of an app; nil when it hides none. An older record is
-	// signed like any other, so a validator that has not seen later records cannot detect it (SECURITY.md,
-	// old copies).
+	// hides reports whether the damage may hide changes of an app; nil when it hides none. Damage that puts
+	// an older record back can hide changes: the old record has a valid signature, so a validator that has
+	// not seen later records cannot detect it (SECURITY.md, old copies).
 	hides func(appID string) bool
 }
 
-// spoilKey damages a key in some way of a family. Meanwhile validators decide from their last good data, or
-// not at all. Then an operator follows the runbook, unless the store repairs itself first.
+// spoilKey damages a random key in one of the ways of a family. While it is damaged, validators must decide
+// from their last good data, or not decide. Then an operator follows the runbook, unless the store has
+// repaired itself before.
 func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) error {
 	return func(ctx context.Context, c *trouble, r *rand.Rand) error {
 		if c.oracle.lacking() || c.topology.whole() != nil || !c.operator.prepared() {
@@ -73,8 +74,8 @@ func spoilKey(family []spoiling) func(context.Context, *trouble, *rand.Rand) err
 	}
 }
 
-// aloneMaster reports whether a server is the only master of its group. With two masters, clients may have
-// gone to the other one, so the content of this server need not be the store's.
+// aloneMaster reports whether a server is the only master of its group. With two masters, clients may use the
+// other one, and this server may have other content than the store.
 func (n *node) aloneMaster(ctx context.Context) bool {
 	for _, other := range n.group.nodes {
 		role, err := other.direct.Do(ctx, "ROLE").Slice()
@@ -85,7 +86,8 @@ func (n *node) aloneMaster(ctx context.Context) bool {
 	return true
 }
 
-// outlive counts a validator that was started while a record was damaged, if it becomes ready.
+// outlive counts a validator that was started while a key was damaged, if it becomes ready within a quarter
+// of wholeBound.
 func (c *campaign) outlive(ctx context.Context, now *occupant) {
 	for until := time.Now().Add(wholeBound / 4); time.Now().Before(until); pause(ctx, pollInterval) {
 		if now.ready.Load() != 0 {
@@ -99,7 +101,7 @@ func isType(how spoiling) bool {
 	return slices.ContainsFunc(wrongTypes, func(s spoiling) bool { return s.name == how.name })
 }
 
-// choose returns a key and a way to damage it.
+// choose returns a random key, and a way of the family that can damage it.
 func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) (target, spoiling, error) {
 	for range 20 {
 		t, err := c.target(ctx, r)
@@ -115,8 +117,8 @@ func (c *campaign) choose(ctx context.Context, family []spoiling, r *rand.Rand) 
 }
 
 // makeGood waits until the store verifies again. If the store does not repair itself, an operator repairs or
-// restores it. Still reports whether the damage is as it was inflicted. It returns the remedy that was
-// needed.
+// restores it. still reports whether the damaged key is unchanged since the damage. makeGood returns the
+// remedy that was needed.
 func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still func() bool) remedy {
 	const tries = 3
 	began, used := c.oracle.now(), untouched
@@ -126,8 +128,8 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 		verified, err := c.operator.verify(ctx)
 		waited := time.Duration(c.oracle.now() - began)
 		if err == nil && len(verified.Findings) == 0 {
-			// A repair that was verified may have been made on a master that was then replaced, and be lost
-			// with it.
+			// During a failover, the verified repair may be on the old master, and be lost with it. So verify
+			// again when all servers run in their roles.
 			if (!whole || c.topology.whole() != nil) && waited < wholeBound {
 				pause(ctx, pollInterval)
 				continue
@@ -142,7 +144,7 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			continue
 		}
 		used = max(used, byItself)
-		// Validators have to report again, perhaps to an authority that is not up yet.
+		// Give the validators time to report again, perhaps to an authority that is not up yet.
 		if time.Duration(c.oracle.now()-last) < operatorPatience {
 			pause(ctx, time.Second)
 			continue
@@ -153,11 +155,12 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			return used
 		}
 		if err := c.forgetUnreadable(ctx); err != nil && waited < wholeBound {
-			n-- // an operator repeats it, too
+			n-- // an operator would repeat it too; do not count this try
 			pause(ctx, time.Second)
 			continue
 		}
-		// Damage that repair cannot remove needs a restoration. A restoration must never need a repair too.
+		// Some damage needs a restoration, because a repair cannot remove it. The first try may be a repair.
+		// After a restoration no repair must be needed.
 		if n == 1 && r.IntN(2) == 0 {
 			used, err = byMending, c.operator.mend(ctx, c.campaign)
 		} else {
@@ -167,7 +170,7 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 			c.note("%v", err)
 		}
 		if notAsked(err) && waited < wholeBound {
-			n-- // it did not reach the store, or did not finish: an operator repeats it
+			n-- // the command did not reach the store, or did not finish: an operator repeats it
 			pause(ctx, time.Second)
 			continue
 		}
@@ -175,8 +178,9 @@ func (c *trouble) makeGood(ctx context.Context, what string, r *rand.Rand, still
 	}
 }
 
-// forgetUnreadable removes records among the validators that cannot be read (countersign fleet forget). A
-// running validator is back with its next report. It fails when an authority that answers could not do it.
+// forgetUnreadable removes unreadable records from the list of validators (countersign fleet forget). A
+// running validator is listed again with its next report. forgetUnreadable fails when authorities listed the
+// validators, and none of them could remove all unreadable records.
 func (c *campaign) forgetUnreadable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(c.asAdmin(ctx), callTimeout)
 	defer cancel()
@@ -208,8 +212,8 @@ type remedy int
 const (
 	untouched   remedy = iota // the damage was never noticed
 	byItself                  // the damage was noticed, and repaired without an operator
-	byMending                 // store repair
-	byRestoring               // store restore --replace
+	byMending                 // repaired by `countersign store repair`
+	byRestoring               // restored by `countersign store restore --replace`
 )
 
 // countRemedy counts the remedy of a damage.
@@ -236,22 +240,22 @@ func first[T any](all []T) any {
 	return all[0]
 }
 
-// damage notes that a record is damaged from this moment on.
+// damage records that a key is about to be damaged.
 func (o *oracle) damage(d *damage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.damages = append(o.damages, d)
 }
 
-// repaired notes that the store is good again.
+// repaired records that the store verifies again.
 func (o *oracle) repaired(d *damage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	d.until = o.now()
 }
 
-// lossesOf returns the losses that may explain what an answer about an app lacks, with those by an older
-// record.
+// lossesOf returns the losses that may explain why an answer about an app lacks a change. They include one
+// loss for each damage that hides changes of the app.
 func (o *oracle) lossesOf(appID string) []*loss {
 	all := slices.Clip(*o.losses.Load())
 	o.mu.Lock()
@@ -266,7 +270,8 @@ func (o *oracle) lossesOf(appID string) []*loss {
 	return all
 }
 
-// damaged reports whether a partition, or any for everyPartition, was damaged at a time or later.
+// damaged reports whether a partition was damaged at the time since or later. everyPartition means any
+// partition.
 func (o *oracle) damaged(partition int, since moment) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -11,18 +11,20 @@ import (
 )
 
 const (
-	// healBound is how long the store may take to have every acknowledged change again, with no other fault
-	// and while it is writable. After lostBound the campaign gives up missing changes as lost.
+	// healBound is how long it may take until the store has every acknowledged change again, counted while
+	// the store is writable and no fault is active. After lostBound of such time, the campaign reports
+	// missing changes as lost.
 	healBound = 5 * time.Second
 	lostBound = 20 * time.Second
-	// freshBound is added when all authorities were restarted since. If the list of members is lost too, they
-	// wait for a lease after their start for validators that they do not know (009).
+	// freshBound is added when all authorities were restarted since the loss. If the list of members is lost
+	// too, an authority waits after its start, for the length of a lease, for reports of validators that it
+	// does not know (009).
 	freshBound = 10 * time.Second
-	// slack is what a busy machine may add to a bound.
+	// slack is added to bounds, because the machine may be busy.
 	slack = time.Second
 	// pollInterval is the pause between two checks of the store or a process.
 	pollInterval = 100 * time.Millisecond
-	// wholeBound is how long servers may take until all of them run and follow each other again.
+	// wholeBound is how long the Redis servers may take until all of them run in their roles again.
 	wholeBound = 2 * time.Minute
 )
 
@@ -34,25 +36,26 @@ const (
 	notWhole  = "the servers of the store do not find each other again (a fault of the campaign or of Redis)"
 )
 
-// healing is how a loss was healed.
+// healing describes how a loss was healed.
 type healing struct {
 	What string `json:"what"`
-	// Missing is how many acknowledged changes the store lacked. Revocations and Superseded are those among
-	// them that revoke, and that gave way to other changes.
+	// Missing is how many acknowledged changes the store lacked and had to get back. Revocations is how many
+	// of these were revocations. Superseded is how many further changes stay missing because the same token
+	// or setting was changed again.
 	Missing, Revocations, Superseded int
-	// Gone are changes that nobody had any more: the authority that made them was killed, and no running
-	// validator had seen them.
+	// Gone is how many changes stay missing because no running process has them any more (see gone).
 	Gone int
-	// SinceLoss is the time from the loss on, Took the time since the store was writable again. Disturbed
-	// says that other faults were active; Took then begins when they had ended.
+	// SinceLoss is the time from the loss until nothing was missing. Took is the part of it after the store
+	// was writable again. Disturbed says that other faults were active meanwhile; Took then begins when they
+	// had ended.
 	SinceLoss, Took time.Duration
 	Disturbed       bool
 	// Restored says that an operator restored the store.
 	Restored bool
 }
 
-// awaitHealed waits until the store has everything again that a loss may have taken, and judges how it was
-// healed.
+// awaitHealed waits until the store again has every change that a loss may have taken, and reports a
+// violation if this takes too long.
 func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 	h := healing{What: l.What, Restored: l.Restored}
 	var writable, undisturbed, missing, quiet, complete moment
@@ -73,7 +76,7 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 			undisturbed = now
 		}
 		var gaps []gap
-		torn := false // a partition holds half of a change
+		torn := false // a partition has only half of a change
 		if err == nil {
 			v, looked := look(ctx, c.oracle, masters, c.codec)
 			if err = looked; err == nil {
@@ -142,8 +145,8 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 		} else if quiet == 0 {
 			quiet = now
 		}
-		// An operator acts even when the store is not writable. Authorities that were started after a wipe
-		// know nothing of the store, and wait for an operator.
+		// An operator restores the store even when it is not writable. Authorities that were started after a
+		// wipe know nothing of the store, and wait for an operator.
 		if quiet != 0 && !h.Restored && len(must) > 0 && time.Duration(now-quiet) > operatorPatience {
 			h.Restored = true
 			if err := c.operator.restore(ctx, c, quiet); err != nil {
@@ -161,14 +164,14 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 		case ctx.Err() != nil:
 			l.until.Store(int64(now))
 			return
-		// A change that was made before the loss may be acknowledged after it, and counts as missing only
-		// from then on.
+		// A change that was sent before the store was complete may be acknowledged only later, and counts as
+		// missing from then on. So wait until no such change is in flight.
 		case complete != 0 && !c.inFlight.before(complete):
 		case whole == nil && err == nil && !torn && len(must)+open == 0 && calm > healBound+slack:
 			h.Superseded, h.Gone = superseded, gone
 			c.adopt(ctx, l, gaps)
-		// Endless faults may leave no calm. A change that is missing for this long is lost. Servers that do
-		// not find each other are another problem.
+		// If faults never pause, calm stays short; therefore the total time is bounded too. A change that is
+		// missing for this long is lost. Servers that do not find each other are handled in the next case.
 		case whole == nil && err == nil && (calm > lostBound || now-begun > moment(wholeBound)):
 			if torn {
 				c.oracle.violate(notHealed, now, "%s: a partition still holds half of a change", l.What)
@@ -198,15 +201,15 @@ func (c *campaign) awaitHealed(ctx context.Context, l *loss) {
 	}
 }
 
-// freshSince reports whether all authorities were started after a time, or so shortly before it that they had
-// not loaded the store.
+// freshSince reports whether all authorities were started after a time, or so shortly before it that they may
+// not have loaded the store.
 func (c *campaign) freshSince(at moment) bool {
 	since := c.oracle.began.Add(time.Duration(at)).Add(-healBound).UnixNano()
 	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return a.started.Load() < since })
 }
 
-// countHealed counts the rare states of a loss. Merged is the number of missing changes whose app was also
-// changed on the other side.
+// countHealed counts the rare states that a loss has reached. merged is the number of missing changes whose
+// token or setting was also changed after the loss.
 func (c *campaign) countHealed(h healing, merged int) {
 	for what, reached := range map[string]bool{
 		restoredBack:  h.What == restoredLoss && h.Missing > 0 && h.Gone == 0,
@@ -219,21 +222,22 @@ func (c *campaign) countHealed(h healing, merged int) {
 	}
 }
 
-// mustHeal reports whether the store must get its missing changes back by itself. It must when a validator
-// that had them still runs, or when only a part of the store was lost.
+// mustHeal reports whether the store must get a missing change back without an operator. This is so when a
+// validator that held the change at the loss still runs, or when the store was not lost as a whole (see
+// wholeLost).
 func (c *campaign) mustHeal(l *loss, g gap) bool {
 	return c.available(l, g.missing) || !c.oracle.wholeLost()
 }
 
-// wholeLost reports whether the store was wiped, or replaced by an older copy, and is not healed yet. It need
-// not heal by itself then.
+// wholeLost reports whether the store was wiped or replaced by an older copy, and is not complete again. It
+// may then need an operator.
 func (o *oracle) wholeLost() bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool { return l.Whole && l.until.Load() == 0 })
 }
 
-// superseded reports whether a change may be missing for good (B30): the store has just lost it, somebody
-// changed the same token or setting on the other side of the loss, and it was no revocation. The answer is
-// not known while the app is being changed.
+// superseded reports whether a change may stay missing for ever (B30). This is so when all of these hold: an
+// open loss explains that it is missing, the same token or setting was changed after the loss began, and the
+// change is no revocation. known is false while the app is being changed.
 func (o *oracle) superseded(g gap) (yes, known bool) {
 	if g.revocation {
 		return false, true
@@ -250,10 +254,11 @@ func (o *oracle) superseded(g gap) (yes, known bool) {
 	return false, true
 }
 
-// gone reports whether nobody can know a missing change any more: no running validator has seen it, all Redis
-// replicas lacked it, and the authority that made it was killed; or an operator restored a backup without it.
-// A restoration may also lose a change that is no revocation, because its holders may have given it up
-// before.
+// gone reports whether no running process can bring a missing change back. Without a restoration this needs
+// three things: no running validator has the change, not all Redis replicas had it, and the authority that
+// made it was restarted. After a restoration of a backup without the change, it is enough that no running
+// validator has it. A restoration may also lose a change that validators have, because they may have given it
+// up before; but never a revocation.
 func (c *campaign) gone(g gap) bool {
 	m := g.missing
 	restored := slices.ContainsFunc(*c.oracle.losses.Load(),
@@ -270,7 +275,7 @@ func (c *campaign) gone(g gap) bool {
 	return !slices.ContainsFunc(c.seats, func(s *seat) bool { return c.knows(s, g) })
 }
 
-// knows reports whether a validator has a missing change.
+// knows reports whether the history of a validator in this process has a missing change.
 func (c *campaign) knows(s *seat, g gap) bool {
 	e := s.now.Load()
 	if e == nil || e.Replica() == nil {
@@ -290,7 +295,8 @@ func (c *campaign) knows(s *seat, g gap) bool {
 	})
 }
 
-// adopt accepts the store's content for the apps of some gaps.
+// adopt makes the oracle accept what the store has for the apps of some gaps, so that these gaps are reported
+// only once.
 func (c *campaign) adopt(ctx context.Context, l *loss, gaps []gap) {
 	done := map[*app]bool{}
 	for _, g := range gaps {
@@ -302,7 +308,7 @@ func (c *campaign) adopt(ctx context.Context, l *loss, gaps []gap) {
 }
 
 func (c *campaign) adoptApp(ctx context.Context, l *loss, a *app) {
-	a.mu.Lock() // waits for a change in flight
+	a.mu.Lock() // waits until no change of the app is in flight
 	defer a.mu.Unlock()
 	masters, err := c.topology.masters()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 )
 
-// decision is one answer of a validator.
+// decision is one question to a validator, with its answer.
 type decision struct {
 	seat int
 	// life counts the starts of the validator in this seat, from 1.
@@ -16,11 +16,13 @@ type decision struct {
 	app   *app
 	token *token // nil for a secret that no token has
 	scope policy.Scope
-	// asked and answered are moments of the campaign. askedMillis and answeredMillis are the same moments in
-	// milliseconds since the Unix epoch, by the clock of the validator.
+	// asked and answered are when the question was sent and when its answer arrived. askedMillis and
+	// answeredMillis are the same moments by the clock of the validator, in milliseconds since the Unix
+	// epoch.
 	asked, answered             moment
 	askedMillis, answeredMillis int64
-	// about is a change that the data had to contain; the zero value is none.
+	// about is the change that the question named (MinRevision), which the data had to contain; the zero
+	// value means none.
 	about made
 	// late says that all losses are known by the time of the judgement.
 	late   bool
@@ -28,7 +30,7 @@ type decision struct {
 	answer policy.Decision
 }
 
-// The kinds of violations that answers can show.
+// The kinds of violations that the oracle finds in answers.
 const (
 	afterReceipt = "revoked secret accepted after its receipt"
 	afterDenial  = "revoked secret accepted after it was denied by the same validator"
@@ -38,12 +40,13 @@ const (
 	wrong        = "decision and reason contradict each other"
 )
 
-// judge judges an answer. It leaves an answer that it cannot explain at once to review.
+// judge judges an answer. If it cannot explain the answer now, it queues the answer for review.
 func (o *oracle) judge(d *decision) {
 	o.judged.Add(1)
 	accepted := d.answer.Reason == policy.TokenValid || d.answer.Reason == policy.TokenValidUnscoped
 	if t := d.token; t != nil && accepted && t.revoked.Load() != 0 {
-		// A restarted validator may hold an older copy, and must then say how old its data is.
+		// A restarted validator may decide from an older copy of the data. Its answer must then give the age
+		// of this copy.
 		if r := t.receipts[d.seat].Load(); r != nil && d.asked > r.at {
 			if r.fenced || d.life == r.life || d.answered-moment(d.age) > r.at {
 				o.violate(afterReceipt, d.answered, "%s, receipt of %s", d, r.at)
@@ -55,7 +58,7 @@ func (o *oracle) judge(d *decision) {
 			o.violate(afterDenial, d.answered, "%s", d)
 		}
 	}
-	// A token that a validator holds as revoked stays revoked while the app counts as not configured.
+	// Only an answer with the reason TOKEN_REVOKED proves that this validator knows of the revocation.
 	if t := d.token; t != nil && d.answer.Reason == policy.TokenRevoked {
 		if was := t.denials[d.seat].Load(); was == nil || was.life < d.life {
 			t.denials[d.seat].CompareAndSwap(was, &denial{d.answered, d.life})
@@ -74,7 +77,7 @@ func (o *oracle) judge(d *decision) {
 	}
 }
 
-// suspect queues a check for review.
+// suspect queues an answer for review, as a function that judges it again.
 func (o *oracle) suspect(review func() (kind, what string)) {
 	o.suspected.Add(1)
 	o.mu.Lock()
@@ -84,7 +87,7 @@ func (o *oracle) suspect(review func() (kind, what string)) {
 	}
 }
 
-// again judges an answer with everything that is known by now.
+// again judges an answer a second time, with all losses that have become known since.
 func (o *oracle) again(d *decision) (kind, what string) {
 	d.late = true
 	if o.explains(d, o.lossesOf(d.app.id)) {
@@ -105,12 +108,12 @@ func (o *oracle) again(d *decision) (kind, what string) {
 const (
 	// maxSuspects bounds the queue when a broken build makes every answer wrong.
 	maxSuspects = 100_000
-	// reviewAfter is how long after a loss it is known, at the latest, including whether it was healed at
-	// once.
+	// reviewAfter is the age at which a queued answer is judged again. By then the campaign knows of every
+	// loss that can explain it, and whether the loss was healed at once.
 	reviewAfter = healBound + 3*time.Second
 )
 
-// review judges the queued answers that are old enough.
+// review judges the queued answers that are older than reviewAfter, or all of them.
 func (o *oracle) review(all bool) {
 	o.mu.Lock()
 	n := 0
@@ -127,9 +130,11 @@ func (o *oracle) review(all bool) {
 	}
 }
 
-// explains reports whether some state of the app that the data may have had leads to the answer.
+// explains reports whether the answer is right for some state of the app that the validator's data may have
+// had.
 func (o *oracle) explains(d *decision, losses []*loss) bool {
-	// The change that the request named came with everything that was acknowledged before it.
+	// The data contains the change that the question named, and so everything that was acknowledged before
+	// that change.
 	s := span{
 		low: max(d.asked-moment(d.age), d.about.acked), end: d.answered, about: d.about, seat: d.seat, life: d.life,
 		late: d.late,
@@ -155,12 +160,12 @@ func (o *oracle) explains(d *decision, losses []*loss) bool {
 		return d.answer.Reason == policy.TokenUnknown
 	}
 	if at := d.token.revoked.Load(); at != 0 && moment(at) <= s.end && d.answer.Reason == policy.TokenRevoked {
-		return true // a revocation that was sent may always show, whatever else was lost
+		return true // an answer may always show a revocation that was sent, whatever the store has lost
 	}
 	return d.token.says(losses, s, d)
 }
 
-// says reports whether a token may have had the verdict of an answer (B19).
+// says reports whether the reason of an answer is right for some state that the token may have had (B19).
 func (t *token) says(losses []*loss, s span, d *decision) bool {
 	absent, active, other := false, false, false
 	t.state.possible(losses, s, func(state policy.State) {

@@ -12,12 +12,13 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// moment is a time of the campaign: nanoseconds since its start, by the monotonic clock.
+// moment is a time in the campaign, in nanoseconds since its start by the monotonic clock.
 type moment int64
 
 func (m moment) String() string { return time.Duration(m).Truncate(100 * time.Microsecond).String() }
 
-// credential is the state of a token that decides its verdict. The zero value is a token that does not exist.
+// credential holds the parts of a token that decide the answer for it. The zero value stands for a token that
+// does not exist.
 type credential struct {
 	state  policy.State
 	scopes policy.ScopeSet
@@ -25,59 +26,61 @@ type credential struct {
 }
 
 // expiry is the earliest and the latest time at which a token may expire, in milliseconds since the Unix
-// epoch. 0 is never; endedAtOnce is before any time.
+// epoch. 0 means never. endedAtOnce is earlier than any real time.
 type expiry struct{ from, to int64 }
 
-// setting is what an app enforces. The zero value is an app that does not exist.
+// setting is the enforcement of an app. The zero value stands for an app that does not exist.
 type setting struct {
 	configured bool
 	scopes     policy.ScopeSet
 }
 
-// made is when and where a change was made.
+// made says when a change was made, by which authority, and at which cursor of the store.
 type made struct {
-	// sent is when the change was sent, acked when a response acknowledged it; 0 while it is not
-	// acknowledged.
+	// sent is when the change was sent to an authority. acked is when a response acknowledged it; 0 while
+	// none has.
 	sent, acked moment
 	// durable says that all Redis replicas had the change when it was acknowledged.
 	durable bool
-	// by is the authority that made it, in the start of that number; nil while unknown.
+	// by is the authority that made the change; nil while unknown. life says in which start of that
+	// authority, counted from 1.
 	by   *authority
 	life int64
-	// at is its cursor in the store; zero while unknown.
+	// at is the cursor of the change in the store; zero while unknown.
 	at record.Cursor
 }
 
-// write is one value that was written to a register.
+// write is one value of a register, with the change that sets this value.
 type write[V any] struct {
 	made
 	value V
 }
 
-// register holds every value of one thing that changes, in the order in which they were sent. It has one
-// writer at a time, and any number of readers.
+// register holds all values that one field, such as the state of a token, may have had, in the order in which
+// they were sent. One goroutine at a time may write to it, and any number may read.
 type register[V any] struct{ writes atomic.Pointer[[]write[V]] }
 
-// newRegister returns a register that had a value from the start.
+// newRegister returns a register with a value that counts as acknowledged from the start of the campaign.
 func newRegister[V any](value V) *register[V] {
 	r := &register[V]{}
 	r.writes.Store(&[]write[V]{{made{acked: 1, durable: true}, value}})
 	return r
 }
 
-// all returns every value that was sent, oldest first.
+// all returns all values that were sent, oldest first.
 func (r *register[V]) all() []write[V] { return *r.writes.Load() }
 
 // last returns the latest value that was sent.
 func (r *register[V]) last() write[V] { all := r.all(); return all[len(all)-1] }
 
-// set appends a value that is being sent or, when acked is not 0, is in the store.
+// set appends a value. With m.acked = 0 the value is about to be sent; otherwise it is in the store.
 func (r *register[V]) set(value V, m made) {
 	all := append(slices.Clone(r.all()), write[V]{m, value})
 	r.writes.Store(&all)
 }
 
-// conclude records the outcome of the latest value: it is in the store, or it was refused.
+// conclude records the outcome of the latest value. If it was refused, conclude removes it. Otherwise it
+// replaces it by the given value, which is in the store.
 func (r *register[V]) conclude(value V, m made, refused bool) {
 	all := slices.Clone(r.all())
 	all = all[:len(all)-1]
@@ -87,23 +90,28 @@ func (r *register[V]) conclude(value V, m made, refused bool) {
 	r.writes.Store(&all)
 }
 
-// span is what an answer claims about its data.
+// span is the interval in which the data behind an answer can have been read, with what else the data must
+// contain.
 type span struct {
-	// low is the earliest time at which the data can have been complete: it must contain everything that was
-	// acknowledged before.
+	// low is the earliest time at which the data can have been complete. The data must contain every change
+	// that was acknowledged before low.
 	low moment
-	// end is when the answer was there: it cannot contain anything that was sent later. The data may be this
-	// new, because the validator reads its age before the data.
+	// end is when the answer arrived. The data cannot contain a change that was sent later. The data can be
+	// newer than its age says, because the validator reads the age before the data.
 	end moment
-	// about is a change that the data must contain in any case; the zero value is none.
+	// about is the change that the request named (MinRevision), which the data must contain; the zero value
+	// means none.
 	about made
-	// seat and life tell whose answer it is; zero is nobody's. Late says that all losses are known.
+	// seat and life say which validator answered, and in which of its starts; life 0 means no validator. late
+	// says that by the time of the judgement all losses are known.
 	seat int
 	life int64
 	late bool
 }
 
-// possible calls each for every value that an answer may show.
+// possible calls each for every value of the register that an answer may show. It goes from the newest value
+// to the oldest. It ends at a value that the data must contain, unless a loss excuses that the value is
+// missing.
 func (r *register[V]) possible(losses []*loss, s span, each func(V)) {
 	all := r.all()
 	for i := len(all) - 1; i >= 0; i-- {
@@ -112,37 +120,38 @@ func (r *register[V]) possible(losses []*loss, s span, each func(V)) {
 			continue
 		}
 		each(w.value)
-		// A change that was made while the store lacked something may have changed nothing.
+		// The data contains a change that was acknowledged before low, so the answer cannot show older
+		// values, unless the store may have lost this change.
 		if w.acked != 0 && (w.made == s.about || w.acked <= s.low) && !excused(losses, w.made, s) {
 			return
 		}
 	}
 }
 
-// loss is an interval in which the store lacked acknowledged changes: after a failover, a wipe, or an older
-// copy.
+// loss is an interval in which the store may lack acknowledged changes: after a failover, after a wipe, or
+// after an older copy of the data was put back.
 type loss struct {
 	What string `json:"what"`
-	// Floor is before everything that may be lost; From is before the store began to lack it.
+	// Every change that may be lost was acknowledged after Floor. The store began to lack changes after From.
 	Floor, From moment
-	// Whole says that even changes that all Redis replicas had may be lost.
+	// Whole says that every change after Floor may be lost, including changes that all Redis replicas had.
 	Whole bool
-	// Restored says that an operator replaced the store by a backup: changes that no validator holds are
-	// lost.
+	// Restored says that an operator replaced the store by a backup. Changes that are neither in the backup
+	// nor held by a validator are then lost.
 	Restored bool
-	// held is what validators could supply at that time.
+	// held lists the changes that validators could supply when the loss began.
 	held held
 	// until is when the store was complete again; 0 while it is not.
 	until atomic.Int64
 }
 
-// covers reports whether a change may be missing, from From until until.
+// covers reports whether the store may lack a change because of this loss.
 func (l *loss) covers(m made) bool {
 	until := moment(l.until.Load())
 	return (l.Whole || !m.durable) && m.acked > l.Floor && (until == 0 || m.sent < until)
 }
 
-// excused reports whether an answer may lack a change because the store lacked it.
+// excused reports whether one of the losses explains that the data behind an answer lacks a change.
 func excused(losses []*loss, m made, s span) bool {
 	for _, l := range losses {
 		until := moment(l.until.Load())
@@ -160,20 +169,21 @@ type token struct {
 	// secret is empty when the response with it was lost.
 	secret   secret.Secret
 	imported bool
-	// Three registers hold what decides the verdict. They are apart because a change of one says nothing
-	// about the others: it may be made on top of a store that has lost their changes.
+	// Three registers hold the fields that decide the answer. There is one for each field, because a change
+	// of one field proves nothing about the others: the store may have lost changes of the others before it.
 	state  *register[policy.State]
 	scopes *register[policy.ScopeSet]
 	expiry *register[expiry]
-	// revoked is when its revocation was first sent; 0 is never.
+	// revoked is when a revocation of the token was first sent; 0 means never.
 	revoked atomic.Int64
-	// receipts has, by validator, the receipt of the revocation, if it says APPLIED. denials has in which
-	// start a validator answered that the token is revoked.
+	// receipts has, for each seat, the receipt that says that its validator has applied the revocation.
+	// denials has, for each seat, the latest start of its validator in which it answered that the token is
+	// revoked.
 	receipts []atomic.Pointer[receipt]
 	denials  []atomic.Pointer[denial]
 }
 
-// denial says that a validator, in one of its starts, has answered that a token is revoked.
+// denial says that a validator, in the start number life, answered at the time at that a token is revoked.
 type denial struct {
 	at   moment
 	life int64
@@ -182,21 +192,23 @@ type denial struct {
 // receipt says that a validator has applied a change.
 type receipt struct {
 	at moment
-	// life is the start of the validator; 0 when it was restarted meanwhile.
+	// life is the number of the validator's start that applied the change; 0 when the validator was restarted
+	// meanwhile.
 	life int64
-	// fenced says that the validator was silent, and decides nothing from data that old.
+	// fenced says that the receipt counts the validator as FENCED: it has not reported for so long that its
+	// data is older than its staleness bound, so it decides nothing.
 	fenced bool
 }
 
-// app is one app of the campaign. The mutex is held to change the app, or what is known about it.
+// app is one app of the campaign. Hold the mutex to change the app in the store, or to change these fields.
 type app struct {
 	id      string
 	mu      sync.Mutex
 	setting *register[setting]
 	tokens  atomic.Pointer[[]*token]
-	// changes are all changes that were not refused.
+	// changes are all changes of the app that were not refused.
 	changes []made
-	// doubtful are the names of tokens that may exist without an acknowledgement.
+	// doubtful holds the names of tokens that may exist although no response acknowledged them.
 	doubtful map[string]bool
 }
 
@@ -207,8 +219,8 @@ func (a *app) list() []*token {
 	return nil
 }
 
-// oracle knows what was sent and what was acknowledged. By that alone it judges the answers of validators and
-// the content of the store. It is safe for concurrent use.
+// oracle knows which changes were sent and which were acknowledged. From this alone it judges the answers of
+// validators and the content of the store. It is safe for concurrent use.
 type oracle struct {
 	began  time.Time
 	seats  int
@@ -217,23 +229,24 @@ type oracle struct {
 	mu       sync.Mutex
 	apps     []*app
 	tokens   []*token // tokens with a known secret
-	hot      []*token // the tokens among them that were changed last
+	hot      []*token // the tokens that were changed last
 	suspects []suspect
 	damages  []*damage
 	found    []violation
 	counts   map[string]int
 
-	// judged counts all answers, excusedOnes those that only a loss explains, suspected those that were
-	// judged twice. older counts the answers with which a restarted validator accepted a token that it had
-	// denied before, and said how old its data is.
+	// judged counts all answers. excusedOnes counts the answers that only a loss explains. suspected counts
+	// the answers that are judged a second time, later. older counts the answers in which a restarted
+	// validator accepted a revoked token after a receipt, and correctly gave the age of its older data.
 	judged, excusedOnes, suspected, older atomic.Int64
 }
 
-// suspect is an answer that could not be explained when it came. A loss that becomes known later may explain
-// it.
+// suspect is an answer that the oracle could not explain when it came. A loss that becomes known later may
+// explain it.
 type suspect struct {
 	at moment
-	// review judges it again, and returns the broken promise; an empty kind when it is explained.
+	// review judges the answer again. It returns the kind of violation and a description; the kind is empty
+	// when the answer is explained.
 	review func() (kind, what string)
 }
 
@@ -242,7 +255,7 @@ type violation struct {
 	Kind string `json:"kind"`
 	At   moment `json:"at"`
 	What string `json:"what"`
-	// Faults are the faults that were active then or shortly before.
+	// Faults are the faults that were active at that time or shortly before.
 	Faults []string `json:"faults,omitempty"`
 }
 
@@ -254,7 +267,7 @@ func newOracle(seats int) *oracle {
 
 func (o *oracle) now() moment { return moment(time.Since(o.began)) }
 
-// open notes that the store may lack something from this moment on.
+// open records a loss that has just begun.
 func (o *oracle) open(l *loss) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -270,7 +283,7 @@ func (o *oracle) newApp(id string) *app {
 	return a
 }
 
-// newToken notes a token that exists. The caller holds the app's mutex.
+// newToken records a token that was created by the change m. The caller holds the app's mutex.
 func (o *oracle) newToken(a *app, id, name string, s secret.Secret, imported bool, value credential, m made) *token {
 	t := &token{
 		app: a, id: id, name: name, secret: s, imported: imported,
@@ -288,7 +301,8 @@ func (o *oracle) newToken(a *app, id, name string, s secret.Secret, imported boo
 	return t
 }
 
-// latest returns what a token was last set to; false when the outcome is unknown.
+// latest returns the values that were last sent for a token. known is false when one of them was not
+// acknowledged.
 func (t *token) latest() (c credential, known bool) {
 	state, scopes, expires := t.state.last(), t.scopes.last(), t.expiry.last()
 	return credential{state.value, scopes.value, expires.value}, state.acked != 0 && scopes.acked != 0 && expires.acked != 0
@@ -304,7 +318,7 @@ func history[V any](r *register[V]) string {
 	return text
 }
 
-// maxDetails is how many violations of one kind are kept with their details.
+// maxDetails is how many violations of one kind are kept with their details. Further ones are only counted.
 const maxDetails = 20
 
 func (o *oracle) violate(kind string, at moment, format string, args ...any) {

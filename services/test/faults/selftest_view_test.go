@@ -7,7 +7,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestViewAddsUp: a document that is newer than its head, or missing, is half of a change.
+// TestViewAddsUp: a view adds up only if its documents match the digest in the head. Here the head covers one
+// document, of revision 2. The view must not add up with an older or newer document, or without it. Such a
+// view holds only half of a change.
 func TestViewAddsUp(t *testing.T) {
 	codec := record.NewCodec(keyring.Generate(), record.Meta{StoreID: "store", Partitions: 2})
 	partition := codec.PartitionOf("app")
@@ -20,11 +22,11 @@ func TestViewAddsUp(t *testing.T) {
 			documents: map[string]*record.Document{"app": {AppID: "app", Cursor: record.Cursor{Epoch: 1, Revision: revision}}},
 		}
 		if got := v.addsUp(codec); got != want {
-			t.Errorf("a document of revision %d under a head of 2: adds up %t, want %t", revision, got, want)
+			t.Errorf("document of revision %d under a head for revision 2: addsUp = %t, want %t", revision, got, want)
 		}
 	}
 	missing := &view{heads: map[int]record.Head{partition: head}}
 	if missing.addsUp(codec) {
-		t.Error("a head of one document adds up without it")
+		t.Error("head for one document, but the view has no document: addsUp = true, want false")
 	}
 }

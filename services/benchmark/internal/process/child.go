@@ -1,5 +1,6 @@
-// Package process starts child processes of this program, and a Redis, on processors of their own. It reads
-// their CPU time. All of them end with this process.
+// Package process starts child processes of this program, and a Redis server. On Linux it can pin them to
+// CPUs, reads their CPU time, and makes the kernel kill them when this process dies. On other systems child
+// processes still exit when this process does, because their standard input is closed.
 //
 // This package is not part of the public API and may change in any release.
 package process
@@ -15,30 +16,32 @@ import (
 	"time"
 )
 
-// stopTimeout bounds the time in which a child ends in order.
+// stopTimeout is how long Stop waits for a child to exit before it kills the child.
 const stopTimeout = 10 * time.Second
 
-// Start says how a child is started.
+// Start says how to start a child.
 type Start struct {
-	// Args are the arguments of this program.
+	// Args are the command line arguments of the child.
 	Args []string
 	// Env are added to the environment variables of this process, for example GOGC=400.
 	Env []string
-	// CPUs are the processors that the child may run on; empty is all.
+	// CPUs are the CPUs that the child may run on; empty means no restriction. Systems other than Linux
+	// ignore them.
 	CPUs []int
 	// Output receives the child's standard error.
 	Output io.Writer
 }
 
-// Child is a process of this program. It reads commands as lines of JSON from its standard input, and answers
-// each with a line. It ends at the end of its input. Ask is for one goroutine at a time.
+// Child is a running process of this program. It must read commands as lines of JSON from its standard input,
+// answer each with one line of JSON, and exit when its standard input is closed. Only one goroutine at a time
+// may call Ask.
 type Child struct {
 	*running
 	commands io.WriteCloser
 	answers  *bufio.Scanner
 }
 
-// New starts a child.
+// New starts a child. The caller must Stop it.
 func New(s Start) (*Child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -63,7 +66,7 @@ func New(s Start) (*Child, error) {
 	return c, nil
 }
 
-// Ask sends a command and reads the answer into a pointer.
+// Ask sends a command and decodes the answer into the value to which answer points.
 func (c *Child) Ask(command, answer any) error {
 	line, err := json.Marshal(command)
 	if err != nil {
@@ -78,7 +81,8 @@ func (c *Child) Ask(command, answer any) error {
 	return json.Unmarshal(c.answers.Bytes(), answer)
 }
 
-// Stop ends the child in order, or kills it after stopTimeout. It may be called more than once.
+// Stop closes the child's standard input and waits until the child has exited. After stopTimeout it kills the
+// child. It may be called more than once.
 func (c *Child) Stop() {
 	_ = c.commands.Close()
 	timer := time.NewTimer(stopTimeout)
@@ -103,17 +107,17 @@ func launch(command *exec.Cmd, cpus []int) (*running, error) {
 	}
 	r := &running{command: command, ended: make(chan struct{})}
 	go func() {
-		_ = command.Wait() // the result is of no use: callers of Ask notice the end
+		_ = command.Wait() // the result is not needed: Ask fails when the child has exited
 		close(r.ended)
 	}()
 	return r, nil
 }
 
-// Kill ends the process at once, and returns when it has ended.
+// Kill kills the process and waits until it has exited.
 func (r *running) Kill() {
-	_ = r.command.Process.Kill() // fails only when the process has ended
+	_ = r.command.Process.Kill() // fails only when the process has exited
 	<-r.ended
 }
 
-// CPU returns the CPU time of the process so far; false when the system does not tell it.
+// CPU returns the CPU time of the process so far. It returns false when the system does not report it.
 func (r *running) CPU() (time.Duration, bool) { return cpuOf(r.command.Process.Pid) }

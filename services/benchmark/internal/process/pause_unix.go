@@ -4,7 +4,7 @@ package process
 
 import "syscall"
 
-// Pause stops the process until Resume. Its kernel still accepts connections and bytes.
+// Pause stops the process (SIGSTOP) until Resume. The kernel still accepts connections and bytes for it.
 func (r *running) Pause() error { return r.command.Process.Signal(syscall.SIGSTOP) }
 
 // Resume lets the process continue.

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apart makes the kernel end the child when this process ends without ending it. It also keeps Ctrl-C from
-// the child: this process handles it.
+// apart makes the kernel kill the child when this process dies without having stopped it. It also puts the
+// child into a process group of its own, so that Ctrl-C reaches only this process.
 func apart(command *exec.Cmd) {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// CPUs returns the processors that this process may run on.
+// CPUs returns the numbers of the CPUs that this process may run on.
 func CPUs() []int {
 	var set unix.CPUSet
 	if unix.SchedGetaffinity(os.Getpid(), &set) != nil {
@@ -42,9 +42,8 @@ func setOf(cpus []int) *unix.CPUSet {
 	return &set
 }
 
-// onCPUs calls a function that starts a process, so that the process runs on the given processors from its
-// first moment on: a process inherits them from the thread that starts it. A Go program counts its processors
-// at that moment too.
+// onCPUs calls a function that starts a process. The process runs only on the given CPUs from its start: it
+// inherits them from the thread that starts it. A Go program also counts its CPUs once, when it starts.
 func onCPUs(cpus []int, start func() error) error {
 	if len(cpus) == 0 {
 		return start()
@@ -61,11 +60,11 @@ func onCPUs(cpus []int, start func() error) error {
 	return errors.Join(start(), unix.SchedSetaffinity(0, &before))
 }
 
-// Pin restricts this process to some processors.
+// Pin restricts all threads of this process to some CPUs.
 func Pin(cpus []int) error {
 	set := setOf(cpus)
-	// A new thread inherits the processors of the thread that starts it. The second round finds threads that
-	// were started by a thread that was not pinned yet.
+	// A new thread inherits the CPUs of the thread that starts it. The second round finds the threads that an
+	// unpinned thread started during the first round.
 	for range 2 {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -94,5 +93,5 @@ func cpuOf(pid int) (time.Duration, bool) {
 	return time.Duration(at.Nano()), true
 }
 
-// OwnCPU returns the CPU time of this process so far; false when the system does not tell it.
+// OwnCPU returns the CPU time of this process so far. It returns false when the system does not report it.
 func OwnCPU() (time.Duration, bool) { return cpuOf(os.Getpid()) }

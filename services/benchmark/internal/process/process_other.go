@@ -10,15 +10,15 @@ import (
 
 func apart(*exec.Cmd) {}
 
-// CPUs returns nothing: only Linux can pin processes.
+// CPUs returns nothing: this package pins processes only on Linux.
 func CPUs() []int { return nil }
 
 func onCPUs(_ []int, start func() error) error { return start() }
 
-// Pin fails: only Linux can pin processes.
+// Pin fails: this package pins processes only on Linux.
 func Pin([]int) error { return errors.ErrUnsupported }
 
 func cpuOf(int) (time.Duration, bool) { return 0, false }
 
-// OwnCPU returns false: only Linux tells the CPU time.
+// OwnCPU returns false: this package reads CPU time only on Linux.
 func OwnCPU() (time.Duration, bool) { return 0, false }

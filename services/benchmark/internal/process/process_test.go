@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// role is an argument that makes this test binary a child.
+// With role as its first argument, this test binary runs as a child process.
 const role = "be-a-child"
 
 func TestMain(m *testing.M) {
@@ -30,7 +30,8 @@ type state struct {
 	Variable   string
 }
 
-// child answers each line with the line, and ends at the end of its input.
+// child answers each line with a state that repeats the line. It exits at the end of its input, or without an
+// answer at "end". At "work" it keeps a CPU busy for 5 ms.
 func child() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var said string
@@ -59,7 +60,7 @@ func startChild(t *testing.T, s Start) *Child {
 func ask(t *testing.T, c *Child, what string) (s state) {
 	t.Helper()
 	if err := c.Ask(what, &s); err != nil || s.Said != what {
-		t.Fatalf("%q: %+v %v", what, s, err)
+		t.Fatalf("Ask(%q): got %+v, error %v; want the same text and no error", what, s, err)
 	}
 	return s
 }
@@ -67,23 +68,23 @@ func ask(t *testing.T, c *Child, what string) (s state) {
 func TestChild(t *testing.T) {
 	c := startChild(t, Start{Env: []string{"CHILD_VARIABLE=value"}})
 	if s := ask(t, c, "one"); s.Variable != "value" {
-		t.Errorf("%+v", s)
+		t.Errorf("CHILD_VARIABLE in the child: got %q, want value", s.Variable)
 	}
 	ask(t, c, "two")
 	c.Stop()
 	if !c.command.ProcessState.Success() {
-		t.Errorf("it ended with %v", c.command.ProcessState)
+		t.Errorf("the child exited with %v, want success", c.command.ProcessState)
 	}
 	c.Stop()
 	if err := c.Ask("three", &state{}); err == nil {
-		t.Error("it answers when it has ended")
+		t.Error("Ask after Stop: got an answer, want an error")
 	}
 }
 
 func TestChildThatEnds(t *testing.T) {
 	c := startChild(t, Start{})
 	if err := c.Ask("end", &state{}); err == nil {
-		t.Error("there was an answer")
+		t.Error("Ask of a child that exits: got an answer, want an error")
 	}
 }
 
@@ -93,23 +94,23 @@ func TestCPU(t *testing.T) {
 	before, known := c.CPU()
 	if !known {
 		if runtime.GOOS == "linux" {
-			t.Fatal("the CPU time is not known")
+			t.Fatal("the CPU time is unknown, want it on Linux")
 		}
 		return
 	}
 	for range 4 {
 		ask(t, c, "work")
 	}
-	// It works for 20 ms. Other programs of this machine may take most of that time.
+	// The child works for 20 ms of wall-clock time. Other programs may use the CPU for most of that time.
 	if after, _ := c.CPU(); after <= before || before <= 0 {
-		t.Errorf("%s, and later %s", before, after)
+		t.Errorf("CPU time %s, and after work %s; want more than 0, and then more", before, after)
 	}
 	if own, known := OwnCPU(); !known || own <= 0 {
-		t.Errorf("own CPU time: %s", own)
+		t.Errorf("own CPU time: got %s, known %t; want more than 0", own, known)
 	}
 }
 
-// A child has only its own processors, and its parent still has all.
+// A child that is pinned to one CPU has only this CPU. Its parent still has all CPUs.
 func TestPinnedChild(t *testing.T) {
 	cpus := CPUs()
 	if len(cpus) == 0 {
@@ -118,11 +119,11 @@ func TestPinnedChild(t *testing.T) {
 	for range 4 {
 		c := startChild(t, Start{CPUs: cpus[len(cpus)-1:]})
 		if s := ask(t, c, "how many"); s.Processors != 1 {
-			t.Errorf("it has %d processors, want 1", s.Processors)
+			t.Errorf("the child has %d CPUs, want 1", s.Processors)
 		}
 	}
 	if got := fmt.Sprint(CPUs()); got != fmt.Sprint(cpus) {
-		t.Errorf("the parent has %s, had %v", got, cpus)
+		t.Errorf("the parent has CPUs %s, want %v", got, cpus)
 	}
 }
 
@@ -136,10 +137,10 @@ func TestRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cpu, known := r.CPU(); known && cpu <= 0 {
-		t.Error("no CPU time")
+		t.Error("CPU time of Redis: got 0, want more")
 	}
 	r.Kill()
 	if files, err := os.ReadDir(folder); err != nil || len(files) > 0 {
-		t.Errorf("it left %v %v", files, err)
+		t.Errorf("files of Redis after Kill: got %v, error %v; want none", files, err)
 	}
 }

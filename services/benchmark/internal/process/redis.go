@@ -17,26 +17,27 @@ import (
 
 const (
 	redisBinary = "redis-server"
-	// redisAttempts is the number of ports to try: another program may take a port before Redis listens on
-	// it.
+	// redisAttempts is how many ports NewRedis tries. Another program may take a free port before Redis
+	// listens on it.
 	redisAttempts = 5
 	redisTimeout  = 20 * time.Second
 )
 
-// Redis is a Redis server with a password, on a port of the loopback interface. It persists nothing.
+// Redis is a running Redis server with a password, on a port of the loopback interface. It persists nothing.
 type Redis struct {
 	*running
 	// URL contains the password.
 	URL string
 }
 
-// HasRedis tells whether a redis-server is on the PATH.
+// HasRedis reports whether a redis-server is on the PATH.
 func HasRedis() bool {
 	_, err := exec.LookPath(redisBinary)
 	return err == nil
 }
 
-// NewRedis starts a Redis server on some processors. The folder is its working directory.
+// NewRedis starts a Redis server on some CPUs, and waits until it answers. folder is its working directory.
+// The caller must Kill it.
 func NewRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	var err error
 	for range redisAttempts {
@@ -55,8 +56,8 @@ func tryRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	}
 	_, port, _ := net.SplitHostPort(address)
 	password := secret.Mint().Reveal()
-	// The configuration has the password. It is sent to the standard input, since other users can read
-	// arguments.
+	// The configuration contains the password. It goes to the standard input, because other users could read
+	// it in the arguments.
 	config := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsave \"\"\nappendonly no\nrequirepass %s\n", port, folder, password)
 	command := exec.Command(redisBinary, "-")
 	var output bytes.Buffer
@@ -74,7 +75,7 @@ func tryRedis(ctx context.Context, folder string, cpus []int) (*Redis, error) {
 	return r, nil
 }
 
-// freeAddress returns an address that was free a moment ago.
+// freeAddress returns a loopback address with a port that was free just before.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +84,8 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// await returns when the server answers. Without the password, the answer is an error.
+// await waits until the server answers. It sends a PING without the password, so the expected answer is the
+// error NOAUTH.
 func (r *Redis) await(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()

@@ -14,16 +14,16 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// clientCaller asks with the product's client. Each question has a goroutine of its own, as in the ingest
-// tier.
+// clientCaller sends its questions with the product's client. Each question has a goroutine of its own, as in
+// an ingest server.
 type clientCaller struct {
 	connection io.Closer
 	client     *client.Client
 	deadline   time.Duration // of each question; 0 is the client's default
 }
 
-// NewClientCaller returns a caller that asks with a client, and closes the client and its connection at the
-// end. Each question has a deadline; 0 is the client's default.
+// NewClientCaller returns a caller that sends questions with a client. The caller's Close closes the client
+// and its connection. deadline is the time for each question; 0 is the client's default.
 func NewClientCaller(c *client.Client, connection io.Closer, deadline time.Duration) load.Caller {
 	return &clientCaller{connection: connection, client: c, deadline: deadline}
 }
@@ -56,7 +56,7 @@ func (s *clientCaller) Start(c *load.Call) {
 	}()
 }
 
-// Flush implements load.Caller. The client sends without it.
+// Flush implements load.Caller. It does nothing, because the client sends each question at once.
 func (*clientCaller) Flush() {}
 
 // Close implements load.Caller.

@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// loadTimeout bounds the time in which a server loads the store.
+// loadTimeout is how long a server may take to load the store.
 const loadTimeout = 10 * time.Minute
 
 // newChild starts a child process in a role, and returns its first state.
@@ -40,7 +40,7 @@ func (t *Testbed) newChild(s process.Start, c serve.Config) (child *process.Chil
 	return child, state, err
 }
 
-// awaitServing returns when a validator or authority has loaded the store.
+// awaitServing waits until a validator or an authority has loaded the store.
 func awaitServing(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -61,7 +61,8 @@ func awaitServing(ctx context.Context, address string) error {
 	}
 }
 
-// startAuthority starts the authority that validators report to.
+// startAuthority starts the authority to which the validators report, and waits until it has loaded the
+// store.
 func (t *Testbed) startAuthority(ctx context.Context) (err error) {
 	keys := filepath.Join(t.folder, "admin-keys.json")
 	if t.fleetKey, err = adminkeys.Add(keys, "bench-validators", adminkeys.Validator); err != nil {
@@ -78,10 +79,11 @@ func (t *Testbed) startAuthority(ctx context.Context) (err error) {
 	return awaitServing(ctx, state.Address)
 }
 
-// fleetSize is the number of validators that share a process. More would slow down each other's first load.
+// fleetSize is the number of validators that share a process. More validators would slow down each other's
+// first load.
 const fleetSize = 10
 
-// startFleet starts the validators that are not measured.
+// startFleet starts the validators that are not measured, and waits until they have loaded the store.
 func (t *Testbed) startFleet(ctx context.Context) error {
 	others := t.options.Validators
 	for _, s := range t.servers {

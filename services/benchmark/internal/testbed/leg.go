@@ -14,17 +14,18 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// leg is how to start the server of a compared leg, and how to call it.
+// leg describes one variant in the benchmark: how to start its server, and how clients call it.
 type leg struct {
 	report.Leg
-	// role is the role of the server's process, workers its number of stream workers.
+	// role says which server the process runs. workers is the number of stream workers of an empty or lookup
+	// server; 0 is grpc-go's default.
 	role    serve.Role
 	workers uint32
 	// tuned gives the process the garbage collector settings of a validator in production.
 	tuned bool
-	// redis leaves the leg out when the store is embedded.
+	// redis says that the leg runs only with a Redis server, not with the embedded store.
 	redis bool
-	// asks tells that calls are Authorize; otherwise they are the empty message.
+	// asks says that the clients call Authorize; otherwise they send an empty message.
 	asks bool
 	// connect opens connections to the server.
 	connect func(ctx context.Context, address string, connections int) (load.Caller, error)
@@ -65,19 +66,19 @@ func connectAuthorize(ctx context.Context, address string, connections int) (loa
 	}, connections)
 }
 
-// environment returns environment variables for the leg's process. They replace variables that the user has
-// set for this program.
+// environment returns environment variables for the leg's process. They override GOGC and GOMEMLIMIT from the
+// user's environment. memory is the machine's memory in bytes; 0 if unknown.
 func (l leg) environment(memory uint64) []string {
 	if !l.tuned {
 		return []string{"GOGC=100", "GOMEMLIMIT=off"}
 	}
 	limit := "off"
 	if memory > 0 {
-		limit = strconv.FormatUint(memory/4*3, 10) // the rest is for Redis and the load generator
+		limit = strconv.FormatUint(memory/4*3, 10) // Redis and the load generator need the rest
 	}
 	percent := strconv.Itoa(gcbudget.Most)
 	if l.role == serve.Validator {
-		percent = "" // a validator sets its own, from gcbudget.Bytes
+		percent = "" // a validator adapts its own GOGC, see gcbudget.Keep
 	}
 	return []string{"GOGC=" + percent, "GOMEMLIMIT=" + limit}
 }

@@ -1,5 +1,6 @@
-// Package testbed starts what a measurement needs, and measures: a store, an authority, the servers that are
-// compared, and the load on them. Servers take turns on the same machine in the same run.
+// Package testbed starts a store, an authority and the servers to compare, puts load on the servers, and
+// measures them. The servers take turns on the same machine in the same run: only one of them has load at a
+// time.
 //
 // This package is not part of the public API and may change in any release.
 package testbed
@@ -15,43 +16,45 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// Options say what is measured, and how.
+// Options configure a measurement.
 type Options struct {
-	// Legs are the names of the legs to compare. Without names all legs are compared.
+	// Legs are the names of the legs to compare. A leg is one variant in the benchmark (see LegNames). An
+	// empty list means all legs.
 	Legs []string `json:"legs"`
-	// Rounds is the number of turns of each leg. Seed decides everything random, such as the order of turns.
+	// Rounds is the number of rounds. In each round every leg is measured once, which is its turn. Seed seeds
+	// all random choices, such as the order of turns.
 	Rounds int    `json:"rounds"`
 	Seed   uint64 `json:"seed"`
-	// Connections and InFlight are for closed loops. InFlight is the number of calls in flight on all
-	// connections together.
+	// Connections is the number of connections to the server. InFlight is the number of calls that a closed
+	// loop keeps in flight, on all connections together.
 	Connections int `json:"connections"`
 	InFlight    int `json:"inFlight"`
-	// WarmUp is the length of the calls before each turn that are not measured. Closed bounds the closed loop
-	// of a turn. OpenTime is the length of each open loop of a turn.
+	// WarmUp is how long calls run, unmeasured, at the start of each turn. Closed bounds the closed loop of a
+	// turn. OpenTime is the length of each open loop of a turn.
 	WarmUp   time.Duration `json:"warmUpNanos"`
 	Closed   load.Limits   `json:"closed"`
 	OpenTime time.Duration `json:"openTimeNanos"`
-	// Rates are the rates of the open loops, in calls a second.
+	// Rates are the rates of the open loops, in calls a second. Each turn has one open loop for each rate.
 	Rates    Rates         `json:"rates"`
 	Arrivals load.Arrivals `json:"arrivals"`
-	// Tokens is the number of tokens in the store, TokensPerApp the number of tokens of each app.
+	// Tokens is the number of tokens in the store. TokensPerApp is the number of tokens of each app.
 	Tokens       int `json:"tokens"`
 	TokensPerApp int `json:"tokensPerApp"`
 	// Mix is the kind of tokens that calls carry.
 	Mix Mix `json:"mix"`
 	// ChangesPerSecond is the rate at which policies are changed during the measurement.
 	ChangesPerSecond float64 `json:"changesPerSecond"`
-	// ResyncEvery is the time between two resyncs of a validator during its turn, in each of which it loads
-	// the whole store again; 0 is never.
+	// ResyncEvery is the time between two resyncs of a validator during its turn. A resync loads the whole
+	// store again. 0 means no resyncs.
 	ResyncEvery time.Duration `json:"resyncEveryNanos,omitempty"`
-	// Validators is the number of validators that follow the store and report to the authority. Those that
-	// are not measured share processes.
+	// Validators is the number of validators that follow the store and report to the authority. The
+	// validators that are not measured share processes.
 	Validators int `json:"validators"`
 	// Progress gets lines about the progress, for people.
 	Progress io.Writer `json:"-"`
 }
 
-// Check returns an error that names the flag of the first wrong option.
+// Check returns an error if an option is wrong. The error names the flag of the first wrong option.
 func (o Options) Check() error {
 	for _, c := range []struct {
 		ok   bool

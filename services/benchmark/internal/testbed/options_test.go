@@ -14,7 +14,7 @@ func good() Options {
 	}
 }
 
-// Every error names the flag of the wrong option.
+// For each wrong option, the error begins with the flag of that option.
 func TestOptions(t *testing.T) {
 	if err := good().Check(); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestOptions(t *testing.T) {
 			o := good()
 			change(&o)
 			if err := o.Check(); err == nil || !strings.HasPrefix(err.Error(), flag+": want ") {
-				t.Errorf("%s, change %d: %v", flag, i, err)
+				t.Errorf("%s, change %d: got error %v, want one that begins with %s", flag, i, err, flag+": want ")
 			}
 		}
 	}
@@ -49,7 +49,7 @@ func TestMixFlag(t *testing.T) {
 		"valid": true, "unknown": true, "mixed": true, "malformed": true, "others": true, "": false, "all": false,
 	} {
 		if err := m.Set(text); (err == nil) != good || good && m.String() != text {
-			t.Errorf("%q: %v, %s", text, err, m)
+			t.Errorf("Set(%q): error %v, value %s; want accepted %t", text, err, m, good)
 		}
 	}
 }
@@ -64,7 +64,7 @@ func TestProcessors(t *testing.T) {
 		p := divide(tt.cpus)
 		if p.pinned() != tt.pinned || len(p.others) != tt.others ||
 			tt.pinned && (len(p.servers) != 1 || p.servers[0] != tt.server) {
-			t.Errorf("%v: %+v", tt.cpus, p)
+			t.Errorf("CPUs %v: got %+v; want pinned %t, server CPU %d, %d other CPUs", tt.cpus, p, tt.pinned, tt.server, tt.others)
 		}
 	}
 }
@@ -76,7 +76,7 @@ func TestRatesFlag(t *testing.T) {
 	} {
 		var r Rates
 		if err := r.Set(text); (err == nil) != (want != "") || err == nil && r.String() != want {
-			t.Errorf("%q: %v, %s", text, err, &r)
+			t.Errorf("Set(%q): error %v, value %s; want %q (empty: an error)", text, err, &r, want)
 		}
 	}
 }

@@ -6,14 +6,15 @@ import (
 	"github.com/countersign/countersign/services/benchmark/internal/process"
 )
 
-// Processors divides the processors of the machine. The zero value pins no process.
+// Processors says which processes run on which CPUs of the machine. The zero value pins no process.
 type Processors struct {
-	// servers are for the server whose turn it is; others are for the load generator, Redis and the writer.
+	// servers are the CPUs of the measured servers. others are the CPUs of the load generator, Redis, the
+	// authority, the other validators and the writer.
 	servers, others []int
 }
 
-// Divide gives one of this machine's processors to the servers. Nothing is pinned when there is only one
-// processor, or when the system cannot pin processes.
+// Divide reserves one of the CPUs that this process may use for the measured servers. It pins nothing when
+// there is only one CPU, or when the system cannot pin processes.
 func Divide() Processors { return divide(process.CPUs()) }
 
 func divide(cpus []int) Processors {
@@ -26,7 +27,8 @@ func divide(cpus []int) Processors {
 
 func (p Processors) pinned() bool { return len(p.servers) > 0 }
 
-// Pin pins this process, the load generator, until it ends.
+// Pin restricts this process, the load generator, to the CPUs that are not reserved for the servers. The
+// restriction lasts until the process exits.
 func (p Processors) Pin() error {
 	if !p.pinned() {
 		return nil

@@ -10,16 +10,17 @@ import (
 )
 
 const (
-	// deckSize is the number of different questions when the store has enough apps.
+	// deckSize is about how many different questions a deck has when the store has enough apps.
 	deckSize = 1 << 16
-	// mixedParts is the number of parts of Mixed; one part is for each kind that is not valid.
+	// mixedParts is the number of equal parts of Mixed. Unknown, Revoked, Others and Missing have one part
+	// each; the rest is Valid.
 	mixedParts = 20
 )
 
-// kind is a kind of token, with the reason of the right answer. Every app enforces the scope.
+// kind is a kind of token, with the reason that a right answer gives. Every app enforces the scope.
 type kind struct {
 	reason countersignv1.Reason
-	// token returns a token for the i-th sample; false when the sample has no token of the kind.
+	// token returns a token of this kind for the i-th sample. It returns false when the sample has none.
 	token func(samples []bulk.Sample, i int) (string, bool)
 }
 
@@ -50,8 +51,8 @@ var (
 	}}
 )
 
-// kinds returns the kinds of a mix, each with an equal share of the questions: mixedParts kinds for Mixed,
-// one kind for the others.
+// kinds returns the kinds of a mix. Each element gets an equal share of the questions, so a kind with a
+// larger share is repeated. Mixed has mixedParts elements; every other mix has one.
 func (m Mix) kinds() []kind {
 	switch m {
 	case Unknown:
@@ -74,13 +75,13 @@ func (m Mix) kinds() []kind {
 	return []kind{valid}
 }
 
-// newDeck returns questions about samples of a store, each with its right answer.
+// newDeck returns questions about sample apps of a store, each with its right answer.
 func newDeck(samples []bulk.Sample, mix Mix, seed uint64) (*load.Deck, error) {
 	kinds := mix.kinds()
 	share := max(deckSize/len(kinds), 1)
 	var questions []load.Question
 	for _, k := range kinds {
-		// Each kind begins at another sample, and asks about each sample at most once.
+		// Each element of kinds begins at another sample, and has at most one question about each sample.
 		first, start := len(questions)%len(samples), len(questions)
 		for n := 0; n < len(samples) && len(questions)-start < share; n++ {
 			i := (first + n) % len(samples)
@@ -110,7 +111,7 @@ func decisionFor(reason countersignv1.Reason) countersignv1.Decision {
 	return countersignv1.Decision_DECISION_DENY
 }
 
-// newEmptyDeck returns the question of the empty servers.
+// newEmptyDeck returns a deck with the one question for empty servers: an empty message.
 func newEmptyDeck() (*load.Deck, error) {
 	q, err := load.NewQuestion(nil, load.Answer{})
 	return load.NewDeck([]load.Question{q}, 0), err

@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/services/benchmark/internal/serve"
 )
 
-// createAccount creates a Redis account for one validator, so that this validator alone can be cut off. It
-// returns the store's URL with the account.
+// createAccount creates a Redis account for one validator, so that this validator alone can be cut off from
+// Redis. It returns the store's URL with the name and the password of the account.
 func (t *Testbed) createAccount(ctx context.Context, name string) (string, error) {
 	client, err := redisfeed.Open(t.url, redisfeed.Options{})
 	if err != nil {
@@ -38,9 +38,9 @@ func (t *Testbed) createAccount(ctx context.Context, name string) (string, error
 	return withAccount.String(), nil
 }
 
-// resyncing makes a validator resync repeatedly, if the options want it. It returns when the first resync has
-// begun. The returned function ends the resyncs, and returns when the last one is done. Other servers are
-// left alone.
+// resyncing makes a validator resync repeatedly if ResyncEvery is not 0. For other servers it does nothing.
+// It returns when the first resync has begun. The returned function ends the resyncs, and returns when the
+// last one is done.
 func (t *Testbed) resyncing(s *Server) (end func() (*report.Resyncs, error), err error) {
 	if t.options.ResyncEvery == 0 || s.role != serve.Validator {
 		return func() (*report.Resyncs, error) { return nil, nil }, nil

@@ -8,16 +8,16 @@ import (
 	"github.com/countersign/countersign/services/benchmark/internal/report"
 )
 
-// Condition describes the calls of a turn. All conditions of one run share a testbed, and take turns like
-// legs.
+// Condition describes the calls of a turn. All conditions of one run share a testbed. Each server has one
+// turn for each condition in each round.
 type Condition struct {
-	// Name names the condition in errors; empty when there is only one.
+	// Name appears in errors. It is empty when the run has only one condition.
 	Name                  string
 	Mix                   Mix
 	Connections, InFlight int
 }
 
-// Condition returns the condition that the options describe.
+// Condition returns the mix, the connections and the calls in flight of the options.
 func (o Options) Condition() Condition {
 	return Condition{Mix: o.Mix, Connections: o.Connections, InFlight: o.InFlight}
 }

@@ -12,25 +12,25 @@ import (
 
 // Findings are the results of one testbed.
 type Findings struct {
-	// Notes tell readers what differs from what they may expect, such as a missing Redis.
+	// Notes explain what readers may not expect, such as a missing Redis.
 	Notes []string
-	// Changes is the number of policies that were changed during the rounds, ChangesReached the same per
-	// second.
+	// Changes is the number of policies that were changed during the rounds. ChangesReached is the number of
+	// them per second.
 	Changes        uint64
 	ChangesReached float64
-	// Turns and Summaries are by condition.
+	// Turns and Summaries have one element for each condition, in the order of the conditions.
 	Turns     [][]*report.Turn
 	Summaries [][]report.Summary
 }
 
 const (
-	// reached is the part of the wanted changes a second below which a note is made.
+	// If fewer than this part of the wanted changes a second were made, Run adds a note.
 	reached = 0.95
-	// leastShare is the part of a validator's turns that it spends on resyncs below which a note is made.
+	// If a validator spent less than this part of its turns on resyncs, Run adds a note.
 	leastShare = 0.25
 )
 
-// Run starts a testbed, compares the servers under each condition, and ends the testbed.
+// Run starts a testbed, compares the servers under each condition, and closes the testbed.
 func Run(ctx context.Context, o Options, p Processors, conditions []Condition) (*Findings, error) {
 	f := &Findings{}
 	t, err := New(ctx, o, p)
@@ -75,7 +75,7 @@ func Run(ctx context.Context, o Options, p Processors, conditions []Condition) (
 	return f, f.summarise(t)
 }
 
-// summarise combines the turns.
+// summarise adds a summary for each condition and server.
 func (f *Findings) summarise(t *Testbed) error {
 	f.Summaries = make([][]report.Summary, len(f.Turns))
 	for _, server := range t.servers {
@@ -100,7 +100,8 @@ func (f *Findings) note(format string, args ...any) {
 	f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
 }
 
-// changes returns the state of the writer; the zero state without a writer.
+// changes returns the state of the writer, with its counts of changes. Without a writer it returns the zero
+// state.
 func (t *Testbed) changes() (s serve.State, err error) {
 	if t.writer != nil {
 		err = t.writer.Ask(serve.Command{}, &s)

@@ -16,8 +16,8 @@ type Server struct {
 	leg
 	child   *process.Child
 	address string
-	// http is the address of a validator's metrics. account is the validator's own Redis account; empty when
-	// it shares the account of the others.
+	// http is the address of a validator's metrics. account is the name of the validator's own Redis account;
+	// empty when it uses the URL of all servers.
 	http, account string
 	// maxInFlight bounds the calls in flight at a validator; 0 is its default.
 	maxInFlight int
@@ -31,7 +31,7 @@ func (s *Server) Connect(ctx context.Context, connections int) (load.Caller, err
 	return s.connect(ctx, s.address, connections)
 }
 
-// CPU returns the CPU time of the process so far; false when the system does not tell it.
+// CPU returns the CPU time of the process so far. It returns false when the system does not report it.
 func (s *Server) CPU() (time.Duration, bool) { return s.child.CPU() }
 
 // Ask sends a command to the process, and returns its state after the command.
@@ -42,25 +42,25 @@ func (s *Server) Ask(command serve.Command) (state serve.State, err error) {
 	return state, err
 }
 
-// Stop ends the process in order.
+// Stop shuts the process down in order.
 func (s *Server) Stop() { s.child.Stop() }
 
-// Kill ends the process at once.
+// Kill ends the process at once, without a shutdown.
 func (s *Server) Kill() { s.child.Kill() }
 
-// Pause stops the process (SIGSTOP) until Resume. Its kernel still accepts connections and bytes.
+// Pause stops the process (SIGSTOP) until Resume. The kernel still accepts connections and bytes for it.
 func (s *Server) Pause() error { return s.child.Pause() }
 
 // Resume lets a paused process continue.
 func (s *Server) Resume() error { return s.child.Resume() }
 
-// announce starts a server and reports the progress.
+// announce prints that a server is starting, and starts it.
 func (t *Testbed) announce(ctx context.Context, s *Server) error {
 	fmt.Fprintf(t.options.Progress, "Starting: %s\n", s.Title)
 	return t.start(ctx, s)
 }
 
-// start starts a server and waits until it serves.
+// start starts a server. It waits until a validator has loaded the store.
 func (t *Testbed) start(ctx context.Context, s *Server) error {
 	redis := ""
 	if s.role == serve.Validator && t.options.ResyncEvery > 0 {
@@ -93,14 +93,14 @@ func (t *Testbed) launch(s *Server, c serve.Config) error {
 	return nil
 }
 
-// StartAnother starts another validator like a server, under a name of its own.
+// StartAnother starts another server of the same leg as like, under another name.
 func (t *Testbed) StartAnother(ctx context.Context, like *Server, name string) error {
 	another := &Server{leg: like.leg}
 	another.Name = name
 	return t.start(ctx, another)
 }
 
-// StartBounded starts a validator that accepts at most maxInFlight calls in flight.
+// StartBounded starts a validator that accepts at most maxInFlight calls at the same time.
 func (t *Testbed) StartBounded(ctx context.Context, maxInFlight int) (*Server, error) {
 	s := &Server{leg: leg{
 		Leg: report.Leg{Name: "overloaded", Title: "validator with a low bound"}, role: serve.Validator, tuned: true, asks: true,
@@ -109,11 +109,11 @@ func (t *Testbed) StartBounded(ctx context.Context, maxInFlight int) (*Server, e
 	return s, t.announce(ctx, s)
 }
 
-// unreachable is a Redis URL whose port nobody listens on.
+// unreachable is a Redis URL. No program listens on its port.
 const unreachable = "redis://127.0.0.1:1/0"
 
-// Restart starts the process of a validator that was ended, at a new address. It calls listening when the
-// validator listens, and returns when the validator has loaded the store.
+// Restart starts the process of a stopped or killed validator again, at a new address. It calls listening
+// when the validator listens, and returns when the validator has loaded the store.
 func (t *Testbed) Restart(ctx context.Context, s *Server, listening func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -125,8 +125,8 @@ func (t *Testbed) Restart(ctx context.Context, s *Server, listening func()) erro
 	return awaitServing(ctx, s.address)
 }
 
-// RestartWithoutStore starts the process of a validator that was ended, at a new address. The validator
-// cannot reach its Redis, so it loads nothing.
+// RestartWithoutStore starts the process of a stopped or killed validator again, at a new address. The
+// validator cannot reach Redis, so it loads nothing.
 func (t *Testbed) RestartWithoutStore(ctx context.Context, s *Server) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// revokedEvery is the number of apps among which one has a revoked token.
+	// One of this many apps has a revoked token.
 	revokedEvery = 8
-	// logLength is the number of links in the log of each partition. It is small, since a validator loads
-	// documents.
+	// logLength is the number of links in the log of each partition. It is small, because a validator loads
+	// documents and not the log.
 	logLength = 100
 )
 
-// startRedis starts a Redis server, or the embedded store on a machine without redis-server.
+// startRedis starts a Redis server. Without a redis-server on the PATH it starts the embedded store instead.
 func (t *Testbed) startRedis(ctx context.Context) (err error) {
 	if !process.HasRedis() {
 		if t.embedded, err = embedded.Start(); err == nil {
@@ -55,7 +55,8 @@ func (t *Testbed) fill(ctx context.Context) error {
 	return t.fillLookups(ctx, client)
 }
 
-// fillLookups writes the policies that the lookup servers read, for the apps that questions are about.
+// fillLookups writes the policies that the lookup servers read. It writes only the policies of the sample
+// apps, because all questions are about them.
 func (t *Testbed) fillLookups(ctx context.Context, client *redisfeed.Client) error {
 	const batch = 200
 	for start := 0; start < len(t.store.Samples); start += batch {

@@ -16,33 +16,34 @@ import (
 	"github.com/countersign/countersign/services/store/embedded"
 )
 
-// Testbed is a store and the servers over it. It is for one goroutine at a time.
+// Testbed is a store with the servers that use it. It is not safe for concurrent use.
 type Testbed struct {
 	options    Options
 	processors Processors
 	folder     string
 	ring       *keyring.Ring
 
-	redis    *process.Redis  // nil when the machine has no redis-server
-	embedded *embedded.Redis // used instead of redis
+	redis    *process.Redis  // nil without a redis-server on the PATH
+	embedded *embedded.Redis // used when redis is nil; otherwise nil
 	url      string
 	store    *bulk.Store
 
-	// fleetKey is the key with which validators report to the authority at fleetAddress.
+	// Validators report to the authority at fleetAddress with the key fleetKey.
 	fleetKey     secret.Secret
 	fleetAddress string
 
-	// helpers are the authority, the validators that are not measured, and the writer of changes. The writer
-	// is nil when there is nothing to write.
+	// helpers are the authority, the validators that are not measured, and the writer. The writer changes
+	// policies and makes validators resync; it is nil when the options ask for neither.
 	helpers []*process.Child
 	writer  *process.Child
 	servers []*Server
-	// decks are the questions by mix; emptyDeck is for the empty servers.
+	// decks are the questions by mix. emptyDeck is the question for empty servers. Both are made on first
+	// use.
 	decks     map[Mix]*load.Deck
 	emptyDeck *load.Deck
 }
 
-// New fills a store and starts the servers. The testbed must be closed.
+// New fills a store and starts the servers. The caller must Close the testbed.
 func New(ctx context.Context, o Options, p Processors) (*Testbed, error) {
 	t := &Testbed{options: o, processors: p, ring: keyring.Generate(), decks: map[Mix]*load.Deck{}}
 	if err := t.startAll(ctx); err != nil {
@@ -73,7 +74,7 @@ func (t *Testbed) startAll(ctx context.Context) (err error) {
 
 func (t *Testbed) ringFile() string { return filepath.Join(t.folder, "keyring.json") }
 
-// startServers starts the servers of the legs, the other validators, and the writer of changes.
+// startServers starts the servers of the legs, the other validators, and the writer.
 func (t *Testbed) startServers(ctx context.Context) error {
 	for _, l := range t.chosen() {
 		s := &Server{leg: l}
@@ -97,16 +98,16 @@ func (t *Testbed) startServers(ctx context.Context) error {
 	return err
 }
 
-// Servers returns the servers of the legs, in the order of the legs.
+// Servers returns the servers in the order in which they were started: first one for each leg.
 func (t *Testbed) Servers() []*Server { return t.servers }
 
-// Embedded tells whether the store is the embedded one, since the machine has no redis-server.
+// Embedded reports whether the testbed uses the embedded store, because no redis-server is on the PATH.
 func (t *Testbed) Embedded() bool { return t.embedded != nil }
 
 // RedisURL returns the address of the store, with its password.
 func (t *Testbed) RedisURL() string { return t.url }
 
-// Deck returns the questions of a mix for a server.
+// Deck returns the questions of a mix. For an empty server it returns the empty message whatever the mix is.
 func (t *Testbed) Deck(s *Server, m Mix) (deck *load.Deck, err error) {
 	if !s.asks {
 		if t.emptyDeck == nil {
@@ -123,7 +124,7 @@ func (t *Testbed) Deck(s *Server, m Mix) (deck *load.Deck, err error) {
 	return t.decks[m], nil
 }
 
-// chosen returns the legs to compare.
+// chosen returns the legs that the options name and that the store allows.
 func (t *Testbed) chosen() (chosen []leg) {
 	for _, l := range legs {
 		if l.redis && t.embedded != nil {
@@ -136,7 +137,7 @@ func (t *Testbed) chosen() (chosen []leg) {
 	return chosen
 }
 
-// Close ends all processes that the testbed started.
+// Close ends all processes that the testbed started, and removes its files.
 func (t *Testbed) Close() {
 	for _, s := range t.servers {
 		s.child.Stop()

@@ -12,7 +12,8 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// turn measures a server in a round. It opens new connections, so that all turns begin alike.
+// turn measures one server under one condition in one round. It opens new connections, so that all turns
+// begin alike.
 func (t *Testbed) turn(ctx context.Context, round int, s *Server, c Condition) (*report.Turn, error) {
 	deck, err := t.Deck(s, c.Mix)
 	if err != nil {
@@ -40,20 +41,21 @@ func (t *Testbed) turn(ctx context.Context, round int, s *Server, c Condition) (
 	return turn, nil
 }
 
-// workload is what a server is asked: questions, over a caller, with a number of calls in flight.
+// workload is the load on a server: the questions, the caller that sends them, and the number of calls in
+// flight.
 type workload struct {
 	caller   load.Caller
 	deck     *load.Deck
 	inFlight int
 }
 
-// measure fills in the loops of a turn.
+// measure runs the closed loop and the open loops of a turn, and stores their results in the turn.
 func (t *Testbed) measure(ctx context.Context, turn *report.Turn, s *Server, w workload) (err error) {
 	if turn.Closed, err = t.closed(ctx, s, w); err != nil {
 		return err
 	}
 	for _, rate := range t.options.Rates {
-		// All legs of a round have the same schedule. Each round has another one.
+		// All legs of a round have the same schedule. Each round has a different schedule.
 		schedule := load.NewSchedule(float64(rate), t.options.Arrivals, t.options.Seed+uint64(turn.Round))
 		used, _ := s.CPU()
 		r := load.Open(ctx, w.caller, w.deck, load.Limits{Time: t.options.OpenTime}, schedule)
@@ -69,7 +71,8 @@ func (t *Testbed) measure(ctx context.Context, turn *report.Turn, s *Server, w w
 	return nil
 }
 
-// closed measures the cost of calls.
+// closed runs the closed loop. It measures the rate and the latency of calls, and their cost in CPU time and
+// allocations.
 func (t *Testbed) closed(ctx context.Context, s *Server, w workload) (closed report.Closed, err error) {
 	before, err := s.Ask(serve.Command{})
 	if err != nil {
@@ -105,7 +108,7 @@ func (t *Testbed) closed(ctx context.Context, s *Server, w workload) (closed rep
 	return closed, nil
 }
 
-// redisCPU returns Redis's CPU time so far; 0 without a Redis.
+// redisCPU returns the CPU time of Redis so far. It returns 0 with the embedded store.
 func (t *Testbed) redisCPU() time.Duration {
 	if t.redis == nil {
 		return 0
@@ -114,8 +117,8 @@ func (t *Testbed) redisCPU() time.Duration {
 	return used
 }
 
-// Judge returns an error for a result whose figures would mean nothing: with a wrong answer, with a call that
-// failed, or without calls.
+// Judge returns an error for a result whose figures would mean nothing: an answer was wrong, a call failed,
+// or no call was made. It returns the error of ctx if ctx has ended.
 func Judge(ctx context.Context, r *load.Result) error {
 	switch {
 	case ctx.Err() != nil:

@@ -10,10 +10,10 @@ import (
 	"github.com/countersign/countersign/services/internal/load"
 )
 
-// Rates is a flag for rates in calls a second.
+// Rates is a flag with rates in calls a second, such as 500,3000.
 type Rates []int
 
-// noRates is the flag's value for no rates.
+// noRates is the flag's value when there are to be no open loops.
 const noRates = "none"
 
 // Type returns the type's name for help texts.
@@ -51,30 +51,30 @@ type Mix string
 const (
 	// Valid tokens are known, ACTIVE and have the scope.
 	Valid Mix = "valid"
-	// Unknown tokens have the form of a secret, but no app has them.
+	// Unknown tokens have the form of a secret, but belong to no app.
 	Unknown Mix = "unknown"
-	// Malformed tokens are secrets with a wrong character.
+	// Malformed tokens are secrets with a wrong last character.
 	Malformed Mix = "malformed"
-	// Missing is no token.
+	// Missing means that the question carries no token.
 	Missing Mix = "missing"
-	// Revoked tokens were revoked.
+	// Revoked tokens belong to the app, and were revoked.
 	Revoked Mix = "revoked"
-	// Others are valid tokens of another app.
+	// Others are tokens that are valid for another app.
 	Others Mix = "others"
 	// Mixed is 16 parts of Valid and one part each of Unknown, Revoked, Others and Missing.
 	Mixed Mix = "mixed"
 )
 
-// Mixes are all mixes. Those of one kind of token come first.
+// Mixes are all mixes. The mixes with a single kind of token come first.
 var Mixes = []Mix{Valid, Unknown, Malformed, Missing, Revoked, Others, Mixed}
 
 // Type returns the type's name for help texts.
 func (*Mix) Type() string { return "word" }
 
-// String returns the mix's word.
+// String returns the mix as the flag spells it.
 func (m *Mix) String() string { return string(*m) }
 
-// Set parses the word of a mix.
+// Set parses the name of a mix.
 func (m *Mix) Set(text string) error {
 	if !slices.Contains(Mixes, Mix(text)) {
 		return fmt.Errorf("want one of %s", report.List(Mixes))
