@@ -190,10 +190,10 @@ func TestMissingRights(t *testing.T) {
 		"may not run XADD": all + "-xadd", "may not run HSET": all + "-hset", "may not run SET": all + "-set",
 		"may not run commands that write": all + "-@write", "may not run TYPE": all + "-type",
 		"may not run EXISTS": all + "-exists", "may not run XINFO": all + "-xinfo",
-		"has no right to the audit trail": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
-		"has no right to request results": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
-		"heads are read-only":             "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
-		"documents are read-only":         "~cs:{*}:head ~cs:{*}:log %R~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+		"no right to the audit trail": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
+		"no right to request results": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
+		"heads are read-only":         "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+		"documents are read-only":     "~cs:{*}:head ~cs:{*}:log %R~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules := append([]any{"ACL", "SETUSER", "authority", "reset", "on", ">password"}, fields(rights)...)
