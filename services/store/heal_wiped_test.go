@@ -27,25 +27,25 @@ func TestHealWiped(t *testing.T) {
 		missing string
 		lost    int
 	}{
-		{name: "all is known", entries: old.held(), seen: []record.Cursor{old.head.Cursor}, lost: 3},
+		{name: "all entries are supplied", entries: old.held(), seen: []record.Cursor{old.head.Cursor}, lost: 3},
 		{name: "no cursor was reported", entries: old.held(), lost: 3},
-		{name: "nothing had been changed", seen: []record.Cursor{first}},
+		{name: "no change had been made", seen: []record.Cursor{first}},
 		{
-			name: "the first change is missing", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
+			name: "the first change is not supplied", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
 			missing: "of epoch 1, revisions 1 to 1",
 		},
 		{
-			name: "the last change is missing", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
+			name: "the last change is not supplied", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
 			missing: "of epoch 1, revisions 3 to 3",
 		},
-		{name: "nothing is known", missing: "nobody knows what it held"},
-		{name: "nobody has seen anything", seen: []record.Cursor{{}, {}}, missing: "nobody knows what it held"},
+		{name: "no entry and no cursor is supplied", missing: "nobody knows what it held"},
+		{name: "only zero cursors are reported", seen: []record.Cursor{{}, {}}, missing: "nobody knows what it held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lost, err := wiped.search(0, tt.entries, tt.seen)
 			if tt.missing != "" {
 				if !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), tt.missing) {
-					t.Fatalf("got %v, want that there is missing %q", err, tt.missing)
+					t.Fatalf("got %v, want ErrIncomplete with %q", err, tt.missing)
 				}
 				return
 			}
