@@ -38,7 +38,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s := newStory(t)
 			return s, nil, cursors(s)
 		}},
-		{name: "the first changes ever made were lost", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the first changes of all were lost", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("a"))
@@ -46,7 +46,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, lost.held(), cursors(lost)
 		}},
 		{
-			name: "the first changes ever made were lost, and others made", lost: 2,
+			name: "the first changes of all were lost, and others were made", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -58,7 +58,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, lost.held(), cursors(lost, s)
 			},
 		},
-		{name: "entries are supplied backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "entries come backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
