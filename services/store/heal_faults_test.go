@@ -184,10 +184,10 @@ func TestHealRefused(t *testing.T) {
 		want   string
 	}{
 		{
-			name: "a link is missing", change: func(k *known) { k.links = k.links[:2] },
+			name: "the last lost link is not supplied", change: func(k *known) { k.links = k.links[:2] },
 			want: "epoch 1, revisions 3 to 3 have been seen",
 		},
-		{name: "nobody has the links", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
+		{name: "no link is supplied", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
 		{name: "a document is damaged", spoil: func() *store.Store {
 			d.do("HSET", names.Policies, "app",
 				garbage)
@@ -201,7 +201,7 @@ func TestHealRefused(t *testing.T) {
 			name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened },
 			want: "head",
 		},
-		{name: "the head is gone and the rest is not", spoil: func() *store.Store {
+		{name: "only the head is missing", spoil: func() *store.Store {
 			d.do("DEL",
 				names.Head)
 			return s.withMeta(opened)
@@ -248,7 +248,7 @@ func TestHealRefused(t *testing.T) {
 			defer cancel()
 			_, err := healer.Heal(ctx, partition, 0, with.links, with.sticky, with.seen)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, store.ErrIncomplete) != (tt.change != nil) {
-				t.Errorf("got %v, want something about %q", err, tt.want)
+				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 			wantSame(t, s.client, held)
 		})

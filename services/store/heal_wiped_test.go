@@ -12,7 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestHealWiped: a wiped partition is restored from its first change on, or not at all.
+// TestHealWiped: a wiped partition is healed only when all changes since its first one are supplied.
 func TestHealWiped(t *testing.T) {
 	old := newStory(t)
 	old.change("app", create("a"))
@@ -66,8 +66,8 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
-// TestHealAdoptedOnNothing: a wiped store was adopted. Another one was adopted too, on a deposed master, in
-// an epoch that is not older. Replicas that followed the second one hold its whole history, so nothing is
+// TestHealAdoptedOnNothing: a wiped store was adopted. A deposed master with the old data was adopted too, in
+// an epoch that is not older. Replicas that followed the deposed master hold its whole history, so nothing is
 // missing.
 func TestHealAdoptedOnNothing(t *testing.T) {
 	s := newStory(t)
@@ -120,9 +120,9 @@ func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	}
 }
 
-// TestHealWipedAndRolledBack: a wiped partition was healed, and a failover loses this and more. The healing
-// had everything that the store has, so the changes after the healing count, including what they switched
-// off.
+// TestHealWipedAndRolledBack: a wiped partition was healed. Then the store goes back to a state from before
+// the wipe. The healing had everything that this state has, so the changes after the healing count. One of
+// them switched enforcement off.
 func TestHealWipedAndRolledBack(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -140,9 +140,9 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	}
 }
 
-// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica holds. The other replicas
-// went beyond these revisions, and the store was wiped and healed from them. The log begins after the
-// changes, and they still count as lost.
+// TestB08_ForkFromBeforeAWipeIsHealed: a failover lost changes that only one replica holds. The store made
+// other changes with these revisions, and was wiped and healed from the other replicas. The log begins at a
+// higher revision, and the changes still count as lost.
 func TestB08_ForkFromBeforeAWipeIsHealed(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))
