@@ -59,7 +59,7 @@ func (c *carryOver) compareAll(work *pacer, rows *table.Partition, loaded *state
 	}
 	for _, appID := range slices.Collect(maps.Keys(c.revoked)) {
 		if rows == nil || rows.Get(appID) == nil {
-			c.compare(appID, nil, loaded.rows.Get(appID)) // the store had no such app before
+			c.compare(appID, nil, loaded.rows.Get(appID)) // the current state has no such app
 		}
 	}
 }
@@ -75,8 +75,8 @@ func (c *carryOver) compare(appID string, before, next *table.Entry) {
 }
 
 // keepRevoked puts the revocations of the current state into a loaded one (B08). It also marks lost apps as
-// missing, since a store never loses an app by itself; wrong says that the current state was wrong, so that
-// its apps prove nothing. The caller holds the mutex.
+// missing, since a store never loses an app by itself; wrong says that the current state was wrong. Then apps
+// that only it has are not marked as missing. The caller holds the mutex.
 func (p *partition) keepRevoked(loaded *state, c *carryOver, wrong bool) {
 	if !p.noteChanges(c) {
 		c = p.emptyCarryOver(loaded)
@@ -103,8 +103,8 @@ func (p *partition) keepRevoked(loaded *state, c *carryOver, wrong bool) {
 	loaded.revoked = c.revoked
 }
 
-// noteChanges marks every app that has changed since the comparison began. It returns false when the
-// history no longer tells. During a load only links change the current state.
+// noteChanges marks every app that has changed since the comparison began. It returns false when the history
+// does not reach back that far. During a load only links change the current state.
 func (p *partition) noteChanges(c *carryOver) bool {
 	since, known := p.past.after(c.from)
 	for _, past := range since {

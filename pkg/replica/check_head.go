@@ -62,8 +62,8 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 	case head.Revision > cursor.Revision:
 		return catchUp
 	case !p.past.agrees(head.Cursor) || head.Revision < before.Revision && p.past.agrees(before):
-		// The head is on another branch, or behind the cursor at which the read was sent. A cursor that was
-		// itself taken back since does not count.
+		// The head is in another history, or it is behind the cursor that the partition had when the read was
+		// sent. The latter does not count if that cursor was itself taken back since.
 		p.log.Info("taking back changes that the store does not have", "cursor", cursor, "head", head.Cursor)
 		p.stale, p.undoing = causeUndo, true
 		return reload
@@ -76,21 +76,21 @@ func (p *partition) checkHeadLocked(head record.Head, err error, missing bool, s
 	// The head is in the partition's history or is its cursor. Later links came while the head was read.
 	p.confirm(head.Cursor, sent)
 	if p.state.damaged > 0 && sent.Sub(p.loadedAt) >= repairInterval {
-		// Somebody may have repaired the damaged documents.
+		// An operator may have repaired the damaged documents.
 		p.stale = causeRepair
 		return reload
 	}
 	return nothing
 }
 
-// sealed returns the sum of the current state as a head carries it, sealed under the key of another sealed
-// sum.
+// sealed returns the sum of the current state, sealed under the key of another sealed sum. So the two can be
+// compared.
 func (p *partition) sealed(under record.SealedSum) record.SealedSum {
 	p.state.rekeySum(p.r.codec, p.number, under)
 	return p.r.codec.SealSum(p.number, p.state.sum)
 }
 
-// leastCursor returns the least cursor that the store must have: from a read here, or from the fleet's floor.
+// leastCursor returns the least cursor that the store must have: the confirmed cursor or the fleet's floor.
 func (p *partition) leastCursor() record.Cursor {
 	if p.confirmed.Before(p.floor) {
 		return p.floor
@@ -98,7 +98,8 @@ func (p *partition) leastCursor() record.Cursor {
 	return p.confirmed
 }
 
-// deniedBy reports whether a head lacks what was confirmed: it ends earlier, or has another change there.
+// deniedBy reports whether a head denies leastCursor: the head comes before it, or has another change at its
+// revision.
 func (p *partition) deniedBy(head record.Cursor) bool {
 	least := p.leastCursor()
 	return head.Before(least) || head.Conflicts(least)
@@ -108,7 +109,7 @@ func (p *partition) deniedBy(head record.Cursor) bool {
 func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	if p.confirmed.Before(at) {
 		p.confirmed = at
-		p.progress.signal() // a caller that waits for another change with this revision has lost
+		p.progress.signal() // wakes callers that wait for another change with this revision: it is lost
 	}
 	if p.refusal != "" {
 		p.log.Info("the store is as it should be again", "cursor", at)
@@ -121,7 +122,8 @@ func (p *partition) confirm(at record.Cursor, sent time.Time) {
 	}
 }
 
-// noteRefusal records and logs that the store is refused. forked says that it denies what was confirmed.
+// noteRefusal records and logs that the store is refused. forked says that the store denies changes that were
+// confirmed.
 func (p *partition) noteRefusal(forked bool, what string, args ...any) {
 	if p.refusal == what {
 		return

@@ -14,8 +14,8 @@ import (
 // Contents is everything that a partition holds, for a replica that is started later.
 type Contents struct {
 	Partition int
-	// Cursor is the cursor of the data. Confirmed is the least cursor that the store must have. Links begin
-	// after Base.
+	// Cursor is the cursor of the data. Confirmed is the least cursor that the store must have. Base is the
+	// cursor before the first of Links.
 	Cursor, Confirmed, Base record.Cursor
 	// Forks are the last cursors of earlier epochs.
 	Forks []record.Cursor
@@ -127,7 +127,7 @@ func (r *Replica) Import(c Contents) error {
 	return nil
 }
 
-// openRaw opens an entry that was kept without its kind.
+// openRaw opens an entry that was stored without its kind (link or epoch start).
 func (p *partition) openRaw(raw []byte) (entry, error) {
 	opened, err := p.r.codec.OpenUnlabelled(p.number, raw)
 	return entry{opened, raw}, err
@@ -143,7 +143,7 @@ func (r *Replica) KeptRevoked(partition int, appID string, digest secret.Digest)
 	defer p.mu.Unlock()
 	t, kept := p.state.revoked[appID][digest]
 	if !kept {
-		clear(digest[policy.MemorySize:]) // a remembered digest
+		clear(digest[policy.MemorySize:]) // only the prefix of the digest is known
 		t, kept = p.state.revoked[appID][digest]
 	}
 	return kept && t.State == policy.Revoked

@@ -59,8 +59,8 @@ func (r *Replica) Orphans(partition int) []record.Tag {
 	return tags
 }
 
-// Forked reports whether the store has lost something that a partition knows: it denies what was confirmed,
-// has no head, or lacks a change that became an orphan.
+// Forked reports whether the store has lost data of a partition: it denies changes that were confirmed, has
+// no head, or lacks a change that became an orphan.
 func (r *Replica) Forked(partition int) bool {
 	p := r.partitions[partition]
 	p.mu.Lock()
@@ -124,8 +124,8 @@ func (r *Replica) LinkAt(partition int, at record.Cursor) ([]byte, bool) {
 	return p.past.links[i].raw, true
 }
 
-// Torn reports whether an app of a partition has an older policy than the partition's cursor says: a change
-// could not be applied to it, or its document does not verify.
+// Torn reports whether an app of a partition has no policy, or an older one than the store has at the
+// partition's cursor. Either a change could not be applied to the app, or its document does not verify.
 func (r *Replica) Torn(partition int) bool {
 	p := r.partitions[partition]
 	p.mu.Lock()

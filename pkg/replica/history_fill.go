@@ -6,8 +6,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// fill reads as much of the log into the history as the history keeps, once after a load. A failover may also
-// take back changes from before this replica started, and then a lost position must be recognised.
+// fill extends the history back by older entries of the log, up to historyLength entries, once after a load.
+// A failover may lose changes from before this replica started. Reach must then report their positions as
+// lost.
 //
 // An epoch may begin far above the end of the earlier one, so one read may find nothing but its start. The
 // next read then begins at the new base of the history.
@@ -32,8 +33,8 @@ func (p *partition) fillFrom() (base record.Cursor, need bool) {
 	return p.past.base, !p.filled && p.state.rows != nil
 }
 
-// precede prepends what was read of the log after a revision to the history. When the base is then still
-// above that revision, the log has nothing more that leads to it.
+// precede prepends older, the entries of the log after a revision, to the history. If the base is still above
+// that revision afterwards, the log has no more entries that lead to the history.
 func (p *partition) precede(older history, after uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,8 +73,8 @@ func (p *partition) readLog(ctx context.Context, after, upTo uint64, each func(e
 	}
 }
 
-// openAll calls each for the verified ones of some entries up to a revision. It returns the last revision
-// that it processed.
+// openAll calls each for every entry that verifies, up to revision upTo. It returns the revision of the last
+// entry that it has read.
 func (p *partition) openAll(ctx context.Context, links []record.RawEntry, after, upTo uint64, each func(entry)) (uint64,
 	error,
 ) {

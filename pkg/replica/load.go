@@ -12,7 +12,7 @@ import (
 )
 
 // load reads the whole partition, proves it against its head, and replaces the current state. The old data
-// serves meanwhile. It fails and changes nothing when the store contradicts what was confirmed.
+// serves meanwhile. When the store denies changes that were confirmed, load fails and changes nothing.
 func (p *partition) load(ctx context.Context) error {
 	p.r.stats.reloads[p.reloadCause()].Add(1)
 	work, release, err := p.acquireForLoad(ctx)
@@ -90,8 +90,8 @@ func (p *partition) acquireForLoad(ctx context.Context) (work *pacer, release fu
 	return p.r.throttle.acquire(ctx, p.r.throttle.loads)
 }
 
-// loadableHead reads the head from which a load starts. It fails when a load from that head could not be
-// shown yet.
+// loadableHead reads the head from which a load starts. It fails when the head is in an operator's epoch that
+// must be healed before it is loaded.
 func (p *partition) loadableHead(ctx context.Context) (record.Head, error) {
 	head, err := p.firstHead(ctx)
 	if err == nil && p.mustWaitForHealing(head) {
@@ -100,8 +100,8 @@ func (p *partition) loadableHead(ctx context.Context) (record.Head, error) {
 	return head, err
 }
 
-// firstHead reads the head from which a load starts. It fails when the store denies what was confirmed: a
-// load crosses gaps, never forks.
+// firstHead reads the head from which a load starts. It fails when the store denies changes that were
+// confirmed. A load may bridge a gap in the log, but never a fork.
 func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	p.mu.Lock()
 	confirmed, sent := p.leastCursor(), time.Now()
@@ -132,8 +132,9 @@ func (p *partition) firstHead(ctx context.Context) (record.Head, error) {
 	return head, nil
 }
 
-// skips reports whether the first entry of a log at or after a cursor proves that the log lacks that cursor:
-// the entry has the same revision and another tag, or continues an earlier entry.
+// skips reports whether an entry, the first one of the log at or after a cursor, proves that the log lacks
+// that cursor. It does when it has the cursor's revision and another tag, or when it continues an earlier
+// entry.
 func (e *entry) skips(place record.Cursor) bool {
 	if e.Revision == place.Revision {
 		return e.Cursor != place
@@ -158,8 +159,8 @@ type document struct {
 	// damage is why the document could not be opened. entry then has the revision that the document claims,
 	// and the last good policy if there is one.
 	damage error
-	// rewritten says that the damaged document was changed after it was read, so that the store has another
-	// one.
+	// rewritten says that the log has a later change of the damaged document. The store then has a newer
+	// document, so the partition must be loaded again.
 	rewritten bool
 }
 
@@ -169,7 +170,7 @@ func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]
 	err := p.r.source.Documents(ctx, p.number, func(appID string, raw []byte) {
 		work.step()
 		if !policy.ValidAppID(appID) || p.r.codec.PartitionOf(appID) != p.number {
-			p.stray(appID) // no head counts it
+			p.stray(appID) // the digest of the head does not cover it
 			return
 		}
 		opened, at, err := p.r.codec.OpenPolicy(appID, raw)
@@ -180,7 +181,7 @@ func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]
 				if before := old.Get(appID); before != nil {
 					next.entry = keepLastGood(before, next.entry.Revision)
 					if !before.Behind() && !complete.IsZero() {
-						next.entry.Since = complete // it may have been changed right after
+						next.entry.Since = complete // the store may have changed right after that time
 					}
 				}
 			}
@@ -195,8 +196,8 @@ func (p *partition) readDocuments(ctx context.Context, work *pacer) (map[string]
 }
 
 // replayed is the result of a replay: the last head, the time at which its read was sent, and the history
-// that ends there. The history includes the entry at the first cursor if the log has it. Should the store
-// lose that change, this replica may be the only one that can supply it.
+// that ends there. The history includes the entry at the first cursor if the log has it. If the store loses
+// that change, this replica may be the only one that can supply it.
 type replayed struct {
 	head record.Head
 	sent time.Time
@@ -269,8 +270,8 @@ func (p *partition) replay(ctx context.Context, work *pacer, documents map[strin
 	}
 }
 
-// install shows a loaded state to readers. It first applies the changes that came as hints during the load,
-// so that no reader sees a change vanish and come back.
+// install makes a loaded state the current one. It first applies the changes that came as hints during the
+// load. Otherwise readers would see such a change disappear and come back.
 func (p *partition) install(ctx context.Context, work *pacer, loaded state, to replayed, crossed crossing) error {
 	proven, past := loaded.cursor, to.past
 	if crossed.past.end() == loaded.cursor {
@@ -320,7 +321,8 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 		if loaded.cursor.Revision < p.past.base.Revision {
 			return false, nil
 		}
-		// When the proven cursor is not in this history, the store took another turn and nothing is missing.
+		// When the loaded cursor is not in this history, the store has other changes, and the loaded state
+		// lacks nothing.
 		if missing, continued := p.past.after(loaded.cursor); continued {
 			for _, gone := range missing {
 				if link, err := p.r.codec.OpenLink(p.number, gone.raw); err == nil {
@@ -337,7 +339,7 @@ func (p *partition) tryInstall(loaded *state, past history, crossed crossing, se
 	p.keepOrphans(loaded.cursor, crossed)
 	p.keepRevoked(loaded, seen, p.stale == causeDigest)
 	if p.past.end() == loaded.cursor {
-		past = p.past // the same history, and more of it
+		past = p.past // the same history, which may reach back further
 	} else {
 		past.precede(p.past)
 		p.filled = false

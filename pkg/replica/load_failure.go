@@ -63,8 +63,8 @@ func failureText(err error) string {
 	return ""
 }
 
-// logFailure logs why the worker has failed. A partition that does not prove has a log line of its own,
-// since an operator has to repair each.
+// logFailure logs why the worker has failed. A partition that an operator must repair gets its own message.
+// So the log limiter, which goes by message, does not omit it.
 func (p *partition) logFailure(err error) {
 	switch failureOf(err) {
 	case failureType, failureLog, failureDigest:

@@ -8,21 +8,21 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// crossing is what a partition must know of the store's log before it leaves its own history for another one.
+// crossing is what a partition reads from the store's log before it replaces its own history by another one.
 type crossing struct {
-	// leaves says that the partition leaves its history. past is the store's history.
+	// leaves says that the partition replaces its history. past is the store's history.
 	leaves bool
 	past   history
 	// ends are the last cursors of the epochs in the store's past.
 	ends []record.Cursor
 	// present are the tags in the log, settled the tags of lost changes that an epoch settles. first is the
-	// lowest revision of the log; 0 when nothing lies before the log.
+	// lowest revision in the log. It is 0 when the store has no change from before its log.
 	present, settled map[record.Tag]bool
 	first            uint64
 }
 
-// crossing reads the log from the base of the partition's history, if the load may leave a part of that
-// history. Links that the store does not have must be kept as orphans.
+// crossing reads the log from the base of the partition's history, if the load may drop a part of that
+// history. The result shows which links the store lacks. They must be kept as orphans.
 func (p *partition) crossing(ctx context.Context, head record.Head) (crossing, error) {
 	p.mu.Lock()
 	from, leaves := p.past.base, p.state.rows != nil && (p.undoing || head.Epoch > p.state.cursor.Epoch)
@@ -64,9 +64,9 @@ func (c *crossing) add(e entry) {
 	}
 }
 
-// checkSameStore fails when a failover came between two reads: from is the head before the log was read, to
-// the head that came with the end of the log. A store that has moved on since has from's entry in its log. A
-// store that has not need not have it, since the entry may be damaged.
+// checkSameStore fails when a failover happened between two reads. From is the head that was read before the
+// log. To is the head that was read with the end of the log. If the store has newer changes than from, its
+// log must have the entry of from. Otherwise that entry may be missing, because it may be damaged.
 func checkSameStore(from, to record.Head, log history) error {
 	end := log.end()
 	elsewhere := len(log.links) > 0 && end.Revision == from.Revision && end != from.Cursor
@@ -86,8 +86,8 @@ func (h *history) follow(e entry) {
 	h.append(e.past())
 }
 
-// keepOrphans keeps the links that the store does not have, and drops settled ones. The caller holds the
-// mutex.
+// keepOrphans keeps the links that the store lacks as orphans, and drops settled orphans. The caller holds
+// the mutex.
 func (p *partition) keepOrphans(to record.Cursor, c crossing) {
 	if !c.leaves {
 		return
@@ -103,8 +103,9 @@ func (p *partition) keepOrphans(to record.Cursor, c crossing) {
 	for _, link := range p.orphans {
 		keep(link)
 	}
-	// A link up to the end of its epoch is in the store's past. So is, as far as anybody can know, a link
-	// from before the log.
+	// A link is in the store's history when it is not after the end of its epoch and that end is in this
+	// history. A link from before the log cannot be checked. It counts as in the store's history if it is not
+	// after the end of its epoch.
 	ends := append(slices.Clone(c.ends), to)
 	ended := func(link pastLink) bool {
 		i := slices.IndexFunc(ends, func(end record.Cursor) bool { return end.Epoch == link.Epoch })
@@ -120,7 +121,7 @@ func (p *partition) keepOrphans(to record.Cursor, c crossing) {
 	if n := p.orphanedChanges(); n > 0 {
 		p.log.Info("keeping changes that the store has lost", "changes", n, "cursor", to)
 	} else {
-		p.orphans = nil // epoch starts only lead to changes
+		p.orphans = nil // epoch starts are kept only to lead to changes
 	}
 }
 
@@ -142,8 +143,8 @@ func (p *partition) reviewPending() {
 	p.pending = p.pending[max(len(p.pending)-historyLength, 0):]
 }
 
-// dropFound drops an orphan or pending change that the store has after all: the earlier answer came from a
-// deposed master.
+// dropFound drops an orphan or pending change that the store has after all. A deposed master answered the
+// earlier read.
 func (p *partition) dropFound(at record.Cursor) {
 	is := func(link pastLink) bool { return link.Cursor == at }
 	p.orphans, p.pending = slices.DeleteFunc(p.orphans, is), slices.DeleteFunc(p.pending, is)

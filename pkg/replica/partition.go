@@ -40,11 +40,10 @@ type partition struct {
 	// state is the newest data. The table shows it once the partition serves. Its rows are nil before the
 	// first load.
 	state state
-	// confirmed is the highest cursor that a read of the store has shown. Later links up to the cursor came
-	// as hints, which a failover may have taken back.
+	// confirmed is the highest cursor that a read of the store has shown. Later links came as hints. A
+	// failover may have lost their changes.
 	confirmed record.Cursor
-	// floor is the highest cursor that the fleet has reported. It need not be in this history, and proves
-	// nothing about the data.
+	// floor is the highest cursor that the fleet has reported. This history may lack it.
 	floor record.Cursor
 	past  history
 	// filled says that the history reaches back as far as it should, or as far as the log does.
@@ -56,21 +55,21 @@ type partition struct {
 	pending []pastLink
 	// stale is why the worker must reload: the log alone cannot bring the partition up to date.
 	stale cause
-	// undoing says that the links after confirmed are not in the store, and must not survive the reload.
+	// undoing says that the store lacks links after confirmed. The reload must drop them.
 	undoing bool
 	// loadedAt is when the last read of the latest load was sent.
 	loadedAt time.Time
 	// verifyOnly says that the partition neither logs nor records what it finds; see Verify.
 	verifyOnly bool
-	// refusal is why the store was last refused, so that it is logged once. forked says that the store denies
-	// what was confirmed.
+	// refusal is why the store is refused, and empty while it is not. The same reason is logged once. forked
+	// says that the store denies changes that were confirmed.
 	refusal string
 	forked  bool
 	// failure is why the latest load failed; nil after a success. failedAttempts counts failed attempts in a
 	// row.
 	failure        error
 	failedAttempts int
-	// unhealedHead is an epoch that an operator began, and that is not followed before it is healed.
+	// unhealedHead is the head of an operator's epoch that this partition does not load before it is healed.
 	unhealedHead unhealedHead
 	// unanswered counts the polls in a row that got no answer about the partition.
 	unanswered int
@@ -178,7 +177,7 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 			if raw.Revision <= before.Revision {
 				continue
 			}
-			break // the head shows it too, and asks for a reload
+			break // checkHead sees the new epoch too, and asks for a reload
 		}
 		link, err := p.openLink(raw)
 		if err != nil && raw.Revision <= before.Revision {
@@ -209,8 +208,8 @@ func (p *partition) readTail(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// tail reads the head and the links after a revision. When a read fails, later ones ask for fewer links until
-// the worker is done. Asking for more after each success would fail every other time.
+// tail reads the head and the links after a revision. After a failed read, later reads ask for fewer links
+// until the worker is done. If each success raised the limit again, every other read would fail.
 func (p *partition) tail(ctx context.Context, after uint64) (head []byte, links []record.RawEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 // maxSearch bounds how many digests a proof tries: about a second of work.
 const maxSearch = 1 << 20
 
-// search identifies a search that found nothing, so that it is not repeated.
+// search identifies a failed search of a proof, so that the worker does not repeat it.
 type search struct {
 	head record.Cursor
 	apps string
@@ -23,13 +23,13 @@ type search struct {
 
 var errDoesNotAddUp = errors.New("the documents do not add up to the head's count and digest")
 
-// prove finds the documents that the head counts, removes the others, and returns the sum of the counted
-// ones.
+// prove finds the documents that the head counts: they add up to the head's number of documents and to its
+// digest of app ids and revisions. It removes the other documents, and returns the sum of the counted ones.
 //
-// A damaged document counts with the revision that it claims. If exactly one damaged document is counted and
-// no claim fits, prove searches for the revision that makes the digest fit. It leaves out damaged documents
-// beyond the head's count when the rest adds up to the digest. That proves that the store has no policy under
-// their names, so damage costs only its own app.
+// A damaged document counts with the revision that it claims. If the head counts exactly one damaged document
+// and no claim fits, prove searches for the revision that makes the digest fit. When there are more documents
+// than the head counts, prove leaves out damaged ones if the rest adds up to the digest. That proves that the
+// store has no policy under their names. So damage affects only its own app.
 //
 // A document that verifies is never left out, since the store may have lost the head that counts it. When
 // nothing fits, nothing in the partition can be trusted: a damaged document may hide a missing or an old one.
@@ -80,7 +80,7 @@ func (p *partition) prove(ctx context.Context, work *pacer, documents map[string
 	return sum, nil
 }
 
-// count is a search for the damaged documents that a head counts.
+// count searches for the damaged documents that a head counts.
 type count struct {
 	p       *partition
 	head    record.Head

@@ -112,7 +112,7 @@ func (r *Replica) Table() *table.Table { return r.table }
 // Codec returns the codec of the store's records.
 func (r *Replica) Codec() *record.Codec { return r.codec }
 
-// poll reads all heads at each PollInterval, so that a lost hint does no harm.
+// poll reads all heads at each PollInterval. So the replica notices a change whose hint was lost.
 func (r *Replica) poll(ctx context.Context) {
 	healthy := true
 	for {
@@ -217,9 +217,9 @@ func (r *Replica) Offer(partition int, raw []byte) {
 	r.progress.signal()
 }
 
-// Committed gives the replica a link that the caller has just committed. It does what Offer does, and keeps
-// the change until the store's log shows it: a deposed master may have taken it. The link is what raw opens
-// as: SealLink has opened it once already.
+// Committed gives the replica a link that the caller has just committed. It does what Offer does. It also
+// keeps the change until the store's log shows it, because a deposed master may have accepted the commit. The
+// link is the decoded form of raw, which SealLink has already opened once.
 func (r *Replica) Committed(partition int, link *record.Link, raw []byte) {
 	p := r.partitions[partition]
 	if p.offer(link, raw) {

@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// unloadableAfter is how many failed attempts in a row make a partition count as one that cannot be
-	// loaded. A slow store, or one that changes meanwhile, fails one or two.
+	// unloadableAfter is how many failed attempts in a row show that a partition cannot be loaded. One or two
+	// may fail because the store is slow or changes meanwhile.
 	unloadableAfter = 3
-	// maxUnanswered is after how many unanswered polls in a row an imported partition serves without the
-	// store.
+	// maxUnanswered is the number of unanswered polls in a row after which an imported partition serves
+	// without the store.
 	maxUnanswered = 3
 )
 
-// serves reports whether the partition serves readers. A loaded partition does at once. An imported one
-// does once the store was asked and had nothing to add, or did not answer.
+// serves reports whether the partition serves readers. A loaded partition serves at once. An imported one
+// serves once a poll has shown that the store has nothing newer, or once maxUnanswered polls in a row got no
+// answer.
 func (p *partition) serves() bool { return p.r.table.Partition(p.number) != nil }
 
 // serve shows the current state to readers. The caller holds the mutex.
@@ -69,7 +70,7 @@ type Unserved struct {
 	Partition int
 	// Why says why the partition cannot be loaded; nil while the load may only need time.
 	Why error
-	// Forked says that the store is below what was confirmed, or has no head.
+	// Forked says that the store denies changes that were confirmed, or has no head.
 	Forked bool
 
 	// latest is the error of the latest failed load; nil when there was none.
@@ -99,9 +100,9 @@ func (p *partition) unserved() Unserved {
 	return u
 }
 
-// Unloaded returns an error that says how many partitions do not serve yet, and why. It prefers the first
-// partition whose store does not prove. It returns nil when every partition serves. The text holds no names
-// and no addresses.
+// Unloaded returns an error that says how many partitions do not serve yet, and why. The reason is that of
+// the first partition with a lasting failure, if there is one. It returns nil when every partition serves.
+// The text holds no names and no addresses.
 func (r *Replica) Unloaded() error {
 	unserved := r.Unserved()
 	if len(unserved) == 0 {

@@ -1,6 +1,6 @@
-// Package replica keeps a table equal to a store. It loads whole partitions, follows the store's changes,
-// checks at every poll that none was missed, and follows only what it can prove. This package is not part of
-// the public API and may change in any release.
+// Package replica keeps a table equal to a store. It loads whole partitions and follows the store's changes.
+// At every poll it checks that it has missed none. It accepts only data that it can prove. This package is
+// not part of the public API and may change in any release.
 //
 // It reads through a Source and never writes to the store.
 package replica

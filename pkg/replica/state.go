@@ -18,7 +18,7 @@ type state struct {
 	rows   *table.Partition
 	cursor record.Cursor
 	sum    record.Sum
-	// torn says that an app has an older policy than the cursor says, whatever the sum says. Only a reload
+	// torn says that an app's policy is older than the cursor, although the sum is right. Only a reload
 	// repairs that.
 	torn bool
 	// damaged is the number of documents that could not be verified. Their apps have no policy or an old one.
@@ -48,7 +48,7 @@ func (s *state) continuedBy(link *record.Link) bool {
 	return link.Epoch == s.cursor.Epoch && link.Revision == s.cursor.Revision+1 && link.PreviousTag == s.cursor.Tag
 }
 
-// before reports whether a cursor of an earlier epoch is known to lie in this state's past.
+// before reports whether a cursor of an earlier epoch is known to be in the history of this state.
 func (s *state) before(c record.Cursor) bool {
 	for _, end := range s.forks {
 		if end.Epoch == c.Epoch {

@@ -62,15 +62,15 @@ type Stats struct {
 	Quarantined, UnknownKeys uint64
 	// Strays counts fields of the policies that are not policies of the store, again at each load.
 	Strays uint64
-	// Forks counts how often the store began to deny what was confirmed. RefusedEpochs counts heads of an
-	// epoch that was over.
+	// Forks counts how often the store began to deny changes that were confirmed. RefusedEpochs counts heads
+	// of an epoch that had ended before.
 	Forks, RefusedEpochs uint64
 
 	// LoadFailures is the number of partitions whose latest load failed, by reason; see AllLoadFailures.
 	LoadFailures map[string]int
 	// Undecidable is the number of documents that cannot be verified.
 	Undecidable int
-	// Forked is the number of partitions whose store denies what was confirmed.
+	// Forked is the number of partitions in which the store denies changes that were confirmed.
 	Forked int
 	// Orphans is the number of changes that the replica holds and the store has lost.
 	Orphans int

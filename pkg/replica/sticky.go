@@ -10,8 +10,8 @@ import (
 	"github.com/countersign/countersign/pkg/table"
 )
 
-// Sticky is a token that was seen revoked, while the store now says something else or nothing. It stays
-// revoked (B08). A token without an id is a remembered digest; see policy.Memory.
+// Sticky is a token that this process has seen revoked, although the store lacks it or does not have it as
+// revoked. It stays revoked (B08). A token without an id is a remembered digest; see policy.Memory.
 type Sticky struct {
 	AppID string
 	Token policy.Token

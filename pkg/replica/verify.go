@@ -7,15 +7,16 @@ import (
 	"slices"
 )
 
-// ErrUnproven says that a partition of the store does not prove. Another attempt would find the same.
+// ErrUnproven says that the head, the log and the documents of a partition do not agree, or cannot be
+// verified. Another attempt would find the same.
 var ErrUnproven = errors.New("the partition of the store does not prove")
 
 // Verify reads a whole partition of the store and proves it, as a load does. It changes nothing in the
-// replica. It returns the apps whose documents do not verify. It fails with ErrUnproven when the partition
-// does not prove; any other error says nothing about the store. So a long-running process finds what somebody
-// edited in the store. Verify shares the slots of loads.
+// replica. It returns the apps whose documents do not verify. It fails with ErrUnproven when the proof fails.
+// Any other error says nothing about the store. A long-running process calls it to find records that were
+// altered in the store after they were loaded. Verify shares the slots of loads.
 func (r *Replica) Verify(ctx context.Context, number int) (damaged []string, err error) {
-	// It uses a partition of its own, since the fields of the worker belong to the worker.
+	// Verify makes its own partition, because only the worker may use the worker's fields.
 	p := &partition{
 		number: number, r: r, log: r.log.With("partition", number), limit: tailLimit,
 		state: state{revoked: stickies{}}, verifyOnly: true,

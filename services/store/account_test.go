@@ -10,8 +10,9 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestAccountWithoutARight: Redis checks the right to a command only when a script runs it. An authority
-// whose account lacks a right writes nothing, and works once the right is granted.
+// TestAccountWithoutARight: Redis checks the right to a command only when a script runs the command. While
+// the authority's account lacks a right, a change fails and writes nothing. Once the right is granted,
+// changes succeed.
 func TestAccountWithoutARight(t *testing.T) {
 	for _, command := range []string{"xadd", "hset", "set"} {
 		t.Run(command, func(t *testing.T) {

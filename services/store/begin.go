@@ -30,13 +30,14 @@ type epoch struct {
 	cause countersignv1.EpochCause
 	// settled are the tags of the orphans that the epoch settles.
 	settled []record.Tag
-	// changes are made by the links right after the start. Sum is the partition's sum before them.
+	// changes are what the epoch does to each app. A changed document gets a link right after the start. Sum
+	// is the partition's sum before these changes.
 	changes []change
 	sum     record.Sum
-	// last is where the partition was before all of it was lost.
+	// last is the partition's last known cursor. It is used only when nothing is left of the partition.
 	last record.Cursor
-	// whole says that the healing has looked at everything that the fleet holds. Only then does it heal an
-	// operator's epoch.
+	// whole is set by a healing that has considered everything that the fleet holds. Only such a healing
+	// heals an operator's epoch.
 	whole bool
 }
 
@@ -62,8 +63,8 @@ func (s *Store) begin(ctx context.Context, partition int, from origin, e epoch) 
 	return healed, done, err
 }
 
-// compose computes everything that the start of an epoch writes. The start itself changes no document. Each
-// changed app has a link after the start, so that it can be brought back like any other change.
+// compose computes everything that begin writes. The start itself changes no document. Each changed app has
+// its own link after the start, so that a later healing can bring it back like any other change.
 func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Beginning, Healed, error) {
 	head := record.Head{Cursor: e.last, State: s.codec.SealSum(partition, e.sum)}
 	if from.head != nil {
@@ -77,7 +78,7 @@ func (s *Store) compose(partition int, from origin, e epoch, now time.Time) (*Be
 	start.Tag = record.NewTag()
 	healed := Healed{Start: start, Lost: len(e.settled), Conflicts: map[string][]merge.GivenUp{}}
 	if head.Cursor == (record.Cursor{}) {
-		head.Cursor = start // the partition was empty
+		head.Cursor = start // nothing is left of the partition, and no last cursor is known
 	} else {
 		head = head.Begin(start)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// resendPause is the pause before a script or a read is sent again that Redis did not answer.
+// resendPause is the pause before a script or a read is sent again, when Redis has not answered it.
 const resendPause = 50 * time.Millisecond
 
 type outcome int
@@ -36,15 +36,16 @@ type sending struct {
 	send   func(context.Context) (Reply, error)
 }
 
-// remedies tell an operator what to do about answers that do not change by themselves.
+// remedies explain answers of a script that a retry does not change, and name the command that repairs the
+// store. They are parts of error texts.
 var remedies = map[string]string{
 	"WRONG_TYPE":    ", a key of the partition holds something of another type (countersign store repair)",
 	"AHEAD_OF_HEAD": ", the log or the audit trail has an entry that no change can follow (countersign store repair)",
 }
 
 // pursue sends a script until its outcome is known, for at most commitTimeout. The error is nil for conflict,
-// superseded and committed. Without an answer it sends the identical script again. So a change that a failed
-// master took with it is made after all.
+// superseded and committed. Without an answer it sends the identical script again. So a change that was lost
+// with a failed master is made on the new master.
 func (s *Store) pursue(ctx context.Context, c sending) (outcome, Durability, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
@@ -93,12 +94,13 @@ func outcomeUnknown(cause error) error {
 		"the store did not say whether the change was made; repeat the call with its request_id, or read the app").Because(cause)
 }
 
-// resolve finds the outcome of a script that was sent more than once and then met another head. The script
-// was carried out if its head is the current one, or if its entry is in the log at its revision. An error
-// says that the outcome is still unknown.
+// resolve finds the outcome of a script that was sent more than once and whose last send found an unexpected
+// head. The script was carried out if its head is the current one, or if its entry is in the log at its
+// revision. An error says that the outcome is still unknown.
 //
-// Superseded holds for the store as it is. A failover may still have lost the script's change. Processes that
-// saw the change hold it as an orphan, and a healing may bring it back.
+// Superseded means that the store does not have the script's change at this time. The script may have made
+// the change before, and a failover may have lost it. Processes that saw the change hold it as an orphan, and
+// a healing may bring it back.
 func (s *Store) resolve(ctx context.Context, c sending) (outcome, error) {
 	raw, entries, err := s.redis.Tail(ctx, c.partition, c.cursor.Revision-1, 1)
 	switch {
@@ -141,8 +143,8 @@ func (s *Store) resolve(ctx context.Context, c sending) (outcome, error) {
 	return unknown, fmt.Errorf("the store has gone back to %s", head.Cursor)
 }
 
-// covers reports whether a head's history reaches the position of a cursor, with this or another change
-// there.
+// covers reports whether a head's history reaches a cursor's epoch and revision. The change at that revision
+// may be another one.
 func covers(head record.Head, at record.Cursor) bool {
 	if at.Epoch == head.Epoch {
 		return at.Revision <= head.Revision

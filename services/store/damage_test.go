@@ -54,12 +54,13 @@ func (d damaged) other() *record.Codec { return record.NewCodec(keyring.Generate
 
 const garbage = "\x01\x02not a record"
 
-// damages are ways to damage a partition, with the answer to a later change of its app.
+// damages are ways to damage a partition, with the error reasons of a later change and a later read of its
+// app.
 var damages = []struct {
 	name   string
 	damage func(d damaged)
 	reason string
-	// read is the answer to a read of the app; empty when the app can still be read.
+	// read is the reason of the error of a read; empty when the app can still be read.
 	read string
 }{
 	{"head: missing", func(d damaged) { d.do("DEL", d.keys.Head) }, apierr.StoreUnavailable, apierr.StoreUnavailable},
@@ -86,7 +87,7 @@ var damages = []struct {
 		d.do("SET", d.keys.Head, d.seal(record.NewCodec(d.ring, meta), func(*record.Head) {}))
 	}, apierr.StoreUnavailable, apierr.StoreUnavailable},
 	{"head: an older one put back", func(d damaged) { d.do("SET", d.keys.Head, d.oldHead) }, apierr.StoreForked, ""},
-	{"head: another past with the same revision", func(d damaged) {
+	{"head: another tag at the same revision", func(d damaged) {
 		d.do("SET", d.keys.Head, d.seal(d.codec, func(h *record.Head) { h.Tag = record.NewTag() }))
 	}, apierr.StoreForked, ""},
 
@@ -94,9 +95,9 @@ var damages = []struct {
 		"documents: another type", func(d damaged) { d.replace(d.keys.Policies, "SET", d.keys.Policies, "x") },
 		apierr.StoreUnavailable, apierr.StoreUnavailable,
 	},
-	{"documents: all gone", func(d damaged) { d.do("DEL", d.keys.Policies) }, apierr.PolicyUnverified, apierr.PolicyUnverified},
+	{"documents: missing", func(d damaged) { d.do("DEL", d.keys.Policies) }, apierr.PolicyUnverified, apierr.PolicyUnverified},
 	{
-		"document: gone", func(d damaged) { d.do("HDEL", d.keys.Policies, d.app) }, apierr.PolicyUnverified,
+		"document: missing", func(d damaged) { d.do("HDEL", d.keys.Policies, d.app) }, apierr.PolicyUnverified,
 		apierr.PolicyUnverified,
 	},
 	{
@@ -132,7 +133,7 @@ var damages = []struct {
 		"log: far ahead of the head", func(d damaged) { d.do("XADD", d.keys.Log, "*", redisfeed.LinkField, "x") },
 		apierr.StoreUnavailable, "",
 	},
-	{"log: was ahead of the head", func(d damaged) {
+	{"log: an entry ahead of the head was added and deleted", func(d damaged) {
 		id := fmt.Sprintf("%d-0", d.head.Revision+1)
 		d.do("XADD", d.keys.Log, id, redisfeed.LinkField, "x")
 		d.do("XDEL", d.keys.Log, id)
@@ -144,7 +145,7 @@ var damages = []struct {
 	{"audit: ahead of the head", func(d damaged) {
 		d.do("XADD", d.keys.Audit, fmt.Sprintf("%d-0", d.head.Audit.Sequence+1), redisfeed.AuditField, "x")
 	}, apierr.StoreUnavailable, ""},
-	{"audit: was ahead of the head", func(d damaged) {
+	{"audit: an entry ahead of the head was added and deleted", func(d damaged) {
 		id := fmt.Sprintf("%d-0", d.head.Audit.Sequence+1)
 		d.do("XADD", d.keys.Audit, id, redisfeed.AuditField, "x")
 		d.do("XDEL", d.keys.Audit, id)
@@ -164,7 +165,7 @@ func TestDamage(t *testing.T) {
 			d.oldDocument = check.Must(s.client.HGet(t.Context(), d.keys.Policies, d.app).Result())(t)
 			update(t, opened, call(d.app, "changed", note("noted")))
 			d.head = s.verify(t, d.partition).head
-			// A change that is not confirmed yet counts as a hint, which the store may take back.
+			// Without a confirmation the change would count as a hint, which a failover may have lost.
 			if err := opened.Replica().Confirm(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -197,8 +198,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestDamagedMeanwhile: the script checks the keys before it writes, since they may be damaged after the
-// change was computed.
+// TestDamagedMeanwhile: a key gets another type after the change was computed and before the script runs. The
+// script checks all keys first, and writes nothing.
 func TestDamagedMeanwhile(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -231,7 +232,7 @@ func TestDamagedMeanwhile(t *testing.T) {
 		})
 	}
 	if check.Must(s.client.Dump(t.Context(), keys.Head).Result())(t) != kept || len(s.verify(t, partition).links) != 1 {
-		t.Error("something was changed")
+		t.Error("the head or the log has changed, want both unchanged")
 	}
 }
 
@@ -250,9 +251,9 @@ func TestDamagedAnswer(t *testing.T) {
 	}
 	for name, put := range map[string][]any{
 		"garbage": {"SET", key, garbage}, "another type": {"RPUSH", key, "x"}, "empty": {"SET", key, ""},
-		"of another ring":          {"SET", key, result(damaged{system: s}.other(), key, 0)},
-		"of another request":       {"SET", key, result(s.codec, other, 0)},
-		"older than they are kept": {"SET", key, result(s.codec, key, 25*time.Hour)},
+		"of another ring":             {"SET", key, result(damaged{system: s}.other(), key, 0)},
+		"of another request":          {"SET", key, result(s.codec, other, 0)},
+		"older than answers are kept": {"SET", key, result(s.codec, key, 25*time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			damaged{system: s, t: t}.replace(key, put...)
@@ -267,7 +268,7 @@ func TestDamagedAnswer(t *testing.T) {
 	t.Run("good", func(t *testing.T) {
 		damaged{system: s, t: t}.replace(key, "SET", key, result(s.codec, key, 23*time.Hour))
 		if update(t, opened, c).Repeated == nil {
-			t.Error("it is not answered")
+			t.Error("got a new answer, want the stored one")
 		}
 	})
 }
@@ -283,7 +284,7 @@ func TestTrimmedTrails(t *testing.T) {
 	}
 	result := update(t, opened, call("app", "changed", note("noted")))
 	if got := check.Must(s.client.XLen(t.Context(), keys.Log).Result())(t); got != 1 || result.Position.Revision != 2 {
-		t.Errorf("revision %d, %d links", result.Position.Revision, got)
+		t.Errorf("got revision %d and %d links, want 2 and 1", result.Position.Revision, got)
 	}
 	late := s.open(s.redis.URL())
 	if d, _, err := late.Read(t.Context(), "app"); err != nil || d.Tokens[0].Note != "noted" {
@@ -316,12 +317,12 @@ func TestLogIsTrimmed(t *testing.T) {
 	}
 	last := check.Must(s.client.XRevRangeN(t.Context(), keys.Log, "+", "-", 1).Result())(t)
 	if last[0].ID != fmt.Sprintf("%d-0", before+1) {
-		t.Errorf("the log ends with %s", last[0].ID)
+		t.Errorf("the log ends with %s, want %d-0", last[0].ID, before+1)
 	}
 }
 
-// TestOldDocumentUnseen: the store detects an older document that was put back, also when the authority has
-// not seen the newer one yet.
+// TestOldDocumentUnseen: an older document is put back before the authority's replica has seen the newer one.
+// The authority detects that all the same.
 func TestOldDocumentUnseen(t *testing.T) {
 	s := newSystem(t)
 	line := redistest.NewProxy(t, s.redis.Address())

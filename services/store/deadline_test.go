@@ -28,8 +28,8 @@ func (silent) Tail(ctx context.Context, _ int, _ uint64, _ int) ([]byte, []recor
 	return nil, nil, ctx.Err()
 }
 
-// TestCallsWithoutADeadlineEnd: a call without a deadline gets one, also while it waits for its turn. So a
-// Redis that does not answer blocks no caller, connection or goroutine for ever.
+// TestCallsWithoutADeadlineEnd: a call without a deadline gets one, also while it waits for the partition's
+// slot. So a Redis that does not answer blocks no caller, connection or goroutine for ever.
 func TestCallsWithoutADeadlineEnd(t *testing.T) {
 	const call, heal = 10 * time.Second, 2 * time.Minute
 	adopt := func(ctx context.Context, s *store.Store, partition int) error {
@@ -39,7 +39,7 @@ func TestCallsWithoutADeadlineEnd(t *testing.T) {
 	for name, tt := range map[string]struct {
 		do   func(context.Context, *store.Store, string, int) error
 		most time.Duration
-		// waits says that another caller holds the partition's turn for longer.
+		// waits says that another caller holds the partition's slot for longer.
 		waits bool
 	}{
 		"Read": {func(ctx context.Context, s *store.Store, app string, _ int) error {

@@ -18,7 +18,7 @@ const healTimeout = 2 * time.Minute
 
 // Healed is the result of a healing.
 type Healed struct {
-	// Nothing says that nothing was written: nothing was lost, or another authority was faster.
+	// Nothing is true when nothing was written, because nothing was lost or another authority was faster.
 	Nothing bool
 	// Start is the start of the new epoch, End the head after it.
 	Start, End record.Cursor
@@ -26,12 +26,12 @@ type Healed struct {
 	// repeated revocations, also when their documents did not change.
 	Lost int
 	Apps []string
-	// Conflicts are values that both histories had changed and of which one was given up, by app.
+	// Conflicts are the values that the merge dropped, by app (see merge.GivenUp).
 	Conflicts map[string][]merge.GivenUp
-	// GivenUp are cursors of earlier epochs that somebody has seen, that the store's history lacks, and that
-	// nobody has supplied.
+	// GivenUp are cursors of earlier epochs that a process has seen, that the store's history lacks, and that
+	// no process has supplied.
 	GivenUp []record.Cursor
-	// Durability tells which Redis replicas have the new epoch.
+	// Durability says how many Redis replicas have confirmed the new epoch.
 	Durability Durability
 }
 
@@ -39,17 +39,17 @@ type Healed struct {
 // changes among the candidates that the store lacks, and the sticky revocations. loss.merge decides about
 // apps that the store has changed since.
 //
-// Candidates are signed links and starts of epochs, in any order. Damaged ones, and ones that the store has,
-// do no harm. Highest are the furthest cursors that anybody has seen. The caller must have collected both
-// before the call.
+// Candidates are signed links and starts of epochs, in any order. Candidates that are damaged or that the
+// store has are ignored. Highest are the furthest cursors that processes of the fleet have seen. The caller
+// must have collected both before the call.
 //
 // Heal writes nothing when there is nothing to do, except in an operator's epoch: then it begins an epoch
 // that says that the partition is healed, so that the store accepts changes again. It fails with
-// ErrIncomplete, and writes nothing, when candidates are missing that somebody has seen. Several authorities
-// may heal at once; one of them does the work.
+// ErrIncomplete, and writes nothing, when a process has seen a change of the current or a later epoch that
+// neither the store nor a candidate has. Several authorities may heal at once; one of them does the work.
 //
-// Waited is the operator's epoch in which validators have had time to report, 0 for none. In another epoch of
-// an operator Heal fails with a NotAwaitedError and writes nothing.
+// Waited is the operator's epoch in which validators have had time to report, 0 for none. If the partition is
+// in another operator's epoch that is not healed, Heal fails with a NotAwaitedError and writes nothing.
 func (s *Store) Heal(ctx context.Context, partition int, waited uint64, candidates [][]byte, sticky []replica.Sticky,
 	highest []record.Cursor,
 ) (Healed, error) {
@@ -70,9 +70,9 @@ func (e *NotAwaitedError) Error() string {
 		e.Epoch)
 }
 
-// Settle begins an epoch that settles orphans and changes nothing else. Some processes still hold orphans
-// that an earlier epoch settled, because the start of that epoch was trimmed from the log. Settle does not
-// heal an operator's epoch.
+// Settle begins an epoch that settles orphans and changes nothing else. It is for processes that still hold
+// orphans of an earlier epoch: the start that settled them was trimmed from the log before they read it.
+// Settle does not heal an operator's epoch.
 func (s *Store) Settle(ctx context.Context, partition int, tags []record.Tag) error {
 	_, err := s.advance(ctx, partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_HEALED, tags)
 	return err
@@ -116,8 +116,8 @@ func (s *Store) advance(ctx context.Context, partition int, above []record.Curso
 	return start, err
 }
 
-// alone calls f when it is its turn to change a partition. It calls f again after a conflict, and while Redis
-// cannot be reached.
+// alone calls f while no other change of this process to the partition runs. It calls f again after a
+// conflict, and while Redis cannot be reached.
 func (s *Store) alone(ctx context.Context, partition int, f func(context.Context) (outcome, error)) error {
 	ctx, cancel := withTimeout(ctx, healTimeout)
 	defer cancel()
@@ -141,7 +141,7 @@ func (s *Store) alone(ctx context.Context, partition int, f func(context.Context
 	}
 }
 
-// origin is the head that an epoch begins on.
+// origin is the partition's head before an epoch begins.
 type origin struct {
 	raw  []byte
 	head *record.Head // nil when nothing is left of the partition
@@ -188,7 +188,8 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 		return Healed{}, refused, err
 	}
 	tags := lost.tags()
-	// An operator's epoch needs a new epoch that says it is healed, also when nothing was lost.
+	// After an operator's epoch a new epoch must say that the partition is healed, also when nothing was
+	// lost.
 	idle := from.head != nil && !from.head.Unhealed
 	if idle && len(tags) == 0 && len(sticky) == 0 {
 		return Healed{Nothing: true, GivenUp: lost.unknown}, refused, nil
@@ -209,7 +210,7 @@ func (s *Store) heal(ctx context.Context, partition int, waited uint64, candidat
 	return healed, done, err
 }
 
-// openCandidates opens the entries that verify, each once.
+// openCandidates returns the candidates that verify, without duplicates.
 func (s *Store) openCandidates(partition int, raws [][]byte) []record.Entry {
 	known := map[record.Cursor]bool{}
 	var entries []record.Entry
@@ -226,7 +227,7 @@ func (s *Store) openCandidates(partition int, raws [][]byte) []record.Entry {
 var errUnproven = errors.New("the partition's documents do not add up to its head")
 
 // documents reads all documents of a partition and proves that they add up to the head. Without an error the
-// outcome is committed, or conflict when the head has changed.
+// outcome is committed, which means that the documents are proven, or conflict when the head has changed.
 func (s *Store) documents(ctx context.Context, partition int, from origin) (map[string]*record.Document, record.Sum,
 	outcome, error,
 ) {
@@ -267,7 +268,8 @@ func (s *Store) documents(ctx context.Context, partition int, from origin) (map[
 // logPage is how many log entries are read at once. It is small, since one entry may have 200 KB.
 const logPage = 100
 
-// readLog calls each for every entry that verifies, from after (exclusive) up to upTo (inclusive).
+// readLog calls each for every entry that verifies, from revision after (exclusive) to revision upTo
+// (inclusive).
 func (s *Store) readLog(ctx context.Context, partition int, after, upTo uint64, each func(record.Entry)) error {
 	for after < upTo {
 		_, entries, err := s.redis.Tail(ctx, partition, after, logPage)

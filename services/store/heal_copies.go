@@ -6,12 +6,12 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// A healing brings a lost change back as a new link, the copy, after the start of the epoch that settles the
-// original. Original and copy are one change. Both are supplied when the healing is lost in turn. Two copies
-// are supplied when two authorities have healed the same loss. The change must count once. In a history that
-// continued a copy, only the changes after the copy count.
+// A healing brings a lost change (the original) back as a new link (the copy). The copy comes after the start
+// of the epoch that settles the original. Original and copy are one change, so they must count once. Both are
+// supplied when the healing is lost too. Two copies are supplied when two authorities have healed the same
+// loss. When a history contains a copy and later changes, only the later changes count.
 
-// at returns an entry of the log, or a supplied one.
+// at returns the entry with a cursor, from the supplied entries or from the log.
 func (l *loss) at(c record.Cursor) (record.Entry, bool) {
 	if e, has := l.supplied[c]; has {
 		return e, true
@@ -26,8 +26,8 @@ func (l *loss) at(c record.Cursor) (record.Entry, bool) {
 	return l.past.jumps[i], true
 }
 
-// healedBy returns the start of the epoch whose healing made a link; the zero entry for none. A healing
-// changes each app once, in order of app ids, right after the start.
+// healedBy returns the start of the epoch whose healing made a link. It returns the zero entry for a link
+// that no healing made. A healing changes each app once, in order of app ids, right after the start.
 func (l *loss) healedBy(link *record.Link) (start record.Entry) {
 	if start, known := l.healers[link.Tag]; known {
 		return start
@@ -44,7 +44,8 @@ func (l *loss) healedBy(link *record.Link) (start record.Entry) {
 	return start
 }
 
-// settledBy returns the changes that the start of an epoch settles, directly or through other starts.
+// settledBy returns the tags that the start of an epoch settles. They include the tags that settled starts of
+// other epochs have settled.
 func (l *loss) settledBy(start record.Entry) map[record.Tag]bool {
 	if l.inTurn[start.Tag] == nil {
 		l.inTurn[start.Tag] = map[record.Tag]bool{}
@@ -70,12 +71,12 @@ func (l *loss) oneChange(a, b *record.Link) bool {
 	return same
 }
 
-// apart returns the links of two histories of an app without what both have through copies of one change. The
-// order of links stays. A healing brings back a token as the last settled change left it, so the settled
-// changes before that one do not count for the token.
+// apart returns the links of two histories of one app, without the values that both histories have through
+// copies of one change. The order of links stays. A healing brings back a token as the last settled change
+// left it. So a copy of the token is compared with that change, and not with settled changes before it.
 func (l *loss) apart(ours, theirs []*record.Link) (a, b []*record.Link) {
 	a, b = slices.Clone(ours), slices.Clone(theirs)
-	older := map[*record.Link]map[string]bool{} // ids that a later change of the other history set again, by link
+	older := map[*record.Link]map[string]bool{} // by link: ids that a later original in the other history sets
 	for i, one := range slices.Backward(ours) {
 		for j, other := range slices.Backward(theirs) {
 			if !l.oneChange(one, other) {

@@ -42,13 +42,13 @@ func TestHealersAtOnce(t *testing.T) {
 			}
 		}
 		if h := s.verify(t, partition); did != 1 || len(h.starts) != 1 || !maps.Equal(h.states("app"), healedStates) {
-			t.Errorf("round %d: %d healed, %d epochs were begun", round, did, len(h.starts))
+			t.Errorf("round %d: %d authorities healed, %d epochs began, want 1 of each, and all changes", round, did, len(h.starts))
 		}
 	}
 }
 
 // TestHealAmongChanges: one authority, which does not know of the loss, keeps writing while another one
-// heals. No change of either is lost.
+// heals. The store then has all changes of the first one and all lost changes.
 func TestHealAmongChanges(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	other := s.open(s.redis.URL())
@@ -79,8 +79,8 @@ func TestHealAmongChanges(t *testing.T) {
 	}
 }
 
-// TestHealInterrupted: whatever happens to the connection, a healing is done once or not at all, and the
-// authority knows which.
+// TestHealInterrupted: when the connection is cut during a healing, the authority tries again. The healing is
+// done exactly once.
 func TestHealInterrupted(t *testing.T) {
 	for name, f := range map[string]fault{
 		"the script ran": after, "the script did not arrive": before, "half of the script arrived": middle,
@@ -99,7 +99,7 @@ func TestHealInterrupted(t *testing.T) {
 				return pass
 			})
 			if healed := heal(t, lossy, partition, k); healed.Nothing {
-				t.Error("there was nothing to do")
+				t.Error("the healing found nothing to do, want one that restores the lost changes")
 			}
 			for command := range seen {
 				p.deliver(command)
@@ -184,10 +184,10 @@ func TestHealRefused(t *testing.T) {
 		want   string
 	}{
 		{
-			name: "a link is missing", change: func(k *known) { k.links = k.links[:2] },
+			name: "the last lost link is not supplied", change: func(k *known) { k.links = k.links[:2] },
 			want: "epoch 1, revisions 3 to 3 have been seen",
 		},
-		{name: "nobody has the links", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
+		{name: "no link is supplied", change: func(k *known) { k.links = nil }, want: "epoch 1, revisions 2 to 3 have been seen"},
 		{name: "a document is damaged", spoil: func() *store.Store {
 			d.do("HSET", names.Policies, "app",
 				garbage)
@@ -201,7 +201,7 @@ func TestHealRefused(t *testing.T) {
 			name: "the head is damaged", spoil: func() *store.Store { d.do("SET", names.Head, garbage); return opened },
 			want: "head",
 		},
-		{name: "the head is gone and the rest is not", spoil: func() *store.Store {
+		{name: "only the head is missing", spoil: func() *store.Store {
 			d.do("DEL",
 				names.Head)
 			return s.withMeta(opened)
@@ -248,7 +248,7 @@ func TestHealRefused(t *testing.T) {
 			defer cancel()
 			_, err := healer.Heal(ctx, partition, 0, with.links, with.sticky, with.seen)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, store.ErrIncomplete) != (tt.change != nil) {
-				t.Errorf("got %v, want something about %q", err, tt.want)
+				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 			wantSame(t, s.client, held)
 		})

@@ -7,24 +7,26 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// known is the store's history of a partition, as far as its head and log tell.
+// known is the part of a partition's history in the store that its head and log show.
 type known struct {
 	// head is nil when nothing is left of the partition. All other fields are empty then.
 	head *record.Head
-	// cursors are the cursors of log entries and of their predecessors. Changes are the revisions of these.
+	// cursors are the cursors of log entries and of the entries before them, by tag. Changes has the
+	// revisions of these cursors.
 	cursors map[record.Tag]record.Cursor
 	changes map[uint64]bool
 	// links are the links in the log, by revision.
 	links map[uint64]*record.Link
-	// ends are the last cursors of epochs whose successors begin in the log. Settled are the tags that the
-	// starts of these successors settle.
+	// ends are the last cursors of epochs, by epoch, where the log has the start of the next epoch. Settled
+	// are the tags that these starts settle.
 	ends    map[uint64]record.Cursor
 	settled map[record.Tag]bool
-	// jumps are the starts of epochs. The store has no revision between such a start and its predecessor.
+	// jumps are the starts of epochs in the log. The history has no revision between such a start and the
+	// entry before it.
 	jumps []record.Entry
 }
 
-// newKnown returns the history that a head alone tells.
+// newKnown returns the history that the head alone shows.
 func newKnown(head *record.Head) known {
 	return known{
 		head: head, cursors: map[record.Tag]record.Cursor{}, changes: map[uint64]bool{}, links: map[uint64]*record.Link{},
@@ -32,7 +34,7 @@ func newKnown(head *record.Head) known {
 	}
 }
 
-// learn adds an entry of the log that is not beyond the head.
+// learn adds an entry of the log. The entry must not be beyond the head.
 func (k *known) learn(e record.Entry) {
 	k.name(e.Cursor)
 	if e.Previous != (record.Cursor{}) {
@@ -63,8 +65,8 @@ func (k *known) end(epoch uint64) (record.Cursor, bool) {
 	return end, had
 }
 
-// has reports whether a change needs no healing: it is in the store's history, or it is settled. Where the
-// log was trimmed or has a hole, the head decides.
+// has reports whether a change needs no healing, because it is in the store's history or it is settled. Where
+// the log was trimmed or has a hole, the head decides.
 func (k *known) has(c record.Cursor) bool {
 	switch {
 	case k.head == nil:
@@ -80,13 +82,13 @@ func (k *known) has(c record.Cursor) bool {
 	if end, had := k.end(c.Epoch); had && (c == end || c.Revision < end.Revision) {
 		return c == end || !k.changes[c.Revision]
 	}
-	// The change is beyond the end of its epoch, and no start of an epoch in the log settles it. A start that
-	// was trimmed may have settled it. Settling it again does no harm: what it changed counts as changed by
-	// the store since, and what it revoked stays revoked.
+	// The change is beyond the end of its epoch, and no start of an epoch in the log settles it. The start of
+	// an epoch that was trimmed from the log may have settled it. To settle it again does no harm: the app
+	// counts as changed by the store since, and its revocations stay in force.
 	return false
 }
 
-// needs returns the revision from which on the log must be read to decide about a change.
+// needs returns a revision. The log after that revision is enough to decide about a change.
 func (k *known) needs(c record.Cursor) uint64 {
 	after := max(c.Revision, 2) - 2
 	if c.Epoch >= k.head.Epoch {
@@ -103,8 +105,8 @@ func (k *known) needs(c record.Cursor) uint64 {
 	return min(after, end)
 }
 
-// shares reports whether a cursor is certainly in the store's history. Then its state is common to both
-// histories.
+// shares reports whether a cursor is certainly in the store's history. Then the lost history and the store's
+// have the state at the cursor in common.
 func (k *known) shares(c record.Cursor) bool {
 	if k.head == nil || c.Revision == 0 || k.cursors[c.Tag] == c {
 		return true // every history begins with an empty partition
@@ -113,16 +115,16 @@ func (k *known) shares(c record.Cursor) bool {
 	return had && end == c
 }
 
-// tells reports whether the log shows if a change was settled. It does when it reaches back to the start of
-// the epoch that followed the change's epoch.
+// tells reports whether the log reaches back far enough to show if a change was settled. It must reach back
+// to the start of the epoch that followed the change's epoch.
 func (k *known) tells(c record.Cursor) bool {
 	return k.head == nil || c.Epoch >= k.head.Epoch ||
 		slices.ContainsFunc(k.jumps, func(e record.Entry) bool { return e.Previous.Epoch <= c.Epoch && c.Epoch < e.Epoch })
 }
 
-// since returns the changes that the store has made to an app since a cursor of its history; false when the
-// log does not reach back that far. It stops at changes in dealt: another history has them, and everything
-// before them, already.
+// since returns the links that changed an app in the store after the cursor place. Told is false when the log
+// does not reach back that far. The search stops at a change in dealt: the other history already has that
+// change and everything before it.
 func (k *known) since(document *record.Document, place record.Cursor, dealt map[record.Tag]bool) (links []*record.Link,
 	told bool,
 ) {
@@ -141,7 +143,8 @@ func (k *known) since(document *record.Document, place record.Cursor, dealt map[
 	return links, true
 }
 
-// recall adds entries that were trimmed from the log and that lead to known cursors of the history.
+// recall adds supplied entries that were trimmed from the log. It starts at the newest: each added entry
+// proves that the entry before it is in the history too.
 func (k *known) recall(entries []record.Entry) {
 	descending := slices.Clone(entries)
 	slices.SortFunc(descending, func(a, b record.Entry) int { return cmp.Compare(b.Revision, a.Revision) })

@@ -8,8 +8,9 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestHealStray: the base of a change without a connection is unknown. The change counts as one of everything
-// that it contains: its token is kept, and so is its revocation (B30).
+// TestHealStray: the changes before a supplied change are not supplied, so the document that it was made from
+// is unknown. The healing takes over everything that the change contains: its new token and its revocations
+// (B30).
 func TestHealStray(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -23,8 +24,8 @@ func TestHealStray(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": gone, "c": active})
 }
 
-// TestHealStrayTwice: a lost epoch had settled a change without a connection. That change does not prevent
-// the epoch from being brought back.
+// TestHealStrayTwice: a lost epoch had settled a change whose predecessor is not supplied. The epoch is
+// brought back all the same.
 func TestHealStrayTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -42,8 +43,8 @@ func TestHealStrayTwice(t *testing.T) {
 	early.want(t, "app", tokens{"a": active, "b": gone, "c": active})
 }
 
-// TestHealForkAtTheEndOfTheLog: the first entry of the log names the change before it, so that change is
-// known.
+// TestHealForkAtTheEndOfTheLog: the lost change follows a change that was trimmed from the log. The first
+// entry of the log names that change, so it counts as known.
 func TestHealForkAtTheEndOfTheLog(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -58,7 +59,8 @@ func TestHealForkAtTheEndOfTheLog(t *testing.T) {
 	s.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestHealLineages: each lineage is merged with those before it, from where they parted (B30).
+// TestHealLineages: each lineage is merged with the lineages before it, from the change after which they
+// differ (B30).
 func TestHealLineages(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -82,8 +84,8 @@ func TestHealLineages(t *testing.T) {
 	s.want(t, "two", tokens{"t": active, "u": active})
 }
 
-// TestHealTwice: a failover loses a healing and the changes on top of it, and possibly older ones. All of
-// them come back.
+// TestHealTwice: a failover loses a healing and the changes after it, and possibly older changes. The next
+// healing brings all of them back.
 func TestHealTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))
@@ -100,11 +102,11 @@ func TestHealTwice(t *testing.T) {
 		store *story
 		held  []record.Entry
 	}{
-		{"to what it was healed from", late, nil},
-		{"to something older", early, nil},
-		{"to what it was healed from, with what was lost at first", late, lost.held()},
-		{"to something older, with what was lost at first", early, lost.held()},
-		{"to something older, with a part of what was lost at first", early, lost.held()[3:]},
+		{"a failover loses the healing", late, nil},
+		{"a failover loses the healing and an older change", early, nil},
+		{"a failover loses the healing, and the original changes are supplied", late, lost.held()},
+		{"a failover loses more than the healing, and the original changes are supplied", early, lost.held()},
+		{"a failover loses more than the healing, and a part of the original changes is supplied", early, lost.held()[3:]},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			store, held := tt.store.fork(), tt.held
@@ -140,11 +142,11 @@ func TestB30_WhatAPastHasDealtWithIsNotTheOthers(t *testing.T) {
 	backup.change("app", scopes(10), enforced())
 	later.adopt()
 	for name, held := range map[string][]record.Entry{
-		"the fleet holds both pasts": append(s.held(), backup.held()...),
-		"the latest alone":           backup.held(),
+		"the fleet holds both histories":          append(s.held(), backup.held()...),
+		"the fleet holds only the latest history": backup.held(),
 	} {
 		for trimmed := range len(later.log) + 1 {
-			t.Run(fmt.Sprintf("%s, the log has %d entries less", name, trimmed), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, %d entries were trimmed from the log", name, trimmed), func(t *testing.T) {
 				restored := later.fork()
 				restored.log = restored.log[trimmed:]
 				if _, err := restored.heal(held, nil, []record.Cursor{backup.head.Cursor}); err != nil {

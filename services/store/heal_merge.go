@@ -15,27 +15,29 @@ import (
 	"github.com/countersign/countersign/services/store/internal/merge"
 )
 
-// change is what a healing does to one app's document. Before is nil for a new document. After equals before
-// when all lost changes were given up; both are nil when the app stays missing. The caller sets the cursor of
-// after, and each TouchedRevision that is merge.TouchedNow.
+// change describes what a healing does to one app's document. Before is nil for a new document. After is the
+// same pointer as before when the document does not change. Both are nil when the app stays missing. The
+// caller sets the cursor of after, and replaces each TouchedRevision that is merge.TouchedNow.
 type change struct {
 	appID         string
 	before, after *record.Document
-	// healed are the lost changes that it settles. GivenUp are values of either history that do not count.
+	// healed are the app's lost changes. GivenUp are the values that the merge dropped, of the lost history
+	// or of the store's.
 	healed  []*countersignv1.HealedChange
 	givenUp []merge.GivenUp
 }
 
-// merge brings lost changes back. It returns what becomes of each app with lost changes or sticky
-// revocations, in order of app ids. Documents are the store's documents of all apps.
+// merge computes how lost changes are brought back. It returns a change for each app that has lost changes or
+// whose document a sticky revocation changes, in order of app ids. Documents are the store's documents of all
+// apps.
 //
 // Each lineage is one history of an app. merge.Into merges it with the store's history by B30, three-way from
-// the state where the lineage left that history. A lineage that may have been settled before counts only for
-// its revocations if the store has changed the app since. An app with only a part of its history stays
-// missing.
+// the state where the lineage left that history. If a lineage may have been settled before and the store has
+// changed the app since, only the lineage's revocations count. An app that the store lacks stays missing when
+// only a part of its history was supplied.
 func (l *loss) merge(documents map[string]*record.Document, sticky []replica.Sticky, nowMillis int64) []change {
 	m := merger{apps: map[string]*healing{}, stored: documents, now: nowMillis}
-	var later []func() // lineages that need a document which another lineage may bring
+	var later []func() // lineages that change a document which only another lineage can bring back
 	for _, lineage := range l.all() {
 		sides := map[string][]*record.Link{}
 		var order []string
@@ -95,8 +97,8 @@ type healing struct {
 	// document is the app's document so far, nil for none. It is the store's own until changed is set.
 	document *record.Document
 	changed  bool
-	// seen are the lost changes that were considered, applied those that were merged. Dealt are changes whose
-	// copies the merged ones hold.
+	// seen are the lost changes that take was called for. Applied are the lost changes that were merged.
+	// Dealt are the tags of changes whose copies the merged lineages hold (see heal_copies.go).
 	seen    map[record.Cursor]bool
 	applied []*record.Link
 	dealt   map[record.Tag]bool
@@ -114,7 +116,7 @@ func (m *merger) app(id string) *healing {
 	return m.apps[id]
 }
 
-// take merges the changes of the app in one lineage.
+// take merges links, the changes of the app in one lineage, into the document.
 func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	links = slices.DeleteFunc(links, func(link *record.Link) bool { return h.seen[link.Cursor] })
 	if len(links) == 0 {
@@ -138,13 +140,14 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	own = slices.DeleteFunc(own[len(earlier):], func(link *record.Link) bool { return h.dealt[link.Tag] })
 	touched := merge.Touched{All: !told}
 	for _, link := range others {
-		// A change that the lineage has settled is no change by others: the lineage continues its copy.
+		// A change that the lineage has settled does not count as a change by others: the lineage holds a
+		// copy of it.
 		if !from.dealt[link.Tag] {
 			touched.AddLink(link)
 		}
 	}
 	switch {
-	case len(own) == 0: // an earlier lineage has copies of all of it and continued them
+	case len(own) == 0: // a lineage that was merged before has copies of all these changes
 	case from.doubtful && h.document != nil && touched.Any():
 		h.giveUp("the store's, and what was revoked", "it may have been dealt with before")
 	default:
@@ -164,9 +167,9 @@ func (h *healing) take(l *loss, from *lineage, links []*record.Link) {
 	h.distinguish(links)
 }
 
-// others returns the changes in the document that are not of a lineage: the store's changes since the fork,
-// and changes of other lineages. Told is false when the store's changes are unknown. First is the lineage's
-// first change of the app.
+// others returns the changes in the document that are not in a lineage: the store's changes since the fork,
+// and the merged changes of other lineages. Told is false when the store's changes since the fork are
+// unknown. First is the lineage's first change of the app.
 func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*record.Link, told bool) {
 	if earlier := from.earlier[h.id]; len(earlier) > 0 {
 		first = earlier[0]
@@ -186,8 +189,9 @@ func (h *healing) others(l *loss, from *lineage, first *record.Link) (links []*r
 		func(link *record.Link) bool { return from.ancestors[link.Cursor] }), told
 }
 
-// deal notes the originals whose copies a lineage holds: changes settled by epochs that began before the
-// lineage's last change of the app. Of a later epoch the lineage may lack the copies.
+// deal adds to dealt the changes whose copies a lineage holds. These are the changes that an epoch in the
+// lineage settled, if it began before the lineage's last change of the app. The lineage may lack the copies
+// of a later epoch.
 func (h *healing) deal(l *loss, from *lineage, last *record.Link) {
 	for _, e := range from.entries {
 		if e.Revision < last.Revision {
@@ -200,8 +204,9 @@ func (h *healing) giveUp(kept, why string) {
 	h.givenUp = append(h.givenUp, merge.GivenUp{Field: "change", Kept: kept, Lost: why})
 }
 
-// sideOf returns what consecutive links of one app have changed together. A link with SettingsKept repeats
-// the settings, which is no change: they may come from a base that is long lost.
+// sideOf returns what consecutive links of one app have changed together. It ignores the settings of a link
+// with SettingsKept. Such a link did not change the settings, and they may come from a document that was lost
+// before.
 func sideOf(links []*record.Link) merge.Side {
 	side := merge.Side{CreateMillis: links[0].CommitMillis}
 	for _, link := range links {
@@ -224,7 +229,7 @@ func sideOf(links []*record.Link) merge.Side {
 	return side
 }
 
-// keepRevoked makes sure that every revocation among lost changes stays in force, whatever the merge decided.
+// keepRevoked keeps every revocation among lost changes in force, whatever the merge decided.
 func (h *healing) keepRevoked(links []*record.Link) {
 	var tokens []record.Token
 	for _, link := range links {
@@ -240,7 +245,8 @@ func (h *healing) keepRevoked(links []*record.Link) {
 	h.revoke(tokens)
 }
 
-// distinguish makes sure that no etag from a lost change matches the document.
+// distinguish gives the document and its tokens new revisions where a client may hold the same etag from a
+// lost change with other content.
 func (h *healing) distinguish(links []*record.Link) {
 	for _, link := range links {
 		if h.document == nil {
@@ -259,10 +265,11 @@ func (h *healing) distinguish(links []*record.Link) {
 	}
 }
 
-// revoke makes sure that the secrets of some tokens never work again (B08). It revokes tokens with the same
-// digest. When there is none, it adds the token as revoked, or to the memory when the document has no room.
-// It leaves a missing app alone: no token of it could work, and a document without settings would look like
-// an app that enforces nothing.
+// revoke makes sure that the secrets of some tokens never work again (B08). It revokes the document's tokens
+// with the same digest. Without such a token, it adds the token as revoked. It adds only the digest to the
+// document's memory when the document has no room or only the digest is known. It makes no document for a
+// missing app: none of the app's tokens works, and a document without settings would look like an app that
+// enforces nothing.
 func (h *healing) revoke(tokens []record.Token) {
 	if h.document == nil || len(tokens) == 0 {
 		return
@@ -272,7 +279,7 @@ func (h *healing) revoke(tokens []record.Token) {
 	for _, t := range tokens {
 		held := at.digests[t.Digest]
 		if t.ID == "" {
-			held = at.prefixes[prefixOf(t.Digest)] // a remembered digest
+			held = at.prefixes[prefixOf(t.Digest)] // only the prefix of a digest is known
 		}
 		for _, i := range held {
 			if h.document.Tokens[i].State != policy.Revoked {
@@ -290,7 +297,7 @@ func (h *healing) revoke(tokens []record.Token) {
 				t.ID = merge.IDOf(t.Digest)
 			}
 			if t.Name == "" {
-				t.Name = t.ID // a replica knows no names
+				t.Name = t.ID // sticky revocations have no names
 			}
 			h.end(&t, t.RevokeMillis)
 			h.document.Tokens = append(h.document.Tokens, t)
@@ -311,10 +318,10 @@ func (h *healing) end(t *record.Token, millis int64) {
 	}
 }
 
-// maxHealedTokens is the number of tokens from which on a healing remembers a revoked token instead of
-// listing it. The rules allow an app far fewer tokens. A document of any tokens up to this number fits: a
-// document beyond record.MaxDocument, or a policy beyond policy.MaxTokens, could not be written, and the
-// partition would never be healed.
+// maxHealedTokens bounds the tokens that a healing lists. When a document has so many tokens, a healing puts
+// the digest of a further revoked token into the document's memory. The rules allow an app far fewer tokens.
+// A document with this many tokens is always below record.MaxDocument and policy.MaxTokens. A document beyond
+// these limits could not be written, and the partition would never be healed.
 const maxHealedTokens = policy.MaxTokens / 4
 
 // index finds tokens of a document.
@@ -342,7 +349,7 @@ func prefixOf(d secret.Digest) [policy.MemorySize]byte {
 	return [policy.MemorySize]byte(d[:policy.MemorySize])
 }
 
-// edit makes the document safe to change.
+// edit marks the document as changed. It first copies the document if it is the store's own.
 func (h *healing) edit() {
 	h.changed = true
 	if h.document != h.stored {

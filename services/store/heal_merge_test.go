@@ -11,8 +11,8 @@ import (
 )
 
 // TestB30_APartOfAnAppIsNoApp: the store has no document of an app, and only the latest of the app's changes
-// is supplied. The app stays missing and is reported: a document with its latest token alone would deny all
-// other tokens.
+// is supplied. The app stays missing, and the healing reports that. A document with only the latest token
+// would deny all other tokens.
 func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 	s := newStory(t)
 	s.change("other", create("o"))
@@ -24,8 +24,8 @@ func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 		held []record.Entry
 		want tokens
 	}{
-		"the latest alone": {held: s.held()[3:]},
-		"all":              {held: s.held(), want: tokens{"a": active, "b": active, "c": active}},
+		"only the latest is supplied": {held: s.held()[3:]},
+		"all":                         {held: s.held(), want: tokens{"a": active, "b": active, "c": active}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := early.fork()
@@ -40,14 +40,14 @@ func TestB30_APartOfAnAppIsNoApp(t *testing.T) {
 				t.Errorf("given up: %v", healed.Conflicts)
 			}
 			if again, err := store.heal(tt.held, nil, []record.Cursor{s.head.Cursor}); err != nil || !again.Nothing {
-				t.Errorf("the second time: %+v, %v", again, err)
+				t.Errorf("the second healing: got %+v, %v, want nothing to do", again, err)
 			}
 		})
 	}
 }
 
-// TestB30_APartOfAnAppJoinsTheRestOfIt: a change whose base nobody supplied is merged with what another
-// lineage has of the app, whichever lineage reaches further.
+// TestB30_APartOfAnAppJoinsTheRestOfIt: the store lacks an app. One lineage has only later changes of it,
+// another lineage has its first change. The two are merged, whichever lineage reaches further.
 func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	s := newStory(t)
 	early := s.fork()
@@ -64,8 +64,8 @@ func TestB30_APartOfAnAppJoinsTheRestOfIt(t *testing.T) {
 	early.want(t, "app", tokens{"a": gone, "b": active, "c": active})
 }
 
-// TestB30_AStrayBringsOnlySettingsThatItChanged: the base of a change is unknown. The change says that it
-// left the settings as they were, so it does not compete with the store's settings.
+// TestB30_AStrayBringsOnlySettingsThatItChanged: the document that a supplied change was made from is
+// unknown. If the change says that it left the settings as they were, the store's settings stay.
 func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -80,8 +80,8 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 		held []record.Entry
 		want policy.ScopeSet
 	}{
-		"it left them":    {held: lost.held()[2:]},
-		"it changed them": {held: changed.held()[2:], want: policy.ScopesOf(2)},
+		"the change left the settings": {held: lost.held()[2:]},
+		"the change set the settings":  {held: changed.held()[2:], want: policy.ScopesOf(2)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := s.fork()
@@ -96,8 +96,8 @@ func TestB30_AStrayBringsOnlySettingsThatItChanged(t *testing.T) {
 }
 
 // TestB30_AChangeInTwoShapesCountsOnce: a healing brings a lost change back as a copy. Then the healing is
-// lost too, or another authority has healed the same loss. The original may be supplied as well. What the
-// app's owners made of it since counts, and nothing is given up.
+// lost too, or another authority has healed the same loss. The original may be supplied as well. The value
+// that the app's owners set after the copy counts.
 func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	disabled := with("a", func(t *record.Token) { t.State = policy.Disabled })
 	enabled := with("a", func(t *record.Token) { t.State = policy.Active })
@@ -163,22 +163,22 @@ func TestB30_AChangeInTwoShapesCountsOnce(t *testing.T) {
 	}
 }
 
-// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: somebody supplies a change on top of an original whose
-// copy the store has. The change was made after the original, so it counts, unless the other history has
-// changed the same since.
+// TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt: a process supplies a change that was made after an
+// original. The other history has the original's copy. So the change counts, unless the other history has
+// changed the same value since. Then the two are merged.
 func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
 	}
 	for name, tt := range map[string]struct {
 		since func(*record.Document)
-		next  policy.ScopeSet // of the lost past
+		next  policy.ScopeSet // the scopes that the lost history sets
 		want  record.Token
 	}{
-		"the other past left it":      {renamed("b", "x"), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the other past changed it":   {scopes(14), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the other past took it back": {scopes(14), 24, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
-		"the two have nothing left":   {scopes(2), 8, record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
+		"the other history left them":    {renamed("b", "x"), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"the other history widened them": {scopes(14), 8, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"some scopes are in common":      {scopes(14), 24, record.Token{Token: policy.Token{Scopes: 8, State: active}}},
+		"no scope is in common":          {scopes(2), 8, record.Token{Token: policy.Token{Scopes: 2, State: policy.Disabled}}},
 	} {
 		for where, lose := range map[string]func(early, s *story) (*story, []record.Entry){
 			"the store has healed it":         func(_, s *story) (*story, []record.Entry) { return s, nil },
@@ -206,8 +206,8 @@ func TestB30_WhatFollowsAChangeThatWasHealedIsMadeFromIt(t *testing.T) {
 }
 
 // TestB30_ARestoredBackupThatAHealingOnNothingHasLeft: a wiped store was healed and continued. Then a backup
-// from before the wipe was restored. The backup has changed nothing since the fork, so the other history
-// counts alone.
+// from before the wipe was restored. The backup has no changes since the fork, so only the changes of the
+// other history count.
 func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -220,10 +220,10 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 	wiped.change("app", scopes(8))
 	backup.adopt()
 	backup.head.Unhealed = true
-	for name, trimmed := range map[string]int{"all of the log is there": 0, "the log was trimmed": 1} {
+	for name, trimmed := range map[string]int{"the log is complete": 0, "the log was trimmed": 1} {
 		for name2, held := range map[string][]record.Entry{
-			"the latest alone": wiped.held(),
-			"all is held":      append(s.held(), wiped.held()...),
+			"only the latest is supplied": wiped.held(),
+			"all is supplied":             append(s.held(), wiped.held()...),
 		} {
 			t.Run(name+", "+name2, func(t *testing.T) {
 				store := backup.fork()
@@ -240,8 +240,8 @@ func TestB30_ARestoredBackupThatAHealingOnNothingHasLeft(t *testing.T) {
 }
 
 // TestB30_ABackupFromBeforeSeveralWipes: a store was wiped and healed several times, and the fleet holds
-// nothing from before the latest wipe. A backup from before the first wipe has no changes of its own: what
-// the fleet holds counts alone.
+// nothing from before the latest wipe. A backup from before the first wipe is restored. It has no changes of
+// its own, so only the changes that the fleet holds count.
 func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	scopes := func(s policy.ScopeSet) func(*record.Document) {
 		return with("a", func(t *record.Token) { t.Scopes = s })
@@ -266,8 +266,9 @@ func TestB30_ABackupFromBeforeSeveralWipes(t *testing.T) {
 	}
 }
 
-// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, which made its apps anew. Enforcement
-// that had been switched off stays off: a backup in which it is on has not changed it since.
+// TestB30_WhatWasSwitchedOffBeforeAWipe: a store was wiped and healed, after an app's enforcement had been
+// switched off. Then a backup is restored in which it is on. It stays off, because the backup has not changed
+// it since.
 func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -284,14 +285,14 @@ func TestB30_WhatWasSwitchedOffBeforeAWipe(t *testing.T) {
 	}
 }
 
-// TestB30_ABackupAfterACopyFromTheBeginning: a store had been wiped and healed twice. A copy from before its
-// first change replaced it, and it was healed again. Then a slightly older backup was restored. The first
-// healing had everything in the backup, so the changes after it count.
+// TestB30_ABackupAfterACopyFromTheBeginning: a store had been wiped and healed twice. Then a copy of the
+// store from before its first change was restored and healed. After that a later backup is restored. The
+// first healing had everything in the backup, so the changes after it count.
 func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	s := newStory(t)
 	beginning := s.fork()
 	s.change("app", create("a"), with("a", func(t *record.Token) { t.Scopes = 8 }))
-	backup := s.wiped().wiped() // so that its head knows nothing of the first epoch
+	backup := s.wiped().wiped() // so that its head does not have the end of the first epoch
 	first := beginning.mustHeal(backup)
 	beginning.change("app", with("a", func(t *record.Token) { t.Scopes = 4 }))
 	for range 3 {
@@ -307,7 +308,8 @@ func TestB30_ABackupAfterACopyFromTheBeginning(t *testing.T) {
 	}
 }
 
-// TestSettledIsBounded: the newest tags are kept, and all tags of the loss itself.
+// TestSettledIsBounded: settling returns all tags of the loss itself, and as many tags of lost starts as
+// maxSettled allows.
 func TestSettledIsBounded(t *testing.T) {
 	past := newKnown(nil)
 	l := newLoss(&past)
@@ -352,6 +354,6 @@ func TestB08_MoreRevokedTokensThanADocumentHolds(t *testing.T) {
 		}
 	}
 	if again, err := s.heal(nil, sticky, nil); err != nil || !again.Nothing {
-		t.Errorf("the second time: %+v, %v", again, err)
+		t.Errorf("the second healing: got %+v, %v, want nothing to do", again, err)
 	}
 }

@@ -105,7 +105,7 @@ func TestB30_RestartedFleetHealsAWipedStore(t *testing.T) {
 	s.check(s.client.FlushAll(t.Context()).Err())
 	heal(t, s.withMeta(restarted), partition, known)
 	if after := s.verify(t, partition).documents["app"]; after == nil || !slices.Equal(after.Tokens, before.Tokens) {
-		t.Errorf("the app is %+v, was %+v", after, before)
+		t.Errorf("got the app %+v, want %+v", after, before)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestAdopt(t *testing.T) {
 	row := h.events[len(h.events)-1]
 	if start != h.head.Cursor || start.Revision <= k.seen[0].Revision ||
 		h.starts[0].Cause != countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED || row.GetMethod() != "Adopt" {
-		t.Errorf("begun at %s, the head is at %s, audited as %v", start, h.head.Cursor, row)
+		t.Errorf("got start %s, head %s, row %v; want an adopted epoch above all seen cursors", start, h.head.Cursor, row)
 	}
 	if err := opened.Replica().Reach(t.Context(), partition, start); err != nil {
 		t.Fatal(err)
@@ -134,14 +134,14 @@ func TestAdopt(t *testing.T) {
 	update(t, opened, call("app", "made", add("tok-3")))
 	if _, err := opened.Adopt(t.Context(), partition, []record.Cursor{{Epoch: 1, Revision: 1 << 60}},
 		countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED); err == nil {
-		t.Error("a revision that a script cannot count was exceeded")
+		t.Error("got no error above a revision that a script cannot count, want one")
 	}
 	s.verify(t, partition)
 }
 
-// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed: this holds for every authority, whether or not it
-// knew of the loss. The epoch is healed also when nothing was lost. An epoch that only settles changes does
-// not heal it.
+// TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed: every authority rejects changes until then, whether
+// or not it has seen the lost ones. A healing is needed also when nothing was lost. An epoch that only
+// settles changes does not heal the operator's epoch.
 func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 	for _, cause := range []countersignv1.EpochCause{
 		countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED,
@@ -176,7 +176,7 @@ func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 			t.Errorf("the app has %v", h.states("app"))
 		}
 
-		// Nothing is lost now.
+		// The second operator's epoch loses nothing.
 		if _, err := opened.Adopt(t.Context(), partition, nil, cause); err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestB30_NoChangeIsMadeBeforeAnOperatorsEpochIsHealed(t *testing.T) {
 	}
 }
 
-// TestSettleNothing: settling changes again never makes a partition out of nothing.
+// TestSettleNothing: Settle fails when nothing is left of the partition, and writes nothing.
 func TestSettleNothing(t *testing.T) {
 	s, opened, partition, _ := lossy(t)
 	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
@@ -200,7 +200,7 @@ func TestSettleNothing(t *testing.T) {
 	wantSame(t, s.client, map[string]string{})
 }
 
-// TestAdoptNothing: an operator may also accept a wiped partition: it is empty then.
+// TestAdoptNothing: an operator may also adopt a wiped partition. The partition is empty then.
 func TestAdoptNothing(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	if err := s.client.FlushAll(t.Context()).Err(); err != nil {
@@ -216,7 +216,8 @@ func TestAdoptNothing(t *testing.T) {
 	}
 }
 
-// TestFreeze: changes of a frozen partition are refused, and everything else works.
+// TestFreeze: changes of a frozen partition are rejected. Reads of it and changes of other partitions
+// succeed.
 func TestFreeze(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -229,7 +230,7 @@ func TestFreeze(t *testing.T) {
 	wantUnavailable(t, err, apierr.StoreForked)
 	check.Within(t, "refusing a change", time.Since(started), time.Second, 8*time.Second)
 	if _, _, err := opened.Read(t.Context(), "app"); err != nil {
-		t.Errorf("it cannot be read: %v", err)
+		t.Errorf("a read of the frozen partition: got %v, want no error", err)
 	}
 	wantSame(t, s.client, held)
 	for other := range partitions {
@@ -246,17 +247,17 @@ func TestFreeze(t *testing.T) {
 func TestSettledAcrossEpochs(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// then happens between the first send, which was carried out, and the second one.
+		// then is called after the first send, which made the change, and before the second send.
 		then   func(s *system, other *store.Store, partition int, lose func(), link []byte)
 		reason string
 		epoch  uint64
 	}{
 		{
-			name: "a failover lost it: it is made again", epoch: 1,
+			name: "a failover lost the change: it is made again", epoch: 1,
 			then: func(_ *system, _ *store.Store, _ int, lose func(), _ []byte) { lose() },
 		},
 		{
-			name: "an epoch began behind it: it was made", epoch: 1,
+			name: "an epoch began after the change: the change counts as made", epoch: 1,
 			then: func(s *system, other *store.Store, partition int, _ func(), _ []byte) {
 				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
 				s.check(err)
@@ -265,7 +266,7 @@ func TestSettledAcrossEpochs(t *testing.T) {
 			},
 		},
 		{
-			name: "a failover lost it and an epoch began without it: it is made anew", epoch: 3,
+			name: "a failover lost the change and an epoch began: it is computed and made again", epoch: 3,
 			then: func(s *system, other *store.Store, partition int, lose func(), _ []byte) {
 				lose()
 				_, err := other.Adopt(context.Background(), partition, nil, countersignv1.EpochCause_EPOCH_CAUSE_ADOPTED)
@@ -275,7 +276,7 @@ func TestSettledAcrossEpochs(t *testing.T) {
 			},
 		},
 		{
-			name: "a failover lost it and it was healed: nobody knows how much of it", reason: apierr.OutcomeUnknown,
+			name: "a failover lost the change and a healing settled it: the outcome is unknown", reason: apierr.OutcomeUnknown,
 			then: func(s *system, other *store.Store, partition int, lose func(), link []byte) {
 				lose()
 				_, err := other.Heal(context.Background(), partition, 0, [][]byte{link}, nil, nil)

@@ -28,14 +28,14 @@ func TestHealMerges(t *testing.T) {
 	type sides struct{ store, lost *story }
 	for _, tt := range []struct {
 		name string
-		// common happens before the failover, diverge on each side after it.
+		// common makes changes before the failover. Diverge makes changes on both sides after it.
 		common  func(*story)
 		diverge func(sides)
 		want    map[string]tokens
 		check   func(*testing.T, sides)
 	}{
 		{
-			name:    "the store did nothing since: all comes back, whole",
+			name:    "the store made no change since: all lost changes come back",
 			common:  func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) { s.lost.change("app", create("b"), renamed("a", "new name"), enforced(1)) },
 			want:    map[string]tokens{"app": {"a": active, "b": active}},
@@ -47,13 +47,13 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:    "a new app comes back",
+			name:    "an app that the lost side made comes back",
 			common:  func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) { s.lost.change("new", create("b")); s.lost.change("new", create("c")) },
 			want:    map[string]tokens{"app": {"a": active}, "new": {"b": active, "c": active}},
 		},
 		{
-			name:   "the store changed another app: both count",
+			name:   "the store changed another app since: both changes count",
 			common: func(s *story) { s.change("app", create("a")); s.change("other", create("x")) },
 			diverge: func(s sides) {
 				s.store.change("other", create("y"))
@@ -62,7 +62,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": active}, "other": {"x": active, "y": active}},
 		},
 		{
-			name:   "B30: both changed the app, but not the same of it: all of it is kept",
+			name:   "B30: both sides changed different values of the app: all changes are kept",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"), with("a", func(t *record.Token) { t.Note = "noted" }))
@@ -76,7 +76,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "B30: what the store alone has switched off stays off",
+			name:   "B30: enforcement that only the store switched off stays off",
 			common: func(s *story) { s.change("app", create("a"), enforced(1)) },
 			diverge: func(s sides) {
 				s.store.change("app", enforced())
@@ -91,7 +91,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "B30: of what both changed the side that denies more stays",
+			name:   "B30: both sides changed the same value: the value that denies more stays",
 			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
 			diverge: func(s sides) {
 				s.store.change("app", enforced(), with("a", func(t *record.Token) { t.Note = "noted" }))
@@ -105,7 +105,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "B30: the log does not tell what the store has changed: all of it counts as changed",
+			name:   "B30: the log lacks the store's change of the app: all values count as changed",
 			common: func(s *story) { s.change("app", create("a"), create("b"), enforced(1)) },
 			diverge: func(s sides) {
 				s.store.change("app", enforced())
@@ -122,7 +122,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "both changed the app: the lost side's revocation of a token that both have",
+			name:   "both sides changed a token that both have: the lost side's revocation counts",
 			common: func(s *story) { s.change("app", create("a"), create("b")) },
 			diverge: func(s sides) {
 				s.store.change("app", renamed("a", "x"))
@@ -137,7 +137,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "both changed the app: a token that the store does not have is remembered as revoked",
+			name:   "both sides changed the app: a token that only the lost side had is in the store as revoked",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", renamed("a", "x"))
@@ -147,7 +147,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": gone}},
 		},
 		{
-			name:   "both made a token of the same secret: the store's is revoked, whatever its id",
+			name:   "both sides made a token with the same secret, the lost side revoked it: the store's is revoked",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"), with("b", func(t *record.Token) { t.Digest = secret.DigestOf("same") }))
@@ -157,7 +157,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": gone}},
 		},
 		{
-			name:   "both made a token of the same id with other secrets: both are refused that were revoked",
+			name:   "both sides made a token with the same id and other secrets: the revoked secret gets another id",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"))
@@ -166,7 +166,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": active, merge.IDOf(secret.DigestOf("other")): gone}},
 		},
 		{
-			name:   "the store's own revocation stays, whatever the lost side made of the token",
+			name:   "the store revoked a token that the lost side renamed: it stays revoked",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", revoked("a"))
@@ -180,7 +180,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "an app that was deleted on the lost side alone is deleted",
+			name:   "only the lost side changed the app, and deleted it: it is deleted",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.lost.change("app", revoked("a"), func(d *record.Document) { d.Deleted = true })
@@ -188,12 +188,12 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": gone}},
 			check: func(t *testing.T, s sides) {
 				if !s.store.documents["app"].Deleted {
-					t.Error("the app is there again")
+					t.Error("got an app that exists, want it deleted")
 				}
 			},
 		},
 		{
-			name:   "an app that was deleted on the lost side and changed by the store stays, without the tokens of then",
+			name:   "the lost side deleted an app that the store changed: the app stays, without its earlier tokens",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"))
@@ -202,12 +202,12 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": gone, "b": active}},
 			check: func(t *testing.T, s sides) {
 				if s.store.documents["app"].Deleted {
-					t.Error("the app is gone")
+					t.Error("got a deleted app, want one that exists")
 				}
 			},
 		},
 		{
-			name:   "a token that left on the lost side alone leaves",
+			name:   "a token that only the lost side removed is removed",
 			common: func(s *story) { s.change("app", create("a"), create("b")) },
 			diverge: func(s sides) {
 				s.lost.change("app", func(d *record.Document) { d.Tokens = d.Tokens[1:] })
@@ -215,7 +215,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"b": active}},
 		},
 		{
-			name:   "both changed the app, the lost side twice: what each made is kept",
+			name:   "both sides changed the app, the lost side twice: all changes are kept",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"))
@@ -225,7 +225,7 @@ func TestHealMerges(t *testing.T) {
 			want: map[string]tokens{"app": {"a": active, "b": active, "c": active, "d": active}},
 		},
 		{
-			name:   "both changed the app: a revoked token has another etag than before",
+			name:   "both sides changed the app: a token that the healing revokes gets a new etag",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", create("b"))
@@ -240,7 +240,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "an app's etag of the lost side is none of the store's",
+			name:   "the healed app has another etag than on the lost side",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", enforced(1))
@@ -254,7 +254,7 @@ func TestHealMerges(t *testing.T) {
 			},
 		},
 		{
-			name:   "an etag of the lost side is none of the store's",
+			name:   "a healed token has another etag than on the lost side",
 			common: func(s *story) { s.change("app", create("a")) },
 			diverge: func(s sides) {
 				s.store.change("app", renamed("a", "x"))
@@ -283,7 +283,7 @@ func TestHealMerges(t *testing.T) {
 				s.store.want(t, app, want)
 			}
 			if len(s.store.documents) != len(tt.want) {
-				t.Errorf("there are %d apps", len(s.store.documents))
+				t.Errorf("got %d apps, want %d", len(s.store.documents), len(tt.want))
 			}
 			if tt.check != nil {
 				tt.check(t, s)
@@ -295,15 +295,15 @@ func TestHealMerges(t *testing.T) {
 			}
 			again, err := s.store.heal(s.lost.held(), nil, []record.Cursor{seen, fork})
 			if err != nil || !again.Nothing {
-				t.Errorf("the second time: %+v, %v", again, err)
+				t.Errorf("the second healing: got %+v, %v, want nothing to do", again, err)
 			}
 		})
 	}
 }
 
 // TestHealSticky: a revocation that a replica has seen is in force in the store after the healing (B08). An
-// app without a document gets none: a document with only revocations would look like an app that was never
-// configured or was deleted, and replicas that know the app to be missing would accept it.
+// app without a document gets none. A document with only revocations would look like an app that was never
+// configured or was deleted. Replicas that know the app to be missing would accept it.
 func TestHealSticky(t *testing.T) {
 	sticky := func(app, id string) replica.Sticky {
 		seen := token(id).Token
@@ -325,11 +325,11 @@ func TestHealSticky(t *testing.T) {
 		t.Errorf("an app without a document has one: %+v", s.documents["none"])
 	}
 	if !slices.Equal(healed.Apps, []string{"app"}) {
-		t.Errorf("%v were changed", healed.Apps)
+		t.Errorf("the healing changed %v, want only app", healed.Apps)
 	}
 	again, err := s.heal(nil, []replica.Sticky{sticky("app", "a"), sticky("none", "x")}, nil)
 	if err != nil || !again.Nothing {
-		t.Errorf("the second time: %+v, %v", again, err)
+		t.Errorf("the second healing: got %+v, %v, want nothing to do", again, err)
 	}
 }
 

@@ -39,7 +39,7 @@ func (p *player) play(s *story) {
 	p.ids++
 	fresh := func(d *record.Document) {
 		t := token(fmt.Sprint("t", p.ids))
-		t.Name = fmt.Sprint("name ", p.draw(4)) // that two sides choose the same is likely
+		t.Name = fmt.Sprint("name ", p.draw(4)) // few names, so that two sides often choose the same
 		t.Digest = secret.DigestOf(fmt.Sprint(p.draw(30)))
 		taken := func(has record.Token) bool {
 			return has.Digest == t.Digest || has.Name == t.Name && has.State != policy.Revoked
@@ -99,9 +99,9 @@ func checkDocument(t *rapid.T, d *record.Document) {
 	}
 }
 
-// TestHealKeepsWhatMatters: random histories are cut at random places and continue differently; one of them
-// forks once more. Entries are supplied in any order. A revocation of any side stays. A change by one side
-// alone is kept, with its names. What only the store changed is not touched. Everything adds up.
+// TestHealKeepsWhatMatters: a random history forks into the store's and a lost one, which may fork once more.
+// The lost entries are supplied in any order. A revocation of any side stays. An app that only the lost side
+// changed is as on that side. An app that only the store changed is not touched.
 func TestHealKeepsWhatMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &player{t: t}
@@ -206,7 +206,7 @@ func TestHealKeepsWhatMatters(t *testing.T) {
 		}
 		again, err := s.heal(entries, sticky, seen)
 		if err != nil || !again.Nothing {
-			t.Fatalf("the second time: %+v, %v", again, err)
+			t.Fatalf("the second healing: got %+v, %v, want nothing to do", again, err)
 		}
 	})
 }

@@ -11,48 +11,50 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// ErrIncomplete says that somebody has seen changes which the store lacks and nobody has supplied. Its text
-// is for an operator.
+// ErrIncomplete says that a process has seen changes that the store lacks, and that no process has supplied
+// them. Its text is for an operator.
 var ErrIncomplete = errors.New("changes were lost and cannot be brought back without a gap")
 
-// lineage is a chain of lost entries, each made on the one before.
+// lineage is a chain of lost log entries. Each entry was made on the entry before it.
 type lineage struct {
 	entries []record.Entry
-	// fork is the cursor of the store's history at which the lineage left it. Shared says that fork is
-	// certainly in that history, so that a three-way merge is possible. Assumed says that it is in that
-	// history as far as the head tells, because the log does not reach back that far.
+	// fork is the cursor at which the lineage left the store's history. Shared is set when fork is certainly
+	// in that history. Then a three-way merge is possible. Assumed is set when nothing in the head and the
+	// log contradicts that fork is in that history. The log may not reach back that far.
 	fork            record.Cursor
 	shared, assumed bool
-	// ancestors are the entries between fork and the lineage: entries of other lineages, or settled ones.
-	// Earlier are the links among them, by app.
+	// ancestors are the supplied entries between fork and the lineage. They belong to other lineages, or they
+	// are settled. Earlier are the links among them, by app, oldest first.
 	ancestors map[record.Cursor]bool
 	earlier   map[string][]*record.Link
-	// dealt are the changes that the entries and the ancestors settle, directly or through other starts of
-	// epochs.
+	// dealt are the tags of all changes that the entries and the ancestors settle. An entry settles a change
+	// directly, or it settles the start of an epoch that settled the change.
 	dealt map[record.Tag]bool
-	// doubtful says that the lineage may have been settled before. Then only its revocations count, unless
-	// the store has not changed the app since.
+	// doubtful says that an earlier epoch may have settled the lineage. If the store has changed an app
+	// since, only the lineage's revocations count for that app.
 	doubtful bool
 }
 
-// loss is what a partition has lost.
+// loss describes what a partition has lost.
 type loss struct {
 	// past is the store's history.
 	past *known
 	// lineages are the lost entries. The first lineage reaches furthest. Each other one has only the entries
-	// that earlier lineages lack. Strays are lineages without a connection to the store's history: they
+	// that the lineages before it lack. Strays are lineages without a connection to the store's history: they
 	// belong to earlier epochs, or a lost epoch has settled them.
 	lineages []lineage
 	stray    []lineage
-	// unknown are cursors of earlier epochs that somebody has seen and nobody has supplied.
+	// unknown are cursors of earlier epochs that a process has seen, that the store lacks, and that no
+	// process has supplied.
 	unknown []record.Cursor
-	// top is above every known epoch and revision; its tag is unused. Last is the end of the first lineage,
-	// or the furthest cursor that somebody has seen.
+	// top is above every known epoch and revision. Its tag is unused. Last is the furthest end of a lineage.
+	// Without lineages it is a cursor that a process has seen.
 	top, last record.Cursor
-	// supplied are all supplied entries. Settles are the tags that each of them settles.
+	// supplied are all supplied entries, by cursor. Settles are the tags that each of them settles, by the
+	// tag of the entry.
 	supplied map[record.Cursor]record.Entry
 	settles  map[record.Tag][]record.Tag
-	// healers, inTurn and sameLoss cache the results of healedBy, settledBy and oneChange.
+	// healers, inTurn and sameLoss are caches of healedBy, settledBy and oneChange.
 	healers  map[record.Tag]record.Entry
 	inTurn   map[record.Tag]map[record.Tag]bool
 	sameLoss map[[2]record.Tag]bool
@@ -83,9 +85,9 @@ func (l *loss) tags() (tags []record.Tag) {
 const maxSettled = 16 << 10
 
 // settling returns the tags that the epoch which heals this loss must settle. These are the tags of all lost
-// entries, then the tags that lost starts of epochs have settled. When the new epoch is lost in turn, nobody
-// may hold these starts any more. Without their tags, an older copy of the store would look like a history
-// with changes of its own. Beyond maxSettled the oldest tags are left out.
+// entries, then the tags that lost starts of epochs have settled. The new epoch may be lost too, at a time
+// when no process holds these starts. Without their tags, an older copy of the store would then look like a
+// history with changes of its own. Once there are maxSettled tags, settling adds no tags of such starts.
 func (l *loss) settling() []record.Tag {
 	tags := l.tags()
 	seen := make(map[record.Tag]bool, len(tags))
@@ -106,7 +108,7 @@ func (l *loss) settling() []record.Tag {
 // all returns the lineages, then the strays.
 func (l *loss) all() []lineage { return append(slices.Clone(l.lineages), l.stray...) }
 
-// place finds where each lineage left the store's history, once all lineages are known.
+// place finds the cursor at which each lineage left the store's history. It needs all lineages.
 func (s *searcher) place() {
 	for i := range s.lineages {
 		l := &s.lineages[i]
@@ -144,8 +146,9 @@ func (s *searcher) place() {
 	}
 }
 
-// furthest returns the last cursor of the store's history that is settled by an epoch which began on an empty
-// partition: that epoch has brought back everything up to it. It returns the zero cursor when there is none.
+// furthest returns the last cursor of the store's history that an epoch settles, or the zero cursor. Start is
+// the start of that epoch, which began on an empty partition. So the epoch has brought back everything up to
+// the cursor.
 func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 	brought := s.settledBy(start)
 	for _, places := range [][]record.Cursor{slices.Collect(maps.Values(s.cursors)), s.head.Forks, {s.head.Cursor}} {
@@ -159,8 +162,8 @@ func (s *searcher) furthest(start record.Entry) (place record.Cursor) {
 }
 
 // search finds the lost entries among all supplied ones, in any order. It fails with ErrIncomplete when a
-// lost entry, or a seen cursor, has no connection to the store's history. Only entries of earlier epochs may
-// be missing: they were given up when their epoch ended.
+// lost entry, or a cursor in seen, has no connection to the store's history. Only entries of earlier epochs
+// may be missing: they were given up when their epoch ended.
 func (k *known) search(partition int, entries []record.Entry, seen []record.Cursor) (loss, error) {
 	s := searcher{
 		known: k, loss: newLoss(k), lost: map[record.Cursor]record.Entry{}, taken: map[record.Cursor]bool{},
@@ -185,8 +188,8 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 		return cmp.Or(b.Compare(a.Cursor), slices.Compare(a.Tag[:], b.Tag[:]))
 	})
 	leaves := slices.DeleteFunc(slices.Clone(lost), func(e record.Entry) bool { return followed[e.Cursor] })
-	// A lineage may be connected only because another lineage, even of an earlier epoch, settles its root. So
-	// repeat until no more lineages connect.
+	// A lineage may connect to the store's history only through another lineage that settles its root. That
+	// lineage may even be of an earlier epoch. So repeat until no more lineages connect.
 	for before := -1; before != len(leaves); {
 		before = len(leaves)
 		leaves = slices.DeleteFunc(leaves, func(leaf record.Entry) bool {
@@ -200,7 +203,7 @@ func (k *known) search(partition int, entries []record.Entry, seen []record.Curs
 	for _, e := range leaves {
 		s.follow(e)
 	}
-	// A lineage that ends at a settled entry does not cover the entries before that one.
+	// A trace stops above a settled entry. Lost entries before the settled one may be in no lineage yet.
 	for _, e := range lost {
 		if !s.taken[e.Cursor] && !s.dealt[e.Tag] {
 			s.follow(e)
@@ -227,7 +230,7 @@ type searcher struct {
 	loss
 	lost  map[record.Cursor]record.Entry
 	taken map[record.Cursor]bool
-	// dealt are the changes that taken entries settle, directly or through other starts of epochs.
+	// dealt are the tags of all changes that taken entries settle, as in lineage.dealt.
 	dealt map[record.Tag]bool
 	gaps  []string
 }
@@ -236,8 +239,9 @@ func (s *searcher) raise(c record.Cursor) {
 	s.top.Epoch, s.top.Revision = max(s.top.Epoch, c.Epoch), max(s.top.Revision, c.Revision)
 }
 
-// accounted reports whether a cursor is known: it is in the store's history, or it is a lost entry that
-// connects to that history. When nothing is left of the partition, its history is the empty partition.
+// accounted reports whether a cursor is known. It is in the store's history, or it is a lost entry that
+// connects to that history, or such an entry settles it. When nothing is left of the partition, its history
+// is the empty partition.
 func (s *searcher) accounted(c record.Cursor) bool {
 	if s.head == nil && c.Revision == 0 {
 		return true
@@ -246,13 +250,13 @@ func (s *searcher) accounted(c record.Cursor) bool {
 }
 
 // trace follows a lineage from its last entry back to the store's history, or to an epoch that began on an
-// empty partition. Such an epoch has all its data in links after its start. A restoration's start is an
-// ordinary entry: it continues the end of the backup, and the backup has its log.
+// empty partition. Such an epoch has all its data in the links after its start. The start of a restored epoch
+// is an ordinary entry: it continues the end of the backup, and the backup includes the log.
 func (s *searcher) trace(leaf record.Entry) (entries []record.Entry, connected bool) {
 	for e, lost := leaf, true; lost && !connected; {
 		entries = append(entries, e)
-		// A lineage that goes back to the very first change is complete too, even if the store was made anew
-		// since.
+		// A lineage that goes back to the first change of a partition is complete too, even if the store was
+		// initialised again since.
 		connected = s.accounted(e.Previous) || e.OnNothing() ||
 			s.head != nil && e.Previous.Revision == 0 && leaf.Epoch >= s.head.Epoch
 		e, lost = s.lost[e.Previous]
@@ -273,7 +277,8 @@ func (s *searcher) take(entries []record.Entry) {
 	s.lineages = append(s.lineages, lineage{entries: entries})
 }
 
-// follow adds a lineage, connected or not. It notes a gap when an entry of the current epoch is missing.
+// follow adds the lineage that ends at leaf. Without a connection to the store's history, the lineage is a
+// stray when it belongs to an earlier epoch or is settled. Otherwise follow notes a gap: an entry is missing.
 func (s *searcher) follow(leaf record.Entry) {
 	entries, connected := s.trace(leaf)
 	switch bottom := entries[0]; {
@@ -288,7 +293,8 @@ func (s *searcher) follow(leaf record.Entry) {
 
 func (s *searcher) deal(tags []record.Tag) { s.collect(s.dealt, tags) }
 
-// collect adds settled changes to a set, with the changes that they settle themselves.
+// collect adds settled tags to a set. For the tag of an epoch's start, it also adds the tags that this start
+// settles.
 func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	for _, tag := range tags {
 		if !dealt[tag] {
@@ -298,8 +304,8 @@ func (l *loss) collect(dealt map[record.Tag]bool, tags []record.Tag) {
 	}
 }
 
-// account makes sure that a cursor that somebody has seen is known, or given up. The zero cursor is that of
-// somebody who has seen nothing.
+// account checks a cursor that a process has seen. An unknown cursor of an earlier epoch was given up; any
+// other unknown cursor is a gap. A process that has seen nothing reports the zero cursor.
 func (s *searcher) account(c record.Cursor) {
 	switch {
 	case c == record.Cursor{}:
@@ -315,7 +321,7 @@ func (s *searcher) account(c record.Cursor) {
 	}
 }
 
-// gap notes that a change, and how many changes before it, were seen and not supplied.
+// gap notes that a change was seen and not supplied, and from which revision on changes are missing.
 func (s *searcher) gap(epoch, revision uint64) {
 	from := uint64(0)
 	if s.head != nil {

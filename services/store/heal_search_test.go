@@ -22,8 +22,9 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T) (s *story, entries []record.Entry, seen []record.Cursor)
-		// lost is the number of lost changes, 0 for nothing to do. Missing is a part of the error when the
-		// partition cannot be healed. GivenUp is the number of cursors that are given up.
+		// lost is the wanted number of lost entries, 0 when nothing is to be done. Missing is a part of the
+		// wanted error when the partition cannot be healed. GivenUp is the wanted number of cursors that are
+		// given up.
 		lost    int
 		missing string
 		givenUp int
@@ -33,7 +34,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.change("app", create("a"))
 			return s, s.held(), append(cursors(s), record.Cursor{})
 		}},
-		{name: "a store without changes", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the store never had a change", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			return s, nil, cursors(s)
 		}},
@@ -45,7 +46,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, lost.held(), cursors(lost)
 		}},
 		{
-			name: "the first changes of all were lost, and others made", lost: 2,
+			name: "the first changes of all were lost, and others were made", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -57,7 +58,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, lost.held(), cursors(lost, s)
 			},
 		},
-		{name: "backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "entries come backwards and twice", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -69,7 +70,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, entries, cursors(lost)
 		}},
 		{
-			name: "one in the middle is missing", missing: "of epoch 1, revisions 2 to 3 have been seen",
+			name: "entries in the middle of a lineage are not supplied", missing: "of epoch 1, revisions 2 to 3 have been seen",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -81,7 +82,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "the last ones are missing", missing: "of epoch 1, revisions 3 to 4 have been seen",
+			name: "the last entries of a lineage are not supplied", missing: "of epoch 1, revisions 3 to 4 have been seen",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -93,7 +94,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "somebody saw another change in the head's place", missing: "a revision 1 has been seen that is not the store's",
+			name: "another change was seen at the head's revision", missing: "a revision 1 has been seen that is not the store's",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -102,7 +103,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, nil, cursors(lost)
 			},
 		},
-		{name: "two lineages", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "two lineages with a common beginning", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			one := s.fork()
@@ -112,7 +113,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			other.change("other", create("d"))
 			return s, append(other.held(), one.held()...), cursors(one, other)
 		}},
-		{name: "an older cursor, from before the log", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "a seen cursor is from before the trimmed log", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -121,14 +122,14 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			s.log = s.log[2:]
 			return s, entries, []record.Cursor{old}
 		}},
-		{name: "the log is gone", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the log is missing, and nothing was lost", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			s.change("app", create("b"))
 			s.log = nil
 			return s, s.held(), []record.Cursor{s.held()[0].Cursor, s.head.Cursor}
 		}},
-		{name: "the log has a hole", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the log has a hole, and nothing was lost", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -137,7 +138,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, s.held(), cursors(s)
 		}},
 		{
-			name: "the log has a hole, and only what was there is supplied",
+			name: "the log has a hole, and only an entry from the hole is supplied",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				for _, id := range []string{"b", "c", "d", "e"} {
@@ -147,7 +148,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, s.held()[1:2], cursors(s)
 			},
 		},
-		{name: "only what was before the log is supplied", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "only an entry from before the log is supplied", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			for _, id := range []string{"b", "c", "d", "e"} {
 				s.change("app", create(id))
@@ -156,7 +157,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, s.held()[:1], nil
 		}},
 		{
-			name: "only what was before the log is supplied, of an epoch so long ago that the head does not say where it ended",
+			name: "only an entry from before the trimmed log is supplied, and the head does not have the end of its epoch",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -168,7 +169,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, s.held()[:1], nil
 			},
 		},
-		{name: "one of another time that was settled", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the lost change was settled before", run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			lost := s.fork()
 			lost.change("app", create("b"))
@@ -176,7 +177,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, lost.held(), cursors(lost, s)
 		}},
 		{
-			name: "settled so long ago that the log does not say it: once more", lost: 1,
+			name: "the lost change was settled, the log is trimmed: it is settled again", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -189,7 +190,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "settled so long ago that the log does not say it, and somebody has what does",
+			name: "the lost change was settled, the log is trimmed, and the start that settled it is supplied",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -202,7 +203,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "of an epoch so long ago that the head does not say where it ended", lost: 1,
+			name: "the head does not have the end of the lost change's epoch", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -215,7 +216,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "an epoch's revisions past its end, where the next one had not begun yet", lost: 2,
+			name: "lost changes after the end of their epoch, below the start of the next one", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -228,7 +229,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "another epoch of the same number, that began earlier", lost: 2,
+			name: "a lost epoch has the number of a stored one, and began at a lower revision", lost: 2,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -247,7 +248,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "one that nobody supplied when its epoch ended", lost: 1,
+			name: "a second change of a settled lineage is supplied later", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -259,7 +260,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "a cursor that nobody has links of, of an epoch that is over", givenUp: 1,
+			name: "a seen cursor of an earlier epoch, without its links, is given up", givenUp: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -269,7 +270,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "one that leads nowhere, of an epoch that is over", lost: 1, givenUp: 0,
+			name: "a change of an earlier epoch, without the change before it", lost: 1, givenUp: 0,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				lost := s.fork()
@@ -279,7 +280,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, lost.held()[1:], nil
 			},
 		},
-		{name: "an epoch that the store never had", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the store never had an epoch", lost: 3, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -289,7 +290,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			return s, lost.held(), cursors(lost)
 		}},
 		{
-			name: "an epoch that the store never had, and whose start nobody has", missing: "of epoch 2",
+			name: "the store never had an epoch, and its start is not supplied", missing: "of epoch 2",
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -300,7 +301,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			},
 		},
 		{
-			name: "an epoch that the store never had, in which nothing happened", lost: 1,
+			name: "the store never had an epoch without changes", lost: 1,
 			run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 				s := newStory(t)
 				s.change("app", create("a"))
@@ -309,7 +310,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 				return s, lost.held(), cursors(lost)
 			},
 		},
-		{name: "a backup that the store never had", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "the store never had a restored epoch", lost: 2, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -320,7 +321,7 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			lost.change("app", create("b"))
 			return s, lost.held(), cursors(lost)
 		}},
-		{name: "a healing that was lost itself", lost: 4, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
+		{name: "a healing was lost too", lost: 4, run: func(t *testing.T) (*story, []record.Entry, []record.Cursor) {
 			s := newStory(t)
 			s.change("app", create("a"))
 			lost := s.fork()
@@ -337,12 +338,12 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			healed, err := s.heal(entries, nil, seen)
 			if tt.missing != "" {
 				if !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), tt.missing) {
-					t.Fatalf("got %+v, %v, want that there is missing %q", healed, err, tt.missing)
+					t.Fatalf("got %+v, %v, want ErrIncomplete with %q", healed, err, tt.missing)
 				}
 				return
 			}
 			if err != nil || healed.Nothing != (tt.lost == 0) || healed.Lost != tt.lost || len(healed.GivenUp) != tt.givenUp {
-				t.Fatalf("got %+v, %v", healed, err)
+				t.Fatalf("got %+v, %v, want %d lost changes, %d cursors given up", healed, err, tt.lost, tt.givenUp)
 			}
 			above := append(slices.Clone(seen), was)
 			for _, e := range entries {
@@ -350,19 +351,19 @@ func TestHealKnowsWhatIsLost(t *testing.T) {
 			}
 			for _, c := range above {
 				if !healed.Nothing && (healed.Start.Epoch <= c.Epoch || healed.Start.Revision <= c.Revision) {
-					t.Errorf("the new epoch begins at %s, not above %s", healed.Start, c)
+					t.Errorf("the new epoch begins at %s, want it above %s", healed.Start, c)
 				}
 			}
 			again, err := s.heal(entries, nil, seen)
 			if err != nil || !again.Nothing {
-				t.Errorf("the second time: %+v, %v", again, err)
+				t.Errorf("the second healing: got %+v, %v, want nothing to do", again, err)
 			}
 		})
 	}
 }
 
-// TestSearchKnowsWhatIsDealtWithInTurn: an epoch has settled a change that nobody holds any longer, and a
-// later epoch has settled that epoch. The successor of the change still counts as connected.
+// TestSearchKnowsWhatIsDealtWithInTurn: a lost epoch has settled a change that no process holds. A later lost
+// epoch has settled the start of that epoch. The entry that follows the change still counts as lost.
 func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 	at := func(epoch, revision uint64) record.Cursor {
 		return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.NewTag()}
@@ -379,7 +380,7 @@ func TestSearchKnowsWhatIsDealtWithInTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if tags := lost.tags(); !slices.Contains(tags, late.Tag) {
-		t.Error("the late change is not among what was lost")
+		t.Error("the late change is not among the lost entries")
 	}
 }
 
@@ -402,7 +403,7 @@ func TestSearchGoesOnBehindWhatIsDealtWith(t *testing.T) {
 	}
 	for name, e := range map[string]record.Entry{"start": start, "first": first, "later": later, "other": other} {
 		if tags := lost.tags(); !slices.Contains(tags, e.Tag) {
-			t.Errorf("the %s one is not among what was lost", name)
+			t.Errorf("the entry %q is not among the lost entries", name)
 		}
 	}
 }

@@ -17,15 +17,15 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// save keeps what Redis holds of a partition, and returns what makes it so again: a failover that loses all
-// since.
+// save keeps a copy of a partition's keys in Redis. The returned function restores the copy. This simulates a
+// failover that loses all later changes.
 func (s *system) save(partition int) (lose func()) {
 	s.t.Helper()
 	ctx := context.Background()
 	names := record.KeysOf(partition)
 	saved := map[string]string{}
 	for _, key := range []string{names.Head, names.Policies, names.Log, names.Audit} {
-		saved[key] = s.client.Dump(ctx, key).Val() // empty for a key that is not there
+		saved[key] = s.client.Dump(ctx, key).Val() // empty for a missing key
 	}
 	return func() {
 		s.t.Helper()
@@ -74,8 +74,9 @@ func (h history) states(app string) map[string]policy.State {
 	return states
 }
 
-// lossy is a store whose partition has lost two changes of "app": a token that was made, and the revocation
-// of the one before. The authority knows them; another one comes later and does not.
+// lossy returns a store whose partition has lost two changes of "app": the creation of a second token, and
+// the revocation of the first token. The authority opened has seen both changes. An authority that a test
+// opens later has not.
 func lossy(t *testing.T, redisArgs ...string) (s *system, opened *store.Store, partition int, k known) {
 	t.Helper()
 	s = newSystem(t, redisArgs...)
@@ -94,8 +95,8 @@ func lossy(t *testing.T, redisArgs ...string) (s *system, opened *store.Store, p
 
 var healedStates = map[string]policy.State{"tok": policy.Revoked, "tok-2": policy.Active}
 
-// TestHeal: what a failover has lost comes back as a new epoch, with its audit rows; who knew it and who
-// did not follow, and changes go on.
+// TestHeal: a healing brings lost changes back in a new epoch, with audit rows. Afterwards authorities commit
+// changes, whether or not they had seen the lost ones.
 func TestHeal(t *testing.T) {
 	s, opened, partition, k := lossy(t)
 	check.Eventually(t, "the fork is noticed", func() error {
@@ -111,10 +112,10 @@ func TestHeal(t *testing.T) {
 	h := s.verify(t, partition)
 	if healed.Nothing || healed.Lost != 2 || !slices.Equal(healed.Apps, []string{"app"}) || healed.End != h.head.Cursor ||
 		healed.Start != h.starts[0].Cursor {
-		t.Errorf("got %+v, the head is at %s", healed, h.head.Cursor)
+		t.Errorf("got %+v with the head at %s, want 2 lost changes of app that end at the head", healed, h.head.Cursor)
 	}
 	if got := h.states("app"); !maps.Equal(got, healedStates) {
-		t.Errorf("the app has %v", got)
+		t.Errorf("got tokens %v, want %v", got, healedStates)
 	}
 	row := h.events[len(h.events)-1]
 	if row.GetMethod() != "Heal" || row.GetIdentity() != "countersign" ||
@@ -122,7 +123,7 @@ func TestHeal(t *testing.T) {
 		t.Errorf("audited as %v", row)
 	}
 	if again := heal(t, opened, partition, k); !again.Nothing {
-		t.Errorf("the second time: %+v", again)
+		t.Errorf("the second healing: got %+v, want nothing to do", again)
 	}
 	update(t, opened, call("app", "made", add("tok-3")))
 	late := s.open(s.redis.URL())
@@ -130,7 +131,7 @@ func TestHeal(t *testing.T) {
 	update(t, opened, call("app", "changed", note("noted")))
 	if h := s.verify(t, partition); len(h.links) != 5 || opened.Replica().Forked(partition) ||
 		len(opened.Replica().Orphans(partition)) > 0 {
-		t.Errorf("there are %d changes, and %d that the store does not have", len(h.links),
+		t.Errorf("got %d changes and %d orphans, want 5 and none", len(h.links),
 			len(opened.Replica().Orphans(partition)))
 	}
 }
@@ -146,13 +147,13 @@ func TestHealDescribed(t *testing.T) {
 	heal(t, described, partition, k)
 	h := s.verify(t, partition)
 	if got := h.events[len(h.events)-1].GetRequestId(); got != "countersign1 2" {
-		t.Errorf("described as %q", got)
+		t.Errorf("got the request id %q, want the one that Options.Audit sets", got)
 	}
 }
 
-// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing says who had made what it brings back,
-// and when, and what was given up for it, by app (B30). The link of the healing carries them too, for the
-// case that it is lost itself.
+// TestB23_HealedChangesKeepTheirAuthors: the audit row of a healing has the authors and times of the lost
+// changes, and the values that were given up (B30). The link of the healing has the authors too, because a
+// later failover may lose the healing.
 func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	s := newSystem(t)
 	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
@@ -179,7 +180,7 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 		for _, c := range row.GetHealedChanges() {
 			authors = append(authors, c.GetIdentities()...)
 			if c.GetRevision() == 0 || c.GetEpoch() == 0 || c.GetChangeTime() == nil {
-				t.Errorf("healed %v", c)
+				t.Errorf("got %v, want an epoch, a revision and a time", c)
 			}
 		}
 		if row.GetMethod() != "Heal" || !slices.Equal(authors, []string{"bob", "eve"}) {
@@ -195,15 +196,15 @@ func TestB23_HealedChangesKeepTheirAuthors(t *testing.T) {
 	if given := h.events[len(h.events)-1].GetGivenUp(); len(given) != 1 || given[0].GetField() != "note" ||
 		given[0].GetTokenId() != "tok" ||
 		len(healed.Conflicts["app"]) != 1 || !slices.Equal(healed.Apps, []string{"app"}) {
-		t.Errorf("given up %v, %+v", given, healed)
+		t.Errorf("got given up %v, %+v, want the note of tok in app", given, healed)
 	}
 	if link := h.links[len(h.links)-1]; !slices.Equal(link.Authors, []string{"bob", "eve"}) || !link.SettingsKept {
-		t.Errorf("the healing is %+v", link)
+		t.Errorf("got the link %+v, want the authors bob and eve, and the settings kept", link)
 	}
 }
 
-// TestB30_AFailoverThatBothSidesWentOnFrom: the store took a note after a failover that had lost an
-// enforcement and a token. All three are there afterwards, and nothing was given up.
+// TestB30_AFailoverThatBothSidesWentOnFrom: a failover lost an enforcement and a token, and then the store
+// accepted a note. After the healing the app has all three, and nothing was given up.
 func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
 	s := newSystem(t)
 	opened, partition := s.open(s.redis.URL()), s.codec.PartitionOf("app")
@@ -225,7 +226,7 @@ func TestB30_AFailoverThatBothSidesWentOnFrom(t *testing.T) {
 	d := s.verify(t, partition).documents["app"]
 	if len(d.Tokens) != 2 || d.Tokens[0].Note != "noted" || d.Enforcement.Scopes != policy.ScopesOf(1) ||
 		len(healed.Conflicts) > 0 {
-		t.Errorf("the app is %+v; given up is %+v", d, healed.Conflicts)
+		t.Errorf("got %+v, given up %+v, want both tokens, the note, the enforcement, and nothing given up", d, healed.Conflicts)
 	}
 }
 

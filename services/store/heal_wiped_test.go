@@ -12,7 +12,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestHealWiped: a wiped partition is restored from its first change on, or not at all.
+// TestHealWiped: a wiped partition is healed only when all changes since its first one are supplied.
 func TestHealWiped(t *testing.T) {
 	old := newStory(t)
 	old.change("app", create("a"))
@@ -27,25 +27,25 @@ func TestHealWiped(t *testing.T) {
 		missing string
 		lost    int
 	}{
-		{name: "all is known", entries: old.held(), seen: []record.Cursor{old.head.Cursor}, lost: 3},
+		{name: "all entries are supplied", entries: old.held(), seen: []record.Cursor{old.head.Cursor}, lost: 3},
 		{name: "no cursor was reported", entries: old.held(), lost: 3},
-		{name: "nothing had been changed", seen: []record.Cursor{first}},
+		{name: "no change had been made", seen: []record.Cursor{first}},
 		{
-			name: "the first change is missing", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
+			name: "the first change is not supplied", entries: old.held()[1:], seen: []record.Cursor{old.head.Cursor},
 			missing: "of epoch 1, revisions 1 to 1",
 		},
 		{
-			name: "the last change is missing", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
+			name: "the last change is not supplied", entries: old.held()[:2], seen: []record.Cursor{old.head.Cursor},
 			missing: "of epoch 1, revisions 3 to 3",
 		},
-		{name: "nothing is known", missing: "nobody knows what it held"},
-		{name: "nobody has seen anything", seen: []record.Cursor{{}, {}}, missing: "nobody knows what it held"},
+		{name: "no entry and no cursor is supplied", missing: "nobody knows what it held"},
+		{name: "only zero cursors are reported", seen: []record.Cursor{{}, {}}, missing: "nobody knows what it held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lost, err := wiped.search(0, tt.entries, tt.seen)
 			if tt.missing != "" {
 				if !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), tt.missing) {
-					t.Fatalf("got %v, want that there is missing %q", err, tt.missing)
+					t.Fatalf("got %v, want ErrIncomplete with %q", err, tt.missing)
 				}
 				return
 			}
@@ -66,8 +66,8 @@ func TestHealWiped(t *testing.T) {
 	}
 }
 
-// TestHealAdoptedOnNothing: a wiped store was adopted. Another one was adopted too, on a deposed master, in
-// an epoch that is not older. Replicas that followed the second one hold its whole history, so nothing is
+// TestHealAdoptedOnNothing: a wiped store was adopted. A deposed master with the old data was adopted too, in
+// an epoch that is not older. Replicas that followed the deposed master hold its whole history, so nothing is
 // missing.
 func TestHealAdoptedOnNothing(t *testing.T) {
 	s := newStory(t)
@@ -120,9 +120,9 @@ func TestHealWipedAfterAnOlderBackup(t *testing.T) {
 	}
 }
 
-// TestHealWipedAndRolledBack: a wiped partition was healed, and a failover loses this and more. The healing
-// had everything that the store has, so the changes after the healing count, including what they switched
-// off.
+// TestHealWipedAndRolledBack: a wiped partition was healed. Then the store goes back to a state from before
+// the wipe. The healing had everything that this state has, so the changes after the healing count. One of
+// them switched enforcement off.
 func TestHealWipedAndRolledBack(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), enforced(1))
@@ -140,9 +140,9 @@ func TestHealWipedAndRolledBack(t *testing.T) {
 	}
 }
 
-// TestB08_ForkFromBeforeAWipeIsHealed: a failover took changes that one replica holds. The other replicas
-// went beyond these revisions, and the store was wiped and healed from them. The log begins after the
-// changes, and they still count as lost.
+// TestB08_ForkFromBeforeAWipeIsHealed: a failover lost changes that only one replica holds. The store made
+// other changes with these revisions, and was wiped and healed from the other replicas. The log begins at a
+// higher revision, and the changes still count as lost.
 func TestB08_ForkFromBeforeAWipeIsHealed(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"), create("b"))

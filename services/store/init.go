@@ -19,7 +19,7 @@ import (
 // the same store id.
 const InitKey = "cs:init"
 
-// ErrNotEmpty says that a Redis already has keys that a new store would use.
+// ErrNotEmpty says that Redis already has keys that a new store would use.
 var ErrNotEmpty = errors.New("there are keys of another store, or the rest of one, in this Redis; nothing was changed")
 
 // Init makes a store in a Redis that holds none: a head for each partition, then the meta. It may be repeated
@@ -50,8 +50,8 @@ func Init(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, par
 	return record.Meta{}, false, err
 }
 
-// beginInit returns the meta of the store to make: the meta of an interrupted initialisation, or a new one if
-// no keys are in its way.
+// beginInit returns the meta of the store to make. It is the meta of an interrupted initialisation, or a new
+// one if Redis has none of the keys of a new store.
 func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, partitions int) (record.Meta, error) {
 	raw, err := record.SealMeta(ring, record.Meta{
 		StoreID: newStoreID(), Partitions: partitions, CreateTime: time.Now(),
@@ -81,7 +81,7 @@ func beginInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring
 	return record.OpenMeta(ring, raw)
 }
 
-// initCommands lists the commands of an initialisation that write.
+// initCommands lists the commands that an initialisation needs rights for.
 func initCommands(partitions int) []string {
 	commands := []string{
 		"SET " + InitKey + " x NX", "DEL " + InitKey, "SET " + record.MetaKey + " x NX",
@@ -112,7 +112,7 @@ func endInit(ctx context.Context, client *redisfeed.Client, ring *keyring.Ring, 
 		return err
 	}
 	if begun, err := record.OpenMeta(ring, raw); err != nil || begun.StoreID != meta.StoreID {
-		return nil //nolint:nilerr // it is not of this store
+		return nil //nolint:nilerr // InitKey is not of this store
 	}
 	return client.Del(ctx, InitKey).Err()
 }

@@ -148,7 +148,8 @@ func TestInitPartitions(t *testing.T) {
 	}
 }
 
-// TestInitIsRefused: Init does not touch a Redis with keys of another store, or with remains of one.
+// TestInitIsRefused: in a Redis with keys of another store, or with some keys of an earlier one, Init fails
+// and writes nothing.
 func TestInitIsRefused(t *testing.T) {
 	other := keyring.Generate()
 	foreign := check.Must(record.SealMeta(other, record.Meta{StoreID: "another", Partitions: partitions}))(t)
@@ -179,7 +180,7 @@ func TestInitIsRefused(t *testing.T) {
 			held := contents(t, client)
 			_, created, err := store.Init(t.Context(), client, ring, partitions)
 			if err == nil || created {
-				t.Error("it was taken")
+				t.Errorf("got created %t, %v, want an error", created, err)
 			}
 			if key := rest[1]; key != record.MetaKey && key != "cs:init" && !errors.Is(err, store.ErrNotEmpty) {
 				t.Errorf("got %v", err)
@@ -189,8 +190,8 @@ func TestInitIsRefused(t *testing.T) {
 	}
 }
 
-// TestInitCutOff: an initialisation that was interrupted anywhere can be continued, and one complete store
-// results.
+// TestInitCutOff: an initialisation is interrupted at any of its commands. The next call continues it, and
+// one complete store results.
 func TestInitCutOff(t *testing.T) {
 	redisServer := redistest.Start(t)
 	clean, ring := redisClient(t, redisServer.URL()), keyring.Generate()
@@ -236,27 +237,27 @@ func TestInitCutOff(t *testing.T) {
 				checkStore(t, clean, ring, meta)
 				if begun != nil {
 					if first := check.Must(record.OpenMeta(ring, begun))(t); first.StoreID != meta.StoreID {
-						t.Errorf("store %s was begun and %s was made", first.StoreID, meta.StoreID)
+						t.Errorf("got the store %[2]s, want %[1]s, which was begun", first.StoreID, meta.StoreID)
 					}
 				}
 				if _, created, err := store.Init(t.Context(), clean, ring, partitions); err != nil || created {
-					t.Errorf("a third time: created %t, %v", created, err)
+					t.Errorf("the third call: got created %t, %v, want the existing store", created, err)
 				}
 			})
 		}
 	}
 }
 
-// TestInitNeedsItsRights: an account without the rights to finish an initialisation begins none, and does not
-// block an account that has them.
+// TestInitNeedsItsRights: with an account that lacks a right of an initialisation, Init fails and writes
+// nothing. An account with all rights can then make the store.
 func TestInitNeedsItsRights(t *testing.T) {
 	server := redistest.StartWithAccounts(t)
 	all, ring := redisClient(t, server.URL()), keyring.Generate()
 	for name, rights := range map[string]string{
-		"the authority": redisacl.Rules(redisacl.Authority),
-		"no DEL":        "~cs:* +@all -del",
-		"a head":        "~cs:init ~cs:meta %R~cs:* ~cs:{cs00}:* ~cs:{cs01}:* ~cs:{cs02}:* +@all",
-		"the meta":      "~cs:init %R~cs:meta ~cs:{*}:* +@all",
+		"the account of the authority": redisacl.Rules(redisacl.Authority),
+		"may not run DEL":              "~cs:* +@all -del",
+		"may not write one head":       "~cs:init ~cs:meta %R~cs:* ~cs:{cs00}:* ~cs:{cs01}:* ~cs:{cs02}:* +@all",
+		"may not write the meta":       "~cs:init %R~cs:meta ~cs:{*}:* +@all",
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules := append([]any{"ACL", "SETUSER", "limited", "reset", "on", ">limited"}, fields(rights)...)
@@ -290,13 +291,13 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 		raw   []byte
 		stays bool
 	}{
-		"its own": {raw: check.Must(record.SealMeta(ring, meta))(t)},
+		"of this store": {raw: check.Must(record.SealMeta(ring, meta))(t)},
 		"of another store": {
 			raw:   check.Must(record.SealMeta(ring, record.Meta{StoreID: "another", Partitions: 1}))(t),
 			stays: true,
 		},
-		"of another ring":   {raw: check.Must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
-		"of nobody we know": {raw: []byte("x"), stays: true},
+		"of another ring": {raw: check.Must(record.SealMeta(keyring.Generate(), meta))(t), stays: true},
+		"no meta":         {raw: []byte("x"), stays: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := client.Set(t.Context(), "cs:init", left.raw, 0).Err(); err != nil {
@@ -308,7 +309,7 @@ func TestInitRemovesWhatIsLeft(t *testing.T) {
 			}
 			if left.stays {
 				if removed := check.Must(client.Del(t.Context(), "cs:init").Result())(t); removed != 1 {
-					t.Error("it was removed")
+					t.Error("InitKey was removed, want it kept")
 				}
 				return
 			}
@@ -346,7 +347,7 @@ func TestInitAtOnce(t *testing.T) {
 		}
 	})
 	for _, name := range []string{"setnx", "get", "del"} {
-		t.Run("another is made just before the first "+name, func(t *testing.T) {
+		t.Run("another caller makes a store before the first "+name, func(t *testing.T) {
 			client.FlushAll(t.Context())
 			slow, once := redisClient(t, redisServer.URL()), sync.Once{}
 			hook(func(number int, command redis.Cmder, process func() error) error {

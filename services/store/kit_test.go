@@ -60,7 +60,7 @@ func (s *system) init() {
 // keysOf names the keys of an app's partition.
 func (s *system) keysOf(appID string) record.Keys { return record.KeysOf(s.codec.PartitionOf(appID)) }
 
-// open opens the store as an authority does, and closes it with the test. The URL may lead through a proxy.
+// open opens the store as an authority does. The URL may be the URL of a proxy.
 func (s *system) open(url string) *store.Store {
 	s.t.Helper()
 	client := redisClient(s.t, url)
@@ -156,7 +156,7 @@ func update(t testing.TB, s *store.Store, c store.Call) store.Result {
 	return result
 }
 
-// wantUnavailable checks that an error has a reason and says that nothing was changed.
+// wantUnavailable checks that an error is UNAVAILABLE with a reason.
 func wantUnavailable(t testing.TB, err error, reason string) {
 	t.Helper()
 	var e *apierr.Error
@@ -168,7 +168,7 @@ func wantUnavailable(t testing.TB, err error, reason string) {
 	}
 }
 
-// contents returns every key of a Redis with its DUMP.
+// contents returns the DUMP of every key in Redis, by key.
 func contents(t testing.TB, client *redisfeed.Client) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -178,18 +178,18 @@ func contents(t testing.TB, client *redisfeed.Client) map[string]string {
 	return all
 }
 
-// wantSame checks that Redis holds what it held before.
+// wantSame checks that Redis still has the contents held.
 func wantSame(t testing.TB, client *redisfeed.Client, held map[string]string) {
 	t.Helper()
 	now := contents(t, client)
 	for key := range held {
 		if now[key] != held[key] {
-			t.Errorf("%s was changed", key)
+			t.Errorf("the value of %s was changed or removed, want it unchanged", key)
 		}
 	}
 	for key := range now {
 		if _, was := held[key]; !was {
-			t.Errorf("%s is new", key)
+			t.Errorf("%s is a new key, want none", key)
 		}
 	}
 }

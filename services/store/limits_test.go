@@ -14,8 +14,8 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 )
 
-// TestB08_AChangePastALimitIsRefused: it is refused before anything is written. An app whose document does
-// not open could never be changed again, not even to revoke a token.
+// TestB08_AChangePastALimitIsRefused: a change that would exceed a limit fails before anything is written. An
+// app whose document cannot be opened could never be changed again, not even to revoke a token.
 func TestB08_AChangePastALimitIsRefused(t *testing.T) {
 	s := newSystem(t)
 	st := s.open(s.redis.URL())

@@ -19,7 +19,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// once lets the first command with a name meet a fault. It calls then before the second one passes.
+// once returns a function for spoil. It injects a fault into the first command with a name, and calls then
+// before the second such command passes.
 func once(name string, f fault, then func()) func(command string) fault {
 	seen := 0
 	return func(command string) fault {
@@ -36,8 +37,8 @@ func once(name string, f fault, then func()) func(command string) fault {
 	}
 }
 
-// TestLostReply: a commit whose reply is lost is recognised as done and not done twice. A commit that is lost
-// on its way is done once in the end. Both hold also when another writer was faster in between.
+// TestLostReply: a commit without a reply is sent again, and the change is made exactly once, whether or not
+// the first send arrived. This holds also when another authority commits between the two sends.
 func TestLostReply(t *testing.T) {
 	faults := map[string]fault{
 		"the script ran":              after,
@@ -81,16 +82,16 @@ func TestLostReply(t *testing.T) {
 					want++
 				}
 				if len(h.links) != want {
-					t.Errorf("there are %d changes, want %d", len(h.links), want)
+					t.Errorf("got %d changes, want %d", len(h.links), want)
 				}
 				if got := h.documents[mine].Tokens[0].Note; got != "x" {
-					t.Errorf("the change was made as %q", got)
+					t.Errorf("got the note %q, want x", got)
 				}
 				if got := h.links[result.Position.Revision-1].Cursor; got != result.Position.Cursor {
-					t.Errorf("the answer names %s, the log has %s", result.Position.Cursor, got)
+					t.Errorf("the answer has the cursor %s, the log has %s; want the same", result.Position.Cursor, got)
 				}
 				if theirs == "" && changes != 1 {
-					t.Errorf("the change was computed %d times", changes)
+					t.Errorf("the change was computed %d times, want once", changes)
 				}
 			})
 		}
@@ -107,8 +108,8 @@ func (s *system) otherApp(partition, number int) string {
 }
 
 // TestLostAtRandom: two authorities make many changes while connections are cut before, during and after
-// commands. Each acknowledged change is in the log exactly once. No failed change is, except those with an
-// unknown outcome.
+// commands. Each acknowledged change is in the log exactly once. A failed change is not in the log, unless
+// its outcome is unknown.
 func TestLostAtRandom(t *testing.T) {
 	const (
 		writers = 3 // of each authority
@@ -155,7 +156,7 @@ func TestLostAtRandom(t *testing.T) {
 	p.deliver("eval")
 	for f, name := range map[fault]string{before: "before", middle: "while", after: "after", late: "long before"} {
 		if spoilt[f] == 0 {
-			t.Errorf("no connection was cut %s a change was carried out", name)
+			t.Errorf("no connection was cut %s a change was carried out, want at least one", name)
 		}
 	}
 
@@ -179,18 +180,18 @@ func TestLostAtRandom(t *testing.T) {
 		switch {
 		case err == nil:
 			if rows[name] != 1 || tokens[name] != 1 || places[name] != made[name].Cursor {
-				t.Errorf("%s was acknowledged at %s and is there %d times, at %s", name, made[name].Cursor, rows[name], places[name])
+				t.Errorf("%s was acknowledged at %s: got %d rows, at %s, want 1", name, made[name].Cursor, rows[name], places[name])
 			}
 		case apierr.ReasonOf(err) == apierr.OutcomeUnknown:
 			unknown++
 			if rows[name] > 1 {
-				t.Errorf("%s was done %d times", name, rows[name])
+				t.Errorf("%s was made %d times, want at most once", name, rows[name])
 			}
 		default:
 			failed++
 			wantUnavailable(t, err, apierr.StoreUnavailable)
 			if rows[name] != 0 || tokens[name] != 0 {
-				t.Errorf("%s failed (%v) and is there", name, err)
+				t.Errorf("%s failed (%v), and the change was made; want no change", name, err)
 			}
 		}
 	}
@@ -200,15 +201,15 @@ func TestLostAtRandom(t *testing.T) {
 	}
 }
 
-// TestOutcomeUnknown: without a definite answer a call reports an unknown outcome, and its repetition tells
-// the outcome.
+// TestOutcomeUnknown: when Redis answers no send of a commit, the call fails with OUTCOME_UNKNOWN. A
+// repetition with the same request id succeeds, and the change is made once.
 func TestOutcomeUnknown(t *testing.T) {
-	for name, first := range map[string]fault{"it was made": after, "it was not": before} {
+	for name, first := range map[string]fault{"the first send arrived": after, "no send arrived": before} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t)
 			p := startProxy(t, s.redis.Address())
-			// The replica has its own connection, so that it neither helps nor hinders the commit.
+			// The replica has its own connection, so that the faults do not affect it.
 			lossy := s.openWith(redisClient(t, p.url()), s.replica(redisClient(t, s.redis.URL())))
 			seen := false
 			p.spoil(func(command string) fault {
@@ -226,13 +227,13 @@ func TestOutcomeUnknown(t *testing.T) {
 			_, err := lossy.Update(t.Context(), c)
 			wantUnavailable(t, err, apierr.OutcomeUnknown)
 			if err == nil || strings.Contains(err.Error(), "nothing was changed") {
-				t.Errorf("the error claims to know: %v", err)
+				t.Errorf("got %v, want an error that leaves the outcome open", err)
 			}
 			p.spoil(nil)
 
 			again := update(t, lossy, c)
 			if (again.Repeated != nil) != (first == after) {
-				t.Errorf("the repetition found an answer: %t", again.Repeated != nil)
+				t.Errorf("the repetition found a stored answer: got %t, want %t", again.Repeated != nil, first == after)
 			}
 			if h := s.verify(t, s.codec.PartitionOf("app")); len(h.links) != 1 || len(h.documents["app"].Tokens) != 1 {
 				t.Errorf("there are %d changes", len(h.links))
@@ -241,8 +242,9 @@ func TestOutcomeUnknown(t *testing.T) {
 	}
 }
 
-// TestRepetitionIsAnsweredByWhoHoldsTheChange: the authority that made a change may be down, and a failover
-// may lose the change. So the authority that answers the repetition must hold the link, for a later healing.
+// TestRepetitionIsAnsweredByWhoHoldsTheChange: an authority answers a repetition only when its replica holds
+// the change. The authority that made the change may be down, and a failover may lose the change. A healing
+// then needs the link.
 func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	s := newSystem(t)
 	p := redistest.NewProxy(t, s.redis.Address())
@@ -255,17 +257,17 @@ func TestRepetitionIsAnsweredByWhoHoldsTheChange(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if result, err := behind.Update(ctx, c); apierr.ReasonOf(err) != apierr.StoreUnavailable {
-		t.Errorf("one that does not hold the change: %v, %v", result, err)
+		t.Errorf("an authority that does not hold the change: got %v, %v, want UNAVAILABLE", result, err)
 	}
 	p.Restore()
 	result := update(t, behind, c)
 	if links := follower.Links(s.codec.PartitionOf("app")); result.Repeated == nil || len(links) != 1 {
-		t.Errorf("repeated: %t, with %d links", result.Repeated != nil, len(links))
+		t.Errorf("got repeated %t with %d links, want true with 1", result.Repeated != nil, len(links))
 	}
 }
 
-// TestCallerHangsUp: a caller that gives up during a commit leaves no open outcome, because the commit is
-// pursued.
+// TestCallerHangsUp: when a caller cancels a call during its commit, the store still waits for the outcome.
+// The call returns the change that was made.
 func TestCallerHangsUp(t *testing.T) {
 	s := newSystem(t)
 	p := startProxy(t, s.redis.Address())
@@ -286,11 +288,11 @@ func TestCallerHangsUp(t *testing.T) {
 		t.Fatalf("got %v, want the change, which was made", err)
 	}
 	if h := s.verify(t, s.codec.PartitionOf("app")); h.head.Cursor != result.Position.Cursor {
-		t.Errorf("the head is at %s, the answer names %s", h.head.Cursor, result.Position.Cursor)
+		t.Errorf("the head is at %s, the answer has %s; want the same", h.head.Cursor, result.Position.Cursor)
 	}
 }
 
-// TestHungUpBefore: a call that is cancelled before anything was sent changes nothing and says so.
+// TestHungUpBefore: a call that is cancelled before its commit was sent fails, and changes nothing.
 func TestHungUpBefore(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -299,7 +301,7 @@ func TestHungUpBefore(t *testing.T) {
 	_, err := opened.Update(ctx, call("app", "made", add("tok")))
 	wantUnavailable(t, err, apierr.StoreUnavailable)
 	if changes := s.verifyAll(t); changes != 0 {
-		t.Errorf("%d changes were made", changes)
+		t.Errorf("got %d changes, want none", changes)
 	}
 }
 

@@ -19,8 +19,8 @@ const noteTimeout = 2 * time.Second
 
 // Note adds an audit row for an event that belongs to no app, and sets the event's revision. The row goes to
 // the first partition that accepts it, usually 0: an operator must be able to forget a validator while one
-// partition is damaged. After an error the row may be there all the same. After a lost reply it may be there
-// twice.
+// partition is damaged. After an error the row may have been written all the same. After a lost reply it may
+// have been written twice.
 func (s *Store) Note(ctx context.Context, event *countersignv1.AuditEvent) error {
 	ctx, cancel := withTimeout(ctx, callTimeout)
 	defer cancel()

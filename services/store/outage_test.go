@@ -16,8 +16,8 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestFullRedis: when Redis is out of memory, nothing can be created, but everything that ends a token's life
-// works (B08).
+// TestFullRedis: when Redis is out of memory, ordinary changes fail. Urgent ones, such as a revocation,
+// succeed (B08).
 func TestFullRedis(t *testing.T) {
 	s := newSystem(t, "--maxmemory-policy", "noeviction")
 	opened := s.open(s.redis.URL())
@@ -33,7 +33,7 @@ func TestFullRedis(t *testing.T) {
 		wantUnavailable(t, err, apierr.StoreUnavailable)
 	}
 	if h := s.verify(t, partition); len(h.links) != 2 || len(h.documents) != 1 {
-		t.Fatalf("there are %d changes of %d apps", len(h.links), len(h.documents))
+		t.Fatalf("got %d changes of %d apps, want 2 changes of 1 app", len(h.links), len(h.documents))
 	}
 
 	urgent := call("app", "revoked", revoke)
@@ -43,12 +43,12 @@ func TestFullRedis(t *testing.T) {
 	if again := update(t, opened, urgent); again.Repeated == nil {
 		t.Error("the answer of an urgent request was not kept")
 	}
-	// An urgent call that finds nothing to do works too, although its answer cannot be stored.
+	// An urgent call that changes nothing succeeds too, although Redis has no room for its answer.
 	urgent.Request.ID = "r2"
 	urgent.Change = func(*record.Document) (*record.Document, error) { return nil, nil }
 	update(t, opened, urgent)
 	if h := s.verify(t, partition); len(h.links) != 3 || h.events[2].GetMethod() != "revoked" {
-		t.Errorf("there are %d changes", len(h.links))
+		t.Errorf("got %d changes, want 3, the last one by the method revoked", len(h.links))
 	}
 
 	if err := s.client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
@@ -58,7 +58,8 @@ func TestFullRedis(t *testing.T) {
 	s.verify(t, partition)
 }
 
-// TestRedisIsDown: a call fails within seconds, and the store works again when Redis is back.
+// TestRedisIsDown: while Redis is down, a call fails within seconds. After Redis is back, calls succeed
+// again.
 func TestRedisIsDown(t *testing.T) {
 	s := newSystem(t, "--appendonly", "yes", "--appendfsync", "always")
 	opened := s.open(s.redis.URL())
@@ -81,18 +82,19 @@ func TestRedisIsDown(t *testing.T) {
 	started := time.Now()
 	_, err := opened.Update(ctx, call("app", "refused", add("tok-2")))
 	wantUnavailable(t, err, apierr.StoreUnavailable)
-	check.Within(t, "a change that has a second", time.Since(started), 3*time.Second, 9*time.Second)
+	check.Within(t, "a change with a deadline of 1 s", time.Since(started), 3*time.Second, 9*time.Second)
 	s.redis.Restart()
 	check.Eventually(t, "a change after the outage", func() error {
 		_, err := opened.Update(t.Context(), call("app", "changed", note("noted")))
 		return err
 	})
 	if h := s.verify(t, s.codec.PartitionOf("app")); h.documents["app"].Tokens[0].Note != "noted" || len(h.events) != 2 {
-		t.Errorf("got %+v", h.documents["app"])
+		t.Errorf("got %d audit events and %+v, want 2 events and the note \"noted\"", len(h.events), h.documents["app"])
 	}
 }
 
-// TestRedisLostEverything: an empty Redis is not silently made a store.
+// TestRedisLostEverything: when Redis has lost all data, calls fail. The authority does not initialise a new
+// store.
 func TestRedisLostEverything(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -107,7 +109,8 @@ func TestRedisLostEverything(t *testing.T) {
 	wantSame(t, s.client, map[string]string{})
 }
 
-// TestShortOutage: a caller with enough time does not notice an outage as long as a failover (B20).
+// TestShortOutage: when Redis is down for a second, as in a failover, a call with time left waits and
+// succeeds (B20).
 func TestShortOutage(t *testing.T) {
 	s := newSystem(t, "--appendonly", "yes", "--appendfsync", "always")
 	opened := s.open(s.redis.URL())
@@ -135,11 +138,12 @@ func TestShortOutage(t *testing.T) {
 		}
 	}
 	if h := s.verify(t, s.codec.PartitionOf("app")); len(h.links) != 2 {
-		t.Errorf("there are %d changes, want 2", len(h.links))
+		t.Errorf("got %d changes, want 2", len(h.links))
 	}
 }
 
-// TestRedisIsAReplica: a change that cannot be written is not acknowledged.
+// TestRedisIsAReplica: when the authority is connected to a read-only Redis replica, changes fail and nothing
+// is written.
 func TestRedisIsAReplica(t *testing.T) {
 	s := newSystem(t, "--repl-diskless-sync-delay", "0")
 	update(t, s.open(s.redis.URL()), call("app", "made", add("tok")))
@@ -161,8 +165,8 @@ func TestRedisIsAReplica(t *testing.T) {
 	wantSame(t, client, held)
 }
 
-// TestNobodyMayPublish: a Redis account without channels (the default of Redis ACLs) loses its hints, and no
-// change that was made is reported as failed.
+// TestNobodyMayPublish: a Redis account that may not publish (the default of Redis ACLs) sends no hints. Its
+// changes succeed all the same.
 func TestNobodyMayPublish(t *testing.T) {
 	s := newSystem(t)
 	if err := s.client.Do(t.Context(), "ACL", "SETUSER", "authority", "on", ">password", "~cs:*", "resetchannels",
@@ -172,23 +176,24 @@ func TestNobodyMayPublish(t *testing.T) {
 	opened := s.open(redistest.URL(s.redis.Address(), "authority", "password"))
 	update(t, opened, call("app", "made", add("tok")))
 	if h := s.verify(t, s.codec.PartitionOf("app")); len(h.links) != 1 {
-		t.Errorf("there are %d changes", len(h.links))
+		t.Errorf("got %d changes, want 1", len(h.links))
 	}
 }
 
-// TestMissingRights: an account that lacks one right of a commit makes no part of it, since Redis checks a
-// right only when a script runs the command.
+// TestMissingRights: when the Redis account lacks a right that a commit needs, the commit writes nothing.
+// Redis checks the right for each command when the script runs it, so a commit could otherwise stop halfway.
 func TestMissingRights(t *testing.T) {
 	s := newSystem(t)
 	request := store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
 	const all = "~cs:* &cs:* +@all "
 	for name, rights := range map[string]string{
-		"XADD": all + "-xadd", "HSET": all + "-hset", "SET": all + "-set", "commands that write": all + "-@write",
-		"TYPE": all + "-type", "EXISTS": all + "-exists", "XINFO": all + "-xinfo",
-		"the audit trail":   "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
-		"results":           "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
-		"writing heads":     "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
-		"writing documents": "~cs:{*}:head ~cs:{*}:log %R~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+		"may not run XADD": all + "-xadd", "may not run HSET": all + "-hset", "may not run SET": all + "-set",
+		"may not run commands that write": all + "-@write", "may not run TYPE": all + "-type",
+		"may not run EXISTS": all + "-exists", "may not run XINFO": all + "-xinfo",
+		"no right to the audit trail": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* &cs:* +@all",
+		"no right to request results": "~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:audit &cs:* +@all",
+		"heads are read-only":         "%R~cs:{*}:head ~cs:{*}:log ~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
+		"documents are read-only":     "~cs:{*}:head ~cs:{*}:log %R~cs:{*}:policies ~cs:{*}:request:* ~cs:{*}:audit &cs:* +@all",
 	} {
 		t.Run(name, func(t *testing.T) {
 			rules := append([]any{"ACL", "SETUSER", "authority", "reset", "on", ">password"}, fields(rights)...)
@@ -215,18 +220,18 @@ func fields(text string) (all []any) {
 	return all
 }
 
-// TestSeenLate: a commit by another authority during a read of the app starts the read over. It does not
-// count as damage.
+// TestSeenLate: when another authority commits while this one reads the app for a change, this one reads
+// again. It does not report the mismatch as damage.
 func TestSeenLate(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		fault fault // of the command that reads the document, behind the one that reads the head
-		there bool  // the app exists before
+		fault fault // in the HGET of the document, which follows the GET of the head
+		there bool  // the app exists before both changes
 	}{
-		{"a new app, after head and document are read", holding, false},
-		{"an app, after head and document are read", holding, true},
-		{"a new app, between head and document", waiting, false},
-		{"an app, between head and document", waiting, true},
+		{"a new app is committed after head and document are read", holding, false},
+		{"a change is committed after head and document are read", holding, true},
+		{"a new app is committed after the head is read, before the document is", waiting, false},
+		{"a change is committed after the head is read, before the document is", waiting, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSystem(t)
@@ -251,23 +256,23 @@ func TestSeenLate(t *testing.T) {
 			}
 			p.release()
 			if err := <-ended; err != nil {
-				t.Errorf("the change: %v", err)
+				t.Errorf("the change of the slow authority: %v", err)
 			}
 			h := s.verify(t, s.codec.PartitionOf("app"))
 			if len(h.documents["app"].Tokens) != want || find(h.documents["app"], "slow") == nil {
-				t.Errorf("got %+v", h.documents["app"].Tokens)
+				t.Errorf("got %+v, want %d tokens with the token slow", h.documents["app"].Tokens, want)
 			}
 		})
 	}
 }
 
-// TestReadsAreLinearizable: after one authority has committed a change, another one reads it at once,
-// whatever its replica holds.
+// TestReadsAreLinearizable: after one authority has committed a change, another one reads it at once, even if
+// its replica does not hold the change.
 func TestReadsAreLinearizable(t *testing.T) {
 	s := newSystem(t)
 	one, two := s.open(s.redis.URL()), s.open(s.redis.URL())
 	if d, head, err := one.Read(t.Context(), "app"); d != nil || err != nil || head.Revision != 0 {
-		t.Fatalf("an app never heard of: %+v, %v", d, err)
+		t.Fatalf("an app that does not exist: got %+v at %s, %v, want no document at revision 0", d, head.Cursor, err)
 	}
 	update(t, one, call("app", "made", add("tok")))
 	for i := range 200 {
@@ -284,7 +289,8 @@ func TestReadsAreLinearizable(t *testing.T) {
 	}
 }
 
-// TestChangesThatChangeNothing leave the store alone, and return a position at which the result already held.
+// TestChangesThatChangeNothing: a call that changes nothing, or whose change fails, writes nothing. The
+// former returns a position at which the store already had the app's document.
 func TestChangesThatChangeNothing(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -303,7 +309,8 @@ func TestChangesThatChangeNothing(t *testing.T) {
 	wantSame(t, s.client, held)
 }
 
-// TestTouchedTokens: a token's revision, which makes its etag, is the revision of its latest change (B07).
+// TestTouchedTokens: a token's TouchedRevision, from which its etag is made, is the revision of the token's
+// latest change (B07).
 func TestTouchedTokens(t *testing.T) {
 	s := newSystem(t)
 	opened := s.open(s.redis.URL())
@@ -336,6 +343,6 @@ func TestHints(t *testing.T) {
 	entries := check.Must(s.client.XRange(t.Context(), s.keysOf("app").Log, "-", "+").Result())(t)
 	if message.Channel != s.keysOf("app").Hint || link.Cursor != done.Position.Cursor ||
 		entries[0].Values[redisfeed.LinkField] != message.Payload {
-		t.Errorf("%s: %+v", message.Channel, link)
+		t.Errorf("got %+v on channel %s, want the change %s as in the log", link, message.Channel, done.Position.Cursor)
 	}
 }

@@ -29,8 +29,8 @@ func (s *system) openOptions(url string, options store.Options) *store.Store {
 	return store.New(store.Over(client, partitions, options), s.replica(client), options, quiet)
 }
 
-// TestWriteQuorum: with a quorum each change waits for as many Redis replicas, and its result says how many
-// confirmed it. With fewer the change is made all the same.
+// TestWriteQuorum: with a quorum, each change waits for that many Redis replicas, and its result says how
+// many confirmed it. If fewer confirm it, the change is made all the same.
 func TestWriteQuorum(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
 	opened := func(quorum int) *store.Store {
@@ -55,13 +55,13 @@ func TestWriteQuorum(t *testing.T) {
 	change("three of two", three, 3, 2, 2)
 	nothing := update(t, one, call("app", "nothing", func(*document) (*document, error) { return nil, nil }))
 	if d := nothing.Durability; d != (store.Durability{Wanted: 1}) {
-		t.Errorf("a call that changed nothing: %+v", d)
+		t.Errorf("a call that changed nothing: got %+v, want 1 wanted, 0 acknowledged", d)
 	}
 	c := call("app", "made", add("again"))
 	c.Request = store.Request{Identity: "ada", Method: "Create", ID: "r1", Digest: []byte("content")}
 	update(t, two, c)
 	if again := update(t, two, c); again.Repeated == nil || again.Durability != (store.Durability{Wanted: 2}) {
-		t.Errorf("a repetition: %+v", again.Durability)
+		t.Errorf("a repetition: got %+v, want 2 wanted, 0 acknowledged", again.Durability)
 	}
 
 	for _, replica := range group.Replicas() {

@@ -60,7 +60,7 @@ type Commit struct {
 	// Cursor names the change.
 	Cursor         record.Cursor
 	Link, Document []byte
-	// change is what Link opens as.
+	// change is the decoded Link.
 	change *record.Link
 	Audit  AuditRow
 	// RequestKey is the key under which Result is kept for RequestLife; empty for none.
@@ -79,7 +79,7 @@ type AuditRow struct {
 // Beginning is everything that the start of an epoch writes.
 type Beginning struct {
 	Partition int
-	// Expected is the head that it was computed from. When it is nil, the partition must have no keys.
+	// Expected is the head that the epoch was computed from. When it is nil, the partition must have no keys.
 	Expected, Head []byte
 	// Entries are the start of the epoch and the links after it. Without entries the partition does not
 	// change.
@@ -97,10 +97,10 @@ type RawDocument struct {
 
 // Reply is the answer of Redis to a Commit or a Beginning.
 type Reply struct {
-	// Answer is Made, Conflict, or one word for why nothing was written.
+	// Answer is Made, Conflict, or a word that says why nothing was written.
 	Answer string
-	// Acknowledged is how many Redis replicas confirmed the write in time; 0 when that is unknown or was not
-	// asked.
+	// Acknowledged is how many Redis replicas confirmed the write in time. It is 0 when that is unknown, or
+	// when WriteQuorum is 0.
 	Acknowledged int
 }
 
@@ -322,12 +322,12 @@ func (r *server) wait(ctx context.Context, conn *redis.Conn) int {
 
 // writing classifies the error of a script.
 //
-// Redis rejects a command before it runs when the slot of its keys is elsewhere, is moving or is not served
-// (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), and when the server serves nobody (LOADING, MASTERDOWN, BUSY, too many
-// clients). READONLY, NOREPLICAS, OOM and MISCONF reject the first write of a script, never a later one,
-// because their causes do not change while a script runs. Any other error inside a script does not tell
-// whether earlier writes ran. A command that was never sent did not run. A command on a broken connection may
-// have run.
+// Redis rejects a command before it runs in two cases. The slot of its keys is on another server, is moving,
+// or is not served (MOVED, ASK, TRYAGAIN, CLUSTERDOWN). Or the server accepts no command at this time
+// (LOADING, MASTERDOWN, BUSY, too many clients). READONLY, NOREPLICAS, OOM and MISCONF reject the first write
+// of a script, never a later one, because their causes do not change while a script runs. After any other
+// error inside a script, its earlier writes may have run. A command that was never sent did not run. A
+// command on a broken connection may have run.
 func writing(err error) error {
 	if err == nil {
 		return nil
@@ -349,7 +349,7 @@ func writing(err error) error {
 	return err
 }
 
-// reading classifies the error of a command that changes nothing, or that is idempotent.
+// reading classifies the error of a read or of an idempotent command. Such a command can always be repeated.
 func reading(err error) error {
 	if err = writing(err); err == nil || errors.Is(err, ErrNotRun) || errors.Is(err, ErrRefused) {
 		return err

@@ -15,8 +15,8 @@ import (
 var rightsScript string
 
 // CheckRights fails when the Redis account may not run some commands, written as "SET cs:meta x". It runs
-// none of them. It is for work that takes several commands, so that nothing is begun that the account may not
-// finish. It asks the master of the key.
+// none of them. Call it before work of several commands, so that the work does not stop halfway for lack of a
+// right. It asks the master that holds the key.
 func CheckRights(ctx context.Context, client *redisfeed.Client, key string, commands ...string) error {
 	args := make([]any, len(commands))
 	for i, command := range commands {

@@ -27,12 +27,12 @@ const (
 	// RequestLife is how long the result of a request_id is kept (AIP-155).
 	RequestLife = 24 * time.Hour
 
-	// commitTimeout bounds how long a commit with an unknown outcome is pursued. The caller's cancellation
-	// does not end it, because a caller that gives up must not leave the outcome open.
+	// commitTimeout bounds a commit with all its resends. The caller's cancellation does not end it, because
+	// a caller that gives up must not leave the outcome open.
 	commitTimeout = 5 * time.Second
 	// callTimeout bounds a call that has no deadline.
 	callTimeout = 10 * time.Second
-	// outageTimeout bounds how long a call waits for a Redis that does not run its commands. It is longer
+	// outageTimeout bounds how long a call is repeated while Redis does not run its commands. It is longer
 	// than a failover, and short enough that calls do not pile up in a longer outage.
 	outageTimeout = 6 * time.Second
 	// defaultQuorumTimeout is the default of Options.QuorumTimeout.
@@ -76,8 +76,8 @@ type Store struct {
 
 // partition is the local state of one partition.
 type partition struct {
-	// turn holds one slot. Changes of one process to one partition take turns, because all but one would
-	// conflict and start over.
+	// turn has one slot. A process makes one change of a partition at a time: of several at once, all but one
+	// would conflict and start over.
 	turn   chan struct{}
 	frozen atomic.Bool
 }
@@ -98,7 +98,7 @@ func New(redis Redis, r *replica.Replica, options Options, log *slog.Logger) *St
 // partition.
 func (s *Store) Freeze(partition int, frozen bool) { s.partitions[partition].frozen.Store(frozen) }
 
-// take waits for the turn to change a partition, until ctx ends.
+// take waits for the slot of a partition, until ctx ends. The caller must release it.
 func (s *Store) take(ctx context.Context, partition int) (release func(), err error) {
 	turn := s.partitions[partition].turn
 	select {
@@ -159,11 +159,11 @@ func (f *found) revision() uint64 {
 
 var errNoHead = errors.New("the partition's head is missing")
 
-// read reads an app's head, document and request result, head first. A commit in between changes the head, so
-// nothing that is computed from this read can be committed then.
+// read reads an app's head, document and request result, head first. If another authority commits between
+// these reads, the head changes. Then the store rejects a change that was computed from this read.
 func (s *Store) read(ctx context.Context, appID, requestKey string) (found, error) {
-	// The replica learns only from the store. So this read must show what the replica already had, unless a
-	// newer epoch dropped it.
+	// The replica gets its data only from the store. So this read must return what the replica already has,
+	// unless a newer epoch dropped it.
 	partition := s.codec.PartitionOf(appID)
 	at, _, _ := s.replica.State(partition)
 	known := s.revisionOf(appID)

@@ -16,7 +16,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// Request identifies a call that may be repeated (AIP-155). The zero value is a call that may not.
+// Request identifies a call, so that a client may repeat it safely (AIP-155). The zero value is for a call
+// without a request id.
 type Request struct {
 	Identity, Method, ID string
 	// Digest is the digest of the call's content without the id.
@@ -33,7 +34,7 @@ type Call struct {
 	// a document; Change must not modify it. Change may be called several times and must have no side effect.
 	// Its error ends the call. The store sets the cursor and the TouchedRevision of tokens.
 	Change func(before *record.Document) (after *record.Document, err error)
-	// Event is what the audit row of the change tells of the call: who, when, by which method. The store adds
+	// Event has the audit row's fields about the call: the identity, the time and the method. The store adds
 	// the app, the revision and what Options.Audit adds. It does not change Event.
 	Event *countersignv1.AuditEvent
 	// Answer returns the response to the call, which is also kept for a repetition of Request. After is the
@@ -46,19 +47,19 @@ type Call struct {
 type Result struct {
 	// Before and After are the documents. They are equal when the call changed nothing.
 	Before, After *record.Document
-	// Position is the position of the change. When nothing was changed, it is a position at which After was
-	// already in the store.
+	// Position is the position of the change. When the call changed nothing, it is a position at which the
+	// store already had After.
 	Position record.Position
 	// Answer is the message that Call.Answer has returned; nil when Repeated is set.
 	Answer proto.Message
 	// Repeated is the encoded answer to the first call with the request's id; nil when this call was the
 	// first.
 	Repeated []byte
-	// Durability tells which Redis replicas have the change.
+	// Durability says how many Redis replicas have confirmed the change.
 	Durability Durability
 }
 
-// Durability tells how many Redis replicas have confirmed a change.
+// Durability says how many Redis replicas have confirmed a change.
 type Durability struct {
 	// Wanted is Options.WriteQuorum.
 	Wanted int
@@ -90,14 +91,14 @@ func (s *Store) Update(ctx context.Context, call Call) (Result, error) {
 		}
 	})
 	if e := (*apierr.Error)(nil); inDoubt && errors.As(err, &e) && e.Code() == codes.Unavailable {
-		// The first attempt is not in the store. It may have been there before a failover, and a healing may
-		// bring it back.
+		// The change of an earlier attempt is not in the store. A failover may have lost it, and a healing
+		// may bring it back.
 		err = outcomeUnknown(err)
 	}
 	return result, err
 }
 
-// turn carries out a call once, after it has waited for the partition's turn.
+// turn waits until no other change of this process to the partition runs. Then it carries out a call once.
 func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, outcome, error) {
 	release, err := s.take(ctx, partition)
 	if err != nil {
@@ -110,9 +111,8 @@ func (s *Store) turn(ctx context.Context, partition int, call Call) (Result, out
 	return s.try(ctx, partition, call)
 }
 
-// try carries out a call once. The outcomes conflict and superseded come without an error: the head is no
-// longer the one that the call was computed from, and the call has to be tried again. Any other outcome is
-// final.
+// try carries out a call once. With the outcomes conflict and superseded there is no error. The head has
+// changed since the call was computed from it, so the caller must try again. Any other outcome is final.
 func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outcome, error) {
 	none := Durability{Wanted: s.options.WriteQuorum}
 	requestKey := ""
@@ -182,7 +182,7 @@ func (s *Store) try(ctx context.Context, partition int, call Call) (Result, outc
 	return result, done, err
 }
 
-// openResult returns the stored answer to a request, and fails when the stored request had other content.
+// openResult returns the stored answer to a request. It fails when the stored request had other content.
 func (s *Store) openResult(partition int, key string, raw, digest []byte) ([]byte, error) {
 	stored, err := s.codec.OpenRequest(partition, key, raw)
 	if err == nil && time.Since(time.UnixMilli(stored.CreateMillis)) > RequestLife+time.Minute {
@@ -215,7 +215,8 @@ func forked(cause error) error {
 		"the store has lost changes that were made; nothing was changed").Because(cause)
 }
 
-// checkDocument fails when a document is not the app's latest, but an older one that somebody put back.
+// checkDocument fails when a document is not the app's latest. An attacker may have put an older document
+// back.
 func (s *Store) checkDocument(appID string, d *record.Document) error {
 	entry := s.replica.Table().Find(appID).Entry()
 	switch {
@@ -271,15 +272,16 @@ func (s *Store) prepare(partition int, call Call, f found, after *record.Documen
 	return c, Result{Before: before, After: after, Position: position, Answer: answer}, errors.Join(errs[:]...)
 }
 
-// audit adds to the audit event of a change what it did to an app.
+// audit adds to an audit event what the change did to an app (Options.Audit).
 func (s *Store) audit(event *countersignv1.AuditEvent, before, after *record.Document) {
 	if s.options.Audit != nil {
 		s.options.Audit(event, before, after)
 	}
 }
 
-// keepResult keeps the answer to a call that changed nothing. A repetition must get this answer: carried out
-// again, it could change what the app has become since.
+// keepResult stores the answer to a call that changed nothing, so that a repetition gets this answer. If the
+// repetition were carried out, it could change the app, because the app may have changed since the first
+// call.
 func (s *Store) keepResult(ctx context.Context, partition int, key string, call Call, answer proto.Message) error {
 	if key == "" {
 		return nil
