@@ -218,8 +218,8 @@ func TestB24_Receipts(t *testing.T) {
 	}
 }
 
-// TestB24_LostOnesAreNotWaitedFor: when only LOST validators lack the change, the receipt comes at once and
-// names them. The wait goes on for all others, and for a LOST one that returns.
+// TestB24_LostOnesAreNotWaitedFor: a receipt names the validators that were LOST when the wait began, and the
+// wait does not wait for them. It waits for all other validators, and for a LOST one that comes back.
 func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	change, ghost := at(1, 2), func(f *fixture) {
 		_ = f.shared.Write(f.t.Context(),
