@@ -29,7 +29,8 @@ func floorOf(t *testing.T, ring *keyring.Ring, storeID string) string {
 	return path
 }
 
-// TestFloorFileThatCannotBeUsed: an authority with a damaged floor file does not start, and says what to do.
+// TestFloorFileThatCannotBeUsed: an authority with a floor file that it cannot use does not start. The error
+// names the cause and what to do.
 func TestFloorFileThatCannotBeUsed(t *testing.T) {
 	ring := keyring.Generate()
 	damaged := floorOf(t, ring, "store")
@@ -45,25 +46,26 @@ func TestFloorFileThatCannotBeUsed(t *testing.T) {
 		path  string
 		words []string
 	}{
-		"damaged":           {damaged, []string{damaged, "damaged", "remove the file"}},
-		"another key ring":  {floorOf(t, keyring.Generate(), "store"), []string{"key ring", "remove the file"}},
-		"no folder for it":  {filepath.Join(t.TempDir(), "none", "floor"), []string{"no such file or directory"}},
-		"a folder, no file": {t.TempDir(), []string{"remove the file"}},
+		"damaged":          {damaged, []string{damaged, "damaged", "remove the file"}},
+		"another key ring": {floorOf(t, keyring.Generate(), "store"), []string{"key ring", "remove the file"}},
+		"no such folder":   {filepath.Join(t.TempDir(), "none", "floor"), []string{"no such file or directory"}},
+		"a folder":         {t.TempDir(), []string{"remove the file"}},
 	} {
 		_, err := New(config("127.0.0.1:0", func(c *Config) { c.InsecureDev, c.Ring, c.FloorFile = true, ring, tt.path }))
 		if err == nil {
-			t.Errorf("%s: it starts", name)
+			t.Errorf("%s: the authority starts, want an error", name)
 			continue
 		}
 		for _, words := range append(tt.words, "--floor-file") {
 			if !strings.Contains(err.Error(), words) {
-				t.Errorf("%s: %q does not say %q", name, err, words)
+				t.Errorf("%s: got error %q, want %q in it", name, err, words)
 			}
 		}
 	}
 }
 
-// TestFloorFileOfAnotherStore: an authority whose floor file is of another store stops, and says so.
+// TestFloorFileOfAnotherStore: an authority whose floor file is of another store stops with an error that
+// names the cause.
 func TestFloorFileOfAnotherStore(t *testing.T) {
 	redis, ring := redistest.Start(t), keyring.Generate()
 	client, err := redisfeed.Open(redis.URL(), redisfeed.Options{})
@@ -84,7 +86,7 @@ func TestFloorFileOfAnotherStore(t *testing.T) {
 	err = s.Run(t.Context())
 	for _, words := range []string{"--floor-file", "is of store another", "holds store " + meta.StoreID, "remove the file"} {
 		if err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("%v does not say %q", err, words)
+			t.Errorf("got error %v, want %q in it", err, words)
 		}
 	}
 }

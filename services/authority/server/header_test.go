@@ -18,9 +18,9 @@ import (
 	"github.com/countersign/countersign/services/internal/adminkeys"
 )
 
-// TestB26_EveryCallIsRefusedByItsHeader: a call without an identity, or with a role that does not reach,
-// fails before any of its message is read, so that it takes no memory. The test sends only headers: a server
-// that reads would wait for ever.
+// TestB26_EveryCallIsRefusedByItsHeader: a call without an identity, or with a role that may not call the
+// method, fails before the server reads its message. So such a message takes no memory. The test sends
+// headers only: a server that reads the message would wait for ever.
 func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer)
 	viewer := keys[0]
@@ -39,23 +39,24 @@ func TestB26_EveryCallIsRefusedByItsHeader(t *testing.T) {
 		for _, method := range methods {
 			name := "/" + service.ServiceName + "/" + method
 			if code, words := conn.Status(conn.Open(name)); code != "16" || !strings.Contains(words, "no credential") {
-				t.Errorf("%s without an identity: %s %s", method, code, words)
+				t.Errorf("%s without an identity: got %s %s, want 16 (UNAUTHENTICATED)", method, code, words)
 			}
 			if code, _ := conn.Status(conn.Open(name, "authorization", "Bearer nonsense")); code != "16" {
-				t.Errorf("%s with nonsense: %s", method, code)
+				t.Errorf("%s with a bad key: got %s, want 16 (UNAUTHENTICATED)", method, code)
 			}
 			if strings.HasPrefix(method, "Get") || strings.HasPrefix(method, "List") || strings.HasPrefix(method, "Wait") {
 				continue
 			}
 			code, words := conn.Status(conn.Open(name, "authorization", "Bearer "+viewer.Reveal()))
 			if code != "7" || !strings.Contains(words, "role viewer") {
-				t.Errorf("%s by a viewer: %s %s", method, code, words)
+				t.Errorf("%s by a viewer: got %s %s, want 7 (PERMISSION_DENIED)", method, code, words)
 			}
 		}
 	}
 }
 
-// TestB26_AViewerStopsNoChange: calls that a viewer opens without sending a message delay no other call.
+// TestB26_AViewerStopsNoChange: a viewer opens many calls, and announces messages that it does not send.
+// These calls delay no other call.
 func TestB26_AViewerStopsNoChange(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Viewer, adminkeys.Admin)
 	viewer, admin := keys[0], keys[1]
@@ -70,7 +71,7 @@ func TestB26_AViewerStopsNoChange(t *testing.T) {
 	large := opened()
 	conn.Announce(large, grpcserver.ManagementMaxReceive)
 	if code, words := conn.Status(large); code != "8" || !strings.Contains(words, "want at most 65536") {
-		t.Errorf("a list that announces as much as an import: %s %s", code, words)
+		t.Errorf("a list call that announces a message as large as an import: got %s %s, want 8 (RESOURCE_EXHAUSTED)", code, words)
 	}
 	connection, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -79,7 +80,7 @@ func TestB26_AViewerStopsNoChange(t *testing.T) {
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	// The store is unavailable, which counts as an answer.
+	// The server has no store, so UNAVAILABLE shows that the call was served.
 	if _, err := countersignv1.NewAuthorityServiceClient(connection).RevokeToken(ctx,
 		&countersignv1.RevokeTokenRequest{AppId: "app1", TokenId: "tok_aaaaaaaaaaaaaaaa"},
 		grpc.PerRPCCredentials(bearer(admin.Reveal()))); status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) == "" {

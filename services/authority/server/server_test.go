@@ -36,8 +36,8 @@ func config(listen string, change func(*Config)) Config {
 	return c
 }
 
-// TestB26_NoStartWithoutIdentities: an authority does not start without a source of identities. It lets
-// anyone in only on loopback.
+// TestB26_NoStartWithoutIdentities: an authority does not start without a source of identities. InsecureDev,
+// which lets anyone in, is allowed on loopback only.
 func TestB26_NoStartWithoutIdentities(t *testing.T) {
 	file := t.TempDir() + "/admin-keys.json"
 	if _, err := adminkeys.Add(file, "ada", adminkeys.Admin); err != nil {
@@ -50,10 +50,10 @@ func TestB26_NoStartWithoutIdentities(t *testing.T) {
 		change func(*Config)
 		want   string // a part of the error; empty for none
 	}{
-		{"no source", "127.0.0.1:0", func(*Config) {}, "--admin-keys-file"},
+		{"no keys, loopback", "127.0.0.1:0", func(*Config) {}, "--admin-keys-file"},
 		{"keys", "127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file }, ""},
 		{"keys, every interface", ":0", func(c *Config) { c.AdminKeysFile = file }, ""},
-		{"missing file", "127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file + ".missing" }, file + ".missing"},
+		{"missing keys file", "127.0.0.1:0", func(c *Config) { c.AdminKeysFile = file + ".missing" }, file + ".missing"},
 		{"both", "127.0.0.1:0", func(c *Config) { c.AdminKeysFile, c.InsecureDev = file, true }, "--admin-keys-file"},
 		{"dev on 127.0.0.1", "127.0.0.1:0", dev, ""},
 		{"dev on 127.1.2.3", "127.1.2.3:0", dev, ""},
@@ -63,7 +63,7 @@ func TestB26_NoStartWithoutIdentities(t *testing.T) {
 		{"dev on ::", "[::]:0", dev, "loopback"},
 		{"dev on another address", "192.0.2.1:7070", dev, "loopback"},
 		{"dev on a name", "localhost.example.com:7070", dev, "loopback"},
-		{"dev on a name that looks like it", "127.0.0.1.example.com:7070", dev, "loopback"},
+		{"dev on a name that begins like loopback", "127.0.0.1.example.com:7070", dev, "loopback"},
 		{"dev without a port", "127.0.0.1", dev, "loopback"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,7 +96,7 @@ func run(t *testing.T, s *Server) {
 	})
 }
 
-// runWithKeys runs a server without a store, and returns a key for each of some roles.
+// runWithKeys runs a server without a store, and returns an admin key for each of some roles.
 func runWithKeys(t *testing.T, roles ...adminkeys.Role) (*Server, []secret.Secret) {
 	t.Helper()
 	file := t.TempDir() + "/admin-keys.json"
@@ -116,7 +116,8 @@ func runWithKeys(t *testing.T, roles ...adminkeys.Role) (*Server, []secret.Secre
 	return s, keys
 }
 
-// TestB26_HealthNeedsNoIdentity: health needs no identity and everything else does, also without a store.
+// TestB26_HealthNeedsNoIdentity: on a server without a store, health calls need no identity. All other calls
+// need one.
 func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 	s, keys := runWithKeys(t, adminkeys.Admin, adminkeys.Validator)
 	key, validator := keys[0], keys[1]
@@ -128,16 +129,16 @@ func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 
 	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("health without a store: %v, %v", health, err)
+		t.Errorf("health without a store: got %v, %v", health, err)
 	}
 	client := countersignv1.NewAuthorityServiceClient(conn)
 	_, err = client.ListApps(t.Context(), &countersignv1.ListAppsRequest{})
 	if status.Code(err) != codes.Unauthenticated {
-		t.Errorf("without a key: %v", err)
+		t.Errorf("a call without a key: got %v", err)
 	}
 	_, err = client.ListApps(t.Context(), &countersignv1.ListAppsRequest{}, grpc.PerRPCCredentials(bearer(key.Reveal())))
 	if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.NotLoaded {
-		t.Errorf("without a store: %v, want UNAVAILABLE %s", err, apierr.NotLoaded)
+		t.Errorf("a call without a store: got %v, want UNAVAILABLE %s", err, apierr.NotLoaded)
 	}
 	fleet := countersignv1.NewFleetServiceClient(conn)
 	for key, want := range map[string]codes.Code{
@@ -148,12 +149,12 @@ func TestB26_HealthNeedsNoIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err = stream.Recv(); status.Code(err) != want || apierr.ReasonOf(err) == "" {
-			t.Errorf("Report: %v, want %s with a reason", err, want)
+			t.Errorf("Report: got %v, want %s with a reason", err, want)
 		}
 	}
 }
 
-// bearer sends an admin key, also over plain text.
+// bearer sends an admin key, also over a connection without TLS.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

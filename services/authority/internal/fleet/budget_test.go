@@ -21,7 +21,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// office is an authority that validators reach over a network of its own, in fake time.
+// office is an authority to which validators connect over an in-memory network, in fake time.
 type office struct {
 	*Registry
 	listener *bufconn.Listener
@@ -112,14 +112,14 @@ func (c *chain) reports() (n uint64) {
 	return n
 }
 
-// A receipt costs one report of each validator, and takes milliseconds from the change to the answer. The
-// test counts in fake time: on a real clock, a receipt that waits for the next heartbeat looks like a busy
-// machine.
+// TestB24_AReceiptTakesOneReportOfEach: a receipt needs one report of each validator, and arrives
+// milliseconds after the change. The test runs in fake time. On a real clock, a wait for the next heartbeat
+// could not be told from a busy machine.
 func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 	const changes = 50
 	for _, tt := range []struct {
 		authorities, validators int
-		// within is how long a receipt may take: reports take up to 5 ms, and authorities publish news every
+		// within is how long a receipt may take. A report takes up to 5 ms. An authority publishes news every
 		// 10 ms.
 		within time.Duration
 	}{
@@ -130,9 +130,9 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 		t.Run(fmt.Sprintf("%d authorities, %d validators", tt.authorities, tt.validators), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := startChain(t, tt.authorities, tt.validators)
-				time.Sleep(3 * exchangeInterval) // every authority has heard of every validator
+				time.Sleep(3 * exchangeInterval) // after that every authority knows every validator
 				for i := range changes {
-					// Some changes follow closely, each at another moment between two heartbeats.
+					// The pauses vary, so that changes fall at different moments between two heartbeats.
 					time.Sleep(20*time.Millisecond + 37*time.Millisecond*time.Duration(i%13))
 					before := c.reports()
 					made := c.Commit(c.App(i%partitions, 0), storetest.AddToken(fmt.Sprint(i)))
@@ -145,19 +145,19 @@ func TestB24_AReceiptTakesOneReportOfEach(t *testing.T) {
 					took := time.Since(began)
 					synctest.Wait()
 					if err != nil || !receipt.Complete || len(receipt.Entries) != tt.validators {
-						t.Fatalf("change %d: %+v, %v", i, receipt, err)
+						t.Fatalf("change %d: got %+v, %v, want a complete receipt of all validators", i, receipt, err)
 					}
 					if took > tt.within {
-						t.Errorf("change %d: the receipt took %v", i, took)
+						t.Errorf("change %d: the receipt took %v, too long", i, took)
 					}
 					for _, e := range receipt.Entries {
 						if after := e.Reported.Sub(began); e.State != Applied || after < 0 || after > tt.within {
-							t.Errorf("change %d: %+v, reported after %v", i, e, after)
+							t.Errorf("change %d: got %+v, reported after %v, want APPLIED in time", i, e, after)
 						}
 					}
-					// A validator may have sent a heartbeat beside the report that shows the change.
+					// A validator may send a heartbeat as well as the report that shows the change.
 					if n := c.reports() - before; n < uint64(tt.validators) || n > 2*uint64(tt.validators) {
-						t.Errorf("change %d took %d reports of %d validators", i, n, tt.validators)
+						t.Errorf("change %d: got %d reports of %d validators, want one or two of each", i, n, tt.validators)
 					}
 				}
 			})

@@ -11,8 +11,8 @@ const (
 	// clockSpan is the length of a span. The skew comes from the present span and the one before, so the
 	// least delayed report counts for one to two spans.
 	clockSpan = 5 * time.Second
-	// clockStep is the least sign that a wall clock was set: its advance differs by more than clockStep from
-	// the advance of the monotonic clock.
+	// clockStep decides when a wall clock counts as set: when its advance between two readings differs by
+	// more than clockStep from the advance of the monotonic clock.
 	clockStep = 100 * time.Millisecond
 )
 
@@ -93,7 +93,8 @@ func (c *clock) skew() (ahead time.Duration, known bool) {
 }
 
 // state returns the state of a validator that has shown a change. turn is the last time at which the clock
-// alone alters the effect of the change; zero for none. silent says that the validator's lease has expired.
+// alone alters the effect of the change; zero for none. silent is true when the validator's lease has
+// expired.
 //
 // The change is Applied if it has no turn, or if turn has passed on both clocks. It is Applied too if the
 // validator sends no time, since its clock cannot be checked. Otherwise a clock that is wrong by more than

@@ -30,10 +30,10 @@ func TestClockIsThatOfTheLeastDelayedReport(t *testing.T) {
 		{"the second report has a longer delay", []sample{{0, 3 * ms, 0}, {1000 * ms, 900 * ms, 0}}, -3 * ms, true},
 		{"the first report has a longer delay", []sample{{0, 900 * ms, 0}, {1000 * ms, 3 * ms, 0}}, -3 * ms, true},
 		{"the clock is five minutes ahead", []sample{{0, 3 * ms, 5 * time.Minute}}, 5*time.Minute - 3*ms, true},
-		{"the clock was set back by five minutes", []sample{{0, 0, 0}, {1000 * ms, 5 * ms, -5 * time.Minute}}, -5*time.Minute - 5*ms, true},
-		{"the clock was set forward by five minutes", []sample{{0, 0, 0}, {1000 * ms, 5 * ms, 5 * time.Minute}}, 5*time.Minute - 5*ms, true},
-		{"the clock was set back and then forward", []sample{{0, 0, 0}, {1000 * ms, 0, -time.Hour}, {2000 * ms, 2 * ms, 0}}, -2 * ms, true},
-		{"the delay grows for more than two spans", []sample{{0, 0, 0}, {6000 * ms, 80 * ms, 0}, {12000 * ms, 80 * ms, 0}}, -80 * ms, true},
+		{"set back by 5 min", []sample{{0, 0, 0}, {1000 * ms, 5 * ms, -5 * time.Minute}}, -5*time.Minute - 5*ms, true},
+		{"set forward by 5 min", []sample{{0, 0, 0}, {1000 * ms, 5 * ms, 5 * time.Minute}}, 5*time.Minute - 5*ms, true},
+		{"set back, then set right again", []sample{{0, 0, 0}, {1000 * ms, 0, -time.Hour}, {2000 * ms, 2 * ms, 0}}, -2 * ms, true},
+		{"the delay has grown", []sample{{0, 0, 0}, {6000 * ms, 80 * ms, 0}, {12000 * ms, 80 * ms, 0}}, -80 * ms, true},
 		{
 			"the greatest lead of a span counts in the next span",
 			[]sample{{0, ms, 0}, {4900 * ms, 2 * ms, 0}, {5100 * ms, 70 * ms, 0}},
@@ -114,14 +114,14 @@ func TestLastTurn(t *testing.T) {
 		link record.Link
 		want int64
 	}{
-		"a link without changes":       {record.Link{}, 0},
-		"B08 two active tokens expire": {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
+		"a link without changes": {record.Link{}, 0},
+		"B08 two active tokens":  {record.Link{Upserts: []record.Token{token(policy.Active, 5), token(policy.Active, 3)}}, 5},
 		"B08 disabled and revoked tokens expire": {
 			record.Link{Upserts: []record.Token{token(policy.Disabled, 5), token(policy.Revoked, 5)}},
 			0,
 		},
-		"B17 trial of enforcement":                    {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
-		"B17 trial that ends in the same enforcement": {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
+		"B17 trial":                {record.Link{Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 7}}, 7},
+		"B17 trial without effect": {record.Link{Enforcement: policy.Enforcement{Scopes: 1, After: 1, TrialEndMillis: 7}}, 0},
 		"B17 trial ends before a token expires": {record.Link{
 			Upserts:     []record.Token{token(policy.Active, 5)},
 			Enforcement: policy.Enforcement{Scopes: 1, TrialEndMillis: 4},

@@ -49,7 +49,7 @@ func partitionOf(app string) int {
 	return hash.Partition(record.DefaultPartitions)
 }
 
-// awaitFloor waits until the floor file has a revision of an app's partition.
+// awaitFloor waits until the floor file has at least a revision in the partition of an app.
 func (f *floored) awaitFloor(app string, revision uint64) {
 	f.t.Helper()
 	check.Eventually(f.t, "the floor file", func() error {
@@ -80,8 +80,8 @@ func (f *floored) readyz() string {
 	return string(body)
 }
 
-// lose makes a token of an app and revokes it. While nothing runs, it replaces the store by a copy from
-// before the revocation, or by an empty one. It returns the secret.
+// lose creates a token of an app and revokes it. Then it stops the authority, and replaces the store by a
+// copy from before the revocation, or from before the token. It returns the secret.
 func (f *floored) lose(app string, everything bool) string {
 	f.t.Helper()
 	client := f.redis()
@@ -103,10 +103,11 @@ func (f *floored) lose(app string, everything bool) string {
 	return made.GetSecret()
 }
 
-// TestB08_ColdStartOverAnOlderStore: everything restarts over a store that has lost changes, and only the
-// floor file knows them. Authority and validators refuse the store, and say so, until an operator decides.
+// TestB08_ColdStartOverAnOlderStore: the authority and a validator start over a store that has lost changes,
+// and only the floor file shows the loss. They do not use the lost app's partition, and report that, until an
+// operator adopts the store.
 func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
-	for name, everything := range map[string]bool{"an old copy": false, "an empty one": true} {
+	for name, everything := range map[string]bool{"an old copy": false, "an empty store": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := startFloored(t, cluster.Options{})
@@ -127,11 +128,11 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			})
 			_, err := f.create(app, "x")
 			if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.StoreForked {
-				t.Errorf("a change: %v", err)
+				t.Errorf("a change of the lost app: got %v, want UNAVAILABLE, STORE_FORKED", err)
 			}
 			_, err = f.authorities[0].GetApp(f.admin(), &pb.GetAppRequest{AppId: app})
 			if status.Code(err) != codes.Unavailable || apierr.ReasonOf(err) != apierr.StoreForked {
-				t.Errorf("a look: %v", err)
+				t.Errorf("a read of the lost app: got %v, want UNAVAILABLE, STORE_FORKED", err)
 			}
 			check.Eventually(t, "the floor of a validator", func() error {
 				if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "0" {
@@ -140,7 +141,7 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 				return nil
 			})
 			if answer, err := f.ask(fresh.Address, app, secret); err == nil {
-				t.Errorf("the validator believes it: %v", answer)
+				t.Errorf("the validator decides from the old store: got %v, want an error", answer)
 			}
 
 			tools := tools.New(f.redis(), f.Ring)
@@ -152,7 +153,7 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			look, err := tools.Status(t.Context())
 			if err != nil || len(look.BelowFloor) != 1 || !strings.Contains(strings.Join(look.Warnings, "\n"),
 				"below the floor in 1 partition:") {
-				t.Errorf("%+v, %v", look.BelowFloor, err)
+				t.Errorf("status: got below floor %+v, %v, want one partition and a warning", look.BelowFloor, err)
 			}
 			plan, err := tools.PlanAdoption(t.Context(), 0)
 			if err == nil {
@@ -165,15 +166,15 @@ func TestB08_ColdStartOverAnOlderStore(t *testing.T) {
 			check.Eventually(t, "a decision after the adoption",
 				func() error { _, err := f.ask(fresh.Address, app, secret); return err })
 			if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_below_floor_partitions"); got != "0" {
-				t.Errorf("%s partitions are below the floor", got)
+				t.Errorf("after the adoption: got %s partitions below the floor, want 0", got)
 			}
 			f.awaitFloor(app, 1_000_000_000)
 		})
 	}
 }
 
-// TestB08_ColdStartIsHealedByWhoKnows: a validator has the lost changes, and the authority only the floor.
-// The authority heals the store.
+// TestB08_ColdStartIsHealedByWhoKnows: the authority has only the floor of the lost changes, and a validator
+// that kept running has the changes. The authority heals the store.
 func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	f := startFloored(t, cluster.Options{Validators: 1})
 	secret := f.lose("app", false)
@@ -181,12 +182,12 @@ func TestB08_ColdStartIsHealedByWhoKnows(t *testing.T) {
 	check.Eventually(t, "a change after the healing", func() error { _, err := f.create("app", "after"); return err })
 	if answer, err := f.ask(f.Validators[0], "app", secret); err != nil ||
 		answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
-		t.Errorf("%v, %v", answer, err)
+		t.Errorf("got %v, %v, want the token revoked", answer, err)
 	}
 }
 
-// TestUnusedStoreThatIsOld: without a floor file, an unchanged store that is older than an hour is reported;
-// a new one is not.
+// TestUnusedStoreThatIsOld: without a floor file, an authority reports a store without changes if the store
+// is older than an hour. It does not report a newer one.
 func TestUnusedStoreThatIsOld(t *testing.T) {
 	for age, odd := range map[time.Duration]bool{time.Minute: false, 2 * time.Hour: true} {
 		f := &floored{world: start(t, cluster.Options{})}
@@ -206,14 +207,14 @@ func TestUnusedStoreThatIsOld(t *testing.T) {
 		})
 		value := map[bool]string{false: "0", true: "1"}
 		if got := metric(t, f.AuthorityProcesses[0].HTTPAddress, "countersign_store_empty"); got != value[odd] {
-			t.Errorf("%v old: countersign_store_empty %s", age, got)
+			t.Errorf("store of age %v: got countersign_store_empty %s", age, got)
 		}
 		if got := f.readyz(); strings.Contains(got, "came back empty") != odd {
-			t.Errorf("%v old: /readyz: %s", age, got)
+			t.Errorf("store of age %v: got /readyz %s", age, got)
 		}
 		look, err := tools.New(f.redis(), f.Ring).Status(t.Context())
 		if err != nil || strings.Contains(strings.Join(look.Warnings, "\n"), "came back empty") != odd {
-			t.Errorf("%v old: %v, %v", age, look.Warnings, err)
+			t.Errorf("store of age %v: got warnings %v, %v", age, look.Warnings, err)
 		}
 		if _, err := f.create("app", "first"); err != nil {
 			t.Fatal(err)

@@ -23,22 +23,22 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// wait is longer than any step of these tests takes.
+// wait is an upper bound for each step of these tests.
 const wait = 30 * time.Second
 
-// TestB24_ReceiptOfEveryValidator: a receipt names every validator, whichever authority it reports to and
-// whichever makes the change.
+// TestB24_ReceiptOfEveryValidator: a receipt names every validator. The validators report to two authorities,
+// and each of the two makes changes.
 func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 3, Authorities: 2})
 	want := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied, "validator-3": applied}
 	for i := range 20 {
 		made := w.change(i%2, "app", wait)
 		if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), want) {
-			t.Fatalf("receipt %v", r)
+			t.Fatalf("got receipt %v, want a complete one of all validators", r)
 		}
 	}
 	for i := range 2 {
-		// The other authority learns a validator's partitions one after the other.
+		// An authority learns the partitions of the other one's validators one after the other.
 		check.Eventually(t, "all is known of all", func() error {
 			for id, v := range w.validators(i) {
 				if v.GetState() != isReporting || v.GetReportAge().AsDuration() > 10*time.Second || len(v.GetCursors()) != 64 ||
@@ -51,8 +51,8 @@ func TestB24_ReceiptOfEveryValidator(t *testing.T) {
 	}
 }
 
-// TestB24_LaggardsAreNamed: just before the caller's deadline the receipt names the validators that lack the
-// change. The change is made.
+// TestB24_LaggardsAreNamed: one validator does not apply a change. Just before the caller's deadline the call
+// returns a receipt that names this validator. The change is made nevertheless.
 func TestB24_LaggardsAreNamed(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 1})
 	r := w.play(0, w.FleetKey.Reveal())
@@ -67,14 +67,14 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 		WaitForPropagation: durationpb.New(time.Minute),
 	})
 	if err != nil {
-		t.Fatalf("after %v: %v", time.Since(began), err)
+		t.Fatalf("the change failed after %v: %v", time.Since(began), err)
 	}
 	want := map[string]pb.PropagationState{"validator-1": applied, "played": pending}
 	if got := made.GetReceipt(); got.GetComplete() || !maps.Equal(states(got), want) || made.GetSecret() == "" {
-		t.Errorf("%v", made)
+		t.Errorf("got %v, want a secret, and an incomplete receipt that names both validators", made)
 	}
 	if took := time.Since(began); took < time.Second {
-		t.Errorf("after %v", took)
+		t.Errorf("the receipt took %v, want at least 1s", took)
 	}
 	ctx, again := context.WithTimeout(w.admin(), 2*time.Second)
 	defer again()
@@ -83,12 +83,12 @@ func TestB24_LaggardsAreNamed(t *testing.T) {
 		&pb.WaitForPropagationRequest{ConsistencyToken: made.GetConsistencyToken()})
 	if took := time.Since(began); err != nil || got.GetReceipt().GetComplete() || !maps.Equal(states(got.GetReceipt()), want) ||
 		took < time.Second {
-		t.Errorf("%v, %v after %v", got, err, took)
+		t.Errorf("got %v, %v after %v, want the same states after at least 1s", got, err, took)
 	}
 }
 
-// TestB24_SilentValidators: a silent validator is LOST on both authorities until it is forgotten. One with a
-// staleness bound is FENCED.
+// TestB24_SilentValidators: a silent validator is LOST on both authorities until it is forgotten. A silent
+// validator with a short staleness bound is FENCED.
 func TestB24_SilentValidators(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1, Authorities: 2})
@@ -105,7 +105,7 @@ func TestB24_SilentValidators(t *testing.T) {
 	}
 	_, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: "lost"})
 	if status.Code(err) != codes.FailedPrecondition || apierr.ReasonOf(err) != "VALIDATOR_REPORTS" {
-		t.Errorf("forgetting one that has just reported: %v", err)
+		t.Errorf("forgetting a validator that has just reported: got %v, want VALIDATOR_REPORTS", err)
 	}
 	for i := range w.authorities {
 		check.Eventually(t, "the end of the leases", func() error {
@@ -119,7 +119,7 @@ func TestB24_SilentValidators(t *testing.T) {
 	}
 	want := map[string]pb.PropagationState{"validator-1": applied, "lost": lost, "fenced": fenced, "slow": lost}
 	if r := w.change(0, "app", 4*time.Second).GetReceipt(); r.GetComplete() || !maps.Equal(states(r), want) {
-		t.Errorf("receipt %v", r)
+		t.Errorf("got receipt %v, want it incomplete, with lost and slow LOST and fenced FENCED", r)
 	}
 	for i, id := range []string{"lost", "slow"} {
 		if _, err := w.authorities[i].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: id}); err != nil {
@@ -135,20 +135,20 @@ func TestB24_SilentValidators(t *testing.T) {
 			return nil
 		})
 		if r := w.change(i, "app", wait).GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), want) {
-			t.Errorf("receipt %v", r)
+			t.Errorf("after forgetting: got receipt %v, want it complete, with fenced FENCED", r)
 		}
 	}
 }
 
-// TestB24_Restarts: a validator that shuts down leaves the fleet. One that restarts replaces its former
-// instance. An authority that restarts knows every validator.
+// TestB24_Restarts: a validator that shuts down leaves the fleet. A restarted validator replaces its former
+// instance. A restarted authority knows every validator.
 func TestB24_Restarts(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2})
 	both := map[string]pb.PropagationState{"validator-1": applied, "validator-2": applied}
 	instance := w.validators(0)["validator-1"].GetInstanceId()
 	w.ValidatorProcesses[0].Stop()
 	if all := w.validators(0); len(all) != 1 {
-		t.Errorf("after it was shut down: %v", all)
+		t.Errorf("after validator-1 was shut down: got %v, want one validator", all)
 	}
 	w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 	check.Eventually(t, "a new instance", func() error {
@@ -158,7 +158,7 @@ func TestB24_Restarts(t *testing.T) {
 		return nil
 	})
 	if r := w.change(0, "app", wait).GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), both) {
-		t.Errorf("receipt %v", r)
+		t.Errorf("after the validator's restart: got receipt %v, want it complete, with both", r)
 	}
 
 	w.AuthorityProcesses[0].Stop()
@@ -174,14 +174,15 @@ func TestB24_Restarts(t *testing.T) {
 		}
 		return err
 	})
-	// The change may be older than the validators' return: then the authority knows them from before.
+	// The change may be made before the validators report again. The authority then knows the validators from
+	// Redis.
 	if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), both) {
-		t.Errorf("receipt %v", r)
+		t.Errorf("after the authority's restart: got receipt %v, want it complete, with both", r)
 	}
 }
 
-// TestB24_HalfOpenConnection: a validator notices within seconds that its reports do not arrive, and reports
-// again as soon as it can.
+// TestB24_HalfOpenConnection: the network drops a validator's reports without an error. The validator notices
+// that within seconds, and reports again as soon as the network works.
 func TestB24_HalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})
@@ -204,12 +205,12 @@ func TestB24_HalfOpenConnection(t *testing.T) {
 	})
 	if v := w.validators(0)["v"]; v.GetReportAge().AsDuration() < 2*time.Second ||
 		v.GetReportAge().AsDuration() > 9*time.Second {
-		t.Errorf("given up %v after the last report", v.GetReportAge().AsDuration())
+		t.Errorf("the validator gave up the connection %v after the last report", v.GetReportAge().AsDuration())
 	}
 	proxy.Restore()
 	check.Eventually(t, "the next report", reports)
 	if r := w.change(0, "app", wait).GetReceipt(); !r.GetComplete() {
-		t.Errorf("receipt %v", r)
+		t.Errorf("after the connection works again: got receipt %v, want it complete", r)
 	}
 }
 
@@ -229,7 +230,7 @@ func copyOf(t *testing.T, client *redisfeed.Client) map[string]string {
 	return all
 }
 
-// putBack replaces the whole content of a Redis by a copy, at once.
+// putBack replaces the whole content of a Redis by a copy, in one step.
 func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
 	t.Helper()
 	pipe := client.TxPipeline()
@@ -242,8 +243,8 @@ func putBack(t *testing.T, client *redisfeed.Client, all map[string]string) {
 	}
 }
 
-// oldCopy makes a token, copies everything, and revokes the token everywhere. It returns the copy and the
-// secret.
+// oldCopy creates a token, copies the store, and revokes the token. It returns the copy from before the
+// revocation, and the secret.
 func (w *world) oldCopy(client *redisfeed.Client, app string) (all map[string]string, secret string) {
 	w.t.Helper()
 	patience := wait
@@ -257,7 +258,7 @@ func (w *world) oldCopy(client *redisfeed.Client, app string) (all map[string]st
 		AppId: app, TokenId: made.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(patience),
 	})
 	if err != nil || revoked.GetReceipt().GetComplete() != (len(w.Validators) > 0) {
-		w.t.Fatalf("%v, %v", revoked, err)
+		w.t.Fatalf("revocation: got %v, %v, want a complete receipt if the cluster has validators", revoked, err)
 	}
 	return all, made.GetSecret()
 }
@@ -268,14 +269,14 @@ func (w *world) ask(address, app, secret string) (*pb.AuthorizeResponse, error) 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer connection.Close() // it is asked in loops, for seconds
+	defer connection.Close() // callers repeat the call for seconds
 	return pb.NewValidatorServiceClient(connection).Authorize(w.t.Context(), &pb.AuthorizeRequest{
 		AppId: app, Token: secret, Scope: pb.Scope_SCOPE_EVENTS,
 	})
 }
 
-// TestB20_OldCopyIsNotBelieved: an authority is in reach. A new validator does not take an old copy of
-// everything for the store, and the store is healed.
+// TestB20_OldCopyIsNotBelieved: the store is replaced by an old copy while an authority runs. A new validator
+// decides nothing from the copy, and the authority heals the store.
 func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 1})
 	client := w.redis()
@@ -289,9 +290,9 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 		case err == nil && answer.GetReason() == pb.Reason_REASON_TOKEN_REVOKED:
 			decided++
 		case err == nil:
-			t.Fatalf("it believes the copy: %v", answer)
+			t.Fatalf("got %v, want the token revoked, and not the old copy", answer)
 		case time.Since(began) > wait:
-			t.Fatalf("it does not decide: %v", err)
+			t.Fatalf("the validator does not decide: %v", err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -302,15 +303,15 @@ func TestB20_OldCopyIsNotBelieved(t *testing.T) {
 			WaitForPropagation: durationpb.New(wait),
 		})
 		if err == nil && !r.GetReceipt().GetComplete() {
-			t.Errorf("receipt %v", r.GetReceipt())
+			t.Errorf("got receipt %v, want it complete", r.GetReceipt())
 		}
 		return err
 	})
 	t.Logf("changes are made %v after it", time.Since(began))
 }
 
-// TestB20_OldCopyIsBelievedWithoutAuthority: without an authority, a new validator cannot know better, and
-// says so.
+// TestB20_OldCopyIsBelievedWithoutAuthority: the store is an old copy, and no authority runs. A new validator
+// then decides from the copy, and its metrics show that its floor is not verified.
 func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})
@@ -323,15 +324,15 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 	check.Eventually(t, "a decision", func() error {
 		answer, err := w.ask(fresh.Address, "app", secret)
 		if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
-			t.Errorf("%v", answer)
+			t.Errorf("got %v, want the token valid as in the copy", answer)
 		}
 		return err
 	})
 	if took := time.Since(began); took < 4*time.Second {
-		t.Errorf("it waited only %v for an authority", took)
+		t.Errorf("the validator waited %v for an authority, want at least 4s", took)
 	}
 	if got := metric(t, fresh.HTTPAddress, "countersign_floor_unverified"); got != "1" {
-		t.Errorf("floor_unverified is %s", got)
+		t.Errorf("got floor_unverified %s, want 1", got)
 	}
 	w.StartAuthority(t, w.Authority)
 	check.Eventually(t, "the floor", func() error {
@@ -341,12 +342,12 @@ func TestB20_OldCopyIsBelievedWithoutAuthority(t *testing.T) {
 		return nil
 	})
 	if got := metric(t, fresh.HTTPAddress, "countersign_report_connected"); got != "1" {
-		t.Errorf("report_connected is %s", got)
+		t.Errorf("got report_connected %s, want 1", got)
 	}
 }
 
-// TestHealed: either authority brings back what a failover loses, within seconds. No revoked secret works in
-// between.
+// TestHealed: either authority brings back the changes that a failover loses, within seconds. A revoked
+// secret never works meanwhile.
 func TestHealed(t *testing.T) {
 	w := start(t, cluster.Options{Validators: 2, Authorities: 2})
 	client := w.redis()
@@ -360,7 +361,7 @@ func TestHealed(t *testing.T) {
 			for _, address := range w.Validators {
 				answer, err := w.ask(address, app, secret)
 				if err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
-					t.Fatalf("%v, %v", answer, err)
+					t.Fatalf("got %v, %v, want the token revoked", answer, err)
 				}
 			}
 			made, err := w.authorities[round%2].CreateToken(w.admin(), &pb.CreateTokenRequest{
@@ -370,7 +371,7 @@ func TestHealed(t *testing.T) {
 			case err == nil:
 				healed = true
 				if !made.GetReceipt().GetComplete() {
-					t.Errorf("receipt %v", made.GetReceipt())
+					t.Errorf("got receipt %v, want it complete", made.GetReceipt())
 				}
 			case apierr.ReasonOf(err) != apierr.StoreForked && apierr.ReasonOf(err) != apierr.StoreUnavailable &&
 				apierr.ReasonOf(err) != apierr.PolicyUnverified:
@@ -383,10 +384,10 @@ func TestHealed(t *testing.T) {
 	}
 }
 
-// TestHealedFromValidators: an authority that started after the loss knows the lost changes only from
-// validators.
+// TestHealedFromValidators: the authority restarts over a store that has lost changes, or the store is wiped
+// after the restart. The authority gets the lost changes from validators.
 func TestHealedFromValidators(t *testing.T) {
-	for name, wiped := range map[string]bool{"put back": false, "wiped under the authority": true} {
+	for name, wiped := range map[string]bool{"an old copy": false, "wiped after the restart": true} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, cluster.Options{Validators: 2})
 			client := w.redis()
@@ -406,18 +407,18 @@ func TestHealedFromValidators(t *testing.T) {
 			check.Eventually(t, name, func() error {
 				for _, address := range w.Validators {
 					if answer, err := w.ask(address, "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
-						t.Fatalf("%v, %v", answer, err)
+						t.Fatalf("got %v, %v, want the token revoked", answer, err)
 					}
 				}
 				made, err := w.create("app")
 				if err == nil && !made.GetReceipt().GetComplete() {
-					t.Errorf("receipt %v", made.GetReceipt())
+					t.Errorf("got receipt %v, want it complete", made.GetReceipt())
 				}
 				return err
 			})
 			t.Logf("a change is everywhere after %v", time.Since(began))
-			// Validators that had the revocation only as a hint follow the copy, and keep the token revoked.
-			// They may apply the new change before the authority knows of the lost one.
+			// A validator that has the revocation only from a hint follows the copy, and keeps the token
+			// revoked. It may apply the new change before the authority knows of the lost one.
 			check.Eventually(t, "the revocation is in the store", func() error {
 				listed, err := w.authorities[0].ListTokens(w.admin(), &pb.ListTokensRequest{AppId: "app", ShowRevoked: true})
 				if err != nil || len(listed.GetTokens()) < 2 || listed.GetTokens()[0].GetState() != pb.TokenState_TOKEN_STATE_REVOKED {
@@ -427,7 +428,7 @@ func TestHealedFromValidators(t *testing.T) {
 			})
 			for _, address := range w.Validators {
 				if answer, err := w.ask(address, "app", secret); err != nil || answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
-					t.Errorf("%v, %v", answer, err)
+					t.Errorf("got %v, %v, want the token revoked", answer, err)
 				}
 			}
 		})

@@ -63,11 +63,12 @@ func (v *reporter) holdOn(c record.Cursor, tags ...record.Tag) error {
 }
 
 // TestB08_FloorIsNotToldWhileTheStoreLacksChanges: a process holds a change as an orphan, so its cursor does
-// not show the change. The floor is not available until an epoch has healed the orphan.
+// not show the change. The floor is not available until an epoch has healed the orphan. Each case names the
+// process that holds the orphan.
 func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	tags := []record.Tag{at(1, 9).Tag}
 	for name, lacks := range map[string]func(t *testing.T, f *fixture, running *authority, knows *reporter) (healed func()){
-		"orphan of a validator": func(t *testing.T, _ *fixture, _ *authority, knows *reporter) func() {
+		"of a validator": func(t *testing.T, _ *fixture, _ *authority, knows *reporter) func() {
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				}
 			}
 		},
-		"orphan of a validator that reports to another authority": func(t *testing.T, f *fixture, _ *authority, knows *reporter) func() {
+		"of a validator that reports to another authority": func(t *testing.T, f *fixture, _ *authority, knows *reporter) func() {
 			knows.mustJoin(f.authority(), to(at(1, 9)))
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
@@ -90,14 +91,14 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		},
-		"orphan of a validator whose stream has ended": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+		"of a validator whose stream has ended": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
 			if err := knows.holdOn(at(1, 1), tags...); err != nil {
 				t.Fatal(err)
 			}
 			knows.hangUp()
 			return func() { knows.mustJoin(running, to(at(2, 2))) }
 		},
-		"orphan of the authority itself": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
+		"of the authority itself": func(t *testing.T, _ *fixture, running *authority, knows *reporter) func() {
 			running.past.holdOn(0, tags...)
 			if err := knows.report(to(at(1, 1))); err != nil {
 				t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// firstDecisions asks a validator until it has decided several times. Each decision must treat the secret as
-// revoked, and have a verified floor.
+// firstDecisions asks a validator until it has decided 20 times. Each decision must find the token revoked.
+// At the first decision the validator must have a verified floor.
 func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 	w.t.Helper()
 	began := time.Now()
@@ -26,17 +26,17 @@ func (w *world) firstDecisions(p *cluster.Process, app, secret string) {
 		check.Eventually(w.t, "a decision", func() error {
 			answer, err := w.ask(p.Address, app, secret)
 			if err == nil && answer.GetReason() != pb.Reason_REASON_TOKEN_REVOKED {
-				w.t.Fatalf("%v after its start it believes the copy: %v", time.Since(began), answer)
+				w.t.Fatalf("%v after the start: got %v, want the token revoked, and not the old copy", time.Since(began), answer)
 			}
 			return err
 		})
 		if got := metric(w.t, p.HTTPAddress, "countersign_floor_unverified"); decided == 0 && got != "0" {
-			w.t.Errorf("it decides, and floor_unverified is %s", got)
+			w.t.Errorf("at the first decision: got floor_unverified %s, want 0", got)
 		}
 	}
 }
 
-// awaitMetric returns when a check of a process's metric passes.
+// awaitMetric waits until holds returns true for a metric of a process.
 func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value int) bool) {
 	t.Helper()
 	check.Eventually(t, name, func() error {
@@ -51,8 +51,9 @@ func awaitMetric(t *testing.T, p *cluster.Process, name string, holds func(value
 func is(want int) func(int) bool { return func(value int) bool { return value == want } }
 
 // TestB08_OldCopyIsNotBelievedByAFreshAuthority: the store is replaced by an old copy while the authority and
-// a validator restart. The other validator knows better, and counts before the copy does. It has applied the
-// revocation, whether or not it has read it in the store.
+// one validator restart. Another validator has applied the revocation that the copy lacks. The restarted
+// validator decides nothing until the other one has reported. In one case the other validator has the
+// revocation only from a hint.
 func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	const polls, orphans, connected = "countersign_polls_total", "countersign_orphaned_changes", "countersign_report_connected"
 	for name, confirmed := range map[string]bool{"confirmed": true, "known from a hint alone": false} {
@@ -75,13 +76,13 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 			}
 
 			if !confirmed {
-				w.validatorsMay(client, "resetkeys") // hints arrive, and the store cannot be read
+				w.validatorsMay(client, "resetkeys") // validators cannot read the store, but hints arrive
 			}
 			old, secret := w.oldCopy(client, "app")
 			if confirmed {
 				before := 0
 				awaitMetric(t, knows, polls, func(value int) bool { before = value; return true })
-				awaitMetric(t, knows, polls, func(value int) bool { return value >= before+2 }) // one was sent and has ended
+				awaitMetric(t, knows, polls, func(value int) bool { return value >= before+2 }) // a whole poll has run
 			}
 			w.ValidatorProcesses[0].Stop()
 			proxy.Refuse()
@@ -96,9 +97,9 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 			w.StartAuthority(t, w.Authority)
 			fresh := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 			awaitMetric(t, fresh, connected, is(1))
-			for asked := 0; asked < 100 && time.Since(began) < 2*time.Second; asked++ { // the lease of the one that knows is 10 s
+			for asked := 0; asked < 100 && time.Since(began) < 2*time.Second; asked++ { // well within the other's lease of 10 s
 				if answer, err := w.ask(fresh.Address, "app", secret); err == nil {
-					t.Fatalf("it decides before the other one has reported: %v", answer)
+					t.Fatalf("a decision before the other validator has reported: got %v, want an error", answer)
 				}
 			}
 			proxy.Restore()
@@ -107,7 +108,7 @@ func TestB08_OldCopyIsNotBelievedByAFreshAuthority(t *testing.T) {
 	}
 }
 
-// validatorsMay changes the rights of the validators' Redis account. Subscriptions go on.
+// validatorsMay changes the rules of the validators' Redis account. Existing subscriptions stay.
 func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 	w.t.Helper()
 	command := []any{"ACL", "SETUSER", redisacl.Validator}
@@ -119,8 +120,9 @@ func (w *world) validatorsMay(client *redisfeed.Client, rules string) {
 	}
 }
 
-// TestFloorIsAwaitedBeyondTheUsualTime: the floor waits for a member that does not return for as long as its
-// lease. A validator that reaches no authority waits less. Nothing is decided before.
+// TestFloorIsAwaitedBeyondTheUsualTime: a member does not return after the authority's restart, so the floor
+// waits for its lease. A fresh validator also waits that long, although it gives up sooner on an authority
+// that it cannot reach.
 func TestFloorIsAwaitedBeyondTheUsualTime(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{})

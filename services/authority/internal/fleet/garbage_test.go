@@ -16,19 +16,19 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// verdict waits for a short time until every validator has a change of an app.
+// verdict makes a change of an app, waits up to patience for its receipt, and returns the receipt.
 func (w *world) verdict(patience time.Duration) *pb.Receipt {
 	w.t.Helper()
 	return w.change(0, "app", patience).GetReceipt()
 }
 
-// incomplete makes changes until a receipt has the expected content. No receipt may be complete.
+// incomplete makes changes until the states in a receipt are as wanted. It fails when a receipt is complete.
 func (w *world) incomplete(as func(states map[string]pb.PropagationState) bool) {
 	w.t.Helper()
 	check.Eventually(w.t, "a receipt", func() error {
 		r := w.verdict(time.Second)
 		if r.GetComplete() {
-			w.t.Fatalf("complete: %v", r)
+			w.t.Fatalf("got a complete receipt %v, want an incomplete one", r)
 		}
 		if !as(states(r)) {
 			return fmt.Errorf("%v", r)
@@ -37,7 +37,7 @@ func (w *world) incomplete(as func(states map[string]pb.PropagationState) bool) 
 	})
 }
 
-// restart stops every authority, calls a function, and starts one authority.
+// restart stops every authority, calls meanwhile, and starts one authority.
 func (w *world) restart(meanwhile func()) {
 	w.t.Helper()
 	for _, p := range w.AuthorityProcesses {
@@ -56,8 +56,8 @@ func (w *world) restart(meanwhile func()) {
 	})
 }
 
-// TestB24_ValidatorTakenOutOfRedisIsMissed: an authority without memory misses a validator whose record, or
-// whose whole hash, was removed.
+// TestB24_ValidatorTakenOutOfRedisIsMissed: the record of a silent validator is removed while no authority
+// runs. The next authority still names the validator in its receipts, until it is forgotten.
 func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})
@@ -72,7 +72,7 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// It is LOST from 10 s after the start of the authority.
+	// The removed validator is LOST from 10 s after the start of the authority.
 	w.incomplete(func(all map[string]pb.PropagationState) bool {
 		return len(all) == 2 && all["validator-1"] == applied && (all["played"] == pending || all["played"] == lost)
 	})
@@ -81,12 +81,13 @@ func TestB24_ValidatorTakenOutOfRedisIsMissed(t *testing.T) {
 		return err
 	})
 	if r := w.verdict(wait); !r.GetComplete() || len(r.GetValidators()) != 1 {
-		t.Errorf("receipt %v", r)
+		t.Errorf("after the validator was forgotten: got receipt %v, want it complete, with one validator", r)
 	}
 }
 
-// TestB24_GarbageInTheFleet: whatever the hash has, a receipt shows at once who has the change and which
-// fields do not verify. Forgetting a field ends that. A key of another type is replaced.
+// TestB24_GarbageInTheFleet: the hash has a field that does not verify. A receipt shows at once which
+// validators have the change, and the field as LOST, until an operator forgets the field. A key of another
+// type is replaced by a hash.
 func TestB24_GarbageInTheFleet(t *testing.T) {
 	t.Parallel()
 	w := start(t, cluster.Options{Validators: 1})
@@ -102,13 +103,13 @@ func TestB24_GarbageInTheFleet(t *testing.T) {
 		want := map[string]pb.PropagationState{"validator-1": applied, called: lost}
 		w.incomplete(func(all map[string]pb.PropagationState) bool { return maps.Equal(all, want) })
 		if v := w.validators(0)[called]; !v.GetUnreadable() {
-			t.Errorf("%s: listed as %v", name, v)
+			t.Errorf("%s: got %v in the list, want it unreadable", name, v)
 		}
 		if _, err := w.authorities[0].ForgetValidator(w.admin(), &pb.ForgetValidatorRequest{ValidatorId: called}); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: forgetting the field: got %v", name, err)
 		}
 		if r := w.verdict(wait); !r.GetComplete() || len(r.GetValidators()) != 1 {
-			t.Errorf("%s: receipt %v", name, r)
+			t.Errorf("%s: got receipt %v, want it complete, with one validator", name, r)
 		}
 	}
 	for _, put := range []func() error{
@@ -119,13 +120,13 @@ func TestB24_GarbageInTheFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := put(); err != nil {
-			continue // the authority was quicker
+			continue // the authority has written the hash first
 		}
 		made, err := w.authorities[0].CreateToken(w.admin(), &pb.CreateTokenRequest{
 			AppId: "app", Name: time.Now().String(), WaitForPropagation: durationpb.New(wait),
 		})
 		if err != nil || !made.GetReceipt().GetComplete() {
-			t.Errorf("another type: %v, %v", made.GetReceipt(), err)
+			t.Errorf("with a key of another type: got receipt %v, %v, want it complete", made.GetReceipt(), err)
 		}
 		check.Eventually(t, "the fleet is written anew", func() error {
 			raw, err := client.HGet(t.Context(), record.FleetKey, record.MembersField).Result()

@@ -12,7 +12,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// ringsOf returns a key ring, and the same one with a newer key.
+// ringsOf returns a key ring, and a ring that also has a newer key.
 func ringsOf(t *testing.T) (old, both *keyring.Ring) {
 	ring := func(current string, ids ...string) *keyring.Ring {
 		keys := map[string][]byte{}
@@ -33,8 +33,9 @@ func ringsOf(t *testing.T) (old, both *keyring.Ring) {
 	return ring("k1", "k1"), ring("k2", "k1", "k2")
 }
 
-// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: an authority that lacks the key of the list does not
-// replace the list, and completes no receipt. Validators can still join and leave there.
+// TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone: the list is signed with a key that an authority lacks.
+// That authority does not replace the list, and completes no receipt. Validators can still join and leave
+// there.
 func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -64,7 +65,7 @@ func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 		alive(t, 3*time.Second, v)
 		r, _, _ := b.wait(at(1, 1), time.Second)()
 		if want := map[string]State{"v": Applied, record.UnknownMembers: Lost}; r.Complete || !maps.Equal(statesOf(r), want) {
-			t.Errorf("at the older ring: %+v", r)
+			t.Errorf("at the authority without the key: got %+v", r)
 		}
 		b.stop()
 		f.shared.edit(func(hash map[string]string) {
@@ -77,11 +78,12 @@ func TestB24_ListThatAnOlderKeyRingCannotReadIsLeftAlone(t *testing.T) {
 		c := f.authority()
 		v.mustJoin(c, first())
 		alive(t, Lease+2*time.Second, v)
-		c.want("at the newer ring", map[string]string{"v": "REPORTING", "w": "LOST"})
+		c.want("at an authority with the key", map[string]string{"v": "REPORTING", "w": "LOST"})
 	})
 }
 
-// TestB24_ListOfARetiredKeyIsReplacedByCommand: the command leaves an audit row.
+// TestB24_ListOfARetiredKeyIsReplacedByCommand: the list is signed with a key that no authority has.
+// Forgetting the unknown members replaces the list, and leaves an audit row.
 func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -99,7 +101,7 @@ func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 		rows := 0
 		if err := b.Forget(t.Context(), record.UnknownMembers, func(context.Context) error { rows++; return nil }); err != nil ||
 			rows != 1 {
-			t.Fatalf("%v, %d rows", err, rows)
+			t.Fatalf("forgetting the members: got %v, %d audit rows, want 1", err, rows)
 		}
 		alive(t, 2*time.Second, v)
 		for _, who := range []*authority{b, f.authority()} {
@@ -108,7 +110,8 @@ func TestB24_ListOfARetiredKeyIsReplacedByCommand(t *testing.T) {
 	})
 }
 
-// TestB24_TwoKeyRingsAtOnce: while a new key is rolled out, the list of members is not written over and over.
+// TestB24_TwoKeyRingsAtOnce: one authority has a new key and another has not. They do not replace each
+// other's list of members.
 func TestB24_TwoKeyRingsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -125,14 +128,14 @@ func TestB24_TwoKeyRingsAtOnce(t *testing.T) {
 		alive(t, time.Minute, v)
 		f.shared.edit(func(map[string]string) {
 			if f.shared.enrolled > 0 {
-				t.Errorf("%d changes of the list in a minute", f.shared.enrolled)
+				t.Errorf("got %d changes of the list in a minute, want 0", f.shared.enrolled)
 			}
 		})
 		if r, _, _ := a.wait(at(1, 1), time.Second)(); !r.Complete {
-			t.Errorf("where the key is: %+v", r)
+			t.Errorf("at the authority with the key: got %+v, want it complete", r)
 		}
 		if r, _, _ := b.wait(at(1, 1), time.Second)(); r.Complete {
-			t.Errorf("where it is not: %+v", r)
+			t.Errorf("at the authority without the key: got %+v, want it incomplete", r)
 		}
 	})
 }

@@ -33,7 +33,7 @@ const (
 	isFenced    = pb.ValidatorState_VALIDATOR_STATE_FENCED
 )
 
-// world is a cluster whose validators report, and its administrator.
+// world is a cluster whose validators report, with its administrator's key.
 type world struct {
 	*cluster.Cluster
 	t *testing.T
@@ -58,7 +58,7 @@ func as(ctx context.Context, key string) context.Context {
 
 func (w *world) admin() context.Context { return as(w.t.Context(), w.AdminKey.Reveal()) }
 
-// change makes a change through an authority, and waits for its receipt.
+// change makes a change of an app through an authority, and waits up to patience for its receipt.
 func (w *world) change(authority int, app string, wait time.Duration) *pb.CreateTokenResponse {
 	w.t.Helper()
 	made, err := w.authorities[authority].CreateToken(w.admin(), &pb.CreateTokenRequest{
@@ -93,7 +93,7 @@ func (w *world) validators(authority int) map[string]*pb.Validator {
 	return all
 }
 
-// raw is a validator that the test plays.
+// raw is a validator whose messages the test sends itself.
 type raw struct {
 	t      *testing.T
 	stream pb.FleetService_ReportClient
@@ -112,7 +112,7 @@ func (w *world) meta() record.Meta {
 	return meta
 }
 
-// redis returns a client with all rights.
+// redis returns a client of the store's Redis with all rights.
 func (w *world) redis() *redisfeed.Client {
 	w.t.Helper()
 	client, err := redisfeed.Open(w.RedisURL, redisfeed.Options{})
@@ -140,7 +140,7 @@ func (w *world) play(authority int, key string) *raw {
 
 // send sends a message and returns the answer.
 func (r *raw) send(m *pb.ReportRequest) (*pb.ReportResponse, error) {
-	_ = r.stream.Send(m) // receiving tells why it has failed
+	_ = r.stream.Send(m) // if it fails, Recv returns the reason
 	return r.stream.Recv()
 }
 

@@ -12,8 +12,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// TestLinks: one validator at each cursor is asked, and every one that has orphans. Each link is returned
-// once.
+// TestLinks: Links asks one validator at each cursor, and every validator that has orphans. It returns each
+// link once.
 func TestLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -83,9 +83,10 @@ func TestLinks(t *testing.T) {
 	})
 }
 
-// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: a restarted validator holds fewer links,
-// and its answer would pass for all that the fleet holds. A validator of an earlier release does not report
-// where its links begin, and is asked beside it.
+// TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: of the validators at one cursor, the one
+// with the earliest links is asked. A restarted validator holds fewer links, and its answer would pass for
+// all links of the fleet. A validator of an earlier release does not report where its links begin, and is
+// asked as well.
 func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -109,21 +110,21 @@ func TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest(t *testing.T
 			got := a.holders(0)
 			a.Registry.mu.Unlock()
 			if len(got) != len(want) {
-				t.Errorf("%s: %d are asked, want %d", when, len(got), len(want))
+				t.Errorf("%s: got %d validators asked, want %d", when, len(got), len(want))
 			}
 			for _, v := range want {
 				if !slices.Contains(got, v.stream) {
-					t.Errorf("%s: %s is not asked", when, v.hello.validator.ID)
+					t.Errorf("%s: validator %s is not asked", when, v.hello.validator.ID)
 				}
 			}
 		}
-		wantAsked("one holds all", long)
+		wantAsked("with a validator that holds all links", long)
 		old := f.validator("old", 0).mustJoin(a, to(at(1, 50)))
-		wantAsked("with one of an earlier release", long, old)
+		wantAsked("with a validator of an earlier release", long, old)
 		long.hangUp()
 		old.hangUp()
-		wantAsked("without them", short[0])
-		// It has read links from before its load, and its cursor stays.
-		wantAsked("when another has read the log", tell(short[7], 3))
+		wantAsked("after both have ended their streams", short[0])
+		// The validator has read links from before the ones it had loaded. Its cursor has not moved.
+		wantAsked("when another validator has read earlier links", tell(short[7], 3))
 	})
 }

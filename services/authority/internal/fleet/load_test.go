@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestB24_ManyReceipts: a fleet of some size, two authorities, and changes that come faster than validators
+// TestB24_ManyReceipts: many validators report to two authorities, and changes come faster than validators
 // apply them. Every receipt is complete, and names every validator.
 func TestB24_ManyReceipts(t *testing.T) {
 	const validators, changes, pause = 20, 100, 20 * time.Millisecond
@@ -65,7 +65,7 @@ func TestB24_ManyReceipts(t *testing.T) {
 			}
 			r := made.GetReceipt()
 			if !r.GetComplete() || len(r.GetValidators()) != validators {
-				t.Errorf("receipt of %d: complete %t", len(r.GetValidators()), r.GetComplete())
+				t.Errorf("got a receipt of %d validators, complete %t; want all, complete", len(r.GetValidators()), r.GetComplete())
 			}
 			latest := slices.MaxFunc(r.GetValidators(), func(a, b *pb.ReceiptEntry) int {
 				return a.GetReportTime().AsTime().Compare(b.GetReportTime().AsTime())

@@ -10,22 +10,23 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestB24_Notices: the registry gives notice of changes that the store may have lost.
+// TestB24_Notices: the registry calls notice for a partition when a validator's report shows that the store
+// may have lost changes there. It repeats the call while that lasts.
 func TestB24_Notices(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		report func(f *fixture, a *authority, v *reporter)
-		after  time.Duration // when there is to be a notice; negative: never
+		after  time.Duration // when the first notice must come; negative for never
 	}{
-		{"it is where the authority is", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(nil) }, -1},
-		{"it is behind", func(_ *fixture, a *authority, v *reporter) { a.past.move(0, at(1, 9)) }, -1},
-		{"it is ahead until the next read", func(_ *fixture, a *authority, v *reporter) {
+		{"the validator is at the authority's cursor", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(nil) }, -1},
+		{"the validator is behind the authority", func(_ *fixture, a *authority, v *reporter) { a.past.move(0, at(1, 9)) }, -1},
+		{"the validator is ahead until the authority's next read", func(_ *fixture, a *authority, v *reporter) {
 			time.Sleep(10 * time.Millisecond)
 			_ = v.report(to(at(1, 2)))
 			time.Sleep(100 * time.Millisecond)
 			a.past.move(0, at(1, 2))
 		}, -1},
-		{"it is ahead of an authority that cannot read the store", func(_ *fixture, a *authority, v *reporter) {
+		{"the validator is ahead, the authority cannot read the store", func(_ *fixture, a *authority, v *reporter) {
 			a.past.mu.Lock()
 			a.past.reads = time.Now()
 			a.past.mu.Unlock()
@@ -36,15 +37,15 @@ func TestB24_Notices(t *testing.T) {
 			"it stays an epoch ahead", func(_ *fixture, _ *authority, v *reporter) { _ = v.report(to(at(2, 2))) },
 			500 * time.Millisecond,
 		},
-		{"it is on another turn", func(_ *fixture, a *authority, v *reporter) {
+		{"the validator is in another history of the same epoch", func(_ *fixture, a *authority, v *reporter) {
 			a.past.move(0, at(1, 9))
 			_ = v.report(to(off(1, 5)))
 		}, 0},
-		{"it is in an epoch that is over", func(_ *fixture, a *authority, v *reporter) {
+		{"the validator is in another history of an earlier epoch", func(_ *fixture, a *authority, v *reporter) {
 			a.past.move(0, at(2, 9))
 			_ = v.report(to(off(1, 5)))
 		}, -1},
-		{"it has orphans", func(_ *fixture, a *authority, v *reporter) {
+		{"the validator reports orphans", func(_ *fixture, a *authority, v *reporter) {
 			u := v.next(nil)
 			u.orphans = map[int][]record.Tag{0: {{1}}}
 			_ = a.Registry.report(v.stream, u)
@@ -65,20 +66,20 @@ func TestB24_Notices(t *testing.T) {
 					return a.noticed[0]
 				}
 				if tt.after != 0 && count() > 0 {
-					t.Error("noticed at once")
+					t.Error("got a notice at once, want it later or never")
 				}
 				time.Sleep(max(tt.after, 0) + 2*sweepInterval)
 				first := count()
 				alive(t, 5*time.Second, v)
 				if noticed := first > 0; noticed != (tt.after >= 0) || noticed && count() <= first {
-					t.Errorf("noticed %d times, and then %d", first, count())
+					t.Errorf("got %d notices at first and %d after 5 s; want repeated ones, or none if never", first, count())
 				}
 			})
 		})
 	}
 }
 
-// TestB24_OrphansAreCounted: the list counts orphans until there are none.
+// TestB24_OrphansAreCounted: the list shows how many orphans a validator has reported in all partitions.
 func TestB24_OrphansAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -97,14 +98,14 @@ func TestB24_OrphansAreCounted(t *testing.T) {
 			_ = a.Registry.report(v.stream, u)
 			want := tt.want
 			if got := a.List()[0].GetOrphanCount(); got != want {
-				t.Errorf("%d orphans, want %d", got, want)
+				t.Errorf("listed orphans: got %d, want %d", got, want)
 			}
 		}
 	})
 }
 
-// TestSilentDivergence: data that differs from the authority's at the same cursor counts once for each
-// cursor.
+// TestSilentDivergence: a validator's data that differs from the authority's data at the same cursor is
+// counted once for each cursor.
 func TestSilentDivergence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -119,16 +120,16 @@ func TestSilentDivergence(t *testing.T) {
 		}
 		send(at(1, 1), good)
 		a.past.move(0, at(1, 3))
-		send(at(1, 2), [32]byte{1}) // it is behind: nothing to compare with
+		send(at(1, 2), [32]byte{1}) // the authority is beyond this cursor, so it compares nothing
 		send(at(1, 3), good)
 		if got := testutil.ToFloat64(a.metrics.divergences); got != 0 {
-			t.Errorf("%v divergences", got)
+			t.Errorf("before the data differs: got %v divergences, want 0", got)
 		}
 		send(at(1, 4), [32]byte{1})
-		a.past.move(0, at(1, 4)) // the authority comes there later
+		a.past.move(0, at(1, 4)) // the authority reaches the cursor after the report
 		time.Sleep(3 * time.Second)
 		if got := testutil.ToFloat64(a.metrics.divergences); got != 1 {
-			t.Errorf("%v divergences", got)
+			t.Errorf("after the data differs: got %v divergences, want 1", got)
 		}
 	})
 }

@@ -16,23 +16,23 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// edit changes the hash like an attacker who can write Redis.
+// edit changes the hash, as an attacker with write access to Redis can.
 func (s *fakeShared) edit(change func(hash map[string]string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s.hash)
 }
 
-// TestB24_RecordThatWasTakenAwayIsMissed: a silent validator stays in every receipt until it is forgotten,
-// whatever happens to its record while no authority that remembers it runs.
+// TestB24_RecordThatWasTakenAwayIsMissed: the record of a silent validator is removed or replaced while no
+// authority runs. The validator stays in every receipt until it is forgotten.
 func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string, earlier, gone string){
-		"removed":                           func(hash map[string]string, _, _ string) { delete(hash, "w") },
-		"garbage in its place":              func(hash map[string]string, _, _ string) { hash["w"] = "garbage" },
-		"another one's record":              func(hash map[string]string, _, _ string) { hash["w"] = hash["v"] },
-		"that of an earlier instance":       func(hash map[string]string, earlier, _ string) { hash["w"] = earlier },
-		"that an earlier instance has left": func(hash map[string]string, _, gone string) { hash["w"] = gone },
-		"removed, and with it the other record": func(hash map[string]string, _,
+		"the record is removed":                        func(hash map[string]string, _, _ string) { delete(hash, "w") },
+		"garbage in its place":                         func(hash map[string]string, _, _ string) { hash["w"] = "garbage" },
+		"the record of another validator":              func(hash map[string]string, _, _ string) { hash["w"] = hash["v"] },
+		"the record of an earlier instance":            func(hash map[string]string, earlier, _ string) { hash["w"] = earlier },
+		"the record that an earlier instance has left": func(hash map[string]string, _, gone string) { hash["w"] = gone },
+		"the records of both validators are removed": func(hash map[string]string, _,
 			_ string,
 		) {
 			delete(hash, "w")
@@ -59,14 +59,14 @@ func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 				v.mustJoin(b, first())
 				r, _, _ := b.wait(at(1, 2), time.Second)()
 				if r.Complete || len(r.Entries) != 2 {
-					t.Errorf("at once: %+v", r)
+					t.Errorf("at the start of b: got %+v", r)
 				}
 				alive(t, Lease+time.Second, v)
 				b.past.move(0, at(1, 2))
 				_ = v.report(to(at(1, 2)))
 				r, _, _ = b.wait(at(1, 2), time.Second)()
 				if want := map[string]State{"v": Applied, "w": Lost}; r.Complete || !maps.Equal(statesOf(r), want) {
-					t.Errorf("after its lease: %+v", r)
+					t.Errorf("after the lease of w: got %+v", r)
 				}
 				c := f.authority()
 				alive(t, Lease+2*time.Second, v)
@@ -79,15 +79,16 @@ func TestB24_RecordThatWasTakenAwayIsMissed(t *testing.T) {
 					who.want("when it is forgotten", map[string]string{"v": "REPORTING"})
 				}
 				if r, _, _ = b.wait(at(1, 2), time.Second)(); !r.Complete {
-					t.Errorf("when it is forgotten: %+v", r)
+					t.Errorf("after w was forgotten: got %+v", r)
 				}
 			})
 		})
 	}
 }
 
-// TestB24_ListOfMembersIsKept: an authority that knows the fleet writes the list back, whatever happens to
-// it. Another authority makes it from the records.
+// TestB24_ListOfMembersIsKept: the list of members is removed or damaged while an authority runs that knows
+// it. The authority writes it back. In a store of an earlier release, an authority makes the list from the
+// records.
 func TestB24_ListOfMembersIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -105,7 +106,7 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 				t.Fatalf("%s: %v", when, err)
 			}
 			if len(got.Entries) != len(want) {
-				t.Errorf("%s: %v, want %v", when, got.Entries, want)
+				t.Errorf("%s: got list %v, want %v", when, got.Entries, want)
 			}
 			for _, id := range want {
 				if got.Entries[id] == nil {
@@ -124,7 +125,7 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 			f.shared.edit(damage)
 			alive(t, 2*time.Second, v)
 			if now := list(name, "v", "w"); now.Sequence <= before.Sequence || !now.Since.Equal(before.Since) {
-				t.Errorf("%s: %+v, was %+v", name, now, before)
+				t.Errorf("%s: got %+v, want a later sequence and the same start as %+v", name, now, before)
 			}
 		}
 		a.stop()
@@ -135,23 +136,23 @@ func TestB24_ListOfMembersIsKept(t *testing.T) {
 		b := f.authority()
 		v.mustJoin(b, first())
 		time.Sleep(2 * exchangeInterval)
-		if now := list("made of the records in a store of an earlier release", "v", "w"); !now.Since.After(before.Since) {
-			t.Errorf("it is said to be kept since %v", now.Since)
+		if now := list("made from the records in a store of an earlier release", "v", "w"); !now.Since.After(before.Since) {
+			t.Errorf("the start of the list: got %v, want a later one than of the removed list", now.Since)
 		}
 	})
 }
 
-// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: the list is removed or damaged while no authority runs.
-// Then an authority completes no receipt until an operator confirms the members.
+// TestB24_ListThatWasTakenAwayLeavesMembersUnknown: the list of members is removed or damaged while no
+// authority runs. Then no authority completes a receipt until an operator confirms the members.
 func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 	for name, damage := range map[string]func(hash map[string]string){
-		"removed":                  func(hash map[string]string) { delete(hash, record.MembersField) },
-		"removed with a record":    func(hash map[string]string) { delete(hash, record.MembersField); delete(hash, "w") },
-		"garbage, a record gone":   func(hash map[string]string) { hash[record.MembersField] = "garbage"; delete(hash, "w") },
-		"empty, a record gone":     func(hash map[string]string) { hash[record.MembersField] = ""; delete(hash, "w") },
-		"all that is there":        func(hash map[string]string) { clear(hash) },
-		"a record in its place":    func(hash map[string]string) { hash[record.MembersField] = hash["v"]; delete(hash, "w") },
-		"removed, garbage instead": func(hash map[string]string) { clear(hash); hash["w"] = "garbage" },
+		"removed":                       func(hash map[string]string) { delete(hash, record.MembersField) },
+		"removed with a record":         func(hash map[string]string) { delete(hash, record.MembersField); delete(hash, "w") },
+		"garbage, a record removed":     func(hash map[string]string) { hash[record.MembersField] = "garbage"; delete(hash, "w") },
+		"empty, a record removed":       func(hash map[string]string) { hash[record.MembersField] = ""; delete(hash, "w") },
+		"the whole hash removed":        func(hash map[string]string) { clear(hash) },
+		"a record in place of the list": func(hash map[string]string) { hash[record.MembersField] = hash["v"]; delete(hash, "w") },
+		"all removed, garbage added":    func(hash map[string]string) { clear(hash); hash["w"] = "garbage" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -169,7 +170,7 @@ func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 				c := f.authority()
 				for _, who := range []*authority{b, c} {
 					if r, _, _ := who.wait(at(1, 1), time.Second)(); r.Complete || statesOf(r)[record.UnknownMembers] != Lost {
-						t.Errorf("receipt %v", statesOf(r))
+						t.Errorf("got %v, want it incomplete, with the unknown members LOST", statesOf(r))
 					}
 					alive(t, time.Second, v, joined)
 				}
@@ -191,8 +192,7 @@ func TestB24_ListThatWasTakenAwayLeavesMembersUnknown(t *testing.T) {
 	}
 }
 
-// TestManyJoinAtOnce: a hundred validators that join two authorities take a few changes of the list, not a
-// hundred.
+// TestManyJoinAtOnce: a hundred validators join two authorities at once. They share a few writes of the list.
 func TestManyJoinAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -212,20 +212,20 @@ func TestManyJoinAtOnce(t *testing.T) {
 		took := time.Since(began)
 		f.shared.edit(func(map[string]string) {
 			if f.shared.enrolled > 12 || took > time.Second {
-				t.Errorf("%d changes in %v", f.shared.enrolled, took)
+				t.Errorf("got %d changes of the list in %v, want at most 12 in 1 s", f.shared.enrolled, took)
 			}
 		})
 		time.Sleep(2 * exchangeInterval)
 		for _, a := range all {
 			if got := len(a.names()); got != 100 {
-				t.Errorf("%d validators", got)
+				t.Errorf("got %d validators, want 100", got)
 			}
 		}
 	})
 }
 
-// TestB24_FieldsThatDoNotVerify: receipts name unverified fields, by names that people can type, until they
-// are forgotten. That leaves an audit row (B23).
+// TestB24_FieldsThatDoNotVerify: receipts name the fields of the hash that do not verify, until an operator
+// forgets them. The names can be typed on a keyboard. Forgetting leaves an audit row (B23).
 func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 	for name, field := range map[string]string{
 		"a name": "ghost", "binary": "\xff\x00\xfe", "empty": "", "a megabyte": strings.Repeat("x", 1<<20), "spaces": " v ",
@@ -240,54 +240,55 @@ func TestB24_FieldsThatDoNotVerify(t *testing.T) {
 				called := record.FieldName(field)
 				if want := map[string]State{"v": Applied, called: Lost}; r.Complete || !maps.Equal(statesOf(r), want) ||
 					!ValidID(called) {
-					t.Errorf("%+v", r)
+					t.Errorf("got %+v, want it incomplete, with the field LOST", r)
 				}
 				a.want("listed", map[string]string{"v": "REPORTING", called: "UNREADABLE"})
 				if err := a.Forget(t.Context(), "somebody", audited); apierr.ReasonOf(err) != "VALIDATOR_NOT_FOUND" {
-					t.Errorf("another name: %v", err)
+					t.Errorf("forgetting an unknown name: got %v, want VALIDATOR_NOT_FOUND", err)
 				}
-				// The caller waits for v. The record is LOST already, and does not block the caller.
+				// The caller waits for v only. The record was LOST when the wait began, and does not block
+				// it.
 				a.past.move(0, at(1, 2))
 				result := a.wait(at(1, 2), time.Minute)
 				refused, rows := errors.New("no row"), 0
 				if err := a.Forget(t.Context(), called, func(context.Context) error { return refused }); !errors.Is(err, refused) {
-					t.Errorf("forgotten without a row: %v", err)
+					t.Errorf("forgetting without an audit row: got %v, want the error of audit", err)
 				}
 				if r, took, _ := a.wait(at(1, 1), time.Minute)(); r.Complete || took > 0 {
-					t.Errorf("after a row that could not be written: %+v", r)
+					t.Errorf("after an audit row that could not be written: got %+v", r)
 				}
 				if err := a.Forget(t.Context(), called, func(context.Context) error { rows++; return nil }); err != nil || rows != 1 {
 					t.Fatalf("%v, %d audit rows", err, rows)
 				}
 				_ = v.report(to(at(1, 2)))
 				if r, took, _ := result(); !r.Complete || took > time.Second {
-					t.Errorf("after %v: %+v", took, r)
+					t.Errorf("after the field was forgotten, after %v: got %+v, want it complete", took, r)
 				}
 				alive(t, time.Second, v)
-				a.want("forgotten", map[string]string{"v": "REPORTING"})
+				a.want("when the field was forgotten", map[string]string{"v": "REPORTING"})
 			})
 		})
 	}
 }
 
-// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: where the list of members may lack running
-// validators, a new authority waits for them as for known ones. A store that always had this list has no such
-// validators.
+// TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn: the list of members may lack validators that run.
+// Then a new authority gives unlisted validators a lease to report, as it does for listed ones. A store whose
+// list was never removed has no unlisted validators.
 func TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		damage func(f *fixture)
 		lacks  bool
 	}{
-		"a new store":                 {damage: func(*fixture) {}},
-		"begun anew by a restoration": {damage: func(f *fixture) { f.beginAt(time.Now()) }, lacks: true},
-		"begun anew, and one has joined another authority": {damage: func(f *fixture) {
+		"a new store":                        {damage: func(*fixture) {}},
+		"a restoration has begun a new list": {damage: func(f *fixture) { f.beginAt(time.Now()) }, lacks: true},
+		"a new list, and a validator has joined another authority": {damage: func(f *fixture) {
 			f.beginAt(time.Now())
 			f.validator("v", 0).mustJoin(f.authority(), first())
 		}, lacks: true},
-		"removed": {damage: func(f *fixture) {
+		"the list is removed": {damage: func(f *fixture) {
 			f.shared.edit(func(hash map[string]string) { delete(hash, record.MembersField) })
 		}, lacks: true},
-		"damaged": {damage: func(f *fixture) {
+		"the list is damaged": {damage: func(f *fixture) {
 			f.shared.edit(func(hash map[string]string) { hash[record.MembersField] = "garbage" })
 		}, lacks: true},
 	} {
@@ -302,15 +303,15 @@ func TestB30_ValidatorsThatNobodyKnowsOfHaveALeaseToReportIn(t *testing.T) {
 					return slices.Contains(silent, record.UnknownMembers)
 				}
 				if got := lacks(); got != tt.lacks {
-					t.Errorf("at the start they are waited for: %t", got)
+					t.Errorf("at the start: got a wait for unlisted validators: %t", got)
 				}
 				time.Sleep(Lease)
 				if got := lacks(); got != tt.lacks {
-					t.Errorf("a lease later they are waited for: %t", got)
+					t.Errorf("at the end of the lease: got a wait for unlisted validators: %t", got)
 				}
 				time.Sleep(time.Millisecond)
 				if lacks() {
-					t.Error("they are waited for without end")
+					t.Error("after the lease: got a wait for unlisted validators, want none")
 				}
 			})
 		})

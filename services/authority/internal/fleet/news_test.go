@@ -8,8 +8,8 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// TestB24_NewsThatAValidatorHasLeft: the news reaches authorities that know the validator, and authorities
-// that do not.
+// TestB24_NewsThatAValidatorHasLeft: the news that a validator has left reaches authorities that know the
+// validator, and authorities that do not.
 func TestB24_NewsThatAValidatorHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -23,8 +23,8 @@ func TestB24_StateOf(t *testing.T) {
 		{"silent for an hour, bound longer than a lease", time.Hour, time.Minute, time.Hour, Lost},
 		{"the lease has expired, short bound, change older than the bound", Lease + 1, 2 * time.Second, time.Hour, Fenced},
 		{"the lease has expired, short bound, change newer than the bound", Lease + 1, 2 * time.Second, time.Second, Pending},
-		{"silent for an hour, short bound, change exactly as old as the bound", time.Hour, 2 * time.Second, 2 * time.Second, Pending},
-		{"the lease has expired, short bound, change just older than the bound", Lease + 1, 2 * time.Second, 2*time.Second + 1, Fenced},
+		{"silent for an hour, short bound, change as old as the bound", time.Hour, 2 * time.Second, 2 * time.Second, Pending},
+		{"the lease has expired, short bound, change just older", Lease + 1, 2 * time.Second, 2*time.Second + 1, Fenced},
 		{"the lease has expired, bound just shorter than a lease", Lease + 1, Lease - 1, time.Hour, Fenced},
 		{"the lease runs, short bound", time.Second, time.Second, time.Hour, Pending},
 	} {
@@ -107,7 +107,7 @@ func TestB24_Receipts(t *testing.T) {
 			a.past.move(0, at(1, 9)) // this authority's history now shows that off(1, 3) is of another one
 			alive(f.t, time.Minute, v1, v2)
 		}, false, map[string]State{"v1": Applied, "v2": Pending}, 30 * time.Second},
-		{"one validator is ahead of this authority until its replica catches up", func(_ *fixture, a *authority, v1, v2 *reporter) {
+		{"one validator is ahead until this authority catches up", func(_ *fixture, a *authority, v1, v2 *reporter) {
 			_, _ = v1.report(to(change)), v2.report(to(at(1, 3)))
 			time.Sleep(40 * time.Millisecond)
 			a.past.move(0, at(1, 3))
@@ -138,17 +138,17 @@ func TestB24_Receipts(t *testing.T) {
 			alive(f.t, 15*time.Second, v2)
 			_ = v2.report(to(change))
 		}, true, map[string]State{"v1": Applied, "v2": Applied}, 15 * time.Second},
-		{"one validator without a bound goes silent before it applies the change", func(f *fixture, _ *authority, v1, _ *reporter) {
+		{"one validator without a bound goes silent first", func(f *fixture, _ *authority, v1, _ *reporter) {
 			_ = v1.report(to(change))
 			alive(f.t, time.Minute, v1)
 		}, false, map[string]State{"v1": Applied, "v2": Lost}, 30 * time.Second},
-		{"a validator with a short bound goes silent before it applies the change", func(f *fixture, a *authority, v1, v2 *reporter) {
+		{"a validator with a short bound goes silent first", func(f *fixture, a *authority, v1, v2 *reporter) {
 			v3 := f.validator("v3", bound).mustJoin(a, first())
 			v3.hangUp()
 			_, _ = v1.report(to(change)), v2.report(to(change))
 			alive(f.t, time.Minute, v1, v2)
 		}, true, map[string]State{"v1": Applied, "v2": Applied, "v3": Fenced}, Lease + sweepInterval},
-		{"a validator with a bound of a lease goes silent before it applies the change", func(f *fixture, a *authority, v1, v2 *reporter) {
+		{"a validator with a bound of a lease goes silent first", func(f *fixture, a *authority, v1, v2 *reporter) {
 			f.validator("v3", Lease).mustJoin(a, first()).hangUp()
 			_, _ = v1.report(to(change)), v2.report(to(change))
 			alive(f.t, time.Minute, v1, v2)
@@ -218,8 +218,8 @@ func TestB24_Receipts(t *testing.T) {
 	}
 }
 
-// TestB24_LostOnesAreNotWaitedFor: when only LOST validators lack the change, the receipt comes at once and
-// names them. The wait goes on for all others, and for a LOST one that returns.
+// TestB24_LostOnesAreNotWaitedFor: a receipt names the validators that were LOST when the wait began, and the
+// wait does not wait for them. It waits for all other validators, and for a LOST one that comes back.
 func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 	change, ghost := at(1, 2), func(f *fixture) {
 		_ = f.shared.Write(f.t.Context(),
@@ -237,7 +237,7 @@ func TestB24_LostOnesAreNotWaitedFor(t *testing.T) {
 		after    time.Duration
 	}{
 		{"one validator is LOST, the other has the change", nil, nil, false, map[string]State{"v1": Applied, "v2": Lost}, 0},
-		{"one validator is LOST, the other applies the change during the wait", nil, func(_ *fixture, _ *authority, v1, _ *reporter) {
+		{"one is LOST, the other applies the change in the wait", nil, func(_ *fixture, _ *authority, v1, _ *reporter) {
 			time.Sleep(soon)
 			_ = v1.report(to(change))
 		}, false, map[string]State{"v1": Applied, "v2": Lost}, soon},

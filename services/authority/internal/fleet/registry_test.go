@@ -19,24 +19,25 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 )
 
-// partitions is the number of partitions of these tests' store.
+// partitions is the number of partitions of the store in these tests.
 const partitions = 4
 
-// fakePast is an authority's own replica. The store has one history, whose tags follow from epoch and
-// revision.
+// fakePast is the replica of an authority. The store has one history. The tag of each cursor in it follows
+// from its epoch and revision.
 type fakePast struct {
 	codec *record.Codec
 
 	mu      sync.Mutex
 	cursors []record.Cursor
 	changed chan struct{}
-	forks   map[uint64]uint64 // the last revision of epochs that have ended
+	forks   map[uint64]uint64 // the last revision of each epoch that has ended
 	floors  map[int]record.Cursor
 	orphans map[int][]record.Tag
-	reads   time.Time // since when the store cannot be read; zero: it can
+	reads   time.Time // when the store became unreadable; zero while it is readable
 }
 
-// at returns a cursor of that history, off one with another tag.
+// at returns a cursor of that history. off returns a cursor with another tag, which is in no history that the
+// store has.
 func at(epoch, revision uint64) record.Cursor {
 	return record.Cursor{Epoch: epoch, Revision: revision, Tag: record.Tag{byte(epoch), byte(revision)}}
 }
@@ -72,7 +73,7 @@ func (p *fakePast) Confirmed(partition int) record.Cursor {
 	return p.cursors[partition]
 }
 
-// confirm sets the confirmed cursor of a partition, beyond its own cursor.
+// confirm sets the confirmed cursor of a partition, which may be beyond the replica's cursor.
 func (p *fakePast) confirm(partition int, at record.Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,7 +118,7 @@ func (p *fakePast) Reached(partition int, c record.Cursor) (bool, error) {
 	return true, nil
 }
 
-// Freshness acts like a replica that reads the store every 250 ms.
+// Freshness returns the age of a replica that reads the store every 250 ms.
 func (p *fakePast) Freshness(_ int, now time.Time) (time.Duration, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,15 +131,15 @@ func (p *fakePast) Freshness(_ int, now time.Time) (time.Duration, bool) {
 
 func (p *fakePast) LinkAt(int, record.Cursor) ([]byte, bool) { return nil, false }
 
-// fakeShared is a Redis for the fleet.
+// fakeShared is the data in Redis that the authorities share.
 type fakeShared struct {
 	mu        sync.Mutex
 	hash      map[string]string
 	listeners map[*Registry]func([]byte)
 	failing   bool
 	deaf      bool
-	enrolled  int           // changes of the list
-	slow      time.Duration // how long one takes
+	enrolled  int           // how many times the list was written
+	slow      time.Duration // how long a write of the list takes
 }
 
 var errDown = errors.New("redis is down")
@@ -153,7 +154,7 @@ func (s *fakeShared) do(f func()) error {
 	return nil
 }
 
-// copy returns the content of the fake, put sets it.
+// copy returns the content of the fake. put replaces it.
 func (s *fakeShared) copy() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +228,7 @@ func (s *fakeShared) Tell(_ context.Context, news []byte) error {
 	return err
 }
 
-// sharedOf is one registry's view of the fake.
+// sharedOf is the Shared of one registry.
 type sharedOf struct {
 	*fakeShared
 	registry *Registry
@@ -274,12 +275,12 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// begin writes the list of a store that no validator has joined.
+// begin writes an empty list of members, as in a store that no validator has joined.
 func (f *fixture) begin() {
 	f.beginAt(f.codec.Meta().CreateTime)
 }
 
-// beginAt writes a list that no validator has joined since a time.
+// beginAt writes an empty list of members that was begun at a time.
 func (f *fixture) beginAt(since time.Time) {
 	list, err := f.codec.SealMembers(record.NewMembers(since))
 	if err != nil {
@@ -288,7 +289,7 @@ func (f *fixture) beginAt(since time.Time) {
 	f.shared.edit(func(hash map[string]string) { hash[record.MembersField] = string(list) })
 }
 
-// authority starts an authority whose replica is at revision 1 of epoch 1 everywhere.
+// authority starts an authority. Its replica is at revision 1 of epoch 1 in all partitions.
 func (f *fixture) authority() *authority {
 	past := &fakePast{codec: f.codec, changed: make(chan struct{}), forks: map[uint64]uint64{}, floors: map[int]record.Cursor{}}
 	for range partitions {
@@ -318,18 +319,20 @@ func (f *fixture) authority() *authority {
 	return a
 }
 
-// reporter is a validator that the test plays.
+// reporter is a validator whose reports the test sends itself.
 type reporter struct {
 	hello    update
 	sequence uint64
 	at       *authority
 	stream   *stream
-	// ahead is the lead of its clock, if it sends its time.
+	// ahead is how far its clock is ahead. Reports have the time from the first one with an ahead other than
+	// 0. tells remembers that.
 	ahead time.Duration
 	tells bool
 }
 
-// validator returns a validator that starts now, with a name and a staleness bound; 0 is no bound.
+// validator returns a validator that starts at the time of the call, with a name and a staleness bound; 0 for
+// none.
 func (f *fixture) validator(id string, fencedAfter time.Duration) *reporter {
 	return &reporter{hello: update{validator: record.Validator{
 		ID: id, InstanceID: fmt.Sprint(id, time.Now().UnixNano()), Start: time.Now().Truncate(time.Millisecond),
@@ -374,7 +377,7 @@ func (v *reporter) report(cursors map[int]record.Cursor) error {
 // hangUp ends the stream without leaving.
 func (v *reporter) hangUp() { v.at.drop(v.stream) }
 
-// first has the cursors of a validator that has loaded the store.
+// first returns the cursors of a validator that has loaded the store.
 func first() map[int]record.Cursor {
 	cursors := map[int]record.Cursor{}
 	for partition := range partitions {
@@ -385,7 +388,8 @@ func first() map[int]record.Cursor {
 
 func to(c record.Cursor) map[int]record.Cursor { return map[int]record.Cursor{0: c} }
 
-// wait waits in the background for a change of partition 0, and returns a function that returns the result.
+// wait starts a wait for a change of partition 0 in the background. It returns a function that waits for the
+// result and returns it.
 func (a *authority) wait(change record.Cursor, most time.Duration) (result func() (Receipt, time.Duration, error)) {
 	ctx, cancel := context.WithTimeout(a.t.Context(), most)
 	began := time.Now()
@@ -411,7 +415,7 @@ func statesOf(r Receipt) map[string]State {
 	return all
 }
 
-// alive makes validators report every second for a time.
+// alive makes validators send a heartbeat every second for a time.
 func alive(t *testing.T, most time.Duration, all ...*reporter) {
 	t.Helper()
 	for range most / time.Second {

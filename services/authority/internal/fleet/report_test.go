@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// TestBadReports: a bad message ends the stream with an error that says what is wrong.
+// TestBadReports: a bad message ends the stream with an error that names the bad field.
 func TestBadReports(t *testing.T) {
 	w := start(t, cluster.Options{})
 	digest, tag := make([]byte, 32), make([]byte, 16)
@@ -103,7 +103,7 @@ func TestBadReports(t *testing.T) {
 			}
 		}
 		if status.Code(err) != codes.InvalidArgument || got != field {
-			t.Errorf("%s: %v, want INVALID_ARGUMENT for %s", name, err, field)
+			t.Errorf("%s: got %v, want INVALID_ARGUMENT for %s", name, err, field)
 		}
 	}
 	for _, tt := range append(first, any...) {
@@ -127,11 +127,11 @@ func TestBadReports(t *testing.T) {
 	r := w.play(0, w.FleetKey.Reveal())
 	r.hello.StoreId = "another"
 	if _, err := r.send(r.hello); status.Code(err) != codes.FailedPrecondition || apierr.ReasonOf(err) != "OTHER_STORE" {
-		t.Errorf("another store: %v", err)
+		t.Errorf("a validator of another store: got %v, want OTHER_STORE", err)
 	}
 }
 
-// TestB26_OnlyValidatorsReport.
+// TestB26_OnlyValidatorsReport: only the fleet key may report, and the fleet key may not list the fleet.
 func TestB26_OnlyValidatorsReport(t *testing.T) {
 	w := start(t, cluster.Options{})
 	for key, want := range map[string]codes.Code{
@@ -141,20 +141,20 @@ func TestB26_OnlyValidatorsReport(t *testing.T) {
 		r := w.play(0, key)
 		answer, err := r.send(r.hello)
 		if status.Code(err) != want {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("first message: got %v, want %s", err, want)
 		}
 		if want == codes.OK && (len(answer.GetFloor()) != 64 || answer.GetReceived() != 1) {
-			t.Errorf("welcomed with %v", answer)
+			t.Errorf("first response: got %v, want the floor of 64 partitions and received 1", answer)
 		}
 		r.close()
 	}
 	if _, err := w.authorities[0].ListValidators(as(t.Context(), w.FleetKey.Reveal()),
 		&pb.ListValidatorsRequest{}); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("a validator lists the fleet: %v", err)
+		t.Errorf("listing the fleet with the fleet key: got %v, want PERMISSION_DENIED", err)
 	}
 }
 
-// TestReportIsAnswered: each heartbeat is answered at once, and nothing else is.
+// TestReportIsAnswered: each heartbeat gets a response at once. Other reports get none.
 func TestReportIsAnswered(t *testing.T) {
 	w := start(t, cluster.Options{})
 	r := w.play(0, w.FleetKey.Reveal())
@@ -172,7 +172,7 @@ func TestReportIsAnswered(t *testing.T) {
 		m.DataAge = durationpb.New(0)
 		answer, err := r.send(m)
 		if err != nil || !proto.Equal(answer, &pb.ReportResponse{Received: sequence}) {
-			t.Fatalf("%v, %v", answer, err)
+			t.Fatalf("heartbeat: got %v, %v, want its sequence and nothing else", answer, err)
 		}
 	}
 }

@@ -20,8 +20,9 @@ import (
 
 const skewed = pb.PropagationState_PROPAGATION_STATE_CLOCK_SKEWED
 
-// TestB08_SkewedValidatorIsInNoCompleteReceipt: while a validator's clock is wrong, no receipt of a change
-// with a time is complete. A change without a time is complete, and a revocation always is.
+// TestB08_SkewedValidatorIsInNoCompleteReceipt: one validator's clock is wrong. A change with a time, such as
+// the end of an overlap, then gets no complete receipt. A change without a time does, and so does a
+// revocation.
 func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Minute, 5 * time.Minute} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -39,7 +40,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 
 			made := w.change(0, "app", wait)
 			if r := made.GetReceipt(); !r.GetComplete() || !maps.Equal(states(r), everywhere) {
-				t.Errorf("a change without a time: %v", r)
+				t.Errorf("a change without a time: got %v, want it complete", r)
 			}
 			const patience = 2 * time.Second
 			rotated, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
@@ -47,7 +48,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 				WaitForPropagation: durationpb.New(patience),
 			})
 			if r := rotated.GetReceipt(); err != nil || r.GetComplete() {
-				t.Fatalf("an overlap that ends: %v, %v", r, err)
+				t.Fatalf("a rotation with an overlap: got %v, %v, want it incomplete", r, err)
 			}
 			for _, e := range w.becomes(rotated.GetConsistencyToken(), butOne).GetValidators() {
 				want := time.Duration(0)
@@ -55,7 +56,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 					want = by
 				}
 				if e.GetClockSkew() == nil || (e.GetClockSkew().AsDuration()-want).Abs() > time.Second {
-					t.Errorf("%s is %v ahead, want %v", e.GetValidatorId(), e.GetClockSkew(), want)
+					t.Errorf("skew of %s: got %v, want %v", e.GetValidatorId(), e.GetClockSkew(), want)
 				}
 			}
 			expiring := &pb.UpdateTokenRequest{
@@ -67,14 +68,14 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			}
 			updated, err := w.authorities[1].UpdateToken(w.admin(), expiring)
 			if r := updated.GetReceipt(); err != nil || r.GetComplete() {
-				t.Fatalf("an expiry: %v, %v", r, err)
+				t.Fatalf("a change of an expiry time: got %v, %v, want it incomplete", r, err)
 			}
 			w.becomes(updated.GetConsistencyToken(), butOne)
 			revoked, err := w.authorities[0].RevokeToken(w.admin(), &pb.RevokeTokenRequest{
 				AppId: "app", TokenId: rotated.GetToken().GetTokenId(), WaitForPropagation: durationpb.New(wait),
 			})
 			if r := revoked.GetReceipt(); err != nil || !r.GetComplete() {
-				t.Errorf("revoking: %v, %v", r, err)
+				t.Errorf("a revocation: got %v, %v, want it complete", r, err)
 			}
 			check.Eventually(t, "its own metric", func() error {
 				var own float64
@@ -86,7 +87,7 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			})
 			for _, p := range w.AuthorityProcesses {
 				if got := metric(t, p.HTTPAddress, `countersign_validator_clock_skew_seconds{validator="off"}`); got == "not there" {
-					t.Error("the authority has no metric")
+					t.Error("the authority has no skew metric of the validator")
 				}
 			}
 
@@ -94,22 +95,22 @@ func TestB08_SkewedValidatorIsInNoCompleteReceipt(t *testing.T) {
 			waited, err := w.authorities[0].WaitForPropagation(w.admin(),
 				&pb.WaitForPropagationRequest{ConsistencyToken: rotated.GetConsistencyToken()})
 			if r := waited.GetReceipt(); err != nil || !r.GetComplete() || !maps.Equal(states(r), everywhere) {
-				t.Errorf("the clock was set: %v, %v", r, err)
+				t.Errorf("after the clock was set right: got %v, %v, want it complete", r, err)
 			}
-			// The report that shows the change also shows that the clock was set.
+			// The clock is set wrong again. The report that shows the next change also shows that.
 			ahead.Store(int64(by))
 			again, err := w.authorities[0].RotateToken(w.admin(), &pb.RotateTokenRequest{
 				AppId: "app", TokenId: w.change(0, "app", wait).GetToken().GetTokenId(), WaitForPropagation: durationpb.New(patience),
 			})
 			if r := again.GetReceipt(); err != nil || r.GetComplete() {
-				t.Fatalf("the clock was set wrong: %v, %v", r, err)
+				t.Fatalf("after the clock was set wrong: got %v, %v, want it incomplete", r, err)
 			}
 			w.becomes(again.GetConsistencyToken(), butOne)
 		})
 	}
 }
 
-// becomes waits until an incomplete receipt of a change has the expected states.
+// becomes waits until the receipt of a change has the expected states. It fails when the receipt is complete.
 func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *pb.Receipt) {
 	w.t.Helper()
 	check.Eventually(w.t, "a receipt", func() error {
@@ -117,7 +118,7 @@ func (w *world) becomes(token string, want map[string]pb.PropagationState) (r *p
 		defer cancel()
 		response, err := w.authorities[0].WaitForPropagation(ctx, &pb.WaitForPropagationRequest{ConsistencyToken: token})
 		if r = response.GetReceipt(); r.GetComplete() {
-			w.t.Fatalf("complete: %v", r)
+			w.t.Fatalf("got a complete receipt %v, want an incomplete one", r)
 		}
 		if err != nil || !maps.Equal(states(r), want) {
 			return fmt.Errorf("%v, error %w", r, err)

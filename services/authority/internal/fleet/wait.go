@@ -8,7 +8,7 @@ import (
 
 // wait is the state of one caller that waits until every validator has a change. When a validator reports a
 // new cursor of a partition, the waits on that partition are checked. While a blocker is known, reports of
-// other validators cause no full check. sweepLoop checks all waits regularly besides.
+// other validators cause no full check. sweepLoop regularly checks all waits.
 type wait struct {
 	partition int
 	// at is the cursor of the change.

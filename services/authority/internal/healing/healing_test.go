@@ -21,8 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var began time.Time
 
-// TestHeals: a loss that this authority sees, or that a validator gives notice of, is healed at once. Changes
-// stop only meanwhile.
+// TestHeals: a loss that this authority sees, or that a validator gives notice of, is healed at once. The
+// store rejects changes of the partition only during the healing.
 func TestHeals(t *testing.T) {
 	for name, trouble := range map[string]func(f *fake, h *Healer){
 		"fork":   func(f *fake, _ *Healer) { f.set(func() { f.forked[7] = true }) },
@@ -36,30 +36,31 @@ func TestHeals(t *testing.T) {
 				trouble(f, h)
 				time.Sleep(checkInterval + 5*time.Millisecond)
 				if !f.isFrozen(7) {
-					t.Error("changes are not held up")
+					t.Error("during the healing: partition 7 is not frozen")
 				}
 				time.Sleep(time.Second)
 				calls := f.made()
 				if len(calls) != 1 || calls[0].partition != 7 || !calls[0].frozen || calls[0].at > 100*time.Millisecond ||
 					!slices.Equal(calls[0].candidates, []string{"theirs", "own"}) {
-					t.Errorf("%+v", calls)
+					t.Errorf("got attempts %+v, want one of partition 7, frozen, with both links", calls)
 				}
 				if f.isFrozen(7) {
-					t.Error("changes are still held up")
+					t.Error("after the healing: partition 7 is still frozen")
 				}
 				if got := testutil.ToFloat64(h.metrics.heals) + testutil.ToFloat64(h.metrics.changes) +
 					testutil.ToFloat64(h.metrics.apps); got != 1+3+2 {
-					t.Errorf("counted %v", got)
+					t.Errorf("sum of the metrics: got %v, want 6", got)
 				}
 				if !strings.Contains(log.String(), "brought back") {
-					t.Errorf("log: %s", log)
+					t.Errorf("got log %s, want the changes brought back", log)
 				}
 			})
 		})
 	}
 }
 
-// TestIncomplete: changes stay stopped. The healer tries again with growing pauses, and logs once in 30 s.
+// TestIncomplete: no process has the lost changes. The store rejects changes of the partition. The healer
+// tries again with growing pauses, and logs that at most once in 30 s.
 func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -71,30 +72,31 @@ func TestIncomplete(t *testing.T) {
 		time.Sleep(time.Minute)
 		calls := f.made()
 		if len(calls) < 8 || len(calls) > 20 {
-			t.Errorf("%d tries in a minute", len(calls))
+			t.Errorf("got %d attempts in a minute, want 8 to 20", len(calls))
 		}
 		for i := 1; i < len(calls); i++ {
 			if calls[i].at-calls[i-1].at < tryInterval || !calls[i].frozen {
-				t.Errorf("%+v after %+v", calls[i], calls[i-1])
+				t.Errorf("got attempt %+v after %+v, want a pause of at least tryInterval, and frozen", calls[i], calls[i-1])
 			}
 		}
 		if !f.isFrozen(7) || testutil.ToFloat64(h.metrics.incomplete) != float64(len(calls)) ||
 			testutil.ToFloat64(h.metrics.frozen) != 1 {
-			t.Error("it does not stay frozen, or is not counted")
+			t.Error("partition 7 is not frozen, or the metrics are wrong")
 		}
 		if said := strings.Count(log.String(), "neither this authority nor a validator that reports has them"); said != 2 {
-			t.Errorf("said %d times in a minute:\n%s", said, log)
+			t.Errorf("got the line %d times in a minute, want 2:\n%s", said, log)
 		}
-		// Another authority has healed it, or an operator.
+		// Another authority, or an operator, has healed the partition.
 		f.set(func() { delete(f.forked, 7) })
 		time.Sleep(maxTryInterval)
 		if f.isFrozen(7) || testutil.ToFloat64(h.metrics.frozen) != 0 {
-			t.Error("it stays frozen")
+			t.Error("partition 7 is still frozen after another process has healed it")
 		}
 	})
 }
 
-// TestNothingToDo: a notice without a loss stops changes once, not for as long as it is repeated.
+// TestNothingToDo: a validator repeats its notice, and the store has lost nothing. The store rejects changes
+// during the first attempt only.
 func TestNothingToDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -106,20 +108,21 @@ func TestNothingToDo(t *testing.T) {
 		}
 		calls := f.made()
 		if len(calls) < 3 || len(calls) > 8 || !calls[0].frozen {
-			t.Fatalf("%+v", calls)
+			t.Fatalf("got attempts %+v, want 3 to 8, the first one frozen", calls)
 		}
 		for _, c := range calls[1:] {
 			if c.frozen {
-				t.Errorf("changes are held up again: %+v", c)
+				t.Errorf("got a later attempt %+v, want it not frozen", c)
 			}
 		}
 		if f.isFrozen(7) {
-			t.Error("it stays frozen")
+			t.Error("partition 7 is still frozen at the end")
 		}
 	})
 }
 
-// TestSlowPartitionsDoNotHoldUpOthers.
+// TestSlowPartitionsDoNotHoldUpOthers: some healings are slow, and leave one slot free. The other partitions
+// are healed meanwhile.
 func TestSlowPartitionsDoNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -142,18 +145,18 @@ func TestSlowPartitionsDoNotHoldUpOthers(t *testing.T) {
 		_ = h
 		time.Sleep(5 * time.Second)
 		if calls := f.made(); len(calls) != partitions {
-			t.Errorf("%d partitions were tried", len(calls))
+			t.Errorf("got attempts in %d partitions, want all", len(calls))
 		}
 		for partition := range partitions {
 			if frozen := f.isFrozen(partition); frozen != (partition < atOnce-1) {
-				t.Errorf("partition %d frozen: %t", partition, frozen)
+				t.Errorf("partition %d: got frozen %t, want the opposite", partition, frozen)
 			}
 		}
 	})
 }
 
-// TestSettlesAgain: orphans that are settled already are settled again, once. The fleet gives notice under
-// its mutex, and is asked meanwhile.
+// TestSettlesAgain: the store has settled an orphan that a validator still holds. The healer settles it
+// again, once. As a real fleet does, the fake calls Notice while it holds its mutex.
 func TestSettlesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, _ := healer(t, func(*fake) func(context.Context, int) (store.Healed, error) {
@@ -172,43 +175,45 @@ func TestSettlesAgain(t *testing.T) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if !slices.Equal(f.settled, []record.Tag{tag}) {
-			t.Errorf("settled %v, want %v alone: nobody has supplied the other", f.settled, tag)
+			t.Errorf("got settled %v, want %v alone: the link of the other orphan did not arrive", f.settled, tag)
 		}
 	})
 }
 
-// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: changes stop until every reporting validator has
-// reported since the epoch was seen, and the links behind its cursors are at hand. The wait for a validator
-// that never reports is longer than its lease, but ends.
+// TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported: in an operator's epoch the store rejects changes
+// until every validator whose lease runs has reported since the epoch was seen, and the links up to its
+// cursors have arrived. For a validator that never reports, the wait ends after patience, which is longer
+// than a lease.
 func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// reports is when a validator reports, 0 for at once. supplies is when it sends its latest link.
-		// leads is when the links that connect it to the store's history are sent. 0 is never.
+		// reports is when the validator reports; 0 for at once. supplies is when it sends its latest link.
+		// leads is when the store's history includes the change before that link, so that the link connects
+		// to it. For supplies and leads, 0 means never.
 		reports, supplies, leads time.Duration
-		// whole says that the validator also sends the start of the epoch, which follows nothing.
+		// whole is true when the validator also sends the start of the epoch, which follows no change.
 		whole  bool
 		healed time.Duration
 	}{
 		{
-			name: "it supplies everything from the beginning", supplies: 700 * time.Millisecond, whole: true,
+			name: "links up to the start of the epoch", supplies: 700 * time.Millisecond, whole: true,
 			healed: 700 * time.Millisecond,
 		},
-		{name: "it supplies links that lead nowhere", supplies: 700 * time.Millisecond, healed: connectPatience},
+		{name: "links that never connect to the history", supplies: 700 * time.Millisecond, healed: connectPatience},
 		{
-			name: "it supplies links that lead nowhere, and another one the rest", supplies: 700 * time.Millisecond,
+			name: "links that connect to the history later", supplies: 700 * time.Millisecond,
 			leads: time.Second, healed: time.Second,
 		},
-		{name: "it supplies all", supplies: 700 * time.Millisecond, leads: 700 * time.Millisecond, healed: 700 * time.Millisecond},
-		{name: "there is no validator", healed: heardAfter},
-		{name: "it reports late", reports: 4 * time.Second, healed: 4 * time.Second},
-		{name: "it supplies late", supplies: 3 * time.Second, healed: 3 * time.Second},
+		{name: "all links come", supplies: 700 * time.Millisecond, leads: 700 * time.Millisecond, healed: 700 * time.Millisecond},
+		{name: "no validator", healed: heardAfter},
+		{name: "a late report", reports: 4 * time.Second, healed: 4 * time.Second},
+		{name: "late links", supplies: 3 * time.Second, healed: 3 * time.Second},
 		{
-			name: "it reports late, and supplies later", reports: 4 * time.Second, supplies: 7 * time.Second,
+			name: "a late report, and later links", reports: 4 * time.Second, supplies: 7 * time.Second,
 			healed: 7 * time.Second,
 		},
-		{name: "it never reports", reports: time.Hour, healed: patience},
-		{name: "it never supplies", supplies: time.Hour, healed: patience},
+		{name: "no report", reports: time.Hour, healed: patience},
+		{name: "a report, and no links", supplies: time.Hour, healed: patience},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -237,15 +242,15 @@ func TestB30_AnOperatorsEpochIsHealedWhenTheFleetHasReported(t *testing.T) {
 				})
 				time.Sleep(tt.healed - time.Millisecond)
 				if calls := f.made(); len(calls) > 0 || !f.isFrozen(7) {
-					t.Fatalf("it was healed early: %+v; frozen: %t", calls, f.isFrozen(7))
+					t.Fatalf("before the expected time: got attempts %+v, frozen %t; want none, frozen", calls, f.isFrozen(7))
 				}
 				time.Sleep(2*awaitInterval + checkInterval + tryInterval)
 				if calls := f.made(); len(calls) != 1 || calls[0].waited != 2 || f.isFrozen(7) {
-					t.Fatalf("got %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
+					t.Fatalf("got attempts %+v, frozen %t; want one, not frozen\n%s", calls, f.isFrozen(7), log)
 				}
 				// Each request transfers all links of a partition.
 				if most := 6 + int(tt.healed/maxAskInterval); f.asked > most {
-					t.Errorf("the validators were asked %d times, at most %d are enough", f.asked, most)
+					t.Errorf("got %d requests for links, want at most %d", f.asked, most)
 				}
 			})
 		})

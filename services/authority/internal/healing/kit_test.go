@@ -23,7 +23,7 @@ import (
 
 const partitions = 64
 
-// fake is a replica and a store, with the answers of the validators.
+// fake is a replica, a store, and the validators of a fleet.
 type fake struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -31,15 +31,16 @@ type fake struct {
 	sticky  map[int][]replica.Sticky
 	frozen  map[int]bool
 	calls   []call
-	// heal is the store's Heal.
+	// heal is the implementation of Store.Heal.
 	heal func(ctx context.Context, partition int) (store.Healed, error)
-	// orphans has the orphans of validators, settled the orphans that the store was asked to settle again.
+	// orphans has the orphans of validators. settled has the orphans that the healer has settled again.
 	orphans, settled []record.Tag
-	// held has the links that validators send.
+	// held has the links that the validators send.
 	held [][]byte
-	// unhealed has the unhealed epochs of an operator, by partition.
+	// unhealed has the operator's epoch that is not healed, by partition.
 	unhealed map[int]uint64
-	// at has the validators' cursors, silent the validators that have not reported until a time.
+	// at has the validators' cursors. silent has the validators that have not reported, with the time of
+	// their report.
 	at     []record.Cursor
 	silent map[string]time.Time
 	// strangers is the time until which unlisted validators may run.
@@ -54,7 +55,7 @@ type fake struct {
 	slow time.Duration
 }
 
-// call is one try.
+// call is one call of Store.Heal.
 type call struct {
 	partition  int
 	at         time.Duration
@@ -80,7 +81,7 @@ func linkOf(t *testing.T, partition int) ([]byte, record.Tag) {
 	return raw, after.Tag
 }
 
-// startOf returns the start of an epoch that follows nothing.
+// startOf returns the signed start of an epoch. The epoch follows no change.
 func startOf(t *testing.T, at record.Cursor) []byte {
 	raw, err := codec.SealEpoch(7, record.EpochStart{
 		Cursor: at, Cause: countersignv1.EpochCause_EPOCH_CAUSE_HEALED,
@@ -188,7 +189,7 @@ func (f *fake) made() []call {
 	return slices.Clone(f.calls)
 }
 
-// fleet is the fake's validators.
+// fleet is the fake as a Fleet.
 type fleet struct{ *fake }
 
 func (f fleet) Links(ctx context.Context, partition int) [][]byte {
@@ -224,7 +225,7 @@ func (f fleet) Present(_ int, since time.Time) (at []record.Cursor, silent []str
 
 func (f fleet) Highest(int) []record.Cursor { return []record.Cursor{{Epoch: 1, Revision: 1}} }
 
-// healer runs a healer over a fake until the test ends, in a bubble.
+// healer runs a healer over a fake until the test ends, in a synctest bubble.
 func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.Healed, error),
 ) (*fake, *Healer, *bytes.Buffer) {
 	f := &fake{
@@ -246,7 +247,7 @@ func healer(t *testing.T, heal func(f *fake) func(context.Context, int) (store.H
 	return f, h, &log
 }
 
-// mends is a Heal that brings everything back.
+// mends returns a Store.Heal that brings every lost change back.
 func mends(f *fake) func(context.Context, int) (store.Healed, error) {
 	return func(_ context.Context, partition int) (store.Healed, error) {
 		f.set(func() { delete(f.forked, partition); delete(f.sticky, partition); delete(f.unhealed, partition) })

@@ -10,8 +10,9 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor: a replica that has not reached an operator's epoch does
-// not know it. The store reports the epoch, and the validators then have the same time to report.
+// TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor: the replica has not reached an operator's epoch, so only
+// the store reports the epoch. The healer then waits for the validators as it does for an epoch of the
+// replica.
 func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, log := healer(t, func(f *fake) func(context.Context, int) (store.Healed, error) {
@@ -31,27 +32,28 @@ func TestB30_AnEpochThatOnlyTheStoreKnowsOfIsWaitedFor(t *testing.T) {
 		})
 		time.Sleep(reports - time.Millisecond)
 		if calls := f.made(); len(calls) != 1 || !f.isFrozen(7) {
-			t.Fatalf("before the validator has reported: %+v; frozen: %t", calls, f.isFrozen(7))
+			t.Fatalf("before the validator has reported: got attempts %+v, frozen %t; want one, frozen", calls, f.isFrozen(7))
 		}
 		time.Sleep(2*awaitInterval + checkInterval + tryInterval)
 		if calls := f.made(); len(calls) != 2 || f.isFrozen(7) {
-			t.Fatalf("afterwards: %+v; frozen: %t\n%s", calls, f.isFrozen(7), log)
+			t.Fatalf("after the report: got attempts %+v, frozen %t; want two, not frozen\n%s", calls, f.isFrozen(7), log)
 		}
 	})
 }
 
-// TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports: an authority that starts over a wiped store knows
-// neither the changes of a partition nor who has them. It waits until unlisted validators have had time to
-// report. It does not wait when it has seen the partition itself, since it then knows what is missing.
+// TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports: an authority starts over a wiped store. It knows
+// neither the changes of a partition nor the validators that have them. So it waits until unlisted validators
+// have had a lease to report. It does not wait if it has seen the partition itself, since it then knows which
+// changes are missing.
 func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
 	const lease = 10 * time.Second
 	for name, tt := range map[string]struct {
 		own    record.Cursor
 		healed time.Duration
 	}{
-		"nothing was seen":          {healed: lease},
-		"the partition was loaded":  {own: record.Cursor{Epoch: 1, Revision: 1}, healed: 2 * checkInterval},
-		"a new partition was empty": {own: record.Cursor{Epoch: 1}, healed: 2 * checkInterval},
+		"the authority has seen nothing":             {healed: lease},
+		"the authority has loaded the partition":     {own: record.Cursor{Epoch: 1, Revision: 1}, healed: 2 * checkInterval},
+		"the authority has seen the partition empty": {own: record.Cursor{Epoch: 1}, healed: 2 * checkInterval},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,7 +65,7 @@ func TestB30_WhatNobodyHasSeenIsNotMadeFromTheFirstReports(t *testing.T) {
 					time.Sleep(checkInterval)
 				}
 				if took := time.Since(began); took < tt.healed-checkInterval || took > tt.healed+2*awaitInterval {
-					t.Errorf("healed after %v, want %v\n%s", took, tt.healed, log)
+					t.Errorf("got the healing after %v, want %v\n%s", took, tt.healed, log)
 				}
 			})
 		})

@@ -23,7 +23,7 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
-// slowSource is a source that can be made slow in reading a large partition.
+// slowSource is a source whose reads of a large partition the test can make slow.
 type slowSource struct {
 	replica.Source
 	slow atomic.Bool
@@ -49,8 +49,8 @@ func (f *oneValidator) Present(int, time.Time) ([]record.Cursor, []string) {
 }
 func (f *oneValidator) Orphans(int, uint64) []record.Tag { return nil }
 
-// TestB30_NoEpochIsHealedBeforeValidatorsReport: while an authority is slow to load a restored store, it does
-// not heal the new epoch from what it saw before.
+// TestB30_NoEpochIsHealedBeforeValidatorsReport: an authority is slow to load a restored store. It does not
+// heal the new epoch from what it knew before, but waits for the validators.
 func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 	const partitions, partition = 4, 0
 	quiet := slog.New(slog.DiscardHandler)
@@ -91,7 +91,7 @@ func TestB30_NoEpochIsHealedBeforeValidatorsReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	source.slow.Store(true)
-	// v has seen a change that nobody can send.
+	// Validator v has seen a change that no process can send.
 	seen := record.Cursor{Epoch: 1, Revision: first.Position.Revision + 5, Tag: record.NewTag()}
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
