@@ -258,7 +258,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secrets["a created one"] = made.GetSecret()
 	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" ||
 		again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
-		t.Error("the response to a repeated request is not marked as a repetition")
+		t.Error("the response to a repeated request has a secret or another token")
 	}
 	// Each identity has its own request ids.
 	create.Name, create.RequestId = "of grace", "r1"

@@ -154,7 +154,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 		countersignv1.Reason_REASON_TOKEN_MISSING)
 	got := check.Must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
 	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
-		t.Errorf("enforced scopes after the restoration: got %v", scopes)
+		t.Errorf("enforced scopes after the restoration: got %v, want only %v", scopes, events)
 	}
 	for id, app := range made {
 		check.Eventually(t, "a token that was made is there", func() error {
@@ -216,7 +216,7 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	})
 	tokens := check.Must(w.management.ListTokens(w.admin, &countersignv1.ListTokensRequest{AppId: app}))(t).GetTokens()
 	if len(tokens) != 4 {
-		t.Errorf("after the wipe, the app has %d tokens: %v", len(tokens), tokens)
+		t.Errorf("after the wipe, the app has %d tokens, want 4: %v", len(tokens), tokens)
 	}
 	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
 		countersignv1.Reason_REASON_TOKEN_MISSING)
